@@ -1,0 +1,1 @@
+"""Command lines of pgpack and pgtrain: parse, one library call, render. Installed as `pgpack_cli`."""

@@ -1,0 +1,77 @@
+"""The error tree. Every failure that a user can cause is one of these; its message is one clear sentence.
+
+    PgpackError                    exit code 1
+    +-- RecipeError                2  the recipe text or table is wrong
+    |   +-- CoverageError          2  a rule matches nothing, or a tensor has no rule
+    +-- CheckpointError            1  a checkpoint cannot be read as tensors
+    +-- CalibrationError           1  calibration is missing, incomplete or does not fit
+    +-- DataError                  1  shards, tokenizers and text that do not hold what they must
+    +-- ToolMissing                1  an external program or optional package is not installed
+    +-- StudyError                 1  a study directory that cannot be continued or read
+    +-- BudgetExceeded             3  nothing fits the byte budget
+    +-- RoundTripError             4  decode(encode(x)) != x: a bug in pgpack, never the user's fault
+    +-- FormatError                4  bytes that are not a well-formed artifact
+        +-- CorruptArtifact        4  integrity check failed
+        +-- TruncatedArtifact      4  the file ends before its declared length
+        +-- UnsupportedVersion     4  written by another format version
+
+Exit codes are a table in the command line (`cli/output.py`); libraries only raise.
+"""
+
+
+class PgpackError(Exception):
+    """Root of all errors that pgpack raises on purpose."""
+
+    exit_code = 1
+
+
+class RecipeError(PgpackError):
+    exit_code = 2
+
+
+class CoverageError(RecipeError):
+    pass
+
+
+class CheckpointError(PgpackError):
+    pass
+
+
+class CalibrationError(PgpackError):
+    pass
+
+
+class DataError(PgpackError):
+    pass
+
+
+class ToolMissing(PgpackError):
+    pass
+
+
+class StudyError(PgpackError):
+    pass
+
+
+class BudgetExceeded(PgpackError):
+    exit_code = 3
+
+
+class RoundTripError(PgpackError):
+    exit_code = 4
+
+
+class FormatError(PgpackError):
+    exit_code = 4
+
+
+class CorruptArtifact(FormatError):
+    pass
+
+
+class TruncatedArtifact(FormatError):
+    pass
+
+
+class UnsupportedVersion(FormatError):
+    pass

@@ -1,0 +1,202 @@
+"""Dequantization laws: symbols -> float32. numpy only; this is what a decoder must know, and all it must know.
+
+    symbols --grid--> values --reshape--> weights
+
+Every quantizer emits one of these grids. A grid splits into `params` (small JSON values that go into the
+artifact's header) and `arrays` (side information that goes into the side stream).
+Refuses: anything about *how* symbols were chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FormatError
+
+Symbols = NDArray[Any]  # one integer dtype: int8, int16, uint8, uint16, uint32 ...
+Weights = NDArray[np.float32]
+Arrays = Mapping[str, NDArray[Any]]
+
+RAW_DTYPES = {
+    "fp32": "<u4",
+    "fp16": "<u2",
+    "bf16": "<u2",
+    "fp64": "<u8",
+    "int64": "<i8",
+    "int32": "<i4",
+    "int16": "<i2",
+    "int8": "|i1",
+    "uint8": "|u1",
+    "bool": "|u1",
+}
+
+
+class Grid(Protocol):
+    """The dequantization law of one tensor."""
+
+    kind: ClassVar[str]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """JSON-able decoding parameters."""
+        ...
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Side information by name, little-endian dtypes."""
+        ...
+
+    def dequantize(self, symbols: Symbols) -> NDArray[Any]:
+        """Values in the order of `symbols`; the caller gives them the tensor's shape."""
+        ...
+
+
+@dataclass(frozen=True)
+class RawValues:
+    """Symbols are the bit patterns of `dtype` (a key of RAW_DTYPES); lossless storage and fp16/bf16 passthrough."""
+
+    dtype: str = "fp16"
+    kind: ClassVar[str] = "raw"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in RAW_DTYPES:
+            raise FormatError(f"unknown raw dtype {self.dtype!r}; known: {', '.join(RAW_DTYPES)}")
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {"dtype": self.dtype}
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {}
+
+    def symbols_of(self, values: NDArray[Any]) -> Symbols:
+        """Bit patterns of `values` rounded to this dtype (bf16: round to nearest, ties to even)."""
+        if self.dtype == "bf16":
+            bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+            rounded: Symbols = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+            return rounded.reshape(np.shape(values))
+        target = {"fp32": np.float32, "fp16": np.float16, "fp64": np.float64}.get(self.dtype)
+        array = np.asarray(values, dtype=target or np.dtype(RAW_DTYPES[self.dtype]))
+        return np.ascontiguousarray(array).view(RAW_DTYPES[self.dtype]).reshape(np.shape(values))
+
+    def dequantize(self, symbols: Symbols) -> NDArray[Any]:
+        symbols = np.ascontiguousarray(symbols)
+        if self.dtype == "bf16":
+            return (symbols.astype(np.uint32) << 16).view(np.float32)
+        if self.dtype == "fp16":
+            return symbols.view(np.float16).astype(np.float32)
+        view = {"fp32": np.float32, "fp64": np.float64, "bool": np.bool_}.get(self.dtype)
+        return symbols.view(view) if view else symbols
+
+
+@dataclass(frozen=True, eq=False)
+class UniformGrid:
+    """value = scale * symbol, one fp16 (or fp32) scale per row and per group of `group` columns.
+
+    Shape: symbols (rows, cols) signed integers; scales (rows, ceil(cols / group)), or (1, 1) for one per tensor.
+    group 0 means the whole row.
+    """
+
+    scales: NDArray[Any]
+    group: int = 0
+    kind: ClassVar[str] = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.scales.ndim != 2 or self.scales.dtype not in (np.float16, np.float32) or self.group < 0:
+            raise FormatError("a uniform grid needs 2-D fp16 or fp32 scales and a group >= 0")
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {"group": self.group} if self.group else {}
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"scales": self.scales}
+
+    def dequantize(self, symbols: Symbols) -> NDArray[Any]:
+        if symbols.ndim != 2:
+            raise FormatError(f"a uniform grid decodes 2-D symbols, found {symbols.ndim}-D")
+        rows, cols = symbols.shape
+        n_groups = -(-cols // self.group) if self.group else 1
+        if self.scales.shape not in ((rows, n_groups), (1, 1)):
+            raise FormatError(f"scales of shape {self.scales.shape} do not fit symbols {symbols.shape}")
+        scales = self.scales.astype(np.float32)
+        if scales.shape[1] > 1:
+            scales = np.repeat(scales, self.group, axis=1)[:, :cols]
+        values: NDArray[Any] = symbols.astype(np.float32) * scales
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class Codebook:
+    """value = table[symbol] (times an optional scale): each symbol stands for `d` neighbouring values of a row.
+
+    Shape: symbols (rows, cols / d) unsigned; table (k, d) fp16 or fp32; scales as in `UniformGrid`, counted in
+    symbols, or empty (0, 0) for none.
+    """
+
+    table: NDArray[Any]
+    scales: NDArray[Any]
+    group: int = 0
+    kind: ClassVar[str] = "codebook"
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {"group": self.group} if self.group else {}
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"table": self.table, "scales": self.scales}
+
+    def dequantize(self, symbols: Symbols) -> NDArray[Any]:
+        if symbols.ndim != 2 or self.table.ndim != 2:
+            raise FormatError("a codebook decodes 2-D symbols with a 2-D table")
+        if symbols.size and int(symbols.max()) >= len(self.table):
+            raise FormatError(
+                f"symbol {int(symbols.max())} is outside a codebook of {len(self.table)} entries"
+            )
+        values = self.table.astype(np.float32)[symbols]  # (rows, n, d)
+        if self.scales.size:
+            scales = self.scales.astype(np.float32)
+            if scales.shape[1] > 1:
+                scales = np.repeat(scales, self.group, axis=1)[:, : symbols.shape[1]]
+            values = values * scales[:, :, None]
+        rows, n, d = values.shape
+        return values.reshape(rows, n * d)
+
+
+GRIDS: dict[str, type[Any]] = {grid.kind: grid for grid in (RawValues, UniformGrid, Codebook)}
+
+
+def grid_from_parts(kind: str, params: Mapping[str, Any], arrays: Arrays) -> Grid:
+    """The grid that `params` and `arrays` describe. Raises FormatError on an unknown kind or wrong fields."""
+    if kind not in GRIDS:
+        raise FormatError(f"unknown grid {kind!r}; this version decodes {', '.join(GRIDS)}")
+    try:
+        grid: Grid = GRIDS[kind](**params, **arrays)
+    except TypeError as error:
+        raise FormatError(f"grid {kind!r} has wrong fields: {error}") from None
+    return grid
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedTensor:
+    """Integer symbols and the grid that turns them back into weights of `shape`."""
+
+    symbols: Symbols
+    grid: Grid
+    shape: tuple[int, ...]
+
+    def dequantize(self) -> NDArray[Any]:
+        """Shape: `shape`; float32 (integer and bool tensors keep their dtype)."""
+        values = self.grid.dequantize(self.symbols).reshape(-1)
+        n = int(np.prod(self.shape, dtype=np.int64))
+        if values.size < n:
+            raise FormatError(f"{values.size} symbols cannot fill a tensor of shape {self.shape}")
+        return values[:n].reshape(self.shape)

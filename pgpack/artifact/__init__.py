@@ -1,0 +1,1 @@
+"""The artifact: byte layout (FORMAT.md), writer, reader, size report, manifest."""

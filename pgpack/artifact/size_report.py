@@ -1,0 +1,36 @@
+"""Where the bytes of an artifact went. A report always sums to the file size.
+
+A stream that several tensors share through a byte codec or an entropy coder has one measured size; it is
+divided among its tensors in proportion to their estimated cost, by largest remainder, so that whole bytes add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SizeReport:
+    """Units: bytes. `tensors`: stored name -> its share of symbols and side information; `overhead`: everything
+    else by name (header, integrity checks, serialization)."""
+
+    tensors: Mapping[str, int]
+    overhead: Mapping[str, int]
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(self.tensors.values()) + sum(self.overhead.values())
+
+
+def apportion(total: int, costs: Sequence[float]) -> list[int]:
+    """Whole shares of `total` in proportion to `costs` that sum to `total` (largest remainder; ties to the first)."""
+    if not costs:
+        return []
+    mass = sum(costs)
+    ideal = [total * cost / mass if mass > 0 else total / len(costs) for cost in costs]
+    shares = [int(share) for share in ideal]
+    by_remainder = sorted(range(len(costs)), key=lambda i: (shares[i] - ideal[i], i))
+    for i in by_remainder[: total - sum(shares)]:
+        shares[i] += 1
+    return shares

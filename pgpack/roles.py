@@ -1,0 +1,51 @@
+"""What a tensor is for, read off its name and shape. Names are those of the challenge's dialects; an unknown
+2-D tensor is a `matrix`, and whatever has fewer dimensions is `control`.
+
+    embedding   token, bigram or value embedding tables (rows are looked up)
+    head        an untied output matrix
+    attention   q, k, v and output projections
+    mlp         the two MLP matrices
+    projection  embed_proj, head_proj and other low-rank or basis-changing matrices
+    matrix      any other tensor with at least two dimensions
+    control     scales, gains, mixes, gates, norms: at most one dimension, or a known control name
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+ROLE_GLOBS: tuple[tuple[str, str], ...] = (
+    ("*resid_mix*", "control"),
+    ("*skip_weight*", "control"),
+    ("*skip_gate*", "control"),
+    ("*_scale", "control"),
+    ("*_scales", "control"),
+    ("*q_gain*", "control"),
+    ("*smear*", "control"),
+    ("*lambda*", "control"),
+    ("*attn_gate*", "control"),
+    ("*embed_proj*", "projection"),
+    ("*head_proj*", "projection"),
+    ("*lora*", "projection"),
+    ("*bigram*proj*", "projection"),
+    ("*lm_head*", "head"),
+    ("*emb*", "embedding"),
+    ("*wte*", "embedding"),
+    ("*.attn.*", "attention"),
+    ("*attention*", "attention"),
+    ("*qo_bank*", "attention"),
+    ("*kv_bank*", "attention"),
+    ("*mlp*", "mlp"),
+    ("*ffn*", "mlp"),
+)
+ROLES = ("embedding", "head", "attention", "mlp", "projection", "matrix", "control")
+
+
+def role_of(name: str, shape: tuple[int, ...]) -> str:
+    """The role of a tensor, one of ROLES."""
+    if len(shape) < 2:
+        return "control"
+    for pattern, role in ROLE_GLOBS:
+        if fnmatchcase(name, pattern):
+            return role
+    return "matrix"

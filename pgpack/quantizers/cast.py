@@ -1,0 +1,38 @@
+"""Lossless or half-width passthrough: the weights' own bit patterns as symbols."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import CheckpointError
+from ..grids import QuantizedTensor, RawValues
+from .base import QuantizerInput
+from .inputs import FP16_MAX, masked_weight, require
+
+_LARGEST = {"fp32": float(np.finfo(np.float32).max), "bf16": 3.3895313892515355e38, "fp16": FP16_MAX}
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Weights rounded to `dtype` (fp32, bf16 or fp16) and stored as they are.
+
+    Raises: CheckpointError on a weight that `dtype` cannot hold: a cast never saturates silently.
+    """
+
+    dtype: str = "fp16"
+
+    def __post_init__(self) -> None:
+        require(self.dtype in _LARGEST, "dtype", "fp32, bf16 or fp16", self.dtype)
+
+    def quantize(self, source: QuantizerInput) -> QuantizedTensor:
+        weight = masked_weight(source)
+        largest = float(np.abs(weight).max(initial=0.0))
+        if largest > _LARGEST[self.dtype]:
+            raise CheckpointError(
+                f"{source.name}: a weight of {largest:.6g} exceeds {self.dtype} ({_LARGEST[self.dtype]:.6g}); "
+                "store this tensor with cast(dtype=fp32)"
+            )
+        grid = RawValues(self.dtype)
+        return QuantizedTensor(grid.symbols_of(weight), grid, weight.shape)

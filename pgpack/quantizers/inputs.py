@@ -1,0 +1,118 @@
+"""What every quantizer asks of its settings and of its input, so that all of them refuse in the same words.
+
+Settings out of range raise RecipeError, a matrix that is not finite raises CheckpointError, a Hessian that is
+missing or does not fit raises CalibrationError; the last two name the tensor.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CalibrationError, CheckpointError, RecipeError
+from ..grids import QuantizedTensor, UniformGrid
+from .base import Matrix, QuantizerInput
+
+FP16_MAX = 65504.0
+
+
+def require(ok: bool, setting: str, allowed: str, found: object) -> None:
+    """Nothing. Raises RecipeError when a setting is outside its allowed range."""
+    if not ok:
+        raise RecipeError(f"{setting} must be {allowed}, found {found}")
+
+
+def require_bits(bits: int) -> None:
+    """Nothing. Raises RecipeError unless symmetric symbols of `bits` bits exist and fit int8."""
+    require(2 <= bits <= 8, "bits", "an integer from 2 to 8", bits)
+
+
+def require_group(group: int) -> None:
+    """Nothing. Raises RecipeError on a negative group; 0 means one group per row."""
+    require(group >= 0, "group", "a number of columns, or 0 for the whole row", group)
+
+
+def finite_weight(source: QuantizerInput) -> Matrix:
+    """The matrix as float32, masked weights included. Raises CheckpointError on NaN or infinity."""
+    weight = np.asarray(source.weight, dtype=np.float32)
+    if not np.isfinite(weight).all():
+        bad = int(weight.size - np.isfinite(weight).sum())
+        raise CheckpointError(
+            f"{source.name}: {bad} of {weight.size} weights are NaN or infinite; repair the checkpoint first"
+        )
+    return weight
+
+
+def masked_weight(source: QuantizerInput) -> Matrix:
+    """`finite_weight` with 0 wherever `keep` is False; the input itself when nothing is masked."""
+    weight = finite_weight(source)
+    if source.keep is None:
+        return weight
+    masked: Matrix = np.where(source.keep, weight, np.float32(0))
+    return masked
+
+
+def checked_hessian(source: QuantizerInput, stage: str) -> NDArray[np.float32]:
+    """The Hessian. Shape: (in, in). Raises CalibrationError when it is missing, misshapen or not finite."""
+    cols = source.weight.shape[1]
+    if source.hessian is None:
+        raise CalibrationError(
+            f"{source.name}: {stage} needs a Hessian of shape {(cols, cols)} and the calibration has none; "
+            "calibrate this tensor or give it a quantizer that works without"
+        )
+    if source.hessian.shape != (cols, cols):
+        raise CalibrationError(
+            f"{source.name}: {stage} needs a Hessian of shape {(cols, cols)}, found {source.hessian.shape}"
+        )
+    if not np.isfinite(source.hessian).all():
+        raise CalibrationError(f"{source.name}: the Hessian holds NaN or infinity; calibrate again")
+    return source.hessian
+
+
+def fp16_scales(name: str, scales: NDArray[np.floating]) -> NDArray[np.float16]:
+    """`scales` as stored. Raises CheckpointError when one of them overflows fp16."""
+    largest = float(scales.max(initial=0.0))
+    if largest >= 65520.0:  # what rounds to infinity
+        raise CheckpointError(
+            f"{name}: a scale of {largest:.4g} exceeds fp16 ({FP16_MAX:.0f}); "
+            "store this tensor with cast(dtype=fp32)"
+        )
+    return scales.astype(np.float16)
+
+
+def divisors(scales: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Stored scales as float32 divisors: a scale of 0 becomes infinity, so its weights get the symbol 0."""
+    wide = scales.astype(np.float32)
+    return np.where(wide > 0, wide, np.float32(np.inf))
+
+
+def per_column(per_group: NDArray[np.float32], group: int, cols: int) -> NDArray[np.float32]:
+    """(rows, n_groups) spread to (rows, cols), or left as (rows, 1) when one group spans the row."""
+    if per_group.shape[1] <= 1:
+        return per_group
+    spread: NDArray[np.float32] = np.repeat(per_group, group, axis=1)[:, :cols]
+    return spread
+
+
+def group_starts(cols: int, group: int) -> list[tuple[int, int]]:
+    """(start, stop) of each group of columns; one empty group when there are no columns and no grouping."""
+    if not group:
+        return [(0, cols)]
+    return [(start, min(start + group, cols)) for start in range(0, cols, group)]
+
+
+def round_to_grid(
+    weight: Matrix,
+    scales: NDArray[np.float16],
+    group: int,
+    limits: tuple[int, int],
+    keep: NDArray[np.bool_] | None = None,
+) -> QuantizedTensor:
+    """Nearest point of a uniform grid for each weight, ties to even, clipped to `limits`."""
+    symbols = weight / per_column(divisors(scales), group, weight.shape[1])
+    np.rint(symbols, out=symbols)
+    np.clip(symbols, limits[0], limits[1], out=symbols)
+    codes = symbols.astype(np.int8)
+    if keep is not None:
+        codes[~keep] = 0
+    return QuantizedTensor(codes, UniformGrid(scales, group), weight.shape)

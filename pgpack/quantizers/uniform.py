@@ -1,0 +1,211 @@
+"""Round to nearest on a uniform grid: four laws for the step, one for the rounding.
+
+Every step is stored in fp16, and every quantizer here but `rtn_percentile` rounds with the *stored* step, so the
+decoder's grid is the one that was rounded to. A step that rounds to 0 in fp16 gives symbols 0. A step too large
+for fp16 is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..grids import QuantizedTensor, UniformGrid
+from .base import Matrix, QuantizerInput
+from .inputs import (
+    divisors,
+    finite_weight,
+    fp16_scales,
+    group_starts,
+    masked_weight,
+    require,
+    require_bits,
+    require_group,
+    round_to_grid,
+)
+
+
+def largest_symbol(bits: int) -> int:
+    """R = 2^(bits-1) - 1: symmetric grids use symbols -R..R."""
+    return int(2 ** (bits - 1)) - 1
+
+
+def absmax_scales(weight: Matrix, bits: int, group: int) -> NDArray[np.float32]:
+    """Steps with which the largest weight of each row and group is the largest symbol. Shape: (out, n_groups)."""
+    parts = [
+        np.abs(weight[:, start:stop]).max(axis=1, initial=0.0) / np.float32(largest_symbol(bits))
+        for start, stop in group_starts(weight.shape[1], group)
+    ]
+    return stacked(parts, weight.shape[0])
+
+
+def std_scales(weight: Matrix, bits: int, clip: float, group: int) -> NDArray[np.float32]:
+    """Steps clip * std / R, at least 1e-10, std unbiased over each row and group. Shape: (out, n_groups).
+
+    Where we differ: a row that is constant (or a single weight) has no spread to measure and takes the absmax
+    step, where the field's packers store a step of 0 and lose the row.
+    """
+    R = largest_symbol(bits)
+    parts = []
+    for start, stop in group_starts(weight.shape[1], group):
+        columns = weight[:, start:stop]
+        if stop - start > 1:
+            std = columns.std(axis=1, ddof=1, dtype=np.float64).astype(np.float32)
+        else:
+            std = np.zeros(len(columns), dtype=np.float32)
+        step = np.maximum(np.float32(clip) * std / np.float32(R), np.float32(1e-10))
+        spread = np.abs(columns).max(axis=1, initial=0.0) / np.float32(R)
+        parts.append(np.where(std > 0, step, spread))
+    return stacked(parts, weight.shape[0])
+
+
+def stacked(parts: list[NDArray[np.float32]], rows: int) -> NDArray[np.float32]:
+    """One column per group; (rows, 0) when there are no groups."""
+    return np.stack(parts, axis=1) if parts else np.zeros((rows, 0), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Rtn:
+    """Round to nearest with an absmax step per row, or per `group` columns of a row."""
+
+    bits: int = 8
+    group: int = 0
+
+    def __post_init__(self) -> None:
+        require_bits(self.bits)
+        require_group(self.group)
+
+    def quantize(self, source: QuantizerInput) -> QuantizedTensor:
+        weight = masked_weight(source)
+        R = largest_symbol(self.bits)
+        scales = fp16_scales(source.name, absmax_scales(weight, self.bits, self.group))
+        return round_to_grid(weight, scales, self.group, (-R, R), source.keep)
+
+
+@dataclass(frozen=True)
+class SdClip:
+    """Round to nearest with the step clip * std(row) / R.
+
+    The clip in standard deviations sets the rate: a Gaussian row costs about 2.047 - log2(clip / R) bits per
+    weight after entropy coding, whatever `bits` is. A mask does not change the step.
+    Source: openai/parameter-golf PR #1394 (there inside GPTQ).
+    """
+
+    bits: int = 6
+    clip: float = 12.85
+    group: int = 0
+
+    def __post_init__(self) -> None:
+        require_bits(self.bits)
+        require_group(self.group)
+        require(0 < self.clip < np.inf, "clip", "a positive number of standard deviations", self.clip)
+
+    def quantize(self, source: QuantizerInput) -> QuantizedTensor:
+        weight = finite_weight(source)
+        R = largest_symbol(self.bits)
+        scales = fp16_scales(source.name, std_scales(weight, self.bits, self.clip, self.group))
+        return round_to_grid(weight, scales, self.group, (-R, R), source.keep)
+
+
+@dataclass(frozen=True)
+class RtnPercentile:
+    """The challenge baseline's quantizer: clip each row at a percentile of |w|, then round.
+
+    Symbols and stored scales agree with the baseline bit for bit at bits=8 and the default settings. Unlike the
+    other quantizers it rounds with the fp32 step and stores it as fp16, as the baseline does. `scale_floor`
+    keeps the baseline's lower limit of 1/R on the step, which at fewer bits coarsens every row with a clip
+    below 1.
+    Source: openai/parameter-golf train_gpt.py, quantize_float_tensor.
+    """
+
+    bits: int = 8
+    percentile: float = 99.99984
+    scale_floor: bool = True
+
+    def __post_init__(self) -> None:
+        require_bits(self.bits)
+        require(0 < self.percentile <= 100, "percentile", "above 0 and at most 100", self.percentile)
+
+    def quantize(self, source: QuantizerInput) -> QuantizedTensor:
+        weight = masked_weight(source)
+        R = largest_symbol(self.bits)
+        clip = row_quantile(np.abs(weight), self.percentile / 100.0)[:, None]
+        step = clip / np.float32(R)
+        if self.scale_floor:
+            step = np.maximum(step, np.float32(1.0 / R))
+        clipped = np.clip(weight, -clip, clip)
+        scales = fp16_scales(source.name, step)
+        wide = np.where(step > 0, step, np.float32(np.inf))
+        symbols = np.clip(np.rint(clipped / wide), -R, R).astype(np.int8)
+        if source.keep is not None:
+            symbols[~source.keep] = 0
+        return QuantizedTensor(symbols, UniformGrid(scales), weight.shape)
+
+
+def row_quantile(magnitudes: Matrix, q: float) -> NDArray[np.float32]:
+    """Quantile q of each row, linear between neighbours, in float32 arithmetic. Shape: (rows,).
+
+    The rank, the fraction and the blend are rounded as in torch.quantile (rank q * (n - 1) in float32, one
+    fused multiply-add), because the baseline's steps depend on the last bit.
+    """
+    rows, cols = magnitudes.shape
+    if cols == 0:
+        return np.zeros(rows, dtype=np.float32)
+    rank = np.float32(q) * np.float32(cols - 1)
+    below, above = int(np.floor(rank)), int(np.ceil(rank))
+    fraction = np.float32(rank - np.float32(below))
+    ordered = np.partition(magnitudes, (below, above), axis=1)
+    low, high = ordered[:, below], ordered[:, above]
+    base, weight = (low, fraction) if fraction < 0.5 else (high, fraction - np.float32(1))
+    # float64 holds the product of two float32 exactly: together with the sum this is one rounding
+    blend = base.astype(np.float64) + np.float64(weight) * (high - low).astype(np.float64)
+    return blend.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class RtnMse:
+    """Round to nearest with the step, among `grid` shrunk absmax steps, that has the least squared error.
+
+    Candidates are absmax * (1 - 0.8 i / grid), i = 0..grid-1, per row and group, so the error never exceeds
+    that of `rtn`.
+    Source: the `mse` option of the GPTQ reference implementation, there with |error|^2.4.
+    """
+
+    bits: int = 6
+    group: int = 0
+    grid: int = 80
+
+    def __post_init__(self) -> None:
+        require_bits(self.bits)
+        require_group(self.group)
+        require(1 <= self.grid <= 1000, "grid", "an integer from 1 to 1000", self.grid)
+
+    def quantize(self, source: QuantizerInput) -> QuantizedTensor:
+        weight = masked_weight(source)
+        R = largest_symbol(self.bits)
+        absmax = absmax_scales(weight, self.bits, self.group)
+        fp16_scales(source.name, absmax)  # refuses overflow before the search
+        best = np.zeros(absmax.shape, dtype=np.float16)
+        for g, (start, stop) in enumerate(group_starts(weight.shape[1], self.group)):
+            for top in range(0, len(weight), 256):  # blocks of rows keep the temporaries in cache
+                rows = slice(top, top + 256)
+                best[rows, g] = self._search(weight[rows, start:stop], absmax[rows, g], R)
+        return round_to_grid(weight, best, self.group, (-R, R), source.keep)
+
+    def _search(self, columns: Matrix, absmax: NDArray[np.float32], R: int) -> NDArray[np.float16]:
+        best = absmax.astype(np.float16)
+        best_error = np.full(len(columns), np.inf, dtype=np.float64)
+        for i in range(self.grid):
+            scale = (absmax * np.float32(1 - 0.8 * i / self.grid)).astype(np.float16)
+            values = columns / divisors(scale)[:, None]
+            np.rint(values, out=values)
+            np.clip(values, -R, R, out=values)
+            values *= scale.astype(np.float32)[:, None]
+            values -= columns
+            error = np.einsum("ij,ij->i", values, values, dtype=np.float64)
+            better = error < best_error
+            best_error[better] = error[better]
+            best[better] = scale[better]
+        return best

@@ -1,0 +1,26 @@
+"""Learning rates and momentum over a run: linear warmup, plateau, linear warmdown to zero.
+
+Pure functions of the step. Source: openai/parameter-golf train_gpt.py (warmdown by steps, or by the remaining
+seconds when wall clock is capped); where we differ: the baseline's warmup primes the compiler, ours ramps.
+"""
+
+from __future__ import annotations
+
+from pgtrain.train_config import TrainConfig
+
+
+def lr_scale(config: TrainConfig, step: int, elapsed_s: float = 0.0) -> float:
+    """Factor on every learning rate at `step` (counted from 0), in (0, 1]."""
+    remaining = float(config.steps - step)
+    if config.max_seconds and step:
+        seconds_left = max(config.max_seconds - elapsed_s, 0.0)
+        remaining = min(remaining, seconds_left * step / max(elapsed_s, 1e-9))
+    ramp = (step + 1) / config.warmup_steps if config.warmup_steps else 1.0
+    fall = remaining / config.warmdown_steps if config.warmdown_steps else 1.0
+    return max(min(ramp, fall, 1.0), 0.0)
+
+
+def muon_momentum(config: TrainConfig, step: int) -> float:
+    """Muon's momentum at `step`: linear from `muon_momentum_start` to `muon_momentum`, then constant."""
+    share = min(step / config.muon_momentum_steps, 1.0) if config.muon_momentum_steps else 1.0
+    return config.muon_momentum_start + share * (config.muon_momentum - config.muon_momentum_start)

@@ -158,9 +158,7 @@ class Codebook:
         if symbols.ndim != 2 or self.table.ndim != 2:
             raise FormatError("a codebook decodes 2-D symbols with a 2-D table")
         if symbols.size and int(symbols.max()) >= len(self.table):
-            raise FormatError(
-                f"symbol {int(symbols.max())} is outside a codebook of {len(self.table)} entries"
-            )
+            raise FormatError(f"symbol {int(symbols.max())} is outside a codebook of {len(self.table)} entries")
         values = self.table.astype(np.float32)[symbols]  # (rows, n, d)
         if self.scales.size:
             scales = self.scales.astype(np.float32)

@@ -14,11 +14,16 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from .artifact.containers import Container, Pgpack
+from .codecs import BYTE_CODECS, CODERS
 from .codecs.base import ByteCodec, SymbolCoder, SymbolTransform
-from .codecs.entropy_free import Raw
 from .errors import CoverageError, RecipeError
 from .quantizers.base import Quantizer, Transform, needs_hessian
 from .roles import ROLES, role_of
+
+
+def default_side_codecs() -> tuple[ByteCodec, ...]:
+    """How side information (scales, tables, permutations) is compressed unless @container says otherwise."""
+    return (BYTE_CODECS["shuffle"](stride=2), BYTE_CODECS["brotli"](quality=11))
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Coding:
     """Symbols -> bytes. Tensors with equal (coder, byte_codecs) share one stream of the artifact."""
 
     symbol_transforms: tuple[SymbolTransform, ...] = ()
-    coder: SymbolCoder = field(default_factory=Raw)
+    coder: SymbolCoder = field(default_factory=lambda: CODERS["raw"]())
     byte_codecs: tuple[ByteCodec, ...] = ()
 
 
@@ -150,7 +155,7 @@ class Recipe:
 
     rules: tuple[Rule, ...]
     container: Container = field(default_factory=Pgpack)
-    container_codecs: tuple[ByteCodec, ...] = ()
+    container_codecs: tuple[ByteCodec, ...] = field(default_factory=default_side_codecs)
     calib: Tokens = field(default_factory=Tokens)
     order: Order = field(default_factory=Order)
 

@@ -1,0 +1,126 @@
+"""Calibration: for every matrix the second moments of its input and the Fisher weights of its output.
+
+    text tokens --model, hooks--> H = mean x x^T  (in, in)      F = mean (dL/dy)^2  (out,)
+
+File layout (plain safetensors, so that any training script can write it):
+
+    NAME.hessian    float32 (in, in)   mean over tokens of x x^T, x = the input of y = x W^T; symmetric
+    NAME.fisher     float32 (out,)     mean over tokens of (dL/dy)^2, optional
+    metadata        token_digest: sha256 hex of the uint16 little-endian tokens; n_tokens: decimal string
+
+NAME is the tensor's name in the checkpoint; for a tied embedding, x is the input of the output projection.
+A layer that is applied several times (shared blocks) counts every application.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .checkpoint import save_tensors
+from .errors import CalibrationError
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Statistics by tensor name, loaded one at a time.
+
+    `shapes`: key ('NAME.hessian' or 'NAME.fisher') -> shape; `load`: key -> array.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    load: Callable[[str], Float32]
+    token_digest: str = ""
+    n_tokens: int = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def hessian(self, name: str) -> Float32 | None:
+        """Shape: (in, in) float32, or None when this tensor was not observed."""
+        return self.load(f"{name}.hessian") if f"{name}.hessian" in self.shapes else None
+
+    def fisher(self, name: str) -> Float32 | None:
+        """Shape: (out,) float32, or None."""
+        return self.load(f"{name}.fisher") if f"{name}.fisher" in self.shapes else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Tensors with a Hessian."""
+        return tuple(key.removesuffix(".hessian") for key in self.shapes if key.endswith(".hessian"))
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over all keys and contents."""
+        digest = hashlib.sha256()
+        for key in sorted(self.shapes):
+            digest.update(key.encode() + b"\0" + np.ascontiguousarray(self.load(key), dtype="<f4").tobytes())
+        return digest.hexdigest()
+
+    def require(self, names: Iterable[str]) -> None:
+        """Raises CalibrationError naming every tensor of `names` without a Hessian: coverage is never silent."""
+        missing = [name for name in names if f"{name}.hessian" not in self.shapes]
+        if missing:
+            shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+            raise CalibrationError(
+                f"{len(missing)} tensors lack a Hessian: {shown}; calibrate with a model that uses them, or give them "
+                "a rule that needs none, such as rtn(bits=8)"
+            )
+
+
+def from_arrays(arrays: Mapping[str, Float32], token_digest: str, n_tokens: int) -> Calibration:
+    """Calibration over arrays in memory, keys as in the file layout."""
+    shapes = {key: tuple(array.shape) for key, array in arrays.items()}
+    return Calibration(shapes, arrays.__getitem__, token_digest, n_tokens)
+
+
+def load_calibration(path: str | Path) -> Calibration:
+    """The calibration in a safetensors file. Raises CalibrationError when it is not one."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise CalibrationError(f"{path}: no such calibration file; write one with pgpack calibrate CKPT -o {path}")
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            shapes = {key: tuple(int(n) for n in file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise CalibrationError(f"{path}: not a readable safetensors file ({error})") from None
+    for key, shape in shapes.items():
+        square = key.endswith(".hessian") and len(shape) == 2 and shape[0] == shape[1]
+        if not square and not (key.endswith(".fisher") and len(shape) == 1):
+            raise CalibrationError(
+                f"{path}: {key} of shape {shape} is neither a square NAME.hessian nor a vector NAME.fisher"
+            )
+
+    def load(key: str) -> Float32:
+        with safe_open(str(path), framework="numpy") as file:
+            array: Float32 = np.asarray(file.get_tensor(key), dtype=np.float32)
+        if not np.isfinite(array).all():
+            raise CalibrationError(f"{path}: {key} holds NaN or infinity")
+        return array
+
+    n_tokens = metadata.get("n_tokens", "0")
+    return Calibration(
+        shapes, load, metadata.get("token_digest", ""), int(n_tokens) if n_tokens.isdigit() else 0, metadata
+    )
+
+
+def save_calibration(path: str | Path, calibration: Calibration) -> None:
+    """Write the file layout above, atomically."""
+    metadata = {
+        **calibration.metadata,
+        "format": "pgpack-calibration-1",
+        "token_digest": calibration.token_digest,
+        "n_tokens": str(calibration.n_tokens),
+        "tensors": json.dumps(list(calibration.names)),
+    }
+    save_tensors(path, {key: calibration.load(key) for key in calibration.shapes}, metadata)

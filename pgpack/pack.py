@@ -1,0 +1,249 @@
+"""checkpoint + recipe + calibration -> artifact. A pure function: equal inputs give equal bytes.
+
+resolve -> order -> quantize (tensor by tensor) -> encode -> decode at once and compare -> Artifact
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .artifact.containers import Contents
+from .artifact.size_report import SizeReport
+from .artifact.writer import weights_digest
+from .calibration import Calibration
+from .checkpoint import Checkpoint
+from .errors import CalibrationError, RecipeError, RoundTripError
+from .grids import RAW_DTYPES, QuantizedTensor, RawValues
+from .order import mlp_permutations, ordered_calibration, ordered_checkpoint
+from .quantizers.base import Encoding, QuantizerInput
+from .quantizers.chain import quantize_matrix
+
+from .recipe import Coding, Recipe, Rule, TensorPolicy, infos
+from .record import Record
+from .unpack import unpack
+
+EncodingCache = MutableMapping[tuple[Any, ...], Encoding]
+Progress = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """A packed checkpoint: its bytes, where they went, and what they decode to.
+
+    Units: seconds for the times. `weights_digest` is the sha256 over all decoded tensors.
+    """
+
+    data: bytes
+    report: SizeReport
+    records: tuple[Record, ...]
+    weights_digest: str
+    quantize_s: float
+    encode_s: float
+    decode_s: float
+
+    @property
+    def n_bytes(self) -> int:
+        return len(self.data)
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A checkpoint turned into records, ready to be coded in more than one way."""
+
+    records: tuple[Record, ...]
+    aliases: dict[str, str]
+    quantize_s: float
+
+
+def pack(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    calibration: Calibration | None = None,
+    *,
+    cache: EncodingCache | None = None,
+    progress: Progress = _silent,
+) -> Artifact:
+    """The artifact of `checkpoint` under `recipe`, decoded once and compared before it is returned.
+
+    `cache` keeps quantized matrices between recipes; `progress` is told each tensor's name as it is done.
+    Raises CoverageError, CalibrationError, RecipeError, CheckpointError; RoundTripError is a bug in pgpack.
+    """
+    return encode(quantize(checkpoint, recipe, calibration, cache=cache, progress=progress), recipe)
+
+
+def quantize(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    calibration: Calibration | None = None,
+    *,
+    cache: EncodingCache | None = None,
+    progress: Progress = _silent,
+) -> Quantized:
+    """All stored tensors of `checkpoint` as records. Raises as `pack` does."""
+    start = time.perf_counter()
+    governed = recipe.resolve(infos(checkpoint.stored_shapes))
+    _check_calibration(checkpoint, governed, calibration)
+    if recipe.order.by != "none":
+        permutations = mlp_permutations(checkpoint)
+        checkpoint = ordered_checkpoint(checkpoint, permutations)
+        calibration = ordered_calibration(calibration, permutations) if calibration else None
+    policies = _bound_policies(checkpoint, governed)
+    encodings: dict[str, Encoding] = {}
+    for name, policy in policies.items():
+        encodings[name] = _encode_tensor(checkpoint, name, policy, calibration, cache, recipe.order.by)
+        progress(name)
+    encodings = _selected(encodings, governed)
+    records = tuple(_record(name, shape, encodings[name]) for name, shape in checkpoint.stored_shapes.items())
+    return Quantized(records, checkpoint.aliases, time.perf_counter() - start)
+
+
+def encode(quantized: Quantized, recipe: Recipe) -> Artifact:
+    """Records -> bytes, by the coding that `recipe` gives each tensor; the round trip is checked."""
+    start = time.perf_counter()
+    governed = recipe.resolve(infos({record.name: record.shape for record in quantized.records}))
+    coding = {name: rule.policy.coding for name, rule in governed.items()}
+    if recipe.container.is_field and any(each != Coding() for each in coding.values()):
+        raise RecipeError(
+            "a field container fixes the coding of every tensor; leave coders and codecs out of the rules"
+        )
+    contents = Contents(quantized.records, coding, quantized.aliases)
+    data, report = recipe.container.write(contents, recipe.container_codecs)
+    if report.n_bytes != len(data):
+        raise RoundTripError(f"the size report sums to {report.n_bytes}, the artifact has {len(data)} bytes")
+    encoded = time.perf_counter()
+    decoded = unpack(data)
+    decode_s = time.perf_counter() - encoded
+    _compare(quantized.records, decoded.records)
+    digest = weights_digest(decoded.records, decoded.aliases)
+    times = (quantized.quantize_s, encoded - start, decode_s)
+    return Artifact(data, report, quantized.records, digest, *times)
+
+
+def _check_calibration(checkpoint: Checkpoint, governed: dict[str, Rule], calibration: Calibration | None) -> None:
+    """Every tensor whose policy needs a Hessian has one of the right size."""
+    needy = [name for name, rule in governed.items() if rule.policy.needs_hessian]
+    if needy and calibration is None:
+        raise CalibrationError(
+            f"the recipe needs Hessians for {len(needy)} tensors (first: {needy[0]}); give --calibration FILE, "
+            "or text to calibrate on with --calib GLOB and a model"
+        )
+    if calibration is None:
+        return
+    calibration.require(needy)
+    for name in needy:
+        n_inputs = _folded(checkpoint.shapes[name])[1]
+        found = calibration.shapes[f"{name}.hessian"]
+        if found != (n_inputs, n_inputs):
+            raise CalibrationError(
+                f"{name} has {n_inputs} inputs and its Hessian is {found}; this calibration is of another model"
+            )
+
+
+def _folded(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The matrix shape that a tensor is quantized in."""
+    if len(shape) < 2:
+        return 1, int(np.prod(shape, dtype=np.int64))
+    return shape[0], int(np.prod(shape[1:], dtype=np.int64))
+
+
+def _bound_policies(checkpoint: Checkpoint, governed: dict[str, Rule]) -> dict[str, TensorPolicy]:
+    """Policies whose transforms know everything that depends on all tensors they apply to."""
+    bound: dict[Any, Any] = {}
+
+    def population(transform: Any) -> Iterator[NDArray[Any]]:
+        for name, rule in governed.items():
+            if transform in rule.policy.transforms:
+                yield checkpoint.tensor(name).reshape(_folded(checkpoint.shapes[name]))
+
+    for rule in governed.values():
+        for transform in rule.policy.transforms:
+            if transform not in bound:
+                bound[transform] = transform.bind(population(transform))
+    return {
+        name: dataclasses.replace(rule.policy, transforms=tuple(bound[t] for t in rule.policy.transforms))
+        for name, rule in governed.items()
+    }
+
+
+def _encode_tensor(
+    checkpoint: Checkpoint,
+    name: str,
+    policy: TensorPolicy,
+    calibration: Calibration | None,
+    cache: EncodingCache | None,
+    order: str,
+) -> Encoding:
+    key = (name, policy.transforms, policy.quantizer, order)
+    if cache is not None and key in cache:
+        return cache[key]
+    array = checkpoint.tensor(name)
+    if array.dtype.kind != "f":
+        encoding = _integers(name, array)
+    else:
+        known = calibration if policy.needs_hessian else None  # the others must not pay for loading it
+        source = QuantizerInput(
+            name,
+            array.reshape(_folded(array.shape)),
+            known.hessian(name) if known else None,
+            known.fisher(name) if known else None,
+        )
+        encoding = quantize_matrix(source, policy.transforms, policy.quantizer)
+    if cache is not None:
+        cache[key] = encoding
+    return encoding
+
+
+def _integers(name: str, array: NDArray[Any]) -> Encoding:
+    """Integer and bool tensors are stored as they are, whatever their rule says."""
+    dtype = {"b": "bool"}.get(array.dtype.kind, array.dtype.name)
+    if dtype not in RAW_DTYPES:
+        raise RecipeError(f"{name}: tensors of type {array.dtype} cannot be stored; convert it to float32 or int64")
+    grid = RawValues(dtype)
+    return Encoding("plain", (QuantizedTensor(grid.symbols_of(array), grid, array.shape),))
+
+
+def _selected(encodings: dict[str, Encoding], governed: dict[str, Rule]) -> dict[str, Encoding]:
+    """Drop corrections that lose the competition among the tensors sharing one `lqer_asym(top=k)`."""
+    groups: dict[Any, dict[str, Encoding]] = {}
+    for name, rule in governed.items():
+        for transform in rule.policy.transforms:
+            if getattr(transform, "top", 0):
+                groups.setdefault(transform, {})[name] = encodings[name]
+    for transform, group in groups.items():
+        from .quantizers.low_rank import select_corrections
+
+        encodings = {**encodings, **select_corrections(group, transform.top)}
+    return encodings
+
+
+def _record(name: str, shape: tuple[int, ...], encoding: Encoding) -> Record:
+    first, *factors = encoding.parts
+    if encoding.form != "factored":
+        first = dataclasses.replace(first, shape=shape)
+    return Record(name, shape, encoding.form, (first, *factors))
+
+
+def _compare(written: tuple[Record, ...], read: tuple[Record, ...]) -> None:
+    """Every symbol and every side array must come back."""
+    by_name = {record.name: record for record in read}
+    if {(r.name, r.shape, r.form) for r in written} != {(r.name, r.shape, r.form) for r in read}:
+        raise RoundTripError("decoding gives other tensors than were encoded")
+    for before in written:
+        after = by_name[before.name]
+        for p, q in zip(before.parts, after.parts, strict=True):
+            same = np.array_equal(p.symbols, q.symbols) and p.grid.params == q.grid.params and p.shape == q.shape
+            arrays = p.grid.arrays
+            same &= arrays.keys() == q.grid.arrays.keys()
+            if not same or any(not np.array_equal(arrays[k], v) for k, v in q.grid.arrays.items()):
+                raise RoundTripError(f"{before.name} does not decode to what was encoded")

@@ -1,0 +1,103 @@
+"""Artifact bytes -> tensors, with numpy and the codecs' own libraries; torch is never loaded for our own format.
+
+    data --sniff--> records --grids--> name -> array (tied names included)
+
+As a program, `python -m pgpack.unpack ARTIFACT` decodes in a process of its own and prints one JSON line with the
+weights digest; `pgpack verify` runs it so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .artifact.layout import MAGIC
+from .artifact.reader import MAX_BYTES, read_artifact
+from .errors import CorruptArtifact
+from .record import Record
+
+
+@dataclass(frozen=True, eq=False)
+class Unpacked:
+    """A decoded artifact of any known format.
+
+    `kind`: container name; `digest`: what the packer recorded of the weights ('' when the format has no such field).
+    """
+
+    kind: str
+    records: tuple[Record, ...]
+    aliases: Mapping[str, str]
+    digest: str
+    streams: tuple[str, ...] = ()
+
+    def items(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """(name, decoded array) one at a time, aliases last."""
+        by_name = {}
+        for record in self.records:
+            if record.name in self.aliases.values():
+                by_name[record.name] = record
+            yield record.name, record.dequantize()
+        for name, stored in self.aliases.items():
+            yield name, by_name[stored].dequantize()
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Every decoded tensor by name."""
+        return dict(self.items())
+
+
+def unpack(data: bytes, max_bytes: int = MAX_BYTES) -> Unpacked:
+    """Decode an artifact: ours, or one of the field's formats (told apart by content).
+
+    Raises FormatError or one of its kinds; CorruptArtifact also when the decoded weights differ from the digest.
+    """
+    if data[:4] == MAGIC[: len(data)]:
+        decoded = read_artifact(data, max_bytes)
+        return Unpacked("pgpack", decoded.records, decoded.aliases, decoded.digest, decoded.stream_specs)
+    from .interop.sniff import identify, read_field_artifact
+
+    kind = identify(data)
+    if kind is None:
+        from .errors import FormatError
+
+        raise FormatError("not an artifact of any known format (pgpack, .ptz containers, PGRP)")
+    return Unpacked(kind, tuple(read_field_artifact(data)), {}, "")
+
+
+def check_digest(unpacked: Unpacked) -> str:
+    """The full weights digest of a decoded artifact. Raises CorruptArtifact when it differs from the recorded one."""
+    from .artifact.writer import weights_digest
+
+    digest = weights_digest(unpacked.records, unpacked.aliases)
+    if unpacked.digest and not digest.startswith(unpacked.digest):
+        raise CorruptArtifact(
+            f"decoded weights have digest {digest[:16]}, the packer recorded {unpacked.digest}; "
+            "this machine decodes differently from the packer's"
+        )
+    return digest
+
+
+def _main() -> int:
+    import json
+    import sys
+    import time
+
+    from .errors import PgpackError
+
+    start = time.perf_counter()
+    try:
+        with open(sys.argv[1], "rb") as file:
+            unpacked = unpack(file.read())
+        decode_s = time.perf_counter() - start
+        result = {"ok": True, "kind": unpacked.kind, "weights_digest": check_digest(unpacked), "decode_s": decode_s}
+    except PgpackError as error:
+        result = {"ok": False, "error": str(error), "error_kind": type(error).__name__}
+    result["imported_torch"] = "torch" in sys.modules
+    sys.stdout.write(json.dumps(result) + "\n")
+    return 0 if result["ok"] else 4
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main())

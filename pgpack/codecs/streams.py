@@ -1,0 +1,194 @@
+"""General-purpose byte codecs that are Python modules: zlib, bz2, lzma (xz), zstd, brotli.
+
+Each returns the library's own, unmodified stream for one call with the given settings, so that sizes compare
+exactly with pipelines that call the library directly. Every decoder stops after `n_bytes + 1` bytes (zstd and old
+brotli: a few MiB later) and refuses a stream that is damaged, unfinished, of another length, or followed by
+anything. Refuses: dictionaries, several frames in a row, windows larger than the encoder can ask for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..errors import CorruptArtifact
+from .settings import require_range
+
+XZ_MEMORY_LIMIT = 96 << 20  # xz preset 9 decodes in 65 MiB; a header that asks for more is refused
+ZSTD_WINDOW_LIMIT = 1 << 27  # level 22 uses 2^27
+ZSTD_STEP = 256  # a zstd block of 4 bytes may stand for 128 KiB: 256 bytes make at most 8 MiB
+BROTLI_STEP = 16  # without an output limit, 16 bytes of brotli may stand for 32 MiB
+
+
+def exactly(name: str, plain: bytes, n_bytes: int, finished: bool, trailing: bool) -> bytes:
+    """`plain` when it is `n_bytes` long, its stream finished and nothing follows. Raises CorruptArtifact."""
+    if len(plain) > n_bytes:
+        raise CorruptArtifact(f"a {name} stream decodes to more than the declared {n_bytes} bytes")
+    if not finished:
+        raise CorruptArtifact(f"a {name} stream ends early, after {len(plain)} of {n_bytes} bytes")
+    if len(plain) != n_bytes:
+        raise CorruptArtifact(f"a {name} stream decodes to {len(plain)} bytes, expected {n_bytes}")
+    if trailing:
+        raise CorruptArtifact(f"a {name} stream of {n_bytes} bytes is followed by other bytes")
+    return plain
+
+
+@dataclass(frozen=True)
+class Zlib:
+    """DEFLATE in the zlib format. *Source* RFC 1950 and 1951."""
+
+    level: int = 9
+    encoder_only: ClassVar[frozenset[str]] = frozenset({"level"})
+
+    def __post_init__(self) -> None:
+        require_range("zlib level", self.level, 0, 9)
+
+    def encode(self, data: bytes) -> bytes:
+        import zlib
+
+        return zlib.compress(data, self.level)
+
+    def decode(self, data: bytes, n_bytes: int) -> bytes:
+        import zlib
+
+        decoder = zlib.decompressobj()
+        try:
+            plain = decoder.decompress(data, n_bytes + 1)
+        except zlib.error as error:
+            raise CorruptArtifact(f"a zlib stream does not decode: {error}") from None
+        return exactly("zlib", plain, n_bytes, decoder.eof, bool(decoder.unused_data))
+
+
+@dataclass(frozen=True)
+class Bz2:
+    """Burrows-Wheeler transform and Huffman codes; level is the block size in 100 kB."""
+
+    level: int = 9
+    encoder_only: ClassVar[frozenset[str]] = frozenset({"level"})
+
+    def __post_init__(self) -> None:
+        require_range("bz2 level", self.level, 1, 9)
+
+    def encode(self, data: bytes) -> bytes:
+        import bz2
+
+        return bz2.compress(data, self.level)
+
+    def decode(self, data: bytes, n_bytes: int) -> bytes:
+        import bz2
+
+        decoder = bz2.BZ2Decompressor()
+        try:
+            plain = decoder.decompress(data, n_bytes + 1)
+        except (OSError, ValueError) as error:
+            raise CorruptArtifact(f"a bz2 stream does not decode: {error}") from None
+        return exactly("bz2", plain, n_bytes, decoder.eof, bool(decoder.unused_data))
+
+
+@dataclass(frozen=True)
+class Lzma:
+    """LZMA2 in the xz format with its CRC-64. `extreme` is xz's -e: slower, a little smaller."""
+
+    preset: int = 6
+    extreme: bool = False
+    encoder_only: ClassVar[frozenset[str]] = frozenset({"preset", "extreme"})
+
+    def __post_init__(self) -> None:
+        require_range("lzma preset", self.preset, 0, 9)
+
+    def encode(self, data: bytes) -> bytes:
+        import lzma
+
+        return lzma.compress(data, preset=self.preset | (lzma.PRESET_EXTREME if self.extreme else 0))
+
+    def decode(self, data: bytes, n_bytes: int) -> bytes:
+        import lzma
+
+        decoder = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=XZ_MEMORY_LIMIT)
+        try:
+            plain = decoder.decompress(data, n_bytes + 1)
+        except (lzma.LZMAError, MemoryError) as error:
+            raise CorruptArtifact(f"an xz stream does not decode: {error}") from None
+        return exactly("xz", plain, n_bytes, decoder.eof, bool(decoder.unused_data))
+
+
+@dataclass(frozen=True)
+class Zstd:
+    """Zstandard, one frame with its content size. *Source* RFC 8878."""
+
+    level: int = 19
+    encoder_only: ClassVar[frozenset[str]] = frozenset({"level"})
+
+    def __post_init__(self) -> None:
+        require_range("zstd level", self.level, 1, 22)
+
+    def encode(self, data: bytes) -> bytes:
+        import zstandard
+
+        return zstandard.ZstdCompressor(level=self.level).compress(data)
+
+    def decode(self, data: bytes, n_bytes: int) -> bytes:
+        import zstandard
+
+        decoder = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_LIMIT).decompressobj()
+        view, parts, found, position = memoryview(data), [], 0, 0
+        try:
+            while position < len(data) and not decoder.eof and found <= n_bytes:
+                parts.append(decoder.decompress(view[position : position + ZSTD_STEP]))
+                found += len(parts[-1])
+                position += ZSTD_STEP
+        except (zstandard.ZstdError, MemoryError) as error:
+            raise CorruptArtifact(f"a zstd frame does not decode: {error}") from None
+        trailing = bool(decoder.unused_data) or position < len(data)
+        return exactly("zstd", b"".join(parts), n_bytes, decoder.eof, trailing)
+
+
+@dataclass(frozen=True)
+class Brotli:
+    """Brotli; `lgwin` is log2 of the window. *Source* RFC 7932."""
+
+    quality: int = 11
+    lgwin: int = 22
+    encoder_only: ClassVar[frozenset[str]] = frozenset({"quality", "lgwin"})
+
+    def __post_init__(self) -> None:
+        require_range("brotli quality", self.quality, 0, 11)
+        require_range("brotli lgwin", self.lgwin, 10, 24)
+
+    def encode(self, data: bytes) -> bytes:
+        import brotli
+
+        plain: bytes = brotli.compress(data, quality=self.quality, lgwin=self.lgwin)
+        return plain
+
+    def decode(self, data: bytes, n_bytes: int) -> bytes:
+        import brotli
+
+        decoder = brotli.Decompressor()
+        bounded = hasattr(decoder, "can_accept_more_data")  # since brotli 1.2
+        try:
+            plain = (brotli_limited if bounded else brotli_in_steps)(decoder, data, n_bytes + 1)
+        except (brotli.error, MemoryError) as error:
+            raise CorruptArtifact(f"a brotli stream does not decode: {error}") from None
+        return exactly("brotli", plain, n_bytes, decoder.is_finished(), trailing=False)
+
+
+def brotli_limited(decoder: Any, data: bytes, limit: int) -> bytes:
+    """About `limit` bytes at most, through the output limit of brotli >= 1.2; trailing bytes raise brotli.error."""
+    parts = [decoder.process(data, output_buffer_limit=limit)]
+    found = len(parts[0])
+    while not decoder.is_finished() and not decoder.can_accept_more_data() and found < limit:
+        parts.append(decoder.process(b"", output_buffer_limit=limit - found))
+        found += len(parts[-1])
+    return b"".join(parts)
+
+
+def brotli_in_steps(decoder: Any, data: bytes, limit: int) -> bytes:
+    """The same for brotli 1.1, which has no output limit: small inputs, then a look at what came out."""
+    parts, found = [], 0
+    for position in range(0, len(data), BROTLI_STEP):
+        parts.append(decoder.process(data[position : position + BROTLI_STEP]))
+        found += len(parts[-1])
+        if found >= limit:
+            break
+    return b"".join(parts)

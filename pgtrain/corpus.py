@@ -165,9 +165,7 @@ def _unzstd(blob: bytes) -> bytes:
         raise DataError(f"not a complete .zst file: {error}") from error
 
 
-def split_documents(
-    documents: Iterable[Document], val_fraction: float
-) -> tuple[list[Document], list[Document]]:
+def split_documents(documents: Iterable[Document], val_fraction: float) -> tuple[list[Document], list[Document]]:
     """(train, val), chosen by a hash of each document's name: adding documents moves none of the others.
 
     Raises: DataError when a side stays empty.

@@ -1,9 +1,6 @@
-"""Token shards in the challenge's format, deterministic batches from them, and overlap between texts.
+"""Tokens of shards, deterministic batches from them, and the overlap between two texts.
 
-    shard = 256 x int32 LE header (20240520, 1, n tokens, zeros) + n x uint16 LE tokens
-
-Owns reading and writing shards. Refuses a file whose size is not exactly 1024 + 2n bytes.
-Source: openai/parameter-golf train_gpt.py, load_data_shard.
+Owns everything that holds tokens in memory; the files themselves are described in `pgtrain.shard_files`.
 """
 
 from __future__ import annotations
@@ -12,15 +9,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from glob import glob
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import DataError
+from pgtrain.shard_files import HEADER_INTS, MAGIC, VERSION, shard_length
 
-MAGIC, VERSION, HEADER_INTS = 20240520, 1, 256
 SHARD_TOKENS = 100_000_000
 Tokens = NDArray[np.uint16]
 
@@ -35,32 +31,6 @@ def write_shards(tokens: Tokens, folder: Path, name: str) -> list[Path]:
         path = folder / f"{name}_{index:06d}.bin"
         path.write_bytes(header.tobytes() + part.astype("<u2").tobytes())
         paths.append(path)
-    return paths
-
-
-def shard_length(path: Path) -> int:
-    """Tokens in a shard, from its header and size alone.
-
-    Raises: DataError when the header or the size is not that of a shard.
-    """
-    header = np.fromfile(path, dtype="<i4", count=HEADER_INTS)
-    if header.size != HEADER_INTS or header[0] != MAGIC or header[1] != VERSION:
-        raise DataError(f"{path} is not a token shard: its header does not start with {MAGIC}, {VERSION}")
-    n_tokens, size = int(header[2]), path.stat().st_size
-    expected = HEADER_INTS * 4 + 2 * n_tokens
-    if n_tokens < 0 or size != expected:
-        raise DataError(f"{path} has {size} bytes, its header says {expected}; the copy is incomplete or damaged")
-    return n_tokens
-
-
-def find_shards(pattern: str) -> list[Path]:
-    """Shards that match a glob, sorted; byte-count shards (`_bytes_` in the name) are left out.
-
-    Raises: DataError when none is left.
-    """
-    paths = [Path(p) for p in sorted(glob(pattern)) if "_bytes_" not in Path(p).name]
-    if not paths:
-        raise DataError(f"no token shards match {pattern}")
     return paths
 
 
@@ -102,7 +72,9 @@ class BatchSampler:
 
     def __post_init__(self) -> None:
         if self.batch_tokens < self.seq_len or self.batch_tokens % self.seq_len:
-            raise DataError(f"{self.batch_tokens} tokens per batch is not a multiple of {self.seq_len} per sequence")
+            raise DataError(
+                f"{self.batch_tokens} tokens per batch is not a multiple of the sequence, {self.seq_len}"
+            )
         if self.windows < 1:
             raise DataError(
                 f"{len(self.tokens)} training tokens are too few for sequences of {self.seq_len}; "

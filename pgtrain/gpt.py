@@ -37,9 +37,7 @@ class GPT(nn.Module):
         self.skip_weights = nn.Parameter(torch.ones(config.num_skips, config.model_dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.final_norm = FinalNorm()
-        self.lm_head = (
-            None if config.tie_embeddings else nn.Linear(config.model_dim, config.vocab_size, bias=False)
-        )
+        self.lm_head = None if config.tie_embeddings else nn.Linear(config.model_dim, config.vocab_size, bias=False)
 
     def forward_logits(self, ids: Tensor) -> Tensor:  # (B, T) int64 -> (B, T, V) float32
         """Logits of the next token at every position, after the soft cap, in float32."""

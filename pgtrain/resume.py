@@ -85,10 +85,10 @@ class RunState:
         for kind, optimizer in optimizers.items():
             state = optimizer.state_dict()
             slots: dict[int, dict[str, Tensor]] = {}
-            for name in tensors:
+            for name, tensor in tensors.items():
                 if name.startswith(f"{kind}/"):
                     _, index, slot = name.split("/")
-                    slots.setdefault(int(index), {})[slot] = tensors[name]
+                    slots.setdefault(int(index), {})[slot] = tensor
             optimizer.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
         progress: dict[str, Any] = json.loads(metadata["progress"])
         return progress

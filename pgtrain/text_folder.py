@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgpack.errors import DataError
-from pgtrain.corpus import Document, split_documents
-from pgtrain.data import Tokens, digest_tokens, find_shards, read_tokens, shard_length, write_shards
+from pgtrain.shard_files import find_shards, shard_length
 
 if TYPE_CHECKING:
+    from pgtrain.corpus import Document
+    from pgtrain.data import Tokens
     from pgtrain.tokenizer import Tokenizer
 
 TRAIN_GLOB, VAL_GLOB, TOKENIZER_NAME, RECORD_NAME = "*_train_*.bin", "*_val_*.bin", "tokenizer.model", "corpus.json"
@@ -52,6 +53,8 @@ def write_text_folder(
 
     Raises: DataError when a part stays empty or the tokenizer cannot be trained.
     """
+    from pgtrain.corpus import split_documents
+    from pgtrain.data import digest_tokens, write_shards
     from pgtrain.tokenizer import train_tokenizer
 
     train, val = split_documents(documents, val_fraction)
@@ -110,6 +113,18 @@ class TextFolder:
             raise DataError(f"tokenizer {tokenizer} does not exist")
         return cls(train_glob, val_glob, tokenizer)
 
+    def vocab_size(self) -> int:
+        """Pieces of the tokenizer: from the folder's record when it is of this tokenizer, else from the model."""
+        record = self.tokenizer_path.parent / RECORD_NAME
+        if record.is_file() and self.tokenizer_path.name == TOKENIZER_NAME:
+            try:
+                return int(json.loads(record.read_text(encoding="utf-8"))["vocab_size"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(f"{record} is not the record of `pgtrain data`; write the folder again") from error
+        from pgtrain.tokenizer import Tokenizer
+
+        return Tokenizer.load(self.tokenizer_path).vocab_size
+
     def count_tokens(self) -> tuple[int, int]:
         """(training, validation) tokens by the shard headers alone."""
         train, val = (
@@ -119,6 +134,8 @@ class TextFolder:
 
     def read(self, vocab_size: int) -> tuple[Tokens, Tokens]:
         """(training, validation) tokens, checked against the vocabulary."""
+        from pgtrain.data import read_tokens
+
         return (
             read_tokens(find_shards(self.train_glob), vocab_size),
             read_tokens(find_shards(self.val_glob), vocab_size),

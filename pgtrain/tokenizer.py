@@ -110,7 +110,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     Raises: DataError when the texts are too few for `vocab_size` pieces.
     """
     if not 300 <= vocab_size <= MAX_VOCABULARY:
-        raise DataError(f"vocabulary of {vocab_size} pieces: must be 300 to {MAX_VOCABULARY} (256 are single bytes)")
+        raise DataError(f"vocabulary of {vocab_size} pieces: must be 300 to {MAX_VOCABULARY} (256 are bytes)")
     sentences = [line for text in texts for line in text.splitlines() if line.strip()]
     model = io.BytesIO()
     try:

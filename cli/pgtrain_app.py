@@ -1,0 +1,40 @@
+"""The `pgtrain` command: text into shards, shards into a checkpoint, a checkpoint into bits per byte."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import click
+
+from pgtrain import __version__
+
+from .lazy import LazyGroup
+from .output import run
+
+VERBS = {
+    "data": ("train_data", "Write token shards and a tokenizer from text, or from the built-in corpus."),
+    "run": ("train_run", "Train a GPT and write one fp32 checkpoint; resumes after a kill."),
+    "eval": ("train_eval", "Bits per byte of a checkpoint on its validation text."),
+}
+
+
+@click.command(cls=LazyGroup, verbs=VERBS)
+@click.version_option(__version__, prog_name="pgtrain")
+def app() -> None:
+    """Train small GPTs of the parameter-golf family and measure them in bits per byte.
+
+    \b
+    Example: from nothing to a measured checkpoint
+      pgtrain data -o text
+      pgtrain run --data text --preset demo -o model.safetensors
+      pgtrain eval model.safetensors
+    """
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    run(app, "pgtrain")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""`pgtrain run`: shards -> checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgtrain.model_config import ACTIVATIONS, GPTConfig, count_parameters
+from pgtrain.presets import PRESETS, find_preset
+from pgtrain.text_folder import TextFolder
+from pgtrain.train_config import TrainConfig
+
+from .output import EXIT_RESUMABLE, emit_json, note, refuse_overwrite, shared_options
+
+if TYPE_CHECKING:
+    from pgtrain.train import StepRow, TrainResult
+
+# option -> field of GPTConfig or TrainConfig; what is not given comes from the preset.
+MODEL_OPTIONS: dict[str, tuple[str, Any, str]] = {
+    "--layers": ("num_layers", int, "Blocks."),
+    "--dim": ("model_dim", int, "Width of the residual stream."),
+    "--heads": ("num_heads", int, "Query heads."),
+    "--kv-heads": ("num_kv_heads", int, "Key/value heads."),
+    "--mlp-mult": ("mlp_mult", float, "MLP hidden units per channel."),
+    "--activation": ("mlp_activation", click.Choice(ACTIVATIONS), "Activation of the MLP."),
+    "--seq-len": ("seq_len", int, "Tokens per sequence."),
+}
+TRAIN_OPTIONS: dict[str, tuple[str, Any, str]] = {
+    "--steps": ("steps", int, "Optimizer steps."),
+    "--batch-tokens": ("batch_tokens", int, "Tokens per step."),
+    "--matrix-lr": ("matrix_lr", float, "Rate of Muon."),
+    "--embed-lr": ("embed_lr", float, "Rate of the embedding."),
+    "--scalar-lr": ("scalar_lr", float, "Rate of gains and scales."),
+    "--warmup": ("warmup_steps", int, "Steps of linear warmup."),
+    "--warmdown": ("warmdown_steps", int, "Steps of linear warmdown at the end."),
+    "--grad-clip": ("grad_clip", float, "Largest gradient norm; 0 turns clipping off."),
+    "--ema": ("ema_decay", float, "Decay of the weight average; 0 turns it off."),
+    "--seed": ("seed", int, "Seed of weights and batches."),
+    "--max-seconds": ("max_seconds", float, "Stop after this much wall clock; 0 is no limit."),
+    "--val-every": ("val_every", int, "Measure bits per byte every N steps; 0: only at the end."),
+}
+
+
+def _setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for flag, (field, kind, text) in reversed({**MODEL_OPTIONS, **TRAIN_OPTIONS}.items()):
+        function = click.option(flag, field, type=kind, default=None, help=text)(function)
+    return function
+
+
+@click.command(
+    "run",
+    epilog="\b\nExamples:\n  pgtrain run --data text --preset demo -o model.safetensors\n"
+    "  pgtrain run --data text --layers 4 --dim 256 --steps 500 -o model.safetensors --dry-run",
+)
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of `pgtrain data`.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write.")
+@click.option(
+    "--preset", type=click.Choice(tuple(PRESETS)), default="demo", show_default=True, help="Settings to start from."
+)
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="SentencePiece .model of the shards.")
+@_setting_options
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--restart", is_flag=True, help="Discard the state of an unfinished run.")
+@click.option("--force", is_flag=True, help="Replace the checkpoint if it exists.")
+@shared_options
+def command(
+    *,
+    data: Path,
+    out: Path,
+    preset: str,
+    tokenizer: Path | None,
+    device: str,
+    dry_run: bool,
+    restart: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **settings: Any,
+) -> int:
+    """Train a GPT on a folder of shards and write one fp32 checkpoint.
+
+    The state of the run lies beside the checkpoint while it lasts. After Ctrl-C or a kill the same command
+    continues where it stopped and ends with the same checkpoint. The log is OUT.log.jsonl.
+    """
+    if out.suffix != ".safetensors":
+        raise click.UsageError(f"-o {out}: the checkpoint's name must end in .safetensors")
+    refuse_overwrite(out, force or dry_run)
+    model, training, folder = _plan(data, tokenizer, preset, settings)
+    if dry_run:
+        _show_plan(model, training, folder, as_json)
+        return 0
+    from pgtrain.train import Trainer, log_path
+    from pgtrain.workbench import check_device
+
+    check_device(device)
+    trainer = Trainer(model, training, folder, out, device)
+    note(f"{count_parameters(model):,} parameters, {training.steps:,} steps; log in {log_path(out)}", quiet)
+    result = _train_with_bar(trainer.train, training, quiet or as_json, restart)
+    if not result.finished:
+        note(f"stopped at step {result.steps}; the state is saved, repeat the same command to continue")
+        return EXIT_RESUMABLE
+    _show_result(out, model, training, result, as_json)
+    return 0
+
+
+def _plan(
+    data: Path, tokenizer: Path | None, preset: str, settings: dict[str, Any]
+) -> tuple[GPTConfig, TrainConfig, TextFolder]:
+    """Preset plus options; the vocabulary comes from the folder's record when there is one."""
+    folder = TextFolder.open(data, tokenizer)
+    start = find_preset(preset)
+    given = {field: value for field, value in settings.items() if value is not None}
+    model_fields = {field for field, _, _ in MODEL_OPTIONS.values()}
+    vocab_size = folder.vocab_size()
+    model = dataclasses.replace(
+        start.model, vocab_size=vocab_size, **{f: v for f, v in given.items() if f in model_fields}
+    )
+    training = dataclasses.replace(start.training, **{f: v for f, v in given.items() if f not in model_fields})
+    return model, training, folder
+
+
+def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, as_json: bool) -> None:
+    train_tokens, val_tokens = folder.count_tokens()
+    seen = training.steps * training.batch_tokens
+    plan = {
+        "parameters": count_parameters(model),
+        "train_tokens": train_tokens,
+        "val_tokens": val_tokens,
+        "tokens_seen": seen,
+        "epochs": round(seen / max(train_tokens, 1), 3),
+        "training_flop": 6 * count_parameters(model) * seen,
+    }
+    if as_json:
+        emit_json({**plan, "model": json.loads(model.to_json()), "training": dataclasses.asdict(training)})
+        return
+    for key, value in plan.items():
+        click.echo(f"{key:15} {value:,}")
+    for config in (model, training):
+        for key, value in dataclasses.asdict(config).items():
+            click.echo(f"  {key:20} {value}")
+
+
+def _train_with_bar(
+    train: Callable[..., TrainResult], training: TrainConfig, silent: bool, restart: bool
+) -> TrainResult:
+    from tqdm import tqdm
+
+    with tqdm(total=training.steps, disable=silent, unit="step", dynamic_ncols=True) as bar:
+
+        def on_step(row: StepRow) -> None:
+            if bar.n == 0 and row.step > 1:  # a resumed run: what lies before does not count for the ETA
+                bar.initial = bar.n = row.step - 1
+            bar.set_postfix(loss=f"{row.loss:.3f}", refresh=False)
+            bar.update()
+
+        return train(on_step, restart=restart)
+
+
+def _show_result(out: Path, model: GPTConfig, training: TrainConfig, result: TrainResult, as_json: bool) -> None:
+    assert result.val is not None
+    if as_json:
+        emit_json(
+            {
+                "checkpoint": str(out),
+                "parameters": count_parameters(model),
+                "steps": result.steps,
+                "resumed_from": result.resumed_from,
+                "tokens": result.steps * training.batch_tokens,
+                "train_loss": result.train_loss,
+                "train_s": result.elapsed_s,
+                **result.val.as_row(),
+            }
+        )
+        return
+    click.echo(f"bpb     {result.val.bpb:.4f} on {result.val.n_tokens:,} validation tokens")
+    click.echo(f"loss    {result.train_loss:.4f} nats per training token, {result.elapsed_s:.0f} s")
+    click.echo(f"written to {out}")

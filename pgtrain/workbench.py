@@ -1,0 +1,226 @@
+"""The model and the text that a checkpoint is measured with, found from its own metadata or from flags.
+
+Owns `open_text`: one place that decides which model, which validation text, which calibration text.
+Refuses calibration text that overlaps the evaluated text: a packer tuned on its test would look too good.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pgpack.errors import CheckpointError, DataError
+from pgpack.evaluate import Tensors
+from pgtrain.bpb import Build, TextEvaluator, trim
+from pgtrain.data import Tokens, digest_tokens, overlap_fraction, read_tokens
+from pgtrain.gpt import build as build_gpt
+from pgtrain.model_config import GPTConfig, infer_config
+from pgtrain.shard_files import find_shards
+from pgtrain.tokenizer import ByteTables, Tokenizer
+
+MAX_OVERLAP = 0.02
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """A model's text: what it is evaluated on, what it may be calibrated on, and how it is built.
+
+    `build` turns a state dict of torch tensors into a module in eval mode. `val_tokens` is already trimmed to
+    whole windows. Shape: tokens (n,) uint16.
+    """
+
+    build: Build
+    val_tokens: Tokens
+    byte_tables: ByteTables
+    tokenizer_sha256: str
+    seq_len: int
+    device: str
+    calib_glob: str | None
+
+    @property
+    def n_tokens(self) -> int:
+        """Scored validation tokens."""
+        return len(self.val_tokens) - 1
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.byte_tables.base_bytes)
+
+    @cached_property
+    def calib_tokens(self) -> Tokens:
+        """Calibration tokens, read on first use.
+
+        Raises: DataError when there are none, or when more than 2 % of the evaluated text occurs in them.
+        """
+        if self.calib_glob is None:
+            raise DataError("no calibration text is known for this checkpoint; give it as --calib GLOB")
+        tokens = read_tokens(find_shards(self.calib_glob), self.vocab_size)
+        share = overlap_fraction(tokens, self.val_tokens)
+        if share > MAX_OVERLAP:
+            raise DataError(
+                f"{share:.1%} of the evaluated text also occurs in the calibration text {self.calib_glob} "
+                f"(64-token windows; at most {MAX_OVERLAP:.0%} is allowed): results would be tuned on "
+                "their own test; give other text as --calib GLOB"
+            )
+        return tokens
+
+    @property
+    def calib_digest(self) -> str:
+        """sha256 hex of the calibration tokens."""
+        return digest_tokens(self.calib_tokens)
+
+    def evaluator(self, reference: Tensors | None = None, batch_tokens: int = 8192) -> TextEvaluator:
+        """An evaluator on this text; `reference` (the fp32 tensors) makes it report KL as well."""
+        return TextEvaluator(
+            self.build,
+            self.val_tokens,
+            self.byte_tables,
+            self.seq_len,
+            tokenizer_sha256=self.tokenizer_sha256,
+            reference=reference,
+            device=self.device,
+            batch_tokens=batch_tokens,
+        )
+
+
+def open_text(
+    checkpoint_path: Path,
+    metadata: Mapping[str, str],
+    state: Arrays,
+    *,
+    val: str | None = None,
+    calib: str | None = None,
+    tokenizer: Path | str | None = None,
+    seq_len: int | None = None,
+    max_tokens: int | None = None,
+    model_spec: str | None = None,
+    device: str = "cpu",
+) -> Text:
+    """The text and model of a checkpoint; an argument wins over the metadata (`data_defaults`, `model_config`).
+
+    `state` names the checkpoint's tensors (only names and shapes are used). `model_spec` is FILE.py:build with
+    build(state_dict of torch tensors) -> nn.Module that gives logits.
+    Raises: DataError or CheckpointError, saying which flag to give.
+    """
+    defaults = _defaults(metadata, checkpoint_path)
+    val, calib = val or defaults.val, calib or defaults.calib
+    tokenizer_path = Path(tokenizer) if tokenizer else defaults.tokenizer
+    if val is None:
+        raise DataError(f"{checkpoint_path} names no validation text; give its shards as --val GLOB")
+    if tokenizer_path is None:
+        raise DataError(f"{checkpoint_path} names no tokenizer; give it as --tokenizer FILE.model")
+    check_device(device)
+    model_tokenizer = Tokenizer.load(tokenizer_path)
+    trained_with = metadata.get("tokenizer_sha256", model_tokenizer.sha256)
+    if model_tokenizer.sha256 != trained_with:
+        raise DataError(
+            f"{tokenizer_path} is not the tokenizer that {checkpoint_path} was trained with "
+            f"(sha256 {model_tokenizer.sha256[:12]}, trained with {trained_with[:12]})"
+        )
+    builder, model_seq_len = _model(metadata, state, model_spec, model_tokenizer.vocab_size)
+    length = seq_len or defaults.seq_len or model_seq_len
+    if length is None:
+        raise DataError("the length of a sequence is not known for this model; give it as --seq-len N")
+    val_tokens = read_tokens(find_shards(val), model_tokenizer.vocab_size)
+    return Text(
+        build=builder,
+        val_tokens=trim(val_tokens, length, max_tokens),
+        byte_tables=model_tokenizer.byte_tables,
+        tokenizer_sha256=model_tokenizer.sha256,
+        seq_len=length,
+        device=device,
+        calib_glob=calib,
+    )
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not know or this machine does not have."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise DataError(f"unknown device {device!r}; use cpu, cuda or cuda:N") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise DataError("no CUDA device is available here; use --device cpu")
+
+
+@dataclass(frozen=True)
+class _Defaults:
+    val: str | None = None
+    calib: str | None = None
+    tokenizer: Path | None = None
+    seq_len: int | None = None
+
+
+def _defaults(metadata: Mapping[str, str], checkpoint_path: Path) -> _Defaults:
+    """`data_defaults` of the metadata with its paths seen from the checkpoint's folder."""
+    if "data_defaults" not in metadata:
+        return _Defaults()
+    try:
+        values = json.loads(metadata["data_defaults"])
+        folder = checkpoint_path.absolute().parent
+        val, calib, model = (str(folder / values[key]) for key in ("val", "calib", "tokenizer"))
+        return _Defaults(val, calib, Path(model), int(values["seq_len"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{checkpoint_path}: its data_defaults metadata is not readable") from error
+
+
+def _model(
+    metadata: Mapping[str, str], state: Arrays, model_spec: str | None, vocab_size: int
+) -> tuple[Build, int | None]:
+    """(build, sequence length if the model says one): --model wins, then the metadata, then names and shapes."""
+    if model_spec is not None:
+        return load_build(model_spec), None
+    if "model_config" in metadata:
+        try:
+            values = json.loads(metadata["model_config"])
+        except ValueError as error:
+            raise CheckpointError("the checkpoint's model_config metadata is not JSON") from error
+        config, length = GPTConfig.from_mapping(values), int(values["seq_len"])
+    else:
+        config, length = infer_config({name: tuple(array.shape) for name, array in state.items()}), None
+    if config.vocab_size != vocab_size:
+        raise DataError(f"the model has {config.vocab_size} tokens, the tokenizer {vocab_size}; give --tokenizer")
+    return lambda tensors: build_gpt(config, tensors), length
+
+
+def load_build(model_spec: str) -> Build:
+    """The function FILE.py:NAME names (NAME defaults to `build`). The file is run: it is the user's own code.
+
+    Raises: DataError when the file or the function does not exist.
+    """
+    file, _, name = model_spec.rpartition(":") if ".py:" in model_spec else (model_spec, "", "build")
+    path = Path(file)
+    if not path.is_file():
+        raise DataError(f"model file {path} does not exist; give --model FILE.py:build")
+    spec = importlib.util.spec_from_file_location(f"pgtrain_user_model_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise DataError(f"{path} is not a Python file; give --model FILE.py:build")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function: Callable[..., nn.Module] | None = getattr(module, name, None)
+    if not callable(function):
+        raise DataError(f"{path} has no function {name}; it must define {name}(state_dict) -> nn.Module")
+
+    def build(tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+        model = function(dict(tensors))
+        if not isinstance(model, nn.Module):
+            raise DataError(f"{model_spec} returned a {type(model).__name__}, expected an nn.Module")
+        return model.requires_grad_(False).eval()
+
+    return build
+
+
+def as_float32(state: Arrays) -> dict[str, NDArray[np.float32]]:
+    """Every tensor as float32 numpy."""
+    return {name: np.asarray(array, dtype=np.float32) for name, array in state.items()}

@@ -1,0 +1,169 @@
+"""Search spaces: recipe templates with braces, and the options of `pgpack sweep`, expanded to plain recipes.
+
+    {a,b,c}        each of the values, which may be any recipe text
+    {8:16:2}       numbers from 8 to 16 in steps of 2, both ends included
+    {4:8}          whole numbers from 4 to 8
+
+Several braces give every combination. A space is text with one template per line; `#` starts a comment.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+from .allocate import SMALL, step_recipe
+from .errors import RecipeError
+from .recipe import Recipe, TensorInfo
+from .recipe_text import parse_recipe
+
+MAX_RECIPES = 100_000
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"\s*(-?[\d.]+)\s*:\s*(-?[\d.]+)\s*(?::\s*(-?[\d.]+)\s*)?\Z")
+_CODEC_SETTING = {
+    "brotli": "quality",
+    "lrzip": "level",
+    "zstd": "level",
+    "zlib": "level",
+    "bz2": "level",
+    "zpaq": "level",
+}
+STEPS = (0.15, 0.22, 0.32, 0.45, 0.65, 0.9, 1.25, 1.7)  # in units of a row's sigma; int6 at clip 12.85 is 0.41
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe to measure and a short name for people ('' when it has none)."""
+
+    recipe: Recipe
+    label: str = ""
+
+
+def values_of(text: str) -> tuple[str, ...]:
+    """The values of `a,b,c` or of a range `lo:hi[:step]`. Raises RecipeError on an empty or endless range."""
+    match = _RANGE.match(text)
+    if match is None:
+        values = tuple(value.strip() for value in text.split(","))
+        if not all(values):
+            raise RecipeError(f"{text!r} has an empty value; write values as a,b,c or a range as lo:hi:step")
+        return values
+    try:
+        low, high, step = (Decimal(match.group(i) or "1") for i in (1, 2, 3))
+    except InvalidOperation:
+        raise RecipeError(f"{text!r} is not a range of numbers; write lo:hi:step") from None
+    if step <= 0 or high < low or (high - low) / step > MAX_RECIPES:
+        raise RecipeError(f"the range {text!r} needs lo <= hi and a step above 0")
+    n = int((high - low) / step) + 1
+    return tuple(format((low + i * step).normalize(), "f") for i in range(n))
+
+
+def expand(template: str) -> list[Recipe]:
+    """Every recipe of a template, in the order of its braces, without repetition."""
+    alternatives = [values_of(match.group(1)) for match in _BRACES.finditer(template)]
+    count = 1
+    for values in alternatives:
+        count *= len(values)
+    if count > MAX_RECIPES:
+        raise RecipeError(f"the template expands to {count:,} recipes; the limit is {MAX_RECIPES:,}")
+    pieces = _BRACES.split(template)[::2]
+    texts = []
+    for choice in itertools.product(*alternatives):
+        texts.append("".join(itertools.chain(*itertools.zip_longest(pieces, choice, fillvalue=""))))
+    return [parse_recipe(text) for text in dict.fromkeys(texts)]
+
+
+def read_space(text: str) -> list[Candidate]:
+    """Candidates of a space file. Raises RecipeError with the line's number."""
+    found = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        template = line.split("#", 1)[0].strip()
+        if template:
+            try:
+                found += [Candidate(recipe) for recipe in expand(template)]
+            except RecipeError as error:
+                raise RecipeError(f"line {number}: {error}") from None
+    if not found:
+        raise RecipeError("the space is empty; write one recipe template per line")
+    return found
+
+
+def codec_text(spec: str) -> str:
+    """`brotli:11` -> `brotli(quality=11)`; `bitpack+zstd:22` -> `bitpack|zstd(level=22)`."""
+    stages = []
+    for part in spec.split("+"):
+        name, colon, level = part.strip().partition(":")
+        setting = _CODEC_SETTING.get(name, "preset" if name == "lzma" else "")
+        if colon and not setting:
+            raise RecipeError(f"codec {name!r} takes no level; write {name}, or a full recipe with --recipe")
+        stages.append(f"{name}({setting}={level})" if colon else name)
+    return "|".join(stages)
+
+
+@dataclass(frozen=True)
+class SpaceOptions:
+    """The axes that `pgpack sweep` offers as flags; every combination is one recipe."""
+
+    bits: Sequence[str] = ("4", "5", "6")
+    clip_sigmas: Sequence[str] = ("8", "12", "16")
+    embed_bits: Sequence[str] = ("8",)
+    passthrough: Sequence[str] = ("4096",)
+    codecs: Sequence[str] = ("rans", "brotli:11")
+    prune: Sequence[str] = ("0",)
+    codebook: Sequence[str] = ("",)
+
+    def candidates(self, tensors: Sequence[TensorInfo]) -> list[Candidate]:
+        """Every combination, as recipes for these tensors (rules that would match nothing are left out).
+
+        Combinations that differ only in their codec stand next to each other, so that a sweep quantizes once.
+        """
+        axes = (self.passthrough, self.embed_bits, self.bits, self.clip_sigmas, self.prune, self.codebook)
+        texts = [
+            _option_text(*choice, codec_text(codec)) for choice in itertools.product(*axes) for codec in self.codecs
+        ]
+        recipes = [parse_recipe(text).without_idle_rules(tensors) for text in dict.fromkeys(texts)]
+        return [Candidate(recipe) for recipe in dict.fromkeys(recipes)]
+
+
+def _option_text(
+    passthrough: str, embed_bits: str, bits: str, clip: str, prune: str, codebook: str, coding: str
+) -> str:
+    before = f"prune_magnitude(sparsity={prune})|" if float(prune) else ""
+    if codebook:
+        name, _, k = codebook.partition(":")
+        quantizer = f"{name}(k={k})" if k else name
+    else:
+        quantizer = f"gptq(bits={bits},clip={clip})"
+    embedding_clip = f"{float(clip) * 1.5:g}"
+    return (
+        f"ndim<=1={SMALL}; numel<={passthrough}={SMALL}; "
+        f"role:embedding=gptq(bits={embed_bits},clip={embedding_clip})|{coding}; *={before}{quantizer}|{coding}"
+    )
+
+
+def default_space(tensors: Sequence[TensorInfo], presets: Iterable[Candidate] = ()) -> list[Candidate]:
+    """What a sweep explores when nothing is said: GPTQ at eight step sizes under three codecs, finer embeddings,
+    quantizers without calibration, pruning and a codebook for comparison, and the field's presets."""
+    codings = ("rans", "brotli(quality=11)", "zstd(level=19)")
+    found = [Candidate(step_recipe(step, 1.0, coding, tensors)) for step in STEPS for coding in codings]
+    found += [Candidate(step_recipe(step, 0.6, "rans", tensors)) for step in STEPS]
+    texts = [f"ndim<=1={SMALL}; *=rtn(bits={bits})|rans" for bits in (4, 6, 8)]
+    texts += [
+        f"ndim<=1={SMALL}; *=kmeans(k=16)|rans",
+        f"ndim<=1={SMALL}; *=prune_magnitude(sparsity=0.3)|gptq(bits=8,clip=52)|rans",
+    ]
+    found += [Candidate(parse_recipe(text).without_idle_rules(tensors)) for text in texts]
+    found += [Candidate(each.recipe.without_idle_rules(tensors), each.label) for each in presets]
+    return sorted_by_quantization(list(dict.fromkeys(found)))
+
+
+def sorted_by_quantization(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates that quantize alike next to each other, otherwise in the given order."""
+    groups: dict[object, list[Candidate]] = {}
+    for candidate in candidates:
+        rules = candidate.recipe.rules
+        key = (tuple((r.selector, r.policy.transforms, r.policy.quantizer) for r in rules), candidate.recipe.order)
+        groups.setdefault(key, []).append(candidate)
+    return [candidate for group in groups.values() for candidate in group]

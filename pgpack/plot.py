@@ -90,9 +90,10 @@ def chart_view(
     """The view that shows the frontier well; None when nothing was measured.
 
     Losses far above the frontier, such as a 2-bit model's, would squash it: on the linear bpb axis the view
-    ends at 8 times the frontier's median excess over its floor, at most a quarter above that floor, but always
-    holds the fp32 model, the best point under the budget and 3 frontier points. KL decays exponentially with bytes, so its
-    axis is logarithmic and holds the whole frontier. Bytes are logarithmic when they span more than 6x.
+    ends at 8 times the frontier's median excess over its floor, at most a quarter above that floor, but
+    always holds the fp32 model, the best point under the budget and 3 frontier points. KL decays
+    exponentially with bytes, so its axis is logarithmic and holds the whole frontier. Bytes are logarithmic
+    when they span more than 6x.
     """
     points = points_of(trials, metric)
     if metric == "kl":

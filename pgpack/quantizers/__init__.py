@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from .cast import Cast
+from .codebook import KMeans, Nf4, ProductKMeans
 from .gptq import Gptq
+from .low_rank import Lqer, LqerAsym, Svd
+from .pruning import Prune24, PruneGlobal, PruneMagnitude, PruneThreshold, PruneWanda
+from .sparsegpt import PruneObs
+from .ternary import Binary, Ternary
 from .uniform import Rtn, RtnMse, RtnPercentile, SdClip
 
 QUANTIZERS: dict[str, type[Any]] = {
@@ -15,6 +20,21 @@ QUANTIZERS: dict[str, type[Any]] = {
     "rtn_mse": RtnMse,
     "sdclip": SdClip,
     "gptq": Gptq,
+    "kmeans": KMeans,
+    "product_kmeans": ProductKMeans,
+    "nf4": Nf4,
+    "ternary": Ternary,
+    "binary": Binary,
 }
 
-TRANSFORMS: dict[str, type[Any]] = {}
+TRANSFORMS: dict[str, type[Any]] = {
+    "prune_magnitude": PruneMagnitude,
+    "prune_global": PruneGlobal,
+    "prune_threshold": PruneThreshold,
+    "prune_wanda": PruneWanda,
+    "prune_2_4": Prune24,
+    "prune_obs": PruneObs,
+    "lqer": Lqer,
+    "lqer_asym": LqerAsym,
+    "svd": Svd,
+}

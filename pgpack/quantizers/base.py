@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,14 @@ class Transform(Protocol):
         """This transform with everything settled that depends on all matrices it applies to (a global
         threshold); most return themselves."""
         ...
+
+
+class PerMatrix:
+    """Base of the transforms that look at one matrix at a time: bound from the start."""
+
+    def bind(self, population: Iterable[Matrix]) -> Self:
+        """Itself; the population is not read."""
+        return self
 
 
 def needs_hessian(stage: Any) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..grids import QuantizedTensor, UniformGrid
 from .base import Matrix, QuantizerInput
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose
-from .inputs import divisors, finite_weight, fp16_scales, require, require_bits, require_group
+from .inputs import divisors, finite_weight, fp16_values, require, require_bits, require_group
 from .uniform import largest_symbol, std_scales
 
 # Rows do not interact: 1024 of them keep a block's errors and weights (2 x 128 x 1024 x 4 B) in a core's cache.
@@ -46,7 +46,7 @@ class Gptq:
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = finite_weight(source)
-        scales = fp16_scales(source.name, std_scales(weight, self.bits, self.clip, self.group))
+        scales = fp16_values(source.name, std_scales(weight, self.bits, self.clip, self.group))
         factor = factorize(source, "gptq", self.damp, self.act_order)
         symbols = np.zeros(weight.shape, dtype=np.int8)
         for top in range(0, len(weight), _ROWS):

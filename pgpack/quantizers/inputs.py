@@ -69,15 +69,15 @@ def checked_hessian(source: QuantizerInput, stage: str) -> NDArray[np.float32]:
     return source.hessian
 
 
-def fp16_scales(name: str, scales: NDArray[np.floating]) -> NDArray[np.float16]:
-    """`scales` as stored. Raises CheckpointError when one of them overflows fp16."""
-    largest = float(scales.max(initial=0.0))
+def fp16_values(name: str, values: NDArray[np.floating]) -> NDArray[np.float16]:
+    """Non-negative steps or signed table entries as stored. Raises CheckpointError when one overflows fp16."""
+    largest = float(np.abs(values).max(initial=0.0))
     if largest >= 65520.0:  # what rounds to infinity
         raise CheckpointError(
-            f"{name}: a scale of {largest:.4g} exceeds fp16 ({FP16_MAX:.0f}); "
+            f"{name}: a step or level of {largest:.4g} exceeds fp16 ({FP16_MAX:.0f}); "
             "store this tensor with cast(dtype=fp32)"
         )
-    return scales.astype(np.float16)
+    return values.astype(np.float16)
 
 
 def divisors(scales: NDArray[np.float16]) -> NDArray[np.float32]:
@@ -99,6 +99,11 @@ def group_starts(cols: int, group: int) -> list[tuple[int, int]]:
     if not group:
         return [(0, cols)]
     return [(start, min(start + group, cols)) for start in range(0, cols, group)]
+
+
+def stacked(parts: list[NDArray[np.float32]], rows: int) -> NDArray[np.float32]:
+    """One column per group; (rows, 0) when there are no groups."""
+    return np.stack(parts, axis=1) if parts else np.zeros((rows, 0), dtype=np.float32)
 
 
 def round_to_grid(

@@ -17,13 +17,14 @@ from .base import Matrix, QuantizerInput
 from .inputs import (
     divisors,
     finite_weight,
-    fp16_scales,
+    fp16_values,
     group_starts,
     masked_weight,
     require,
     require_bits,
     require_group,
     round_to_grid,
+    stacked,
 )
 
 
@@ -32,13 +33,18 @@ def largest_symbol(bits: int) -> int:
     return int(2 ** (bits - 1)) - 1
 
 
-def absmax_scales(weight: Matrix, bits: int, group: int) -> NDArray[np.float32]:
-    """Steps with which the largest weight of each row and group is the largest symbol. Shape: (out, n_groups)."""
+def absmax_over(weight: Matrix, group: int) -> NDArray[np.float32]:
+    """Largest |w| of each row and group. Shape: (out, n_groups)."""
     parts = [
-        np.abs(weight[:, start:stop]).max(axis=1, initial=0.0) / np.float32(largest_symbol(bits))
+        np.abs(weight[:, start:stop]).max(axis=1, initial=0.0)
         for start, stop in group_starts(weight.shape[1], group)
     ]
     return stacked(parts, weight.shape[0])
+
+
+def absmax_scales(weight: Matrix, bits: int, group: int) -> NDArray[np.float32]:
+    """Steps with which the largest weight of each row and group is the largest symbol. Shape: (out, n_groups)."""
+    return absmax_over(weight, group) / np.float32(largest_symbol(bits))
 
 
 def std_scales(weight: Matrix, bits: int, clip: float, group: int) -> NDArray[np.float32]:
@@ -61,11 +67,6 @@ def std_scales(weight: Matrix, bits: int, clip: float, group: int) -> NDArray[np
     return stacked(parts, weight.shape[0])
 
 
-def stacked(parts: list[NDArray[np.float32]], rows: int) -> NDArray[np.float32]:
-    """One column per group; (rows, 0) when there are no groups."""
-    return np.stack(parts, axis=1) if parts else np.zeros((rows, 0), dtype=np.float32)
-
-
 @dataclass(frozen=True)
 class Rtn:
     """Round to nearest with an absmax step per row, or per `group` columns of a row."""
@@ -80,7 +81,7 @@ class Rtn:
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = masked_weight(source)
         R = largest_symbol(self.bits)
-        scales = fp16_scales(source.name, absmax_scales(weight, self.bits, self.group))
+        scales = fp16_values(source.name, absmax_scales(weight, self.bits, self.group))
         return round_to_grid(weight, scales, self.group, (-R, R), source.keep)
 
 
@@ -105,7 +106,7 @@ class SdClip:
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = finite_weight(source)
         R = largest_symbol(self.bits)
-        scales = fp16_scales(source.name, std_scales(weight, self.bits, self.clip, self.group))
+        scales = fp16_values(source.name, std_scales(weight, self.bits, self.clip, self.group))
         return round_to_grid(weight, scales, self.group, (-R, R), source.keep)
 
 
@@ -136,7 +137,7 @@ class RtnPercentile:
         if self.scale_floor:
             step = np.maximum(step, np.float32(1.0 / R))
         clipped = np.clip(weight, -clip, clip)
-        scales = fp16_scales(source.name, step)
+        scales = fp16_values(source.name, step)
         wide = np.where(step > 0, step, np.float32(np.inf))
         symbols = np.clip(np.rint(clipped / wide), -R, R).astype(np.int8)
         if source.keep is not None:
@@ -186,7 +187,7 @@ class RtnMse:
         weight = masked_weight(source)
         R = largest_symbol(self.bits)
         absmax = absmax_scales(weight, self.bits, self.group)
-        fp16_scales(source.name, absmax)  # refuses overflow before the search
+        fp16_values(source.name, absmax)  # refuses overflow before the search
         best = np.zeros(absmax.shape, dtype=np.float16)
         for g, (start, stop) in enumerate(group_starts(weight.shape[1], self.group)):
             for top in range(0, len(weight), 256):  # blocks of rows keep the temporaries in cache

@@ -157,7 +157,8 @@ def _load_torch(path: Path) -> Checkpoint:
             "save model.state_dict() alone with torch.save or as .safetensors"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:120]})") from None
+        reason = (str(error).splitlines() or ["the file is empty"])[0][:120]
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from None
     for wrapper in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]

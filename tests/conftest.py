@@ -1,0 +1,8 @@
+"""Settings for every test: hypothesis without deadlines (shared machines are slow at times), same examples each run."""
+
+from __future__ import annotations
+
+import hypothesis
+
+hypothesis.settings.register_profile("house", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("house")

@@ -123,11 +123,13 @@ def nearest_vector(points: NDArray[Any], table: NDArray[Any]) -> NDArray[np.intp
 
 
 def lloyd_vectors(points: NDArray[np.float32], k: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """At most k centroids after 20 Lloyd passes over at most 128 k points, started at distinct random points.
+    """At most k centroids after 20 Lloyd passes over a sample, started at distinct random points of it.
 
-    Shape: points (n, dim); result (<= k, dim).
+    Shape: points (n, dim); result (<= k, dim). The sample holds 128 k points, within 2^14 .. 2^17 and never
+    fewer than 8 k.
     """
-    fit = sample(points, max(128 * k, 16384), rng).astype(np.float64)
+    n = max(min(max(128 * k, 1 << 14), 1 << 17), 8 * k)
+    fit = sample(points, n, rng).astype(np.float64)
     distinct = np.unique(fit, axis=0)
     if len(distinct) <= k:
         return distinct

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -171,3 +174,9 @@ def test_scale_floor_is_the_baseline_s_lower_limit():
 def test_settings_out_of_range_are_recipe_errors(build):
     with pytest.raises(RecipeError, match="must be"):
         build()
+
+
+def test_importing_the_quantizers_loads_neither_torch_nor_scipy():
+    code = "import sys, pgpack.quantizers; print(sorted({'torch', 'scipy', 'numba'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -187,9 +187,7 @@ class LqerAsym(PerMatrix):
     def _right(self, B: Matrix) -> QuantizedTensor:
         half = 2 ** (self.b_bits - 1)
         groups = np.append(B.reshape(-1), np.zeros(-B.size % self.group, np.float32)).reshape(-1, self.group)
-        scales = (np.abs(groups).max(axis=1, keepdims=True, initial=0.0) / np.float32(half - 0.5)).astype(
-            np.float16
-        )
+        scales = (np.abs(groups).max(axis=1, keepdims=True, initial=0.0) / np.float32(half - 0.5)).astype(np.float16)
         symbols = np.clip(np.rint(groups / divisors(scales)), -half, half - 1).astype(np.int8)
         return QuantizedTensor(symbols, UniformGrid(scales), B.shape)
 

@@ -36,8 +36,7 @@ def largest_symbol(bits: int) -> int:
 def absmax_over(weight: Matrix, group: int) -> NDArray[np.float32]:
     """Largest |w| of each row and group. Shape: (out, n_groups)."""
     parts = [
-        np.abs(weight[:, start:stop]).max(axis=1, initial=0.0)
-        for start, stop in group_starts(weight.shape[1], group)
+        np.abs(weight[:, start:stop]).max(axis=1, initial=0.0) for start, stop in group_starts(weight.shape[1], group)
     ]
     return stacked(parts, weight.shape[0])
 

@@ -70,8 +70,8 @@ class Calibration:
         if missing:
             shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
             raise CalibrationError(
-                f"{len(missing)} tensors lack a Hessian: {shown}; calibrate with a model that uses them, or give them "
-                "a rule that needs none, such as rtn(bits=8)"
+                f"{len(missing)} tensors lack a Hessian: {shown}; calibrate with a model that uses them, or "
+                "give them a rule that needs none, such as rtn(bits=8)"
             )
 
 

@@ -187,9 +187,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata
 
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
-    save_file(
-        {name: np.ascontiguousarray(array) for name, array in tensors.items()}, str(temporary), dict(metadata)
-    )
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, str(temporary), dict(metadata))
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -8,7 +8,7 @@ output matrices, functional calls and subclasses of Linear are all seen; no modu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,14 @@ from .calibration import Calibration, from_arrays
 from .errors import CalibrationError
 
 _CASTS = {Tensor.to, Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.type_as, Tensor.contiguous}
-_TRANSPOSES = {Tensor.t, Tensor.transpose, Tensor.T.__get__, Tensor.mT.__get__}
+_TRANSPOSES: set[Any] = {Tensor.t, Tensor.transpose, *(getattr(Tensor, p).__get__ for p in ("T", "mT"))}
 _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
 
 
 class _Watch(TorchFunctionMode):
     """Accumulates second moments while active. `known`: id of a live tensor -> (tensor, name, is transposed)."""
 
-    def __init__(self, parameters: dict[str, Tensor]) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.parameters = {id(tensor): (tensor, name, False) for name, tensor in parameters.items()}
         self.known = dict(self.parameters)
@@ -93,7 +93,7 @@ def observe(
     parameters = {name: p for name, p in model.named_parameters() if p.ndim == 2}
     device = next(model.parameters()).device
     generator = torch.Generator(device="cpu").manual_seed(seed)
-    watch = _Watch({name: p for name, p in parameters.items()})
+    watch = _Watch(parameters)
     was_training = model.training
     model.eval()
     for parameter in parameters.values():

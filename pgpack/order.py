@@ -48,9 +48,7 @@ def ordered_checkpoint(checkpoint: Checkpoint, permutations: Mapping[str, tuple[
     return dataclasses.replace(checkpoint, load=load)
 
 
-def ordered_calibration(
-    calibration: Calibration, permutations: Mapping[str, tuple[int, Permutation]]
-) -> Calibration:
+def ordered_calibration(calibration: Calibration, permutations: Mapping[str, tuple[int, Permutation]]) -> Calibration:
     """Hessians and Fisher weights that belong to `ordered_checkpoint`."""
 
     def load(key: str) -> NDArray[np.float32]:

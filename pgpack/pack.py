@@ -24,7 +24,6 @@ from .grids import RAW_DTYPES, QuantizedTensor, RawValues
 from .order import mlp_permutations, ordered_calibration, ordered_checkpoint
 from .quantizers.base import Encoding, QuantizerInput
 from .quantizers.chain import quantize_matrix
-
 from .recipe import Coding, Recipe, Rule, TensorPolicy, infos
 from .record import Record
 from .unpack import unpack

@@ -341,9 +341,6 @@ def _label_box(
 def _label_cost(box: Bbox, frame: Bbox, taken: Sequence[Bbox], dots: Points) -> float:
     outside = not (box.x0 >= frame.x0 and box.x1 <= frame.x1 and box.y0 >= frame.y0 and box.y1 <= frame.y1)
     covered = (
-        (dots[:, 0] > box.x0 - 3)
-        & (dots[:, 0] < box.x1 + 3)
-        & (dots[:, 1] > box.y0 - 3)
-        & (dots[:, 1] < box.y1 + 3)
+        (dots[:, 0] > box.x0 - 3) & (dots[:, 0] < box.x1 + 3) & (dots[:, 1] > box.y0 - 3) & (dots[:, 1] < box.y1 + 3)
     )
     return 1000.0 * outside + 200.0 * box.count_overlaps(taken) + 6.0 * float(covered.sum())

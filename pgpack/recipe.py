@@ -31,7 +31,7 @@ class Coding:
     """Symbols -> bytes. Tensors with equal (coder, byte_codecs) share one stream of the artifact."""
 
     symbol_transforms: tuple[SymbolTransform, ...] = ()
-    coder: SymbolCoder = field(default_factory=lambda: CODERS["raw"]())
+    coder: SymbolCoder = field(default_factory=CODERS["raw"])
     byte_codecs: tuple[ByteCodec, ...] = ()
 
 

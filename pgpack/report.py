@@ -157,9 +157,7 @@ def _trials_table(study: Study, best: Trial | None) -> str:
         cells = [_name_cell(trial), *_measure_cells(study, trial), *times, _recipe_cell(trial)]
         classes = _row_class(trial, best) + (" front" if trial.key in frontier else "")
         rows.append(_row(cells, classes, f"t{number}"))
-    return _table(
-        ["name", *_measure_names(study), *(f"{name} s" for name, _ in _TIMES), "recipe"], rows, "sortable"
-    )
+    return _table(["name", *_measure_names(study), *(f"{name} s" for name, _ in _TIMES), "recipe"], rows, "sortable")
 
 
 def _measure_names(study: Study) -> list[str]:

@@ -7,6 +7,7 @@ relative error of the weights when there is no model), and the best is returned.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ def fit_budget(
     tensors = infos(measurer.checkpoint.stored_shapes)
     for ratio in EMBEDDING_RATIOS:
         try:
-            recipe, artifact = turn_dial(measurer, budget, lambda s, r=ratio: step_recipe(s, r, "rans", tensors))
+            family = functools.partial(step_recipe, embedding_ratio=ratio, coding="rans", tensors=tensors)
+            recipe, artifact = turn_dial(measurer, budget, family)
         except BudgetExceeded as error:
             smallest = min(error.args[1], smallest or error.args[1])
             continue
@@ -111,9 +113,7 @@ def turn_dial(measurer: Measurer, budget: int, recipe_at: Callable[[float], Reci
         at = min(max(_next(sizes, low, high, budget, n), finest), coarsest)
     if best is None:
         smallest = min(sizes.values())
-        raise BudgetExceeded(
-            f"the coarsest step takes {smallest:,} bytes, {smallest - budget:,} too many", smallest
-        )
+        raise BudgetExceeded(f"the coarsest step takes {smallest:,} bytes, {smallest - budget:,} too many", smallest)
     return best
 
 

@@ -212,8 +212,7 @@ def _continued(directory: Path, before: StudyMeta, now: StudyMeta) -> StudyMeta:
     ):
         if old != new:
             raise StudyError(
-                f"{directory} is a study of {what} {old}, but this run has {what} {new}; "
-                "give another --out directory"
+                f"{directory} is a study of {what} {old}, but this run has {what} {new}; give another --out directory"
             )
     return dataclasses.replace(
         now,

@@ -119,13 +119,13 @@ def run_sweep(
             )
     new = []
     for candidate in candidates:
-        trial, artifact = _measure(measurer, measurer.evaluator, candidate, finished)
-        if trial is None:
+        measured, artifact = _measure(measurer, measurer.evaluator, candidate, finished)
+        if measured is None:
             continue
-        journal.append(trial)
-        finished.add(trial.key)
-        new.append(trial)
-        on_trial(trial, artifact)
+        journal.append(measured)
+        finished.add(measured.key)
+        new.append(measured)
+        on_trial(measured, artifact)
     return tuple(new)
 
 

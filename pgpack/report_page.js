@@ -11,6 +11,7 @@
   tip.hidden = true;
   let metric = study.metrics.bpb ? "bpb" : "kl";
 
+  const nameOf = (row) => document.querySelector(`#t${row} td`).textContent;
   const recipeOf = (row) => document.querySelector(`#t${row} code`).textContent;
   const lossText = (value, name) => (name === "kl" ? value.toPrecision(3) : value.toFixed(4));
   const bytesText = (value) => `${value.toLocaleString("en-US")} B`;
@@ -53,20 +54,18 @@
     button.className = "copy";
     button.textContent = `copy ${what}`;
     button.addEventListener("click", () => copy(code.textContent, what));
-    code.before(button);
+    if (what === "command") code.previousElementSibling.append(" ", button);
+    else code.before(button);
   }
 
   // --- sortable tables -----------------------------------------------------------------------------
-  function sortValue(row, column) {
-    const text = row.cells[column].dataset.v ?? row.cells[column].textContent;
-    const number = Number(text);
-    return text !== "" && !Number.isNaN(number) ? number : text;
+  function sortValue(cell, numeric) {
+    if (!numeric) return cell.textContent;
+    return cell.dataset.v === "" ? null : Number(cell.dataset.v);
   }
-  function compare(a, b) {
-    if (a === b) return 0;
-    if (a === "") return 1; // unknown values come last in either direction
-    if (b === "") return -1;
-    return typeof a === typeof b ? (a < b ? -1 : 1) : typeof a === "number" ? -1 : 1;
+  function compare(a, b, down) {
+    if (a === null || b === null) return (a === null) - (b === null); // unknown values come last either way
+    return a === b ? 0 : a < b === down ? 1 : -1;
   }
   function sortBy(table, header) {
     const column = header.cellIndex;
@@ -74,8 +73,8 @@
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
     header.setAttribute("aria-sort", down ? "descending" : "ascending");
     const body = table.tBodies[0];
-    const keyed = [...body.rows].map((row) => [sortValue(row, column), row]);
-    keyed.sort(([a], [b]) => (down && a !== "" && b !== "" ? compare(b, a) : compare(a, b)));
+    const keyed = [...body.rows].map((row) => [sortValue(row.cells[column], header.matches(".n")), row]);
+    keyed.sort(([a], [b]) => compare(a, b, down));
     body.append(...keyed.map(([, row]) => row));
   }
   for (const header of document.querySelectorAll("table.sortable th")) {
@@ -130,7 +129,7 @@
   }
   function drawAxes(svg, box, view, x, y, unit) {
     const [left, top, right, bottom] = box;
-    const xTicks = ticksOf(view.x.map((v) => v / unit.divisor), view.log_x, (right - left) / 90);
+    const xTicks = ticksOf(view.x.map((v) => v / unit.divisor), view.log_x, (right - left) / 65);
     for (const [index, text] of tickTexts(xTicks, view.log_x).entries()) {
       const at = x(xTicks[index] * unit.divisor);
       add(svg, "line", { class: "grid", x1: at, x2: at, y1: top, y2: bottom });
@@ -161,9 +160,7 @@
     if (study.fp32 !== null && metric === "bpb") {
       const at = y(study.fp32);
       add(svg, "line", { class: "fp32", x1: left, x2: right, y1: at, y2: at });
-      return [add(svg, "text", { class: "fp32-name", x: left + 6, y: at - 5 }, `fp32 model ${study.fp32.toFixed(4)}`)];
     }
-    return [];
   }
   function drawSteps(svg, clip, front, x, y) {
     let path = "";
@@ -177,7 +174,7 @@
     if (onFrontier) {
       circle.setAttribute("tabindex", "0");
       circle.setAttribute("role", "button");
-      circle.setAttribute("aria-label", `${trial.label || "recipe"}: ${bytesText(trial.nBytes)}, ` +
+      circle.setAttribute("aria-label", `${nameOf(trial.row)}: ${bytesText(trial.nBytes)}, ` +
         `${lossText(trial[metric], metric)} ${study.metrics[metric].title}; Enter copies the recipe`);
       circle.addEventListener("focus", () => show(circle, trial));
       circle.addEventListener("blur", hide);
@@ -197,22 +194,36 @@
     return circle;
   }
   const touches = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
-  function drawName(svg, box, taken, at, text, must) {
-    const name = add(svg, "text", { class: "name" }, text);
+  // Moves a text to the first of `spots` (its left end and baseline) that is free; false when there is none.
+  function settle(name, spots, box, taken) {
     const { width } = name.getBBox();
-    const [px, py] = [Number(at.getAttribute("cx")), Number(at.getAttribute("cy"))];
-    for (const [dx, dy] of [[10, -8], [10, 16], [-10 - width, -8], [-10 - width, 16], [10, -24], [10, 32], [-10 - width, -24]]) {
-      const place = { x: px + dx, y: py + dy - 12, width, height: 16 };
-      const fits = place.x >= box[0] && place.x + width <= box[2] && place.y >= box[1] && place.y + 16 <= box[3];
+    for (const [left, base] of spots) {
+      const place = { x: left, y: base - 11, width, height: 14 };
+      const fits = left >= box[0] && left + width <= box[2] && place.y >= box[1] && place.y + 14 <= box[3];
       if (fits && !taken.some((other) => touches(place, other))) {
-        name.setAttribute("x", place.x);
-        name.setAttribute("y", place.y + 12);
+        name.setAttribute("x", left);
+        name.setAttribute("y", base);
         taken.push(place);
-        return;
+        return true;
       }
     }
+    return false;
+  }
+  function nameFp32(svg, box, taken, y) {
+    const at = y(study.fp32);
+    const name = add(svg, "text", { class: "fp32-name", x: box[0] + 6, y: at - 5 }, `fp32 model ${study.fp32.toFixed(4)}`);
+    const { width } = name.getBBox();
+    const [near, far] = [box[0] + 6, box[2] - width - 2];
+    if (!settle(name, [[near, at - 5], [near, at + 12], [far, at - 5], [far, at + 12]], box, taken)) taken.push(name.getBBox());
+  }
+  function namePoint(svg, box, taken, at, text, must) {
+    const name = add(svg, "text", { class: "name" }, text);
+    const before = -10 - name.getBBox().width;
+    const [px, py] = [Number(at.getAttribute("cx")), Number(at.getAttribute("cy"))];
+    const around = [[10, -8], [10, 16], [before, -8], [before, 16], [10, -24], [10, 32], [before, -24]];
+    if (settle(name, around.map(([dx, dy]) => [px + dx, py + dy]), box, taken)) return;
     if (!must) return name.remove(); // still named in its tooltip and in the table
-    name.setAttribute("x", Math.max(box[0], Math.min(box[2] - width, px + 10)));
+    name.setAttribute("x", Math.max(box[0], Math.min(box[2] + before, px) + 10));
     name.setAttribute("y", Math.max(box[1] + 14, py - 10));
   }
 
@@ -233,7 +244,7 @@
     const clip = add(add(svg, "defs", {}), "clipPath", { id: "inside" });
     add(clip, "rect", { x: box[0], y: box[1], width: box[2] - box[0], height: box[3] - box[1] });
     drawAxes(svg, box, view, x, y, unit);
-    const taken = drawReferences(svg, box, x, y, unit).map((name) => name.getBBox());
+    drawReferences(svg, box, x, y, unit);
     const visible = (t) => t[metric] !== null && t.nBytes >= view.x[0] && t.nBytes <= view.x[1] &&
       t[metric] >= view.y[0] && t[metric] <= view.y[1];
     const front = frontier.map((row) => byRow.get(row));
@@ -241,14 +252,15 @@
     for (const trial of trials) if (!onFrontier.has(trial.row) && visible(trial)) drawPoint(svg, trial, x, y, "dot");
     drawSteps(svg, "url(#inside)", front.filter((t) => t[metric] > 0 || !view.log_y), x, y);
     for (const trial of front.filter(visible)) drawPoint(svg, trial, x, y, trial.row === best ? "point best" : "point");
-    for (const circle of svg.querySelectorAll("circle")) taken.push(circle.getBBox());
+    const taken = [...svg.querySelectorAll("circle, line.fp32")].map((mark) => mark.getBBox());
+    if (study.fp32 !== null && metric === "bpb") nameFp32(svg, box, taken, y);
     const named = trials.filter((t) => visible(t) && (t.row === best || t.label));
     named.sort((a, b) => (b.row === best) - (a.row === best));
     for (const trial of named) {
       const isBest = trial.row === best;
       const text = isBest ? `${trial.label || "best"}: ${tickText(Number((trial.nBytes / unit.divisor).toPrecision(4)))} ` +
         `${unit.name}, ${lossText(trial[metric], metric)}` : trial.label;
-      drawName(svg, box, taken, svg.querySelector(`circle[data-row="${trial.row}"]`), text, isBest);
+      namePoint(svg, box, taken, svg.querySelector(`circle[data-row="${trial.row}"]`), text, isBest);
     }
     const away = outside ? ` ${outside} trial${outside > 1 ? "s" : ""} outside this view: see the table below.` : "";
     document.getElementById("chart-note").textContent = `Hover, tap or Tab to a point for its recipe; click or Enter copies it.${away}`;
@@ -265,7 +277,7 @@
     hide();
     circle.classList.add("chosen");
     const share = study.budget === null ? "" : ` (${((100 * trial.nBytes) / study.budget).toFixed(1)} % of budget)`;
-    const rows = [line("b", trial.label || "trial"), line("div", bytesText(trial.nBytes) + share)];
+    const rows = [line("b", nameOf(trial.row)), line("div", bytesText(trial.nBytes) + share)];
     const excess = study.fp32 === null ? "" : ` (${signed(1000 * (trial.bpb - study.fp32))} mBPB to fp32)`;
     rows.push(line("div", `${trial.bpb.toFixed(4)} bits per byte${excess}`));
     if (trial.kl !== null) rows.push(line("div", `KL ${trial.kl.toPrecision(3)} nats per token`));
@@ -305,7 +317,8 @@
   }
   controls.hidden = false;
   document.addEventListener("pointerdown", (event) => event.target.closest("circle") || hide());
-  let drawnWidth = 0;
+  let drawnWidth = chart.clientWidth;
+  draw();
   new ResizeObserver(() => {
     if (chart.clientWidth === drawnWidth) return;
     drawnWidth = chart.clientWidth;

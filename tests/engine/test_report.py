@@ -1,0 +1,253 @@
+"""Laws of the report page: it asks nothing of the network, trusts no text of the study, and shows its numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from pgpack.frontier import best_under, pareto
+from pgpack.report import pack_command, render_report, write_report
+from pgpack.sweep.journal import Study
+from tests.synthetic_study import FP32_BPB, synthetic_meta, synthetic_trials
+
+STUDY = Study(Path("study"), synthetic_meta(), synthetic_trials())
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags in order, text by the id of the nearest element that has one, and whether tags balance."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[tuple[str, str]] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text: dict[str, str] = {}
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.tags.append((tag, values))
+        if tag not in VOID:
+            self.open.append((tag, values.get("id", "")))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        home = next((name for _, name in reversed(self.open) if name), "")
+        self.text[home] = self.text.get(home, "") + data
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.tags)
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return render_report(STUDY, [("tok_emb", 9_000_000), ("blocks", 6_000_000), ("header", 400)])
+
+
+def chart_data(text: str) -> dict[str, object]:
+    found = re.search(r'<script type="application/json" id="study">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    document: dict[str, object] = json.loads(found[1])
+    return document
+
+
+def test_the_page_is_one_balanced_file_that_asks_nothing_of_the_network(text: str) -> None:
+    page = Page(text)
+    assert "default-src 'none'" in text
+    for tag, attributes in page.tags:
+        assert tag not in {"link", "img", "iframe", "object", "embed", "base"}
+        assert "src" not in attributes
+        assert attributes.get("href", "#").startswith("#")
+        assert attributes.get("xlink:href", "#").startswith("#")
+    assert not re.search(r"@import|url\((?!#)(?!&quot;#)", text)
+    assert not re.search(r"\bfetch\(|XMLHttpRequest|WebSocket|EventSource|sendBeacon", text)
+
+
+def test_every_trial_has_a_row_and_every_frontier_point_another(text: str) -> None:
+    page = Page(text)
+    frontier = pareto(STUDY.trials)
+    assert page.count("tr") == 2 + len(STUDY.trials) + len(frontier)
+    assert page.count("code") == len(STUDY.trials) + len(frontier)
+    for number, trial in enumerate(STUDY.trials):
+        row = page.text[f"t{number}"]
+        assert trial.recipe in row
+        assert trial.error is None or trial.error in row
+        assert trial.n_bytes is None or f"{trial.n_bytes:,}" in row
+        assert trial.bpb is None or f"{trial.bpb:.4f}" in row
+
+
+def test_the_headline_is_the_best_point_under_the_budget(text: str) -> None:
+    best = best_under(STUDY.trials, 16_000_000)
+    assert best is not None
+    assert f"Best point: {best.bpb:.4f} bits per byte (+{1000 * (best.bpb - FP32_BPB):.1f} mBPB to fp32) " in text
+    assert f"in {best.n_bytes:,} B, {100 * best.n_bytes / 16e6:.1f} % of the budget." in text
+    assert f'<tr class="best"><td class="name">{best.label}</td>' in text
+
+
+def test_the_chart_data_are_the_measured_trials_and_their_frontiers(text: str) -> None:
+    data = chart_data(text)
+    rows = {row[0]: row[1:] for row in data["trials"]}  # type: ignore[attr-defined]
+    assert rows == {n: [t.n_bytes, t.bpb, t.kl, t.label] for n, t in enumerate(STUDY.trials) if t.ok}
+    assert (data["budget"], data["fp32"]) == (16_000_000, FP32_BPB)
+    for metric in ("bpb", "kl"):
+        shown = data["metrics"][metric]  # type: ignore[index]
+        assert [STUDY.trials[n] for n in shown["frontier"]] == pareto(STUDY.trials, metric)  # type: ignore[arg-type]
+        assert STUDY.trials[shown["best"]] == best_under(STUDY.trials, 16_000_000, metric)  # type: ignore[arg-type]
+
+
+HOSTILE = "</script><img src=x onerror=alert(1)><!-- ${title} $data \u2028 & \" '"
+
+
+def test_hostile_text_stays_text() -> None:
+    good = STUDY.trials[-3]
+    study = Study(
+        Path("study"),
+        dataclasses.replace(STUDY.meta, checkpoint=HOSTILE, space=HOSTILE, data_flags=HOSTILE),
+        (
+            dataclasses.replace(good, label=HOSTILE, recipe=HOSTILE, n_bytes=15_000_000),
+            dataclasses.replace(STUDY.trials[-1], error=HOSTILE, recipe_digest=HOSTILE),
+        ),
+    )
+    page = Page(render_report(study, [(HOSTILE, 5)]))
+    assert page.count("script") == 2
+    assert page.count("img") == 0
+    assert HOSTILE in page.text["t0"]
+    assert HOSTILE in page.text["t1"]
+    assert json.loads(page.text["study"])["trials"][0][-1] == HOSTILE
+
+
+def test_the_pack_line_reads_back_as_the_best_recipe(text: str) -> None:
+    best = best_under(STUDY.trials, 16_000_000)
+    assert best is not None
+    line = pack_command(STUDY, best)
+    assert shlex.split(line) == [
+        "pgpack", "pack", "runs/seed 0/model.safetensors", "--recipe", best.recipe,
+        "--calib", "shards/train_*.bin", "-o", "best.pgpack",
+    ]  # fmt: skip
+    assert line in Page(text).text["h-reproduce"] + "".join(Page(text).text.values())
+
+
+def test_two_hundred_trials_fit_in_300_kilobytes(tmp_path: Path) -> None:
+    study = Study(Path("study"), synthetic_meta(), synthetic_trials(n_extra=136))
+    assert len(study.trials) == 200
+    write_report(study, tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size < 300_000
+
+
+def test_equal_studies_give_equal_pages(text: str) -> None:
+    again = Study(Path("elsewhere"), synthetic_meta(), synthetic_trials())
+    assert render_report(again, [("tok_emb", 9_000_000), ("blocks", 6_000_000), ("header", 400)]) == text
+
+
+def test_the_breakdown_names_the_largest_parts_and_sums_the_rest() -> None:
+    text = render_report(STUDY, [(f"tensor{n}", n) for n in range(1, 41)])
+    assert text.count('class="bar"') == 30
+    assert "820 B in 40 parts" in text
+    assert "11 smaller parts" in text
+    assert "66 B &middot; 8.0 %" in text
+    assert 'class="bars"' not in render_report(STUDY)
+
+
+@pytest.mark.parametrize(
+    ("meta", "trials", "said"),
+    [
+        ({}, (), "No trial was measured yet."),
+        ({"budget": None}, STUDY.trials[-2:], "No trial was measured yet."),
+        ({"budget": 8_000_000}, STUDY.trials, "Nothing fits the budget: the smallest artifact is "),
+        (
+            {"budget": None, "fp32_bpb": None, "fp32_n_bytes": None},
+            STUDY.trials,
+            "Best point: 1.2224 bits per byte in ",
+        ),
+    ],
+)
+def test_studies_without_a_best_point_budget_or_fp32_have_a_page(
+    meta: dict[str, None], trials: tuple[object, ...], said: str
+) -> None:
+    study = Study(Path("study"), dataclasses.replace(STUDY.meta, **meta), trials)  # type: ignore[arg-type]
+    text = render_report(study)
+    Page(text)
+    assert said in text
+    chart_data(text)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize(
+    ("front", "least"),
+    [("ink", 4.5), ("soft", 4.5), ("accent", 4.5), ("budget", 4.5), ("fp32", 4.5), ("bad", 4.5), ("dot", 3.0)],
+)
+def test_text_colours_reach_contrast_aa_on_every_ground(front: str, least: float) -> None:
+    css = resources.files("pgpack").joinpath("report_page.css").read_text(encoding="utf-8")
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", css))
+    for ground in ("#ffffff", colours["pale"], "#eaf2fa"):
+        ratio = (luminance(ground) + 0.05) / (luminance(colours[front]) + 0.05)
+        assert ratio >= least
+
+
+PROBE = """<script>setTimeout(() => {
+  const count = (query) => document.querySelectorAll(query).length;
+  const bpb = [count("circle.point"), count("circle.dot"), count("line.budget"), count("line.fp32")];
+  document.querySelector("[data-metric=kl]").click();
+  const kl = [count("circle.point"), count("line.fp32")];
+  document.querySelector("circle.best").focus();
+  const tip = document.querySelector(".tip").textContent;
+  const heads = document.querySelectorAll("#trials button.sort");
+  heads[1].click(); heads[1].click();
+  const sizes = [...document.querySelectorAll("#trials tbody tr")].map((row) => row.cells[1].dataset.v);
+  const wide = document.documentElement.scrollWidth - innerWidth;
+  const node = document.createElement("pre");
+  node.id = "probe";
+  node.textContent = JSON.stringify({bpb, kl, tip, sizes, wide, copies: count("button.copy")});
+  document.body.append(node);
+}, 400)</script></body>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_page_works_in_a_browser(text: str, tmp_path: Path, width: int) -> None:
+    (tmp_path / "report.html").write_text(text.replace("</body>", PROBE), encoding="utf-8")
+    command = [
+        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--disable-quic", "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},2000", "--virtual-time-budget=3000",
+        "--dump-dom", (tmp_path / "report.html").as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, check=True, timeout=100)
+    assert b"CONSOLE" not in done.stderr
+    seen = json.loads(Page(done.stdout.decode().replace("<!DOCTYPE html>", "")).text["probe"])
+    shown = chart_data(text)["metrics"]
+    n_measured = sum(trial.ok for trial in STUDY.trials)
+    assert sum(seen["bpb"][:2]) == n_measured - shown["bpb"]["outside"]  # type: ignore[index]
+    assert seen["bpb"][2:] == [1, 1]
+    assert seen["kl"] == [len(pareto(STUDY.trials, "kl")), 0]
+    best = best_under(STUDY.trials, 16_000_000, "kl")
+    assert best is not None
+    assert best.recipe in seen["tip"]
+    assert f"{best.n_bytes:,} B" in seen["tip"]
+    sizes = [int(size) for size in seen["sizes"] if size]
+    assert sizes == sorted(sizes, reverse=True)
+    assert seen["sizes"][-2:] == ["", ""]
+    assert seen["wide"] <= 0
+    assert seen["copies"] == len(STUDY.trials) + len(pareto(STUDY.trials)) + 2

@@ -59,7 +59,8 @@ class Attention(nn.Module):
         q = rotate(rms_norm(q), cos, sin) * self.q_gain.to(q.dtype)[:, None, None]
         k = rotate(rms_norm(k), cos, sin)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.grouped)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, length, -1))
+        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, length, -1))
+        return out
 
 
 class MLP(nn.Module):
@@ -75,11 +76,15 @@ class MLP(nn.Module):
         self.proj = nn.Linear(config.mlp_hidden, config.model_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.fc(x)
+        hidden: Tensor = self.fc(x)
         if self.activation == "leaky_relu2":
-            return self.proj(F.leaky_relu(hidden, 0.5).square())
-        hidden = torch.relu(hidden)
-        return self.proj(hidden.square() if self.activation == "relu2" else hidden.square() * hidden)
+            hidden = F.leaky_relu(hidden, 0.5).square()
+        elif self.activation == "relu3":
+            hidden = torch.relu(hidden).pow(3)
+        else:
+            hidden = torch.relu(hidden).square()
+        out: Tensor = self.proj(hidden)
+        return out
 
 
 class Block(nn.Module):
@@ -97,4 +102,5 @@ class Block(nn.Module):
         keep, again = self.resid_mix.to(x.dtype)
         x = keep * x + again * x0
         x = x + self.attn_scale.to(x.dtype) * self.attn(rms_norm(x), cos, sin)
-        return x + self.mlp_scale.to(x.dtype) * self.mlp(rms_norm(x))
+        out: Tensor = x + self.mlp_scale.to(x.dtype) * self.mlp(rms_norm(x))
+        return out

@@ -31,14 +31,17 @@ Build = Callable[[Mapping[str, Tensor]], nn.Module]
 REFERENCE_BYTES = 768 * 2**20  # reference log-probabilities up to this size are kept in memory
 
 
-def next_token_logits(model: nn.Module, ids: Tensor) -> Tensor:
-    """Logits of a model that has `forward_logits(ids)`, or else `forward(ids)`. Shape: (B, T) -> (B, T, V)."""
-    forward = getattr(model, "forward_logits", model)
-    logits = forward(ids)
-    if not isinstance(logits, Tensor) or logits.ndim != 3 or logits.shape[:2] != ids.shape:
+def next_token_logits(model: nn.Module, ids: Tensor, vocab_size: int) -> Tensor:
+    """Logits of a model that has `forward_logits(ids)`, or else `forward(ids)`. Shape: (B, T) -> (B, T, V).
+
+    Raises: DataError when the model gives something else; a vocabulary padded beyond `vocab_size` is fine.
+    """
+    logits = getattr(model, "forward_logits", model)(ids)
+    if not isinstance(logits, Tensor) or logits.shape[:-1] != ids.shape or logits.shape[-1] < vocab_size:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise DataError(
-            "the model's forward_logits (or forward) must return logits of shape (batch, tokens, vocabulary); "
-            f"got {tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__}"
+            f"the model's forward_logits (or forward) must return logits of shape (batch, tokens, {vocab_size}); "
+            f"got {found}"
         )
     return logits.float()
 
@@ -116,7 +119,7 @@ class TextEvaluator:
         started = time.perf_counter()
         sums = _Sums()
         for index, (ids, targets) in enumerate(self._batches()):
-            logprobs = F.log_softmax(next_token_logits(model, ids), dim=-1)
+            logprobs = F.log_softmax(next_token_logits(model, ids, self.vocab_size), dim=-1)
             nats = -logprobs.gather(-1, targets[..., None])
             sums.nats += float(nats.sum(dtype=torch.float64))
             expected = self._reference_at(index, ids)
@@ -156,14 +159,14 @@ class TextEvaluator:
             self._reference_model = model
             return
         self._reference_logprobs = [
-            F.log_softmax(next_token_logits(model, ids), dim=-1) for ids, _ in self._batches()
+            F.log_softmax(next_token_logits(model, ids, self.vocab_size), dim=-1) for ids, _ in self._batches()
         ]
 
     def _reference_at(self, index: int, ids: Tensor) -> Tensor | None:
         if self._reference_logprobs is not None:
             return self._reference_logprobs[index]
         if self._reference_model is not None:
-            return F.log_softmax(next_token_logits(self._reference_model, ids), dim=-1)
+            return F.log_softmax(next_token_logits(self._reference_model, ids, self.vocab_size), dim=-1)
         return None
 
 

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import lzma
+import os
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ SKIPPED_FOLDERS = frozenset(
     {"test", "tests", "idlelib", "idle_test", "lib2to3", "site-packages", "dist-packages", "__pycache__"}
 )
 # Generated word lists and code tables: their docstrings are not sentences.
-SKIPPED_MODULES = ("pydoc_data", "encodings", "turtledemo", "ensurepip")
+SKIPPED_PACKAGES = ("pydoc_data", "encodings", "turtledemo", "ensurepip")
 TEXT_SUFFIXES = (".txt", ".md", ".jsonl", ".jsonl.xz", ".txt.xz", ".jsonl.zst", ".txt.zst")
 
 
@@ -69,10 +70,12 @@ def _is_new(paragraph: str, seen: set[str]) -> bool:
 def _library_sources(root: Path) -> list[Path]:
     """Every .py of the library, sorted by its path below the root."""
     found = []
-    for path in root.rglob("*.py"):
-        parts = path.relative_to(root).parts
-        if SKIPPED_FOLDERS.isdisjoint(parts) and parts[0].removesuffix(".py") not in SKIPPED_MODULES:
-            found.append(path)
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = [name for name in subfolders if name not in SKIPPED_FOLDERS]
+        for name in files:
+            path = Path(folder, name)
+            if path.suffix == ".py" and path.relative_to(root).parts[0] not in SKIPPED_PACKAGES:
+                found.append(path)
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
@@ -82,12 +85,18 @@ def _docstrings(path: Path) -> Iterator[str]:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
         return
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    nodes = [node for node in ast.walk(tree) if isinstance(node, kinds)]
-    for node in sorted(nodes, key=lambda node: getattr(node, "lineno", 0)):
-        docstring = ast.get_docstring(node)
-        if docstring and docstring.strip():
-            yield docstring.strip()
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            docstring = ast.get_docstring(node)
+            if docstring and docstring.strip():
+                yield docstring.strip()
+        # Statements only: definitions hide in no expression, and expressions are most of the tree.
+        for block in ("finalbody", "orelse", "handlers", "body"):
+            children = getattr(node, block, [])
+            if isinstance(children, list):
+                pending.extend(reversed(children))
 
 
 def read_documents(sources: Iterable[Path]) -> list[Document]:
@@ -170,7 +179,8 @@ def split_documents(documents: Iterable[Document], val_fraction: float) -> tuple
 
     Raises: DataError when a side stays empty.
     """
-    train, val = [], []
+    train: list[Document] = []
+    val: list[Document] = []
     for document in documents:
         digest = hashlib.sha256(document.name.encode("utf-8")).digest()
         is_val = int.from_bytes(digest[:4], "big") < val_fraction * 2**32

@@ -54,7 +54,7 @@ def read_tokens(paths: Sequence[Path], vocab_size: int | None = None) -> Tokens:
 
 def digest_tokens(tokens: Tokens) -> str:
     """sha256 hex of the tokens as uint16 little-endian."""
-    return hashlib.sha256(np.ascontiguousarray(tokens, dtype="<u2")).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(tokens, dtype="<u2").data).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +72,7 @@ class BatchSampler:
 
     def __post_init__(self) -> None:
         if self.batch_tokens < self.seq_len or self.batch_tokens % self.seq_len:
-            raise DataError(
-                f"{self.batch_tokens} tokens per batch is not a multiple of the sequence, {self.seq_len}"
-            )
+            raise DataError(f"{self.batch_tokens} tokens per batch is not a multiple of the sequence, {self.seq_len}")
         if self.windows < 1:
             raise DataError(
                 f"{len(self.tokens)} training tokens are too few for sequences of {self.seq_len}; "

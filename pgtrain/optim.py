@@ -7,6 +7,7 @@ Muon: Jordan 2024, https://kellerjordan.github.io/posts/muon/ (quintic Newton-Sc
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,10 +39,11 @@ class Muon(torch.optim.Muon):
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
         if self.param_groups[0]["params"][0].device.type != "cpu":
-            return super().step(closure)
+            loss: float | None = super().step(closure)  # type: ignore[no-untyped-call]
+            return loss
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -49,21 +51,19 @@ class Muon(torch.optim.Muon):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update_on_cpu_(parameter, group)
+                    self._update_on_cpu_(parameter, parameter.grad, group)
         return loss
 
-    def _update_on_cpu_(self, parameter: Tensor, group: dict) -> None:
-        gradient, momentum = parameter.grad, group["momentum"]
-        state = self.state[parameter]
+    def _update_on_cpu_(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        momentum, state = group["momentum"], self.state[parameter]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(gradient)
         buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
         direction = gradient.lerp(buffer, momentum) if group["nesterov"] else buffer
         rows, columns = parameter.shape
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(
-            orthogonalize(direction, group["ns_steps"]), alpha=-group["lr"] * max(1, rows / columns) ** 0.5
-        )
+        rate = group["lr"] * max(1, rows / columns) ** 0.5
+        parameter.add_(orthogonalize(direction, group["ns_steps"]), alpha=-rate)
 
 
 def make_optimizers(model: GPT, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:

@@ -139,7 +139,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     except RuntimeError as error:
         raise DataError(
             f"no tokenizer of {vocab_size} pieces could be trained on {len(sentences)} lines of text; "
-            "give more text or a smaller --vocab-size"
+            "give more text or another --vocab-size"
         ) from error
     tokenizer = Tokenizer(model.getvalue(), "the trained tokenizer")
     if tokenizer.vocab_size != vocab_size:

@@ -1,0 +1,46 @@
+"""Texts that several tests share, built once per session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pgtrain.corpus import Document, builtin_corpus
+from pgtrain.model_config import GPTConfig
+from pgtrain.text_folder import TextFolder, write_text_folder
+from pgtrain.tokenizer import Tokenizer, train_tokenizer
+
+TINY = GPTConfig(vocab_size=400, num_layers=3, model_dim=16, num_heads=4, num_kv_heads=2, mlp_mult=1.5, seq_len=32)
+
+
+@pytest.fixture(scope="session")
+def corpus() -> list[Document]:
+    """The built-in corpus."""
+    return builtin_corpus()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(corpus: list[Document]) -> Tokenizer:
+    """1024 pieces trained on a quarter of the built-in corpus."""
+    return train_tokenizer((d.text for d in corpus[::4]), 1024)
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory, corpus: list[Document]) -> TextFolder:
+    """A small folder of shards with 400 pieces."""
+    folder = tmp_path_factory.mktemp("text")
+    write_text_folder(corpus[:60], folder, None, 400, 0.2)
+    return TextFolder.open(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> GPTConfig:
+    """A model of a few thousand parameters over the 400 pieces."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def shard_folder(text_folder: TextFolder) -> Path:
+    """The folder of `text_folder`."""
+    return text_folder.tokenizer_path.parent

@@ -1,0 +1,192 @@
+"""A run ends with one checkpoint, whatever happens on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from pgpack.errors import CheckpointError, DataError
+from pgtrain.checkpoint import read_checkpoint, write_safetensors
+from pgtrain.model_config import GPTConfig, tensor_shapes
+from pgtrain.resume import state_path
+from pgtrain.text_folder import TextFolder
+from pgtrain.train import StepRow, Trainer, log_path
+from pgtrain.train_config import TrainConfig
+
+FAST = TrainConfig(steps=12, batch_tokens=128, warmup_steps=2, warmdown_steps=6, ema_decay=0.8)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums are split over threads: equal bits need equal thread counts."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def ignore(row: StepRow) -> None:
+    pass
+
+
+def rows_of(out: Path) -> list[dict]:
+    return [json.loads(line) for line in log_path(out).read_text().splitlines()]
+
+
+def test_equal_runs_write_equal_bytes_and_another_seed_does_not(
+    tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path
+) -> None:
+    files = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        out = tmp_path / f"{name}.safetensors"
+        Trainer(tiny, dataclasses.replace(FAST, seed=seed), text_folder, out).train(ignore)
+        files.append(out.read_bytes())
+    assert files[0] == files[1]
+    assert files[0] != files[2]
+
+
+def test_training_learns_and_the_checkpoint_says_what_it_is(
+    tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path
+) -> None:
+    out = tmp_path / "model.safetensors"
+    config = dataclasses.replace(FAST, steps=60, warmdown_steps=30, val_every=30)
+    result = Trainer(tiny, config, text_folder, out).train(ignore)
+    rows = rows_of(out)
+    assert [row["step"] for row in rows] == list(range(1, 61))
+    assert [row["step"] for row in rows if "val_bpb" in row] == [30, 60]
+    assert rows[0]["loss"] == pytest.approx(np.log(400), abs=0.3)
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.5
+    assert rows[-1]["tokens"] == 60 * 128
+    with safe_open(out, framework="numpy") as file:  # the reference reader accepts our bytes
+        metadata = file.metadata()
+        shapes = {name: tuple(file.get_tensor(name).shape) for name in file.keys()}  # noqa: SIM118
+    assert shapes == tensor_shapes(tiny)
+    assert metadata["format"] == "pgtrain-checkpoint-1"
+    assert GPTConfig.from_mapping(json.loads(metadata["model_config"])) == tiny
+    training = json.loads(metadata["training"])
+    assert training["val"]["bpb"] == result.val.bpb == rows[-1]["val_bpb"]
+    assert (training["steps"], training["tokens"], training["seed"]) == (60, 7680, 1337)
+    defaults = json.loads(metadata["data_defaults"])
+    assert (tmp_path / defaults["tokenizer"]).resolve() == text_folder.tokenizer_path.resolve()
+    assert not state_path(out).exists()
+
+
+def test_a_stopped_run_continues_to_the_same_bytes(tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    Trainer(tiny, FAST, text_folder, whole).train(ignore)
+
+    def stop_at_five(row: StepRow) -> None:
+        if row.step == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    first = Trainer(tiny, FAST, text_folder, parts).train(stop_at_five)
+    assert (first.finished, first.steps) == (False, 5)
+    assert state_path(parts).exists()
+    assert not parts.exists()
+    second = Trainer(tiny, FAST, text_folder, parts).train(ignore)
+    assert (second.finished, second.resumed_from) == (True, 5)
+    assert parts.read_bytes() == whole.read_bytes()
+    assert [row["step"] for row in rows_of(parts)] == list(range(1, 13))
+    losses = [[row["loss"] for row in rows_of(out)] for out in (whole, parts)]
+    assert losses[0] == losses[1]
+
+
+KILLED_RUN = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from pgtrain.text_folder import TextFolder
+from pgtrain.train import Trainer
+from pgtrain.train_config import TrainConfig
+from pgtrain.model_config import GPTConfig
+folder, out, model, config = sys.argv[1:]
+Trainer(eval(model), eval(config), TextFolder.open(Path(folder)), Path(out)).train(lambda row: None)
+"""
+
+
+def test_kill_9_loses_at_most_the_steps_since_the_last_save(
+    tiny: GPTConfig, text_folder: TextFolder, shard_folder: Path, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(FAST, steps=60)
+    whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
+    Trainer(tiny, config, text_folder, whole).train(ignore)
+    arguments = [str(shard_folder), str(killed), repr(tiny), repr(config)]
+    process = subprocess.Popen([sys.executable, "-c", KILLED_RUN, *arguments], cwd=ROOT)
+    while not (state_path(killed).exists() and len(log_path(killed).read_bytes().splitlines()) > 9):
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    logged = len(log_path(killed).read_bytes().splitlines())
+    assert not killed.exists()
+    result = Trainer(tiny, config, text_folder, killed).train(ignore)
+    assert 0 < result.resumed_from <= logged
+    assert killed.read_bytes() == whole.read_bytes()
+    assert [row["step"] for row in rows_of(killed)] == list(range(1, 61))
+
+
+def test_a_state_of_other_settings_is_refused_until_discarded(
+    tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path
+) -> None:
+    out = tmp_path / "model.safetensors"
+    Trainer(tiny, FAST, text_folder, out).train(lambda row: signal.raise_signal(signal.SIGTERM))
+    other = dataclasses.replace(FAST, seed=9)
+    with pytest.raises(DataError, match=r"seed 1337 then, 9 now.*--restart"):
+        Trainer(tiny, other, text_folder, out).train(ignore)
+    result = Trainer(tiny, other, text_folder, out).train(ignore, restart=True)
+    assert (result.finished, result.resumed_from) == (True, 0)
+
+
+def test_a_wall_clock_cap_ends_the_run_with_a_checkpoint(
+    tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path
+) -> None:
+    out = tmp_path / "model.safetensors"
+    config = dataclasses.replace(FAST, steps=10**6, max_seconds=0.2)
+    result = Trainer(tiny, config, text_folder, out).train(ignore)
+    assert result.finished
+    assert 0 < result.steps < 10**6
+    assert json.loads(read_checkpoint(out)[1]["training"])["steps"] == result.steps
+
+
+def test_a_diverging_run_stops_with_the_step_it_happened_at(
+    tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(FAST, embed_lr=1e30, warmup_steps=0, grad_clip=0.0)
+    with pytest.raises(DataError, match=r"the loss is (nan|inf) at step \d+; lower"):
+        Trainer(tiny, config, text_folder, tmp_path / "m.safetensors").train(ignore)
+
+
+def test_a_model_of_another_vocabulary_is_refused(tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the model has 500 tokens"):
+        Trainer(dataclasses.replace(tiny, vocab_size=500), FAST, text_folder, tmp_path / "m.safetensors")
+
+
+def test_checkpoints_come_back_and_unreadable_ones_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    tensors = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "empty": np.zeros((0, 4), np.float32)}
+    write_safetensors(path, tensors, {"z": "1", "a": "ü"})
+    back, metadata = read_checkpoint(path)
+    assert metadata == {"z": "1", "a": "ü"}
+    assert all(np.array_equal(back[name], tensors[name]) for name in tensors)
+    torch.save({"w": torch.ones(2, dtype=torch.bfloat16)}, tmp_path / "a.pt")
+    assert read_checkpoint(tmp_path / "a.pt")[0]["w"].dtype == np.float32
+    torch.save({"step": 3}, tmp_path / "b.pt")
+    torch.save({"code": Path}, tmp_path / "c.pt")
+    (tmp_path / "d.safetensors").write_bytes(path.read_bytes()[:-3])
+    (tmp_path / "e.pt").write_bytes(b"not a checkpoint")
+    for name in ("b.pt", "c.pt", "d.safetensors", "e.pt", "missing.pt"):
+        with pytest.raises(CheckpointError, match=name):
+            read_checkpoint(tmp_path / name)

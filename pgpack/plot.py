@@ -93,7 +93,7 @@ def chart_view(
     ends at 8 times the frontier's median excess over its floor, at most a quarter above that floor, but
     always holds the fp32 model, the best point under the budget and 3 frontier points. KL decays
     exponentially with bytes, so its axis is logarithmic and holds the whole frontier. Bytes are logarithmic
-    when they span more than 6x.
+    when they span more than 4x.
     """
     points = points_of(trials, metric)
     if metric == "kl":
@@ -109,7 +109,7 @@ def chart_view(
     right = max(float(shown[-1, 0]), budget or 0)
     near = points[(points[:, 1] <= ceiling) & (points[:, 0] <= 1.25 * right)]
     left, right = min(float(near[:, 0].min()), budget or math.inf), max(float(near[:, 0].max()), right)
-    log_x = right > 6 * left
+    log_x = right > 4 * left
     x = _padded(left, right, 0.06, log_x)
     y = _padded(floor, ceiling, 0.07, metric == "kl")
     inside = (points[:, 0] <= x[1]) & (points[:, 0] >= x[0]) & (points[:, 1] <= y[1]) & (points[:, 1] >= y[0])

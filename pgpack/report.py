@@ -104,7 +104,7 @@ def _cards(study: Study, best: Trial | None) -> list[str]:
         divisor, unit = byte_unit(meta.budget)
         cards.append(_card("Budget", f"{meta.budget / divisor:g} {unit}", _bytes(meta.budget)))
     if best is not None and best.n_bytes and best.bpb is not None:
-        ratio = f", {meta.fp32_n_bytes / best.n_bytes:.1f}x below fp32" if meta.fp32_n_bytes else ""
+        ratio = f", {meta.fp32_n_bytes / best.n_bytes:.1f}x smaller than fp32" if meta.fp32_n_bytes else ""
         cards.append(_card("Best point", f"{best.bpb:.4f} bpb", f"{_bytes(best.n_bytes)}{ratio}"))
     n_failed = sum(not trial.ok for trial in study.trials)
     cards.append(

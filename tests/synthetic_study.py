@@ -73,7 +73,7 @@ def _recipe(body: str) -> str:
     return f"tok_emb.*=gptq(bits=7,clip=20)|brotli(quality=11); numel<=65536=cast(dtype=fp16)|raw; *={body}"
 
 
-def _measured(  # noqa: PLR0917
+def _measured(
     body: str, bits: float, loss: float, size: float, rng: np.random.Generator, seed: int, label: str = ""
 ) -> Trial:
     kl = 0.55 * loss * 2.0 ** (-2.24 * bits + 4.6) * float(rng.lognormal(0, 0.02))

@@ -128,8 +128,7 @@ def test_the_interpolated_loss_is_half_way_at_the_geometric_mean() -> None:
 def test_hypervolume_is_the_sum_over_unit_cells(points: list[tuple[int, float]]) -> None:
     reference = (10, 2.5)
     cells = sum(
-        any(size <= x and loss * 4 <= y for size, loss in points)
-        for x, y in itertools.product(range(10), range(10))
+        any(size <= x and loss * 4 <= y for size, loss in points) for x, y in itertools.product(range(10), range(10))
     )
     assert hypervolume(points, reference) == pytest.approx(cells / 4)
 

@@ -116,17 +116,21 @@ def encode(quantized: Quantized, recipe: Recipe) -> Artifact:
         raise RecipeError(
             "a field container fixes the coding of every tensor; leave coders and codecs out of the rules"
         )
-    contents = Contents(quantized.records, coding, quantized.aliases)
+    bits = {name: width for name, rule in governed.items() if (width := getattr(rule.policy.quantizer, "bits", 0))}
+    contents = Contents(quantized.records, coding, quantized.aliases, bits)
+    if recipe.container.is_field:
+        contents = contents.untied()
+    records = tuple(contents.records)
     data, report = recipe.container.write(contents, recipe.container_codecs)
     if report.n_bytes != len(data):
         raise RoundTripError(f"the size report sums to {report.n_bytes}, the artifact has {len(data)} bytes")
     encoded = time.perf_counter()
     decoded = unpack(data)
     decode_s = time.perf_counter() - encoded
-    _compare(quantized.records, decoded.records)
+    _compare(records, decoded.records)
     digest = weights_digest(decoded.records, decoded.aliases)
     times = (quantized.quantize_s, encoded - start, decode_s)
-    return Artifact(data, report, quantized.records, digest, *times)
+    return Artifact(data, report, records, digest, *times)
 
 
 def _check_calibration(checkpoint: Checkpoint, governed: dict[str, Rule], calibration: Calibration | None) -> None:

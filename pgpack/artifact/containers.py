@@ -12,7 +12,7 @@ for them may not name coders. Only `pgpack` is decoded without torch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 from ..codecs.base import ByteCodec
@@ -23,11 +23,23 @@ from .size_report import SizeReport
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """Everything an artifact holds. `coding`: tensor name -> its Coding; `aliases`: tied name -> stored name."""
+    """Everything an artifact holds.
+
+    `coding`: tensor name -> its Coding; `aliases`: tied name -> stored name; `bits`: tensor name -> the width that
+    its quantizer was asked for, where it has one (a label in the field's formats).
+    """
 
     records: Sequence[Record]
     coding: Mapping[str, Any]
     aliases: Mapping[str, str]
+    bits: Mapping[str, int] = field(default_factory=dict)
+
+    def untied(self) -> Contents:
+        """The same with a record for every tied name, for formats that know no tied names."""
+        stored = {record.name: record for record in self.records}
+        copies = [replace(stored[name], name=alias) for alias, name in self.aliases.items()]
+        bits = {**self.bits, **{a: self.bits[name] for a, name in self.aliases.items() if name in self.bits}}
+        return Contents((*self.records, *copies), self.coding, {}, bits)
 
 
 class Container(Protocol):

@@ -76,8 +76,8 @@ def _state(contents: Contents) -> tuple[dict[str, Any], dict[str, float]]:
         entry = row_scaled(record, NAME)
         if entry.scales.ndim:
             qmeta[name] = {"scheme": "per_row", "axis": 0}
-        state["quantized"][name] = torch.from_numpy(entry.symbols.copy())
-        state["scales"][name] = torch.from_numpy(np.array(entry.scales))
+        state["quantized"][name] = torch.from_numpy(np.array(entry.symbols, order="C"))
+        state["scales"][name] = torch.from_numpy(np.array(entry.scales, order="C"))
         state["dtypes"][name] = str(torch.float32).removeprefix("torch.")
         costs[name] += order0_bytes(entry.symbols) + order0_bytes(entry.scales)
     if qmeta:

@@ -7,8 +7,8 @@
 
     torch.save --> "BSHF" stride  bytes 0, s, 2s, ...  bytes 1, 1+s, ... --> brotli
 
-The bits in `m` are a label that no loader uses. A record does not say how wide its quantizer was, so the label is
-the least width that holds every symbol of the token embeddings, or of all other matrices; any label is as long.
+The bits in `m` are a label that no loader uses: `Contents.bits`, or where those are unknown the least width that
+holds the tensor's symbols.
 Where we differ: corrections follow in checkpoint order, the records' writer sorts them by the size of the error.
 Source: openai/parameter-golf PR #1394 (format), PR #1736 (gates), PR #1797 (corrections).
 """
@@ -96,7 +96,6 @@ def entries_of(contents: Contents, container: str) -> Entries:
     """`w` and `m` in the order of the checkpoint, corrections last. Raises RecipeError."""
     entries = Entries({}, {}, {})
     pending: list[Record] = []
-    bits = {group: _label_bits(contents, group) for group in (True, False)}
     for record in untied(contents, container):
         name = record.name
         if is_raw(record):
@@ -108,7 +107,7 @@ def entries_of(contents: Contents, container: str) -> Entries:
         keys = (".gq", ".gs") if gate else (".q", ".scale")
         _add(entries, name + keys[0], name, _tensor(entry.symbols))
         _add(entries, name + keys[1], name, _tensor(entry.scales))
-        entries.m[name] = GATE if gate else f"gptq (int{bits[_is_embedding(name)]})"
+        entries.m[name] = GATE if gate else f"gptq (int{contents.bits.get(name) or _least_bits(entry.symbols)})"
         if record.form == "corrected":
             pending.append(record)
     for record in pending:
@@ -130,24 +129,16 @@ def _add(entries: Entries, key: str, owner: str, tensor: torch.Tensor) -> None:
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
     import torch
 
-    return torch.from_numpy(np.array(array))
-
-
-def _is_embedding(name: str) -> bool:
-    return "tok_emb" in name
+    return torch.from_numpy(np.array(array, order="C"))
 
 
 def _is_gate(name: str, symbols: NDArray[Any]) -> bool:
     return name.endswith(".attn_gate_w") and symbols.ndim == 2 and 32 <= symbols.size <= 8192
 
 
-def _label_bits(contents: Contents, embedding: bool) -> int:
-    """The least b with |symbol| <= 2^(b-1) - 1 over the token embeddings, or over everything else."""
-    largest = 1
-    for record in contents.records:
-        if not is_raw(record) and _is_embedding(record.name) == embedding:
-            largest = max(largest, int(np.abs(record.parts[0].symbols.astype(np.int64)).max(initial=0)))
-    return largest.bit_length() + 1
+def _least_bits(symbols: NDArray[np.int8]) -> int:
+    """The least b of at least 2 with |symbol| <= 2^(b-1) - 1."""
+    return max(int(np.abs(symbols.astype(np.int16)).max(initial=1)).bit_length(), 1) + 1
 
 
 def read(data: bytes, limit: int = DEFAULT_LIMIT) -> list[Record]:

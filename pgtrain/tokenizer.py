@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,28 +113,26 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     sentences = [line for text in texts for line in text.splitlines() if line.strip()]
     model = io.BytesIO()
     try:
-        with open(os.devnull, "w") as silence:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(sentences),
-                model_writer=model,
-                logstream=silence,
-                model_type="bpe",
-                vocab_size=vocab_size,
-                character_coverage=0.999,
-                byte_fallback=True,
-                split_digits=True,
-                normalization_rule_name="nmt_nfkc",
-                add_dummy_prefix=False,
-                hard_vocab_limit=False,
-                pad_id=0,
-                bos_id=1,
-                eos_id=2,
-                unk_id=3,
-                num_threads=1,
-                shuffle_input_sentence=False,
-                max_sentence_length=1 << 20,
-                minloglevel=2,
-            )
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            character_coverage=0.999,
+            byte_fallback=True,
+            split_digits=True,
+            normalization_rule_name="nmt_nfkc",
+            add_dummy_prefix=False,
+            hard_vocab_limit=False,
+            pad_id=0,
+            bos_id=1,
+            eos_id=2,
+            unk_id=3,
+            num_threads=1,
+            shuffle_input_sentence=False,
+            max_sentence_length=1 << 20,
+            minloglevel=2,
+        )
     except RuntimeError as error:
         raise DataError(
             f"no tokenizer of {vocab_size} pieces could be trained on {len(sentences)} lines of text; "

@@ -1,0 +1,287 @@
+"""`pgpack pack`: checkpoint -> artifact and manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .files import is_safetensors
+from .output import emit_json, format_bytes, note, refuse_overwrite, shared_options
+from .progress import progress_bar
+from .recipe_options import chosen_recipe, one_of, recipe_options
+from .sizes import SIZE
+from .tables import table
+from .text_options import Bench, TextFlags, text_options
+
+if TYPE_CHECKING:
+    from pgpack.calibration import Calibration
+    from pgpack.checkpoint import Checkpoint
+    from pgpack.evaluate import BitsPerByte, Evaluator
+    from pgpack.pack import Artifact
+    from pgpack.recipe import Recipe
+
+LARGEST = 8  # tensors shown
+
+EPILOG = """\b
+Examples:
+  pgpack pack model.safetensors --budget 16MB -o model.pgpack
+  pgpack pack model.safetensors --preset sdclip-brotli -o baseline.ptz
+  pgpack pack model.safetensors --recipe 'role:control=cast; *=gptq(bits=6,clip=12.85)|rans' \\
+      --calibration hessians.safetensors -o model.pgpack
+"""
+
+
+@click.command("pack", epilog=EPILOG)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@recipe_options
+@click.option("--budget", type=SIZE, metavar="BYTES", help="Search for the best recipe that fits, such as 16MB.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Artifact to write.")
+@click.option("--eval", "evaluate", is_flag=True, help="Measure the decoded artifact and record its loss.")
+@click.option("--dry-run", is_flag=True, help="Check the recipe against the checkpoint and stop.")
+@click.option("--force", is_flag=True, help="Replace the artifact if it exists.")
+@text_options
+@shared_options
+def command(
+    *,
+    checkpoint: Path,
+    recipe: str | None,
+    preset: str | None,
+    passthrough: int | None,
+    budget: int | None,
+    out: Path,
+    evaluate: bool,
+    dry_run: bool,
+    force: bool,
+    text: TextFlags,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Pack CHECKPOINT by a recipe, a preset of the field, or into a byte budget.
+
+    The artifact is decoded once and compared before it is written; OUT.json records what it was made of.
+    With --budget the step sizes are searched on real bytes, and the loss decides between what fits; exit code 3
+    when nothing does.
+    """
+    one_of({"--recipe": recipe, "--preset": preset, "--budget": budget})
+    if budget is not None and passthrough is not None:
+        raise click.UsageError("--passthrough belongs to --preset")
+    refuse_overwrite(out, force or dry_run)
+    if dry_run:
+        _show_dry_run(checkpoint, recipe, preset, passthrough, budget, out, as_json)
+        return
+    from pgpack.checkpoint import load_checkpoint
+    from pgpack.recipe import infos
+
+    loaded = load_checkpoint(checkpoint)
+    bench = Bench(checkpoint, loaded, text, quiet)
+    if budget is not None:
+        packed = _fit(bench, budget)
+    else:
+        chosen = chosen_recipe(recipe, preset, passthrough, infos(loaded.stored_shapes))
+        packed = _pack(bench, chosen, evaluate)
+    write_packed(out, packed, bench)
+    _show(out, packed, bench.checkpoint, as_json)
+
+
+class Packed:
+    """A recipe, its artifact, the calibration it used and the loss that was measured (None: not measured)."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        artifact: Artifact,
+        calibration: Calibration | None,
+        loss: BitsPerByte | None,
+        evaluator: Evaluator | None,
+    ) -> None:
+        self.recipe, self.artifact, self.calibration = recipe, artifact, calibration
+        self.loss, self.evaluator = loss, evaluator
+
+
+def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
+    from pgpack.pack import pack
+    from pgpack.unpack import unpack
+
+    calibration = needed_calibration(bench, recipe)
+    with progress_bar(len(bench.checkpoint.stored_shapes), "tensor", "quantizing", bench.quiet) as bar:
+        artifact = pack(bench.checkpoint, recipe, calibration, progress=lambda name: bar.update())
+    evaluator = bench.evaluator if evaluate else None
+    loss = evaluator.evaluate(unpack(artifact.data).tensors()) if evaluator else None
+    return Packed(recipe, artifact, calibration, loss, evaluator)
+
+
+def needed_calibration(bench: Bench, recipe: Recipe) -> Calibration | None:
+    """The calibration of `recipe`; None when none of its stages needs a Hessian."""
+    from pgpack.recipe import infos
+
+    governed = recipe.resolve(infos(bench.checkpoint.stored_shapes))
+    return bench.calibration(recipe) if any(rule.policy.needs_hessian for rule in governed.values()) else None
+
+
+def _fit(bench: Bench, budget: int) -> Packed:
+    """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known."""
+    from pgpack.errors import CheckpointError, DataError
+    from pgpack.sweep.budget import fit_budget
+    from pgpack.sweep.runner import Measurer
+
+    evaluator: Evaluator | None
+    try:
+        evaluator = bench.evaluator
+    except (DataError, CheckpointError) as error:
+        note(f"no loss is measured, the error of the weights decides ({error})", bench.quiet)
+        evaluator = None
+    measurer = Measurer(bench.checkpoint, evaluator, bench.calibration)
+    with progress_bar(None, "artifact", "searching", bench.quiet) as bar:
+        fitted = fit_budget(measurer, budget, _field_presets(bench.checkpoint), _noting(bar))
+    calibration = needed_calibration(bench, fitted.recipe)
+    return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, evaluator)
+
+
+def _noting(bar: Any) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        bar.write(line, file=bar.fp) if not bar.disable else None
+        bar.update()
+
+    return say
+
+
+def _field_presets(checkpoint: Checkpoint) -> list[Any]:
+    """The field's packers, as they are, for comparison; those whose program is missing are left out."""
+    import shutil
+
+    from pgpack.presets import PRESETS
+    from pgpack.recipe import infos
+    from pgpack.search_space import Candidate
+
+    from .recipe_options import preset_recipe
+
+    tensors = infos(checkpoint.stored_shapes)
+    return [
+        Candidate(preset_recipe(name, None, None, tensors), name)
+        for name, preset in PRESETS.items()
+        if all(shutil.which(program) for program in preset.requires)
+    ]
+
+
+def write_packed(out: Path, packed: Packed, bench: Bench) -> None:
+    """Write the artifact and its manifest."""
+    import hashlib
+
+    from pgpack import __version__
+    from pgpack.artifact.manifest import Manifest, write_artifact_file
+
+    artifact, recipe, calibration, loss = packed.artifact, packed.recipe, packed.calibration, packed.loss
+    manifest = Manifest(
+        recipe=str(recipe),
+        recipe_canonical=recipe.canonical(),
+        recipe_digest=recipe.digest,
+        n_bytes=artifact.n_bytes,
+        sha256=hashlib.sha256(artifact.data).hexdigest(),
+        weights_digest=artifact.weights_digest,
+        checkpoint_digest=bench.checkpoint.digest,
+        n_params=bench.checkpoint.n_params,
+        pgpack_version=__version__,
+        calibration_digest=calibration.digest if calibration else None,
+        calibration_token_digest=calibration.token_digest if calibration else None,
+        calibration_n_tokens=calibration.n_tokens if calibration else None,
+        evaluator_digest=packed.evaluator.digest if loss and packed.evaluator else None,
+        bpb=loss.bpb if loss else None,
+        nats=loss.nats if loss else None,
+        kl=loss.kl if loss else None,
+        sizes={"tensors": dict(artifact.report.tensors), "overhead": dict(artifact.report.overhead)},
+    )
+    write_artifact_file(out, artifact.data, manifest)
+
+
+def _show(out: Path, packed: Packed, checkpoint: Checkpoint, as_json: bool) -> None:
+    artifact, loss = packed.artifact, packed.loss
+    bits = 8 * artifact.n_bytes / max(1, checkpoint.n_params)
+    if as_json:
+        emit_json(
+            {
+                "artifact": str(out),
+                "recipe": str(packed.recipe),
+                "recipe_digest": packed.recipe.digest,
+                "n_bytes": artifact.n_bytes,
+                "bits_per_weight": bits,
+                "weights_digest": artifact.weights_digest,
+                "quantize_s": artifact.quantize_s,
+                "encode_s": artifact.encode_s,
+                "decode_s": artifact.decode_s,
+                **({"bpb": loss.bpb, "nats": loss.nats, "kl": loss.kl, "eval_s": loss.eval_s} if loss else {}),
+                "sizes": {"tensors": dict(artifact.report.tensors), "overhead": dict(artifact.report.overhead)},
+            }
+        )
+        return
+    click.echo(f"recipe    {packed.recipe}")
+    click.echo(f"size      {format_bytes(artifact.n_bytes)}, {bits:.3f} bits per weight")
+    if loss:
+        kl = "" if loss.kl is None else f", KL {loss.kl:.5f} nats per token to the checkpoint"
+        click.echo(f"loss      {loss.bpb:.5f} bits per byte{kl}")
+    times = (
+        f"quantize {artifact.quantize_s:.2f} s, encode {artifact.encode_s:.2f} s, decode {artifact.decode_s:.2f} s"
+    )
+    click.echo(f"times     {times}")
+    click.echo(_largest(artifact, checkpoint))
+    click.echo(f"written to {out}, described by {out.name}.json")
+
+
+def _largest(artifact: Artifact, checkpoint: Checkpoint) -> str:
+    """The largest tensors, then the rest and the overhead in one line each; sums to the file."""
+    by_size = sorted(artifact.report.tensors.items(), key=lambda item: -item[1])
+    numel = {record.name: max(1, _numel(record.shape)) for record in artifact.records}
+    rows: list[tuple[str, int, float | None]] = [
+        (name, n_bytes, 8 * n_bytes / numel[name]) for name, n_bytes in by_size[:LARGEST]
+    ]
+    if rest := by_size[LARGEST:]:
+        rest_bytes, rest_numel = sum(n for _, n in rest), sum(numel[name] for name, _ in rest)
+        rows.append((f"{len(rest)} more tensors", rest_bytes, 8 * rest_bytes / rest_numel))
+    rows += [(name, n_bytes, None) for name, n_bytes in artifact.report.overhead.items()]
+    return table(("where the bytes are", "bytes", "bits/weight"), rows)
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    n = 1
+    for length in shape:
+        n *= length
+    return n
+
+
+def _show_dry_run(
+    path: Path,
+    recipe: str | None,
+    preset: str | None,
+    passthrough: int | None,
+    budget: int | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """What `pack` would do, from names and shapes alone; torch files are not opened (that would load torch)."""
+    from pgpack.checkpoint import load_checkpoint
+    from pgpack.errors import CheckpointError
+    from pgpack.recipe import infos
+
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+    document: dict[str, Any] = {"checkpoint": str(path), "artifact": str(out), "budget": budget}
+    if is_safetensors(path):
+        loaded = load_checkpoint(path)
+        tensors = infos(loaded.stored_shapes)
+        document |= {"tensors": len(tensors), "n_params": loaded.n_params}
+    else:
+        tensors = []
+        note("the shapes of a torch file are not read in a dry run; the recipe is checked alone")
+    if budget is None and (recipe is not None or tensors):
+        chosen = chosen_recipe(recipe, preset, passthrough, tensors)
+        governed = chosen.resolve(tensors) if tensors else {}
+        needy = [name for name, rule in governed.items() if rule.policy.needs_hessian]
+        document |= {"recipe": str(chosen), "recipe_digest": chosen.digest, "needs_hessian": needy}
+    if as_json:
+        emit_json(document)
+        return
+    for key, value in document.items():
+        if value is not None:
+            click.echo(f"{key:14} {len(value) if isinstance(value, list) else value}")

@@ -1,0 +1,31 @@
+"""Progress bars on stderr: with an ETA on a terminal, a line now and then in a log, nothing with -q."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+LOG_INTERVAL_S = 15.0  # between lines when stderr is not a terminal
+
+
+@contextmanager
+def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterator[Any]:
+    """A tqdm bar on stderr; `.update(n)` moves it."""
+    from tqdm import tqdm
+
+    interval = 0.2 if sys.stderr.isatty() else LOG_INTERVAL_S
+    with tqdm(
+        total=total,
+        desc=what,
+        unit=unit,
+        unit_scale=bool(total and total >= 100_000),
+        disable=quiet,
+        mininterval=interval,
+        delay=0.5,
+        dynamic_ncols=True,
+        leave=False,
+        file=sys.stderr,
+    ) as bar:
+        yield bar

@@ -1,0 +1,173 @@
+"""The flags of every command that needs text, and the one place where a checkpoint meets its model and text.
+
+A checkpoint of pgtrain carries its own defaults, so usually no flag is needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgpack.errors import CalibrationError
+
+from .output import note
+from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from pgpack.calibration import Calibration
+    from pgpack.checkpoint import Checkpoint
+    from pgpack.evaluate import Evaluator
+    from pgpack.recipe import Recipe
+    from pgtrain.workbench import Text
+
+
+@dataclass(frozen=True)
+class TextFlags:
+    """The values of the shared text flags; None where a flag was not given."""
+
+    val: str | None = None
+    calib: str | None = None
+    tokenizer: str | None = None
+    seq_len: int | None = None
+    max_tokens: int | None = None
+    device: str | None = None
+    model: str | None = None
+    calibration: str | None = None
+
+    def as_flags(self) -> str:
+        """The flags as they were typed, quoted for a POSIX shell; '' when none was given."""
+        given = {f.name.replace("_", "-"): getattr(self, f.name) for f in dataclasses.fields(self)}
+        return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None)
+
+
+_OPTIONS = (
+    click.option("--val", metavar="GLOB", help="Token shards to evaluate on."),
+    click.option("--calib", metavar="GLOB", help="Token shards to calibrate on; must not overlap --val."),
+    click.option("--tokenizer", metavar="FILE.model", help="SentencePiece model of the shards."),
+    click.option("--seq-len", type=click.IntRange(1), metavar="N", help="Tokens per window."),
+    click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Evaluate at most N tokens."),
+    click.option("--device", metavar="NAME", help="cpu (the default), cuda or cuda:N."),
+    click.option("--model", metavar="FILE.py:build", help="Function that turns a state dict into an nn.Module."),
+    click.option("--calibration", metavar="FILE", help="Hessians of `pgpack calibrate`, instead of text."),
+)
+
+
+def text_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the text flags to a command; it receives them as `text: TextFlags`."""
+
+    @functools.wraps(function)
+    def with_flags(*args: Any, **options: Any) -> Any:
+        flags = TextFlags(**{f.name: options.pop(f.name) for f in dataclasses.fields(TextFlags)})
+        return function(*args, text=flags, **options)
+
+    wrapped: Callable[..., Any] = with_flags
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+@dataclass
+class Bench:
+    """A checkpoint with its model and text, opened when first needed.
+
+    `calibration(recipe)` reads --calibration FILE once, or observes the model on the recipe's token count.
+    """
+
+    path: Path
+    checkpoint: Checkpoint
+    flags: TextFlags
+    quiet: bool = False
+    _observed: dict[int, Calibration] = field(default_factory=dict)
+
+    @functools.cached_property
+    def text(self) -> Text:
+        """The model and text. Raises DataError or CheckpointError, saying which flag to give."""
+        import numpy as np
+
+        from pgtrain.workbench import open_text
+
+        flags = self.flags
+        shapes = {name: np.broadcast_to(np.float32(0), shape) for name, shape in self.checkpoint.shapes.items()}
+        return open_text(
+            self.path,
+            self.checkpoint.metadata,
+            shapes,
+            val=flags.val,
+            calib=flags.calib,
+            tokenizer=flags.tokenizer,
+            seq_len=flags.seq_len,
+            max_tokens=flags.max_tokens,
+            model_spec=flags.model,
+            device=flags.device or "cpu",
+        )
+
+    @functools.cached_property
+    def evaluator(self) -> Evaluator:
+        """An evaluator whose KL is to this checkpoint."""
+        note(f"evaluating on {self.text.n_tokens:,} tokens", self.quiet)
+        return self.text.evaluator(dict(self.checkpoint.items()))
+
+    def calibration(self, recipe: Recipe) -> Calibration:
+        """The statistics that `recipe` asks for. Raises CalibrationError or DataError when there are none."""
+        if self.flags.calibration is not None:
+            return self._from_file
+        if recipe.calib.count not in self._observed:
+            self._observed[recipe.calib.count] = self.observe(recipe.calib.count)
+        return self._observed[recipe.calib.count]
+
+    @functools.cached_property
+    def _from_file(self) -> Calibration:
+        from pgpack.calibration import load_calibration
+
+        assert self.flags.calibration is not None
+        return load_calibration(self.flags.calibration)
+
+    def observe(self, n_tokens: int) -> Calibration:
+        """Statistics of the first `n_tokens` of the calibration text, under the names of the stored tensors."""
+        import torch
+
+        from pgpack.observe import observe
+        from pgtrain.data import digest_tokens
+
+        tokens = self.text.calib_tokens[:n_tokens]
+        if len(tokens) < n_tokens:
+            note(
+                f"the calibration text has {len(tokens):,} tokens, fewer than {n_tokens:,}; all are used", self.quiet
+            )
+        device = self.flags.device or "cpu"
+        state = {name: torch.tensor(array, device=device) for name, array in self.checkpoint.items()}
+        with progress_bar(len(tokens), "tok", "calibrating", self.quiet) as bar:
+            calibration = observe(
+                self.text.build(state),
+                tokens,
+                self.text.seq_len,
+                token_digest=digest_tokens(tokens),
+                progress=bar.update,
+            )
+        if not calibration.names:
+            raise CalibrationError("the model was run but none of its matrices was seen in a product x W^T")
+        return under_stored_names(calibration, self.checkpoint.aliases)
+
+
+def under_stored_names(calibration: Calibration, aliases: dict[str, str]) -> Calibration:
+    """The calibration with statistics that were observed under a tied name moved to the stored name."""
+    names = set(calibration.names)
+    moved = {alias: stored for alias, stored in aliases.items() if alias in names and stored not in names}
+    if not moved:
+        return calibration
+    sources = {}
+    for key in calibration.shapes:
+        name, _, kind = key.rpartition(".")
+        sources[f"{moved.get(name, name)}.{kind}"] = key
+    return dataclasses.replace(
+        calibration,
+        shapes={key: calibration.shapes[source] for key, source in sources.items()},
+        load=lambda key: calibration.load(sources[key]),
+    )

@@ -1,0 +1,104 @@
+"""`pgpack verify`: a checklist of what an artifact must be."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .output import emit_json, shared_options
+from .sizes import SIZE
+from .text_options import Bench, TextFlags, text_options
+
+if TYPE_CHECKING:
+    from pgpack.checkpoint import Checkpoint
+    from pgpack.evaluate import Evaluator
+    from pgpack.verify import Verification
+
+EXIT_FAILED = 4
+
+EPILOG = """\b
+Examples:
+  pgpack verify model.pgpack --budget 16MB
+  pgpack verify model.pgpack --checkpoint model.safetensors --budget 16MB --eval
+"""
+
+
+@click.command("verify", epilog=EPILOG)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare names, shapes and weights with it.")
+@click.option("--budget", type=SIZE, metavar="BYTES", help="Largest size allowed, such as 16MB (decimal).")
+@click.option("--eval", "evaluate", is_flag=True, help="Measure the loss of the decoded weights.")
+@text_options
+@shared_options
+def command(
+    *,
+    file: Path,
+    checkpoint: Path | None,
+    budget: int | None,
+    evaluate: bool,
+    text: TextFlags,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Check that FILE is a sound artifact: it decodes in a clean process, and every digest and size is right.
+
+    What the manifest FILE.json records (file, recipe, weights, loss) is compared where it is there. Exit code 0 when
+    all checks hold, 4 when one fails.
+    """
+    from pgpack.checkpoint import load_checkpoint
+    from pgpack.verify import verify
+
+    loaded = load_checkpoint(checkpoint) if checkpoint else None
+    evaluator = _evaluator(file, checkpoint, loaded, text, quiet) if evaluate else None
+    result = verify(file, checkpoint=loaded, budget=budget, evaluator=evaluator)
+    if as_json:
+        emit_json(_document(file, result))
+    else:
+        click.echo(_checklist(file, result))
+    return 0 if result.ok else EXIT_FAILED
+
+
+def _evaluator(
+    file: Path, path: Path | None, checkpoint: Checkpoint | None, text: TextFlags, quiet: bool
+) -> Evaluator | None:
+    """With a checkpoint: its model and text, KL to it. Without: the flags, for the model that the artifact holds.
+
+    None when the artifact cannot be decoded: the checklist will say so.
+    """
+    from pgpack.checkpoint import from_tensors
+    from pgpack.errors import FormatError
+    from pgpack.unpack import unpack
+
+    if path is not None and checkpoint is not None:
+        return Bench(path, checkpoint, text, quiet).evaluator
+    try:
+        tensors = unpack(file.read_bytes()).tensors()
+    except FormatError:
+        return None
+    return Bench(file, from_tensors(tensors, source=str(file)), text, quiet).text.evaluator()
+
+
+def _checklist(file: Path, result: Verification) -> str:
+    width = max(len(check.name) for check in result.checks)
+    lines = [f"{'ok  ' if check.ok else 'FAIL'}  {check.name:{width}}  {check.detail}" for check in result.checks]
+    failed = sum(not check.ok for check in result.checks)
+    lines.append(f"verify ok: {file}" if result.ok else f"verify FAILED: {failed} of {len(result.checks)} checks")
+    return "\n".join(lines)
+
+
+def _document(file: Path, result: Verification) -> dict[str, Any]:
+    loss = result.loss
+    return {
+        "file": str(file),
+        "ok": result.ok,
+        "kind": result.kind,
+        "n_bytes": result.n_bytes,
+        "decode_s": result.decode_s,
+        "weights_digest": result.weights_digest,
+        "checks": [dataclasses.asdict(check) for check in result.checks],
+        "relative_errors": dict(result.errors),
+        **(loss.as_row() if loss else {}),
+    }

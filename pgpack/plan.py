@@ -1,0 +1,157 @@
+"""What a recipe would do to each tensor, and an estimate of its bytes, from the weights alone.
+
+    sampled rows --the tensor's own chain--> symbols --order-0 entropy, or the coder's own cost--> ideal bits
+
+Needs no text: a stage that wants a Hessian gets the identity, under which GPTQ is plain rounding on its own grid.
+An estimate (`ideal_bits`), never a measurement: byte codecs may find more than order-0 entropy or less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .checkpoint import Checkpoint
+from .codecs import BYTE_CODECS
+from .grids import QuantizedTensor, RawValues
+from .quantizers.base import Encoding, QuantizerInput
+from .quantizers.chain import quantize_matrix
+from .recipe import Coding, Recipe, Rule, infos
+from .recipe_text import policy_to_text
+from .roles import role_of
+
+SAMPLE_ROWS = 64
+SAMPLE_COLUMNS = 512  # with a Hessian, whose factor costs columns^3
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """One row of a plan. Units: `ideal_bits` of the whole tensor, side information included (estimate)."""
+
+    name: str
+    role: str
+    shape: tuple[int, ...]
+    policy: str
+    needs_hessian: bool
+    ideal_bits: float
+
+    @property
+    def numel(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe applied to a checkpoint on paper."""
+
+    recipe: Recipe
+    tensors: tuple[PlannedTensor, ...]
+    aliases: dict[str, str]
+
+    @property
+    def ideal_bits(self) -> float:
+        """Estimated bits of all tensors, without the header."""
+        return sum(tensor.ideal_bits for tensor in self.tensors)
+
+    @property
+    def numel(self) -> int:
+        return sum(tensor.numel for tensor in self.tensors)
+
+    @property
+    def needs_hessian(self) -> tuple[str, ...]:
+        return tuple(tensor.name for tensor in self.tensors if tensor.needs_hessian)
+
+
+def plan(checkpoint: Checkpoint, recipe: Recipe) -> Plan:
+    """The plan of `recipe` for `checkpoint`. Raises CoverageError, CheckpointError, RecipeError."""
+    governed = recipe.resolve(infos(checkpoint.stored_shapes))
+    is_field = recipe.container.is_field
+    rows = tuple(_planned(checkpoint, name, rule, is_field) for name, rule in governed.items())
+    return Plan(recipe, rows, dict(checkpoint.aliases))
+
+
+def _planned(checkpoint: Checkpoint, name: str, rule: Rule, is_field: bool) -> PlannedTensor:
+    shape, policy = checkpoint.shapes[name], rule.policy
+    return PlannedTensor(
+        name,
+        role_of(name, shape),
+        shape,
+        policy_to_text(policy),
+        policy.needs_hessian,
+        _tensor_bits(checkpoint.tensor(name), name, rule, None if is_field else policy.coding),
+    )
+
+
+def _tensor_bits(weight: NDArray[Any], name: str, rule: Rule, coding: Coding | None) -> float:
+    """Estimated bits of one tensor: its sampled rows, scaled up. `coding` None: a field container's."""
+    if weight.dtype.kind != "f":
+        return 8.0 * weight.nbytes
+    if weight.size == 0:
+        return 0.0
+    matrix = weight.reshape(weight.shape[0], -1) if weight.ndim >= 2 else weight.reshape(1, -1)
+    rows = np.unique(np.linspace(0, len(matrix) - 1, min(SAMPLE_ROWS, len(matrix))).astype(np.intp))
+    n_columns = SAMPLE_COLUMNS if rule.policy.needs_hessian else matrix.shape[1]
+    sample = np.ascontiguousarray(matrix[rows, :n_columns])
+    hessian = np.eye(sample.shape[1], dtype=np.float32) if rule.policy.needs_hessian else None
+    transforms = tuple(transform.bind(iter([sample])) for transform in rule.policy.transforms)
+    source = QuantizerInput(name, sample, hessian, np.ones(len(sample), np.float32))
+    encoding = quantize_matrix(source, transforms, rule.policy.quantizer)
+    scaled = _Scale(len(matrix) / len(rows), matrix.shape[1] / sample.shape[1])
+    return sum(scaled.bits(part, bits) for part, bits in _part_bits(encoding, coding))
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """From a sample to the whole: how many times more rows and columns there are."""
+
+    rows: float
+    columns: float
+
+    def bits(self, index: int, bits: tuple[float, float]) -> float:
+        """Symbols grow with rows and columns, side information with rows; of two low-rank factors the left one
+        (the last but one part) has the matrix's rows, the right one its columns."""
+        symbols, side = bits
+        if index == 0:
+            return symbols * self.rows * self.columns + side * self.rows
+        if index % 2:
+            return (symbols + side) * self.rows
+        return symbols * self.columns + side
+
+
+def _part_bits(encoding: Encoding, coding: Coding | None) -> Iterator[tuple[int, tuple[float, float]]]:
+    """(position, (bits of the symbols, bits of the side arrays)) of each part; factors count from 1."""
+    first = 0 if encoding.form != "factored" else 1
+    for index, part in enumerate(encoding.parts, start=first):
+        tables = [array for key, array in part.grid.arrays.items() if key != "table"]
+        yield index, (symbol_bits(part, coding), 8.0 * sum(array.nbytes for array in tables))
+
+
+def symbol_bits(part: QuantizedTensor, coding: Coding | None) -> float:
+    """Estimated bits of the symbols: the coder's own cost where it has the last word, else order-0 entropy."""
+    if coding is not None and all(isinstance(codec, BYTE_CODECS["shuffle"]) for codec in coding.byte_codecs):
+        return float(coding.coder.ideal_bits([part.symbols])[0])
+    return order0_bits(part)
+
+
+def order0_bits(part: QuantizedTensor) -> float:
+    """Order-0 entropy of all symbols of a part; of bit patterns, byte by byte.
+
+    Units: bits, for the whole part; the cost of describing the distribution is not in it.
+    """
+    symbols = np.ascontiguousarray(part.symbols)
+    if isinstance(part.grid, RawValues):
+        planes = symbols.reshape(-1, 1).view(np.uint8)
+        return sum(entropy_bits(planes[:, i]) for i in range(planes.shape[1]))
+    return entropy_bits(symbols)
+
+
+def entropy_bits(symbols: NDArray[Any]) -> float:
+    """n * H of the empirical distribution of `symbols`. Units: bits."""
+    if not symbols.size:
+        return 0.0
+    counts = np.unique(symbols, return_counts=True)[1].astype(np.float64)
+    return float(symbols.size * np.log2(symbols.size) - (counts * np.log2(counts)).sum())

@@ -1,0 +1,272 @@
+"""Is this file the artifact that it claims to be? A list of checks, each with what was found.
+
+    size -> manifest -> decode in a process of its own -> structure -> digests -> names, shapes, error -> loss
+
+The clean process is the decoder that a stranger would run: isolated, without our environment, with a time limit.
+A check never raises for a bad file; it fails and says why. Checks that need a decoded file are left out when
+decoding fails.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .artifact.manifest import Manifest, manifest_path, read_manifest
+from .checkpoint import Checkpoint
+from .errors import FormatError
+from .evaluate import BitsPerByte, Evaluator
+from .inspection import inspect_artifact
+from .order import mlp_permutations, ordered_checkpoint
+from .unpack import Unpacked, check_digest, unpack
+
+DECODE_TIMEOUT_S = 600.0
+SAME_LOSS = 1e-9  # relative: equal weights, text and machine
+ROUNDING = 1e-5  # relative: equal weights and text, but another processor adds floats in another order
+
+
+@dataclass(frozen=True)
+class Check:
+    """One statement about the file, whether it holds, and the numbers behind it."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All checks in order. `loss` and `errors` (tensor name -> relative error) are what was measured on the way."""
+
+    n_bytes: int
+    kind: str
+    checks: tuple[Check, ...]
+    decode_s: float | None = None
+    weights_digest: str | None = None
+    loss: BitsPerByte | None = None
+    errors: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return all(check.ok for check in self.checks)
+
+
+def verify(
+    path: Path,
+    *,
+    checkpoint: Checkpoint | None = None,
+    budget: int | None = None,
+    evaluator: Evaluator | None = None,
+    timeout_s: float = DECODE_TIMEOUT_S,
+) -> Verification:
+    """Every check that the arguments allow. Units: `budget` bytes.
+
+    `evaluator` measures the decoded weights; its KL is to whatever reference it holds.
+    Raises: OSError when the file cannot be read; errors of the evaluator when the model does not run.
+    """
+    data = path.read_bytes()
+    checks = [_size(len(data), budget)]
+    manifest = _take_manifest(path, data, checks)
+    clean = decode_apart(path, timeout_s)
+    checks.append(_decoded_apart(clean))
+    if not clean.ok:
+        return Verification(len(data), clean.kind, tuple(checks))
+    try:
+        unpacked = unpack(data)
+        digest = check_digest(unpacked)
+        checks.append(_structure(data))
+    except FormatError as error:
+        checks.append(Check("structure", False, f"{type(error).__name__}: {error}"))
+        return Verification(len(data), clean.kind, tuple(checks), clean.decode_s)
+    checks.append(_digests(digest, clean.weights_digest, unpacked, manifest))
+    tensors = unpacked.tensors()
+    runnable = [_finite(tensors)]
+    errors: dict[str, float] = {}
+    if checkpoint is not None:
+        runnable.append(_names_and_shapes(tensors, checkpoint))
+    checks += runnable
+    if checkpoint is not None and runnable[-1].ok:
+        errors = relative_errors(tensors, checkpoint)
+        checks += _against_checkpoint(errors, checkpoint, manifest)
+    loss = None
+    if evaluator is not None and all(check.ok for check in runnable):
+        loss = evaluator.evaluate(tensors)
+        checks.append(_loss(loss, evaluator, manifest))
+    return Verification(len(data), unpacked.kind, tuple(checks), clean.decode_s, digest, loss, errors)
+
+
+def _size(n_bytes: int, budget: int | None) -> Check:
+    if budget is None:
+        return Check("size", n_bytes > 0, f"{n_bytes:,} bytes; no budget was given")
+    margin = budget - n_bytes
+    word = "spare" if margin >= 0 else "too many"
+    return Check("size", margin >= 0, f"{n_bytes:,} of {budget:,} bytes, {abs(margin):,} {word}")
+
+
+def _take_manifest(path: Path, data: bytes, checks: list[Check]) -> Manifest | None:
+    """The manifest beside the file, if it is there; its own consistency becomes a check."""
+    try:
+        manifest = read_manifest(path)
+    except (FormatError, OSError) as error:
+        checks.append(Check("manifest", False, str(error)))
+        return None
+    if manifest is None:
+        return None
+    name = manifest_path(path).name
+    found = hashlib.sha256(data).hexdigest()
+    recipe = hashlib.sha256(manifest.recipe_canonical.encode()).hexdigest()
+    total = sum(n for part in manifest.sizes.values() for n in part.values())
+    for what, recorded, actual in (
+        ("sha256 of the file", manifest.sha256, found),
+        ("size", manifest.n_bytes, len(data)),
+        ("digest of the recipe", manifest.recipe_digest, recipe),
+        ("sum of all sizes", manifest.n_bytes, total),
+    ):
+        if recorded != actual:
+            checks.append(Check("manifest", False, f"{name} records {recorded} as {what}, found {actual}"))
+            return manifest
+    checks.append(Check("manifest", True, f"{name}: file sha256 {found[:16]}, recipe {recipe[:16]}"))
+    return manifest
+
+
+@dataclass(frozen=True)
+class CleanDecode:
+    """What the decoder said in its own process. `error` is '' when it succeeded."""
+
+    ok: bool
+    kind: str = ""
+    weights_digest: str = ""
+    decode_s: float = 0.0
+    imported_torch: bool = False
+    error: str = ""
+
+
+def decode_apart(path: Path, timeout_s: float = DECODE_TIMEOUT_S) -> CleanDecode:
+    """The artifact decoded by `python -I -m pgpack.unpack` with an empty environment. Never raises for a bad file."""
+    command = [sys.executable, "-I", "-m", "pgpack.unpack", str(path.absolute())]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=timeout_s, env={"PATH": "/usr/bin:/bin"}, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return CleanDecode(False, error=f"decoding did not end within {timeout_s:g} s")
+    try:
+        said: dict[str, Any] = json.loads(done.stdout.decode().splitlines()[-1])
+    except (ValueError, IndexError):
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["nothing was said"])[-1]
+        return CleanDecode(False, error=f"the decoder stopped with status {done.returncode}: {last}")
+    if not said["ok"]:
+        return CleanDecode(False, error=f"{said['error_kind']}: {said['error']}")
+    return CleanDecode(True, said["kind"], said["weights_digest"], said["decode_s"], said["imported_torch"])
+
+
+def _decoded_apart(clean: CleanDecode) -> Check:
+    if not clean.ok:
+        return Check("decode", False, clean.error)
+    if clean.kind == "pgpack" and clean.imported_torch:
+        return Check("decode", False, "decoding our own format loaded torch; numpy must be enough")
+    needed = "torch was needed" if clean.imported_torch else "without torch"
+    return Check("decode", True, f"{clean.kind} in a clean process, {needed}, {clean.decode_s:.2f} s")
+
+
+def _structure(data: bytes) -> Check:
+    """Everything of the file belongs to something."""
+    view = inspect_artifact(data)
+    total = sum(tensor.n_bytes for tensor in view.tensors) + sum(view.overhead.values())
+    parts = f"{len(view.tensors)} tensors, {len(view.aliases)} tied, {len(view.stages)} coding stages"
+    return Check("structure", total == len(data), f"{parts}; {total:,} of {len(data):,} bytes accounted for")
+
+
+def _digests(digest: str, clean_digest: str, unpacked: Unpacked, manifest: Manifest | None) -> Check:
+    if digest != clean_digest:
+        return Check("weights", False, f"two decodes differ: {digest[:16]} here, {clean_digest[:16]} apart")
+    if manifest is not None and manifest.weights_digest != digest:
+        return Check("weights", False, f"digest {digest[:16]}, the manifest records {manifest.weights_digest[:16]}")
+    sources = ["the header"] * bool(unpacked.digest) + ["the manifest"] * (manifest is not None)
+    equal = f"as {' and '.join(sources)} record" if sources else "nothing recorded to compare with"
+    return Check("weights", True, f"digest {digest[:16]}, {equal}")
+
+
+def _finite(tensors: Mapping[str, NDArray[Any]]) -> Check:
+    broken = [name for name, array in tensors.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    if broken:
+        return Check("values", False, f"{len(broken)} tensors hold NaN or infinity, first {broken[0]}")
+    return Check("values", True, f"{sum(array.size for array in tensors.values()):,} finite values")
+
+
+def _names_and_shapes(tensors: Mapping[str, NDArray[Any]], checkpoint: Checkpoint) -> Check:
+    decoded = {name: tuple(array.shape) for name, array in tensors.items()}
+    wanted = {name: tuple(shape) for name, shape in checkpoint.shapes.items()}
+    for what, names in (("missing", wanted.keys() - decoded.keys()), ("unknown", decoded.keys() - wanted.keys())):
+        if names:
+            return Check("names", False, f"{len(names)} tensors {what}, first {sorted(names)[0]}")
+    for name, shape in wanted.items():
+        if decoded[name] != shape:
+            return Check("names", False, f"{name} decodes to shape {decoded[name]}, the checkpoint has {shape}")
+    return Check("names", True, f"all {len(wanted)} names and shapes of the checkpoint")
+
+
+def _against_checkpoint(
+    errors: Mapping[str, float], checkpoint: Checkpoint, manifest: Manifest | None
+) -> Iterator[Check]:
+    """Whether it is the checkpoint that was packed, and how far the decoded weights are from it."""
+    if manifest is not None:
+        same = manifest.checkpoint_digest == checkpoint.digest
+        detail = f"digest {checkpoint.digest[:16]}" + (
+            "" if same else f", but the artifact was packed from {manifest.checkpoint_digest[:16]}"
+        )
+        yield Check("checkpoint", same, detail)
+    name, worst = max(errors.items(), key=lambda item: item[1])
+    detail = f"largest relative error {worst:.3g} ({name}), median {float(np.median([*errors.values()])):.3g}"
+    if worst > 1:
+        detail += "; zeros would be nearer to the checkpoint"
+    yield Check("error", worst <= 1, detail)
+
+
+def relative_errors(tensors: Mapping[str, NDArray[Any]], checkpoint: Checkpoint) -> dict[str, float]:
+    """|decoded - original| / |original| of each tensor (Frobenius norms; of an all-zero original the absolute norm).
+
+    A packer may have put MLP hidden units into the order of their norms, which changes no output (@order): a
+    tensor that such an order may have moved is compared with both orders, and the nearer one counts.
+    """
+    permutations = mlp_permutations(checkpoint)
+    ordered = ordered_checkpoint(checkpoint, permutations)
+    found = {}
+    for name in checkpoint.shapes:
+        error = _relative_error(tensors[name], checkpoint.tensor(name))
+        if name in permutations:
+            error = min(error, _relative_error(tensors[name], ordered.tensor(name)))
+        found[name] = error
+    return found
+
+
+def _relative_error(decoded: NDArray[Any], original: NDArray[Any]) -> float:
+    wide = original.astype(np.float64)
+    norm = float(np.linalg.norm(wide))
+    error = float(np.linalg.norm(decoded.astype(np.float64) - wide))
+    return error / norm if norm else error
+
+
+def _loss(loss: BitsPerByte, evaluator: Evaluator, manifest: Manifest | None) -> Check:
+    kl = "" if loss.kl is None else f", KL {loss.kl:.6f} nats per token"
+    found = f"{loss.bpb:.6f} bits per byte{kl} on {loss.n_tokens:,} tokens"
+    if manifest is None or manifest.bpb is None:
+        return Check("loss", True, f"{found}; no recorded loss to compare with")
+    if manifest.evaluator_digest != evaluator.digest:
+        return Check("loss", True, f"{found}; the manifest's {manifest.bpb:.6f} was measured on another text")
+    difference = abs(loss.bpb - manifest.bpb) / manifest.bpb
+    if difference <= SAME_LOSS:
+        return Check("loss", True, f"{found}, as the manifest records")
+    off = f"{found}; the manifest records {manifest.bpb:.6f}, off by {difference:.1e}"
+    if difference <= ROUNDING:
+        return Check("loss", True, f"{off}: rounding of another processor (the weights are bit for bit equal)")
+    return Check("loss", False, off)

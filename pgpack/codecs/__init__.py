@@ -9,15 +9,23 @@ from typing import Any
 
 from .external import Lrzip, Zpaq
 from .fixed_width import BitPack, BitPlanes, Raw
+from .order import RowSort, Transpose
+from .rans import Rans
+from .rans_scaled import RansScaled
 from .shuffle import Shuffle
 from .streams import Brotli, Bz2, Lzma, Zlib, Zstd
 
-SYMBOL_TRANSFORMS: dict[str, type[Any]] = {}
+SYMBOL_TRANSFORMS: dict[str, type[Any]] = {
+    "transpose": Transpose,
+    "row_sort": RowSort,
+}
 
 CODERS: dict[str, type[Any]] = {
     "raw": Raw,
     "bitpack": BitPack,
     "bitplanes": BitPlanes,
+    "rans": Rans,
+    "rans_scaled": RansScaled,
 }
 
 BYTE_CODECS: dict[str, type[Any]] = {

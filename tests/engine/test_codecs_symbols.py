@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pgpack.codecs.fixed_width import CHUNK, HEADER_BYTES, BitPack, BitPlanes, Raw
-from tests.contracts.check_codecs import check_coder, check_same, layouts_of
+from pgpack.codecs.order import RowSort, Transpose
+from pgpack.errors import CorruptArtifact
+from tests.contracts.check_codecs import check_coder, check_same, check_symbol_transform, layouts_of
 
 INTEGERS = st.one_of(hnp.integer_dtypes(), hnp.unsigned_integer_dtypes())
 ARRAYS = st.lists(hnp.arrays(INTEGERS, hnp.array_shapes(min_dims=0, min_side=0, max_side=6)), max_size=4)
@@ -47,3 +49,36 @@ def test_any_integers_round_trip(coder, arrays):
     for a, b in zip(found, arrays, strict=True):
         assert a.shape == b.shape
         assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("transform", [Transpose(), RowSort()], ids=repr)
+def test_symbol_transforms_keep_their_contract(transform):
+    check_symbol_transform(transform)
+
+
+def test_transpose_stores_columns():
+    forward, _ = Transpose().forward(np.arange(6, dtype=np.int8).reshape(2, 3))
+    assert forward.tobytes() == bytes([0, 3, 1, 4, 2, 5])
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("i1", 3), ("i2", 900), ("i8", 1 << 40)])
+def test_row_sort_equals_a_naive_greedy_search(dtype, scale):
+    rng = np.random.default_rng(4)
+    matrix = np.rint(rng.standard_normal((150, 6)) * scale).astype(dtype)
+    matrix[40:60] = matrix[:20]  # ties
+    order, left = [0], list(range(1, 150))
+    while left:
+        gaps = [sum(abs(int(a) - int(b)) for a, b in zip(matrix[order[-1]], matrix[i], strict=True)) for i in left]
+        order.append(left.pop(gaps.index(min(gaps))))
+    forward, side = RowSort().forward(matrix)
+    assert side is not None
+    assert side.dtype == np.dtype("<u2")
+    assert side.tolist() == order
+    assert np.array_equal(forward, matrix[order])
+
+
+@pytest.mark.parametrize("side", [None, [0, 1], [0, 1, 1], [0, 1, 3], [[0, 1, 2]], [0, -1, 2]])
+def test_row_sort_refuses_what_is_no_permutation(side):
+    array = None if side is None else np.array(side, np.int16 if -1 in side else np.uint16)
+    with pytest.raises(CorruptArtifact, match="row"):
+        RowSort().inverse(np.zeros((3, 2), np.int8), array)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,9 @@ def load(data: bytes, limit: int) -> dict[str, Any]:
 
     _check_zip(data)
     try:
-        value: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns while it words its refusals
+            value: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CorruptArtifact(
             "the torch stream is refused: reading it would run code, or its pickle is damaged"

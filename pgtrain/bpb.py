@@ -28,6 +28,7 @@ from pgtrain.data import Tokens, digest_tokens
 from pgtrain.tokenizer import ByteTables
 
 Build = Callable[[Mapping[str, Tensor]], nn.Module]
+BATCH_TOKENS = (2048, 32_768)  # CPU: 8 MB of logits per 1024 pieces stay near the cores; CUDA: fills the device
 REFERENCE_BYTES = 768 * 2**20  # reference log-probabilities up to this size are kept in memory
 
 
@@ -85,11 +86,12 @@ class TextEvaluator:
         tokenizer_sha256: str = "",
         reference: Tensors | None = None,
         device: str = "cpu",
-        batch_tokens: int = 8192,
+        batch_tokens: int | None = None,
         max_tokens: int | None = None,
     ) -> None:
         self.build, self.seq_len, self.device = build, seq_len, torch.device(device)
         self.tokens = trim(tokens, seq_len, max_tokens)
+        batch_tokens = batch_tokens or BATCH_TOKENS[self.device.type == "cuda"]
         self.batch_size = max(1, batch_tokens // seq_len)
         self.n_tokens = len(self.tokens) - 1
         self.n_text_bytes = byte_tables.count(self.tokens[:-1], self.tokens[1:])

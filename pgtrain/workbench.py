@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -80,7 +79,7 @@ class Text:
         """sha256 hex of the calibration tokens."""
         return digest_tokens(self.calib_tokens)
 
-    def evaluator(self, reference: Tensors | None = None, batch_tokens: int = 8192) -> TextEvaluator:
+    def evaluator(self, reference: Tensors | None = None, batch_tokens: int | None = None) -> TextEvaluator:
         """An evaluator on this text; `reference` (the fp32 tensors) makes it report KL as well."""
         return TextEvaluator(
             self.build,
@@ -219,8 +218,3 @@ def load_build(model_spec: str) -> Build:
         return model.requires_grad_(False).eval()
 
     return build
-
-
-def as_float32(state: Arrays) -> dict[str, NDArray[np.float32]]:
-    """Every tensor as float32 numpy."""
-    return {name: np.asarray(array, dtype=np.float32) for name, array in state.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cli.output import run
 from cli.pgtrain_app import VERBS, app
 from pgpack.errors import PgpackError
 
@@ -102,10 +104,10 @@ def test_dry_run_prints_the_plan_without_torch(text: Path, tmp_path: Path) -> No
 
 def test_from_text_to_bits_per_byte(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
-    run = json.loads(pgtrain("run", "--data", text, "-o", out, "--json", *SMALL))
+    trained = json.loads(pgtrain("run", "--data", text, "-o", out, "--json", *SMALL))
     measured = json.loads(pgtrain("eval", out, "--json", "-q"))
-    assert measured["bpb"] == pytest.approx(run["bpb"], rel=1e-6)
-    assert (run["steps"], run["tokens"], run["resumed_from"]) == (4, 512, 0)
+    assert measured["bpb"] == pytest.approx(trained["bpb"], rel=1e-6)
+    assert (trained["steps"], trained["tokens"], trained["resumed_from"]) == (4, 512, 0)
     assert measured["n_text_bytes"] > measured["n_tokens"] > 100
     assert len(measured["digest"]) == 64
     assert "bpb" in pgtrain("eval", out, "--max-tokens", 64)
@@ -125,6 +127,33 @@ def test_nothing_is_overwritten_without_force(text: Path, tmp_path: Path) -> Non
     assert again.exit_code == 2
     pgtrain(*command, "--force")
     assert out.read_bytes() != b"precious"
+
+
+def test_ctrl_c_exits_5_and_the_same_command_finishes(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pgtrain.train import Trainer
+
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    pgtrain("run", "--data", text, "-o", whole, *SMALL)
+    step = Trainer._step
+
+    def step_then_interrupt(self, progress, clock):
+        row = step(self, progress, clock)
+        if row.step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return row
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", step_then_interrupt)
+        patch.setattr(sys, "argv", ["pgtrain", "run", "--data", str(text), "-o", str(parts), *SMALL])
+        with pytest.raises(SystemExit) as exit_:
+            run(app, "pgtrain")
+    assert exit_.value.code == 5
+    assert "repeat the same command" in capsys.readouterr().err
+    resumed = json.loads(pgtrain("run", "--data", text, "-o", parts, "--json", *SMALL))
+    assert resumed["resumed_from"] == 2
+    assert parts.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pgpack.evaluate import BitsPerByte, Evaluator
     from pgpack.pack import Artifact
     from pgpack.recipe import Recipe
+    from pgpack.search_space import Candidate
 
 LARGEST = 8  # tensors shown
 
@@ -135,9 +136,17 @@ def _fit(bench: Bench, budget: int) -> Packed:
         evaluator = None
     measurer = Measurer(bench.checkpoint, evaluator, bench.calibration)
     with progress_bar(None, "artifact", "searching", bench.quiet) as bar:
-        fitted = fit_budget(measurer, budget, _field_presets(bench.checkpoint), _noting(bar))
+        fitted = fit_budget(measurer, budget, _presets(bench.checkpoint), _noting(bar))
     calibration = needed_calibration(bench, fitted.recipe)
     return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, evaluator)
+
+
+def _presets(checkpoint: Checkpoint) -> list[Candidate]:
+    from pgpack.recipe import infos
+
+    from .space_options import field_presets
+
+    return field_presets(infos(checkpoint.stored_shapes), checkpoint.n_params)
 
 
 def _noting(bar: Any) -> Callable[[str], None]:
@@ -146,24 +155,6 @@ def _noting(bar: Any) -> Callable[[str], None]:
         bar.update()
 
     return say
-
-
-def _field_presets(checkpoint: Checkpoint) -> list[Any]:
-    """The field's packers, as they are, for comparison; those whose program is missing are left out."""
-    import shutil
-
-    from pgpack.presets import PRESETS
-    from pgpack.recipe import infos
-    from pgpack.search_space import Candidate
-
-    from .recipe_options import preset_recipe
-
-    tensors = infos(checkpoint.stored_shapes)
-    return [
-        Candidate(preset_recipe(name, None, None, tensors), name)
-        for name, preset in PRESETS.items()
-        if all(shutil.which(program) for program in preset.requires)
-    ]
 
 
 def write_packed(out: Path, packed: Packed, bench: Bench) -> None:

@@ -77,13 +77,15 @@ def text_options(function: Callable[..., Any]) -> Callable[..., Any]:
 class Bench:
     """A checkpoint with its model and text, opened when first needed.
 
-    `calibration(recipe)` reads --calibration FILE once, or observes the model on the recipe's token count.
+    `calibration(recipe)` reads --calibration FILE once, or observes the model on the recipe's token count; with
+    `keep_in`, what was observed is kept in that folder and read from there the next time.
     """
 
     path: Path
     checkpoint: Checkpoint
     flags: TextFlags
     quiet: bool = False
+    keep_in: Path | None = None
     _observed: dict[int, Calibration] = field(default_factory=dict)
 
     @functools.cached_property
@@ -117,13 +119,38 @@ class Bench:
     def calibration(self, recipe: Recipe) -> Calibration:
         """The statistics that `recipe` asks for. Raises CalibrationError or DataError when there are none."""
         if self.flags.calibration is not None:
-            return self._from_file
-        if recipe.calib.count not in self._observed:
-            self._observed[recipe.calib.count] = self.observe(recipe.calib.count)
-        return self._observed[recipe.calib.count]
+            return self.file_calibration
+        count = recipe.calib.count
+        if count not in self._observed:
+            self._observed[count] = self.observe(count) if self.keep_in is None else self._kept(self.keep_in, count)
+        return self._observed[count]
+
+    def _kept(self, folder: Path, count: int) -> Calibration:
+        """The statistics in `folder` when they are of this checkpoint and text, else observed and kept there.
+
+        Rounding differs between machines, and a trial's key depends on the last bit of its calibration: a study
+        that goes on elsewhere must go on with the same file.
+        """
+        from pgpack.calibration import load_calibration, save_calibration
+        from pgtrain.data import digest_tokens
+
+        path = folder / f"calibration-{count}.safetensors"
+        tokens = self.text.calib_tokens[:count]
+        tokens = tokens[: len(tokens) // self.text.seq_len * self.text.seq_len]
+        origin = {
+            "checkpoint_digest": self.checkpoint.digest,
+            "observed": f"{digest_tokens(tokens)} in windows of {self.text.seq_len}",
+        }
+        if path.is_file():
+            kept = load_calibration(path)
+            if origin.items() <= kept.metadata.items():
+                return kept
+        calibration = dataclasses.replace(self.observe(count), metadata=origin)
+        save_calibration(path, calibration)
+        return calibration
 
     @functools.cached_property
-    def _from_file(self) -> Calibration:
+    def file_calibration(self) -> Calibration:
         from pgpack.calibration import load_calibration
 
         assert self.flags.calibration is not None

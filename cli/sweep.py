@@ -1,0 +1,376 @@
+"""`pgpack sweep`: many recipes measured, as a study that can be continued."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .output import EXIT_RESUMABLE, emit_json, format_bytes, note, shared_options
+from .progress import progress_bar
+from .recipe_options import one_of
+from .sizes import SIZE
+from .space_options import AXES, SpaceFlags, axis_options, candidates_of
+from .tables import clipped, table
+from .text_options import Bench, TextFlags, text_options
+
+if TYPE_CHECKING:
+    from pgpack.evaluate import BitsPerByte
+    from pgpack.pack import Artifact
+    from pgpack.search_space import Candidate
+    from pgpack.sweep.journal import Journal, Study, StudyMeta
+    from pgpack.sweep.runner import Measurer
+    from pgpack.sweep.trial import Trial
+
+SHOWN = 5  # recipes of a dry run
+FILLED = "fills the budget"
+
+EPILOG = """\b
+Examples:
+  pgpack sweep model.safetensors --budget 16MB --out study
+  pgpack sweep model.safetensors --bits 4,5,6 --clip-sigmas 8:16:2 --codec brotli:11,rans --out study
+  pgpack sweep model.safetensors --recipe 'role:control=cast; *=gptq(bits={4:6},clip={8,12})|rans' --out study
+  pgpack sweep model.safetensors --preset sdclip-brotli --out baseline
+"""
+
+
+@click.command("sweep", epilog=EPILOG)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@axis_options
+@click.option("--budget", type=SIZE, metavar="BYTES", help="The size to be best at, such as 16MB.")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the study.")
+@click.option("--dry-run", is_flag=True, help="Print the recipes and stop.")
+@text_options
+@shared_options
+def command(
+    *,
+    checkpoint: Path,
+    space: SpaceFlags,
+    budget: int | None,
+    out: Path,
+    dry_run: bool,
+    text: TextFlags,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Pack, decode and evaluate CHECKPOINT under many recipes, and draw the frontier of bytes and loss.
+
+    Without a space a sensible one is explored; with --budget its last recipe is tuned to fill the budget. Lists are
+    written a,b,c and ranges lo:hi:step. The folder gets trials.jsonl, frontier.csv, .svg, .png, report.html and
+    best.pgpack. After Ctrl-C or a kill the same command goes on; finished trials are not repeated.
+    """
+    one_of(
+        {"--space": space.space, "--recipe": space.recipe, "--preset": space.preset, AXES: space.axes or None}, False
+    )
+    if dry_run:
+        _show_dry_run(checkpoint, space, as_json)
+        return 0
+    from pgpack.checkpoint import load_checkpoint
+    from pgpack.recipe import infos
+
+    loaded = load_checkpoint(checkpoint)
+    candidates = candidates_of(space, infos(loaded.stored_shapes), loaded.n_params)
+    bench = Bench(checkpoint, loaded, text, quiet, keep_in=out)
+    fill = budget if budget is not None and space.is_default else None
+    try:
+        ended = _run(bench, candidates, _Task(out, budget, space.as_text(), fill))
+    except KeyboardInterrupt:
+        note(f"stopped; repeat the same command to go on, or look at what is there: pgpack frontier {out}")
+        return EXIT_RESUMABLE
+    _show(ended, as_json)
+    if ended.best is None and budget is not None:
+        raise _nothing_fits(ended.study, budget)
+    return 0
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Where the study lies and what is asked of it; `fill`: the budget that a last recipe must fill."""
+
+    out: Path
+    budget: int | None
+    space: str
+    fill: int | None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A finished study: how many trials were there before and how many are new, and its best one."""
+
+    study: Study
+    n_skipped: int
+    n_new: int
+    best: Trial | None
+    files: tuple[Path, ...]
+
+
+def _run(bench: Bench, candidates: Sequence[Candidate], task: _Task) -> Ended:
+    """Measure what is missing, then write tables, pictures, page and best artifact."""
+    from pgpack.sweep.journal import Study, recording
+    from pgpack.sweep.runner import Measurer
+
+    task.out.mkdir(parents=True, exist_ok=True)
+    plain = Measurer(bench.checkpoint, bench.text.evaluator(), bench.calibration)
+    meta = _card(bench, task, plain)
+    with recording(task.out, meta) as (study, journal):
+        missing = _missing(plain, candidates, study)
+        skipped = len(candidates) - len(missing)
+        note(f"{len(candidates)} recipes" + (f", {skipped} of them measured before" if skipped else ""), bench.quiet)
+        keeper = _Keeper(task.budget)
+        if task.fill is not None and any(t.label == f"{FILLED} {task.fill}" for t in study.trials):
+            task = _Task(task.out, task.budget, task.space, None)
+        if missing or task.fill is not None:
+            measurer = Measurer(bench.checkpoint, bench.evaluator, bench.calibration)
+            _measure(measurer, missing, study, journal, keeper, bench.quiet)
+            if task.fill is not None:
+                _fill(measurer, task.fill, study, journal, keeper, bench.quiet)
+    study = Study.load(task.out)
+    best, breakdown = _write_best(bench, study, keeper)
+    from pgpack.sweep.outputs import write_outputs
+
+    files = write_outputs(study, breakdown)
+    return Ended(study, skipped, keeper.n_new, best, files)
+
+
+def _card(bench: Bench, task: _Task, plain: Measurer) -> StudyMeta:
+    """The study's card; the loss of the fp32 model is measured unless an earlier card has it."""
+    from pgpack import __version__
+    from pgpack.errors import StudyError
+    from pgpack.sweep.journal import Study, StudyMeta
+    from pgpack.sweep.trial import timestamp
+
+    assert plain.evaluator is not None
+    checkpoint, evaluator = bench.checkpoint, plain.evaluator
+    fp32: tuple[float | None, float | None] = (None, None)
+    try:
+        before = Study.load(task.out).meta
+        if (before.checkpoint_digest, before.evaluator_digest) == (checkpoint.digest, evaluator.digest):
+            fp32 = (before.fp32_bpb, before.fp32_nats)
+    except StudyError:  # a new folder; a damaged one is refused when it is opened to write
+        pass
+    if fp32[0] is None:
+        loss: BitsPerByte = evaluator.evaluate(dict(checkpoint.items()))
+        fp32 = (loss.bpb, loss.nats)
+    given = bench.flags.calibration
+    return StudyMeta(
+        checkpoint=str(bench.path),
+        checkpoint_digest=checkpoint.digest,
+        evaluator_digest=evaluator.digest,
+        pgpack_version=__version__,
+        created=timestamp(),
+        calibration_digest=bench.file_calibration.digest if given is not None else None,
+        budget=task.budget,
+        space=task.space,
+        data_flags=bench.flags.as_flags(),
+        fp32_bpb=fp32[0],
+        fp32_nats=fp32[1],
+        fp32_n_bytes=4 * checkpoint.n_params,
+    )
+
+
+def _missing(plain: Measurer, candidates: Sequence[Candidate], study: Study) -> list[Candidate]:
+    """Candidates without a row in the study. One that cannot even be resolved counts as missing: its row says why."""
+    from pgpack.errors import CalibrationError, CoverageError
+    from pgpack.sweep.runner import candidate_key
+
+    assert plain.evaluator is not None
+    failed = {trial.recipe_digest for trial in study.trials if not trial.ok}
+    missing = []
+    for candidate in candidates:
+        try:
+            known = candidate_key(plain, plain.evaluator, candidate.recipe)[0] in study.finished_keys
+        except (CalibrationError, CoverageError):
+            known = candidate.recipe.digest in failed
+        if not known:
+            missing.append(candidate)
+    return missing
+
+
+class _Keeper:
+    """Remembers the best artifact that was packed in this run, so that it need not be packed again."""
+
+    def __init__(self, budget: int | None) -> None:
+        self.budget, self.n_new = budget, 0
+        self.best: tuple[Trial, Artifact] | None = None
+
+    def take(self, trial: Trial, artifact: Artifact | None) -> None:
+        self.n_new += 1
+        if artifact is None or trial.bpb is None or (self.budget is not None and artifact.n_bytes > self.budget):
+            return
+        if self.best is None or trial.bpb < (self.best[0].bpb or 0):
+            self.best = (trial, artifact)
+
+
+def _measure(
+    measurer: Measurer,
+    candidates: Sequence[Candidate],
+    study: Study,
+    journal: Journal,
+    keeper: _Keeper,
+    quiet: bool,
+) -> None:
+    from pgpack.sweep.runner import run_sweep
+
+    with progress_bar(len(candidates), "trial", "sweeping", quiet) as bar:
+
+        def on_trial(trial: Trial, artifact: Artifact | None) -> None:
+            keeper.take(trial, artifact)
+            if keeper.best:
+                bar.set_postfix_str(f"best {keeper.best[0].bpb:.4f} bpb", refresh=False)
+            bar.update()
+            if trial.error:
+                bar.write(f"failed: {clipped(trial.error, 160)}  ({clipped(trial.recipe, 80)})", file=bar.fp)
+
+        run_sweep(measurer, candidates, study, journal, on_trial)
+
+
+def _fill(measurer: Measurer, budget: int, study: Study, journal: Journal, keeper: _Keeper, quiet: bool) -> None:
+    """One more trial: the recipe whose steps fill the budget best."""
+    from pgpack.errors import BudgetExceeded
+    from pgpack.search_space import Candidate
+    from pgpack.sweep.budget import fit_budget
+    from pgpack.sweep.runner import run_sweep
+
+    with progress_bar(None, "artifact", "filling the budget", quiet) as bar:
+        try:
+            fitted = fit_budget(measurer, budget, note=lambda line: bar.update())
+        except BudgetExceeded:
+            return
+    run_sweep(measurer, [Candidate(fitted.recipe, f"{FILLED} {budget}")], study, journal, keeper.take)
+
+
+def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | None, list[tuple[str, int]]]:
+    """Write best.pgpack and its manifest; (the best trial, the bytes of its parts)."""
+    from pgpack.artifact.manifest import read_manifest
+    from pgpack.errors import FormatError
+    from pgpack.frontier import best_under
+    from pgpack.recipe_text import parse_recipe
+    from pgpack.sweep.outputs import BEST_FILE
+    from pgpack.sweep.runner import Measurer
+
+    from .pack import Packed, needed_calibration, write_packed
+
+    best = best_under(study.trials, study.meta.budget)
+    if best is None:
+        return None, []
+    path = study.directory / BEST_FILE
+    try:
+        written = read_manifest(path) if path.is_file() else None
+    except FormatError:
+        written = None
+    if written is None or (written.recipe_digest, written.weights_digest) != (
+        best.recipe_digest,
+        best.weights_digest,
+    ):
+        recipe = parse_recipe(best.recipe)
+        if keeper.best and keeper.best[0].key == best.key:
+            artifact = keeper.best[1]
+        else:
+            artifact = Measurer(bench.checkpoint, None, bench.calibration).pack(recipe)
+        evaluator = bench.text.evaluator()
+        packed = Packed(recipe, artifact, needed_calibration(bench, recipe), _loss_of(best), evaluator)
+        write_packed(path, packed, bench)
+        written = read_manifest(path)
+    assert written is not None
+    return best, [item for part in written.sizes.values() for item in part.items()]
+
+
+def _loss_of(trial: Trial) -> BitsPerByte:
+    from pgpack.evaluate import BitsPerByte
+
+    assert trial.bpb is not None
+    assert trial.nats is not None
+    return BitsPerByte(trial.nats, trial.bpb, trial.kl, 0, 0, trial.eval_s or 0.0)
+
+
+def _nothing_fits(study: Study, budget: int) -> Exception:
+    from pgpack.errors import BudgetExceeded
+
+    sizes = [trial.n_bytes for trial in study.trials if trial.ok and trial.n_bytes is not None]
+    if not sizes:
+        return BudgetExceeded(f"no trial succeeded; look at the errors in {study.directory}/trials.jsonl")
+    return BudgetExceeded(
+        f"nothing fits {budget:,} bytes: the smallest artifact takes {min(sizes):,}, {min(sizes) - budget:,} too many"
+    )
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    fields = ("n_bytes", "bpb", "nats", "kl", "label", "recipe", "recipe_digest")
+    return {field: getattr(trial, field) for field in fields}
+
+
+def _show(ended: Ended, as_json: bool) -> None:
+    from pgpack.frontier import pareto
+
+    study, front = ended.study, pareto(ended.study.trials)
+    failed = sum(not trial.ok for trial in study.trials)
+    best_file = study.directory / "best.pgpack"
+    if as_json:
+        emit_json(
+            {
+                "out": str(study.directory),
+                "budget": study.meta.budget,
+                "fp32_bpb": study.meta.fp32_bpb,
+                "n_trials": len(study.trials),
+                "n_new": ended.n_new,
+                "n_skipped": ended.n_skipped,
+                "n_failed": failed,
+                "frontier": [_row(trial) for trial in front],
+                "best": _row(ended.best) if ended.best else None,
+                "files": [str(path) for path in (*ended.files, *([best_file] if ended.best else []))],
+            }
+        )
+        return
+    rows = [
+        (
+            "*" if ended.best and trial.key == ended.best.key else "",
+            trial.n_bytes,
+            f"{trial.bpb:.4f}",
+            "-" if trial.kl is None else f"{trial.kl:.5f}",
+            trial.label or clipped(trial.recipe, 72),
+        )
+        for trial in front
+    ]
+    click.echo(table(("", "bytes", "bits/byte", "KL", "name or recipe"), rows))
+    fp32 = study.meta.fp32_bpb
+    click.echo(
+        f"{len(front)} of {len(study.trials)} trials are on the frontier, {failed} failed; "
+        f"fp32 {fp32:.4f} bits per byte in {format_bytes(study.meta.fp32_n_bytes or 0)}"
+    )
+    if ended.best:
+        within = f" within {format_bytes(study.meta.budget)}" if study.meta.budget else ""
+        click.echo(f"* best{within}: {ended.best.bpb:.4f} bits per byte in {format_bytes(ended.best.n_bytes or 0)}")
+        click.echo(f"artifact  {best_file}")
+    click.echo(f"report    {study.directory / 'report.html'}")
+
+
+def _show_dry_run(path: Path, space: SpaceFlags, as_json: bool) -> None:
+    """The recipes that would be measured; of a torch file the shapes are not read (that would load torch)."""
+    from pgpack.checkpoint import load_checkpoint
+    from pgpack.errors import CheckpointError
+    from pgpack.recipe import infos
+
+    from .files import is_safetensors
+
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+    if is_safetensors(path):
+        loaded = load_checkpoint(path)
+        tensors, n_params = infos(loaded.stored_shapes), loaded.n_params
+    else:
+        from pgtrain.model_config import GPTConfig, count_parameters, tensor_shapes
+
+        note("the shapes of a torch file are not read in a dry run; these are the recipes for the baseline GPT")
+        tensors, n_params = infos(tensor_shapes(GPTConfig())), count_parameters(GPTConfig())
+    candidates = candidates_of(space, tensors, n_params)
+    if as_json:
+        emit_json({"n_recipes": len(candidates), "recipes": [str(each.recipe) for each in candidates]})
+        return
+    click.echo(f"{len(candidates)} recipes")
+    for each in candidates[:SHOWN]:
+        click.echo(f"  {each.recipe}" + (f"  ({each.label})" if each.label else ""))
+    if len(candidates) > SHOWN:
+        click.echo(f"  and {len(candidates) - SHOWN} more")

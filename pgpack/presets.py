@@ -4,10 +4,11 @@
     preset_text(name, dial, passthrough)     the same pipeline elsewhere on its curve, or for a smaller model
 
 A preset is a template: its rules name tensors that a checkpoint may lack (`Recipe.without_idle_rules` drops them).
-Facts and figures from openai/parameter-golf; the recipe language is ours. Not in a recipe, because they belong to
-the training scripts: how calibration text is drawn (`calibration_tokens` says how much) and the model's own dtype.
-Where we differ: the records quantize only rows of floating tensors above 65,536 values, and of those any number of
-dimensions; `rtn_percentile` folds other shapes than matrices to rows, where the challenge has one fp32 step for all.
+Not in a recipe, because the source's training script decides it: how calibration text is drawn
+(`calibration_tokens` says how much) and the dtype that the model casts decoded weights to.
+Where we differ: `rtn_percentile` folds tensors above 65,536 values that are no matrices to rows, where the challenge
+gives them one fp32 step (its models have none); PR #1855 corrects with a symmetric grid where 64 does not divide
+rank x inputs, here `@container=pergroup` refuses (choose another `group`).
 """
 
 from __future__ import annotations

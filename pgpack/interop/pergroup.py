@@ -173,7 +173,7 @@ def read(data: bytes, limit: int = DEFAULT_LIMIT) -> list[Record]:
         raise CorruptArtifact("the rest of a pergroup file lacks 'r', 'm' or 's'")
     orders = decompress(streams[-1], limit) if streams[-1] else b""
     w = dict(rest)
-    all_keys = [f"{name}.q" for name in labels]
+    all_keys = [f"{name}.q" for name, label in labels.items() if str(label).startswith("gptq")]
     for kind, stream in zip(GROUPS, streams, strict=False):
         keys = sorted((key for key in all_keys if (group_of(key) or "_")[0] == kind), key=_layer)
         matrices, orders = _matrices(kind, stream, shapes.get(kind, []), orders, limit)

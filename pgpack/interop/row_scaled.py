@@ -98,8 +98,14 @@ def low_rank(record: Record, container: str) -> LowRank:
     for part in (A, B):
         if not isinstance(part.grid, UniformGrid) or part.symbols.dtype != np.int8:
             raise inexpressible(record, container, f"a correction with grid {part.grid.kind!r}")
-        if part.grid.scales.dtype != np.float16 or part.symbols.size != np.prod(part.shape, dtype=np.int64):
-            raise inexpressible(record, container, "a correction whose steps are not fp16, or that is padded")
+        if part.grid.scales.dtype != np.float16:
+            raise inexpressible(record, container, f"a correction with steps of {part.grid.scales.dtype}")
+        n_values = int(np.prod(part.shape, dtype=np.int64))
+        if part.symbols.size != n_values:
+            run = part.symbols.shape[-1]
+            raise inexpressible(
+                record, container, f"a correction of {n_values} values in groups of {run}, the last short"
+            )
     assert isinstance(A.grid, UniformGrid)
     assert isinstance(B.grid, UniformGrid)
     A_symbols, B_symbols = A.symbols.reshape(A.shape), B.symbols.reshape(B.shape)

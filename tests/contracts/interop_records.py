@@ -38,7 +38,7 @@ def raw(name, values, dtype):
 def corrected(name, shape, rank=4, group=64, fortran=False):
     rng = np.random.default_rng(3)
     A = rng.integers(-2, 2, (shape[0], rank)).astype(np.int8, order="F" if fortran else "C")
-    B = rng.integers(-8, 8, (rank * shape[1] // group, group)).astype(np.int8)
+    B = rng.integers(-8, 8, (-(-rank * shape[1] // group), group)).astype(np.int8)
     steps = rng.uniform(0.01, 0.1, (len(B), 1)).astype(np.float16)
     A_part = QuantizedTensor(A, UniformGrid(np.full((1, 1), 0.5, np.float16)), A.shape)
     B_part = QuantizedTensor(B, UniformGrid(steps), (rank, shape[1]))

@@ -123,7 +123,7 @@ def test_corrections_recover_as_much_error_as_the_described_ones(pergroup, calib
     ],
 )
 def test_presets_equal_the_described_pipelines_at_the_fields_threshold(name, oracle):
-    state = field_packers.synthetic_state(264, 1024, gates=name == "pergroup-lrzip")
+    state = field_packers.synthetic_state(272, 1024, gates=name == "pergroup-lrzip")
     hessians = field_packers.synthetic_hessians(state)
     ours, theirs = packed(name, state, hessians), oracle(state, hessians, 65_536)
     assert_same_weights(ours.records, read_field_artifact(theirs), share_of_ties=1e-3)

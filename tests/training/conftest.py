@@ -30,7 +30,8 @@ def tokenizer(corpus: list[Document]) -> Tokenizer:
 def text_folder(tmp_path_factory: pytest.TempPathFactory, corpus: list[Document]) -> TextFolder:
     """A small folder of shards with 400 pieces."""
     folder = tmp_path_factory.mktemp("text")
-    write_text_folder(corpus[:60], folder, None, 400, 0.2)
+    short = [d for d in corpus if len(d.text) < 1500][:80]
+    write_text_folder(short, folder, None, 400, 0.1)
     return TextFolder.open(folder)
 
 

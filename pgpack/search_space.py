@@ -138,7 +138,7 @@ def _option_text(
         quantizer = f"gptq(bits={bits},clip={clip})"
     embedding_clip = f"{float(clip) * 1.5:g}"
     return (
-        f"ndim<=1={SMALL}; numel<={passthrough}={SMALL}; "
+        f"role:control={SMALL}; numel<={passthrough}={SMALL}; "
         f"role:embedding=gptq(bits={embed_bits},clip={embedding_clip})|{coding}; *={before}{quantizer}|{coding}"
     )
 
@@ -149,10 +149,10 @@ def default_space(tensors: Sequence[TensorInfo], presets: Iterable[Candidate] = 
     codings = ("rans", "brotli(quality=11)", "zstd(level=19)")
     found = [Candidate(step_recipe(step, 1.0, coding, tensors)) for step in STEPS for coding in codings]
     found += [Candidate(step_recipe(step, 0.6, "rans", tensors)) for step in STEPS]
-    texts = [f"ndim<=1={SMALL}; *=rtn(bits={bits})|rans" for bits in (4, 6, 8)]
+    texts = [f"role:control={SMALL}; *=rtn(bits={bits})|rans" for bits in (4, 6, 8)]
     texts += [
-        f"ndim<=1={SMALL}; *=kmeans(k=16)|rans",
-        f"ndim<=1={SMALL}; *=prune_magnitude(sparsity=0.3)|gptq(bits=8,clip=52)|rans",
+        f"role:control={SMALL}; *=kmeans(k=16)|rans",
+        f"role:control={SMALL}; *=prune_magnitude(sparsity=0.3)|gptq(bits=8,clip=52)|rans",
     ]
     found += [Candidate(parse_recipe(text).without_idle_rules(tensors)) for text in texts]
     found += [Candidate(each.recipe.without_idle_rules(tensors), each.label) for each in presets]

@@ -39,7 +39,7 @@ class DecodedArtifact:
 
 @dataclass(frozen=True)
 class _Part:
-    """One part of a tensor as the header declares it."""
+    """One part of a tensor as the header declares it; `layout` is of the symbols as coded."""
 
     grid: str
     params: dict[str, Any]
@@ -170,6 +170,6 @@ def _quantized(part: _Part, symbols: NDArray[Any], side: bytes, offset: int) -> 
         offset += layout.n_bytes
     for i, transform in reversed(list(enumerate(part.transforms))):
         symbols = transform.inverse(symbols, arrays.pop(f"@{i}", None))
-    if symbols.shape != part.layout.shape:
-        raise CorruptArtifact(f"symbols decode to shape {symbols.shape}, declared {part.layout.shape}")
+    if symbols.size != part.layout.size:
+        raise CorruptArtifact(f"{symbols.size} symbols were decoded, {part.layout.size} are declared")
     return QuantizedTensor(symbols, grid_from_parts(part.grid, part.params, arrays), part.shape), offset

@@ -115,7 +115,7 @@ def _describe(
                 arrays[f"@{i}"] = extra
         stream.arrays.append(symbols)
         stream.owners.append(record.name)
-        entry: list[Any] = [part.grid.kind, part.grid.params, _dtype(symbols), list(part.symbols.shape), index]
+        entry: list[Any] = [part.grid.kind, part.grid.params, _dtype(symbols), list(symbols.shape), index]
         entry.append([[name, _dtype(array), list(array.shape)] for name, array in arrays.items()])
         if names or part.shape != record.shape:
             entry.append(names)

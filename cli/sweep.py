@@ -244,7 +244,7 @@ def _fill(measurer: Measurer, budget: int, study: Study, journal: Journal, keepe
 
 def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | None, list[tuple[str, int]]]:
     """Write best.pgpack and its manifest; (the best trial, the bytes of its parts)."""
-    from pgpack.artifact.manifest import read_manifest
+    from pgpack.artifact.manifest import manifest_path, read_manifest
     from pgpack.errors import FormatError
     from pgpack.frontier import best_under
     from pgpack.recipe_text import parse_recipe
@@ -254,9 +254,11 @@ def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | No
     from .pack import Packed, needed_calibration, write_packed
 
     best = best_under(study.trials, study.meta.budget)
-    if best is None:
-        return None, []
     path = study.directory / BEST_FILE
+    if best is None:  # an artifact of an earlier budget would pass for the best of this one
+        for stale in (path, manifest_path(path)):
+            stale.unlink(missing_ok=True)
+        return None, []
     try:
         written = read_manifest(path) if path.is_file() else None
     except FormatError:
@@ -302,6 +304,16 @@ def _row(trial: Trial) -> dict[str, Any]:
     return {field: getattr(trial, field) for field in fields}
 
 
+def _names(trials: Sequence[Trial]) -> list[str]:
+    """Labels, or what tells a recipe from the other unlabelled ones: rules that all of them share are left out."""
+    rules = [frozenset(trial.recipe.split("; ")) for trial in trials if not trial.label]
+    shared = frozenset.intersection(*rules) if len(rules) > 1 else frozenset()
+    return [
+        trial.label or "; ".join(rule for rule in trial.recipe.split("; ") if rule not in shared) or trial.recipe
+        for trial in trials
+    ]
+
+
 def _show(ended: Ended, as_json: bool) -> None:
     from pgpack.frontier import pareto
 
@@ -330,9 +342,9 @@ def _show(ended: Ended, as_json: bool) -> None:
             trial.n_bytes,
             f"{trial.bpb:.4f}",
             "-" if trial.kl is None else f"{trial.kl:.5f}",
-            trial.label or clipped(trial.recipe, 72),
+            clipped(name, 96),
         )
-        for trial in front
+        for trial, name in zip(front, _names(front), strict=True)
     ]
     click.echo(table(("", "bytes", "bits/byte", "KL", "name or recipe"), rows))
     fp32 = study.meta.fp32_bpb

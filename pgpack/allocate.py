@@ -1,5 +1,8 @@
 """A dial -> a concrete recipe. Pure: the same numbers give the same recipe, whatever the weights are.
 
+Two families. `trellis_recipe` has one dial for the whole model, the Lagrangian's square root: every step size follows
+from Hessians and Fisher weights inside `tcq`. `step_recipe` is plain GPTQ, for calibrations without Fisher weights:
+
 The dial of GPTQ with entropy coding is the step size in units of each row's standard deviation: at high rate a
 Gaussian row costs 2.047 - log2(step) bits per weight (h(X) - log2(step)), so halving the step costs one bit.
 Bits are not a dial here: 8-bit symbols leave clipping far out in the tail and the entropy coder charges only for
@@ -31,6 +34,19 @@ def step_recipe(step: float, embedding_ratio: float, coding: str, tensors: Seque
         f"role:embedding=gptq(bits=8,clip={embedding_clip})|{coding}; "
         f"role:head=gptq(bits=8,clip={embedding_clip})|{coding}; "
         f"*=gptq(bits=8,clip={clip})|{coding}"
+    )
+    return parse_recipe(text).without_idle_rules(tensors)
+
+
+def trellis_recipe(step: float, states: int, tensors: Sequence[TensorInfo]) -> Recipe:
+    """Trellis-coded GPTQ with water-filled steps for every matrix, small tensors fp16.
+
+    Units: `step` as in `pgpack.quantizers.tcq.Tcq`: square root of nats per token, for all tensors alike.
+    """
+    from .recipe_text import parse_recipe
+
+    text = (
+        f"ndim<=1={SMALL}; role:control={SMALL}; *=tcq(step={step:.5g},states={states})|rans_scaled(states={states})"
     )
     return parse_recipe(text).without_idle_rules(tensors)
 

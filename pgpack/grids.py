@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FormatError
+from .trellis import supersets
 
 Symbols = NDArray[Any]  # one integer dtype: int8, int16, uint8, uint16, uint32 ...
 Weights = NDArray[np.float32]
@@ -169,7 +170,68 @@ class Codebook:
         return values.reshape(rows, n * d)
 
 
-GRIDS: dict[str, type[Any]] = {grid.kind: grid for grid in (RawValues, UniformGrid, Codebook)}
+def octaves(exponents: NDArray[np.integer[Any]], per_octave: int) -> NDArray[np.float32]:
+    """2^(e / per_octave) for per_octave in 1, 2, 4, 8: the same bits on every machine.
+
+    The fractional powers are literal constants (repeated square roots of 2, correctly rounded), the rest is exact.
+    """
+    whole, part = np.divmod(exponents.astype(np.int64), per_octave)
+    fractions = np.array(_EIGHTHS[:: 8 // per_octave], dtype=np.float32)
+    values: NDArray[np.float32] = np.ldexp(fractions[part], whole.astype(np.int32))
+    return values
+
+
+_EIGHTHS = (
+    1.0,
+    1.0905077326652577,
+    1.189207115002721,
+    1.2968395546510096,
+    1.4142135623730951,
+    1.5422108254079407,
+    1.681792830507429,
+    1.8340080864093424,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TrellisGrid:
+    """value = step * row factor * column factor * (2 symbol + b), b from the column's trellis (`pgpack.trellis`).
+
+    Factors are powers of two to eighths: 2^(exponent / 8). Shape: symbols (rows, cols) signed; columns (cols,) and
+    rows (rows,) int8, either may be empty for all zeros. Units: `step` is a float32 value, stored exactly.
+    """
+
+    columns: NDArray[Any]
+    rows: NDArray[Any]
+    step: float
+    states: int
+    kind: ClassVar[str] = "trellis"
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {"step": self.step, "states": self.states}
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"columns": self.columns, "rows": self.rows}
+
+    def dequantize(self, symbols: Symbols) -> NDArray[Any]:
+        if (
+            symbols.ndim != 2
+            or self.columns.size not in (0, symbols.shape[1])
+            or self.rows.size not in (0, len(symbols))
+        ):
+            raise FormatError(f"trellis factors {self.columns.size}, {self.rows.size} do not fit {symbols.shape}")
+        levels = 2 * symbols.astype(np.float32) + supersets(symbols, self.states)
+        values: NDArray[Any] = levels * np.float32(self.step)
+        if self.columns.size:
+            values *= octaves(self.columns, 8)
+        if self.rows.size:
+            values *= octaves(self.rows, 8)[:, None]
+        return values
+
+
+GRIDS: dict[str, type[Any]] = {grid.kind: grid for grid in (RawValues, UniformGrid, Codebook, TrellisGrid)}
 
 
 def grid_from_parts(kind: str, params: Mapping[str, Any], arrays: Arrays) -> Grid:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-from .allocate import SMALL, step_recipe
+from .allocate import SMALL, step_recipe, trellis_recipe
 from .errors import RecipeError
 from .recipe import Recipe, TensorInfo
 from .recipe_text import parse_recipe
@@ -31,6 +31,7 @@ _CODEC_SETTING = {
     "bz2": "level",
     "zpaq": "level",
 }
+TRELLIS_STEPS = (0.0005, 0.0008, 0.0012, 0.0018, 0.0027, 0.004, 0.006, 0.009)  # square roots of nats per token
 STEPS = (0.15, 0.22, 0.32, 0.45, 0.65, 0.9, 1.25, 1.7)  # in units of a row's sigma; int6 at clip 12.85 is 0.41
 
 
@@ -144,11 +145,11 @@ def _option_text(
 
 
 def default_space(tensors: Sequence[TensorInfo], presets: Iterable[Candidate] = ()) -> list[Candidate]:
-    """What a sweep explores when nothing is said: GPTQ at eight step sizes under three codecs, finer embeddings,
-    quantizers without calibration, pruning and a codebook for comparison, and the field's presets."""
+    """What a sweep explores when nothing is said: the trellis engine along its dial, GPTQ at eight step sizes under
+    three codecs, quantizers without calibration, pruning and a codebook for comparison, and the field's presets."""
     codings = ("rans", "brotli(quality=11)", "zstd(level=19)")
     found = [Candidate(step_recipe(step, 1.0, coding, tensors)) for step in STEPS for coding in codings]
-    found += [Candidate(step_recipe(step, 0.6, "rans", tensors)) for step in STEPS]
+    found += [Candidate(trellis_recipe(step, 8, tensors)) for step in TRELLIS_STEPS]
     texts = [f"role:control={SMALL}; *=rtn(bits={bits})|rans" for bits in (4, 6, 8)]
     texts += [
         f"role:control={SMALL}; *=kmeans(k=16)|rans",

@@ -11,6 +11,7 @@ from .external import Lrzip, Zpaq
 from .fixed_width import BitPack, BitPlanes, Raw
 from .order import RowSort, Transpose
 from .rans import Rans
+from .rans_scaled import RansScaled
 from .shuffle import Shuffle
 from .streams import Brotli, Bz2, Lzma, Zlib, Zstd
 
@@ -24,6 +25,7 @@ CODERS: dict[str, type[Any]] = {
     "bitpack": BitPack,
     "bitplanes": BitPlanes,
     "rans": Rans,
+    "rans_scaled": RansScaled,
 }
 
 BYTE_CODECS: dict[str, type[Any]] = {

@@ -10,6 +10,7 @@ from .gptq import Gptq
 from .low_rank import Lqer, LqerAsym, Svd
 from .pruning import Prune24, PruneGlobal, PruneMagnitude, PruneThreshold, PruneWanda
 from .sparsegpt import PruneObs
+from .tcq import Tcq
 from .ternary import Binary, Ternary
 from .uniform import Rtn, RtnMse, RtnPercentile, SdClip
 
@@ -20,6 +21,7 @@ QUANTIZERS: dict[str, type[Any]] = {
     "rtn_mse": RtnMse,
     "sdclip": SdClip,
     "gptq": Gptq,
+    "tcq": Tcq,
     "kmeans": KMeans,
     "product_kmeans": ProductKMeans,
     "nf4": Nf4,

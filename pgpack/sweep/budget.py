@@ -1,8 +1,8 @@
 """A byte budget -> the best artifact that fits, on measured bytes.
 
-For each family of recipes (a ratio of embedding step to matrix step) the step is turned until the artifact fills
-the budget; the families' winners, and the field presets that fit, are compared by KL to the fp32 model (or by the
-relative error of the weights when there is no model), and the best is returned.
+For each family of recipes (the trellis engine; plain GPTQ with two ratios of embedding step to matrix step) the
+dial is turned until the artifact fills the budget; the families' winners, and the field presets that fit, are
+compared by KL to the fp32 model, or without a model by `pgpack.distortion`, and the best is returned.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from ..allocate import gaussian_bits, step_recipe
-from ..errors import BudgetExceeded, PgpackError
+from ..allocate import gaussian_bits, step_recipe, trellis_recipe
+from ..distortion import expected_loss, relative_error
+from ..errors import BudgetExceeded, CalibrationError, PgpackError
 from ..evaluate import BitsPerByte
 from ..pack import Artifact
 from ..recipe import Recipe, infos
@@ -24,8 +23,10 @@ from ..search_space import Candidate
 from .runner import Measurer
 
 FILL = 0.995
-EMBEDDING_RATIOS = (1.0, 0.7, 0.5)
-STEP_RANGE = (0.04, 6.0)  # the finest clips at 5 sigma
+EMBEDDING_RATIOS = (1.0, 0.6)
+STEP_RANGE = (0.04, 6.0)  # of GPTQ, in sigma; the finest clips at 5 sigma
+TRELLIS_RANGE = (1e-7, 1.0)
+TRELLIS_STATES = 8
 MAX_TURNS = 12
 
 
@@ -53,17 +54,17 @@ def fit_budget(
     fitted: list[Fitted] = []
     smallest: int | None = None
     tensors = infos(measurer.checkpoint.stored_shapes)
-    for ratio in EMBEDDING_RATIOS:
+    for family in _families(measurer, budget):
         try:
-            family = functools.partial(step_recipe, embedding_ratio=ratio, coding="rans", tensors=tensors)
             recipe, artifact = turn_dial(measurer, budget, family)
         except BudgetExceeded as error:
             smallest = min(error.args[1], smallest or error.args[1])
             continue
+        except CalibrationError as error:
+            note(f"{family.name}: {error}")
+            continue
         fitted.append(_scored(measurer, recipe, "", artifact))
-        note(f"embedding ratio {ratio:g}: {artifact.n_bytes:,} B, {_shown(fitted[-1])}")
-        if len(fitted) > 1 and fitted[-1].recipe == fitted[-2].recipe:
-            break  # the model has no embedding: every ratio is the same recipe
+        note(f"{family.name}: {artifact.n_bytes:,} B, {_shown(fitted[-1])}")
     for preset in [*_passthroughs(measurer, budget), *presets]:
         recipe = preset.recipe.without_idle_rules(tensors)
         try:
@@ -75,6 +76,8 @@ def fit_budget(
         if fits:
             fitted.append(_scored(measurer, recipe, preset.label, artifact))
         note(f"{preset.label}: {artifact.n_bytes:,} B, " + (_shown(fitted[-1]) if fits else "does not fit"))
+    if not fitted and smallest is None:
+        raise CalibrationError("no family of recipes could be packed: Hessians are missing; give --calibration FILE")
     if not fitted:
         assert smallest is not None
         raise BudgetExceeded(
@@ -84,21 +87,44 @@ def fit_budget(
     return min(fitted, key=lambda each: each.score)
 
 
-def turn_dial(measurer: Measurer, budget: int, recipe_at: Callable[[float], Recipe]) -> tuple[Recipe, Artifact]:
+@dataclass(frozen=True)
+class Family:
+    """Recipes along one dial: a larger value gives a smaller artifact. `guess`: where to begin."""
+
+    name: str
+    recipe_at: Callable[[float], Recipe]
+    finest: float
+    coarsest: float
+    guess: float
+
+
+def _families(measurer: Measurer, budget: int) -> list[Family]:
+    tensors = infos(measurer.checkpoint.stored_shapes)
+    trellis = functools.partial(trellis_recipe, states=TRELLIS_STATES, tensors=tensors)
+    found = [Family("trellis", trellis, *TRELLIS_RANGE, 1e-3)]
+    guess = _step_for(8 * budget / max(1, measurer.checkpoint.n_params))
+    has_embedding = any(info.role in ("embedding", "head") for info in tensors)
+    for ratio in EMBEDDING_RATIOS if has_embedding else (1.0,):
+        gptq = functools.partial(step_recipe, embedding_ratio=ratio, coding="rans", tensors=tensors)
+        found.append(Family(f"GPTQ, embedding ratio {ratio:g}", gptq, *STEP_RANGE, guess))
+    return found
+
+
+def turn_dial(measurer: Measurer, budget: int, family: Family) -> tuple[Recipe, Artifact]:
     """The largest artifact of a one-dial family that fits `budget`; stops at FILL of the budget.
 
-    Bisection in log2(step), where bytes are nearly linear; each probe is a real pack. The first guess comes from
-    the Gaussian rate, later ones from the secant through the bracket.
-    Raises BudgetExceeded(message, smallest n_bytes) when even the coarsest step is too large.
+    Bisection in log2(dial), where bytes are nearly linear (a bit per weight an octave); each probe is a real pack.
+    The first steps follow that slope, later ones the secant through the bracket.
+    Raises BudgetExceeded(message, smallest n_bytes) when even the coarsest setting is too large.
     """
     n = max(1, measurer.checkpoint.n_params)
-    finest, coarsest = (math.log2(step) for step in STEP_RANGE)
+    finest, coarsest = math.log2(family.finest), math.log2(family.coarsest)
     low, high = finest, coarsest
     sizes: dict[float, int] = {}
     best: tuple[Recipe, Artifact] | None = None
-    at = math.log2(_step_for(8 * budget / n))
+    at = math.log2(family.guess)
     for _ in range(MAX_TURNS):
-        recipe = recipe_at(2**at)
+        recipe = family.recipe_at(2**at)
         artifact = measurer.pack(recipe)
         sizes[at] = artifact.n_bytes
         if artifact.n_bytes > budget:
@@ -151,25 +177,18 @@ def _next(sizes: dict[float, int], low: float, high: float, budget: int, n: int)
 
 def _scored(measurer: Measurer, recipe: Recipe, label: str, artifact: Artifact) -> Fitted:
     loss = measurer.evaluate(artifact)
-    if loss is None:
-        return Fitted(recipe, label, artifact, None, weight_error(measurer, artifact))
-    return Fitted(recipe, label, artifact, loss, loss.kl if loss.kl is not None else loss.nats)
-
-
-def weight_error(measurer: Measurer, artifact: Artifact) -> float:
-    """Sum over tensors of the relative squared error of the decoded weights, weighted by their size."""
-    total = 0.0
-    for record in artifact.records:
-        weight = measurer.checkpoint.tensor(record.name)
-        if weight.dtype.kind == "f" and weight.size:
-            error = float(np.square(weight - record.dequantize(), dtype=np.float64).sum())
-            power = float(np.square(weight, dtype=np.float64).sum())
-            total += weight.size * error / power if power else 0.0
-    return total / max(1, measurer.checkpoint.n_params)
+    if loss is not None:
+        return Fitted(recipe, label, artifact, loss, loss.kl if loss.kl is not None else loss.nats)
+    calibration = measurer.calibrate(recipe)
+    if calibration is not None:
+        return Fitted(
+            recipe, label, artifact, None, expected_loss(measurer.checkpoint, artifact.records, calibration)
+        )
+    return Fitted(recipe, label, artifact, None, relative_error(measurer.checkpoint, artifact.records))
 
 
 def _shown(fitted: Fitted) -> str:
     if fitted.loss is None:
-        return f"relative squared error {fitted.score:.3g}"
+        return f"estimated loss {fitted.score:.3g}"
     kl = "" if fitted.loss.kl is None else f", KL {fitted.loss.kl:.3g} nats per token"
     return f"{fitted.loss.bpb:.4f} bits per byte{kl}"

@@ -1,0 +1,377 @@
+"""rANS with tables chosen by scale: every symbol's table is known from its row, its column and its trellis bit.
+
+    class of (row, column) = row level + column level      levels: 2 log2 of the mean magnitude, whole numbers
+    table = (class, b)                                     b: the superset of `pgpack.trellis`, 0 without a trellis
+
+Tables are shared by all arrays of the stream: a matrix whose rows and columns differ in scale costs what its parts
+cost, and side information is one small integer per row and column instead of a floating-point scale.
+
+*Layout*; V is a LEB128 varint, Z a zigzag V, numbers little-endian:
+
+ 1. V length, then that many bytes: the levels of all non-empty arrays, columns then rows, as int8, by `rans`.
+ 2. V length of the tables. V n_classes, Z lowest class; for each class, for each b (one only without a trellis):
+    V alphabet (0: no table); if there is one, Z lowest symbol and a byte k; then the Rice code of all levels as in
+    `rans` point 3. Frequencies sum to 2^12.
+ 3. Lane states, 4 bytes each, and words, 2 bytes each, as in `rans` point 6. Order: array by array, row by row,
+    and within a row in runs of up to n_lanes columns; the j-th column of a run is in lane j. A class outside the
+    range counts as the nearest end. n_lanes: the power of two at or below n / 2^13, clipped to 1 to 1024.
+
+An array with other than two dimensions is folded to (-1, last dimension); a 1-d array is one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CorruptArtifact, RecipeError
+from ..trellis import POLYNOMIALS, supersets, transitions
+from .base import SymbolLayout, Symbols
+from .rans import Rans
+from .rans_lanes import LOWEST, encode_block_, n_lanes
+from .rans_model import Cursor, varint, zigzag
+from .rans_tables import frequencies, levels_from, levels_of, residuals, rice_decode, rice_encode, rice_parameter
+
+PRECISION = 12
+MAX_ALPHABET = 1 << (PRECISION - 1)
+PER_OCTAVE = 2
+FLOOR = 2.0**-7  # mean magnitudes below this are one level
+FEW = 1 << 10  # symbols that a class needs to have a table of its own at either end of the range
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Symbols low, low + 1, ... with integer frequencies; `levels` is what is stored of them."""
+
+    low: int
+    levels: Ints
+
+    @property
+    def freqs(self) -> Ints:
+        return frequencies(self.levels, PRECISION)
+
+
+@dataclass(frozen=True, eq=False)
+class _Classes:
+    """Levels of one array. Shape: columns (cols,), rows (rows,) int8."""
+
+    columns: NDArray[np.int8]
+    rows: NDArray[np.int8]
+
+    def of(self, lowest: int, n_classes: int) -> Ints:
+        """Class index of every symbol, counted from `lowest`. Shape: (rows, cols)."""
+        total = self.rows.astype(np.int64)[:, None] + self.columns.astype(np.int64)
+        return np.clip(total - lowest, 0, n_classes - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """All arrays of a stream that are not empty, as matrices, with the table of every symbol."""
+
+    matrices: Sequence[Symbols]
+    classes: Sequence[_Classes]
+    contexts: Sequence[NDArray[np.uint16]]
+    tables: Sequence[_Table | None]
+    lowest: int
+    n_classes: int
+
+
+def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The rows and columns that an array is coded in."""
+    if len(shape) < 2:
+        return 1, int(np.prod(shape, dtype=np.int64))
+    cols = shape[-1]
+    return int(np.prod(shape[:-1], dtype=np.int64)), cols
+
+
+@dataclass(frozen=True)
+class RansScaled:
+    """Entropy coder for matrices whose rows and columns differ in scale; `states` > 0 for trellis symbols."""
+
+    states: int = 0
+    encoder_only: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.states and self.states not in POLYNOMIALS:
+            known = ", ".join(map(str, POLYNOMIALS))
+            raise RecipeError(f"rans_scaled needs states of 0 (no trellis) or {known}, found {self.states}")
+
+    def encode(self, arrays: Sequence[Symbols]) -> bytes:
+        model = self._fit(arrays)
+        levels = Rans().encode([part for c in model.classes for part in (c.columns, c.rows)])
+        described = varint(model.n_classes) + varint(zigzag(model.lowest)) + _write_tables(model.tables)
+        head = [varint(len(levels)), levels, varint(len(described)), described]
+        return b"".join([*head, *_encode(model.matrices, model.contexts, model.tables)])
+
+    def decode(self, data: bytes, layouts: Sequence[SymbolLayout]) -> list[Symbols]:
+        filled = [layout for layout in layouts if layout.size]
+        shapes = [matrix_shape(layout.shape) for layout in filled]
+        cursor = Cursor(data)
+        sides = [SymbolLayout((n,), "|i1") for rows, cols in shapes for n in (cols, rows)]
+        levels = Rans().decode(_take(data, cursor), sides)
+        classes = [_Classes(levels[i], levels[i + 1]) for i in range(0, len(levels), 2)]
+        tables, lowest, n_classes = _read_tables(_take(data, cursor), self._width)
+        decoder = _Decoder(data[cursor.position :], tables, sum(layout.size for layout in filled))
+        found = []
+        for shape, c, layout in zip(shapes, classes, filled, strict=True):
+            base = c.of(lowest, n_classes) * self._width
+            matrix = decoder.matrix(shape, base, transitions(self.states) if self.states else None)
+            info = np.iinfo(layout.dtype)
+            if int(matrix.min()) < info.min or int(matrix.max()) > info.max:
+                raise CorruptArtifact(f"a decoded symbol does not fit {layout.dtype}")
+            found.append(matrix.astype(layout.dtype).reshape(layout.shape))
+        decoder.finish()
+        rest = iter(found)
+        return [next(rest) if layout.size else np.zeros(layout.shape, layout.dtype) for layout in layouts]
+
+    def ideal_bits(self, arrays: Sequence[Symbols]) -> list[float]:
+        """Cross-entropy of each array under the shared tables; levels and tables are left out (a few per mille)."""
+        model = self._fit(arrays)
+        pairs = zip(model.matrices, model.contexts, strict=True)
+        costs = iter([_cost(matrix, context, model.tables) for matrix, context in pairs])
+        return [next(costs) if array.size else 0.0 for array in arrays]
+
+    def _fit(self, arrays: Sequence[Symbols]) -> _Model:
+        matrices = [array.reshape(matrix_shape(array.shape)) for array in arrays if array.size]
+        bits = [self._bits(matrix) for matrix in matrices]
+        classes = [_classes_of(matrix, b, bool(self.states)) for matrix, b in zip(matrices, bits, strict=True)]
+        lowest, n_classes = _class_range(classes)
+        contexts = [self._contexts(c, b, lowest, n_classes) for c, b in zip(classes, bits, strict=True)]
+        tables = _fit_tables(matrices, contexts, self._width * n_classes)
+        return _Model(matrices, classes, contexts, tables, lowest, n_classes)
+
+    @property
+    def _width(self) -> int:
+        """Tables per class."""
+        return 2 if self.states else 1
+
+    def _bits(self, matrix: Symbols) -> NDArray[np.uint8]:
+        return supersets(matrix, self.states) if self.states else np.zeros(matrix.shape, np.uint8)
+
+    def _contexts(
+        self, classes: _Classes, bits: NDArray[np.uint8], lowest: int, n_classes: int
+    ) -> NDArray[np.uint16]:
+        contexts = classes.of(lowest, n_classes) * self._width + bits
+        return contexts.astype(np.uint16)
+
+
+def _classes_of(matrix: Symbols, bits: NDArray[np.uint8], trellis: bool) -> _Classes:
+    """Row and column levels from the mean magnitudes, columns first, rows relative to their columns."""
+    magnitude = np.abs(matrix.astype(np.float32))
+    if trellis:
+        magnitude = np.abs(2 * matrix.astype(np.float32) + bits) / 2
+    columns = _levels(magnitude.mean(axis=0, dtype=np.float64))
+    relative = magnitude / np.exp2(columns / PER_OCTAVE).astype(np.float32)
+    return _Classes(columns, _levels(relative.mean(axis=1, dtype=np.float64)))
+
+
+def _levels(means: NDArray[np.float64]) -> NDArray[np.int8]:
+    octaves = np.rint(PER_OCTAVE * np.log2(np.maximum(means, FLOOR)))
+    levels: NDArray[np.int8] = np.clip(octaves, -120, 120).astype(np.int8)
+    return levels
+
+
+def _class_range(classes: Sequence[_Classes]) -> tuple[int, int]:
+    """(lowest class, number of classes); thin classes at the ends join their neighbours."""
+    counts = np.zeros(512, np.int64)
+    for c in classes:
+        # the classes of a matrix are all sums of a row level and a column level
+        rows = np.bincount(c.rows.astype(np.int64) + 128, minlength=256)
+        columns = np.bincount(c.columns.astype(np.int64) + 128, minlength=256)
+        counts[:511] += np.convolve(rows, columns)
+    if not counts.any():
+        return 0, 1
+    first = int(np.searchsorted(np.cumsum(counts), min(FEW, counts.sum())))
+    last = 511 - int(np.searchsorted(np.cumsum(counts[::-1]), min(FEW, counts.sum())))
+    return first - 256, max(1, last - first + 1)
+
+
+def _fit_tables(matrices: Sequence[Symbols], contexts: Sequence[NDArray[np.uint16]], n: int) -> list[_Table | None]:
+    """One table per context that occurs."""
+    if not matrices:
+        return [None] * n
+    low = min(int(matrix.min()) for matrix in matrices)
+    size = max(int(matrix.max()) for matrix in matrices) - low + 1
+    if size > MAX_ALPHABET:
+        raise RecipeError(
+            f"symbols span {size} values, more than the {MAX_ALPHABET} of rans_scaled; use a coarser step, or rans"
+        )
+    counts = np.zeros(n * size, np.int64)
+    for matrix, context in zip(matrices, contexts, strict=True):
+        index = context.astype(np.int64) * size + (matrix.astype(np.int64) - low)
+        counts += np.bincount(index.reshape(-1), minlength=n * size)
+    return [_table(row, low) for row in counts.reshape(n, size)]
+
+
+def _table(counts: Ints, low: int) -> _Table | None:
+    used = np.flatnonzero(counts)
+    if not used.size:
+        return None
+    first, last = int(used[0]), int(used[-1])
+    kept = counts[first : last + 1]
+    if kept.size == 1:  # rANS needs two symbols; the second never occurs
+        kept = np.array([kept[0], 1])
+    return _Table(low + first, levels_of(kept))
+
+
+def _write_tables(tables: Sequence[_Table | None]) -> bytes:
+    parts, coded = [], []
+    for table in tables:
+        if table is None:
+            parts.append(varint(0))
+            continue
+        z = residuals(table.levels)
+        k = rice_parameter(z)
+        parts.append(varint(table.levels.size) + varint(zigzag(table.low)) + bytes([k]))
+        coded.append((z, k))
+    return b"".join(parts) + rice_encode(coded)
+
+
+def _read_tables(data: bytes, width: int) -> tuple[list[_Table | None], int, int]:
+    """(tables, lowest class, number of classes). Raises CorruptArtifact."""
+    cursor = Cursor(data)
+    n_classes, lowest = cursor.varint(), cursor.signed()
+    if not 1 <= n_classes <= 512:
+        raise CorruptArtifact(f"a scaled rANS stream has {n_classes} classes")
+    found: list[tuple[int, int, int] | None] = []
+    for _ in range(n_classes * width):
+        size = cursor.varint()
+        found.append((size, cursor.signed(), cursor.byte()) if size else None)
+        if size > MAX_ALPHABET or (size and found[-1][2] > 24):  # type: ignore[index]
+            raise CorruptArtifact("a table of a scaled rANS stream is out of range")
+    shapes = [(entry[0], entry[2]) for entry in found if entry]
+    levels = iter([levels_from(z) for z in rice_decode(data[cursor.position :], shapes)])
+    tables = [_Table(entry[1], next(levels)) if entry else None for entry in found]
+    return tables, lowest, n_classes
+
+
+def _take(data: bytes, cursor: Cursor) -> bytes:
+    length = cursor.varint()
+    section = data[cursor.position : cursor.position + length]
+    if len(section) < length:
+        raise CorruptArtifact("a scaled rANS stream ends inside its side information")
+    cursor.position += length
+    return section
+
+
+def _cost(matrix: Symbols, context: NDArray[np.uint16], tables: Sequence[_Table | None]) -> float:
+    """Bits of a matrix under its tables."""
+    total = 0.0
+    for i in np.unique(context):
+        table = tables[int(i)]
+        assert table is not None
+        counts = np.bincount(matrix[context == i].astype(np.int64) - table.low, minlength=table.levels.size)
+        used = counts > 0
+        total += float((counts[used] * (PRECISION - np.log2(table.freqs[used]))).sum())
+    return total
+
+
+def _runs(cols: int, lanes: int) -> Iterator[slice]:
+    for start in range(0, cols, lanes):
+        yield slice(start, min(start + lanes, cols))
+
+
+def _encode(
+    matrices: Sequence[Symbols], contexts: Sequence[NDArray[np.uint16]], tables: Sequence[_Table | None]
+) -> list[bytes]:
+    """Lane states, then words in decoding order."""
+    if not matrices:
+        return []
+    kept = [table for table in tables if table is not None]
+    freqs = [table.freqs for table in kept]
+    joined = np.concatenate(freqs).astype(np.uint32)
+    starts = np.concatenate([np.cumsum(f) - f for f in freqs]).astype(np.uint32)
+    offsets = np.zeros(len(tables), np.int64)
+    at = 0
+    for i, table in enumerate(tables):
+        if table is not None:
+            offsets[i] = at - table.low
+            at += table.levels.size
+    lanes = n_lanes(sum(matrix.size for matrix in matrices))
+    states = np.full(lanes, LOWEST, np.uint32)
+    parts = []
+    for matrix, context in zip(reversed(matrices), reversed(contexts), strict=True):
+        index = offsets[context] + matrix
+        for row in index[::-1]:
+            for run in reversed(list(_runs(row.size, lanes))):
+                words = encode_block_(states, row[run], joined, starts, PRECISION)
+                parts.append(words.astype("<u2").tobytes())
+    return [states.astype("<u4").tobytes(), *reversed(parts)]
+
+
+class _Decoder:
+    """The lanes of one stream, matrix after matrix."""
+
+    def __init__(self, data: bytes, tables: Sequence[_Table | None], n: int) -> None:
+        self.lanes = n_lanes(n) if n else 0
+        n_words, odd = divmod(len(data) - 4 * self.lanes, 2)
+        if n_words < 0 or odd or (not n and data):
+            raise CorruptArtifact(
+                f"a scaled rANS stream has {len(data)} bytes for {self.lanes} lanes and their words"
+            )
+        self.states = np.frombuffer(data, "<u4", self.lanes).astype(np.uint32)
+        self.words = np.frombuffer(data, "<u2", n_words, 4 * self.lanes).astype(np.uint16)
+        if (self.states < LOWEST).any():
+            raise CorruptArtifact("a rANS lane has a state below 2^16")
+        self.read = 0
+        slots = 1 << PRECISION
+        self.freq = np.ones(len(tables) * slots, np.uint32)  # a context without a table never occurs in a sound file
+        self.bias = np.zeros(len(tables) * slots, np.uint32)
+        self.code = np.zeros(len(tables) * slots, np.int32)
+        for i, table in enumerate(tables):
+            if table is not None:
+                self._place(i * slots, table)
+
+    def _place(self, at: int, table: _Table) -> None:
+        freqs = table.freqs
+        starts = np.cumsum(freqs) - freqs
+        where = slice(at, at + (1 << PRECISION))
+        self.freq[where] = np.repeat(freqs, freqs)
+        self.bias[where] = np.arange(1 << PRECISION) - np.repeat(starts, freqs)
+        self.code[where] = np.repeat(np.arange(table.low, table.low + freqs.size), freqs)
+
+    def matrix(self, shape: tuple[int, int], base: Ints, trellis: NDArray[np.uint8] | None) -> NDArray[np.int32]:
+        """Symbols of one matrix. Shape: base (rows, cols), first table of each symbol."""
+        rows, cols = shape
+        symbols = np.empty(shape, np.int32)
+        runs = list(_runs(cols, self.lanes))
+        base <<= PRECISION
+        flat = None if trellis is None else trellis.reshape(-1).astype(np.intp)
+        state = np.zeros(cols, np.intp)
+        for r in range(rows):
+            tables = base[r]
+            if flat is not None:
+                tables = tables + ((state & 1) << PRECISION)
+            for run in runs:
+                self._step(tables[run], symbols[r, run])
+            if flat is not None:
+                state <<= 1
+                state |= symbols[r] & 1
+                state = flat.take(state)
+        return symbols
+
+    def _step(self, tables: Ints, symbols_: NDArray[np.int32]) -> None:
+        x = self.states[: tables.size]
+        slot = tables + (x & np.uint32((1 << PRECISION) - 1))
+        x >>= np.uint32(PRECISION)
+        x *= self.freq.take(slot)
+        x += self.bias.take(slot)
+        self.code.take(slot, out=symbols_, mode="clip")
+        empty = (x < LOWEST).nonzero()[0]
+        if empty.size:
+            new = self.words[self.read : self.read + empty.size]
+            self.read += empty.size
+            if new.size < empty.size:
+                raise CorruptArtifact("a scaled rANS stream ends before its last symbol")
+            x[empty] = (x[empty] << np.uint32(16)) | new
+
+    def finish(self) -> None:
+        """Raises CorruptArtifact unless every word is read and every state is back at its start."""
+        if self.read != self.words.size or (self.states != LOWEST).any():
+            raise CorruptArtifact("a scaled rANS stream does not end where its symbols end")

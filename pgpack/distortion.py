@@ -1,0 +1,45 @@
+"""How far decoded weights are from the checkpoint, without running the model.
+
+    with calibration     expected loss = 1/2 sum over tensors and rows o of f_o * e_o H e_o^T    nats per token
+    without              relative squared error of each tensor, averaged over all weights
+
+H and f as in `pgpack.calibration`; a tensor without Hessian (or Fisher weights) counts nothing (or with f = 1).
+The estimate ranks recipes of one checkpoint; it is not a measurement of loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .calibration import Calibration
+from .checkpoint import Checkpoint
+from .record import Record
+
+
+def expected_loss(checkpoint: Checkpoint, records: Sequence[Record], calibration: Calibration) -> float:
+    """Second-order estimate of the loss that quantization adds. Units: nats per token (with Fisher weights)."""
+    total = 0.0
+    for record in records:
+        hessian = calibration.hessian(record.name)
+        if hessian is None:
+            continue
+        weight = checkpoint.tensor(record.name)
+        error = (weight - record.dequantize()).reshape(weight.shape[0], -1)
+        fisher = calibration.fisher(record.name)
+        per_row = np.einsum("oi,oi->o", error @ hessian, error, dtype=np.float64)
+        total += 0.5 * float(per_row @ fisher if fisher is not None else per_row.sum())
+    return total
+
+
+def relative_error(checkpoint: Checkpoint, records: Sequence[Record]) -> float:
+    """Mean over all weights of their tensor's squared error relative to its squared norm."""
+    total = 0.0
+    for record in records:
+        weight = checkpoint.tensor(record.name)
+        if weight.dtype.kind == "f" and weight.size:
+            error = float(np.square(weight - record.dequantize(), dtype=np.float64).sum())
+            power = float(np.square(weight, dtype=np.float64).sum())
+            total += weight.size * error / power if power else 0.0
+    return total / max(1, checkpoint.n_params)

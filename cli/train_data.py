@@ -15,9 +15,7 @@ from .output import emit_json, note, refuse_overwrite, shared_options
     epilog="\b\nExamples:\n  pgtrain data -o text\n  pgtrain data books/ notes.jsonl.xz -o text --vocab-size 4096",
 )
 @click.argument("sources", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write."
-)
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write.")
 @click.option("--vocab-size", default=1024, show_default=True, help="Pieces of the tokenizer to train.")
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="Use this SentencePiece .model instead.")
 @click.option(

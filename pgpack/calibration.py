@@ -8,7 +8,10 @@ File layout (plain safetensors, so that any training script can write it):
     NAME.fisher     float32 (out,)     mean over tokens of (dL/dy)^2, optional
     metadata        token_digest: sha256 hex of the uint16 little-endian tokens; n_tokens: decimal string
 
-NAME is the tensor's name in the checkpoint; for a tied embedding, x is the input of the output projection.
+NAME is the tensor's name in the checkpoint; for a tied embedding, x is the input of the output projection. A table
+whose rows are looked up has besides, under NAME.lookup: the mean over tokens of g g^T, g the loss gradient at the
+row looked up (.hessian), and the share of tokens that look each row up (.fisher), so that an error e_v of row v
+costs 1/2 share_v e_v (g g^T) e_v nats per token through the input.
 A layer that is applied several times (shared blocks) counts every application.
 """
 
@@ -28,6 +31,7 @@ from .checkpoint import save_tensors
 from .errors import CalibrationError
 
 Float32 = NDArray[np.float32]
+LOOKUP = ".lookup"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +48,31 @@ class Calibration:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def hessian(self, name: str) -> Float32 | None:
-        """Shape: (in, in) float32, or None when this tensor was not observed."""
-        return self.load(f"{name}.hessian") if f"{name}.hessian" in self.shapes else None
+        """Shape: (in, in) float32, or None when this tensor was not observed. A table that takes part in no product
+        has its look-ups' second moments."""
+        return self._load(name, "hessian")
 
     def fisher(self, name: str) -> Float32 | None:
-        """Shape: (out,) float32, or None."""
-        return self.load(f"{name}.fisher") if f"{name}.fisher" in self.shapes else None
+        """Shape: (out,) float32, or None; as `hessian`."""
+        return self._load(name, "fisher")
+
+    def lookup(self, name: str) -> tuple[Float32 | None, Float32 | None]:
+        """Second moments and shares of the look-ups of a table that takes part in products too; else None, None."""
+        keys = [f"{name}{LOOKUP}.{kind}" for kind in ("hessian", "fisher")]
+        if f"{name}.hessian" not in self.shapes or any(key not in self.shapes for key in keys):
+            return None, None
+        return self.load(keys[0]), self.load(keys[1])
+
+    def hessian_shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of `hessian(name)` without loading it."""
+        return self.shapes.get(f"{self._observed(name)}.hessian")
+
+    def _observed(self, name: str) -> str:
+        return name if f"{name}.hessian" in self.shapes else name + LOOKUP
+
+    def _load(self, name: str, kind: str) -> Float32 | None:
+        key = f"{self._observed(name)}.{kind}"
+        return self.load(key) if key in self.shapes else None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,7 +89,7 @@ class Calibration:
 
     def require(self, names: Iterable[str]) -> None:
         """Raises CalibrationError naming every tensor of `names` without a Hessian: coverage is never silent."""
-        missing = [name for name in names if f"{name}.hessian" not in self.shapes]
+        missing = [name for name in names if self.hessian_shape(name) is None]
         if missing:
             shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
             raise CalibrationError(

@@ -22,14 +22,14 @@ def expected_loss(checkpoint: Checkpoint, records: Sequence[Record], calibration
     """Second-order estimate of the loss that quantization adds. Units: nats per token (with Fisher weights)."""
     total = 0.0
     for record in records:
-        hessian = calibration.hessian(record.name)
-        if hessian is None:
-            continue
-        weight = checkpoint.tensor(record.name)
-        error = (weight - record.dequantize()).reshape(weight.shape[0], -1)
-        fisher = calibration.fisher(record.name)
-        per_row = np.einsum("oi,oi->o", error @ hessian, error, dtype=np.float64)
-        total += 0.5 * float(per_row @ fisher if fisher is not None else per_row.sum())
+        own = calibration.hessian(record.name), calibration.fisher(record.name)
+        for hessian, fisher in (own, calibration.lookup(record.name)):
+            if hessian is None:
+                continue
+            weight = checkpoint.tensor(record.name)
+            error = (weight - record.dequantize()).reshape(weight.shape[0], -1)
+            per_row = np.einsum("oi,oi->o", error @ hessian, error, dtype=np.float64)
+            total += 0.5 * float(per_row @ fisher if fisher is not None else per_row.sum())
     return total
 
 

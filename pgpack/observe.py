@@ -4,6 +4,7 @@ Works on any nn.Module: it intercepts the operations themselves (torch function 
 output matrices, functional calls and subclasses of Linear are all seen; no module needs to be of a known class.
 
     F.linear(x, W)    x @ W.T    torch.matmul(x, W.T)      W a parameter, or a cast or transpose of one
+    F.embedding(ids, W)                                    a look-up, recorded as NAME.lookup
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .calibration import Calibration, from_arrays
+from .calibration import LOOKUP, Calibration, from_arrays
 from .errors import CalibrationError
 
 _CASTS = {Tensor.to, Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.type_as, Tensor.contiguous}
@@ -38,7 +39,9 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func is F.linear and id(args[1]) in self.known:
+        if func is F.embedding and id(args[1]) in self.known:
+            self._look_up(args[0], result, args[1], self.known[id(args[1])][1])
+        elif func is F.linear and id(args[1]) in self.known:
             self._see(args[0], result, *self.known[id(args[1])][1:])
         elif func in _PRODUCTS and len(args) > 1 and id(args[1]) in self.known:
             _, name, transposed = self.known[id(args[1])]
@@ -64,6 +67,19 @@ class _Watch(TorchFunctionMode):
         self.moments[name] = self.moments[name] + moment if name in self.moments else moment
         if y.requires_grad:
             y.register_hook(lambda gradient: self._add_square(name, gradient))
+
+    def _look_up(self, ids: Tensor, rows: Tensor, table: Tensor, name: str) -> None:
+        """Record how often each row of a table is looked up, and the second moments of the loss gradient there."""
+        key = name + LOOKUP
+        counts = torch.bincount(ids.reshape(-1), minlength=len(table)).float()
+        self.squares[key] = self.squares[key] + counts if key in self.squares else counts
+        if rows.requires_grad:
+            rows.register_hook(lambda gradient: self._add_moment(key, gradient))
+
+    def _add_moment(self, key: str, gradient: Tensor) -> None:
+        flat = gradient.detach().reshape(-1, gradient.shape[-1]).float()
+        moment = flat.T @ flat
+        self.moments[key] = self.moments[key] + moment if key in self.moments else moment
 
     def _add_square(self, name: str, gradient: Tensor) -> None:
         square = gradient.detach().reshape(-1, gradient.shape[-1]).float().square().sum(0)
@@ -130,5 +146,5 @@ def _logits(model: nn.Module, ids: Tensor) -> Tensor:
 
 def uncovered(calibration: Calibration, shapes: dict[str, tuple[int, ...]]) -> Sequence[str]:
     """Matrices (2-D or more) of a checkpoint that calibration saw no product of."""
-    seen = set(calibration.names)
+    seen = {name.removesuffix(LOOKUP) for name in calibration.names}
     return [name for name, shape in shapes.items() if len(shape) >= 2 and name not in seen]

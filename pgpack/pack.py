@@ -146,7 +146,7 @@ def _check_calibration(checkpoint: Checkpoint, governed: dict[str, Rule], calibr
     calibration.require(needy)
     for name in needy:
         n_inputs = _folded(checkpoint.shapes[name])[1]
-        found = calibration.shapes[f"{name}.hessian"]
+        found = calibration.hessian_shape(name)
         if found != (n_inputs, n_inputs):
             raise CalibrationError(
                 f"{name} has {n_inputs} inputs and its Hessian is {found}; this calibration is of another model"
@@ -200,6 +200,8 @@ def _encode_tensor(
             array.reshape(_folded(array.shape)),
             known.hessian(name) if known else None,
             known.fisher(name) if known else None,
+            None,
+            *(known.lookup(name) if known else (None, None)),
         )
         encoding = quantize_matrix(source, policy.transforms, policy.quantizer)
     if cache is not None:

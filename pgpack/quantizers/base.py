@@ -27,7 +27,8 @@ class QuantizerInput:
 
     Shape: weight (out, in) float32; hessian (in, in) float32 = mean over tokens of x x^T of the layer's input,
     or None; fisher (out,) float32 = mean over tokens of (dL/dy)^2, or None; keep (out, in) bool, or None:
-    where it is False the decoded weight must be exactly 0.
+    where it is False the decoded weight must be exactly 0. lookup_hessian (in, in), lookup_fisher (out,): the same
+    for a table whose rows are looked up as inputs (`pgpack.calibration`).
     """
 
     name: str
@@ -35,6 +36,8 @@ class QuantizerInput:
     hessian: NDArray[np.float32] | None = None
     fisher: NDArray[np.float32] | None = None
     keep: NDArray[np.bool_] | None = None
+    lookup_hessian: NDArray[np.float32] | None = None
+    lookup_fisher: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """Trellis-coded quantization inside GPTQ, with water-filled column steps.
 
-    H --factor--> U_jj, F --mean--> f      step_j = step * U_jj / sqrt(f)      one Viterbi pass per column
+    H --factor--> U_jj, F --mean--> f      step_ij = step * U_jj / sqrt(f) * (f_i / f)^(-rows / 2)
+                                           one Viterbi pass down the rows of each column
 
 With error feedback a column's rounding error costs (dL) f * err^2 / U_jj^2, so steps proportional to U_jj / sqrt(f)
 make every weight of every tensor cost the same loss and buy the same rate: reverse water-filling with one dial for
@@ -9,6 +10,7 @@ the whole model, the common `step`.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,21 +24,27 @@ from .base import QuantizerInput
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose
 from .inputs import finite_weight, require
 
-EIGHTHS = 8
+EIGHTHS = 8  # the grid's resolution, in steps an octave
+COLUMNS_PER_OCTAVE = 4
+ROWS_PER_OCTAVE = 2
+FLOOR = 2.0**-12
 
 
 @dataclass(frozen=True)
 class Tcq:
     """GPTQ whose columns are quantized by the Viterbi algorithm on an Ungerboeck trellis.
 
-    `step` is the square root of the Lagrangian: the loss (nats per token, doubled) that one quantization error of
-    one weight may cost is step^2 / 12 per unit of TCQ's union step. `states`: 4 to 256.
+    `step` is the square root of the Lagrangian: one weight's error costs about step^2 / 8 nats per token. `states`: 4
+    to 256. `rows`: how far row steps follow the rows' Fisher weights, step ~ f^(-rows / 2); 1 would be the whole way.
     Source: GPTQ as in `Gptq`; the column steps of WaterSIC (arXiv:2603.04956); TCQ as in `pgpack.trellis`.
-    Where we differ: column steps are stored to an eighth of an octave; the tensor's weight comes from its Fisher.
+    Where we differ: steps are stored to a quarter (columns) and half (rows) of an octave, and rows go half the way to
+    their Fisher weights: on a challenge checkpoint of 0.5 M weights 12 % smaller at equal KL than rows = 0, while
+    rows = 1 loses everything (KL 0.74 for 0.02: rare rows leave the range where second order holds) *(negative)*.
     """
 
     step: float
     states: int = 8
+    rows: float = 0.5
     damp: float = 0.01
     block: int = 128
     requires_hessian: ClassVar[bool] = True
@@ -44,31 +52,36 @@ class Tcq:
     def __post_init__(self) -> None:
         require(0 < self.step < np.inf, "step", "a positive number", self.step)
         require(self.states in POLYNOMIALS, "states", f"one of {', '.join(map(str, POLYNOMIALS))}", self.states)
+        require(0 <= self.rows <= 1, "rows", "a number from 0 to 1", self.rows)
         require(0 <= self.damp < np.inf, "damp", "a number of at least 0", self.damp)
         require(self.block >= 1, "block", "an integer of at least 1", self.block)
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = finite_weight(source)
+        source, fisher = sensitivity(source)
         factor = factorize(source, "tcq", self.damp, act_order=True)
-        grid = self._grid(source, factor)
+        grid = self._grid(fisher, factor)
         symbols = self._symbols(ordered_transpose(weight, factor, slice(None)), grid, factor)
         return QuantizedTensor(symbols, grid, weight.shape)
 
-    def _grid(self, source: QuantizerInput, factor: Factor) -> TrellisGrid:
-        if source.fisher is None or not np.isfinite(source.fisher).all():
-            raise CalibrationError(f"{source.name}: tcq needs Fisher weights; calibrate with pgpack calibrate")
-        mean = float(np.mean(source.fisher, dtype=np.float64))
+    def _grid(self, fisher: NDArray[np.float64], factor: Factor) -> TrellisGrid:
+        mean = max(float(fisher.mean()) if fisher.size else 1.0, 1e-30)
+        rows = np.empty(0, np.int8)
+        if self.rows:
+            floor = mean * FLOOR  # rows that calibration hardly saw are not thrown away
+            rows = _exponents(-0.5 * self.rows * np.log2(np.maximum(fisher, floor) / mean), ROWS_PER_OCTAVE)
         wanted = np.empty(len(factor.order))
-        wanted[factor.order] = self.step * factor.d / np.sqrt(max(mean, 1e-30))
+        wanted[factor.order] = self.step * factor.d / np.sqrt(mean)
         middle = float(np.exp(np.mean(np.log(wanted)))) if wanted.size else 1.0
-        exponents = np.clip(np.rint(EIGHTHS * np.log2(wanted / middle)), -128, 127).astype(np.int8)
-        return TrellisGrid(exponents, np.empty(0, np.int8), float(np.float32(middle)), self.states)
+        columns = _exponents(np.log2(wanted / middle), COLUMNS_PER_OCTAVE)
+        return TrellisGrid(columns, rows, float(np.float32(middle)), self.states)
 
-    def _symbols(self, W_T: NDArray[np.float32], grid: TrellisGrid, factor: Factor) -> NDArray[np.int8]:
+    def _symbols(self, W_T: NDArray[np.float32], grid: TrellisGrid, factor: Factor) -> NDArray[np.signedinteger]:
         from .viterbi import predecessors, trellis_path
 
         cols, rows = W_T.shape
         steps = np.float32(grid.step) * octaves(grid.columns, EIGHTHS)
+        row_steps = octaves(grid.rows, EIGHTHS) if grid.rows.size else np.ones(rows, np.float32)
         branches = predecessors(transitions(self.states))
         decisions, nearest = np.empty((rows, self.states), np.uint8), np.empty((rows, 4), np.int32)
         path = np.empty(rows, np.float32)
@@ -76,9 +89,37 @@ class Tcq:
         for block in feedback_blocks(W_T, factor, self.block):
             for at, w, error in block.columns():
                 column = factor.order[at]
-                trellis_path(w / steps[column], branches, decisions, nearest, path)
+                step = row_steps * steps[column]
+                trellis_path(w / step, branches, decisions, nearest, path)
                 levels[column] = path
-                np.subtract(w, path * steps[column], out=error)
-        symbols = (levels.T >> 1).astype(np.int16)
+                np.subtract(w, path * step, out=error)
+        symbols = levels.T >> 1
         narrow = symbols.astype(np.int8)
-        return narrow if np.array_equal(narrow, symbols) else symbols  # type: ignore[return-value]
+        return narrow if np.array_equal(narrow, symbols) else np.ascontiguousarray(symbols)
+
+
+def _exponents(octave: NDArray[np.float64], per_octave: int) -> NDArray[np.int8]:
+    """Whole eighths of octaves, rounded to `per_octave` values an octave."""
+    eighths = np.rint(octave * per_octave) * (EIGHTHS // per_octave)
+    exponents: NDArray[np.int8] = np.clip(eighths, -128, 127).astype(np.int8)
+    return exponents
+
+
+def sensitivity(source: QuantizerInput) -> tuple[QuantizerInput, NDArray[np.float64]]:
+    """`source` with one Hessian, and one weight per row, for all that an error of the matrix does.
+
+    A tied table acts twice: an error e of row v costs f_v e H e through the products and p_v e G e through the
+    look-ups. That is taken as w_v e (F H + P G) e with F and P the sums of f and p and w_v sharing them out by trace.
+    Raises CalibrationError without Fisher weights.
+    """
+    if source.fisher is None or len(source.fisher) != len(source.weight) or not np.isfinite(source.fisher).all():
+        raise CalibrationError(f"{source.name}: tcq needs a Fisher weight per row; calibrate with pgpack calibrate")
+    fisher = source.fisher.astype(np.float64)
+    if source.lookup_hessian is None or source.lookup_fisher is None or source.hessian is None:
+        return source, fisher
+    H, G, shares = source.hessian, source.lookup_hessian, source.lookup_fisher.astype(np.float64)
+    F, P = float(fisher.sum()), float(shares.sum())
+    trace_H, trace_G = float(np.trace(H)), float(np.trace(G))
+    joined = (F * H + P * G).astype(np.float32)
+    weights = (fisher * trace_H + shares * trace_G) / max(F * trace_H + P * trace_G, 1e-30)
+    return dataclasses.replace(source, hessian=joined), weights

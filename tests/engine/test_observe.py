@@ -61,6 +61,28 @@ def test_fisher_weights_are_mean_squared_output_gradients_under_the_models_own_l
     np.testing.assert_allclose(fisher, expected.numpy(), rtol=0.15, atol=2e-3)
 
 
+def test_look_ups_are_counted_and_their_gradients_have_second_moments() -> None:
+    tokens = np.array([1, 1, 1, 2, 3, 3, 4, 5])
+    calibration = observe(Tied(), tokens, 8, token_digest="t")
+    hessian, shares = calibration.lookup("emb.weight")
+    assert hessian is not None
+    assert shares is not None
+    np.testing.assert_allclose(shares, np.bincount(tokens, minlength=11) / 8)
+    assert np.linalg.eigvalsh(hessian).min() > -1e-6
+    assert np.trace(hessian) > 0
+    assert calibration.lookup("matrix") == (None, None)
+
+
+def test_a_table_that_is_only_looked_up_has_its_look_ups_as_statistics() -> None:
+    arrays = {"emb.lookup.hessian": np.eye(2, dtype=np.float32), "emb.lookup.fisher": np.ones(4, np.float32)}
+    calibration = from_arrays(arrays, "", 1)
+    hessian = calibration.hessian("emb")
+    assert hessian is not None
+    np.testing.assert_array_equal(hessian, np.eye(2))
+    assert calibration.lookup("emb") == (None, None)
+    calibration.require(["emb"])
+
+
 def test_a_matrix_that_takes_no_part_is_reported() -> None:
     model = Tied()
     calibration = observe(model, np.arange(22) % 11, 11, token_digest="t")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -15,7 +16,7 @@ from pgpack.errors import CalibrationError, CorruptArtifact, FormatError, Recipe
 from pgpack.grids import TrellisGrid, octaves
 from pgpack.pack import pack
 from pgpack.quantizers.base import QuantizerInput
-from pgpack.quantizers.tcq import Tcq
+from pgpack.quantizers.tcq import Tcq, sensitivity
 from pgpack.quantizers.viterbi import predecessors, trellis_path
 from pgpack.recipe_text import parse_recipe
 from pgpack.trellis import POLYNOMIALS, supersets, transitions
@@ -103,6 +104,36 @@ def test_tcq_without_fisher_weights_says_so() -> None:
     matrix = source()
     with pytest.raises(CalibrationError, match="Fisher"):
         Tcq(0.01).quantize(QuantizerInput("w", matrix.weight, matrix.hessian))
+
+
+def test_rows_that_matter_more_get_finer_steps() -> None:
+    matrix = source()
+    fisher = np.full(96, 1.0, np.float32)
+    fisher[10], fisher[20] = 16.0, 0.0
+    grid = Tcq(0.01, rows=0.5).quantize(dataclasses.replace(matrix, fisher=fisher)).grid
+    assert isinstance(grid, TrellisGrid)
+    assert grid.rows[10] == -8  # 16^(-1/4) = 1/2: an octave finer
+    assert 0 < grid.rows[20] <= 24  # never seen: coarser, but not lost
+    assert not Tcq(0.01, rows=0).quantize(matrix).grid.arrays["rows"].size
+
+
+def test_a_tied_table_is_judged_by_products_and_look_ups() -> None:
+    matrix = source(rows=6, cols=3)
+    rng = np.random.default_rng(7)
+    g = rng.standard_normal((50, 3)).astype(np.float32)
+    shares = rng.random(6).astype(np.float32)
+    tied = dataclasses.replace(matrix, lookup_hessian=g.T @ g / 50, lookup_fisher=shares)
+    joined, weights = sensitivity(tied)
+    H, G, f = matrix.hessian, tied.lookup_hessian, matrix.fisher
+    assert H is not None
+    assert G is not None
+    assert f is not None
+    assert joined.hessian is not None
+    separate = f.sum() * np.trace(H) + shares.sum() * np.trace(G)
+    assert weights.sum() * np.trace(joined.hessian) == pytest.approx(separate, rel=1e-5)
+    same, plain = sensitivity(matrix)
+    assert same is matrix
+    np.testing.assert_array_equal(plain, f)
 
 
 def test_unknown_trellises_are_refused() -> None:

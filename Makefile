@@ -1,13 +1,14 @@
 # make demo    create the environment and run the whole job on the built-in corpus
 # make test    create the environment and pass the tests
 # make check   format, lint, types, documentation, tests (what CI runs)
+# make figures the demo, then its picture and table into results/ and README
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench figures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -16,6 +17,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/pgpack demo --out demo
+
+figures: demo
+	$(BIN)/python -m experiments.rate_distortion.publish demo/study results/demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

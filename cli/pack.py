@@ -10,7 +10,7 @@ import click
 
 from .files import is_safetensors
 from .output import emit_json, format_bytes, note, refuse_overwrite, shared_options
-from .progress import progress_bar
+from .progress import progress_bar, say_above
 from .recipe_options import chosen_recipe, one_of, recipe_options
 from .sizes import SIZE
 from .tables import table
@@ -151,7 +151,7 @@ def _presets(checkpoint: Checkpoint) -> list[Candidate]:
 
 def _noting(bar: Any) -> Callable[[str], None]:
     def say(line: str) -> None:
-        bar.write(line, file=bar.fp) if not bar.disable else None
+        say_above(bar, line)
         bar.update()
 
     return say

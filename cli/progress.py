@@ -29,3 +29,9 @@ def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterat
         file=sys.stderr,
     ) as bar:
         yield bar
+
+
+def say_above(bar: Any, line: str) -> None:
+    """A line on stderr above the bar; nothing when the bar is off."""
+    if not bar.disable:
+        bar.write(line, file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .output import EXIT_RESUMABLE, emit_json, format_bytes, note, shared_options
-from .progress import progress_bar
+from .progress import progress_bar, say_above
 from .recipe_options import one_of
 from .sizes import SIZE
 from .space_options import AXES, SpaceFlags, axis_options, candidates_of
@@ -200,7 +200,7 @@ class _Keeper:
         self.n_new += 1
         if artifact is None or trial.bpb is None or (self.budget is not None and artifact.n_bytes > self.budget):
             return
-        if self.best is None or trial.bpb < (self.best[0].bpb or 0):
+        if self.best is None or (trial.bpb, artifact.n_bytes) < (self.best[0].bpb or 0, self.best[1].n_bytes):
             self.best = (trial, artifact)
 
 
@@ -222,7 +222,7 @@ def _measure(
                 bar.set_postfix_str(f"best {keeper.best[0].bpb:.4f} bpb", refresh=False)
             bar.update()
             if trial.error:
-                bar.write(f"failed: {clipped(trial.error, 160)}  ({clipped(trial.recipe, 80)})", file=bar.fp)
+                say_above(bar, f"failed: {clipped(trial.error, 160)}  ({clipped(trial.recipe, 80)})")
 
         run_sweep(measurer, candidates, study, journal, on_trial)
 

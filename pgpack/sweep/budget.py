@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ..allocate import gaussian_bits, step_recipe, trellis_recipe
 from ..distortion import expected_loss, relative_error
-from ..errors import BudgetExceeded, CalibrationError, PgpackError
+from ..errors import BudgetExceeded, CalibrationError, PgpackError, RecipeError
 from ..evaluate import BitsPerByte
 from ..pack import Artifact
 from ..recipe import Recipe, infos
@@ -60,7 +60,7 @@ def fit_budget(
         except BudgetExceeded as error:
             smallest = min(error.args[1], smallest or error.args[1])
             continue
-        except CalibrationError as error:
+        except (CalibrationError, RecipeError) as error:
             note(f"{family.name}: {error}")
             continue
         fitted.append(_scored(measurer, recipe, "", artifact))
@@ -123,9 +123,18 @@ def turn_dial(measurer: Measurer, budget: int, family: Family) -> tuple[Recipe, 
     sizes: dict[float, int] = {}
     best: tuple[Recipe, Artifact] | None = None
     at = math.log2(family.guess)
+    refusal: RecipeError | None = None  # some coders have a finest step; what they refuse counts as too large
+    refused = -math.inf
     for _ in range(MAX_TURNS):
         recipe = family.recipe_at(2**at)
-        artifact = measurer.pack(recipe)
+        try:
+            artifact = measurer.pack(recipe)
+        except RecipeError as error:
+            refusal, refused, low = error, at, at
+            if high - low < 1e-3:
+                break
+            at = (low + high) / 2
+            continue
         sizes[at] = artifact.n_bytes
         if artifact.n_bytes > budget:
             low = at
@@ -137,6 +146,10 @@ def turn_dial(measurer: Measurer, budget: int, family: Family) -> tuple[Recipe, 
         if filled or low >= coarsest or high <= finest or high - low < 1e-3:
             break
         at = min(max(_next(sizes, low, high, budget, n), finest), coarsest)
+        if at <= refused:
+            at = (refused + high) / 2
+    if refusal is not None and not sizes:
+        raise refusal
     if best is None:
         smallest = min(sizes.values())
         raise BudgetExceeded(f"the coarsest step takes {smallest:,} bytes, {smallest - budget:,} too many", smallest)

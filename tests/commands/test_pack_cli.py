@@ -1,0 +1,187 @@
+"""From checkpoint to artifact and back: plan, pack, unpack, eval, calibrate, inspect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pgpack.checkpoint import Checkpoint, load_checkpoint, save_tensors
+from tests.commands.conftest import RECIPE
+from tests.commands.workshop import pgpack, succeed
+
+
+def same_tensors(a: Checkpoint, b: Checkpoint) -> bool:
+    return a.shapes.keys() == b.shapes.keys() and all(np.array_equal(a.tensor(n), b.tensor(n)) for n in a.shapes)
+
+
+@pytest.fixture
+def tied(tmp_path: Path) -> Path:
+    """A torch state dict whose head is its embedding, with a buffer of integers."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    embedding = torch.tensor(rng.standard_normal((24, 16)), dtype=torch.float32)
+    state = {
+        "tok_emb.weight": embedding,
+        "w": torch.ones(3, 4),
+        "lm_head.weight": embedding,
+        "steps": torch.arange(5),
+    }
+    torch.save(state, tmp_path / "tied.pt")
+    return tmp_path / "tied.pt"
+
+
+def test_plan_lists_every_tensor_and_reads_no_text(model: Path) -> None:
+    planned = succeed(pgpack("plan", model, "--recipe", RECIPE, "--json")).json
+    checkpoint = load_checkpoint(model)
+    assert [row["name"] for row in planned["tensors"]] == list(checkpoint.stored_shapes)
+    assert planned["numel"] == checkpoint.n_params
+    assert planned["needs_hessian"] == [r["name"] for r in planned["tensors"] if r["role"] != "control"]
+    assert planned["ideal_bits"] == pytest.approx(sum(row["ideal_bits"] for row in planned["tensors"]))
+    table = succeed(pgpack("plan", model, "--recipe", RECIPE)).out
+    assert "tok_emb.weight" in table
+    assert f"{checkpoint.n_params:,} weights, estimated" in table
+
+
+def test_pack_writes_artifact_and_manifest_that_agree(model: Path, artifact: Path) -> None:
+    manifest = json.loads(artifact.with_name("model.pgpack.json").read_text())
+    assert manifest["n_bytes"] == artifact.stat().st_size
+    assert sum(n for part in manifest["sizes"].values() for n in part.values()) == manifest["n_bytes"]
+    assert manifest["recipe"] == RECIPE
+    assert manifest["checkpoint_digest"] == load_checkpoint(model).digest
+    assert manifest["bpb"] > 0
+    assert manifest["kl"] >= 0
+    assert not list(artifact.parent.glob("*.tmp"))
+
+
+def test_equal_packs_write_equal_files(model: Path, artifact: Path, tmp_path: Path) -> None:
+    again = tmp_path / "model.pgpack"
+    succeed(pgpack("pack", model, "--recipe", RECIPE, "--eval", "-o", again, "-q"))
+    assert again.read_bytes() == artifact.read_bytes()
+    assert again.with_name("model.pgpack.json").read_text() == artifact.with_name("model.pgpack.json").read_text()
+
+
+def test_nothing_is_replaced_without_force(model: Path, artifact: Path, tmp_path: Path) -> None:
+    out = tmp_path / "precious"
+    out.write_bytes(b"precious")
+    for command in (
+        ("pack", model, "--recipe", "*=cast"),
+        ("unpack", artifact),
+        ("calibrate", model, "--tokens", 64),
+    ):
+        refused = pgpack(*command, "-o", out, "-q")
+        assert refused.code == 2
+        assert "--force" in refused.err
+        assert out.read_bytes() == b"precious"
+        succeed(pgpack(*command, "-o", out, "-q", "--force"))
+        assert out.read_bytes() != b"precious"
+        out.write_bytes(b"precious")
+
+
+def test_unpack_restores_names_shapes_types_and_ties(tied: Path, tmp_path: Path) -> None:
+    original = load_checkpoint(tied)
+    succeed(pgpack("pack", tied, "--recipe", "*=cast(dtype=fp32)", "-o", tmp_path / "a.pgpack"))
+    for name in ("decoded.safetensors", "decoded.pt"):
+        succeed(pgpack("unpack", tmp_path / "a.pgpack", "-o", tmp_path / name))
+        decoded = load_checkpoint(tmp_path / name)
+        assert same_tensors(original, decoded)
+        assert decoded.tensor("steps").dtype == np.int64
+        assert len(decoded.aliases) == 1
+
+
+def test_unpack_writes_nothing_of_a_damaged_artifact(artifact: Path, tmp_path: Path) -> None:
+    data = bytearray(artifact.read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "bad.pgpack").write_bytes(data)
+    finished = pgpack("unpack", tmp_path / "bad.pgpack", "-o", tmp_path / "out.safetensors")
+    assert finished.code == 4
+    assert "fail their check" in finished.err
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_an_artifact_and_its_decoded_checkpoint_have_one_loss(model: Path, artifact: Path, tmp_path: Path) -> None:
+    packed = succeed(pgpack("eval", artifact, "--checkpoint", model, "--json", "-q")).json
+    succeed(pgpack("unpack", artifact, "-o", tmp_path / "decoded.safetensors"))
+    text = model.parent / "text"
+    flags = ("--val", text / "*_val_*.bin", "--tokenizer", text / "tokenizer.model", "--seq-len", 32)
+    decoded = succeed(pgpack("eval", tmp_path / "decoded.safetensors", *flags, "--json", "-q")).json
+    alone = succeed(pgpack("eval", artifact, *flags, "--json", "-q")).json
+    assert packed["bpb"] == decoded["bpb"] == alone["bpb"]
+    assert packed["kl"] > 0
+    assert decoded["kl"] is None
+    reference = succeed(pgpack("eval", model, "--json", "-q")).json
+    assert reference["bpb"] != packed["bpb"]
+    assert reference["evaluator_digest"] == packed["evaluator_digest"]
+
+
+def test_calibration_in_a_file_packs_as_calibration_on_the_fly(model: Path, artifact: Path, tmp_path: Path) -> None:
+    done = succeed(pgpack("calibrate", model, "-o", tmp_path / "h.safetensors", "--json", "-q")).json
+    assert done["without_hessian"] == []
+    assert "tok_emb.weight" in done["hessians"]
+    flags = ("--calibration", tmp_path / "h.safetensors", "-o", tmp_path / "a.pgpack", "-q")
+    succeed(pgpack("pack", model, "--recipe", RECIPE, *flags))
+    assert (tmp_path / "a.pgpack").read_bytes() == artifact.read_bytes()
+
+
+def test_matrices_that_were_never_used_are_listed_loudly(model: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(model)
+    tensors = dict(checkpoint.items()) | {"blocks.9.attn.c_q.weight": np.ones((4, 4), np.float32)}
+    save_tensors(tmp_path / "more.safetensors", tensors, {})
+    (tmp_path / "adapter.py").write_text(
+        "from pgtrain.gpt import build as build_gpt\nfrom pgtrain.model_config import infer_config\n"
+        "def build(state):\n    state.pop('blocks.9.attn.c_q.weight')\n"
+        "    return build_gpt(infer_config({n: tuple(t.shape) for n, t in state.items()}), state)\n"
+    )
+    text = model.parent / "text"
+    finished = pgpack(
+        "calibrate", tmp_path / "more.safetensors", "--model", f"{tmp_path / 'adapter.py'}:build",
+        "--val", text / "*_val_*.bin", "--calib", text / "*_train_*.bin", "--tokenizer", text / "tokenizer.model",
+        "--seq-len", 32, "--tokens", 256, "-o", tmp_path / "h.safetensors", "-q",
+    )  # fmt: skip
+    assert "NO HESSIAN  blocks.9.attn.c_q.weight" in succeed(finished).err
+
+
+def test_calibration_text_that_overlaps_the_evaluated_text_is_refused(model: Path, tmp_path: Path) -> None:
+    val = model.parent / "text" / "*_val_*.bin"
+    finished = pgpack("calibrate", model, "--calib", val, "-o", tmp_path / "h.safetensors", "-q")
+    assert finished.code == 1
+    assert "also occurs in the calibration text" in finished.err
+
+
+def test_pack_fills_a_budget_and_says_by_how_much_it_cannot(model: Path, tmp_path: Path) -> None:
+    budget = load_checkpoint(model).n_params  # 8 bits per weight, less what the header takes
+    packed = succeed(pgpack("pack", model, "--budget", budget, "-o", tmp_path / "a.pgpack", "-q", "--json")).json
+    assert 0.9 * budget < packed["n_bytes"] <= budget
+    assert packed["kl"] >= 0
+    refused = pgpack("pack", model, "--budget", 500, "-o", tmp_path / "b.pgpack", "-q")
+    assert refused.code == 3
+    assert "too many" in refused.err
+    assert not (tmp_path / "b.pgpack").exists()
+
+
+def test_inspect_accounts_for_every_byte(model: Path, artifact: Path, tmp_path: Path) -> None:
+    view = succeed(pgpack("inspect", artifact, "--json")).json
+    manifest = json.loads(artifact.with_name("model.pgpack.json").read_text())
+    assert {row["name"]: row["n_bytes"] for row in view["tensors"]} == manifest["sizes"]["tensors"]
+    assert view["overhead"] == manifest["sizes"]["overhead"]
+    sizes = [row["n_bytes"] for row in view["tensors"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sum(sizes) + sum(view["overhead"].values()) == artifact.stat().st_size
+    preset = ("--preset", "baseline-int8-zlib", "--passthrough", 100)
+    succeed(pgpack("pack", model, *preset, "-o", tmp_path / "a.ptz"))
+    field = succeed(pgpack("inspect", tmp_path / "a.ptz", "--json")).json
+    assert (field["kind"], field["shares"]) == ("torch_baseline", "estimated")
+    assert sum(row["n_bytes"] for row in field["tensors"]) == (tmp_path / "a.ptz").stat().st_size
+    assert "order-0 entropy" in succeed(pgpack("inspect", tmp_path / "a.ptz")).out
+
+
+def test_inspect_shows_ties_and_metadata_of_a_checkpoint(model: Path, tied: Path) -> None:
+    rows = succeed(pgpack("inspect", tied, "--json")).json["tensors"]
+    assert [row["alias_of"] for row in rows if row["name"] == "lm_head.weight"] == ["tok_emb.weight"]
+    document = succeed(pgpack("inspect", model, "--json")).json
+    assert document["metadata"]["model_config"]["model_dim"] == 16
+    assert document["n_params"] == load_checkpoint(model).n_params
+    assert "data_defaults" in succeed(pgpack("inspect", model)).out

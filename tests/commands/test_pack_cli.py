@@ -151,7 +151,13 @@ def test_calibration_text_that_overlaps_the_evaluated_text_is_refused(model: Pat
     assert "also occurs in the calibration text" in finished.err
 
 
-def test_pack_fills_a_budget_and_says_by_how_much_it_cannot(model: Path, tmp_path: Path) -> None:
+def test_pack_fills_a_budget_and_says_by_how_much_it_cannot(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pgpack.sweep import budget as search
+
+    families = search._families
+    monkeypatch.setattr(search, "_families", lambda *given: families(*given)[-1:])  # the fastest
     budget = load_checkpoint(model).n_params  # 8 bits per weight, less what the header takes
     packed = succeed(pgpack("pack", model, "--budget", budget, "-o", tmp_path / "a.pgpack", "-q", "--json")).json
     assert 0.9 * budget < packed["n_bytes"] <= budget

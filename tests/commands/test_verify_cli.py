@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pgpack.verify import CleanDecode
 from tests.commands.workshop import Finished, pgpack, succeed
 
 
@@ -79,8 +80,10 @@ def test_damage_is_named_by_its_kind(copy: Path) -> None:
     ],
 )
 def test_a_manifest_that_lies_fails_its_check(
-    changes: dict[str, object], check: str, copy: Path, model: Path
+    changes: dict[str, object], check: str, copy: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    digest = json.loads(copy.with_name("model.pgpack.json").read_text())["weights_digest"]
+    monkeypatch.setattr("pgpack.verify.decode_apart", lambda *_: CleanDecode(True, "pgpack", digest))
     edit_manifest(copy, **changes)
     flags = ("--checkpoint", model, *(["--eval"] if check == "loss" else []))
     assert failing(pgpack("verify", copy, *flags, "-q", "--json")) == {check}

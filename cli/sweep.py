@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,6 +190,12 @@ def _missing(plain: Measurer, candidates: Sequence[Candidate], study: Study) -> 
     return missing
 
 
+def _loss(trial: Trial) -> float:
+    """KL to the fp32 model, or bits per byte without one: the order of `pgpack.frontier.ranking`."""
+    loss = trial.kl if trial.kl is not None else trial.bpb
+    return math.inf if loss is None else loss
+
+
 class _Keeper:
     """Remembers the best artifact that was packed in this run, so that it need not be packed again."""
 
@@ -200,7 +207,7 @@ class _Keeper:
         self.n_new += 1
         if artifact is None or trial.bpb is None or (self.budget is not None and artifact.n_bytes > self.budget):
             return
-        if self.best is None or (trial.bpb, artifact.n_bytes) < (self.best[0].bpb or 0, self.best[1].n_bytes):
+        if self.best is None or (_loss(trial), artifact.n_bytes) < (_loss(self.best[0]), self.best[1].n_bytes):
             self.best = (trial, artifact)
 
 
@@ -246,14 +253,14 @@ def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | No
     """Write best.pgpack and its manifest; (the best trial, the bytes of its parts)."""
     from pgpack.artifact.manifest import manifest_path, read_manifest
     from pgpack.errors import FormatError
-    from pgpack.frontier import best_under
+    from pgpack.frontier import best_under, ranking
     from pgpack.recipe_text import parse_recipe
     from pgpack.sweep.outputs import BEST_FILE
     from pgpack.sweep.runner import Measurer
 
     from .pack import Packed, needed_calibration, write_packed
 
-    best = best_under(study.trials, study.meta.budget)
+    best = best_under(study.trials, study.meta.budget, ranking(study.trials))
     path = study.directory / BEST_FILE
     if best is None:  # an artifact of an earlier budget would pass for the best of this one
         for stale in (path, manifest_path(path)):

@@ -76,6 +76,13 @@ def best_under(trials: Sequence[Trial], n_bytes: int | None, metric: Metric = "b
     return fitting[-1] if fitting else None
 
 
+def ranking(trials: Sequence[Trial]) -> Metric:
+    """What to choose the best trial by: KL to the fp32 model where every measured trial has it, for it is far less
+    noisy than a difference of bits per byte; else bits per byte."""
+    ok = [trial for trial in trials if trial.ok]
+    return "kl" if ok and all(trial.kl is not None for trial in ok) else "bpb"
+
+
 def loss_at(points: ArrayLike, n_bytes: float) -> float | None:
     """The least measured loss within `n_bytes`: a step function that never rises; None when nothing fits."""
     table = _as_points(points)

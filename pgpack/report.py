@@ -19,7 +19,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from pgpack.frontier import Metric, best_under, loss_of, measured, pareto
+from pgpack.frontier import Metric, best_under, loss_of, measured, pareto, ranking
 from pgpack.plot import AXIS_LABELS, Curve, FrontierPicture, byte_unit, chart_view, frontier_svg, size_axis_label
 from pgpack.sweep.journal import Study
 from pgpack.sweep.trial import Trial
@@ -52,7 +52,7 @@ def render_report(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> st
     Equal studies give equal text.
     """
     meta = study.meta
-    best = best_under(study.trials, meta.budget)
+    best = best_under(study.trials, meta.budget, ranking(study.trials))
     title = f"Frontier of {_file_name(meta.checkpoint)}"
     page = Template(_asset("report_page.html"))
     return page.substitute(

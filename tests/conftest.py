@@ -1,4 +1,4 @@
-"""Settings for every test: hypothesis without deadlines (shared machines are slow at times), same examples each run."""
+"""Settings for every test: hypothesis without deadlines (machines are slow at times), the same examples each run."""
 
 from __future__ import annotations
 

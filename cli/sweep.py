@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pgpack.sweep.trial import Trial
 
 SHOWN = 5  # recipes of a dry run
-FILLED = "fills the budget"
+TUNED = "tuned to a budget of"
 
 EPILOG = """\b
 Examples:
@@ -59,7 +59,7 @@ def command(
 ) -> int:
     """Pack, decode and evaluate CHECKPOINT under many recipes, and draw the frontier of bytes and loss.
 
-    Without a space a sensible one is explored; with --budget its last recipe is tuned to fill the budget. Lists are
+    Without a space a sensible one is explored; with --budget its last recipe is tuned to it. Lists are
     written a,b,c and ranges lo:hi:step. The folder gets trials.jsonl, frontier.csv, .svg, .png, report.html and
     best.pgpack. After Ctrl-C or a kill the same command goes on; finished trials are not repeated.
     """
@@ -121,7 +121,7 @@ def _run(bench: Bench, candidates: Sequence[Candidate], task: _Task) -> Ended:
         skipped = len(candidates) - len(missing)
         note(f"{len(candidates)} recipes" + (f", {skipped} of them measured before" if skipped else ""), bench.quiet)
         keeper = _Keeper(task.budget)
-        if task.fill is not None and any(t.label == f"{FILLED} {task.fill}" for t in study.trials):
+        if task.fill is not None and any(t.label == f"{TUNED} {task.fill}" for t in study.trials):
             task = _Task(task.out, task.budget, task.space, None)
         if missing or task.fill is not None:
             measurer = Measurer(bench.checkpoint, bench.evaluator, bench.calibration)
@@ -241,12 +241,12 @@ def _fill(measurer: Measurer, budget: int, study: Study, journal: Journal, keepe
     from pgpack.sweep.budget import fit_budget
     from pgpack.sweep.runner import run_sweep
 
-    with progress_bar(None, "artifact", "filling the budget", quiet) as bar:
+    with progress_bar(None, "artifact", "tuning to the budget", quiet) as bar:
         try:
             fitted = fit_budget(measurer, budget, note=lambda line: bar.update())
         except BudgetExceeded:
             return
-    run_sweep(measurer, [Candidate(fitted.recipe, f"{FILLED} {budget}")], study, journal, keeper.take)
+    run_sweep(measurer, [Candidate(fitted.recipe, f"{TUNED} {budget}")], study, journal, keeper.take)
 
 
 def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | None, list[tuple[str, int]]]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
+import click
 import pytest
 
-from cli.pgpack_app import VERBS
+from cli.pgpack_app import VERBS, app
 from tests.commands.workshop import pgpack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +37,25 @@ def test_help_answers_at_once_without_torch_and_shows_an_example(arguments: list
     printed, cpu_s = apart(*arguments)
     assert cpu_s < 1.0
     assert arguments == ["--version"] or "Example" in printed
+
+
+def examples(verb: str) -> list[list[str]]:
+    """The words of every example line in a verb's help, without `pgpack VERB`."""
+    lines = click.unstyle(pgpack(verb, "--help").out).replace("\\\n", " ").splitlines()
+    return [shlex.split(line)[2:] for line in lines if line.strip().startswith(f"pgpack {verb} ")]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_examples_of_a_verb_are_commands_that_parse(verb: str) -> None:
+    from pgpack.search_space import expand
+
+    command = app.get_command(click.Context(app), verb)
+    assert command is not None
+    assert examples(verb)
+    for words in examples(verb):
+        command.make_context(verb, list(words))
+        for recipe in (value for flag, value in pairwise(words) if flag == "--recipe" and "=" in value):
+            assert expand(recipe)
 
 
 def test_dry_runs_answer_at_once_without_torch_and_write_nothing(model: Path, tmp_path: Path) -> None:

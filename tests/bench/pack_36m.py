@@ -34,8 +34,9 @@ EMBEDDING_RATIO = (20 / 127) / STEP  # int8 at 20 sigma
 CODINGS = {
     "rans": "rans",
     "brotli-11": "brotli(quality=11)",
+    "zstd-19": "zstd(level=19)",
     "zstd-22": "zstd(level=22)",
-    "lzma-9": "lzma(preset=9)",
+    "lzma-6": "lzma(preset=6)",
     "bitpack-zlib-9": "bitpack|zlib(level=9)",
     "zlib-9": "zlib(level=9)",
     "bz2-9": "bz2(level=9)",

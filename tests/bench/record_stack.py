@@ -21,6 +21,7 @@ from pgpack.checkpoint import save_tensors
 Float32 = NDArray[np.float32]
 
 LAYERS, VOCABULARY = 11, 8192
+SKIPS = 8  # three layers run three times: 17 applications, 8 skip connections
 DIM, HEADS, KV_DIM, HIDDEN = 512, 8, 256, 2048
 ROW_STD, ROW_SPREAD, TAIL = 0.045, 0.25, 8  # median and log-spread of the rows' std; degrees of freedom
 ACTIVATIONS, DECAY = 4096, 0.75  # rows of X; exponent of the falling spectrum of the inputs
@@ -34,7 +35,7 @@ def scaled(scale: float) -> tuple[int, int]:
 def record_shapes(layers: int = LAYERS, vocabulary: int = VOCABULARY) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor, in the order of the state dict; 35.94 M values at the record's size."""
     shapes: dict[str, tuple[int, ...]] = {"tok_emb.weight": (vocabulary, DIM)}
-    n_skips = layers // 2
+    n_skips = round(SKIPS * layers / LAYERS)
     if n_skips:
         shapes |= {"skip_weights": (n_skips, DIM), "skip_gates": (n_skips, DIM)}
     for i in range(layers):

@@ -148,9 +148,7 @@ def test_checkpoints_are_equal_whatever_their_file_format(tmp_path: Path) -> Non
     tensors = dict(model_like().items())
     save_tensors(tmp_path / "a.safetensors", tensors, {"k": "v"})
     torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, tmp_path / "b.pt")
-    torch.save(
-        {"state_dict": {name: torch.from_numpy(array) for name, array in tensors.items()}}, tmp_path / "c.pt"
-    )
+    torch.save({"state_dict": {name: torch.from_numpy(array) for name, array in tensors.items()}}, tmp_path / "c.pt")
     loaded = [load_checkpoint(tmp_path / name) for name in ("a.safetensors", "b.pt", "c.pt")]
     assert {checkpoint.digest for checkpoint in loaded} == {model_like().digest}
     assert loaded[0].metadata == {"k": "v"}

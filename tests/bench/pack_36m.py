@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pgpack.allocate import step_recipe
+from pgpack.allocate import step_recipe, trellis_recipe
 from pgpack.presets import PRESETS
 from pgpack.recipe import infos
 from tests.bench.record_stack import record_shapes, scaled
@@ -31,6 +31,7 @@ from tests.bench.record_stack import record_shapes, scaled
 PEAK_GOAL, DECODE_GOAL_S = 3.0, 5.0
 STEP = 12.85 / 31  # of int6 at 12.85 sigma
 EMBEDDING_RATIO = (20 / 127) / STEP  # int8 at 20 sigma
+TRELLIS_STEP, TRELLIS_STATES = 5e-4, 8  # about as many bytes
 CODINGS = {
     "rans": "rans",
     "brotli-11": "brotli(quality=11)",
@@ -69,6 +70,7 @@ def plans(scale: float) -> dict[str, tuple[list[str], str]]:
     """Row name -> (recipe flags of `pgpack pack`, the programs it needs)."""
     tensors = infos(record_shapes(*scaled(scale)))
     found = {name: (["--preset", name], " ".join(preset.requires)) for name, preset in PRESETS.items()}
+    found["tcq+rans_scaled"] = (["--recipe", str(trellis_recipe(TRELLIS_STEP, TRELLIS_STATES, tensors))], "")
     for name, coding in CODINGS.items():
         recipe = str(step_recipe(STEP, EMBEDDING_RATIO, coding, tensors))
         found[f"gptq+{name}"] = (["--recipe", recipe], "lrzip" if "lrzip" in coding else "")

@@ -36,7 +36,7 @@ def test_hessians_are_positive_and_far_from_white() -> None:
 
 
 def test_every_preset_and_codec_has_a_row() -> None:
-    assert set(plans(0.1)) == {*PRESETS, *(f"gptq+{name}" for name in CODINGS)}
+    assert set(plans(0.1)) == {*PRESETS, "tcq+rans_scaled", *(f"gptq+{name}" for name in CODINGS)}
 
 
 def test_a_missed_goal_is_said() -> None:
@@ -49,7 +49,17 @@ def test_a_missed_goal_is_said() -> None:
 @pytest.mark.slow
 def test_a_small_run_writes_table_and_json(tmp_path: Path) -> None:
     files = ["--json", str(tmp_path / "b.json"), "--markdown", str(tmp_path / "b.md")]
-    command = [sys.executable, "-m", "tests.bench.pack_36m", "--scale", "0.1", "--only", "rans", "baseline", *files]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.bench.pack_36m",
+        "--scale",
+        "0.1",
+        "--only",
+        "gptq+rans",
+        "baseline",
+        *files,
+    ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
     assert [row["name"] for row in rows] == ["baseline-int8-zlib", "gptq+rans"]

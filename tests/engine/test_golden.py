@@ -12,11 +12,15 @@ import zlib
 
 import pytest
 
+from pgpack.artifact.containers import CONTAINERS
 from pgpack.artifact.layout import PREFIX_LEN
 from pgpack.checkpoint import from_tensors
+from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
 from pgpack.errors import CorruptArtifact, FormatError, TruncatedArtifact
+from pgpack.grids import GRIDS
 from pgpack.pack import pack
 from pgpack.recipe_text import parse_recipe
+from pgpack.record import FORMS
 from pgpack.unpack import check_digest, unpack
 from tests.golden.cases import CASES, FOLDER, Case, bell, decoded_sha256, draws, libraries, matrices
 
@@ -127,3 +131,16 @@ def test_inputs_are_those_of_splitmix64() -> None:
     assert int(draws(1, 0)[0]) == 0xE220A8397B1DCDAF
     octets = 0xE220A8397B1DCDAF.to_bytes(8, "little")
     assert bell((1,), 0).tolist() == [(sum(octets) - 1020) / 1024]
+
+
+def test_every_stage_that_an_artifact_can_name_has_a_golden_file() -> None:
+    recipes = [parse_recipe(case.recipe) for case in CASES.values()]
+    codings = [rule.policy.coding for recipe in recipes for rule in recipe.rules]
+    used = {type(codec) for recipe in recipes for codec in recipe.container_codecs}
+    for coding in codings:
+        used |= {type(stage) for stage in (*coding.symbol_transforms, coding.coder, *coding.byte_codecs)}
+    assert used >= {*SYMBOL_TRANSFORMS.values(), *CODERS.values(), *BYTE_CODECS.values()}
+    assert {type(recipe.container) for recipe in recipes} == set(CONTAINERS.values())
+    records = [record for name, case in CASES.items() if not case.needs for record in unpack(stored(name)).records]
+    assert {record.form for record in records} == set(FORMS)
+    assert {part.grid.kind for record in records for part in record.parts} == set(GRIDS)

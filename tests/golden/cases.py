@@ -103,6 +103,13 @@ def outliers() -> dict[str, Array]:
     return tensors
 
 
+def uneven() -> dict[str, Array]:
+    """Rows and columns whose scales span eight octaves."""
+    rows = np.ldexp(1.0, -(np.arange(24) % 5)).astype(np.float32)[:, None]
+    columns = np.ldexp(1.0, -(np.arange(18) % 4)).astype(np.float32)
+    return {"x": bell((24, 18), 1) * rows * columns, "tall": bell((24, 8), 2)}
+
+
 def many_lanes() -> dict[str, Array]:
     """20,000 skewed symbols: more than one rANS lane."""
     octets = draws(20_000, 9).view(np.uint8).reshape(-1, 8)[:, 0]
@@ -123,13 +130,15 @@ class Case:
         return from_tensors(self.tensors())
 
     def calibration(self) -> Calibration | None:
-        """Diagonally dominant Hessians of small integers, when the recipe asks for them."""
+        """Diagonally dominant Hessians of small integers and Fisher weights, when the recipe asks for them."""
         if not self.hessians:
             return None
         arrays = {}
         for name, array in self.tensors().items():
             n = array.shape[-1]
             arrays[f"{name}.hessian"] = (np.diag(np.arange(n, 2 * n)) + np.ones((n, n))).astype(np.float32)
+            if array.ndim == 2:
+                arrays[f"{name}.fisher"] = (1 + np.arange(len(array)) % 4).astype(np.float32)
         return from_arrays(arrays, "golden", 1)
 
 
@@ -152,6 +161,11 @@ CASES: dict[str, Case] = {
     "ternary-group-short-last": Case("*=ternary(group=8)|rans"),
     "binary": Case("*=binary(group=8)|bitpack"),
     "pruned-2-4": Case("*=prune_2_4|rtn(bits=5)|rans"),
+    "trellis-scaled-tables": Case(
+        "*=tcq(step=0.02,states=8)|rans_scaled(states=8)", uneven, exact=False, hessians=True
+    ),
+    "trellis-4-states-no-row-steps": Case("*=tcq(step=0.05,states=4,rows=0)|bitpack", exact=False, hessians=True),
+    "trellis-256-states": Case("*=tcq(step=0.05,states=256)|rans_scaled(states=256)", exact=False, hessians=True),
     # forms
     "corrected-lqer": Case("*=lqer(rank=2)|rtn(bits=3)|rans", exact=False),
     "corrected-asymmetric-top-1": Case("*=lqer_asym(rank=2,group=8,top=1)|rtn(bits=3)|rans", exact=False),
@@ -165,6 +179,8 @@ CASES: dict[str, Case] = {
     "rans-wide-symbols": Case("*=cast(dtype=fp32)|rans"),
     "rans-signed-64-bit": Case("*=cast|rans", every_integer_type),
     "rans-two-lanes": Case("*=rtn(bits=2)|rans", many_lanes),
+    "rans-scaled-rows-and-columns": Case("*=rtn(bits=8)|rans_scaled", uneven, exact=False),
+    "rans-scaled-odd-shapes": Case("*=rtn(bits=8)|rans_scaled", odd_shapes, exact=False),
     # byte codecs
     "brotli-11": Case("*=rtn(bits=6)|brotli(quality=11)"),
     "zstd-22": Case("*=rtn(bits=6)|zstd(level=22)"),

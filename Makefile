@@ -1,6 +1,6 @@
 # make demo    create the environment and run the whole job on the built-in corpus
 # make test    create the environment and pass the tests
-# make check   format, lint, types, documentation, tests (what CI runs)
+# make check   format, lint, types, documentation tests
 # make figures the demo, then its picture and table into results/ and README
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
 PYTHON ?= python3
@@ -22,13 +22,13 @@ figures: demo
 	$(BIN)/python -m experiments.rate_distortion.publish demo/study results/demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/commands/test_readme.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .

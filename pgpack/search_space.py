@@ -31,7 +31,7 @@ _CODEC_SETTING = {
     "bz2": "level",
     "zpaq": "level",
 }
-TRELLIS_STEPS = (0.0005, 0.0008, 0.0012, 0.0018, 0.0027, 0.004, 0.006, 0.009)  # square roots of nats per token
+TRELLIS_STEPS = (2e-5, 3.2e-5, 5e-5, 8e-5, 1.25e-4, 2e-4, 3.2e-4, 5e-4)  # square roots of nats per token
 STEPS = (0.15, 0.22, 0.32, 0.45, 0.65, 0.9, 1.25, 1.7)  # in units of a row's sigma; int6 at clip 12.85 is 0.41
 
 
@@ -146,8 +146,8 @@ def _option_text(
 
 def default_space(tensors: Sequence[TensorInfo], presets: Iterable[Candidate] = ()) -> list[Candidate]:
     """What a sweep explores when nothing is said: the trellis engine along its dial, GPTQ at eight step sizes under
-    three codecs, quantizers without calibration, pruning and a codebook for comparison, and the field's presets."""
-    codings = ("rans", "brotli(quality=11)", "zstd(level=19)")
+    two codecs, quantizers without calibration, pruning and a codebook for comparison, and the field's presets."""
+    codings = ("rans", "brotli(quality=11)")
     found = [Candidate(step_recipe(step, 1.0, coding, tensors)) for step in STEPS for coding in codings]
     found += [Candidate(trellis_recipe(step, 8, tensors)) for step in TRELLIS_STEPS]
     texts = [f"role:control={SMALL}; *=rtn(bits={bits})|rans" for bits in (4, 6, 8)]

@@ -108,7 +108,7 @@ def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
 
     calibration = needed_calibration(bench, recipe)
     with progress_bar(len(bench.checkpoint.stored_shapes), "tensor", "quantizing", bench.quiet) as bar:
-        artifact = pack(bench.checkpoint, recipe, calibration, progress=lambda name: bar.update())
+        artifact = pack(bench.checkpoint, recipe, calibration, progress=lambda name: bar.update(), tuner=bench.tuner)
     evaluator = bench.evaluator if evaluate else None
     loss = evaluator.evaluate(unpack(artifact.data).tensors()) if evaluator else None
     return Packed(recipe, artifact, calibration, loss, evaluator)
@@ -134,7 +134,7 @@ def _fit(bench: Bench, budget: int) -> Packed:
     except (DataError, CheckpointError) as error:
         note(f"no loss is measured, the error of the weights decides ({error})", bench.quiet)
         evaluator = None
-    measurer = Measurer(bench.checkpoint, evaluator, bench.calibration)
+    measurer = Measurer(bench.checkpoint, evaluator, bench.calibration, tuner=bench.tuner)
     with progress_bar(None, "artifact", "searching", bench.quiet) as bar:
         fitted = fit_budget(measurer, budget, _presets(bench.checkpoint), _noting(bar))
     calibration = needed_calibration(bench, fitted.recipe)

@@ -124,7 +124,7 @@ def _run(bench: Bench, candidates: Sequence[Candidate], task: _Task) -> Ended:
         if task.fill is not None and any(t.label == f"{TUNED} {task.fill}" for t in study.trials):
             task = _Task(task.out, task.budget, task.space, None)
         if missing or task.fill is not None:
-            measurer = Measurer(bench.checkpoint, bench.evaluator, bench.calibration)
+            measurer = Measurer(bench.checkpoint, bench.evaluator, bench.calibration, tuner=bench.tuner)
             _measure(measurer, missing, study, journal, keeper, bench.quiet)
             if task.fill is not None:
                 _fill(measurer, task.fill, study, journal, keeper, bench.quiet)
@@ -278,7 +278,7 @@ def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | No
         if keeper.best and keeper.best[0].key == best.key:
             artifact = keeper.best[1]
         else:
-            artifact = Measurer(bench.checkpoint, None, bench.calibration).pack(recipe)
+            artifact = Measurer(bench.checkpoint, None, bench.calibration, tuner=bench.tuner).pack(recipe)
         evaluator = bench.text.evaluator()
         packed = Packed(recipe, artifact, needed_calibration(bench, recipe), _loss_of(best), evaluator)
         write_packed(path, packed, bench)

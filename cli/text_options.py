@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pgpack.calibration import Calibration
     from pgpack.checkpoint import Checkpoint
     from pgpack.evaluate import Evaluator
+    from pgpack.pack import Quantized
     from pgpack.recipe import Recipe
     from pgtrain.workbench import Text
 
@@ -155,6 +156,25 @@ class Bench:
 
         assert self.flags.calibration is not None
         return load_calibration(self.flags.calibration)
+
+    def tuner(self, quantized: Quantized, recipe: Recipe) -> Quantized:
+        """What a recipe's @tune asks for, on the calibration text."""
+        from pgpack.tuning import Tuning, tune
+
+        steps = recipe.tune
+        settings = Tuning(count=steps.count, lr=steps.lr, rows=steps.rows, columns=steps.columns)
+        tokens = self.text.calib_tokens[: recipe.calib.count]
+        with progress_bar(steps.count, "step", "tuning", self.quiet) as bar:
+            return tune(
+                quantized,
+                self.text.build,
+                dict(self.checkpoint.items()),
+                tokens,
+                self.text.seq_len,
+                settings,
+                device=self.flags.device or "cpu",
+                progress=lambda step, kl: bar.update(),
+            )
 
     def observe(self, n_tokens: int) -> Calibration:
         """Statistics of the first `n_tokens` of the calibration text, under the names of the stored tensors."""

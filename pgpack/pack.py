@@ -1,6 +1,6 @@
 """checkpoint + recipe + calibration -> artifact. A pure function: equal inputs give equal bytes.
 
-resolve -> order -> quantize (tensor by tensor) -> encode -> decode at once and compare -> Artifact
+resolve -> order -> quantize (tensor by tensor) -> tune -> encode -> decode at once and compare -> Artifact
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from .unpack import unpack
 
 EncodingCache = MutableMapping[tuple[Any, ...], Encoding]
 Progress = Callable[[str], None]
+Tuner = Callable[["Quantized", Recipe], "Quantized"]
 
 
 def _silent(_: str) -> None:
@@ -72,13 +73,20 @@ def pack(
     *,
     cache: EncodingCache | None = None,
     progress: Progress = _silent,
+    tuner: Tuner | None = None,
 ) -> Artifact:
     """The artifact of `checkpoint` under `recipe`, decoded once and compared before it is returned.
 
-    `cache` keeps quantized matrices between recipes; `progress` is told each tensor's name as it is done.
+    `cache` keeps quantized matrices between recipes; `progress` is told each tensor's name as it is done; `tuner`
+    does what a recipe's @tune asks for (it needs the model and calibration text, which pack has not).
     Raises CoverageError, CalibrationError, RecipeError, CheckpointError; RoundTripError is a bug in pgpack.
     """
-    return encode(quantize(checkpoint, recipe, calibration, cache=cache, progress=progress), recipe)
+    quantized = quantize(checkpoint, recipe, calibration, cache=cache, progress=progress)
+    if recipe.tune.count:
+        if tuner is None:
+            raise CalibrationError("the recipe's @tune needs the model and calibration text; leave @tune out")
+        quantized = tuner(quantized, recipe)
+    return encode(quantized, recipe)
 
 
 def quantize(

@@ -7,6 +7,7 @@ A recipe never searches: searches output recipes. Text and TOML forms are in `pg
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -150,14 +151,34 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """`@tune`: gradient steps that tune what decodes the symbols against the fp32 model (`pgpack.tuning`); 0 is none.
+
+    `lr` in octaves; `rows`, `columns`: stored values an octave, 0 for not tuned.
+    """
+
+    count: int = 0
+    lr: float = 0.03
+    rows: int = 8
+    columns: int = 8
+
+    def __post_init__(self) -> None:
+        if self.count < 0 or not 0 < self.lr < 1:
+            raise RecipeError("tuning needs a count of at least 0 and a learning rate between 0 and 1")
+        if self.rows not in (0, 1, 2, 4, 8) or self.columns not in (0, 1, 2, 4, 8):
+            raise RecipeError("tuning stores 0, 1, 2, 4 or 8 values an octave")
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """Ordered rules (first match wins) and the directives @container, @calib and @order."""
+    """Ordered rules (first match wins) and the directives @container, @calib, @order and @tune."""
 
     rules: tuple[Rule, ...]
     container: Container = field(default_factory=Pgpack)
     container_codecs: tuple[ByteCodec, ...] = field(default_factory=default_side_codecs)
     calib: Tokens = field(default_factory=Tokens)
     order: Order = field(default_factory=Order)
+    tune: Steps = field(default_factory=Steps)
 
     def __str__(self) -> str:
         from .recipe_text import recipe_to_text
@@ -203,7 +224,7 @@ class Recipe:
             next((i for i, rule in enumerate(self.rules) if rule.selector.matches(info)), None) for info in tensors
         ]
         rules = tuple(rule for i, rule in enumerate(self.rules) if i in first)
-        return Recipe(rules, self.container, self.container_codecs, self.calib, self.order)
+        return dataclasses.replace(self, rules=rules)
 
     def _caret(self, index: int, message: str) -> str:
         text = str(self)

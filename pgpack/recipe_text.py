@@ -2,7 +2,7 @@
 
     recipe     = item (";" item)*
     item       = selector "=" stages | directive
-    directive  = "@container=" container ("|" byte-codec)* | "@calib=" tokens | "@order=" order
+    directive  = "@container=" container ("|" byte-codec)* | "@calib=" tokens | "@order=" mlp | "@tune=" steps
     selector   = term ("&" term)*        term = GLOB | role:NAME | numel<=N | numel>N | ndim<=N | ndim>N
     stages     = transform* quantizer symbol-transform* [coder] byte-codec*, joined by "|"
     stage      = NAME [ "(" KEY "=" VALUE ("," KEY "=" VALUE)* ")" ]
@@ -24,11 +24,13 @@ from .artifact.containers import CONTAINERS
 from .codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
 from .errors import RecipeError
 from .quantizers import QUANTIZERS, TRANSFORMS
-from .recipe import Coding, Order, Recipe, Rule, Selector, TensorPolicy, Tokens, default_side_codecs, stages_of
+from .recipe import Coding, Order, Recipe, Rule, Selector, Steps, TensorPolicy, Tokens, default_side_codecs, stages_of
 from .stages import Fault, Table, parse_stage, stage_name, stage_text
 
 CALIBS: Table = {"tokens": Tokens}
 ORDERS: Table = {"mlp": Order}
+TUNINGS: Table = {"steps": Steps}
+_PLAIN = {"calib": CALIBS, "order": ORDERS, "tune": TUNINGS}  # directives of one stage
 _KINDS: tuple[tuple[str, Table], ...] = (
     ("transform", TRANSFORMS),
     ("quantizer", QUANTIZERS),
@@ -76,8 +78,8 @@ def _split(text: str, separator: str, position: int) -> list[tuple[str, int]]:
 
 def _parse_directive(item: str, position: int, start: int, directives: dict[str, Any]) -> None:
     name, equals, value = item.strip().partition("=")
-    if name not in ("@container", "@calib", "@order") or not equals:
-        raise Fault(f"unknown directive {name!r}; directives are @container=, @calib= and @order=", start)
+    if (name[1:] not in _PLAIN and name != "@container") or not equals:
+        raise Fault(f"unknown directive {name!r}; directives are @container=, @calib=, @order= and @tune=", start)
     if name[1:] in directives:
         raise Fault(f"{name} is given twice", start)
     value_at = position + item.index("=") + 1
@@ -85,10 +87,8 @@ def _parse_directive(item: str, position: int, start: int, directives: dict[str,
         first, *codecs = _split(value, "|", value_at)
         directives["container"] = parse_stage(first[0], CONTAINERS, first[1])
         directives["container_codecs"] = tuple(parse_stage(piece, BYTE_CODECS, at) for piece, at in codecs)
-    elif name == "@calib":
-        directives["calib"] = parse_stage(value, CALIBS, value_at)
     else:
-        directives["order"] = parse_stage(value, ORDERS, value_at)
+        directives[name[1:]] = parse_stage(value, _PLAIN[name[1:]], value_at)
 
 
 def _selector_end(item: str) -> int:
@@ -151,10 +151,10 @@ def _directives(recipe: Recipe, full: bool) -> list[tuple[str, str]]:
     default = (CONTAINERS["pgpack"](), default_side_codecs())
     if full or (recipe.container, recipe.container_codecs) != default:
         found.append(("container", _container_text(recipe, full)))
-    if full or recipe.calib != Tokens():
-        found.append(("calib", stage_text("tokens", recipe.calib, full=full)))
-    if full or recipe.order != Order():
-        found.append(("order", stage_text("mlp", recipe.order, full=full)))
+    for name, table in _PLAIN.items():
+        stage = getattr(recipe, name)
+        if full or stage != type(stage)():
+            found.append((name, stage_text(stage_name(stage, table), stage, full=full)))
     return found
 
 
@@ -180,7 +180,7 @@ def parse_recipe_toml(text: str) -> Recipe:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"the recipe is not valid TOML: {error}") from None
-    unknown = set(document) - {"version", "container", "calib", "order", "rule"}
+    unknown = set(document) - {"version", "container", *_PLAIN, "rule"}
     rules = document.get("rule")
     if unknown or document.get("version") != 1 or not isinstance(rules, list):
         found = f"; unknown: {', '.join(sorted(unknown))}" if unknown else ""
@@ -190,5 +190,5 @@ def parse_recipe_toml(text: str) -> Recipe:
         if set(rule) != {"match", "policy"}:
             raise RecipeError(f"a [[rule]] has exactly match and policy, found {', '.join(sorted(rule))}")
         items.append(f"{rule['match']}={rule['policy']}")
-    items += [f"@{key}={document[key]}" for key in ("container", "calib", "order") if key in document]
+    items += [f"@{key}={document[key]}" for key in ("container", *_PLAIN) if key in document]
     return parse_recipe("; ".join(items))

@@ -19,7 +19,7 @@ from ..calibration import Calibration
 from ..checkpoint import Checkpoint
 from ..errors import PgpackError, RoundTripError
 from ..evaluate import BitsPerByte, Evaluator
-from ..pack import Artifact, encode, quantize
+from ..pack import Artifact, Tuner, pack
 from ..quantizers.base import Encoding
 from ..recipe import Recipe, infos
 from ..search_space import Candidate
@@ -70,7 +70,8 @@ Calibrate = Callable[[Recipe], Calibration | None]
 class Measurer:
     """Measures recipes on one checkpoint, sharing quantized tensors and evaluations between them.
 
-    `calibrate` gives the calibration that a recipe asks for (called only for recipes that need Hessians).
+    `calibrate` gives the calibration that a recipe asks for (called only for recipes that need Hessians); `tuner` as
+    in `pgpack.pack.pack`.
     """
 
     checkpoint: Checkpoint
@@ -78,6 +79,7 @@ class Measurer:
     calibrate: Calibrate
     cache: EncodingCache = field(default_factory=EncodingCache)
     losses: dict[str, BitsPerByte] = field(default_factory=dict)
+    tuner: Tuner | None = None
 
     def needs_calibration(self, recipe: Recipe) -> bool:
         governed = recipe.resolve(infos(self.checkpoint.stored_shapes))
@@ -86,7 +88,7 @@ class Measurer:
     def pack(self, recipe: Recipe) -> Artifact:
         """The artifact of `recipe`. Raises whatever `pgpack.pack.pack` does."""
         calibration = self.calibrate(recipe) if self.needs_calibration(recipe) else None
-        return encode(quantize(self.checkpoint, recipe, calibration, cache=self.cache), recipe)
+        return pack(self.checkpoint, recipe, calibration, cache=self.cache, tuner=self.tuner)
 
     def evaluate(self, artifact: Artifact) -> BitsPerByte | None:
         """Loss of the decoded artifact; measured once per set of decoded weights. None without an evaluator."""

@@ -138,6 +138,16 @@ def test_a_field_container_fixes_the_coding() -> None:
         pack(model_like(), parse_recipe("*=rtn(bits=6)|rans; @container=torch_sdclip|zlib"))
 
 
+def test_tuning_needs_a_tuner_and_gets_the_recipe() -> None:
+    recipe = parse_recipe("*=rtn(bits=8)|rans; @tune=steps(count=3)")
+    with pytest.raises(CalibrationError, match="@tune needs the model"):
+        pack(model_like(), recipe)
+    asked: list[int] = []
+    packed = pack(model_like(), recipe, tuner=lambda quantized, r: (asked.append(r.tune.count), quantized)[1])
+    assert asked == [3]
+    assert packed.data == pack(model_like(), parse_recipe("*=rtn(bits=8)|rans")).data
+
+
 def test_nan_weights_are_refused() -> None:
     broken = from_tensors({"w": np.full((2, 2), np.nan, np.float32)})
     with pytest.raises(CheckpointError, match="NaN"):

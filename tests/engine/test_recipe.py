@@ -30,7 +30,9 @@ codings = st.sampled_from(["", "|raw", "|rans", "|bitpack|zstd(level=22)", "|tra
 transforms = st.sampled_from(["", "prune_magnitude(sparsity=0.25)|", "prune_2_4|lqer(rank=2)|"])
 selectors = st.sampled_from(["*", "tok_emb.*", "role:mlp", "numel<=100", "ndim<=1&role:control", "a.b & numel>7"])
 rules = st.builds("{}={}{}{}".format, selectors, transforms, quantizers, codings)
-directives = st.sampled_from(["", "; @container=pgpack", "; @container=torch_sdclip|brotli", "; @order=mlp(by=norm)"])
+directives = st.sampled_from(
+    ["", "; @container=pgpack", "; @container=torch_sdclip|brotli", "; @order=mlp(by=norm)", "; @tune=steps(count=9)"]
+)
 recipes = st.builds(lambda many, last: "; ".join(many) + last, st.lists(rules, min_size=1, max_size=4), directives)
 
 
@@ -71,6 +73,7 @@ def test_the_digest_hashes_every_default() -> None:
         ("role:nothing=cast", "unknown role", "role"),
         ("numel<=many=cast", "whole number", "numel"),
         ("@nothing=1; *=cast", "unknown directive", "@nothing"),
+        ("*=cast; @tune=steps(rows=3)", "values an octave", "steps"),
         ("*=cast; @container=zip", "unknown stage 'zip'", "zip"),
         ("hello", "expected selector=", "hello"),
         ("*=gptq(bits=1)", "", "gptq"),

@@ -19,7 +19,8 @@ demo: $(STAMP)
 	$(BIN)/pgpack demo --out demo
 
 figures: demo
-	$(BIN)/python -m experiments.rate_distortion.publish demo/study results/demo
+	$(BIN)/pgpack sweep demo/model.safetensors --preset sdclip-brotli --max-tokens 16384 --out demo/sdclip-brotli
+	$(BIN)/python -m experiments.rate_distortion.publish demo/study demo/sdclip-brotli results/demo
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

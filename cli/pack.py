@@ -146,7 +146,7 @@ def _presets(checkpoint: Checkpoint) -> list[Candidate]:
 
     from .space_options import field_presets
 
-    return field_presets(infos(checkpoint.stored_shapes), checkpoint.n_params)
+    return field_presets(infos(checkpoint.stored_shapes))
 
 
 def _noting(bar: Any) -> Callable[[str], None]:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from pgpack.recipe import TensorInfo
     from pgpack.search_space import Candidate, SpaceOptions
 
-SMALL_MODEL = 10_000_000  # parameters; the field's passthrough of 65,536 would leave smaller models unquantized
-SMALL_PASSTHROUGH = 4096
+SMALL_PASSTHROUGH = 4096  # where the field's own 65,536 would leave matrices of a small model unquantized
 
 # flag -> field of SpaceOptions
 AXIS_FLAGS = {
@@ -84,7 +83,7 @@ def axis_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--space", metavar="FILE", help="Templates, one per line; # starts a comment.")(wrapped)
 
 
-def candidates_of(flags: SpaceFlags, tensors: Sequence[TensorInfo], n_params: int) -> list[Candidate]:
+def candidates_of(flags: SpaceFlags, tensors: Sequence[TensorInfo]) -> list[Candidate]:
     """The recipes that the flags stand for. Raises RecipeError, click.UsageError."""
     from pgpack.search_space import Candidate, default_space, expand, read_space, sorted_by_quantization
 
@@ -100,7 +99,7 @@ def candidates_of(flags: SpaceFlags, tensors: Sequence[TensorInfo], n_params: in
     elif flags.axes:
         return _options_of(flags.axes).candidates(tensors)
     else:
-        return default_space(tensors, field_presets(tensors, n_params))
+        return default_space(tensors, field_presets(tensors))
     return sorted_by_quantization(found)
 
 
@@ -131,15 +130,16 @@ def preset_curve(name: str, passthrough: int | None, tensors: Sequence[TensorInf
     ]
 
 
-def field_presets(tensors: Sequence[TensorInfo], n_params: int) -> list[Candidate]:
+def field_presets(tensors: Sequence[TensorInfo]) -> list[Candidate]:
     """The field's packers at their own settings; those whose program is not installed are left out.
 
     In small models the limit below which tensors stay fp16 is lowered, and the name says so.
     """
-    from pgpack.presets import PRESETS
+    from pgpack.presets import PASSTHROUGH, PRESETS
     from pgpack.search_space import Candidate
 
-    limit = SMALL_PASSTHROUGH if n_params < SMALL_MODEL else None
+    small = any(len(info.shape) > 1 and info.role != "control" and info.numel <= PASSTHROUGH for info in tensors)
+    limit = SMALL_PASSTHROUGH if small else None
     suffix = "" if limit is None else f" (fp16 up to {limit})"
     return [
         Candidate(preset_recipe(name, None, limit, tensors), f"{name}{suffix}")

@@ -73,7 +73,7 @@ def command(
     from pgpack.recipe import infos
 
     loaded = load_checkpoint(checkpoint)
-    candidates = candidates_of(space, infos(loaded.stored_shapes), loaded.n_params)
+    candidates = candidates_of(space, infos(loaded.stored_shapes))
     bench = Bench(checkpoint, loaded, text, quiet, keep_in=out)
     fill = budget if budget is not None and space.is_default else None
     try:
@@ -378,13 +378,13 @@ def _show_dry_run(path: Path, space: SpaceFlags, as_json: bool) -> None:
         raise CheckpointError(f"{path}: no such checkpoint file")
     if is_safetensors(path):
         loaded = load_checkpoint(path)
-        tensors, n_params = infos(loaded.stored_shapes), loaded.n_params
+        tensors = infos(loaded.stored_shapes)
     else:
-        from pgtrain.model_config import GPTConfig, count_parameters, tensor_shapes
+        from pgtrain.model_config import GPTConfig, tensor_shapes
 
         note("the shapes of a torch file are not read in a dry run; these are the recipes for the baseline GPT")
-        tensors, n_params = infos(tensor_shapes(GPTConfig())), count_parameters(GPTConfig())
-    candidates = candidates_of(space, tensors, n_params)
+        tensors = infos(tensor_shapes(GPTConfig()))
+    candidates = candidates_of(space, tensors)
     if as_json:
         emit_json({"n_recipes": len(candidates), "recipes": [str(each.recipe) for each in candidates]})
         return

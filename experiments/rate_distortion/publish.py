@@ -1,30 +1,35 @@
-"""Publishes a study: its frontier as a picture and a table under results/, and the table in README.md.
+"""Publishes a study: its frontier as pictures and a table under results/, and the table in README.md.
 
-    python -m experiments.rate_distortion.publish demo/study results/demo
+    python -m experiments.rate_distortion.publish demo/study demo/sdclip-brotli results/demo
 
-Nothing in README between the markers is typed by hand; a test checks that it agrees with results/.
+The first study is the demo's, the second a field preset swept over its own dial on the same checkpoint: the peer
+of the BD-rate. Nothing in README between the markers is typed by hand; a test checks that it agrees with results/.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from pgpack.frontier import frontier_csv, measured, pareto
+from pgpack.errors import StudyError
+from pgpack.frontier import bd_rate, frontier_csv, measured, pareto, points_of
 from pgpack.plot import Curve, FrontierPicture, write_picture
+from pgpack.presets import PRESETS
 from pgpack.sweep.journal import Study
 from pgpack.sweep.trial import Trial
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- frontier: begin -->", "<!-- frontier: end -->"
 FIELDS = ("name", "n_bytes", "bpb", "kl", "recipe")
-PEER = "sdclip-brotli"
+ENGINE = "tcq("
 
 
-def kind_of(trial: Trial) -> str:
-    """What a reader calls a trial: the field preset's name, or the quantizer and coder of its last rule."""
+def name_of(trial: Trial) -> str:
+    """What a reader calls a trial: its label, or the quantizer and coder of its last rule."""
     if trial.label:
         return trial.label
     chain = trial.recipe.split("; ")[-1].partition("=")[2]
@@ -33,62 +38,78 @@ def kind_of(trial: Trial) -> str:
 
 def best_points(study: Study) -> list[Trial]:
     """The frontier by KL, and every field preset at its own setting for comparison, from small to large."""
-    front = pareto(study.trials, "kl")
-    presets = [trial for trial in measured(study.trials, "kl") if trial.label and " " not in trial.label]
-    chosen = {trial.key: trial for trial in [*front, *presets]}
+    presets = [trial for trial in measured(study.trials, "kl") if trial.label.partition(" ")[0] in PRESETS]
+    chosen = {trial.key: trial for trial in [*pareto(study.trials, "kl"), *presets]}
     return sorted(chosen.values(), key=lambda trial: (trial.n_bytes or 0, trial.key))
 
 
-def markdown(rows: Sequence[dict[str, str]], fp32_bpb: float) -> str:
-    """The README's table. `rows` as in the published CSV."""
-    lines = ["| recipe | bytes | bits per byte | over fp32 | KL, nats per token |", "|---|---:|---:|---:|---:|"]
+def markdown(rows: Sequence[Mapping[str, str]], summary: Mapping[str, Any]) -> str:
+    """The README's sentence and table. `rows` and `summary` as published."""
+    bd = summary["bd_rate"]
+    lines = [
+        f"BD-rate of the trellis engine against `{summary['peer']}` swept over its own dial, at equal KL to the fp32 "
+        f"model: **{bd['kl']:+.1f} %** bytes (at equal bits per byte {bd['bpb']:+.1f} %), without tuning.",
+        "",
+        "| recipe | bytes | bits per byte | over fp32 | KL, nats per token |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for row in rows:
-        loss = 1000 * (float(row["bpb"]) - fp32_bpb)
+        excess = 1000 * (float(row["bpb"]) - summary["fp32_bpb"])
         lines.append(
-            f"| {row['name']} | {int(row['n_bytes']):,} | {float(row['bpb']):.4f} | {loss:+.1f} mBPB "
+            f"| {row['name']} | {int(row['n_bytes']):,} | {float(row['bpb']):.4f} | {excess:+.1f} mBPB "
             f"| {float(row['kl']):.2g} |"
         )
     return "\n".join(lines)
 
 
-def publish(directory: Path, out: Path, title: str) -> None:
-    """Write CSV, pictures and the README table of the study in `directory`."""
-    study = Study.load(directory)
+def publish(directory: Path, peer_directory: Path, out: Path) -> None:
+    """Write CSV, pictures and the README table. Raises StudyError when the studies are not of one checkpoint."""
+    study, peer = Study.load(directory), Study.load(peer_directory)
+    if (study.meta.checkpoint_digest, study.meta.evaluator_digest) != (
+        peer.meta.checkpoint_digest,
+        peer.meta.evaluator_digest,
+    ):
+        raise StudyError(f"{directory} and {peer_directory} measure different checkpoints or text")
     out.mkdir(parents=True, exist_ok=True)
-    rows = [
-        {
-            "name": kind_of(trial),
-            "n_bytes": str(trial.n_bytes),
-            "bpb": repr(trial.bpb),
-            "kl": repr(trial.kl),
-            "recipe": trial.recipe,
-        }
-        for trial in best_points(study)
-    ]
+    rows = [_row(trial) for trial in best_points(study)]
+    engine = [trial for trial in study.trials if ENGINE in trial.recipe]
+    name = peer.trials[0].label.partition(":")[0].partition(" ")[0]
+    rates = {m: bd_rate(points_of(peer.trials, m), points_of(engine, m), m).percent for m in ("kl", "bpb")}
+    summary = {"fp32_bpb": study.meta.fp32_bpb, "peer": name, "bd_rate": rates, "budget": study.meta.budget}
     with (out / "points.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     (out / "frontier.csv").write_text(frontier_csv(pareto(study.trials)), encoding="utf-8")
-    (out / "fp32_bpb.txt").write_text(f"{study.meta.fp32_bpb!r}\n", encoding="utf-8")
-    for metric in ("bpb", "kl"):
-        fp32 = study.meta.fp32_bpb if metric == "bpb" else None
-        picture = FrontierPicture((Curve(title, study.trials),), title, metric, study.meta.budget, fp32)
-        for suffix in ("svg", "png"):
-            write_picture(picture, out / f"frontier-{metric}.{suffix}")
-    assert study.meta.fp32_bpb is not None
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    _draw(study, peer, name, out)
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
-    readme.write_text(f"{before}{BEGIN}\n{markdown(rows, study.meta.fp32_bpb)}\n{END}{after}", encoding="utf-8")
+    readme.write_text(f"{before}{BEGIN}\n{markdown(rows, summary)}\n{END}{after}", encoding="utf-8")
+
+
+def _row(trial: Trial) -> dict[str, str]:
+    numbers = {"n_bytes": str(trial.n_bytes), "bpb": repr(trial.bpb), "kl": repr(trial.kl)}
+    return {"name": name_of(trial), **numbers, "recipe": trial.recipe}
+
+
+def _draw(study: Study, peer: Study, name: str, out: Path) -> None:
+    title = "one small GPT, every packer: the demo's model on the built-in corpus"
+    curves = (Curve("pgpack", study.trials), Curve(f"{name}, its own dial", peer.trials))
+    for suffix in ("svg", "png"):
+        picture = FrontierPicture(curves, title, "kl", study.meta.budget, None)
+        write_picture(picture, out / f"frontier-kl.{suffix}")
+        picture = FrontierPicture(curves, title, "bpb", study.meta.budget, study.meta.fp32_bpb)
+        write_picture(picture, out / f"frontier-bpb.{suffix}")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 2 when called without a study and an output folder."""
-    if len(arguments) != 2:
-        sys.stderr.write("usage: python -m experiments.rate_distortion.publish STUDY OUT\n")
+    """Exit code 2 when called without two studies and an output folder."""
+    if len(arguments) != 3:
+        sys.stderr.write("usage: python -m experiments.rate_distortion.publish STUDY PEER OUT\n")
         return 2
-    publish(Path(arguments[0]), Path(arguments[1]), "the demo's 2.0 M-parameter model, built-in corpus")
+    publish(*(Path(argument) for argument in arguments))
     return 0
 
 

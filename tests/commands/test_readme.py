@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shlex
 from pathlib import Path
@@ -64,8 +65,8 @@ def test_the_table_is_the_published_one() -> None:
     results = ROOT / "results" / "demo"
     with (results / "points.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    fp32 = float((results / "fp32_bpb.txt").read_text(encoding="utf-8"))
-    assert README.split(BEGIN)[1].split(END)[0].strip() == markdown(rows, fp32)
+    summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
+    assert README.split(BEGIN)[1].split(END)[0].strip() == markdown(rows, summary)
 
 
 def test_links_and_pictures_are_there() -> None:

@@ -19,8 +19,9 @@ demo: $(STAMP)
 	$(BIN)/pgpack demo --out demo
 
 figures: demo
-	$(BIN)/pgpack sweep demo/model.safetensors --preset sdclip-brotli --max-tokens 16384 --out demo/sdclip-brotli
-	$(BIN)/python -m experiments.rate_distortion.publish demo/study demo/sdclip-brotli results/demo
+	$(BIN)/pgpack sweep demo/model.safetensors --budget 600kB --max-tokens 32768 --out demo/frontier
+	$(BIN)/pgpack sweep demo/model.safetensors --preset sdclip-brotli --max-tokens 32768 --out demo/sdclip-brotli
+	$(BIN)/python -m experiments.rate_distortion.publish demo/frontier demo/sdclip-brotli results/demo
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

@@ -33,7 +33,7 @@ class Scale:
     max_tokens: str
 
 
-FULL = Scale(("--preset", "demo"), (), "600kB", "16384")
+FULL = Scale(("--preset", "demo"), (), "600kB", "8192")
 FAST = Scale(
     ("--preset", "demo", "--layers", "2", "--dim", "128", "--steps", "30", "--warmdown", "20"),
     ("--bits", "4,6", "--clip-sigmas", "8,14", "--codec", "rans,zlib"),

@@ -1,6 +1,6 @@
 """Publishes a study: its frontier as pictures and a table under results/, and the table in README.md.
 
-    python -m experiments.rate_distortion.publish demo/study demo/sdclip-brotli results/demo
+    python -m experiments.rate_distortion.publish demo/frontier demo/sdclip-brotli results/demo
 
 The first study is the demo's, the second a field preset swept over its own dial on the same checkpoint: the peer
 of the BD-rate. Nothing in README between the markers is typed by hand; a test checks that it agrees with results/.

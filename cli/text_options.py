@@ -89,6 +89,10 @@ class Bench:
     keep_in: Path | None = None
     _observed: dict[int, Calibration] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.flags.calibration is not None:
+            _ = self.file_calibration  # a wrong file is refused before any work
+
     @functools.cached_property
     def text(self) -> Text:
         """The model and text. Raises DataError or CheckpointError, saying which flag to give."""

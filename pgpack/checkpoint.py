@@ -156,8 +156,9 @@ def _load_torch(path: Path) -> Checkpoint:
             f"{path}: refused, because reading it would run code or it is no torch file; "
             "save model.state_dict() alone with torch.save or as .safetensors"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        reason = (str(error).splitlines() or ["the file is empty"])[0][:120]
+    except Exception as error:  # noqa: BLE001  an unpickler raises anything on bytes that are no pickle
+        known = isinstance(error, RuntimeError) and str(error)
+        reason = str(error).splitlines()[0][:120] if known else "it is neither safetensors nor a torch file"
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from None
     for wrapper in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):

@@ -188,7 +188,9 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path: Path, capsys: pytest.Captur
     assert "code ran" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\0" * 100, b"x" * 8 + b"{" + b"y" * 50])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\0" * 100, b"x" * 8 + b"{" + b"y" * 50, b"root:x:0:0:root:/home:/bin/sh\n"]
+)
 def test_unreadable_checkpoints_get_one_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "c.pt").write_bytes(content)
     with pytest.raises(CheckpointError) as caught:

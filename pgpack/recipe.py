@@ -129,7 +129,7 @@ class Rule:
 class Tokens:
     """`@calib`: how calibration is collected when no file is given: the first `count` tokens of the training text."""
 
-    count: int = 65_536
+    count: int = 32_768
 
     def __post_init__(self) -> None:
         if self.count < 1:

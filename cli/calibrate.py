@@ -26,7 +26,7 @@ Examples:
 @click.command("calibrate", epilog=EPILOG)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="File to write.")
-@click.option("--tokens", type=click.IntRange(1), default=65_536, show_default=True, help="Tokens to run.")
+@click.option("--tokens", type=click.IntRange(1), default=32_768, show_default=True, help="Tokens to run.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @text_options
 @shared_options

@@ -9,9 +9,9 @@ cost, and side information is one small integer per row and column instead of a 
 *Layout*; V is a LEB128 varint, Z a zigzag V, numbers little-endian:
 
  1. V length, then that many bytes: the levels of all non-empty arrays, columns then rows, as int8, by `rans`.
- 2. V length of the tables. V n_classes, Z lowest class; for each class, for each b (one only without a trellis):
-    V alphabet (0: no table); if there is one, Z lowest symbol and a byte k; then the Rice code of all levels as in
-    `rans` point 3. Frequencies sum to 2^12.
+ 2. V length of the tables. V precision (12 or 15), V n_classes, Z lowest class; for each class, for each b (one only
+    without a trellis): V alphabet (0: no table); if there is one, Z lowest symbol and a byte k; then the Rice code of
+    all levels as in `rans` point 3. Frequencies sum to 2^precision.
  3. Lane states, 4 bytes each, and words, 2 bytes each, as in `rans` point 6. Order: array by array, row by row,
     and within a row in runs of up to n_lanes columns; the j-th column of a run is in lane j. A class outside the
     range counts as the nearest end. n_lanes: the power of two at or below n / 2^13, clipped to 1 to 1024.
@@ -36,13 +36,15 @@ from .rans_lanes import LOWEST, encode_block_, n_lanes
 from .rans_model import Cursor, varint, zigzag
 from .rans_tables import frequencies, levels_from, levels_of, residuals, rice_decode, rice_encode, rice_parameter
 
-PRECISION = 12
-MAX_ALPHABET = 1 << (PRECISION - 1)
+PRECISION, FINE_PRECISION = 12, 15  # log2 of the tables' sums; the second for alphabets above MAX_ALPHABET
+MAX_ALPHABET, MAX_FINE_ALPHABET = 1 << 11, 1 << 14
 PER_OCTAVE = 2
 FLOOR = 2.0**-7  # mean magnitudes below this are one level
+ROWS_AT_ONCE = 256  # of a matrix; bounds the 8-byte temporaries
 FEW = 1 << 10  # symbols that a class needs to have a table of its own at either end of the range
 
 Ints = NDArray[np.int64]
+Contexts = NDArray[np.unsignedinteger]  # uint8 where 256 tables are enough, for there is one per symbol
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +53,11 @@ class _Table:
 
     low: int
     levels: Ints
+    precision: int
 
     @property
     def freqs(self) -> Ints:
-        return frequencies(self.levels, PRECISION)
+        return frequencies(self.levels, self.precision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +79,9 @@ class _Model:
 
     matrices: Sequence[Symbols]
     classes: Sequence[_Classes]
-    contexts: Sequence[NDArray[np.uint16]]
+    contexts: Sequence[Contexts]
     tables: Sequence[_Table | None]
+    precision: int
     lowest: int
     n_classes: int
 
@@ -105,9 +109,10 @@ class RansScaled:
     def encode(self, arrays: Sequence[Symbols]) -> bytes:
         model = self._fit(arrays)
         levels = Rans().encode([part for c in model.classes for part in (c.columns, c.rows)])
-        described = varint(model.n_classes) + varint(zigzag(model.lowest)) + _write_tables(model.tables)
+        described = varint(model.precision) + varint(model.n_classes) + varint(zigzag(model.lowest))
+        described += _write_tables(model.tables)
         head = [varint(len(levels)), levels, varint(len(described)), described]
-        return b"".join([*head, *_encode(model.matrices, model.contexts, model.tables)])
+        return b"".join([*head, *_encode(model)])
 
     def decode(self, data: bytes, layouts: Sequence[SymbolLayout]) -> list[Symbols]:
         filled = [layout for layout in layouts if layout.size]
@@ -116,8 +121,8 @@ class RansScaled:
         sides = [SymbolLayout((n,), "|i1") for rows, cols in shapes for n in (cols, rows)]
         levels = Rans().decode(_take(data, cursor), sides)
         classes = [_Classes(levels[i], levels[i + 1]) for i in range(0, len(levels), 2)]
-        tables, lowest, n_classes = _read_tables(_take(data, cursor), self._width)
-        decoder = _Decoder(data[cursor.position :], tables, sum(layout.size for layout in filled))
+        tables, precision, lowest, n_classes = _read_tables(_take(data, cursor), self._width)
+        decoder = _Decoder(data[cursor.position :], tables, precision, sum(layout.size for layout in filled))
         found = []
         for shape, c, layout in zip(shapes, classes, filled, strict=True):
             base = c.of(lowest, n_classes) * self._width
@@ -133,18 +138,17 @@ class RansScaled:
     def ideal_bits(self, arrays: Sequence[Symbols]) -> list[float]:
         """Cross-entropy of each array under the shared tables; levels and tables are left out (a few per mille)."""
         model = self._fit(arrays)
-        pairs = zip(model.matrices, model.contexts, strict=True)
-        costs = iter([_cost(matrix, context, model.tables) for matrix, context in pairs])
+        costs = iter(_costs(model))
         return [next(costs) if array.size else 0.0 for array in arrays]
 
     def _fit(self, arrays: Sequence[Symbols]) -> _Model:
         matrices = [array.reshape(matrix_shape(array.shape)) for array in arrays if array.size]
-        bits = [self._bits(matrix) for matrix in matrices]
-        classes = [_classes_of(matrix, b, bool(self.states)) for matrix, b in zip(matrices, bits, strict=True)]
+        # the bits of a matrix are computed twice rather than kept: a byte per symbol of everything is too much
+        classes = [_classes_of(matrix, self._bits(matrix), bool(self.states)) for matrix in matrices]
         lowest, n_classes = _class_range(classes)
-        contexts = [self._contexts(c, b, lowest, n_classes) for c, b in zip(classes, bits, strict=True)]
-        tables = _fit_tables(matrices, contexts, self._width * n_classes)
-        return _Model(matrices, classes, contexts, tables, lowest, n_classes)
+        contexts = [self._contexts(c, m, lowest, n_classes) for c, m in zip(classes, matrices, strict=True)]
+        tables, precision = _fit_tables(matrices, contexts, self._width * n_classes)
+        return _Model(matrices, classes, contexts, tables, precision, lowest, n_classes)
 
     @property
     def _width(self) -> int:
@@ -154,11 +158,10 @@ class RansScaled:
     def _bits(self, matrix: Symbols) -> NDArray[np.uint8]:
         return supersets(matrix, self.states) if self.states else np.zeros(matrix.shape, np.uint8)
 
-    def _contexts(
-        self, classes: _Classes, bits: NDArray[np.uint8], lowest: int, n_classes: int
-    ) -> NDArray[np.uint16]:
-        contexts = classes.of(lowest, n_classes) * self._width + bits
-        return contexts.astype(np.uint16)
+    def _contexts(self, classes: _Classes, matrix: Symbols, lowest: int, n_classes: int) -> Contexts:
+        narrow = np.uint8 if n_classes * self._width <= 256 else np.uint16
+        contexts: Contexts = (classes.of(lowest, n_classes) * self._width + self._bits(matrix)).astype(narrow)
+        return contexts
 
 
 def _classes_of(matrix: Symbols, bits: NDArray[np.uint8], trellis: bool) -> _Classes:
@@ -192,24 +195,35 @@ def _class_range(classes: Sequence[_Classes]) -> tuple[int, int]:
     return first - 256, max(1, last - first + 1)
 
 
-def _fit_tables(matrices: Sequence[Symbols], contexts: Sequence[NDArray[np.uint16]], n: int) -> list[_Table | None]:
-    """One table per context that occurs."""
+def _fit_tables(matrices: Sequence[Symbols], contexts: Sequence[Contexts], n: int) -> tuple[list[_Table | None], int]:
+    """One table per context that occurs, and the precision of all."""
     if not matrices:
-        return [None] * n
+        return [None] * n, PRECISION
     low = min(int(matrix.min()) for matrix in matrices)
     size = max(int(matrix.max()) for matrix in matrices) - low + 1
-    if size > MAX_ALPHABET:
+    if size > MAX_FINE_ALPHABET:
         raise RecipeError(
-            f"symbols span {size} values, more than the {MAX_ALPHABET} of rans_scaled; use a coarser step, or rans"
+            f"symbols span {size} values, above the {MAX_FINE_ALPHABET} of rans_scaled; use a coarser step, or rans"
         )
-    counts = np.zeros(n * size, np.int64)
+    precision = PRECISION if size <= MAX_ALPHABET else FINE_PRECISION
+    counts = np.zeros((n, size), np.int64)
     for matrix, context in zip(matrices, contexts, strict=True):
-        index = context.astype(np.int64) * size + (matrix.astype(np.int64) - low)
-        counts += np.bincount(index.reshape(-1), minlength=n * size)
-    return [_table(row, low) for row in counts.reshape(n, size)]
+        counts += _counts(matrix, context, n, low, size)
+    return [_table(row, low, precision) for row in counts], precision
 
 
-def _table(counts: Ints, low: int) -> _Table | None:
+def _counts(matrix: Symbols, context: Contexts, n: int, low: int, size: int) -> Ints:
+    """How often each symbol occurs in each context. Shape: (n, size)."""
+    counts = np.zeros(n * size, np.int64)
+    for rows in range(0, len(matrix), ROWS_AT_ONCE):
+        index = context[rows : rows + ROWS_AT_ONCE].astype(np.int64)
+        index *= size
+        index += matrix[rows : rows + ROWS_AT_ONCE]
+        counts += np.bincount((index - low).reshape(-1), minlength=n * size)
+    return counts.reshape(n, size)
+
+
+def _table(counts: Ints, low: int, precision: int) -> _Table | None:
     used = np.flatnonzero(counts)
     if not used.size:
         return None
@@ -217,7 +231,7 @@ def _table(counts: Ints, low: int) -> _Table | None:
     kept = counts[first : last + 1]
     if kept.size == 1:  # rANS needs two symbols; the second never occurs
         kept = np.array([kept[0], 1])
-    return _Table(low + first, levels_of(kept))
+    return _Table(low + first, levels_of(kept), precision)
 
 
 def _write_tables(tables: Sequence[_Table | None]) -> bytes:
@@ -233,22 +247,22 @@ def _write_tables(tables: Sequence[_Table | None]) -> bytes:
     return b"".join(parts) + rice_encode(coded)
 
 
-def _read_tables(data: bytes, width: int) -> tuple[list[_Table | None], int, int]:
-    """(tables, lowest class, number of classes). Raises CorruptArtifact."""
+def _read_tables(data: bytes, width: int) -> tuple[list[_Table | None], int, int, int]:
+    """(tables, precision, lowest class, number of classes). Raises CorruptArtifact."""
     cursor = Cursor(data)
-    n_classes, lowest = cursor.varint(), cursor.signed()
-    if not 1 <= n_classes <= 512:
-        raise CorruptArtifact(f"a scaled rANS stream has {n_classes} classes")
+    precision, n_classes, lowest = cursor.varint(), cursor.varint(), cursor.signed()
+    if not 1 <= n_classes <= 512 or precision not in (PRECISION, FINE_PRECISION):
+        raise CorruptArtifact(f"a scaled rANS stream has {n_classes} classes and a precision of {precision}")
     found: list[tuple[int, int, int] | None] = []
     for _ in range(n_classes * width):
         size = cursor.varint()
         found.append((size, cursor.signed(), cursor.byte()) if size else None)
-        if size > MAX_ALPHABET or (size and found[-1][2] > 24):  # type: ignore[index]
+        if size > MAX_FINE_ALPHABET or (size and found[-1][2] > 24):  # type: ignore[index]
             raise CorruptArtifact("a table of a scaled rANS stream is out of range")
     shapes = [(entry[0], entry[2]) for entry in found if entry]
     levels = iter([levels_from(z) for z in rice_decode(data[cursor.position :], shapes)])
-    tables = [_Table(entry[1], next(levels)) if entry else None for entry in found]
-    return tables, lowest, n_classes
+    tables = [_Table(entry[1], next(levels), precision) if entry else None for entry in found]
+    return tables, precision, lowest, n_classes
 
 
 def _take(data: bytes, cursor: Cursor) -> bytes:
@@ -260,16 +274,20 @@ def _take(data: bytes, cursor: Cursor) -> bytes:
     return section
 
 
-def _cost(matrix: Symbols, context: NDArray[np.uint16], tables: Sequence[_Table | None]) -> float:
-    """Bits of a matrix under its tables."""
-    total = 0.0
-    for i in np.unique(context):
-        table = tables[int(i)]
-        assert table is not None
-        counts = np.bincount(matrix[context == i].astype(np.int64) - table.low, minlength=table.levels.size)
-        used = counts > 0
-        total += float((counts[used] * (PRECISION - np.log2(table.freqs[used]))).sum())
-    return total
+def _costs(model: _Model) -> list[float]:
+    """Bits of each matrix under the tables."""
+    kept = [table for table in model.tables if table is not None]
+    if not kept:
+        return [0.0] * len(model.matrices)
+    low = min(table.low for table in kept)
+    size = max(table.low + table.levels.size for table in kept) - low
+    bits = np.zeros((len(model.tables), size))
+    for row, table in zip(bits, model.tables, strict=True):
+        if table is not None:
+            at = table.low - low
+            row[at : at + table.levels.size] = model.precision - np.log2(np.maximum(table.freqs, 1))
+    pairs = zip(model.matrices, model.contexts, strict=True)
+    return [float((_counts(matrix, context, len(bits), low, size) * bits).sum()) for matrix, context in pairs]
 
 
 def _runs(cols: int, lanes: int) -> Iterator[slice]:
@@ -277,30 +295,29 @@ def _runs(cols: int, lanes: int) -> Iterator[slice]:
         yield slice(start, min(start + lanes, cols))
 
 
-def _encode(
-    matrices: Sequence[Symbols], contexts: Sequence[NDArray[np.uint16]], tables: Sequence[_Table | None]
-) -> list[bytes]:
+def _encode(model: _Model) -> list[bytes]:
     """Lane states, then words in decoding order."""
-    if not matrices:
+    if not model.matrices:
         return []
-    kept = [table for table in tables if table is not None]
-    freqs = [table.freqs for table in kept]
+    freqs = [table.freqs for table in model.tables if table is not None]
     joined = np.concatenate(freqs).astype(np.uint32)
     starts = np.concatenate([np.cumsum(f) - f for f in freqs]).astype(np.uint32)
-    offsets = np.zeros(len(tables), np.int64)
+    offsets = np.zeros(len(model.tables), np.int64)
     at = 0
-    for i, table in enumerate(tables):
+    for i, table in enumerate(model.tables):
         if table is not None:
             offsets[i] = at - table.low
             at += table.levels.size
-    lanes = n_lanes(sum(matrix.size for matrix in matrices))
+    lanes = n_lanes(sum(matrix.size for matrix in model.matrices))
     states = np.full(lanes, LOWEST, np.uint32)
     parts = []
-    for matrix, context in zip(reversed(matrices), reversed(contexts), strict=True):
-        index = offsets[context] + matrix
-        for row in index[::-1]:
-            for run in reversed(list(_runs(row.size, lanes))):
-                words = encode_block_(states, row[run], joined, starts, PRECISION)
+    for matrix, context in zip(reversed(model.matrices), reversed(model.contexts), strict=True):
+        runs = list(_runs(matrix.shape[1], lanes))[::-1]
+        for row, contexts in zip(matrix[::-1], context[::-1], strict=True):
+            index = offsets.take(contexts)
+            index += row
+            for run in runs:
+                words = encode_block_(states, index[run], joined, starts, model.precision)
                 parts.append(words.astype("<u2").tobytes())
     return [states.astype("<u4").tobytes(), *reversed(parts)]
 
@@ -308,8 +325,9 @@ def _encode(
 class _Decoder:
     """The lanes of one stream, matrix after matrix."""
 
-    def __init__(self, data: bytes, tables: Sequence[_Table | None], n: int) -> None:
+    def __init__(self, data: bytes, tables: Sequence[_Table | None], precision: int, n: int) -> None:
         self.lanes = n_lanes(n) if n else 0
+        self.precision = precision
         n_words, odd = divmod(len(data) - 4 * self.lanes, 2)
         if n_words < 0 or odd or (not n and data):
             raise CorruptArtifact(
@@ -320,7 +338,7 @@ class _Decoder:
         if (self.states < LOWEST).any():
             raise CorruptArtifact("a rANS lane has a state below 2^16")
         self.read = 0
-        slots = 1 << PRECISION
+        slots = 1 << self.precision
         self.freq = np.ones(len(tables) * slots, np.uint32)  # a context without a table never occurs in a sound file
         self.bias = np.zeros(len(tables) * slots, np.uint32)
         self.code = np.zeros(len(tables) * slots, np.int32)
@@ -331,9 +349,9 @@ class _Decoder:
     def _place(self, at: int, table: _Table) -> None:
         freqs = table.freqs
         starts = np.cumsum(freqs) - freqs
-        where = slice(at, at + (1 << PRECISION))
+        where = slice(at, at + (1 << self.precision))
         self.freq[where] = np.repeat(freqs, freqs)
-        self.bias[where] = np.arange(1 << PRECISION) - np.repeat(starts, freqs)
+        self.bias[where] = np.arange(1 << self.precision) - np.repeat(starts, freqs)
         self.code[where] = np.repeat(np.arange(table.low, table.low + freqs.size), freqs)
 
     def matrix(self, shape: tuple[int, int], base: Ints, trellis: NDArray[np.uint8] | None) -> NDArray[np.int32]:
@@ -341,13 +359,13 @@ class _Decoder:
         rows, cols = shape
         symbols = np.empty(shape, np.int32)
         runs = list(_runs(cols, self.lanes))
-        base <<= PRECISION
+        base <<= self.precision
         flat = None if trellis is None else trellis.reshape(-1).astype(np.intp)
         state = np.zeros(cols, np.intp)
         for r in range(rows):
             tables = base[r]
             if flat is not None:
-                tables = tables + ((state & 1) << PRECISION)
+                tables = tables + ((state & 1) << self.precision)
             for run in runs:
                 self._step(tables[run], symbols[r, run])
             if flat is not None:
@@ -358,8 +376,8 @@ class _Decoder:
 
     def _step(self, tables: Ints, symbols_: NDArray[np.int32]) -> None:
         x = self.states[: tables.size]
-        slot = tables + (x & np.uint32((1 << PRECISION) - 1))
-        x >>= np.uint32(PRECISION)
+        slot = tables + (x & np.uint32((1 << self.precision) - 1))
+        x >>= np.uint32(self.precision)
         x *= self.freq.take(slot)
         x += self.bias.take(slot)
         self.code.take(slot, out=symbols_, mode="clip")

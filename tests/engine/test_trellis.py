@@ -183,6 +183,16 @@ def test_rans_scaled_restores_every_shape_and_dtype(states: int) -> None:
     assert RansScaled(states).decode(RansScaled(states).encode([]), []) == []
 
 
+def test_rans_scaled_takes_wide_alphabets_and_refuses_wider_ones() -> None:
+    rng = np.random.default_rng(8)
+    wide = np.rint(rng.normal(0, 900, (90, 80))).astype(np.int16)
+    coder = RansScaled(8)
+    decoded = coder.decode(coder.encode([wide]), [SymbolLayout((90, 80), "<i2")])[0]
+    np.testing.assert_array_equal(decoded, wide)
+    with pytest.raises(RecipeError, match="use a coarser step"):
+        coder.encode([np.array([[0, 20_000]], np.int16)])
+
+
 def test_damaged_scaled_streams_decode_to_something_or_are_corrupt() -> None:
     rng = np.random.default_rng(4)
     arrays = [np.rint(rng.normal(0, 3, (64, 64))).astype(np.int8)]

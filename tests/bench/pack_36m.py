@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ CODINGS = {
     "bz2-9": "bz2(level=9)",
     "lrzip-9": "lrzip(level=9)",
 }
+ON_REQUEST = ("gptq+lrzip-9",)  # ten minutes, and `pergroup-lrzip` shows what lrzip costs; --only lrzip measures it
 VERSIONS = ("pgpack", "numpy", "scipy", "brotli", "zstandard", "safetensors")
 
 Row = dict[str, Any]
@@ -69,11 +70,12 @@ def measured(command: Sequence[str]) -> tuple[Row, int, float]:
 def plans(scale: float) -> dict[str, tuple[list[str], str]]:
     """Row name -> (recipe flags of `pgpack pack`, the programs it needs)."""
     tensors = infos(record_shapes(*scaled(scale)))
-    found = {name: (["--preset", name], " ".join(preset.requires)) for name, preset in PRESETS.items()}
-    found["tcq+rans_scaled"] = (["--recipe", str(trellis_recipe(TRELLIS_STEP, TRELLIS_STATES, tensors))], "")
+    found = {"tcq+rans_scaled": (["--recipe", str(trellis_recipe(TRELLIS_STEP, TRELLIS_STATES, tensors))], "")}
     for name, coding in CODINGS.items():
         recipe = str(step_recipe(STEP, EMBEDDING_RATIO, coding, tensors))
         found[f"gptq+{name}"] = (["--recipe", recipe], "lrzip" if "lrzip" in coding else "")
+    for name, preset in PRESETS.items():  # the slowest comes last
+        found[name] = (["--preset", name], " ".join(preset.requires))
     return found
 
 
@@ -106,14 +108,16 @@ def bench_row(name: str, flags: list[str], folder: Path) -> Row:
     }
 
 
-def run(folder: Path, scale: float, only: Sequence[str]) -> Row:
-    """The whole document; a row that cannot be measured holds its error."""
+def run(folder: Path, scale: float, only: Sequence[str]) -> Iterator[Row]:
+    """The document after each row; a row that cannot be measured holds its error."""
     files = [str(folder / "checkpoint.safetensors"), str(folder / "calibration.safetensors")]
     subprocess.run([sys.executable, "-m", "tests.bench.record_stack", *files, "--scale", str(scale)], check=True)
     n_bytes = Path(files[0]).stat().st_size
     rows = []
-    chosen = {name: plan for name, plan in plans(scale).items() if not only or any(part in name for part in only)}
-    for name, (flags, program) in chosen.items():
+    host = machine()
+    for name, (flags, program) in plans(scale).items():
+        if name in ON_REQUEST if not only else not any(part in name for part in only):
+            continue
         if program and not shutil.which(program):
             rows.append({"name": name, "error": f"needs the program {program}"})
         else:
@@ -122,7 +126,7 @@ def run(folder: Path, scale: float, only: Sequence[str]) -> Row:
             except Failed as failure:
                 rows.append({"name": name, "error": str(failure)})
         print(table_line(rows[-1], n_bytes), file=sys.stderr, flush=True)
-    return {"fp32_n_bytes": n_bytes, "scale": scale, "machine": machine(), "rows": rows}
+        yield {"fp32_n_bytes": n_bytes, "scale": scale, "machine": host, "rows": rows}
 
 
 def machine() -> Row:
@@ -216,14 +220,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="rows whose name contains one of these")
     parser.add_argument("--scale", type=float, default=1.0, help="of layers and vocabulary; 0.1 takes a minute")
     given = parser.parse_args()
+    page = "no row has such a name"
     with tempfile.TemporaryDirectory(prefix="pgpack-bench-") as folder:
-        document = run(Path(folder), given.scale, given.only)
-    page = markdown(document)
+        for document in run(Path(folder), given.scale, given.only):
+            page = markdown(document)
+            if given.json:
+                given.json.write_text(json.dumps(document, indent=2) + "\n")
+            if given.markdown:
+                given.markdown.write_text(page)
     print(page)
-    if given.json:
-        given.json.write_text(json.dumps(document, indent=2) + "\n")
-    if given.markdown:
-        given.markdown.write_text(page)
 
 
 if __name__ == "__main__":

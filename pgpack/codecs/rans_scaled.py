@@ -67,10 +67,11 @@ class _Classes:
     columns: NDArray[np.int8]
     rows: NDArray[np.int8]
 
-    def of(self, lowest: int, n_classes: int) -> Ints:
+    def of(self, lowest: int, n_classes: int) -> NDArray[np.int16]:
         """Class index of every symbol, counted from `lowest`. Shape: (rows, cols)."""
-        total = self.rows.astype(np.int64)[:, None] + self.columns.astype(np.int64)
-        return np.clip(total - lowest, 0, n_classes - 1)
+        index: NDArray[np.int16] = self.rows.astype(np.int16)[:, None] + self.columns
+        index -= np.int16(lowest)
+        return np.clip(index, 0, n_classes - 1, out=index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,13 +252,16 @@ def _read_tables(data: bytes, width: int) -> tuple[list[_Table | None], int, int
     """(tables, precision, lowest class, number of classes). Raises CorruptArtifact."""
     cursor = Cursor(data)
     precision, n_classes, lowest = cursor.varint(), cursor.varint(), cursor.signed()
-    if not 1 <= n_classes <= 512 or precision not in (PRECISION, FINE_PRECISION):
-        raise CorruptArtifact(f"a scaled rANS stream has {n_classes} classes and a precision of {precision}")
+    if not 1 <= n_classes <= 512 or abs(lowest) > 256 or precision not in (PRECISION, FINE_PRECISION):
+        raise CorruptArtifact(
+            f"a scaled rANS stream has {n_classes} classes from {lowest} and a precision of {precision}"
+        )
     found: list[tuple[int, int, int] | None] = []
     for _ in range(n_classes * width):
         size = cursor.varint()
         found.append((size, cursor.signed(), cursor.byte()) if size else None)
-        if size > MAX_FINE_ALPHABET or (size and found[-1][2] > 24):  # type: ignore[index]
+        entry = found[-1]
+        if size > MAX_FINE_ALPHABET or (entry and (abs(entry[1]) > 1 << 30 or entry[2] > 24)):
             raise CorruptArtifact("a table of a scaled rANS stream is out of range")
     shapes = [(entry[0], entry[2]) for entry in found if entry]
     levels = iter([levels_from(z) for z in rice_decode(data[cursor.position :], shapes)])
@@ -354,16 +358,17 @@ class _Decoder:
         self.bias[where] = np.arange(1 << self.precision) - np.repeat(starts, freqs)
         self.code[where] = np.repeat(np.arange(table.low, table.low + freqs.size), freqs)
 
-    def matrix(self, shape: tuple[int, int], base: Ints, trellis: NDArray[np.uint8] | None) -> NDArray[np.int32]:
+    def matrix(
+        self, shape: tuple[int, int], base: NDArray[np.int16], trellis: NDArray[np.uint8] | None
+    ) -> NDArray[np.int32]:
         """Symbols of one matrix. Shape: base (rows, cols), first table of each symbol."""
         rows, cols = shape
         symbols = np.empty(shape, np.int32)
         runs = list(_runs(cols, self.lanes))
-        base <<= self.precision
         flat = None if trellis is None else trellis.reshape(-1).astype(np.intp)
         state = np.zeros(cols, np.intp)
         for r in range(rows):
-            tables = base[r]
+            tables = base[r].astype(np.int64) << self.precision
             if flat is not None:
                 tables = tables + ((state & 1) << self.precision)
             for run in runs:

@@ -19,8 +19,8 @@ demo: $(STAMP)
 	$(BIN)/pgpack demo --out demo
 
 figures: demo
-	$(BIN)/pgpack sweep demo/model.safetensors --budget 600kB --max-tokens 32768 --out demo/frontier
-	$(BIN)/pgpack sweep demo/model.safetensors --preset sdclip-brotli --max-tokens 32768 --out demo/sdclip-brotli
+	$(BIN)/pgpack sweep demo/model.safetensors --budget 600kB --max-tokens 16384 --out demo/frontier
+	$(BIN)/pgpack sweep demo/model.safetensors --preset sdclip-brotli --max-tokens 16384 --out demo/sdclip-brotli
 	$(BIN)/python -m experiments.rate_distortion.publish demo/frontier demo/sdclip-brotli results/demo
 
 test: $(STAMP)
@@ -37,7 +37,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP)
-	$(BIN)/python -m tests.bench.pack_36m
+	$(BIN)/python -m tests.bench.pack_36m --json results/bench-36m.json --markdown results/bench-36m.md
 
 clean:
 	rm -rf demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,6 +9,7 @@ of the BD-rate. Nothing in README between the markers is typed by hand; a test c
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -96,7 +97,8 @@ def _row(trial: Trial) -> dict[str, str]:
 
 def _draw(study: Study, peer: Study, name: str, out: Path) -> None:
     title = "one small GPT, every packer: the demo's model on the built-in corpus"
-    curves = (Curve("pgpack", study.trials), Curve(f"{name}, its own dial", peer.trials))
+    unnamed = tuple(dataclasses.replace(trial, label="") for trial in peer.trials)
+    curves = (Curve("pgpack", study.trials), Curve(f"{name}, its own dial", unnamed))
     for suffix in ("svg", "png"):
         picture = FrontierPicture(curves, title, "kl", study.meta.budget, None)
         write_picture(picture, out / f"frontier-kl.{suffix}")

@@ -34,7 +34,7 @@ def test_a_sweep_leaves_journal_table_pictures_page_and_the_best_artifact(model:
     assert len(read.trials) == 6
     assert all(trial.ok and trial.kl is not None for trial in read.trials)
     assert read.meta.fp32_bpb is not None
-    best = min((t for t in read.trials if (t.n_bytes or 0) <= 10_000), key=lambda t: (t.bpb, t.n_bytes))
+    best = min((t for t in read.trials if (t.n_bytes or 0) <= 10_000), key=lambda t: (t.kl or 0, t.n_bytes))
     assert (study / "best.pgpack").stat().st_size == best.n_bytes
     flags = ("--checkpoint", model, "--budget", "10kB", "--eval", "-q")
     assert "as the manifest records" in succeed(pgpack("verify", study / "best.pgpack", *flags)).out

@@ -21,6 +21,7 @@ from .errors import FormatError
 
 # states -> parity-check polynomials (h1, h0), octal as printed
 POLYNOMIALS = {
+    1: (0o0, 0o1),  # no memory: even integers only, which is a scalar quantizer of twice the step
     4: (0o2, 0o5),
     8: (0o4, 0o13),
     16: (0o4, 0o23),

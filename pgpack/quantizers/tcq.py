@@ -35,7 +35,8 @@ class Tcq:
     """GPTQ whose columns are quantized by the Viterbi algorithm on an Ungerboeck trellis.
 
     `step` is the square root of the Lagrangian: one weight's error costs about step^2 / 8 nats per token. `states`: 4
-    to 256. `rows`: how far row steps follow the rows' Fisher weights, step ~ f^(-rows / 2); 1 would be the whole way.
+    to 256, or 1 for a scalar quantizer of twice the step. `rows`: how far row steps follow the rows' Fisher weights,
+    step ~ f^(-rows / 2); `columns`: how far column steps follow U_jj; 1 would be the whole way.
     Source: GPTQ as in `Gptq`; the column steps of WaterSIC (arXiv:2603.04956); TCQ as in `pgpack.trellis`.
     Where we differ: steps are stored to a quarter (columns) and half (rows) of an octave, and rows go half the way to
     their Fisher weights: on a challenge checkpoint of 0.5 M weights 12 % smaller at equal KL than rows = 0, while
@@ -45,6 +46,7 @@ class Tcq:
     step: float
     states: int = 8
     rows: float = 0.5
+    columns: float = 1.0
     damp: float = 0.01
     block: int = 128
     requires_hessian: ClassVar[bool] = True
@@ -53,6 +55,7 @@ class Tcq:
         require(0 < self.step < np.inf, "step", "a positive number", self.step)
         require(self.states in POLYNOMIALS, "states", f"one of {', '.join(map(str, POLYNOMIALS))}", self.states)
         require(0 <= self.rows <= 1, "rows", "a number from 0 to 1", self.rows)
+        require(0 <= self.columns <= 1, "columns", "a number from 0 to 1", self.columns)
         require(0 <= self.damp < np.inf, "damp", "a number of at least 0", self.damp)
         require(self.block >= 1, "block", "an integer of at least 1", self.block)
 
@@ -73,7 +76,7 @@ class Tcq:
         wanted = np.empty(len(factor.order))
         wanted[factor.order] = self.step * factor.d / np.sqrt(mean)
         middle = float(np.exp(np.mean(np.log(wanted)))) if wanted.size else 1.0
-        columns = _exponents(np.log2(wanted / middle), COLUMNS_PER_OCTAVE)
+        columns = _exponents(self.columns * np.log2(wanted / middle), COLUMNS_PER_OCTAVE)
         return TrellisGrid(columns, rows, float(np.float32(middle)), self.states)
 
     def _symbols(self, W_T: NDArray[np.float32], grid: TrellisGrid, factor: Factor) -> NDArray[np.signedinteger]:

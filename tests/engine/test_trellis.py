@@ -96,8 +96,19 @@ def test_the_loss_per_weight_is_set_by_the_step_alone() -> None:
 
 def test_more_states_lose_less() -> None:
     matrix = source(rows=512)
-    losses = [weighted_loss(matrix, Tcq(0.01, states).quantize(matrix).dequantize()) for states in (4, 8, 64)]
+    losses = [weighted_loss(matrix, Tcq(0.01, states).quantize(matrix).dequantize()) for states in (1, 4, 8, 64)]
     assert losses == sorted(losses, reverse=True)
+
+
+def test_one_state_is_the_scalar_quantizer_of_twice_the_step() -> None:
+    x = np.random.default_rng(5).normal(0, 3, 1000)
+    np.testing.assert_array_equal(quantized_path(x, 1), 2 * np.rint(x / 2))
+
+
+def test_column_steps_can_be_kept_alike() -> None:
+    matrix = source()
+    assert len(np.unique(Tcq(0.01, columns=1).quantize(matrix).grid.arrays["columns"])) > 1
+    assert not Tcq(0.01, columns=0).quantize(matrix).grid.arrays["columns"].any()
 
 
 def test_tcq_without_fisher_weights_says_so() -> None:
@@ -157,7 +168,7 @@ def test_a_trellis_grid_refuses_factors_that_do_not_fit() -> None:
         grid.dequantize(np.zeros((2, 4), np.int8))
 
 
-@pytest.mark.parametrize("states", [0, 4, 8, 64])
+@pytest.mark.parametrize("states", [0, 1, 4, 8, 64])
 def test_rans_scaled_restores_every_shape_and_dtype(states: int) -> None:
     rng = np.random.default_rng(3)
     arrays = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from .errors import CheckpointError
 
+OPENING = 64  # values of a matrix that tell it from others before anything is hashed
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "params")
 
 
@@ -65,12 +67,23 @@ class Checkpoint:
 
     @cached_property
     def aliases(self) -> dict[str, str]:
-        """Tied name -> the earlier name that holds the same tensor."""
+        """Tied name -> the earlier name that holds the same tensor.
+
+        Only matrices of one shape whose first values agree are hashed: most checkpoints have no two of them.
+        """
+        openings = {
+            name: (shape, self.tensor(name).reshape(-1)[:OPENING].tobytes())
+            for name, shape in self.shapes.items()
+            if len(shape) >= 2
+        }
+        counts = Counter(openings.values())
         first: dict[str, str] = {}
         found = {}
-        for name, digest in self.tensor_digests.items():
-            if len(self.shapes[name]) >= 2 and first.setdefault(digest, name) != name:
-                found[name] = first[digest]
+        for name, opening in openings.items():
+            if counts[opening] > 1:
+                stored = first.setdefault(tensor_digest(self.tensor(name)), name)
+                if stored != name:
+                    found[name] = stored
         return found
 
     @property

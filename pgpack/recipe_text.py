@@ -16,7 +16,6 @@ A missing coder means `raw`. White space around items and stages is free. An err
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from typing import Any
 
@@ -176,6 +175,8 @@ def recipe_to_toml(recipe: Recipe) -> str:
 
 def parse_recipe_toml(text: str) -> Recipe:
     """The recipe of a TOML document. Raises RecipeError on anything it does not know."""
+    import tomllib
+
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -380,7 +380,8 @@ def _show_dry_run(path: Path, space: SpaceFlags, as_json: bool) -> None:
         loaded = load_checkpoint(path)
         tensors = infos(loaded.stored_shapes)
     else:
-        from pgtrain.model_config import GPTConfig, tensor_shapes
+        from pgtrain.model_config import GPTConfig
+        from pgtrain.tensor_table import tensor_shapes
 
         note("the shapes of a torch file are not read in a dry run; these are the recipes for the baseline GPT")
         tensors = infos(tensor_shapes(GPTConfig()))

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgtrain.model_config import ACTIVATIONS, GPTConfig, count_parameters
+from pgtrain.model_config import ACTIVATIONS, GPTConfig
 from pgtrain.presets import PRESETS, find_preset
+from pgtrain.tensor_table import count_parameters
 from pgtrain.text_folder import TextFolder
 from pgtrain.train_config import TrainConfig
 

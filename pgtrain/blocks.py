@@ -1,17 +1,22 @@
-"""The layers of the baseline GPT: normalised attention with rotary positions, squared-activation MLP, block.
+"""One layer: normalised attention with rotary positions, squared-activation MLP, and the block around them.
 
-Owns the arithmetic of one layer. Names of submodules are the names of the tensors on disk.
-Source: openai/parameter-golf train_gpt.py. Where we differ: rotary tables are computed once per forward
+Owns the arithmetic of one layer. Names of submodules are the names of the tensors on disk. The sources of the
+options are in `pgtrain.model_config`. Where we differ from all of them: rotary tables are computed once per forward
 pass and handed to every layer, and weights stay fp32 (autocast, not stored bf16, gives the GPU its speed).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pgtrain.layer_plan import LayerStep
 from pgtrain.model_config import GPTConfig
+from pgtrain.tensor_table import mixes_first_value
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -19,55 +24,144 @@ def rms_norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, (x.shape[-1],))
 
 
-def rotary_tables(seq_len: int, head_dim: int, base: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin of position * base^(-2i / head_dim). Shape: (T, head_dim / 2) float32 each."""
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
-    angles = torch.outer(torch.arange(seq_len, dtype=torch.float32, device=device), 1.0 / base**exponents)
+def rotary_tables(config: GPTConfig, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin of position * frequency. Shape: (T, rotary_dims / 2) float32 each.
+
+    Frequencies base^(-2i / d). ntk: beyond the reference length the base grows by (T / reference)^(d / (d - 2)).
+    yarn: frequency i is divided by 1 + ramp(i) (rope_max_len / reference - 1), ramp rising from 0 to 1 over the last
+    three quarters of the channels.
+    """
+    dims, base, reference = config.rotary_dims, config.rope_base, config.rope_reference_len
+    if config.rope_scaling == "ntk" and length > reference:
+        base *= (length / reference) ** (dims / (dims - 2))
+    exponents = torch.arange(0, dims, 2, dtype=torch.float32, device=device) / dims
+    frequencies = 1.0 / base**exponents
+    if config.rope_scaling == "yarn":
+        ramp = ((exponents - 0.25) / 0.75).clamp(0.0, 1.0)
+        frequencies = frequencies / (1.0 + ramp * (config.rope_max_len / reference - 1.0))
+    angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding; channel i is paired with channel i + head_dim / 2.
+    """Rotary embedding of the first d channels; channel i < d / 2 is paired with channel i + d / 2.
 
-    Shape: x (B, H, T, head_dim), cos and sin (T, head_dim / 2).
+    Shape: x (B, H, T, head_dim), cos and sin (T, d / 2).
     """
-    first, second = x.chunk(2, dim=-1)
+    half = cos.shape[-1]
+    first, second, still = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    return torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1)
+    return torch.cat((first * cos + second * sin, second * cos - first * sin, still), dim=-1)
+
+
+def without_own_value(mixed: Tensor, v: Tensor) -> Tensor:
+    """Exclusive self attention: what attention found, less its part along the position's own value.
+
+    Shape: mixed (B, H, T, d), v (B, KV, T, d); a query head meets the value of its group.
+    """
+    batch, heads, length, dim = mixed.shape
+    grouped = mixed.view(batch, v.shape[1], heads // v.shape[1], length, dim)
+    unit = F.normalize(v, dim=-1)[:, :, None]
+    return (grouped - (grouped * unit).sum(-1, keepdim=True) * unit).view(mixed.shape)
+
+
+@dataclass
+class Pass:
+    """What the layers of one forward pass share: x0, rotary tables, the first layer's values, training penalties."""
+
+    x0: Tensor
+    cos: Tensor
+    sin: Tensor
+    first_value: Tensor | None = None
+    penalties: list[Tensor] = field(default_factory=list)
+
+
+class LayerValues(NamedTuple):
+    """The small tensors of one virtual layer. Shape: (D,), (D,), (2, D), (H,), and source channels (D,), (KV,)."""
+
+    attn_scale: Tensor
+    mlp_scale: Tensor
+    resid_mix: Tensor
+    q_gain: Tensor
+    permutation: tuple[Tensor, Tensor] | None = None
 
 
 class Attention(nn.Module):
     """Causal grouped-query attention with normalised q and k and one learned gain per query head."""
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPTConfig, index: int, uses: int) -> None:
         super().__init__()
-        dim, kv_dim = config.model_dim, config.num_kv_heads * config.head_dim
-        self.head_dim = config.head_dim
+        dim = config.model_dim
+        self.config = config
         self.grouped = config.num_kv_heads != config.num_heads
+        self.exclusive = index >= config.num_blocks - config.xsa_last_n
         self.c_q = nn.Linear(dim, dim, bias=False)
-        self.c_k = nn.Linear(dim, kv_dim, bias=False)
-        self.c_v = nn.Linear(dim, kv_dim, bias=False)
+        self.c_k = nn.Linear(dim, config.kv_dim, bias=False)
+        self.c_v = nn.Linear(dim, config.kv_dim, bias=False)
         self.proj = nn.Linear(dim, dim, bias=False)
         self.q_gain = nn.Parameter(torch.full((config.num_heads,), config.qk_gain_init))
+        if config.attn_gate == "double":
+            self.attn_gate_proj = nn.Linear(config.gate_window, config.num_heads, bias=False)
+        elif config.attn_gate != "none":
+            width = config.gate_window if config.attn_gate == "window" else dim
+            self.attn_gate_w = nn.Parameter(torch.zeros(config.num_heads, width))
+        mixes = mixes_first_value(config, index, uses)
+        self.vr_lambda = nn.Parameter(torch.full((2,), 0.5)) if mixes else None
+        self.perm_gate = nn.Linear(dim, 1) if config.repartition == "gate" else None
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # (B, T, D) -> (B, T, D)
+    def forward(self, x: Tensor, values: LayerValues, shared: Pass) -> Tensor:  # (B, T, D) -> (B, T, D)
         batch, length, _ = x.shape
-        q, k, v = (
-            layer(x).view(batch, length, -1, self.head_dim).transpose(1, 2)
-            for layer in (self.c_q, self.c_k, self.c_v)
-        )
-        q = rotate(rms_norm(q), cos, sin) * self.q_gain.to(q.dtype)[:, None, None]
-        k = rotate(rms_norm(k), cos, sin)
+        q, k = self.c_q(x), self.c_k(x)
+        if values.permutation is not None:
+            q, k = self._repartition(x, q, k, values.permutation, shared)
+        q, k, v = (part.view(batch, length, -1, self.config.head_dim).transpose(1, 2) for part in (q, k, self.c_v(x)))
+        if self.config.qk_norm:
+            q, k = rms_norm(q), rms_norm(k)
+        q = rotate(q, shared.cos, shared.sin) * values.q_gain.to(q.dtype)[:, None, None]
+        k = rotate(k, shared.cos, shared.sin)
+        v = self._with_first_value(v, shared) if self.config.value_residual else v
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.grouped)
+        if self.exclusive:
+            mixed = without_own_value(mixed, v)
+        if self.config.attn_gate != "none":
+            mixed = mixed * self._gate(x).transpose(1, 2)[..., None]
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, length, -1))
         return out
 
+    def _gate(self, x: Tensor) -> Tensor:
+        """One factor per position and head. Shape: (B, T, D) -> (B, T, H)."""
+        window = x[..., : self.config.gate_window]
+        if self.config.attn_gate == "double":
+            return 2.0 * torch.sigmoid(self.attn_gate_proj(window))
+        seen = x if self.config.attn_gate == "dense" else window
+        scale = 1.0 if self.config.attn_gate == "dense" else self.config.attn_gate_scale
+        return torch.sigmoid(scale * F.linear(seen, self.attn_gate_w.to(x.dtype)))
+
+    def _with_first_value(self, v: Tensor, shared: Pass) -> Tensor:
+        if shared.first_value is None:
+            shared.first_value = v
+            return v
+        assert self.vr_lambda is not None
+        first, own = self.vr_lambda.to(v.dtype)
+        return first * shared.first_value + own * v
+
+    def _repartition(
+        self, x: Tensor, q: Tensor, k: Tensor, sources: tuple[Tensor, Tensor], shared: Pass
+    ) -> tuple[Tensor, Tensor]:
+        """q and k with their channels permuted, wholly or in a blend g q + (1 - g) P q."""
+        moved_q, moved_k = q.index_select(-1, sources[0]), k.index_select(-1, sources[1])
+        if self.config.repartition == "permute":
+            return moved_q, moved_k
+        keep: Tensor | float = self.config.repartition_static
+        if self.perm_gate is not None:
+            keep = torch.sigmoid(self.perm_gate(x))
+            if self.training:
+                shared.penalties.append((keep.float().mean() - 0.5).square())
+        return keep * q + (1 - keep) * moved_q, keep * k + (1 - keep) * moved_k
+
 
 class MLP(nn.Module):
-    """Up, a squared or cubed rectifier, down.
-
-    Source: relu2 is the baseline's; leaky_relu2 = LeakyReLU(0.5)^2 and relu3 come from later submissions.
-    """
+    """Up, a squared or cubed rectifier, down."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -90,17 +184,42 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Pre-norm attention and MLP; the stream is first mixed with the embedding x0, per channel."""
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPTConfig, index: int, uses: int) -> None:
         super().__init__()
-        self.attn = Attention(config)
+        dim = config.model_dim
+        self.attn = Attention(config, index, uses)
         self.mlp = MLP(config)
-        self.attn_scale = nn.Parameter(torch.ones(config.model_dim))
-        self.mlp_scale = nn.Parameter(torch.ones(config.model_dim))
-        self.resid_mix = nn.Parameter(torch.stack((torch.ones(config.model_dim), torch.zeros(config.model_dim))))
+        self.attn_scale = nn.Parameter(torch.ones(dim))
+        self.mlp_scale = nn.Parameter(torch.ones(dim))
+        self.resid_mix = nn.Parameter(torch.stack((torch.ones(dim), torch.zeros(dim))))
 
-    def forward(self, x: Tensor, x0: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        keep, again = self.resid_mix.to(x.dtype)
-        x = keep * x + again * x0
-        x = x + self.attn_scale.to(x.dtype) * self.attn(rms_norm(x), cos, sin)
-        out: Tensor = x + self.mlp_scale.to(x.dtype) * self.mlp(rms_norm(x))
+    def own_values(self, use: int) -> LayerValues:
+        """Scales, residual mix and query gain of the `use`-th run of this block in a pass."""
+        return LayerValues(self.attn_scale, self.mlp_scale, self.resid_mix, self.attn.q_gain)
+
+    def mix(self, x: Tensor, values: LayerValues, shared: Pass) -> Tensor:
+        """keep * x + again * x0, per channel."""
+        keep, again = values.resid_mix.to(x.dtype)
+        return keep * x + again * shared.x0
+
+    def attend(self, x: Tensor, step: LayerStep, values: LayerValues, shared: Pass) -> Tensor:
+        """What attention adds to a mixed stream."""
+        seen = self._seen(x, step)
+        return values.attn_scale.to(x.dtype) * self._deviate(self.attn(seen, values, shared), seen, "attn", step.use)
+
+    def expand(self, x: Tensor, step: LayerStep, values: LayerValues) -> Tensor:
+        """What the MLP adds."""
+        seen = self._seen(x, step)
+        return values.mlp_scale.to(x.dtype) * self._deviate(self.mlp(seen), seen, "mlp", step.use)
+
+    def forward(self, x: Tensor, step: LayerStep, values: LayerValues, shared: Pass) -> Tensor:
+        x = self.mix(x, values, shared)
+        x = x + self.attend(x, step, values, shared)
+        return x + self.expand(x, step, values)
+
+    def _seen(self, x: Tensor, step: LayerStep) -> Tensor:
+        return rms_norm(x) if step.norm_scale == 1.0 else rms_norm(x) * step.norm_scale
+
+    def _deviate(self, out: Tensor, seen: Tensor, side: str, use: int) -> Tensor:
+        """Hook for blocks whose runs differ from each other."""
         return out

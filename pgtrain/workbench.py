@@ -23,8 +23,9 @@ from pgpack.evaluate import Tensors
 from pgtrain.bpb import Build, TextEvaluator, trim
 from pgtrain.data import Tokens, digest_tokens, overlap_fraction, read_tokens
 from pgtrain.gpt import build as build_gpt
-from pgtrain.model_config import GPTConfig, infer_config
+from pgtrain.model_config import GPTConfig
 from pgtrain.shard_files import find_shards
+from pgtrain.tensor_table import infer_config
 from pgtrain.tokenizer import ByteTables, Tokenizer
 
 MAX_OVERLAP = 0.02

@@ -18,7 +18,8 @@ from pgtrain import bpb
 from pgtrain.bpb import TextEvaluator, trim
 from pgtrain.data import write_shards
 from pgtrain.gpt import build
-from pgtrain.model_config import GPTConfig, tensor_shapes
+from pgtrain.model_config import GPTConfig
+from pgtrain.tensor_table import tensor_shapes
 from pgtrain.text_folder import TextFolder
 from pgtrain.tokenizer import Tokenizer
 from pgtrain.workbench import open_text

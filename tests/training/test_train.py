@@ -18,8 +18,9 @@ from safetensors import safe_open
 
 from pgpack.errors import CheckpointError, DataError
 from pgtrain.checkpoint import read_checkpoint, write_safetensors
-from pgtrain.model_config import GPTConfig, tensor_shapes
+from pgtrain.model_config import GPTConfig
 from pgtrain.resume import state_path
+from pgtrain.tensor_table import tensor_shapes
 from pgtrain.text_folder import TextFolder
 from pgtrain.train import StepRow, Trainer, log_path
 from pgtrain.train_config import TrainConfig

@@ -1,0 +1,78 @@
+"""EBLS: shared blocks whose runs deviate by a gated low-rank branch.
+
+    run v of a module M:   M(x) + gamma_v (x A_v) B_v,   gamma_v = sigmoid(logit_v)
+    training loss:         cross-entropy + ebls_penalty * sum of all gammas
+
+Owns the block, its penalty and the report that says how large the deviations are. Source: openai/parameter-golf
+#433, train_gpt.py. Read with care: gamma alone says little, because only the product gamma A B acts and neither A
+nor B is penalised; and with B = 0 at the start the cross-entropy gives gamma no gradient while the penalty pushes it
+down. `deviations` therefore reports |gamma A B| against the weights, and `ebls_penalty = 0` and `ebls_b_std > 0` are
+the control runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pgtrain.blocks import Block, LayerValues
+from pgtrain.model_config import GPTConfig
+
+START_LOGIT = -2.0  # gamma 0.119
+
+
+class DeviatingBlock(Block):
+    """A block with scales, residual mix and low-rank branches of its own for each of its runs."""
+
+    def __init__(self, config: GPTConfig, index: int, uses: int) -> None:
+        super().__init__(config, index, uses)
+        dim, rank = config.model_dim, config.ebls_rank
+        del self.attn_scale, self.mlp_scale, self.resid_mix
+        self.attn_scales = nn.Parameter(torch.ones(uses, dim))
+        self.mlp_scales = nn.Parameter(torch.ones(uses, dim))
+        self.resid_mixes = nn.Parameter(torch.stack((torch.ones(uses, dim), torch.zeros(uses, dim)), dim=1))
+        for side in ("attn", "mlp"):
+            self.register_parameter(f"{side}_lora_A", nn.Parameter(torch.zeros(uses, dim, rank)))
+            self.register_parameter(f"{side}_lora_B", nn.Parameter(torch.zeros(uses, rank, dim)))
+            self.register_parameter(f"{side}_shrinkage_logits", nn.Parameter(torch.full((uses,), START_LOGIT)))
+
+    def own_values(self, use: int) -> LayerValues:
+        use = min(use, len(self.attn_scales) - 1)  # loops beyond the trained ones are like the last
+        return LayerValues(self.attn_scales[use], self.mlp_scales[use], self.resid_mixes[use], self.attn.q_gain)
+
+    def gammas(self) -> Tensor:
+        """Shrinkage factors of all runs, attention then MLP. Shape: (2, uses)."""
+        return torch.sigmoid(torch.stack((self.attn_shrinkage_logits, self.mlp_shrinkage_logits)))
+
+    def _deviate(self, out: Tensor, seen: Tensor, side: str, use: int) -> Tensor:
+        a, b, logits = (getattr(self, f"{side}_{part}") for part in ("lora_A", "lora_B", "shrinkage_logits"))
+        use = min(use, len(logits) - 1)
+        gamma = torch.sigmoid(logits[use]).to(out.dtype)
+        return out + gamma * ((seen @ a[use].to(seen.dtype)) @ b[use].to(seen.dtype))
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One run of one module. relative = |gamma A B| / |W| in Frobenius norms, W the module's output projection."""
+
+    block: int
+    side: str
+    use: int
+    gamma: float
+    relative: float
+
+
+@torch.no_grad()
+def deviations(blocks: nn.ModuleList) -> list[Deviation]:
+    """How far every run of every shared block is from the shared weights."""
+    rows = []
+    for index, block in enumerate(blocks):
+        for side, module in (("attn", block.attn), ("mlp", block.mlp)):
+            a, b, logits = (getattr(block, f"{side}_{part}") for part in ("lora_A", "lora_B", "shrinkage_logits"))
+            for use in range(len(logits)):
+                gamma = float(torch.sigmoid(logits[use]))
+                size = gamma * float((a[use] @ b[use]).norm())
+                rows.append(Deviation(index, side, use, gamma, size / max(float(module.proj.weight.norm()), 1e-12)))
+    return rows

@@ -142,8 +142,8 @@ class Attention(nn.Module):
             shared.first_value = v
             return v
         assert self.vr_lambda is not None
-        first, own = self.vr_lambda.to(v.dtype)
-        return first * shared.first_value + own * v
+        shares = self.vr_lambda.to(v.dtype)
+        return shares[0] * shared.first_value + shares[1] * v
 
     def _repartition(
         self, x: Tensor, q: Tensor, k: Tensor, sources: tuple[Tensor, Tensor], shared: Pass
@@ -199,8 +199,8 @@ class Block(nn.Module):
 
     def mix(self, x: Tensor, values: LayerValues, shared: Pass) -> Tensor:
         """keep * x + again * x0, per channel."""
-        keep, again = values.resid_mix.to(x.dtype)
-        return keep * x + again * shared.x0
+        shares = values.resid_mix.to(x.dtype)
+        return shares[0] * x + shares[1] * shared.x0
 
     def attend(self, x: Tensor, step: LayerStep, values: LayerValues, shared: Pass) -> Tensor:
         """What attention adds to a mixed stream."""

@@ -7,6 +7,8 @@ Owns the modules; `pgtrain.gpt` decides the order. Each class names the script w
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,6 +36,8 @@ class SmearGate(nn.Module):
     window_bias  x + 0.07 sigmoid(W x[:w] + b) prev        W 0, b -2 at the start          #212 (int6), after the norm
     """
 
+    gate: Any  # a parameter or a Linear: the sources give both the same name
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.kind, self.boundary_token, width = config.smear, config.boundary_token, config.table_dim
@@ -60,7 +64,8 @@ class SmearGate(nn.Module):
             assert smear_lambda is not None
             gate = torch.sigmoid(F.linear(x[..., : self.weight.shape[1]], self.weight.to(x.dtype)))
             return x + smear_lambda.to(x.dtype) * gate * before
-        return x + SMEAR_SHARE * torch.sigmoid(self.gate(x[..., : self.gate.in_features])) * before
+        share: Tensor = SMEAR_SHARE * torch.sigmoid(self.gate(x[..., : self.gate.in_features]))
+        return x + share * before
 
 
 class BigramHash(nn.Module):
@@ -118,4 +123,5 @@ def harmonic_spectrum(table: Tensor) -> Tensor:
     """The table with singular values S_1 / sqrt(k), k = 1, 2, ... Source: "overtone" record of 2026-03-19."""
     u, s, vh = torch.linalg.svd(table, full_matrices=False)
     ranks = torch.arange(1, len(s) + 1, dtype=s.dtype, device=s.device)
-    return (u * (s[0] * ranks.rsqrt())) @ vh
+    shaped: Tensor = (u * (s[0] * ranks.rsqrt())) @ vh
+    return shaped

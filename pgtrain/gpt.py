@@ -10,7 +10,8 @@ Owns `GPT`, its initial weights and `build`. What runs when is `pgtrain.layer_pl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,14 @@ class FinalNorm(nn.Module):
 
 class GPT(nn.Module):
     """Decoder-only transformer with a U-Net of skips over its virtual layers."""
+
+    # There are only those that the config asks for.
+    virtual_attn_scales: nn.Parameter
+    virtual_mlp_scales: nn.Parameter
+    virtual_resid_mix_delta: nn.Parameter
+    virtual_q_gain_mult: nn.Parameter
+    q_sources: Tensor
+    k_sources: Tensor
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -95,9 +104,9 @@ class GPT(nn.Module):
             self.register_buffer("k_sources", k_sources, persistent=False)
 
     @property
-    def layers(self) -> nn.ModuleList:
+    def layers(self) -> Sequence[Block]:
         """The physical blocks."""
-        return self.shared_blocks if self.config.ebls_rank else self.blocks
+        return cast("Sequence[Block]", self.get_submodule(blocks_name(self.config)))
 
     def set_loops_(self, loops: int) -> None:
         """Run the looped segment `loops` more times from now on; 0 before looping is enabled in training."""
@@ -105,7 +114,7 @@ class GPT(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:  # (B, T) int64 -> (B, T, D)
         """The stream before the first layer."""
-        x = self.tok_emb(ids)
+        x: Tensor = self.tok_emb(ids)
         if torch.is_autocast_enabled(ids.device.type):
             x = x.to(torch.get_autocast_dtype(ids.device.type))
         if self.bigram_hash is not None:
@@ -166,7 +175,8 @@ class GPT(nn.Module):
         if not self.training:
             return loss
         if self.config.ebls_rank and self.config.ebls_penalty:
-            penalties.append(self.config.ebls_penalty * sum(block.gammas().sum() for block in self.layers))
+            gammas = [block.gammas().sum() for block in self.layers if isinstance(block, DeviatingBlock)]
+            penalties.append(self.config.ebls_penalty * torch.stack(gammas).sum())
         if self.mtp_head is not None and targets.shape[1] > 1:
             ahead = self.logits(self.mtp_head(hidden[:, :-1]))
             penalties.append(self.config.mtp_weight * _cross_entropy(ahead, targets[:, 1:]))
@@ -174,7 +184,7 @@ class GPT(nn.Module):
 
     def _values(self, step: LayerStep) -> LayerValues:
         """The small tensors of one virtual layer: the block's own, adapted where PRISM adapts them."""
-        values: LayerValues = self.layers[step.block].own_values(step.use)
+        values = self.layers[step.block].own_values(step.use)
         if self.config.adapters != "none":
             attn = values.attn_scale * self.virtual_attn_scales[step.row]
             mlp = values.mlp_scale * self.virtual_mlp_scales[step.row]

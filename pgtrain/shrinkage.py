@@ -12,6 +12,7 @@ the control runs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -33,10 +34,12 @@ class DeviatingBlock(Block):
         self.attn_scales = nn.Parameter(torch.ones(uses, dim))
         self.mlp_scales = nn.Parameter(torch.ones(uses, dim))
         self.resid_mixes = nn.Parameter(torch.stack((torch.ones(uses, dim), torch.zeros(uses, dim)), dim=1))
-        for side in ("attn", "mlp"):
-            self.register_parameter(f"{side}_lora_A", nn.Parameter(torch.zeros(uses, dim, rank)))
-            self.register_parameter(f"{side}_lora_B", nn.Parameter(torch.zeros(uses, rank, dim)))
-            self.register_parameter(f"{side}_shrinkage_logits", nn.Parameter(torch.full((uses,), START_LOGIT)))
+        self.attn_lora_A = nn.Parameter(torch.zeros(uses, dim, rank))
+        self.attn_lora_B = nn.Parameter(torch.zeros(uses, rank, dim))
+        self.mlp_lora_A = nn.Parameter(torch.zeros(uses, dim, rank))
+        self.mlp_lora_B = nn.Parameter(torch.zeros(uses, rank, dim))
+        self.attn_shrinkage_logits = nn.Parameter(torch.full((uses,), START_LOGIT))
+        self.mlp_shrinkage_logits = nn.Parameter(torch.full((uses,), START_LOGIT))
 
     def own_values(self, use: int) -> LayerValues:
         use = min(use, len(self.attn_scales) - 1)  # loops beyond the trained ones are like the last
@@ -46,8 +49,14 @@ class DeviatingBlock(Block):
         """Shrinkage factors of all runs, attention then MLP. Shape: (2, uses)."""
         return torch.sigmoid(torch.stack((self.attn_shrinkage_logits, self.mlp_shrinkage_logits)))
 
+    def branch(self, side: str) -> tuple[Tensor, Tensor, Tensor]:
+        """(A, B, logits) of all runs of "attn" or "mlp". Shape: (uses, D, r), (uses, r, D), (uses,)."""
+        if side == "attn":
+            return self.attn_lora_A, self.attn_lora_B, self.attn_shrinkage_logits
+        return self.mlp_lora_A, self.mlp_lora_B, self.mlp_shrinkage_logits
+
     def _deviate(self, out: Tensor, seen: Tensor, side: str, use: int) -> Tensor:
-        a, b, logits = (getattr(self, f"{side}_{part}") for part in ("lora_A", "lora_B", "shrinkage_logits"))
+        a, b, logits = self.branch(side)
         use = min(use, len(logits) - 1)
         gamma = torch.sigmoid(logits[use]).to(out.dtype)
         return out + gamma * ((seen @ a[use].to(seen.dtype)) @ b[use].to(seen.dtype))
@@ -65,14 +74,13 @@ class Deviation:
 
 
 @torch.no_grad()
-def deviations(blocks: nn.ModuleList) -> list[Deviation]:
+def deviations(blocks: Iterable[DeviatingBlock]) -> list[Deviation]:
     """How far every run of every shared block is from the shared weights."""
     rows = []
     for index, block in enumerate(blocks):
-        for side, module in (("attn", block.attn), ("mlp", block.mlp)):
-            a, b, logits = (getattr(block, f"{side}_{part}") for part in ("lora_A", "lora_B", "shrinkage_logits"))
-            for use in range(len(logits)):
-                gamma = float(torch.sigmoid(logits[use]))
+        for side, weight in (("attn", block.attn.proj.weight), ("mlp", block.mlp.proj.weight)):
+            a, b, logits = block.branch(side)
+            for use, gamma in enumerate(torch.sigmoid(logits).tolist()):
                 size = gamma * float((a[use] @ b[use]).norm())
-                rows.append(Deviation(index, side, use, gamma, size / max(float(module.proj.weight.norm()), 1e-12)))
+                rows.append(Deviation(index, side, use, gamma, size / max(float(weight.norm()), 1e-12)))
     return rows

@@ -42,13 +42,14 @@ def _embedding_shapes(config: GPTConfig) -> Shapes:
         shapes["bigram_hash.proj.weight"] = (width, config.bigram_dim)
         if config.bigram_hash == "xor":
             shapes["bigram_hash.scale"] = ()
-    shapes |= {
+    smears: dict[str, Shapes] = {
         "none": {},
         "channel": {"smear_gate.gate": (width,)},
         "keep": {"smear_gate.gate_logit": (width,)},
         "window": {"smear_gate.weight": (1, config.gate_window), "smear_lambda": (1,)},
         "window_bias": {"smear_gate.gate.weight": (1, config.gate_window), "smear_gate.gate.bias": (1,)},
-    }[config.smear]  # type: ignore[operator]
+    }
+    shapes |= smears[config.smear]
     if width != dim:
         shapes["embed_proj.weight"] = (dim, width)
     if rank:
@@ -78,12 +79,13 @@ def _block_shapes(config: GPTConfig, i: int, uses: int) -> Shapes:
     else:
         shapes = {f"{at}.attn_scale": (dim,), f"{at}.mlp_scale": (dim,), f"{at}.resid_mix": (2, dim)}
     shapes[f"{at}.attn.q_gain"] = (config.num_heads,)
-    shapes |= {
+    gates: dict[str, Shapes] = {
         "none": {},
         "window": {f"{at}.attn.attn_gate_w": (config.num_heads, config.gate_window)},
         "dense": {f"{at}.attn.attn_gate_w": (config.num_heads, dim)},
         "double": {f"{at}.attn.attn_gate_proj.weight": (config.num_heads, config.gate_window)},
-    }[config.attn_gate]  # type: ignore[operator]
+    }
+    shapes |= gates[config.attn_gate]
     if mixes_first_value(config, i, uses):
         shapes[f"{at}.attn.vr_lambda"] = (2,)
     if config.repartition == "gate":

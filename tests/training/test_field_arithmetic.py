@@ -1,0 +1,85 @@
+"""A state dict of the public training scripts gives their logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pgpack.errors import CheckpointError
+from pgtrain.dialects import BANKS, unbank, without_unused
+from pgtrain.gpt import build
+from pgtrain.tensor_table import tensor_shapes
+from tests.training.field.cases import CASES, IDS, golden_config, golden_state
+
+LOGITS = Path(__file__).parent / "field" / "logits.npz"
+
+
+def banked(state: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """The layout of #1546 and #1855: matrices of all layers stacked, queries before output projections."""
+    state = dict(state)
+    stacks = {
+        part: [state.pop(f"blocks.{i}.{part}.weight") for i in range(layers)]
+        for part in ("attn.c_q", "attn.proj", "attn.c_k", "attn.c_v", "mlp.fc", "mlp.proj")
+    }
+    return state | {
+        "qo_bank": torch.stack(stacks["attn.c_q"] + stacks["attn.proj"]),
+        "kv_bank": torch.stack(stacks["attn.c_k"] + stacks["attn.c_v"]),
+        "mlp_up_bank": torch.stack(stacks["mlp.fc"]),
+        "mlp_down_bank": torch.stack(stacks["mlp.proj"]),
+    }
+
+
+def torch_state(name: str) -> dict[str, Tensor]:
+    return {tensor: torch.from_numpy(array) for tensor, array in golden_state(name).items()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_logits_equal_the_script_s(name: str) -> None:
+    script, _, loops = CASES[name]
+    config, state = golden_config(name), torch_state(name)
+    if script in ("1546", "1855"):
+        state = banked(state, config.num_layers)
+    model = build(config, without_unused(config, unbank(state)))
+    if loops is not None:
+        model.set_loops_(loops)
+    expected = np.load(LOGITS)[name]
+    found = model.forward_logits(torch.tensor([IDS]))[0, -3:].numpy()
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_every_case_has_logits_and_no_two_agree() -> None:
+    stored = np.load(LOGITS)
+    assert set(stored) == set(CASES)
+    flat = np.stack([stored[name].ravel() for name in CASES])
+    distances = np.abs(flat[:, None] - flat[None]).max(-1) + np.eye(len(flat))
+    assert distances.min() > 1e-2
+
+
+def test_unbanking_is_the_inverse_of_banking() -> None:
+    state = torch_state("1546-loops")
+    again = unbank(banked(state, 6))
+    assert set(again) == set(state)
+    assert all(torch.equal(again[name], state[name]) for name in state)
+    assert all(again[name].shape == shape for name, shape in tensor_shapes(golden_config("1546-loops")).items())
+
+
+@pytest.mark.parametrize("bank", BANKS[1:])
+def test_a_state_dict_with_half_its_banks_is_refused(bank: str) -> None:
+    state = banked(torch_state("1546-loops"), 6)
+    with pytest.raises(CheckpointError, match=bank):
+        unbank({name: tensor for name, tensor in state.items() if name != bank})
+    with pytest.raises(CheckpointError, match="expected 2 L, 2 L, L, L"):
+        unbank(state | {bank: state[bank][:-1]})
+
+
+def test_only_what_a_script_never_reads_is_dropped() -> None:
+    naive, full = golden_config("2090-naive"), golden_config("2090-wo")
+    state = torch_state("2090-wo")
+    assert set(without_unused(naive, state)) == set(tensor_shapes(naive))
+    assert set(without_unused(full, state)) == set(state)
+    with pytest.raises(CheckpointError, match="smear_gate"):
+        build(naive, without_unused(naive, state | {"smear_gate.gate": torch.zeros(32)}))

@@ -1,4 +1,4 @@
-"""Artifact bytes -> tensors, with numpy and the codecs' own libraries; torch is never loaded for our own format.
+"""Artifact bytes -> tensors, with numpy and the codecs' own libraries; torch is never loaded.
 
     data --sniff--> records --grids--> name -> array (tied names included)
 
@@ -51,19 +51,17 @@ class Unpacked:
 def unpack(data: bytes, max_bytes: int = MAX_BYTES) -> Unpacked:
     """Decode an artifact: ours, or one of the field's formats (told apart by content).
 
-    Raises FormatError or one of its kinds; CorruptArtifact also when the decoded weights differ from the digest.
+    `max_bytes`: the most that anything in it may decode to (1 GiB at most in the field's formats). Raises
+    FormatError or one of its kinds.
     """
     if data[:4] == MAGIC[: len(data)]:
         decoded = read_artifact(data, max_bytes)
         return Unpacked("pgpack", decoded.records, decoded.aliases, decoded.digest, decoded.stream_specs)
-    from .interop.sniff import identify, read_field_artifact
+    from .interop.sniff import read_identified
+    from .interop.torch_baseline import DEFAULT_LIMIT
 
-    kind = identify(data)
-    if kind is None:
-        from .errors import FormatError
-
-        raise FormatError("not an artifact of any known format (pgpack, .ptz containers, PGRP)")
-    return Unpacked(kind, tuple(read_field_artifact(data)), {}, "")
+    kind, records = read_identified(data, min(max_bytes, DEFAULT_LIMIT))
+    return Unpacked(kind, tuple(records), {}, "")
 
 
 def check_digest(unpacked: Unpacked) -> str:

@@ -6,7 +6,7 @@
     pergroup         PGRP: one stream per kind of matrix, each through lrzip
 
 The field's three exist to be measured against and to be read; they fix the coding of every tensor, so a recipe
-for them may not name coders. Only `pgpack` is decoded without torch.
+for them may not name coders.
 """
 
 from __future__ import annotations

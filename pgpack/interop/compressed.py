@@ -38,9 +38,7 @@ def decompress(data: bytes, limit: int) -> bytes:
     Raises FormatError above `limit` bytes, TruncatedArtifact when the stream ends early, CorruptArtifact when it is
     no stream of RECOGNIZED, or bytes follow it.
     """
-    name = next((name for mark, name in _MARKS if data.startswith(mark)), "brotli")
-    if len(data) >= 2 and data[0] == 0x78 and int.from_bytes(data[:2], "big") % 31 == 0:
-        name = "zlib"
+    name = codec_of(data)
     plain, finished, trailing = _DECODERS[name](data, limit + 1)
     if len(plain) > limit:
         raise FormatError(f"a {name} stream decodes to more than the limit of {limit:,} bytes")
@@ -49,6 +47,13 @@ def decompress(data: bytes, limit: int) -> bytes:
     if trailing:
         raise CorruptArtifact(f"bytes follow the end of a {name} stream")
     return plain
+
+
+def codec_of(data: bytes) -> str:
+    """The codec that wrote a stream; 'brotli' when it has no mark, as brotli's have none."""
+    if len(data) >= 2 and data[0] == 0x78 and int.from_bytes(data[:2], "big") % 31 == 0:
+        return "zlib"
+    return next((name for mark, name in _MARKS if data.startswith(mark)), "brotli")
 
 
 def _inflate(data: bytes, limit: int) -> tuple[bytes, bool, bool]:

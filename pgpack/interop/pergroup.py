@@ -29,9 +29,10 @@ from ..record import Record
 from .compressed import compress, decompress
 from .row_scaled import order0_bytes
 from .shares import measured_report, merged
+from .stored_tensor import StoredTensor
 from .torch_baseline import DEFAULT_LIMIT
 from .torch_sdclip import Entries, entries_of, records_of
-from .torch_stream import load, save, skeleton
+from .torch_stream import load, pieces, scaffold
 
 NAME = "pergroup"
 MARK = b"PGRP"
@@ -47,6 +48,7 @@ GROUPS = (
 )
 SORTED_GROUPS = (EMBEDDING, "attn.c_q.weight.q", "mlp.fc.weight.q")
 N_STREAMS = len(GROUPS) + 2
+MAX_DIMENSIONS = 32
 MAX_SORTED_ROWS = 1 << 16  # an order is stored as u16
 
 
@@ -78,16 +80,16 @@ def write(contents: Contents, codecs: tuple[ByteCodec, ...], level: int) -> tupl
     groups = _grouped(entries)
     rest = {key: entries.w[key] for key in sorted(entries.w) if not group_of(key)}
     shapes = {kind: group.shapes for kind, group in groups.items() if group.keys}
-    raw = save({"r": rest, "m": entries.m, "s": shapes})
+    stream = pieces({"r": rest, "m": entries.m, "s": shapes})
     lrzip = BYTE_CODECS["lrzip"](level=level)
     streams = [lrzip.encode(b"".join(group.chunks)) for group in groups.values()]
-    streams.append(compress(raw, codecs, NAME))
+    streams.append(compress(b"".join(stream), codecs, NAME))
     orders = b"".join(order for group in groups.values() for order in group.orders)
     streams.append(BYTE_CODECS["brotli"](quality=11).encode(orders) if orders else b"")
     zero = dict.fromkeys((record.name for record in contents.records), 0.0)
     rest_costs = Entries(rest, entries.m, entries.owners).costs(zero)
-    scaffold = len(compress(skeleton(raw), codecs, NAME))
-    rest_report = measured_report(len(streams[-2]), scaffold, rest_costs)
+    n_serialization = len(compress(scaffold(stream), codecs, NAME))
+    rest_report = measured_report(len(streams[-2]), n_serialization, rest_costs)
     return framed(streams), merged([rest_report, *_stream_reports(entries, groups, streams)])
 
 
@@ -96,7 +98,7 @@ def _grouped(entries: Entries) -> dict[str, _Group]:
     groups = {kind: _Group() for kind in GROUPS}
     for key in sorted((key for key in entries.w if group_of(key)), key=_layer):
         kind, _ = group_of(key) or (EMBEDDING, 0)
-        _append(groups[kind], kind, key, entries.w[key].numpy())
+        _append(groups[kind], kind, key, entries.w[key].array)
     return groups
 
 
@@ -126,7 +128,7 @@ def _stream_reports(entries: Entries, groups: Mapping[str, _Group], streams: lis
         costs = [order0_bytes(np.frombuffer(chunk, np.int8)) for chunk in group.chunks]
         reports += _charged([entries.owners[key] for key in group.keys], len(stream), costs)
     ordered = [key for group in groups.values() if group.orders for key in group.keys]
-    rows = [float(len(entries.w[key])) for key in ordered]
+    rows = [float(len(entries.w[key].array)) for key in ordered]
     return [*reports, *_charged([entries.owners[key] for key in ordered], len(streams[-1]), rows)]
 
 
@@ -164,8 +166,6 @@ def read(data: bytes, limit: int = DEFAULT_LIMIT) -> list[Record]:
 
     `limit`: the most bytes that anything may decode to.
     """
-    import torch
-
     streams = unframed(data)
     state = load(decompress(streams[-2], limit), limit)
     rest, labels, shapes = state.get("r"), state.get("m"), state.get("s")
@@ -173,13 +173,13 @@ def read(data: bytes, limit: int = DEFAULT_LIMIT) -> list[Record]:
         raise CorruptArtifact("the rest of a pergroup file lacks 'r', 'm' or 's'")
     orders = decompress(streams[-1], limit) if streams[-1] else b""
     w = dict(rest)
-    all_keys = [f"{name}.q" for name, label in labels.items() if str(label).startswith("gptq")]
+    all_keys = [f"{name}.q" for name, label in labels.items() if isinstance(label, str) and label.startswith("gptq")]
     for kind, stream in zip(GROUPS, streams, strict=False):
         keys = sorted((key for key in all_keys if (group_of(key) or "_")[0] == kind), key=_layer)
         matrices, orders = _matrices(kind, stream, shapes.get(kind, []), orders, limit)
         if len(keys) != len(matrices):
             raise CorruptArtifact(f"{kind}: {len(matrices)} matrices for {len(keys)} names")
-        w.update({key: torch.from_numpy(matrix) for key, matrix in zip(keys, matrices, strict=True)})
+        w.update({key: StoredTensor("int8", matrix) for key, matrix in zip(keys, matrices, strict=True)})
     if orders:
         raise CorruptArtifact(f"{len(orders)} bytes of row orders are left over")
     return records_of(w, labels)
@@ -198,7 +198,7 @@ def _matrices(
     matrices = []
     for shape, chunk in zip(shapes, np.split(plain, np.cumsum(sizes)[:-1]) if sizes else [], strict=True):
         if len(shape) != 2:
-            matrices.append(chunk.reshape(shape).copy())
+            matrices.append(chunk.reshape(shape))
             continue
         matrix = np.ascontiguousarray(chunk.reshape(shape[1], shape[0]).T)
         if kind in SORTED_GROUPS:
@@ -215,4 +215,5 @@ def _matrices(
 
 
 def _is_shape(shape: Any) -> bool:
-    return isinstance(shape, tuple) and all(type(length) is int and 0 <= length < 1 << 31 for length in shape)
+    short = isinstance(shape, tuple) and len(shape) <= MAX_DIMENSIONS
+    return short and all(type(length) is int and 0 <= length < 1 << 31 for length in shape)

@@ -14,9 +14,7 @@ Source: openai/parameter-golf train_gpt.py, quantize_state_dict_int8 and dequant
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from ..artifact.containers import Contents
 from ..artifact.size_report import SizeReport
@@ -26,10 +24,8 @@ from ..record import Record
 from .compressed import compress, decompress
 from .row_scaled import inexpressible, is_raw, order0_bytes, row_scaled, row_scaled_part
 from .shares import measured_report
-from .torch_stream import dtype_name, load, raw_of_tensor, save, skeleton, tensor_of_raw
-
-if TYPE_CHECKING:
-    import torch
+from .stored_tensor import StoredTensor, raw_of_stored, require_stored, stored, stored_of_raw
+from .torch_stream import load, pieces, scaffold
 
 NAME = "torch_baseline"
 QUANT_FORMAT = "int8_clean_per_row_v1"
@@ -47,15 +43,13 @@ def untied(contents: Contents, container: str) -> Sequence[Record]:
 def write(contents: Contents, codecs: tuple[ByteCodec, ...]) -> tuple[bytes, SizeReport]:
     """The artifact and where its bytes went. Raises RecipeError on a record that the format cannot hold."""
     state, costs = _state(contents)
-    raw = save(state)
-    data = compress(raw, codecs, NAME)
-    return data, measured_report(len(data), len(compress(skeleton(raw), codecs, NAME)), costs)
+    stream = pieces(state)
+    data = compress(b"".join(stream), codecs, NAME)
+    return data, measured_report(len(data), len(compress(scaffold(stream), codecs, NAME)), costs)
 
 
 def _state(contents: Contents) -> tuple[dict[str, Any], dict[str, float]]:
     """The dictionary to save, and stored name -> estimated cost."""
-    import torch
-
     state: dict[str, Any] = {"__quant_format__": QUANT_FORMAT}
     for key in ("quantized", "scales", "dtypes", "passthrough"):
         state[key] = {}
@@ -65,10 +59,10 @@ def _state(contents: Contents) -> tuple[dict[str, Any], dict[str, float]]:
     for record in untied(contents, NAME):
         name = record.name
         if is_raw(record):
-            tensor = tensor_of_raw(record.parts[0], record.shape)
+            tensor = stored_of_raw(record.parts[0], record.shape)
             state["passthrough"][name] = tensor
-            if tensor.dtype in (torch.float16, torch.bfloat16):
-                original[name] = str(torch.float32).removeprefix("torch.")
+            if tensor.dtype in ("float16", "bfloat16"):
+                original[name] = _float32()
             costs[name] += order0_bytes(record.parts[0].symbols)
             continue
         if record.form != "plain":
@@ -76,15 +70,20 @@ def _state(contents: Contents) -> tuple[dict[str, Any], dict[str, float]]:
         entry = row_scaled(record, NAME)
         if entry.scales.ndim:
             qmeta[name] = {"scheme": "per_row", "axis": 0}
-        state["quantized"][name] = torch.from_numpy(np.array(entry.symbols, order="C"))
-        state["scales"][name] = torch.from_numpy(np.array(entry.scales, order="C"))
-        state["dtypes"][name] = str(torch.float32).removeprefix("torch.")
+        state["quantized"][name] = stored(entry.symbols)
+        state["scales"][name] = stored(entry.scales)
+        state["dtypes"][name] = _float32()
         costs[name] += order0_bytes(entry.symbols) + order0_bytes(entry.scales)
     if qmeta:
         state["qmeta"] = qmeta
     if original:
         state["passthrough_orig_dtypes"] = original
     return state, costs
+
+
+def _float32() -> str:
+    """'float32', a new string for every call: so it is in the challenge's script, and pickles write it each time."""
+    return "".join(("float", "32"))
 
 
 def read(data: bytes, limit: int = DEFAULT_LIMIT) -> list[Record]:
@@ -98,27 +97,25 @@ def read(data: bytes, limit: int = DEFAULT_LIMIT) -> list[Record]:
 def records_of(state: Mapping[str, Any]) -> list[Record]:
     """The records of a loaded dictionary. Raises FormatError when entries are missing or do not fit."""
     if state.get("__quant_format__") != QUANT_FORMAT:
-        raise FormatError(f"quant format {state.get('__quant_format__')!r}, expected {QUANT_FORMAT!r}")
+        raise FormatError(f"the baseline dictionary does not say __quant_format__ {QUANT_FORMAT!r}")
     quantized, scales = _tensors(state, "quantized"), _tensors(state, "scales")
     if set(quantized) != set(scales):
         raise CorruptArtifact("the baseline dictionary has quantized tensors without scales, or scales without")
     records = []
     for name, tensor in quantized.items():
-        if "float" not in dtype_name(scales[name]) or dtype_name(tensor) != "int8":
+        if scales[name].dtype not in ("float16", "float32") or tensor.dtype != "int8":
             raise CorruptArtifact(f"{name}: symbols of {tensor.dtype} with steps of {scales[name].dtype}")
-        part = row_scaled_part(name, tensor.numpy(), scales[name].numpy())
-        records.append(Record(name, tuple(tensor.shape), "plain", (part,)))
+        part = row_scaled_part(name, tensor.array, scales[name].array)
+        records.append(Record(name, tensor.shape, "plain", (part,)))
     for name, tensor in _tensors(state, "passthrough").items():
         if name in quantized:
             raise CorruptArtifact(f"{name} is stored twice")
-        records.append(Record(name, tuple(tensor.shape), "plain", (raw_of_tensor(name, tensor),)))
+        records.append(Record(name, tensor.shape, "plain", (raw_of_stored(tensor),)))
     return records
 
 
-def _tensors(state: Mapping[str, Any], key: str) -> dict[str, torch.Tensor]:
-    import torch
-
+def _tensors(state: Mapping[str, Any], key: str) -> dict[str, StoredTensor]:
     found = state.get(key)
-    if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
+    if not isinstance(found, dict):
         raise CorruptArtifact(f"the baseline dictionary has no tensors under {key!r}")
-    return found
+    return {name: require_stored(tensor, name) for name, tensor in found.items()}

@@ -15,9 +15,9 @@ Source: openai/parameter-golf PR #1394 (format), PR #1736 (gates), PR #1797 (cor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,17 +25,16 @@ from numpy.typing import NDArray
 from ..artifact.containers import Contents
 from ..artifact.size_report import SizeReport
 from ..codecs.base import ByteCodec
-from ..codecs.shuffle import Shuffle
+from ..codecs.shuffle import shuffled_pieces, unshuffled_bytes
 from ..errors import CorruptArtifact, FormatError
 from ..record import Record
 from .compressed import compress, decompress
 from .row_scaled import LowRank, corrected_record, is_raw, low_rank, order0_bytes, row_scaled, row_scaled_part
 from .shares import measured_report
+from .stored_tensor import StoredTensor, raw_of_stored, require_stored, stored, stored_of_raw
 from .torch_baseline import DEFAULT_LIMIT, untied
-from .torch_stream import load, raw_of_tensor, save, skeleton, tensor_of_raw
-
-if TYPE_CHECKING:
-    import torch
+from .torch_stream import load, pieces, scaffold
+from .torch_zip import Buffer
 
 NAME = "torch_sdclip"
 MARK = b"BSHF"
@@ -49,7 +48,7 @@ SYMMETRIC = (".lqA", ".lqAs", ".lqB", ".lqBs")
 class Entries:
     """The two dictionaries, and who owns each tensor. `owners`: key of `w` -> stored tensor name."""
 
-    w: dict[str, Any]
+    w: dict[str, StoredTensor]
     m: dict[str, str]
     owners: dict[str, str]
 
@@ -57,39 +56,32 @@ class Entries:
         """`stored` with the order-0 entropy of every tensor added to its owner. Units: bytes."""
         costs = dict(stored)
         for key, tensor in self.w.items():
-            costs[self.owners[key]] += tensor_cost(tensor)
+            costs[self.owners[key]] += order0_bytes(tensor.array)
         return costs
-
-
-def tensor_cost(tensor: torch.Tensor) -> float:
-    """Order-0 entropy of a tensor's bytes. Units: bytes."""
-    import torch
-
-    return order0_bytes(tensor.reshape(-1).view(torch.uint8).numpy(), tensor.element_size())
 
 
 def write(contents: Contents, codecs: tuple[ByteCodec, ...], stride: int) -> tuple[bytes, SizeReport]:
     """The artifact and where its bytes went. Raises RecipeError on a record that the format cannot hold."""
     entries = entries_of(contents, NAME)
-    raw = save({"w": entries.w, "m": entries.m})
-    data = compress(shuffled(raw, stride), codecs, NAME)
-    n_serialization = len(compress(shuffled(skeleton(raw), stride), codecs, NAME))
+    stream = pieces({"w": entries.w, "m": entries.m})
+    data = compress(shuffled(stream, stride), codecs, NAME)
+    n_serialization = len(compress(shuffled([scaffold(stream)], stride), codecs, NAME))
     costs = entries.costs(dict.fromkeys((record.name for record in contents.records), 0.0))
     return data, measured_report(len(data), n_serialization, costs)
 
 
-def shuffled(data: bytes, stride: int) -> bytes:
-    """`data` shuffled behind its mark; itself for a stride below 2 or when it is shorter than the stride."""
-    if stride < 2 or len(data) < stride:
-        return data
-    return MARK + bytes([stride]) + Shuffle(stride).encode(data)
+def shuffled(stream: Sequence[Buffer], stride: int) -> bytes:
+    """The pieces shuffled behind a mark; as they are for a stride below 2 or when they are shorter than it."""
+    if stride < 2 or sum(len(piece) for piece in stream) < stride:
+        return b"".join(stream)
+    return shuffled_pieces(stream, stride, MARK + bytes([stride]))
 
 
 def unshuffled(data: bytes) -> bytes:
     """The inverse of `shuffled`; data without the mark is returned as it is."""
     if data[:4] != MARK or len(data) < 5:
         return data
-    return Shuffle(data[4]).decode(data[5:], len(data) - 5) if data[4] >= 2 else data[5:]
+    return unshuffled_bytes(memoryview(data)[5:], data[4]) if data[4] >= 2 else data[5:]
 
 
 def entries_of(contents: Contents, container: str) -> Entries:
@@ -99,37 +91,31 @@ def entries_of(contents: Contents, container: str) -> Entries:
     for record in untied(contents, container):
         name = record.name
         if is_raw(record):
-            _add(entries, name, name, tensor_of_raw(record.parts[0], record.shape))
+            _add(entries, name, name, stored_of_raw(record.parts[0], record.shape))
             entries.m[name] = PASSTHROUGH
             continue
         entry = row_scaled(record, container)
         gate = record.form == "plain" and _is_gate(name, entry.symbols)
         keys = (".gq", ".gs") if gate else (".q", ".scale")
-        _add(entries, name + keys[0], name, _tensor(entry.symbols))
-        _add(entries, name + keys[1], name, _tensor(entry.scales))
+        _add(entries, name + keys[0], name, stored(entry.symbols))
+        _add(entries, name + keys[1], name, stored(entry.scales))
         entries.m[name] = GATE if gate else f"gptq (int{contents.bits.get(name) or _least_bits(entry.symbols)})"
         if record.form == "corrected":
             pending.append(record)
     for record in pending:
         correction = low_rank(record, container)
         suffixes = ASYMMETRIC if correction.asymmetric else SYMMETRIC
-        tensors = [_tensor(correction.A), _tensor(correction.A_scales)]
-        tensors += [_tensor(correction.B), _tensor(correction.B_scales)]
+        tensors = [stored(correction.A), stored(correction.A_scales)]
+        tensors += [stored(correction.B), stored(correction.B_scales)]
         for suffix, tensor in zip(suffixes, tensors, strict=True):
             _add(entries, record.name + suffix, record.name, tensor)
         entries.m[record.name] += "+lqer_asym" if correction.asymmetric else "+lqer"
     return entries
 
 
-def _add(entries: Entries, key: str, owner: str, tensor: torch.Tensor) -> None:
+def _add(entries: Entries, key: str, owner: str, tensor: StoredTensor) -> None:
     entries.w[key] = tensor
     entries.owners[key] = owner
-
-
-def _tensor(array: NDArray[Any]) -> torch.Tensor:
-    import torch
-
-    return torch.from_numpy(np.array(array, order="C"))
 
 
 def _is_gate(name: str, symbols: NDArray[Any]) -> bool:
@@ -155,7 +141,10 @@ def records_of(w: Any, m: Any) -> list[Record]:
     if not isinstance(w, dict) or not isinstance(m, dict):
         raise CorruptArtifact("the torch stream has no dictionaries 'w' and 'm'")
     left = dict(w)
-    records = [_record(name, str(label), left) for name, label in m.items()]
+    for name, label in m.items():
+        if not isinstance(label, str):
+            raise CorruptArtifact(f"{name}: its label is a {type(label).__name__}, expected a string")
+    records = [_record(name, label, left) for name, label in m.items()]
     if left:
         raise CorruptArtifact(f"tensor {sorted(left)[0]!r} belongs to no name in 'm'")
     return records
@@ -165,7 +154,7 @@ def _record(name: str, label: str, left: dict[str, Any]) -> Record:
     """The record of one name; takes its tensors out of `left`."""
     if label.startswith("passthrough"):
         tensor = _take(left, name)
-        return Record(name, tuple(tensor.shape), "plain", (raw_of_tensor(name, tensor),))
+        return Record(name, tensor.shape, "plain", (raw_of_stored(tensor),))
     gate = label == GATE
     if not gate and not label.startswith("gptq ("):
         raise FormatError(f"{name}: stored as {label!r}, which this version does not read")
@@ -180,19 +169,14 @@ def _record(name: str, label: str, left: dict[str, Any]) -> Record:
     return corrected_record(name, part, LowRank(A, A_scales, B, B_scales))
 
 
-def _take(left: dict[str, Any], key: str) -> torch.Tensor:
-    import torch
-
-    tensor = left.pop(key, None)
-    if not isinstance(tensor, torch.Tensor):
+def _take(left: dict[str, Any], key: str) -> StoredTensor:
+    if key not in left:
         raise CorruptArtifact(f"tensor {key!r} is missing")
-    return tensor
+    return require_stored(left.pop(key), key)
 
 
 def _array(left: dict[str, Any], key: str) -> NDArray[Any]:
-    import torch
-
     tensor = _take(left, key)
-    if tensor.dtype not in (torch.int8, torch.float16, torch.float32):
+    if tensor.dtype not in ("int8", "float16", "float32"):
         raise FormatError(f"{key}: dtype {tensor.dtype}, expected int8, float16 or float32")
-    return tensor.numpy()
+    return tensor.array

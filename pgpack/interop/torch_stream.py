@@ -1,160 +1,87 @@
-"""torch.save streams in memory: tensors from and to quantized parts, and loading that trusts nothing.
+"""torch.save streams in memory, written and read without torch, loading that trusts nothing.
 
-torch.save writes a zip of stored (uncompressed) entries: a pickle, one entry per tensor, a few constants.
+    dictionaries of `StoredTensor` --pickle--> opcodes --zip of stored entries--> bytes
+
 Refuses on reading: pickles that need more than tensors and plain values, compressed or overlapping entries, tensors
-that are not plain, dense and contiguous, and more than the allowed bytes in all.
+that do not fill one dense run of their storage, big-endian files, and more than the allowed bytes in all.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-import struct
-import warnings
-import zipfile
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from ..errors import CorruptArtifact
+from .stored_tensor import StoredTensor
+from .torch_pickle import pickled
+from .torch_unpickle import unpickled
+from .torch_zip import Buffer, entries_of, framed, is_contents
 
-from ..errors import CorruptArtifact, FormatError
-from ..grids import RAW_DTYPES, QuantizedTensor, RawValues
-from .row_scaled import folded_shape
+MAX_DEPTH = 4  # of dictionaries in which tensors are looked for
+MAX_PICKLE = 1 << 26
 
-if TYPE_CHECKING:
-    import torch
 
-TORCH_DTYPES = {
-    "fp32": "float32",
-    "fp16": "float16",
-    "bf16": "bfloat16",
-    "fp64": "float64",
-    "int64": "int64",
-    "int32": "int32",
-    "int16": "int16",
-    "int8": "int8",
-    "uint8": "uint8",
-    "bool": "bool",
-}
-_SIGNED = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
-_LOCAL_HEADER_LEN = 30  # of a zip entry, before its name and extra field
+def pieces(value: dict[str, Any]) -> list[Buffer]:
+    """The torch.save stream of a dictionary of tensors, strings, numbers and dictionaries, in pieces.
+
+    The contents of tensors are views of their arrays.
+    """
+    pickle, tensors = pickled(value)
+    return framed(pickle, [tensor.contents for tensor in tensors])
+
+
+def scaffold(stream: list[Buffer]) -> bytes:
+    """The pieces of a stream without the contents of tensors: what serialization itself writes."""
+    return b"".join(piece for piece in stream if not isinstance(piece, memoryview))
 
 
 def save(value: dict[str, Any]) -> bytes:
-    """The torch.save stream of a dictionary of tensors, strings, numbers and dictionaries."""
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
+    """The torch.save stream of a dictionary in one piece."""
+    return b"".join(pieces(value))
 
 
-def load(data: bytes, limit: int) -> dict[str, Any]:
-    """The dictionary of a torch.save stream. Raises CorruptArtifact, or FormatError above `limit` bytes."""
-    import torch
+def load(data: Buffer, limit: int) -> dict[str, Any]:
+    """The dictionary of a torch.save stream, tensors as views of `data`.
 
-    _check_zip(data)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns while it words its refusals
-            value: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise CorruptArtifact(
-            "the torch stream is refused: reading it would run code, or its pickle is damaged"
-        ) from None
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        TypeError,
-        AssertionError,
-        MemoryError,
-        struct.error,
-    ) as error:
-        text = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise CorruptArtifact(f"the torch stream does not load ({text})") from None
+    Raises CorruptArtifact, or FormatError above `limit` bytes of tensors.
+    """
+    value = read_value(data, limit)
     if not isinstance(value, dict):
         raise CorruptArtifact(f"the torch stream holds a {type(value).__name__}, expected a dictionary")
-    n_bytes = 0
-    for name, tensor in _tensors(value, "", 0):
-        if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-            raise CorruptArtifact(f"{name}: not a plain dense tensor")
-        n_bytes += tensor.numel() * tensor.element_size()
-        if n_bytes > limit:
-            raise FormatError(f"the tensors need more than the limit of {limit:,} bytes")
-        if not tensor.is_contiguous():
-            raise CorruptArtifact(f"{name}: a strided view, expected a tensor that fills its own storage")
+    level, seen = [value], {id(value)}
+    for _ in range(MAX_DEPTH):
+        below = []
+        for key, item in (pair for dictionary in level for pair in dictionary.items()):
+            if not isinstance(key, str):
+                raise CorruptArtifact(f"the torch stream has the key {key!r}, expected names")
+            if isinstance(item, StoredTensor) and not item.array.flags.c_contiguous:
+                raise CorruptArtifact(f"{key}: a strided view, expected a tensor that fills its own storage")
+            if isinstance(item, dict) and id(item) not in seen:
+                seen.add(id(item))
+                below.append(item)
+        level = below
     return value
 
 
-def _tensors(value: Any, name: str, depth: int) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor inside nested dictionaries. Raises CorruptArtifact on other containers."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        yield name, value
-    elif isinstance(value, dict) and depth < 4:
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise CorruptArtifact(f"the torch stream has the key {key!r}, expected names")
-            yield from _tensors(item, key, depth + 1)
-
-
-def _check_zip(data: bytes) -> None:
-    """Nothing. Raises CorruptArtifact unless all entries are stored and together no longer than the file."""
-    try:
-        entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
-    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, OSError) as error:
-        raise CorruptArtifact(f"not a torch.save stream ({error})") from None
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise CorruptArtifact("a compressed entry inside a torch stream; torch.save stores entries as they are")
-    if sum(entry.file_size for entry in entries) > len(data):
-        raise CorruptArtifact("the entries of a torch stream overlap")
+def read_value(data: Buffer, limit: int) -> Any:
+    """Whatever a torch.save stream holds, tensors of any stride included. Raises as `load` does."""
+    view = memoryview(data)
+    files = {}
+    for entry in entries_of(data):
+        files[entry.name.partition("/")[2]] = view[entry.start : entry.end]
+    pickle = files.get("data.pkl")
+    if pickle is None or len(pickle) > MAX_PICKLE:
+        raise CorruptArtifact(f"a torch stream without a data.pkl of up to {MAX_PICKLE:,} bytes")
+    if files.get("byteorder", b"little") != b"little":
+        raise CorruptArtifact("a torch stream that was not written on a little-endian machine")
+    storages = {name[len("data/") :]: contents for name, contents in files.items() if name.startswith("data/")}
+    return unpickled(bytes(pickle), storages, limit)
 
 
 def skeleton(data: bytes) -> bytes:
-    """A torch.save stream with the contents of every tensor cut out: what serialization itself writes."""
+    """A torch.save stream with the contents of every tensor cut out, as `scaffold` gives it."""
     kept, position = [], 0
-    for entry in sorted(zipfile.ZipFile(io.BytesIO(data)).infolist(), key=lambda entry: entry.header_offset):
-        if "/data/" not in entry.filename:
-            continue
-        name_len, extra_len = struct.unpack_from("<HH", data, entry.header_offset + 26)
-        start = entry.header_offset + _LOCAL_HEADER_LEN + name_len + extra_len
-        kept.append(data[position:start])
-        position = start + entry.file_size
+    for entry in entries_of(data):
+        if is_contents(entry.name):
+            kept.append(data[position : entry.start])
+            position = entry.end
     return b"".join([*kept, data[position:]])
-
-
-def tensor_of_raw(part: QuantizedTensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """The tensor whose bit patterns are the symbols of a `RawValues` part, in storage of its own."""
-    import torch
-
-    assert isinstance(part.grid, RawValues)
-    n = int(np.prod(shape, dtype=np.int64))
-    bits = np.array(part.symbols).reshape(-1)[:n].reshape(shape)
-    signed = torch.from_numpy(np.ascontiguousarray(bits).view(_SIGNED[bits.dtype.itemsize]).reshape(shape))
-    dtype: torch.dtype = getattr(torch, TORCH_DTYPES[part.grid.dtype])
-    return signed.view(dtype)
-
-
-def raw_of_tensor(name: str, tensor: torch.Tensor) -> QuantizedTensor:
-    """The inverse of `tensor_of_raw`. Raises FormatError on a dtype that `RawValues` does not hold."""
-    import torch
-
-    dtype = {torch_name: ours for ours, torch_name in TORCH_DTYPES.items()}.get(dtype_name(tensor))
-    if dtype is None:
-        raise FormatError(f"{name}: dtype {dtype_name(tensor)} is none of {', '.join(TORCH_DTYPES.values())}")
-    signed: torch.dtype = getattr(torch, f"int{8 * tensor.element_size()}")
-    bits: NDArray[Any] = tensor.detach().view(signed).numpy().view(RAW_DTYPES[dtype])
-    if tensor.is_floating_point():  # as the packer folds them; integers keep their shape
-        bits = bits.reshape(folded_shape(bits.shape))
-    return QuantizedTensor(bits, RawValues(dtype), tuple(tensor.shape))
-
-
-def dtype_name(tensor: torch.Tensor) -> str:
-    """'float16' and the like; a new string for every call, as the field's writers make it."""
-    return str(tensor.dtype).removeprefix("torch.")

@@ -22,7 +22,7 @@ from ..errors import CorruptArtifact, FormatError
 from .stored_tensor import ARRAY_DTYPES, StoredTensor
 from .torch_pickle import STORAGES
 
-MAX_OPCODES = 1 << 20  # a tensor takes about 30
+MAX_OPCODES = 1 << 19  # a tensor takes about 30
 MAX_DIMENSIONS = 32
 _DTYPES = {storage: dtype for dtype, storage in STORAGES.items()}
 _PLAIN = (str, int, float, bool, type(None))

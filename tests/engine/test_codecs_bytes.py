@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pgpack.codecs import BYTE_CODECS
 from pgpack.codecs.external import Lrzip, Zpaq
-from pgpack.codecs.shuffle import Shuffle
+from pgpack.codecs.shuffle import Shuffle, shuffled_pieces, unshuffled_bytes
 from pgpack.codecs.streams import Brotli, Bz2, Lzma, Zlib, Zstd, brotli_in_steps
 from pgpack.errors import CorruptArtifact, RecipeError, ToolMissing
 from pgpack.stages import parse_stage, stage_text
@@ -72,6 +72,19 @@ def test_streams_are_the_libraries_own():
     assert Brotli(11, 24).encode(data) == brotli.compress(data, quality=11, lgwin=24)
 
 
+def test_zstd_caps_its_tables_only_where_the_level_asks_for_more_than_160_mib():
+    """Tables take 4 * (2^chain + 2^hash) bytes; up to 8 MiB the frame is the library's own."""
+    own = zstandard.ZstdCompressionParameters.from_level
+    data = np.repeat(np.random.default_rng(0).integers(0, 2, 9 << 10).astype(np.uint8), 1024).tobytes()
+    for source, kept in ((data[: 8 << 20], True), (data, False)):
+        found, asked = Zstd(22).encode(source), own(22, source_size=len(source))
+        assert (4 * (2**asked.chain_log + 2**asked.hash_log) <= 160 << 20) == kept
+        capped = own(22, source_size=len(source), chain_log=25, hash_log=22)
+        expected = zstandard.ZstdCompressor(level=22) if kept else zstandard.ZstdCompressor(compression_params=capped)
+        assert found == expected.compress(source)
+        assert Zstd(22).decode(found, len(source)) == source
+
+
 @pytest.mark.parametrize("codec", [Zlib(), Bz2(), Lzma(), Zstd(19), Brotli(9)], ids=repr)
 def test_a_bomb_is_not_inflated_past_its_declared_size(codec):
     bomb = codec.encode(bytes(BOMB))
@@ -98,6 +111,14 @@ def test_shuffle_gathers_every_strand(data, stride):
     expected = b"".join(data[i::stride] for i in range(stride))
     assert Shuffle(stride).encode(data) == expected
     assert Shuffle(stride).decode(expected, len(data)) == data
+
+
+@given(st.lists(st.binary(max_size=40), max_size=6), st.integers(2, 256), st.binary(max_size=5))
+@settings(max_examples=60)
+def test_pieces_are_shuffled_as_their_concatenation_is(pieces, stride, head):
+    data = b"".join(pieces)
+    assert shuffled_pieces(pieces, stride, head) == head + Shuffle(stride).encode(data)
+    assert unshuffled_bytes(memoryview(Shuffle(stride).encode(data)), stride) == data
 
 
 @given(st.sampled_from(IN_PROCESS), st.binary(max_size=400), st.integers(0, 2000))

@@ -16,6 +16,7 @@ FORBIDDEN = {
     "cli": ("experiments", "tests"),
     "pgpack/quantizers": ("pgpack.codecs", "torch"),
     "pgpack/codecs": ("pgpack.quantizers", "torch", "scipy"),
+    "pgpack/interop": ("pgpack.quantizers", "torch", "scipy", "pickle"),
 }
 PGTRAIN_MAY_USE = {"pgpack", "pgpack.errors", "pgpack.evaluate"}
 
@@ -54,7 +55,8 @@ def test_pgtrain_uses_only_errors_and_the_evaluator_protocol_of_pgpack() -> None
 
 
 @pytest.mark.parametrize(
-    "module", ["pgpack", "pgpack.unpack", "pgpack.pack", "pgpack.recipe_text", "pgpack_cli.lazy"]
+    "module",
+    ["pgpack", "pgpack.unpack", "pgpack.pack", "pgpack.interop.sniff", "pgpack.recipe_text", "pgpack_cli.lazy"],
 )
 def test_importing_the_engine_loads_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from pgpack.artifact.containers import Contents, Pergroup, TorchBaseline, TorchSdclip
+from pgpack.checkpoint import save_tensors
 from pgpack.codecs import BYTE_CODECS
 from pgpack.errors import CorruptArtifact, FormatError, RecipeError, TruncatedArtifact
 from pgpack.grids import Codebook, QuantizedTensor, RawValues, UniformGrid
@@ -101,6 +105,29 @@ def test_tied_names_become_records_of_their_own():
     assert report.n_bytes == len(data)
     with pytest.raises(RecipeError, match="stores every name"):
         TorchSdclip().write(tied, BROTLI)
+
+
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from pgpack_cli.pgpack_app import main; main()"
+
+
+@pytest.mark.parametrize("preset", ["baseline-int8-zlib", "sdclip-brotli"])
+def test_field_presets_are_packed_unpacked_and_verified_where_torch_cannot_be_imported(preset, tmp_path):
+    rng = np.random.default_rng(0)
+    names = ("tok_emb.weight", "blocks.0.mlp.fc.weight")
+    save_tensors(tmp_path / "model.st", {name: rng.standard_normal((264, 256)).astype("f4") for name in names}, {})
+    save_tensors(tmp_path / "hessians.st", {f"{name}.hessian": np.eye(256, dtype="f4") for name in names}, {})
+    calibration = [] if "baseline" in preset else ["--calibration", tmp_path / "hessians.st"]
+    packed, out = tmp_path / "packed.ptz", tmp_path / "out.safetensors"
+    for command in (
+        ["pack", tmp_path / "model.st", "--preset", preset, *calibration, "-o", packed],
+        ["unpack", packed, "-o", out],
+        ["verify", packed, "--json"],
+    ):
+        done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *command], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+    assert out.is_file()
+    decode = next(check for check in json.loads(done.stdout)["checks"] if check["name"] == "decode")
+    assert "without torch" in decode["detail"]
 
 
 def inexpressible():

@@ -25,10 +25,26 @@ from pgpack.pack import pack
 from pgpack.presets import preset_text
 from pgpack.recipe import infos
 from pgpack.recipe_text import parse_recipe
+from pgpack.unpack import unpack
 from tests.contracts.interop_records import BROTLI, all_kinds, assert_same_records, contents, rows
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "checkpoints"
 CODECS = [pytest.param((), id="none")] + [pytest.param((BYTE_CODECS[name](),), id=name) for name in RECOGNIZED]
+
+
+def test_unpack_passes_its_limit_on_and_decompresses_once(monkeypatch):
+    data, _ = TorchSdclip().write(contents(*all_kinds()), BROTLI)
+    limits = []
+
+    def counted(given, limit):
+        limits.append(limit)
+        return decompress(given, limit)
+
+    monkeypatch.setattr("pgpack.interop.sniff.decompress", counted)
+    assert_same_records(all_kinds(), unpack(data, 1 << 20).records)
+    assert limits == [1 << 20]
+    with pytest.raises(FormatError, match="limit"):
+        unpack(data, 1000)
 
 
 def torch_bytes(value):

@@ -2,13 +2,14 @@
 # make test    create the environment and pass the tests
 # make check   format, lint, types, documentation tests
 # make figures the demo, then its picture and table into results/ and README
+# make bench-start  processor time of help and dry runs, after `make demo`
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench figures clean
+.PHONY: demo test check format bench bench-start figures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,6 +39,9 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench.pack_36m --json results/bench-36m.json --markdown results/bench-36m.md
+
+bench-start: demo
+	$(BIN)/python -m tests.bench.startup demo/model.safetensors demo/text
 
 clean:
 	rm -rf demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import click
@@ -36,6 +35,8 @@ def parse_size(text: str) -> int:
     unit = _UNITS.get(match[2].lower()) if match else None
     if match is None or unit is None:
         raise click.BadParameter(f"{text!r} is not a size; write for example 16MB, 400kB, 1.5MiB or 123456")
+    from decimal import Decimal
+
     n_bytes = Decimal(re.sub("[_,]", "", match[1])) * unit
     if n_bytes != int(n_bytes) or n_bytes == 0:
         raise click.BadParameter(f"{text!r} is {n_bytes:f} bytes; expected a whole number above 0")

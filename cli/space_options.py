@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import shlex
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +134,8 @@ def field_presets(tensors: Sequence[TensorInfo]) -> list[Candidate]:
 
     In small models the limit below which tensors stay fp16 is lowered, and the name says so.
     """
+    from shutil import which
+
     from pgpack.presets import PASSTHROUGH, PRESETS
     from pgpack.search_space import Candidate
 
@@ -144,5 +145,5 @@ def field_presets(tensors: Sequence[TensorInfo]) -> list[Candidate]:
     return [
         Candidate(preset_recipe(name, None, limit, tensors), f"{name}{suffix}")
         for name, preset in PRESETS.items()
-        if all(shutil.which(program) for program in preset.requires)
+        if all(which(program) for program in preset.requires)
     ]

@@ -13,7 +13,6 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 
 from .allocate import SMALL, step_recipe, trellis_recipe
 from .errors import RecipeError
@@ -51,6 +50,8 @@ def values_of(text: str) -> tuple[str, ...]:
         if not all(values):
             raise RecipeError(f"{text!r} has an empty value; write values as a,b,c or a range as lo:hi:step")
         return values
+    from decimal import Decimal, InvalidOperation
+
     try:
         low, high, step = (Decimal(match.group(i) or "1") for i in (1, 2, 3))
     except InvalidOperation:

@@ -1,0 +1,62 @@
+"""Help and dry runs answer at once: they load nothing that takes long. `make bench-start` measures the time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"torch", "scipy", "numba", "matplotlib", "sentencepiece", "brotli", "zstandard", "tqdm"}
+LISTING = """
+import sys
+from cli.{app} import main
+try:
+    main()
+except SystemExit as ended:
+    print("ended with", ended.code, *sys.modules, file=sys.stderr)
+"""
+
+
+def modules_of(program: str, *arguments: object) -> set[str]:
+    """Top-level modules that a command has loaded when it ends, which must be well."""
+    code = LISTING.format(app=f"{program}_app")
+    command = [sys.executable, "-c", code, *(str(argument) for argument in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    status, *modules = done.stderr.splitlines()[-1].removeprefix("ended with ").split()
+    assert status == "0", done.stderr
+    return {module.partition(".")[0] for module in modules}
+
+
+@pytest.mark.parametrize("program", ["pgpack", "pgtrain"])
+def test_help_loads_not_even_numpy(program: str) -> None:
+    assert not modules_of(program, "--help") & {*HEAVY, "numpy"}
+
+
+@pytest.mark.parametrize("verb", ["plan", "pack", "sweep", "calibrate", "eval", "verify", "frontier", "demo"])
+def test_the_help_of_a_verb_loads_not_even_numpy(verb: str) -> None:
+    assert not modules_of("pgpack", verb, "--help") & {*HEAVY, "numpy"}
+
+
+def test_dry_runs_of_training_and_demo_load_not_even_numpy(text_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    assert not modules_of("pgtrain", "run", "--data", text_folder, "-o", out, "--dry-run") & {*HEAVY, "numpy"}
+    assert not modules_of("pgpack", "demo", "--out", tmp_path / "demo", "--dry-run") & {*HEAVY, "numpy"}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("pack", "--recipe", "role:control=cast; *=gptq(bits=6)|rans|brotli", "-o", "new.pgpack"),
+        ("pack", "--preset", "int6-zstd22", "--passthrough", 16, "-o", "new.pgpack"),
+        ("pack", "--budget", "16MB", "-o", "new.pgpack"),
+        ("sweep", "--out", "new-study"),
+        ("sweep", "--bits", "4:6", "--codec", "zstd:22,rans", "--out", "new-study"),
+    ],
+)
+def test_dry_runs_of_packing_load_numpy_and_nothing_heavier(model: Path, flags: tuple[object, ...]) -> None:
+    verb, *rest = flags
+    assert not modules_of("pgpack", verb, model, *rest, "--dry-run") & HEAVY
+    assert not Path("new.pgpack").exists()
+    assert not Path("new-study").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pgpack.artifact.containers import Contents, TorchBaseline, TorchSdclip
 from pgpack.artifact.layout import frame
@@ -21,6 +24,7 @@ from pgpack.errors import CorruptArtifact, FormatError, TruncatedArtifact
 from pgpack.interop.compressed import RECOGNIZED, decompress
 from pgpack.interop.sniff import identify, read_field_artifact
 from pgpack.interop.torch_stream import load, skeleton
+from pgpack.interop.torch_zip import entries_of, framed
 from pgpack.pack import pack
 from pgpack.presets import preset_text
 from pgpack.recipe import infos
@@ -127,6 +131,32 @@ def test_a_damaged_torch_stream_is_refused_or_decodes_but_never_fails_otherwise(
         except FormatError:
             refused += 1
     assert refused > 20
+
+
+def parts_of(container):
+    """(pickle, contents of the tensors) of a small file of every kind of record."""
+    data, _ = container.write(contents(*all_kinds()[-15:]), ())
+    found = {entry.name.rpartition("/")[2]: data[entry.start : entry.end] for entry in entries_of(data)}
+    tensors = [found[str(i)] for i in range(len(found)) if str(i) in found]
+    assert b"".join(framed(found["data.pkl"], tensors)) == data
+    return found["data.pkl"], tensors
+
+
+PARTS = [parts_of(TorchBaseline()), parts_of(TorchSdclip(0))]
+
+
+@given(st.sampled_from(PARTS), st.randoms(use_true_random=False))
+@settings(max_examples=300, deadline=None)
+def test_a_mutated_pickle_of_a_field_file_is_refused_or_decodes_but_never_fails_otherwise(parts, rng):
+    pickle, tensors = bytearray(parts[0]), parts[1]
+    for _ in range(rng.randrange(1, 4)):
+        at, source = rng.randrange(len(pickle)), rng.randrange(len(pickle))
+        pickle[at : at + rng.randrange(3)] = rng.choice(
+            [pickle[source : source + 20], b"N", b"}", b")", b"h\x01", b"K\xff"]
+        )
+    with contextlib.suppress(FormatError):
+        for record in read_field_artifact(b"".join(framed(bytes(pickle), tensors)), 1 << 20):
+            record.dequantize()
 
 
 @pytest.mark.parametrize("name", RECOGNIZED)

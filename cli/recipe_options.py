@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pgpack.recipe import Recipe, TensorInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
-DIRECTIVES = ("@container=", "@calib=", "@order=")
+DIRECTIVES = ("@container=", "@calib=", "@order=", "@tune=")
 RECIPE_SUFFIXES = (".toml", ".txt", ".recipe")
 
 

@@ -1,0 +1,41 @@
+"""@tune through the commands: it needs the model and its text, and says which flag gives them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from tests.commands.workshop import pgpack, succeed
+
+PLAIN = "role:control=cast; *=tcq(step=0.02,states=8)|rans_scaled(states=8)"
+TUNED = f"@tune=steps(count=2); {PLAIN}"
+
+
+def test_a_tuned_recipe_packs_decodes_and_is_kept_in_the_manifest(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tuned.pgpack"
+    packed = succeed(pgpack("pack", model, "--recipe", TUNED, "-o", out, "--json", "-q")).json
+    assert "@tune=steps(count=2)" in packed["recipe"]
+    assert json.loads(out.with_name(out.name + ".json").read_text())["recipe_digest"] == packed["recipe_digest"]
+    assert succeed(pgpack("eval", out, "--checkpoint", model, "--json", "-q")).json["kl"] >= 0
+
+
+def test_a_sweep_measures_plain_and_tuned_recipes_side_by_side(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "space.txt").write_text(f"{PLAIN}\n{TUNED}\n", encoding="utf-8")
+    flags = ("--space", tmp_path / "space.txt", "--out", tmp_path / "study", "--json", "-q")
+    swept = succeed(pgpack("sweep", model, *flags)).json
+    assert (swept["n_trials"], swept["n_failed"]) == (2, 0)
+
+
+def test_tuning_without_text_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).standard_normal((16, 16)).astype(np.float32)
+    save_file({"blocks.0.mlp.fc.weight": weights}, tmp_path / "bare.safetensors")
+    recipe = "@tune=steps(count=2); *=rtn|rans"
+    ended = pgpack("pack", tmp_path / "bare.safetensors", "--recipe", recipe, "-o", tmp_path / "a.pgpack", "-q")
+    assert ended.code == 1
+    assert ended.err.startswith("error: ")
+    assert "bare.safetensors" in ended.err
+    assert "give its shards as --" in ended.err
+    assert not (tmp_path / "a.pgpack").exists()

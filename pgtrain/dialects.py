@@ -1,6 +1,6 @@
 """State dicts of the public training scripts, read into the names of `pgtrain.tensor_table`.
 
-    banks (qo, kv, mlp_up, mlp_down) --unbank--> one matrix per tensor --without_unused--> what the config's model uses
+    banks (qo, kv, mlp_up, mlp_down) --unbank--> one matrix per tensor --without_unused--> what the model uses
 
 Owns the two renamings. Refuses arithmetic: no value changes. Source: the banked layout of openai/parameter-golf #1529
 and its descendants (#1546, #1787, #1855).

@@ -1,0 +1,355 @@
+"""Every option of the model does what its source says, alone and together with others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from pgpack.errors import DataError
+from pgtrain.blocks import rotary_tables, without_own_value
+from pgtrain.embedding import BigramHash, factorize, harmonic_spectrum, previous
+from pgtrain.gpt import GPT, build, deployable, initialize_
+from pgtrain.model_config import GPTConfig
+from pgtrain.shrinkage import deviations
+from pgtrain.tensor_table import count_parameters, infer_config, parameter_group, tensor_shapes
+
+SMALL = GPTConfig(vocab_size=64, num_layers=4, model_dim=32, num_heads=4, num_kv_heads=2, seq_len=16)
+OPTIONS: dict[str, dict] = {
+    "baseline": {},
+    "untied": {"tie_embeddings": False},
+    "decoupled": {"embed_dim": 20},
+    "decoupled-untied": {"embed_dim": 20, "tie_embeddings": False},
+    "residual-input": {"input_residual_rank": 3},
+    "residual-both": {"input_residual_rank": 3, "output_residual_rank": 2},
+    "one-kv-head": {"num_kv_heads": 1, "qk_norm": False},
+    "all-kv-heads": {"num_kv_heads": 4, "mlp_activation": "relu3"},
+    "leaky": {"mlp_activation": "leaky_relu2", "mlp_mult": 2.5},
+    "partial-rope-ntk": {"rope_dims": 4, "rope_scaling": "ntk", "rope_train_len": 6},
+    "yarn": {"rope_scaling": "yarn", "rope_max_len": 64},
+    "exclusive": {"xsa_last_n": 2},
+    "gate-window": {"attn_gate": "window", "attn_gate_scale": 0.5},
+    "gate-dense": {"attn_gate": "dense"},
+    "gate-double": {"attn_gate": "double"},
+    "value-residual": {"value_residual": True},
+    "norm-scale": {"norm_scale": "block"},
+    "gated-skips": {"skips": "gate"},
+    "flat": {"skips": "none"},
+    "lanes": {"lane_start": 2, "skips": "gate"},
+    "lanes-from-the-start": {"lane_start": 0, "lane_residuals": "both", "lane_skip": "both", "lane_mlp_mix": True},
+    "lanes-split-first": {"lane_start": 1, "lane_split": "before_skip", "lane_final": "attn"},
+    "looped": {"num_loops": 2, "loop_start": 1, "loop_end": 2},
+    "looped-stack": {"num_loops": 2, "loop_end": 3, "skips": "none"},
+    "albert": {"sharing": "single"},
+    "encoder-decoder": {"sharing": "encoder_decoder"},
+    "prism": {"sharing": "encoder_decoder", "adapters": "bounded", "norm_scale": "virtual"},
+    "prism-plain": {"sharing": "single", "adapters": "plain", "skips": "none"},
+    "permuted": {"sharing": "encoder_decoder", "repartition": "permute", "rope_dims": 4},
+    "permuted-gate": {"repartition": "gate"},
+    "permuted-static": {"repartition": "static", "anchor_heads": 2},
+    "permuted-encoder": {"repartition": "permute", "repartition_encoder_only": True, "repartition_heads": False},
+    "ebls": {"sharing": "consecutive", "shared_blocks": 2, "ebls_rank": 3},
+    "smear-channel": {"smear": "channel"},
+    "smear-keep": {"smear": "keep"},
+    "smear-window": {"smear": "window", "boundary_token": 1},
+    "smear-window-bias": {"smear": "window_bias"},
+    "bigram-xor": {"bigram_buckets": 50, "bigram_dim": 6},
+    "bigram-mul": {"bigram_buckets": 50, "bigram_dim": 6, "bigram_hash": "mul31"},
+    "mtp": {"mtp_weight": 0.5},
+    "everything": {
+        "embed_dim": 24, "input_residual_rank": 2, "output_residual_rank": 2, "smear": "window", "boundary_token": 1,
+        "bigram_buckets": 40, "bigram_dim": 4, "rope_dims": 4, "rope_scaling": "ntk", "rope_train_len": 8,
+        "xsa_last_n": 3, "attn_gate": "window", "value_residual": True, "norm_scale": "virtual", "skips": "gate",
+        "lane_start": 3, "num_loops": 1, "loop_start": 1, "loop_end": 2, "adapters": "bounded",
+        "repartition": "gate", "sharing": "consecutive", "shared_blocks": 2, "ebls_rank": 2, "mtp_weight": 0.3,
+    },
+}  # fmt: skip
+every_option = pytest.mark.parametrize("name", OPTIONS)
+
+
+def config_of(name: str, **more: object) -> GPTConfig:
+    return dataclasses.replace(SMALL, **(OPTIONS[name] | more))
+
+
+def random_model(config: GPTConfig, seed: int = 0) -> GPT:
+    """A model in training mode with nothing left at zero or one, so that every term acts."""
+    model, generator = GPT(config), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(0.3 if parameter_group(name) == "scalar" else 0.0, 0.3, generator=generator)
+    return model
+
+
+def tokens(seed: int = 0, length: int = 12) -> Tensor:
+    return torch.randint(0, SMALL.vocab_size, (2, length), generator=torch.Generator().manual_seed(seed))
+
+
+def logits_with(state: dict[str, Tensor], config: GPTConfig) -> Tensor:
+    """Logits of a model that has `state` where names agree and its initial weights elsewhere."""
+    model = initialize_(GPT(config), 0).eval()
+    model.load_state_dict(model.state_dict() | {k: v for k, v in state.items() if k in model.state_dict()})
+    return model.forward_logits(tokens()).detach()
+
+
+@every_option
+def test_tensors_are_those_of_the_table_and_every_one_is_trained(name: str) -> None:
+    config = config_of(name)
+    model = random_model(config)
+    assert {k: tuple(t.shape) for k, t in deployable(model.state_dict()).items()} == tensor_shapes(config)
+    model(tokens(), tokens(1)).backward()
+    gradients = {k: p.grad for k, p in model.named_parameters()}
+    silent = [k for k, g in gradients.items() if g is None or not g.isfinite().all() or not g.any()]
+    assert not silent
+
+
+@every_option
+def test_a_token_never_changes_an_earlier_logit(name: str) -> None:
+    model = random_model(config_of(name)).eval()
+    ids = tokens()
+    other = ids.clone()
+    other[:, 7] = (ids[:, 7] + 1) % SMALL.vocab_size
+    before, after = model.forward_logits(ids), model.forward_logits(other)
+    assert torch.equal(before[:, :7], after[:, :7])
+    assert not torch.equal(before[:, 7:], after[:, 7:])
+
+
+@every_option
+def test_probabilities_sum_to_one_under_the_cap(name: str) -> None:
+    logits = random_model(config_of(name)).eval().forward_logits(tokens())
+    assert logits.dtype == torch.float32
+    assert float(logits.detach().abs().max()) <= SMALL.logit_softcap
+    assert torch.allclose(logits.double().softmax(-1).sum(-1), torch.ones(2, 12, dtype=torch.float64))
+
+
+@every_option
+def test_a_checkpoint_computes_what_the_trained_model_computed(name: str) -> None:
+    config = config_of(name)
+    model = random_model(config).eval()
+    stored = GPTConfig.from_mapping(json.loads(config.to_json()))
+    built = build(stored, deployable(model.state_dict()))
+    assert torch.equal(built.forward_logits(tokens()), model.forward_logits(tokens()))
+    assert torch.equal(built(tokens(), tokens(1)), model(tokens(), tokens(1)))
+
+
+@every_option
+def test_a_seed_decides_the_initial_weights(name: str) -> None:
+    config = config_of(name)
+    one, same, other = (initialize_(GPT(config), seed).state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(one[k], same[k]) for k in one)
+    assert not torch.equal(one["tok_emb.weight"], other["tok_emb.weight"])
+    assert all(tensor.isfinite().all() for tensor in one.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "without", "tolerance"),
+    [
+        ("residual-both", {"input_residual_rank": 0, "output_residual_rank": 0}, 0.0),
+        ("smear-window", {"smear": "none"}, 0.0),
+        ("bigram-xor", {"bigram_buckets": 0}, 0.0),
+        ("gate-double", {"attn_gate": "none"}, 0.0),
+        ("mtp", {"mtp_weight": 0.0}, 0.0),
+        ("prism-plain", {"adapters": "none"}, 0.0),
+        ("prism", {"adapters": "none"}, 5e-3),  # elu gives 1.0001 for 1, softplus 1.5006 for 1.5
+    ],
+)
+def test_options_that_start_as_the_identity_do(name: str, without: dict, tolerance: float) -> None:
+    config = config_of(name)
+    state = random_model(config_of(name, **without)).state_dict()
+    state = {k: torch.full_like(v, 1.5) if k.endswith("q_gain") else v for k, v in state.items()}
+    if name == "prism":  # away from 1 the bounds bend the scales
+        state = {k: torch.ones_like(v) if k.endswith("_scale") else v for k, v in state.items()}
+    difference = logits_with(state, config) - logits_with(state, config_of(name, **without))
+    assert float(difference.abs().max()) <= tolerance
+
+
+def test_ebls_starts_as_plain_sharing() -> None:
+    config = config_of("ebls")
+    plain = dataclasses.replace(config, ebls_rank=0)
+    weights = initialize_(GPT(plain), 1)
+    for block in weights.blocks:
+        torch.nn.init.normal_(block.attn.proj.weight, std=0.2)
+        torch.nn.init.normal_(block.mlp.proj.weight, std=0.2)
+    renamed = {k.replace("blocks.", "shared_blocks.", 1): v for k, v in weights.state_dict().items()}
+    assert torch.equal(logits_with(renamed, config), weights.eval().forward_logits(tokens()))
+
+
+def test_gamma_hears_only_its_penalty_while_b_is_zero() -> None:
+    def gradient(**changes: float) -> Tensor:
+        model = initialize_(GPT(config_of("ebls", **changes)), 0)
+        for block in model.layers:
+            torch.nn.init.normal_(block.attn.proj.weight, std=0.2)
+        model(tokens(), tokens(1)).backward()
+        logits = model.layers[0].attn_shrinkage_logits
+        return logits.grad if logits.grad is not None else torch.zeros_like(logits)
+
+    gamma = 1 / (1 + math.exp(2.0))
+    assert torch.allclose(gradient(), torch.full((2,), 0.01 * gamma * (1 - gamma)), rtol=1e-4)
+    assert not gradient(ebls_penalty=0.0).any()
+    assert gradient(ebls_penalty=0.0, ebls_b_std=0.1).all()
+
+
+def test_the_penalty_is_lambda_times_the_sum_of_all_gammas() -> None:
+    model = random_model(config_of("ebls", ebls_penalty=0.5))
+    names = [k for k in model.state_dict() if "shrinkage" in k]
+    total = sum(float(torch.sigmoid(model.state_dict()[k]).sum()) for k in names)
+    extra = float(model(tokens(), tokens(1)).detach()) - float(model.eval()(tokens(), tokens(1)).detach())
+    assert extra == pytest.approx(0.5 * total, rel=1e-4)
+    assert len(names) == 4
+
+
+def test_deviations_report_the_branch_against_its_weight() -> None:
+    model = random_model(config_of("ebls")).requires_grad_(False)
+    block = model.layers[1]
+    row = next(r for r in deviations(model.layers) if (r.block, r.side, r.use) == (1, "mlp", 0))
+    product = torch.sigmoid(block.mlp_shrinkage_logits[0]) * (block.mlp_lora_A[0] @ block.mlp_lora_B[0])
+    assert row.relative == pytest.approx(float(product.norm() / block.mlp.proj.weight.norm()), rel=1e-5)
+    assert len(deviations(model.layers)) == 8
+    assert all(r.relative == 0 for r in deviations(initialize_(GPT(config_of("ebls")), 0).layers))
+
+
+def test_the_second_head_predicts_the_token_after_next_and_is_dropped() -> None:
+    config = config_of("mtp")
+    model = random_model(config).requires_grad_(False)
+    hidden, _ = model.hidden(tokens())
+    logprobs = model.logits(model.mtp_head(hidden)).double().log_softmax(-1)
+    targets = tokens(1)
+    ahead = -torch.stack([logprobs[b, t, targets[b, t + 1]] for b in range(2) for t in range(11)]).mean()
+    extra = model(tokens(), targets) - model.eval()(tokens(), targets)
+    assert float(extra) == pytest.approx(0.5 * float(ahead), rel=1e-4)
+    assert set(model.state_dict()) - set(deployable(model.state_dict())) == {"mtp_head.weight"}
+    assert count_parameters(config) == count_parameters(SMALL)
+
+
+def test_no_loops_is_the_model_that_never_looped() -> None:
+    config = config_of("looped", skips="none")
+    model = random_model(config).eval()
+    plain = build(dataclasses.replace(config, num_loops=0), model.state_dict())
+    model.set_loops_(0)
+    assert torch.equal(model.forward_logits(tokens()), plain.forward_logits(tokens()))
+    model.set_loops_(2)
+    looped = model.forward_logits(tokens())
+    model.set_loops_(5)
+    assert not torch.equal(looped, model.forward_logits(tokens()))
+
+
+def test_a_value_residual_that_keeps_its_own_value_is_none() -> None:
+    model = random_model(config_of("value-residual")).eval()
+    with torch.no_grad():
+        for block in model.blocks[1:]:
+            block.attn.vr_lambda.copy_(torch.tensor([0.0, 1.0]))
+    state = {k: v for k, v in model.state_dict().items() if "vr_lambda" not in k}
+    assert torch.equal(model.forward_logits(tokens()), build(SMALL, state).forward_logits(tokens()))
+
+
+def test_exclusive_attention_leaves_nothing_along_the_own_value() -> None:
+    mixed, v = torch.randn(2, 6, 5, 8), torch.randn(2, 3, 5, 8)
+    out = without_own_value(mixed, v)
+    along = (out * v.repeat_interleave(2, dim=1)).sum(-1)
+    assert float(along.abs().max()) < 1e-5
+    assert torch.allclose(without_own_value(out, v), out, atol=1e-6)
+
+
+def test_the_previous_embedding_never_crosses_a_document_boundary() -> None:
+    x, ids = torch.randn(1, 5, 3), torch.tensor([[7, 8, 1, 9, 1]])
+    assert torch.equal(previous(x, ids, -1)[0], torch.cat((torch.zeros(1, 3), x[0, :4])))
+    within = previous(x, ids, 1)[0]
+    assert torch.equal(within[[1, 3]], x[0, [0, 2]])
+    assert not within[[0, 2, 4]].any()
+
+
+@pytest.mark.parametrize("kind", ["xor", "mul31", "mul104729"])
+def test_bigram_buckets_depend_on_the_pair_and_nothing_else(kind: str) -> None:
+    table = BigramHash(dataclasses.replace(SMALL, bigram_buckets=2048, bigram_hash=kind))
+    buckets = table.bucket(torch.tensor([[5, 9, 5, 9, 9, 5]]))[0].tolist()
+    assert buckets[1] == buckets[3]
+    assert buckets[2] == buckets[5]
+    assert len({buckets[1], buckets[2], buckets[4]}) == 3
+    large = table.bucket(torch.randint(0, 10**4, (4, 500)))
+    assert 0 <= int(large.min()) <= int(large.max()) < 2048
+
+
+def test_yarn_stretches_slow_channels_and_keeps_fast_ones() -> None:
+    config = dataclasses.replace(SMALL, model_dim=256, rope_scaling="yarn", rope_max_len=64)
+    plain = torch.atan2(
+        *rotary_tables(dataclasses.replace(config, rope_scaling="none"), 2, torch.device("cpu"))[::-1]
+    )
+    scaled = torch.atan2(*rotary_tables(config, 2, torch.device("cpu"))[::-1])
+    ratio = plain[1] / scaled[1]
+    assert torch.allclose(ratio[:8], torch.ones(8))
+    assert 3.5 < float(ratio[-1]) <= 4.0
+    assert bool((ratio.diff() >= -1e-5).all())
+
+
+def test_ntk_changes_nothing_up_to_the_training_length() -> None:
+    config = dataclasses.replace(SMALL, rope_scaling="ntk", rope_train_len=8)
+    none = dataclasses.replace(config, rope_scaling="none")
+    tables = [rotary_tables(c, n, torch.device("cpu"))[0] for n in (8, 16) for c in (config, none)]
+    assert torch.equal(tables[0], tables[1])
+    assert not torch.allclose(tables[2], tables[3])
+    assert torch.allclose(tables[2][:, 0], tables[3][:, 0])  # the fastest channel is never stretched
+
+
+def test_factorized_embedding_is_the_best_of_its_rank() -> None:
+    table = torch.randn(40, 12)
+    narrow, into, out = factorize(table, 5)
+    tail = torch.linalg.svdvals(table)[5:].square().sum().sqrt()
+    assert float((table - narrow @ into.T).norm()) == pytest.approx(float(tail), rel=1e-5)
+    assert torch.allclose(out @ into, torch.eye(5), atol=1e-5)
+    model = initialize_(GPT(config_of("decoupled", embed_init="svd")), 0)
+    assert torch.allclose(model.head_proj.weight, model.embed_proj.weight.T)
+
+
+def test_spectral_embedding_and_orthogonal_matrices_have_their_singular_values() -> None:
+    values = torch.linalg.svdvals(harmonic_spectrum(torch.randn(50, 8)))
+    assert torch.allclose(values / values[0], torch.arange(1, 9).float().rsqrt(), atol=1e-5)
+    model = initialize_(GPT(config_of("baseline", weight_init="orthogonal", embed_init="spectral")), 0)
+    assert torch.allclose(torch.linalg.svdvals(model.blocks[0].mlp.fc.weight), torch.ones(32), atol=1e-5)
+    assert not model.blocks[0].mlp.proj.weight.any()
+
+
+def test_every_tensor_has_its_optimizer_group() -> None:
+    groups = {k: parameter_group(k) for name in OPTIONS for k in GPT(config_of(name)).state_dict()}
+    assert {k for k, g in groups.items() if g == "embedding"} == {"tok_emb.weight", "bigram_hash.embed.weight"}
+    shapes = {k: t for name in OPTIONS for k, t in tensor_shapes(config_of(name)).items()}
+    assert all(len(shapes.get(k, (1, 1))) == 2 for k, g in groups.items() if g == "matrix")
+    assert all(min(shapes[k]) <= 12 or "scales" in k or "skip" in k or "dense" in k or "attn_gate_w" in k
+               for k, g in groups.items() if g == "scalar" and len(shapes[k]) == 2)  # fmt: skip
+
+
+def test_a_config_of_the_first_version_means_what_it_meant() -> None:
+    stored = {
+        "vocab_size": 64, "num_layers": 4, "model_dim": 32, "num_heads": 4, "num_kv_heads": 2, "mlp_mult": 2.0,
+        "mlp_activation": "relu2", "tie_embeddings": True, "logit_softcap": 30.0, "rope_base": 10000.0,
+        "qk_gain_init": 1.5, "tied_embed_init_std": 0.005, "seq_len": 16,
+    }  # fmt: skip
+    assert GPTConfig.from_mapping(stored) == SMALL
+
+
+def test_shapes_tell_a_decoupled_embedding_and_gated_skips() -> None:
+    config = config_of("decoupled", skips="gate", seq_len=1024)
+    assert infer_config(tensor_shapes(config)) == config
+    assert infer_config(tensor_shapes(config_of("flat"))).skips == "none"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"smear": "x"}, "unknown smear"),
+        ({"rope_dims": 3}, "must be even"),
+        ({"num_loops": 1, "loop_start": 2, "loop_end": 9}, "must lie in the 4 layers"),
+        ({"num_loops": 1, "loop_start": 1, "loop_end": 2, "lane_start": 2}, "must start after it"),
+        ({"lane_start": 4}, "not one of the 4 layers"),
+        ({"sharing": "consecutive", "shared_blocks": 3}, "cannot be shared evenly"),
+        ({"rope_scaling": "yarn"}, "rope_max_len"),
+        ({"anchor_heads": 5}, "anchor_heads"),
+        ({"embed_init": "spectral", "vocab_size": 16}, "as many tokens as channels"),
+        ({"attn_gate": "window", "gate_window": 99}, "wider than the model"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(changes: dict, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        dataclasses.replace(SMALL, **changes)

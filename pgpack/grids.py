@@ -197,12 +197,14 @@ _EIGHTHS = (
 class TrellisGrid:
     """value = step * row factor * column factor * (2 symbol + b), b from the column's trellis (`pgpack.trellis`).
 
-    Factors are powers of two to eighths: 2^(exponent / 8). Shape: symbols (rows, cols) signed; columns (cols,) and
-    rows (rows,) int8, either may be empty for all zeros. Units: `step` is a float32 value, stored exactly.
+    Factors are powers of two to eighths: 2^(exponent / 8). Shape: columns (cols,), rows and trims (rows,) int8, each
+    may be empty for all zeros; a row's exponent is rows + trims. Symbols (rows, cols) signed stand in the order that
+    the trellis visits the rows, which is `path`. Units: `step` is a float32 value, stored exactly.
     """
 
     columns: NDArray[Any]
     rows: NDArray[Any]
+    trims: NDArray[Any]
     step: float
     states: int
     kind: ClassVar[str] = "trellis"
@@ -213,22 +215,44 @@ class TrellisGrid:
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        return {"columns": self.columns, "rows": self.rows}
+        return {"columns": self.columns, "rows": self.rows, "trims": self.trims}
+
+    @property
+    def path(self) -> NDArray[np.intp] | slice:
+        """Rows of the tensor as the trellis visits them: by `rows` from fine to coarse, equal ones in their order.
+
+        A row far coarser than its weights needs zeros, which a trellis only has in a run: coarse rows come together.
+        """
+        return np.argsort(self.rows, kind="stable") if self.rows.size else slice(None)
+
+    def levels(self, symbols: Symbols) -> NDArray[np.float32]:
+        """2 symbol + b of every weight, in the order of the tensor's rows. Shape: (rows, cols)."""
+        levels = np.empty(symbols.shape, np.float32)
+        levels[self.path] = 2 * symbols.astype(np.float32) + supersets(symbols, self.states)
+        return levels
 
     def dequantize(self, symbols: Symbols) -> NDArray[Any]:
-        if (
-            symbols.ndim != 2
-            or self.columns.size not in (0, symbols.shape[1])
-            or self.rows.size not in (0, len(symbols))
-        ):
-            raise FormatError(f"trellis factors {self.columns.size}, {self.rows.size} do not fit {symbols.shape}")
-        levels = 2 * symbols.astype(np.float32) + supersets(symbols, self.states)
-        values: NDArray[Any] = levels * np.float32(self.step)
+        n_rows, n_columns = symbols.shape if symbols.ndim == 2 else (-1, -1)
+        fits = self.columns.size in (0, n_columns) and {self.rows.size, self.trims.size} <= {0, n_rows}
+        if symbols.ndim != 2 or not fits:
+            raise FormatError(
+                f"trellis factors {self.columns.size}, {self.rows.size}, {self.trims.size} do not fit {symbols.shape}"
+            )
+        values: NDArray[Any] = self.levels(symbols)
+        values *= np.float32(self.step)
         if self.columns.size:
             values *= octaves(self.columns, 8)
-        if self.rows.size:
-            values *= octaves(self.rows, 8)[:, None]
+        if self.rows.size or self.trims.size:
+            values *= octaves(self.row_exponents(n_rows), 8)[:, None]
         return values
+
+    def row_exponents(self, n_rows: int) -> NDArray[np.int16]:
+        """rows + trims. Shape: (n_rows,)."""
+        exponents = np.zeros(n_rows, np.int16)
+        for part in (self.rows, self.trims):
+            if part.size:
+                exponents += part
+        return exponents
 
 
 GRIDS: dict[str, type[Any]] = {grid.kind: grid for grid in (RawValues, UniformGrid, Codebook, TrellisGrid)}

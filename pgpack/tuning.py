@@ -44,7 +44,6 @@ from .errors import CalibrationError, RecipeError
 from .grids import QuantizedTensor, RawValues, TrellisGrid
 from .pack import Quantized
 from .record import Record
-from .trellis import supersets
 
 Build = Callable[[Mapping[str, Tensor]], nn.Module]
 EIGHTHS = 8  # the resolution of a trellis grid's exponents, in steps an octave
@@ -222,11 +221,9 @@ class _Trellis(_Fixed):
     def __init__(self, record: Record, grid: TrellisGrid, settings: Tuning, device: str) -> None:
         super().__init__(record, device)
         self.source, self.grid = record.parts[0], grid
-        symbols = self.source.symbols
-        levels = 2 * symbols.astype(np.float32) + supersets(symbols, grid.states)
-        self.levels = torch.from_numpy(levels).to(device)
-        n_rows, n_columns = symbols.shape
-        self.rows = _Exponents(grid.rows, n_rows, settings.rows, device)
+        self.levels = torch.from_numpy(grid.levels(self.source.symbols)).to(device)
+        n_rows, n_columns = self.levels.shape
+        self.rows = _Exponents(grid.row_exponents(n_rows), n_rows, settings.rows, device)
         self.columns = _Exponents(grid.columns, n_columns, settings.columns, device)
         self.log_step = torch.zeros((), device=device, requires_grad=True)
         self.parameters = {"step": self.log_step}
@@ -242,10 +239,20 @@ class _Trellis(_Fixed):
         return (self.levels * factor * self.grid.step).view(self.values.shape)
 
     def part(self) -> QuantizedTensor:
-        rows = self.rows.stored() if self.rows in self.exponents else self.grid.rows
+        trims = self._trims() if self.rows in self.exponents else self.grid.trims
         columns = self.columns.stored() if self.columns in self.exponents else self.grid.columns
         step = float(np.float32(self.grid.step * 2.0 ** float(self.log_step.detach())))
-        return dataclasses.replace(self.source, grid=TrellisGrid(columns, rows, step, self.grid.states))
+        return dataclasses.replace(
+            self.source, grid=TrellisGrid(columns, self.grid.rows, trims, step, self.grid.states)
+        )
+
+    def _trims(self) -> NDArray[np.int8]:
+        """What the rows' exponents have moved; `rows` itself sets the trellis's path and stays."""
+        exponents = self.rows.stored()
+        if not self.grid.rows.size:
+            return exponents
+        trims: NDArray[np.int8] = np.clip(exponents.astype(np.int16) - self.grid.rows, -128, 127).astype(np.int8)
+        return trims
 
 
 def _tensors(records: Sequence[Record], settings: Tuning, device: str) -> dict[str, _Fixed]:

@@ -24,10 +24,14 @@ from .base import QuantizerInput
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose
 from .inputs import finite_weight, require
 
+Float32 = NDArray[np.float32]
+
 EIGHTHS = 8  # the grid's resolution, in steps an octave
 COLUMNS_PER_OCTAVE = 4
 ROWS_PER_OCTAVE = 2
+COLUMNS_AT_ONCE = 256  # bounds temporaries
 FLOOR = 2.0**-12
+NOISE = 0.25  # mean squared error of a trellis in units of its step, at high rate
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Tcq:
         source, fisher = sensitivity(source)
         factor = factorize(source, "tcq", self.damp, act_order=True)
         grid = self._grid(fisher, factor)
-        symbols = self._symbols(ordered_transpose(weight, factor, slice(None)), grid, factor)
+        symbols = self._symbols(ordered_transpose(weight[grid.path], factor, slice(None)), grid, factor)
         return QuantizedTensor(symbols, grid, weight.shape)
 
     def _grid(self, fisher: NDArray[np.float64], factor: Factor) -> TrellisGrid:
@@ -77,28 +81,51 @@ class Tcq:
         wanted[factor.order] = self.step * factor.d / np.sqrt(mean)
         middle = float(np.exp(np.mean(np.log(wanted)))) if wanted.size else 1.0
         columns = _exponents(self.columns * np.log2(wanted / middle), COLUMNS_PER_OCTAVE)
-        return TrellisGrid(columns, rows, float(np.float32(middle)), self.states)
+        return TrellisGrid(columns, rows, np.empty(0, np.int8), float(np.float32(middle)), self.states)
 
     def _symbols(self, W_T: NDArray[np.float32], grid: TrellisGrid, factor: Factor) -> NDArray[np.signedinteger]:
         from .viterbi import predecessors, trellis_path
 
         cols, rows = W_T.shape
         steps = np.float32(grid.step) * octaves(grid.columns, EIGHTHS)
-        row_steps = octaves(grid.rows, EIGHTHS) if grid.rows.size else np.ones(rows, np.float32)
+        row_steps = octaves(grid.rows[grid.path], EIGHTHS) if grid.rows.size else np.ones(rows, np.float32)
         branches = predecessors(transitions(self.states))
         decisions, nearest = np.empty((rows, self.states), np.uint8), np.empty((rows, 4), np.int32)
         path = np.empty(rows, np.float32)
         levels = np.empty((cols, rows), np.int16)
+        powers = _row_powers(W_T, row_steps, steps[factor.order])
         for block in feedback_blocks(W_T, factor, self.block):
             for at, w, error in block.columns():
                 column = factor.order[at]
                 step = row_steps * steps[column]
-                trellis_path(w / step, branches, decisions, nearest, path)
+                trellis_path(_shrunk(w / step, powers), branches, decisions, nearest, path)
                 levels[column] = path
                 np.subtract(w, path * step, out=error)
         symbols = levels.T >> 1
         narrow = symbols.astype(np.int8)
         return narrow if np.array_equal(narrow, symbols) else np.ascontiguousarray(symbols)
+
+
+def _row_powers(W_T: NDArray[np.float32], row_steps: NDArray[np.float32], steps: NDArray[np.float32]) -> Float32:
+    """Power of each row in units of its steps, relative to the mean of each column. Shape: (rows,)."""
+    powers = np.zeros(W_T.shape[1])
+    for start in range(0, len(W_T), COLUMNS_AT_ONCE):
+        part = np.square(W_T[start : start + COLUMNS_AT_ONCE] / steps[start : start + COLUMNS_AT_ONCE, None])
+        part /= np.square(row_steps)
+        powers += (part / np.maximum(part.mean(axis=1, keepdims=True), 1e-30)).sum(axis=0)
+    relative: Float32 = np.maximum(powers / max(1, len(W_T)), 1e-6).astype(np.float32)
+    return relative
+
+
+def _shrunk(x: Float32, powers: Float32) -> Float32:
+    """One column in units of its steps, times s^2 / (s^2 + NOISE) with s^2 each weight's expected power.
+
+    For Gaussian weights this is the rate term of an entropy-constrained trellis: the cost of n is about n^2 / 2 s^2
+    nats and the Lagrangian 2 NOISE, so that (x - n)^2 + NOISE n^2 / s^2 is a plain squared error from the shrunk x.
+    """
+    noise = NOISE / powers
+    power = np.float32(np.mean(x * x * noise) / NOISE)
+    return x * (power / (power + noise))
 
 
 def _exponents(octave: NDArray[np.float64], per_octave: int) -> NDArray[np.int8]:

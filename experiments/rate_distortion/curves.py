@@ -1,0 +1,101 @@
+"""What is measured: the engine, the field's packers on their own dials, NNCodec, and the engine without its parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pgpack_cli.space_options import SMALL_PASSTHROUGH, preset_curve
+
+from pgpack.presets import PRESETS
+
+from .laboratory import Laboratory
+from .nncodec import qp_of
+from .rows import Row
+
+ENGINE = "tcq-64"
+TARGETS = (0.0008, 0.0015, 0.003, 0.006, 0.012, 0.025, 0.05)  # KL in nats per token, roughly
+TUNED = "tcq-64 + tuned steps"
+TUNING = "@tune=steps(count=60)"
+SMALL = "ndim<=1=cast|shuffle|brotli; role:control=cast|shuffle|brotli"
+NNCODEC = {"nncodec": 0.0, "nncodec, lambda 1": 1.0}
+RELATIVE_STEPS = tuple(0.09 * 2 ** (i / 2) for i in range(8))  # of the weights' root mean square
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The engine with something changed. `chain`: quantizer and coder, {step} the dial."""
+
+    name: str
+    chain: str
+    calibration: str = "observed"
+    suffix: str = ""
+
+
+def _tcq(states: int, more: str = "", coder: str = "") -> str:
+    return f"tcq(step={{step}},states={states}{more})|{coder or f'rans_scaled(states={states})'}"
+
+
+ENGINES = (
+    Variant("tcq-8", _tcq(8)),
+    Variant(ENGINE, _tcq(64)),
+    Variant("tcq-8 + tuned steps", _tcq(8), suffix=TUNING),
+    Variant(TUNED, _tcq(64), suffix=TUNING),
+)
+ABLATIONS = (
+    Variant("scalar: 1 state", _tcq(1)),
+    *(Variant(f"{states} states", _tcq(states)) for states in (4, 8, 16, 32, 128, 256)),
+    Variant("column steps alike", _tcq(64, ",columns=0")),
+    Variant("row steps alike", _tcq(64, ",rows=0")),
+    Variant("row steps all the way", _tcq(64, ",rows=1")),
+    Variant("Fisher weights alike", _tcq(64), "no-fisher"),
+    Variant("no error feedback: diagonal Hessians", _tcq(64), "diagonal"),
+    Variant("coder: one table per tensor (rans)", _tcq(64, coder="rans")),
+    Variant("coder: brotli 11", _tcq(64, coder="brotli(quality=11)")),
+    Variant("damp 0.001", _tcq(64, ",damp=0.001")),
+    Variant("damp 0.05", _tcq(64, ",damp=0.05")),
+    Variant("calibrated on 8,192 tokens", _tcq(64), suffix="@calib=tokens(count=8192)"),
+    Variant("calibrated on 131,072 tokens", _tcq(64), suffix="@calib=tokens(count=131072)"),
+)
+PLAIN = (Variant("tcq-8, squared error", _tcq(8, ",rows=0"), "plain"),) + (
+    Variant("tcq-64, squared error", _tcq(64, ",rows=0"), "plain"),
+)
+
+
+def dials(laboratory: Laboratory) -> list[float]:
+    """Steps for the KL of TARGETS, were the second-order estimate exact: n step^2 / 8 nats per token."""
+    n = laboratory.checkpoint.n_params
+    return [float(f"{math.sqrt(8 * target / n):.3g}") for target in TARGETS]
+
+
+def text_of(variant: Variant, step: float) -> str:
+    """The recipe of a variant at a step."""
+    recipe = f"{SMALL}; *={variant.chain.format(step=f'{step:.5g}')}"
+    return f"{recipe}; {variant.suffix}" if variant.suffix else recipe
+
+
+def variant_rows(laboratory: Laboratory, variant: Variant, steps: list[float]) -> Iterator[Row]:
+    for step in steps:
+        yield laboratory.recipe_row(variant.name, step, text_of(variant, step), variant.calibration)
+
+
+def preset_rows(laboratory: Laboratory, name: str) -> Iterator[Row]:
+    """A field preset over its own dial. In small models only tensors of up to 4,096 values stay fp16."""
+    candidates = preset_curve(name, SMALL_PASSTHROUGH, laboratory.tensors)
+    for value, candidate in zip(PRESETS[name].dial_values, candidates, strict=True):
+        yield laboratory.recipe_row(name, value, str(candidate.recipe))
+
+
+def nncodec_rows(laboratory: Laboratory, name: str, python: str) -> Iterator[Row]:
+    unit = laboratory.rms()
+    for relative in RELATIVE_STEPS:
+        yield laboratory.nncodec_row(name, qp_of(relative * unit), NNCODEC[name], python)
+
+
+def plain_rows(laboratory: Laboratory, variant: Variant) -> Iterator[Row]:
+    """The engine for squared error alone: one step for all weights, as NNCodec has."""
+    unit = laboratory.rms()
+    for relative in RELATIVE_STEPS:
+        step = float(f"{relative * unit:.4g}")
+        yield laboratory.recipe_row(variant.name, step, text_of(variant, step), variant.calibration)

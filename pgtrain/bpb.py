@@ -1,15 +1,16 @@
 """Bits per byte of any language model on a fixed text, computed as the challenge computes it.
 
-    tokens -> windows of seq_len, no overlap -> logits -> nats (fp32 per token, fp64 sum)
-           -> bits / bytes of the decoded text          [+ KL(reference || model) per token]
+    tokens -> windows of seq_len (pgtrain.sliding) -> logits -> nats (fp32 per token, fp64 sum)
+           -> bits / bytes of the decoded text             [+ KL(reference || model) per token]
 
-Owns `TextEvaluator`, an implementation of `pgpack.evaluate.Evaluator`.
+Owns `TextEvaluator`, an implementation of `pgpack.evaluate.Evaluator`: full, sliding and document-isolated.
 Source: openai/parameter-golf train_gpt.py, eval_val. Where we differ: the forward pass is fp32 on every device
 (bf16 would add noise of the size of a good packer's loss), and one process scores every window.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import time
@@ -25,6 +26,7 @@ from torch.nn import functional as F
 from pgpack.errors import DataError
 from pgpack.evaluate import BitsPerByte, Tensors
 from pgtrain.data import Tokens, digest_tokens
+from pgtrain.sliding import Batch, Windows, batches, cut_windows
 from pgtrain.tokenizer import ByteTables
 
 Build = Callable[[Mapping[str, Tensor]], nn.Module]
@@ -73,7 +75,9 @@ class _Sums:
 class TextEvaluator:
     """Measures tensors on one text; implements `pgpack.evaluate.Evaluator`.
 
-    `build` turns a state dict into a module; `reference` (the fp32 tensors) turns the KL on.
+    `build` turns a state dict into a module; `reference` (the fp32 tensors) turns the KL on. Windows start every
+    `stride` tokens (None: seq_len, no overlap); with `document_token` no context crosses the start of a document.
+    `variant` names what `build` does beyond the tensors, such as extra loops; it is part of the digest.
     """
 
     def __init__(
@@ -88,15 +92,19 @@ class TextEvaluator:
         device: str = "cpu",
         batch_tokens: int | None = None,
         max_tokens: int | None = None,
+        stride: int | None = None,
+        document_token: int | None = None,
+        variant: str = "",
     ) -> None:
         self.build, self.seq_len, self.device = build, seq_len, torch.device(device)
         self.tokens = trim(tokens, seq_len, max_tokens)
-        batch_tokens = batch_tokens or BATCH_TOKENS[self.device.type == "cuda"]
-        self.batch_size = max(1, batch_tokens // seq_len)
+        self.stride, self.document_token = stride or seq_len, document_token
+        self.windows = cut_windows(self.tokens, seq_len, self.stride, document_token)
+        self.batch_tokens = batch_tokens or BATCH_TOKENS[self.device.type == "cuda"]
         self.n_tokens = len(self.tokens) - 1
         self.n_text_bytes = byte_tables.count(self.tokens[:-1], self.tokens[1:])
         self.vocab_size = len(byte_tables.base_bytes)
-        self._digest = _digest(self.tokens, seq_len, tokenizer_sha256, self.vocab_size)
+        self._digest = self._make_digest(tokenizer_sha256, variant)
         self._reference_model: nn.Module | None = None
         self._reference_logprobs: list[Tensor] | None = None
         if reference is not None:
@@ -104,7 +112,7 @@ class TextEvaluator:
 
     @property
     def digest(self) -> str:
-        """sha256 hex over the tokens' digest, seq_len, the tokenizer's digest and the vocabulary size."""
+        """sha256 hex over the tokens' digest, seq_len, the tokenizer's digest, vocabulary size and windows."""
         return self._digest
 
     def evaluate(self, tensors: Tensors) -> BitsPerByte:
@@ -112,71 +120,106 @@ class TextEvaluator:
 
         Raises: DataError when the loss is not a number or the model does not give logits.
         """
-        model = self._module(tensors)
-        return self.evaluate_module(model)
+        return self.evaluate_module(self.module(tensors))
 
     @torch.inference_mode()
     def evaluate_module(self, model: nn.Module) -> BitsPerByte:
         """Loss of a module that already holds its weights."""
         started = time.perf_counter()
         sums = _Sums()
-        for index, (ids, targets) in enumerate(self._batches()):
-            logprobs = F.log_softmax(next_token_logits(model, ids, self.vocab_size), dim=-1)
-            nats = -logprobs.gather(-1, targets[..., None])
-            sums.nats += float(nats.sum(dtype=torch.float64))
-            expected = self._reference_at(index, ids)
+        for index, batch in enumerate(self.batches()):
+            logprobs = self._logprobs(model, batch)
+            sums.nats += float(_scored_nats(logprobs, batch).sum(dtype=torch.float64))
+            expected = self._reference_at(index, batch)
             if expected is not None:
-                kl = (expected.exp() * (expected - logprobs)).sum(dtype=torch.float64)
-                sums.kl += float(kl)
-        nats_per_token = sums.nats / self.n_tokens
+                kl = expected.exp() * (expected - logprobs)
+                sums.kl += float((kl if batch.all_scored else kl[batch.scored]).sum(dtype=torch.float64))
+        return self.loss(sums.nats, time.perf_counter() - started, sums.kl if self._has_reference else None)
+
+    @torch.inference_mode()
+    def token_nats(self, model: nn.Module) -> NDArray[np.float32]:
+        """Loss of every target in the order of the text. Shape: (n_tokens,)."""
+        nats = np.full(self.n_tokens, np.nan, dtype=np.float32)
+        for batch in self.batches():
+            nats[batch.positions] = self.scored_nats(model, batch)
+        return nats
+
+    def scored_nats(self, model: nn.Module, batch: Batch) -> NDArray[np.float32]:
+        """Loss of the scored targets of one batch, in the order of `batch.positions`."""
+        found: NDArray[np.float32] = _scored_nats(self._logprobs(model, batch), batch).flatten().cpu().numpy()
+        return found
+
+    def loss(self, nats: float, eval_s: float, kl: float | None = None) -> BitsPerByte:
+        """What sums over the whole text mean. Raises: DataError when the loss is not a number."""
+        nats_per_token = nats / self.n_tokens
         if not math.isfinite(nats_per_token):
             raise DataError("the model's loss is not a finite number; its weights or its model code are broken")
         return BitsPerByte(
             nats=nats_per_token,
-            bpb=sums.nats / math.log(2.0) / self.n_text_bytes,
-            kl=max(sums.kl / self.n_tokens, 0.0) if self._has_reference else None,
+            bpb=nats / math.log(2.0) / self.n_text_bytes,
+            kl=None if kl is None else max(kl / self.n_tokens, 0.0),
             n_tokens=self.n_tokens,
             n_text_bytes=self.n_text_bytes,
-            eval_s=time.perf_counter() - started,
+            eval_s=eval_s,
         )
+
+    def batches(self, chosen: NDArray[np.int64] | None = None) -> Iterator[Batch]:
+        """The chosen windows (None: all) as forward passes."""
+        return batches(self.tokens, self.windows, chosen, self.batch_tokens, self.device)
 
     @property
     def _has_reference(self) -> bool:
         return self._reference_model is not None or self._reference_logprobs is not None
 
-    def _module(self, tensors: Tensors) -> nn.Module:
+    def module(self, tensors: Tensors) -> nn.Module:
+        """The model of these tensors in eval mode; on a CPU it may share their memory."""
         state = {name: torch.from_numpy(_writable(array)).to(self.device) for name, array in tensors.items()}
         return self.build(state).to(self.device).eval()
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        step = self.batch_size * self.seq_len
-        for start in range(0, self.n_tokens, step):
-            part = torch.from_numpy(self.tokens[start : start + step + 1].astype(np.int64)).to(self.device)
-            yield part[:-1].view(-1, self.seq_len), part[1:].view(-1, self.seq_len)
+    def with_windows(self, windows: Windows) -> TextEvaluator:
+        """This evaluator with other windows over the same targets, without reference."""
+        other = copy.copy(self)
+        other.windows, other._reference_model, other._reference_logprobs = windows, None, None
+        return other
+
+    def _logprobs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Log-probabilities from the first scored column on. Shape: (B, T - offset, V)."""
+        logits = next_token_logits(model, batch.ids, self.vocab_size)
+        return F.log_softmax(logits[:, batch.offset :] if batch.offset else logits, dim=-1)
 
     @torch.inference_mode()
     def _prepare_reference(self, reference: Tensors) -> None:
-        model = self._module(reference)
-        if self.n_tokens * self.vocab_size * 4 > REFERENCE_BYTES:
+        model = self.module(reference)
+        n_scores = int(self.windows.scored.max()) * len(self.windows)
+        if n_scores * self.vocab_size * 4 > REFERENCE_BYTES:
             self._reference_model = model
             return
-        self._reference_logprobs = [
-            F.log_softmax(next_token_logits(model, ids, self.vocab_size), dim=-1) for ids, _ in self._batches()
-        ]
+        self._reference_logprobs = [self._logprobs(model, batch) for batch in self.batches()]
 
-    def _reference_at(self, index: int, ids: Tensor) -> Tensor | None:
+    def _reference_at(self, index: int, batch: Batch) -> Tensor | None:
         if self._reference_logprobs is not None:
             return self._reference_logprobs[index]
         if self._reference_model is not None:
-            return F.log_softmax(next_token_logits(self._reference_model, ids, self.vocab_size), dim=-1)
+            return self._logprobs(self._reference_model, batch)
         return None
+
+    def _make_digest(self, tokenizer_sha256: str, variant: str) -> str:
+        text = f"text-evaluation-1|{digest_tokens(self.tokens)}|{self.seq_len}|{tokenizer_sha256}|{self.vocab_size}"
+        if self.stride != self.seq_len:
+            text += f"|stride {self.stride}"
+        if self.document_token is not None:
+            text += f"|documents at {self.document_token}"
+        if variant:
+            text += f"|{variant}"
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _scored_nats(logprobs: Tensor, batch: Batch) -> Tensor:
+    """Negative log-probabilities of the scored targets, (B, T) where all are scored, else (n,)."""
+    nats = -logprobs.gather(-1, batch.targets[:, batch.offset :, None])
+    return nats if batch.all_scored else nats[..., 0][batch.scored]
 
 
 def _writable(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """The array itself, or a copy where it is read-only: torch shares memory and warns about such arrays."""
     return array if array.flags.writeable and array.flags.c_contiguous else np.array(array, order="C")
-
-
-def _digest(tokens: Tokens, seq_len: int, tokenizer_sha256: str, vocab_size: int) -> str:
-    text = f"text-evaluation-1|{digest_tokens(tokens)}|{seq_len}|{tokenizer_sha256}|{vocab_size}"
-    return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -55,7 +55,7 @@ _OPTIONS = (
     click.option("--seq-len", type=click.IntRange(1), metavar="N", help="Tokens per window."),
     click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Evaluate at most N tokens."),
     click.option("--device", metavar="NAME", help="cpu (the default), cuda or cuda:N."),
-    click.option("--model", metavar="FILE.py:build", help="Function that turns a state dict into an nn.Module."),
+    click.option("--model", metavar="FILE.py:build", help="Function: state dict to nn.Module; or a pgtrain preset."),
     click.option("--calibration", metavar="FILE", help="Hessians of `pgpack calibrate`, instead of text."),
 )
 

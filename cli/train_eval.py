@@ -20,7 +20,7 @@ from .output import emit_json, note, shared_options
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="SentencePiece .model of the shards.")
 @click.option("--seq-len", type=click.IntRange(1), help="Tokens per window.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Score at most this many tokens.")
-@click.option("--model", "model_spec", help="FILE.py:build, a function that turns a state dict into a module.")
+@click.option("--model", "model_spec", help="FILE.py:build, a function from state dict to module; or a preset.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @shared_options
 def command(

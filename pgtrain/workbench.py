@@ -6,6 +6,7 @@ Refuses calibration text that overlaps the evaluated text: a packer tuned on its
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from collections.abc import Callable, Mapping
@@ -22,8 +23,10 @@ from pgpack.errors import CheckpointError, DataError
 from pgpack.evaluate import Tensors
 from pgtrain.bpb import Build, TextEvaluator, trim
 from pgtrain.data import Tokens, digest_tokens, overlap_fraction, read_tokens
+from pgtrain.dialects import unbank, without_unused
 from pgtrain.gpt import build as build_gpt
 from pgtrain.model_config import GPTConfig
+from pgtrain.presets import PRESETS
 from pgtrain.shard_files import find_shards
 from pgtrain.tensor_table import infer_config
 from pgtrain.tokenizer import ByteTables, Tokenizer
@@ -110,7 +113,8 @@ def open_text(
     """The text and model of a checkpoint; an argument wins over the metadata (`data_defaults`, `model_config`).
 
     `state` names the checkpoint's tensors (only names and shapes are used). `model_spec` is FILE.py:build with
-    build(state_dict of torch tensors) -> nn.Module that gives logits.
+    build(state_dict of torch tensors) -> nn.Module that gives logits, or the name of a preset, for the checkpoints of
+    the public training scripts.
     Raises: DataError or CheckpointError, saying which flag to give.
     """
     defaults = _defaults(metadata, checkpoint_path)
@@ -179,6 +183,9 @@ def _model(
     metadata: Mapping[str, str], state: Arrays, model_spec: str | None, vocab_size: int
 ) -> tuple[Build, int | None]:
     """(build, sequence length if the model says one): --model wins, then the metadata, then names and shapes."""
+    if model_spec in PRESETS:
+        config = dataclasses.replace(PRESETS[model_spec].model, vocab_size=vocab_size)
+        return _field_build(config), config.seq_len
     if model_spec is not None:
         return load_build(model_spec), None
     if "model_config" in metadata:
@@ -192,6 +199,11 @@ def _model(
     if config.vocab_size != vocab_size:
         raise DataError(f"the model has {config.vocab_size} tokens, the tokenizer {vocab_size}; give --tokenizer")
     return lambda tensors: build_gpt(config, tensors), length
+
+
+def _field_build(config: GPTConfig) -> Build:
+    """A builder of `config` from a public script's own tensors: banked or not, with what the script never reads."""
+    return lambda tensors: build_gpt(config, without_unused(config, unbank(tensors)))
 
 
 def load_build(model_spec: str) -> Build:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ from torch import Tensor
 
 from pgpack.errors import CheckpointError
 from pgtrain.dialects import BANKS, unbank, without_unused
-from pgtrain.gpt import build
+from pgtrain.gpt import GPT, build, initialize_
+from pgtrain.presets import PRESETS
 from pgtrain.tensor_table import tensor_shapes
+from pgtrain.text_folder import TextFolder
+from pgtrain.workbench import open_text
 from tests.training.field.cases import CASES, IDS, golden_config, golden_state
 
 LOGITS = Path(__file__).parent / "field" / "logits.npz"
@@ -57,6 +61,18 @@ def test_every_case_has_logits_and_no_two_agree() -> None:
     flat = np.stack([stored[name].ravel() for name in CASES])
     distances = np.abs(flat[:, None] - flat[None]).max(-1) + np.eye(len(flat))
     assert distances.min() > 1e-2
+
+
+def test_a_preset_names_the_model_of_a_script_s_checkpoint(text_folder: TextFolder, tmp_path: Path) -> None:
+    """The same loss from banks, named by a preset, as from our own tensors with their config."""
+    config = replace(PRESETS["lanes-tiny"].model, vocab_size=400)
+    state = {name: tensor.detach() for name, tensor in initialize_(GPT(config), 0).state_dict().items()}
+    foreign = {name: tensor.numpy() for name, tensor in banked(state, config.num_layers).items()}
+    own = {name: tensor.numpy() for name, tensor in state.items()}
+    where = {"val": text_folder.val_glob, "tokenizer": text_folder.tokenizer_path, "max_tokens": 512}
+    named = open_text(tmp_path / "final_model.pt", {}, foreign, model_spec="lanes-tiny", **where)
+    configured = open_text(tmp_path / "m.safetensors", {"model_config": config.to_json()}, own, **where)
+    assert named.evaluator().evaluate(foreign).nats == configured.evaluator().evaluate(own).nats
 
 
 def test_unbanking_is_the_inverse_of_banking() -> None:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pgtrain.gpt import GPT
+from pgtrain.tensor_table import parameter_group
 from pgtrain.train_config import TrainConfig
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -68,27 +69,20 @@ class Muon(torch.optim.Muon):
 
 def make_optimizers(model: GPT, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
     """{"muon": ..., "adamw": ...}; every parameter is in exactly one group, whose full rate is `base_lr`."""
-    matrices, embedding, head, scalars = [], [], [], []
+    parts: dict[str, list[nn.Parameter]] = {"matrix": [], "embedding": [], "head": [], "scalar": []}
     for name, parameter in model.named_parameters():
-        if name == "tok_emb.weight":
-            embedding.append(parameter)
-        elif name == "lm_head.weight":
-            head.append(parameter)
-        elif name.endswith(".weight"):
-            matrices.append(parameter)
-        else:
-            scalars.append(parameter)
+        parts[parameter_group(name)].append(parameter)
     muon = Muon(
-        matrices,
+        parts["matrix"],
         lr=config.matrix_lr,
         weight_decay=config.weight_decay,
         momentum=config.muon_momentum,
         ns_steps=config.muon_iterations,
         adjust_lr_fn="original",
     )
-    groups = [(embedding, config.embed_lr), (head, config.head_lr), (scalars, config.scalar_lr)]
+    rates = {"embedding": config.embed_lr, "head": config.head_lr, "scalar": config.scalar_lr}
     adamw = torch.optim.AdamW(
-        [{"params": parameters, "lr": lr} for parameters, lr in groups if parameters],
+        [{"params": parts[part], "lr": lr} for part, lr in rates.items() if parts[part]],
         betas=(config.adam_beta1, config.adam_beta2),
         eps=config.adam_eps,
         weight_decay=0.0,

@@ -33,7 +33,7 @@ from pgtrain.averaging import WeightAverage
 from pgtrain.bpb import TextEvaluator
 from pgtrain.checkpoint import FORMAT, write_safetensors
 from pgtrain.data import BatchSampler, Tokens, digest_tokens
-from pgtrain.gpt import GPT, build, initialize_
+from pgtrain.gpt import GPT, build, deployable, initialize_
 from pgtrain.model_config import GPTConfig
 from pgtrain.optim import make_optimizers, set_rates_
 from pgtrain.resume import RunState, state_path
@@ -182,7 +182,7 @@ class Trainer:
 
     def _weights(self) -> dict[str, NDArray[np.float32]]:
         """The averaged weights: what the checkpoint holds and what is evaluated."""
-        return {name: tensor.cpu().numpy() for name, tensor in self.average.tensors.items()}
+        return {name: tensor.cpu().numpy() for name, tensor in deployable(self.average.tensors).items()}
 
     def _make_evaluator(self, val_tokens: Tokens) -> TextEvaluator:
         return TextEvaluator(

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .output import emit_json, note, shared_options
 
+if TYPE_CHECKING:
+    from pgtrain.bpb import TextEvaluator
+    from pgtrain.ttt import TTTEvaluator
+
 
 @click.command(
     "eval",
     epilog="\b\nExamples:\n  pgtrain eval model.safetensors\n"
+    "  pgtrain eval model.safetensors --stride 64 --documents\n"
+    "  pgtrain eval model.safetensors --stride 64 --ttt sgd --ttt-lr 0.01 --freeze-blocks 2\n"
     "  pgtrain eval final_model.pt --model adapter.py:build --val 'shards/*_val_*.bin' \\\n"
     "      --tokenizer fineweb_1024_bpe.model --seq-len 1024",
 )
@@ -21,6 +29,15 @@ from .output import emit_json, note, shared_options
 @click.option("--seq-len", type=click.IntRange(1), help="Tokens per window.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Score at most this many tokens.")
 @click.option("--model", "model_spec", help="FILE.py:build, a function from state dict to module; or a preset.")
+@click.option("--stride", type=click.IntRange(1), help="Slide the window by this many tokens; 64 in the challenge.")
+@click.option("--documents", is_flag=True, help="Let no context cross the start of a document.")
+@click.option("--loops", type=click.IntRange(0), help="Repeat the model's loop this often instead of as trained.")
+@click.option("--ttt", type=click.Choice(("sgd", "lora")), help="Score-first test-time training.")
+@click.option("--ttt-chunk", "chunk_tokens", type=click.IntRange(1), help="Tokens scored before they are trained on.")
+@click.option("--ttt-lr", "lr", type=click.FloatRange(0), help="Its learning rate.")
+@click.option("--ttt-epochs", "epochs", type=click.IntRange(0), help="Its passes over each scored chunk.")
+@click.option("--ttt-rank", "rank", type=click.IntRange(1), help="Rank of its adapters (lora).")
+@click.option("--freeze-blocks", type=click.IntRange(0), help="First blocks that it must not change.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @shared_options
 def command(
@@ -31,15 +48,25 @@ def command(
     seq_len: int | None,
     max_tokens: int | None,
     model_spec: str | None,
+    stride: int | None,
+    documents: bool,
+    loops: int | None,
+    ttt: str | None,
     device: str,
     as_json: bool,
     quiet: bool,
+    **ttt_settings: Any,
 ) -> None:
     """Bits per byte of CHECKPOINT (.safetensors or .pt), computed as the challenge computes it.
 
-    A checkpoint of `pgtrain run` knows its validation text, tokenizer and model; options win over that.
+    A checkpoint of `pgtrain run` knows its validation text, tokenizer and model; options win over that. With --ttt
+    the model learns from each chunk of the text after it has been scored, never before.
     """
+    given = {name: value for name, value in ttt_settings.items() if value is not None}
+    if given and ttt is None:
+        raise click.UsageError("settings of test-time training are given without --ttt; add --ttt sgd or --ttt lora")
     from pgtrain.checkpoint import read_checkpoint
+    from pgtrain.sliding import EvaluationWay
     from pgtrain.workbench import open_text
 
     tensors, metadata = read_checkpoint(checkpoint)
@@ -55,12 +82,37 @@ def command(
         device=device,
     )
     note(f"scoring {text.n_tokens:,} tokens", quiet)
-    evaluator = text.evaluator()
+    fixed = text.evaluator(way=EvaluationWay(stride or 0, documents, loops))
+    evaluator, learner = (fixed, None) if ttt is None else _learning(fixed, ttt, given)
     loss = evaluator.evaluate(tensors)
+    report = dataclasses.asdict(learner.report) if learner is not None and learner.report is not None else {}
+    way = {"seq_len": text.seq_len, "stride": fixed.stride, "documents": documents, "loops": loops, "ttt": ttt}
     if as_json:
-        emit_json({"checkpoint": str(checkpoint), **loss.as_row(), "digest": evaluator.digest})
+        emit_json({"checkpoint": str(checkpoint), **loss.as_row(), "digest": evaluator.digest, **way, **report})
         return
     click.echo(f"bpb     {loss.bpb:.6f}")
     click.echo(f"nats    {loss.nats:.6f} per token")
     click.echo(f"text    {loss.n_tokens:,} tokens, {loss.n_text_bytes:,} bytes, {loss.eval_s:.1f} s")
+    click.echo(f"way     {_way_text(way)}")
+    if report:
+        click.echo("ttt     " + ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in report.items()))
     click.echo(f"digest  {evaluator.digest}")
+
+
+def _learning(fixed: TextEvaluator, kind: str, given: dict[str, Any]) -> tuple[TTTEvaluator, TTTEvaluator]:
+    """(the evaluator, itself): test-time training with the settings that were given."""
+    from pgtrain.ttt import TTTConfig, TTTEvaluator
+
+    learner = TTTEvaluator(fixed, dataclasses.replace(TTTConfig.of_kind(kind), **given))
+    return learner, learner
+
+
+def _way_text(way: dict[str, Any]) -> str:
+    """One line for people: windows of 1,024, stride 64, documents apart."""
+    parts = [f"windows of {way['seq_len']:,}", f"stride {way['stride']:,}"]
+    parts += ["documents apart"] * way["documents"]
+    if way["loops"] is not None:
+        parts.append(f"{way['loops']} loops")
+    if way["ttt"]:
+        parts.append(f"score-first {way['ttt']}")
+    return ", ".join(parts)

@@ -28,6 +28,24 @@ from pgtrain.data import Tokens
 Positions = NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class EvaluationWay:
+    """How a text is scored; the default is the challenge's own evaluation.
+
+    stride (0 = the window): a window starts every so many tokens. documents: no context crosses the start of a
+    document. loops (None = as trained): how often a looped model repeats its loop.
+    """
+
+    stride: int = 0
+    documents: bool = False
+    loops: int | None = None
+
+    @property
+    def variant(self) -> str:
+        """What the digest of an evaluation must say besides the windows."""
+        return "" if self.loops is None else f"loops {self.loops}"
+
+
 @dataclass(frozen=True, eq=False)
 class Windows:
     """Window i reads tokens[starts[i] : starts[i] + lengths[i]] and scores its last scored[i] targets.

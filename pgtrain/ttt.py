@@ -149,7 +149,7 @@ class Learner(nn.Module):
         logits = self.forward_logits(ids)
         loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if self.config.grad_clip:
             torch.nn.utils.clip_grad_norm_(list(self._learned.values()), self.config.grad_clip)
         self._optimizer.step()

@@ -24,10 +24,12 @@ from pgpack.evaluate import Tensors
 from pgtrain.bpb import Build, TextEvaluator, trim
 from pgtrain.data import Tokens, digest_tokens, overlap_fraction, read_tokens
 from pgtrain.dialects import unbank, without_unused
+from pgtrain.gpt import GPT
 from pgtrain.gpt import build as build_gpt
 from pgtrain.model_config import GPTConfig
 from pgtrain.presets import PRESETS
 from pgtrain.shard_files import find_shards
+from pgtrain.sliding import EvaluationWay
 from pgtrain.tensor_table import infer_config
 from pgtrain.tokenizer import ByteTables, Tokenizer
 
@@ -50,6 +52,7 @@ class Text:
     seq_len: int
     device: str
     calib_glob: str | None
+    document_token: int = 1
 
     @property
     def n_tokens(self) -> int:
@@ -83,10 +86,13 @@ class Text:
         """sha256 hex of the calibration tokens."""
         return digest_tokens(self.calib_tokens)
 
-    def evaluator(self, reference: Tensors | None = None, batch_tokens: int | None = None) -> TextEvaluator:
+    def evaluator(
+        self, reference: Tensors | None = None, batch_tokens: int | None = None, way: EvaluationWay | None = None
+    ) -> TextEvaluator:
         """An evaluator on this text; `reference` (the fp32 tensors) makes it report KL as well."""
+        way = way or EvaluationWay()
         return TextEvaluator(
-            self.build,
+            self.build if way.loops is None else with_loops(self.build, way.loops),
             self.val_tokens,
             self.byte_tables,
             self.seq_len,
@@ -94,6 +100,9 @@ class Text:
             reference=reference,
             device=self.device,
             batch_tokens=batch_tokens,
+            stride=way.stride or None,
+            document_token=self.document_token if way.documents else None,
+            variant=way.variant,
         )
 
 
@@ -145,7 +154,24 @@ def open_text(
         seq_len=length,
         device=device,
         calib_glob=calib,
+        document_token=model_tokenizer.bos_id,
     )
+
+
+def with_loops(build: Build, loops: int) -> Build:
+    """`build` with the model's loop repeated `loops` times, whatever it was trained with.
+
+    Raises: DataError (when it builds) for a model without a loop.
+    """
+
+    def looped(tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+        model = build(tensors)
+        if not isinstance(model, GPT) or model.config.num_loops == 0:
+            raise DataError(f"this model has no loop to repeat {loops} times; leave out --loops")
+        model.set_loops_(loops)
+        return model
+
+    return looped
 
 
 def check_device(device: str) -> None:

@@ -17,6 +17,7 @@ from pgtrain.model_config import GPTConfig
 from pgtrain.sliding import batches, cut_windows, document_starts
 from pgtrain.text_folder import TextFolder
 from pgtrain.tokenizer import ByteTables, Tokenizer
+from pgtrain.workbench import with_loops
 from tests.training.weights import random_tensors
 
 HOUSE = settings.get_profile("house")
@@ -150,6 +151,28 @@ def test_kl_is_measured_on_the_same_targets(tiny: GPTConfig, val_tokens: np.ndar
         p, q = (m.forward_logits(batch.ids)[:, batch.offset :].double().softmax(-1) for m in (p_model, q_model))
         total += float((p * (p / q).log()).sum(-1)[batch.scored].sum())
     assert measured.evaluate(other).kl == pytest.approx(total / measured.n_tokens, rel=1e-5)
+
+
+def test_more_loops_than_trained_are_other_arithmetic_and_a_model_without_loops_refuses(
+    tiny: GPTConfig, val_tokens: np.ndarray
+) -> None:
+    looped = dataclasses.replace(tiny, num_loops=1, loop_start=1, loop_end=1)
+    tensors = random_tensors(looped, 0)
+    tokens = val_tokens[:97]
+
+    def nats(config: GPTConfig, loops: int | None) -> float:
+        def builder(state):
+            return build(config, state)
+
+        chosen = builder if loops is None else with_loops(builder, loops)
+        return TextEvaluator(chosen, tokens, one_byte_each(400), 32).evaluate(tensors).nats
+
+    assert nats(looped, None) == nats(looped, 1)
+    assert len({nats(looped, loops) for loops in (0, 1, 2, 3)}) == 4
+    with pytest.raises(DataError, match="no loop to repeat 2 times"):
+        with_loops(lambda state: build(tiny, state), 2)(
+            {name: torch.from_numpy(array) for name, array in random_tensors(tiny, 0).items()}
+        )
 
 
 def test_impossible_strides_are_refused(tiny: GPTConfig, val_tokens: np.ndarray) -> None:

@@ -1,0 +1,59 @@
+"""`pgtrain eval` measures one checkpoint in every way, and says which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.commands.workshop import pgtrain, succeed
+
+LIMIT = ("--max-tokens", 320, "-q")
+
+
+def test_every_way_has_its_own_digest_over_the_same_bytes(model: Path) -> None:
+    ways = [
+        (),
+        ("--stride", 8),
+        ("--documents",),
+        ("--stride", 8, "--documents"),
+        ("--ttt", "sgd", "--ttt-chunk", 64),
+        ("--ttt", "sgd", "--ttt-chunk", 64, "--freeze-blocks", 1),
+        ("--ttt", "lora", "--ttt-chunk", 32, "--ttt-rank", 2, "--stride", 16),
+    ]
+    rows = [succeed(pgtrain("eval", model, "--json", *LIMIT, *way)).json for way in ways]
+    assert len({row["digest"] for row in rows}) == len(ways)
+    assert len({row["bpb"] for row in rows}) == len(ways)
+    assert {(row["n_tokens"], row["n_text_bytes"]) for row in rows} == {(320, rows[0]["n_text_bytes"])}
+    assert (rows[1]["stride"], rows[0]["stride"], rows[3]["documents"]) == (8, 32, True)
+    assert rows[4]["frozen_values"] == 0 < rows[5]["frozen_values"]
+    assert rows[5]["trained_values"] + rows[5]["frozen_values"] == rows[4]["trained_values"]
+    assert all(row["eval_s"] > 0 for row in rows)
+
+
+def test_people_read_what_was_measured(model: Path) -> None:
+    out = succeed(pgtrain("eval", model, *LIMIT, "--stride", 8, "--ttt", "sgd", "--ttt-chunk", 64)).out
+    for line in (
+        "bpb  ",
+        "nats  ",
+        "320 tokens, ",
+        "windows of 32, stride 8, score-first sgd",
+        "trained values",
+        "digest",
+    ):
+        assert line in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "sentence"),
+    [
+        (("--ttt-lr", 0.1), 2, "without --ttt"),
+        (("--stride", 64), 1, "between 1 and the window, 32"),
+        (("--loops", 3), 1, "no loop to repeat 3 times"),
+        (("--ttt", "sgd", "--freeze-blocks", 9), 1, "block 2 cannot be frozen"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence(model: Path, flags: tuple, code: int, sentence: str) -> None:
+    refused = pgtrain("eval", model, *LIMIT, *flags)
+    assert refused.code == code
+    assert sentence in refused.err

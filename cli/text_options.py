@@ -163,19 +163,17 @@ class Bench:
 
     def tuner(self, quantized: Quantized, recipe: Recipe) -> Quantized:
         """What a recipe's @tune asks for, on the calibration text."""
-        from pgpack.tuning import Tuning, tune
+        from pgpack.tuning import tune
 
-        steps = recipe.tune
-        settings = Tuning(count=steps.count, lr=steps.lr, rows=steps.rows, columns=steps.columns)
         tokens = self.text.calib_tokens[: recipe.calib.count]
-        with progress_bar(steps.count, "step", "tuning", self.quiet) as bar:
+        with progress_bar(recipe.tune.count, "step", "tuning", self.quiet) as bar:
             return tune(
                 quantized,
                 self.text.build,
                 dict(self.checkpoint.items()),
                 tokens,
                 self.text.seq_len,
-                settings,
+                recipe.tune,
                 device=self.flags.device or "cpu",
                 progress=lambda step, kl: bar.update(),
             )

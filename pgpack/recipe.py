@@ -152,9 +152,10 @@ class Order:
 
 @dataclass(frozen=True)
 class Steps:
-    """`@tune`: gradient steps that tune what decodes the symbols against the fp32 model (`pgpack.tuning`); 0 is none.
+    """`@tune`: Adam steps that tune what decodes the symbols against the fp32 model (`pgpack.tuning`).
 
-    `lr` in octaves; `rows`, `columns`: stored values an octave, 0 for not tuned.
+    `count`: steps, 0 for no tuning. `lr`: the largest change of an exponent per step, in octaves. `rows`, `columns`:
+    values an octave that exponents are stored to (0: not tuned, 1, 2, 4 or 8).
     """
 
     count: int = 0

@@ -29,8 +29,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +42,7 @@ from torch.func import functional_call
 from .errors import CalibrationError, RecipeError
 from .grids import QuantizedTensor, RawValues, TrellisGrid
 from .pack import Quantized
+from .recipe import Steps
 from .record import Record
 
 Build = Callable[[Mapping[str, Tensor]], nn.Module]
@@ -50,34 +50,8 @@ EIGHTHS = 8  # the resolution of a trellis grid's exponents, in steps an octave
 SMALL = 8192  # raw tensors of at most so many values are tuned
 STAGES = (0.5, 0.6, 0.7, 0.8)  # of all steps: where a further quarter of the exponents is rounded and kept
 WARM_UP = 5  # steps
+RAW_LR = 0.003  # the largest change of a raw tensor per step, in units of its root mean square
 CHECKED = 8  # one batch in so many is not trained on and decides whether the tuned records are kept
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """How long and how finely steps are tuned.
-
-    `count`: Adam steps of `batch_tokens` tokens each. `lr`: the largest change of an exponent per step, in octaves;
-    raw tensors move by `raw_lr` of their root mean square. `rows` and `columns`: values an octave that exponents are
-    stored to (0: not tuned, 1, 2, 4 or 8). `raw`: whether small fp16 tensors are tuned.
-    """
-
-    count: int = 100
-    lr: float = 0.03
-    raw_lr: float = 0.003
-    rows: int = 8
-    columns: int = 8
-    raw: bool = True
-    batch_tokens: int = 2048
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or self.batch_tokens < 1:
-            raise RecipeError(f"tuning needs at least 1 step and 1 token, found {self.count}, {self.batch_tokens}")
-        if not (0 < self.lr < 1 and 0 <= self.raw_lr < 1):
-            raise RecipeError(f"tuning needs learning rates between 0 and 1, found {self.lr}, {self.raw_lr}")
-        if self.rows not in (0, 1, 2, 4, 8) or self.columns not in (0, 1, 2, 4, 8):
-            raise RecipeError(f"tuning stores 0, 1, 2, 4 or 8 values an octave, found {self.rows}, {self.columns}")
 
 
 def tune(
@@ -86,8 +60,11 @@ def tune(
     reference: Mapping[str, NDArray[Any]],
     tokens: NDArray[np.integer[Any]],
     seq_len: int,
-    settings: Tuning | None = None,
+    steps: Steps,
     *,
+    raw: bool = True,
+    batch_tokens: int = 2048,
+    seed: int = 0,
     device: str = "cpu",
     progress: Callable[[int, float], None] = lambda step, kl: None,
 ) -> Quantized:
@@ -96,18 +73,24 @@ def tune(
     Exponents are tuned as real numbers, then rounded by quarters, those nearest to a whole number first, while the
     others and finally steps and raw tensors alone make up for it. Unless the KL falls on the calibration batches
     kept back, `quantized` itself comes back. `build`: state dict -> module whose parameters have the state dict's
-    names. `progress` is told each step and its KL. Units: KL in nats per token. Deterministic for one thread count.
-    Raises CalibrationError when there are fewer tokens than two windows, or a tensor is no parameter of the model.
+    names. `steps`: how many batches of `batch_tokens`, drawn in an order by `seed`, and how finely exponents are
+    stored. `raw`: whether small float tensors are tuned too. `progress` is told each step and its KL, in nats per
+    token. Deterministic for one thread count.
+    Raises RecipeError when there is less than 1 token to a batch; CalibrationError when there are fewer tokens than
+    two windows, or a tensor is no parameter of the model.
     """
     started = time.perf_counter()
-    settings = settings or Tuning()
-    batches = _Batches(tokens, seq_len, settings.batch_tokens, device)
+    if batch_tokens < 1:
+        raise RecipeError(f"tuning needs batches of at least 1 token, found {batch_tokens}")
+    if not steps.count:
+        return quantized
+    batches = _Batches(tokens, seq_len, batch_tokens, device)
     state = {name: torch.tensor(array) for name, array in reference.items()}
     target = _Logits(build(state)).to(device).eval().requires_grad_(False)
-    tensors = _tensors(quantized.records, settings, device)
+    tensors = {record.name: _tensor(record, steps, raw, device) for record in quantized.records}
     student = _Student(_Logits(build(state)).to(device).eval().requires_grad_(False), tensors, quantized.aliases)
     before = _divergence(student, target, batches)
-    _descend(student, target, batches, settings, progress)
+    _descend(student, target, batches.shuffled(seed), steps, progress)
     after = _divergence(student, target, batches)
     if not after < before:
         return quantized
@@ -218,19 +201,19 @@ class _Raw(_Fixed):
 class _Trellis(_Fixed):
     """A trellis-coded matrix: levels times step, row factors and column factors."""
 
-    def __init__(self, record: Record, grid: TrellisGrid, settings: Tuning, device: str) -> None:
+    def __init__(self, record: Record, grid: TrellisGrid, steps: Steps, device: str) -> None:
         super().__init__(record, device)
         self.source, self.grid = record.parts[0], grid
         self.levels = torch.from_numpy(grid.levels(self.source.symbols)).to(device)
         n_rows, n_columns = self.levels.shape
-        self.rows = _Exponents(grid.row_exponents(n_rows), n_rows, settings.rows, device)
-        self.columns = _Exponents(grid.columns, n_columns, settings.columns, device)
+        self.rows = _Exponents(grid.row_exponents(n_rows), n_rows, steps.rows, device)
+        self.columns = _Exponents(grid.columns, n_columns, steps.columns, device)
         self.log_step = torch.zeros((), device=device, requires_grad=True)
         self.parameters = {"step": self.log_step}
-        if settings.rows:
+        if steps.rows:
             self.parameters["rows"] = self.rows.delta
             self.exponents.append(self.rows)
-        if settings.columns:
+        if steps.columns:
             self.parameters["columns"] = self.columns.delta
             self.exponents.append(self.columns)
 
@@ -255,16 +238,12 @@ class _Trellis(_Fixed):
         return trims
 
 
-def _tensors(records: Sequence[Record], settings: Tuning, device: str) -> dict[str, _Fixed]:
-    return {record.name: _tensor(record, settings, device) for record in records}
-
-
-def _tensor(record: Record, settings: Tuning, device: str) -> _Fixed:
+def _tensor(record: Record, steps: Steps, raw: bool, device: str) -> _Fixed:
     first = record.parts[0]
     if record.form == "plain" and isinstance(first.grid, TrellisGrid) and first.symbols.size:
-        return _Trellis(record, first.grid, settings, device)
+        return _Trellis(record, first.grid, steps, device)
     is_float = isinstance(first.grid, RawValues) and first.grid.dtype in ("fp16", "bf16", "fp32")
-    if settings.raw and record.form == "plain" and is_float and 0 < first.symbols.size <= SMALL:
+    if raw and record.form == "plain" and is_float and 0 < first.symbols.size <= SMALL:
         return _Raw(record, device)
     return _Fixed(record, device)
 
@@ -306,19 +285,23 @@ def _divergence(student: _Student, target: _Logits, batches: _Batches) -> float:
 
 
 def _descend(
-    student: _Student, target: _Logits, batches: _Batches, settings: Tuning, progress: Callable[[int, float], None]
+    student: _Student,
+    target: _Logits,
+    batches: Iterator[Tensor],
+    steps: Steps,
+    progress: Callable[[int, float], None],
 ) -> None:
     """Adam with a linear decay; the exponents are rounded on the way, at STAGES."""
     named = [item for tensor in student.tensors.values() for item in tensor.parameters.items()]
     raw, factors = [p for kind, p in named if kind == "raw"], [p for kind, p in named if kind != "raw"]
-    groups = [{"params": factors, "base": settings.lr}, {"params": raw, "base": settings.raw_lr}]
-    optimizer = torch.optim.Adam([g for g in groups if g["params"]], lr=settings.lr, betas=(0.9, 0.99))
-    stages = [math.ceil(part * settings.count) for part in STAGES]
-    for step, ids in zip(range(settings.count), batches.shuffled(settings.seed), strict=False):
+    groups = [{"params": factors, "base": steps.lr}, {"params": raw, "base": RAW_LR}]
+    optimizer = torch.optim.Adam([g for g in groups if g["params"]], lr=steps.lr, betas=(0.9, 0.99))
+    stages = [math.ceil(part * steps.count) for part in STAGES]
+    for step, ids in zip(range(steps.count), batches, strict=False):
         if step in stages:
             _round(student, (stages.index(step) + 1) / len(stages))
         for group in optimizer.param_groups:
-            group["lr"] = group["base"] * min(1.0, (step + 1) / WARM_UP) * (1 - step / settings.count)
+            group["lr"] = group["base"] * min(1.0, (step + 1) / WARM_UP) * (1 - step / steps.count)
         loss = _kl(student, target, ids)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -11,12 +11,14 @@ from torch import nn
 from pgpack.errors import CalibrationError, RecipeError
 from pgpack.grids import QuantizedTensor, RawValues, TrellisGrid, UniformGrid
 from pgpack.pack import Quantized, encode
+from pgpack.recipe import Steps
 from pgpack.recipe_text import parse_recipe
 from pgpack.record import Record
-from pgpack.tuning import Tuning, tune
+from pgpack.tuning import tune
 
 VOCAB, WIDTH, SEQ = 24, 16, 16
-QUICK = Tuning(count=24, lr=0.03, batch_tokens=128)
+QUICK = Steps(count=24, lr=0.03)
+BATCH = 128
 RECIPE = parse_recipe("gain=cast|raw; *=tcq(step=0.1,states=8)|rans_scaled(states=8)")
 
 
@@ -82,7 +84,7 @@ def divergence(quantized, reference, ids):
 
 @pytest.fixture(scope="module")
 def tuned(quantized, reference):
-    return tune(quantized, build, reference, draw(1), SEQ, QUICK)
+    return tune(quantized, build, reference, draw(1), SEQ, QUICK, batch_tokens=BATCH)
 
 
 def test_tuning_lowers_the_divergence_on_unseen_tokens(quantized, tuned, reference):
@@ -107,22 +109,22 @@ def test_tuned_records_survive_the_round_trip(tuned):
 
 
 def test_tuning_repeats_to_the_bit(quantized, tuned, reference):
-    again = tune(quantized, build, reference, draw(1), SEQ, QUICK)
+    again = tune(quantized, build, reference, draw(1), SEQ, QUICK, batch_tokens=BATCH)
     assert encode(again, RECIPE).data == encode(tuned, RECIPE).data
 
 
 def test_inputs_are_left_as_they_were(quantized, reference):
     before = {name: array.copy() for name, array in reference.items()}
     bits = encode(quantized, RECIPE).data
-    tune(quantized, build, reference, draw(1), SEQ, Tuning(count=2, batch_tokens=128))
+    tune(quantized, build, reference, draw(1), SEQ, Steps(count=2), batch_tokens=BATCH)
     assert encode(quantized, RECIPE).data == bits
     assert all(np.array_equal(reference[name], array) for name, array in before.items())
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(0, 2), (4, 0), (1, 8)])
 def test_exponents_are_stored_as_coarsely_as_asked(quantized, reference, rows, columns):
-    settings = Tuning(count=24, lr=0.1, rows=rows, columns=columns, batch_tokens=128)
-    for record in tune(quantized, build, reference, draw(1), SEQ, settings).records[:2]:
+    steps = Steps(count=24, lr=0.1, rows=rows, columns=columns)
+    for record in tune(quantized, build, reference, draw(1), SEQ, steps, batch_tokens=BATCH).records[:2]:
         for found, per_octave in ((record.parts[0].grid.trims, rows), (record.parts[0].grid.columns, columns)):
             assert not (found % (8 // per_octave) if per_octave else found).any()
 
@@ -136,7 +138,7 @@ def test_a_model_that_is_exact_comes_back_itself(reference):
         {},
         0.0,
     )
-    assert tune(exact, build, reference, draw(1), SEQ, QUICK) is exact
+    assert tune(exact, build, reference, draw(1), SEQ, QUICK, batch_tokens=BATCH) is exact
 
 
 def test_other_grids_stay_and_raw_tensors_can_be_left_out(quantized, reference):
@@ -147,8 +149,7 @@ def test_other_grids_stay_and_raw_tensors_can_be_left_out(quantized, reference):
     )
     table, _, gain = quantized.records
     mixed = Quantized((table, uniform, gain), {}, 0.0)
-    settings = Tuning(count=24, lr=0.03, raw=False, batch_tokens=128)
-    found = tune(mixed, build, reference, draw(1), SEQ, settings).records
+    found = tune(mixed, build, reference, draw(1), SEQ, QUICK, raw=False, batch_tokens=BATCH).records
     assert found[0] is not table
     assert found[1] is uniform
     assert found[2] is gain
@@ -156,13 +157,19 @@ def test_other_grids_stay_and_raw_tensors_can_be_left_out(quantized, reference):
 
 def test_too_few_tokens_and_foreign_tensors_are_refused(quantized, reference):
     with pytest.raises(CalibrationError, match="two windows"):
-        tune(quantized, build, reference, draw(1, SEQ + 3), SEQ, QUICK)
+        tune(quantized, build, reference, draw(1, SEQ + 3), SEQ, QUICK, batch_tokens=BATCH)
     foreign = Quantized((*quantized.records, trellis_record("w", reference["mix.weight"])), {}, 0.0)
     with pytest.raises(CalibrationError, match="w is not a parameter"):
-        tune(foreign, build, reference, draw(1), SEQ, QUICK)
+        tune(foreign, build, reference, draw(1), SEQ, QUICK, batch_tokens=BATCH)
 
 
-@pytest.mark.parametrize("wrong", [{"count": 0}, {"lr": 0.0}, {"rows": 3}, {"columns": 16}, {"raw_lr": -1.0}])
-def test_settings_outside_their_range_are_refused(wrong):
+@pytest.mark.parametrize("wrong", [{"count": -1}, {"lr": 0.0}, {"rows": 3}, {"columns": 16}])
+def test_steps_outside_their_range_are_refused(wrong):
     with pytest.raises(RecipeError):
-        Tuning(**wrong)
+        Steps(**wrong)
+
+
+def test_batches_without_tokens_are_refused_and_no_steps_change_nothing(quantized, reference):
+    with pytest.raises(RecipeError, match="at least 1 token, found 0"):
+        tune(quantized, build, reference, draw(1), SEQ, QUICK, batch_tokens=0)
+    assert tune(quantized, build, reference, draw(1), SEQ, Steps()) is quantized

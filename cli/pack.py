@@ -106,6 +106,8 @@ def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
     from pgpack.pack import pack
     from pgpack.unpack import unpack
 
+    if recipe.tune.count:
+        bench.calib_tokens("tuning")  # missing text is known before the work, not after
     calibration = needed_calibration(bench, recipe)
     with progress_bar(len(bench.checkpoint.stored_shapes), "tensor", "quantizing", bench.quiet) as bar:
         artifact = pack(bench.checkpoint, recipe, calibration, progress=lambda name: bar.update(), tuner=bench.tuner)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgpack.errors import CalibrationError
+from pgpack.errors import CalibrationError, DataError
 
 from .output import note
 from .progress import progress_bar
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pgpack.evaluate import Evaluator
     from pgpack.pack import Quantized
     from pgpack.recipe import Recipe
+    from pgtrain.data import Tokens
     from pgtrain.workbench import Text
 
 
@@ -115,6 +116,20 @@ class Bench:
             device=flags.device or "cpu",
         )
 
+    def calib_tokens(self, purpose: str) -> Tokens:
+        """The calibration text. Raises DataError, naming every flag that `purpose` lacks."""
+        flags = self.flags
+        needed = {"--calib GLOB": flags.calib, "--tokenizer FILE.model": flags.tokenizer, "--val GLOB": flags.val}
+        lacking = [flag for flag, value in needed.items() if value is None]
+        if lacking and "data_defaults" not in self.checkpoint.metadata:
+            if flags.model is None and "model_config" not in self.checkpoint.metadata:
+                lacking.append("for a model that is not pgtrain's --model FILE.py:build --seq-len N")
+            raise DataError(
+                f"{purpose} runs the model on calibration text, and {self.path} names none; "
+                f"give {', '.join(lacking)} (the evaluated text of --val is kept out of it)"
+            )
+        return self.text.calib_tokens
+
     @functools.cached_property
     def evaluator(self) -> Evaluator:
         """An evaluator whose KL is to this checkpoint."""
@@ -165,7 +180,7 @@ class Bench:
         """What a recipe's @tune asks for, on the calibration text."""
         from pgpack.tuning import tune
 
-        tokens = self.text.calib_tokens[: recipe.calib.count]
+        tokens = self.calib_tokens("tuning")[: recipe.calib.count]
         with progress_bar(recipe.tune.count, "step", "tuning", self.quiet) as bar:
             return tune(
                 quantized,
@@ -185,7 +200,7 @@ class Bench:
         from pgpack.observe import observe
         from pgtrain.data import digest_tokens
 
-        tokens = self.text.calib_tokens[:n_tokens]
+        tokens = self.calib_tokens("calibration")[:n_tokens]
         if len(tokens) < n_tokens:
             note(
                 f"the calibration text has {len(tokens):,} tokens, fewer than {n_tokens:,}; all are used", self.quiet

@@ -29,7 +29,7 @@ def test_a_sweep_measures_plain_and_tuned_recipes_side_by_side(model: Path, tmp_
     assert (swept["n_trials"], swept["n_failed"]) == (2, 0)
 
 
-def test_tuning_without_text_is_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_tuning_without_text_names_the_flags_that_it_lacks(tmp_path: Path) -> None:
     weights = np.random.default_rng(0).standard_normal((16, 16)).astype(np.float32)
     save_file({"blocks.0.mlp.fc.weight": weights}, tmp_path / "bare.safetensors")
     recipe = "@tune=steps(count=2); *=rtn|rans"
@@ -37,5 +37,6 @@ def test_tuning_without_text_is_refused_in_one_sentence(tmp_path: Path) -> None:
     assert ended.code == 1
     assert ended.err.startswith("error: ")
     assert "bare.safetensors" in ended.err
-    assert "give its shards as --" in ended.err
+    assert "give --calib GLOB, --tokenizer FILE.model, --val GLOB, for a model" in ended.err
+    assert "--model FILE.py:build" in ended.err
     assert not (tmp_path / "a.pgpack").exists()

@@ -35,10 +35,10 @@ class Factor:
     d: NDArray[np.float64]
 
 
-def factorize(source: QuantizerInput, stage: str, damp: float, act_order: bool) -> Factor:
+def factorize(source: QuantizerInput, stage: str, damp: float, act_order: bool, ridge: float = 0.0) -> Factor:
     """The factor of the damped, ordered Hessian.
 
-    Columns that never fired (H_ii = 0) count as H_ii = 1 and as dead; damp * mean(diag H) is added to the
+    Columns that never fired (H_ii = 0) count as H_ii = 1 and as dead; damp * mean(diag H) + ridge is added to the
     diagonal; `act_order` takes columns by falling diagonal, equal ones in their own order.
     Raises: CalibrationError when the Hessian is missing, does not fit, or is not positive definite.
     Source: Frantar et al. 2022, arXiv:2210.17323, Alg. 1; constants as in openai/parameter-golf PR #1394.
@@ -55,7 +55,7 @@ def factorize(source: QuantizerInput, stage: str, damp: float, act_order: bool) 
     order = np.argsort(-diagonal, kind="stable") if act_order else np.arange(len(diagonal))
     reverse = order[::-1]
     damped = H[np.ix_(reverse, reverse)].astype(np.float64)
-    damped[np.diag_indices_from(damped)] = diagonal[reverse] + damp * diagonal.mean() if len(diagonal) else 0
+    damped[np.diag_indices_from(damped)] = diagonal[reverse] + damp * diagonal.mean() + ridge if len(diagonal) else 0
     try:
         L = scipy_cholesky(damped, lower=True, overwrite_a=True, check_finite=False)
     except LinAlgError:

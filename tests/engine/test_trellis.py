@@ -16,7 +16,8 @@ from pgpack.errors import CalibrationError, CorruptArtifact, FormatError, Recipe
 from pgpack.grids import TrellisGrid, octaves
 from pgpack.pack import pack
 from pgpack.quantizers.base import QuantizerInput
-from pgpack.quantizers.tcq import Tcq, sensitivity
+from pgpack.quantizers.feedback import factorize, ordered_transpose
+from pgpack.quantizers.tcq import Price, Tcq, sensitivity
 from pgpack.quantizers.viterbi import predecessors, trellis_path
 from pgpack.recipe_text import parse_recipe
 from pgpack.trellis import POLYNOMIALS, supersets, transitions
@@ -263,3 +264,22 @@ def test_rows_far_below_their_step_cost_no_more_than_zeros() -> None:
     decoded = Tcq(0.05, 64, rows=1).quantize(matrix).dequantize()
     power = np.square(matrix.weight[::3]).mean()
     assert np.square(decoded - matrix.weight)[::3].mean() < 1.1 * power
+
+
+def test_the_price_of_bits_is_a_ridge() -> None:
+    """The target minimizes (w - v) H (w - v) + a v v."""
+    matrix = source(rows=40)
+    assert matrix.hessian is not None
+    price = Price.of(matrix.weight, np.ones(40), 3.0)
+    assert price.ridge == pytest.approx(0.25 * 3.0 / np.square(matrix.weight).mean())
+    factor = factorize(matrix, "tcq", 0.0, act_order=True, ridge=price.ridge)
+    found = price.target(ordered_transpose(matrix.weight, factor, slice(None)), factor).T[:, np.argsort(factor.order)]
+    H = matrix.hessian.astype(np.float64)
+    expected = matrix.weight @ H @ np.linalg.inv(H + price.ridge * np.eye(32))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_bits_that_buy_nothing_are_not_spent() -> None:
+    """At a step far above the weights everything is zero."""
+    decoded = Tcq(3.0, 64).quantize(source()).dequantize()
+    assert not decoded.any()

@@ -14,6 +14,7 @@ from .output import run
 VERBS = {
     "data": ("train_data", "Write token shards and a tokenizer from text, or from the built-in corpus."),
     "ls": ("train_ls", "List the presets: parameters, layers, estimated artifact."),
+    "adopt": ("train_adopt", "Make a public script's final_model.pt a checkpoint that knows its model."),
     "run": ("train_run", "Train a GPT and write one fp32 checkpoint; resumes after a kill."),
     "eval": ("train_eval", "Bits per byte of a checkpoint on its validation text."),
 }

@@ -353,3 +353,15 @@ def test_shapes_tell_a_decoupled_embedding_and_gated_skips() -> None:
 def test_options_that_contradict_each_other_are_refused(changes: dict, sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
         dataclasses.replace(SMALL, **changes)
+
+
+@pytest.mark.slow
+def test_the_whole_model_is_one_graph_that_follows_its_loops() -> None:
+    """Traced without a break; the trace is made again when loops change, so a late start is never folded away."""
+    model = random_model(config_of("everything"))
+    traced = torch.compile(model, backend="eager", fullgraph=True)
+    assert torch.equal(traced(tokens(), tokens(1)), model(tokens(), tokens(1)))
+    looped = model(tokens(), tokens(1))
+    model.set_loops_(0)
+    assert torch.equal(traced(tokens(), tokens(1)), model(tokens(), tokens(1)))
+    assert not torch.equal(looped, model(tokens(), tokens(1)))

@@ -11,12 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from pgpack.errors import CheckpointError
 from pgtrain.checkpoint import FORMAT, read_checkpoint, write_safetensors
-from pgtrain.dialects import is_banked, unbank, without_unused
+from pgtrain.dialects import is_banked, systems_with, unbank, without_unused
 from pgtrain.model_config import GPTConfig
+from pgtrain.presets import PRESETS
 from pgtrain.tensor_table import check_shapes, count_parameters
 from pgtrain.text_folder import TextFolder
 from pgtrain.tokenizer import Tokenizer
@@ -40,7 +46,7 @@ def adopt(source: Path, config: GPTConfig, out: Path, folder: TextFolder | None 
     tensors, _ = read_checkpoint(source)
     flat = unbank(tensors)
     held = without_unused(config, flat)
-    check_shapes(config, {name: tuple(array.shape) for name, array in held.items()})
+    _check(config, {name: tuple(array.shape) for name, array in tensors.items()}, held)
     metadata = {
         "format": FORMAT,
         "model_config": config.to_json(),
@@ -50,6 +56,19 @@ def adopt(source: Path, config: GPTConfig, out: Path, folder: TextFolder | None 
         metadata |= _text_metadata(folder, out, config.seq_len)
     n_bytes = write_safetensors(out, held, metadata)
     return Adopted(count_parameters(config), is_banked(tensors), tuple(sorted(set(flat) - set(held))), n_bytes)
+
+
+def _check(config: GPTConfig, stored: Mapping[str, tuple[int, ...]], held: Mapping[str, NDArray[np.float32]]) -> None:
+    """Refuse tensors that are not the config's, and say whose they are when a preset has exactly these."""
+    try:
+        check_shapes(config, {name: tuple(array.shape) for name, array in held.items()})
+    except CheckpointError as error:
+        whose = systems_with(stored, {name: preset.model for name, preset in PRESETS.items()})
+        if not whose:
+            raise
+        raise CheckpointError(
+            f"the tensors are not those of the preset; they are those of {', '.join(whose)}"
+        ) from error
 
 
 def _text_metadata(folder: TextFolder, out: Path, seq_len: int) -> dict[str, str]:

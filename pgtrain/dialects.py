@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 from pgpack.errors import CheckpointError
 from pgtrain.model_config import GPTConfig
+from pgtrain.tensor_table import tensor_shapes
 
 Array = TypeVar("Array")
 BANKS = ("qo_bank", "kv_bank", "mlp_up_bank", "mlp_down_bank")
@@ -64,6 +67,16 @@ def unused_by(config: GPTConfig) -> tuple[str, ...]:
         *(("virtual_",) if config.adapters == "none" and shared else ()),
         *(("blocks.0.attn.vr_lambda",) if config.value_residual and config.sharing == "none" else ()),
     )
+
+
+def systems_with(shapes: Mapping[str, tuple[int, ...]], systems: Mapping[str, GPTConfig]) -> list[str]:
+    """Names of the systems that have exactly these tensors, banked or not; several where only arithmetic differs."""
+    empty = unbank({name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()})
+    return [
+        name
+        for name, config in systems.items()
+        if {key: array.shape for key, array in without_unused(config, empty).items()} == tensor_shapes(config)
+    ]
 
 
 def without_unused(config: GPTConfig, tensors: Mapping[str, Array]) -> dict[str, Array]:

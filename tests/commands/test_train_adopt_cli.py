@@ -46,6 +46,14 @@ def test_the_wrong_system_is_refused_by_the_first_tensor(foreign: Path, tmp_path
     assert not out.exists()
 
 
+def test_a_refusal_names_the_system_that_it_is(tmp_path: Path) -> None:
+    source = tmp_path / "final_model.pt"
+    torch.save(GPT(PRESETS["prism-wt-tiny"].model).state_dict(), source)
+    refused = pgtrain("adopt", source, "--preset", "lanes-tiny", "-o", tmp_path / "m.safetensors")
+    assert refused.code == 1
+    assert "prism-wo-tiny, prism-wt-tiny, prism-static-tiny" in refused.err
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [("nothing=1", "give FIELD=VALUE"), ("tie_embeddings=yes", "true or false"), ("num_layers=x", "is a int")],

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pgpack.errors import CheckpointError
-from pgtrain.dialects import BANKS, unbank, without_unused
+from pgtrain.dialects import BANKS, systems_with, unbank, without_unused
 from pgtrain.gpt import GPT, build, initialize_
 from pgtrain.presets import PRESETS
 from pgtrain.tensor_table import tensor_shapes
@@ -73,6 +73,21 @@ def test_a_preset_names_the_model_of_a_script_s_checkpoint(text_folder: TextFold
     named = open_text(tmp_path / "final_model.pt", {}, foreign, model_spec="lanes-tiny", **where)
     configured = open_text(tmp_path / "m.safetensors", {"model_config": config.to_json()}, own, **where)
     assert named.evaluator().evaluate(foreign).nats == configured.evaluator().evaluate(own).nats
+
+
+def test_tensors_tell_the_systems_that_have_them() -> None:
+    systems = {name: golden_config(name) for name in CASES}
+    lanes = {name: tuple(tensor.shape) for name, tensor in banked(torch_state("1546-embed-24-loops"), 6).items()}
+    assert systems_with(lanes, systems) == [
+        "1546-embed-24-loops",
+        "1546-embed-24-no-loops-mlp-lane",
+    ]
+    shared = {name: tuple(tensor.shape) for name, tensor in torch_state("2090-wo").items()}
+    assert systems_with(shared, systems) == [
+        "2090-naive",  # the script stores what its naive mode never reads
+        *("2090-wo", "2090-wt", "2090-wt-anchors", "2090-wt-channels-only", "2090-wt-encoder-only"),
+    ]
+    assert systems_with(shared | {"more": (3,)}, systems) == []
 
 
 def test_unbanking_is_the_inverse_of_banking() -> None:

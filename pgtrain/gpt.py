@@ -134,8 +134,10 @@ class GPT(nn.Module):
         shared = Pass(x, *rotary_tables(self.config, ids.shape[1], ids.device))
         saved: list[Tensor | Lanes] = []
         lanes: Lanes | None = None
+        layers = self.layers
         for step in self.plan:
-            block, values = self.layers[step.block], self._values(step)
+            block = layers[step.block]
+            values = self._values(block, step)
             skip = saved.pop() if step.skip >= 0 else None
             if not step.in_lanes:
                 x = x if skip is None else self._with_skip(x, skip, step.skip)
@@ -182,9 +184,9 @@ class GPT(nn.Module):
             penalties.append(self.config.mtp_weight * _cross_entropy(ahead, targets[:, 1:]))
         return loss + sum(penalties) if penalties else loss
 
-    def _values(self, step: LayerStep) -> LayerValues:
+    def _values(self, block: Block, step: LayerStep) -> LayerValues:
         """The small tensors of one virtual layer: the block's own, adapted where PRISM adapts them."""
-        values = self.layers[step.block].own_values(step.use)
+        values = block.own_values(step.use)
         if self.config.adapters != "none":
             attn = values.attn_scale * self.virtual_attn_scales[step.row]
             mlp = values.mlp_scale * self.virtual_mlp_scales[step.row]

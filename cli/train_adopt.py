@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -14,6 +13,7 @@ from pgtrain.presets import PRESETS, find_preset
 from pgtrain.text_folder import TextFolder
 
 from .output import emit_json, format_bytes, refuse_overwrite, shared_options
+from .settings import changed_fields
 
 
 @click.command(
@@ -49,7 +49,7 @@ def command(
     if out.suffix != ".safetensors":
         raise click.UsageError(f"-o {out}: the checkpoint's name must end in .safetensors")
     refuse_overwrite(out, force)
-    config = replace(find_preset(preset).model, **dict(_change(text) for text in changes))
+    config = replace(find_preset(preset).model, **changed_fields(changes, GPTConfig()))
     folder = TextFolder.open(data, tokenizer) if data else None
     from pgtrain.adopt import adopt
 
@@ -61,17 +61,3 @@ def command(
     if adopted.left_out:
         click.echo(f"left out, never read by {preset}: {', '.join(adopted.left_out)}")
     click.echo(f"written to {out}, {format_bytes(adopted.n_bytes)}")
-
-
-def _change(text: str) -> tuple[str, Any]:
-    """(field, value) of FIELD=VALUE, in the type of the field's default."""
-    name, equals, value = text.partition("=")
-    kinds: dict[str, type[Any]] = {field: type(value) for field, value in asdict(GPTConfig()).items()}
-    if not equals or name not in kinds:
-        raise click.UsageError(f"--set {text}: give FIELD=VALUE with one of {', '.join(kinds)}")
-    if kinds[name] is bool and value not in ("true", "false"):
-        raise click.UsageError(f"--set {text}: {name} is true or false")
-    try:
-        return name, value == "true" if kinds[name] is bool else kinds[name](value)
-    except ValueError as error:
-        raise click.UsageError(f"--set {text}: {name} is a {kinds[name].__name__}") from error

@@ -17,6 +17,7 @@ from pgtrain.text_folder import TextFolder
 from pgtrain.train_config import TrainConfig
 
 from .output import EXIT_RESUMABLE, emit_json, note, refuse_overwrite, shared_options
+from .settings import changed_fields
 
 if TYPE_CHECKING:
     from pgtrain.train import StepRow, TrainResult
@@ -56,13 +57,20 @@ def _setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(
     "run",
     epilog="\b\nExamples:\n  pgtrain run --data text --preset demo -o model.safetensors\n"
-    "  pgtrain run --data text --layers 4 --dim 256 --steps 500 -o model.safetensors --dry-run",
+    "  pgtrain run --data text --layers 4 --dim 256 --steps 500 -o model.safetensors --dry-run\n"
+    "  pgtrain run --data text --preset lanes-tiny --set attn_gate=window -o gated.safetensors",
 )
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of `pgtrain data`.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write.")
 @click.option(
-    "--preset", type=click.Choice(tuple(PRESETS)), default="demo", show_default=True, help="Settings to start from."
+    "--preset",
+    type=click.Choice(tuple(PRESETS)),
+    metavar="NAME",
+    default="demo",
+    show_default=True,
+    help="Settings to start from, of `pgtrain ls`.",
 )
+@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change any field that --dry-run shows.")
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="SentencePiece .model of the shards.")
 @_setting_options
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
@@ -75,6 +83,7 @@ def command(
     data: Path,
     out: Path,
     preset: str,
+    changes: tuple[str, ...],
     tokenizer: Path | None,
     device: str,
     dry_run: bool,
@@ -92,6 +101,7 @@ def command(
     if out.suffix != ".safetensors":
         raise click.UsageError(f"-o {out}: the checkpoint's name must end in .safetensors")
     refuse_overwrite(out, force or dry_run)
+    settings |= changed_fields(changes, GPTConfig(), TrainConfig())
     model, training, folder = _plan(data, tokenizer, preset, settings)
     if dry_run:
         _show_plan(model, training, folder, as_json)
@@ -117,11 +127,10 @@ def _plan(
     folder = TextFolder.open(data, tokenizer)
     start = find_preset(preset)
     given = {field: value for field, value in settings.items() if value is not None}
-    model_fields = {field for field, _, _ in MODEL_OPTIONS.values()}
+    model_fields = {field.name for field in dataclasses.fields(GPTConfig)}
     vocab_size = folder.vocab_size()
-    model = dataclasses.replace(
-        start.model, vocab_size=vocab_size, **{f: v for f, v in given.items() if f in model_fields}
-    )
+    shape = {"vocab_size": vocab_size} | {f: v for f, v in given.items() if f in model_fields}
+    model = dataclasses.replace(start.model, **shape)
     training = dataclasses.replace(start.training, **{f: v for f, v in given.items() if f not in model_fields})
     return model, training, folder
 

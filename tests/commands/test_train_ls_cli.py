@@ -32,6 +32,18 @@ def test_ls_of_nothing_is_a_usage_error() -> None:
     assert "pgtrain ls" in result.err
 
 
+def test_run_sets_any_field_of_model_and_training(text_folder: Path, tmp_path: Path) -> None:
+    start = ("run", "--data", text_folder, "-o", tmp_path / "m.safetensors", "--dry-run", "--json")
+    plan = succeed(
+        pgtrain(*start, "--set", "value_residual=true", "--set", "embed_dim=64", "--set", "adam_eps=1e-6")
+    ).json
+    assert plan["model"]["value_residual"] is True
+    assert plan["model"]["embed_dim"] == 64
+    assert plan["training"]["adam_eps"] == 1e-6
+    refused = pgtrain(*start, "--set", "wings=2")
+    assert (refused.code, "value_residual" in refused.err) == (2, True)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_run_plans_every_preset(name: str, text_folder: Path, tmp_path: Path) -> None:
     plan = ("run", "--data", text_folder, "--preset", name, "-o", tmp_path / "m.safetensors", "--dry-run", "--json")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -93,11 +93,45 @@ class BatchSampler:
         rows = []
         for index in range(step * self.batch_size, (step + 1) * self.batch_size):
             epoch, position = divmod(index, self.windows)
-            offset, order = _epoch_order(self.seed, epoch, self.seq_len, self.windows)
-            start = offset + int(order[position]) * self.seq_len
+            start = self._start(epoch, position)
             rows.append(self.tokens[start : start + self.seq_len + 1])
         block = np.stack(rows).astype(np.int64)
         return block[:, :-1], block[:, 1:]
+
+    def _start(self, epoch: int, position: int) -> int:
+        offset, order = _epoch_order(self.seed, epoch, self.seq_len, self.windows)
+        return offset + int(order[position]) * self.seq_len
+
+
+@dataclass(frozen=True, eq=False)
+class DocumentSampler(BatchSampler):
+    """Batches whose sequences begin where documents begin, as `BatchSampler` otherwise.
+
+    The stream is covered from left to right: after a sequence comes the last document start that it contains, so that
+    the document it cut is seen whole, or its own end where a longer document goes on. Every token of an epoch is a
+    target at least once; tokens of cut documents come twice.
+    """
+
+    document_token: int
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Where the sequences of an epoch begin."""
+        begins = np.flatnonzero(self.tokens == self.document_token)
+        last, start = len(self.tokens) - 1 - self.seq_len, 0
+        starts = []
+        while start <= last:
+            starts.append(start)
+            at = int(np.searchsorted(begins, start + self.seq_len, side="right")) - 1
+            start = int(begins[at]) if at >= 0 and begins[at] > start else start + self.seq_len
+        return np.array(starts, dtype=np.int64)
+
+    @property
+    def windows(self) -> int:
+        return len(self.starts)
+
+    def _start(self, epoch: int, position: int) -> int:
+        return int(self.starts[_epoch_order(self.seed, epoch, 1, self.windows)[1][position]])
 
 
 @lru_cache(maxsize=4)

@@ -59,6 +59,7 @@ class RunState:
                 tensors |= {f"{kind}/{index}/{slot}": torch.as_tensor(v) for slot, v in slots.items()}
         arrays = {name: tensor.detach().cpu().float().numpy() for name, tensor in tensors.items()}
         metadata = {"settings": json.dumps(self.settings), "progress": json.dumps(dict(progress))}
+        metadata["averaged"] = str(average.count)
         write_safetensors(self.path, arrays, metadata)
         self._saved_at = time.monotonic()
         self._last_save_s = self._saved_at - started
@@ -90,6 +91,7 @@ class RunState:
                     _, index, slot = name.split("/")
                     slots.setdefault(int(index), {})[slot] = tensor
             optimizer.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
+        average.count = int(metadata["averaged"])
         progress: dict[str, Any] = json.loads(metadata["progress"])
         return progress
 

@@ -1,6 +1,7 @@
 """One training run: text in, one fp32 checkpoint out, resumable to the bit.
 
-    batch(step) -> loss -> clip -> Muon + AdamW -> average -> log row -> state file when due
+    batch(step) -> loss (on grid weights under QAT) -> gradients of all processes -> clip -> Muon + AdamW -> average
+                -> log row -> state file when due
     after the last step: the averaged weights -> bits per byte -> OUT.safetensors, state file removed
 
 Owns the loop, the log and the metadata of the checkpoint. Refuses to write over a run with other settings.
@@ -16,8 +17,8 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,19 +26,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 import pgtrain
 from pgpack.errors import DataError
 from pgpack.evaluate import BitsPerByte
-from pgtrain.averaging import WeightAverage
+from pgtrain.averaging import make_average
 from pgtrain.bpb import TextEvaluator
 from pgtrain.checkpoint import FORMAT, write_safetensors
-from pgtrain.data import BatchSampler, Tokens, digest_tokens
+from pgtrain.data import BatchSampler, DocumentSampler, Tokens, digest_tokens
 from pgtrain.gpt import GPT, build, deployable, initialize_
+from pgtrain.loss_function import LossFunction
 from pgtrain.model_config import GPTConfig
 from pgtrain.optim import make_optimizers, set_rates_
+from pgtrain.processes import Processes
+from pgtrain.qat import FakeQuantizer
 from pgtrain.resume import RunState, state_path
-from pgtrain.schedule import lr_scale, muon_momentum
+from pgtrain.schedule import lr_scale, muon_momentum, run_fraction, sequence_length
 from pgtrain.text_folder import TextFolder
 from pgtrain.tokenizer import Tokenizer
 from pgtrain.train_config import TrainConfig
@@ -96,10 +101,16 @@ class Trainer:
     """A run bound to its text and output. `train()` does the work."""
 
     def __init__(
-        self, model_config: GPTConfig, config: TrainConfig, folder: TextFolder, out: Path, device: str = "cpu"
+        self,
+        model_config: GPTConfig,
+        config: TrainConfig,
+        folder: TextFolder,
+        out: Path,
+        device: str = "cpu",
+        processes: Processes | None = None,
     ) -> None:
         self.model_config, self.config, self.folder, self.out = model_config, config, folder, out
-        self.device = torch.device(device)
+        self.device, self.processes = torch.device(device), processes or Processes()
         self.tokenizer = Tokenizer.load(folder.tokenizer_path)
         if self.tokenizer.vocab_size != model_config.vocab_size:
             raise DataError(
@@ -108,11 +119,14 @@ class Trainer:
             )
         self.train_tokens, self.val_tokens = folder.read(model_config.vocab_size)
         self.data_digests = {"train": digest_tokens(self.train_tokens), "val": digest_tokens(self.val_tokens)}
-        self.sampler = BatchSampler(self.train_tokens, model_config.seq_len, config.batch_tokens, config.seed)
+        self.samplers = self._make_samplers()
         self.evaluator = self._make_evaluator(self.val_tokens)
         self.model = initialize_(GPT(model_config), config.seed).to(self.device)
         self.optimizers = make_optimizers(self.model, config)
-        self.average = WeightAverage(self.model, config.ema_decay)
+        self.loss = LossFunction(self.model, config.compile_backend)
+        self.quantizer = FakeQuantizer.of(config)
+        self.loops = model_config.num_loops
+        self.average = make_average(self.model, config)
         self.state = RunState(state_path(out), self._settings())
 
     def train(self, on_step: Callable[[StepRow], None], *, restart: bool = False) -> TrainResult:
@@ -120,20 +134,29 @@ class Trainer:
 
         Raises: DataError when a state file of another run is in the way, or the loss stops being a number.
         """
-        if restart:
+        leads = self.processes.leads
+        if restart and leads:
             self.state.discard()
+        self.processes.wait()
         progress = _Progress(**(self.state.restore_(self.model, self.optimizers, self.average) or {}))
+        self.processes.wait()
         resumed_from = progress.step
         val: BitsPerByte | None = None
-        with _log(log_path(self.out), resumed_from) as write_row, _stop_requested() as stop:
+        log = _log(log_path(self.out), resumed_from) if leads else nullcontext(_no_row)
+        with log as write_row, _stop_requested() as stop:
             clock = _Clock(progress.elapsed_s)
-            while not self._is_over(progress):
-                if stop.is_set():
+            while True:
+                progress.elapsed_s, stopping = self.processes.agree(progress.elapsed_s, stop.is_set(), self.device)
+                if self._is_over(progress):
+                    break
+                if stopping:
                     self._save(progress)
                     return TrainResult(
                         False, progress.step, progress.train_loss, None, progress.elapsed_s, resumed_from
                     )
                 row = self._step(progress, clock)
+                if not leads:
+                    continue
                 over = self._is_over(progress)
                 if over or (self.config.val_every and progress.step % self.config.val_every == 0):
                     val = self.evaluator.evaluate(self._weights())
@@ -142,41 +165,90 @@ class Trainer:
                 on_step(row)
                 if not over and self.state.is_due():
                     self._save(progress)
-        if val is None:  # a state saved by a run that a shorter --max-seconds ended before
-            val = self.evaluator.evaluate(self._weights())
-        write_safetensors(self.out, self._weights(), self._metadata(progress, val))
-        self.state.discard()
+        if leads:
+            if val is None:  # a state saved by a run that a shorter --max-seconds ended before
+                val = self.evaluator.evaluate(self._weights())
+            write_safetensors(self.out, self._weights(), self._metadata(progress, val))
+            self.state.discard()
         return TrainResult(True, progress.step, progress.train_loss, val, progress.elapsed_s, resumed_from)
 
     def _step(self, progress: _Progress, clock: _Clock) -> StepRow:
         """One optimizer step; `progress` moves on."""
         step, config = progress.step, self.config
         scale = lr_scale(config, step, progress.elapsed_s)
+        fraction = run_fraction(config, step, progress.elapsed_s)
         set_rates_(self.optimizers, scale, muon_momentum(config, step))
-        ids, targets = (torch.from_numpy(part).to(self.device) for part in self.sampler.batch(step))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss = self.model(ids, targets)
-        value = float(loss.detach())
+        self._set_loops_(self.model_config.num_loops if fraction >= config.loops_from else 0)
+        value = self._gradients_(step, fraction)
         if not math.isfinite(value):
             raise DataError(f"the loss is {value} at step {step + 1}; lower --matrix-lr and --embed-lr")
-        loss.backward()
         if config.grad_clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
         for optimizer in self.optimizers.values():
             optimizer.step()
         self.model.zero_grad(set_to_none=True)
-        self.average.update_(self.model, step)
+        self.average.update_(self.model, step, scale)
         progress.step += 1
         progress.losses = [*progress.losses, value][-LOSS_WINDOW:]
         progress.elapsed_s = clock.elapsed_s()
         tokens = progress.step * config.batch_tokens
         return StepRow(progress.step, value, config.matrix_lr * scale, tokens, round(progress.elapsed_s, 3))
 
+    def _gradients_(self, step: int, fraction: float) -> float:
+        """Fill every gradient with that of the mean loss of the batch, which comes back."""
+        parts, processes = self.config.micro_batches, self.processes
+        sampler = self.samplers[sequence_length(self.config, self.model_config.seq_len, fraction)]
+        ids, targets = (torch.from_numpy(part).chunk(parts) for part in sampler.batch(step))
+        named = dict(self.model.named_parameters())
+        quantizer = self.quantizer if fraction >= self.config.qat_from else None
+        weights = quantizer.weights(named) if quantizer is not None else None
+        value = 0.0
+        for index in range(processes.rank * parts // processes.size, (processes.rank + 1) * parts // processes.size):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                loss = self.loss(ids[index].to(self.device), targets[index].to(self.device), weights)
+            if parts > 1:
+                loss = loss / parts
+            value += float(loss.detach())
+            loss.backward()  # type: ignore[no-untyped-call]
+        if quantizer is not None and weights is not None:
+            done = (fraction - self.config.qat_from) / max(1.0 - self.config.qat_from, 1e-9)
+            quantizer.hand_back_(named, weights, done)
+        processes.add_gradients_(self.model.parameters())
+        return processes.total(value, self.device)
+
+    def _set_loops_(self, loops: int) -> None:
+        if loops != self.loops:
+            self.model.set_loops_(loops)
+            self.loops = loops
+
+    def _make_samplers(self) -> dict[int, BatchSampler]:
+        """Length of a sequence -> its batches, for every length of the curriculum."""
+        config, full = self.config, self.model_config.seq_len
+        parts = config.micro_batches
+        if parts % self.processes.size:
+            raise DataError(
+                f"{self.processes.size} processes cannot share {parts} micro-batches evenly; "
+                f"give --micro-batches as a multiple of {self.processes.size}"
+            )
+        samplers = {}
+        for length in {full, *(length for _, length in config.seq_curriculum)}:
+            if length < 1 or config.batch_tokens % (length * parts):
+                raise DataError(
+                    f"{config.batch_tokens} tokens per batch are not {parts} equal parts of sequences of {length}"
+                )
+            common = (self.train_tokens, length, config.batch_tokens, config.seed)
+            samplers[length] = (
+                DocumentSampler(*common, self.tokenizer.bos_id) if config.document_batches else BatchSampler(*common)
+            )
+        return samplers
+
     def _is_over(self, progress: _Progress) -> bool:
         out_of_time = bool(self.config.max_seconds) and progress.elapsed_s >= self.config.max_seconds
         return progress.step >= self.config.steps or (out_of_time and progress.step > 0)
 
     def _save(self, progress: _Progress) -> None:
+        if not self.processes.leads:
+            return
         self.out.parent.mkdir(parents=True, exist_ok=True)
         self.state.save(self.model, self.optimizers, self.average, dataclasses.asdict(progress))
 
@@ -184,9 +256,16 @@ class Trainer:
         """The averaged weights: what the checkpoint holds and what is evaluated."""
         return {name: tensor.cpu().numpy() for name, tensor in deployable(self.average.tensors).items()}
 
+    def _build(self, state: Mapping[str, Tensor]) -> GPT:
+        """The model to be measured, with as many loops as training now has."""
+        model = build(self.model_config, state)
+        if self.loops != self.model_config.num_loops:
+            model.set_loops_(self.loops)
+        return model
+
     def _make_evaluator(self, val_tokens: Tokens) -> TextEvaluator:
         return TextEvaluator(
-            lambda state: build(self.model_config, state),
+            self._build,
             val_tokens,
             self.tokenizer.byte_tables,
             self.model_config.seq_len,
@@ -225,6 +304,8 @@ class Trainer:
                 "python": platform.python_version(),
             },
         }
+        if self.quantizer is not None:
+            training["qat_recipe"] = self.quantizer.recipe(deployable(self.average.tensors))
         data_defaults = {
             "val": _relative(self.folder.val_glob, here),
             "calib": _relative(self.folder.train_glob, here),
@@ -243,6 +324,10 @@ class Trainer:
 def _relative(path: str, folder: Path) -> str:
     """`path` as seen from `folder`, with forward slashes: the pair can be moved together."""
     return Path(os.path.relpath(Path(path).absolute(), folder)).as_posix()
+
+
+def _no_row(row: StepRow) -> None:
+    """The log of a process that does not lead."""
 
 
 class _Clock:

@@ -65,13 +65,24 @@ def without_own_value(mixed: Tensor, v: Tensor) -> Tensor:
     return (grouped - (grouped * unit).sum(-1, keepdim=True) * unit).view(mixed.shape)
 
 
+def same_document(ids: Tensor, boundary_token: int) -> Tensor:
+    """Whether t may see s: it is not later, and no document starts in between. Shape: (B, 1, T, T) bool."""
+    document = (ids == boundary_token).cumsum(1)
+    return (document[:, None, :, None] == document[:, None, None, :]).tril()
+
+
 @dataclass
 class Pass:
-    """What the layers of one forward pass share: x0, rotary tables, the first layer's values, training penalties."""
+    """What the layers of one forward pass share.
+
+    x0, rotary tables, who may see whom where that is not the whole past, the first layer's values, penalties.
+    Shape: visible (B, 1, T, T) bool.
+    """
 
     x0: Tensor
     cos: Tensor
     sin: Tensor
+    visible: Tensor | None = None
     first_value: Tensor | None = None
     penalties: list[Tensor] = field(default_factory=list)
 
@@ -120,7 +131,9 @@ class Attention(nn.Module):
         q = rotate(q, shared.cos, shared.sin) * values.q_gain.to(q.dtype)[:, None, None]
         k = rotate(k, shared.cos, shared.sin)
         v = self._with_first_value(v, shared) if self.config.value_residual else v
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.grouped)
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=shared.visible, is_causal=shared.visible is None, enable_gqa=self.grouped
+        )
         if self.exclusive:
             mixed = without_own_value(mixed, v)
         if self.config.attn_gate != "none":

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pgtrain.blocks import Block, LayerValues, Pass, rms_norm, rotary_tables
+from pgtrain.blocks import Block, LayerValues, Pass, rms_norm, rotary_tables, same_document
 from pgtrain.embedding import BigramHash, LowRankResidual, SmearGate, factorize, harmonic_spectrum
 from pgtrain.layer_plan import LayerStep, layer_plan, uses_of
 from pgtrain.model_config import GPTConfig
@@ -131,7 +131,8 @@ class GPT(nn.Module):
     def hidden(self, ids: Tensor) -> tuple[Tensor, list[Tensor]]:  # (B, T) int64 -> (B, T, D)
         """(the normalised stream after the last layer, penalties that training adds to the loss)."""
         x = self.embed(ids)
-        shared = Pass(x, *rotary_tables(self.config, ids.shape[1], ids.device))
+        visible = same_document(ids, self.config.boundary_token) if self.config.within_documents else None
+        shared = Pass(x, *rotary_tables(self.config, ids.shape[1], ids.device), visible)
         saved: list[Tensor | Lanes] = []
         lanes: Lanes | None = None
         layers = self.layers

@@ -72,6 +72,8 @@ class GPTConfig:
     # (int6). boundary_token (-1 = none): no smear across the start of a document, fix of #1855.
     smear: str = "none"
     boundary_token: int = -1
+    # Attention sees its own document only (there: variable-length attention over packed documents), #1855.
+    within_documents: bool = False
     # Hashed table of token pairs. xor: #212 (11L). mul31: #212 (int6). mul104729: #433. 0 buckets = none.
     bigram_buckets: int = 0
     bigram_dim: int = 128
@@ -180,6 +182,8 @@ class GPTConfig:
             (self.sharing == "consecutive" and (self.shared_blocks < 1 or layers % self.shared_blocks != 0),
              f"{layers} layers cannot be shared evenly by {self.shared_blocks} blocks; set shared_blocks"),
             (self.sharing == "encoder_decoder" and layers < 2, "sharing=encoder_decoder needs at least 2 layers"),
+            (self.within_documents and self.boundary_token < 0,
+             "within_documents needs boundary_token, the token that starts a document"),
             (not 0 <= self.anchor_heads <= self.num_heads,
              f"anchor_heads {self.anchor_heads} must be between 0 and the {self.num_heads} heads"),
             (self.vocab_size < self.table_dim and self.embed_init != "normal",

@@ -59,9 +59,11 @@ OPTIONS: dict[str, dict] = {
     "smear-window-bias": {"smear": "window_bias"},
     "bigram-xor": {"bigram_buckets": 50, "bigram_dim": 6},
     "bigram-mul": {"bigram_buckets": 50, "bigram_dim": 6, "bigram_hash": "mul31"},
+    "within-documents": {"within_documents": True, "boundary_token": 1},
     "mtp": {"mtp_weight": 0.5},
     "everything": {
-        "embed_dim": 24, "input_residual_rank": 2, "output_residual_rank": 2, "smear": "window", "boundary_token": 1,
+        "within_documents": True, "boundary_token": 1, "smear": "window",
+        "embed_dim": 24, "input_residual_rank": 2, "output_residual_rank": 2,
         "bigram_buckets": 40, "bigram_dim": 4, "rope_dims": 4, "rope_scaling": "ntk", "rope_train_len": 8,
         "xsa_last_n": 3, "attn_gate": "window", "value_residual": True, "norm_scale": "virtual", "skips": "gate",
         "lane_start": 3, "num_loops": 1, "loop_start": 1, "loop_end": 2, "adapters": "bounded",
@@ -261,6 +263,19 @@ def test_the_previous_embedding_never_crosses_a_document_boundary() -> None:
     assert not within[[0, 2, 4]].any()
 
 
+def test_a_document_never_sees_the_one_before() -> None:
+    """Changing one document changes nothing in the next, which does see itself."""
+    config = config_of("smear-window", within_documents=True, attn_gate="window", value_residual=True)
+    model = random_model(config).eval()
+    ids = torch.tensor([[1, 7, 8, 9, 1, 20, 21, 22, 23]])
+    other, later = ids.clone(), ids.clone()
+    other[0, 2], later[0, 5] = 40, 41
+    before = model.forward_logits(ids)
+    assert torch.equal(before[:, 4:], model.forward_logits(other)[:, 4:])
+    assert not torch.equal(before[:, 2:4], model.forward_logits(other)[:, 2:4])
+    assert not torch.equal(before[:, 8], model.forward_logits(later)[:, 8])
+
+
 @pytest.mark.parametrize("kind", ["xor", "mul31", "mul104729"])
 def test_bigram_buckets_depend_on_the_pair_and_nothing_else(kind: str) -> None:
     table = BigramHash(dataclasses.replace(SMALL, bigram_buckets=2048, bigram_hash=kind))
@@ -346,6 +361,7 @@ def test_shapes_tell_a_decoupled_embedding_and_gated_skips() -> None:
         ({"sharing": "consecutive", "shared_blocks": 3}, "cannot be shared evenly"),
         ({"rope_scaling": "yarn"}, "rope_max_len"),
         ({"anchor_heads": 5}, "anchor_heads"),
+        ({"within_documents": True}, "boundary_token"),
         ({"embed_init": "spectral", "vocab_size": 16}, "as many tokens as channels"),
         ({"attn_gate": "window", "gate_window": 99}, "wider than the model"),
     ],

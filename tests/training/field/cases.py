@@ -14,7 +14,8 @@ github.com/openai/parameter-golf at a commit of the pull request:
     1855       2026-04-27_SP8192_LQER_SparseGate_BOSSmearFix_9HpStack_1.0611/train_gpt.py       1e439663
 
 logits.npz holds, per case, the logits of the last 3 of the 12 tokens IDS, in float32 from the script's own modules in
-eval mode on a CPU (flash attention replaced by torch's scaled_dot_product_attention; tensors that the script builds
+eval mode on a CPU (flash attention replaced by torch's scaled_dot_product_attention, document by document in the
+"documents" case; tensors that the script builds
 but never reads are random), with the weights of `golden_state`. Shape: (3, 32). Written once, never regenerated.
 """
 
@@ -106,6 +107,7 @@ CASES: dict[str, tuple[str, Fields, int | None]] = {
     "212-11l-skips": ("212-11l", ELEVEN | {"rope_train_len": 8}, None),
     "1855-loops": ("1855", GATED, None),
     "1855-no-loops": ("1855", GATED, 0),
+    "1855-documents": ("1855", GATED | {"within_documents": True}, None),
     "1855-dense-gate": (
         "1855",
         GATED | {"attn_gate": "dense", "smear": "none", "rope_scaling": "ntk", "rope_train_len": 8},

@@ -99,9 +99,12 @@ _SPARSE_GATE = replace(
     attn_gate_scale=0.5,
     smear="window",
     boundary_token=1,
+    within_documents=True,
 )
 
-_BASELINE_RUN = TrainConfig(steps=13_800, batch_tokens=524_288, warmdown_steps=1200, grad_clip=0.0, ema_decay=0.0)
+_BASELINE_RUN = TrainConfig(
+    steps=13_800, batch_tokens=524_288, warmdown_steps=1200, grad_clip=0.0, ema_decay=0.0, micro_batches=8
+)
 _INT6_RUN = replace(
     _BASELINE_RUN,
     steps=12_507,
@@ -118,29 +121,56 @@ _LANES_RUN = TrainConfig(
     matrix_lr=0.022,
     embed_lr=0.03,
     scalar_lr=0.02,
-    warmdown_steps=3403,
+    warmdown_steps=3153,
     muon_momentum=0.97,
     muon_momentum_start=0.92,
     muon_momentum_steps=1500,
+    muon_row_norm=True,
     weight_decay=0.095,
+    embed_weight_decay=0.095,
+    scalar_weight_decay=0.02,
     grad_clip=0.3,
-    ema_decay=0.9965,
+    ema_decay=0.997,
+    loops_from=0.35,
+    micro_batches=8,
 )
-_PRISM_RUN = replace(_LANES_RUN, steps=2500, warmdown_steps=1800, muon_momentum=0.99)
-_EBLS_RUN = replace(
+_LOOP45_RUN = replace(
     _LANES_RUN,
+    steps=5000,
+    matrix_lr=0.02,
+    warmdown_steps=3335,
+    muon_momentum=0.99,
+    weight_decay=0.085,
+    embed_weight_decay=0.085,
+    loops_from=0.5,
+)
+_PRISM_RUN = replace(
+    _LANES_RUN,
+    steps=2500,
+    warmdown_steps=1800,
+    muon_momentum=0.99,
+    embed_weight_decay=0.085,
+    ema_decay=0.9965,
+    loops_from=0.0,
+)
+_EBLS_RUN = TrainConfig(
     steps=4572,
     batch_tokens=524_288,
     matrix_lr=0.02,
-    embed_lr=0.05,
-    scalar_lr=0.04,
     warmdown_steps=3000,
     muon_momentum=0.99,
+    muon_momentum_start=0.92,
+    muon_momentum_steps=1500,
     weight_decay=0.04,
+    grad_clip=0.3,
     ema_decay=0.0,
+    swa_every=50,
+    qat_bits=6,
+    qat_clip=0.0,
+    qat_from=0.0,
+    micro_batches=8,
 )
-_ELEVEN_RUN = replace(
-    _LANES_RUN,
+_ELEVEN_RUN = TrainConfig(
     steps=8585,
     batch_tokens=524_288,
     matrix_lr=0.025,
@@ -148,8 +178,26 @@ _ELEVEN_RUN = replace(
     scalar_lr=0.025,
     warmdown_steps=3000,
     muon_momentum=0.99,
+    muon_momentum_start=0.92,
+    muon_momentum_steps=1500,
     weight_decay=0.04,
+    embed_weight_decay=0.04,
+    scalar_weight_decay=0.04,
+    grad_clip=0.3,
     ema_decay=0.997,
+    micro_batches=8,
+)
+_SPARSE_GATE_RUN = replace(
+    _LANES_RUN,
+    steps=4932,
+    matrix_lr=0.026,
+    min_lr=0.1,
+    warmdown_steps=4192,
+    muon_orthogonalizer="polar_express",
+    embed_weight_decay=0.085,
+    adam_beta2=0.99,
+    ema_decay=0.9965,
+    document_batches=True,
 )
 
 SYSTEMS = {
@@ -157,7 +205,7 @@ SYSTEMS = {
     "loop45": Preset(
         "layers 4-5 three times, gated skips, XSA",
         replace(_STACK, num_loops=2, loop_start=4, loop_end=5, qk_gain_init=4.0),
-        replace(_LANES_RUN, steps=5000, matrix_lr=0.02, weight_decay=0.085, muon_momentum=0.99, ema_decay=0.997),
+        _LOOP45_RUN,
         "#1394",
     ),
     "lanes": Preset(
@@ -219,7 +267,7 @@ SYSTEMS = {
         "control: nothing pulls gamma down", replace(_EBLS, ebls_penalty=0.0), _EBLS_RUN, "#433"
     ),
     "ebls-random-b": Preset("control: B random at the start", replace(_EBLS, ebls_b_std=0.02), _EBLS_RUN, "#433"),
-    "sparse-gate": Preset("lanes, sparse attention gate, SmearGate", _SPARSE_GATE, _LANES_RUN, "#1855"),
+    "sparse-gate": Preset("lanes, sparse attention gate, SmearGate", _SPARSE_GATE, _SPARSE_GATE_RUN, "#1855"),
 }
 
 # Fields of the twins. With 1,024 tokens of vocabulary; 17 virtual layers need narrow ones to stay at two minutes.
@@ -250,7 +298,8 @@ TINY_FIELDS: dict[str, dict[str, Any]] = {
 def _twin(name: str, fields: dict[str, Any]) -> Preset:
     full = SYSTEMS[name]
     shape = {"vocab_size": 1024, "num_heads": 4, "num_kv_heads": 2, "seq_len": 256} | fields
-    return Preset(full.purpose, replace(full.model, **shape), DEMO.training, full.source)
+    training = replace(DEMO.training, loops_from=full.training.loops_from)
+    return Preset(full.purpose, replace(full.model, **shape), training, full.source)
 
 
 PRESETS = {"demo": DEMO} | SYSTEMS | {f"{name}-tiny": _twin(name, fields) for name, fields in TINY_FIELDS.items()}

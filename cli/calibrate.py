@@ -38,7 +38,7 @@ def command(
     The file is plain safetensors: NAME.hessian (in, in) and NAME.fisher (out,). Every matrix that was not seen is
     listed: recipes that need its Hessian will refuse to run.
     """
-    refuse_overwrite(out, force)
+    refuse_overwrite(out, force, checkpoint)
     if text.calibration is not None:
         raise click.UsageError("--calibration names a finished file; leave it out to write one")
     from pgpack.calibration import save_calibration

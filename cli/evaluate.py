@@ -47,6 +47,11 @@ def command(*, file: Path, checkpoint: Path | None, text: TextFlags, as_json: bo
     else:
         subject = found
     reference = load_checkpoint(checkpoint) if checkpoint else None
+    if unpacked is not None and reference is None and (text.val is None or text.tokenizer is None):
+        raise click.UsageError(
+            f"{file} is an artifact and holds neither model nor text; give --checkpoint FILE, or --val GLOB, "
+            "--tokenizer FILE.model, --seq-len N and, unless it is a pgtrain model, --model FILE.py:build"
+        )
     bench = Bench(checkpoint or file, reference or subject, text, quiet)
     evaluator = bench.evaluator if reference else bench.text.evaluator()
     loss = evaluator.evaluate(dict(subject.items()))

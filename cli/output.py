@@ -8,6 +8,7 @@ Results go to stdout (a table, or one JSON document with --json); notes and prog
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -42,10 +43,23 @@ def emit_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, allow_nan=False, default=str))
 
 
-def refuse_overwrite(path: Path, force: bool) -> None:
-    """Usage error when `path` exists and --force was not given."""
+def refuse_overwrite(path: Path, force: bool, *inputs: Path | None) -> None:
+    """Refuse an output file before the work, not after.
+
+    Usage error when `path` is a folder, is one of `inputs`, or exists and --force was not given; OSError when it lies
+    where nothing can be written.
+    """
+    if path.is_dir():
+        raise click.UsageError(f"{path} is a folder; give the name of a file")
+    if path.exists() and any(given is not None and given.exists() and path.samefile(given) for given in inputs):
+        raise click.UsageError(f"{path} is what the command reads; give another -o")
     if path.exists() and not force:
         raise click.UsageError(f"{path} exists; give another -o or --force to replace it")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"a file, so that {path} cannot be written below it", str(folder))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"no permission to write {path} there", str(folder))
 
 
 def format_bytes(n_bytes: int) -> str:

@@ -69,7 +69,7 @@ def command(
     one_of({"--recipe": recipe, "--preset": preset, "--budget": budget})
     if budget is not None and passthrough is not None:
         raise click.UsageError("--passthrough belongs to --preset")
-    refuse_overwrite(out, force or dry_run)
+    refuse_overwrite(out, force or dry_run, checkpoint)
     if dry_run:
         _show_dry_run(checkpoint, recipe, preset, passthrough, budget, out, as_json)
         return
@@ -253,12 +253,10 @@ def _show_dry_run(
     as_json: bool,
 ) -> None:
     """What `pack` would do, from names and shapes alone; torch files are not opened (that would load torch)."""
-    from pgpack.checkpoint import load_checkpoint
-    from pgpack.errors import CheckpointError
+    from pgpack.checkpoint import load_checkpoint, require_file
     from pgpack.recipe import infos
 
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint file")
+    require_file(path)
     document: dict[str, Any] = {"checkpoint": str(path), "artifact": str(out), "budget": budget}
     if is_safetensors(path):
         loaded = load_checkpoint(path)

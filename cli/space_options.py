@@ -90,7 +90,8 @@ def candidates_of(flags: SpaceFlags, tensors: Sequence[TensorInfo]) -> list[Cand
         try:
             found = read_space(Path(flags.space).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise click.UsageError(f"--space {flags.space}: {error}") from None
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise click.UsageError(f"--space {flags.space}: cannot be read ({reason})") from None
     elif flags.recipe is not None:
         found = [Candidate(recipe) for recipe in expand(recipe_text(flags.recipe)[0])]
     elif flags.preset is not None:

@@ -368,14 +368,12 @@ def _show(ended: Ended, as_json: bool) -> None:
 
 def _show_dry_run(path: Path, space: SpaceFlags, as_json: bool) -> None:
     """The recipes that would be measured; of a torch file the shapes are not read (that would load torch)."""
-    from pgpack.checkpoint import load_checkpoint
-    from pgpack.errors import CheckpointError
+    from pgpack.checkpoint import load_checkpoint, require_file
     from pgpack.recipe import infos
 
     from .files import is_safetensors
 
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint file")
+    require_file(path)
     if is_safetensors(path):
         loaded = load_checkpoint(path)
         tensors = infos(loaded.stored_shapes)

@@ -34,7 +34,7 @@ def command(*, artifact: Path, out: Path, form: str | None, force: bool, as_json
     Names and shapes are those of the checkpoint, tied names included. The checkpoint's metadata (its model and
     text) is not part of an artifact. Nothing is written when the decoded weights fail their digest.
     """
-    refuse_overwrite(out, force)
+    refuse_overwrite(out, force, artifact)
     from pgpack.unpack import check_digest, unpack
 
     unpacked = unpack(artifact.read_bytes())

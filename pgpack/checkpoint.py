@@ -116,14 +116,21 @@ def from_tensors(
     return Checkpoint(shapes, tensors.__getitem__, dict(metadata or {}), source)
 
 
+def require_file(path: Path) -> None:
+    """Raises CheckpointError when `path` is no file."""
+    if path.is_dir():
+        raise CheckpointError(f"{path}: a folder; name the checkpoint file in it")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """The checkpoint in a .safetensors, .pt, .pth or .bin file (told apart by content).
 
     Raises CheckpointError when it is missing, unreadable, not a state dict, or needs unpickling of code.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint file")
+    require_file(path)
     with path.open("rb") as file:
         head = file.read(9)
     if len(head) == 9 and head[8:9] == b"{":
@@ -201,7 +208,10 @@ def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata
 
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(b"")
+    mode = temporary.stat().st_mode  # a new file's by the umask; safetensors would keep it from everybody else
     save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, str(temporary), dict(metadata))
+    temporary.chmod(mode)
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)

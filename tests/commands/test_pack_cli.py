@@ -81,6 +81,28 @@ def test_nothing_is_replaced_without_force(model: Path, artifact: Path, tmp_path
         out.write_bytes(b"precious")
 
 
+def test_outputs_that_cannot_be_written_are_refused_before_the_work(
+    model: Path, artifact: Path, tmp_path: Path
+) -> None:
+    before = model.read_bytes(), artifact.read_bytes()
+    (tmp_path / "file").write_bytes(b"")
+    for command in (("pack", model, "--recipe", "*=nothing"), ("unpack", artifact), ("calibrate", model)):
+        folder = pgpack(*command, "-o", tmp_path, "--force", "-q")
+        assert (folder.code, "is a folder" in folder.err) == (2, True)
+        source = pgpack(*command, "-o", command[1], "--force", "-q")
+        assert (source.code, "what the command reads" in source.err) == (2, True)
+        below = pgpack(*command, "-o", tmp_path / "file" / "below" / "out", "-q")
+        assert (below.code, "cannot be written" in below.err) == (1, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (model.read_bytes(), artifact.read_bytes()) == before
+
+
+def test_safetensors_files_are_as_readable_as_any_other_new_file(artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "any").write_bytes(b"")
+    succeed(pgpack("unpack", artifact, "-o", tmp_path / "a.safetensors", "-q"))
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_unpack_restores_names_shapes_types_and_ties(tied: Path, tmp_path: Path) -> None:
     original = load_checkpoint(tied)
     succeed(pgpack("pack", tied, "--recipe", "*=cast(dtype=fp32)", "-o", tmp_path / "a.pgpack"))

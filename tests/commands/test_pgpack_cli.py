@@ -91,6 +91,7 @@ def test_a_dry_run_of_a_torch_file_does_not_open_it(tmp_path: Path) -> None:
         ("plan MODEL --preset sdclip-brotli:x", 2, "'x' is not a number"),
         ("plan MODEL --recipe @missing.txt", 2, "cannot read missing.txt"),
         ("plan nowhere.safetensors --preset sdclip-brotli", 1, "no such checkpoint file"),
+        ("plan . --preset sdclip-brotli", 1, "a folder; name the checkpoint file in it"),
         ("plan MODEL --recipe nothing*=rtn;*=rtn", 2, "governs nothing"),
         ("plan MODEL --recipe tok_emb.weight=rtn", 2, "no rule covers"),
         ("pack MODEL --budget 12parsecs -o out", 2, "is not a size"),
@@ -99,6 +100,8 @@ def test_a_dry_run_of_a_torch_file_does_not_open_it(tmp_path: Path) -> None:
         ("pack MODEL --recipe *=gptq|rans --calibration nowhere -o out", 1, "no such calibration file"),
         ("unpack MODEL -o out", 4, "not an artifact of any known format"),
         ("unpack nowhere -o out", 1, "nowhere: No such file"),
+        ("unpack . -o out", 1, "Is a directory"),
+        ("sweep . --out out --dry-run", 1, "a folder"),
         ("inspect nowhere", 1, "no such checkpoint file"),
         ("verify nowhere", 1, "nowhere: No such file"),
         ("eval MODEL --val nothing*.bin", 1, "no token shards match"),
@@ -107,7 +110,7 @@ def test_a_dry_run_of_a_torch_file_does_not_open_it(tmp_path: Path) -> None:
         ("sweep MODEL --recipe *=rtn --bits 4 --out out", 2, "give exactly one of"),
         ("sweep MODEL --bits 4,,5 --out out --dry-run", 2, "empty value"),
         ("sweep MODEL --recipe *=rtn(bits={9}) --out out --dry-run", 2, "from 2 to 8"),
-        ("sweep MODEL --space nowhere --out out", 2, "nowhere"),
+        ("sweep MODEL --space nowhere --out out", 2, "--space nowhere: cannot be read (No such file"),
     ],
 )
 def test_a_mistake_gets_one_clear_answer_and_no_traceback(

@@ -14,13 +14,23 @@ from pgtrain.model_config import ACTIVATIONS, GPTConfig
 from pgtrain.presets import PRESETS, find_preset
 from pgtrain.tensor_table import count_parameters
 from pgtrain.text_folder import TextFolder
-from pgtrain.train_config import TrainConfig
+from pgtrain.train_config import ORTHOGONALIZERS, ROUNDINGS, TrainConfig
 
 from .output import EXIT_RESUMABLE, emit_json, note, refuse_overwrite, shared_options
 from .settings import changed_fields
 
 if TYPE_CHECKING:
     from pgtrain.train import StepRow, TrainResult
+
+
+def curriculum(text: str) -> tuple[tuple[float, int], ...]:
+    """0:64,0.5:256 as ((0.0, 64), (0.5, 256))."""
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        return tuple((float(start), int(length)) for start, length in pairs)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a curriculum; write shares and lengths: 0:64,0.5:256") from error
+
 
 # option -> field of GPTConfig or TrainConfig; what is not given comes from the preset.
 MODEL_OPTIONS: dict[str, tuple[str, Any, str]] = {
@@ -45,12 +55,31 @@ TRAIN_OPTIONS: dict[str, tuple[str, Any, str]] = {
     "--seed": ("seed", int, "Seed of weights and batches."),
     "--max-seconds": ("max_seconds", float, "Stop after this much wall clock; 0 is no limit."),
     "--val-every": ("val_every", int, "Measure bits per byte every N steps; 0: only at the end."),
+    "--min-lr": ("min_lr", float, "Share of the rates at which the warmdown ends."),
+    "--orthogonalizer": ("muon_orthogonalizer", click.Choice(ORTHOGONALIZERS), "How Muon orthogonalizes."),
+    "--row-norm": ("muon_row_norm", bool, "Rows of unit length before Muon orthogonalizes (MuonEq-R)."),
+    "--weight-decay": ("weight_decay", float, "Decay of the matrices."),
+    "--embed-weight-decay": ("embed_weight_decay", float, "Decay of embedding and head."),
+    "--scalar-weight-decay": ("scalar_weight_decay", float, "Decay of gains and scales."),
+    "--swa-every": ("swa_every", int, "Average every N-th weights of the warmdown (with --ema 0); 0: no."),
+    "--curriculum": ("seq_curriculum", curriculum, "Tokens per sequence from a share of the run on: 0:64,0.5:256."),
+    "--document-batches": ("document_batches", bool, "Begin sequences where documents begin."),
+    "--loops-from": ("loops_from", float, "Share of the run from which a looped model loops."),
+    "--qat-bits": ("qat_bits", int, "Bits of the matrices in quantization-aware training; 0: no."),
+    "--qat-clip": ("qat_clip", float, "Their clip in standard deviations; 0: their largest weight."),
+    "--qat-embed-bits": ("qat_embed_bits", int, "Bits of embedding and head; 0: no."),
+    "--qat-embed-clip": ("qat_embed_clip", float, "Their clip in standard deviations; 0: their largest weight."),
+    "--qat-from": ("qat_from", float, "Share of the run from which weights are quantized."),
+    "--qat-rounding": ("qat_rounding", click.Choice(ROUNDINGS), "Gradient of rounding."),
+    "--micro-batches": ("micro_batches", int, "Parts of a batch, dealt to the processes of torchrun."),
+    "--compile": ("compile_backend", str, "Backend of torch.compile, such as inductor."),
 }
 
 
 def _setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for flag, (field, kind, text) in reversed({**MODEL_OPTIONS, **TRAIN_OPTIONS}.items()):
-        function = click.option(flag, field, type=kind, default=None, help=text)(function)
+        flags = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
+        function = click.option(flags, field, type=kind, default=None, help=text)(function)
     return function
 
 
@@ -96,7 +125,7 @@ def command(
     """Train a GPT on a folder of shards and write one fp32 checkpoint.
 
     The state of the run lies beside the checkpoint while it lasts. After Ctrl-C or a kill the same command
-    continues where it stopped and ends with the same checkpoint. The log is OUT.log.jsonl.
+    continues where it stopped and ends with the same checkpoint. The log is OUT.log.jsonl, its picture OUT.loss.svg.
     """
     if out.suffix != ".safetensors":
         raise click.UsageError(f"-o {out}: the checkpoint's name must end in .safetensors")
@@ -106,18 +135,37 @@ def command(
     if dry_run:
         _show_plan(model, training, folder, as_json)
         return 0
+    from pgtrain.processes import join_processes, leave_processes
     from pgtrain.train import Trainer, log_path
     from pgtrain.workbench import check_device
 
     check_device(device)
-    trainer = Trainer(model, training, folder, out, device)
-    note(f"{count_parameters(model):,} parameters, {training.steps:,} steps; log in {log_path(out)}", quiet)
-    result = _train_with_bar(trainer.train, training, quiet or as_json, restart)
+    processes, device = join_processes(device)
+    try:
+        trainer = Trainer(model, training, folder, out, device, processes)
+        silent = quiet or not processes.leads
+        note(f"{count_parameters(model):,} parameters, {training.steps:,} steps; log in {log_path(out)}", silent)
+        result = _train_with_bar(trainer.train, training, silent or as_json, restart)
+    finally:
+        leave_processes(processes)
+    if not processes.leads:
+        return 0 if result.finished else EXIT_RESUMABLE
+    picture = out.with_suffix(".loss.svg")
+    if result.steps > result.resumed_from:
+        _draw(log_path(out), picture)
     if not result.finished:
         note(f"stopped at step {result.steps}; the state is saved, repeat the same command to continue")
         return EXIT_RESUMABLE
     _show_result(out, model, training, result, as_json)
+    note(f"loss curve in {picture}", quiet)
     return 0
+
+
+def _draw(log: Path, picture: Path) -> None:
+    """The picture of the run so far, beside its log."""
+    from pgtrain.loss_curve import read_curve, write_curves
+
+    write_curves(picture, [read_curve(log)])
 
 
 def _plan(

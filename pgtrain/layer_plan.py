@@ -8,8 +8,11 @@ Source: order and pairing of openai/parameter-golf #1394 (loops), #2090 and #433
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from pgpack.errors import DataError
 
 if TYPE_CHECKING:
     from pgtrain.model_config import GPTConfig
@@ -51,8 +54,13 @@ def layer_plan(config: GPTConfig, loops: int | None = None) -> tuple[LayerStep, 
     The first half of the pass saves its outputs, the second half takes them back, deepest first. Loops beyond the
     config's come right after the trained ones; they neither save nor take skips and use the tables of the last
     trained loop (#212 ran its 6 loops after 3 trained ones without skips too).
+    Raises: DataError for a number of loops that the model cannot run.
     """
     loops = config.num_loops if loops is None else loops
+    if loops < 0 or (loops and not config.num_loops):
+        raise DataError(
+            f"{loops} loops asked of a model that has {config.num_loops}; only a looped model can loop more"
+        )
     trained = min(loops, config.num_loops)
     segment = list(range(config.loop_start, config.loop_end + 1)) if config.num_loops else []
     layers = [*range(config.loop_start), *segment * (trained + 1)] if segment else []
@@ -71,7 +79,15 @@ def layer_plan(config: GPTConfig, loops: int | None = None) -> tuple[LayerStep, 
         for _ in range(loops - trained)
         for i, layer in enumerate(segment)
     ]
-    return (*steps[:extra_at], *extra, *steps[extra_at:]) if extra else tuple(steps)
+    return tuple(_kept_in_lanes([*steps[:extra_at], *extra, *steps[extra_at:]]))
+
+
+def _kept_in_lanes(steps: list[LayerStep]) -> Iterator[LayerStep]:
+    """The steps, with every step after the first in lanes in lanes too: lanes never merge before the end."""
+    started = False
+    for step in steps:
+        started = started or step.in_lanes
+        yield replace(step, in_lanes=started)
 
 
 def uses_of(config: GPTConfig) -> list[int]:

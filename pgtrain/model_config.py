@@ -103,7 +103,7 @@ class GPTConfig:
     norm_scale: str = "none"
     # U-Net skips: x + w s (baseline), or lerp(w s, x, sigmoid(g)) (#1394), or none (#212 flat, #2090 naive).
     skips: str = "add"
-    # Two residual lanes from this layer on (-1 = never), #1204, #1546, #1855; "both" and lane_mlp_mix: #2090.
+    # Two residual lanes from this layer to the end (-1 = never), #1204, #1546, #1855; "both" and lane_mlp_mix: #2090.
     lane_start: int = -1
     lane_residuals: str = "own"
     lane_mlp_mix: bool = False
@@ -175,9 +175,6 @@ class GPTConfig:
              f"embed_init=svd needs embed_dim below model_dim {self.model_dim}, found {self.embed_dim}"),
             (looped and not 0 <= self.loop_start <= self.loop_end < layers,
              f"loop_start {self.loop_start} and loop_end {self.loop_end} must lie in the {layers} layers"),
-            (looped and 0 <= self.lane_start <= self.loop_end,
-             f"lane_start {self.lane_start} lies in or before the loop (ends at {self.loop_end}); lanes never merge "
-             "again, so they must start after it"),
             (self.lane_start >= layers, f"lane_start {self.lane_start} is not one of the {layers} layers"),
             (self.sharing == "consecutive" and (self.shared_blocks < 1 or layers % self.shared_blocks != 0),
              f"{layers} layers cannot be shared evenly by {self.shared_blocks} blocks; set shared_blocks"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgpack.errors import DataError
 from pgtrain.blocks import rotary_tables, rotate
 from pgtrain.layer_plan import layer_plan, uses_of
 from pgtrain.model_config import GPTConfig
@@ -87,6 +89,20 @@ def test_loops_beyond_the_trained_ones_only_repeat_the_last() -> None:
     assert [step.block for step in extra] == [3, 4, 5] * 2
     assert [step.row for step in extra] == [9, 10, 11] * 2
     assert not any(step.saves or step.skip >= 0 for step in extra)
+
+
+@given(configs(), st.integers(0, 8), st.integers(0, 6))
+def test_lanes_start_at_their_layer_and_never_merge(config: GPTConfig, start: int, loops: int) -> None:
+    config = dataclasses.replace(config, lane_start=min(start, config.num_layers - 1))
+    plan = layer_plan(config, loops if config.num_loops else 0)
+    first = next(i for i, step in enumerate(plan) if step.layer >= config.lane_start)
+    assert [step.in_lanes for step in plan] == [i >= first for i in range(len(plan))]
+
+
+@pytest.mark.parametrize(("config", "loops"), [(GPTConfig(), 1), (LOOPED, -1)])
+def test_loops_that_a_model_cannot_run_are_refused(config: GPTConfig, loops: int) -> None:
+    with pytest.raises(DataError, match="only a looped model"):
+        layer_plan(config, loops)
 
 
 def test_norm_scales_follow_the_block_or_the_depth() -> None:

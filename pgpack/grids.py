@@ -227,8 +227,13 @@ class TrellisGrid:
 
     def levels(self, symbols: Symbols) -> NDArray[np.float32]:
         """2 symbol + b of every weight, in the order of the tensor's rows. Shape: (rows, cols)."""
-        levels = np.empty(symbols.shape, np.float32)
-        levels[self.path] = 2 * symbols.astype(np.float32) + supersets(symbols, self.states)
+        walked = symbols.astype(np.float32)
+        walked *= 2
+        walked += supersets(symbols, self.states)
+        if not self.rows.size:
+            return walked
+        levels = np.empty_like(walked)
+        levels[self.path] = walked
         return levels
 
     def dequantize(self, symbols: Symbols) -> NDArray[Any]:

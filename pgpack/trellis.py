@@ -54,13 +54,13 @@ def transitions(n_states: int) -> NDArray[np.uint8]:
 
 def supersets(symbols: NDArray[np.integer], n_states: int) -> NDArray[np.uint8]:
     """The bit b of every symbol; the trellis of a column runs down its rows. Shape: (rows, cols), as `symbols`."""
-    flat = transitions(n_states).reshape(-1)
+    following = transitions(n_states).reshape(-1)
+    doubled, low = following.astype(np.intp) << 1, following & 1
     odd = (symbols & 1).astype(np.uint8)
-    bits = np.empty(symbols.shape, dtype=np.uint8)
-    state = np.zeros(symbols.shape[1], dtype=np.intp)
-    for row in range(len(symbols)):
-        np.bitwise_and(state, 1, out=bits[row], casting="unsafe")
-        state <<= 1
-        state |= odd[row]
-        state = flat.take(state).astype(np.intp)
+    bits = np.zeros(symbols.shape, dtype=np.uint8)
+    state, index = np.zeros(symbols.shape[1], np.intp), np.empty(symbols.shape[1], np.intp)  # the state is doubled
+    for row in range(len(symbols) - 1):
+        np.bitwise_or(state, odd[row], out=index)
+        doubled.take(index, out=state, mode="clip")
+        low.take(index, out=bits[row + 1], mode="clip")
     return bits

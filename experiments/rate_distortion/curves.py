@@ -17,7 +17,7 @@ from .rows import Row
 ENGINE = "tcq-64"
 TARGETS = (0.0008, 0.0015, 0.003, 0.006, 0.012, 0.025, 0.05)  # KL in nats per token, roughly
 TUNED = "tcq-64 + tuned steps"
-TUNING = "@tune=steps(count=60)"
+TUNING = "@tune=steps(count=40)"
 SMALL = "ndim<=1=cast|shuffle|brotli; role:control=cast|shuffle|brotli"
 NNCODEC = {"nncodec": 0.0, "nncodec, lambda 1": 1.0}
 RELATIVE_STEPS = tuple(0.09 * 2 ** (i / 2) for i in range(8))  # of the weights' root mean square
@@ -40,12 +40,11 @@ def _tcq(states: int, more: str = "", coder: str = "") -> str:
 ENGINES = (
     Variant("tcq-8", _tcq(8)),
     Variant(ENGINE, _tcq(64)),
-    Variant("tcq-8 + tuned steps", _tcq(8), suffix=TUNING),
     Variant(TUNED, _tcq(64), suffix=TUNING),
 )
 ABLATIONS = (
     Variant("scalar: 1 state", _tcq(1)),
-    *(Variant(f"{states} states", _tcq(states)) for states in (4, 8, 16, 32, 128, 256)),
+    *(Variant(f"{states} states", _tcq(states)) for states in (4, 16, 32, 128, 256)),
     Variant("column steps alike", _tcq(64, ",columns=0")),
     Variant("row steps alike", _tcq(64, ",rows=0")),
     Variant("row steps all the way", _tcq(64, ",rows=1")),
@@ -58,9 +57,7 @@ ABLATIONS = (
     Variant("calibrated on 8,192 tokens", _tcq(64), suffix="@calib=tokens(count=8192)"),
     Variant("calibrated on 131,072 tokens", _tcq(64), suffix="@calib=tokens(count=131072)"),
 )
-PLAIN = (Variant("tcq-8, squared error", _tcq(8, ",rows=0"), "plain"),) + (
-    Variant("tcq-64, squared error", _tcq(64, ",rows=0"), "plain"),
-)
+PLAIN = tuple(Variant(f"tcq-{states}, squared error", _tcq(states, ",rows=0"), "plain") for states in (8, 64))
 
 
 def dials(laboratory: Laboratory) -> list[float]:

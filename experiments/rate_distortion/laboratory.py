@@ -127,13 +127,13 @@ class Laboratory:
         return float(np.sqrt(power / sum(self.checkpoint.tensor(n).size for n in self.matrices)))
 
 
-def open_laboratory(path: Path, folder: Path, max_tokens: int) -> Laboratory:
+def open_laboratory(path: Path, name: str, folder: Path, max_tokens: int) -> Laboratory:
     """The laboratory of a pgtrain checkpoint; rows and calibration are kept in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = load_checkpoint(path)
     bench = Bench(path, checkpoint, TextFlags(max_tokens=max_tokens), quiet=True, keep_in=folder)
     scope = f"{checkpoint.digest} {bench.evaluator.digest}"
-    return Laboratory(path.stem, checkpoint, bench, Rows(folder / "rows.jsonl", scope), {})
+    return Laboratory(name, checkpoint, bench, Rows(folder / "rows.jsonl", scope), {})
 
 
 def _reduced(kind: str, observed: Calibration, laboratory: Laboratory) -> Calibration:

@@ -21,7 +21,7 @@ An array with other than two dimensions is folded to (-1, last dimension); a 1-d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,6 +34,7 @@ from .base import SymbolLayout, Symbols
 from .rans import Rans
 from .rans_lanes import LOWEST, encode_block_, n_lanes
 from .rans_model import Cursor, varint, zigzag
+from .rans_scaled_decoder import Decoder, runs
 from .rans_tables import frequencies, levels_from, levels_of, residuals, rice_decode, rice_encode, rice_parameter
 
 PRECISION, FINE_PRECISION = 12, 15  # log2 of the tables' sums; the second for alphabets above MAX_ALPHABET
@@ -48,7 +49,7 @@ Contexts = NDArray[np.unsignedinteger]  # uint8 where 256 tables are enough, for
 
 
 @dataclass(frozen=True, eq=False)
-class _Table:
+class Table:
     """Symbols low, low + 1, ... with integer frequencies; `levels` is what is stored of them."""
 
     low: int
@@ -81,7 +82,7 @@ class _Model:
     matrices: Sequence[Symbols]
     classes: Sequence[_Classes]
     contexts: Sequence[Contexts]
-    tables: Sequence[_Table | None]
+    tables: Sequence[Table | None]
     precision: int
     lowest: int
     n_classes: int
@@ -123,7 +124,7 @@ class RansScaled:
         levels = Rans().decode(_take(data, cursor), sides)
         classes = [_Classes(levels[i], levels[i + 1]) for i in range(0, len(levels), 2)]
         tables, precision, lowest, n_classes = _read_tables(_take(data, cursor), self._width)
-        decoder = _Decoder(data[cursor.position :], tables, precision, sum(layout.size for layout in filled))
+        decoder = Decoder(data[cursor.position :], tables, precision, sum(layout.size for layout in filled))
         found = []
         for shape, c, layout in zip(shapes, classes, filled, strict=True):
             base = c.of(lowest, n_classes) * self._width
@@ -196,7 +197,7 @@ def _class_range(classes: Sequence[_Classes]) -> tuple[int, int]:
     return first - 256, max(1, last - first + 1)
 
 
-def _fit_tables(matrices: Sequence[Symbols], contexts: Sequence[Contexts], n: int) -> tuple[list[_Table | None], int]:
+def _fit_tables(matrices: Sequence[Symbols], contexts: Sequence[Contexts], n: int) -> tuple[list[Table | None], int]:
     """One table per context that occurs, and the precision of all."""
     if not matrices:
         return [None] * n, PRECISION
@@ -224,7 +225,7 @@ def _counts(matrix: Symbols, context: Contexts, n: int, low: int, size: int) -> 
     return counts.reshape(n, size)
 
 
-def _table(counts: Ints, low: int, precision: int) -> _Table | None:
+def _table(counts: Ints, low: int, precision: int) -> Table | None:
     used = np.flatnonzero(counts)
     if not used.size:
         return None
@@ -232,10 +233,10 @@ def _table(counts: Ints, low: int, precision: int) -> _Table | None:
     kept = counts[first : last + 1]
     if kept.size == 1:  # rANS needs two symbols; the second never occurs
         kept = np.array([kept[0], 1])
-    return _Table(low + first, levels_of(kept), precision)
+    return Table(low + first, levels_of(kept), precision)
 
 
-def _write_tables(tables: Sequence[_Table | None]) -> bytes:
+def _write_tables(tables: Sequence[Table | None]) -> bytes:
     parts, coded = [], []
     for table in tables:
         if table is None:
@@ -248,7 +249,7 @@ def _write_tables(tables: Sequence[_Table | None]) -> bytes:
     return b"".join(parts) + rice_encode(coded)
 
 
-def _read_tables(data: bytes, width: int) -> tuple[list[_Table | None], int, int, int]:
+def _read_tables(data: bytes, width: int) -> tuple[list[Table | None], int, int, int]:
     """(tables, precision, lowest class, number of classes). Raises CorruptArtifact."""
     cursor = Cursor(data)
     precision, n_classes, lowest = cursor.varint(), cursor.varint(), cursor.signed()
@@ -265,7 +266,7 @@ def _read_tables(data: bytes, width: int) -> tuple[list[_Table | None], int, int
             raise CorruptArtifact("a table of a scaled rANS stream is out of range")
     shapes = [(entry[0], entry[2]) for entry in found if entry]
     levels = iter([levels_from(z) for z in rice_decode(data[cursor.position :], shapes)])
-    tables = [_Table(entry[1], next(levels), precision) if entry else None for entry in found]
+    tables = [Table(entry[1], next(levels), precision) if entry else None for entry in found]
     return tables, precision, lowest, n_classes
 
 
@@ -294,11 +295,6 @@ def _costs(model: _Model) -> list[float]:
     return [float((_counts(matrix, context, len(bits), low, size) * bits).sum()) for matrix, context in pairs]
 
 
-def _runs(cols: int, lanes: int) -> Iterator[slice]:
-    for start in range(0, cols, lanes):
-        yield slice(start, min(start + lanes, cols))
-
-
 def _encode(model: _Model) -> list[bytes]:
     """Lane states, then words in decoding order."""
     if not model.matrices:
@@ -316,85 +312,11 @@ def _encode(model: _Model) -> list[bytes]:
     states = np.full(lanes, LOWEST, np.uint32)
     parts = []
     for matrix, context in zip(reversed(model.matrices), reversed(model.contexts), strict=True):
-        runs = list(_runs(matrix.shape[1], lanes))[::-1]
+        row_runs = list(runs(matrix.shape[1], lanes))[::-1]
         for row, contexts in zip(matrix[::-1], context[::-1], strict=True):
             index = offsets.take(contexts)
             index += row
-            for run in runs:
+            for run in row_runs:
                 words = encode_block_(states, index[run], joined, starts, model.precision)
                 parts.append(words.astype("<u2").tobytes())
     return [states.astype("<u4").tobytes(), *reversed(parts)]
-
-
-class _Decoder:
-    """The lanes of one stream, matrix after matrix."""
-
-    def __init__(self, data: bytes, tables: Sequence[_Table | None], precision: int, n: int) -> None:
-        self.lanes = n_lanes(n) if n else 0
-        self.precision = precision
-        n_words, odd = divmod(len(data) - 4 * self.lanes, 2)
-        if n_words < 0 or odd or (not n and data):
-            raise CorruptArtifact(
-                f"a scaled rANS stream has {len(data)} bytes for {self.lanes} lanes and their words"
-            )
-        self.states = np.frombuffer(data, "<u4", self.lanes).astype(np.uint32)
-        self.words = np.frombuffer(data, "<u2", n_words, 4 * self.lanes).astype(np.uint16)
-        if (self.states < LOWEST).any():
-            raise CorruptArtifact("a rANS lane has a state below 2^16")
-        self.read = 0
-        slots = 1 << self.precision
-        self.freq = np.ones(len(tables) * slots, np.uint32)  # a context without a table never occurs in a sound file
-        self.bias = np.zeros(len(tables) * slots, np.uint32)
-        self.code = np.zeros(len(tables) * slots, np.int32)
-        for i, table in enumerate(tables):
-            if table is not None:
-                self._place(i * slots, table)
-
-    def _place(self, at: int, table: _Table) -> None:
-        freqs = table.freqs
-        starts = np.cumsum(freqs) - freqs
-        where = slice(at, at + (1 << self.precision))
-        self.freq[where] = np.repeat(freqs, freqs)
-        self.bias[where] = np.arange(1 << self.precision) - np.repeat(starts, freqs)
-        self.code[where] = np.repeat(np.arange(table.low, table.low + freqs.size), freqs)
-
-    def matrix(
-        self, shape: tuple[int, int], base: NDArray[np.int16], trellis: NDArray[np.uint8] | None
-    ) -> NDArray[np.int32]:
-        """Symbols of one matrix. Shape: base (rows, cols), first table of each symbol."""
-        rows, cols = shape
-        symbols = np.empty(shape, np.int32)
-        runs = list(_runs(cols, self.lanes))
-        flat = None if trellis is None else trellis.reshape(-1).astype(np.intp)
-        state = np.zeros(cols, np.intp)
-        for r in range(rows):
-            tables = base[r].astype(np.int64) << self.precision
-            if flat is not None:
-                tables = tables + ((state & 1) << self.precision)
-            for run in runs:
-                self._step(tables[run], symbols[r, run])
-            if flat is not None:
-                state <<= 1
-                state |= symbols[r] & 1
-                state = flat.take(state)
-        return symbols
-
-    def _step(self, tables: Ints, symbols_: NDArray[np.int32]) -> None:
-        x = self.states[: tables.size]
-        slot = tables + (x & np.uint32((1 << self.precision) - 1))
-        x >>= np.uint32(self.precision)
-        x *= self.freq.take(slot)
-        x += self.bias.take(slot)
-        self.code.take(slot, out=symbols_, mode="clip")
-        empty = (x < LOWEST).nonzero()[0]
-        if empty.size:
-            new = self.words[self.read : self.read + empty.size]
-            self.read += empty.size
-            if new.size < empty.size:
-                raise CorruptArtifact("a scaled rANS stream ends before its last symbol")
-            x[empty] = (x[empty] << np.uint32(16)) | new
-
-    def finish(self) -> None:
-        """Raises CorruptArtifact unless every word is read and every state is back at its start."""
-        if self.read != self.words.size or (self.states != LOWEST).any():
-            raise CorruptArtifact("a scaled rANS stream does not end where its symbols end")

@@ -101,7 +101,7 @@ def test_lanes_start_at_their_layer_and_never_merge(config: GPTConfig, start: in
 
 @pytest.mark.parametrize(("config", "loops"), [(GPTConfig(), 1), (LOOPED, -1)])
 def test_loops_that_a_model_cannot_run_are_refused(config: GPTConfig, loops: int) -> None:
-    with pytest.raises(DataError, match="only a looped model"):
+    with pytest.raises(DataError, match="only a looped model can"):
         layer_plan(config, loops)
 
 

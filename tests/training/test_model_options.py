@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pgpack.errors import DataError
+from pgpack.roles import role_of
 from pgtrain.blocks import rotary_tables, without_own_value
 from pgtrain.embedding import BigramHash, factorize, harmonic_spectrum, previous
 from pgtrain.gpt import GPT, build, deployable, initialize_
@@ -334,6 +335,14 @@ def test_every_tensor_has_its_optimizer_group() -> None:
     assert all(len(shapes.get(k, (1, 1))) == 2 for k, g in groups.items() if g == "matrix")
     assert all(min(shapes[k]) <= 12 or "scales" in k or "skip" in k or "dense" in k or "attn_gate_w" in k
                for k, g in groups.items() if g == "scalar" and len(shapes[k]) == 2)  # fmt: skip
+
+
+def test_packers_keep_controls_apart_from_matrices() -> None:
+    """What trains with the scalars is a control for pgpack, but for the factors of a deviation."""
+    for name in OPTIONS:
+        for tensor, shape in tensor_shapes(config_of(name)).items():
+            small = parameter_group(tensor) == "scalar" and "_lora_" not in tensor
+            assert (role_of(tensor, shape) == "control") == small, tensor
 
 
 def test_a_config_of_the_first_version_means_what_it_meant() -> None:

@@ -1,0 +1,107 @@
+"""Training and evaluation work with every option of the model: one step of each on every system, made small."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from pgtrain.bpb import TextEvaluator
+from pgtrain.gpt import GPT, build, deployable, initialize_
+from pgtrain.loss_function import LossFunction
+from pgtrain.model_config import GPTConfig
+from pgtrain.optim import make_optimizers
+from pgtrain.presets import PRESETS
+from pgtrain.qat import FakeQuantizer
+from pgtrain.tensor_table import parameter_group
+from pgtrain.tokenizer import ByteTables
+from pgtrain.train_config import TrainConfig
+from pgtrain.ttt import KINDS, Learner, TTTConfig, TTTEvaluator
+
+TINY = [name for name in PRESETS if name.endswith("-tiny")]
+VOCAB = 80
+NOTHING = np.zeros(VOCAB, dtype=bool)
+
+
+def small(name: str) -> GPTConfig:
+    """The twin's structure at 32 channels."""
+    model = PRESETS[name].model
+    width = 16 if model.embed_dim else 0
+    heads = {"num_heads": 4, "num_kv_heads": 2, "rope_dims": min(model.rope_dims, 4), "gate_window": 8}
+    sizes = {"vocab_size": VOCAB, "model_dim": 32, "embed_dim": width, "seq_len": 32, "rope_train_len": 0}
+    return dataclasses.replace(model, **heads, **sizes, anchor_heads=min(model.anchor_heads, 2))
+
+
+@pytest.fixture(scope="module")
+def tokens() -> np.ndarray:
+    return np.random.default_rng(0).integers(1, VOCAB, 161).astype(np.uint16)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_two_steps_with_and_without_qat_move_every_parameter_that_has_a_gradient(
+    name: str, tokens: np.ndarray
+) -> None:
+    config = small(name)
+    model = initialize_(GPT(config), 0).train()
+    named = dict(model.named_parameters())
+    optimizers = make_optimizers(model, TrainConfig())
+    covered = [id(p) for o in optimizers.values() for group in o.param_groups for p in group["params"]]
+    assert sorted(covered) == sorted(id(parameter) for parameter in named.values())
+    quantizer = FakeQuantizer(6, 12.85, 8, 20.0, soft=False)
+    ids = torch.from_numpy(tokens[:128].astype(np.int64)).view(4, 32)
+    targets = torch.from_numpy(tokens[1:129].astype(np.int64)).view(4, 32)
+    start = {key: parameter.detach().clone() for key, parameter in named.items()}
+    loss = LossFunction(model)
+    values = []
+    for step in range(4):
+        weights = quantizer.weights(named) if step % 2 else None
+        value = loss(ids, targets, weights)
+        value.backward()
+        if weights is not None:
+            quantizer.hand_back_(named, weights, 0.0)
+        for optimizer in optimizers.values():
+            optimizer.step()
+        model.zero_grad(set_to_none=True)
+        values.append(value.item())
+    assert values[-1] < values[0]
+    still = [key for key, parameter in named.items() if torch.equal(parameter, start[key])]
+    assert not [key for key in still if parameter_group(key) == "matrix"], still
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, KINDS[i % 2]) for i, name in enumerate(TINY)])
+def test_no_loss_of_test_time_training_depends_on_later_tokens(name: str, kind: str, tokens: np.ndarray) -> None:
+    config = small(name)
+    model = initialize_(GPT(config), 0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    tensors = {key: value.numpy() for key, value in deployable(model.state_dict()).items()}
+    tables = ByteTables(np.ones(VOCAB, dtype=np.int64), NOTHING, NOTHING)
+    settings = TTTConfig(kind, chunk_tokens=48, epochs=1, lr=0.02, batch_tokens=64, rank=2, freeze_blocks=1)
+
+    def nats(text: np.ndarray) -> np.ndarray:
+        fixed = TextEvaluator(lambda state: build(config, state), text, tables, 32, stride=16)
+        return TTTEvaluator(fixed, settings).token_nats(tensors)
+
+    if kind == "lora" and config.num_blocks == 1 and not (config.embed_dim or config.input_residual_rank):
+        return  # the only block is frozen: nothing is left to train
+    changed = tokens.copy()
+    changed[100] = changed[100] % 70 + 5
+    before, after = nats(tokens), nats(changed)
+    assert np.array_equal(before[:99], after[:99])
+    assert before[99] != after[99]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_frozen_block_stays(name: str, tokens: np.ndarray) -> None:
+    config = small(name)
+    model = initialize_(GPT(config), 0)
+    tensors = {key: value.clone() for key, value in deployable(model.state_dict()).items()}
+    learner = Learner(build(config, tensors), VOCAB, TTTConfig(freeze_blocks=1, lr=0.1))
+    ids = torch.from_numpy(tokens[:64].astype(np.int64))[None]
+    learner.step_(ids, ids.roll(-1), 0.1)
+    prefix = ("blocks.0.", "shared_blocks.0.")
+    assert not [key for key in learner.weights() if key.startswith(prefix)]
+    assert learner.frozen_values == sum(p.numel() for key, p in tensors.items() if key.startswith(prefix)) > 3000

@@ -29,6 +29,7 @@ LARGEST = 8  # tensors shown
 EPILOG = """\b
 Examples:
   pgpack pack model.safetensors --budget 16MB -o model.pgpack
+  pgpack pack model.safetensors --budget 500kB --tune 60 -o model.pgpack
   pgpack pack model.safetensors --preset sdclip-brotli -o baseline.ptz
   pgpack pack model.safetensors --recipe 'role:control=cast; *=gptq(bits=6,clip=12.85)|rans' \\
       --calibration hessians.safetensors -o model.pgpack
@@ -39,6 +40,13 @@ Examples:
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @recipe_options
 @click.option("--budget", type=SIZE, metavar="BYTES", help="Search for the best recipe that fits, such as 16MB.")
+@click.option(
+    "--tune",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="With --budget: try steps tuned by N optimizer steps on calibration text too.",
+)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Artifact to write.")
 @click.option("--eval", "evaluate", is_flag=True, help="Measure the decoded artifact and record its loss.")
 @click.option("--dry-run", is_flag=True, help="Check the recipe against the checkpoint and stop.")
@@ -52,6 +60,7 @@ def command(
     preset: str | None,
     passthrough: int | None,
     budget: int | None,
+    tune: int,
     out: Path,
     evaluate: bool,
     dry_run: bool,
@@ -69,6 +78,8 @@ def command(
     one_of({"--recipe": recipe, "--preset": preset, "--budget": budget})
     if budget is not None and passthrough is not None:
         raise click.UsageError("--passthrough belongs to --preset")
+    if budget is None and tune:
+        raise click.UsageError("--tune belongs to --budget; in a recipe write @tune=steps(count=N)")
     refuse_overwrite(out, force or dry_run, checkpoint)
     if dry_run:
         _show_dry_run(checkpoint, recipe, preset, passthrough, budget, out, as_json)
@@ -79,7 +90,7 @@ def command(
     loaded = load_checkpoint(checkpoint)
     bench = Bench(checkpoint, loaded, text, quiet)
     if budget is not None:
-        packed = _fit(bench, budget)
+        packed = _fit(bench, budget, tune)
     else:
         chosen = chosen_recipe(recipe, preset, passthrough, infos(loaded.stored_shapes))
         packed = _pack(bench, chosen, evaluate)
@@ -124,7 +135,7 @@ def needed_calibration(bench: Bench, recipe: Recipe) -> Calibration | None:
     return bench.calibration(recipe) if any(rule.policy.needs_hessian for rule in governed.values()) else None
 
 
-def _fit(bench: Bench, budget: int) -> Packed:
+def _fit(bench: Bench, budget: int, tune: int) -> Packed:
     """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known."""
     from pgpack.errors import CheckpointError, DataError
     from pgpack.sweep.budget import fit_budget
@@ -138,7 +149,7 @@ def _fit(bench: Bench, budget: int) -> Packed:
         evaluator = None
     measurer = Measurer(bench.checkpoint, evaluator, bench.calibration, tuner=bench.tuner)
     with progress_bar(None, "artifact", "searching", bench.quiet) as bar:
-        fitted = fit_budget(measurer, budget, _presets(bench.checkpoint), _noting(bar))
+        fitted = fit_budget(measurer, budget, _presets(bench.checkpoint), _noting(bar), tune)
     calibration = needed_calibration(bench, fitted.recipe)
     return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, evaluator)
 

@@ -46,7 +46,7 @@ def trellis_recipe(step: float, states: int, tensors: Sequence[TensorInfo]) -> R
     from .recipe_text import parse_recipe
 
     text = (
-        f"ndim<=1={SMALL}; role:control={SMALL}; *=tcq(step={step:.5g},states={states})|rans_scaled(states={states})"
+        f"ndim<=1={SMALL}; role:control={SMALL}; *=tcq(step={step:.7g},states={states})|rans_scaled(states={states})"
     )
     return parse_recipe(text).without_idle_rules(tensors)
 

@@ -28,6 +28,7 @@ from .tables import markdown
 
 GAP_TARGET = 3  # index of TARGETS: the point whose gap to the bound is shown
 
+GROUPS = ("engine", "preset", "peer", "plain", "ablation")
 Work = tuple[str, str, Callable[[], Iterator[Row]]]
 
 
@@ -39,7 +40,7 @@ def work_of(laboratory: Laboratory, nncodec: str | None) -> Iterator[Work]:
         return lambda: curves.variant_rows(laboratory, each, list(some))
 
     for each in curves.ENGINES:
-        yield "engine", each.name, variant(each, steps[1:6] if each.suffix else steps)
+        yield "engine", each.name, variant(each, steps[2:5] if each.suffix else steps)
     for name, preset in PRESETS.items():
         if all(shutil.which(program) for program in preset.requires):
             yield "preset", name, lambda name=name: curves.preset_rows(laboratory, name)  # type: ignore[misc]
@@ -52,7 +53,7 @@ def work_of(laboratory: Laboratory, nncodec: str | None) -> Iterator[Work]:
         yield "ablation", each.name, variant(each, steps[1:5])
 
 
-def study(laboratory: Laboratory, nncodec: str | None) -> Iterator[dict[str, Any]]:
+def study(laboratory: Laboratory, groups: Sequence[str], nncodec: str | None) -> Iterator[dict[str, Any]]:
     """The document of one checkpoint, growing curve by curve."""
     evaluator = laboratory.bench.evaluator
     fp32 = evaluator.evaluate(dict(laboratory.checkpoint.items()))
@@ -66,13 +67,14 @@ def study(laboratory: Laboratory, nncodec: str | None) -> Iterator[dict[str, Any
         "curves": [],
         "gap": [],
     }
+    step = curves.dials(laboratory)[GAP_TARGET]
+    document["gap"] = [dataclasses.asdict(gap) for gap in gaps(laboratory, step)]
     for group, name, measure in work_of(laboratory, nncodec):
+        if group not in groups:
+            continue
         print(f"{laboratory.name}: {name}", file=sys.stderr, flush=True)
         document["curves"].append({"group": group, "name": name, "rows": [dataclasses.asdict(r) for r in measure()]})
         yield document
-    step = curves.dials(laboratory)[GAP_TARGET]
-    document["gap"] = [dataclasses.asdict(gap) for gap in gaps(laboratory, step)]
-    yield document
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -83,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/rd"), help="folder of the points measured so far")
     parser.add_argument("--max-tokens", type=int, default=16384, help="held-out tokens to evaluate on")
     parser.add_argument("--nncodec", metavar="PYTHON", help="interpreter of an environment that holds nncodec")
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=GROUPS, help="curves to measure")
     given = parser.parse_args(arguments)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     documents: list[dict[str, Any]] = []
@@ -90,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name = path.parent.name if path.stem == "model" else path.stem
         laboratory = open_laboratory(path, name, given.work / name, given.max_tokens)
         documents.append({})
-        for document in study(laboratory, given.nncodec):
+        for document in study(laboratory, given.groups, given.nncodec):
             documents[-1] = document
             given.out.with_suffix(".json").write_text(json.dumps(documents, indent=1) + "\n", encoding="utf-8")
             given.out.with_suffix(".md").write_text(markdown(documents), encoding="utf-8")

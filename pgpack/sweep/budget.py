@@ -1,15 +1,17 @@
 """A byte budget -> the best artifact that fits, on measured bytes.
 
-For each family of recipes (the trellis engine; plain GPTQ with two ratios of embedding step to matrix step) the
-dial is turned until the artifact fills the budget; the families' winners, and the field presets that fit, are
-compared by KL to the fp32 model, or without a model by `pgpack.distortion`, and the best is returned.
+The dial of the trellis engine is turned until its artifact fills the budget: with few states first, which is quick
+and needs about the same bytes, then with many, then with tuned steps where that is asked for. What these give and the
+field presets that fit are compared by KL to the fp32 model, or without a model by `pgpack.distortion`; the best is
+returned. Without Fisher weights the trellis has no dial, and plain GPTQ with two ratios of embedding step to matrix
+step takes its place.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..allocate import gaussian_bits, step_recipe, trellis_recipe
@@ -17,17 +19,18 @@ from ..distortion import expected_loss, relative_error
 from ..errors import BudgetExceeded, CalibrationError, PgpackError, RecipeError
 from ..evaluate import BitsPerByte
 from ..pack import Artifact
-from ..recipe import Recipe, infos
+from ..recipe import Recipe, TensorInfo, infos
 from ..recipe_text import parse_recipe
 from ..search_space import Candidate
 from .runner import Measurer
 
-FILL = 0.995
+FILL, ROUGH_FILL = 0.999, 0.98  # the second is only looked for to begin the next search near it
 EMBEDDING_RATIOS = (1.0, 0.6)
 STEP_RANGE = (0.04, 6.0)  # of GPTQ, in sigma; the finest clips at 5 sigma
 TRELLIS_RANGE = (1e-7, 1.0)
-TRELLIS_STATES = 8
-MAX_TURNS = 12
+QUICK_STATES, BEST_STATES = 8, 64
+MAX_TURNS = 16
+NARROW = 1e-5  # octaves of a dial
 
 
 @dataclass(frozen=True)
@@ -46,25 +49,22 @@ def fit_budget(
     budget: int,
     presets: Sequence[Candidate] = (),
     note: Callable[[str], None] = lambda line: None,
+    tune: int = 0,
 ) -> Fitted:
     """The best measured artifact of at most `budget` bytes. Units: bytes.
 
+    `tune`: optimizer steps of @tune for a last candidate, 0 for none.
     Raises BudgetExceeded, saying by how much, when the smallest artifact of every family is larger.
     """
     fitted: list[Fitted] = []
     smallest: int | None = None
     tensors = infos(measurer.checkpoint.stored_shapes)
-    for family in _families(measurer, budget):
-        try:
-            recipe, artifact = turn_dial(measurer, budget, family)
-        except BudgetExceeded as error:
-            smallest = min(error.args[1], smallest or error.args[1])
-            continue
-        except (CalibrationError, RecipeError) as error:
-            note(f"{family.name}: {error}")
-            continue
-        fitted.append(_scored(measurer, recipe, "", artifact))
-        note(f"{family.name}: {artifact.n_bytes:,} B, {_shown(fitted[-1])}")
+    try:
+        for name, recipe, artifact in _searched(measurer, budget, tune, note):
+            fitted.append(_scored(measurer, recipe, "", artifact))
+            note(f"{name}: {artifact.n_bytes:,} B, {_shown(fitted[-1])}")
+    except BudgetExceeded as error:
+        smallest = error.args[1]
     for preset in [*_passthroughs(measurer, budget), *presets]:
         recipe = preset.recipe.without_idle_rules(tensors)
         try:
@@ -98,20 +98,54 @@ class Family:
     guess: float
 
 
-def _families(measurer: Measurer, budget: int) -> list[Family]:
+def _searched(
+    measurer: Measurer, budget: int, tune: int, note: Callable[[str], None]
+) -> Iterator[tuple[str, Recipe, Artifact]]:
+    """Artifacts that fill the budget, with a name for people. Raises BudgetExceeded as `turn_dial`."""
     tensors = infos(measurer.checkpoint.stored_shapes)
-    trellis = functools.partial(trellis_recipe, states=TRELLIS_STATES, tensors=tensors)
-    found = [Family("trellis", trellis, *TRELLIS_RANGE, 1e-3)]
+
+    def trellis(states: int, guess: float, tuned: int = 0) -> Family:
+        return Family(f"trellis, {states} states", _trellis_at(states, tuned, tensors), *TRELLIS_RANGE, guess)
+
+    try:
+        dial, _ = turn_dial(measurer, budget, trellis(QUICK_STATES, 1e-3), ROUGH_FILL)
+        family = trellis(BEST_STATES, dial)
+        dial, artifact = turn_dial(measurer, budget, family)
+        yield family.name, family.recipe_at(dial), artifact
+        if tune:
+            family = trellis(BEST_STATES, 1.01 * dial, tune)  # finer exponents take about one byte in a hundred
+            dial, artifact = turn_dial(measurer, budget, family)
+            yield f"{family.name}, tuned", family.recipe_at(dial), artifact
+        return
+    except (CalibrationError, RecipeError) as error:
+        note(f"trellis: {error}")
+    for family in _gptq_families(measurer, budget):
+        try:
+            dial, artifact = turn_dial(measurer, budget, family)
+        except (CalibrationError, RecipeError) as error:
+            note(f"{family.name}: {error}")
+            continue
+        yield family.name, family.recipe_at(dial), artifact
+
+
+def _trellis_at(states: int, tune: int, tensors: Sequence[TensorInfo]) -> Callable[[float], Recipe]:
+    suffix = f"; @tune=steps(count={tune})" if tune else ""
+    return lambda step: parse_recipe(f"{trellis_recipe(step, states, tensors)}{suffix}")
+
+
+def _gptq_families(measurer: Measurer, budget: int) -> list[Family]:
+    tensors = infos(measurer.checkpoint.stored_shapes)
     guess = _step_for(8 * budget / max(1, measurer.checkpoint.n_params))
     has_embedding = any(info.role in ("embedding", "head") for info in tensors)
+    found = []
     for ratio in EMBEDDING_RATIOS if has_embedding else (1.0,):
         gptq = functools.partial(step_recipe, embedding_ratio=ratio, coding="rans", tensors=tensors)
         found.append(Family(f"GPTQ, embedding ratio {ratio:g}", gptq, *STEP_RANGE, guess))
     return found
 
 
-def turn_dial(measurer: Measurer, budget: int, family: Family) -> tuple[Recipe, Artifact]:
-    """The largest artifact of a one-dial family that fits `budget`; stops at FILL of the budget.
+def turn_dial(measurer: Measurer, budget: int, family: Family, fill: float = FILL) -> tuple[float, Artifact]:
+    """(dial, the largest artifact of a one-dial family that fits `budget`); stops at `fill` of the budget.
 
     Bisection in log2(dial), where bytes are nearly linear (a bit per weight an octave); each probe is a real pack.
     The first steps follow that slope, later ones the secant through the bracket.
@@ -121,17 +155,16 @@ def turn_dial(measurer: Measurer, budget: int, family: Family) -> tuple[Recipe, 
     finest, coarsest = math.log2(family.finest), math.log2(family.coarsest)
     low, high = finest, coarsest
     sizes: dict[float, int] = {}
-    best: tuple[Recipe, Artifact] | None = None
+    best: tuple[float, Artifact] | None = None
     at = math.log2(family.guess)
     refusal: RecipeError | None = None  # some coders have a finest step; what they refuse counts as too large
     refused = -math.inf
     for _ in range(MAX_TURNS):
-        recipe = family.recipe_at(2**at)
         try:
-            artifact = measurer.pack(recipe)
+            artifact = measurer.pack(family.recipe_at(2**at))
         except RecipeError as error:
             refusal, refused, low = error, at, at
-            if high - low < 1e-3:
+            if high - low < NARROW:
                 break
             at = (low + high) / 2
             continue
@@ -141,11 +174,11 @@ def turn_dial(measurer: Measurer, budget: int, family: Family) -> tuple[Recipe, 
         else:
             high = at
             if best is None or artifact.n_bytes > best[1].n_bytes:
-                best = (recipe, artifact)
-        filled = best is not None and best[1].n_bytes >= FILL * budget
-        if filled or low >= coarsest or high <= finest or high - low < 1e-3:
+                best = (2**at, artifact)
+        filled = best is not None and best[1].n_bytes >= fill * budget
+        if filled or low >= coarsest or high <= finest or high - low < NARROW:
             break
-        at = min(max(_next(sizes, low, high, budget, n), finest), coarsest)
+        at = min(max(_next(sizes, low, high, budget * (1 + fill) / 2, n), finest), coarsest)
         if at <= refused:
             at = (refused + high) / 2
     if refusal is not None and not sizes:
@@ -175,10 +208,9 @@ def _step_for(bits: float) -> float:
     return high
 
 
-def _next(sizes: dict[float, int], low: float, high: float, budget: int, n: int) -> float:
-    """Where to look next: the secant of the bracket aimed just under the budget, else one Gaussian step from the
+def _next(sizes: dict[float, int], low: float, high: float, target: float, n: int) -> float:
+    """Where to look next: the secant of the bracket aimed at `target` bytes, else one Gaussian step from the
     nearest probe; always strictly inside the bracket."""
-    target = budget * (1 + FILL) / 2
     if low in sizes and high in sizes:
         slope = (sizes[high] - sizes[low]) / (high - low)
         guess = low + (target - sizes[low]) / slope if slope else (low + high) / 2

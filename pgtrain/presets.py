@@ -256,6 +256,12 @@ SYSTEMS = {
     "recurrence-3x3": Preset("3 blocks 3 times, flat", replace(_THREE, skips="none"), _INT6_RUN, "#212"),
     "recurrence-3x3-skips": Preset("3 blocks 3 times, U-Net skips", _THREE, _INT6_RUN, "#212"),
     "eleven": Preset("11 layers, XSA, partial RoPE, SmearGate, BigramHash", _ELEVEN, _ELEVEN_RUN, "#212"),
+    "factorized": Preset(
+        "baseline, table of rank 256 started by SVD",
+        GPTConfig(embed_dim=256, embed_init="svd"),
+        _BASELINE_RUN,
+        "#212",
+    ),
     "mtp": Preset(
         "baseline and a head for the second token",
         GPTConfig(mtp_weight=0.5),
@@ -287,6 +293,7 @@ TINY_FIELDS: dict[str, dict[str, Any]] = {
     "recurrence-3x3": {"model_dim": 192},
     "recurrence-3x3-skips": {"model_dim": 192},
     "eleven": {"model_dim": 128, "rope_dims": 8, "bigram_buckets": 1024, "bigram_dim": 32},
+    "factorized": {"model_dim": 144, "embed_dim": 72},
     "mtp": {"model_dim": 144},
     "ebls": _EBLS_TINY,
     "ebls-no-penalty": _EBLS_TINY,

@@ -16,6 +16,7 @@ VERBS = {
     "ls": ("train_ls", "List the presets: parameters, layers, estimated artifact."),
     "adopt": ("train_adopt", "Make a public script's final_model.pt a checkpoint that knows its model."),
     "run": ("train_run", "Train a GPT and write one fp32 checkpoint; resumes after a kill."),
+    "curve": ("train_curve", "Draw the loss curves of runs as one picture."),
     "eval": ("train_eval", "Bits per byte of a checkpoint on its validation text."),
 }
 

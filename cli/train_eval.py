@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--stride", type=click.IntRange(1), help="Slide the window by this many tokens; 64 in the challenge.")
 @click.option("--documents", is_flag=True, help="Let no context cross the start of a document.")
 @click.option("--loops", type=click.IntRange(0), help="Repeat the model's loop this often instead of as trained.")
+@click.option("--bf16", is_flag=True, help="Forward pass in bfloat16: faster on a GPU, a little noisier.")
 @click.option("--ttt", type=click.Choice(("sgd", "lora")), help="Score-first test-time training.")
 @click.option("--ttt-chunk", "chunk_tokens", type=click.IntRange(1), help="Tokens scored before they are trained on.")
 @click.option("--ttt-lr", "lr", type=click.FloatRange(0), help="Its learning rate.")
@@ -51,6 +52,7 @@ def command(
     stride: int | None,
     documents: bool,
     loops: int | None,
+    bf16: bool,
     ttt: str | None,
     device: str,
     as_json: bool,
@@ -82,11 +84,18 @@ def command(
         device=device,
     )
     note(f"scoring {text.n_tokens:,} tokens", quiet)
-    fixed = text.evaluator(way=EvaluationWay(stride or 0, documents, loops))
+    fixed = text.evaluator(way=EvaluationWay(stride or 0, documents, loops, bf16))
     evaluator, learner = (fixed, None) if ttt is None else _learning(fixed, ttt, given)
     loss = evaluator.evaluate(tensors)
     report = dataclasses.asdict(learner.report) if learner is not None and learner.report is not None else {}
-    way = {"seq_len": text.seq_len, "stride": fixed.stride, "documents": documents, "loops": loops, "ttt": ttt}
+    way: dict[str, Any] = {
+        "seq_len": text.seq_len,
+        "stride": fixed.stride,
+        "documents": documents,
+        "loops": loops,
+        "bf16": bf16,
+    }
+    way["ttt"] = ttt
     if as_json:
         emit_json({"checkpoint": str(checkpoint), **loss.as_row(), "digest": evaluator.digest, **way, **report})
         return
@@ -113,6 +122,7 @@ def _way_text(way: dict[str, Any]) -> str:
     parts += ["documents apart"] * way["documents"]
     if way["loops"] is not None:
         parts.append(f"{way['loops']} loops")
+    parts += ["bf16"] * way["bf16"]
     if way["ttt"]:
         parts.append(f"score-first {way['ttt']}")
     return ", ".join(parts)

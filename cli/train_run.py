@@ -20,7 +20,8 @@ from .output import EXIT_RESUMABLE, emit_json, note, refuse_overwrite, shared_op
 from .settings import changed_fields
 
 if TYPE_CHECKING:
-    from pgtrain.train import StepRow, TrainResult
+    from pgtrain.run_log import StepRow
+    from pgtrain.train import TrainResult
 
 
 def curriculum(text: str) -> tuple[tuple[float, int], ...]:
@@ -136,7 +137,8 @@ def command(
         _show_plan(model, training, folder, as_json)
         return 0
     from pgtrain.processes import join_processes, leave_processes
-    from pgtrain.train import Trainer, log_path
+    from pgtrain.run_log import log_path
+    from pgtrain.train import Trainer
     from pgtrain.workbench import check_device
 
     check_device(device)
@@ -232,6 +234,7 @@ def _show_result(out: Path, model: GPTConfig, training: TrainConfig, result: Tra
                 "tokens": result.steps * training.batch_tokens,
                 "train_loss": result.train_loss,
                 "train_s": result.elapsed_s,
+                "qat_recipe": result.qat_recipe,
                 **result.val.as_row(),
             }
         )
@@ -239,3 +242,5 @@ def _show_result(out: Path, model: GPTConfig, training: TrainConfig, result: Tra
     click.echo(f"bpb     {result.val.bpb:.4f} on {result.val.n_tokens:,} validation tokens")
     click.echo(f"loss    {result.train_loss:.4f} nats per training token, {result.elapsed_s:.0f} s")
     click.echo(f"written to {out}")
+    if result.qat_recipe is not None:
+        click.echo(f"pack the weights it trained with: pgpack pack {out} --recipe '{result.qat_recipe}'")

@@ -5,7 +5,7 @@
 
 Owns `TextEvaluator`, an implementation of `pgpack.evaluate.Evaluator`: full, sliding and document-isolated.
 Source: openai/parameter-golf train_gpt.py, eval_val. Where we differ: the forward pass is fp32 on every device
-(bf16 would add noise of the size of a good packer's loss), and one process scores every window.
+unless bf16 is asked for (it adds noise of the size of a good packer's loss), and one process scores every window.
 """
 
 from __future__ import annotations
@@ -95,8 +95,9 @@ class TextEvaluator:
         stride: int | None = None,
         document_token: int | None = None,
         variant: str = "",
+        bf16: bool = False,
     ) -> None:
-        self.build, self.seq_len, self.device = build, seq_len, torch.device(device)
+        self.build, self.seq_len, self.device, self.bf16 = build, seq_len, torch.device(device), bf16
         self.tokens = trim(tokens, seq_len, max_tokens)
         self.stride, self.document_token = stride or seq_len, document_token
         self.windows = cut_windows(self.tokens, seq_len, self.stride, document_token)
@@ -184,7 +185,8 @@ class TextEvaluator:
 
     def _logprobs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Log-probabilities from the first scored column on. Shape: (B, T - offset, V)."""
-        logits = next_token_logits(model, batch.ids, self.vocab_size)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = next_token_logits(model, batch.ids, self.vocab_size)
         return F.log_softmax(logits[:, batch.offset :] if batch.offset else logits, dim=-1)
 
     @torch.inference_mode()
@@ -209,6 +211,8 @@ class TextEvaluator:
             text += f"|stride {self.stride}"
         if self.document_token is not None:
             text += f"|documents at {self.document_token}"
+        if self.bf16:
+            text += "|bf16"
         if variant:
             text += f"|{variant}"
         return hashlib.sha256(text.encode("ascii")).hexdigest()

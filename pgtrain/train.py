@@ -14,11 +14,8 @@ import json
 import math
 import os
 import platform
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +39,7 @@ from pgtrain.optim import make_optimizers, set_rates_
 from pgtrain.processes import Processes
 from pgtrain.qat import FakeQuantizer
 from pgtrain.resume import RunState, state_path
+from pgtrain.run_log import Clock, StepRow, log_path, no_row, open_log, stop_requested
 from pgtrain.schedule import lr_scale, muon_momentum, run_fraction, sequence_length
 from pgtrain.text_folder import TextFolder
 from pgtrain.tokenizer import Tokenizer
@@ -52,24 +50,11 @@ MAX_VAL_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True)
-class StepRow:
-    """One line of the log. Units: loss in nats per token, lr is Muon's, elapsed_s over all sessions of the run."""
-
-    step: int
-    loss: float
-    lr: float
-    tokens: int
-    elapsed_s: float
-    val_bpb: float | None = None
-
-    def as_json(self) -> str:
-        row = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
-        return json.dumps(row)
-
-
-@dataclass(frozen=True)
 class TrainResult:
-    """How a run ended. `finished` is False after Ctrl-C: the state is saved and the same command continues."""
+    """How a run ended. `finished` is False after Ctrl-C: the state is saved and the same command continues.
+
+    `qat_recipe` stores exactly the weights that a QAT run trained with, None for other runs.
+    """
 
     finished: bool
     steps: int
@@ -77,6 +62,7 @@ class TrainResult:
     val: BitsPerByte | None
     elapsed_s: float
     resumed_from: int
+    qat_recipe: str | None = None
 
 
 @dataclass
@@ -90,11 +76,6 @@ class _Progress:
     @property
     def train_loss(self) -> float:
         return sum(self.losses) / max(len(self.losses), 1)
-
-
-def log_path(checkpoint: Path) -> Path:
-    """Where the run that writes `checkpoint` keeps its log: OUT.log.jsonl."""
-    return checkpoint.with_suffix(".log.jsonl")
 
 
 class Trainer:
@@ -142,9 +123,9 @@ class Trainer:
         self.processes.wait()
         resumed_from = progress.step
         val: BitsPerByte | None = None
-        log = _log(log_path(self.out), resumed_from) if leads else nullcontext(_no_row)
-        with log as write_row, _stop_requested() as stop:
-            clock = _Clock(progress.elapsed_s)
+        log = open_log(log_path(self.out), resumed_from) if leads else nullcontext(no_row)
+        with log as write_row, stop_requested() as stop:
+            clock = Clock(progress.elapsed_s)
             while True:
                 progress.elapsed_s, stopping = self.processes.agree(progress.elapsed_s, stop.is_set(), self.device)
                 if self._is_over(progress):
@@ -170,9 +151,11 @@ class Trainer:
                 val = self.evaluator.evaluate(self._weights())
             write_safetensors(self.out, self._weights(), self._metadata(progress, val))
             self.state.discard()
-        return TrainResult(True, progress.step, progress.train_loss, val, progress.elapsed_s, resumed_from)
+        return TrainResult(
+            True, progress.step, progress.train_loss, val, progress.elapsed_s, resumed_from, self._qat_recipe()
+        )
 
-    def _step(self, progress: _Progress, clock: _Clock) -> StepRow:
+    def _step(self, progress: _Progress, clock: Clock) -> StepRow:
         """One optimizer step; `progress` moves on."""
         step, config = progress.step, self.config
         scale = lr_scale(config, step, progress.elapsed_s)
@@ -285,6 +268,9 @@ class Trainer:
             "device": self.device.type,
         }
 
+    def _qat_recipe(self) -> str | None:
+        return None if self.quantizer is None else self.quantizer.recipe(deployable(self.average.tensors))
+
     def _metadata(self, progress: _Progress, val: BitsPerByte) -> dict[str, str]:
         """The checkpoint's metadata; nothing of the clock, so that equal runs write equal files."""
         here = self.out.resolve().parent
@@ -304,8 +290,9 @@ class Trainer:
                 "python": platform.python_version(),
             },
         }
-        if self.quantizer is not None:
-            training["qat_recipe"] = self.quantizer.recipe(deployable(self.average.tensors))
+        recipe = self._qat_recipe()
+        if recipe is not None:
+            training["qat_recipe"] = recipe
         data_defaults = {
             "val": _relative(self.folder.val_glob, here),
             "calib": _relative(self.folder.train_glob, here),
@@ -324,60 +311,3 @@ class Trainer:
 def _relative(path: str, folder: Path) -> str:
     """`path` as seen from `folder`, with forward slashes: the pair can be moved together."""
     return Path(os.path.relpath(Path(path).absolute(), folder)).as_posix()
-
-
-def _no_row(row: StepRow) -> None:
-    """The log of a process that does not lead."""
-
-
-class _Clock:
-    """Seconds of this session on top of those of earlier ones."""
-
-    def __init__(self, before_s: float) -> None:
-        self._before_s, self._started = before_s, time.monotonic()
-
-    def elapsed_s(self) -> float:
-        return self._before_s + time.monotonic() - self._started
-
-
-@contextmanager
-def _log(path: Path, step: int) -> Iterator[Callable[[StepRow], None]]:
-    """A writer of log rows. Rows after `step` are dropped first: a resumed run writes them again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = []
-    if step and path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except ValueError:  # the half line of a killed run
-                break
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in kept)
-
-        def write(row: StepRow) -> None:
-            file.write(row.as_json() + "\n")
-            file.flush()
-
-        yield write
-
-
-@contextmanager
-def _stop_requested() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that a step is never cut in half; a second Ctrl-C interrupts."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def request(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -91,9 +91,9 @@ class Learner(nn.Module):
     sgd: the learned values replace the module's. lora: W + B A, with A (rank, in) and B (out, rank).
     """
 
-    def __init__(self, module: nn.Module, vocab_size: int, config: TTTConfig) -> None:
+    def __init__(self, module: nn.Module, vocab_size: int, config: TTTConfig, bf16: bool = False) -> None:
         super().__init__()
-        self.module, self.vocab_size, self.config = module, vocab_size, config
+        self.module, self.vocab_size, self.config, self.bf16 = module, vocab_size, config, bf16
         self.steps = self.trained_tokens = 0
         frozen = frozen_names(module, config.freeze_blocks)
         self._bases = _trainable(module, config.kind, frozen)
@@ -146,7 +146,8 @@ class Learner(nn.Module):
         """One optimizer step on targets that are already scored."""
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        logits = self.forward_logits(ids)
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.forward_logits(ids)
         loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -231,7 +232,7 @@ class TTTEvaluator:
 
     def token_nats(self, tensors: Tensors) -> NDArray[np.float32]:
         """Loss of every target in the order of the text, each from before it was trained on. Shape: (n_tokens,)."""
-        learner = Learner(self.text.module(tensors), self.text.vocab_size, self.config)
+        learner = Learner(self.text.module(tensors), self.text.vocab_size, self.config, self.text.bf16)
         reset = self.config.kind == "lora"
         nats = np.full(self.text.n_tokens, np.nan, dtype=np.float32)
         chunks = list(self._chunks())

@@ -103,6 +103,7 @@ class Text:
             stride=way.stride or None,
             document_token=self.document_token if way.documents else None,
             variant=way.variant,
+            bf16=way.bf16,
         )
 
 

@@ -27,9 +27,10 @@ from torch import nn
 from pgtrain.corpus import builtin_corpus
 from pgtrain.gpt import GPT, initialize_
 from pgtrain.presets import find_preset
+from pgtrain.run_log import Clock
 from pgtrain.tensor_table import count_parameters, parameter_group
 from pgtrain.text_folder import TextFolder, write_text_folder
-from pgtrain.train import Trainer, _Clock, _Progress
+from pgtrain.train import Trainer, _Progress
 from pgtrain.train_config import TrainConfig
 
 Step = Callable[[], float]
@@ -66,7 +67,7 @@ def plain_loop(trainer: Trainer, muon: bool) -> Step:
 
 def our_loop(trainer: Trainer) -> Step:
     """The steps of a run, with everything that a run does in them but the log and the state file."""
-    progress, clock = _Progress(), _Clock(0.0)
+    progress, clock = _Progress(), Clock(0.0)
     return lambda: trainer._step(progress, clock).loss
 
 

@@ -45,6 +45,21 @@ def test_a_run_with_qat_is_drawn_and_packs_with_its_own_recipe(text_folder: Path
     succeed(pgpack("pack", out, "--recipe", recipe, "-o", tmp_path / "m.pgpack", "-q"))
 
 
+def test_curves_of_several_runs_make_one_picture(text_folder: Path, tmp_path: Path) -> None:
+    logs = []
+    for seed in (1, 2):
+        out = tmp_path / f"seed{seed}.safetensors"
+        succeed(pgtrain("run", "--data", text_folder, "-o", out, *SMALL, "--seed", seed))
+        logs.append(out.with_suffix(".log.jsonl"))
+    drawn = succeed(pgtrain("curve", *logs, "-o", tmp_path / "both.svg", "--json")).json
+    assert [run["name"] for run in drawn["runs"]] == ["seed1", "seed2"]
+    assert (tmp_path / "both.svg").read_text().count("<polyline") == 2
+    assert pgtrain("curve", *logs, "-o", tmp_path / "both.svg").code == 2  # nothing is overwritten
+    refused = pgtrain("curve", tmp_path / "none.jsonl", "-o", tmp_path / "c.svg")
+    assert refused.code == 1
+    assert "none.jsonl" in refused.err
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [

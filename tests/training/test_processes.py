@@ -14,8 +14,9 @@ import pytest
 from pgpack.errors import DataError
 from pgtrain.model_config import GPTConfig
 from pgtrain.processes import Processes
+from pgtrain.run_log import log_path
 from pgtrain.text_folder import TextFolder
-from pgtrain.train import Trainer, log_path
+from pgtrain.train import Trainer
 from pgtrain.train_config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,8 +20,9 @@ from pgtrain.gpt import GPT, initialize_
 from pgtrain.loss_function import LossFunction
 from pgtrain.model_config import GPTConfig
 from pgtrain.qat import FakeQuantizer, on_grid, row_steps, soft_slope
+from pgtrain.run_log import log_path
 from pgtrain.text_folder import TextFolder
-from pgtrain.train import Trainer, log_path
+from pgtrain.train import Trainer
 from pgtrain.train_config import TrainConfig
 from tests.training.weights import random_tensors
 

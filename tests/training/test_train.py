@@ -20,9 +20,10 @@ from pgpack.errors import CheckpointError, DataError
 from pgtrain.checkpoint import read_checkpoint, write_safetensors
 from pgtrain.model_config import GPTConfig
 from pgtrain.resume import state_path
+from pgtrain.run_log import StepRow, log_path
 from pgtrain.tensor_table import tensor_shapes
 from pgtrain.text_folder import TextFolder
-from pgtrain.train import StepRow, Trainer, log_path
+from pgtrain.train import Trainer
 from pgtrain.train_config import TrainConfig
 
 FAST = TrainConfig(steps=12, batch_tokens=128, warmup_steps=2, warmdown_steps=6, ema_decay=0.8)

@@ -18,9 +18,10 @@ from pgtrain.data import BatchSampler, DocumentSampler
 from pgtrain.gpt import GPT, initialize_
 from pgtrain.model_config import GPTConfig
 from pgtrain.optim import Muon, make_optimizers, orthogonalize
+from pgtrain.run_log import log_path
 from pgtrain.schedule import lr_scale, run_fraction, sequence_length
 from pgtrain.text_folder import TextFolder
-from pgtrain.train import Trainer, log_path
+from pgtrain.train import Trainer
 from pgtrain.train_config import TrainConfig
 
 FAST = TrainConfig(steps=12, batch_tokens=128, warmup_steps=2, warmdown_steps=6, ema_decay=0.8)

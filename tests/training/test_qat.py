@@ -96,6 +96,8 @@ def test_a_late_switch_is_not_folded_away_by_the_compiler(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch's compiler uses torch's deprecated parts
 def test_inductor_computes_the_same_losses(tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path) -> None:
     eager = train(QAT, tiny, text_folder, tmp_path / "eager.safetensors")
     compiled = dataclasses.replace(QAT, compile_backend="inductor")

@@ -12,6 +12,7 @@ github.com/openai/parameter-golf at a commit of the pull request:
     212-int6   2026-03-20_Int6_3xMLP/train_gpt.py                                               7237476a
     212-11l    2026-03-21_11L_XSA_EMA_TTT/train_gpt.py                                          7237476a
     1855       2026-04-27_SP8192_LQER_SparseGate_BOSSmearFix_9HpStack_1.0611/train_gpt.py       1e439663
+    value      2026-03-22_ValueResidual_GatedAttention_anantdgoel/train_gpt.py                  c0a29392
 
 logits.npz holds, per case, the logits of the last 3 of the 12 tokens IDS, in float32 from the script's own modules in
 eval mode on a CPU (flash attention replaced by torch's scaled_dot_product_attention, document by document in the
@@ -113,6 +114,7 @@ CASES: dict[str, tuple[str, Fields, int | None]] = {
         GATED | {"attn_gate": "dense", "smear": "none", "rope_scaling": "ntk", "rope_train_len": 8},
         None,
     ),
+    "value-residual": ("value", {"value_residual": True, "xsa_last_n": 3, "norm_scale": "block"}, None),
     "1855-double-gate": ("1855", GATED | {"attn_gate": "double"}, None),
 }
 

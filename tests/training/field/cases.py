@@ -16,8 +16,8 @@ github.com/openai/parameter-golf at a commit of the pull request:
 
 logits.npz holds, per case, the logits of the last 3 of the 12 tokens IDS, in float32 from the script's own modules in
 eval mode on a CPU (flash attention replaced by torch's scaled_dot_product_attention, document by document in the
-"documents" case; tensors that the script builds
-but never reads are random), with the weights of `golden_state`. Shape: (3, 32). Written once, never regenerated.
+"documents" case; tensors that the script builds but never reads are random), with the weights of `golden_state`.
+Shape: (3, 32). Written once, never regenerated.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Byte codecs that are external programs: lrzip (ZPAQ back end) and zpaq, run by `programs`.
 
+lrzip would run at the lowest priority (`-N 19`), which takes minutes beside a busy process.
 Output is deterministic: lrzip 0.65 stores no time and no name, and its bytes do not depend on threads; zpaq stores
 both, so we give it a fixed name, a fixed file time and a fixed version date.
 Refuses: encrypted or multi-file archives. Empty data is the empty stream.
@@ -37,7 +38,7 @@ class Lrzip:
 
         tool = find_tool("lrzip")
         # -p 1 -m 10: one thread, 1000 MB assumed, so that the host's cores and memory do not reach the bytes
-        settings = ["-z", "-L", str(self.level), "-Q", "-p", "1", "-m", "10"]
+        settings = ["-z", "-L", str(self.level), "-Q", "-N", "0", "-p", "1", "-m", "10"]
         return encode_file([tool, *settings, "-o", "d.lrz", "d"], data, "d.lrz")
 
     def decode(self, data: bytes, n_bytes: int) -> bytes:
@@ -49,7 +50,7 @@ class Lrzip:
 
         from .programs import decode_file, find_tool
 
-        command = [find_tool("lrzip"), "-d", "-Q", "-p", "1", "-m", "10", "-o", "out", "d.lrz"]
+        command = [find_tool("lrzip"), "-d", "-Q", "-N", "0", "-p", "1", "-m", "10", "-o", "out", "d.lrz"]
         plain = decode_file("lrzip", [command], data, "d.lrz", n_bytes)
         if hashlib.md5(plain, usedforsecurity=False).digest() != data[-16:]:
             raise CorruptArtifact("an lrzip stream does not match its MD5")

@@ -3,6 +3,7 @@
 # make check   format, lint, types, documentation tests
 # make figures the demo, then its picture and table into results/ and README
 # make bench-start  processor time of help and dry runs, after `make demo`
+# make bench-rd the engine against the field's packers, NNCodec and the Gaussian bound: results/rd
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
 PYTHON ?= python3
 VENV ?= .venv
@@ -42,6 +43,23 @@ bench: $(STAMP)
 
 bench-start: demo
 	$(BIN)/python -m tests.bench.startup demo/model.safetensors demo/text
+
+# Another checkpoint besides the demo's: make bench-rd TEXT='crawl.jsonl.xz --tokenizer fineweb_1024_bpe.model'
+# NNCodec lives in an environment of its own (it needs numpy below 2): NNCODEC=path/to/its/python
+NNCODEC ?=
+TEXT ?=
+MODELS := demo/model.safetensors $(if $(TEXT),runs/text-4m.safetensors)
+
+runs/text-4m.safetensors: $(STAMP)
+	test -d runs/text || $(BIN)/pgtrain data $(TEXT) -o runs/text
+	$(BIN)/pgtrain run --data runs/text --layers 5 --dim 320 --heads 5 --kv-heads 5 --mlp-mult 2 --steps 800 \
+	  --batch-tokens 4096 --warmup 10 --warmdown 500 --ema 0.97 -o $@
+
+demo/model.safetensors:
+	$(MAKE) demo
+
+bench-rd: $(STAMP) $(MODELS)
+	$(BIN)/python -m experiments.rate_distortion.bench $(MODELS) --out results/rd $(if $(NNCODEC),--nncodec $(NNCODEC))
 
 clean:
 	rm -rf demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -30,6 +30,7 @@ _CODEC_SETTING = {
     "bz2": "level",
     "zpaq": "level",
 }
+STATES = 64
 TRELLIS_STEPS = (2e-5, 3.2e-5, 5e-5, 8e-5, 1.25e-4, 2e-4, 3.2e-4, 5e-4)  # square roots of nats per token
 STEPS = (0.15, 0.22, 0.32, 0.45, 0.65, 0.9, 1.25, 1.7)  # in units of a row's sigma; int6 at clip 12.85 is 0.41
 
@@ -150,7 +151,7 @@ def default_space(tensors: Sequence[TensorInfo], presets: Iterable[Candidate] = 
     two codecs, quantizers without calibration, pruning and a codebook for comparison, and the field's presets."""
     codings = ("rans", "brotli(quality=11)")
     found = [Candidate(step_recipe(step, 1.0, coding, tensors)) for step in STEPS[::2] for coding in codings]
-    found += [Candidate(trellis_recipe(step, 8, tensors)) for step in TRELLIS_STEPS]
+    found += [Candidate(trellis_recipe(step, STATES, tensors)) for step in TRELLIS_STEPS]
     texts = [f"role:control={SMALL}; *=rtn(bits={bits})|rans" for bits in (4, 6, 8)]
     texts += [
         f"role:control={SMALL}; *=kmeans(k=16)|rans",

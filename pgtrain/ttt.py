@@ -76,7 +76,10 @@ class TTTConfig:
 
 @dataclass(frozen=True)
 class TTTReport:
-    """What the training amounted to: counts of values, chunks, optimizer steps and targets trained on (per epoch)."""
+    """What the training amounted to: counts of values, chunks, optimizer steps and targets seen in them.
+
+    `frozen_values` are those of the frozen blocks; a target counts once per epoch.
+    """
 
     trained_values: int
     frozen_values: int

@@ -178,9 +178,9 @@ class Bench:
 
     def tuner(self, quantized: Quantized, recipe: Recipe) -> Quantized:
         """What a recipe's @tune asks for, on the calibration text."""
-        from pgpack.tuning import tune
+        from pgpack.tuning import fresh_tokens, tune
 
-        tokens = self.calib_tokens("tuning")[: recipe.calib.count]
+        tokens = fresh_tokens(self.calib_tokens("tuning"), recipe.calib.count, recipe.tune.count)
         with progress_bar(recipe.tune.count, "step", "tuning", self.quiet) as bar:
             return tune(
                 quantized,

@@ -51,7 +51,19 @@ SMALL = 8192  # raw tensors of at most so many values are tuned
 STAGES = (0.5, 0.6, 0.7, 0.8)  # of all steps: where a further quarter of the exponents is rounded and kept
 WARM_UP = 5  # steps
 RAW_LR = 0.003  # the largest change of a raw tensor per step, in units of its root mean square
+BATCH_TOKENS = 2048
 CHECKED = 8  # one batch in so many is not trained on and decides whether the tuned records are kept
+
+
+def fresh_tokens(tokens: NDArray[Any], used: int, count: int) -> NDArray[Any]:
+    """Calibration tokens for `count` steps that each see new text, none of the first `used`; all where there are fewer.
+
+    The Hessians have seen the first `used`, and GPTQ has fitted the symbols to them. On 32,768 tokens seen twice, 40
+    steps raised the KL of a 4.4 M model on unseen text by 6 to 12 % *(negative)*.
+    """
+    wanted = -(-count * CHECKED // (CHECKED - 1)) * BATCH_TOKENS
+    fresh = tokens[used : used + wanted]
+    return fresh if len(fresh) == wanted else tokens
 
 
 def tune(
@@ -63,7 +75,7 @@ def tune(
     steps: Steps,
     *,
     raw: bool = True,
-    batch_tokens: int = 2048,
+    batch_tokens: int = BATCH_TOKENS,
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[int, float], None] = lambda step, kl: None,

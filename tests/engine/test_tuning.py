@@ -14,7 +14,7 @@ from pgpack.pack import Quantized, encode
 from pgpack.recipe import Steps
 from pgpack.recipe_text import parse_recipe
 from pgpack.record import Record
-from pgpack.tuning import tune
+from pgpack.tuning import fresh_tokens, tune
 
 VOCAB, WIDTH, SEQ = 24, 16, 16
 QUICK = Steps(count=24, lr=0.03)
@@ -173,3 +173,11 @@ def test_batches_without_tokens_are_refused_and_no_steps_change_nothing(quantize
     with pytest.raises(RecipeError, match="at least 1 token, found 0"):
         tune(quantized, build, reference, draw(1), SEQ, QUICK, batch_tokens=0)
     assert tune(quantized, build, reference, draw(1), SEQ, Steps()) is quantized
+
+
+def test_tuning_reads_new_text_where_there_is_enough():
+    tokens = np.arange(100_000)
+    fresh = fresh_tokens(tokens, 32_768, 7)
+    assert fresh[0] == 32_768
+    assert len(fresh) == 8 * 2048
+    assert fresh_tokens(tokens, 32_768, 40) is tokens

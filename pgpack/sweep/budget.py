@@ -31,6 +31,7 @@ TRELLIS_RANGE = (1e-7, 1.0)
 QUICK_STATES, BEST_STATES = 8, 64
 MAX_TURNS = 16
 NARROW = 1e-5  # octaves of a dial
+SLACK = 32  # bytes; small artifacts grow in steps
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def turn_dial(measurer: Measurer, budget: int, family: Family, fill: float = FIL
             high = at
             if best is None or artifact.n_bytes > best[1].n_bytes:
                 best = (2**at, artifact)
-        filled = best is not None and best[1].n_bytes >= fill * budget
+        filled = best is not None and best[1].n_bytes >= min(fill * budget, budget - SLACK)
         if filled or low >= coarsest or high <= finest or high - low < NARROW:
             break
         at = min(max(_next(sizes, low, high, budget * (1 + fill) / 2, n), finest), coarsest)

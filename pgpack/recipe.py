@@ -159,7 +159,7 @@ class Steps:
     """
 
     count: int = 0
-    lr: float = 0.03
+    lr: float = 0.01
     rows: int = 8
     columns: int = 8
 

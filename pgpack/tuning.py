@@ -20,6 +20,9 @@ between tcq steps 0.00045 (117,891 bytes, 0.01401) and 0.0006, less the bytes th
   tensors 0.01911, all 0.01897; all with half the tokens 0.01862, in 150 steps 0.01797, in 30 (lr 0.02) 0.02014.
 * *(negative)* Rounding in every forward pass (straight-through) loses to rounding once at the end: KL 0.02573 for
   0.02126 in eighths, 0.02225 for 0.02005 in sixteenths. Rounding later, at 0.6 to 0.9 of the steps: no difference.
+* Since `tcq` counts bits in its decisions there is less to win, and haste costs: on the 2 M demo (64 states, 497,754
+  bytes, KL 0.00705) 40 steps at lr 0.03 are rejected on the batches kept back, 100 at 0.01 give 0.00646 for +1,287
+  bytes, 100 at 0.004 in quarters of octaves 0.00670 for +44 bytes.
 * Open: finer exponents. Rounded once at the end of 70 steps, sixteenths of octaves net 5.7 kB where eighths net
   4.9 kB; that takes another kind of grid.
 """

@@ -11,13 +11,13 @@ from pgpack_cli.space_options import SMALL_PASSTHROUGH, preset_curve
 from pgpack.presets import PRESETS
 
 from .laboratory import Laboratory
-from .nncodec import qp_of
+from .nncodec_peer import qp_of
 from .rows import Row
 
 ENGINE = "tcq-64"
 TARGETS = (0.0008, 0.0015, 0.003, 0.006, 0.012, 0.025, 0.05)  # KL in nats per token, roughly
 TUNED = "tcq-64 + tuned steps"
-TUNING = "@tune=steps(count=40)"
+TUNING = "@tune=steps(count=100)"
 SMALL = "ndim<=1=cast|shuffle|brotli; role:control=cast|shuffle|brotli"
 NNCODEC = {"nncodec": 0.0, "nncodec, lambda 1": 1.0}
 RELATIVE_STEPS = tuple(0.09 * 2 ** (i / 2) for i in range(8))  # of the weights' root mean square

@@ -21,7 +21,7 @@ from pgpack.recipe_text import parse_recipe
 from pgpack.sweep.runner import EncodingCache, Measurer
 from pgpack.unpack import unpack
 
-from .nncodec import Coded, run_nncodec, settings_of
+from .nncodec_peer import Coded, run_nncodec, settings_of
 from .rows import Row, Rows
 
 CACHE_BYTES = 1 << 28

@@ -2,7 +2,7 @@
 
     python nncodec_driver.py TENSORS.npz DECODED.npz '{"qp": -32, ...}'      prints one line of JSON
 
-Started by `nncodec.py` with the interpreter of `--nncodec`, never imported. NNCodec imports its training
+Started by `nncodec_peer.py` with the interpreter of `--nncodec`, never imported. NNCodec imports its training
 applications (torchvision, OpenCV, ...) at once; only its coder is used here, so that whatever of them is not
 installed is stood in for by an empty module.
 """

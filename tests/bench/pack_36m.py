@@ -31,7 +31,7 @@ from tests.bench.record_stack import record_shapes, scaled
 PEAK_GOAL, DECODE_GOAL_S = 3.0, 5.0
 STEP = 12.85 / 31  # of int6 at 12.85 sigma
 EMBEDDING_RATIO = (20 / 127) / STEP  # int8 at 20 sigma
-TRELLIS_STEP, TRELLIS_STATES = 5e-4, 8  # about as many bytes
+TRELLIS_STEP, TRELLIS_STATES = 5e-4, (8, 64)  # about as many bytes
 CODINGS = {
     "rans": "rans",
     "brotli-11": "brotli(quality=11)",
@@ -70,7 +70,10 @@ def measured(command: Sequence[str]) -> tuple[Row, int, float]:
 def plans(scale: float) -> dict[str, tuple[list[str], str]]:
     """Row name -> (recipe flags of `pgpack pack`, the programs it needs)."""
     tensors = infos(record_shapes(*scaled(scale)))
-    found = {"tcq+rans_scaled": (["--recipe", str(trellis_recipe(TRELLIS_STEP, TRELLIS_STATES, tensors))], "")}
+    found = {
+        f"tcq-{states}+rans_scaled": (["--recipe", str(trellis_recipe(TRELLIS_STEP, states, tensors))], "")
+        for states in TRELLIS_STATES
+    }
     for name, coding in CODINGS.items():
         recipe = str(step_recipe(STEP, EMBEDDING_RATIO, coding, tensors))
         found[f"gptq+{name}"] = (["--recipe", recipe], "lrzip" if "lrzip" in coding else "")

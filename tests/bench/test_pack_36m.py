@@ -36,7 +36,12 @@ def test_hessians_are_positive_and_far_from_white() -> None:
 
 
 def test_every_preset_and_codec_has_a_row() -> None:
-    assert set(plans(0.1)) == {"tcq+rans_scaled", *PRESETS, *(f"gptq+{name}" for name in CODINGS)}
+    assert set(plans(0.1)) == {
+        "tcq-8+rans_scaled",
+        "tcq-64+rans_scaled",
+        *PRESETS,
+        *(f"gptq+{name}" for name in CODINGS),
+    }
 
 
 def test_a_missed_goal_is_said() -> None:

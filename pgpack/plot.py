@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import StudyError
-from pgpack.frontier import Metric, Points, best_under, loss_of, measured, pareto, pareto_indices, points_of
+from pgpack.frontier import Metric, Points, best_under, loss_of, measured, pareto, pareto_indices, points_of, ranking
 from pgpack.sweep.trial import Trial
 
 if TYPE_CHECKING:
@@ -102,6 +102,9 @@ def chart_view(
         return None
     front = points[pareto_indices(points)]
     floor = ceiling = float(front[-1, 1])
+    best = best_under(trials, budget, ranking(trials))
+    if best is not None and metric == "bpb":
+        ceiling = max(ceiling, loss_of(best, metric) or floor)
     if fp32_bpb is not None and metric == "bpb":
         floor, ceiling = min(floor, fp32_bpb), max(ceiling, fp32_bpb)
     ceiling = float(front[0, 1]) if metric == "kl" else max(ceiling, _bpb_ceiling(front, floor, budget))
@@ -271,10 +274,12 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str, picture: FrontierPicture)
 
 
 def _labels(picture: FrontierPicture, view: ChartView) -> list[tuple[float, float, str, str]]:
-    """(bytes, loss, text, colour) of what deserves a name: the best point under the budget, then labels."""
+    """(bytes, loss, text, colour) of what deserves a name: the best artifact under the budget, then labels."""
     chosen: list[tuple[float, float, str, str]] = []
     for curve, colour in _coloured(picture.curves):
-        best = best_under(curve.trials, picture.budget, picture.metric)
+        best = best_under(curve.trials, picture.budget, ranking(curve.trials))
+        if best is not None and loss_of(best, picture.metric) is None:
+            best = best_under(curve.trials, picture.budget, picture.metric)
         named = [trial for trial in measured(curve.trials, picture.metric) if trial.label and trial != best]
         named.sort(key=lambda trial: loss_of(trial, picture.metric) or 0.0)
         for trial in ([best] if best else []) + named:

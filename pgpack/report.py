@@ -87,7 +87,8 @@ def _lead(study: Study, best: Trial | None) -> str:
         where = "" if budget is None else f", {_percent(best.n_bytes, budget)} of the budget"
         excess = _excess(study, best.bpb)
         cost = f" ({excess} mBPB to fp32)" if excess else ""
-        return f"Best point: {best.bpb:.4f} bits per byte{cost} in {_bytes(best.n_bytes)}{where}."
+        by_kl = " It has the least KL to fp32." if ranking(study.trials) == "kl" else ""
+        return f"Best point: {best.bpb:.4f} bits per byte{cost} in {_bytes(best.n_bytes)}{where}.{by_kl}"
     smallest = min((trial.n_bytes or 0 for trial in measured(study.trials)), default=None)
     if smallest is None or budget is None:
         return "No trial was measured yet."
@@ -289,7 +290,7 @@ def _metric_data(study: Study, metric: Metric) -> dict[str, Any] | None:
     if view is None:
         return None
     row_of = {trial.key: number for number, trial in enumerate(study.trials)}
-    best = best_under(study.trials, study.meta.budget, metric)
+    best = best_under(study.trials, study.meta.budget, ranking(study.trials))
     return {
         "title": AXIS_LABELS[metric],
         "view": {"x": view.x, "y": view.y, "log_x": view.log_x, "log_y": view.log_y},

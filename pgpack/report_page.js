@@ -225,13 +225,16 @@
     if (!must) return name.remove(); // still named in its tooltip and in the table
     name.setAttribute("x", Math.max(box[0], Math.min(box[2] + before, px) + 10));
     name.setAttribute("y", Math.max(box[1] + 14, py - 10));
+    taken.push(name.getBBox());
   }
 
   function draw() {
     const { view, frontier, best, outside } = study.metrics[metric];
     const width = Math.max(280, chart.clientWidth);
     const height = width < 600 ? 360 : 480;
-    const box = [width < 600 ? 58 : 68, 26, width - 14, height - 50];
+    const [top, bottom] = [26, height - 50];
+    const yTexts = tickTexts(ticksOf(view.y, view.log_y, (bottom - top) / 55), view.log_y);
+    const box = [28 + 8 * Math.max(4, ...yTexts.map((text) => text.length)), top, width - 14, bottom]; // the title, then ticks
     const unit = study.unit;
     const x = scale(view.x, [box[0], box[2]], view.log_x);
     const y = scale(view.y, [box[3], box[1]], view.log_y);
@@ -248,17 +251,21 @@
     const visible = (t) => t[metric] !== null && t.nBytes >= view.x[0] && t.nBytes <= view.x[1] &&
       t[metric] >= view.y[0] && t[metric] <= view.y[1];
     const front = frontier.map((row) => byRow.get(row));
-    const onFrontier = new Set(frontier);
-    for (const trial of trials) if (!onFrontier.has(trial.row) && visible(trial)) drawPoint(svg, trial, x, y, "dot");
+    const marked = new Set([...frontier, best]); // the best artifact may be beside this metric's frontier
+    for (const trial of trials) if (!marked.has(trial.row) && visible(trial)) drawPoint(svg, trial, x, y, "dot");
     drawSteps(svg, "url(#inside)", front.filter((t) => t[metric] > 0 || !view.log_y), x, y);
-    for (const trial of front.filter(visible)) drawPoint(svg, trial, x, y, trial.row === best ? "point best" : "point");
+    for (const row of marked) {
+      const trial = byRow.get(row);
+      if (trial && visible(trial)) drawPoint(svg, trial, x, y, row === best ? "point best" : "point");
+    }
     const taken = [...svg.querySelectorAll("circle, line.fp32")].map((mark) => mark.getBBox());
     if (study.fp32 !== null && metric === "bpb") nameFp32(svg, box, taken, y);
     const named = trials.filter((t) => visible(t) && (t.row === best || t.label));
     named.sort((a, b) => (b.row === best) - (a.row === best));
     for (const trial of named) {
       const isBest = trial.row === best;
-      const text = isBest ? `${trial.label || "best"}: ${tickText(Number((trial.nBytes / unit.divisor).toPrecision(4)))} ` +
+      const label = trial.label && trial.label.length <= 20 ? trial.label : "best"; // a longer one leaves a phone's chart
+      const text = isBest ? `${label}: ${tickText(Number((trial.nBytes / unit.divisor).toPrecision(4)))} ` +
         `${unit.name}, ${lossText(trial[metric], metric)}` : trial.label;
       namePoint(svg, box, taken, svg.querySelector(`circle[data-row="${trial.row}"]`), text, isBest);
     }

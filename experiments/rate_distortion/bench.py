@@ -21,14 +21,14 @@ from typing import Any
 from pgpack.presets import PRESETS
 
 from . import curves
-from .gap import gaps
+from .gap import gaps, total_gap
 from .laboratory import Laboratory, open_laboratory
 from .rows import Row
 from .tables import markdown
 
-GAP_TARGET = 3  # index of TARGETS: the point whose gap to the bound is shown
+GAP_TARGETS = (0, 3)  # indices of TARGETS: the points whose gap to the bound is shown, the last one by tensor
 
-GROUPS = ("engine", "preset", "peer", "plain", "ablation")
+GROUPS = ("engine", "tuned", "preset", "peer", "plain", "ablation")
 Work = tuple[str, str, Callable[[], Iterator[Row]]]
 
 
@@ -40,7 +40,7 @@ def work_of(laboratory: Laboratory, nncodec: str | None) -> Iterator[Work]:
         return lambda: curves.variant_rows(laboratory, each, list(some))
 
     for each in curves.ENGINES:
-        yield "engine", each.name, variant(each, steps[2:5] if each.suffix else steps)
+        yield "tuned" if each.suffix else "engine", each.name, variant(each, steps[2:5] if each.suffix else steps)
     for name, preset in PRESETS.items():
         if all(shutil.which(program) for program in preset.requires):
             yield "preset", name, lambda name=name: curves.preset_rows(laboratory, name)  # type: ignore[misc]
@@ -66,9 +66,12 @@ def study(laboratory: Laboratory, groups: Sequence[str], nncodec: str | None) ->
         "fp32_bpb": fp32.bpb,
         "curves": [],
         "gap": [],
+        "total_gap": [],
     }
-    step = curves.dials(laboratory)[GAP_TARGET]
-    document["gap"] = [dataclasses.asdict(gap) for gap in gaps(laboratory, step)]
+    steps = [curves.dials(laboratory)[i] for i in GAP_TARGETS]
+    document["gap"] = [dataclasses.asdict(gap) for gap in gaps(laboratory, steps[-1])]
+    variants = (curves.ENGINES[1], curves.FULL_ROWS, curves.SCALAR)
+    document["total_gap"] = [dataclasses.asdict(total_gap(laboratory, s, v)) for v in variants for s in steps]
     for group, name, measure in work_of(laboratory, nncodec):
         if group not in groups:
             continue

@@ -42,12 +42,14 @@ ENGINES = (
     Variant(ENGINE, _tcq(64)),
     Variant(TUNED, _tcq(64), suffix=TUNING),
 )
+SCALAR = Variant("scalar: 1 state", _tcq(1))
+FULL_ROWS = Variant("row steps all the way", _tcq(64, ",rows=1"))
 ABLATIONS = (
-    Variant("scalar: 1 state", _tcq(1)),
+    SCALAR,
     *(Variant(f"{states} states", _tcq(states)) for states in (4, 16, 32, 128, 256)),
     Variant("column steps alike", _tcq(64, ",columns=0")),
     Variant("row steps alike", _tcq(64, ",rows=0")),
-    Variant("row steps all the way", _tcq(64, ",rows=1")),
+    FULL_ROWS,
     Variant("Fisher weights alike", _tcq(64), "no-fisher"),
     Variant("no error feedback: diagonal Hessians", _tcq(64), "diagonal"),
     Variant("coder: one table per tensor (rans)", _tcq(64, coder="rans")),

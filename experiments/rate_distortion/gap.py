@@ -64,3 +64,13 @@ def gaps(laboratory: Laboratory, step: float, variant: Variant = ENGINES[1]) -> 
             bits / weight.size,
             bound / weight.size,
         )
+
+
+def total_gap(laboratory: Laboratory, step: float, variant: Variant) -> Gap:
+    """All matrices as one."""
+    found = list(gaps(laboratory, step, variant))
+    n = sum(gap.n for gap in found)
+    measured, entropy, bound = (
+        sum(getattr(gap, key) * gap.n for gap in found) / n for key in ("measured", "entropy", "bound")
+    )
+    return Gap(f"{variant.name}, step {step:g}", n, measured, entropy, bound)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pgpack_cli.text_options import Bench, TextFlags
 
-from pgpack.calibration import Calibration, from_arrays
+from pgpack.calibration import LOOKUP, Calibration, from_arrays
 from pgpack.checkpoint import Checkpoint, load_checkpoint
 from pgpack.pack import Artifact
 from pgpack.recipe import Recipe, TensorInfo, infos
@@ -138,16 +138,18 @@ def open_laboratory(path: Path, name: str, folder: Path, max_tokens: int) -> Lab
 
 def _reduced(kind: str, observed: Calibration, laboratory: Laboratory) -> Calibration:
     arrays: dict[str, NDArray[np.float32]] = {}
+    fisher = [observed.load(key).mean() for key in observed.shapes if key.endswith(".fisher") and LOOKUP not in key]
+    common = np.float32(np.exp(np.mean(np.log(fisher))))  # of all matrices, so that the dial keeps its meaning
     for key in observed.shapes:
         array = observed.load(key)
         is_hessian = key.endswith(".hessian")
         if kind == "diagonal" and is_hessian:
             array = np.diag(np.diag(array))
         elif kind == "no-fisher" and not is_hessian:
-            array = np.ones_like(array)
+            array = np.full_like(array, common)
         elif kind == "plain":
             array = np.eye(len(array), dtype=np.float32) if is_hessian else np.ones_like(array)
         arrays[key] = array
     if kind != "diagonal":  # look-ups are Fisher weights; under plain error there is one kind of error
-        arrays = {key: array for key, array in arrays.items() if ".lookup." not in key}
+        arrays = {key: array for key, array in arrays.items() if LOOKUP not in key}
     return from_arrays(arrays, observed.token_digest, observed.n_tokens)

@@ -65,7 +65,11 @@ def _ablations(document: Document) -> Iterator[str]:
     yield ""
     yield "| changed | bytes at equal KL | quantize + encode |"
     yield "|---|---:|---:|"
-    for name in [*(n for n in _names(document, "engine") if n != ENGINE), *_names(document, "ablation")]:
+    for name in [
+        *(n for n in _names(document, "engine") if n != ENGINE),
+        *_names(document, "tuned"),
+        *_names(document, "ablation"),
+    ]:
         rows = rows_of(document, name)
         seconds = median(row.quantize_s + row.encode_s for row in rows)
         yield f"| {name} | {saving(full, rows, 'kl')} | {seconds / base:.2f}x |"
@@ -83,9 +87,7 @@ def _gap(document: Document) -> Iterator[str]:
     )
     yield "| matrix | weights | measured | under its tables | bound | gap |"
     yield "|---|---:|---:|---:|---:|---:|"
-    n = sum(gap["n"] for gap in document["gap"])
-    total = {key: sum(g[key] * g["n"] for g in document["gap"]) / n for key in ("measured", "entropy", "bound")}
-    for gap in [*document["gap"], {"name": "all", "n": n, **total}]:
+    for gap in [*document["gap"], *({**gap, "name": f"all: {gap['name']}"} for gap in document["total_gap"])]:
         yield (
             f"| {gap['name']} | {gap['n']:,} | {gap['measured']:.3f} | {gap['entropy']:.3f} | {gap['bound']:.3f} "
             f"| {gap['measured'] - gap['bound']:+.3f} |"

@@ -100,7 +100,7 @@ def quantize(
     """All stored tensors of `checkpoint` as records. Raises as `pack` does."""
     start = time.perf_counter()
     governed = recipe.resolve(infos(checkpoint.stored_shapes))
-    _check_calibration(checkpoint, governed, calibration)
+    check_calibration(checkpoint, governed, calibration)
     if recipe.order.by != "none":
         permutations = mlp_permutations(checkpoint)
         checkpoint = ordered_checkpoint(checkpoint, permutations)
@@ -141,8 +141,8 @@ def encode(quantized: Quantized, recipe: Recipe) -> Artifact:
     return Artifact(data, report, records, digest, *times)
 
 
-def _check_calibration(checkpoint: Checkpoint, governed: dict[str, Rule], calibration: Calibration | None) -> None:
-    """Every tensor whose policy needs a Hessian has one of the right size."""
+def check_calibration(checkpoint: Checkpoint, governed: dict[str, Rule], calibration: Calibration | None) -> None:
+    """Every tensor whose policy needs a Hessian has one of the right size. Raises CalibrationError."""
     needy = [name for name, rule in governed.items() if rule.policy.needs_hessian]
     if needy and calibration is None:
         raise CalibrationError(
@@ -153,7 +153,7 @@ def _check_calibration(checkpoint: Checkpoint, governed: dict[str, Rule], calibr
         return
     calibration.require(needy)
     for name in needy:
-        n_inputs = _folded(checkpoint.shapes[name])[1]
+        n_inputs = folded(checkpoint.shapes[name])[1]
         found = calibration.hessian_shape(name)
         if found != (n_inputs, n_inputs):
             raise CalibrationError(
@@ -161,7 +161,7 @@ def _check_calibration(checkpoint: Checkpoint, governed: dict[str, Rule], calibr
             )
 
 
-def _folded(shape: tuple[int, ...]) -> tuple[int, int]:
+def folded(shape: tuple[int, ...]) -> tuple[int, int]:
     """The matrix shape that a tensor is quantized in."""
     if len(shape) < 2:
         return 1, int(np.prod(shape, dtype=np.int64))
@@ -175,7 +175,7 @@ def _bound_policies(checkpoint: Checkpoint, governed: dict[str, Rule]) -> dict[s
     def population(transform: Any) -> Iterator[NDArray[Any]]:
         for name, rule in governed.items():
             if transform in rule.policy.transforms:
-                yield checkpoint.tensor(name).reshape(_folded(checkpoint.shapes[name]))
+                yield checkpoint.tensor(name).reshape(folded(checkpoint.shapes[name]))
 
     for rule in governed.values():
         for transform in rule.policy.transforms:
@@ -205,7 +205,7 @@ def _encode_tensor(
         known = calibration if policy.needs_hessian else None  # the others must not pay for loading it
         source = QuantizerInput(
             name,
-            array.reshape(_folded(array.shape)),
+            array.reshape(folded(array.shape)),
             known.hessian(name) if known else None,
             known.fisher(name) if known else None,
             None,

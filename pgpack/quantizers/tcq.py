@@ -104,15 +104,20 @@ class Tcq:
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = finite_weight(source)
+        grid, factor, price = self.allocation(source)
+        W_T = price.target(ordered_transpose(weight[grid.path], factor, slice(None)), factor)
+        symbols = self._symbols(W_T, grid, factor, price.excess[grid.path] * np.float32(price.ridge))
+        return QuantizedTensor(symbols, grid, weight.shape)
+
+    def allocation(self, source: QuantizerInput) -> tuple[TrellisGrid, Factor, Price]:
+        """Every step of the matrix and what bits cost there, from its calibration; no symbol is chosen yet."""
+        weight = finite_weight(source)
         source, fisher = sensitivity(source)
         mean = max(float(fisher.mean()) if fisher.size else 1.0, TINY)
         rows = self._row_exponents(fisher, mean)
         price = Price.of(weight, octaves(rows, EIGHTHS) if rows.size else np.ones(len(weight)), self.step**2 / mean)
         factor = factorize(source, "tcq", self.damp, act_order=True, ridge=price.ridge)
-        grid = self._grid(rows, mean, factor)
-        W_T = price.target(ordered_transpose(weight[grid.path], factor, slice(None)), factor)
-        symbols = self._symbols(W_T, grid, factor, price.excess[grid.path] * np.float32(price.ridge))
-        return QuantizedTensor(symbols, grid, weight.shape)
+        return self._grid(rows, mean, factor), factor, price
 
     def _row_exponents(self, fisher: NDArray[np.float64], mean: float) -> NDArray[np.int8]:
         if not self.rows:

@@ -148,6 +148,20 @@ def test_calibration_in_a_file_packs_as_calibration_on_the_fly(model: Path, arti
     assert (tmp_path / "a.pgpack").read_bytes() == artifact.read_bytes()
 
 
+def test_plan_shows_the_allocation_of_a_calibration(model: Path, tmp_path: Path) -> None:
+    hessians = tmp_path / "h.safetensors"
+    succeed(pgpack("calibrate", model, "--tokens", 512, "-o", hessians, "-q"))
+    flags = ("--recipe", "role:control=cast; *=tcq(step=0.01)|rans_scaled", "--calibration", hessians)
+    shown = succeed(pgpack("plan", model, *flags)).out
+    assert "columns, octaves" in shown
+    tensors = succeed(pgpack("plan", model, *flags, "--json")).json["tensors"]
+    for tensor in tensors:
+        assert (tensor["allocation"] is None) == (tensor["role"] == "control")
+        if tensor["allocation"]:
+            assert f"{tensor['allocation']['step']:.4g}" in shown
+            assert tensor["ideal_bits"] == tensor["allocation"]["ideal_bits"]
+
+
 def test_matrices_that_were_never_used_are_listed_loudly(model: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(model)
     tensors = dict(checkpoint.items()) | {"blocks.9.attn.c_q.weight": np.ones((4, 4), np.float32)}

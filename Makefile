@@ -60,6 +60,7 @@ demo/model.safetensors:
 
 bench-rd: $(STAMP) $(MODELS)
 	$(BIN)/python -m experiments.rate_distortion.bench $(MODELS) --out results/rd $(if $(NNCODEC),--nncodec $(NNCODEC))
+	$(BIN)/python -m experiments.rate_distortion.summary
 
 clean:
 	rm -rf demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,6 +13,7 @@ import pytest
 from pgpack_cli.pgpack_app import app as pgpack
 from pgpack_cli.pgtrain_app import app as pgtrain
 
+from experiments.rate_distortion import summary
 from experiments.rate_distortion.publish import BEGIN, END, markdown
 from pgpack.recipe_text import parse_recipe
 
@@ -67,6 +68,11 @@ def test_the_table_is_the_published_one() -> None:
         rows = list(csv.DictReader(file))
     summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
     assert README.split(BEGIN)[1].split(END)[0].strip() == markdown(rows, summary)
+
+
+def test_the_summary_is_that_of_the_bench() -> None:
+    documents = json.loads((ROOT / "results" / "rd.json").read_text(encoding="utf-8"))
+    assert README.split(summary.BEGIN)[1].split(summary.END)[0].strip() == summary.summary(documents)
 
 
 def test_links_and_pictures_are_there() -> None:

@@ -1,0 +1,51 @@
+"""Puts the summary of results/rd.json into README.md: `python -m experiments.rate_distortion.summary`.
+
+Nothing between the markers is typed by hand; a test checks that it agrees with results/.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .curves import ENGINE
+from .tables import rows_of, saving
+
+ROOT = Path(__file__).resolve().parents[2]
+BEGIN, END = "<!-- rd: begin -->", "<!-- rd: end -->"
+
+
+def summary(documents: Sequence[Mapping[str, Any]]) -> str:
+    """The engine against every peer on every checkpoint."""
+    lines = [
+        f"Mean difference of file size at equal loss (BD-rate) of the engine, `{ENGINE}`, against each packer "
+        "over its own dial, without tuning (`make bench-rd`, [results/rd.md](results/rd.md)):",
+        "",
+        "| against | "
+        + " | ".join(f"{d['name']} ({d['n_params'] / 1e6:.1f} M), equal KL | equal bits per byte" for d in documents)
+        + " |",
+        "|---|" + "---:|---:|" * len(documents),
+    ]
+    groups = [(c["group"], c["name"]) for c in documents[0]["curves"]]
+    for name in [name for group, name in groups if group in ("preset", "peer")]:
+        cells = [
+            saving(rows_of(document, name), rows_of(document, ENGINE), metric)
+            for document in documents
+            for metric in ("kl", "bpb")
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Rewrite the section."""
+    documents = json.loads((ROOT / "results" / "rd.json").read_text(encoding="utf-8"))
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    readme.write_text(f"{before}{BEGIN}\n{summary(documents)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -126,9 +126,11 @@ class RansScaled:
         tables, precision, lowest, n_classes = _read_tables(_take(data, cursor), self._width)
         decoder = Decoder(data[cursor.position :], tables, precision, sum(layout.size for layout in filled))
         found = []
-        for shape, c, layout in zip(shapes, classes, filled, strict=True):
-            base = c.of(lowest, n_classes) * self._width
-            matrix = decoder.matrix(shape, base, transitions(self.states) if self.states else None)
+        trellis = transitions(self.states) if self.states else None
+        for c, layout in zip(classes, filled, strict=True):
+            row_levels, which = np.unique(c.rows, return_inverse=True)
+            bases = _Classes(c.columns, row_levels).of(lowest, n_classes).astype(np.intp) * self._width
+            matrix = decoder.matrix(bases, which, trellis)
             info = np.iinfo(layout.dtype)
             if int(matrix.min()) < info.min or int(matrix.max()) > info.max:
                 raise CorruptArtifact(f"a decoded symbol does not fit {layout.dtype}")

@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CorruptArtifact
+from ..trellis import transitions
 from .rans_lanes import LOWEST, n_lanes
 
 if TYPE_CHECKING:
     from .rans_scaled import Table
-
-ROWS_AT_ONCE = 256  # of a matrix; bounds the 8-byte temporaries
-LOWEST_STATE, WORD_BITS = np.uint32(LOWEST), np.uint32(16)
 
 
 def runs(cols: int, lanes: int) -> Iterator[slice]:
@@ -60,22 +58,21 @@ class Decoder:
         self.code[where] = np.repeat(np.arange(table.low, table.low + freqs.size), freqs)
 
     def matrix(
-        self, shape: tuple[int, int], base: NDArray[np.int16], trellis: NDArray[np.uint8] | None
+        self, bases: NDArray[np.intp], levels: NDArray[np.intp], trellis: NDArray[np.uint8] | None
     ) -> NDArray[np.int32]:
-        """Symbols of one matrix. Shape: base (rows, cols), first table of each symbol."""
-        rows, cols = shape
-        symbols = np.empty(shape, np.int32)
+        """Symbols of one matrix, (rows, cols). Shape: bases (n, cols), first tables of a row of each level; levels
+        (rows,), which of the n a row has."""
+        cols = bases.shape[1]
+        symbols = np.empty((levels.size, cols), np.int32)
         pieces = [_Run(self, run) for run in runs(cols, self.lanes)]
-        walk = None if trellis is None else _Walk(trellis, cols, self.precision)
-        for start in range(0, rows, ROWS_AT_ONCE):
-            tables = base[start : start + ROWS_AT_ONCE].astype(np.intp) << self.precision
-            for row, found in zip(tables, symbols[start : start + ROWS_AT_ONCE], strict=True):
-                if walk is not None:
-                    row += walk.offset
-                for run in pieces:
-                    self.read = run.step(row, found, self.read)
-                if walk is not None:
-                    walk.step(found)
+        walk = _Walk(transitions(1) if trellis is None else trellis, cols, self.precision)
+        first_slots, slots = list(bases << self.precision), np.empty(cols, np.intp)
+        for level, found in zip(levels.tolist(), symbols, strict=True):
+            np.add(first_slots[level], walk.offset, out=slots)
+            for run in pieces:
+                self.read = run.step(slots, found, self.read)
+            if trellis is not None:
+                walk.step(found)
         return symbols
 
     def finish(self) -> None:
@@ -92,11 +89,14 @@ class _Run:
         self.freq, self.bias, self.code = decoder.freq, decoder.bias, decoder.code
         self.x = decoder.states[: columns.stop - columns.start]
         self.f, self.b = np.empty_like(self.x), np.empty_like(self.x)
-        self.mask, self.shift = np.uint32((1 << decoder.precision) - 1), np.uint32(decoder.precision)
+        # constants as arrays: numpy takes longer to convert a scalar than to read it a thousand times
+        self.mask = np.full_like(self.x, (1 << decoder.precision) - 1)
+        self.shift = np.full_like(self.x, decoder.precision)
+        self.lowest, self.word_bits = np.full_like(self.x, LOWEST), np.full_like(self.x, 16)
 
-    def step(self, tables_: NDArray[np.intp], symbols_: NDArray[np.int32], read: int) -> int:
-        """Decode one row's columns; returns the words read so far. Tables are in range by construction."""
-        x, slot = self.x, tables_[self.columns]
+    def step(self, slots_: NDArray[np.intp], symbols_: NDArray[np.int32], read: int) -> int:
+        """Decode one row's columns; returns the words read so far. `slots_`, the first of each table, is used up."""
+        x, slot = self.x, slots_[self.columns]
         np.bitwise_and(x, self.mask, out=self.f)
         np.add(slot, self.f, out=slot)
         self.freq.take(slot, out=self.f, mode="clip")
@@ -105,29 +105,38 @@ class _Run:
         np.right_shift(x, self.shift, out=x)
         np.multiply(x, self.f, out=x)
         np.add(x, self.b, out=x)
-        empty = (x < LOWEST_STATE).nonzero()[0]
+        empty = np.less(x, self.lowest).nonzero()[0]
         if empty.size:
             new = self.words[read : read + empty.size]
             read += empty.size
             if new.size < empty.size:
                 raise CorruptArtifact("a scaled rANS stream ends before its last symbol")
-            x[empty] = (x.take(empty) << WORD_BITS) | new
+            refilled = x.take(empty)
+            np.left_shift(refilled, self.word_bits[: empty.size], out=refilled)
+            np.bitwise_or(refilled, new, out=refilled)
+            x[empty] = refilled
         return read
 
 
 class _Walk:
-    """Trellis states of all columns. `offset`: where the table of each column's superset begins, less the class's."""
+    """Trellis states of all columns; `offset` is where the table of each column's superset begins, less the class's.
+
+    A state is held with its superset, bit 0, at bit `precision`, which makes the offset, and the symbol's bit in its
+    place, which makes the index of the next state.
+    """
 
     def __init__(self, trellis: NDArray[np.uint8], cols: int, precision: int) -> None:
-        following = trellis.reshape(-1).astype(np.intp)
-        self.doubled = following << 1
-        self.offsets = (following & 1) << precision
-        self.doubled_state = np.zeros(cols, np.intp)
-        self.offset = np.zeros(cols, np.intp)
-        self.index = np.empty(cols, np.intp)
+        def held(states: NDArray[np.integer]) -> NDArray[np.intp]:
+            return (states & 1).astype(np.intp) << precision | states & 0xFE
+
+        now = held(np.arange(len(trellis)))
+        self.following = np.zeros(2 << precision, np.intp)
+        self.following[now], self.following[now | 1] = held(trellis[:, 0]), held(trellis[:, 1])
+        self.state, self.index, self.offset = np.zeros((3, cols), np.intp)
+        self.one, self.superset = np.ones(cols, np.intp), np.full(cols, 1 << precision)
 
     def step(self, symbols: NDArray[np.int32]) -> None:
-        np.bitwise_and(symbols, 1, out=self.index, casting="unsafe")
-        np.bitwise_or(self.index, self.doubled_state, out=self.index)
-        self.doubled.take(self.index, out=self.doubled_state, mode="clip")
-        self.offsets.take(self.index, out=self.offset, mode="clip")
+        np.bitwise_and(symbols, self.one, out=self.index)
+        np.bitwise_or(self.index, self.state, out=self.index)
+        self.following.take(self.index, out=self.state, mode="clip")
+        np.bitwise_and(self.state, self.superset, out=self.offset)

@@ -23,12 +23,12 @@ from .artifact.containers import CONTAINERS
 from .codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
 from .errors import RecipeError
 from .quantizers import QUANTIZERS, TRANSFORMS
-from .recipe import Coding, Order, Recipe, Rule, Selector, Steps, TensorPolicy, Tokens, default_side_codecs, stages_of
-from .stages import Fault, Table, parse_stage, stage_name, stage_text
+from .recipe import Coding, Recipe, Rule, Selector, TensorPolicy, default_side_codecs, stages_of
+from .stages import Fault, Table, parse_stage, stage_text
 
-CALIBS: Table = {"tokens": Tokens}
-ORDERS: Table = {"mlp": Order}
-TUNINGS: Table = {"steps": Steps}
+CALIBS = Table(__package__, {"tokens": "recipe:Tokens"})
+ORDERS = Table(__package__, {"mlp": "recipe:Order"})
+TUNINGS = Table(__package__, {"steps": "recipe:Steps"})
 _PLAIN = {"calib": CALIBS, "order": ORDERS, "tune": TUNINGS}  # directives of one stage
 _KINDS: tuple[tuple[str, Table], ...] = (
     ("transform", TRANSFORMS),
@@ -37,7 +37,7 @@ _KINDS: tuple[tuple[str, Table], ...] = (
     ("coder", CODERS),
     ("byte codec", BYTE_CODECS),
 )
-_ALL: Table = {name: cls for _, table in _KINDS for name, cls in table.items()}
+_ALL = Table.joined(table for _, table in _KINDS)
 _RANK = {name: rank for rank, (_, table) in enumerate(_KINDS) for name in table}
 
 
@@ -114,7 +114,7 @@ def _parse_policy(text: str, position: int) -> TensorPolicy:
     reached = 0
     for piece, at in _split(text, "|", position):
         stage = parse_stage(piece, _ALL, at)
-        rank = _RANK[stage_name(stage, _ALL)]
+        rank = _RANK[_ALL.name_of(stage)]
         here = at + len(piece) - len(piece.lstrip())
         if rank < reached:
             order = " -> ".join(kind for kind, _ in _KINDS)
@@ -134,14 +134,14 @@ def policy_to_text(policy: TensorPolicy, *, full: bool = False) -> str:
     """`stage|stage|...`; the default coder is left out unless `full`."""
     raw = CODERS["raw"]()
     return "|".join(
-        stage_text(stage_name(stage, _ALL), stage, full=full) for stage in stages_of(policy) if full or stage != raw
+        stage_text(_ALL.name_of(stage), stage, full=full) for stage in stages_of(policy) if full or stage != raw
     )
 
 
 def _container_text(recipe: Recipe, full: bool) -> str:
     stages: Sequence[Any] = (recipe.container, *recipe.container_codecs)
-    tables = {"container": CONTAINERS, "codec": BYTE_CODECS}
-    return "|".join(stage_text(stage_name(stage, tables), stage, full=full) for stage in stages)
+    tables = Table.joined((CONTAINERS, BYTE_CODECS))
+    return "|".join(stage_text(tables.name_of(stage), stage, full=full) for stage in stages)
 
 
 def _directives(recipe: Recipe, full: bool) -> list[tuple[str, str]]:
@@ -153,7 +153,7 @@ def _directives(recipe: Recipe, full: bool) -> list[tuple[str, str]]:
     for name, table in _PLAIN.items():
         stage = getattr(recipe, name)
         if full or stage != type(stage)():
-            found.append((name, stage_text(stage_name(stage, table), stage, full=full)))
+            found.append((name, stage_text(table.name_of(stage), stage, full=full)))
     return found
 
 

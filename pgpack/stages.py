@@ -3,19 +3,20 @@
     name(key=value, key=value)          text -> stage by `parse_stage`; stage -> text by `stage_text`
 
 Numbers print shortest (12.85, 20, 1e-05), booleans as true/false. Tables of names live with their kinds
-(`pgpack.quantizers`, `pgpack.codecs`, `pgpack.artifact.containers`); there is no registration at a distance.
+(`pgpack.quantizers`, `pgpack.codecs`, `pgpack.artifact.containers`); there is no registration at a distance. A stage
+is imported when its name is first looked up: a dry run that names two of thirty pays for two.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 from .errors import RecipeError
 
-Table = Mapping[str, type[Any]]
 _STAGE = re.compile(r"\s*([a-z][a-z0-9_]*)\s*(?:\((.*)\))?\s*\Z", re.S)
 
 
@@ -27,15 +28,41 @@ class Fault(RecipeError):
         self.position = position
 
 
-def stage_name(stage: Any, tables: Mapping[str, Table] | Table) -> str:
-    """The name under which the class of `stage` is registered."""
-    for key, value in tables.items():
-        if isinstance(value, type):
-            if value is type(stage):
-                return key
-        elif (found := {cls: name for name, cls in value.items()}.get(type(stage))) is not None:
-            return found
-    raise RecipeError(f"{type(stage).__name__} is not a registered stage")
+class Table(Mapping[str, type[Any]]):
+    """name -> class of one kind of stage; `places` says where each is, as "module:Class" below `package`."""
+
+    def __init__(self, package: str, places: Mapping[str, str]) -> None:
+        self._places = {name: f"{package}.{place}" for name, place in places.items()}
+
+    @staticmethod
+    def joined(tables: Iterable[Table]) -> Table:
+        """All names of several tables in one; no two of them have the same."""
+        table = Table("", {})
+        for part in tables:
+            table._places.update(part._places)
+        return table
+
+    def __getitem__(self, name: str) -> type[Any]:
+        module, _, cls = self._places[name].partition(":")
+        found: type[Any] = getattr(import_module(module), cls)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def name_of(self, stage: Any) -> str:
+        """The name of a stage's class. Raises RecipeError where it is not in this table."""
+        place = f"{type(stage).__module__}:{type(stage).__qualname__}"
+        for name, found in self._places.items():
+            if found == place:
+                return name
+        raise RecipeError(f"{type(stage).__name__} is not a registered stage")
 
 
 def value_text(value: Any) -> str:

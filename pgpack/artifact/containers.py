@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Protocol
 from ..codecs.base import ByteCodec
 from ..errors import RecipeError
 from ..record import Record
+from ..stages import Table
 from .size_report import SizeReport
 
 
@@ -106,9 +107,12 @@ class Pergroup:
         return write(contents, codecs, self.level)
 
 
-CONTAINERS: dict[str, type[Any]] = {
-    "pgpack": Pgpack,
-    "torch_baseline": TorchBaseline,
-    "torch_sdclip": TorchSdclip,
-    "pergroup": Pergroup,
-}
+CONTAINERS = Table(
+    __package__,
+    {
+        "pgpack": "containers:Pgpack",
+        "torch_baseline": "containers:TorchBaseline",
+        "torch_sdclip": "containers:TorchSdclip",
+        "pergroup": "containers:Pergroup",
+    },
+)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
 from ..codecs.base import ByteCodec
 from ..record import Record
-from ..stages import Table, stage_name, stage_text
+from ..stages import Table, stage_text
 from .containers import Contents
 from .layout import PREFIX_LEN, frame
 from .size_report import SizeReport, apportion
@@ -89,7 +89,7 @@ def apply_codecs(data: bytes, codecs: Sequence[ByteCodec]) -> tuple[bytes, list[
 
 
 def _text(stage: Any, table: Table) -> str:
-    return stage_text(stage_name(stage, table), stage, omit=stage.encoder_only)
+    return stage_text(table.name_of(stage), stage, omit=stage.encoder_only)
 
 
 def _charge(shares: dict[str, int], owners: Sequence[str], n_bytes: Sequence[int]) -> None:

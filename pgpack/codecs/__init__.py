@@ -5,36 +5,37 @@ symbols --SYMBOL_TRANSFORMS*--> symbols --CODERS--> bytes --BYTE_CODECS*--> byte
 
 from __future__ import annotations
 
-from typing import Any
+from ..stages import Table
 
-from .external import Lrzip, Zpaq
-from .fixed_width import BitPack, BitPlanes, Raw
-from .order import RowSort, Transpose
-from .rans import Rans
-from .rans_scaled import RansScaled
-from .shuffle import Shuffle
-from .streams import Brotli, Bz2, Lzma, Zlib, Zstd
+SYMBOL_TRANSFORMS = Table(
+    __name__,
+    {
+        "transpose": "order:Transpose",
+        "row_sort": "order:RowSort",
+    },
+)
 
-SYMBOL_TRANSFORMS: dict[str, type[Any]] = {
-    "transpose": Transpose,
-    "row_sort": RowSort,
-}
+CODERS = Table(
+    __name__,
+    {
+        "raw": "fixed_width:Raw",
+        "bitpack": "fixed_width:BitPack",
+        "bitplanes": "fixed_width:BitPlanes",
+        "rans": "rans:Rans",
+        "rans_scaled": "rans_scaled:RansScaled",
+    },
+)
 
-CODERS: dict[str, type[Any]] = {
-    "raw": Raw,
-    "bitpack": BitPack,
-    "bitplanes": BitPlanes,
-    "rans": Rans,
-    "rans_scaled": RansScaled,
-}
-
-BYTE_CODECS: dict[str, type[Any]] = {
-    "zlib": Zlib,
-    "bz2": Bz2,
-    "lzma": Lzma,
-    "zstd": Zstd,
-    "brotli": Brotli,
-    "lrzip": Lrzip,
-    "zpaq": Zpaq,
-    "shuffle": Shuffle,
-}
+BYTE_CODECS = Table(
+    __name__,
+    {
+        "zlib": "streams:Zlib",
+        "bz2": "streams:Bz2",
+        "lzma": "streams:Lzma",
+        "zstd": "streams:Zstd",
+        "brotli": "streams:Brotli",
+        "lrzip": "external:Lrzip",
+        "zpaq": "external:Zpaq",
+        "shuffle": "shuffle:Shuffle",
+    },
+)

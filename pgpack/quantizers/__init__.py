@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from ..stages import Table
 
-from .cast import Cast
-from .codebook import KMeans, Nf4, ProductKMeans
-from .gptq import Gptq
-from .low_rank import Lqer, LqerAsym, Svd
-from .pruning import Prune24, PruneGlobal, PruneMagnitude, PruneThreshold, PruneWanda
-from .sparsegpt import PruneObs
-from .tcq import Tcq
-from .ternary import Binary, Ternary
-from .uniform import Rtn, RtnMse, RtnPercentile, SdClip
+QUANTIZERS = Table(
+    __name__,
+    {
+        "cast": "cast:Cast",
+        "rtn": "uniform:Rtn",
+        "rtn_percentile": "uniform:RtnPercentile",
+        "rtn_mse": "uniform:RtnMse",
+        "sdclip": "uniform:SdClip",
+        "gptq": "gptq:Gptq",
+        "tcq": "tcq:Tcq",
+        "kmeans": "codebook:KMeans",
+        "product_kmeans": "codebook:ProductKMeans",
+        "nf4": "codebook:Nf4",
+        "ternary": "ternary:Ternary",
+        "binary": "ternary:Binary",
+    },
+)
 
-QUANTIZERS: dict[str, type[Any]] = {
-    "cast": Cast,
-    "rtn": Rtn,
-    "rtn_percentile": RtnPercentile,
-    "rtn_mse": RtnMse,
-    "sdclip": SdClip,
-    "gptq": Gptq,
-    "tcq": Tcq,
-    "kmeans": KMeans,
-    "product_kmeans": ProductKMeans,
-    "nf4": Nf4,
-    "ternary": Ternary,
-    "binary": Binary,
-}
-
-TRANSFORMS: dict[str, type[Any]] = {
-    "prune_magnitude": PruneMagnitude,
-    "prune_global": PruneGlobal,
-    "prune_threshold": PruneThreshold,
-    "prune_wanda": PruneWanda,
-    "prune_2_4": Prune24,
-    "prune_obs": PruneObs,
-    "lqer": Lqer,
-    "lqer_asym": LqerAsym,
-    "svd": Svd,
-}
+TRANSFORMS = Table(
+    __name__,
+    {
+        "prune_magnitude": "pruning:PruneMagnitude",
+        "prune_global": "pruning:PruneGlobal",
+        "prune_threshold": "pruning:PruneThreshold",
+        "prune_wanda": "pruning:PruneWanda",
+        "prune_2_4": "pruning:Prune24",
+        "prune_obs": "sparsegpt:PruneObs",
+        "lqer": "low_rank:Lqer",
+        "lqer_asym": "low_rank:LqerAsym",
+        "svd": "low_rank:Svd",
+    },
+)

@@ -64,14 +64,22 @@ def values_of(text: str) -> tuple[str, ...]:
 
 
 def expand(template: str) -> list[Recipe]:
-    """Every recipe of a template, in the order of its braces, without repetition."""
+    """Every recipe of a template, in the order of its braces, without repetition.
+
+    Raises RecipeError on a brace without a partner, on values that are none, and on too many recipes.
+    """
+    pieces = _BRACES.split(template)[::2]
+    single = [brace for piece in pieces for brace in piece if brace in "{}"]
+    if single:
+        raise RecipeError(
+            f"a {single[0]!r} has no partner in {template!r}; values to try stand in one pair: {{4,5,6}}"
+        )
     alternatives = [values_of(match.group(1)) for match in _BRACES.finditer(template)]
     count = 1
     for values in alternatives:
         count *= len(values)
     if count > MAX_RECIPES:
         raise RecipeError(f"the template expands to {count:,} recipes; the limit is {MAX_RECIPES:,}")
-    pieces = _BRACES.split(template)[::2]
     texts = []
     for choice in itertools.product(*alternatives):
         texts.append("".join(itertools.chain(*itertools.zip_longest(pieces, choice, fillvalue=""))))

@@ -124,6 +124,14 @@ def test_an_empty_range_is_refused(text: str) -> None:
         values_of(text)
 
 
+@pytest.mark.parametrize(
+    "template", ["*=gptq(bits={4,5)|rans", "*=gptq(bits=4,5})|rans", "*=gptq(bits={4,{5}})|rans"]
+)
+def test_a_brace_without_a_partner_is_named(template: str) -> None:
+    with pytest.raises(RecipeError, match="has no partner"):
+        expand(template)
+
+
 def test_a_template_expands_to_every_combination() -> None:
     texts = [str(recipe) for recipe in expand("*=gptq(bits={4:5},clip={8,10})|{rans,zlib}")]
     assert len(texts) == len(set(texts)) == 8

@@ -6,7 +6,9 @@
 
 A line counts once its newline is on disk. A last line without one was torn by a crash: readers pass over it
 and the next append cuts it off, so `kill -9` costs at most the trial in flight. Any other line that does
-not parse is an error, never skipped. The lock is `flock`: the system drops it when its holder dies.
+not parse is an error, never skipped. The lock is `flock`: the system drops it when its holder dies. Nothing here
+depends on the clock: the order of lines is the order of measurement, whatever their dates say.
+JOURNAL.md beside this file is the schema for readers in other programs.
 """
 
 from __future__ import annotations
@@ -15,16 +17,18 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from pgpack.errors import StudyError
+from pgpack.sweep.storage import refused, refusing, replace_file, sync_directory, write_all
 from pgpack.sweep.trial import SCHEMA_VERSION, Trial, read_row
 
 STUDY_FILE = "study.json"
 TRIALS_FILE = "trials.jsonl"
+CARD_SINCE: Mapping[str, int] = {}  # as `trial.SINCE`, of the card
 _TAIL_BLOCK = 1 << 16
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -47,10 +51,21 @@ class Journal:
         Raises: StudyError naming file and line when a complete line is not a trial.
         """
         try:
-            complete = self.path.read_bytes().split(b"\n")[:-1]
+            with self.path.open("rb") as file:
+                complete = (line for line in file if line.endswith(b"\n"))  # only the last line can lack its end
+                return tuple(self._parse(number, line[:-1]) for number, line in enumerate(complete, start=1))
         except FileNotFoundError:
             return ()
-        return tuple(self._parse(number, line) for number, line in enumerate(complete, start=1))
+        except OSError as error:
+            raise StudyError(f"{self.path}: cannot read it: {error.strerror or error}") from error
+
+    def torn_bytes(self) -> int:
+        """Length of the torn last line, 0 when there is none."""
+        try:
+            with self.path.open("rb") as file:
+                return file.seek(0, os.SEEK_END) - _end_of_last_line(file.fileno())
+        except FileNotFoundError:
+            return 0
 
     def _parse(self, number: int, line: bytes) -> Trial:
         try:
@@ -68,29 +83,30 @@ class Journal:
         if self._lock_fd is None:
             raise StudyError(f"{self.path}: append needs the lock; open the journal with a `with` block")
         line = trial.to_json().encode() + b"\n"
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            end = _end_of_last_line(fd)
-            os.ftruncate(fd, end)
-            os.lseek(fd, end, os.SEEK_SET)
+        with refusing(self.path, "append a trial"):
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
-                _write_all(fd, line)
-                os.fsync(fd)
-            except OSError as error:
+                end = _end_of_last_line(fd)
                 os.ftruncate(fd, end)
-                raise StudyError(
-                    f"{self.path}: cannot append a trial: {error.strerror}; the earlier rows are intact"
-                ) from error
-        finally:
-            os.close(fd)
-        if end == 0:
-            _sync_directory(self.path.parent)
+                os.lseek(fd, end, os.SEEK_SET)
+                try:
+                    write_all(fd, line)
+                    os.fsync(fd)
+                except OSError:
+                    with contextlib.suppress(OSError):  # what stays is a torn line, which readers pass over
+                        os.ftruncate(fd, end)
+                    raise
+            finally:
+                os.close(fd)
+            if end == 0:
+                sync_directory(self.path.parent)
 
     def __enter__(self) -> Journal:
         import fcntl  # POSIX only, and only writers need it
 
         lock_path = self.path.with_suffix(".lock")
-        fd = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with refusing(lock_path, "open it to write"):
+            fd = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -100,12 +116,13 @@ class Journal:
                 f"{self.path} is being written by another process (pid {holder}); "
                 "wait for it to end or give another directory"
             ) from None
-        except OSError:
+        except OSError as error:
             os.close(fd)
-            raise
+            raise refused(lock_path, "lock it", error) from error
         self._lock_fd = fd
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # the id is for people; a full disk must not keep a study shut
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         return self
 
     def __exit__(
@@ -154,7 +171,7 @@ class StudyMeta:
     @classmethod
     def from_json(cls, text: str) -> StudyMeta:
         """The card that `to_json` wrote. Raises: StudyError for anything else."""
-        return cls(**read_row(text, tuple(field.name for field in dataclasses.fields(cls)), "study card"))
+        return cls(**read_row(text, tuple(field.name for field in dataclasses.fields(cls)), "study card", CARD_SINCE))
 
 
 @dataclass(frozen=True)
@@ -183,20 +200,24 @@ class Study:
 
 
 @contextlib.contextmanager
-def recording(directory: Path, meta: StudyMeta) -> Iterator[tuple[Study, Journal]]:
+def recording(
+    directory: Path, meta: StudyMeta, complete: Callable[[StudyMeta], StudyMeta] = lambda card: card
+) -> Iterator[tuple[Study, Journal]]:
     """Create or continue the study in `directory`; yields it as it stands and its journal, locked to append to.
 
     A new budget, space, calibration or pgpack version is taken over into the card (trial keys tell their
-    rows apart).
-    Raises: StudyError when another process writes here, or when the directory belongs to another checkpoint
-    or evaluator: losses of different models or texts must never share a frontier by accident.
+    rows apart). `complete` fills in what takes long to find, such as the fp32 loss, once the study is known to be
+    the right one and nobody else's.
+    Raises: StudyError when another process writes here, when the directory cannot be written, or when it belongs to
+    another checkpoint or evaluator: losses of different models or texts must never share a frontier by accident.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    with refusing(directory, "create it"):
+        directory.mkdir(parents=True, exist_ok=True)
     with Journal(directory / TRIALS_FILE) as journal:
         before = _read_meta(directory)
-        card = meta if before is None else _continued(directory, before, meta)
+        card = complete(meta if before is None else _continued(directory, before, meta))
         if card != before:
-            _replace_file(directory / STUDY_FILE, card.to_json().encode())
+            replace_file(directory / STUDY_FILE, card.to_json().encode())
         yield Study(directory, card, latest_by_key(journal.read())), journal
 
 
@@ -211,15 +232,35 @@ def _continued(directory: Path, before: StudyMeta, now: StudyMeta) -> StudyMeta:
         ("evaluator", before.evaluator_digest, now.evaluator_digest),
     ):
         if old != new:
-            raise StudyError(
-                f"{directory} is a study of {what} {old}, but this run has {what} {new}; give another --out directory"
-            )
+            hint = _other_checkpoint(before, now) if what == "checkpoint" else _other_evaluator(before, now)
+            raise StudyError(f"{directory} is a study of {what} {old}, but this run has {what} {new}: {hint}")
     return dataclasses.replace(
         now,
         created=before.created,
         fp32_bpb=before.fp32_bpb if now.fp32_bpb is None else now.fp32_bpb,
         fp32_nats=before.fp32_nats if now.fp32_nats is None else now.fp32_nats,
         fp32_n_bytes=before.fp32_n_bytes if now.fp32_n_bytes is None else now.fp32_n_bytes,
+    )
+
+
+def _other_checkpoint(before: StudyMeta, now: StudyMeta) -> str:
+    """What differs, and what to do."""
+    if before.checkpoint == now.checkpoint:
+        return f"{now.checkpoint} has changed since {before.created}; give the new weights another --out directory"
+    return (
+        f"it began with {before.checkpoint}, this run has {now.checkpoint}; give that one or another --out directory"
+    )
+
+
+def _other_evaluator(before: StudyMeta, now: StudyMeta) -> str:
+    """What differs, and what to do."""
+    old, new = (card.data_flags or "no text flags" for card in (before, now))
+    if old != new:
+        return f"it began with {old}, this run has {new}; repeat those flags or give another --out directory"
+    pgpack = "" if before.pgpack_version == now.pgpack_version else f" (pgpack was {before.pgpack_version})"
+    return (
+        "the flags are the same, so the text, the tokenizer or the way of evaluating behind them has changed"
+        f"{pgpack}; bring them back or give another --out directory"
     )
 
 
@@ -231,6 +272,8 @@ def _read_meta(directory: Path) -> StudyMeta | None:
         return None
     except (StudyError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: {error}") from None
+    except OSError as error:
+        raise StudyError(f"{path}: cannot read it: {error.strerror or error}") from error
 
 
 def _end_of_last_line(fd: int) -> int:
@@ -243,30 +286,3 @@ def _end_of_last_line(fd: int) -> int:
             return start + newline + 1
         position = start
     return 0
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _replace_file(path: Path, data: bytes) -> None:
-    """Write `data` so that a crash leaves either the old file or the new one."""
-    staging = path.with_suffix(".tmp")
-    fd = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    try:
-        _write_all(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    staging.replace(path)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

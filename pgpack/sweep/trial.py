@@ -19,7 +19,8 @@ from typing import Any
 
 from pgpack.errors import StudyError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # raised by 1 with every new field, which gets a default and a line in SINCE and in JOURNAL.md
+SINCE: Mapping[str, int] = {}  # field -> the version that added it; rows of older versions take its default
 STATUSES = ("ok", "failed")
 
 _TEXT = (
@@ -119,7 +120,7 @@ class Trial:
 
         Raises: StudyError, one sentence, for anything that `to_json` does not write.
         """
-        return cls(**read_row(line, tuple(field.name for field in dataclasses.fields(cls)), "trial row"))
+        return cls(**read_row(line, tuple(field.name for field in dataclasses.fields(cls)), "trial row", SINCE))
 
 
 def trial_key(
@@ -139,9 +140,10 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def read_row(text: str, names: tuple[str, ...], what: str) -> Mapping[str, Any]:
-    """The fields of one JSON object that holds exactly `names` and `"v": 1`; `v` itself is taken off.
+def read_row(text: str, names: tuple[str, ...], what: str, since: Mapping[str, int]) -> Mapping[str, Any]:
+    """The fields of one JSON object that holds exactly `names` and its version `"v"`, which is taken off.
 
+    `since` names the version that added a field: an object of an older version lacks it, and its default counts.
     Raises: StudyError naming the first thing that is not as it should be.
     """
     try:
@@ -151,9 +153,11 @@ def read_row(text: str, names: tuple[str, ...], what: str) -> Mapping[str, Any]:
     if not isinstance(row, dict):
         raise StudyError(f"{what} is a JSON {type(row).__name__}; expected an object")
     version = row.pop("v", None)
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise StudyError(f"{what} has schema version {version!r}; this pgpack reads version {SCHEMA_VERSION}")
-    unknown, missing = sorted(row.keys() - set(names)), sorted(set(names) - row.keys())
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
+        newer = "; read it with a newer pgpack" if type(version) is int and version > SCHEMA_VERSION else ""
+        raise StudyError(f"{what} has schema version {version!r}; this pgpack reads 1 to {SCHEMA_VERSION}{newer}")
+    known = {name for name in names if since.get(name, 1) <= version}
+    unknown, missing = sorted(row.keys() - known), sorted(known - row.keys())
     if unknown:
         raise StudyError(f"{what} has unknown keys: {', '.join(unknown)}")
     if missing:

@@ -122,7 +122,7 @@ def test_a_full_disk_takes_the_row_back_and_keeps_the_earlier_ones(
         journal.append(a_trial(1))
         before = path.read_bytes()
         with monkeypatch.context() as patch:
-            patch.setattr(journal_module, "_write_all", fills_up)
+            patch.setattr(journal_module, "write_all", fills_up)
             with pytest.raises(StudyError, match="No space left"):
                 journal.append(a_trial(2))
         assert path.read_bytes() == before

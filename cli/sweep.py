@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from .progress import progress_bar, say_above
 from .recipe_options import one_of
 from .sizes import SIZE
 from .space_options import AXES, SpaceFlags, axis_options, candidates_of
+from .stopping import stopping
+from .sweep_plan import reused, show_dry_run, show_reuse
 from .tables import clipped, table
 from .text_options import Bench, TextFlags, text_options
 
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from pgpack.sweep.runner import Measurer
     from pgpack.sweep.trial import Trial
 
-SHOWN = 5  # recipes of a dry run
 TUNED = "tuned to a budget of"
 
 EPILOG = """\b
@@ -43,7 +45,9 @@ Examples:
 @axis_options
 @click.option("--budget", type=SIZE, metavar="BYTES", help="The size to be best at, such as 16MB.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the study.")
-@click.option("--dry-run", is_flag=True, help="Print the recipes and stop.")
+@click.option("--resume", is_flag=True, help="Go on with the study in --out; an error when there is none.")
+@click.option("--retry-failed", is_flag=True, help="Measure trials that failed before once more.")
+@click.option("--dry-run", is_flag=True, help="Print the recipes (with --resume: what is reused) and stop.")
 @text_options
 @shared_options
 def command(
@@ -52,6 +56,8 @@ def command(
     space: SpaceFlags,
     budget: int | None,
     out: Path,
+    resume: bool,
+    retry_failed: bool,
     dry_run: bool,
     text: TextFlags,
     as_json: bool,
@@ -61,13 +67,15 @@ def command(
 
     Without a space a sensible one is explored; with --budget its last recipe is tuned to it. Lists are
     written a,b,c and ranges lo:hi:step. The folder gets trials.jsonl, frontier.csv, .svg, .png, report.html and
-    best.pgpack. After Ctrl-C or a kill the same command goes on; finished trials are not repeated.
+    best.pgpack. After Ctrl-C or a kill the same command goes on: it says what it reuses, no trial is repeated.
     """
     one_of(
         {"--space": space.space, "--recipe": space.recipe, "--preset": space.preset, AXES: space.axes or None}, False
     )
-    if dry_run:
-        _show_dry_run(checkpoint, space, as_json)
+    if resume and not (out / "study.json").is_file():
+        raise click.UsageError(f"--resume: {out} holds no study; leave --resume out to begin one")
+    if dry_run and not resume:
+        show_dry_run(checkpoint, space, as_json)
         return 0
     from pgpack.checkpoint import load_checkpoint
     from pgpack.recipe import infos
@@ -76,11 +84,17 @@ def command(
     candidates = candidates_of(space, infos(loaded.stored_shapes))
     bench = Bench(checkpoint, loaded, text, quiet, keep_in=out)
     fill = budget if budget is not None and space.is_default else None
-    try:
-        ended = _run(bench, candidates, _Task(out, budget, space.as_text(), fill))
-    except KeyboardInterrupt:
-        note(f"stopped; repeat the same command to go on, or look at what is there: pgpack frontier {out}")
-        return EXIT_RESUMABLE
+    task = _Task(out, budget, space.as_text(), fill, retry_failed)
+    if dry_run:
+        _explain(bench, candidates, task, as_json)
+        return 0
+    last_word = f"stopped; repeat the same command to go on, or look at what is there: pgpack frontier {out}"
+    with stopping(last_word) as stop:
+        try:
+            ended = _run(bench, candidates, task)
+        except KeyboardInterrupt:
+            stop.say()
+            return EXIT_RESUMABLE
     _show(ended, as_json)
     if ended.best is None and budget is not None:
         raise _nothing_fits(ended.study, budget)
@@ -95,6 +109,11 @@ class _Task:
     budget: int | None
     space: str
     fill: int | None
+    retry_failed: bool = False
+
+    def known(self, study: Study) -> Study:
+        """The study without the rows that are to be measured again."""
+        return replace(study, trials=tuple(t for t in study.trials if t.ok)) if self.retry_failed else study
 
 
 @dataclass(frozen=True)
@@ -111,65 +130,69 @@ class Ended:
 def _run(bench: Bench, candidates: Sequence[Candidate], task: _Task) -> Ended:
     """Measure what is missing, then write tables, pictures, page and best artifact."""
     from pgpack.sweep.journal import Study, recording
+    from pgpack.sweep.outputs import write_outputs
     from pgpack.sweep.runner import Measurer
 
-    task.out.mkdir(parents=True, exist_ok=True)
     plain = Measurer(bench.checkpoint, bench.text.evaluator(), bench.calibration)
-    meta = _card(bench, task, plain)
-    with recording(task.out, meta) as (study, journal):
-        missing = _missing(plain, candidates, study)
+    with recording(task.out, _card(bench, task, plain), partial(_with_fp32, plain)) as (study, journal):
+        known = task.known(study)
+        missing = _missing(plain, candidates, known)
         skipped = len(candidates) - len(missing)
-        note(f"{len(candidates)} recipes" + (f", {skipped} of them measured before" if skipped else ""), bench.quiet)
+        for line in reused(study, candidates, missing).sentences():
+            note(line, bench.quiet)
         keeper = _Keeper(task.budget)
         if task.fill is not None and any(t.label == f"{TUNED} {task.fill}" for t in study.trials):
-            task = _Task(task.out, task.budget, task.space, None)
+            task = replace(task, fill=None)
         if missing or task.fill is not None:
             measurer = Measurer(bench.checkpoint, bench.evaluator, bench.calibration, tuner=bench.tuner)
-            _measure(measurer, missing, study, journal, keeper, bench.quiet)
+            _measure(measurer, missing, known, journal, keeper, bench.quiet)
             if task.fill is not None:
-                _fill(measurer, task.fill, study, journal, keeper, bench.quiet)
-    study = Study.load(task.out)
-    best, breakdown = _write_best(bench, study, keeper)
-    from pgpack.sweep.outputs import write_outputs
-
-    files = write_outputs(study, breakdown)
+                _fill(measurer, task.fill, known, journal, keeper, bench.quiet)
+        study = Study.load(task.out)  # still under the lock: nobody else writes these files meanwhile
+        best, breakdown = _write_best(bench, study, keeper)
+        files = write_outputs(study, breakdown)
     return Ended(study, skipped, keeper.n_new, best, files)
 
 
+def _explain(bench: Bench, candidates: Sequence[Candidate], task: _Task, as_json: bool) -> None:
+    """What the run would reuse, without measuring anything or keeping others from writing."""
+    from pgpack.sweep.journal import Study
+    from pgpack.sweep.runner import Measurer
+
+    plain = Measurer(bench.checkpoint, bench.text.evaluator(), bench.calibration)
+    study = Study.load(task.out)
+    show_reuse(reused(study, candidates, _missing(plain, candidates, task.known(study))), as_json)
+
+
 def _card(bench: Bench, task: _Task, plain: Measurer) -> StudyMeta:
-    """The study's card; the loss of the fp32 model is measured unless an earlier card has it."""
+    """The study's card without the loss of the fp32 model."""
     from pgpack import __version__
-    from pgpack.errors import StudyError
-    from pgpack.sweep.journal import Study, StudyMeta
+    from pgpack.sweep.journal import StudyMeta
     from pgpack.sweep.trial import timestamp
 
     assert plain.evaluator is not None
-    checkpoint, evaluator = bench.checkpoint, plain.evaluator
-    fp32: tuple[float | None, float | None] = (None, None)
-    try:
-        before = Study.load(task.out).meta
-        if (before.checkpoint_digest, before.evaluator_digest) == (checkpoint.digest, evaluator.digest):
-            fp32 = (before.fp32_bpb, before.fp32_nats)
-    except StudyError:  # a new folder; a damaged one is refused when it is opened to write
-        pass
-    if fp32[0] is None:
-        loss: BitsPerByte = evaluator.evaluate(dict(checkpoint.items()))
-        fp32 = (loss.bpb, loss.nats)
     given = bench.flags.calibration
     return StudyMeta(
         checkpoint=str(bench.path),
-        checkpoint_digest=checkpoint.digest,
-        evaluator_digest=evaluator.digest,
+        checkpoint_digest=bench.checkpoint.digest,
+        evaluator_digest=plain.evaluator.digest,
         pgpack_version=__version__,
         created=timestamp(),
         calibration_digest=bench.file_calibration.digest if given is not None else None,
         budget=task.budget,
         space=task.space,
         data_flags=bench.flags.as_flags(),
-        fp32_bpb=fp32[0],
-        fp32_nats=fp32[1],
-        fp32_n_bytes=4 * checkpoint.n_params,
+        fp32_n_bytes=4 * bench.checkpoint.n_params,
     )
+
+
+def _with_fp32(plain: Measurer, card: StudyMeta) -> StudyMeta:
+    """The card with the loss of the fp32 model, measured unless an earlier run has."""
+    assert plain.evaluator is not None
+    if card.fp32_bpb is not None:
+        return card
+    loss: BitsPerByte = plain.evaluator.evaluate(dict(plain.checkpoint.items()))
+    return replace(card, fp32_bpb=loss.bpb, fp32_nats=loss.nats)
 
 
 def _missing(plain: Measurer, candidates: Sequence[Candidate], study: Study) -> list[Candidate]:
@@ -257,6 +280,7 @@ def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | No
     from pgpack.recipe_text import parse_recipe
     from pgpack.sweep.outputs import BEST_FILE
     from pgpack.sweep.runner import Measurer
+    from pgpack.sweep.storage import refusing
 
     from .pack import Packed, needed_calibration, write_packed
 
@@ -281,7 +305,8 @@ def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | No
             artifact = Measurer(bench.checkpoint, None, bench.calibration, tuner=bench.tuner).pack(recipe)
         evaluator = bench.text.evaluator()
         packed = Packed(recipe, artifact, needed_calibration(bench, recipe), _loss_of(best), evaluator)
-        write_packed(path, packed, bench)
+        with refusing(path, "write it"):
+            write_packed(path, packed, bench)
         written = read_manifest(path)
     assert written is not None
     return best, [item for part in written.sizes.values() for item in part.items()]
@@ -364,31 +389,3 @@ def _show(ended: Ended, as_json: bool) -> None:
         click.echo(f"* best{within}: {ended.best.bpb:.4f} bits per byte in {format_bytes(ended.best.n_bytes or 0)}")
         click.echo(f"artifact  {best_file}")
     click.echo(f"report    {study.directory / 'report.html'}")
-
-
-def _show_dry_run(path: Path, space: SpaceFlags, as_json: bool) -> None:
-    """The recipes that would be measured; of a torch file the shapes are not read (that would load torch)."""
-    from pgpack.checkpoint import load_checkpoint, require_file
-    from pgpack.recipe import infos
-
-    from .files import is_safetensors
-
-    require_file(path)
-    if is_safetensors(path):
-        loaded = load_checkpoint(path)
-        tensors = infos(loaded.stored_shapes)
-    else:
-        from pgtrain.model_config import GPTConfig
-        from pgtrain.tensor_table import tensor_shapes
-
-        note("the shapes of a torch file are not read in a dry run; these are the recipes for the baseline GPT")
-        tensors = infos(tensor_shapes(GPTConfig()))
-    candidates = candidates_of(space, tensors)
-    if as_json:
-        emit_json({"n_recipes": len(candidates), "recipes": [str(each.recipe) for each in candidates]})
-        return
-    click.echo(f"{len(candidates)} recipes")
-    for each in candidates[:SHOWN]:
-        click.echo(f"  {each.recipe}" + (f"  ({each.label})" if each.label else ""))
-    if len(candidates) > SHOWN:
-        click.echo(f"  and {len(candidates) - SHOWN} more")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pgpack.sweep.trial import Trial
 
 SUFFIXES = (".svg", ".png", ".csv", ".html")
+EXPORT_SUFFIXES = (".csv", ".parquet")
 ROW_FIELDS = ("n_bytes", "bpb", "nats", "kl", "label", "recipe", "recipe_digest")
 
 
@@ -30,7 +31,8 @@ ROW_FIELDS = ("n_bytes", "bpb", "nats", "kl", "label", "recipe", "recipe_digest"
 @click.option("--reference-bytes", type=SIZE, metavar="SIZE", help="Corner of the hypervolume: bytes.")
 @click.option("--reference-loss", type=float, metavar="LOSS", help="Corner of the hypervolume: loss.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write a .svg, .png, .csv or .html file.")
-@click.option("--force", is_flag=True, help="Replace the output file.")
+@click.option("--export", type=click.Path(path_type=Path), help="Write all trials as a .csv or .parquet file.")
+@click.option("--force", is_flag=True, help="Replace the output files.")
 @shared_options
 def command(
     directories: tuple[Path, ...],
@@ -40,6 +42,7 @@ def command(
     reference_bytes: int | None,
     reference_loss: float | None,
     output: Path | None,
+    export: Path | None,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -54,14 +57,22 @@ def command(
       pgpack frontier study --budget 16MB -o frontier.svg
     Example: how much smaller are B's artifacts at equal KL? (A is the anchor; negative is smaller)
       pgpack frontier A B --bd-rate --metric kl --json
+    Example: every trial, failed ones too, as a table for pandas, polars or a spreadsheet
+      pgpack frontier A B --export trials.csv
     """
     from pgpack.sweep.journal import Study
 
     _check_usage(directories, with_bd_rate, output, force)
+    _check_export(export, output, force)
     if reference_loss is not None and not math.isfinite(reference_loss):
         raise click.UsageError(f"--reference-loss {reference_loss} is not a finite number")
     studies = [Study.load(directory) for directory in directories]
     _note_differences(studies, quiet)
+    if export is not None:
+        from pgpack.sweep.export import write_export
+
+        write_export(list(zip(_names(studies), studies, strict=True)), export)
+        note(f"wrote {sum(len(study.trials) for study in studies)} trials to {export}", quiet)
     if budget is None:
         budget = _shared([study.meta.budget for study in studies])
     result = _measure(studies, metric, budget, (reference_bytes, reference_loss))
@@ -85,6 +96,20 @@ def _check_usage(directories: Sequence[Path], with_bd_rate: bool, output: Path |
     if output.suffix == ".html" and len(directories) != 1:
         raise click.UsageError(f"-o {output}: a report page shows one study; {len(directories)} given")
     refuse_overwrite(output, force)
+
+
+def _check_export(export: Path | None, output: Path | None, force: bool) -> None:
+    if export is None:
+        return
+    if export.suffix not in EXPORT_SUFFIXES:
+        raise click.UsageError(f"--export {export}: expected a name that ends in {', '.join(EXPORT_SUFFIXES)}")
+    if export == output:
+        raise click.UsageError(f"--export and -o both name {export}; give two names")
+    refuse_overwrite(export, force)
+    if export.suffix == ".parquet":
+        from pgpack.sweep.export import require_parquet
+
+        require_parquet()
 
 
 def _note_differences(studies: Sequence[Study], quiet: bool) -> None:

@@ -20,7 +20,12 @@ from .record import Record
 
 def expected_loss(checkpoint: Checkpoint, records: Sequence[Record], calibration: Calibration) -> float:
     """Second-order estimate of the loss that quantization adds. Units: nats per token (with Fisher weights)."""
-    total = 0.0
+    return sum(expected_losses(checkpoint, records, calibration).values())
+
+
+def expected_losses(checkpoint: Checkpoint, records: Sequence[Record], calibration: Calibration) -> dict[str, float]:
+    """`expected_loss` of each tensor that has a Hessian. Units: nats per token (with Fisher weights)."""
+    losses: dict[str, float] = {}
     for record in records:
         own = calibration.hessian(record.name), calibration.fisher(record.name)
         for hessian, fisher in (own, calibration.lookup(record.name)):
@@ -29,17 +34,25 @@ def expected_loss(checkpoint: Checkpoint, records: Sequence[Record], calibration
             weight = checkpoint.tensor(record.name)
             error = (weight - record.dequantize()).reshape(weight.shape[0], -1)
             per_row = np.einsum("oi,oi->o", error @ hessian, error, dtype=np.float64)
-            total += 0.5 * float(per_row @ fisher if fisher is not None else per_row.sum())
-    return total
+            loss = 0.5 * float(per_row @ fisher if fisher is not None else per_row.sum())
+            losses[record.name] = losses.get(record.name, 0.0) + loss
+    return losses
 
 
 def relative_error(checkpoint: Checkpoint, records: Sequence[Record]) -> float:
     """Mean over all weights of their tensor's squared error relative to its squared norm."""
-    total = 0.0
+    errors = relative_errors(checkpoint, records)
+    total = sum(checkpoint.tensor(name).size * error for name, error in errors.items())
+    return total / max(1, checkpoint.n_params)
+
+
+def relative_errors(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[str, float]:
+    """Squared error of each tensor relative to its squared norm; 0 for a tensor of zeros. Integers are left out."""
+    errors: dict[str, float] = {}
     for record in records:
         weight = checkpoint.tensor(record.name)
         if weight.dtype.kind == "f" and weight.size:
             error = float(np.square(weight - record.dequantize(), dtype=np.float64).sum())
             power = float(np.square(weight, dtype=np.float64).sum())
-            total += weight.size * error / power if power else 0.0
-    return total / max(1, checkpoint.n_params)
+            errors[record.name] = error / power if power else 0.0
+    return errors

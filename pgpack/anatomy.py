@@ -1,0 +1,222 @@
+"""Where an artifact's bytes went and what they bought: tensor by tensor, layer by layer, stage by stage.
+
+    header + manifest --> bytes and weights per tensor, bytes after each stage
+    checkpoint + records + calibration --> the loss that quantizing each tensor adds (expected, not measured)
+
+Kept as anatomy.json in the study of the artifact, so that its report needs no checkpoint. Nothing is decoded to read
+an artifact of our own format. numpy only where losses are worked out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .artifact.layout import MAGIC, unframe
+from .errors import FormatError
+from .roles import role_of
+
+if TYPE_CHECKING:
+    from .calibration import Calibration
+    from .checkpoint import Checkpoint
+    from .recipe import Recipe
+    from .record import Record
+
+FORMAT = "pgpack-anatomy-1"
+ANATOMY_FILE = "anatomy.json"
+SLOPE_BYTES = 1000  # of `TensorAnatomy.slope`
+NUMBERED = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
+
+
+@dataclass(frozen=True)
+class TensorAnatomy:
+    """One stored tensor. Units: `n_bytes` its share of the file; `loss` as `Anatomy.loss_unit`, None when unknown."""
+
+    name: str
+    shape: tuple[int, ...]
+    n_bytes: int
+    loss: float | None = None
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def role(self) -> str:
+        return role_of(self.name, self.shape)
+
+    @property
+    def bits_per_weight(self) -> float:
+        return 8 * self.n_bytes / max(1, self.numel)
+
+    @property
+    def layer(self) -> str:
+        """The name up to its first number, such as `blocks.3`; '' for a tensor that is in no layer."""
+        found = NUMBERED.search(self.name)
+        return self.name[: found.end(1)] if found else ""
+
+    @property
+    def part(self) -> str:
+        """What the tensor is within its layer: `attn.c_q`; outside of layers its name without `.weight`."""
+        return self.name[len(self.layer) :].strip(".").removesuffix(".weight") or self.name
+
+    @property
+    def slope(self) -> float | None:
+        """Loss that one more kilobyte (10^3 bytes) for this tensor would save: 2 ln 2 * loss * bits / weights, from
+        loss ~ 2^(-2 bits per weight). Equal slopes are the best allocation (Shoham and Gersho 1988)."""
+        if self.loss is None or not self.numel:
+            return None
+        return 2 * math.log(2) * self.loss * 8 * SLOPE_BYTES / self.numel
+
+
+@dataclass(frozen=True)
+class SizeStage:
+    """Bytes of all tensors together once a stage is done."""
+
+    name: str
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """An artifact taken apart. `stages` go from the fp32 weights to the whole file; `loss_unit` says what the
+    tensors' `loss` is, '' when nothing was worked out. `sha256` is of the artifact file."""
+
+    sha256: str
+    n_bytes: int
+    tensors: tuple[TensorAnatomy, ...]
+    stages: tuple[SizeStage, ...]
+    loss_unit: str = ""
+
+    def to_json(self) -> str:
+        """JSON text; `from_json` is its inverse."""
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Anatomy:
+        """The anatomy that `to_json` wrote. Raises: FormatError for anything else."""
+        try:
+            row = json.loads(text)
+            if row.pop("format", None) != FORMAT:
+                raise FormatError(f"not an anatomy: its format is not {FORMAT}")
+            tensors = tuple(
+                TensorAnatomy(str(t["name"]), tuple(map(int, t["shape"])), int(t["n_bytes"]), _loss(t["loss"]))
+                for t in row["tensors"]
+            )
+            stages = tuple(SizeStage(str(s["name"]), int(s["n_bytes"])) for s in row["stages"])
+            return cls(str(row["sha256"]), int(row["n_bytes"]), tensors, stages, str(row["loss_unit"]))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise FormatError(f"the anatomy is not readable ({error})") from None
+
+
+def _loss(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not math.isfinite(value):
+        raise ValueError("a loss is not finite")
+    return float(value)
+
+
+def anatomy(
+    data: bytes, n_bytes_of: Mapping[str, int], losses: Mapping[str, float] | None = None, loss_unit: str = ""
+) -> Anatomy:
+    """The anatomy of an artifact in any known format.
+
+    `n_bytes_of`: name -> share of the file, as in its manifest. Raises: FormatError when the artifact is damaged.
+    """
+    if data[:4] == MAGIC[: len(data)]:
+        shapes, stages = _own_format(unframe(data)[0])
+    else:
+        shapes, stages = _field_format(data)
+    losses = losses or {}
+    tensors = tuple(
+        TensorAnatomy(name, shape, n_bytes_of[name], losses.get(name))
+        for name, shape in shapes.items()
+        if name in n_bytes_of
+    )
+    fp32 = SizeStage("fp32 weights", 4 * sum(math.prod(shape) for shape in shapes.values()))
+    ladder = (fp32, *stages, SizeStage("the whole file", len(data)))
+    return Anatomy(hashlib.sha256(data).hexdigest(), len(data), tensors, ladder, loss_unit if losses else "")
+
+
+def _own_format(header: Mapping[str, Any]) -> tuple[dict[str, tuple[int, ...]], tuple[SizeStage, ...]]:
+    try:
+        shapes = {str(name): tuple(shape) for name, shape, _, _ in header["tensors"]}
+        symbols = sum(
+            _n_bytes(part[2], part[3]) + sum(_n_bytes(dtype, shape) for _, dtype, shape in part[5])
+            for *_, parts in header["tensors"]
+            for part in parts
+        )
+        chains = [lengths for _, _, lengths in header["streams"]] + [header["side"][1]]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FormatError(f"the header does not describe an artifact ({error})") from None
+    stages = [
+        SizeStage("quantized, as integers", symbols),
+        SizeStage("entropy coded", sum(lengths[0] for lengths in chains)),
+        SizeStage("byte codecs", sum(lengths[-1] for lengths in chains)),
+    ]
+    return shapes, tuple(stages)
+
+
+def _n_bytes(dtype: str, shape: Sequence[int]) -> int:
+    return int(dtype[-1]) * math.prod(shape)
+
+
+def _field_format(data: bytes) -> tuple[dict[str, tuple[int, ...]], tuple[SizeStage, ...]]:
+    """A field's file is one stream: what lies between its integers and the file is its codec's secret."""
+    from .unpack import unpack
+
+    records = unpack(data).records
+    symbols = sum(
+        part.symbols.nbytes + sum(array.nbytes for array in part.grid.arrays.values())
+        for record in records
+        for part in record.parts
+    )
+    return {record.name: record.shape for record in records}, (SizeStage("quantized, as integers", symbols),)
+
+
+def read_anatomy(directory: Path) -> Anatomy | None:
+    """The anatomy of the best artifact of a study's directory; worked out from the artifact when it is not kept.
+
+    None when there is no artifact, or it is not whole.
+    """
+    from .artifact.manifest import read_manifest
+    from .sweep.outputs import BEST_FILE
+
+    artifact = directory / BEST_FILE
+    try:
+        manifest = read_manifest(artifact)
+        if manifest is None or not artifact.is_file():
+            return None
+        kept = directory / ANATOMY_FILE
+        if kept.is_file():
+            found = Anatomy.from_json(kept.read_text(encoding="utf-8"))
+            if found.sha256 == manifest.sha256:
+                return found
+        return anatomy(artifact.read_bytes(), manifest.sizes.get("tensors", {}))
+    except (FormatError, OSError, UnicodeDecodeError):  # a page without these parts is better than none
+        return None
+
+
+def added_losses(
+    checkpoint: Checkpoint, records: Sequence[Record], recipe: Recipe, calibration: Calibration | None
+) -> tuple[dict[str, float], str]:
+    """(loss that quantizing each tensor adds, its unit): expected nats per token where the calibration has Hessians
+    and Fisher weights; without a calibration the squared error relative to the tensor's squared norm."""
+    from .distortion import expected_losses, relative_errors
+    from .order import mlp_permutations, ordered_calibration, ordered_checkpoint
+
+    if recipe.order.by != "none":
+        permutations = mlp_permutations(checkpoint)
+        checkpoint = ordered_checkpoint(checkpoint, permutations)
+        calibration = ordered_calibration(calibration, permutations) if calibration else None
+    if calibration is None:
+        return relative_errors(checkpoint, records), "relative squared error"
+    return expected_losses(checkpoint, records, calibration), "nats per token"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgtrain.flop_count import flop_per_token
 from pgtrain.model_config import ACTIVATIONS, GPTConfig
 from pgtrain.presets import PRESETS, find_preset
 from pgtrain.tensor_table import count_parameters
@@ -194,7 +195,7 @@ def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, as_j
         "val_tokens": val_tokens,
         "tokens_seen": seen,
         "epochs": round(seen / max(train_tokens, 1), 3),
-        "training_flop": 6 * count_parameters(model) * seen,
+        "training_flop": flop_per_token(model) * seen,
     }
     if as_json:
         emit_json({**plan, "model": json.loads(model.to_json()), "training": dataclasses.asdict(training)})

@@ -1,0 +1,178 @@
+"""Rules about the code: what it opens, imports, starts and fetches, and what it would run out of a file."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from . import source
+from .evidence import Evidence
+from .findings import Finding, fail, listed, ok, skip, warn
+from .folder import DECODER, REQUIRED, TRAIN
+from .runs import TARGET_MODULES, importable
+
+FETCHED_BY_NAME = {"brotli": "brotli", "zstandard": "zstandard", "zstd": "zstandard", "lz4": "lz4"}
+
+
+def regular_files(evidence: Evidence) -> Finding:
+    faults = evidence.folder.faults
+    if faults:
+        return fail(listed(f"{name or 'the folder'}: {fault}" for name, fault in faults))
+    return ok(f"{len(evidence.folder.entries)} plain files")
+
+
+def required_files(evidence: Evidence) -> Finding:
+    missing = [name for name in REQUIRED if evidence.folder.entry(name) is None]
+    if missing:
+        return fail(f"missing: {', '.join(missing)}")
+    if not evidence.logs:
+        return fail("no training log (train.log or train_seed<N>.log)")
+    return ok(f"{', '.join(REQUIRED)} and {len(evidence.logs)} logs")
+
+
+def compiles(evidence: Evidence) -> Finding:
+    scripts = [script for script in evidence.scripts if script.error]
+    empty = [script.title for script in evidence.scripts if not script.text.strip()]
+    if empty:
+        return fail(f"{listed(empty)} is empty")
+    newer = [script for script in scripts if script.error.startswith("f-string")]
+    broken = [f"{script.title}: {script.error}" for script in scripts if script not in newer]
+    if broken:
+        return fail(listed(broken))
+    if newer:
+        return warn(f"{listed(f'{script.title}: {script.error}' for script in newer)}; Python 3.12 may accept it")
+    return ok(f"{len(evidence.scripts)} scripts and layers parse") if evidence.scripts else skip("no scripts")
+
+
+def extracts(evidence: Evidence) -> Finding:
+    if not evidence.unwrapping:
+        return ok(f"{TRAIN} is the code itself, nothing is extracted")
+    broken = [
+        f"{name}: {run.error or 'it executes nothing'}" for name, run in evidence.unwrapping.items() if not run.layers
+    ]
+    if broken:
+        return fail(f"the self-extracting file does not extract: {listed(broken)}")
+    sizes = [f"{name} to {len(run.layers[-1]):,} bytes" for name, run in evidence.unwrapping.items()]
+    return ok(f"extracted behind the fence, not run: {listed(sizes)}")
+
+
+def counted_files(evidence: Evidence) -> Finding:
+    claimed = evidence.claims.counted_files
+    measured = evidence.counted
+    text = ", ".join(f"{name} {n:,}" for name, n in measured.items()) or "none"
+    artifacts = {entry.name for entry in evidence.folder.artifacts}
+    if claimed is not None:
+        left_out = sorted(measured.keys() - set(claimed))
+        if left_out:
+            total = sum(measured[name] for name in left_out)
+            return fail(f"opened or executed but not in counted_files: {listed(left_out)} ({total:,} bytes)")
+        absent = [name for name in claimed if name not in measured and name not in artifacts]
+        if absent:
+            return warn(f"in counted_files but neither opened nor executed: {listed(absent)}")
+    if evidence.uncounted_data:
+        total = sum(evidence.uncounted_data.values())
+        return warn(
+            f"counted: {text}; a tokenizer of the folder is opened and not counted: "
+            f"{listed(evidence.uncounted_data)} ({total:,} bytes)"
+        )
+    return ok(f"counted: {text}")
+
+
+def no_unpickling(evidence: Evidence) -> Finding:
+    found = [*source.unsafe_loads(evidence.scripts)]
+    ran = [refused for decoded in evidence.decoded if decoded.own for refused in decoded.own.refused]
+    pickled = [refused for refused in ran if refused.startswith("unpickling")]
+    if found or pickled:
+        return fail(f"code out of a file could run: {listed([*found, *pickled])}")
+    bare = [*source.bare_torch_loads(evidence.scripts)]
+    if bare:
+        return warn(f"{listed(bare)}: safe from torch 2.6 on only; write weights_only=True")
+    return ok("nothing is unpickled")
+
+
+def strict_loading(evidence: Evidence) -> Finding:
+    found = [*source.lenient_loads(evidence.scripts)]
+    return fail(listed(found)) if found else ok("no load_state_dict(strict=False)")
+
+
+def declared_dependencies(evidence: Evidence) -> Finding:
+    allowed = importable(evidence.declared) | TARGET_MODULES
+    local = {entry.name.partition("/")[0].removesuffix(".py") for entry in evidence.folder.entries}
+    missing: dict[str, source.Place] = {}
+    for module, place, guarded in source.imports(evidence.scripts):
+        if (
+            module in allowed
+            or module in local
+            or module in sys.stdlib_module_names
+            or (guarded and module not in FETCHED_BY_NAME)
+        ):
+            continue
+        missing.setdefault(module, place)
+    for decoded in evidence.decoded:
+        if decoded.own is not None and not decoded.own.ok:
+            for module in decoded.own.missing:
+                missing.setdefault(module, source.Place(DECODER, 0, "wanted when it ran"))
+    comments = " ".join(line.partition("#")[2] for line in (evidence.requirements or "").splitlines())
+    mentioned = [module for module in missing if module not in FETCHED_BY_NAME and _is_mentioned(module, comments)]
+    for module in mentioned:
+        del missing[module]
+    if missing:
+        told = [
+            f"{place} but {FETCHED_BY_NAME.get(module, module)} is neither in requirements.txt nor on the target"
+            for module, place in missing.items()
+        ]
+        return fail(listed(told))
+    if mentioned:
+        return warn(
+            f"requirements.txt only mentions {listed(mentioned)} in a comment; installing it takes more than pip"
+        )
+    return ok("every import is the standard library, the target's, the folder's or in requirements.txt")
+
+
+def _is_mentioned(module: str, comments: str) -> bool:
+    """Whether comments speak of a module by the start of its name: flash-attn-3 is flash_attn_interface."""
+    words = {
+        re.sub(r"_?\d+$", "", word.replace("-", "_").lower()) for word in re.findall(r"[A-Za-z][\w-]*", comments)
+    }
+    return any(len(word) > 3 and module.startswith(word) for word in words)
+
+
+def outside_programs(evidence: Evidence) -> Finding:
+    found = source.outside_programs(evidence.scripts)
+    kinds = {decoded.entry.mark for decoded in evidence.decoded}
+    if "pergroup" in kinds and "lrzip" not in found:
+        found["lrzip"] = source.Place("the artifact", 0, "PGRP streams are lrzip's")
+    if not found:
+        return ok("no program outside Python is needed")
+    told = listed(f"{name} ({place})" for name, place in found.items())
+    return warn(f"the target must have it installed beforehand, nothing may be installed at run time: {told}")
+
+
+def no_network(evidence: Evidence) -> Finding:
+    found: list[object] = [*source.fetches(evidence.scripts)]
+    found += [r for d in evidence.decoded if d.own for r in d.own.refused if r.startswith("network")]
+    if found:
+        return fail(f"the network or an installer is used: {listed(found)}")
+    ways = {
+        run.network for decoded in evidence.decoded for run in (decoded.first, decoded.own) if run and run.network
+    }
+    how = f"; decoded without network ({', '.join(sorted(ways))})" if ways else ""
+    return ok(f"no download, no installer{how}")
+
+
+def own_code_size(evidence: Evidence) -> Finding:
+    found = [*source.minifier_counts(evidence.scripts)]
+    if found:
+        return fail(
+            f"the script counts its own bytes through a minifier ({listed(found)}): where that is missing it counts "
+            "other bytes; ship the minified file and count what lies there"
+        )
+    return ok("the code is counted as it lies in the folder")
+
+
+def calibration_text(evidence: Evidence) -> Finding:
+    found: list[object] = [*source.calibrations_on_evaluated(evidence.scripts)]
+    found += [f"{log.name}: {log.calibrated_on_evaluated!r}" for log in evidence.logs if log.calibrated_on_evaluated]
+    if found:
+        return fail(f"calibrated on the evaluated text: {listed(found)}")
+    return ok("no call and no log line calibrates on the evaluated text")

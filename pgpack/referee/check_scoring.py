@@ -1,0 +1,63 @@
+"""Rules about the score: measured again, on the bytes of the text, by a model that does not peek."""
+
+from __future__ import annotations
+
+from .evidence import Evidence
+from .findings import Finding, fail, ok, skip, warn
+from .scoring import Answer
+
+NO_TEXT = "no model and text were given (--val, --tokenizer, --model)"
+AGREES = 5e-4  # bits per byte: bf16 on the target against fp32 here
+
+
+def loss_measured(evidence: Evidence) -> Finding:
+    """The loss of the decoded weights here against the claimed one."""
+    scores = evidence.scores
+    if scores is None or scores.bpb is None:
+        return skip(scores.fault if scores and scores.fault else NO_TEXT)
+    said = f"{scores.bpb:.6f} bits per byte ({scores.mode}) on {scores.n_tokens:,} tokens"
+    claimed = evidence.claims.bpb
+    if claimed is None:
+        return warn(f"{said}; nothing is claimed")
+    logged = next((log.val_tokens for log in evidence.logs if log.val_tokens), None)
+    difference = scores.bpb - claimed
+    if logged is not None and logged != scores.n_tokens:
+        return warn(f"{said}; claimed {claimed:g} on {logged:,} tokens: not the same text")
+    if abs(difference) <= AGREES:
+        return ok(f"{said}, claimed {claimed:g}")
+    return fail(f"{said}, claimed {claimed:g}: off by {difference:+.6f}")
+
+
+def bytes_recounted(evidence: Evidence) -> Finding:
+    scores = evidence.scores
+    if scores is None or scores.text_bytes is None or scores.decoded_bytes is None:
+        return skip(NO_TEXT)
+    if scores.text_bytes != scores.decoded_bytes:
+        off = scores.text_bytes / scores.decoded_bytes - 1
+        return fail(
+            f"the tables count {scores.text_bytes:,} bytes, the decoded text {scores.decoded_bytes:,} ({off:+.2%})"
+        )
+    return ok(f"{scores.text_bytes:,} bytes by the tables and in the decoded text")
+
+
+def causal(evidence: Evidence) -> Finding:
+    return _answer(evidence, "causal", NO_TEXT)
+
+
+def normalized(evidence: Evidence) -> Finding:
+    return _answer(evidence, "normalized", NO_TEXT)
+
+
+def score_first(evidence: Evidence) -> Finding:
+    return _answer(evidence, "score_first", "no test-time training (--scorer FILE.py:score)")
+
+
+def documents_apart(evidence: Evidence) -> Finding:
+    return _answer(evidence, "documents", "documents are not said to be apart (--documents)")
+
+
+def _answer(evidence: Evidence, name: str, otherwise: str) -> Finding:
+    answer: Answer | None = getattr(evidence.scores, name) if evidence.scores is not None else None
+    if answer is None:
+        return skip(otherwise)
+    return ok(answer.detail) if answer.ok else fail(answer.detail)

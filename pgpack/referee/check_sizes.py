@@ -1,0 +1,172 @@
+"""Rules about bytes: what counts, how much there is under each convention, and whether everybody says the same."""
+
+from __future__ import annotations
+
+from .claims import TOTALS, byte_counts
+from .evidence import Evidence
+from .findings import Finding, fail, listed, ok, skip, warn
+
+FEW_KB = 8_000  # half of all submissions with three seeds spread over more, see the scan of 2,059 pull requests
+TRAIN_S = 601.0  # the clock is read between steps: the baseline itself stops at 600.04 s
+
+
+def under_the_cap(evidence: Evidence) -> Finding:
+    """Every artifact with the code as shipped; the other two conventions beside it."""
+    cap, conventions = evidence.options.cap, evidence.code_conventions
+    code = ", ".join(f"{n:,} {name}" for name, n in conventions.items())
+    if evidence.code_bytes > cap:
+        return fail(f"the code alone has {evidence.code_bytes:,} bytes, the cap is {cap:,}")
+    if not evidence.decoded:
+        return _by_the_logs(evidence, code)
+    totals = {d.entry.name: d.entry.n_bytes + evidence.code_bytes for d in evidence.decoded}
+    name, total = max(totals.items(), key=lambda item: item[1])
+    raw = total - evidence.code_bytes + conventions["raw"]
+    parts = f"{name} {total - evidence.code_bytes:,} + code as shipped {evidence.code_bytes:,} = {total:,} bytes"
+    if total > cap:
+        wrapped = total - evidence.code_bytes + conventions["wrapped"]
+        hint = f"; packed into a self-extracting file it would be {wrapped:,}" if wrapped <= cap else ""
+        return fail(f"{parts}, {total - cap:,} over the cap of {cap:,}{hint}")
+    note = f" (unpacked code would be over: {raw:,})" if raw > cap else ""
+    return ok(f"{parts}, {cap - total:,} spare; code: {code}{note}")
+
+
+def _by_the_logs(evidence: Evidence, code: str) -> Finding:
+    """Without an artifact: the model bytes that a log prints, with the code that lies here."""
+    logged = [log.model_bytes for log in evidence.logs if log.model_bytes is not None]
+    total = max(logged, default=0) + evidence.code_bytes
+    if total > evidence.options.cap:
+        over = total - evidence.options.cap
+        return warn(
+            f"no artifact to weigh; the log's {max(logged):,} for the model and the code's {evidence.code_bytes:,} "
+            f"are {total:,} bytes, {over:,} over the cap; code: {code}"
+        )
+    return skip(f"no artifact in the folder; code: {code}")
+
+
+def margin(evidence: Evidence) -> Finding:
+    if not evidence.decoded:
+        return skip("no artifact in the folder")
+    total = max(d.entry.n_bytes for d in evidence.decoded) + evidence.code_bytes
+    spare = evidence.options.cap - total
+    if spare < 0:
+        return skip("over the cap")
+    wanted = max(evidence.spread, FEW_KB)
+    if spare < wanted:
+        why = f"seeds spread over {evidence.spread:,}" if evidence.spread >= FEW_KB else "runs differ by a few kB"
+        return warn(f"{spare:,} bytes spare, but {why}: another run may be over the cap")
+    return ok(f"{spare:,} bytes spare, seeds spread over {evidence.spread:,}")
+
+
+def logged_totals(evidence: Evidence) -> Finding:
+    """The logs' own totals: within the cap, and equal to what lies here."""
+    cap = evidence.options.cap
+    logged = {log.name: log.total_bytes for log in evidence.logs if log.total_bytes is not None}
+    over = [f"{name} says {n:,}, {n - cap:,} over the cap" for name, n in logged.items() if n > cap]
+    if over:
+        return fail(listed(over))
+    off = []
+    for log in evidence.logs:
+        found = _of_seed(evidence, log.seed)
+        if found is None or log.model_bytes is None:
+            continue
+        if log.model_bytes != found:
+            off.append(f"{log.name} says the model has {log.model_bytes:,} bytes, it has {found:,}")
+    if off:
+        return fail(listed(off))
+    if not logged:
+        return skip("no log gives a total")
+    counted = {log.code_bytes for log in evidence.logs if log.code_bytes is not None} - {evidence.code_bytes}
+    if counted and not evidence.decoded:
+        return warn(
+            f"the logs counted {listed(f'{n:,}' for n in sorted(counted))} bytes of code, the folder has "
+            f"{evidence.code_bytes:,}"
+        )
+    return ok(
+        f"totals of {len(logged)} logs from {min(logged.values()):,} to {max(logged.values()):,}, under the cap"
+    )
+
+
+def _of_seed(evidence: Evidence, seed: int | None) -> int | None:
+    """Bytes of the artifact of a seed; of the only one when neither names a seed or there is one log."""
+    sizes = {d.seed: d.entry.n_bytes for d in evidence.decoded}
+    if seed in sizes:
+        return sizes[seed]
+    return next(iter(sizes.values())) if len(sizes) == 1 and len(evidence.logs) == 1 else None
+
+
+def claimed_bytes(evidence: Evidence) -> Finding:
+    """bytes_model, bytes_code, bytes_total and each seed's artifact_bytes against the files."""
+    claims, wrong = evidence.claims, []
+    over = [
+        f"{name} {n:,}" for name in TOTALS if (n := claims.whole(name)) is not None and n > evidence.options.cap
+    ]  # fmt: skip
+    over += [
+        f"seed {seed} {row.n_bytes:,}"
+        for seed, row in claims.results.items()
+        if (row.n_bytes or 0) > evidence.options.cap
+    ]
+    if over:
+        return fail(f"submission.json itself is over the cap of {evidence.options.cap:,}: {listed(over)}")
+    if not evidence.decoded:
+        return skip("no artifact in the folder to compare with")
+    models = {decoded.entry.n_bytes for decoded in evidence.decoded}
+    totals = {n + evidence.code_bytes for n in models}
+    code = claims.whole("bytes_code")
+    if code is not None and code != evidence.code_bytes:
+        wrong.append(f"bytes_code is {code:,}, the counted files have {evidence.code_bytes:,}")
+    for name, allowed in (("bytes_model", models), ("bytes_total", totals)):
+        claimed = claims.whole(name)
+        if claimed is not None and claimed not in allowed:
+            only = claimed in models and name == "bytes_total"
+            wrong.append(
+                f"{name} is {claimed:,}, which is the weights alone; with the code it is {max(totals):,}"
+                if only
+                else f"{name} is {claimed:,}, measured {listed(f'{n:,}' for n in sorted(allowed))}"
+            )
+    for seed, row in claims.results.items():
+        found = _of_seed(evidence, seed)
+        if row.n_bytes is not None and found is not None and row.n_bytes not in (found, found + evidence.code_bytes):
+            wrong.append(f"artifact_bytes of seed {seed} is {row.n_bytes:,}, the file has {found:,}")
+    if wrong:
+        return fail(listed(wrong))
+    given = [name for name in ("bytes_model", "bytes_code", "bytes_total") if claims.whole(name) is not None]
+    return ok(f"{', '.join(given)} are the measured ones") if given else warn("submission.json gives no byte counts")
+
+
+def readme_bytes(evidence: Evidence) -> Finding:
+    """A README that prints the weights' bytes must print the total as well."""
+    if not evidence.decoded:
+        return skip("no artifact in the folder")
+    printed = byte_counts(evidence.readme)
+    models = {decoded.entry.n_bytes for decoded in evidence.decoded}
+    totals = {n + evidence.code_bytes for n in models}
+    if printed & models and not printed & totals:
+        return fail(
+            f"README.md prints {max(printed & models):,}, the weights alone, and nowhere the total {max(totals):,} "
+            "that the cap is about"
+        )
+    over = sorted(n for n in printed if evidence.options.cap < n < 2 * evidence.options.cap)
+    if over:
+        return warn(
+            f"README.md prints {listed(f'{n:,}' for n in over)}, more than the cap of {evidence.options.cap:,}"
+        )
+    return ok("README.md prints the total") if printed & totals else warn(f"README.md does not print {max(totals):,}")
+
+
+def training_time(evidence: Evidence) -> Finding:
+    """600 seconds for training with Hessians included, 600 for evaluation; of the ten-minute track."""
+    if not evidence.claims.record_track:
+        return skip("not on the ten-minute track")
+    slow, known = [], 0
+    for log in evidence.logs:
+        if log.train_s is not None:
+            known += 1
+            total = log.train_s + (log.hessian_s or 0.0)
+            if total > TRAIN_S:
+                extra = f" + {log.hessian_s:g} s of Hessians" if log.hessian_s else ""
+                slow.append(f"{log.name}: {log.train_s:.1f} s{extra} of training, more than 600")
+        if log.eval_s is not None and log.eval_s > 600.0:
+            slow.append(f"{log.name}: {log.eval_s:.1f} s of evaluation, more than 600")
+    if slow:
+        return fail(listed(slow))
+    return ok(f"{known} logs within 600 s") if known else skip("no log gives times")

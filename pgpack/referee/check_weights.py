@@ -1,0 +1,190 @@
+"""Rules about the artifact: it decodes anywhere to the same bits, holds no code, and its numbers are sound."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from .evidence import Decoded, Evidence, TensorFacts, tensor_facts
+from .findings import Finding, fail, listed, ok, skip, warn
+from .folder import DECODER
+
+LARGE = 65_536  # values: what the challenge's scripts leave in fp16 is smaller
+CODECS = {
+    "zstd": "zstd",
+    "zlib": "zlib",
+    "lzma": "lzma",
+    "xz": "lzma",
+    "brotli": "",
+    "br": "",
+    "bz2": "bz2",
+    "zst": "zstd",
+}
+
+
+def artifact_present(evidence: Evidence) -> Finding:
+    if not evidence.decoded:
+        return warn("no artifact in the folder: nothing could be decoded or weighed, only words were compared")
+    return ok(listed(f"{decoded.entry.name} {decoded.entry.n_bytes:,} bytes" for decoded in evidence.decoded))
+
+
+def content_as_named(evidence: Evidence) -> Finding:
+    """A codec in the file's name or in the log's line is the one that wrote the file."""
+    if not evidence.decoded:
+        return skip("no artifact in the folder")
+    wrong = []
+    for decoded in evidence.decoded:
+        mark = decoded.entry.mark
+        named = re.split(r"[^a-z0-9]+", decoded.entry.name.lower())
+        logged = [log for log in evidence.logs if log.seed == decoded.seed or len(evidence.logs) == 1]
+        labels = [word for log in logged for word in re.split(r"[^a-z0-9]+", log.codec.lower())]
+        for words, where in ((named, "its name"), (labels, "its log")):
+            claimed = next((word for word in words if word in CODECS), None)
+            if claimed is not None and CODECS[claimed] != mark and mark not in ("pgpack", "pergroup"):
+                found = mark or "brotli or nothing known"
+                wrong.append(f"{decoded.entry.name} is {found}, but {where} says {claimed}")
+                break
+    if wrong:
+        return fail(f"{listed(wrong)}: a codec that was not installed was replaced without a word")
+    return ok(listed(f"{d.entry.name}: {_kind(d) or d.entry.mark or 'brotli'}" for d in evidence.decoded))
+
+
+def _kind(decoded: Decoded) -> str:
+    return str(decoded.first.value["kind"]) if isinstance(decoded.first.value, dict) else ""
+
+
+def no_code_inside(evidence: Evidence) -> Finding:
+    if not evidence.decoded:
+        return skip("no artifact in the folder")
+    wrong = [f"{d.entry.name}: {d.first.error}" for d in evidence.decoded if "could run code" in d.first.error]
+    return fail(listed(wrong)) if wrong else ok("no artifact names a function to call")
+
+
+def decodes(evidence: Evidence) -> Finding:
+    if not evidence.decoded:
+        return skip("no artifact in the folder")
+    broken = [f"{decoded.entry.name}: {decoded.first.error}" for decoded in evidence.decoded if not decoded.first.ok]
+    if broken:
+        return fail(listed(broken))
+    torch = [decoded.entry.name for decoded in evidence.decoded if decoded.first.torch]
+    if torch:
+        return fail(f"{listed(torch)} needed torch to decode; numpy must be enough")
+    slow = max(decoded.first.seconds for decoded in evidence.decoded)
+    peak = max(decoded.first.peak_bytes for decoded in evidence.decoded)
+    return ok(f"in a clean process without torch and network, {slow:.2f} s, {peak / 2**20:.0f} MiB")
+
+
+def bit_exact(evidence: Evidence) -> Finding:
+    """Two decodes of ours, the digest that the packer wrote, and the folder's own decoder: all the same bits."""
+    sound = [decoded for decoded in evidence.decoded if decoded.first.ok]
+    if not sound:
+        return skip("nothing was decoded")
+    for decoded in sound:
+        if decoded.tensors != tensor_facts(decoded.second.value):
+            return fail(f"{decoded.entry.name}: two decodes differ: {decoded.second.error or 'other bits'}")
+    own = [decoded for decoded in sound if decoded.own is not None]
+    for decoded in own:
+        if decoded.own is not None and decoded.own.ok and (fault := _difference(decoded)):
+            return fail(f"{decoded.entry.name}: {DECODER} {fault}")
+    recorded = sum(bool(decoded.first.value["recorded_digest"]) for decoded in sound)
+    parts = ["two decodes agree"] + ["the packer's digest agrees"] * bool(recorded)
+    parts += [f"{DECODER} gives the same bits"] * any(decoded.own is not None and decoded.own.ok for decoded in own)
+    return ok(", ".join(parts))
+
+
+def _difference(decoded: Decoded) -> str:
+    """How the folder's decoder differs from ours, '' when it does not."""
+    ours, theirs = decoded.tensors, decoded.own_tensors
+    if ours.keys() != theirs.keys():
+        names = sorted(ours.keys() ^ theirs.keys())
+        return f"writes other tensors: {listed(names)}"
+    for name, facts in ours.items():
+        if theirs[name].shape != facts.shape or theirs[name].sha256 != facts.sha256:
+            return f"gives other bits for {name}"
+    return ""
+
+
+def own_decoder(evidence: Evidence) -> Finding:
+    """The folder's decoder, run alone behind the fence with only what is declared."""
+    runs = [(decoded.entry.name, decoded.own) for decoded in evidence.decoded if decoded.own is not None]
+    if not runs:
+        return skip(f"no {DECODER} was run")
+    for name, run in runs:
+        if not run.ok:
+            return fail(f"{DECODER} fails on {name}: {run.error}")
+        if run.torch:
+            return fail(f"{DECODER} loads torch; numpy must be enough")
+        if run.refused:
+            return fail(f"{DECODER} tried what it may not: {listed(run.refused)}")
+    seconds = max(run.seconds for _, run in runs)
+    return ok(f"{DECODER} runs with what is declared, without network, {seconds:.2f} s")
+
+
+def strict_keys(evidence: Evidence) -> Finding:
+    """No tensor missing, none unknown, every shape right: against the checkpoint, and among seeds."""
+    sound = [decoded for decoded in evidence.decoded if decoded.first.ok]
+    if not sound:
+        return skip("nothing was decoded")
+    wanted = evidence.options.shapes
+    what = "the checkpoint's"
+    if wanted is None:
+        wanted, what = (
+            {name: facts.shape for name, facts in sound[0].tensors.items()},
+            f"those of {sound[0].entry.name}",
+        )
+    for decoded in sound:
+        found = {name: facts.shape for name, facts in decoded.tensors.items()}
+        if found != dict(wanted):
+            odd = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+            told = (f"{name} {found.get(name, 'missing')} instead of {wanted.get(name, 'nothing')}" for name in odd)
+            return fail(f"{decoded.entry.name}: names and shapes are not {what}: {listed(told)}")
+    if evidence.options.shapes is None and len(sound) == 1:
+        return skip(f"{len(sound[0].tensors)} tensors; give the checkpoint to compare names with")
+    return ok(f"all {len(wanted)} names and shapes are {what}")
+
+
+def _tensors(evidence: Evidence) -> Iterator[tuple[str, TensorFacts]]:
+    for decoded in evidence.decoded:
+        for name, facts in decoded.tensors.items():
+            if not facts.alias_of:
+                yield (name if len(evidence.decoded) == 1 else f"{decoded.entry.name} {name}"), facts
+
+
+def finite(evidence: Evidence) -> Finding:
+    return _none(
+        evidence,
+        [f"{name} has {facts.not_finite:,}" for name, facts in _tensors(evidence) if facts.not_finite],
+        "NaN or infinite values",
+        fail,
+    )
+
+
+def fp16_range(evidence: Evidence) -> Finding:
+    found = [f"{name} has {facts.fp16_overflow:,}" for name, facts in _tensors(evidence) if facts.fp16_overflow]
+    return _none(evidence, found, "fp16 values or scales at or beyond 65,504, where fp16 ends", fail)
+
+
+def scale_floor(evidence: Evidence) -> Finding:
+    found = [f"{name} {facts.floor_rows:,}" for name, facts in _tensors(evidence) if facts.floor_rows]
+    return _none(evidence, found, "rows held at a smallest scale too coarse for them", warn)
+
+
+def unquantized(evidence: Evidence) -> Finding:
+    found = [
+        f"{name} {facts.shape}"
+        for name, facts in _tensors(evidence)
+        if facts.unquantized and len(facts.shape) > 1 and facts.numel > LARGE
+    ]
+    return _none(evidence, found, "large matrices stored as floats", warn)
+
+
+def never_trained(evidence: Evidence) -> Finding:
+    found = [f"{name} is {facts.value:g} throughout" for name, facts in _tensors(evidence) if facts.constant]
+    return _none(evidence, found, "tensors as they were initialized: not in the optimizer, or not needed", warn)
+
+
+def _none(evidence: Evidence, found: list[str], what: str, answer: Callable[[str], Finding]) -> Finding:
+    """`answer` with the list when something was found."""
+    if not any(decoded.tensors for decoded in evidence.decoded):
+        return skip("nothing was decoded")
+    return answer(f"{what}: {listed(found)}") if found else ok(f"no {what.partition(':')[0]}")

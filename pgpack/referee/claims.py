@@ -1,0 +1,132 @@
+"""What a submission says about itself: submission.json and the numbers in README.md. Nothing here is believed.
+
+Field names are those that the public submissions use; a value of the wrong type counts as absent and is listed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+JSON_BYTES = 1 << 20
+EXPECTED = ("author", "github_id", "name", "date", "val_bpb")
+TOTALS = ("bytes_total", "artifact_bytes", "artifact_bytes_max", "bytes_model_int8_zlib")
+
+
+@dataclass(frozen=True)
+class SeedClaim:
+    """One row of `seed_results`."""
+
+    bpb: float | None = None
+    loss: float | None = None
+    n_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The parts of submission.json that rules ask about; None or empty where it does not say.
+
+    Units: bytes; `bpb` bits per byte; `loss` nats per token. `fault` is '' when the file is a JSON object.
+    """
+
+    fault: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[int, SeedClaim] = field(default_factory=dict)
+
+    def number(self, *names: str) -> float | None:
+        """The first of these fields that holds a finite number."""
+        return next((found for name in names if (found := _number(self.values.get(name))) is not None), None)
+
+    def whole(self, *names: str) -> int | None:
+        """The first of these fields that holds a whole number."""
+        found = self.number(*names)
+        return None if found is None or found != int(found) else int(found)
+
+    @property
+    def bpb(self) -> float | None:
+        return self.number("val_bpb", "mean_val_bpb")
+
+    @property
+    def std(self) -> float | None:
+        return self.number("val_bpb_std", "std_val_bpb")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that it names, in its order."""
+        found = self.values.get("seeds")
+        listed = list(self.results) if isinstance(found, dict) else found if isinstance(found, list) else []
+        return tuple(int(seed) for seed in listed if _number(seed) is not None)
+
+    @property
+    def counted_files(self) -> tuple[str, ...] | None:
+        """The files that it says were counted."""
+        found = self.values.get("counted_files")
+        if isinstance(found, dict):
+            found = list(found)
+        return tuple(str(name) for name in found) if isinstance(found, list) else None
+
+    @property
+    def record_track(self) -> bool:
+        """Whether the ten-minute limits apply."""
+        return "10min" in str(self.values.get("track", "")).replace("-", "").replace("_", "").lower()
+
+
+def read_claims(text: str | None) -> Claims:
+    """submission.json as claims; a file that cannot be read is a fault, never an exception."""
+    if text is None:
+        return Claims("submission.json is missing")
+    if len(text) > JSON_BYTES:
+        return Claims(f"submission.json has {len(text):,} characters; a few thousand are enough")
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return Claims(f"submission.json is not JSON: {error}")
+    if not isinstance(values, dict):
+        return Claims("submission.json is not a JSON object")
+    table = values.get("seed_results")
+    return Claims("", values, _results(values.get("seeds") if table is None else table))
+
+
+def _results(found: Any) -> dict[int, SeedClaim]:
+    rows = {}
+    if isinstance(found, list):  # also a plain list of seeds, which has no rows
+        found = {str(row.get("seed")): row for row in found if isinstance(row, dict)}
+    for key, row in found.items() if isinstance(found, dict) else ():
+        digits = re.search(r"\d+", str(key))
+        if digits and isinstance(row, dict):
+            n_bytes = _first(row, "artifact_bytes", "bytes_total", "total_bytes")
+            rows[int(digits[0])] = SeedClaim(
+                _first(row, "val_bpb", "bpb"), _first(row, "val_loss"), None if n_bytes is None else int(n_bytes)
+            )
+    return rows
+
+
+def _first(row: Mapping[str, Any], *names: str) -> float | None:
+    return next((found for name in names if (found := _number(row.get(name))) is not None), None)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value) if abs(value) < 1e15 else None
+
+
+def decimals(text: str) -> tuple[tuple[float, int], ...]:
+    """Every decimal number of a text with the digits behind its point: ((1.0611, 4), ...)."""
+    found = re.finditer(r"(?<![\d.,])(\d{1,4})\.(\d{2,12})(?![\d.])", text)
+    return tuple((float(number[0]), len(number[2])) for number in found)
+
+
+def byte_counts(text: str) -> frozenset[int]:
+    """Every whole number from 100,000 on in a text, with or without separators."""
+    found = re.findall(r"(?<![\d.,])\d{1,3}(?:[,_ ]\d{3})+(?![\d,])|(?<![\d.,])\d{6,12}(?![\d,])", text)
+    return frozenset(int(re.sub(r"\D", "", number)) for number in found)
+
+
+def states(value: float, numbers: tuple[tuple[float, int], ...]) -> bool:
+    """Whether one of these numbers is `value`, rounded or cut to at least three decimals as it was printed."""
+    return any(digits >= 3 and abs(number - value) < 10.0**-digits * 1.0000001 for number, digits in numbers)

@@ -1,0 +1,229 @@
+"""Everything that the rules may look at, collected once: folder, claims, logs, scripts, decodes, scores.
+
+    scan -> claims, logs -> scripts with extracted layers -> counted files -> decodes (ours twice, the folder's own)
+
+Collecting never fails for a bad folder: what went wrong is part of the evidence.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from . import source
+from .claims import Claims, read_claims
+from .folder import DECODER, TRAIN, Entry, Folder, read_file, scan, seed_of
+from .logs import Log, read_log
+from .runs import TARGET_DISTRIBUTIONS, Limits, Run, declared_distributions, importable, run_probe, run_script
+from .scoring import Scores
+
+CAP = 16_000_000
+TOKENIZER_FILES = (".model", ".vocab")
+DECODED = "decoded.npz"
+PYTHON_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """One decoded tensor. Counts are of values, `floor_rows` of rows; `value` is that of a constant tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str
+    not_finite: int = 0
+    fp16_overflow: int = 0
+    floor_rows: int = 0
+    unquantized: bool = False
+    constant: bool = False
+    value: float = 0.0
+    alias_of: str = ""
+
+    @property
+    def numel(self) -> int:
+        n = 1
+        for length in self.shape:
+            n *= length
+        return n
+
+
+def tensor_facts(document: Any) -> dict[str, TensorFacts]:
+    """The tensors of a probe's answer; {} when there is none."""
+    if not isinstance(document, dict):
+        return {}
+    return {name: TensorFacts(**{**row, "shape": tuple(row["shape"])}) for name, row in document["tensors"].items()}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An artifact and its decodes: `first` and `second` by our decoder, `own` by the folder's (None: it has none)."""
+
+    entry: Entry
+    first: Run
+    second: Run
+    own: Run | None = None
+
+    @property
+    def seed(self) -> int | None:
+        return self.entry.seed
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorFacts]:
+        return tensor_facts(self.first.value)
+
+    @cached_property
+    def own_tensors(self) -> Mapping[str, TensorFacts]:
+        return tensor_facts(self.own.value) if self.own else {}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller knows. `shapes`: those of the checkpoint that was packed. Units: bytes."""
+
+    cap: int = CAP
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    decode_bytes: int = 1 << 30
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the rules judge. `scripts`: every layer of every counted Python file; `unwrapping`: file -> its run.
+
+    `counted`: file -> bytes of all code that is executed or opened; `uncounted_data`: tokenizers that a script opens.
+    """
+
+    folder: Folder
+    options: Options
+    claims: Claims = field(default_factory=Claims)
+    readme: str = ""
+    requirements: str | None = None
+    logs: tuple[Log, ...] = ()
+    scripts: tuple[source.Script, ...] = ()
+    unwrapping: Mapping[str, Run] = field(default_factory=dict)
+    counted: Mapping[str, int] = field(default_factory=dict)
+    uncounted_data: Mapping[str, int] = field(default_factory=dict)
+    decoded: tuple[Decoded, ...] = ()
+    scores: Scores | None = None
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of the counted code as it lies in the folder."""
+        return sum(self.counted.values())
+
+    @cached_property
+    def code_conventions(self) -> dict[str, int]:
+        """Bytes of the code under each convention: as shipped, raw (unpacked), wrapped (packed again by us)."""
+        innermost = {script.name: script for script in self.scripts}
+        raw = sum(len(innermost[name].text) if name in innermost else n for name, n in self.counted.items())
+        python = [script.text for name, script in innermost.items() if name in self.counted]
+        others = sum(n for name, n in self.counted.items() if name not in innermost)
+        wrapped = others + sum(min(len(text), source.wrapped_size([text])) for text in python)
+        return {"as shipped": self.code_bytes, "raw": raw, "wrapped": wrapped}
+
+    @property
+    def spread(self) -> int:
+        """Largest difference of size between seeds, from what was measured and what is claimed. Units: bytes."""
+        sizes = [decoded.entry.n_bytes for decoded in self.decoded]
+        claimed = [row.n_bytes for row in self.claims.results.values() if row.n_bytes]
+        logged = [log.total_bytes for log in self.logs if log.total_bytes]
+        return max((max(group) - min(group) for group in (sizes, claimed, logged) if group), default=0)
+
+    @property
+    def declared(self) -> frozenset[str]:
+        """Distributions that may be imported on the target."""
+        return declared_distributions(self.requirements) | frozenset(TARGET_DISTRIBUTIONS)
+
+
+def collect(path: Path, options: Options, scores: Scores | None = None) -> Evidence:
+    """The evidence of the folder at `path`. Raises DataError when it is no folder."""
+    folder = scan(path)
+    with tempfile.TemporaryDirectory(prefix="pgpack-referee-") as place:
+        stage = Path(place, "folder")
+        stage.mkdir()
+        folder.stage(stage)
+        requirements = folder.text("requirements.txt")
+        modules = importable(declared_distributions(requirements) | frozenset(TARGET_DISTRIBUTIONS))
+        decoded = tuple(_decode(entry, folder, stage, modules, options) for entry in folder.artifacts)
+        scripts, unwrapping = _scripts(folder, stage, modules, options)
+    touched = {name for run in (*unwrapping.values(), *(d.own for d in decoded if d.own)) for name in run.opened}
+    counted, data = _counted(folder, scripts, touched)
+    return Evidence(
+        folder,
+        options,
+        read_claims(folder.text("submission.json")),
+        folder.text("README.md") or "",
+        requirements,
+        tuple(read_log(entry.name, folder.text(entry.name) or "") for entry in folder.logs),
+        tuple(script for script in scripts if script.name in counted),
+        unwrapping,
+        counted,
+        data,
+        decoded,
+        scores,
+    )
+
+
+def _scratch(stage: Path, name: str) -> Path:
+    """An empty folder for one fenced process."""
+    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=stage.parent))
+
+
+def _decode(entry: Entry, folder: Folder, stage: Path, modules: frozenset[str], options: Options) -> Decoded:
+    artifact, limit = stage / entry.name, str(options.decode_bytes)
+    if not artifact.is_file():
+        refused = Run(error=f"{entry.n_bytes:,} bytes are more than a submission may have; it was not opened")
+        return Decoded(entry, refused, refused)
+    ours = [
+        run_probe("decode", [str(artifact), limit], stage, _scratch(stage, "ours"), options.limits) for _ in range(2)
+    ]
+    if folder.entry(DECODER) is None or not ours[0].ok:
+        return Decoded(entry, ours[0], ours[1])
+    scratch = _scratch(stage, "own")
+    own = run_script(stage / DECODER, [str(artifact), DECODED], scratch, modules, options.limits)
+    written = next((scratch / name for name in (DECODED, "decoded.safetensors") if (scratch / name).is_file()), None)
+    if own.ok and written is not None:
+        answer = run_probe("hash", [str(written)], scratch, scratch, options.limits)
+        own = replace(own, value=answer.value, error=answer.error)
+    elif own.ok:
+        own = replace(own, error=f"{DECODER} ended well but wrote no {DECODED}")
+    return Decoded(entry, ours[0], ours[1], own)
+
+
+def _scripts(
+    folder: Folder, stage: Path, modules: frozenset[str], options: Options
+) -> tuple[tuple[source.Script, ...], dict[str, Run]]:
+    """Every layer of every Python file, and the fenced runs of those that only extract and execute."""
+    found, runs = [], {}
+    for entry in folder.entries:
+        if not entry.name.endswith(".py") or entry.n_bytes > PYTHON_BYTES:
+            continue
+        script = source.Script(entry.name, read_file(folder.path / entry.name, PYTHON_BYTES))
+        found.append(script)
+        if source.is_stub(script):
+            run = run_script(stage / entry.name, [], _scratch(stage, "unwrap"), modules, options.limits, unwrap=True)
+            runs[entry.name] = run
+            found += [source.Script(entry.name, layer, 1) for layer in run.layers]
+    return tuple(found), runs
+
+
+def _counted(
+    folder: Folder, scripts: Iterable[source.Script], touched: Iterable[str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """(counted files, tokenizers): the two entry scripts, what they import or name, what was opened when they ran."""
+    passive = {entry.name for entry in (*folder.artifacts, *folder.logs)}
+    passive |= {"README.md", "submission.json", "requirements.txt", "LICENSE"}
+    sizes = {entry.name: entry.n_bytes for entry in folder.entries if entry.name not in passive}
+    reached = {name for name in (TRAIN, DECODER, *touched) if name in sizes}
+    while True:
+        current = [script for script in scripts if script.name in reached]
+        more = source.opened_names(current, sizes) - reached
+        if not more:
+            break
+        reached |= more
+    reached -= {name for name in reached if seed_of(name) is not None and not name.endswith(".py")}
+    data = {name: sizes[name] for name in reached if name.endswith(TOKENIZER_FILES)}
+    return {name: sizes[name] for name in sorted(reached - data.keys())}, data

@@ -1,0 +1,53 @@
+"""What a rule says about a folder. A rule never raises and never prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from .evidence import Evidence
+
+Status = Literal["ok", "fail", "warn", "skip"]
+SHOWN = 3  # of a list of faults
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`fail` refuses the folder, `warn` is for a reviewer to judge, `skip` says what was not measured and why."""
+
+    status: Status
+    detail: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One check: its id, the sentence that must hold, where the rule comes from, and the function that judges it."""
+
+    id: str
+    sentence: str
+    source: str
+    judge: Callable[[Evidence], Finding]
+
+
+def ok(detail: str) -> Finding:
+    return Finding("ok", detail)
+
+
+def fail(detail: str) -> Finding:
+    return Finding("fail", detail)
+
+
+def warn(detail: str) -> Finding:
+    return Finding("warn", detail)
+
+
+def skip(detail: str) -> Finding:
+    return Finding("skip", detail)
+
+
+def listed(items: Iterable[object], separator: str = "; ") -> str:
+    """The first few items, and how many more there are."""
+    found = [str(item) for item in items]
+    more = f"{separator}and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return separator.join(found[:SHOWN]) + more

@@ -1,0 +1,193 @@
+"""Foreign code and foreign artifacts, each in a fenced process of its own (`fence`), and what that process reported.
+
+Owns the limits and the list of what may be imported. Refuses to wait longer than `timeout_s`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any
+
+FENCE = Path(__file__).with_name("fence.py")
+PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/sys", "/dev/null", "/dev/urandom")
+TARGET_MODULES = frozenset({"flash_attn_interface"})  # no distribution of that name; the H100 records rely on it
+DECODING_PROGRAMS = ("lrzip", "zpaq", "sh")
+# what openai/parameter-golf's own requirements.txt installs on the target machine, and triton, which comes with torch
+# there; neither brotli nor zstandard is among it
+TARGET_DISTRIBUTIONS = (
+    "numpy", "tqdm", "torch", "huggingface-hub", "kernels", "setuptools", "typing-extensions", "datasets", "tiktoken",
+    "sentencepiece", "triton",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a fenced process may use. Units: seconds, bytes."""
+
+    timeout_s: float = 600.0
+    memory: int = 6 << 30
+    file_bytes: int = 2 << 30
+    report_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a fenced process ended. `error` is '' when it did what it was asked to.
+
+    `opened`: files of the folder that it read; `refused`: what the fence kept it from; `missing`: modules that it
+    wanted and nobody declared; `layers`: what a self-extracting file would execute; `value`: the probe's answer.
+    """
+
+    error: str = ""
+    seconds: float = 0.0
+    network: str = ""
+    peak_bytes: int = 0
+    opened: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    torch: bool = False
+    layers: tuple[bytes, ...] = ()
+    value: Any = field(default=None, compare=False)
+
+    @property
+    def ok(self) -> bool:
+        return not self.error
+
+
+def run_script(
+    path: Path,
+    arguments: Sequence[str],
+    scratch: Path,
+    modules: Iterable[str],
+    limits: Limits,
+    *,
+    unwrap: bool = False,
+) -> Run:
+    """A Python file of the folder, run as `python FILE ARGUMENTS` in `scratch`; `unwrap` stops before its inner code.
+
+    Only `modules` (top-level names), the standard library and the file's own folder can be imported.
+    """
+    request = {"file": str(path), "module": "", "arguments": [*arguments], "unwrap": unwrap}
+    return _fenced(request, path.parent, scratch, sorted(modules), limits)
+
+
+def run_probe(name: str, arguments: Sequence[str], root: Path, scratch: Path, limits: Limits) -> Run:
+    """`probe.main([name, *arguments])`: our decoder on a foreign file, fenced. Its answer is the run's `value`."""
+    answer = scratch / "answer.json"
+    request = {"file": "", "module": f"{__package__}.probe", "arguments": [name, *arguments, str(answer)]}
+    run = _fenced({**request, "unwrap": False}, root, scratch, None, limits)
+    if not run.ok:
+        return run
+    try:
+        with answer.open("rb") as file:
+            return replace(run, value=json.loads(file.read(limits.report_bytes)))
+    except (OSError, ValueError) as error:
+        return replace(run, error=f"the decoder left no answer: {error}")
+
+
+def _fenced(request: dict[str, Any], root: Path, scratch: Path, modules: list[str] | None, limits: Limits) -> Run:
+    document = {
+        **request,
+        "root": str(root),
+        "scratch": str(scratch),
+        "readable": [*SYSTEM, sys.prefix, sys.base_prefix, sysconfig.get_path("purelib"), *_ours(modules)],
+        "programs": DECODING_PROGRAMS,
+        "modules": modules,
+        "memory": limits.memory,
+        "cpu_s": int(limits.timeout_s) + 1,
+        "file_bytes": limits.file_bytes,
+    }
+    with tempfile.TemporaryDirectory(prefix="pgpack-fence-") as folder, tempfile.TemporaryFile() as report:
+        path = Path(folder, "request.json")
+        path.write_text(json.dumps({**document, "report_fd": report.fileno()}), encoding="utf-8")
+        return _wait([sys.executable, "-I", str(FENCE), str(path)], scratch, report, limits)
+
+
+def _ours(modules: list[str] | None) -> list[str]:
+    """The engine's own files can be read by our probes, not by foreign code."""
+    return [str(PACKAGE_ROOT / "pgpack"), str(FENCE)] if modules is None else []
+
+
+def _wait(command: list[str], scratch: Path, report: IO[bytes], limits: Limits) -> Run:
+    environment = {
+        "PATH": os.defpath, "TMPDIR": str(scratch), "HOME": str(scratch), "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+    }  # fmt: skip
+    with open(os.devnull, "r+b") as nothing, tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            command, stdin=nothing, stdout=nothing, stderr=said, env=environment, pass_fds=(report.fileno(),),
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            process.wait(limits.timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # its own session: programs that it started end with it
+            process.wait()
+            return Run(error=f"did not end within {limits.timeout_s:g} s")
+        report.seek(0)
+        said.seek(0)
+        return _report(report.read(limits.report_bytes), process.returncode, said.read(1 << 16))
+
+
+def _report(text: bytes, status: int, stderr: bytes) -> Run:
+    try:
+        found: dict[str, Any] = json.loads(text)
+        error, seconds, network, peak = (found[name] for name in ("error", "seconds", "network", "peak_bytes"))
+        plain = Run(str(error), float(seconds), str(network), int(peak), torch=bool(found["torch"]))
+        layers = tuple(layer.encode("latin-1") for layer in found["layers"])
+        lists = (tuple(found[name]) for name in ("opened", "refused", "missing", "programs"))
+        opened, refused, missing, programs = lists
+        return replace(plain, opened=opened, refused=refused, missing=missing, programs=programs, layers=layers)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        last = (stderr.decode(errors="replace").strip().splitlines() or ["nothing was said"])[-1]
+        return Run(error=f"the process ended with status {status} and without a report: {last[:300]}")
+
+
+def declared_distributions(requirements: str | None) -> frozenset[str]:
+    """Names that a requirements.txt declares, normalized. Lines that are options, comments or URLs name nothing."""
+    names = set()
+    for line in (requirements or "").splitlines():
+        matched = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", line.partition("#")[0])
+        if matched and "://" not in line.partition("@")[0]:
+            names.add(normalized(matched[1]))
+    return frozenset(names)
+
+
+def normalized(name: str) -> str:
+    """A distribution's name as PEP 503 compares them."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def importable(distributions: Iterable[str]) -> frozenset[str]:
+    """Top-level modules of these distributions and of what they need, as far as they are installed here."""
+    wanted, closed = [normalized(name) for name in distributions], set()
+    while wanted:
+        name = wanted.pop()
+        if name in closed:
+            continue
+        closed.add(name)
+        try:
+            needs = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        wanted += [
+            normalized(re.split(r"[\s;<>=!~\[(]", need, maxsplit=1)[0]) for need in needs if "extra ==" not in need
+        ]
+    modules = {name.replace("-", "_") for name in closed}
+    for module, owners in importlib.metadata.packages_distributions().items():
+        if any(normalized(owner) in closed for owner in owners):
+            modules.add(module)
+    return frozenset(modules)

@@ -21,6 +21,7 @@ VERBS = {
     "verify": ("verify", "Decode in a clean process; check structure, digests, size, loss."),
     "sweep": ("sweep", "Measure many recipes: journal, frontier, report, best artifact."),
     "frontier": ("frontier", "Merge, compare and plot studies; BD-rate and hypervolume."),
+    "report": ("report", "A study as one page, or live in the browser while a sweep runs."),
     "demo": ("demo", "The whole job on the corpus that is built in."),
 }
 

@@ -274,11 +274,12 @@ def _fill(measurer: Measurer, budget: int, study: Study, journal: Journal, keepe
 
 def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | None, list[tuple[str, int]]]:
     """Write best.pgpack and its manifest; (the best trial, the bytes of its parts)."""
+    from pgpack.anatomy import ANATOMY_FILE
     from pgpack.artifact.manifest import manifest_path, read_manifest
     from pgpack.errors import FormatError
     from pgpack.frontier import best_under, ranking
     from pgpack.recipe_text import parse_recipe
-    from pgpack.sweep.outputs import BEST_FILE
+    from pgpack.sweep.outputs import BEST_FILE, write_anatomy
     from pgpack.sweep.runner import Measurer
     from pgpack.sweep.storage import refusing
 
@@ -287,7 +288,7 @@ def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | No
     best = best_under(study.trials, study.meta.budget, ranking(study.trials))
     path = study.directory / BEST_FILE
     if best is None:  # an artifact of an earlier budget would pass for the best of this one
-        for stale in (path, manifest_path(path)):
+        for stale in (path, manifest_path(path), study.directory / ANATOMY_FILE):
             stale.unlink(missing_ok=True)
         return None, []
     try:
@@ -307,6 +308,7 @@ def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | No
         packed = Packed(recipe, artifact, needed_calibration(bench, recipe), _loss_of(best), evaluator)
         with refusing(path, "write it"):
             write_packed(path, packed, bench)
+        write_anatomy(study.directory, artifact, bench.checkpoint, recipe, packed.calibration)
         written = read_manifest(path)
     assert written is not None
     return best, [item for part in written.sizes.values() for item in part.items()]

@@ -35,6 +35,15 @@ SLOPE_BYTES = 1000  # of `TensorAnatomy.slope`
 NUMBERED = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 
 
+def slope_of(loss: float, numel: int) -> float:
+    """Loss that one more kilobyte (10^3 bytes) for `numel` weights of that expected loss would save.
+
+    From loss ~ 2^(-2 bits per weight): 2 ln 2 * loss * bits / weights. Equal slopes are the best allocation.
+    Source: Shoham and Gersho 1988.
+    """
+    return 2 * math.log(2) * loss * 8 * SLOPE_BYTES / max(1, numel)
+
+
 @dataclass(frozen=True)
 class TensorAnatomy:
     """One stored tensor. Units: `n_bytes` its share of the file; `loss` as `Anatomy.loss_unit`, None when unknown."""
@@ -69,11 +78,8 @@ class TensorAnatomy:
 
     @property
     def slope(self) -> float | None:
-        """Loss that one more kilobyte (10^3 bytes) for this tensor would save: 2 ln 2 * loss * bits / weights, from
-        loss ~ 2^(-2 bits per weight). Equal slopes are the best allocation (Shoham and Gersho 1988)."""
-        if self.loss is None or not self.numel:
-            return None
-        return 2 * math.log(2) * self.loss * 8 * SLOPE_BYTES / self.numel
+        """`slope_of` this tensor; None when its loss is unknown."""
+        return None if self.loss is None or not self.numel else slope_of(self.loss, self.numel)
 
 
 @dataclass(frozen=True)
@@ -209,7 +215,7 @@ def added_losses(
     checkpoint: Checkpoint, records: Sequence[Record], recipe: Recipe, calibration: Calibration | None
 ) -> tuple[dict[str, float], str]:
     """(loss that quantizing each tensor adds, its unit): expected nats per token where the calibration has Hessians
-    and Fisher weights; without a calibration the squared error relative to the tensor's squared norm."""
+    and Fisher weights; else the squared error relative to the tensor's squared norm."""
     from .distortion import expected_losses, relative_errors
     from .order import mlp_permutations, ordered_calibration, ordered_checkpoint
 
@@ -217,6 +223,6 @@ def added_losses(
         permutations = mlp_permutations(checkpoint)
         checkpoint = ordered_checkpoint(checkpoint, permutations)
         calibration = ordered_calibration(calibration, permutations) if calibration else None
-    if calibration is None:
+    if calibration is None or not any(key.endswith(".fisher") for key in calibration.shapes):
         return relative_errors(checkpoint, records), "relative squared error"
     return expected_losses(checkpoint, records, calibration), "nats per token"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import StudyError
 from pgpack.frontier import Metric, Points, best_under, loss_of, measured, pareto, pareto_indices, points_of, ranking
+from pgpack.sweep.storage import replace_file
 from pgpack.sweep.trial import Trial
 
 if TYPE_CHECKING:
@@ -193,14 +194,16 @@ def frontier_png(picture: FrontierPicture) -> bytes:
     return data.getvalue()
 
 
+def picture_bytes(picture: FrontierPicture, suffix: str) -> bytes:
+    """The picture as a file of this suffix, one of PICTURE_SUFFIXES. Raises: StudyError as `frontier_figure`."""
+    return frontier_svg(picture).encode() if suffix == ".svg" else frontier_png(picture)
+
+
 def write_picture(picture: FrontierPicture, path: Path) -> None:
     """Write `path` as SVG or PNG by its suffix. Raises: StudyError for another suffix or an empty picture."""
     if path.suffix not in PICTURE_SUFFIXES:
         raise StudyError(f"{path}: a picture is written as .svg or .png, not {path.suffix or 'without suffix'!r}")
-    if path.suffix == ".svg":
-        path.write_text(frontier_svg(picture), encoding="utf-8")
-    else:
-        path.write_bytes(frontier_png(picture))
+    replace_file(path, picture_bytes(picture, path.suffix))
 
 
 def _coloured(curves: Sequence[Curve]) -> list[tuple[Curve, str]]:

@@ -1,8 +1,10 @@
 """A study as one self-contained HTML page: chart, frontier, bytes, and the lines that reproduce the best point.
 
-Owns what the page says; `report_page.html`, `.css` and `.js` beside this file own how it looks and moves.
+Owns what the page says; `report_page.html`, `.css` and the scripts beside this file own how it looks and moves, and
+`report_anatomy` the sections on the best artifact's insides.
 Refuses every outside request (its content security policy forbids them) and trusts no text of the study:
-all of it is escaped. The tables and a static chart are there without scripts.
+all of it is escaped. The tables and a static chart are there without scripts. However many trials a study has, the
+page stays below 5 MB: the frontier comes first, and what is left out is said.
 """
 
 from __future__ import annotations
@@ -13,69 +15,71 @@ import math
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from pgpack.anatomy import Anatomy
 from pgpack.frontier import Metric, best_under, loss_of, measured, pareto, ranking
 from pgpack.plot import AXIS_LABELS, Curve, FrontierPicture, byte_unit, chart_view, frontier_svg, size_axis_label
+from pgpack.report_anatomy import anatomy_sections
+from pgpack.report_tables import TIMES, clipped, frontier_table, trials_table
 from pgpack.sweep.journal import Study
+from pgpack.sweep.storage import replace_file
 from pgpack.sweep.trial import Trial
 
 MAX_BARS = 30
-_TIMES = (("quantize", "quantize_s"), ("encode", "encode_s"), ("decode", "decode_s"), ("evaluate", "eval_s"))
+MAX_DOTS, MAX_STATIC_DOTS = 8_000, 1_500  # trials in the chart, and in the one for readers without scripts
+MAX_TEXT = 20_000  # characters of a space
+SCRIPTS = ("report_page.js", "report_chart.js", "report_heat.js")
+LIVE_SCRIPT = "report_live.js"
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """A table cell: text that people read, the value it sorts by, and its column's classes."""
+def render_report(
+    study: Study,
+    breakdown: Sequence[tuple[str, int]] = (),
+    anatomy: Anatomy | None = None,
+    *,
+    live_version: str = "",
+) -> str:
+    """The page of `study` as HTML text; `breakdown` lists (name, n_bytes) of the best artifact's parts, which
+    `anatomy` takes apart. Equal arguments give equal text.
 
-    text: str
-    value: float | str | None = None
-    classes: str = "n"
-    label: str = ""
-    is_html: bool = False
-
-    def markup(self) -> str:
-        value = "" if self.value is None else f"{self.value}"
-        shown = self.text if self.is_html else html.escape(self.text)
-        sort = f' data-v="{html.escape(value)}"' if self.classes == "n" or value else ""
-        label = f' data-l="{html.escape(self.label)}"' if self.label else ""
-        return f'<td class="{self.classes}"{label}{sort}>{shown}</td>'
-
-
-def render_report(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> str:
-    """The page of `study` as HTML text; `breakdown` lists (name, n_bytes) of the best artifact's parts.
-
-    Equal studies give equal text.
+    `live_version`: the page is to ask its own server for news of a study that was in this state.
     """
     meta = study.meta
     best = best_under(study.trials, meta.budget, ranking(study.trials))
     title = f"Frontier of {_file_name(meta.checkpoint)}"
+    points, _ = frontier_table(study, best)
+    trials, n_left_out = trials_table(study, best)
     page = Template(_asset("report_page.html"))
     return page.substitute(
         css=_asset("report_page.css"),
-        js=_asset("report_page.js"),
+        js="\n".join(_asset(name) for name in (*SCRIPTS, *([LIVE_SCRIPT] if live_version else []))),
+        policy="; connect-src 'self'" if live_version else "",
+        live=f'<p id="live" class="live" data-version="{html.escape(live_version)}"></p>' if live_version else "",
         title=html.escape(title),
         lead=html.escape(_lead(study, best)),
         cards="\n".join(_cards(study, best)),
-        static_chart=_static_chart(study, title),
+        static_chart="" if live_version else _static_chart(study, title),
         frontier_note=html.escape(_frontier_note(study)),
-        frontier_table=_frontier_table(study, best),
+        frontier_table=points,
+        anatomy=anatomy_sections(anatomy),
         breakdown=_breakdown_section(breakdown),
         reproduce=_reproduce(study, best),
-        trials_note=html.escape(_trials_note(study)),
-        trials_table=_trials_table(study, best),
+        trials_note=html.escape(_trials_note(n_left_out)),
+        trials_table=trials,
         provenance=_provenance(study),
         data=_script_json(_chart_data(study)),
     )
 
 
-def write_report(study: Study, path: Path, breakdown: Sequence[tuple[str, int]] = ()) -> None:
-    """Write the page of `study` to `path`; see `render_report`."""
-    path.write_text(render_report(study, breakdown), encoding="utf-8")
+def write_report(
+    study: Study, path: Path, breakdown: Sequence[tuple[str, int]] = (), anatomy: Anatomy | None = None
+) -> None:
+    """Write the page of `study` to `path` in one step; see `render_report`. Raises: StudyError when it cannot."""
+    replace_file(path, render_report(study, breakdown, anatomy).encode())
 
 
 # --- headline ------------------------------------------------------------------------------------------
@@ -125,9 +129,10 @@ def _frontier_note(study: Study) -> str:
     return f"No other trial is both smaller and better in bits per byte.{fp32} KL in nats per token to fp32."
 
 
-def _trials_note(study: Study) -> str:
-    names = ", ".join(name for name, _ in _TIMES)
-    return f"Every measured recipe, failed ones too. Times in seconds: {names}. Click a heading to sort."
+def _trials_note(n_left_out: int) -> str:
+    names = ", ".join(name for name, _ in TIMES)
+    rest = f" {n_left_out:,} more are in trials.jsonl; pgpack frontier DIR --export lists all." if n_left_out else ""
+    return f"Every measured recipe, failed ones too. Times in seconds: {names}. Click a heading to sort.{rest}"
 
 
 def _provenance(study: Study) -> str:
@@ -136,82 +141,6 @@ def _provenance(study: Study) -> str:
     return html.escape(
         f"pgpack {meta.pgpack_version}, study of {meta.created}. Checkpoint {meta.checkpoint_digest}; "
         f"evaluator {meta.evaluator_digest}; calibration {calibration}."
-    )
-
-
-# --- tables --------------------------------------------------------------------------------------------
-
-
-def _frontier_table(study: Study, best: Trial | None) -> str:
-    rows = [
-        _row([_name_cell(trial), *_measure_cells(study, trial), _recipe_cell(trial)], _row_class(trial, best))
-        for trial in pareto(study.trials)
-    ]
-    return _table(["name", *_measure_names(study), "recipe"], rows, "sortable")
-
-
-def _trials_table(study: Study, best: Trial | None) -> str:
-    frontier = {trial.key for trial in pareto(study.trials)}
-    rows = []
-    for number, trial in enumerate(study.trials):
-        times = [_number_cell(getattr(trial, field), "{:.2f}", f"{name} s") for name, field in _TIMES]
-        cells = [_name_cell(trial), *_measure_cells(study, trial), *times, _recipe_cell(trial)]
-        classes = _row_class(trial, best) + (" front" if trial.key in frontier else "")
-        rows.append(_row(cells, classes, f"t{number}"))
-    return _table(["name", *_measure_names(study), *(f"{name} s" for name, _ in _TIMES), "recipe"], rows, "sortable")
-
-
-def _measure_names(study: Study) -> list[str]:
-    share = [] if study.meta.budget is None else ["% of budget"]
-    excess = [] if study.meta.fp32_bpb is None else ["mBPB to fp32"]
-    return ["bytes", *share, "bpb", *excess, "KL"]
-
-
-def _measure_cells(study: Study, trial: Trial) -> list[_Cell]:
-    budget, fp32 = study.meta.budget, study.meta.fp32_bpb
-    cells = [_number_cell(trial.n_bytes, "{:,}", "bytes")]
-    if budget is not None:
-        share = None if trial.n_bytes is None else 100 * trial.n_bytes / budget
-        cells.append(_number_cell(share, "{:.2f}", "% of budget"))
-    cells.append(_number_cell(trial.bpb, "{:.4f}", "bpb"))
-    if fp32 is not None:
-        excess = None if trial.bpb is None else 1000 * (trial.bpb - fp32)
-        cells.append(_number_cell(excess, "{:+.1f}", "mBPB to fp32"))
-    cells.append(_number_cell(trial.kl, "{:.3g}", "KL"))
-    return cells
-
-
-def _number_cell(value: float | None, form: str, label: str) -> _Cell:
-    text = "" if value is None else form.format(value)
-    return _Cell(text, None if value is None else f"{value:.9g}", label=label)
-
-
-def _name_cell(trial: Trial) -> _Cell:
-    name = trial.label or trial.recipe_digest[:8]
-    return _Cell(name if trial.ok else f"{name} (failed)", classes="name")
-
-
-def _recipe_cell(trial: Trial) -> _Cell:
-    error = "" if trial.error is None else f'<span class="error">{html.escape(trial.error)}</span>'
-    return _Cell(f"{error}<code>{html.escape(trial.recipe)}</code>", classes="wide", is_html=True)
-
-
-def _row_class(trial: Trial, best: Trial | None) -> str:
-    return "best" if best is not None and trial.key == best.key else ""
-
-
-def _row(cells: Sequence[_Cell], classes: str, row_id: str = "") -> str:
-    head = (f' id="{row_id}"' if row_id else "") + (f' class="{classes.strip()}"' if classes.strip() else "")
-    return f"<tr{head}>{''.join(cell.markup() for cell in cells)}</tr>"
-
-
-def _table(names: Sequence[str], rows: Sequence[str], kind: str) -> str:
-    kinds = {"name": "name", "recipe": "wide"}
-    heads = "".join(f'<th scope="col" class="{kinds.get(name, "n")}">{html.escape(name)}</th>' for name in names)
-    body = "\n".join(rows)
-    return (
-        f'<div class="table-box"><table class="{kind}"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>\n{body}\n</tbody></table></div>"
     )
 
 
@@ -249,7 +178,8 @@ def _reproduce(study: Study, best: Trial | None) -> str:
         for what, line in lines
     ]
     if study.meta.space:
-        parts.append(f'<p class="note">The space that was swept:</p><pre>{html.escape(study.meta.space)}</pre>')
+        space = html.escape(clipped(study.meta.space, MAX_TEXT))
+        parts.append(f'<p class="note">The space that was swept:</p><pre>{space}</pre>')
     return "\n".join(parts)
 
 
@@ -278,11 +208,25 @@ def _chart_data(study: Study) -> dict[str, Any]:
         "unit": {"divisor": divisor, "name": name, "title": size_axis_label(name)},
         "metrics": views,
         "trials": [
-            [number, trial.n_bytes, trial.bpb, trial.kl, trial.label]
-            for number, trial in enumerate(study.trials)
-            if trial in measured([trial])
+            [number, trial.n_bytes, trial.bpb, trial.kl, clipped(trial.label, 100)] for number, trial in _dots(study)
         ],
     }
+
+
+def _dots(study: Study) -> list[tuple[int, Trial]]:
+    """(row, trial) of the trials in the chart: the frontiers and the best, and of the others up to MAX_DOTS."""
+    best = best_under(study.trials, study.meta.budget, ranking(study.trials))
+    needed = {trial.key for metric in AXIS_LABELS for trial in pareto(study.trials, metric)}
+    needed |= {best.key} if best is not None else set()
+    shown = [(n, trial) for n, trial in enumerate(study.trials) if loss_of(trial, "bpb") is not None]
+    others = [n for n, trial in shown if trial.key not in needed]
+    kept = set(_spread(others, MAX_DOTS))
+    return [(n, trial) for n, trial in shown if n in kept or trial.key in needed]
+
+
+def _spread(items: Sequence[int], most: int) -> Sequence[int]:
+    """At most `most` of the items, evenly spread."""
+    return items[:: -(-len(items) // most)] if len(items) > most else items
 
 
 def _metric_data(study: Study, metric: Metric) -> dict[str, Any] | None:
@@ -304,9 +248,11 @@ def _static_chart(study: Study, title: str) -> str:
     """The chart for readers without scripts, from `plot`; a sentence when there is nothing to draw."""
     if not any(loss_of(trial, "bpb") is not None for trial in study.trials):
         return "<p>No trial was measured; the table below shows why.</p>"
-    picture = FrontierPicture(
-        (Curve("", study.trials),), title, budget=study.meta.budget, fp32_bpb=study.meta.fp32_bpb
-    )
+    front = {trial.key for trial in pareto(study.trials)}
+    others = [number for number, trial in enumerate(study.trials) if trial.key not in front]
+    kept = set(_spread(others, MAX_STATIC_DOTS))
+    trials = tuple(trial for n, trial in enumerate(study.trials) if n in kept or trial.key in front)
+    picture = FrontierPicture((Curve("", trials),), title, budget=study.meta.budget, fp32_bpb=study.meta.fp32_bpb)
     svg = frontier_svg(picture)
     svg = svg[svg.index("<svg") :]
     return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

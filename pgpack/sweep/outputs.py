@@ -1,14 +1,24 @@
-"""What a study leaves beside its journal: frontier.csv, frontier.svg, frontier.png, report.html."""
+"""What a study leaves beside its journal: frontier.csv, frontier.svg, frontier.png, anatomy.json, report.html.
+
+Each is replaced in one step: a full disk or a kill leaves the old file whole, and running the command again mends it.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..anatomy import ANATOMY_FILE, added_losses, anatomy, read_anatomy
+from ..calibration import Calibration
+from ..checkpoint import Checkpoint
 from ..frontier import frontier_csv, pareto
-from ..plot import Curve, FrontierPicture, write_picture
+from ..pack import Artifact
+from ..plot import Curve, FrontierPicture, picture_bytes
+from ..recipe import Recipe
 from ..report import write_report
 from .journal import Study
+from .storage import replace_file
 
 BEST_FILE = "best.pgpack"
 
@@ -21,7 +31,7 @@ def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tu
     """
     folder, meta = study.directory, study.meta
     table = folder / "frontier.csv"
-    table.write_text(frontier_csv(pareto(study.trials)), encoding="utf-8")
+    replace_file(table, frontier_csv(pareto(study.trials)).encode())
     written = [table]
     if pareto(study.trials):
         title = f"Frontier of {Path(meta.checkpoint).name}"
@@ -29,7 +39,17 @@ def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tu
         picture = FrontierPicture((curve,), title, budget=meta.budget, fp32_bpb=meta.fp32_bpb)
         for suffix in (".svg", ".png"):
             written.append(folder / f"frontier{suffix}")
-            write_picture(picture, written[-1])
+            replace_file(written[-1], picture_bytes(picture, suffix))
     page = folder / "report.html"
-    write_report(study, page, breakdown)
+    write_report(study, page, breakdown, read_anatomy(folder))
     return (*written, page)
+
+
+def write_anatomy(
+    folder: Path, artifact: Artifact, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None
+) -> None:
+    """Write anatomy.json of a study's best artifact, with the loss that quantizing each tensor adds."""
+    losses, unit = added_losses(checkpoint, artifact.records, recipe, calibration)
+    known = {name: loss for name, loss in losses.items() if math.isfinite(loss)}
+    parts = anatomy(artifact.data, artifact.report.tensors, known, unit)
+    replace_file(folder / ANATOMY_FILE, parts.to_json().encode())

@@ -13,7 +13,7 @@ from pgtrain.presets import PRESETS, find_preset
 from pgtrain.text_folder import TextFolder
 
 from .output import emit_json, format_bytes, refuse_overwrite, shared_options
-from .settings import changed_fields
+from .settings import PresetName, changed_fields
 
 
 @click.command(
@@ -23,7 +23,7 @@ from .settings import changed_fields
 )
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write.")
-@click.option("--preset", required=True, type=click.Choice(tuple(PRESETS)), metavar="NAME", help="Its system.")
+@click.option("--preset", required=True, type=PresetName(PRESETS), help="Its system.")
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the preset's model.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of shards and tokenizer to evaluate it on.")
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="SentencePiece .model of the shards.")

@@ -33,4 +33,4 @@ def command(*, logs: tuple[Path, ...], out: Path, force: bool, as_json: bool, qu
     if as_json:
         emit_json({"picture": str(out), "runs": rows})
     elif not quiet:
-        click.echo(f"{len(curves)} runs drawn in {out}")
+        click.echo(f"{len(curves)} {'run' if len(curves) == 1 else 'runs'} drawn in {out}")

@@ -50,7 +50,7 @@ def command(
     from pgtrain.tokenizer import Tokenizer
 
     given = Tokenizer.load(tokenizer) if tokenizer else None
-    note("reading " + (f"{len(sources)} sources" if sources else "the built-in corpus"), quiet)
+    note("reading " + (", ".join(map(str, sources)) if sources else "the built-in corpus"), quiet)
     documents = read_documents(sources) if sources else builtin_corpus()
     record = write_text_folder(documents, out, given, vocab_size, val_fraction)
     if as_json:

@@ -18,7 +18,7 @@ from pgtrain.text_folder import TextFolder
 from pgtrain.train_config import ORTHOGONALIZERS, ROUNDINGS, TrainConfig
 
 from .output import EXIT_RESUMABLE, emit_json, note, refuse_overwrite, shared_options
-from .settings import changed_fields
+from .settings import PresetName, changed_fields
 
 if TYPE_CHECKING:
     from pgtrain.run_log import StepRow
@@ -89,14 +89,14 @@ def _setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "run",
     epilog="\b\nExamples:\n  pgtrain run --data text --preset demo -o model.safetensors\n"
     "  pgtrain run --data text --layers 4 --dim 256 --steps 500 -o model.safetensors --dry-run\n"
-    "  pgtrain run --data text --preset lanes-tiny --set attn_gate=window -o gated.safetensors",
+    "  pgtrain run --data text --preset lanes-tiny --set attn_gate=window -o gated.safetensors\n"
+    "  torchrun --nproc-per-node 2 -m pgpack_cli.pgtrain_app run --data text -o model.safetensors --micro-batches 2",
 )
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of `pgtrain data`.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write.")
 @click.option(
     "--preset",
-    type=click.Choice(tuple(PRESETS)),
-    metavar="NAME",
+    type=PresetName(PRESETS),
     default="demo",
     show_default=True,
     help="Settings to start from, of `pgtrain ls`.",

@@ -39,7 +39,7 @@ def read_curve(log: Path, name: str | None = None) -> LossCurve:
     """
     losses: list[tuple[float, float]] = []
     measured: list[tuple[float, float]] = []
-    for line in log.read_text(encoding="utf-8").splitlines():
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
             losses.append((float(row["tokens"]), float(row["loss"])))

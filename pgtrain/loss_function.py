@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from pgpack.errors import DataError
 from pgtrain.gpt import GPT
 
 PlainLoss = Callable[[Tensor, Tensor], Tensor]
@@ -20,7 +21,10 @@ ReplacedLoss = Callable[[Mapping[str, Tensor], Tensor, Tensor], Tensor]
 
 
 class LossFunction:
-    """Mean loss in nats per token of a batch, with the model's penalties in training mode."""
+    """Mean loss in nats per token of a batch, with the model's penalties in training mode.
+
+    Raises: DataError for a backend that torch.compile does not know.
+    """
 
     def __init__(self, model: GPT, compile_backend: str = "") -> None:
         def with_weights(weights: Mapping[str, Tensor], ids: Tensor, targets: Tensor) -> Tensor:
@@ -30,6 +34,9 @@ class LossFunction:
         self._plain: PlainLoss = model
         self._replaced: ReplacedLoss = with_weights
         if compile_backend:
+            if compile_backend not in torch.compiler.list_backends(None):
+                known = ", ".join(torch.compiler.list_backends())
+                raise DataError(f"torch.compile has no backend {compile_backend!r}; known: {known}")
             self._plain = torch.compile(model, backend=compile_backend)
             self._replaced = torch.compile(with_weights, backend=compile_backend)
 

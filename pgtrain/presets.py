@@ -215,19 +215,19 @@ SYSTEMS = {
         "#1546",
     ),
     "embed-384": Preset(
-        "lanes with a decoupled embedding of 384", replace(_LANES, embed_dim=384), _LANES_RUN, "#1546"
+        "lanes, decoupled embedding of 3/4 the width", replace(_LANES, embed_dim=384), _LANES_RUN, "#1546"
     ),
     "embed-448": Preset(
-        "lanes with a decoupled embedding of 448", replace(_LANES, embed_dim=448), _LANES_RUN, "#1546"
+        "lanes, decoupled embedding of 7/8 the width", replace(_LANES, embed_dim=448), _LANES_RUN, "#1546"
     ),
     "embed-416": Preset(
-        "lanes from 7, decoupled embedding of 416",
+        "lanes from 7, embedding of 13/16 the width",
         replace(_LANES, embed_dim=416, lane_start=7),
         _LANES_RUN,
         "#1546",
     ),
     "embed-residual": Preset(
-        "lanes with x + B(Ax) at both ends, rank 32",
+        "lanes, x + B(Ax) at both ends, rank 1/16 the width",
         replace(_LANES, input_residual_rank=32, output_residual_rank=32),
         _LANES_RUN,
         "#1546",
@@ -257,7 +257,7 @@ SYSTEMS = {
     "recurrence-3x3-skips": Preset("3 blocks 3 times, U-Net skips", _THREE, _INT6_RUN, "#212"),
     "eleven": Preset("11 layers, XSA, partial RoPE, SmearGate, BigramHash", _ELEVEN, _ELEVEN_RUN, "#212"),
     "factorized": Preset(
-        "baseline, table of rank 128 started by SVD",
+        "baseline, table of rank 1/4 the width by SVD",
         GPTConfig(embed_dim=128, embed_init="svd"),
         _BASELINE_RUN,
         "#212",

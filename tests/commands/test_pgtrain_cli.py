@@ -163,7 +163,9 @@ def test_ctrl_c_exits_5_and_the_same_command_finishes(
         (["data", "missing.txt", "-o", "out"], 1, "missing.txt does not exist"),
         (["run", "--data", "missing", "-o", "m.safetensors"], 1, "pgtrain data -o missing"),
         (["run", "--data", "missing", "-o", "m.pt"], 2, "must end in .safetensors"),
-        (["run", "--data", "missing", "-o", "m.safetensors", "--preset", "huge"], 2, "demo"),
+        (["run", "--data", "missing", "-o", "m.safetensors", "--preset", "huge"], 2, "`pgtrain ls` shows all"),
+        (["run", "--data", "missing", "-o", "m.safetensors", "--preset", "lane"], 2, "near it: lanes"),
+        (["curve", "/bin/true", "-o", "c.svg"], 1, "holds no step"),
         (["walk"], 2, "walk"),
     ],
 )

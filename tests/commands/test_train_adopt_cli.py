@@ -56,7 +56,12 @@ def test_a_refusal_names_the_system_that_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [("wings=1", "give FIELD=VALUE"), ("tie_embeddings=yes", "true or false"), ("num_layers=x", "a whole number")],
+    [
+        ("wings=1", "no field is called wings;"),
+        ("wings", "give FIELD=VALUE"),
+        ("tie_embeddings=yes", "true or false"),
+        ("num_layers=x", "a whole number"),
+    ],
 )
 def test_a_change_that_is_none_is_a_usage_error(change: str, sentence: str, foreign: Path, tmp_path: Path) -> None:
     refused = pgtrain("adopt", foreign, "--preset", "lanes", "--set", change, "-o", tmp_path / "m.safetensors")

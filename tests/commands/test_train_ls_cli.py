@@ -40,8 +40,12 @@ def test_run_sets_any_field_of_model_and_training(text_folder: Path, tmp_path: P
     assert plan["model"]["value_residual"] is True
     assert plan["model"]["embed_dim"] == 64
     assert plan["training"]["adam_eps"] == 1e-6
-    refused = pgtrain(*start, "--set", "wings=2")
-    assert (refused.code, "value_residual" in refused.err) == (2, True)
+    for wrong, sentence in (
+        ("wings=2", "pgtrain ls demo --json"),
+        ("value_residuals=true", "near it: value_residual"),
+    ):
+        refused = pgtrain(*start, "--set", wrong)
+        assert (refused.code, sentence in refused.err) == (2, True), refused.err
 
 
 @pytest.mark.parametrize("name", PRESETS)

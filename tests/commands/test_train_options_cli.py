@@ -66,6 +66,7 @@ def test_curves_of_several_runs_make_one_picture(text_folder: Path, tmp_path: Pa
         (("--curriculum", "soon"), "0:64,0.5:256"),
         (("--swa-every", "3"), "--ema 0"),
         (("--micro-batches", "3"), "equal parts"),
+        (("--compile", "abacus"), "no backend 'abacus'; known: "),
     ],
 )
 def test_a_users_mistake_is_one_sentence(flags: tuple, sentence: str, text_folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,25 @@ import pytest
 import torch
 from torch import nn
 
+from pgpack.checkpoint import from_tensors
 from pgpack.errors import DataError
+from pgpack.pack import pack
+from pgpack.recipe_text import parse_recipe
+from pgpack.unpack import unpack
 from pgtrain.averaging import SnapshotAverage, WeightAverage, make_average
-from pgtrain.checkpoint import read_checkpoint
+from pgtrain.checkpoint import read_checkpoint, read_safetensors
 from pgtrain.data import BatchSampler, DocumentSampler
 from pgtrain.gpt import GPT, initialize_
 from pgtrain.model_config import GPTConfig
 from pgtrain.optim import Muon, make_optimizers, orthogonalize
+from pgtrain.resume import state_path
 from pgtrain.run_log import log_path
 from pgtrain.schedule import lr_scale, run_fraction, sequence_length
+from pgtrain.tensor_table import tensor_shapes
 from pgtrain.text_folder import TextFolder
 from pgtrain.train import Trainer
 from pgtrain.train_config import TrainConfig
+from pgtrain.workbench import open_text
 
 FAST = TrainConfig(steps=12, batch_tokens=128, warmup_steps=2, warmdown_steps=6, ema_decay=0.8)
 EVERYTHING = dataclasses.replace(
@@ -192,6 +200,29 @@ def test_loops_run_from_their_share_of_the_run_on(
     monkeypatch.setattr(GPT, "forward", lambda self, *a: depths.append(len(self.plan)) or forward(self, *a))
     run(dataclasses.replace(FAST, loops_from=0.5), looped, text_folder, tmp_path / "m.safetensors")
     assert depths == [3] * 6 + [5] * 6
+
+
+def test_a_head_for_the_second_token_trains_and_resumes_but_reaches_neither_checkpoint_nor_artifact(
+    tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path
+) -> None:
+    headed = dataclasses.replace(tiny, mtp_weight=0.5)
+    whole, parts, plain = (tmp_path / f"{name}.safetensors" for name in ("whole", "parts", "plain"))
+    rows = run(FAST, headed, text_folder, whole)
+    assert rows[0]["loss"] > run(FAST, tiny, text_folder, plain)[0]["loss"] + 2.0  # half of its own cross-entropy
+    Trainer(headed, FAST, text_folder, parts).train(
+        lambda row: signal.raise_signal(signal.SIGINT) if row.step == 5 else None
+    )
+    kept, _ = read_safetensors(state_path(parts))
+    assert {"model/mtp_head.weight", "average/mtp_head.weight"} <= set(kept)
+    run(FAST, headed, text_folder, parts)
+    assert parts.read_bytes() == whole.read_bytes()
+    tensors, metadata = read_checkpoint(whole)
+    assert {name: array.shape for name, array in tensors.items()} == tensor_shapes(tiny)
+    assert b"mtp_head" not in whole.read_bytes()
+    artifact = pack(from_tensors(tensors), parse_recipe("*=rtn(bits=8)|rans")).data
+    assert set(unpack(artifact).tensors()) == set(tensor_shapes(tiny))
+    measured = open_text(whole, metadata, tensors).evaluator().evaluate(tensors)
+    assert measured.bpb == pytest.approx(json.loads(metadata["training"])["val"]["bpb"], rel=1e-6)
 
 
 def test_micro_batches_add_up_to_the_batch(tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path) -> None:

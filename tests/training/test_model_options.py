@@ -26,6 +26,7 @@ OPTIONS: dict[str, dict] = {
     "decoupled": {"embed_dim": 20},
     "decoupled-untied": {"embed_dim": 20, "tie_embeddings": False},
     "residual-input": {"input_residual_rank": 3},
+    "residual-output": {"output_residual_rank": 2},
     "residual-both": {"input_residual_rank": 3, "output_residual_rank": 2},
     "one-kv-head": {"num_kv_heads": 1, "qk_norm": False},
     "all-kv-heads": {"num_kv_heads": 4, "mlp_activation": "relu3"},

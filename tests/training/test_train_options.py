@@ -225,6 +225,27 @@ def test_a_head_for_the_second_token_trains_and_resumes_but_reaches_neither_chec
     assert measured.bpb == pytest.approx(json.loads(metadata["training"])["val"]["bpb"], rel=1e-6)
 
 
+@pytest.mark.parametrize("clip", [0.0, 0.05])
+def test_gradients_are_clipped_to_their_largest_norm_over_all_parts_of_the_batch(
+    clip: float, tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms = []
+    config = dataclasses.replace(FAST, grad_clip=clip, micro_batches=2)
+    trainer = Trainer(tiny, config, text_folder, tmp_path / "m.safetensors")
+    step = trainer.optimizers["muon"].step
+
+    def step_and_note() -> None:
+        norms.append(float(torch.stack([p.grad.norm() for p in trainer.model.parameters()]).norm()))
+        step()
+
+    monkeypatch.setattr(trainer.optimizers["muon"], "step", step_and_note)
+    trainer.train(lambda row: None)
+    if clip:
+        assert norms == pytest.approx([clip] * 12, rel=1e-3)
+    else:
+        assert min(norms) > 0.05
+
+
 def test_micro_batches_add_up_to_the_batch(tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path) -> None:
     one = run(FAST, tiny, text_folder, tmp_path / "one.safetensors")
     four = run(dataclasses.replace(FAST, micro_batches=4), tiny, text_folder, tmp_path / "four.safetensors")

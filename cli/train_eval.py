@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,8 @@ def command(
     """Bits per byte of CHECKPOINT (.safetensors or .pt), computed as the challenge computes it.
 
     A checkpoint of `pgtrain run` knows its validation text, tokenizer and model; options win over that. With --ttt
-    the model learns from each chunk of the text after it has been scored, never before.
+    the model learns from each chunk of the text after it has been scored, never before. Numbers with equal digests
+    (over text, tokenizer, windows and way) compare exactly.
     """
     given = {name: value for name, value in ttt_settings.items() if value is not None}
     if given and ttt is None:
@@ -87,6 +89,7 @@ def command(
     fixed = text.evaluator(way=EvaluationWay(stride or 0, documents, loops, bf16))
     evaluator, learner = (fixed, None) if ttt is None else _learning(fixed, ttt, given)
     loss = evaluator.evaluate(tensors)
+    weights = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     report = dataclasses.asdict(learner.report) if learner is not None and learner.report is not None else {}
     way: dict[str, Any] = {
         "seq_len": text.seq_len,
@@ -97,7 +100,8 @@ def command(
     }
     way["ttt"] = ttt
     if as_json:
-        emit_json({"checkpoint": str(checkpoint), **loss.as_row(), "digest": evaluator.digest, **way, **report})
+        subject = {"checkpoint": str(checkpoint), "checkpoint_sha256": weights}
+        emit_json({**subject, **loss.as_row(), "digest": evaluator.digest, **way, **report})
         return
     click.echo(f"bpb     {loss.bpb:.6f}")
     click.echo(f"nats    {loss.nats:.6f} per token")
@@ -105,7 +109,8 @@ def command(
     click.echo(f"way     {_way_text(way)}")
     if report:
         click.echo("ttt     " + ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in report.items()))
-    click.echo(f"digest  {evaluator.digest}")
+    click.echo(f"digest  {evaluator.digest} of text and way")
+    click.echo(f"sha256  {weights} of {checkpoint.name}")
 
 
 def _learning(fixed: TextEvaluator, kind: str, given: dict[str, Any]) -> tuple[TTTEvaluator, TTTEvaluator]:

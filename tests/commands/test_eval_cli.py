@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ def test_every_way_has_its_own_digest_over_the_same_bytes(model: Path) -> None:
     assert rows[-3]["frozen_values"] == 0 < rows[-2]["frozen_values"]
     assert rows[-2]["trained_values"] + rows[-2]["frozen_values"] == rows[-3]["trained_values"]
     assert rows[4]["bpb"] == pytest.approx(rows[0]["bpb"], rel=0.01)
-    assert all(row["eval_s"] > 0 for row in rows)
+    assert all(row["eval_s"] > 0 and row["nats"] > 0 for row in rows)
+    assert {row["checkpoint_sha256"] for row in rows} == {hashlib.sha256(model.read_bytes()).hexdigest()}
 
 
 def test_people_read_what_was_measured(model: Path) -> None:
@@ -41,7 +43,8 @@ def test_people_read_what_was_measured(model: Path) -> None:
         "320 tokens, ",
         "windows of 32, stride 8, score-first sgd",
         "trained values",
-        "digest",
+        " of text and way",
+        " of model.safetensors",
     ):
         assert line in out
 

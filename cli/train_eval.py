@@ -107,6 +107,8 @@ def command(
     click.echo(f"nats    {loss.nats:.6f} per token")
     click.echo(f"text    {loss.n_tokens:,} tokens, {loss.n_text_bytes:,} bytes, {loss.eval_s:.1f} s")
     click.echo(f"way     {_way_text(way)}")
+    if report and not report["steps"]:
+        note(f"nothing was trained on: one chunk holds all {text.n_tokens:,} tokens; give a smaller --ttt-chunk")
     if report:
         click.echo("ttt     " + ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in report.items()))
     click.echo(f"digest  {evaluator.digest} of text and way")

@@ -57,8 +57,9 @@ def trim(tokens: Tokens, seq_len: int, max_tokens: int | None = None) -> Tokens:
     n_scored = len(tokens) - 1 if max_tokens is None else min(len(tokens) - 1, max_tokens)
     n_windows = n_scored // seq_len
     if n_windows < 1:
+        limit = "" if max_tokens is None else f", of which at most {max_tokens} are scored,"
         raise DataError(
-            f"{len(tokens)} validation tokens are too few for one window of {seq_len}; "
+            f"{len(tokens)} validation tokens{limit} are too few for one window of {seq_len}; "
             "give more text, a larger --max-tokens or a shorter --seq-len"
         )
     return tokens[: n_windows * seq_len + 1]

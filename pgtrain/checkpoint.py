@@ -76,7 +76,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[st
     Raises: CheckpointError for any other content; a .pt is loaded as tensors only, nothing in it is run.
     """
     if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist")
+        what = "is a folder; give the file in it" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"checkpoint {path} {what}")
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -216,8 +216,10 @@ class Trainer:
         samplers = {}
         for length in {full, *(length for _, length in config.seq_curriculum)}:
             if length < 1 or config.batch_tokens % (length * parts):
+                whole = f"{parts} equal parts of" if parts > 1 else "a whole number of"
                 raise DataError(
-                    f"{config.batch_tokens} tokens per batch are not {parts} equal parts of sequences of {length}"
+                    f"{config.batch_tokens} tokens per batch are not {whole} sequences of {length}; "
+                    f"give --batch-tokens as a multiple of {length * parts}"
                 )
             common = (self.train_tokens, length, config.batch_tokens, config.seed)
             samplers[length] = (

@@ -241,7 +241,10 @@ def load_build(model_spec: str) -> Build:
     file, _, name = model_spec.rpartition(":") if ".py:" in model_spec else (model_spec, "", "build")
     path = Path(file)
     if not path.is_file():
-        raise DataError(f"model file {path} does not exist; give --model FILE.py:build")
+        raise DataError(
+            f"model file {path} does not exist, and no preset is called so; give --model FILE.py:build or a preset "
+            "of `pgtrain ls`"
+        )
     spec = importlib.util.spec_from_file_location(f"pgtrain_user_model_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise DataError(f"{path} is not a Python file; give --model FILE.py:build")

@@ -55,6 +55,8 @@ def test_people_read_what_was_measured(model: Path) -> None:
         (("--ttt-lr", 0.1), 2, "without --ttt"),
         (("--stride", 64), 1, "between 1 and the window, 32"),
         (("--loops", 3), 1, "no loop to repeat 3 times"),
+        (("--max-tokens", 3), 1, "of which at most 3 are scored, are too few for one window of 32"),
+        (("--model", "nix"), 1, "or a preset of `pgtrain ls`"),
         (("--ttt", "sgd", "--freeze-blocks", 9), 1, "block 2 cannot be frozen"),
     ],
 )
@@ -62,3 +64,9 @@ def test_a_users_mistake_is_one_sentence(model: Path, flags: tuple, code: int, s
     refused = pgtrain("eval", model, *LIMIT, *flags)
     assert refused.code == code
     assert sentence in refused.err
+
+
+def test_a_text_of_one_chunk_says_that_nothing_was_trained_on(model: Path) -> None:
+    assert (
+        "nothing was trained on: one chunk holds all 320 tokens" in pgtrain("eval", model, *LIMIT, "--ttt", "sgd").err
+    )

@@ -273,6 +273,12 @@ def test_impossible_settings_are_refused(wrong: dict, sentence: str) -> None:
 
 
 def test_batches_that_do_not_divide_are_refused(tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path) -> None:
-    for wrong in ({"micro_batches": 3}, {"seq_curriculum": ((0.0, 24),)}):
-        with pytest.raises(DataError, match="equal parts of sequences"):
+    for wrong, sentence in (
+        ({"micro_batches": 3}, "3 equal parts of sequences of 32; give --batch-tokens as a multiple of 96"),
+        (
+            {"seq_curriculum": ((0.0, 24),)},
+            "a whole number of sequences of 24; give --batch-tokens as a multiple of 24",
+        ),
+    ):
+        with pytest.raises(DataError, match=sentence):
             Trainer(tiny, dataclasses.replace(FAST, **wrong), text_folder, tmp_path / "m.safetensors")

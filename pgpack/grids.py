@@ -27,6 +27,7 @@ RAW_DTYPES = {
     "fp32": "<u4",
     "fp16": "<u2",
     "bf16": "<u2",
+    "fp8": "|u1",
     "fp64": "<u8",
     "int64": "<i8",
     "int32": "<i4",
@@ -59,7 +60,11 @@ class Grid(Protocol):
 
 @dataclass(frozen=True)
 class RawValues:
-    """Symbols are the bit patterns of `dtype` (a key of RAW_DTYPES); lossless storage and fp16/bf16 passthrough."""
+    """Symbols are the bit patterns of `dtype` (a key of RAW_DTYPES); lossless storage and fp16/bf16 passthrough.
+
+    fp8 is E4M3 without infinities: 1 sign, 4 exponent bits of bias 7, 3 mantissa bits. *Source* Micikevicius et al.
+    2022, arXiv:2209.05433.
+    """
 
     dtype: str = "fp16"
     kind: ClassVar[str] = "raw"
@@ -77,7 +82,9 @@ class RawValues:
         return {}
 
     def symbols_of(self, values: NDArray[Any]) -> Symbols:
-        """Bit patterns of `values` rounded to this dtype (bf16: round to nearest, ties to even)."""
+        """Bit patterns of `values` rounded to this dtype (bf16 and fp8: round to nearest, ties to even)."""
+        if self.dtype == "fp8":
+            return _fp8_of(np.asarray(values, dtype=np.float32))
         if self.dtype == "bf16":
             bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
             rounded: Symbols = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
@@ -90,10 +97,34 @@ class RawValues:
         symbols = np.ascontiguousarray(symbols)
         if self.dtype == "bf16":
             return (symbols.astype(np.uint32) << 16).view(np.float32)
+        if self.dtype == "fp8":
+            return _fp8_values()[symbols.astype(np.uint8, copy=False)]
         if self.dtype == "fp16":
             return symbols.view(np.float16).astype(np.float32)
         view = {"fp32": np.float32, "fp64": np.float64, "bool": np.bool_}.get(self.dtype)
         return symbols.view(view) if view else symbols
+
+
+def _fp8_values() -> NDArray[np.float32]:
+    """The value of each of the 256 codes of E4M3. Shape: (256,)."""
+    codes = np.arange(256)
+    exponents, mantissas = codes >> 3 & 15, codes & 7
+    magnitudes = np.ldexp((mantissas + 8 * (exponents > 0)).astype(np.float32), np.maximum(exponents, 1) - 10)
+    magnitudes[codes & 127 == 127] = np.nan
+    values: NDArray[np.float32] = np.where(codes < 128, magnitudes, -magnitudes).astype(np.float32)
+    return values
+
+
+def _fp8_of(values: NDArray[np.float32]) -> Symbols:
+    """The nearest codes of E4M3; beyond 448 the largest, NaN for NaN."""
+    magnitudes = np.abs(values).reshape(-1)
+    ladder = _fp8_values()[:127].astype(np.float64)
+    edges = (ladder[1:] + ladder[:-1]) / 2
+    codes = np.searchsorted(edges, magnitudes, side="left")  # a tie goes down ...
+    tied = np.isin(magnitudes, edges) & (codes % 2 == 1)  # ... or to the even mantissa
+    codes = np.where(np.isnan(magnitudes), 127, np.minimum(codes + tied, 126))
+    signed: Symbols = (codes + 128 * np.signbit(values).reshape(-1)).astype(np.uint8)
+    return signed.reshape(values.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +162,43 @@ class UniformGrid:
         if scales.shape[1] > 1:
             scales = np.repeat(scales, self.group, axis=1)[:, :cols]
         values: NDArray[Any] = symbols.astype(np.float32) * scales
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class MeanScaled:
+    """value = symbol * (scale / mean |symbol| of its group): the scale is the mean magnitude of the values.
+
+    Shape: symbols (rows, cols) signed; scales (rows, ceil(cols / group)), fp16 or fp32, one per group of `group`
+    columns; a short last group counts as filled with zeros. A mean below 1e-8 counts as 1e-8.
+    Source: the ternary record of openai/parameter-golf (2026-03-24), whose loader divides by the share of nonzeros.
+    """
+
+    scales: NDArray[Any]
+    group: int
+    kind: ClassVar[str] = "mean_scaled"
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {"group": self.group}
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"scales": self.scales}
+
+    def dequantize(self, symbols: Symbols) -> NDArray[Any]:
+        if symbols.ndim != 2 or self.scales.ndim != 2 or type(self.group) is not int or self.group < 1:
+            raise FormatError("a mean-scaled grid decodes 2-D symbols with 2-D scales in groups of at least 1")
+        rows, cols = symbols.shape
+        starts = np.arange(0, cols, self.group)
+        if self.scales.shape != (rows, len(starts)):
+            raise FormatError(f"scales of shape {self.scales.shape} do not fit symbols {symbols.shape}")
+        if not symbols.size:
+            return symbols.astype(np.float32)
+        sums = np.add.reduceat(np.abs(symbols.astype(np.int32)), starts, axis=1)
+        means = np.maximum(sums.astype(np.float32) / np.float32(self.group), np.float32(1e-8))
+        steps = self.scales.astype(np.float32) / means
+        values: NDArray[Any] = symbols.astype(np.float32) * np.repeat(steps, self.group, axis=1)[:, :cols]
         return values
 
 
@@ -260,7 +328,9 @@ class TrellisGrid:
         return exponents
 
 
-GRIDS: dict[str, type[Any]] = {grid.kind: grid for grid in (RawValues, UniformGrid, Codebook, TrellisGrid)}
+GRIDS: dict[str, type[Any]] = {
+    grid.kind: grid for grid in (RawValues, UniformGrid, MeanScaled, Codebook, TrellisGrid)
+}
 
 
 def grid_from_parts(kind: str, params: Mapping[str, Any], arrays: Arrays) -> Grid:

@@ -1,7 +1,7 @@
 """A tensor as a torch.save stream holds it, in numpy alone, and the way to and from raw quantized parts.
 
 numpy has no bfloat16, so the dtype is a name of its own: a bfloat16 tensor is an array of its bit patterns (uint16),
-a bool tensor one of bytes. Refuses complex and quantized dtypes.
+a float8_e4m3fn or bool tensor one of bytes. Refuses complex and quantized dtypes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ RAW_NAMES = {
     "float32": "fp32",
     "float16": "fp16",
     "bfloat16": "bf16",
+    "float8_e4m3fn": "fp8",
     "float64": "fp64",
     "int64": "int64",
     "int32": "int32",
@@ -34,7 +35,7 @@ ARRAY_DTYPES = {name: RAW_DTYPES[raw] for name, raw in RAW_NAMES.items()} | {
     "float64": "<f8",
 }
 TORCH_NAMES = {raw: name for name, raw in RAW_NAMES.items()}
-_FLOATING = ("float32", "float16", "bfloat16", "float64")
+_FLOATING = ("float32", "float16", "bfloat16", "float8_e4m3fn", "float64")
 
 
 @dataclass(frozen=True, eq=False)

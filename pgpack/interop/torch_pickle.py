@@ -1,6 +1,6 @@
 """The pickle inside a torch.save stream, opcode by opcode as CPython's own pickler writes it (protocol 2).
 
-    dictionaries, lists, tuples, strings, whole numbers, `StoredTensor` --> bytes, and the tensors by storage key
+    dictionaries, lists, tuples, strings, bytes, whole numbers, `StoredTensor` --> a pickle, and the tensors by key
 
 What was written before is referred to by its place in the memo, and "written before" means the same object, not an
 equal one: two equal strings that are different objects are written twice. Sizes of the field's files depend on it.
@@ -30,7 +30,11 @@ STORAGES = {
     "bool": "BoolStorage",
 }
 REBUILD_TENSOR = ("torch._utils", "_rebuild_tensor_v2")
+REBUILD_NEWER = ("torch._utils", "_rebuild_tensor_v3")  # of dtypes that have no storage class: its dtype comes last
+UNTYPED = ("torch.storage", "UntypedStorage")
+NEWER_DTYPES = ("float8_e4m3fn",)
 ORDERED_DICT = ("collections", "OrderedDict")
+ENCODE, BYTES = ("_codecs", "encode"), ("__builtin__", "bytes")
 _TUPLES = {1: b"\x85", 2: b"\x86", 3: b"\x87"}
 
 
@@ -72,6 +76,8 @@ class _Pickler:
             text = value.encode()
             self.out += b"X" + struct.pack("<I", len(text)) + text
             self.memoize(value)
+        elif type(value) is bytes:
+            self.save_bytes(value)
         elif type(value) is tuple:
             self.save_tuple(value)
         elif type(value) is dict:
@@ -110,6 +116,19 @@ class _Pickler:
         else:
             digits = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
             self.out += b"\x8a" + bytes([len(digits)]) + digits
+
+    def save_bytes(self, value: bytes) -> None:
+        """A call of `_codecs.encode(text, "latin1")`, or of `bytes()`: protocol 2 has no bytes of its own."""
+        self.save_global(ENCODE if value else BYTES)
+        if value:
+            self.save(str(value, "latin1"))
+            self.save("latin1")
+            self.out += b"\x86"
+            self.memoize(object())
+        else:
+            self.out += b")"
+        self.out += b"R"
+        self.memoize(value)
 
     def save_tuple(self, value: tuple[Any, ...]) -> None:
         if len(value) not in _TUPLES:
@@ -156,14 +175,14 @@ class _Pickler:
 
     def save_tensor(self, tensor: StoredTensor) -> None:
         """_rebuild_tensor_v2(storage, offset 0, shape, strides, requires_grad False, hooks OrderedDict())."""
-        shape = tensor.shape
-        self.save_global(REBUILD_TENSOR)
+        shape, newer = tensor.shape, tensor.dtype in NEWER_DTYPES
+        self.save_global(REBUILD_NEWER if newer else REBUILD_TENSOR)
         self.out += b"(("
         self.save("storage")
-        self.save_global(("torch", STORAGES[tensor.dtype]))
+        self.save_global(UNTYPED if newer else ("torch", STORAGES[tensor.dtype]))
         self.save(str(len(self.tensors)))
         self.save("cpu")
-        self.save(int(tensor.array.size))
+        self.save(int(tensor.array.nbytes if newer else tensor.array.size))
         self.out += b"t"
         self.memoize(object())
         self.out += b"Q"
@@ -172,6 +191,8 @@ class _Pickler:
         self.save_global(ORDERED_DICT)
         self.out += b")R"
         self.memoize(object())  # the hooks
+        if newer:
+            self.save_global(("torch", tensor.dtype))
         self.out += b"t"
         self.memoize(object())  # the arguments
         self.out += b"R"

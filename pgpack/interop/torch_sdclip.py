@@ -3,14 +3,15 @@
     w   NAME.q int8, NAME.scale fp16 per row; NAME for raw values; NAME.gq and NAME.gs for attention gates;
         NAME.lqA_a, .lqAs_a, .lqB_a, .lqBs_a for an asymmetric correction; NAME.lqA, .lqAs, .lqB, .lqBs for a
         symmetric one
-    m   NAME -> "gptq (int6)", "gptq (int6)+lqer_asym", "gate_int8_row", "passthrough (float16)"
+    m   NAME -> "gptq (int6)", "gptq (int6)+lqer_asym", "gate_int8_row", "passthrough (float16)";
+        older files: "passthrough", "passthrough_ctrl" and {"type": "int6"}
 
     torch.save --> "BSHF" stride  bytes 0, s, 2s, ...  bytes 1, 1+s, ... --> brotli
 
 The bits in `m` are a label that no loader uses: `Contents.bits`, or where those are unknown the least width that
 holds the tensor's symbols.
 Where we differ: corrections follow in checkpoint order, the records' writer sorts them by the size of the error.
-Source: openai/parameter-golf PR #1394 (format), PR #1736 (gates), PR #1797 (corrections).
+Source: openai/parameter-golf PR #1394 (format), PR #1736 (gates), PR #1797 (corrections), PR #549 (older labels).
 """
 
 from __future__ import annotations
@@ -141,13 +142,19 @@ def records_of(w: Any, m: Any) -> list[Record]:
     if not isinstance(w, dict) or not isinstance(m, dict):
         raise CorruptArtifact("the torch stream has no dictionaries 'w' and 'm'")
     left = dict(w)
-    for name, label in m.items():
-        if not isinstance(label, str):
-            raise CorruptArtifact(f"{name}: its label is a {type(label).__name__}, expected a string")
-    records = [_record(name, label, left) for name, label in m.items()]
+    records = [_record(name, _label(name, label), left) for name, label in m.items()]
     if left:
         raise CorruptArtifact(f"tensor {sorted(left)[0]!r} belongs to no name in 'm'")
     return records
+
+
+def _label(name: str, label: Any) -> str:
+    """A label as today's files write it: those before #1394 said {"type": "int6"} instead of "gptq (int6)"."""
+    if isinstance(label, dict) and str(label.get("type")).startswith("int"):
+        return f"gptq ({label['type']})"
+    if not isinstance(label, str):
+        raise CorruptArtifact(f"{name}: its label is a {type(label).__name__}, expected a string")
+    return label
 
 
 def _record(name: str, label: str, left: dict[str, Any]) -> Record:

@@ -3,8 +3,8 @@
     opcodes --a stack machine of its own--> dictionaries, lists, tuples, strings, numbers, `StoredTensor`
 
 Knows the opcodes and the few functions that torch.save needs for state dicts (protocol 2): dense tensors and
-parameters of any stride over shared storages, OrderedDict (read as a dictionary, its attributes dropped), torch.Size
-and names of dtypes. Nothing else is looked up, imported or called.
+parameters of any stride over shared storages, OrderedDict (read as a dictionary, its attributes dropped), torch.Size,
+bytes (written as text in latin1) and names of dtypes. Nothing else is looked up, imported or called.
 Refuses everything else, more than `MAX_OPCODES`, numbers beyond 64 bits, keys that are no plain values, and tensors
 that leave their storage or together exceed the limit. Nothing here recurses, so nesting cannot exhaust the stack.
 """
@@ -20,11 +20,12 @@ import numpy as np
 
 from ..errors import CorruptArtifact, FormatError
 from .stored_tensor import ARRAY_DTYPES, StoredTensor
-from .torch_pickle import STORAGES
+from .torch_pickle import NEWER_DTYPES, STORAGES
 
 MAX_OPCODES = 1 << 19  # a tensor takes about 30
 MAX_DIMENSIONS = 32
 _DTYPES = {storage: dtype for dtype, storage in STORAGES.items()}
+_UNTYPED = {"torch.storage.UntypedStorage": "uint8"}
 _PLAIN = (str, int, float, bool, type(None))
 _NAME_LEN = 200  # of a module and of a name
 _MARK = object()
@@ -178,7 +179,7 @@ class _Machine:
         if type(what) is not tuple or len(what) != 5 or what[0] != "storage" or type(what[1]) is not Global:
             self.refuse("a reference to what is no storage")
         _, kind, key, _, n = what
-        dtype = _DTYPES.get(kind.name) if kind.module == "torch" else None
+        dtype = _DTYPES.get(kind.name) if kind.module == "torch" else _UNTYPED.get(str(kind))
         if dtype is None:
             self.refuse(f"a storage of {kind}; known are {', '.join(_DTYPES)}")
         if type(key) is not str or key not in self.contents:
@@ -216,6 +217,30 @@ class _Machine:
         view = np.ndarray(shape, dtype, storage.contents, offset * dtype.itemsize, bounds)
         return StoredTensor(storage.dtype, view)
 
+    def newer_tensor(self, arguments: tuple[Any, ...]) -> StoredTensor:
+        """As `tensor`, of a dtype without a storage class: a storage of bytes, and the dtype as the last argument."""
+        if len(arguments) < 7 or type(arguments[0]) is not _Storage or type(arguments[6]) is not Global:
+            self.refuse("a tensor without a storage, shape, strides and dtype")
+        name = arguments[6].name if arguments[6].module == "torch" else ""
+        if name not in NEWER_DTYPES or arguments[0].dtype != "uint8":
+            self.refuse(f"a tensor of {arguments[6]} over {arguments[0].dtype}; known are {', '.join(NEWER_DTYPES)}")
+        storage = _Storage(name, arguments[0].contents, arguments[0].n)  # one byte a value
+        return self.tensor((storage, *arguments[1:]))
+
+    def encoded(self, arguments: tuple[Any, ...]) -> bytes:
+        """Bytes as protocol 2 writes them: text and its encoding."""
+        if len(arguments) != 2 or type(arguments[0]) is not str or arguments[1] != "latin1":
+            self.refuse("bytes that are not text in latin1")
+        try:
+            return str(arguments[0]).encode("latin1")
+        except UnicodeEncodeError:
+            self.refuse("bytes above 255")
+
+    def no_bytes(self, arguments: tuple[Any, ...]) -> bytes:
+        if arguments:
+            self.refuse("bytes made of arguments")
+        return b""
+
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         try:
             return np.empty(shape, dtype)
@@ -244,7 +269,10 @@ class _Machine:
 
 _FUNCTIONS: dict[str, Callable[[_Machine, tuple[Any, ...]], Any]] = {
     "torch._utils._rebuild_tensor_v2": _Machine.tensor,
+    "torch._utils._rebuild_tensor_v3": _Machine.newer_tensor,
     "torch._utils._rebuild_parameter": _Machine.parameter,
+    "_codecs.encode": _Machine.encoded,
+    "__builtin__.bytes": _Machine.no_bytes,
     "collections.OrderedDict": _Machine.ordered_dict,
     "torch.Size": _Machine.size,
 }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pgpack.errors import FormatError
-from pgpack.grids import RAW_DTYPES, Codebook, QuantizedTensor, RawValues, UniformGrid, grid_from_parts
+from pgpack.grids import RAW_DTYPES, Codebook, MeanScaled, QuantizedTensor, RawValues, UniformGrid, grid_from_parts
 from pgpack.record import Record, ordered_product
 from tests.contracts.check_quantizers import check_grid
 
@@ -93,7 +93,7 @@ ONE = UniformGrid(np.ones((1, 1), np.float16))
 @pytest.mark.parametrize(
     "fault",
     [
-        lambda: RawValues("fp8"),
+        lambda: RawValues("fp7"),
         lambda: UniformGrid(np.ones(3, np.float16)),
         lambda: UniformGrid(np.ones((1, 1), np.float64)),
         lambda: UniformGrid(np.ones((1, 1), np.float16), -1),
@@ -123,3 +123,34 @@ def test_forms_join_their_parts():
     assert np.array_equal(Record("w", (2, 3), "factored", (a, b)).dequantize(), product)
     assert np.array_equal(Record("w", (2, 3), "corrected", (q, a, b)).dequantize(), product + 1)
     assert np.array_equal(Record("w", (2, 3, 1), "corrected", (q, a, b)).dequantize()[:, :, 0], product + 1)
+
+
+@given(hnp.arrays(np.float32, 8, elements=st.floats(-448, 448, width=32)))
+@settings(max_examples=60, deadline=None)
+def test_fp8_rounds_as_torch_does(values):
+    expected = torch.from_numpy(values.copy()).to(torch.float8_e4m3fn)
+    grid = RawValues("fp8")
+    symbols = grid.symbols_of(values)
+    assert np.array_equal(symbols, expected.view(torch.uint8).numpy())
+    assert np.array_equal(grid.dequantize(symbols), expected.float().numpy(), equal_nan=True)
+
+
+def test_every_code_of_fp8_means_what_torch_says_and_ties_go_to_the_even_one():
+    codes = np.arange(256, dtype=np.uint8)
+    values = RawValues("fp8").dequantize(codes)
+    assert np.array_equal(values, torch.from_numpy(codes).view(torch.float8_e4m3fn).float().numpy(), equal_nan=True)
+    finite = np.sort(values[np.isfinite(values)])
+    halfway = ((finite[1:].astype(np.float64) + finite[:-1]) / 2).astype(np.float32)
+    expected = torch.from_numpy(halfway).to(torch.float8_e4m3fn).view(torch.uint8).numpy()
+    assert np.array_equal(RawValues("fp8").symbols_of(halfway), expected)
+
+
+def test_a_mean_scaled_grid_gives_groups_the_mean_magnitude_that_was_stored():
+    symbols = np.array([[1, 0, -1, 0, 1, 1, -1], [0, 0, 0, 0, 0, 1, 0]], np.int8)
+    scales = np.array([[0.5, 0.25], [0.5, 2.0]], np.float16)
+    values = MeanScaled(scales, 4).dequantize(symbols)
+    assert np.allclose(values, [[1, 0, -1, 0, 1 / 3, 1 / 3, -1 / 3], [0, 0, 0, 0, 0, 8, 0]])
+    check_grid(MeanScaled(scales, 4), symbols)
+    for wrong in (MeanScaled(scales, 3), MeanScaled(scales, 0), MeanScaled(scales[0], 4), MeanScaled(scales, True)):
+        with pytest.raises(FormatError):
+            wrong.dequantize(symbols)

@@ -114,8 +114,8 @@ def _decompressed(data: bytes, limit: int) -> bytes:
         return decompress(data[1:], limit)
     try:
         return decompress(data, limit)
-    except CorruptArtifact:
-        if method != "brotli" or codec_of(data) != "brotli":
+    except FormatError:
+        if method != "brotli":
             raise
         return decompress(data[1:], limit)
 

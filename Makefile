@@ -4,13 +4,14 @@
 # make figures the demo, then its picture and table into results/ and README
 # make bench-start  processor time of help and dry runs, after `make demo`
 # make bench-rd the engine against the field's packers, NNCodec and the Gaussian bound: results/rd
+# make bench-study  a study of 1,000 trials and more: frontier, report, browser
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-start figures clean
+.PHONY: demo test check format bench bench-start bench-study figures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -43,6 +44,9 @@ bench: $(STAMP)
 
 bench-start: demo
 	$(BIN)/python -m tests.bench.startup demo/model.safetensors demo/text
+
+bench-study: $(STAMP)
+	$(BIN)/python -m tests.bench.large_study --json results/bench-study.json
 
 # Another checkpoint besides the demo's: make bench-rd TEXT='crawl.jsonl.xz --tokenizer fineweb_1024_bpe.model'
 # NNCodec lives in an environment of its own (it needs numpy below 2): NNCODEC=path/to/its/python

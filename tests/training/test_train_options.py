@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import signal
 from pathlib import Path
@@ -189,6 +190,22 @@ def test_sequences_begin_with_documents_and_every_token_is_a_target(text_folder:
     ids, targets = sampler.batch(0)
     assert np.array_equal(ids[:, 1:], targets[:, :-1])
     assert len(seen) > 0.9 * sampler.windows - 4
+
+
+def test_documents_are_seen_whole_or_cut_from_their_own_start(text_folder: TextFolder) -> None:
+    tokens = text_folder.read(400)[0][:6000]
+    starts = set(DocumentSampler(tokens, 64, 256, 3, 1).starts.tolist())
+    begins = np.flatnonzero(tokens == 1).tolist()
+    lengths = []
+    for begin, end in itertools.pairwise(begins):
+        if end + 64 >= len(tokens):
+            break
+        lengths.append(end - begin)
+        if end - begin <= 64:
+            assert any(start <= begin and end <= start + 64 for start in starts)
+        else:
+            assert set(range(begin, end, 64)) <= starts
+    assert min(lengths) <= 64 < max(lengths)
 
 
 def test_loops_run_from_their_share_of_the_run_on(

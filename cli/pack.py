@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cache_options import CacheFlags, cache_options
 from .files import is_safetensors
 from .output import emit_json, format_bytes, note, refuse_overwrite, shared_options
 from .progress import progress_bar, say_above
@@ -52,6 +53,7 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Check the recipe against the checkpoint and stop.")
 @click.option("--force", is_flag=True, help="Replace the artifact if it exists.")
 @text_options
+@cache_options
 @shared_options
 def command(
     *,
@@ -66,6 +68,7 @@ def command(
     dry_run: bool,
     force: bool,
     text: TextFlags,
+    cache: CacheFlags,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -88,7 +91,7 @@ def command(
     from pgpack.recipe import infos
 
     loaded = load_checkpoint(checkpoint)
-    bench = Bench(checkpoint, loaded, text, quiet)
+    bench = Bench(checkpoint, loaded, text, quiet, cache=cache.open(quiet, in_memory=budget is not None))
     if budget is not None:
         packed = _fit(bench, budget, tune)
     else:
@@ -115,16 +118,21 @@ class Packed:
 
 def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
     from pgpack.pack import pack
-    from pgpack.unpack import unpack
 
     if recipe.tune.count:
         bench.calib_tokens("tuning")  # missing text is known before the work, not after
+    measurer = bench.measurer(evaluate)
     calibration = needed_calibration(bench, recipe)
     with progress_bar(len(bench.checkpoint.stored_shapes), "tensor", "quantizing", bench.quiet) as bar:
-        artifact = pack(bench.checkpoint, recipe, calibration, progress=lambda name: bar.update(), tuner=bench.tuner)
-    evaluator = bench.evaluator if evaluate else None
-    loss = evaluator.evaluate(unpack(artifact.data).tensors()) if evaluator else None
-    return Packed(recipe, artifact, calibration, loss, evaluator)
+        artifact = pack(
+            bench.checkpoint,
+            recipe,
+            calibration,
+            cache=bench.cache,
+            progress=lambda name: bar.update(),
+            tuner=bench.tuner,
+        )
+    return Packed(recipe, artifact, calibration, measurer.evaluate(artifact), measurer.evaluator)
 
 
 def needed_calibration(bench: Bench, recipe: Recipe) -> Calibration | None:
@@ -139,19 +147,16 @@ def _fit(bench: Bench, budget: int, tune: int) -> Packed:
     """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known."""
     from pgpack.errors import CheckpointError, DataError
     from pgpack.sweep.budget import fit_budget
-    from pgpack.sweep.runner import Measurer
 
-    evaluator: Evaluator | None
     try:
-        evaluator = bench.evaluator
+        measurer = bench.measurer()
     except (DataError, CheckpointError) as error:
         note(f"no loss is measured, the error of the weights decides ({error})", bench.quiet)
-        evaluator = None
-    measurer = Measurer(bench.checkpoint, evaluator, bench.calibration, tuner=bench.tuner)
+        measurer = bench.measurer(evaluate=False)
     with progress_bar(None, "artifact", "searching", bench.quiet) as bar:
         fitted = fit_budget(measurer, budget, _presets(bench.checkpoint), _noting(bar), tune)
     calibration = needed_calibration(bench, fitted.recipe)
-    return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, evaluator)
+    return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, measurer.evaluator)
 
 
 def _presets(checkpoint: Checkpoint) -> list[Candidate]:

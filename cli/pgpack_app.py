@@ -20,6 +20,7 @@ VERBS = {
     "calibrate": ("calibrate", "Hessians and Fisher weights of a checkpoint as one file."),
     "verify": ("verify", "Decode in a clean process; check structure, digests, size, loss."),
     "sweep": ("sweep", "Measure many recipes: journal, frontier, report, best artifact."),
+    "cache": ("cache", "What is kept between runs: list it, delete it."),
     "frontier": ("frontier", "Merge, compare and plot studies; BD-rate and hypervolume."),
     "report": ("report", "A study as one page, or live in the browser while a sweep runs."),
     "demo": ("demo", "The whole job on the corpus that is built in."),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cache_options import CacheFlags, cache_options
 from .output import EXIT_RESUMABLE, emit_json, format_bytes, note, shared_options
 from .progress import progress_bar, say_above
 from .recipe_options import one_of
@@ -49,6 +50,7 @@ Examples:
 @click.option("--retry-failed", is_flag=True, help="Measure trials that failed before once more.")
 @click.option("--dry-run", is_flag=True, help="Print the recipes (with --resume: what is reused) and stop.")
 @text_options
+@cache_options
 @shared_options
 def command(
     *,
@@ -60,6 +62,7 @@ def command(
     retry_failed: bool,
     dry_run: bool,
     text: TextFlags,
+    cache: CacheFlags,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -82,7 +85,7 @@ def command(
 
     loaded = load_checkpoint(checkpoint)
     candidates = candidates_of(space, infos(loaded.stored_shapes))
-    bench = Bench(checkpoint, loaded, text, quiet, keep_in=out)
+    bench = Bench(checkpoint, loaded, text, quiet, keep_in=out, cache=cache.open(quiet))
     fill = budget if budget is not None and space.is_default else None
     task = _Task(out, budget, space.as_text(), fill, retry_failed)
     if dry_run:
@@ -131,12 +134,11 @@ def _run(bench: Bench, candidates: Sequence[Candidate], task: _Task) -> Ended:
     """Measure what is missing, then write tables, pictures, page and best artifact."""
     from pgpack.sweep.journal import Study, recording
     from pgpack.sweep.outputs import write_outputs
-    from pgpack.sweep.runner import Measurer
 
-    plain = Measurer(bench.checkpoint, bench.text.evaluator(), bench.calibration)
-    with recording(task.out, _card(bench, task, plain), partial(_with_fp32, plain)) as (study, journal):
+    measurer = bench.measurer()
+    with recording(task.out, _card(bench, task, measurer), partial(_with_fp32, measurer)) as (study, journal):
         known = task.known(study)
-        missing = _missing(plain, candidates, known)
+        missing = _missing(measurer, candidates, known)
         skipped = len(candidates) - len(missing)
         for line in reused(study, candidates, missing).sentences():
             note(line, bench.quiet)
@@ -144,7 +146,6 @@ def _run(bench: Bench, candidates: Sequence[Candidate], task: _Task) -> Ended:
         if task.fill is not None and any(t.label == f"{TUNED} {task.fill}" for t in study.trials):
             task = replace(task, fill=None)
         if missing or task.fill is not None:
-            measurer = Measurer(bench.checkpoint, bench.evaluator, bench.calibration, tuner=bench.tuner)
             _measure(measurer, missing, known, journal, keeper, bench.quiet)
             if task.fill is not None:
                 _fill(measurer, task.fill, known, journal, keeper, bench.quiet)
@@ -157,25 +158,23 @@ def _run(bench: Bench, candidates: Sequence[Candidate], task: _Task) -> Ended:
 def _explain(bench: Bench, candidates: Sequence[Candidate], task: _Task, as_json: bool) -> None:
     """What the run would reuse, without measuring anything or keeping others from writing."""
     from pgpack.sweep.journal import Study
-    from pgpack.sweep.runner import Measurer
 
-    plain = Measurer(bench.checkpoint, bench.text.evaluator(), bench.calibration)
     study = Study.load(task.out)
-    show_reuse(reused(study, candidates, _missing(plain, candidates, task.known(study))), as_json)
+    show_reuse(reused(study, candidates, _missing(bench.measurer(), candidates, task.known(study))), as_json)
 
 
-def _card(bench: Bench, task: _Task, plain: Measurer) -> StudyMeta:
+def _card(bench: Bench, task: _Task, measurer: Measurer) -> StudyMeta:
     """The study's card without the loss of the fp32 model."""
     from pgpack import __version__
     from pgpack.sweep.journal import StudyMeta
     from pgpack.sweep.trial import timestamp
 
-    assert plain.evaluator is not None
+    assert measurer.evaluator is not None
     given = bench.flags.calibration
     return StudyMeta(
         checkpoint=str(bench.path),
         checkpoint_digest=bench.checkpoint.digest,
-        evaluator_digest=plain.evaluator.digest,
+        evaluator_digest=measurer.evaluator.digest,
         pgpack_version=__version__,
         created=timestamp(),
         calibration_digest=bench.file_calibration.digest if given is not None else None,
@@ -186,26 +185,25 @@ def _card(bench: Bench, task: _Task, plain: Measurer) -> StudyMeta:
     )
 
 
-def _with_fp32(plain: Measurer, card: StudyMeta) -> StudyMeta:
+def _with_fp32(measurer: Measurer, card: StudyMeta) -> StudyMeta:
     """The card with the loss of the fp32 model, measured unless an earlier run has."""
-    assert plain.evaluator is not None
     if card.fp32_bpb is not None:
         return card
-    loss: BitsPerByte = plain.evaluator.evaluate(dict(plain.checkpoint.items()))
+    loss = measurer.fp32_loss()
     return replace(card, fp32_bpb=loss.bpb, fp32_nats=loss.nats)
 
 
-def _missing(plain: Measurer, candidates: Sequence[Candidate], study: Study) -> list[Candidate]:
+def _missing(measurer: Measurer, candidates: Sequence[Candidate], study: Study) -> list[Candidate]:
     """Candidates without a row in the study. One that cannot even be resolved counts as missing: its row says why."""
     from pgpack.errors import CalibrationError, CoverageError
     from pgpack.sweep.runner import candidate_key
 
-    assert plain.evaluator is not None
+    assert measurer.evaluator is not None
     failed = {trial.recipe_digest for trial in study.trials if not trial.ok}
     missing = []
     for candidate in candidates:
         try:
-            known = candidate_key(plain, plain.evaluator, candidate.recipe)[0] in study.finished_keys
+            known = candidate_key(measurer, measurer.evaluator, candidate.recipe)[0] in study.finished_keys
         except (CalibrationError, CoverageError):
             known = candidate.recipe.digest in failed
         if not known:
@@ -280,7 +278,6 @@ def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | No
     from pgpack.frontier import best_under, ranking
     from pgpack.recipe_text import parse_recipe
     from pgpack.sweep.outputs import BEST_FILE, write_anatomy
-    from pgpack.sweep.runner import Measurer
     from pgpack.sweep.storage import refusing
 
     from .pack import Packed, needed_calibration, write_packed
@@ -303,7 +300,7 @@ def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | No
         if keeper.best and keeper.best[0].key == best.key:
             artifact = keeper.best[1]
         else:
-            artifact = Measurer(bench.checkpoint, None, bench.calibration, tuner=bench.tuner).pack(recipe)
+            artifact = bench.measurer(evaluate=False).pack(recipe)
         evaluator = bench.text.evaluator()
         packed = Packed(recipe, artifact, needed_calibration(bench, recipe), _loss_of(best), evaluator)
         with refusing(path, "write it"):

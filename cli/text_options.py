@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +22,13 @@ from .output import note
 from .progress import progress_bar
 
 if TYPE_CHECKING:
+    from pgpack.cache import Cache
     from pgpack.calibration import Calibration
     from pgpack.checkpoint import Checkpoint
-    from pgpack.evaluate import Evaluator
+    from pgpack.evaluate import BitsPerByte, Evaluator, Tensors
     from pgpack.pack import Quantized
     from pgpack.recipe import Recipe
+    from pgpack.sweep.runner import Measurer
     from pgtrain.data import Tokens
     from pgtrain.workbench import Text
 
@@ -80,7 +83,8 @@ class Bench:
     """A checkpoint with its model and text, opened when first needed.
 
     `calibration(recipe)` reads --calibration FILE once, or observes the model on the recipe's token count; with
-    `keep_in`, what was observed is kept in that folder and read from there the next time.
+    `keep_in`, what was observed is kept in that folder and read from there the next time. `cache` keeps it, and all
+    other work, for every command.
     """
 
     path: Path
@@ -88,6 +92,7 @@ class Bench:
     flags: TextFlags
     quiet: bool = False
     keep_in: Path | None = None
+    cache: Cache | None = None
     _observed: dict[int, Calibration] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -136,13 +141,46 @@ class Bench:
         note(f"evaluating on {self.text.n_tokens:,} tokens", self.quiet)
         return self.text.evaluator(dict(self.checkpoint.items()))
 
+    @functools.cached_property
+    def model_digest(self) -> str:
+        """sha256 hex of what turns tensors into logits, themselves aside: model, its code, device and torch.
+
+        Of a --model FILE.py the file counts and what it imports from its own folder; code from elsewhere is not seen.
+        """
+        import torch
+
+        import pgtrain
+        from pgpack.cache import cache_key, source_digest
+
+        _ = self.text  # what --model FILE.py imports is imported now
+        code = [source_digest(Path(pgtrain.__file__).parent)]
+        spec = self.flags.model
+        if spec is not None and ".py" in spec:
+            code += _sources_of(Path(spec.rpartition(":")[0] if ".py:" in spec else spec))
+        config = self.checkpoint.metadata.get("model_config")
+        return cache_key(config, spec, code, self.flags.device or "cpu", torch.__version__)
+
+    def measurer(self, evaluate: bool = True) -> Measurer:
+        """What measures recipes on this checkpoint; KL is to the checkpoint itself.
+
+        Raises: DataError or CheckpointError when it is to evaluate and there is no text.
+        """
+        from pgpack.cache import Cache, cache_key
+        from pgpack.sweep.runner import Measurer
+
+        evaluator = _WhenNeeded(self.text.evaluator().digest, lambda: self.evaluator) if evaluate else None
+        digest = cache_key(self.model_digest, self.checkpoint.digest) if evaluate else None
+        cache = Cache() if self.cache is None else self.cache
+        return Measurer(self.checkpoint, evaluator, self.calibration, cache, self.tuner, digest)
+
     def calibration(self, recipe: Recipe) -> Calibration:
         """The statistics that `recipe` asks for. Raises CalibrationError or DataError when there are none."""
         if self.flags.calibration is not None:
             return self.file_calibration
         count = recipe.calib.count
         if count not in self._observed:
-            self._observed[count] = self.observe(count) if self.keep_in is None else self._kept(self.keep_in, count)
+            observed = self._kept(self.keep_in, count) if self.keep_in is not None else self._recalled(count)
+            self._observed[count] = observed
         return self._observed[count]
 
     def _kept(self, folder: Path, count: int) -> Calibration:
@@ -165,9 +203,21 @@ class Bench:
             kept = load_calibration(path)
             if origin.items() <= kept.metadata.items():
                 return kept
-        calibration = dataclasses.replace(self.observe(count), metadata=origin)
+        calibration = dataclasses.replace(self._recalled(count), metadata=origin)
         save_calibration(path, calibration)
         return calibration
+
+    def _recalled(self, count: int) -> Calibration:
+        """The statistics of `count` tokens from the cache, else observed and kept there."""
+        if self.cache is None:
+            return self.observe(count)
+        from pgpack.cache import cache_key
+        from pgpack.cache_entries import CALIBRATION
+        from pgtrain.data import digest_tokens
+
+        tokens = self.calib_tokens("calibration")[:count]
+        key = cache_key(self.checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
+        return self.cache.recall("calibration", key, CALIBRATION, lambda: self.observe(count), in_memory=False)
 
     @functools.cached_property
     def file_calibration(self) -> Calibration:
@@ -218,6 +268,26 @@ class Bench:
         if not calibration.names:
             raise CalibrationError("the model was run but none of its matrices was seen in a product x W^T")
         return under_stored_names(calibration, self.checkpoint.aliases)
+
+
+@dataclass
+class _WhenNeeded:
+    """An evaluator that is opened for the first loss that no cache has: it runs the fp32 model over all the text."""
+
+    digest: str
+    opened: Callable[[], Evaluator]
+
+    def evaluate(self, tensors: Tensors) -> BitsPerByte:
+        return self.opened().evaluate(tensors)
+
+
+def _sources_of(file: Path) -> list[str]:
+    """The text of a model file and of all loaded modules from its folder."""
+    folder = file.resolve().parent
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    loaded = {Path(found).resolve() for found in files if found}
+    beside = sorted(path for path in loaded if path.is_relative_to(folder) and path.suffix == ".py")
+    return [path.read_text(encoding="utf-8", errors="replace") for path in (file, *beside) if path.is_file()]
 
 
 def under_stored_names(calibration: Calibration, aliases: dict[str, str]) -> Calibration:

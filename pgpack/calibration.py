@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .checkpoint import save_tensors
+from .checkpoint import save_tensors, tensor_digest
 from .errors import CalibrationError
 
 Float32 = NDArray[np.float32]
@@ -46,6 +46,7 @@ class Calibration:
     token_digest: str = ""
     n_tokens: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
+    _tensor_digests: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def hessian(self, name: str) -> Float32 | None:
         """Shape: (in, in) float32, or None when this tensor was not observed. A table that takes part in no product
@@ -86,6 +87,15 @@ class Calibration:
         for key in sorted(self.shapes):
             digest.update(key.encode() + b"\0" + np.ascontiguousarray(self.load(key), dtype="<f4").tobytes())
         return digest.hexdigest()
+
+    def tensor_digest(self, name: str) -> str:
+        """sha256 hex over everything known of one tensor; its name does not count."""
+        if name not in self._tensor_digests:
+            digest = hashlib.sha256()
+            for array in (self.hessian(name), self.fisher(name), *self.lookup(name)):
+                digest.update(b"none" if array is None else tensor_digest(array).encode())
+            self._tensor_digests[name] = digest.hexdigest()
+        return self._tensor_digests[name]
 
     def require(self, names: Iterable[str]) -> None:
         """Raises CalibrationError naming every tensor of `names` without a Hessian: coverage is never silent."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 
 from .artifact.containers import Contents
 from .artifact.size_report import SizeReport
+from .artifact.stream import EncodedStream, StreamCoder, encode_stream
 from .artifact.writer import weights_digest
+from .cache import Cache
 from .calibration import Calibration
 from .checkpoint import Checkpoint
+from .codecs.base import ByteCodec, SymbolCoder, Symbols
 from .errors import CalibrationError, RecipeError, RoundTripError
 from .grids import RAW_DTYPES, QuantizedTensor, RawValues
 from .order import mlp_permutations, ordered_calibration, ordered_checkpoint
@@ -28,9 +31,9 @@ from .recipe import Coding, Recipe, Rule, TensorPolicy, infos
 from .record import Record
 from .unpack import unpack
 
-EncodingCache = MutableMapping[tuple[Any, ...], Encoding]
 Progress = Callable[[str], None]
 Tuner = Callable[["Quantized", Recipe], "Quantized"]
+AT_ONCE = 4096  # values of a tensor, bytes of a stream: up to here the work is done sooner than looked up
 
 
 def _silent(_: str) -> None:
@@ -71,14 +74,15 @@ def pack(
     recipe: Recipe,
     calibration: Calibration | None = None,
     *,
-    cache: EncodingCache | None = None,
+    cache: Cache | None = None,
     progress: Progress = _silent,
     tuner: Tuner | None = None,
 ) -> Artifact:
     """The artifact of `checkpoint` under `recipe`, decoded once and compared before it is returned.
 
-    `cache` keeps quantized matrices between recipes; `progress` is told each tensor's name as it is done; `tuner`
-    does what a recipe's @tune asks for (it needs the model and calibration text, which pack has not).
+    `cache` keeps quantized matrices and encoded streams for other recipes; it changes no byte. `progress` is told
+    each tensor's name as it is done; `tuner` does what a recipe's @tune asks for (it needs the model and calibration
+    text, which pack has not).
     Raises CoverageError, CalibrationError, RecipeError, CheckpointError; RoundTripError is a bug in pgpack.
     """
     quantized = quantize(checkpoint, recipe, calibration, cache=cache, progress=progress)
@@ -86,7 +90,7 @@ def pack(
         if tuner is None:
             raise CalibrationError("the recipe's @tune needs the model and calibration text; leave @tune out")
         quantized = tuner(quantized, recipe)
-    return encode(quantized, recipe)
+    return encode(quantized, recipe, cache)
 
 
 def quantize(
@@ -94,7 +98,7 @@ def quantize(
     recipe: Recipe,
     calibration: Calibration | None = None,
     *,
-    cache: EncodingCache | None = None,
+    cache: Cache | None = None,
     progress: Progress = _silent,
 ) -> Quantized:
     """All stored tensors of `checkpoint` as records. Raises as `pack` does."""
@@ -108,15 +112,15 @@ def quantize(
     policies = _bound_policies(checkpoint, governed)
     encodings: dict[str, Encoding] = {}
     for name, policy in policies.items():
-        encodings[name] = _encode_tensor(checkpoint, name, policy, calibration, cache, recipe.order.by)
+        encodings[name] = _encode_tensor(checkpoint, name, policy, calibration, cache)
         progress(name)
     encodings = _selected(encodings, governed)
     records = tuple(_record(name, shape, encodings[name]) for name, shape in checkpoint.stored_shapes.items())
     return Quantized(records, checkpoint.aliases, time.perf_counter() - start)
 
 
-def encode(quantized: Quantized, recipe: Recipe) -> Artifact:
-    """Records -> bytes, by the coding that `recipe` gives each tensor; the round trip is checked."""
+def encode(quantized: Quantized, recipe: Recipe, cache: Cache | None = None) -> Artifact:
+    """Records -> bytes, by the coding that `recipe` gives each tensor; the round trip is checked each time."""
     start = time.perf_counter()
     governed = recipe.resolve(infos({record.name: record.shape for record in quantized.records}))
     coding = {name: rule.policy.coding for name, rule in governed.items()}
@@ -129,7 +133,7 @@ def encode(quantized: Quantized, recipe: Recipe) -> Artifact:
     if recipe.container.is_field:
         contents = contents.untied()
     records = tuple(contents.records)
-    data, report = recipe.container.write(contents, recipe.container_codecs)
+    data, report = _written(contents, recipe, cache)
     if report.n_bytes != len(data):
         raise RoundTripError(f"the size report sums to {report.n_bytes}, the artifact has {len(data)} bytes")
     encoded = time.perf_counter()
@@ -139,6 +143,31 @@ def encode(quantized: Quantized, recipe: Recipe) -> Artifact:
     digest = weights_digest(decoded.records, decoded.aliases)
     times = (quantized.quantize_s, encoded - start, decode_s)
     return Artifact(data, report, records, digest, *times)
+
+
+def _written(contents: Contents, recipe: Recipe, cache: Cache | None) -> tuple[bytes, SizeReport]:
+    """What the recipe's container makes of `contents`; streams of ours and whole field files are kept."""
+    container, codecs = recipe.container, recipe.container_codecs
+    if cache is None:
+        return container.write(contents, codecs)
+    from .cache_entries import ARTIFACT, artifact_key
+
+    if container.is_field:
+        key = artifact_key(contents, container, codecs)
+        return cache.recall("encoded", key, ARTIFACT, lambda: container.write(contents, codecs))
+    return container.write(dataclasses.replace(contents, encode_stream=_kept_streams(cache)), codecs)
+
+
+def _kept_streams(cache: Cache) -> StreamCoder:
+    from .cache_entries import STREAM, stream_key
+
+    def encode_kept(coder: SymbolCoder, codecs: Sequence[ByteCodec], arrays: Sequence[Symbols]) -> EncodedStream:
+        if sum(array.nbytes for array in arrays) <= AT_ONCE:
+            return encode_stream(coder, codecs, arrays)
+        key = stream_key(coder, codecs, arrays)
+        return cache.recall("encoded", key, STREAM, lambda: encode_stream(coder, codecs, arrays))
+
+    return encode_kept
 
 
 def check_calibration(checkpoint: Checkpoint, governed: dict[str, Rule], calibration: Calibration | None) -> None:
@@ -192,17 +221,14 @@ def _encode_tensor(
     name: str,
     policy: TensorPolicy,
     calibration: Calibration | None,
-    cache: EncodingCache | None,
-    order: str,
+    cache: Cache | None,
 ) -> Encoding:
-    key = (name, policy.transforms, policy.quantizer, order)
-    if cache is not None and key in cache:
-        return cache[key]
-    array = checkpoint.tensor(name)
-    if array.dtype.kind != "f":
-        encoding = _integers(name, array)
-    else:
-        known = calibration if policy.needs_hessian else None  # the others must not pay for loading it
+    known = calibration if policy.needs_hessian else None  # the others must not pay for loading it
+
+    def compute() -> Encoding:
+        array = checkpoint.tensor(name)
+        if array.dtype.kind != "f":
+            return _integers(name, array)
         source = QuantizerInput(
             name,
             array.reshape(folded(array.shape)),
@@ -211,10 +237,15 @@ def _encode_tensor(
             None,
             *(known.lookup(name) if known else (None, None)),
         )
-        encoding = quantize_matrix(source, policy.transforms, policy.quantizer)
-    if cache is not None:
-        cache[key] = encoding
-    return encoding
+        return quantize_matrix(source, policy.transforms, policy.quantizer)
+
+    if cache is None or np.prod(checkpoint.shapes[name], dtype=np.int64) <= AT_ONCE:
+        return compute()
+    from .cache_entries import ENCODING, quantized_key
+
+    statistics = known.tensor_digest(name) if known else None
+    key = quantized_key(checkpoint.tensor_digests[name], (*policy.transforms, policy.quantizer), statistics)
+    return cache.recall("quantized", key, ENCODING, compute)
 
 
 def _integers(name: str, array: NDArray[Any]) -> Encoding:

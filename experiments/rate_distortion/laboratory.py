@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pgpack_cli.text_options import Bench, TextFlags
 
+from pgpack.cache import Cache, Memory
 from pgpack.calibration import LOOKUP, Calibration, from_arrays
 from pgpack.checkpoint import Checkpoint, load_checkpoint
 from pgpack.pack import Artifact
 from pgpack.recipe import Recipe, TensorInfo, infos
 from pgpack.recipe_text import parse_recipe
-from pgpack.sweep.runner import EncodingCache, Measurer
+from pgpack.sweep.runner import Measurer
 from pgpack.unpack import unpack
 
 from .nncodec_peer import Coded, run_nncodec, settings_of
@@ -64,8 +65,7 @@ class Laboratory:
             self.checkpoint,
             None,
             lambda r: self.calibration(kind, r),
-            EncodingCache(CACHE_BYTES),
-            {},
+            Cache(memory=Memory(CACHE_BYTES)),
             self.bench.tuner,
         )
         return measurer.pack(recipe)

@@ -20,6 +20,7 @@ from ..errors import RecipeError
 from ..record import Record
 from ..stages import Table
 from .size_report import SizeReport
+from .stream import StreamCoder, encode_stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,20 +28,22 @@ class Contents:
     """Everything an artifact holds.
 
     `coding`: tensor name -> its Coding; `aliases`: tied name -> stored name; `bits`: tensor name -> the width that
-    its quantizer was asked for, where it has one (a label in the field's formats).
+    its quantizer was asked for, where it has one (a label in the field's formats). `encode_stream`: how our own
+    format turns a stream's symbols into bytes; another one may remember what was encoded, never give other bytes.
     """
 
     records: Sequence[Record]
     coding: Mapping[str, Any]
     aliases: Mapping[str, str]
     bits: Mapping[str, int] = field(default_factory=dict)
+    encode_stream: StreamCoder = encode_stream
 
     def untied(self) -> Contents:
         """The same with a record for every tied name, for formats that know no tied names."""
         stored = {record.name: record for record in self.records}
         copies = [replace(stored[name], name=alias) for alias, name in self.aliases.items()]
         bits = {**self.bits, **{a: self.bits[name] for a, name in self.aliases.items() if name in self.bits}}
-        return Contents((*self.records, *copies), self.coding, {}, bits)
+        return replace(self, records=(*self.records, *copies), aliases={}, bits=bits)
 
 
 class Container(Protocol):

@@ -1,7 +1,7 @@
 """Records -> artifact bytes in our own format (FORMAT.md). Deterministic: equal contents give equal bytes.
 
 records --symbol transforms--> symbols --coder (one call per stream)--> bytes --byte codecs--> stream
-side arrays (scales, tables, permutations) --concatenated--> bytes --container codecs--> side stream
+side arrays (scales, tables, permutations) --concatenated--> raw bytes --container codecs--> side stream
 """
 
 from __future__ import annotations
@@ -55,17 +55,19 @@ def write_artifact(contents: Contents, side_codecs: tuple[ByteCodec, ...]) -> tu
     shares = dict.fromkeys((record.name for record in contents.records), 0)
     chunks, specs = [], []
     for stream in streams.values():
-        data, lengths = apply_codecs(stream.coder.encode(stream.arrays), stream.codecs)
-        chunks.append(data)
-        specs.append([_text(stream.coder, CODERS), [_text(c, BYTE_CODECS) for c in stream.codecs], lengths])
-        _charge(shares, stream.owners, apportion(len(data), stream.coder.ideal_bits(stream.arrays)))
-    data, lengths = apply_codecs(b"".join(piece for _, piece in side), side_codecs)
-    chunks.append(data)
-    _charge(shares, [owner for owner, _ in side], apportion(len(data), [len(piece) for _, piece in side]))
+        encoded = contents.encode_stream(stream.coder, stream.codecs, stream.arrays)
+        chunks.append(encoded.data)
+        names = [_text(codec, BYTE_CODECS) for codec in stream.codecs]
+        specs.append([_text(stream.coder, CODERS), names, list(encoded.lengths)])
+        _charge(shares, stream.owners, apportion(len(encoded.data), encoded.ideal_bits))
+    joined = np.frombuffer(b"".join(piece for _, piece in side), np.uint8)
+    encoded = contents.encode_stream(CODERS["raw"](), side_codecs, [joined])
+    chunks.append(encoded.data)
+    _charge(shares, [owner for owner, _ in side], apportion(len(encoded.data), [len(piece) for _, piece in side]))
     header = {
         "tensors": tensors,
         "streams": specs,
-        "side": [[_text(codec, BYTE_CODECS) for codec in side_codecs], lengths],
+        "side": [[_text(codec, BYTE_CODECS) for codec in side_codecs], list(encoded.lengths)],
         "digest": weights_digest(contents.records, contents.aliases)[:DIGEST_CHARS],
     }
     if contents.aliases:
@@ -77,15 +79,6 @@ def write_artifact(contents: Contents, side_codecs: tuple[ByteCodec, ...]) -> tu
     if leftover:
         overhead["empty streams"] = leftover
     return framed, SizeReport(shares, overhead)
-
-
-def apply_codecs(data: bytes, codecs: Sequence[ByteCodec]) -> tuple[bytes, list[int]]:
-    """`data` through the codecs, and its length before the first and after each of them."""
-    lengths = [len(data)]
-    for codec in codecs:
-        data = codec.encode(data)
-        lengths.append(len(data))
-    return data, lengths
 
 
 def _text(stage: Any, table: Table) -> str:

@@ -1,7 +1,7 @@
 """Runs a sweep: every candidate recipe becomes one row of the journal, and work that recipes share is done once.
 
-    candidate -> key known? -> quantize (cached by tensor and quantizer) -> encode -> decode -> evaluate
-                 (cached by the digest of the decoded weights) -> append one row
+    candidate -> key known? -> quantize -> encode -> decode -> evaluate -> append one row
+                               (each but decoding is looked up in a `pgpack.cache` first)
 
 A failing recipe is a row with its error. Ctrl-C or a kill loses at most the trial in flight.
 """
@@ -9,77 +9,42 @@ A failing recipe is a row with its error. Ctrl-C or a kill loses at most the tri
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import __version__
+from ..cache import Cache, cache_key
+from ..cache_entries import LOSS, loss_bytes
 from ..calibration import Calibration
 from ..checkpoint import Checkpoint
 from ..errors import PgpackError, RoundTripError
 from ..evaluate import BitsPerByte, Evaluator
 from ..pack import Artifact, Tuner, pack
-from ..quantizers.base import Encoding
 from ..recipe import Recipe, infos
 from ..search_space import Candidate
 from ..unpack import unpack
 from .journal import Journal, Study
 from .trial import Trial, timestamp, trial_key
 
-CACHE_BYTES = 1 << 30
-
-
-class EncodingCache(MutableMapping[tuple[Any, ...], Encoding]):
-    """Quantized matrices, least recently used first to go once `limit` bytes are held."""
-
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self.limit = limit
-        self.n_bytes = 0
-        self._held: OrderedDict[tuple[Any, ...], Encoding] = OrderedDict()
-
-    def __getitem__(self, key: tuple[Any, ...]) -> Encoding:
-        self._held.move_to_end(key)
-        return self._held[key]
-
-    def __setitem__(self, key: tuple[Any, ...], encoding: Encoding) -> None:
-        self.pop(key, None)
-        self._held[key] = encoding
-        self.n_bytes += _size(encoding)
-        while self.n_bytes > self.limit and len(self._held) > 1:
-            self.n_bytes -= _size(self._held.popitem(last=False)[1])
-
-    def __delitem__(self, key: tuple[Any, ...]) -> None:
-        self.n_bytes -= _size(self._held.pop(key))
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return iter(self._held)
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-
-def _size(encoding: Encoding) -> int:
-    return sum(part.symbols.nbytes + sum(a.nbytes for a in part.grid.arrays.values()) for part in encoding.parts)
-
-
 Calibrate = Callable[[Recipe], Calibration | None]
 
 
 @dataclass
 class Measurer:
-    """Measures recipes on one checkpoint, sharing quantized tensors and evaluations between them.
+    """Measures recipes on one checkpoint; work that they share is done once and kept in `cache`.
 
     `calibrate` gives the calibration that a recipe asks for (called only for recipes that need Hessians); `tuner` as
-    in `pgpack.pack.pack`.
+    in `pgpack.pack.pack`. `model_digest`: sha256 hex of what the evaluator's digest leaves out (the model and its
+    code, the KL's reference, device and libraries); without it losses are kept in memory only.
     """
 
     checkpoint: Checkpoint
     evaluator: Evaluator | None
     calibrate: Calibrate
-    cache: EncodingCache = field(default_factory=EncodingCache)
-    losses: dict[str, BitsPerByte] = field(default_factory=dict)
+    cache: Cache = field(default_factory=Cache)
     tuner: Tuner | None = None
+    model_digest: str | None = None
 
     def needs_calibration(self, recipe: Recipe) -> bool:
         governed = recipe.resolve(infos(self.checkpoint.stored_shapes))
@@ -92,12 +57,37 @@ class Measurer:
 
     def evaluate(self, artifact: Artifact) -> BitsPerByte | None:
         """Loss of the decoded artifact; measured once per set of decoded weights. None without an evaluator."""
-        if self.evaluator is None:
+        evaluator = self.evaluator
+        if evaluator is None:
             return None
-        if artifact.weights_digest not in self.losses:
-            loss = self.evaluator.evaluate(unpack(artifact.data).tensors())
-            self.losses[artifact.weights_digest] = loss
-        return self.losses[artifact.weights_digest]
+        return self.cache.recall(
+            "evaluation",
+            self._loss_key(evaluator, artifact.weights_digest),
+            LOSS,
+            lambda: evaluator.evaluate(unpack(artifact.data).tensors()),
+            on_disk=self.model_digest is not None,
+        )
+
+    def fp32_loss(self) -> BitsPerByte:
+        """Loss of the checkpoint itself. Raises PgpackError without an evaluator."""
+        evaluator = self.evaluator
+        if evaluator is None:
+            raise PgpackError("the loss of a checkpoint needs an evaluator; give text with --val and --tokenizer")
+        return self.cache.recall(
+            "evaluation",
+            self._loss_key(evaluator, f"checkpoint {self.checkpoint.digest}"),
+            LOSS,
+            lambda: evaluator.evaluate(dict(self.checkpoint.items())),
+            on_disk=self.model_digest is not None,
+        )
+
+    def know(self, weights_digest: str, loss: BitsPerByte) -> None:
+        """Take over a loss that this evaluator measured before; it is kept in memory only."""
+        if self.evaluator is not None:
+            self.cache.hold("evaluation", self._loss_key(self.evaluator, weights_digest), loss_bytes(loss))
+
+    def _loss_key(self, evaluator: Evaluator, weights_digest: str) -> str:
+        return cache_key(weights_digest, evaluator.digest, self.model_digest)
 
 
 def run_sweep(
@@ -116,9 +106,8 @@ def run_sweep(
     finished = set(study.finished_keys)
     for trial in study.trials:
         if trial.ok and trial.weights_digest and trial.bpb is not None and trial.nats is not None:
-            measurer.losses.setdefault(
-                trial.weights_digest, BitsPerByte(trial.nats, trial.bpb, trial.kl, 0, 0, trial.eval_s or 0.0)
-            )
+            loss = BitsPerByte(trial.nats, trial.bpb, trial.kl, 0, 0, trial.eval_s or 0.0)
+            measurer.know(trial.weights_digest, loss)
     new = []
     for candidate in candidates:
         measured, artifact = _measure(measurer, measurer.evaluator, candidate, finished)

@@ -15,7 +15,7 @@ from pgpack.errors import BudgetExceeded, CalibrationError, CheckpointError, Rec
 from pgpack.pack import pack
 from pgpack.recipe_text import parse_recipe
 from pgpack.sweep.budget import FILL, SLACK, fit_budget
-from pgpack.sweep.runner import EncodingCache, Measurer
+from pgpack.sweep.runner import Measurer
 from pgpack.unpack import unpack
 
 
@@ -58,24 +58,6 @@ def test_calibration_of_another_model_is_refused() -> None:
     arrays = {f"{name}.hessian": np.eye(7, dtype=np.float32) for name in model_like().shapes}
     with pytest.raises(CalibrationError, match="another model"):
         pack(model_like(), parse_recipe("ndim<=1=cast; *=gptq|rans"), from_arrays(arrays, "", 1))
-
-
-def test_a_cache_changes_no_byte() -> None:
-    checkpoint = model_like()
-    calibration = statistics(checkpoint)
-    cache = EncodingCache()
-    for coding in ("rans", "brotli(quality=5)", "bitpack|zlib"):
-        recipe = parse_recipe(f"ndim<=1=cast; *=gptq(bits=5,clip=9)|{coding}")
-        assert pack(checkpoint, recipe, calibration, cache=cache).data == pack(checkpoint, recipe, calibration).data
-    assert len(cache) == len(checkpoint.shapes)
-
-
-def test_the_cache_forgets_the_oldest_first() -> None:
-    checkpoint = model_like()
-    cache = EncodingCache(limit=30_000)
-    pack(checkpoint, parse_recipe("*=rtn(bits=8)|raw"), cache=cache)
-    assert cache.n_bytes <= 30_000
-    assert ("tok_emb.weight" in {key[0] for key in cache}) is False
 
 
 def test_the_order_of_hidden_units_keeps_the_function() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .files import open_either
+from .files import ArtifactFile, open_either
 from .output import emit_json, format_bytes, shared_options
 from .text_options import Bench, TextFlags, text_options
 
@@ -35,13 +35,13 @@ def command(*, file: Path, checkpoint: Path | None, text: TextFlags, as_json: bo
     the text flags.
     """
     from pgpack.checkpoint import from_tensors, load_checkpoint
-    from pgpack.unpack import check_digest, unpack
+    from pgpack.unpack import check_digest
 
     found = open_either(file)
     unpacked: Unpacked | None = None
     n_bytes = file.stat().st_size
-    if isinstance(found, bytes):
-        unpacked = unpack(found)
+    if isinstance(found, ArtifactFile):
+        unpacked = found.unpacked
         check_digest(unpacked)
         subject = from_tensors(unpacked.tensors(), source=str(file))
     else:

@@ -1,12 +1,16 @@
-"""What kind of file a path names: a checkpoint or an artifact."""
+"""What kind of file a path names: a checkpoint or an artifact, by content and never by name."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pgpack.checkpoint import Checkpoint
+    from pgpack.unpack import Unpacked
 
 
 def is_safetensors(path: Path) -> bool:
@@ -16,28 +20,49 @@ def is_safetensors(path: Path) -> bool:
     return len(head) == 9 and head[8:9] == b"{"
 
 
-def artifact_bytes(path: Path) -> bytes | None:
-    """The contents of an artifact in any known format; None when the file is something else.
+@dataclass(frozen=True)
+class ArtifactFile:
+    """The bytes of an artifact in any known format; `unpacked` decodes them once; FormatError if damaged."""
 
-    A torch file (PK) is taken for a checkpoint. Raises OSError when it cannot be read.
-    """
+    data: bytes
+    decode: Callable[[], Unpacked]
+
+    @cached_property
+    def unpacked(self) -> Unpacked:
+        return self.decode()
+
+
+def open_artifact(path: Path) -> ArtifactFile | None:
+    """The artifact in a file; None when the file is something else. Raises OSError when it cannot be read."""
     if is_safetensors(path):
         return None
     data = path.read_bytes()
-    if data[:4] == b"PK\x03\x04":
-        return None
     from pgpack.artifact.layout import MAGIC
+    from pgpack.interop.sniff import open_field
+    from pgpack.unpack import Unpacked, unpack
 
     if data[:4] == MAGIC[: len(data)]:
-        return data
-    from pgpack.interop.sniff import identify
+        return ArtifactFile(data, lambda: unpack(data))
+    field = open_field(data)
+    return ArtifactFile(data, lambda: Unpacked(field.kind, tuple(field.read()), {}, "")) if field else None
 
-    return data if identify(data) is not None else None
 
+def open_either(path: Path) -> ArtifactFile | Checkpoint:
+    """An artifact or a checkpoint.
 
-def open_either(path: Path) -> bytes | Checkpoint:
-    """The bytes of an artifact, or a checkpoint. Raises CheckpointError when the file is neither."""
+    Raises CheckpointError when the file is neither, FormatError when it is a compressed file that holds no artifact.
+    """
     from pgpack.checkpoint import load_checkpoint
 
-    data = artifact_bytes(path) if path.is_file() else None
-    return load_checkpoint(path) if data is None else data
+    artifact = open_artifact(path) if path.is_file() else None
+    if artifact is not None:
+        return artifact
+    if path.is_file() and not is_safetensors(path):
+        from pgpack.interop.compressed import codec_of
+        from pgpack.interop.sniff import read_identified
+
+        with path.open("rb") as file:
+            head = file.read(8)
+        if codec_of(head) != "brotli":  # which has no mark
+            read_identified(path.read_bytes())
+    return load_checkpoint(path)

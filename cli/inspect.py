@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .files import open_either
+from .files import ArtifactFile, open_either
 from .output import emit_json, format_bytes, shared_options
 from .tables import clipped, shape_text, table
 
@@ -22,6 +22,7 @@ EPILOG = """\b
 Examples:
   pgpack inspect model.pgpack
   pgpack inspect final_model.int8.ptz --json
+  pgpack inspect final_model.int6.ptz
   pgpack inspect model.safetensors
 """
 
@@ -38,8 +39,8 @@ def command(*, file: Path, as_json: bool, quiet: bool) -> None:
     from pgpack.inspection import inspect_artifact, inspect_checkpoint
 
     found = open_either(file)
-    if isinstance(found, bytes):
-        view = inspect_artifact(found)
+    if isinstance(found, ArtifactFile):
+        view = inspect_artifact(found.data, lambda: found.unpacked)
         emit_json(_artifact_document(view)) if as_json else click.echo(_artifact_text(view))
         return
     rows = inspect_checkpoint(found)

@@ -15,6 +15,7 @@ VERBS = {
     "plan": ("plan", "What a recipe does to each tensor, and an estimate of the bytes."),
     "pack": ("pack", "Checkpoint to artifact, by a recipe, a preset or a byte budget."),
     "unpack": ("unpack", "Artifact to checkpoint."),
+    "transcode": ("transcode", "An artifact of the field coded anew, bit for bit the same weights."),
     "inspect": ("inspect", "Where the bytes of an artifact or a checkpoint are."),
     "eval": ("evaluate", "Bits per byte of a checkpoint or an artifact."),
     "calibrate": ("calibrate", "Hessians and Fisher weights of a checkpoint as one file."),

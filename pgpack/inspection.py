@@ -6,7 +6,7 @@ The field's formats compress everything in one stream: there the shares are esti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from .plan import order0_bits
 from .record import Record
 from .roles import role_of
 from .stages import parse_stage
-from .unpack import unpack
+from .unpack import Unpacked, unpack
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,14 @@ class TensorValues:
         return int(np.prod(self.shape, dtype=np.int64))
 
 
-def inspect_artifact(data: bytes) -> ArtifactView:
-    """The parts of an artifact of any known format. Raises FormatError or one of its kinds."""
+def inspect_artifact(data: bytes, decode: Callable[[], Unpacked] | None = None) -> ArtifactView:
+    """The parts of an artifact of any known format. Raises FormatError or one of its kinds.
+
+    `decode`: what `unpack(data)` gives, where the caller has it already.
+    """
     if data[:4] == MAGIC[: len(data)]:
         return _own_format(data)
-    unpacked = unpack(data)
+    unpacked = decode() if decode else unpack(data)
     costs = {record.name: sum(order0_bits(part) for part in record.parts) for record in unpacked.records}
     shares = dict(zip(costs, apportion(len(data), list(costs.values())), strict=True))
     rows = tuple(_tensor_bytes(record, shares[record.name]) for record in unpacked.records)

@@ -1,4 +1,4 @@
-"""`pgpack verify`: a checklist of what an artifact must be."""
+"""`pgpack verify`: a checklist of what an artifact must be, or a whole submission folder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from .output import emit_json, shared_options
 from .sizes import SIZE
 from .text_options import Bench, TextFlags, text_options
+from .verify_folder import FolderFlags, verify_folder
 
 if TYPE_CHECKING:
     from pgpack.checkpoint import Checkpoint
@@ -23,6 +24,9 @@ EPILOG = """\b
 Examples:
   pgpack verify model.pgpack --budget 16MB
   pgpack verify model.pgpack --checkpoint model.safetensors --budget 16MB --eval
+  pgpack verify submission/ --json
+  pgpack verify submission/ --checkpoint final_model.pt --eval --val 'fineweb_val_*.bin' \\
+      --tokenizer fineweb_8192_bpe.model --seq-len 2048
 """
 
 
@@ -31,6 +35,11 @@ Examples:
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare names, shapes and weights with it.")
 @click.option("--budget", type=SIZE, metavar="BYTES", help="Largest size allowed, such as 16MB (decimal).")
 @click.option("--eval", "evaluate", is_flag=True, help="Measure the loss of the decoded weights.")
+@click.option("--scorer", metavar="FILE.py:score", help="Folder: score(state_dict, ids) -> nats, learning included.")
+@click.option("--documents", is_flag=True, help="Folder: no context crosses the start of a document; test that.")
+@click.option("--stride", type=click.IntRange(1), help="Folder: slide the window by this many tokens.")
+@click.option("--strict", is_flag=True, help="Folder: a warning refuses as well.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, help="Folder: seconds per decode.")
 @text_options
 @shared_options
 def command(
@@ -42,12 +51,19 @@ def command(
     text: TextFlags,
     as_json: bool,
     quiet: bool,
+    **folder: Any,
 ) -> int:
     """Check that FILE is a sound artifact: it decodes in a clean process, and every digest and size is right.
 
-    What the manifest FILE.json records (file, recipe, weights, loss) is compared where it is there. Exit code 0 when
-    all checks hold, 4 when one fails.
+    What the manifest FILE.json records (file, recipe, weights, loss) is compared where it is there. Of a folder, the
+    whole submission is judged (16 MB where no budget is given) and the result is a checklist to paste into a review.
+    Exit code 0 when all checks hold, 4 when one fails.
     """
+    if file.is_dir():
+        flags = FolderFlags(**folder)
+        accepted = verify_folder(file, checkpoint, budget, evaluate, text, flags, as_json, quiet)
+        return 0 if accepted else EXIT_FAILED
+    _refuse_folder_flags(folder)
     from pgpack.checkpoint import load_checkpoint
     from pgpack.verify import verify
 
@@ -59,6 +75,14 @@ def command(
     else:
         click.echo(_checklist(file, result))
     return 0 if result.ok else EXIT_FAILED
+
+
+def _refuse_folder_flags(given: dict[str, Any]) -> None:
+    """Usage error for flags that a single file has no use for."""
+    defaults = dataclasses.asdict(FolderFlags())
+    odd = [name.removesuffix("_s") for name, value in given.items() if value != defaults[name]]
+    if odd:
+        raise click.UsageError(f"--{odd[0]} is for a submission folder; FILE is a single file")
 
 
 def _evaluator(

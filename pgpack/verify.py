@@ -172,10 +172,9 @@ def decode_apart(path: Path, timeout_s: float = DECODE_TIMEOUT_S) -> CleanDecode
 def _decoded_apart(clean: CleanDecode) -> Check:
     if not clean.ok:
         return Check("decode", False, clean.error)
-    if clean.kind == "pgpack" and clean.imported_torch:
-        return Check("decode", False, "decoding our own format loaded torch; numpy must be enough")
-    needed = "torch was needed" if clean.imported_torch else "without torch"
-    return Check("decode", True, f"{clean.kind} in a clean process, {needed}, {clean.decode_s:.2f} s")
+    if clean.imported_torch:
+        return Check("decode", False, f"decoding {clean.kind} loaded torch; numpy must be enough")
+    return Check("decode", True, f"{clean.kind} in a clean process, without torch, {clean.decode_s:.2f} s")
 
 
 def _structure(data: bytes) -> Check:

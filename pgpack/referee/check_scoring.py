@@ -16,7 +16,8 @@ def loss_measured(evidence: Evidence) -> Finding:
     if scores is None or scores.bpb is None:
         return skip(scores.fault if scores and scores.fault else NO_TEXT)
     said = f"{scores.bpb:.6f} bits per byte ({scores.mode}) on {scores.n_tokens:,} tokens"
-    claimed = evidence.claims.bpb
+    row = evidence.claims.results.get(-1 if scores.seed is None else scores.seed)
+    claimed = row.bpb if row is not None else evidence.claims.bpb
     if claimed is None:
         return warn(f"{said}; nothing is claimed")
     logged = next((log.val_tokens for log in evidence.logs if log.val_tokens), None)
@@ -25,6 +26,8 @@ def loss_measured(evidence: Evidence) -> Finding:
         return warn(f"{said}; claimed {claimed:g} on {logged:,} tokens: not the same text")
     if abs(difference) <= AGREES:
         return ok(f"{said}, claimed {claimed:g}")
+    if not scores.whole:
+        return warn(f"{said}, claimed {claimed:g}: only a part of the text was measured")
     return fail(f"{said}, claimed {claimed:g}: off by {difference:+.6f}")
 
 
@@ -50,6 +53,10 @@ def normalized(evidence: Evidence) -> Finding:
 
 def score_first(evidence: Evidence) -> Finding:
     return _answer(evidence, "score_first", "no test-time training (--scorer FILE.py:score)")
+
+
+def calibration_apart(evidence: Evidence) -> Finding:
+    return _answer(evidence, "calibration", "no calibration text was given (--calib)")
 
 
 def documents_apart(evidence: Evidence) -> Finding:

@@ -1,6 +1,6 @@
 """Everything that the rules may look at, collected once: folder, claims, logs, scripts, decodes, scores.
 
-    scan -> claims, logs -> scripts with extracted layers -> counted files -> decodes (ours twice, the folder's own)
+    scan -> claims, logs -> scripts with extracted layers -> counted files -> decodes (ours, the folder's own)
 
 Collecting never fails for a bad folder: what went wrong is part of the evidence.
 """
@@ -59,11 +59,11 @@ def tensor_facts(document: Any) -> dict[str, TensorFacts]:
 
 @dataclass(frozen=True)
 class Decoded:
-    """An artifact and its decodes: `first` and `second` by our decoder, `own` by the folder's (None: it has none)."""
+    """An artifact and its decodes: `first` by our decoder, `own` by the folder's; without one `second` by ours."""
 
     entry: Entry
     first: Run
-    second: Run
+    second: Run | None = None
     own: Run | None = None
 
     @property
@@ -173,24 +173,33 @@ def _scratch(stage: Path, name: str) -> Path:
 
 
 def _decode(entry: Entry, folder: Folder, stage: Path, modules: frozenset[str], options: Options) -> Decoded:
-    artifact, limit = stage / entry.name, str(options.decode_bytes)
+    """Our decode, then the folder's own; without a decoder that works, ours a second time."""
+    artifact = stage / entry.name
     if not artifact.is_file():
-        refused = Run(error=f"{entry.n_bytes:,} bytes are more than a submission may have; it was not opened")
-        return Decoded(entry, refused, refused)
-    ours = [
-        run_probe("decode", [str(artifact), limit], stage, _scratch(stage, "ours"), options.limits) for _ in range(2)
-    ]
-    if folder.entry(DECODER) is None or not ours[0].ok:
-        return Decoded(entry, ours[0], ours[1])
+        return Decoded(entry, Run(error=f"{entry.n_bytes:,} bytes are more than a submission may have; left alone"))
+    first = _our_decode(artifact, stage, options)
+    if not first.ok:
+        return Decoded(entry, first)
+    own = None if folder.entry(DECODER) is None else _own_decode(artifact, stage, modules, options)
+    second = None if own is not None and own.ok else _our_decode(artifact, stage, options)
+    return Decoded(entry, first, second, own)
+
+
+def _our_decode(artifact: Path, stage: Path, options: Options) -> Run:
+    arguments = [str(artifact), str(options.decode_bytes)]
+    return run_probe("decode", arguments, stage, _scratch(stage, "ours"), options.limits)
+
+
+def _own_decode(artifact: Path, stage: Path, modules: frozenset[str], options: Options) -> Run:
+    """`python decode.py ARTIFACT decoded.npz` behind the fence, and the digests of what it wrote."""
     scratch = _scratch(stage, "own")
     own = run_script(stage / DECODER, [str(artifact), DECODED], scratch, modules, options.limits)
-    written = next((scratch / name for name in (DECODED, "decoded.safetensors") if (scratch / name).is_file()), None)
-    if own.ok and written is not None:
-        answer = run_probe("hash", [str(written)], scratch, scratch, options.limits)
-        own = replace(own, value=answer.value, error=answer.error)
-    elif own.ok:
-        own = replace(own, error=f"{DECODER} ended well but wrote no {DECODED}")
-    return Decoded(entry, ours[0], ours[1], own)
+    if not own.ok:
+        return own
+    if not (scratch / DECODED).is_file():
+        return replace(own, error=f"{DECODER} ended well but wrote no {DECODED}")
+    answer = run_probe("hash", [str(scratch / DECODED)], scratch, scratch, options.limits)
+    return replace(own, value=answer.value, error=answer.error)
 
 
 def _scripts(

@@ -5,6 +5,7 @@ Owns the limits and the list of what may be imported. Refuses to wait longer tha
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -171,6 +172,12 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@functools.cache
+def _owners() -> Mapping[str, list[str]]:
+    """Top-level module -> the distributions that it belongs to; a tenth of a second, and the same all along."""
+    return importlib.metadata.packages_distributions()
+
+
 def importable(distributions: Iterable[str]) -> frozenset[str]:
     """Top-level modules of these distributions and of what they need, as far as they are installed here."""
     wanted, closed = [normalized(name) for name in distributions], set()
@@ -187,7 +194,7 @@ def importable(distributions: Iterable[str]) -> frozenset[str]:
             normalized(re.split(r"[\s;<>=!~\[(]", need, maxsplit=1)[0]) for need in needs if "extra ==" not in need
         ]
     modules = {name.replace("-", "_") for name in closed}
-    for module, owners in importlib.metadata.packages_distributions().items():
+    for module, owners in _owners().items():
         if any(normalized(owner) in closed for owner in owners):
             modules.add(module)
     return frozenset(modules)

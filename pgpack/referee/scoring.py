@@ -36,7 +36,8 @@ class Scores:
     """What was measured with model and text; None for what was not. Units: `bpb` bits per byte, `nats` per token.
 
     `text_bytes` by the tables that an evaluation divides by, `decoded_bytes` by decoding the same tokens; `mode`: how
-    the loss was measured, in the words of `logs`.
+    the loss was measured, in the words of `logs`; `seed`: that of the model; `whole`:
+    no limit on tokens was set; `fault`: why nothing was measured.
     """
 
     bpb: float | None = None
@@ -49,6 +50,9 @@ class Scores:
     normalized: Answer | None = None
     score_first: Answer | None = None
     documents: Answer | None = None
+    calibration: Answer | None = None
+    seed: int | None = None
+    whole: bool = True
     fault: str = ""
 
 

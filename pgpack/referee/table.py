@@ -79,5 +79,11 @@ RULES: tuple[Rule, ...] = (
     Rule("causal", "No loss depends on a later token", "C1, C4", check_scoring.causal),
     Rule("normalized", "Losses are of a full distribution", "C2", check_scoring.normalized),
     Rule("score-first", "A token is scored before it is learned", "C3; #1493", check_scoring.score_first),
+    Rule(
+        "calibration-text",
+        "The calibration text is not the evaluated one",
+        "C3; #1919",
+        check_scoring.calibration_apart,
+    ),
     Rule("documents", "Nothing leaks from one document into the next", "#1797, #1851", check_scoring.documents_apart),
 )

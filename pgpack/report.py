@@ -158,8 +158,8 @@ def _breakdown_section(breakdown: Sequence[tuple[str, int]]) -> str:
     largest = max(n_bytes for _, n_bytes in parts)
     bars = "\n".join(
         f'<span class="name">{html.escape(name)}</span>'
-        f'<span class="bar"><i style="width:{100 * n_bytes / largest:.2f}%"></i></span>'
         f'<span class="size">{_bytes(n_bytes)} &middot; {_percent(n_bytes, total)}</span>'
+        f'<span class="bar"><i style="width:{100 * n_bytes / largest:.2f}%"></i></span>'
         for name, n_bytes in parts
     )
     return (

@@ -31,6 +31,8 @@ def anatomy_sections(anatomy: Anatomy | None) -> str:
 
 
 def _waterfall(anatomy: Anatomy) -> str:
+    if not anatomy.stages:
+        return ""
     first = max(stage.n_bytes for stage in anatomy.stages) or 1
     bars, before = [], anatomy.stages[0].n_bytes
     for stage in anatomy.stages:
@@ -38,9 +40,9 @@ def _waterfall(anatomy: Anatomy) -> str:
         ratio = f" &middot; {anatomy.stages[0].n_bytes / stage.n_bytes:.1f}x smaller" if stage.n_bytes else ""
         bars.append(
             f'<span class="name">{html.escape(stage.name)}</span>'
+            f'<span class="size">{stage.n_bytes:,} B{ratio if stage is not anatomy.stages[0] else ""}</span>'
             f'<span class="bar"><i style="width:{100 * stage.n_bytes / first:.2f}%"></i>'
             f'<i class="lost" style="width:{100 * lost / first:.2f}%"></i></span>'
-            f'<span class="size">{stage.n_bytes:,} B{ratio if stage is not anatomy.stages[0] else ""}</span>'
         )
         before = stage.n_bytes
     return (
@@ -116,7 +118,7 @@ def _heat_section(anatomy: Anatomy) -> str:
     alone = [tensor for tensor in layers.get("", []) if tensor.numel]
     rows = [(tensor.part, {"": _Group((tensor,))}) for tensor in sorted(alone, key=lambda t: -t.numel)[:MAX_PARTS]]
     named = {layer: _by_column(tensors, columns) for layer, tensors in layers.items() if layer}
-    groups = [group for _, cells in (*rows, *named.items()) for group in cells.values()]
+    groups = [group for _, cells in (*rows, *named.items()) for part, group in cells.items() if part != SMALL]
     span = _extent([group.bits_per_weight for group in groups if group.numel])
     body = [_heat_row(layer, cells, columns, anatomy, span) for layer, cells in named.items()]
     outside = [_heat_row(name, cells, [""], anatomy, span) for name, cells in rows]
@@ -151,10 +153,11 @@ def _heat_row(
     name: str, cells: dict[str, _Group], columns: Sequence[str], anatomy: Anatomy, span: tuple[float, float]
 ) -> str:
     head = f'<th scope="row">{html.escape(name)}</th>'
-    return f"<tr>{head}{''.join(_heat_cell(cells.get(column), anatomy, span) for column in columns)}</tr>"
+    return f"<tr>{head}{''.join(_heat_cell(column, cells.get(column), anatomy, span) for column in columns)}</tr>"
 
 
-def _heat_cell(group: _Group | None, anatomy: Anatomy, span: tuple[float, float]) -> str:
+def _heat_cell(column: str, group: _Group | None, anatomy: Anatomy, span: tuple[float, float]) -> str:
+    """A cell; the column of small tensors, stored whole, takes no part in the scale of colours."""
     if group is None or not group.numel:
         return "<td></td>"
     back, ink = cell_colours(_depth(group.bits_per_weight, span))
@@ -162,6 +165,7 @@ def _heat_cell(group: _Group | None, anatomy: Anatomy, span: tuple[float, float]
     if group.loss is not None and group.slope is not None:
         values |= {"loss": group.loss, "slope": group.slope}
     data = "".join(f' data-{name}="{value:.6g}"' for name, value in values.items())
+    data += " data-small" if column == SMALL else ""
     title = html.escape("; ".join(tensor.name for tensor in group.tensors[:4]), quote=True)
     more = f" and {len(group.tensors) - 4} more" if len(group.tensors) > 4 else ""
     hint = f"{title}{more}: {group.numel:,} weights, {group.n_bytes:,} B"
@@ -170,7 +174,7 @@ def _heat_cell(group: _Group | None, anatomy: Anatomy, span: tuple[float, float]
 
 def _depth(value: float, span: tuple[float, float]) -> float:
     low, high = span
-    return (value - low) / (high - low) if high > low else 0.0
+    return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.0
 
 
 def cell_colours(depth: float) -> tuple[str, str]:
@@ -195,7 +199,10 @@ def _layer_section(anatomy: Anatomy) -> str:
         else:
             rows += [(tensor.part, _Group((tensor,))) for tensor in tensors if tensor.numel]
     total = _Group(anatomy.tensors)
-    most = max((group.n_bytes for _, group in rows), default=0) or 1
+    most = _Most(
+        max((group.n_bytes for _, group in rows), default=0) or 1,
+        max((group.loss or 0.0 for _, group in rows), default=0.0) or 1.0,
+    )
     names = ["name", "weights", "bytes", "bits/weight", *_loss_names(anatomy)]
     heads = "".join(f'<th scope="col" class="{"name" if n == "name" else "n"}">{html.escape(n)}</th>' for n in names)
     body = "\n".join(_layer_row(name, group, total, most, anatomy) for name, group in rows)
@@ -224,10 +231,18 @@ def _loss_note(anatomy: Anatomy) -> str:
     )
 
 
-def _layer_row(name: str, group: _Group, total: _Group, most: int, anatomy: Anatomy) -> str:
+@dataclass(frozen=True)
+class _Most:
+    """The largest values of the table, whose bars are full."""
+
+    n_bytes: int
+    loss: float
+
+
+def _layer_row(name: str, group: _Group, total: _Group, most: _Most, anatomy: Anatomy) -> str:
     cells: list[tuple[str, str, float | None, float | None]] = [
         ("weights", f"{group.numel:,}", group.numel, None),
-        ("bytes", f"{group.n_bytes:,}", group.n_bytes, group.n_bytes / most),
+        ("bytes", f"{group.n_bytes:,}", group.n_bytes, group.n_bytes / most.n_bytes),
         ("bits/weight", f"{group.bits_per_weight:.3f}", group.bits_per_weight, None),
     ]
     loss, whole = group.loss, total.loss or 0.0
@@ -240,7 +255,7 @@ def _layer_row(name: str, group: _Group, total: _Group, most: int, anatomy: Anat
         slope = group.slope
         cells += [
             ("loss", "" if loss is None else f"{loss:.3g}", loss, None),
-            ("% of loss", "" if loss is None else f"{100 * share:.1f}", 100 * share, share),
+            ("% of loss", "" if loss is None else f"{100 * share:.1f}", 100 * share, (loss or 0.0) / most.loss),
             ("saved by 1 kB", "" if slope is None else f"{slope:.2g}", slope, None),
         ]
     markup = "".join(

@@ -19,7 +19,7 @@ report.parts.push(() => {
     const known = cells.filter((cell) => face in cell.dataset);
     const log = face === "loss" || face === "slope";
     const scaled = (cell) => (log ? Math.log(Math.max(1e-300, Number(cell.dataset[face]))) : Number(cell.dataset[face]));
-    const positive = known.filter((cell) => !log || Number(cell.dataset[face]) > 0);
+    const positive = known.filter((cell) => !("small" in cell.dataset) && (!log || Number(cell.dataset[face]) > 0));
     const values = positive.map(scaled);
     const [low, high] = [Math.min(...values), Math.max(...values)];
     for (const cell of cells) {

@@ -16,7 +16,7 @@ import pytest
 from pgpack.errors import StudyError
 from pgpack.sweep import journal as journal_module
 from pgpack.sweep.journal import Journal, Study, StudyMeta, recording
-from pgpack.sweep.trial import Trial
+from pgpack.sweep.trial import SCHEMA_VERSION, Trial
 
 ROOT = Path(__file__).resolve().parents[2]
 META = StudyMeta(
@@ -93,6 +93,14 @@ def test_a_corrupt_complete_line_is_an_error_with_file_and_line(path: Path, dama
         Journal(path).read()
 
 
+def test_the_length_of_a_torn_line_is_known(path: Path) -> None:
+    assert Journal(path).torn_bytes() == 0
+    whole = a_trial(1).to_json().encode() + b"\n"
+    for torn in (b"", b"x", b"y" * 100_000):
+        path.write_bytes(whole + torn)
+        assert Journal(path).torn_bytes() == len(torn)
+
+
 def test_append_without_the_lock_is_refused(path: Path) -> None:
     with pytest.raises(StudyError, match="needs the lock"):
         Journal(path).append(a_trial(1))
@@ -134,7 +142,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from pgpack.sweep.journal import Journal
-from pgpack.sweep.trial import Trial
+from pgpack.sweep.trial import SCHEMA_VERSION, Trial
 row = Trial.from_json(sys.argv[2])
 with Journal(Path(sys.argv[1])) as journal:
     journal.append(row)
@@ -195,6 +203,68 @@ def test_another_checkpoint_or_evaluator_is_refused_with_both_digests(tmp_path: 
     assert Study.load(tmp_path).meta == META
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"checkpoint_digest": "f" * 64},
+            r"model\.safetensors has changed since 2026-01-02.*the new weights another --out",
+        ),
+        (
+            {"checkpoint_digest": "f" * 64, "checkpoint": "b.pt"},
+            r"began with model\.safetensors, this run has b\.pt; give that one or another --out",
+        ),
+        (
+            {"evaluator_digest": "f" * 64, "data_flags": "--max-tokens 99"},
+            r"began with --val v, this run has --max-tokens 99; repeat those flags or give another --out",
+        ),
+        (
+            {"evaluator_digest": "f" * 64},
+            r"the flags are the same, so the text, the tokenizer .* changed; bring them back",
+        ),
+        ({"evaluator_digest": "f" * 64, "pgpack_version": "9"}, r"changed \(pgpack was 0\.1\.0\)"),
+    ],
+)
+def test_the_refusal_says_what_differs_and_what_to_do(tmp_path: Path, changes: dict[str, str], said: str) -> None:
+    card = dataclasses.replace(META, data_flags="--val v")
+    with recording(tmp_path, card):
+        pass
+    with pytest.raises(StudyError, match=said), recording(tmp_path, dataclasses.replace(card, **changes)):  # type: ignore[arg-type]
+        pass
+
+
+def test_what_takes_long_is_measured_only_for_the_right_study_and_only_once(tmp_path: Path) -> None:
+    measured = []
+
+    def complete(card: StudyMeta) -> StudyMeta:
+        measured.append(card.fp32_bpb)
+        return dataclasses.replace(card, fp32_bpb=1.5)
+
+    fresh = dataclasses.replace(META, fp32_bpb=None)
+    with recording(tmp_path, fresh, complete) as (study, _):
+        assert study.meta.fp32_bpb == 1.5
+        with pytest.raises(StudyError, match="another process"), recording(tmp_path, fresh, complete):
+            pass
+    other = dataclasses.replace(fresh, checkpoint_digest="f" * 64)
+    with pytest.raises(StudyError, match="is a study of"), recording(tmp_path, other, complete):
+        pass
+    assert measured == [None]
+    with recording(tmp_path, fresh, complete):
+        pass
+    assert measured == [None, 1.5]
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(tmp_path: Path) -> None:
+    dates = ["2026-05-05T00:00:00+00:00", "1970-01-01T00:00:00+00:00", "2026-05-04T00:00:00+00:00"]
+    rows = tuple(a_trial(n, created=date) for n, date in enumerate(dates, start=1))
+    for row in rows:  # every run of its own, the second one at the dawn of time
+        with recording(tmp_path, dataclasses.replace(META, created=row.created)) as (study, journal):
+            assert study.finished_keys == {r.key for r in rows[: rows.index(row)]}
+            journal.append(row)
+    assert Study.load(tmp_path).trials == rows
+    assert Study.load(tmp_path).meta.created == dates[0]
+
+
 def test_the_lock_is_released_when_a_study_is_refused(tmp_path: Path) -> None:
     with recording(tmp_path, META):
         pass
@@ -219,3 +289,13 @@ def test_a_directory_without_a_study_is_named(tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(StudyError, match=r"study\.json: study card is not JSON"):
         Study.load(tmp_path)
+
+
+def test_the_journal_page_names_every_field_and_the_schema_version() -> None:
+    page = (ROOT / "pgpack" / "sweep" / "JOURNAL.md").read_text(encoding="utf-8")
+    assert f"schema version {SCHEMA_VERSION}\n" in page
+    trials, card = page.split("## The card")
+    for field in dataclasses.fields(Trial):
+        assert f"`{field.name}`" in trials, field.name
+    for field in dataclasses.fields(StudyMeta):
+        assert f"`{field.name}`" in card, field.name

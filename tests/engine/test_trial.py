@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgpack.errors import StudyError
+from pgpack.sweep import trial as trial_module
 from pgpack.sweep.trial import Trial, timestamp, trial_key
 
 REQUIRED = {
@@ -122,6 +123,22 @@ def test_a_row_that_to_json_does_not_write_is_refused(edit: object, said: str) -
     row = json.loads(a_trial().to_json())
     with pytest.raises(StudyError, match=said):
         Trial.from_json(json.dumps(edit(row)))  # type: ignore[operator]
+
+
+def test_rows_of_an_older_schema_are_read_with_the_defaults_of_newer_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = {name: value for name, value in json.loads(a_trial().to_json()).items() if name != "label"}
+    with pytest.raises(StudyError, match="lacks keys: label"):
+        Trial.from_json(json.dumps(old))
+    monkeypatch.setattr(trial_module, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr(trial_module, "SINCE", {"label": 2})
+    assert Trial.from_json(json.dumps(old)) == a_trial()
+    assert Trial.from_json(a_trial(label="new").to_json()) == a_trial(label="new")
+    with pytest.raises(StudyError, match="lacks keys: label"):
+        Trial.from_json(json.dumps({**old, "v": 2}))
+    with pytest.raises(StudyError, match="unknown keys: label"):  # version 1 never had it
+        Trial.from_json(json.dumps({**old, "label": ""}))
+    with pytest.raises(StudyError, match="schema version 3; this pgpack reads 1 to 2; read it with a newer pgpack"):
+        Trial.from_json(json.dumps({**old, "v": 3}))
 
 
 @given(st.text(max_size=40))

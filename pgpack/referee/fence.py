@@ -107,7 +107,7 @@ class Fence:
             if os.path.exists(real):
                 self._refuse(f"read outside: {real}")
             return
-        if real.startswith(self.root + os.sep):
+        if real.startswith(self.root + os.sep) and os.path.isfile(real):
             _note(self.opened, os.path.relpath(real, self.root))
 
     def _write(self, path: Any, what: str) -> None:

@@ -99,16 +99,16 @@ def scan(path: Path) -> Folder:
         raise DataError(f"{path} is not a folder; give the folder of a submission")
     entries, faults = [], []
     for name, fault in _walk(path, "", 0):
-        if not fault:
-            try:
-                entries.append(_entry(path, name))
-                continue
-            except OSError as error:
-                fault = f"it cannot be read ({error.strerror or error})"
-        faults.append((name, fault))
         if len(entries) + len(faults) >= MAX_ENTRIES:
             faults.append(("", f"more than {MAX_ENTRIES:,} entries; a submission has a handful"))
             break
+        try:
+            if not fault:
+                entries.append(_entry(path, name))
+        except OSError as error:
+            fault = f"it cannot be read ({error.strerror or error})"
+        if fault:
+            faults.append((name, fault))
     return Folder(path, tuple(sorted(entries, key=lambda entry: entry.name)), tuple(sorted(faults)))
 
 

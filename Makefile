@@ -5,13 +5,14 @@
 # make bench-start  processor time of help and dry runs, after `make demo`
 # make bench-rd the engine against the field's packers, NNCodec and the Gaussian bound: results/rd
 # make bench-study  a study of 1,000 trials and more: frontier, report, browser
+# make bench-sweep  100 recipes in one sweep beside 100 packs on their own: results/bench-sweep
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-start bench-study figures clean
+.PHONY: demo test check format bench bench-start bench-study bench-sweep figures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -41,6 +42,10 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench.pack_36m --json results/bench-36m.json --markdown results/bench-36m.md
+
+bench-sweep: $(STAMP) demo/model.safetensors
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.sweep_cost demo/model.safetensors \
+	  --json results/bench-sweep.json --markdown results/bench-sweep.md
 
 bench-start: demo
 	$(BIN)/python -m tests.bench.startup demo/model.safetensors demo/text

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,10 +228,29 @@ class Bench:
         return load_calibration(self.flags.calibration)
 
     def tuner(self, quantized: Quantized, recipe: Recipe) -> Quantized:
-        """What a recipe's @tune asks for, on the calibration text."""
-        from pgpack.tuning import fresh_tokens, tune
+        """What a recipe's @tune asks for, on the calibration text; taken from the cache where it was done before."""
+        from pgpack.tuning import fresh_tokens
 
         tokens = fresh_tokens(self.calib_tokens("tuning"), recipe.calib.count, recipe.tune.count)
+        if self.cache is None:
+            return self._tuned(quantized, recipe, tokens)
+        from pgpack.cache import cache_key
+        from pgpack.cache_entries import RECORDS, records_key, stage_name
+        from pgtrain.data import digest_tokens
+
+        origin = (self.checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
+        symbols = records_key(quantized.records, quantized.aliases)
+        key = cache_key("tuned", symbols, stage_name(recipe.tune), *origin)
+        started = time.perf_counter()
+        records = self.cache.recall(
+            "tuned", key, RECORDS, lambda: self._tuned(quantized, recipe, tokens).records, in_memory=False
+        )
+        elapsed = time.perf_counter() - started
+        return dataclasses.replace(quantized, records=records, quantize_s=quantized.quantize_s + elapsed)
+
+    def _tuned(self, quantized: Quantized, recipe: Recipe, tokens: Tokens) -> Quantized:
+        from pgpack.tuning import tune
+
         with progress_bar(recipe.tune.count, "step", "tuning", self.quiet) as bar:
             return tune(
                 quantized,

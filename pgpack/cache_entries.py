@@ -5,9 +5,10 @@
     quantized     tensor, transforms, quantizer, statistics   -> Encoding
     calibration   checkpoint, model, tokens                   -> Calibration
     encoded       symbols, coder, byte codecs                 -> EncodedStream; or an artifact of a field's format
+    tuned         records, steps, model, tokens               -> records
     evaluation    decoded weights, evaluator, model           -> BitsPerByte
 
-A name holds contents and settings only, never the name of a tensor or file.
+A name holds contents and settings, never a path; tensors' names only where they are part of what is kept.
 """
 
 from __future__ import annotations
@@ -86,16 +87,19 @@ def stream_key(coder: Any, codecs: Sequence[Any], arrays: Sequence[Array]) -> st
 def artifact_key(contents: Contents, container: Any, codecs: Sequence[Any]) -> str:
     """Of everything that a field's container writes."""
     stages = [stage_name(stage) for stage in (container, *codecs)]
-    records = [[record.name, *_record_name(record)] for record in contents.records]
-    return cache_key("artifact", stages, records, dict(contents.aliases), dict(contents.bits))
+    return cache_key("artifact", stages, records_key(contents.records, contents.aliases), dict(contents.bits))
 
 
-def _record_name(record: Record) -> list[Any]:
-    parts = []
-    for part in record.parts:
-        arrays = {name: tensor_digest(array) for name, array in part.grid.arrays.items()}
-        parts.append([tensor_digest(part.symbols), part.grid.kind, part.grid.params, arrays, list(part.shape)])
-    return [list(record.shape), record.form, parts]
+def records_key(records: Sequence[Record], aliases: Mapping[str, str]) -> str:
+    """Of all tensors of an artifact, names included."""
+    rows = []
+    for record in records:
+        row: list[Any] = [record.name, list(record.shape), record.form]
+        for part in record.parts:
+            arrays = {name: tensor_digest(array) for name, array in part.grid.arrays.items()}
+            row.append([tensor_digest(part.symbols), part.grid.kind, part.grid.params, arrays, list(part.shape)])
+        rows.append(row)
+    return cache_key("records", rows, list(aliases.items()))
 
 
 def _padded(data: bytes) -> bytes:

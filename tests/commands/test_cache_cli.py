@@ -144,3 +144,12 @@ def test_the_folder_is_that_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp
     assert default_folder() == tmp_path / ".cache" / "pgpack"
     monkeypatch.setattr("sys.platform", "darwin")
     assert default_folder() == tmp_path / "Library" / "Caches" / "pgpack"
+
+
+def test_tuning_is_done_once_for_every_coding(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned = "role:control=cast; *=tcq(step=0.02,states=8)|{}; @tune=steps(count=2)"
+    flags = ("-q", "--json", "--cache", tmp_path / "cache")
+    first = succeed(pgpack("pack", model, "--recipe", tuned.format("rans_scaled"), *flags, "-o", tmp_path / "a")).json
+    monkeypatch.setattr("pgpack.tuning.tune", refuse)
+    second = succeed(pgpack("pack", model, "--recipe", tuned.format("zlib"), *flags, "-o", tmp_path / "b")).json
+    assert first["weights_digest"] == second["weights_digest"]

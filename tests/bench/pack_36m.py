@@ -88,10 +88,8 @@ def bench_row(name: str, flags: list[str], folder: Path) -> Row:
     calibration = ["--calibration", str(folder / "calibration.safetensors")]
     checkpoint = folder / "checkpoint.safetensors"
     load = round(os.getloadavg()[0], 1)
-    packed, pack_peak, cpu_s = measured(
-        ["-m", "pgpack_cli.pgpack_app", "pack", str(checkpoint), *flags, *calibration]
-        + ["-o", str(out), "--no-cache", "--json", "-q"]
-    )
+    where = [*calibration, "-o", str(out), "--no-cache", "--json", "-q"]
+    packed, pack_peak, cpu_s = measured(["-m", "pgpack_cli.pgpack_app", "pack", str(checkpoint), *flags, *where])
     decoded, decode_peak, _ = measured(["-m", "tests.bench.decode", str(out), packed["weights_digest"]])
     n_bytes = out.stat().st_size
     out.unlink()

@@ -122,8 +122,8 @@ def decimals(text: str) -> tuple[tuple[float, int], ...]:
 
 
 def byte_counts(text: str) -> frozenset[int]:
-    """Every whole number from 100,000 on in a text, with or without separators."""
-    found = re.findall(r"(?<![\d.,])\d{1,3}(?:[,_ ]\d{3})+(?![\d,])|(?<![\d.,])\d{6,12}(?![\d,])", text)
+    """Every whole number in a text that has separators, or six digits and more without."""
+    found = re.findall(r"(?<![\d.,])\d{1,3}(?:[,_\u202f\u00a0]\d{3})+(?!\d|,\d)|(?<![\d.,])\d{6,12}(?!\d|,\d)", text)
     return frozenset(int(re.sub(r"\D", "", number)) for number in found)
 
 

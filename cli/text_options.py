@@ -229,7 +229,7 @@ class Bench:
 
     def tuner(self, quantized: Quantized, recipe: Recipe) -> Quantized:
         """What a recipe's @tune asks for, on the calibration text; taken from the cache where it was done before."""
-        from pgpack.tuning import fresh_tokens
+        from pgpack.divergence import fresh_tokens
 
         tokens = fresh_tokens(self.calib_tokens("tuning"), recipe.calib.count, recipe.tune.count)
         if self.cache is None:

@@ -37,36 +37,20 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
-from .errors import CalibrationError, RecipeError
+from .divergence import BATCH_TOKENS, Batches, Build, Divergence
 from .grids import QuantizedTensor, RawValues, TrellisGrid
 from .pack import Quantized
 from .recipe import Steps
 from .record import Record
 
-Build = Callable[[Mapping[str, Tensor]], nn.Module]
 EIGHTHS = 8  # the resolution of a trellis grid's exponents, in steps an octave
 SMALL = 8192  # raw tensors of at most so many values are tuned
 STAGES = (0.5, 0.6, 0.7, 0.8)  # of all steps: where a further quarter of the exponents is rounded and kept
 WARM_UP = 5  # steps
 RAW_LR = 0.003  # the largest change of a raw tensor per step, in units of its root mean square
-BATCH_TOKENS = 2048
-CHECKED = 8  # one batch in so many is not trained on and decides whether the tuned records are kept
-
-
-def fresh_tokens(tokens: NDArray[Any], used: int, count: int) -> NDArray[Any]:
-    """Calibration tokens for `count` steps on new text, none of the first `used`; all where there are too few.
-
-    The Hessians have seen the first `used`, and GPTQ has fitted the symbols to them. On 32,768 tokens seen twice, 40
-    steps raised the KL of a 4.4 M model on unseen text by 6 to 12 % *(negative)*.
-    """
-    wanted = -(-count * CHECKED // (CHECKED - 1)) * BATCH_TOKENS
-    fresh = tokens[used : used + wanted]
-    return fresh if len(fresh) == wanted else tokens
 
 
 def tune(
@@ -95,19 +79,16 @@ def tune(
     two windows, or a tensor is no parameter of the model.
     """
     started = time.perf_counter()
-    if batch_tokens < 1:
-        raise RecipeError(f"tuning needs batches of at least 1 token, found {batch_tokens}")
+    batches = Batches(tokens, seq_len, batch_tokens, device)
     if not steps.count:
         return quantized
-    batches = _Batches(tokens, seq_len, batch_tokens, device)
-    state = {name: torch.tensor(array) for name, array in reference.items()}
-    target = _Logits(build(state)).to(device).eval().requires_grad_(False)
+    divergence = Divergence(build, reference, quantized.aliases, device)
     tensors = {record.name: _tensor(record, steps, raw, device) for record in quantized.records}
-    student = _Student(_Logits(build(state)).to(device).eval().requires_grad_(False), tensors, quantized.aliases)
-    before = _divergence(student, target, batches)
-    _descend(student, target, batches.shuffled(seed), steps, progress)
-    after = _divergence(student, target, batches)
-    if not after < before:
+    divergence.require([name for name, each in tensors.items() if each.parameters])
+    student = _Student(tensors)
+    before = divergence.mean(student.weights(), batches.checked)
+    _descend(student, divergence, batches.shuffled(seed), steps, progress)
+    if not divergence.mean(student.weights(), batches.checked) < before:
         return quantized
     records = tuple(
         dataclasses.replace(record, parts=(each.part(),)) if (each := tensors[record.name]).parameters else record
@@ -115,39 +96,6 @@ def tune(
     )
     elapsed = time.perf_counter() - started
     return dataclasses.replace(quantized, records=records, quantize_s=quantized.quantize_s + elapsed)
-
-
-class _Logits(nn.Module):
-    """A model seen as a function from ids to float32 logits."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: Tensor) -> Tensor:
-        logits: Tensor = getattr(self.model, "forward_logits", self.model)(ids)
-        return logits.float()
-
-
-class _Batches:
-    """Windows of calibration text in batches; every CHECKED-th is kept back (the last one, if there are few)."""
-
-    def __init__(self, tokens: NDArray[np.integer[Any]], seq_len: int, batch_tokens: int, device: str) -> None:
-        n = len(tokens) // seq_len
-        if n < 2:
-            raise CalibrationError(f"{len(tokens)} calibration tokens are fewer than two windows of {seq_len}")
-        windows = torch.from_numpy(np.asarray(tokens[: n * seq_len]).astype(np.int64)).view(n, seq_len).to(device)
-        size = min(max(1, batch_tokens // seq_len), n // 2)
-        parts = list(torch.split(windows, size))
-        self.checked = parts[CHECKED - 1 :: CHECKED] or parts[-1:]
-        self.trained = [part for i, part in enumerate(parts) if not any(part is kept for kept in self.checked)]
-
-    def shuffled(self, seed: int) -> Iterator[Tensor]:
-        """Training batches without end, in a new order each time round."""
-        generator = torch.Generator().manual_seed(seed)
-        while True:
-            for i in torch.randperm(len(self.trained), generator=generator).tolist():
-                yield self.trained[i]
 
 
 class _Exponents:
@@ -264,44 +212,22 @@ def _tensor(record: Record, steps: Steps, raw: bool, device: str) -> _Fixed:
 
 
 class _Student:
-    """The model with the weights that the grids decode to at present."""
+    """The weights that the grids decode to at present."""
 
-    def __init__(self, model: _Logits, tensors: Mapping[str, _Fixed], aliases: Mapping[str, str]) -> None:
-        self.model, self.tensors = model, tensors
-        places = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
-        self.dtypes = {name: each.dtype for name, each in places.items()}
-        self.names = {name: name for name in tensors} | dict(aliases)
-        unknown = [name for name, each in tensors.items() if each.parameters and f"model.{name}" not in places]
-        if unknown:
-            raise CalibrationError(f"{unknown[0]} is not a parameter of the model, so that it cannot be tuned")
+    def __init__(self, tensors: Mapping[str, _Fixed]) -> None:
+        self.tensors = tensors
 
-    def logprobs(self, ids: Tensor) -> Tensor:
-        weights = {name: each.weights() for name, each in self.tensors.items()}
-        state = {f"model.{name}": weights[stored] for name, stored in self.names.items()}
-        state = {name: each.to(self.dtypes[name]) for name, each in state.items() if name in self.dtypes}
-        logits: Tensor = functional_call(self.model, state, (ids,))
-        return F.log_softmax(logits, dim=-1)
+    def weights(self) -> dict[str, Tensor]:
+        return {name: each.weights() for name, each in self.tensors.items()}
 
     @property
     def exponents(self) -> list[_Exponents]:
         return [each for tensor in self.tensors.values() for each in tensor.exponents]
 
 
-def _kl(student: _Student, target: _Logits, ids: Tensor) -> Tensor:
-    with torch.no_grad():
-        expected = F.log_softmax(target(ids), dim=-1)
-    return (expected.exp() * (expected - student.logprobs(ids))).sum() / ids.numel()
-
-
-@torch.no_grad()
-def _divergence(student: _Student, target: _Logits, batches: _Batches) -> float:
-    total = sum(float(_kl(student, target, ids)) * ids.numel() for ids in batches.checked)
-    return total / sum(ids.numel() for ids in batches.checked)
-
-
 def _descend(
     student: _Student,
-    target: _Logits,
+    divergence: Divergence,
     batches: Iterator[Tensor],
     steps: Steps,
     progress: Callable[[int, float], None],
@@ -317,7 +243,7 @@ def _descend(
             _round(student, (stages.index(step) + 1) / len(stages))
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * min(1.0, (step + 1) / WARM_UP) * (1 - step / steps.count)
-        loss = _kl(student, target, ids)
+        loss = divergence.kl(student.weights(), ids)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

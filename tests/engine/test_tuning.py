@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pgpack.divergence import fresh_tokens
 from pgpack.errors import CalibrationError, RecipeError
 from pgpack.grids import QuantizedTensor, RawValues, TrellisGrid, UniformGrid
 from pgpack.pack import Quantized, encode
 from pgpack.recipe import Steps
 from pgpack.recipe_text import parse_recipe
 from pgpack.record import Record
-from pgpack.tuning import fresh_tokens, tune
+from pgpack.tuning import tune
 
 VOCAB, WIDTH, SEQ = 24, 16, 16
 QUICK = Steps(count=24, lr=0.03)

@@ -6,6 +6,7 @@ File layout (plain safetensors, so that any training script can write it):
 
     NAME.hessian    float32 (in, in)   mean over tokens of x x^T, x = the input of y = x W^T; symmetric
     NAME.fisher     float32 (out,)     mean over tokens of (dL/dy)^2, optional
+    NAME.output     float32 (out, out) mean over tokens of d d^T, d = dL/dy, optional; NAME.fisher is its diagonal
     metadata        token_digest: sha256 hex of the uint16 little-endian tokens; n_tokens: decimal string
 
 NAME is the tensor's name in the checkpoint; for a tied embedding, x is the input of the output projection. A table
@@ -64,6 +65,11 @@ class Calibration:
             return None, None
         return self.load(keys[0]), self.load(keys[1])
 
+    def output(self, name: str) -> Float32 | None:
+        """Second moments of the output gradients. Shape: (out, out) float32, or None."""
+        key = f"{name}.output"
+        return self.load(key) if key in self.shapes else None
+
     def hessian_shape(self, name: str) -> tuple[int, ...] | None:
         """The shape of `hessian(name)` without loading it."""
         return self.shapes.get(f"{self._observed(name)}.hessian")
@@ -92,7 +98,7 @@ class Calibration:
         """sha256 hex over everything known of one tensor; its name does not count."""
         if name not in self._tensor_digests:
             digest = hashlib.sha256()
-            for array in (self.hessian(name), self.fisher(name), *self.lookup(name)):
+            for array in (self.hessian(name), self.fisher(name), *self.lookup(name), self.output(name)):
                 digest.update(b"none" if array is None else tensor_digest(array).encode())
             self._tensor_digests[name] = digest.hexdigest()
         return self._tensor_digests[name]
@@ -128,10 +134,10 @@ def load_calibration(path: str | Path) -> Calibration:
     except SafetensorError as error:
         raise CalibrationError(f"{path}: not a readable safetensors file ({error})") from None
     for key, shape in shapes.items():
-        square = key.endswith(".hessian") and len(shape) == 2 and shape[0] == shape[1]
+        square = key.endswith((".hessian", ".output")) and len(shape) == 2 and shape[0] == shape[1]
         if not square and not (key.endswith(".fisher") and len(shape) == 1):
             raise CalibrationError(
-                f"{path}: {key} of shape {shape} is neither a square NAME.hessian nor a vector NAME.fisher"
+                f"{path}: {key} of shape {shape} is neither a square NAME.hessian or .output nor a vector NAME.fisher"
             )
 
     def load(key: str) -> Float32:

@@ -291,7 +291,7 @@ class TrellisGrid:
 
         A row far coarser than its weights needs zeros, which a trellis only has in a run: coarse rows come together.
         """
-        return np.argsort(self.rows, kind="stable") if self.rows.size else slice(None)
+        return walked_rows(self.rows)
 
     def levels(self, symbols: Symbols) -> NDArray[np.float32]:
         """2 symbol + b of every weight, in the order of the tensor's rows. Shape: (rows, cols)."""
@@ -326,6 +326,11 @@ class TrellisGrid:
             if part.size:
                 exponents += part
         return exponents
+
+
+def walked_rows(rows: NDArray[np.integer[Any]]) -> NDArray[np.intp] | slice:
+    """The order in which a trellis visits rows of these exponents; all rows in their order where there are none."""
+    return np.argsort(rows, kind="stable") if rows.size else slice(None)
 
 
 GRIDS: dict[str, type[Any]] = {

@@ -49,13 +49,13 @@ def ordered_checkpoint(checkpoint: Checkpoint, permutations: Mapping[str, tuple[
 
 
 def ordered_calibration(calibration: Calibration, permutations: Mapping[str, tuple[int, Permutation]]) -> Calibration:
-    """Hessians and Fisher weights that belong to `ordered_checkpoint`."""
+    """Statistics that belong to `ordered_checkpoint`."""
 
     def load(key: str) -> NDArray[np.float32]:
         array = calibration.load(key)
         name, _, kind = key.rpartition(".")
         axis, permutation = permutations.get(name, (-1, np.empty(0, np.intp)))
-        if kind == "hessian" and axis == 1:
+        if (kind, axis) in (("hessian", 1), ("output", 0)):
             return array[np.ix_(permutation, permutation)]
         return array[permutation] if kind == "fisher" and axis == 0 else array
 

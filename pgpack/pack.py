@@ -1,15 +1,15 @@
 """checkpoint + recipe + calibration -> artifact. A pure function: equal inputs give equal bytes.
 
-resolve -> order -> quantize (tensor by tensor) -> tune -> encode -> decode at once and compare -> Artifact
+resolve -> order -> quantize (at once, or in stages and compensate) -> tune -> encode -> decode and compare -> Artifact
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,6 @@ from .record import Record
 from .unpack import unpack
 
 Progress = Callable[[str], None]
-Tuner = Callable[["Quantized", Recipe], "Quantized"]
 AT_ONCE = 4096  # values of a tensor, bytes of a stream: up to here the work is done sooner than looked up
 
 
@@ -69,6 +68,18 @@ class Quantized:
     quantize_s: float
 
 
+class Trainer(Protocol):
+    """What descends on calibration text for a recipe; it has the model and the text, which `pack` has not."""
+
+    def compensate(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None) -> Quantized:
+        """The checkpoint quantized in the stages of @compensate."""
+        ...
+
+    def tune(self, quantized: Quantized, recipe: Recipe) -> Quantized:
+        """The same symbols with the grids that @tune finds."""
+        ...
+
+
 def pack(
     checkpoint: Checkpoint,
     recipe: Recipe,
@@ -76,20 +87,23 @@ def pack(
     *,
     cache: Cache | None = None,
     progress: Progress = _silent,
-    tuner: Tuner | None = None,
+    trainer: Trainer | None = None,
 ) -> Artifact:
     """The artifact of `checkpoint` under `recipe`, decoded once and compared before it is returned.
 
     `cache` keeps quantized matrices and encoded streams for other recipes; it changes no byte. `progress` is told
-    each tensor's name as it is done; `tuner` does what a recipe's @tune asks for (it needs the model and calibration
-    text, which pack has not).
+    each tensor's name as it is done; `trainer` does what a recipe's @compensate and @tune ask for.
     Raises CoverageError, CalibrationError, RecipeError, CheckpointError; RoundTripError is a bug in pgpack.
     """
-    quantized = quantize(checkpoint, recipe, calibration, cache=cache, progress=progress)
-    if recipe.tune.count:
-        if tuner is None:
-            raise CalibrationError("the recipe's @tune needs the model and calibration text; leave @tune out")
-        quantized = tuner(quantized, recipe)
+    if trainer is None and (recipe.compensate.count or recipe.tune.count):
+        which = "@compensate" if recipe.compensate.count else "@tune"
+        raise CalibrationError(f"the recipe's {which} needs the model and calibration text; leave {which} out")
+    if trainer is not None and recipe.compensate.count:
+        quantized = trainer.compensate(checkpoint, recipe, calibration)
+    else:
+        quantized = quantize(checkpoint, recipe, calibration, cache=cache, progress=progress)
+    if trainer is not None and recipe.tune.count:
+        quantized = trainer.tune(quantized, recipe)
     return encode(quantized, recipe, cache)
 
 
@@ -100,8 +114,9 @@ def quantize(
     *,
     cache: Cache | None = None,
     progress: Progress = _silent,
+    names: Collection[str] | None = None,
 ) -> Quantized:
-    """All stored tensors of `checkpoint` as records. Raises as `pack` does."""
+    """All stored tensors of `checkpoint` as records, or those of `names` alone. Raises as `pack` does."""
     start = time.perf_counter()
     governed = recipe.resolve(infos(checkpoint.stored_shapes))
     check_calibration(checkpoint, governed, calibration)
@@ -111,11 +126,13 @@ def quantize(
         calibration = ordered_calibration(calibration, permutations) if calibration else None
     policies = _bound_policies(checkpoint, governed)
     encodings: dict[str, Encoding] = {}
-    for name, policy in policies.items():
+    chosen = [name for name in checkpoint.stored_shapes if names is None or name in names]
+    for name in chosen:
+        policy = policies[name]
         encodings[name] = _encode_tensor(checkpoint, name, policy, calibration, cache)
         progress(name)
     encodings = _selected(encodings, governed)
-    records = tuple(_record(name, shape, encodings[name]) for name, shape in checkpoint.stored_shapes.items())
+    records = tuple(_record(name, checkpoint.stored_shapes[name], encodings[name]) for name in chosen)
     return Quantized(records, checkpoint.aliases, time.perf_counter() - start)
 
 
@@ -236,6 +253,7 @@ def _encode_tensor(
             known.fisher(name) if known else None,
             None,
             *(known.lookup(name) if known else (None, None)),
+            known.output(name) if known and getattr(policy.quantizer, "corrects_rows", False) else None,
         )
         return quantize_matrix(source, policy.transforms, policy.quantizer)
 

@@ -129,7 +129,7 @@ def _allocation(
         return None
     matrix = weight.reshape(folded(weight.shape))
     known = (calibration.hessian(name), calibration.fisher(name), None, *calibration.lookup(name))
-    grid, _, _ = policy.quantizer.allocation(QuantizerInput(name, matrix, *known))
+    grid = policy.quantizer.allocation(QuantizerInput(name, matrix, *known, calibration.output(name))).grid
     exponents = entropy_bits(grid.columns) + entropy_bits(grid.rows)
     return Allocation(
         grid.step,

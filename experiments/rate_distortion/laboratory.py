@@ -141,6 +141,8 @@ def _reduced(kind: str, observed: Calibration, laboratory: Laboratory) -> Calibr
     fisher = [observed.load(key).mean() for key in observed.shapes if key.endswith(".fisher") and LOOKUP not in key]
     common = np.float32(np.exp(np.mean(np.log(fisher))))  # of all matrices, so that the dial keeps its meaning
     for key in observed.shapes:
+        if key.endswith(".output"):
+            continue  # what rows share goes with any part
         array = observed.load(key)
         is_hessian = key.endswith(".hessian")
         if kind == "diagonal" and is_hessian:

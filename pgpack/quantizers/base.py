@@ -28,7 +28,8 @@ class QuantizerInput:
     Shape: weight (out, in) float32; hessian (in, in) float32 = mean over tokens of x x^T of the layer's input,
     or None; fisher (out,) float32 = mean over tokens of (dL/dy)^2, or None; keep (out, in) bool, or None:
     where it is False the decoded weight must be exactly 0. lookup_hessian (in, in), lookup_fisher (out,): the same
-    for a table whose rows are looked up as inputs (`pgpack.calibration`).
+    for a table whose rows are looked up as inputs (`pgpack.calibration`). outputs (out, out) = mean over tokens of
+    d d^T, d = dL/dy, or None; fisher is its diagonal.
     """
 
     name: str
@@ -38,6 +39,7 @@ class QuantizerInput:
     keep: NDArray[np.bool_] | None = None
     lookup_hessian: NDArray[np.float32] | None = None
     lookup_fisher: NDArray[np.float32] | None = None
+    outputs: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,13 @@
 """Trellis-coded quantization inside GPTQ, with water-filled column steps.
 
     H --factor--> U_jj, F --mean--> f      step_ij = step * U_jj / sqrt(f) * (f_i / f)^(-rows / 2)
-                                           one Viterbi pass down the rows of each column
+    G --factor--> what rows ask of rows    one Viterbi pass down the rows of each column
 
 With error feedback a column's rounding error costs (dL) f * err^2 / U_jj^2, so steps proportional to U_jj / sqrt(f)
 make every weight of every tensor cost the same loss and buy the same rate: reverse water-filling with one dial for
 the whole model, the common `step`. What bits cost takes part in every decision (`Price`), so that at low rate
-weights go to zero where they are worth less than their bits.
+weights go to zero where they are worth less than their bits. Where calibration has G, the second moments of the
+output gradients, rows correct each other too (`row_feedback`), and f is what is left of F when later rows follow.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CalibrationError
-from ..grids import QuantizedTensor, TrellisGrid, octaves
+from ..grids import QuantizedTensor, TrellisGrid, octaves, walked_rows
 from ..trellis import POLYNOMIALS, transitions
 from .base import QuantizerInput
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose
 from .inputs import finite_weight, require
+from .row_feedback import RowFactor
 
 Float32 = NDArray[np.float32]
 
@@ -71,13 +73,25 @@ class Price:
         return W_T
 
 
+@dataclass(frozen=True, eq=False)
+class Allocation:
+    """Every step of a matrix, its error feedback to both sides, and what bits cost there. `rows`: None without G."""
+
+    grid: TrellisGrid
+    factor: Factor
+    price: Price
+    rows: RowFactor | None
+
+
 @dataclass(frozen=True)
 class Tcq:
     """GPTQ whose columns are quantized by the Viterbi algorithm on an Ungerboeck trellis.
 
     `step` is the square root of the Lagrangian: one weight's error costs about step^2 / 8 nats per token. `states`: 4
     to 256, or 1 for a scalar quantizer of twice the step. `rows`: how far row steps follow the rows' Fisher weights,
-    step ~ f^(-rows / 2); `columns`: how far column steps follow U_jj; 1 would be the whole way.
+    step ~ f^(-rows / 2); `columns`: how far column steps follow U_jj; 1 would be the whole way. `group`: how many
+    rows are decided together before the next are corrected, where calibration has G; 0: never. `row_damp` times its
+    mean joins G's diagonal.
     Source: GPTQ as in `Gptq`; the column steps of WaterSIC (arXiv:2603.04956); TCQ as in `pgpack.trellis`.
     Where we differ: steps are stored to a quarter (columns) and half (rows) of an octave, and rows go half the way to
     their Fisher weights: on a challenge checkpoint of 0.5 M weights 12 % smaller at equal KL than rows = 0, while
@@ -92,6 +106,8 @@ class Tcq:
     columns: float = 1.0
     damp: float = 0.01
     block: int = 128
+    group: int = 0
+    row_damp: float = 0.1
     requires_hessian: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -101,23 +117,42 @@ class Tcq:
         require(0 <= self.columns <= 1, "columns", "a number from 0 to 1", self.columns)
         require(0 <= self.damp < np.inf, "damp", "a number of at least 0", self.damp)
         require(self.block >= 1, "block", "an integer of at least 1", self.block)
+        require(self.group >= 0, "group", "a number of rows, or 0", self.group)
+        require(0 < self.row_damp < np.inf, "row_damp", "a positive number", self.row_damp)
+
+    @property
+    def corrects_rows(self) -> bool:
+        """Whether second moments of output gradients are of use."""
+        return self.group > 0
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = finite_weight(source)
-        grid, factor, price = self.allocation(source)
-        W_T = price.target(ordered_transpose(weight[grid.path], factor, slice(None)), factor)
-        symbols = self._symbols(W_T, grid, factor, price.excess[grid.path] * np.float32(price.ridge))
-        return QuantizedTensor(symbols, grid, weight.shape)
+        allocation = self.allocation(source)
+        symbols = self._symbols(weight[allocation.grid.path], allocation)
+        return QuantizedTensor(symbols, allocation.grid, weight.shape)
 
-    def allocation(self, source: QuantizerInput) -> tuple[TrellisGrid, Factor, Price]:
-        """Every step of the matrix and what bits cost there, from its calibration; no symbol is chosen yet."""
+    def allocation(self, source: QuantizerInput) -> Allocation:
+        """All that is settled from the calibration; no symbol is chosen yet."""
         weight = finite_weight(source)
         source, fisher = sensitivity(source)
         mean = max(float(fisher.mean()) if fisher.size else 1.0, TINY)
-        rows = self._row_exponents(fisher, mean)
-        price = Price.of(weight, octaves(rows, EIGHTHS) if rows.size else np.ones(len(weight)), self.step**2 / mean)
+        corrected = bool(self.corrects_rows and source.outputs is not None and weight.size)
+        if corrected:
+            fisher = (fisher + self.row_damp * mean) / (1 + self.row_damp)
+        exponents = self._row_exponents(fisher, mean)
+        rows = self._row_factor(source, exponents) if corrected else None
+        if rows is not None:
+            squares = np.maximum(fisher[rows.path], TINY) ** -self.rows  # of the row steps
+            mean *= float(rows.weights @ squares / (fisher[rows.path] @ squares)) if mean > TINY else 1.0
+        relative = octaves(exponents, EIGHTHS) if exponents.size else np.ones(len(weight))
+        price = Price.of(weight, relative, self.step**2 / mean)
         factor = factorize(source, "tcq", self.damp, act_order=True, ridge=price.ridge)
-        return self._grid(rows, mean, factor), factor, price
+        return Allocation(self._grid(exponents, mean, factor), factor, price, rows)
+
+    def _row_factor(self, source: QuantizerInput, exponents: NDArray[np.int8]) -> RowFactor:
+        assert source.outputs is not None
+        path = np.arange(len(source.weight))[walked_rows(exponents)]
+        return RowFactor.of(source.name, source.outputs, path, self.row_damp, self.group)
 
     def _row_exponents(self, fisher: NDArray[np.float64], mean: float) -> NDArray[np.int8]:
         if not self.rows:
@@ -132,28 +167,66 @@ class Tcq:
         columns = _exponents(self.columns * np.log2(wanted / middle), COLUMNS_PER_OCTAVE)
         return TrellisGrid(columns, rows, np.empty(0, np.int8), float(np.float32(middle)), self.states)
 
-    def _symbols(self, W_T: Float32, grid: TrellisGrid, factor: Factor, excess: Float32) -> NDArray[np.signedinteger]:
-        """Shape: W_T (cols, rows) in the factor's order and the grid's path, as is excess (rows,)."""
-        from .viterbi import predecessors, trellis_path
-
-        cols, rows = W_T.shape
-        steps = np.float32(grid.step) * octaves(grid.columns, EIGHTHS)
-        row_steps = octaves(grid.rows[grid.path], EIGHTHS) if grid.rows.size else np.ones(rows, np.float32)
-        branches = predecessors(transitions(self.states))
-        decisions, nearest = np.empty((rows, self.states), np.uint8), np.empty((rows, 4), np.int32)
-        path = np.empty(rows, np.float32)
-        levels = np.empty((cols, rows), np.int16)
-        for block in feedback_blocks(W_T, factor, self.block):
-            for at, w, error in block.columns():
-                column = factor.order[at]
-                step = row_steps * steps[column]
-                shrunk = w / (step * (1 + np.float32(factor.d[at] ** 2) * excess))
-                trellis_path(shrunk, branches, decisions, nearest, path)
-                levels[column] = path
-                np.subtract(w, path * step, out=error)
+    def _symbols(self, weight: Float32, allocation: Allocation) -> NDArray[np.signedinteger]:
+        """Shape: weight (rows, cols) in the order of the grid's path."""
+        walk = Walk(allocation, self.block)
+        levels = np.empty(weight.T.shape, np.int16)
+        if allocation.rows is None:
+            walk.decide(weight, slice(0, len(weight)), levels)
+        else:
+            errors = np.zeros_like(weight)
+            for rows in allocation.rows.groups():
+                target = weight[rows] - allocation.rows.shift(rows, errors)
+                errors[rows] = walk.decide(target, rows, levels) - weight[rows]
         symbols = levels.T >> 1
         narrow = symbols.astype(np.int8)
         return narrow if np.array_equal(narrow, symbols) else np.ascontiguousarray(symbols)
+
+
+class Walk:
+    """The paths of all columns down the rows, some rows at a time.
+
+    Shape: steps, d2 and states (where each column's path stands) in the factor's order.
+    """
+
+    def __init__(self, allocation: Allocation, block: int) -> None:
+        from .viterbi import predecessors
+
+        grid, price, factor = allocation.grid, allocation.price, allocation.factor
+        self.factor, self.price, self.block = factor, price, block
+        self.steps = (np.float32(grid.step) * octaves(grid.columns, EIGHTHS))[factor.order]
+        self.d2 = np.square(factor.d).astype(np.float32)
+        self.states = np.zeros(len(factor.order), np.int64)
+        n_rows = len(price.excess)
+        self.row_steps = octaves(grid.rows[grid.path], EIGHTHS) if grid.rows.size else np.ones(n_rows, np.float32)
+        self.excess = price.excess[grid.path] * np.float32(price.ridge)
+        self.branches = predecessors(transitions(grid.states))
+
+    def decide(self, target: Float32, rows: slice, levels_: NDArray[np.int16]) -> Float32:
+        """The decoded weights of some rows. Shape: target and result (rows, cols); levels_ (cols, all rows)."""
+        from .viterbi import decide_columns
+
+        W_T = self.price.target(ordered_transpose(target, self.factor, slice(None)), self.factor)
+        levels, decoded = np.empty(W_T.shape, np.int16), np.empty_like(W_T)
+        for block in feedback_blocks(W_T, self.factor, self.block):
+            cols = slice(block.start, block.stop)
+            decide_columns(
+                block.weights,
+                block.V,
+                self.steps[cols],
+                self.row_steps[rows],
+                self.d2[cols],
+                self.excess[rows],
+                self.branches,
+                self.states[cols],
+                block.errors,
+                levels[cols],
+                decoded[cols],
+            )
+        levels_[self.factor.order, rows] = levels
+        found = np.empty(target.shape, np.float32)
+        found[:, self.factor.order] = decoded.T
+        return found
 
 
 def _exponents(octave: NDArray[np.float64], per_octave: int) -> NDArray[np.int8]:
@@ -180,4 +253,4 @@ def sensitivity(source: QuantizerInput) -> tuple[QuantizerInput, NDArray[np.floa
     trace_H, trace_G = float(np.trace(H)), float(np.trace(G))
     joined = (F * H + P * G).astype(np.float32)
     weights = (fisher * trace_H + shares * trace_G) / max(F * trace_H + P * trace_G, 1e-30)
-    return dataclasses.replace(source, hessian=joined), weights
+    return dataclasses.replace(source, hessian=joined, outputs=None), weights

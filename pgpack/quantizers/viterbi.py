@@ -32,15 +32,16 @@ def trellis_path(
     decisions_: NDArray[np.uint8],
     nearest_: NDArray[np.int32],
     path_: Float32,
-) -> None:
-    """Integers closest to `x` in squared error among the paths of a trellis that starts in state 0.
+    start: int,
+) -> int:
+    """Integers closest to `x` in squared error among the paths of a trellis that leave the state `start`.
 
     Shape: x (n,) in units of the step; branches from `predecessors`; scratch decisions_ (>= n, n_states) and
-    nearest_ (>= n, 4); the result is written to path_ (n,).
+    nearest_ (>= n, 4); the result is written to path_ (n,), and the state that it ends in comes back.
     """
     n, n_states = len(x), len(branches)
     cost = np.full(n_states, np.float32(1e30))
-    cost[0] = 0
+    cost[start] = 0
     spare = np.empty_like(cost)
     error = np.empty(4, np.float32)
     for i in range(n):
@@ -54,8 +55,48 @@ def trellis_path(
             decisions_[i, s] = second < first
             spare[s] = min(first, second)
         cost, spare = spare, cost
-    state = np.argmin(cost)
+    end = int(np.argmin(cost))
+    state = end
     for i in range(n - 1, -1, -1):
         branch = branches[state, decisions_[i, state]]
         path_[i] = nearest_[i, branch[1]]
         state = branch[0]
+    return end
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def decide_columns(
+    weights_: Float32,
+    V: Float32,
+    steps: Float32,
+    row_steps: Float32,
+    shrinking: Float32,
+    excess: Float32,
+    branches: NDArray[np.int32],
+    states_: NDArray[np.int64],
+    errors_: Float32,
+    levels_: NDArray[np.int16],
+    decoded_: Float32,
+) -> None:
+    """Some columns of a block of the feedback loop, one after another: corrected, shrunk, walked, their errors noted.
+
+    Compiled as a whole, because with few rows at a time a column is less work than calling numpy for it. Shape:
+    weights_, errors_, levels_ and decoded_ (cols, rows); V (cols, cols) unit upper triangular; steps, shrinking (of
+    d^2) and states_ (cols,); row_steps and excess (rows,). weights_ is overwritten by the corrected weights.
+    """
+    cols, rows = weights_.shape
+    decisions, nearest = np.empty((rows, len(branches)), np.uint8), np.empty((rows, 4), np.int32)
+    x, path = np.empty(rows, np.float32), np.empty(rows, np.float32)
+    for k in range(cols):
+        w = weights_[k]
+        for j in range(k):
+            v = V[j, k]
+            for i in range(rows):
+                w[i] -= v * errors_[j, i]
+        for i in range(rows):
+            x[i] = w[i] / (row_steps[i] * steps[k] * (np.float32(1) + shrinking[k] * excess[i]))
+        states_[k] = trellis_path(x, branches, decisions, nearest, path, states_[k])
+        for i in range(rows):
+            levels_[k, i] = np.int16(path[i])
+            decoded_[k, i] = path[i] * (row_steps[i] * steps[k])
+            errors_[k, i] = w[i] - decoded_[k, i]

@@ -83,6 +83,18 @@ def test_a_table_that_is_only_looked_up_has_its_look_ups_as_statistics() -> None
     calibration.require(["emb"])
 
 
+def test_output_moments_have_the_fisher_weights_on_their_diagonal_and_tied_tables_have_none() -> None:
+    calibration = observe(Tied(), np.arange(88) % 11, 11, token_digest="t", batch_tokens=22)
+    for name, n in (("linear.weight", 5), ("matrix", 6)):
+        outputs, fisher = calibration.output(name), calibration.fisher(name)
+        assert outputs is not None
+        assert fisher is not None
+        assert outputs.shape == (n, n)
+        np.testing.assert_allclose(np.diag(outputs), fisher, rtol=1e-5)
+        assert np.linalg.eigvalsh(outputs).min() > -1e-6 * np.trace(outputs)
+    assert calibration.output("emb.weight") is None
+
+
 def test_a_matrix_that_takes_no_part_is_reported() -> None:
     model = Tied()
     calibration = observe(model, np.arange(22) % 11, 11, token_digest="t")
@@ -107,6 +119,7 @@ def test_too_little_text_is_refused() -> None:
 def test_calibration_files_round_trip(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays = {"a.hessian": np.eye(3, dtype=np.float32), "a.fisher": rng.random(5, dtype=np.float32)}
+    arrays["a.output"] = np.diag(arrays["a.fisher"])
     before = from_arrays(arrays, "digest", 77)
     save_calibration(tmp_path / "c.safetensors", before)
     after = load_calibration(tmp_path / "c.safetensors")
@@ -114,6 +127,8 @@ def test_calibration_files_round_trip(tmp_path: Path) -> None:
     assert (after.token_digest, after.n_tokens, after.names) == ("digest", 77, ("a",))
     np.testing.assert_array_equal(after.load("a.fisher"), arrays["a.fisher"])
     assert after.hessian("b") is None
+    assert after.output("b") is None
+    assert after.tensor_digest("a") != from_arrays({**arrays, "a.output": np.eye(5)}, "", 1).tensor_digest("a")
 
 
 def test_files_that_are_no_calibration_are_refused(tmp_path: Path) -> None:

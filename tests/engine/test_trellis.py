@@ -27,7 +27,7 @@ def quantized_path(x: np.ndarray, n_states: int) -> np.ndarray:
     branches = predecessors(transitions(n_states))
     path = np.empty(len(x), np.float32)
     scratch = np.empty((len(x), n_states), np.uint8), np.empty((len(x), 4), np.int32)
-    trellis_path(x.astype(np.float32), branches, *scratch, path)
+    trellis_path(x.astype(np.float32), branches, *scratch, path, 0)
     return path
 
 

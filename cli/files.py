@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 
 def is_safetensors(path: Path) -> bool:
     """Whether a file starts as a safetensors file does."""
-    with path.open("rb") as file:
-        head = file.read(9)
-    return len(head) == 9 and head[8:9] == b"{"
+    from pgpack.checkpoint_files import is_safetensors
+
+    return is_safetensors(path)
+
+
+def opens_without_torch(path: Path) -> bool:
+    """Whether names and shapes of a checkpoint are read without loading torch."""
+    from pgpack.checkpoint_files import is_safetensors, is_torch_zip
+
+    return path.is_dir() or is_safetensors(path) or is_torch_zip(path)
 
 
 @dataclass(frozen=True)

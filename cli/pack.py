@@ -130,7 +130,7 @@ def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
             calibration,
             cache=bench.cache,
             progress=lambda name: bar.update(),
-            tuner=bench.tuner,
+            trainer=bench,
         )
     return Packed(recipe, artifact, calibration, measurer.evaluate(artifact), measurer.evaluator)
 
@@ -269,7 +269,8 @@ def _show_dry_run(
     as_json: bool,
 ) -> None:
     """What `pack` would do, from names and shapes alone; torch files are not opened (that would load torch)."""
-    from pgpack.checkpoint import load_checkpoint, require_file
+    from pgpack.checkpoint import load_checkpoint
+    from pgpack.checkpoint_files import require_file
     from pgpack.recipe import infos
 
     require_file(path)

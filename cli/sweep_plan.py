@@ -21,21 +21,22 @@ SHOWN = 5  # recipes of a dry run
 
 
 def show_dry_run(path: Path, space: SpaceFlags, as_json: bool) -> None:
-    """The recipes that would be measured; of a torch file the shapes are not read (that would load torch)."""
-    from pgpack.checkpoint import load_checkpoint, require_file
+    """The recipes that would be measured; of an old torch file the shapes are not read (that would load torch)."""
+    from pgpack.checkpoint import load_checkpoint
+    from pgpack.checkpoint_files import require_file
     from pgpack.recipe import infos
 
-    from .files import is_safetensors
+    from .files import opens_without_torch
 
     require_file(path)
-    if is_safetensors(path):
+    if opens_without_torch(path):
         loaded = load_checkpoint(path)
         tensors = infos(loaded.stored_shapes)
     else:
         from pgtrain.model_config import GPTConfig
         from pgtrain.tensor_table import tensor_shapes
 
-        note("the shapes of a torch file are not read in a dry run; these are the recipes for the baseline GPT")
+        note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
         tensors = infos(tensor_shapes(GPTConfig()))
     candidates = candidates_of(space, tensors)
     if as_json:

@@ -1,8 +1,8 @@
 """Checkpoint: named fp32 tensors read from a file, one at a time. Nothing in the file is ever executed.
 
-Reads `.safetensors` (memory-mapped) and torch state dicts (`weights_only`). Floating tensors are given as float32,
-integer and bool tensors as they are. Tensors with at least two dimensions and equal contents are tied: stored once,
-the others are aliases.
+Files are read by `checkpoint_files`, dialects brought to one by `interop.dialects`. Floating tensors are given as
+float32, integer and bool tensors as they are. Tensors with at least two dimensions and equal contents are tied:
+stored once, the others are aliases.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .checkpoint_files import read_file, require_file
 from .errors import CheckpointError
+from .interop.dialects import dialect_of, normalised
 
 OPENING = 64  # values of a matrix that tell it from others before anything is hashed
-WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "params")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,20 +31,21 @@ class Checkpoint:
     """Tensors by name, in file order.
 
     `shapes`: name -> shape; `load`: name -> a fresh array; `metadata`: the strings the file carries;
-    `source`: where it came from, for messages.
+    `source`: where it came from, for messages; `dialect`: how the file named its tensors, for people.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     load: Callable[[str], NDArray[Any]]
     metadata: Mapping[str, str] = field(default_factory=dict)
     source: str = "memory"
+    dialect: str = ""
 
     def tensor(self, name: str) -> NDArray[Any]:
         """float32 (or the integer dtype of a non-floating tensor). Raises CheckpointError on NaN or infinity."""
         array = self.load(name)
         if array.dtype.kind != "f":
             return array
-        array = np.ascontiguousarray(array, dtype=np.float32)
+        array = np.asarray(array, dtype=np.float32, order="C")
         if not np.isfinite(array).all():
             raise CheckpointError(
                 f"{self.source}: {name} holds NaN or infinity; a model that diverged cannot be packed"
@@ -116,88 +118,18 @@ def from_tensors(
     return Checkpoint(shapes, tensors.__getitem__, dict(metadata or {}), source)
 
 
-def require_file(path: Path) -> None:
-    """Raises CheckpointError when `path` is no file."""
-    if path.is_dir():
-        raise CheckpointError(f"{path}: a folder; name the checkpoint file in it")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint file")
+def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:
+    """The checkpoint in a safetensors or torch file, or in the shards of an index (told apart by content).
 
-
-def load_checkpoint(path: str | Path) -> Checkpoint:
-    """The checkpoint in a .safetensors, .pt, .pth or .bin file (told apart by content).
-
-    Raises CheckpointError when it is missing, unreadable, not a state dict, or needs unpickling of code.
+    Banks are taken apart into matrices under the names that the field's artifacts use (`interop.dialects`), unless
+    `as_stored`. Raises CheckpointError when it is missing, unreadable, not a state dict, or needs unpickling of code.
     """
-    path = Path(path)
-    require_file(path)
-    with path.open("rb") as file:
-        head = file.read(9)
-    if len(head) == 9 and head[8:9] == b"{":
-        return _load_safetensors(path)
-    return _load_torch(path)
-
-
-def _load_safetensors(path: Path) -> Checkpoint:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            names = list(file.keys())
-            slices = {name: file.get_slice(name) for name in names}
-            shapes = {name: tuple(int(n) for n in part.get_shape()) for name, part in slices.items()}
-            dtypes = {name: part.get_dtype() for name, part in slices.items()}
-            metadata = dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
-
-    def load(name: str) -> NDArray[Any]:
-        if dtypes[name] in ("BF16", "F8_E4M3", "F8_E5M2"):
-            with safe_open(str(path), framework="pt") as file:
-                array: NDArray[Any] = file.get_tensor(name).float().numpy()
-                return array
-        with safe_open(str(path), framework="numpy") as file:
-            return np.asarray(file.get_tensor(name))
-
-    if not shapes:
-        raise CheckpointError(f"{path}: holds no tensors")
-    return Checkpoint(shapes, load, metadata, str(path))
-
-
-def _load_torch(path: Path) -> Checkpoint:
-    import pickle
-
-    import torch
-
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise CheckpointError(
-            f"{path}: refused, because reading it would run code or it is no torch file; "
-            "save model.state_dict() alone with torch.save or as .safetensors"
-        ) from None
-    except Exception as error:  # noqa: BLE001  an unpickler raises anything on bytes that are no pickle
-        known = isinstance(error, RuntimeError) and str(error)
-        reason = str(error).splitlines()[0][:120] if known else "it is neither safetensors nor a torch file"
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from None
-    for wrapper in WRAPPERS:
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-            break
-    if not isinstance(state, dict) or not state:
-        raise CheckpointError(f"{path}: expected a dictionary of tensors, found {type(state).__name__}")
-    tensors = {str(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    if len(tensors) < len(state):
-        strange = next(str(name) for name, value in state.items() if not isinstance(value, torch.Tensor))
-        raise CheckpointError(f"{path}: {strange!r} is not a tensor; save model.state_dict() alone")
-    shapes = {name: tuple(int(n) for n in value.shape) for name, value in tensors.items()}
-
-    def load(name: str) -> NDArray[Any]:
-        value = tensors[name].detach()
-        array: NDArray[Any] = (value.float() if value.is_floating_point() else value).numpy()
-        return array
-
-    return Checkpoint(shapes, load, {}, str(path))
+    path = require_file(Path(path))
+    stored = read_file(path)
+    shapes, load = stored.shapes, stored.load
+    if not as_stored:
+        shapes, load = normalised(shapes, load, str(path))
+    return Checkpoint(shapes, load, stored.metadata, str(path), dialect_of(stored.shapes))
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
@@ -210,7 +142,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(b"")
     mode = temporary.stat().st_mode  # a new file's by the umask; safetensors would keep it from everybody else
-    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, str(temporary), dict(metadata))
+    save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, str(temporary), dict(metadata))
     temporary.chmod(mode)
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())

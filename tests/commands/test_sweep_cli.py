@@ -56,7 +56,7 @@ def test_a_second_run_measures_only_what_is_new(model: Path, study: Path) -> Non
     assert (again["n_new"], again["n_skipped"]) == (2, 6)
     assert (study / "trials.jsonl").read_bytes().startswith(before)
     idle = succeed(pgpack("sweep", model, *more, "--budget", "10kB", "--out", study)).err
-    assert "8 recipes, 8 of them measured before" in idle
+    assert "8 recipes, 8 of them measured before, 0 to measure" in idle
 
 
 @pytest.mark.usefixtures("plain")
@@ -66,6 +66,37 @@ def test_a_failed_trial_is_a_row_and_is_not_repeated(model: Path, tmp_path: Path
     for n_new in (2, 0):
         done = succeed(pgpack("sweep", model, "--space", space, "--out", tmp_path / "out", "--json", "-q")).json
         assert (done["n_trials"], done["n_failed"], done["n_new"]) == (2, 1, n_new)
+
+
+@pytest.mark.usefixtures("plain")
+def test_failed_trials_are_measured_again_on_request(model: Path, tmp_path: Path) -> None:
+    sweep = ("sweep", model, "--recipe", "role:control=cast; *={rtn,gptq(clip=1)}|rans", "--out", tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "pgpack.quantizers.gptq.Gptq.quantize", lambda self, source: (_ for _ in ()).throw(MemoryError())
+        )
+        done = succeed(pgpack(*sweep, "--json", "-q")).json
+    assert (done["n_trials"], done["n_failed"]) == (2, 1)
+    assert "1 of those measured before failed; --retry-failed" in succeed(pgpack(*sweep)).err
+    done = succeed(pgpack(*sweep, "--retry-failed", "--json", "-q")).json
+    assert (done["n_trials"], done["n_failed"], done["n_new"]) == (2, 0, 1)
+    assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 3
+
+
+def test_resume_needs_a_study_and_says_what_it_reuses(model: Path, study: Path, tmp_path: Path) -> None:
+    refused = pgpack("sweep", model, *SPACE, "--out", tmp_path, "--resume")
+    assert refused.code == 2
+    assert "holds no study; leave --resume out to begin one" in refused.err
+    before = (study / "trials.jsonl").read_bytes()
+    more = ("--recipe", "role:control=cast; *=rtn(bits={3:7})|{zlib,rans}", "--budget", "10kB", "--out", study)
+    said = succeed(pgpack("sweep", model, *more, "--resume", "--dry-run")).out
+    n_rows = len(before.splitlines())
+    assert f"going on with a study of {n_rows} trials" in said
+    assert f"10 recipes, {n_rows} of them measured before, {10 - n_rows} to measure" in said
+    assert "reused besides: the fp32 loss" in said
+    account = succeed(pgpack("sweep", model, *more, "--resume", "--dry-run", "--json")).json
+    assert (account["n_measured"], account["n_missing"]) == (n_rows, 10 - n_rows)
+    assert (study / "trials.jsonl").read_bytes() == before
 
 
 @pytest.mark.usefixtures("plain")

@@ -18,6 +18,7 @@ from .sizes import SIZE
 if TYPE_CHECKING:
     from pgpack.cache import Cache, Disk
 
+SHARED = {"quantized": "quantized tensors", "encoded": "encoded streams", "evaluation": "losses"}
 LIBRARIES = ("numpy", "scipy", "numba", "brotli", "zstandard")  # whose versions may change a result
 
 
@@ -43,6 +44,16 @@ class CacheFlags:
 
         limit = DISK_BYTES if self.limit is None else self.limit
         return Disk(folder, limit, engine_digest(), trouble=lambda line: note(line, quiet))
+
+
+def say_shared(cache: Cache | None, quiet: bool) -> None:
+    """One note on how much work was not done again; nothing without a cache or without work."""
+    if cache is None:
+        return
+    totals = {kind: cache.hits[kind] + cache.misses[kind] for kind in SHARED}
+    parts = [f"{cache.hits[kind]:,} of {totals[kind]:,} {name}" for kind, name in SHARED.items() if totals[kind]]
+    if parts:
+        note(f"taken from earlier work: {', '.join(parts)}", quiet)
 
 
 def engine_digest() -> str:

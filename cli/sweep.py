@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cache_options import CacheFlags, cache_options
+from .cache_options import CacheFlags, cache_options, say_shared
 from .output import EXIT_RESUMABLE, emit_json, format_bytes, note, shared_options
 from .progress import progress_bar, say_above
 from .recipe_options import one_of
@@ -152,6 +152,7 @@ def _run(bench: Bench, candidates: Sequence[Candidate], task: _Task) -> Ended:
         study = Study.load(task.out)  # still under the lock: nobody else writes these files meanwhile
         best, breakdown = _write_best(bench, study, keeper)
         files = write_outputs(study, breakdown)
+    say_shared(bench.cache, bench.quiet)
     return Ended(study, skipped, keeper.n_new, best, files)
 
 

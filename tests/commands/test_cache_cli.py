@@ -44,9 +44,10 @@ def test_a_second_study_runs_no_model_at_all(model: Path, tmp_path: Path, monkey
     monkeypatch.setattr(Bench, "observe", refuse)
     monkeypatch.setattr(TextEvaluator, "evaluate_module", refuse)
     monkeypatch.setattr("pgpack.quantizers.gptq.Gptq.quantize", refuse)
-    succeed(pgpack("sweep", model, *flags, "--out", tmp_path / "b"))
+    said = succeed(pgpack("sweep", model, *flags[:-1], "--out", tmp_path / "b")).err
     assert rows(tmp_path / "b") == rows(tmp_path / "a")
     assert len(rows(tmp_path / "b")) == 4
+    assert "5 of 5 losses" in said  # of four trials and the fp32 model
 
 
 @pytest.mark.usefixtures("plain")

@@ -172,7 +172,7 @@ class Bench:
         evaluator = _WhenNeeded(self.text.evaluator().digest, lambda: self.evaluator) if evaluate else None
         digest = cache_key(self.model_digest, self.checkpoint.digest) if evaluate else None
         cache = Cache() if self.cache is None else self.cache
-        return Measurer(self.checkpoint, evaluator, self.calibration, cache, self.tuner, digest)
+        return Measurer(self.checkpoint, evaluator, self.calibration, cache, self, digest)
 
     def calibration(self, recipe: Recipe) -> Calibration:
         """The statistics that `recipe` asks for. Raises CalibrationError or DataError when there are none."""
@@ -227,11 +227,12 @@ class Bench:
         assert self.flags.calibration is not None
         return load_calibration(self.flags.calibration)
 
-    def tuner(self, quantized: Quantized, recipe: Recipe) -> Quantized:
+    def tune(self, quantized: Quantized, recipe: Recipe) -> Quantized:
         """What a recipe's @tune asks for, on the calibration text; taken from the cache where it was done before."""
-        from pgpack.divergence import fresh_tokens
+        from pgpack.divergence import fresh_tokens, tokens_for
 
-        tokens = fresh_tokens(self.calib_tokens("tuning"), recipe.calib.count, recipe.tune.count)
+        used = recipe.calib.count + tokens_for(recipe.compensate.count)
+        tokens = fresh_tokens(self.calib_tokens("tuning"), used, recipe.tune.count)
         if self.cache is None:
             return self._tuned(quantized, recipe, tokens)
         from pgpack.cache import cache_key
@@ -247,6 +248,49 @@ class Bench:
         )
         elapsed = time.perf_counter() - started
         return dataclasses.replace(quantized, records=records, quantize_s=quantized.quantize_s + elapsed)
+
+    def compensate(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None) -> Quantized:
+        """What a recipe's @compensate asks for, on calibration text that the Hessians have not seen."""
+        from pgpack.divergence import fresh_tokens
+
+        plan = recipe.compensate
+        tokens = fresh_tokens(self.calib_tokens("compensation"), recipe.calib.count, plan.count)
+        if self.cache is None:
+            return self._compensated(checkpoint, recipe, calibration, tokens)
+        from pgpack.cache import cache_key
+        from pgpack.cache_entries import RECORDS
+        from pgpack.pack import Quantized
+        from pgtrain.data import digest_tokens
+
+        origin = (checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
+        statistics = calibration.digest if calibration else None
+        key = cache_key("compensated", recipe.digest, statistics, *origin)
+        started = time.perf_counter()
+        records = self.cache.recall(
+            "tuned",
+            key,
+            RECORDS,
+            lambda: self._compensated(checkpoint, recipe, calibration, tokens).records,
+            in_memory=False,
+        )
+        return Quantized(records, checkpoint.aliases, time.perf_counter() - started)
+
+    def _compensated(
+        self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None, tokens: Tokens
+    ) -> Quantized:
+        from pgpack.compensate import compensate
+
+        with progress_bar(recipe.compensate.count, "step", "compensating", self.quiet) as bar:
+            return compensate(
+                checkpoint,
+                recipe,
+                calibration,
+                self.text.build,
+                tokens,
+                self.text.seq_len,
+                device=self.flags.device or "cpu",
+                progress=lambda step, kl: bar.update(),
+            )
 
     def _tuned(self, quantized: Quantized, recipe: Recipe, tokens: Tokens) -> Quantized:
         from pgpack.tuning import tune

@@ -171,8 +171,27 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """`@compensate`: quantize in stages and train what is still free to make up for it (`pgpack.compensate`).
+
+    `count`: Adam steps in all, 0 for none. `groups`: stages, about as many weights in each. `lr`: the largest change
+    of a weight per step, in units of its tensor's root mean square.
+    """
+
+    count: int = 0
+    groups: int = 3
+    lr: float = 0.002
+
+    def __post_init__(self) -> None:
+        if self.count < 0 or self.groups < 2 or not 0 < self.lr < 1:
+            raise RecipeError(
+                "compensation needs a count of at least 0, 2 groups or more and a learning rate between 0 and 1"
+            )
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """Ordered rules (first match wins) and the directives @container, @calib, @order and @tune."""
+    """Ordered rules (first match wins) and the directives @container, @calib, @order, @tune and @compensate."""
 
     rules: tuple[Rule, ...]
     container: Container = field(default_factory=Pgpack)
@@ -180,6 +199,7 @@ class Recipe:
     calib: Tokens = field(default_factory=Tokens)
     order: Order = field(default_factory=Order)
     tune: Steps = field(default_factory=Steps)
+    compensate: Weights = field(default_factory=Weights)
 
     def __str__(self) -> str:
         from .recipe_text import recipe_to_text

@@ -3,6 +3,7 @@
     recipe     = item (";" item)*
     item       = selector "=" stages | directive
     directive  = "@container=" container ("|" byte-codec)* | "@calib=" tokens | "@order=" mlp | "@tune=" steps
+                 | "@compensate=" weights
     selector   = term ("&" term)*        term = GLOB | role:NAME | numel<=N | numel>N | ndim<=N | ndim>N
     stages     = transform* quantizer symbol-transform* [coder] byte-codec*, joined by "|"
     stage      = NAME [ "(" KEY "=" VALUE ("," KEY "=" VALUE)* ")" ]
@@ -29,7 +30,10 @@ from .stages import Fault, Table, parse_stage, stage_text
 CALIBS = Table(__package__, {"tokens": "recipe:Tokens"})
 ORDERS = Table(__package__, {"mlp": "recipe:Order"})
 TUNINGS = Table(__package__, {"steps": "recipe:Steps"})
-_PLAIN = {"calib": CALIBS, "order": ORDERS, "tune": TUNINGS}  # directives of one stage
+COMPENSATIONS = Table(__package__, {"weights": "recipe:Weights"})
+# directives of one stage
+_PLAIN = {"calib": CALIBS, "order": ORDERS, "tune": TUNINGS, "compensate": COMPENSATIONS}
+_LATER = ("compensate",)  # not in the canonical form of a recipe that does not use it: digests must not change
 _KINDS: tuple[tuple[str, Table], ...] = (
     ("transform", TRANSFORMS),
     ("quantizer", QUANTIZERS),
@@ -152,7 +156,7 @@ def _directives(recipe: Recipe, full: bool) -> list[tuple[str, str]]:
         found.append(("container", _container_text(recipe, full)))
     for name, table in _PLAIN.items():
         stage = getattr(recipe, name)
-        if full or stage != type(stage)():
+        if (full and name not in _LATER) or stage != type(stage)():
             found.append((name, stage_text(table.name_of(stage), stage, full=full)))
     return found
 

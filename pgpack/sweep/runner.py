@@ -20,7 +20,7 @@ from ..calibration import Calibration
 from ..checkpoint import Checkpoint
 from ..errors import PgpackError, RoundTripError
 from ..evaluate import BitsPerByte, Evaluator
-from ..pack import Artifact, Tuner, pack
+from ..pack import Artifact, Trainer, pack
 from ..recipe import Recipe, infos
 from ..search_space import Candidate
 from ..unpack import unpack
@@ -34,7 +34,7 @@ Calibrate = Callable[[Recipe], Calibration | None]
 class Measurer:
     """Measures recipes on one checkpoint; work that they share is done once and kept in `cache`.
 
-    `calibrate` gives the calibration that a recipe asks for (called only for recipes that need Hessians); `tuner` as
+    `calibrate` gives the calibration that a recipe asks for (called only for recipes that need Hessians); `trainer` as
     in `pgpack.pack.pack`. `model_digest`: sha256 hex of what the evaluator's digest leaves out (the model and its
     code, the KL's reference, device and libraries); without it losses are kept in memory only.
     """
@@ -43,7 +43,7 @@ class Measurer:
     evaluator: Evaluator | None
     calibrate: Calibrate
     cache: Cache = field(default_factory=Cache)
-    tuner: Tuner | None = None
+    trainer: Trainer | None = None
     model_digest: str | None = None
 
     def needs_calibration(self, recipe: Recipe) -> bool:
@@ -53,7 +53,7 @@ class Measurer:
     def pack(self, recipe: Recipe) -> Artifact:
         """The artifact of `recipe`. Raises whatever `pgpack.pack.pack` does."""
         calibration = self.calibrate(recipe) if self.needs_calibration(recipe) else None
-        return pack(self.checkpoint, recipe, calibration, cache=self.cache, tuner=self.tuner)
+        return pack(self.checkpoint, recipe, calibration, cache=self.cache, trainer=self.trainer)
 
     def evaluate(self, artifact: Artifact) -> BitsPerByte | None:
         """Loss of the decoded artifact; measured once per set of decoded weights. None without an evaluator."""

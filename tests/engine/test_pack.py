@@ -12,7 +12,8 @@ import torch
 from pgpack.calibration import Calibration, from_arrays
 from pgpack.checkpoint import Checkpoint, from_tensors, load_checkpoint, save_tensors
 from pgpack.errors import BudgetExceeded, CalibrationError, CheckpointError, RecipeError
-from pgpack.pack import pack
+from pgpack.pack import Quantized, pack, quantize
+from pgpack.recipe import Recipe
 from pgpack.recipe_text import parse_recipe
 from pgpack.sweep.budget import FILL, SLACK, fit_budget
 from pgpack.sweep.runner import Measurer
@@ -120,13 +121,32 @@ def test_a_field_container_fixes_the_coding() -> None:
         pack(model_like(), parse_recipe("*=rtn(bits=6)|rans; @container=torch_sdclip|zlib"))
 
 
-def test_tuning_needs_a_tuner_and_gets_the_recipe() -> None:
-    recipe = parse_recipe("*=rtn(bits=8)|rans; @tune=steps(count=3)")
-    with pytest.raises(CalibrationError, match="@tune needs the model"):
-        pack(model_like(), recipe)
-    asked: list[int] = []
-    packed = pack(model_like(), recipe, tuner=lambda quantized, r: (asked.append(r.tune.count), quantized)[1])
-    assert asked == [3]
+class Untrained:
+    """A trainer that notes what it is asked for and changes nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def compensate(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None) -> Quantized:
+        self.asked.append(f"compensate {recipe.compensate.count}")
+        return quantize(checkpoint, recipe, calibration)
+
+    def tune(self, quantized: Quantized, recipe: Recipe) -> Quantized:
+        self.asked.append(f"tune {recipe.tune.count}")
+        return quantized
+
+
+@pytest.mark.parametrize("directive", ["@tune=steps(count=3)", "@compensate=weights(count=3)"])
+def test_training_needs_a_model_and_text(directive: str) -> None:
+    with pytest.raises(CalibrationError, match=f"{directive.split('=', maxsplit=1)[0]} needs the model"):
+        pack(model_like(), parse_recipe(f"*=rtn(bits=8)|rans; {directive}"))
+
+
+def test_a_trainer_compensates_and_then_tunes() -> None:
+    trainer = Untrained()
+    recipe = parse_recipe("*=rtn(bits=8)|rans; @compensate=weights(count=2); @tune=steps(count=3)")
+    packed = pack(model_like(), recipe, trainer=trainer)
+    assert trainer.asked == ["compensate 2", "tune 3"]
     assert packed.data == pack(model_like(), parse_recipe("*=rtn(bits=8)|rans")).data
 
 

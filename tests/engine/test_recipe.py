@@ -31,7 +31,14 @@ transforms = st.sampled_from(["", "prune_magnitude(sparsity=0.25)|", "prune_2_4|
 selectors = st.sampled_from(["*", "tok_emb.*", "role:mlp", "numel<=100", "ndim<=1&role:control", "a.b & numel>7"])
 rules = st.builds("{}={}{}{}".format, selectors, transforms, quantizers, codings)
 directives = st.sampled_from(
-    ["", "; @container=pgpack", "; @container=torch_sdclip|brotli", "; @order=mlp(by=norm)", "; @tune=steps(count=9)"]
+    [
+        "",
+        "; @container=pgpack",
+        "; @container=torch_sdclip|brotli",
+        "; @order=mlp(by=norm)",
+        "; @tune=steps(count=9)",
+        "; @compensate=weights(count=9)",
+    ]
 )
 recipes = st.builds(lambda many, last: "; ".join(many) + last, st.lists(rules, min_size=1, max_size=4), directives)
 

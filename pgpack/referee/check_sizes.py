@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from .claims import TOTALS, byte_counts
 from .evidence import Evidence
 from .findings import Finding, fail, listed, ok, skip, warn
@@ -96,41 +98,52 @@ def _of_seed(evidence: Evidence, seed: int | None) -> int | None:
 
 def claimed_bytes(evidence: Evidence) -> Finding:
     """bytes_model, bytes_code, bytes_total and each seed's artifact_bytes against the files."""
-    claims, wrong = evidence.claims, []
-    over = [
-        f"{name} {n:,}" for name in TOTALS if (n := claims.whole(name)) is not None and n > evidence.options.cap
-    ]  # fmt: skip
-    over += [
-        f"seed {seed} {row.n_bytes:,}"
-        for seed, row in claims.results.items()
-        if (row.n_bytes or 0) > evidence.options.cap
-    ]
+    claims, cap = evidence.claims, evidence.options.cap
+    claimed = {name: claims.whole(name) for name in TOTALS}
+    claimed |= {f"seed {seed}": row.n_bytes for seed, row in claims.results.items()}
+    over = [f"{name} {n:,}" for name, n in claimed.items() if n is not None and n > cap]
     if over:
-        return fail(f"submission.json itself is over the cap of {evidence.options.cap:,}: {listed(over)}")
+        return fail(f"submission.json itself is over the cap of {cap:,}: {listed(over)}")
     if not evidence.decoded:
         return skip("no artifact in the folder to compare with")
-    models = {decoded.entry.n_bytes for decoded in evidence.decoded}
-    totals = {n + evidence.code_bytes for n in models}
-    code = claims.whole("bytes_code")
-    if code is not None and code != evidence.code_bytes:
-        wrong.append(f"bytes_code is {code:,}, the counted files have {evidence.code_bytes:,}")
-    for name, allowed in (("bytes_model", models), ("bytes_total", totals)):
-        claimed = claims.whole(name)
-        if claimed is not None and claimed not in allowed:
-            only = claimed in models and name == "bytes_total"
-            wrong.append(
-                f"{name} is {claimed:,}, which is the weights alone; with the code it is {max(totals):,}"
-                if only
-                else f"{name} is {claimed:,}, measured {listed(f'{n:,}' for n in sorted(allowed))}"
-            )
-    for seed, row in claims.results.items():
-        found = _of_seed(evidence, seed)
-        if row.n_bytes is not None and found is not None and row.n_bytes not in (found, found + evidence.code_bytes):
-            wrong.append(f"artifact_bytes of seed {seed} is {row.n_bytes:,}, the file has {found:,}")
+    wrong = [*_wrong_code(evidence), *_wrong_totals(evidence), *_wrong_seeds(evidence)]
     if wrong:
         return fail(listed(wrong))
     given = [name for name in ("bytes_model", "bytes_code", "bytes_total") if claims.whole(name) is not None]
     return ok(f"{', '.join(given)} are the measured ones") if given else warn("submission.json gives no byte counts")
+
+
+def _wrong_code(evidence: Evidence) -> Iterator[str]:
+    code = evidence.claims.whole("bytes_code")
+    if code is not None and code != evidence.code_bytes:
+        yield f"bytes_code is {code:,}, the counted files have {evidence.code_bytes:,}"
+    claimed = evidence.claims.values.get("bytes_code_conventions")
+    said = claimed if isinstance(claimed, dict) else {}
+    for name in ("raw", "as shipped"):
+        found = evidence.code_conventions[name]
+        if said.get(name, found) != found:
+            yield f"bytes_code_conventions say {said[name]!r:.40} bytes {name}, measured {found:,}"
+
+
+def _wrong_totals(evidence: Evidence) -> Iterator[str]:
+    models = {decoded.entry.n_bytes for decoded in evidence.decoded}
+    totals = {n + evidence.code_bytes for n in models}
+    for name, allowed in (("bytes_model", models), ("bytes_total", totals)):
+        claimed = evidence.claims.whole(name)
+        if claimed is None or claimed in allowed:
+            continue
+        if claimed in models:
+            yield f"{name} is {claimed:,}, which is the weights alone; with the code it is {max(totals):,}"
+        else:
+            yield f"{name} is {claimed:,}, measured {listed(f'{n:,}' for n in sorted(allowed))}"
+
+
+def _wrong_seeds(evidence: Evidence) -> Iterator[str]:
+    """A seed's artifact_bytes may be those of its file, or with the code."""
+    for seed, row in evidence.claims.results.items():
+        found = _of_seed(evidence, seed)
+        if row.n_bytes is not None and found is not None and row.n_bytes not in (found, found + evidence.code_bytes):
+            yield f"artifact_bytes of seed {seed} is {row.n_bytes:,}, the file has {found:,}"
 
 
 def readme_bytes(evidence: Evidence) -> Finding:

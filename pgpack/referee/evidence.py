@@ -116,13 +116,18 @@ class Evidence:
 
     @cached_property
     def code_conventions(self) -> dict[str, int]:
-        """Bytes of the code under each convention: as shipped, raw (unpacked), wrapped (packed again by us)."""
-        innermost = {script.name: script for script in self.scripts}
-        raw = sum(len(innermost[name].text) if name in innermost else n for name, n in self.counted.items())
-        python = [script.text for name, script in innermost.items() if name in self.counted]
-        others = sum(n for name, n in self.counted.items() if name not in innermost)
-        wrapped = others + sum(min(len(text), source.wrapped_size([text])) for text in python)
-        return {"as shipped": self.code_bytes, "raw": raw, "wrapped": wrapped}
+        """Bytes of the code under each convention of pgpack/submission/FOLDER.md.
+
+        raw: what runs; as shipped: the files as they lie here; wrapped: the file, or what runs in a self-extracting
+        file of ours, whichever is less.
+        """
+        running = {script.name: script.text for script in self.scripts}  # the innermost layer comes last
+        raw = wrapped = 0
+        for name, n_bytes in self.counted.items():
+            text = running.get(name)
+            raw += n_bytes if text is None else len(text)
+            wrapped += n_bytes if text is None else min(n_bytes, source.wrapped_size([text]))
+        return {"raw": raw, "as shipped": self.code_bytes, "wrapped": wrapped}
 
     @property
     def spread(self) -> int:

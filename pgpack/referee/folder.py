@@ -97,7 +97,8 @@ def scan(path: Path) -> Folder:
     """The folder at `path`. Raises DataError when it is no folder."""
     if not path.is_dir():
         raise DataError(f"{path} is not a folder; give the folder of a submission")
-    entries, faults = [], []
+    entries: list[Entry] = []
+    faults: list[tuple[str, str]] = []
     for name, fault in _walk(path, "", 0):
         if len(entries) + len(faults) >= MAX_ENTRIES:
             faults.append(("", f"more than {MAX_ENTRIES:,} entries; a submission has a handful"))

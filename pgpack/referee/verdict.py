@@ -118,3 +118,9 @@ def _artifact_row(evidence: Evidence, index: int) -> Mapping[str, Any]:
         "peak_bytes": decoded.first.peak_bytes,
         "network": decoded.first.network,
     }
+
+
+def rule_table(rules: Sequence[Rule] = RULES) -> str:
+    """The rules as a Markdown table, as REFEREE.md shows them."""
+    rows = [f"| `{rule.id}` | {rule.sentence} | {rule.source} |" for rule in rules]
+    return "\n".join(["| id | what must hold | where the rule is from |", "|---|---|---|", *rows])

@@ -23,7 +23,7 @@ from pgpack.referee import evidence as evidence_module
 from pgpack.referee.evidence import Decoded, Options
 from pgpack.referee.findings import Finding
 from pgpack.referee.table import RULES
-from pgpack.referee.verdict import Verdict, as_document, checklist, judge
+from pgpack.referee.verdict import Verdict, as_document, checklist, judge, rule_table
 from tests.engine.submission_folder import (
     SEEDS,
     TRAINING,
@@ -425,3 +425,8 @@ def test_a_known_fault_is_refused_with_its_sentence(name: str, tmp_path: Path) -
     assert not verdict.ok
     assert re.search(sentence, finding(verdict, rule, "fail").detail), verdict[rule].detail
     assert f"**FAIL** {next(r.sentence for r in RULES if r.id == rule)}" in checklist(verdict)
+
+
+def test_the_page_of_the_referee_lists_the_rules() -> None:
+    page = (Path(evidence_module.__file__).with_name("REFEREE.md")).read_text(encoding="utf-8")
+    assert page.split("<!-- rules: begin -->\n")[1].split("\n<!-- rules: end -->")[0] == rule_table()

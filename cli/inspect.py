@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pgpack.checkpoint import Checkpoint
     from pgpack.inspection import ArtifactView, TensorValues
 
+_BANKS = ": its banks are shown, and packed, as one matrix per layer"
+
 EPILOG = """\b
 Examples:
   pgpack inspect model.pgpack
@@ -110,6 +112,7 @@ def _checkpoint_text(checkpoint: Checkpoint, rows: Sequence[TensorValues], file:
     lines = [table(("tensor", "role", "shape", "values", "std", "absmax", "tied to"), cells)]
     n_params = checkpoint.n_params
     lines.append(f"{n_params:,} parameters ({format_bytes(4 * n_params)} in fp32), file {format_bytes(_size(file))}")
+    lines.append(f"dialect {checkpoint.dialect}{_BANKS if checkpoint.dialect.startswith('banked') else ''}")
     lines.append(f"checkpoint digest {checkpoint.digest[:16]}")
     lines += [f"{key:18} {clipped(value, 400)}" for key, value in checkpoint.metadata.items()]
     return "\n".join(lines)
@@ -120,6 +123,7 @@ def _checkpoint_document(checkpoint: Checkpoint, rows: Sequence[TensorValues], f
         "kind": "checkpoint",
         "n_bytes": _size(file),
         "n_params": checkpoint.n_params,
+        "dialect": checkpoint.dialect,
         "checkpoint_digest": checkpoint.digest,
         "metadata": {key: _parsed(value) for key, value in checkpoint.metadata.items()},
         "tensors": [

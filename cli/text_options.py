@@ -21,6 +21,7 @@ from pgpack.errors import CalibrationError, DataError
 
 from .output import note
 from .progress import progress_bar
+from .settings import changed_fields
 
 if TYPE_CHECKING:
     from pgpack.cache import Cache
@@ -45,12 +46,14 @@ class TextFlags:
     max_tokens: int | None = None
     device: str | None = None
     model: str | None = None
+    set: tuple[str, ...] = ()
     calibration: str | None = None
 
     def as_flags(self) -> str:
         """The flags as they were typed, quoted for a POSIX shell; '' when none was given."""
-        given = {f.name.replace("_", "-"): getattr(self, f.name) for f in dataclasses.fields(self)}
-        return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None)
+        given = [(f.name.replace("_", "-"), getattr(self, f.name)) for f in dataclasses.fields(self)]
+        each = ((name, one) for name, value in given for one in (value if isinstance(value, tuple) else (value,)))
+        return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in each if value is not None)
 
 
 _OPTIONS = (
@@ -61,6 +64,9 @@ _OPTIONS = (
     click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Evaluate at most N tokens."),
     click.option("--device", metavar="NAME", help="cpu (the default), cuda or cuda:N."),
     click.option("--model", metavar="FILE.py:build", help="Function: state dict to nn.Module; or a pgtrain preset."),
+    click.option(
+        "--set", multiple=True, metavar="FIELD=VALUE", help="A field of a pgtrain model: mlp_activation=relu3."
+    ),
     click.option("--calibration", metavar="FILE", help="Hessians of `pgpack calibrate`, instead of text."),
 )
 
@@ -108,8 +114,13 @@ class Bench:
         from pgtrain.workbench import open_text
 
         flags = self.flags
+        changes = {}
+        if flags.set:
+            from pgtrain.model_config import GPTConfig
+
+            changes = changed_fields(flags.set, GPTConfig())
         shapes = {name: np.broadcast_to(np.float32(0), shape) for name, shape in self.checkpoint.shapes.items()}
-        return open_text(
+        text = open_text(
             self.path,
             self.checkpoint.metadata,
             shapes,
@@ -120,7 +131,12 @@ class Bench:
             max_tokens=flags.max_tokens,
             model_spec=flags.model,
             device=flags.device or "cpu",
+            changes=changes,
+            weights=lambda: dict(self.checkpoint.items()),
         )
+        if text.how:
+            note(f"model: {text.how}; --model, --set and --seq-len change it", self.quiet)
+        return text
 
     def calib_tokens(self, purpose: str) -> Tokens:
         """The calibration text. Raises DataError, naming every flag that `purpose` lacks."""
@@ -158,8 +174,7 @@ class Bench:
         spec = self.flags.model
         if spec is not None and ".py" in spec:
             code += _sources_of(Path(spec.rpartition(":")[0] if ".py:" in spec else spec))
-        config = self.checkpoint.metadata.get("model_config")
-        return cache_key(config, spec, code, self.flags.device or "cpu", torch.__version__)
+        return cache_key(self.text.model_json, spec, code, self.flags.device or "cpu", torch.__version__)
 
     def measurer(self, evaluate: bool = True) -> Measurer:
         """What measures recipes on this checkpoint; KL is to the checkpoint itself.

@@ -14,6 +14,7 @@ EPILOG = """\b
 Examples:
   pgpack unpack model.pgpack -o decoded.safetensors
   pgpack unpack final_model.int8.ptz -o decoded.pt
+  pgpack unpack model.pgpack --banked -o final_model.pt
 """
 
 
@@ -26,20 +27,25 @@ Examples:
     type=click.Choice(("safetensors", "pt")),
     help="By default what OUT's name says: .pt and .pth are torch files, all others safetensors.",
 )
+@click.option("--banked", is_flag=True, help="Matrices in banks (qo_bank, kv_bank, ...), as banked scripts load them.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @shared_options
-def command(*, artifact: Path, out: Path, form: str | None, force: bool, as_json: bool, quiet: bool) -> None:
+def command(
+    *, artifact: Path, out: Path, form: str | None, banked: bool, force: bool, as_json: bool, quiet: bool
+) -> None:
     """Decode ARTIFACT (ours or one of the field's formats) to named float32 tensors.
 
-    Names and shapes are those of the checkpoint, tied names included. The checkpoint's metadata (its model and
-    text) is not part of an artifact. Nothing is written when the decoded weights fail their digest.
+    Names and shapes are those of the checkpoint, tied names included; artifacts hold banks as one matrix per layer,
+    and --banked puts them together again. The checkpoint's metadata (its model and text) is not part of an artifact.
+    Nothing is written when the decoded weights fail their digest.
     """
     refuse_overwrite(out, force, artifact)
+    from pgpack.interop.dialects import banked as in_banks
     from pgpack.unpack import check_digest, unpack
 
     unpacked = unpack(artifact.read_bytes())
     digest = check_digest(unpacked)
-    tensors = unpacked.tensors()
+    tensors = in_banks(unpacked.tensors()) if banked else unpacked.tensors()
     form = form or ("pt" if out.suffix in (".pt", ".pth") else "safetensors")
     out.parent.mkdir(parents=True, exist_ok=True)
     if form == "pt":
@@ -64,7 +70,7 @@ def _save_torch(out: Path, tensors: Mapping[str, Any], aliases: Mapping[str, str
     import torch
 
     state = {name: torch.tensor(array) for name, array in tensors.items()}
-    state |= {name: state[stored] for name, stored in aliases.items()}
+    state |= {name: state[stored] for name, stored in aliases.items() if name in state and stored in state}
     temporary = out.with_name(out.name + ".tmp")
     torch.save(state, temporary)
     os.replace(temporary, out)

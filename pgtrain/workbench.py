@@ -6,9 +6,9 @@ Refuses calibration text that overlaps the evaluated text: a packer tuned on its
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,14 +26,15 @@ from pgtrain.data import Tokens, digest_tokens, overlap_fraction, read_tokens
 from pgtrain.dialects import unbank, without_unused
 from pgtrain.gpt import GPT
 from pgtrain.gpt import build as build_gpt
+from pgtrain.identify import identify, named
 from pgtrain.model_config import GPTConfig
 from pgtrain.presets import PRESETS
 from pgtrain.shard_files import find_shards
 from pgtrain.sliding import EvaluationWay
-from pgtrain.tensor_table import infer_config
 from pgtrain.tokenizer import ByteTables, Tokenizer
 
 MAX_OVERLAP = 0.02
+PROBE_LEN = 1024  # tokens
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -42,7 +43,9 @@ class Text:
     """A model's text: what it is evaluated on, what it may be calibrated on, and how it is built.
 
     `build` turns a state dict of torch tensors into a module in eval mode. `val_tokens` is already trimmed to
-    whole windows. Shape: tokens (n,) uint16.
+    whole windows. Shape: tokens (n,) uint16. `how`: a sentence on how the model was found, '' when it was named;
+    `model_json`: its config, '' for the user's own code; `variant`: that config again where the checkpoint does not
+    say it, for the digest of evaluations.
     """
 
     build: Build
@@ -53,6 +56,9 @@ class Text:
     device: str
     calib_glob: str | None
     document_token: int = 1
+    how: str = ""
+    model_json: str = ""
+    variant: str = ""
 
     @property
     def n_tokens(self) -> int:
@@ -102,7 +108,7 @@ class Text:
             batch_tokens=batch_tokens,
             stride=way.stride or None,
             document_token=self.document_token if way.documents else None,
-            variant=way.variant,
+            variant="|".join(part for part in (self.variant, way.variant) if part),
             bf16=way.bf16,
         )
 
@@ -119,12 +125,15 @@ def open_text(
     max_tokens: int | None = None,
     model_spec: str | None = None,
     device: str = "cpu",
+    changes: Mapping[str, Any] | None = None,
+    weights: Callable[[], Tensors] | None = None,
 ) -> Text:
     """The text and model of a checkpoint; an argument wins over the metadata (`data_defaults`, `model_config`).
 
     `state` names the checkpoint's tensors (only names and shapes are used). `model_spec` is FILE.py:build with
     build(state_dict of torch tensors) -> nn.Module that gives logits, or the name of a preset, for the checkpoints of
-    the public training scripts.
+    the public training scripts. `changes`: fields of a pgtrain model that the user knows better. `weights` gives the
+    tensors themselves: with them a model that names and shapes do not tell is found by its loss on a little text.
     Raises: DataError or CheckpointError, saying which flag to give.
     """
     defaults = _defaults(metadata, checkpoint_path)
@@ -142,13 +151,17 @@ def open_text(
             f"{tokenizer_path} is not the tokenizer that {checkpoint_path} was trained with "
             f"(sha256 {model_tokenizer.sha256[:12]}, trained with {trained_with[:12]})"
         )
-    builder, model_seq_len = _model(metadata, state, model_spec, model_tokenizer.vocab_size)
-    length = seq_len or defaults.seq_len or model_seq_len
+    val_tokens = read_tokens(find_shards(val), model_tokenizer.vocab_size)
+    probe = None
+    if weights is not None:
+        probe = _Probe(weights, read_tokens(find_shards(calib), model_tokenizer.vocab_size) if calib else val_tokens)
+    shapes = {name: tuple(array.shape) for name, array in state.items()}
+    found = _model(metadata, shapes, model_spec, model_tokenizer.vocab_size, changes or {}, probe)
+    length = seq_len or defaults.seq_len or found.seq_len
     if length is None:
         raise DataError("the length of a sequence is not known for this model; give it as --seq-len N")
-    val_tokens = read_tokens(find_shards(val), model_tokenizer.vocab_size)
     return Text(
-        build=builder,
+        build=found.build,
         val_tokens=trim(val_tokens, length, max_tokens),
         byte_tables=model_tokenizer.byte_tables,
         tokenizer_sha256=model_tokenizer.sha256,
@@ -156,6 +169,11 @@ def open_text(
         device=device,
         calib_glob=calib,
         document_token=model_tokenizer.bos_id,
+        model_json=found.model_json,
+        variant=found.model_json
+        if found.model_json and (changes or model_spec or "model_config" not in metadata)
+        else "",
+        how=f"{found.how}; windows of {length} tokens" if found.how else "",
     )
 
 
@@ -206,26 +224,67 @@ def _defaults(metadata: Mapping[str, str], checkpoint_path: Path) -> _Defaults:
         raise CheckpointError(f"{checkpoint_path}: its data_defaults metadata is not readable") from error
 
 
+@dataclass(frozen=True)
+class _Found:
+    """How a model is built, the length of its sequences if it says one, and how it was found if it was not named."""
+
+    build: Build
+    seq_len: int | None
+    how: str = ""
+    model_json: str = ""
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """The loss of a checkpoint under a config, on the first tokens of a text."""
+
+    weights: Callable[[], Tensors]
+    tokens: Tokens
+
+    @cached_property
+    def state(self) -> dict[str, torch.Tensor]:
+        return {name: torch.tensor(array) for name, array in self.weights().items()}
+
+    def nats(self, config: GPTConfig) -> float:
+        """Units: nats per token, infinite where the model gives no finite loss."""
+        length = min(config.seq_len, PROBE_LEN, len(self.tokens) - 1)
+        ids = torch.tensor(self.tokens[: length + 1].astype("int64")).unsqueeze(0)
+        with torch.no_grad():
+            model: Any = _field_build(config)(self.state)
+            logits = model.forward_logits(ids[:, :-1])
+            loss = float(torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[0, 1:]))
+        return loss if math.isfinite(loss) else math.inf
+
+
 def _model(
-    metadata: Mapping[str, str], state: Arrays, model_spec: str | None, vocab_size: int
-) -> tuple[Build, int | None]:
-    """(build, sequence length if the model says one): --model wins, then the metadata, then names and shapes."""
-    if model_spec in PRESETS:
-        config = dataclasses.replace(PRESETS[model_spec].model, vocab_size=vocab_size)
-        return _field_build(config), config.seq_len
+    metadata: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+    model_spec: str | None,
+    vocab_size: int,
+    changes: Mapping[str, Any],
+    probe: _Probe | None,
+) -> _Found:
+    """--model wins, then the metadata, then names and shapes, then a measurement."""
+    if model_spec is not None and model_spec not in PRESETS:
+        if changes:
+            raise DataError(f"--set changes fields of a pgtrain model, not of {model_spec}")
+        return _Found(load_build(model_spec), None)
     if model_spec is not None:
-        return load_build(model_spec), None
-    if "model_config" in metadata:
+        config, how = named(model_spec, shapes, changes), ""
+    elif "model_config" in metadata:
         try:
             values = json.loads(metadata["model_config"])
         except ValueError as error:
             raise CheckpointError("the checkpoint's model_config metadata is not JSON") from error
-        config, length = GPTConfig.from_mapping(values), int(values["seq_len"])
+        config, how = GPTConfig.from_mapping({**values, **changes}), ""
     else:
-        config, length = infer_config({name: tuple(array.shape) for name, array in state.items()}), None
+        if (found := shapes.get("tok_emb.weight")) and found[0] != vocab_size:
+            raise DataError(f"the model has {found[0]} tokens, the tokenizer {vocab_size}; give --tokenizer")
+        identified = identify(shapes, probe.nats if probe else None, changes)
+        config, how = identified.config, identified.how
     if config.vocab_size != vocab_size:
         raise DataError(f"the model has {config.vocab_size} tokens, the tokenizer {vocab_size}; give --tokenizer")
-    return lambda tensors: build_gpt(config, tensors), length
+    return _Found(_field_build(config), config.seq_len, how, config.to_json())
 
 
 def _field_build(config: GPTConfig) -> Build:

@@ -84,7 +84,10 @@ def command(
         max_tokens=max_tokens,
         model_spec=model_spec,
         device=device,
+        weights=lambda: tensors,
     )
+    if text.how:
+        note(f"model: {text.how}; --model and --seq-len change it", quiet)
     note(f"scoring {text.n_tokens:,} tokens", quiet)
     fixed = text.evaluator(way=EvaluationWay(stride or 0, documents, loops, bf16))
     evaluator, learner = (fixed, None) if ttt is None else _learning(fixed, ttt, given)

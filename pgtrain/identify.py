@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pgpack.errors import DataError
+from pgpack.errors import CheckpointError, DataError
 from pgtrain.dialects import unbank, without_unused
 from pgtrain.model_config import ACTIVATIONS, GPTConfig
 from pgtrain.presets import PRESETS, SYSTEMS
@@ -28,6 +28,8 @@ CLEAR = 0.02  # nats per token between the best candidate and the next
 # What only training uses, or only the first step: candidates that differ in nothing else are one.
 UNSEEN = ("qk_gain_init", "weight_init", "embed_init", "tied_embed_init_std", "ebls_b_std", "ebls_penalty",
           "lane_residual_init", "mtp_weight")  # fmt: skip
+
+_MATRICES = ("tok_emb.weight", "blocks.0.attn.c_k.weight", "blocks.0.mlp.fc.weight")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ def candidates(stored: Shapes, changes: Mapping[str, Any] | None = None) -> list
         if config is not None and _fits(config, shapes):
             found.setdefault(replace(config, **{key: getattr(GPTConfig(), key) for key in UNSEEN}), []).append(name)
     if not found:
+        if wrong := next((name for name in _MATRICES if len(shapes.get(name, (0, 0))) != 2), None):
+            raise CheckpointError(f"{wrong} has shape {shapes[wrong]}, expected a matrix; give --model FILE.py:build")
         found = {infer_config(shapes, **(changes or {})): ["baseline"]}
     return [Candidate(tuple(names), config) for config, names in found.items()]
 
@@ -127,7 +131,9 @@ def sized(model: GPTConfig, shapes: Shapes, changes: Mapping[str, Any] | None = 
     blocks = {name.split(".")[1] for name in shapes if name.startswith(("blocks.", "shared_blocks."))}
     at = "shared_blocks.0" if "shared_blocks.0.attn.q_gain" in shapes else "blocks.0"
     needed = ("tok_emb.weight", f"{at}.attn.q_gain", f"{at}.attn.c_k.weight", f"{at}.mlp.fc.weight")
-    if any(len(shapes.get(name, ())) not in (1, 2) for name in needed):
+    if [len(shapes.get(name, ())) for name in needed] != [2, 1, 2, 2] or not all(
+        min(shapes[name]) for name in needed
+    ):
         return None
     (vocabulary, width), (heads, *_), (kv_dim, dim), (hidden, _) = (shapes[name] for name in needed)
     layers = {"none": len(blocks), "encoder_decoder": _rows(shapes, "virtual_attn_scales", model.num_layers)}

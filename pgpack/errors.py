@@ -8,6 +8,7 @@
     +-- DataError                  1  shards, tokenizers and text that do not hold what they must
     +-- ToolMissing                1  an external program or optional package is not installed
     +-- StudyError                 1  a study directory that cannot be continued or read
+    +-- SubmissionError            1  a submission folder cannot be made from what was given
     +-- BudgetExceeded             3  nothing fits the byte budget
     +-- RoundTripError             4  decode(encode(x)) != x: a bug in pgpack, never the user's fault
     +-- FormatError                4  bytes that are not a well-formed artifact
@@ -50,6 +51,10 @@ class ToolMissing(PgpackError):
 
 
 class StudyError(PgpackError):
+    pass
+
+
+class SubmissionError(PgpackError):
     pass
 
 

@@ -1,0 +1,170 @@
+"""The single-file decoder of some artifacts: readable, minified, and how it is proven.
+
+    artifacts --header--> stages and grids in use --assemble, specialise--> readable source --minify--> decode.py
+
+The source is this package's own (`program` and what it reads an artifact with), so that it cannot drift from
+`pgpack.unpack`; only tables of names are replaced, by the ones in use.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from ..artifact.layout import MAGIC, unframe
+from ..errors import RoundTripError, SubmissionError
+from ..trellis import POLYNOMIALS
+from ..unpack import unpack
+from .assemble import Key, Override, assemble
+from .minify import minified
+from .specialise import namespace_of, specialise, without_annotations
+
+PACKAGE = __package__.rpartition(".")[0]
+PROGRAM = f"{PACKAGE}.submission.program"
+UNDO = {  # byte codec -> what decodes it
+    **{name: f"un{name}" for name in ("zlib", "bz2", "lzma", "zstd", "brotli")},
+    **{"lrzip": "Lrzip", "zpaq": "Zpaq"},
+}
+PROGRAMS = ("Lrzip", "Zpaq")  # external programs, run by the package's own classes
+GRIDS = {"raw": "raw_values"}
+ROOTS = ("state_dict", "main")
+START = 'if __name__ == "__main__":\n    main()\n'
+INTRO = '''"""Decoder of {n} (pgpack {version}): python decode.py ARTIFACT OUT.npz
+
+Joined from the modules of pgpack that these artifacts need, without what they do not use; decode.py is this file,
+minified. The weights' SHA-256 is checked at the end.
+"""
+'''
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """`readable`: the source for people; `code`: the same minified; `modules`: libraries that it imports beyond the
+    standard library and numpy."""
+
+    readable: str
+    code: str
+    modules: tuple[str, ...]
+
+
+def make_decoder(artifacts: Sequence[bytes]) -> Decoder:
+    """The decoder of these artifacts, proven on each of them.
+
+    Raises SubmissionError for an artifact in another format than ours, RoundTripError when a decoded tensor differs
+    from that of `pgpack.unpack`, ToolMissing without the minifier.
+    """
+    overrides = _tables([_header(data) for data in artifacts])
+    tree, origin = assemble([(PROGRAM, name) for name in ROOTS], overrides)
+    with tempfile.TemporaryDirectory(prefix="pgpack-decoder-") as folder:
+        paths = []
+        for i, data in enumerate(artifacts):
+            paths.append(Path(folder, f"{i}"))
+            paths[-1].write_bytes(data)
+
+        def run(namespace: dict[str, Any]) -> None:
+            for path in paths:
+                namespace["state_dict"](str(path))
+
+        tree = specialise(tree, ROOTS, run)
+        readable = _readable(tree, origin, len(artifacts))
+        plain = ast.unparse(without_annotations(ast.parse(readable)))
+        code = minified(plain, keep=("state_dict",), shared_names=True)
+        for source in (readable, code):
+            for path, data in zip(paths, artifacts, strict=True):
+                _compare(namespace_of(ast.parse(source))["state_dict"](str(path)), data)
+    return Decoder(readable, code, _libraries(tree))
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    if data[:4] != MAGIC:
+        raise SubmissionError(
+            "a decoder is made for artifacts in pgpack's own format; a field container is decoded by the field's "
+            "script: choose a recipe without @container"
+        )
+    return unframe(data)[0]
+
+
+def _tables(headers: Sequence[dict[str, Any]]) -> dict[Key, Override]:
+    """The tables of `program` with what the artifacts use, keyed by the texts that stand in their headers."""
+    parts = [part for header in headers for *_, found in header["tensors"] for part in found]
+    streams = [stream for header in headers for stream in header["streams"]]
+    codecs = [text for stream in streams for text in stream[1]] + [text for h in headers for text in h["side"][0]]
+    transforms = [text for part in parts for text in (part[6] if len(part) > 6 else ())]
+    tables = {
+        "CODERS": _table([stream[0] for stream in streams], {}),
+        "BYTE_CODECS": _table(codecs, UNDO),
+        "TRANSFORMS": _table(transforms, {}),
+        "GRIDS": _table([part[0] for part in parts], GRIDS),
+    }
+    used = sorted({int(n) for stream in streams for n in re.findall(r"states=(\d+)", stream[0])})
+    used = sorted({*used, *(part[1]["states"] for part in parts if "states" in part[1])})
+    polynomials = {states: POLYNOMIALS[states] for states in used}
+    made = {(PROGRAM, name): Override(f"{name} = {table}", uses) for name, (table, uses) in tables.items()}
+    return {**made, (f"{PACKAGE}.trellis", "POLYNOMIALS"): Override(f"POLYNOMIALS = {polynomials}")}
+
+
+def _table(texts: Sequence[str], functions: Mapping[str, str]) -> tuple[str, dict[str, Key]]:
+    """({text: function} as source, what its names mean). A text is a stage: `name(key=value,...)`."""
+    uses: dict[str, Key] = {}
+    entries = []
+    for text in sorted(set(texts)):
+        name, _, settings = text.rstrip(")").partition("(")
+        function = functions.get(name, name)
+        if function in PROGRAMS:
+            uses[function] = (f"{PACKAGE}.codecs.external", function)
+            entries.append(f"{text!r}: {function}().decode")
+            continue
+        uses[function] = (PROGRAM, function)
+        if settings:
+            function = f"lambda *given: {function}(*given, {settings})"
+        entries.append(f"{text!r}: {function}")
+    return f"{{{', '.join(entries)}}}", uses
+
+
+def _readable(tree: ast.Module, origin: dict[str, str], n: int) -> str:
+    """The source with a heading for every module that it came from."""
+    title = "one artifact" if n == 1 else f"{n} artifacts"
+    parts = [INTRO.format(n=title, version=__version__), "from __future__ import annotations\n"]
+    module = ""
+    for node in tree.body:
+        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+        name = node.name if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else min(names, default="")
+        home = origin.get(name, module)
+        if home != module:
+            module = home
+            parts.append(f"\n# {home.replace('.', '/')}.py\n")
+        gap = "\n" if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else ""
+        parts.append(f"{gap}{ast.unparse(node)}\n")
+    return "".join([*parts, "\n\n", START])
+
+
+def _libraries(tree: ast.Module) -> tuple[str, ...]:
+    """Top-level modules outside the standard library and numpy."""
+    import sys
+
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return tuple(sorted(found - set(sys.stdlib_module_names) - {"numpy", "__future__"}))
+
+
+def _compare(found: dict[str, Any], data: bytes) -> None:
+    """Raises RoundTripError unless `found` is what `unpack` gives, bit for bit."""
+    expected = unpack(data).tensors()
+    if list(found) != list(expected):
+        raise RoundTripError("the single-file decoder gives other tensor names than pgpack.unpack")
+    for name, values in expected.items():
+        same = found[name].dtype == values.dtype and found[name].shape == values.shape
+        if not same or found[name].tobytes() != np.ascontiguousarray(values).tobytes():
+            raise RoundTripError(f"the single-file decoder gives another {name} than pgpack.unpack")

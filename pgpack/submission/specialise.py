@@ -1,0 +1,266 @@
+"""A program -> the part of it that its inputs use.
+
+    tree --probes--> instrumented --run on every input--> facts --prune--> smaller tree, until nothing changes
+
+What never ran is dropped: branches, functions, handlers, checks that never failed. The result computes the same on the
+inputs that were run, and is compared with the original on each of them by whoever asks for it; on other inputs it may
+fail, so that the program itself must check what it computed.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+Facts = Mapping[int, set[bool]]
+Run = Callable[[dict[str, Any]], None]  # runs the program in a namespace on every input
+
+PROBE = "_probe"
+ROUNDS = 6
+_PROBED = (ast.If, ast.IfExp, ast.FunctionDef, ast.ExceptHandler)
+_BLOCKS = ("body", "orelse", "finalbody")
+
+
+def specialise(tree: ast.Module, roots: Collection[str], run: Run) -> ast.Module:
+    """The part of `tree` that `run` uses. Definitions named in `roots` are kept as they are."""
+    for _ in range(ROUNDS):
+        before = ast.dump(tree)
+        tree = ast.fix_missing_locations(_Pruner(tree, _facts(tree, run), roots).visit(copy.deepcopy(tree)))
+        tree = reachable(tree, roots)
+        if ast.dump(tree) == before:
+            break
+    return tree
+
+
+def namespace_of(tree: ast.Module, probes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The globals after executing a module."""
+    namespace: dict[str, Any] = {"__name__": __name__, **(probes or {})}  # dataclasses look the module up
+    exec(compile(ast.fix_missing_locations(tree), "<decoder>", "exec"), namespace)
+    return namespace
+
+
+def _numbered(tree: ast.AST) -> dict[int, int]:
+    """id of every probed node -> its number in the order of the tree."""
+    return {id(node): number for number, node in enumerate(n for n in ast.walk(tree) if isinstance(n, _PROBED))}
+
+
+def _facts(tree: ast.Module, run: Run) -> Facts:
+    """Number of a probed node -> the truth values that its test had; of a function or handler {True} if it ran."""
+    facts: dict[int, set[bool]] = {}
+
+    def probe(number: int, value: Any) -> Any:
+        facts.setdefault(number, set()).add(bool(value))
+        return value
+
+    probed = copy.deepcopy(tree)
+    for (identity, number), node in zip(
+        _numbered(probed).items(), [n for n in ast.walk(probed) if isinstance(n, _PROBED)], strict=True
+    ):
+        assert identity == id(node)
+        if isinstance(node, (ast.If, ast.IfExp)):
+            node.test = _call(number, node.test)
+        else:
+            node.body.insert(0, ast.Expr(_call(number, ast.Constant(True))))
+    run(namespace_of(without_annotations(probed), {PROBE: probe}))
+    return facts
+
+
+def _call(number: int, value: ast.expr) -> ast.Call:
+    return ast.Call(ast.Name(PROBE, ast.Load()), [ast.Constant(number), value], [])
+
+
+class _Pruner(ast.NodeTransformer):
+    """Drops what did not run. Must visit a copy of `tree`, whose nodes come in the same order."""
+
+    def __init__(self, tree: ast.Module, facts: Facts, roots: Collection[str]) -> None:
+        self.facts, self.roots = facts, roots
+        self.empty = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and is_idle(node.body)}
+        self.numbers: dict[int, int] = {}
+
+    def visit_Module(self, node: ast.Module) -> ast.Module:
+        self.numbers = _numbered(node)
+        return self._blocks(node)
+
+    def _values(self, node: ast.AST) -> set[bool]:
+        return self.facts.get(self.numbers[id(node)], set())
+
+    def _blocks(self, node: Any) -> Any:
+        self.generic_visit(node)
+        for name in _BLOCKS:
+            block = getattr(node, name, None)
+            if isinstance(block, list):
+                setattr(node, name, _ended(block) or ([ast.Pass()] if name == "body" else []))
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
+        if node.name in self.roots:
+            return node
+        if not self._values(node):
+            return None
+        node = self._blocks(node)
+        _drop_unread(node)
+        if node.name == "__post_init__" and is_idle(node.body):
+            return None
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self._blocks(node)
+
+    def visit_If(self, node: ast.If) -> Any:
+        values = self._values(node)
+        if values == {True, False}:
+            node = self._blocks(node)
+            if is_idle(node.body) and is_idle(node.orelse):
+                return None
+            return node
+        kept: list[ast.stmt] = []
+        if values and any(isinstance(each, ast.NamedExpr) for each in ast.walk(node.test)):
+            kept.append(ast.Expr(node.test))
+        for each in (node.body if True in values else node.orelse) if values else ():
+            found = self.visit(each)
+            kept += found if isinstance(found, list) else [found] if found is not None else []
+        return kept
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        values = self._values(node)
+        plain = not any(isinstance(each, ast.NamedExpr) for each in ast.walk(node.test))
+        if len(values) == 1 and plain:
+            found: ast.AST = self.visit(node.body if True in values else node.orelse)
+            return found
+        return self._blocks(node)
+
+    def visit_Try(self, node: ast.Try) -> Any:
+        handlers = [handler for handler in node.handlers if self._values(handler)]
+        if handlers or node.finalbody:
+            return self._blocks(node)
+        kept: list[ast.stmt] = []
+        for each in [*node.body, *node.orelse]:
+            found = self.visit(each)
+            kept += found if isinstance(found, list) else [found] if found is not None else []
+        return kept
+
+    def visit_For(self, node: ast.For) -> ast.AST | None:
+        node = self._blocks(node)
+        return None if is_idle(node.body) and is_idle(node.orelse) else node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        call = node.value
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in self.empty:
+            return None
+        self.generic_visit(node)
+        return node
+
+    def visit_Assert(self, node: ast.Assert) -> None:
+        return None
+
+
+def is_idle(block: list[ast.stmt]) -> bool:
+    """Whether a block does nothing."""
+    return all(
+        isinstance(each, ast.Pass)
+        or (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))
+        or (isinstance(each, ast.Return) and each.value is None)
+        for each in block
+    )
+
+
+def _ended(block: list[ast.stmt]) -> list[ast.stmt]:
+    """The block up to its first return, raise, break or continue; without `pass` beside other statements."""
+    for i, each in enumerate(block):
+        if isinstance(each, (ast.Return, ast.Raise, ast.Break, ast.Continue)):
+            block = block[: i + 1]
+            break
+    return [each for each in block if not isinstance(each, ast.Pass)] if len(block) > 1 else block
+
+
+def _drop_unread(function: ast.FunctionDef) -> None:
+    """Removes assignments to plain names that nothing in the function reads, and named expressions likewise."""
+    while True:
+        read = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        read |= {name for n in ast.walk(function) if isinstance(n, (ast.Nonlocal, ast.Global)) for name in n.names}
+        dropper = _Unread(read)
+        dropper.visit(function)
+        if not dropper.dropped:
+            return
+
+
+class _Unread(ast.NodeTransformer):
+    def __init__(self, read: Collection[str]) -> None:
+        self.read, self.dropped = read, 0
+
+    def _is_unread(self, target: ast.AST) -> bool:
+        return isinstance(target, ast.Name) and target.id not in self.read
+
+    def _dropped(self) -> None:
+        self.dropped += 1
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        return self._dropped() if all(map(self._is_unread, node.targets)) else node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST | None:
+        return self._dropped() if self._is_unread(node.target) else node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        return self._dropped() if self._is_unread(node.target) else node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        names = [each.target for each in ast.walk(node.value) if isinstance(each, ast.NamedExpr)]
+        return self._dropped() if names and all(map(self._is_unread, names)) else node
+
+
+def reachable(tree: ast.Module, roots: Collection[str]) -> ast.Module:
+    """The module without top-level definitions and imports that nothing left refers to, and without unused
+    attributes of classes that are no fields."""
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            kept = [each for each in node.body if not _is_unused_attribute(each, attributes)]
+            node.body = kept or [ast.Pass()]
+    bindings = [(_bound(node), _references(node), node) for node in tree.body]
+    needed, found = set(roots), True
+    while found:
+        more = {name for bound, references, _ in bindings if bound & needed for name in references} - needed
+        more |= {name for bound, references, _ in bindings if not bound for name in references} - needed
+        needed |= more
+        found = bool(more)
+    body = [node for bound, _, node in bindings if not bound or bound & needed]
+    return ast.Module(body, [])
+
+
+def _is_unused_attribute(node: ast.stmt, attributes: Collection[str]) -> bool:
+    return isinstance(node, ast.Assign) and all(
+        isinstance(target, ast.Name) and target.id not in attributes for target in node.targets
+    )
+
+
+def _bound(node: ast.stmt) -> set[str]:
+    """Names that a top-level statement binds; none for statements that are run for what they do."""
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return {node.name}
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    if isinstance(node, (ast.Assign, ast.AnnAssign)):
+        return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return set()
+
+
+def _references(node: ast.stmt) -> set[str]:
+    """Names that a statement reads when it is executed; annotations are not."""
+    return {each.id for each in ast.walk(without_annotations(copy.deepcopy(node))) if isinstance(each, ast.Name)}
+
+
+def without_annotations(node: Any) -> Any:
+    """The same without annotations; a field of a class keeps a 0 in their place, which dataclasses need."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.arg):
+            inner.annotation = None
+        elif isinstance(inner, ast.FunctionDef):
+            inner.returns = None
+        elif isinstance(inner, ast.AnnAssign):
+            inner.annotation = ast.Constant(0)
+    return node

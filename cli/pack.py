@@ -30,7 +30,7 @@ LARGEST = 8  # tensors shown
 EPILOG = """\b
 Examples:
   pgpack pack model.safetensors --budget 16MB -o model.pgpack
-  pgpack pack model.safetensors --budget 500kB --tune 60 -o model.pgpack
+  pgpack pack model.safetensors --budget 500kB --compensate 120 -o model.pgpack
   pgpack pack model.safetensors --preset sdclip-brotli -o baseline.ptz
   pgpack pack model.safetensors --recipe 'role:control=cast; *=gptq(bits=6,clip=12.85)|rans' \\
       --calibration hessians.safetensors -o model.pgpack
@@ -42,11 +42,18 @@ Examples:
 @recipe_options
 @click.option("--budget", type=SIZE, metavar="BYTES", help="Search for the best recipe that fits, such as 16MB.")
 @click.option(
+    "--compensate",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="With --budget: quantize in stages; N optimizer steps on calibration text make up for the errors.",
+)
+@click.option(
     "--tune",
     type=click.IntRange(0),
     default=0,
     metavar="N",
-    help="With --budget: try steps tuned by N optimizer steps on calibration text too.",
+    help="With --budget: fit the step sizes too, by N optimizer steps on calibration text.",
 )
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Artifact to write.")
 @click.option("--eval", "evaluate", is_flag=True, help="Measure the decoded artifact and record its loss.")
@@ -62,6 +69,7 @@ def command(
     preset: str | None,
     passthrough: int | None,
     budget: int | None,
+    compensate: int,
     tune: int,
     out: Path,
     evaluate: bool,
@@ -81,8 +89,11 @@ def command(
     one_of({"--recipe": recipe, "--preset": preset, "--budget": budget})
     if budget is not None and passthrough is not None:
         raise click.UsageError("--passthrough belongs to --preset")
-    if budget is None and tune:
-        raise click.UsageError("--tune belongs to --budget; in a recipe write @tune=steps(count=N)")
+    if budget is None and (compensate or tune):
+        raise click.UsageError(
+            "--compensate and --tune belong to --budget; in a recipe write @compensate=weights(count=N) or "
+            "@tune=steps(count=N)"
+        )
     refuse_overwrite(out, force or dry_run, checkpoint)
     if dry_run:
         _show_dry_run(checkpoint, recipe, preset, passthrough, budget, out, as_json)
@@ -93,7 +104,7 @@ def command(
     loaded = load_checkpoint(checkpoint)
     bench = Bench(checkpoint, loaded, text, quiet, cache=cache.open(quiet, in_memory=budget is not None))
     if budget is not None:
-        packed = _fit(bench, budget, tune)
+        packed = _fit(bench, budget, compensate, tune)
     else:
         chosen = chosen_recipe(recipe, preset, passthrough, infos(loaded.stored_shapes))
         packed = _pack(bench, chosen, evaluate)
@@ -119,7 +130,7 @@ class Packed:
 def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
     from pgpack.pack import pack
 
-    if recipe.tune.count:
+    if recipe.tune.count or recipe.compensate.count:
         bench.calib_tokens("tuning")  # missing text is known before the work, not after
     measurer = bench.measurer(evaluate)
     calibration = needed_calibration(bench, recipe)
@@ -143,10 +154,10 @@ def needed_calibration(bench: Bench, recipe: Recipe) -> Calibration | None:
     return bench.calibration(recipe) if any(rule.policy.needs_hessian for rule in governed.values()) else None
 
 
-def _fit(bench: Bench, budget: int, tune: int) -> Packed:
+def _fit(bench: Bench, budget: int, compensate: int, tune: int) -> Packed:
     """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known."""
     from pgpack.errors import CheckpointError, DataError
-    from pgpack.sweep.budget import fit_budget
+    from pgpack.sweep.budget import Training, fit_budget
 
     try:
         measurer = bench.measurer()
@@ -154,7 +165,7 @@ def _fit(bench: Bench, budget: int, tune: int) -> Packed:
         note(f"no loss is measured, the error of the weights decides ({error})", bench.quiet)
         measurer = bench.measurer(evaluate=False)
     with progress_bar(None, "artifact", "searching", bench.quiet) as bar:
-        fitted = fit_budget(measurer, budget, _presets(bench.checkpoint), _noting(bar), tune)
+        fitted = fit_budget(measurer, budget, _presets(bench.checkpoint), _noting(bar), Training(compensate, tune))
     calibration = needed_calibration(bench, fitted.recipe)
     return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, measurer.evaluator)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pgpack.recipe import Recipe, TensorInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
-DIRECTIVES = ("@container=", "@calib=", "@order=", "@tune=")
+DIRECTIVES = ("@container=", "@calib=", "@order=", "@tune=", "@compensate=")
 RECIPE_SUFFIXES = (".toml", ".txt", ".recipe")
 
 

@@ -1,7 +1,8 @@
 """A byte budget -> the best artifact that fits, on measured bytes.
 
 The dial of the trellis engine is turned until its artifact fills the budget: with few states first, which is quick
-and needs about the same bytes, then with many, then with tuned steps where that is asked for. What these give and the
+and needs about the same bytes, then with many, then with compensation or tuned steps where that is asked for. What
+these give and the
 field presets that fit are compared by KL to the fp32 model, or without a model by `pgpack.distortion`; the best is
 returned. Without Fisher weights the trellis has no dial, and plain GPTQ with two ratios of embedding step to matrix
 step takes its place.
@@ -45,23 +46,46 @@ class Fitted:
     score: float
 
 
+@dataclass(frozen=True)
+class Training:
+    """Optimizer steps on calibration text for @compensate and @tune; 0 leaves one out."""
+
+    compensate: int = 0
+    tune: int = 0
+
+    @property
+    def directives(self) -> str:
+        """What it adds to a recipe; '' for none."""
+        parts = []
+        if self.compensate:
+            parts.append(f"; @compensate=weights(count={self.compensate})")
+        if self.tune:
+            parts.append(f"; @tune=steps(count={self.tune})")
+        return "".join(parts)
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return (", compensated" if self.compensate else "") + (", tuned" if self.tune else "")
+
+
 def fit_budget(
     measurer: Measurer,
     budget: int,
     presets: Sequence[Candidate] = (),
     note: Callable[[str], None] = lambda line: None,
-    tune: int = 0,
+    training: Training = Training(),
 ) -> Fitted:
     """The best measured artifact of at most `budget` bytes. Units: bytes.
 
-    `tune`: optimizer steps of @tune for a last candidate, 0 for none.
+    `training`: what a last candidate is trained by.
     Raises BudgetExceeded, saying by how much, when the smallest artifact of every family is larger.
     """
     fitted: list[Fitted] = []
     smallest: int | None = None
     tensors = infos(measurer.checkpoint.stored_shapes)
     try:
-        for name, recipe, artifact in _searched(measurer, budget, tune, note):
+        for name, recipe, artifact in _searched(measurer, budget, training, note):
             fitted.append(_scored(measurer, recipe, "", artifact))
             note(f"{name}: {artifact.n_bytes:,} B, {_shown(fitted[-1])}")
     except BudgetExceeded as error:
@@ -100,23 +124,25 @@ class Family:
 
 
 def _searched(
-    measurer: Measurer, budget: int, tune: int, note: Callable[[str], None]
+    measurer: Measurer, budget: int, training: Training, note: Callable[[str], None]
 ) -> Iterator[tuple[str, Recipe, Artifact]]:
     """Artifacts that fill the budget, with a name for people. Raises BudgetExceeded as `turn_dial`."""
     tensors = infos(measurer.checkpoint.stored_shapes)
 
-    def trellis(states: int, guess: float, tuned: int = 0) -> Family:
-        return Family(f"trellis, {states} states", _trellis_at(states, tuned, tensors), *TRELLIS_RANGE, guess)
+    def trellis(states: int, guess: float, trained: Training = Training()) -> Family:
+        name = f"trellis, {states} states{trained.label}"
+        return Family(name, _trellis_at(states, trained.directives, tensors), *TRELLIS_RANGE, guess)
 
     try:
         dial, _ = turn_dial(measurer, budget, trellis(QUICK_STATES, 1e-3), ROUGH_FILL)
         family = trellis(BEST_STATES, dial)
         dial, artifact = turn_dial(measurer, budget, family)
         yield family.name, family.recipe_at(dial), artifact
-        if tune:
-            family = trellis(BEST_STATES, 1.01 * dial, tune)  # finer exponents take about one byte in a hundred
+        if training.directives:
+            # finer exponents take about one byte in two hundred
+            family = trellis(BEST_STATES, (1.005 if training.tune else 1.0005) * dial, training)
             dial, artifact = turn_dial(measurer, budget, family)
-            yield f"{family.name}, tuned", family.recipe_at(dial), artifact
+            yield family.name, family.recipe_at(dial), artifact
         return
     except (CalibrationError, RecipeError) as error:
         note(f"trellis: {error}")
@@ -129,9 +155,8 @@ def _searched(
         yield family.name, family.recipe_at(dial), artifact
 
 
-def _trellis_at(states: int, tune: int, tensors: Sequence[TensorInfo]) -> Callable[[float], Recipe]:
-    suffix = f"; @tune=steps(count={tune})" if tune else ""
-    return lambda step: parse_recipe(f"{trellis_recipe(step, states, tensors)}{suffix}")
+def _trellis_at(states: int, directives: str, tensors: Sequence[TensorInfo]) -> Callable[[float], Recipe]:
+    return lambda step: parse_recipe(f"{trellis_recipe(step, states, tensors)}{directives}")
 
 
 def _gptq_families(measurer: Measurer, budget: int) -> list[Family]:

@@ -34,8 +34,8 @@ Calibrate = Callable[[Recipe], Calibration | None]
 class Measurer:
     """Measures recipes on one checkpoint; work that they share is done once and kept in `cache`.
 
-    `calibrate` gives the calibration that a recipe asks for (called only for recipes that need Hessians); `trainer` as
-    in `pgpack.pack.pack`. `model_digest`: sha256 hex of what the evaluator's digest leaves out (the model and its
+    `calibrate` gives the calibration that a recipe asks for (called only for recipes that need Hessians); `trainer`
+    as in `pgpack.pack.pack`. `model_digest`: sha256 hex of what the evaluator's digest leaves out (the model and its
     code, the KL's reference, device and libraries); without it losses are kept in memory only.
     """
 

@@ -1,4 +1,4 @@
-"""@tune through the commands: it needs the model and its text, and says which flag gives them."""
+"""@tune and @compensate through the commands: they need the model and its text, and say which flag gives them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 
 from tests.commands.workshop import pgpack, succeed
 
 PLAIN = "role:control=cast; *=tcq(step=0.02,states=8)|rans_scaled(states=8)"
 TUNED = f"@tune=steps(count=2); {PLAIN}"
+COMPENSATED = f"@compensate=weights(count=2); {PLAIN}"
 
 
-def test_a_tuned_recipe_packs_decodes_and_is_kept_in_the_manifest(model: Path, tmp_path: Path) -> None:
-    out = tmp_path / "tuned.pgpack"
-    packed = succeed(pgpack("pack", model, "--recipe", TUNED, "-o", out, "--json", "-q")).json
-    assert "@tune=steps(count=2)" in packed["recipe"]
+@pytest.mark.parametrize("recipe", [TUNED, COMPENSATED])
+def test_a_trained_recipe_packs_decodes_and_is_kept_in_the_manifest(model: Path, tmp_path: Path, recipe: str) -> None:
+    out = tmp_path / "trained.pgpack"
+    packed = succeed(pgpack("pack", model, "--recipe", recipe, "-o", out, "--json", "-q")).json
+    assert recipe.split(";", maxsplit=1)[0] in packed["recipe"]
     assert json.loads(out.with_name(out.name + ".json").read_text())["recipe_digest"] == packed["recipe_digest"]
     assert succeed(pgpack("eval", out, "--checkpoint", model, "--json", "-q")).json["kl"] >= 0
 

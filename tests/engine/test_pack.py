@@ -15,7 +15,7 @@ from pgpack.errors import BudgetExceeded, CalibrationError, CheckpointError, Rec
 from pgpack.pack import Quantized, pack, quantize
 from pgpack.recipe import Recipe
 from pgpack.recipe_text import parse_recipe
-from pgpack.sweep.budget import FILL, SLACK, fit_budget
+from pgpack.sweep.budget import FILL, SLACK, Training, fit_budget
 from pgpack.sweep.runner import Measurer
 from pgpack.unpack import unpack
 
@@ -148,6 +148,19 @@ def test_a_trainer_compensates_and_then_tunes() -> None:
     packed = pack(model_like(), recipe, trainer=trainer)
     assert trainer.asked == ["compensate 2", "tune 3"]
     assert packed.data == pack(model_like(), parse_recipe("*=rtn(bits=8)|rans")).data
+
+
+def test_a_budget_tries_a_trained_candidate_last() -> None:
+    checkpoint, trainer = model_like(), Untrained()
+    hessians = statistics(checkpoint)
+    fisher = {f"{n}.fisher": np.ones(s[0], np.float32) for n, s in checkpoint.shapes.items() if len(s) == 2}
+    calibration = from_arrays({key: hessians.load(key) for key in hessians.shapes} | fisher, "tokens", 100)
+    measurer = Measurer(checkpoint, None, lambda recipe: calibration, trainer=trainer)
+    said: list[str] = []
+    fitted = fit_budget(measurer, 20_000, note=said.append, training=Training(compensate=2, tune=3))
+    assert set(trainer.asked) == {"compensate 2", "tune 3"}
+    assert fitted.artifact.n_bytes <= 20_000
+    assert any("compensated, tuned: " in line for line in said)
 
 
 def test_nan_weights_are_refused() -> None:

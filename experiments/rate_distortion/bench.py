@@ -28,7 +28,7 @@ from .tables import markdown
 
 GAP_TARGETS = (0, 3)  # indices of TARGETS: the points whose gap to the bound is shown, the last one by tensor
 
-GROUPS = ("engine", "tuned", "preset", "peer", "plain", "ablation")
+GROUPS = ("engine", "trained", "preset", "peer", "plain", "ablation")
 Work = tuple[str, str, Callable[[], Iterator[Row]]]
 
 
@@ -40,7 +40,9 @@ def work_of(laboratory: Laboratory, nncodec: str | None) -> Iterator[Work]:
         return lambda: curves.variant_rows(laboratory, each, list(some))
 
     for each in curves.ENGINES:
-        yield "tuned" if each.suffix else "engine", each.name, variant(each, steps[2:5] if each.suffix else steps)
+        yield "engine", each.name, variant(each, steps)
+    for each in curves.TRAINED:
+        yield "trained", each.name, variant(each, steps[2:5])
     for name, preset in PRESETS.items():
         if all(shutil.which(program) for program in preset.requires):
             yield "preset", name, lambda name=name: curves.preset_rows(laboratory, name)  # type: ignore[misc]

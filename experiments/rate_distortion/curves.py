@@ -16,8 +16,7 @@ from .rows import Row
 
 ENGINE = "tcq-64"
 TARGETS = (0.0008, 0.0015, 0.003, 0.006, 0.012, 0.025, 0.05)  # KL in nats per token, roughly
-TUNED = "tcq-64 + tuned steps"
-TUNING = "@tune=steps(count=100)"
+COMPENSATION, TUNING = "@compensate=weights(count=120)", "@tune=steps(count=100)"
 SMALL = "ndim<=1=cast|shuffle|brotli; role:control=cast|shuffle|brotli"
 NNCODEC = {"nncodec": 0.0, "nncodec, lambda 1": 1.0}
 RELATIVE_STEPS = tuple(0.09 * 2 ** (i / 2) for i in range(8))  # of the weights' root mean square
@@ -40,7 +39,11 @@ def _tcq(states: int, more: str = "", coder: str = "") -> str:
 ENGINES = (
     Variant("tcq-8", _tcq(8)),
     Variant(ENGINE, _tcq(64)),
-    Variant(TUNED, _tcq(64), suffix=TUNING),
+)
+TRAINED = (
+    Variant("tcq-64, compensated", _tcq(64), suffix=COMPENSATION),
+    Variant("tcq-64, tuned steps", _tcq(64), suffix=TUNING),
+    Variant("tcq-64, compensated and tuned", _tcq(64), suffix=f"{COMPENSATION}; {TUNING}"),
 )
 SCALAR = Variant("scalar: 1 state", _tcq(1))
 FULL_ROWS = Variant("row steps all the way", _tcq(64, ",rows=1"))

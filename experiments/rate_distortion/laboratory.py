@@ -66,7 +66,7 @@ class Laboratory:
             None,
             lambda r: self.calibration(kind, r),
             Cache(memory=Memory(CACHE_BYTES)),
-            self.bench.tuner,
+            self.bench,
         )
         return measurer.pack(recipe)
 

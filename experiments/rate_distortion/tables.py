@@ -9,7 +9,7 @@ from typing import Any
 from pgpack.errors import StudyError
 from pgpack.frontier import bd_rate
 
-from .curves import ENGINE, TUNED
+from .curves import ENGINE, TRAINED
 from .rows import Row, points
 
 Document = Mapping[str, Any]
@@ -34,7 +34,7 @@ def _names(document: Document, group: str) -> list[str]:
 
 
 def _peers(document: Document) -> Iterator[str]:
-    engines = [name for name in (TUNED, ENGINE, "tcq-8") if rows_of(document, name)]
+    engines = [name for name in (*(each.name for each in TRAINED), ENGINE, "tcq-8") if rows_of(document, name)]
     yield "| against | " + " | ".join(f"{name}, equal KL | equal BPB" for name in engines) + " |"
     yield "|---|" + "---:|---:|" * len(engines)
     for peer in [*_names(document, "preset"), *_names(document, "peer")]:
@@ -67,7 +67,7 @@ def _ablations(document: Document) -> Iterator[str]:
     yield "|---|---:|---:|"
     for name in [
         *(n for n in _names(document, "engine") if n != ENGINE),
-        *_names(document, "tuned"),
+        *_names(document, "trained"),
         *_names(document, "ablation"),
     ]:
         rows = rows_of(document, name)

@@ -19,6 +19,7 @@ VERBS = {
     "inspect": ("inspect", "Where the bytes of an artifact or a checkpoint are."),
     "eval": ("evaluate", "Bits per byte of a checkpoint or an artifact."),
     "calibrate": ("calibrate", "Hessians and Fisher weights of a checkpoint as one file."),
+    "init-adapter": ("init_adapter", "A template of the file that builds your own model."),
     "verify": ("verify", "Decode in a clean process; check structure, digests, size, loss."),
     "sweep": ("sweep", "Measure many recipes: journal, frontier, report, best artifact."),
     "cache": ("cache", "What is kept between runs: list it, delete it."),

@@ -109,9 +109,13 @@ def declared_dependencies(evidence: Evidence) -> Finding:
             continue
         missing.setdefault(module, place)
     for decoded in evidence.decoded:
-        if decoded.own is not None and not decoded.own.ok:
-            for module in decoded.own.missing:
-                missing.setdefault(module, source.Place(DECODER, 0, "wanted when it ran"))
+        if decoded.own is not None and decoded.own.ok:
+            continue  # what it could not import it did not need
+        for module in decoded.own.missing if decoded.own is not None else ():
+            missing.setdefault(module, source.Place(DECODER, 0, f"import {module}"))
+        for module in decoded.libraries:
+            if module not in allowed:
+                missing.setdefault(module, source.Place(decoded.entry.name, 0, f"compressed with {module}"))
     comments = " ".join(line.partition("#")[2] for line in (evidence.requirements or "").splitlines())
     mentioned = [module for module in missing if module not in FETCHED_BY_NAME and _is_mentioned(module, comments)]
     for module in mentioned:

@@ -74,6 +74,11 @@ class Decoded:
     def tensors(self) -> Mapping[str, TensorFacts]:
         return tensor_facts(self.first.value)
 
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Codec libraries without which it cannot be decoded."""
+        return tuple(self.first.value["libraries"]) if isinstance(self.first.value, dict) else ()
+
     @cached_property
     def own_tensors(self) -> Mapping[str, TensorFacts]:
         return tensor_facts(self.own.value) if self.own else {}

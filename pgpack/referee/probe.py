@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..errors import FormatError, PgpackError
 from ..grids import RawValues, UniformGrid
 from ..record import Record
 
+LIBRARIES = ("brotli", "zstandard")  # loaded by our decoder when, and only when, a stream is theirs
 FP16_MAX = 65504.0
 FLOORS = (1 / np.array([127, 63, 31, 15, 7])).astype(np.float16)  # clamps of the field's scripts: 1 / max_val
 
@@ -50,6 +52,7 @@ def decode(path: str, limit: str) -> dict[str, Any]:
         "kind": unpacked.kind,
         "digest": check_digest(unpacked),
         "recorded_digest": unpacked.digest,
+        "libraries": [name for name in LIBRARIES if name in sys.modules],
         "tensors": tensors,
     }
 

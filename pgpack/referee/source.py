@@ -24,14 +24,15 @@ NODES = 400_000  # of a syntax tree; the largest public script has about 60,000
 
 @dataclass(frozen=True)
 class Place:
-    """Something found in a script. `line` counts from 1."""
+    """Something found in a script. `line` counts from 1, 0 for the whole."""
 
     script: str
     line: int
     what: str
 
     def __str__(self) -> str:
-        return f"{self.script} line {self.line}: {self.what}"
+        where = f"{self.script} line {self.line}" if self.line else self.script
+        return f"{where}: {self.what}"
 
 
 @dataclass(frozen=True)

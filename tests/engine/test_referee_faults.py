@@ -29,9 +29,11 @@ from tests.engine.submission_folder import (
     TRAINING,
     claim,
     code_bytes,
+    packed,
     recount,
     replaced,
     script,
+    weights,
     write_good,
 )
 
@@ -307,6 +309,11 @@ FAULTS: dict[str, tuple[Fault, str, str]] = {
     "an infinite weight": (only("final_model.int8.ptz", of_the_field(raw([[1e6, 1]], "fp16"))), "finite", "has 1"),
     "a NaN": (only("final_model.int8.ptz", of_the_field(raw([[np.nan, 1]]))), "finite", "NaN or infinite values"),
     "brotli not declared": (script(b"import brotli\n"), "dependencies", "brotli is neither in requirements.txt nor"),
+    "an artifact that needs an undeclared library": (
+        only("model.pgpack", packed(weights(1), "*=cast|shuffle|brotli")),
+        "dependencies",
+        "model.pgpack: compressed with brotli but brotli is neither",
+    ),
     "zstandard in a silent try": (script(GUARDED), "dependencies", "zstandard is neither in requirements.txt"),
     "an install at run time": (
         script(b"import os\nos.system('apt-get install -y lrzip')\n"),

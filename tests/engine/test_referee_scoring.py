@@ -138,7 +138,7 @@ def evidence(**more: Any) -> Evidence:
 def of_tensor(**facts: Any) -> Verdict:
     """The verdict over an artifact that holds one matrix with these facts."""
     plain = {"shape": [256, 512], "dtype": "float32", "sha256": "0" * 64, **facts}
-    run = Run(value={"kind": "pgpack", "recorded_digest": "", "tensors": {"blocks.0.w": plain}})
+    run = Run(value={"kind": "pgpack", "recorded_digest": "", "libraries": [], "tensors": {"blocks.0.w": plain}})
     return judged(evidence(decoded=(Decoded(Entry("m.pgpack", 1000, "pgpack"), run, run),)))
 
 

@@ -1,6 +1,6 @@
 """checkpoint + recipe + calibration -> artifact. A pure function: equal inputs give equal bytes.
 
-resolve -> order -> quantize (at once, or in stages and compensate) -> tune -> encode -> decode and compare -> Artifact
+resolve -> order -> quantize (at once or in stages, compensated) -> tune -> encode -> decode and compare -> Artifact
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .quantizers.base import Encoding, QuantizerInput
 from .quantizers.chain import quantize_matrix
 from .recipe import Coding, Recipe, Rule, TensorPolicy, infos
 from .record import Record
-from .unpack import unpack
+from .unpack import Unpacked, unpack
 
 Progress = Callable[[str], None]
 AT_ONCE = 4096  # values of a tensor, bytes of a stream: up to here the work is done sooner than looked up
@@ -41,14 +41,14 @@ def _silent(_: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """A packed checkpoint: its bytes, where they went, and what they decode to.
+    """A packed checkpoint: its bytes, where they went, and what they were decoded to again.
 
     Units: seconds for the times. `weights_digest` is the sha256 over all decoded tensors.
     """
 
     data: bytes
     report: SizeReport
-    records: tuple[Record, ...]
+    decoded: Unpacked
     weights_digest: str
     quantize_s: float
     encode_s: float
@@ -57,6 +57,10 @@ class Artifact:
     @property
     def n_bytes(self) -> int:
         return len(self.data)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        return self.decoded.records
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +163,7 @@ def encode(quantized: Quantized, recipe: Recipe, cache: Cache | None = None) -> 
     _compare(records, decoded.records)
     digest = weights_digest(decoded.records, decoded.aliases)
     times = (quantized.quantize_s, encoded - start, decode_s)
-    return Artifact(data, report, records, digest, *times)
+    return Artifact(data, report, decoded, digest, *times)
 
 
 def _written(contents: Contents, recipe: Recipe, cache: Cache | None) -> tuple[bytes, SizeReport]:

@@ -20,7 +20,6 @@ from pgpack.pack import Artifact
 from pgpack.recipe import Recipe, TensorInfo, infos
 from pgpack.recipe_text import parse_recipe
 from pgpack.sweep.runner import Measurer
-from pgpack.unpack import unpack
 
 from .nncodec_peer import Coded, run_nncodec, settings_of
 from .rows import Row, Rows
@@ -76,7 +75,7 @@ class Laboratory:
         def measure() -> Row:
             recipe = parse_recipe(text).without_idle_rules(self.tensors)
             artifact = self.pack(recipe, kind)
-            tensors = unpack(artifact.data).tensors()
+            tensors = artifact.decoded.tensors()
             times = (artifact.quantize_s, artifact.encode_s, artifact.decode_s)
             return self._row(curve, dial, artifact.n_bytes, tensors, times, str(recipe))
 

@@ -23,7 +23,6 @@ from ..evaluate import BitsPerByte, Evaluator
 from ..pack import Artifact, Trainer, pack
 from ..recipe import Recipe, infos
 from ..search_space import Candidate
-from ..unpack import unpack
 from .journal import Journal, Study
 from .trial import Trial, timestamp, trial_key
 
@@ -64,7 +63,7 @@ class Measurer:
             "evaluation",
             self._loss_key(evaluator, artifact.weights_digest),
             LOSS,
-            lambda: evaluator.evaluate(unpack(artifact.data).tensors()),
+            lambda: evaluator.evaluate(artifact.decoded.tensors()),
             on_disk=self.model_digest is not None,
         )
 

@@ -28,7 +28,7 @@ from .tables import markdown
 
 GAP_TARGETS = (0, 3)  # indices of TARGETS: the points whose gap to the bound is shown, the last one by tensor
 
-GROUPS = ("engine", "trained", "preset", "peer", "plain", "ablation")
+GROUPS = ("engine", *curves.TRAINED, "preset", "peer", "plain", "ablation")
 Work = tuple[str, str, Callable[[], Iterator[Row]]]
 
 
@@ -41,8 +41,8 @@ def work_of(laboratory: Laboratory, nncodec: str | None) -> Iterator[Work]:
 
     for each in curves.ENGINES:
         yield "engine", each.name, variant(each, steps)
-    for each in curves.TRAINED:
-        yield "trained", each.name, variant(each, steps[2:5])
+    for group, each in curves.TRAINED.items():
+        yield group, each.name, variant(each, steps[2:5])
     for name, preset in PRESETS.items():
         if all(shutil.which(program) for program in preset.requires):
             yield "preset", name, lambda name=name: curves.preset_rows(laboratory, name)  # type: ignore[misc]

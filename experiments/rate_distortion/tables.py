@@ -34,7 +34,11 @@ def _names(document: Document, group: str) -> list[str]:
 
 
 def _peers(document: Document) -> Iterator[str]:
-    engines = [name for name in (*(each.name for each in TRAINED), ENGINE, "tcq-8") if rows_of(document, name)]
+    engines = [
+        name
+        for name in (*(each.name for each in reversed(TRAINED.values())), ENGINE, "tcq-8")
+        if rows_of(document, name)
+    ]
     yield "| against | " + " | ".join(f"{name}, equal KL | equal BPB" for name in engines) + " |"
     yield "|---|" + "---:|---:|" * len(engines)
     for peer in [*_names(document, "preset"), *_names(document, "peer")]:
@@ -67,7 +71,7 @@ def _ablations(document: Document) -> Iterator[str]:
     yield "|---|---:|---:|"
     for name in [
         *(n for n in _names(document, "engine") if n != ENGINE),
-        *_names(document, "trained"),
+        *(name for group in TRAINED for name in _names(document, group)),
         *_names(document, "ablation"),
     ]:
         rows = rows_of(document, name)

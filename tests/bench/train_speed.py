@@ -1,66 +1,122 @@
-"""Tokens per second of a run against a plain PyTorch loop of the same model, both in one process, step by step.
+"""Tokens per second of a run against plain PyTorch loops of the same model, in one process, step by step.
 
-    python -m tests.bench.train_speed [--preset demo] [--steps 12] [--device cpu]
+    python -m tests.bench.train_speed [--preset demo] [--rounds 15] [--device cpu] [--processor-time]
 
-The plain loop is what one writes without this package: the same GPT, torch.optim.Muon and torch.optim.AdamW, random
-slices of the tokens, gradient clipping, no average, no log. Steps alternate, so that a busy machine slows both; the
-figure is the ratio of medians. A second peer trains everything with AdamW, for scale. Before anything is timed, both
-models are checked to start from equal weights. On a GPU, model FLOP utilisation is printed for the
-peak of --peak-tflops.
+A plain loop is what one writes without this package: the same GPT, random slices of the tokens, gradient clipping, no
+average, no schedule, no log. Three of them, which differ in their optimizers:
+
+    plain       torch.optim.Muon and torch.optim.AdamW with torch's defaults, grouped as in a run: the peer to beat
+    plain_fp32  the same with a Muon written by hand in float32, for CPUs on which torch's bfloat16 one is emulated
+    adamw       torch.optim.AdamW for everything: it orthogonalizes nothing, so this says what Muon costs
+
+Every round times one step of each loop, in alternating order, so that whatever else a machine does slows all of
+them; a figure is the median over rounds of the ratio within a round, with its quartiles. --processor-time counts this
+process alone: for one thread (OMP_NUM_THREADS=1) of a machine that is busy with other work. Before anything is timed,
+all models are checked to start from equal weights.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pgtrain.corpus import builtin_corpus
+from pgtrain.corpus import Document, builtin_corpus
 from pgtrain.gpt import GPT, initialize_
+from pgtrain.model_config import GPTConfig
 from pgtrain.presets import find_preset
 from pgtrain.run_log import Clock
-from pgtrain.tensor_table import count_parameters, parameter_group
+from pgtrain.tensor_table import parameter_group
 from pgtrain.text_folder import TextFolder, write_text_folder
 from pgtrain.train import Trainer, _Progress
 from pgtrain.train_config import TrainConfig
 
 Step = Callable[[], float]
+PEERS = ("plain", "plain_fp32", "adamw")
+UNTIMED_ROUNDS = 2
 
 
-def plain_loop(trainer: Trainer, muon: bool) -> Step:
-    """A loop over the tokens of `trainer` with torch's own optimizers."""
+class HandwrittenMuon(torch.optim.Optimizer):
+    """Muon in float32, one matrix after the other. Source: Jordan 2024, kellerjordan.github.io/posts/muon."""
+
+    def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                momentum = state["momentum"].mul_(0.95).add_(parameter.grad, alpha=0.05)
+                update = self.orthogonal(parameter.grad * 0.05 + momentum * 0.95)
+                rows, columns = parameter.shape
+                parameter.add_(update, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+
+    @staticmethod
+    def orthogonal(matrix: Tensor) -> Tensor:
+        """Five quintic Newton-Schulz iterations."""
+        x = matrix / (matrix.norm() + 1e-7)
+        x = x.T if matrix.shape[0] > matrix.shape[1] else x
+        for _ in range(5):
+            gram = x @ x.T
+            x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+def plain_optimizers(model: GPT, config: TrainConfig, peer: str) -> list[torch.optim.Optimizer]:
+    """The optimizers of a plain loop, every parameter in the group that a run has it in."""
+    parts: dict[str, list[nn.Parameter]] = {"matrix": [], "embedding": [], "head": [], "scalar": []}
+    for name, parameter in model.named_parameters():
+        parts[parameter_group(name)].append(parameter)
+    rates = {"embedding": config.embed_lr, "head": config.head_lr, "scalar": config.scalar_lr}
+    if peer == "adamw":
+        rates["matrix"] = config.scalar_lr
+    groups = [{"params": parts[part], "lr": lr} for part, lr in rates.items() if parts[part]]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, weight_decay=0.0)]
+    if peer == "plain":
+        muon = torch.optim.Muon(parts["matrix"], lr=config.matrix_lr, weight_decay=0.0, adjust_lr_fn="original")
+        optimizers.append(muon)
+    elif peer == "plain_fp32":
+        optimizers.append(HandwrittenMuon(parts["matrix"], config.matrix_lr))
+    return optimizers
+
+
+def plain_loop(trainer: Trainer, peer: str) -> Step:
+    """A loop over the tokens of `trainer` without this package's training code."""
     config, device, length = trainer.config, trainer.device, trainer.model_config.seq_len
     model = initialize_(GPT(trainer.model_config), config.seed).to(device)
-    matrices = [p for name, p in model.named_parameters() if muon and parameter_group(name) == "matrix"]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in chosen]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, lr=config.scalar_lr, weight_decay=0.0)]
-    if muon:
-        optimizers.append(torch.optim.Muon(matrices, lr=config.matrix_lr, weight_decay=0.0, adjust_lr_fn="original"))
-    rng = np.random.default_rng(0)
+    for name, parameter in trainer.model.named_parameters():
+        assert torch.equal(parameter, dict(model.named_parameters())[name]), name
+    optimizers = plain_optimizers(model, config, peer)
+    parts, rng = config.micro_batches, np.random.default_rng(0)
 
     def step() -> float:
-        starts = rng.integers(len(trainer.train_tokens) - length - 1, size=config.batch_tokens // length)
-        block = np.stack([trainer.train_tokens[s : s + length + 1] for s in starts]).astype(np.int64)
-        ids, targets = (torch.from_numpy(part).to(device) for part in (block[:, :-1], block[:, 1:]))
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = model(ids, targets)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or 1e9)
+        value = 0.0
+        for _ in range(parts):
+            starts = rng.integers(len(trainer.train_tokens) - length - 1, size=config.batch_tokens // length // parts)
+            block = np.stack([trainer.train_tokens[s : s + length + 1] for s in starts]).astype(np.int64)
+            ids, targets = (torch.from_numpy(part).to(device) for part in (block[:, :-1], block[:, 1:]))
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                loss = model(ids, targets) / parts
+            loss.backward()
+            value += float(loss.detach())
+        if config.grad_clip:
+            nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
         for optimizer in optimizers:
             optimizer.step()
-        return float(loss.detach())
+        return value
 
     return step
 
@@ -71,59 +127,60 @@ def our_loop(trainer: Trainer) -> Step:
     return lambda: trainer._step(progress, clock).loss
 
 
-def seconds_per_step(loops: dict[str, Step], steps: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each loop; the loops take turns and the first two rounds do not count."""
+def step_seconds(
+    loops: dict[str, Step], rounds: int, device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of every timed step of each loop; step i of all loops was taken in round i."""
     times: dict[str, list[float]] = {name: [] for name in loops}
-    for turn in range(steps + 2):
-        for name, step in loops.items():
-            started = time.perf_counter()
-            step()
+    for turn in range(rounds + UNTIMED_ROUNDS):
+        for name in sorted(loops, reverse=turn % 2 == 1):
+            started = clock()
+            loops[name]()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            if turn >= 2:
-                times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(found) for name, found in times.items()}
+            if turn >= UNTIMED_ROUNDS:
+                times[name].append(clock() - started)
+    return times
 
 
-def flop_per_token(trainer: Trainer) -> float:
-    """6 per weight that multiplies a token, and 12 layers x width x length for attention (PaLM, appendix B)."""
-    model = trainer.model_config
-    return 6 * count_parameters(model) + 12 * model.virtual_layers * model.model_dim * model.seq_len
+def bench_trainer(
+    documents: Sequence[Document], model: GPTConfig, config: TrainConfig, folder: Path, device: str
+) -> Trainer:
+    """A run on `documents`, cut into as many pieces as the model has tokens; `folder` is filled with them."""
+    write_text_folder(documents, folder, None, model.vocab_size, 0.1)
+    return Trainer(model, config, TextFolder.open(folder), folder / "m.safetensors", device)
 
 
-def measure(preset: str, steps: int, device: str, config: TrainConfig | None = None) -> dict[str, float | str]:
+def measure(
+    preset: str, rounds: int, device: str, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, object]:
     """The figures as one row."""
     chosen = find_preset(preset)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_text_folder(builtin_corpus(), folder, None, 1024, 0.1)
-        model = dataclasses.replace(chosen.model, vocab_size=1024)
-        trainer = Trainer(model, config or chosen.training, TextFolder.open(folder), folder / "m.safetensors", device)
-        start = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
-        plain = initialize_(GPT(model), trainer.config.seed)
-        assert all(torch.equal(p.cpu(), start[name].cpu()) for name, p in plain.named_parameters())
-        loops = {"ours": our_loop(trainer), "plain": plain_loop(trainer, True), "adamw": plain_loop(trainer, False)}
-        seconds = seconds_per_step(loops, steps, trainer.device)
-        tokens = trainer.config.batch_tokens
-        row: dict[str, float | str] = {"preset": preset, "device": device, "threads": torch.get_num_threads()}
-        row |= {f"{name}_tokens_per_s": round(tokens / value, 1) for name, value in seconds.items()}
-        row["against_plain"] = round(seconds["plain"] / seconds["ours"], 3)
-        row["against_adamw"] = round(seconds["adamw"] / seconds["ours"], 3)
-        row["tflop_per_s"] = round(flop_per_token(trainer) * tokens / seconds["ours"] / 1e12, 3)
-        return row
+        trainer = bench_trainer(builtin_corpus(), chosen.model, chosen.training, Path(name), device)
+        loops = {peer: plain_loop(trainer, peer) for peer in PEERS} | {"ours": our_loop(trainer)}
+        times = step_seconds(loops, rounds, trainer.device, clock)
+    row: dict[str, object] = {"preset": preset, "device": device, "threads": torch.get_num_threads()}
+    row |= {"torch": torch.__version__, "rounds": rounds, "clock": clock.__name__}
+    for loop, found in times.items():
+        row[f"{loop}_tokens_per_s"] = round(trainer.config.batch_tokens / statistics.median(found), 1)
+    for peer in PEERS:
+        ratios = [plain / ours for plain, ours in zip(times[peer], times["ours"], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        row[f"against_{peer}"] = round(middle, 3)
+        row[f"against_{peer}_quartiles"] = [round(low, 3), round(high, 3)]
+    return row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="demo")
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--peak-tflops", type=float, default=0.0, help="the device's peak, 989 for bf16 on an H100")
-    arguments = parser.parse_args()
-    row = measure(arguments.preset, arguments.steps, arguments.device)
-    if arguments.peak_tflops:
-        row["mfu"] = round(float(row["tflop_per_s"]) / arguments.peak_tflops, 4)
-    print(json.dumps(row, indent=2))
+    parser.add_argument("--processor-time", action="store_true")
+    given = parser.parse_args()
+    clock = time.process_time if given.processor_time else time.perf_counter
+    print(json.dumps(measure(given.preset, given.rounds, given.device, clock), indent=2))
 
 
 if __name__ == "__main__":

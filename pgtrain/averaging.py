@@ -35,14 +35,15 @@ class WeightAverage:
     def update_(self, model: nn.Module, step: int, lr_scale: float = 1.0) -> None:
         """Take in the weights after step number `step`."""
         self.count += 1
-        for name, parameter in model.named_parameters():
-            self._take_(name, parameter.float(), 1.0 - self.decay_at(step))
+        self._take_(model, 1.0 - self.decay_at(step))
 
-    def _take_(self, name: str, value: Tensor, weight: float) -> None:
-        if keeps_last(name):
-            self.tensors[name].copy_(value)
-        else:
-            self.tensors[name].lerp_(value, weight)
+    def _take_(self, model: nn.Module, weight: float) -> None:
+        """average <- (1 - weight) average + weight * parameters."""
+        named = {name: parameter.float() for name, parameter in model.named_parameters()}
+        averaged = [name for name in named if not keeps_last(name)]
+        torch._foreach_lerp_([self.tensors[name] for name in averaged], [named[name] for name in averaged], weight)
+        for name in named.keys() - set(averaged):
+            self.tensors[name].copy_(named[name])
 
 
 class SnapshotAverage(WeightAverage):
@@ -62,8 +63,7 @@ class SnapshotAverage(WeightAverage):
         due = lr_scale < self.below and (step + 1) % self.every == 0
         self.count += due
         if due or self.count == 0:
-            for name, parameter in model.named_parameters():
-                self._take_(name, parameter.float(), 1.0 / max(self.count, 1))
+            self._take_(model, 1.0 / max(self.count, 1))
 
 
 def keeps_last(name: str) -> bool:

@@ -19,6 +19,7 @@ from .sizes import SIZE
 from .space_options import AXES, SpaceFlags, axis_options, candidates_of
 from .stopping import stopping
 from .sweep_plan import reused, show_dry_run, show_reuse
+from .sweep_weights import has_text, sweep_weights
 from .tables import clipped, table
 from .text_options import Bench, TextFlags, text_options
 
@@ -70,12 +71,13 @@ def command(
 
     Without a space a sensible one is explored; with --budget its last recipe is tuned to it. Lists are
     written a,b,c and ranges lo:hi:step. The folder gets trials.jsonl, frontier.csv, .svg, .png, report.html and
-    best.pgpack. After Ctrl-C or a kill the same command goes on: it says what it reuses, no trial is repeated.
+    best.pgpack. Where no text is known, sizes are set against the error of the weights instead (distortion.csv).
+    After Ctrl-C or a kill the same command goes on: it says what it reuses, no trial is repeated.
     """
     one_of(
         {"--space": space.space, "--recipe": space.recipe, "--preset": space.preset, AXES: space.axes or None}, False
     )
-    if resume and not (out / "study.json").is_file():
+    if resume and not (out / "study.json").is_file() and not (out / "distortion.jsonl").is_file():
         raise click.UsageError(f"--resume: {out} holds no study; leave --resume out to begin one")
     if dry_run and not resume:
         show_dry_run(checkpoint, space, as_json)
@@ -86,6 +88,11 @@ def command(
     loaded = load_checkpoint(checkpoint)
     candidates = candidates_of(space, infos(loaded.stored_shapes))
     bench = Bench(checkpoint, loaded, text, quiet, keep_in=out, cache=cache.open(quiet))
+    if not has_text(bench):
+        if dry_run:
+            raise click.UsageError("--dry-run --resume is for studies with text; this sweep measures weights alone")
+        sweep_weights(bench, candidates, out, budget, space.is_default, as_json)
+        return 0
     fill = budget if budget is not None and space.is_default else None
     task = _Task(out, budget, space.as_text(), fill, retry_failed)
     if dry_run:

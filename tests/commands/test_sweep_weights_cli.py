@@ -1,0 +1,108 @@
+"""`pgpack sweep` without text: sizes against the error of the weights, resumable, and never called a loss."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pgpack.calibration import from_arrays, save_calibration
+from pgpack.checkpoint import from_tensors, save_tensors
+from pgpack.distortion import relative_error
+from pgpack.errors import StudyError
+from pgpack.recipe import infos
+from pgpack.search_space import default_space
+from pgpack.sweep.weight_space import Point, frontier, read_points, without_hessians
+from pgpack.unpack import unpack
+from tests.commands.workshop import pgpack, succeed
+
+SHAPES = {"enc.w1": (24, 16), "enc.w2": (16, 24), "scale": (16,)}
+SPACE = ("--recipe", "ndim<=1=cast|raw; *=rtn(bits={3,5,8})|rans")
+
+
+@pytest.fixture
+def unknown(tmp_path: Path) -> Path:
+    """A checkpoint of no known dialect, without text."""
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.standard_normal(shape).astype("f4") for name, shape in SHAPES.items()}
+    save_tensors(tmp_path / "model.safetensors", tensors, {})
+    return tmp_path / "model.safetensors"
+
+
+def test_sizes_and_errors_are_those_of_real_artifacts_and_the_note_says_what_is_missing(
+    unknown: Path, tmp_path: Path
+) -> None:
+    swept = succeed(pgpack("sweep", unknown, *SPACE, "--out", tmp_path / "s", "--json", "--no-cache"))
+    assert "no loss is measured" in swept.err
+    assert "--val GLOB" in swept.err
+    assert (swept.json["measured"], swept.json["n_points"], swept.json["n_new"]) == ("weights", 3, 3)
+    errors = [point["relative_error"] for point in swept.json["frontier"]]
+    assert errors == sorted(errors, reverse=True)
+    best = tmp_path / "s" / "best.pgpack"
+    records = unpack(best.read_bytes()).records
+    checkpoint = from_tensors(dict(_tensors(unknown)))
+    assert best.stat().st_size == swept.json["best"]["n_bytes"]
+    assert relative_error(checkpoint, records) == pytest.approx(swept.json["best"]["relative_error"])
+    table = (tmp_path / "s" / "distortion.csv").read_text().splitlines()
+    assert table[0] == "n_bytes,relative_error,expected_loss,label,recipe"
+    assert len(table) == 4
+
+
+def _tensors(path: Path):
+    from pgpack.checkpoint import load_checkpoint
+
+    return load_checkpoint(path).items()
+
+
+def test_hessians_rank_by_the_loss_they_predict(unknown: Path, tmp_path: Path) -> None:
+    statistics = {f"{name}.hessian": np.eye(shape[1], dtype="f4") for name, shape in SHAPES.items() if len(shape) > 1}
+    save_calibration(tmp_path / "h.safetensors", from_arrays(statistics, "tokens", 10))
+    flags = ("--recipe", "ndim<=1=cast|raw; *=gptq(bits={4,8})|rans", "--calibration", tmp_path / "h.safetensors")
+    found = succeed(pgpack("sweep", unknown, *flags, "--out", tmp_path / "s", "--json", "-q", "--no-cache")).json
+    assert found["n_failed"] == 0
+    losses = [point["expected_loss"] for point in found["frontier"]]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] > 0
+
+
+def test_a_second_run_measures_only_what_is_new_and_a_torn_line_is_measured_again(
+    unknown: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "s"
+    succeed(pgpack("sweep", unknown, *SPACE, "--out", out, "-q", "--no-cache"))
+    file = out / "distortion.jsonl"
+    file.write_bytes(file.read_bytes()[:-20])
+    again = succeed(pgpack("sweep", unknown, *SPACE, "--resume", "--out", out, "--json", "-q", "--no-cache")).json
+    assert (again["n_points"], again["n_new"]) == (3, 1)
+    assert len(read_points(out)) == 3
+    file.write_text("{}\n")
+    with pytest.raises(StudyError, match="no measured point"):
+        read_points(out)
+
+
+def test_a_budget_that_nothing_fits_and_recipes_that_need_hessians_are_said(unknown: Path, tmp_path: Path) -> None:
+    refused = pgpack("sweep", unknown, *SPACE, "--budget", 100, "--out", tmp_path / "a", "-q", "--no-cache")
+    assert (refused.code, "the smallest artifact takes" in refused.err) == (3, True)
+    flags = ("--recipe", "ndim<=1=cast|raw; *=gptq(bits=4)|rans", "--out", tmp_path / "b", "-q", "--no-cache")
+    assert "needs Hessians" in succeed(pgpack("sweep", unknown, *flags)).out
+
+
+def test_the_default_space_without_hessians_needs_none_and_keeps_the_steps() -> None:
+    tensors = infos({name: (512, 512) if len(shape) > 1 else shape for name, shape in SHAPES.items()})
+    whole = default_space(tensors)
+    found = without_hessians(whole)
+    assert 5 < len(found) < len(whole)
+    assert not any(rule.policy.needs_hessian for each in found for rule in each.recipe.rules)
+    assert any("sdclip" in str(each.recipe) for each in found)
+
+
+def test_the_frontier_is_of_bytes_and_distortion() -> None:
+    def point(n_bytes, error, loss=None):
+        return Point(key=str(n_bytes), recipe="r", n_bytes=n_bytes, relative_error=error, expected_loss=loss)
+
+    a, b, c = point(10, 0.5), point(20, 0.6), point(30, 0.1)
+    assert frontier([c, b, a, Point(key="x", recipe="r", error="no")]) == [a, c]
+    assert frontier([point(10, 0.1, 2.0), point(20, 0.5, 1.0)])[-1].n_bytes == 20
+    assert json.dumps([each.key for each in frontier([])]) == "[]"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .anatomy import SLOPE_BYTES, Anatomy, TensorAnatomy, slope_of
+from .report_tables import heading
 
 PALE, DEEP = (0xF1, 0xF6, 0xFB), (0x0B, 0x3D, 0x75)  # of the heat map
 DARK = 0.68  # deeper cells carry white text, the others black: a contrast of 4.5 everywhere
@@ -204,7 +205,7 @@ def _layer_section(anatomy: Anatomy) -> str:
         max((group.loss or 0.0 for _, group in rows), default=0.0) or 1.0,
     )
     names = ["name", "weights", "bytes", "bits/weight", *_loss_names(anatomy)]
-    heads = "".join(f'<th scope="col" class="{"name" if n == "name" else "n"}">{html.escape(n)}</th>' for n in names)
+    heads = "".join(heading(name, "name" if name == "name" else "n") for name in names)
     body = "\n".join(_layer_row(name, group, total, most, anatomy) for name, group in rows)
     return (
         '<section aria-labelledby="h-layers"><h2 id="h-layers">Bytes and loss, layer by layer</h2>'

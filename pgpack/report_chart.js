@@ -203,6 +203,12 @@
     });
     return circle;
   }
+  // What a mark covers, from its own numbers: asking the browser would have it lay out every circle first.
+  function extentOf(mark) {
+    const at = (name) => Number(mark.getAttribute(name));
+    if (mark.tagName === "line") return { x: at("x1"), y: at("y1"), width: at("x2") - at("x1"), height: 0 };
+    return { x: at("cx") - at("r"), y: at("cy") - at("r"), width: 2 * at("r"), height: 2 * at("r") };
+  }
   const touches = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
   // Moves a text to the first of `spots` (its left end and baseline) that is free; false when there is none.
   function settle(name, spots, box, taken) {
@@ -276,7 +282,7 @@
       if (!trial || !visible(trial)) continue;
       drawPoint(svg, trial, x, y, `point${number === best ? " best" : ""}${filtered(number) ? " dim" : ""}`);
     }
-    const taken = [...svg.querySelectorAll("circle, line.fp32")].map((mark) => mark.getBBox());
+    const taken = [...svg.querySelectorAll("circle, line.fp32")].map(extentOf);
     if (svg.querySelector("line.fp32")) nameFp32(svg, box, taken, y);
     const rank = (t) => (t.row === best ? 0 : marked.has(t.row) ? 1 : 2);
     const named = trials.filter((t) => visible(t) && (t.row === best || (t.label && !filtered(t.row))));

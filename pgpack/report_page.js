@@ -53,12 +53,10 @@ const report = (() => {
     say(done ? `${what} copied` : `the browser refused to copy; select the ${what} in the table`);
   }
   function addCopyButtons() {
-    for (const code of document.querySelectorAll("td code, pre.command")) {
-      const what = code.matches("pre") ? "command" : "recipe";
-      const made = node("button", `copy ${what}`, "copy");
+    for (const code of document.querySelectorAll("pre.command")) {
+      const made = node("button", "copy command", "copy");
       made.type = "button";
-      if (what === "command") code.previousElementSibling.append(" ", made);
-      else code.before(made);
+      code.previousElementSibling.append(" ", made);
     }
   }
   document.addEventListener("click", (event) => {
@@ -87,18 +85,18 @@ const report = (() => {
     keyed.sort(([a], [b]) => compare(a, b, down));
     body.append(...keyed.map(([, line]) => line));
   }
-  function addSorting() {
-    for (const [index, table] of document.querySelectorAll("table.sortable").entries()) {
-      const home = table.closest("section").getAttribute("aria-labelledby") ?? index;
-      for (const header of table.tHead.rows[0].cells) {
-        const made = button(header.textContent, () => {
-          const down = header.getAttribute("aria-sort") === "ascending";
-          chosen.sorts[home] = [header.cellIndex, down];
-          sortBy(table, header, down);
-        }, "sort");
-        header.replaceChildren(made);
-      }
-      const [column, down] = chosen.sorts[home] ?? [];
+  const homeOf = (table) => table.closest("section").getAttribute("aria-labelledby");
+  document.addEventListener("click", (event) => {
+    const header = event.target.closest("button.sort")?.closest("th");
+    if (!header) return;
+    const table = header.closest("table");
+    const down = header.getAttribute("aria-sort") === "ascending";
+    chosen.sorts[homeOf(table)] = [header.cellIndex, down];
+    sortBy(table, header, down);
+  });
+  function sortAgain() {
+    for (const table of document.querySelectorAll("table.sortable")) {
+      const [column, down] = chosen.sorts[homeOf(table)] ?? [];
       if (column !== undefined) sortBy(table, table.tHead.rows[0].cells[column], down);
     }
   }
@@ -151,7 +149,7 @@ const report = (() => {
     home.hidden = false;
     filter(study);
   }
-  parts.push(addCopyButtons, addSorting, addFilter);
+  parts.push(addCopyButtons, sortAgain, addFilter);
 
   function start() {
     const study = JSON.parse(document.getElementById("study").textContent);

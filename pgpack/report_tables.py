@@ -1,6 +1,7 @@
 """The tables of trials in a report, as HTML: rows sort by their `data-v` and are cards on a phone.
 
-Owns rows and cells. All text of the study is escaped.
+Owns rows, cells and headings. All text of the study is escaped. Buttons are part of the text, though idle without
+scripts: adding them to a thousand rows afterwards would lay the page out a second time.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ def _recipe_cell(trial: Trial) -> _Cell:
     error = (
         "" if trial.error is None else f'<span class="error">{html.escape(clipped(trial.error, MAX_ERROR))}</span>'
     )
-    return _Cell(f"{error}<code>{html.escape(trial.recipe)}</code>", classes="wide", is_html=True)
+    button = '<button type="button" class="copy">copy recipe</button>'
+    return _Cell(f"{error}{button}<code>{html.escape(trial.recipe)}</code>", classes="wide", is_html=True)
 
 
 def _row_class(trial: Trial, best: Trial | None) -> str:
@@ -120,9 +122,14 @@ def _row(cells: Sequence[_Cell], classes: str, row_id: str = "") -> str:
     return f"<tr{head}>{''.join(cell.markup() for cell in cells)}</tr>"
 
 
+def heading(name: str, classes: str) -> str:
+    """A column heading that sorts."""
+    return f'<th scope="col" class="{classes}"><button type="button" class="sort">{html.escape(name)}</button></th>'
+
+
 def _table(names: Sequence[str], rows: Sequence[str], kind: str) -> str:
     kinds = {"name": "name", "recipe": "wide"}
-    heads = "".join(f'<th scope="col" class="{kinds.get(name, "n")}">{html.escape(name)}</th>' for name in names)
+    heads = "".join(heading(name, kinds.get(name, "n")) for name in names)
     body = "\n".join(rows)
     return (
         f'<div class="table-box"><table class="{kind}"><thead><tr>{heads}</tr></thead>'

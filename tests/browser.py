@@ -55,20 +55,24 @@ def looked_at(
     budget_ms: int = 4000,
     picture: Path | None = None,
     framed: bool = True,
+    trace: Path | None = None,
 ) -> Any:
     """What the probe of the page at `url` answers, seen `width` px wide; a console message is an error.
 
     With `picture` a PNG is taken instead and None comes back. `framed` False: the page alone, at least 500 wide.
-    `budget_ms` of virtual time, which runs as fast as it can; 0: real time, until the page has loaded.
+    `budget_ms` of virtual time, which runs as fast as it can; 0: real time, until the page has loaded. `trace`: where
+    Chromium writes what its threads did.
     """
     frame = folder / f"frame-{width}.html"
     frame.write_text(FRAME.format(url=html.escape(url), width=width, height=height), encoding="utf-8")
     output = ["--dump-dom"] if picture is None else [f"--screenshot={picture}", "--hide-scrollbars"]
+    tracing = ["--trace-startup=toplevel", f"--trace-startup-file={trace}", "--trace-startup-format=json"]
     command = [
         str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
         "--disable-background-networking", "--disable-component-update", "--disable-quic", "--enable-logging=stderr",
         f"--user-data-dir={folder / 'profile'}", f"--window-size={max(width, 500)},{height}",
-        *([f"--virtual-time-budget={budget_ms}"] if budget_ms else []), *output, frame.as_uri() if framed else url,
+        *([f"--virtual-time-budget={budget_ms}"] if budget_ms else []),
+        *(tracing if trace is not None else []), *output, frame.as_uri() if framed else url,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, check=True, timeout=TIMEOUT_S)
     console = [line for line in done.stderr.decode().splitlines() if "CONSOLE" in line]

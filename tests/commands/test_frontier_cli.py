@@ -118,11 +118,26 @@ def test_output_files_are_written_by_suffix_and_never_replaced_unasked(home: Pat
     invoke_ok(home / "A", "-o", table, "--force")
 
 
+def test_every_trial_is_exported_and_the_file_is_never_replaced_unasked(home: Path, tmp_path: Path) -> None:
+    table = tmp_path / "trials.csv"
+    assert f"wrote 128 trials to {table}" in invoke_ok(home / "A", home / "B", "--export", table).stderr
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    trials = [(name, trial) for name in "AB" for trial in Study.load(home / name).trials]
+    assert [(row["study"], row["key"]) for row in rows] == [(name, trial.key) for name, trial in trials]
+    frontier = {trial.key for trial in pareto([trial for _, trial in trials])}
+    assert {row["key"] for row in rows if row["on_frontier"] == "True"} == frontier
+    assert "--force to replace it" in invoke(home / "A", "--export", table).output
+    assert "both name" in invoke(home / "A", "--export", table, "-o", table, "--force").output
+    invoke_ok(home / "A", "--export", table, "--force")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["A", "--bd-rate"], "exactly two studies; 1 given"),
         (["A", "-o", "f.pdf"], "expected a name that ends in .svg, .png, .csv, .html"),
+        (["A", "--export", "f.xls"], "expected a name that ends in .csv, .parquet"),
         (["A", "B", "-o", "f.html"], "a report page shows one study; 2 given"),
         (["A", "--budget", "16 parsecs"], "'16 parsecs' is not a size"),
         (["A", "--reference-loss", "nan"], "not a finite number"),

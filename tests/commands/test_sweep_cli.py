@@ -12,7 +12,7 @@ from pgpack.sweep.journal import Study
 from tests.commands.workshop import pgpack, succeed
 
 SPACE = ("--recipe", "role:control=cast; *=rtn(bits={3:5})|{zlib,rans}")
-FILES = {"trials.jsonl", "frontier.csv", "frontier.svg", "frontier.png", "report.html", "best.pgpack"}
+FILES = {"trials.jsonl", "frontier.csv", "frontier.svg", "frontier.png", "report.html", "best.pgpack", "anatomy.json"}
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_hostile_text_stays_text() -> None:
         ),
     )
     page = Page(render_report(study, [(HOSTILE, 5)]))
-    assert page.count("script") == 2
+    assert page.count("script") == 3
     assert page.count("img") == 0
     assert HOSTILE in page.text["t0"]
     assert HOSTILE in page.text["t1"]

@@ -257,14 +257,14 @@ def test_a_live_page_shows_new_trials_and_keeps_what_the_reader_chose(tmp_path: 
         const words = one("#filter-words"); words.value = "brotli"; words.dispatchEvent(new Event("input"));
         const ticks = () => all(".chart text[text-anchor=middle]").map((t) => t.textContent).join(" ");
         const before = [all("#trials tbody tr").length, ticks()];
-        for (let i = 0; i < 100 && all("#trials tbody tr").length === before[0]; i++) await pause(250);
+        for (let i = 0; i < 40 && all("#trials tbody tr").length === before[0]; i++) await pause(250);
         answer({ before, after: [all("#trials tbody tr").length, ticks()], live: one("#live").textContent,
                  metric: one("[data-metric=kl]").getAttribute("aria-pressed"), words: one("#filter-words").value });
     """
     server = LiveServer(page)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        seen = looked_at(server.url, tmp_path, 1000, budget_ms=30_000, framed=False)
+        seen = looked_at(server.url, tmp_path, 1000, budget_ms=12_000, framed=False)
     finally:
         server.shutdown()
         server.server_close()

@@ -43,7 +43,6 @@ ENGINES = (
 TRAINED = {
     "compensated": Variant("tcq-64, compensated", _tcq(64), suffix=COMPENSATION),
     "tuned": Variant("tcq-64, tuned steps", _tcq(64), suffix=TUNING),
-    "both": Variant("tcq-64, compensated and tuned", _tcq(64), suffix=f"{COMPENSATION}; {TUNING}"),
 }
 SCALAR = Variant("scalar: 1 state", _tcq(1))
 FULL_ROWS = Variant("row steps all the way", _tcq(64, ",rows=1"))

@@ -8,8 +8,8 @@ what its quantizer, its coding and everything else cost, one after the other, so
 cost of all hundred. Before anything is compared, bytes, weights and loss of the ten must equal the sweep's rows.
 Costs are processor seconds of the process and the programs it starts: other work on the machine hardly changes them.
 
-Measured beside it: the same with a finished calibration file on both sides, so that nothing but packing and
-evaluating is shared; a second study of the same recipes; and an eleventh coding.
+Measured beside it: a second study of the same recipes; an eleventh coding; and with `--with-file` the same comparison
+with a finished calibration file on both sides, so that nothing but packing and evaluating is shared.
 """
 
 from __future__ import annotations
@@ -133,39 +133,40 @@ def say(what: str, cost: Spent) -> None:
     print(f"{cost.processor_s:8.1f} s processor {cost.wall_s:8.1f} s wall  {what}", file=sys.stderr, flush=True)
 
 
-def run(bench: Bench) -> Document:
+def run(bench: Bench, with_file: bool) -> Document:
     """Every figure. Units: seconds."""
-    scale = len(CODINGS)
-    cold = bench.sweep("study", CODINGS, "cache")
-    again = bench.sweep("again", CODINGS, "cache")
-    eleventh = bench.sweep("study", (*CODINGS, ELEVENTH), "cache")
-    alone = bench.packs("study")
-    hessians = bench.folder / "hessians.safetensors"
-    spent("calibrate", bench.checkpoint, "-o", hessians)
-    calibrated = bench.sweep("calibrated", CODINGS, "empty", "--calibration", hessians)
-    alone_calibrated = bench.packs("calibrated", "--calibration", hessians)
+    load = os.getloadavg()[0]
     costs = {
-        "sweep": cold,
-        "hundred_alone": total(alone, scale),
-        "second_study": again,
-        "ten_more_recipes": eleventh,
-        "sweep_calibrated": calibrated,
-        "hundred_alone_calibrated": total(alone_calibrated, scale),
+        "sweep": bench.sweep("study", CODINGS, "cache"),
+        "second_study": bench.sweep("again", CODINGS, "cache"),
+        "ten_more_recipes": bench.sweep("study", (*CODINGS, ELEVENTH), "cache"),
     }
-    return {
-        "goal": GOAL,
+    alone = bench.packs("study")
+    if with_file:
+        hessians = bench.folder / "hessians.safetensors"
+        spent("calibrate", bench.checkpoint, "-o", hessians)
+        costs["sweep_with_file"] = bench.sweep("calibrated", CODINGS, "empty", "--calibration", hessians)
+        costs["hundred_with_file"] = total(bench.packs("calibrated", "--calibration", hessians), len(CODINGS))
+    about = {
         "checkpoint_n_bytes": bench.checkpoint.stat().st_size,
         "max_tokens": bench.max_tokens,
         "machine": machine(),
+        "load": [load, os.getloadavg()[0]],
+    }
+    return document_of(about, costs, alone)
+
+
+def document_of(about: Document, costs: dict[str, Spent], alone: Sequence[Spent]) -> Document:
+    """The figures with what follows from them; `alone`: the sample's, in its order."""
+    costs = {**costs, "hundred_alone": total(alone, len(CODINGS))}
+    return {
+        "goal": GOAL,
+        "share": ratio(costs["sweep"], costs["hundred_alone"]),
+        **about,
         "quantizers": list(QUANTIZERS),
         "codings": list(CODINGS),
         "costs": {name: asdict(cost) for name, cost in costs.items()},
-        "sample": [
-            {"recipe": text, "alone": asdict(one), "alone_calibrated": asdict(other)}
-            for text, one, other in zip(sample(), alone, alone_calibrated, strict=True)
-        ],
-        "share": ratio(costs["sweep"], costs["hundred_alone"]),
-        "share_calibrated": ratio(costs["sweep_calibrated"], costs["hundred_alone_calibrated"]),
+        "sample": [{"recipe": text, **asdict(one)} for text, one in zip(sample(), alone, strict=True)],
     }
 
 
@@ -185,42 +186,45 @@ def markdown(document: Document) -> str:
         return f"| {what} | {cost['processor_s']:.0f} | {cost['wall_s']:.0f} | {share} |"
 
     head = ["| | processor s | wall s | share |", "|---|---:|---:|---:|"]
-    return "\n".join(
-        [
-            "# What a sweep costs",
-            "",
-            f"Written by `make bench-sweep`: {len(QUANTIZERS)} quantizer settings under {len(CODINGS)} codings, on a "
-            f"checkpoint of {document['checkpoint_n_bytes']:,} B, {document['max_tokens']:,} evaluated tokens.",
-            f"{host['cpu']}, {host['cores']} cores, {host['system']}; {versions}.",
-            "",
-            f"Goal: one sweep in at most {100 * GOAL:.0f} % of 100 packs and evaluations on their own: {met}.",
-            "",
-            *head,
-            line("100 x `pgpack pack --eval --no-cache`, from ten of them", "hundred_alone", "hundred_alone"),
-            line("`pgpack sweep`, empty cache", "sweep", "hundred_alone"),
-            line("the same recipes in a second study", "second_study", "hundred_alone"),
-            line("ten more recipes (an eleventh coding)", "ten_more_recipes", "hundred_alone"),
-            "",
+    page = [
+        "# What a sweep costs",
+        "",
+        f"Written by `make bench-sweep`: {len(QUANTIZERS)} quantizer settings under {len(CODINGS)} codings, on a "
+        f"checkpoint of {document['checkpoint_n_bytes']:,} B, {document['max_tokens']:,} evaluated tokens.",
+        f"{host['cpu']}, {host['cores']} cores, {host['system']}; {versions}.",
+        f"Load at the beginning {document['load'][0]:.1f}, at the end {document['load'][1]:.1f}; shares "
+        "are of processor seconds.",
+        "",
+        f"Goal: one sweep in at most {100 * GOAL:.0f} % of 100 packs and evaluations on their own: {met}.",
+        "",
+        *head,
+        line("100 x `pgpack pack --eval --no-cache`, from ten of them", "hundred_alone", "hundred_alone"),
+        line("`pgpack sweep`, empty cache", "sweep", "hundred_alone"),
+        line("the same recipes in a second study", "second_study", "hundred_alone"),
+        line("ten more recipes (an eleventh coding)", "ten_more_recipes", "hundred_alone"),
+        "",
+    ]
+    if "sweep_with_file" in costs:
+        page += [
             "With `--calibration FILE` on both sides, so that no pack calibrates:",
             "",
             *head,
-            line("100 packs, from ten of them", "hundred_alone_calibrated", "hundred_alone_calibrated"),
-            line("`pgpack sweep`, empty cache", "sweep_calibrated", "hundred_alone_calibrated"),
-            "",
-            "Ten recipes were packed alone, each quantizer and each coding once; the hundred are ten times their",
-            "sum. Bytes, weights and loss of the ten equal the sweep's rows. What a sweep cannot share is encoding:",
-            "all hundred combinations of symbols and coding are different. Alone, in processor seconds:",
-            "",
-            "| recipe | calibrated anew | with a file |",
-            "|---|---:|---:|",
-            *(
-                f"| `{row['recipe'].partition('*=')[2]}` | {row['alone']['processor_s']:.1f} "
-                f"| {row['alone_calibrated']['processor_s']:.1f} |"
-                for row in document["sample"]
-            ),
+            line("100 packs, from ten of them", "hundred_with_file", "hundred_with_file"),
+            line("`pgpack sweep`, empty cache", "sweep_with_file", "hundred_with_file"),
             "",
         ]
-    )
+    rows = [f"| `{row['recipe'].partition('*=')[2]}` | {row['processor_s']:.1f} |" for row in document["sample"]]
+    page += [
+        "Ten recipes were packed alone, each quantizer and each coding once; the hundred are ten times their sum.",
+        "Bytes, weights and loss of the ten equal the sweep's rows. What a sweep cannot share is encoding: all",
+        "hundred combinations of symbols and coding are different.",
+        "",
+        "| packed alone | processor s |",
+        "|---|---:|",
+        *rows,
+        "",
+    ]
+    return "\n".join(page)
 
 
 def main() -> int:
@@ -228,11 +232,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What a sweep of 100 recipes costs beside 100 packs.")
     parser.add_argument("checkpoint", type=Path, help="with its text, such as demo/model.safetensors")
     parser.add_argument("--max-tokens", type=int, default=8192, help="evaluated tokens")
+    parser.add_argument("--with-file", action="store_true", help="compare with a calibration file on both sides too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pgpack-bench-") as folder:
-        document = run(Bench(given.checkpoint, Path(folder), given.max_tokens))
+        document = run(Bench(given.checkpoint, Path(folder), given.max_tokens), given.with_file)
     page = markdown(document)
     if given.json:
         given.json.write_text(json.dumps(document, indent=2) + "\n")

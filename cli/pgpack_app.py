@@ -20,7 +20,7 @@ VERBS = {
     "eval": ("evaluate", "Bits per byte of a checkpoint or an artifact."),
     "calibrate": ("calibrate", "Hessians and Fisher weights of a checkpoint as one file."),
     "init-adapter": ("init_adapter", "A template of the file that builds your own model."),
-    "verify": ("verify", "Decode in a clean process; check structure, digests, size, loss."),
+    "verify": ("verify", "Judge an artifact, or a whole submission folder, in a clean process."),
     "sweep": ("sweep", "Measure many recipes: journal, frontier, report, best artifact."),
     "cache": ("cache", "What is kept between runs: list it, delete it."),
     "frontier": ("frontier", "Merge, compare and plot studies; BD-rate and hypervolume."),

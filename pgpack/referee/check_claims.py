@@ -95,6 +95,12 @@ def _same(measured: float, claimed: float) -> bool:
     return abs(measured - claimed) < max(10.0**-digits, ROUNDED) * 1.0000001
 
 
+def claimed_mode(evidence: Evidence, bpb: float) -> str:
+    """How a claimed loss was measured, as the logs say; '' when none of them prints it."""
+    matched = _matching(list(evidence.logs), bpb)
+    return "" if matched is None else matched.mode
+
+
 def seed_table(evidence: Evidence) -> Finding:
     claims = evidence.claims
     losses = [row.bpb for row in claims.results.values() if row.bpb is not None]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .check_claims import claimed_mode
 from .evidence import Evidence
 from .findings import Finding, fail, ok, skip, warn
-from .scoring import Answer
+from .scoring import Answer, Scores
 
 NO_TEXT = "no model and text were given (--val, --tokenizer, --model)"
 AGREES = 5e-4  # bits per byte: bf16 on the target against fp32 here
@@ -20,15 +21,23 @@ def loss_measured(evidence: Evidence) -> Finding:
     claimed = row.bpb if row is not None else evidence.claims.bpb
     if claimed is None:
         return warn(f"{said}; nothing is claimed")
-    logged = next((log.val_tokens for log in evidence.logs if log.val_tokens), None)
     difference = scores.bpb - claimed
-    if logged is not None and logged != scores.n_tokens:
-        return warn(f"{said}; claimed {claimed:g} on {logged:,} tokens: not the same text")
+    if unlike := _unlike(evidence, scores, claimed):
+        return warn(f"{said}; the claimed {claimed:g} is not comparable: {unlike}")
     if abs(difference) <= AGREES:
         return ok(f"{said}, claimed {claimed:g}")
     if not scores.whole:
         return warn(f"{said}, claimed {claimed:g}: only a part of the text was measured")
     return fail(f"{said}, claimed {claimed:g}: off by {difference:+.6f}")
+
+
+def _unlike(evidence: Evidence, scores: Scores, claimed: float) -> str:
+    """Why a claimed loss is not of the same text or way to measure, '' when nothing says so."""
+    logged = next((log.val_tokens for log in evidence.logs if log.val_tokens), None)
+    if logged is not None and logged != scores.n_tokens:
+        return f"its log names {logged:,} tokens"
+    mode = claimed_mode(evidence, claimed)
+    return f"it is {mode} in its log" if mode not in ("", scores.mode) else ""
 
 
 def bytes_recounted(evidence: Evidence) -> Finding:

@@ -169,6 +169,14 @@ def test_warnings_refuse_only_when_strict() -> None:
     assert not dataclasses.replace(clean, strict=True).ok
 
 
+def test_a_loss_measured_another_way_is_not_compared() -> None:
+    log = read_log("train.log", "quantized_ttt_phased val_loss:2.0 val_bpb:1.06000000\n")
+    claims = read_claims('{"val_bpb": 1.06}')
+    found = judged(evidence(claims=claims, logs=(log,), scores=Scores(bpb=1.09, n_tokens=10)))["loss"]
+    assert found.status == "warn"
+    assert "is test-time training in its log" in found.detail
+
+
 @pytest.mark.parametrize(
     ("scores", "rule", "status"),
     [

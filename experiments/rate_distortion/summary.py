@@ -21,25 +21,29 @@ def summary(documents: Sequence[Mapping[str, Any]]) -> str:
     """The engine against every peer on every checkpoint."""
     lines = [
         f"Mean difference of file size at equal loss (BD-rate) of the engine, `{ENGINE}`, against each packer "
-        "over its own dial, as it is and with `--compensate 120` "
-        "(`make bench-rd`, [results/rd.md](results/rd.md)):",
+        "over its own dial (`make bench-rd`, [results/rd.md](results/rd.md)):",
         "",
         "| against | "
-        + " | ".join(
-            f"{d['name']} ({d['n_params'] / 1e6:.1f} M), equal KL | equal bits per byte | compensated, equal KL"
-            for d in documents
-        )
+        + " | ".join(f"{d['name']} ({d['n_params'] / 1e6:.1f} M), equal KL | equal bits per byte" for d in documents)
         + " |",
-        "|---|" + "---:|---:|---:|" * len(documents),
+        "|---|" + "---:|---:|" * len(documents),
     ]
     groups = [(c["group"], c["name"]) for c in documents[0]["curves"]]
     for name in [name for group, name in groups if group in ("preset", "peer")]:
         cells = [
-            saving(rows_of(document, name), rows_of(document, engine), metric)
+            saving(rows_of(document, name), rows_of(document, ENGINE), metric)
             for document in documents
-            for engine, metric in ((ENGINE, "kl"), (ENGINE, "bpb"), (TRAINED["compensated"].name, "kl"))
+            for metric in ("kl", "bpb")
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for directive, (group, each) in zip(("--compensate 120", "--tune 100"), TRAINED.items(), strict=True):
+        gains = [
+            f"{saving(rows_of(document, ENGINE), rows_of(document, each.name), 'kl')} on {document['name']}"
+            for document in documents
+            if rows_of(document, each.name)
+        ]
+        if gains:
+            lines += ["", f"With `{directive}` ({group} on calibration text) at equal KL: {', '.join(gains)}."]
     return "\n".join(lines)
 
 

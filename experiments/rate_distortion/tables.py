@@ -34,11 +34,7 @@ def _names(document: Document, group: str) -> list[str]:
 
 
 def _peers(document: Document) -> Iterator[str]:
-    engines = [
-        name
-        for name in (*(each.name for each in reversed(TRAINED.values())), ENGINE, "tcq-8")
-        if rows_of(document, name)
-    ]
+    engines = [name for name in (ENGINE, "tcq-8") if rows_of(document, name)]
     yield "| against | " + " | ".join(f"{name}, equal KL | equal BPB" for name in engines) + " |"
     yield "|---|" + "---:|---:|" * len(engines)
     for peer in [*_names(document, "preset"), *_names(document, "peer")]:

@@ -133,17 +133,30 @@ def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write a .safetensors file atomically (temporary file, fsync, rename)."""
-    import os
+    """Write a .safetensors file atomically (temporary file, fsync, rename).
 
+    Raises: OSError when it cannot be written; nothing of it is left behind.
+    """
+    import os
+    import re
+
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(b"")
-    mode = temporary.stat().st_mode  # a new file's by the umask; safetensors would keep it from everybody else
-    save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, str(temporary), dict(metadata))
-    temporary.chmod(mode)
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
+    try:
+        temporary.write_bytes(b"")
+        mode = temporary.stat().st_mode  # a new file's by the umask; safetensors would keep it from everybody else
+        arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+        save_file(arrays, str(temporary), dict(metadata))
+        temporary.chmod(mode)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None
     os.replace(temporary, path)

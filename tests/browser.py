@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-TIMEOUT_S = 100
+TIMEOUT_S = 300  # on a machine that is busy with other things
 FRAME = """<!doctype html><body style="margin:0">
 <iframe src="{url}" style="border:0;width:{width}px;height:{height}px"></iframe>
 <script>addEventListener("message", (event) => {{

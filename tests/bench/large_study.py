@@ -26,7 +26,7 @@ from typing import Any
 from tests.browser import CHROMIUM, looked_at, probed
 from tests.synthetic_study import write_study
 
-RUNS = 5
+RUNS = 3
 LIMITS = {"frontier_cpu_s": 1.0, "open_cpu_s": 2.0, "page_bytes": 5_000_000}
 OPENED = """answer([performance.getEntriesByType("navigation")[0].loadEventEnd, performance.memory.usedJSHeapSize,
   document.querySelectorAll("#trials tbody tr").length]);"""

@@ -23,7 +23,7 @@ from tests.synthetic_study import synthetic_meta, synthetic_trials, write_study
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(200),
+    pytest.mark.timeout(400),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
 ]
 STUDY = Study(Path("study"), synthetic_meta(), synthetic_trials())

@@ -108,6 +108,7 @@ from pgpack.errors import StudyError
 from pgpack.sweep.journal import recording
 from tests.engine.test_journal import META, a_trial
 n = 0
+Path(sys.argv[2]).write_bytes(bytes(16384))
 try:
     with recording(Path(sys.argv[1]), META) as (study, journal):
         while True:
@@ -124,17 +125,42 @@ with recording(Path(sys.argv[1]), META) as (study, journal):
 """
 
 
-def test_a_real_file_system_that_is_full_keeps_every_row_and_goes_on_once_there_is_room(tmp_path: Path) -> None:
-    unshare, mount = shutil.which("unshare"), shutil.which("mount")
-    small = f"mount -t tmpfs -o size=48k tmpfs {tmp_path} && head -c 16384 /dev/zero > {tmp_path}/ballast"
-    own = [unshare or "", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    if not unshare or not mount or subprocess.run([*own, small], check=False, capture_output=True).returncode:
+def on_a_small_disk(folder: Path, size_kb: int, program: str, *arguments: object) -> str:
+    """What a Python program prints that has a file system of `size_kb` at `folder`; skips where none may be had."""
+    unshare = shutil.which("unshare") or ""
+    own = [unshare, "--user", "--map-root-user", "--mount", "sh", "-c"]
+    small = f"mount -t tmpfs -o size={size_kb}k tmpfs {folder}"
+    if not unshare or subprocess.run([*own, small], check=False, capture_output=True).returncode:
         pytest.skip("this machine mounts nothing for us")
-    run = f'{small} && "$0" -c "$1" {tmp_path}/study {tmp_path}/ballast'
-    done = subprocess.run([*own, run, sys.executable, FILLING], cwd=ROOT, check=True, capture_output=True, text=True)
-    sentence, went_on = done.stdout.splitlines()
+    command = [*own, f'{small} && exec "$@"', "sh", sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_real_file_system_that_is_full_keeps_every_row_and_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    printed = on_a_small_disk(tmp_path, 48, FILLING, tmp_path / "study", tmp_path / "ballast")
+    sentence, went_on = printed.splitlines()
     assert "trials.jsonl: cannot append a trial: No space left on device; the trials on disk are intact" in sentence
     assert went_on == "True"
+
+
+SAVING = """
+import os, sys
+import numpy as np
+from pgpack.artifact.manifest import replace_file
+from pgpack.checkpoint import save_tensors
+from pathlib import Path
+path = Path(sys.argv[1]) / "calibration.safetensors"
+tensors = {"h": np.zeros(99_999, np.float32)}
+for save in (lambda: save_tensors(path, tensors, {}), lambda: replace_file(path, bytes(99_999))):
+    try:
+        save()
+    except OSError as error:
+        print(error.strerror, os.listdir(sys.argv[1]))
+"""
+
+
+def test_tensors_and_artifacts_that_do_not_fit_are_an_error_of_the_system_and_leave_no_trace(tmp_path: Path) -> None:
+    assert on_a_small_disk(tmp_path, 48, SAVING, tmp_path) == "No space left on device []\n" * 2
 
 
 def test_a_directory_that_may_not_be_written_is_refused_before_anything_is_measured(public: Path) -> None:

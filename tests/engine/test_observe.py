@@ -73,6 +73,27 @@ def test_look_ups_are_counted_and_their_gradients_have_second_moments() -> None:
     assert calibration.lookup("matrix") == (None, None)
 
 
+def test_shares_of_token_tables_are_counted_in_more_text() -> None:
+    more = np.array([0, 1, 1, 7])
+    calibration = observe(Tied(), np.array([1, 1, 1, 2, 3, 3, 4, 5]), 8, token_digest="t", look_ups=more)
+    shares = calibration.lookup("emb.weight")[1]
+    assert shares is not None
+    np.testing.assert_allclose(shares, np.bincount(more, minlength=11) / 4)
+
+
+class Shifted(Tied):
+    """Looks up another row than the token's."""
+
+    def forward_logits(self, ids: Tensor) -> Tensor:
+        return super().forward_logits((ids + 1) % 11)
+
+
+def test_tables_that_are_looked_up_otherwise_keep_their_shares() -> None:
+    tokens = np.array([1, 1, 1, 2, 3, 3, 4, 5])
+    plain, more = (observe(Shifted(), tokens, 8, token_digest="t", look_ups=each) for each in (None, np.arange(11)))
+    assert plain.digest == more.digest
+
+
 def test_a_table_that_is_only_looked_up_has_its_look_ups_as_statistics() -> None:
     arrays = {"emb.lookup.hessian": np.eye(2, dtype=np.float32), "emb.lookup.fisher": np.ones(4, np.float32)}
     calibration = from_arrays(arrays, "", 1)

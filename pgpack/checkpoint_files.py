@@ -27,6 +27,7 @@ WRAPPERS = (
 MAX_WRAPPERS = 3
 INDEX = "*.index.json"
 INDEX_LIMIT = 64 << 20
+ARTIFACT_LIMIT = 1 << 28
 ZIP = b"PK\x03\x04"
 NO_LIMIT = 1 << 50  # bytes of tensors: views of a mapped file cost nothing until they are used
 CODE = (
@@ -137,13 +138,16 @@ def _read_torch_zip(path: Path) -> Stored:
 
 def _read_with_torch(path: Path) -> Stored:
     import pickle
+    import warnings
 
     import torch
 
     try:
-        value: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about protocols; what matters is said below
+            value: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise CheckpointError(f"{path}: {CODE}") from None
+        raise CheckpointError(f"{path}: {_artifact(path) or CODE}") from None
     except Exception as error:  # noqa: BLE001  an unpickler raises anything on bytes that are no pickle
         known = isinstance(error, RuntimeError) and str(error)
         reason = str(error).splitlines()[0][:120] if known else "it is neither safetensors nor a torch file"
@@ -160,6 +164,19 @@ def _read_with_torch(path: Path) -> Stored:
         return array
 
     return Stored({name: tuple(int(n) for n in value.shape) for name, value in tensors.items()}, load)
+
+
+def _artifact(path: Path) -> str:
+    """What to do with a file that is one of the field's artifacts; '' for any other."""
+    from .interop.sniff import PGPACK, open_field
+
+    if path.stat().st_size > ARTIFACT_LIMIT:
+        return ""
+    data = path.read_bytes()
+    found = open_field(data, ARTIFACT_LIMIT)
+    kind = found.kind if found else "pgpack" if data[:4] == PGPACK else ""
+    what = f"an artifact ({kind}), not a checkpoint; decode it with `pgpack unpack {path.name} -o decoded.pt`"
+    return what if kind else ""
 
 
 def state_of(value: Any, tensor: type, path: Path) -> dict[str, Any]:

@@ -27,7 +27,9 @@ Examples:
     type=click.Choice(("safetensors", "pt")),
     help="By default what OUT's name says: .pt and .pth are torch files, all others safetensors.",
 )
-@click.option("--banked", is_flag=True, help="Matrices in banks (qo_bank, kv_bank, ...), as banked scripts load them.")
+@click.option(
+    "--banked", is_flag=True, help="Matrices in banks (qo_bank, kv_bank, ...), as banked scripts load them."
+)
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @shared_options
 def command(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from .output import emit_json, format_bytes, note, refuse_overwrite, shared_opti
 from .progress import progress_bar, say_above
 from .recipe_options import chosen_recipe, one_of, recipe_options
 from .sizes import SIZE
+from .submission_options import SubmissionFlags, require_alone, submission_options
 from .tables import table
 from .text_options import Bench, TextFlags, text_options
 
@@ -34,11 +37,13 @@ Examples:
   pgpack pack model.safetensors --preset sdclip-brotli -o baseline.ptz
   pgpack pack model.safetensors --recipe 'role:control=cast; *=gptq(bits=6,clip=12.85)|rans' \\
       --calibration hessians.safetensors -o model.pgpack
+  pgpack pack model.safetensors --budget 16MB --submission my_record \
+      --train-script train_gpt.py --log train.log
 """
 
 
 @click.command("pack", epilog=EPILOG)
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @recipe_options
 @click.option("--budget", type=SIZE, metavar="BYTES", help="Search for the best recipe that fits, such as 16MB.")
 @click.option(
@@ -55,7 +60,8 @@ Examples:
     metavar="N",
     help="With --budget: fit the step sizes too, by N optimizer steps on calibration text.",
 )
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Artifact to write.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Artifact to write.")
+@submission_options
 @click.option("--eval", "evaluate", is_flag=True, help="Measure the decoded artifact and record its loss.")
 @click.option("--dry-run", is_flag=True, help="Check the recipe against the checkpoint and stop.")
 @click.option("--force", is_flag=True, help="Replace the artifact if it exists.")
@@ -64,14 +70,15 @@ Examples:
 @shared_options
 def command(
     *,
-    checkpoint: Path,
+    checkpoints: tuple[Path, ...],
     recipe: str | None,
     preset: str | None,
     passthrough: int | None,
     budget: int | None,
     compensate: int,
     tune: int,
-    out: Path,
+    out: Path | None,
+    flags: SubmissionFlags,
     evaluate: bool,
     dry_run: bool,
     force: bool,
@@ -85,7 +92,28 @@ def command(
     The artifact is decoded once and compared before it is written; OUT.json records what it was made of.
     With --budget the step sizes are searched on real bytes, and the loss decides between what fits; exit code 3
     when nothing does.
+    With --submission DIR a whole folder is written (README.md, submission.json, a decoder of its own, the script
+    packed); --budget is for code and weights together, 16 MB unless it is given, and several checkpoints are seeds.
     """
+    if flags.submission is not None:
+        if out is not None or force:
+            raise click.UsageError("--submission DIR takes the place of -o and --force; DIR must be new")
+        from .pack_submission import run_submission
+
+        chosen = one_of({"--recipe": recipe, "--preset": preset}, at_least_one=False)
+        if chosen and (compensate or tune):
+            raise click.UsageError("--compensate and --tune belong to a search, not to a given recipe")
+        makers = [
+            _Maker(path, recipe, preset, passthrough, compensate, tune, text, cache, quiet) for path in checkpoints
+        ]
+        run_submission(checkpoints, makers, flags, budget, chosen is None, dry_run, as_json, quiet)
+        return
+    require_alone(flags)
+    if len(checkpoints) > 1:
+        raise click.UsageError("several checkpoints are the seeds of a --submission DIR; give one")
+    if out is None:
+        raise click.UsageError("give -o FILE for the artifact, or --submission DIR")
+    checkpoint = checkpoints[0]
     one_of({"--recipe": recipe, "--preset": preset, "--budget": budget})
     if budget is not None and passthrough is not None:
         raise click.UsageError("--passthrough belongs to --preset")
@@ -127,6 +155,43 @@ class Packed:
         self.loss, self.evaluator = loss, evaluator
 
 
+@dataclass
+class _Maker:
+    """Makes the artifact of one checkpoint of a submission, of at most so many bytes where no recipe is given."""
+
+    path: Path
+    recipe: str | None
+    preset: str | None
+    passthrough: int | None
+    compensate: int
+    tune: int
+    text: TextFlags
+    cache: CacheFlags
+    quiet: bool
+
+    @functools.cached_property
+    def bench(self) -> Bench:
+        from pgpack.checkpoint import load_checkpoint
+
+        cache = self.cache.open(self.quiet, in_memory=True)
+        return Bench(self.path, load_checkpoint(self.path), self.text, self.quiet, cache=cache)
+
+    def __call__(self, n_bytes: int) -> tuple[Bench, Packed]:
+        from pgpack.errors import CheckpointError, DataError
+        from pgpack.recipe import infos
+
+        if self.recipe is None and self.preset is None:
+            return self.bench, _fit(self.bench, n_bytes, self.compensate, self.tune, [])
+        tensors = infos(self.bench.checkpoint.stored_shapes)
+        chosen = chosen_recipe(self.recipe, self.preset, self.passthrough, tensors)
+        try:
+            self.bench.measurer()
+        except (DataError, CheckpointError) as error:
+            note(f"no loss is measured ({error})", self.quiet)
+            return self.bench, _pack(self.bench, chosen, evaluate=False)
+        return self.bench, _pack(self.bench, chosen, evaluate=True)
+
+
 def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
     from pgpack.pack import pack
 
@@ -154,7 +219,7 @@ def needed_calibration(bench: Bench, recipe: Recipe) -> Calibration | None:
     return bench.calibration(recipe) if any(rule.policy.needs_hessian for rule in governed.values()) else None
 
 
-def _fit(bench: Bench, budget: int, compensate: int, tune: int) -> Packed:
+def _fit(bench: Bench, budget: int, compensate: int, tune: int, presets: Sequence[Candidate] | None = None) -> Packed:
     """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known."""
     from pgpack.errors import CheckpointError, DataError
     from pgpack.sweep.budget import Training, fit_budget
@@ -165,7 +230,8 @@ def _fit(bench: Bench, budget: int, compensate: int, tune: int) -> Packed:
         note(f"no loss is measured, the error of the weights decides ({error})", bench.quiet)
         measurer = bench.measurer(evaluate=False)
     with progress_bar(None, "artifact", "searching", bench.quiet) as bar:
-        fitted = fit_budget(measurer, budget, _presets(bench.checkpoint), _noting(bar), Training(compensate, tune))
+        rivals = _presets(bench.checkpoint) if presets is None else presets
+        fitted = fit_budget(measurer, budget, rivals, _noting(bar), Training(compensate, tune))
     calibration = needed_calibration(bench, fitted.recipe)
     return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, measurer.evaluator)
 

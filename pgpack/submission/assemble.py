@@ -54,7 +54,7 @@ class Module:
 
     @cached_property
     def external(self) -> dict[str, str]:
-        found = {}
+        found: dict[str, str] = {}
         for node in self.tree.body:
             if isinstance(node, ast.Import):
                 found |= {alias.asname or alias.name: f"import {_alias(alias)}" for alias in node.names}
@@ -73,18 +73,17 @@ def load_module(name: str) -> Module:
 
 def bound_names(node: ast.AST) -> set[str]:
     """Every name that a statement binds, in itself or in anything below it."""
-    found = set()
+    found: set[str] = set()
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Name) and not isinstance(inner.ctx, ast.Load):
-            found.add(inner.id)
-        elif isinstance(inner, ast.arg):
-            found.add(inner.arg)
-        elif isinstance(inner, (ast.FunctionDef, ast.ClassDef)) and inner is not node:
-            found.add(inner.name)
-        elif isinstance(inner, ast.ExceptHandler) and inner.name:
-            found.add(inner.name)
-        elif isinstance(inner, (ast.Import, ast.ImportFrom)) and not getattr(inner, "level", 0):
-            found |= {(alias.asname or alias.name).partition(".")[0] for alias in inner.names}
+        match inner:
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.arg(arg=name):
+                found.add(name)
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) if inner is not node:
+                found.add(name)
+            case ast.ExceptHandler(name=str(name)):
+                found.add(name)
+            case ast.Import() | ast.ImportFrom(level=0):
+                found |= {(alias.asname or alias.name).partition(".")[0] for alias in inner.names}
     return found
 
 
@@ -193,9 +192,13 @@ class _Joint:
         if isinstance(node, ast.ClassDef):
             node.decorator_list = [linker.visit(each) for each in node.decorator_list]
             node.bases = [linker.visit(each) for each in node.bases]
-            fields = {name for each in node.body if not isinstance(each, ast.FunctionDef) for name in bound_names(each)}
+            fields = {
+                name for each in node.body if not isinstance(each, ast.FunctionDef) for name in bound_names(each)
+            }
             linker.scopes.append(fields)
-            body = [new for each in node.body if not isinstance(each, ast.FunctionDef) and (new := linker.visit(each))]
+            body = [
+                new for each in node.body if not isinstance(each, ast.FunctionDef) and (new := linker.visit(each))
+            ]
             linker.scopes.pop()
             functions = {id(each): linker.visit(each) for each in node.body if isinstance(each, ast.FunctionDef)}
             node.body = [*body, *functions.values()] or [ast.Pass()]
@@ -249,7 +252,9 @@ def _in_order(roots: Sequence[str], joint: _Joint) -> list[Module]:
             return
         module = joint.module(name)
         below = [key[0] for key in module.imported.values()]
-        below += [use[0] for key, override in joint.overrides.items() if key[0] == name for use in override.uses.values()]
+        below += [
+            use[0] for key, override in joint.overrides.items() if key[0] == name for use in override.uses.values()
+        ]
         for other in below:
             if other in taking_part:
                 visit(other, (*above, name))

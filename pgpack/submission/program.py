@@ -94,7 +94,8 @@ class Lanes:
         n = np.count_nonzero(empty)
         x[empty] = x[empty] << 16 | self.words[:n]
         self.words = self.words[n:]
-        return self.code[slot]
+        symbols: Array = self.code[slot]
+        return symbols
 
     def sequence(self, table: Array) -> Array:
         """The next symbols of as many lanes at a time as there are. Shape: table (n,)."""
@@ -160,7 +161,7 @@ def rans_scaled(data: bytes, layouts: Sequence[Layout], states: int = 0) -> Iter
     shapes = []
     for shape, _ in layouts:
         if count(shape):
-            cols = shape[-1] if shape else 1
+            cols = [1, *shape][-1]
             shapes += [([cols], "i1"), ([count(shape) // cols], "i1")]
     levels = rans(file.read(number(file)), shapes)
     models = BytesIO(file.read(number(file)))
@@ -383,7 +384,8 @@ def state_dict(path: str) -> dict[str, Array]:
 
 def main() -> None:
     """Write the state dict as a .npz file, one tensor at a time."""
+    tensors = state_dict(sys.argv[1])
     with zipfile.ZipFile(sys.argv[2], "w") as out:
-        for name, values in state_dict(sys.argv[1]).items():
+        for name, values in tensors.items():
             with out.open(name + ".npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, values)

@@ -1,10 +1,10 @@
 """A program -> the part of it that its inputs use.
 
-    tree --probes--> instrumented --run on every input--> facts --prune--> smaller tree, until nothing changes
+    tree --probes--> instrumented --run on every input--> facts --prune--> smaller tree
 
-What never ran is dropped: branches, functions, handlers, checks that never failed. The result computes the same on the
-inputs that were run, and is compared with the original on each of them by whoever asks for it; on other inputs it may
-fail, so that the program itself must check what it computed.
+What never ran is dropped: branches, functions, handlers, checks that never failed. The result computes the same on
+the inputs that were run, and is compared with the original on each of them by whoever asks for it; on other inputs it
+may fail, so that the program itself must check what it computed.
 """
 
 from __future__ import annotations
@@ -18,20 +18,14 @@ Facts = Mapping[int, set[bool]]
 Run = Callable[[dict[str, Any]], None]  # runs the program in a namespace on every input
 
 PROBE = "_probe"
-ROUNDS = 6
 _PROBED = (ast.If, ast.IfExp, ast.FunctionDef, ast.ExceptHandler)
 _BLOCKS = ("body", "orelse", "finalbody")
 
 
-def specialise(tree: ast.Module, roots: Collection[str], run: Run) -> ast.Module:
-    """The part of `tree` that `run` uses. Definitions named in `roots` are kept as they are."""
-    for _ in range(ROUNDS):
-        before = ast.dump(tree)
-        tree = ast.fix_missing_locations(_Pruner(tree, _facts(tree, run), roots).visit(copy.deepcopy(tree)))
-        tree = reachable(tree, roots)
-        if ast.dump(tree) == before:
-            break
-    return tree
+def specialise(tree_: ast.Module, roots: Collection[str], run: Run) -> ast.Module:
+    """The part of `tree_` that `run` uses; `tree_` itself is used up. Definitions named in `roots` stay whole."""
+    facts = _facts(tree_, run)
+    return reachable(ast.fix_missing_locations(_Pruner(tree_, facts, roots).visit(tree_)), roots)
 
 
 def namespace_of(tree: ast.Module, probes: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -72,14 +66,14 @@ def _call(number: int, value: ast.expr) -> ast.Call:
 
 
 class _Pruner(ast.NodeTransformer):
-    """Drops what did not run. Must visit a copy of `tree`, whose nodes come in the same order."""
+    """Drops what did not run, in place."""
 
     def __init__(self, tree: ast.Module, facts: Facts, roots: Collection[str]) -> None:
         self.facts, self.roots = facts, roots
         self.empty = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and is_idle(node.body)}
         self.numbers: dict[int, int] = {}
 
-    def visit_Module(self, node: ast.Module) -> ast.Module:
+    def visit_Module(self, node: ast.Module) -> Any:
         self.numbers = _numbered(node)
         return self._blocks(node)
 
@@ -105,7 +99,7 @@ class _Pruner(ast.NodeTransformer):
             return None
         return node
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+    def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         return self._blocks(node)
 
     def visit_If(self, node: ast.If) -> Any:
@@ -123,12 +117,11 @@ class _Pruner(ast.NodeTransformer):
             kept += found if isinstance(found, list) else [found] if found is not None else []
         return kept
 
-    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+    def visit_IfExp(self, node: ast.IfExp) -> Any:
         values = self._values(node)
         plain = not any(isinstance(each, ast.NamedExpr) for each in ast.walk(node.test))
         if len(values) == 1 and plain:
-            found: ast.AST = self.visit(node.body if True in values else node.orelse)
-            return found
+            return self.visit(node.body if True in values else node.orelse)
         return self._blocks(node)
 
     def visit_Try(self, node: ast.Try) -> Any:
@@ -193,24 +186,25 @@ class _Unread(ast.NodeTransformer):
     def _is_unread(self, target: ast.AST) -> bool:
         return isinstance(target, ast.Name) and target.id not in self.read
 
-    def _dropped(self) -> None:
-        self.dropped += 1
+    def _unless(self, unread: bool, node: ast.AST) -> ast.AST | None:
+        self.dropped += unread
+        return None if unread else node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         return node
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
-        return self._dropped() if all(map(self._is_unread, node.targets)) else node
+        return self._unless(all(map(self._is_unread, node.targets)), node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST | None:
-        return self._dropped() if self._is_unread(node.target) else node
+        return self._unless(self._is_unread(node.target), node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
-        return self._dropped() if self._is_unread(node.target) else node
+        return self._unless(self._is_unread(node.target), node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         names = [each.target for each in ast.walk(node.value) if isinstance(each, ast.NamedExpr)]
-        return self._dropped() if names and all(map(self._is_unread, names)) else node
+        return self._unless(bool(names) and all(map(self._is_unread, names)), node)
 
 
 def reachable(tree: ast.Module, roots: Collection[str]) -> ast.Module:
@@ -251,7 +245,17 @@ def _bound(node: ast.stmt) -> set[str]:
 
 def _references(node: ast.stmt) -> set[str]:
     """Names that a statement reads when it is executed; annotations are not."""
-    return {each.id for each in ast.walk(without_annotations(copy.deepcopy(node))) if isinstance(each, ast.Name)}
+    if isinstance(node, ast.AnnAssign):
+        return _references(ast.Expr(node.value)) if node.value else set()
+    found, waiting = set(), list[ast.AST]([node])
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, ast.Name):
+            found.add(each.id)
+        for name, value in ast.iter_fields(each):
+            if name not in ("annotation", "returns"):
+                waiting += [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, ast.AST)]
+    return found
 
 
 def without_annotations(node: Any) -> Any:

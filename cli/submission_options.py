@@ -1,0 +1,98 @@
+"""The flags of `pgpack pack --submission DIR`, and what their files say."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pgpack.submission.folder import About
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@dataclass(frozen=True)
+class SubmissionFlags:
+    """The values of the flags; `submission` None: an artifact alone is asked for."""
+
+    submission: Path | None = None
+    train_script: Path | None = None
+    log: tuple[Path, ...] = ()
+    seed: tuple[int, ...] = ()
+    code: str = "packed"
+    about: Path | None = None
+    requirements: Path | None = None
+    study: Path | None = None
+
+
+_OPTIONS = (
+    click.option(
+        "--submission",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Write a whole submission folder instead of an artifact; --budget is then for code and weights.",
+    ),
+    click.option("--train-script", metavar="FILE.py", type=_FILE, help="With --submission: the training script."),
+    click.option("--log", metavar="FILE", type=_FILE, multiple=True, help="A training log, one per checkpoint."),
+    click.option("--seed", metavar="N", type=int, multiple=True, help="The seed of each checkpoint, in their order."),
+    click.option(
+        "--code",
+        type=click.Choice(["packed", "raw"]),
+        default="packed",
+        help="packed (the default): script minified, self-extracting; raw: as it is.",
+    ),
+    click.option("--about", metavar="FILE.json", type=_FILE, help="name, author, github_id, date, track, blurb ..."),
+    click.option("--requirements", metavar="FILE", type=_FILE, help="requirements.txt of the training script."),
+    click.option(
+        "--study",
+        metavar="DIR",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        help="A sweep of the checkpoint, for the frontier figure.",
+    ),
+)
+
+
+def submission_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags to a command; it receives them as `flags: SubmissionFlags`."""
+
+    @functools.wraps(function)
+    def with_flags(*args: Any, **options: Any) -> Any:
+        flags = SubmissionFlags(**{f.name: options.pop(f.name) for f in dataclasses.fields(SubmissionFlags)})
+        return function(*args, flags=flags, **options)
+
+    wrapped: Callable[..., Any] = with_flags
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def require_alone(flags: SubmissionFlags) -> None:
+    """Usage error when a flag of submissions is given without --submission."""
+    given = [f.name for f in dataclasses.fields(SubmissionFlags) if getattr(flags, f.name) != f.default]
+    if given:
+        raise click.UsageError(f"--{given[0].replace('_', '-')} belongs to --submission DIR")
+
+
+def read_about(path: Path | None) -> About:
+    """What --about says. Usage error when it is not a JSON object of known texts."""
+    from pgpack.submission.folder import About
+
+    if path is None:
+        return About()
+    known = [field.name for field in dataclasses.fields(About)]
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise click.UsageError(f"--about {path}: not JSON ({error})") from None
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise click.UsageError(f"--about {path}: give an object of texts with {', '.join(known)}")
+    if unknown := sorted(set(values) - set(known)):
+        raise click.UsageError(f"--about {path}: {unknown[0]} is not one of {', '.join(known)}")
+    return About(**values)

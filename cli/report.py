@@ -97,15 +97,18 @@ def _follow(page: LivePage, quiet: bool) -> None:
     """A line for every state of the study, until interrupted."""
     from pgpack.errors import StudyError
 
-    seen = ""
+    seen = said = ""
     while True:
         version = page.version()
         if version != seen:
             seen = version
             try:
-                note(_line(page.study()), quiet)
+                line = _line(page.study())
             except StudyError as error:
-                note(str(error), quiet)
+                line = str(error)
+            if line != said:
+                said = line
+                note(line, quiet)
         time.sleep(LOOK_S)
 
 

@@ -183,9 +183,9 @@ def markdown(document: Document) -> str:
     def line(what: str, name: str, of: str) -> str:
         cost = costs[name]
         share = f"{100 * cost['processor_s'] / costs[of]['processor_s']:.1f} %"
-        return f"| {what} | {cost['processor_s']:.0f} | {cost['wall_s']:.0f} | {share} |"
+        return f"| {what} | {cost['processor_s']:.0f} | {share} |"
 
-    head = ["| | processor s | wall s | share |", "|---|---:|---:|---:|"]
+    head = ["| | processor s | share |", "|---|---:|---:|"]
     page = [
         "# What a sweep costs",
         "",
@@ -193,7 +193,7 @@ def markdown(document: Document) -> str:
         f"checkpoint of {document['checkpoint_n_bytes']:,} B, {document['max_tokens']:,} evaluated tokens.",
         f"{host['cpu']}, {host['cores']} cores, {host['system']}; {versions}.",
         f"Load at the beginning {document['load'][0]:.1f}, at the end {document['load'][1]:.1f}; shares "
-        "are of processor seconds.",
+        "are of processor seconds: wall seconds (in the JSON) say more about what else ran.",
         "",
         f"Goal: one sweep in at most {100 * GOAL:.0f} % of 100 packs and evaluations on their own: {met}.",
         "",
@@ -213,7 +213,8 @@ def markdown(document: Document) -> str:
             line("`pgpack sweep`, empty cache", "sweep_with_file", "hundred_with_file"),
             "",
         ]
-    rows = [f"| `{row['recipe'].partition('*=')[2]}` | {row['processor_s']:.1f} |" for row in document["sample"]]
+    chains = [row["recipe"].partition("*=")[2].replace("|", "\\|") for row in document["sample"]]
+    rows = [f"| `{c}` | {row['processor_s']:.1f} |" for c, row in zip(chains, document["sample"], strict=True)]
     page += [
         "Ten recipes were packed alone, each quantizer and each coding once; the hundred are ten times their sum.",
         "Bytes, weights and loss of the ten equal the sweep's rows. What a sweep cannot share is encoding: all",

@@ -36,4 +36,5 @@ def test_a_missed_goal_is_said(sweep_s: float, word: str) -> None:
     assert document["share"] == pytest.approx(sweep_s / 1000)
     page = markdown(document)
     assert f"on their own: {word}." in page
-    assert f"| {sweep_s:.0f} | 1 | {sweep_s / 10:.1f} % |" in page
+    assert f"| {sweep_s:.0f} | {sweep_s / 10:.1f} % |" in page
+    assert "clip=8)\\|rans` | 10.0 |" in page

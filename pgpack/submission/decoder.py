@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ UNDO = {  # byte codec -> what decodes it
 PROGRAMS = ("Lrzip", "Zpaq")  # external programs, run by the package's own classes
 GRIDS = {"raw": "raw_values"}
 ROOTS = ("state_dict", "main")
+FUTURE = "from __future__ import annotations\n"
 START = 'if __name__ == "__main__":\n    main()\n'
 INTRO = '''"""Decoder of {n} (pgpack {version}): python decode.py ARTIFACT OUT.npz
 
@@ -75,11 +77,13 @@ def make_decoder(artifacts: Sequence[bytes]) -> Decoder:
 
         tree = specialise(tree, ROOTS, run)
         readable = _readable(tree, origin, len(artifacts))
-        plain = ast.unparse(without_annotations(ast.parse(readable)))
+        plain = ast.unparse(without_annotations(ast.parse(readable.replace(FUTURE, "", 1))))
         code = minified(plain, keep=("state_dict",), shared_names=True)
-        for source in (readable, code):
-            for path, data in zip(paths, artifacts, strict=True):
-                _compare(namespace_of(ast.parse(source))["state_dict"](str(path)), data)
+        programs = [namespace_of(ast.parse(source))["state_dict"] for source in (readable, code)]
+        for path, data in zip(paths, artifacts, strict=True):
+            expected = unpack(data).tensors()
+            for program in programs:
+                _compare(program(str(path)), expected)
     return Decoder(readable, code, _libraries(tree))
 
 
@@ -132,7 +136,7 @@ def _table(texts: Sequence[str], functions: Mapping[str, str]) -> tuple[str, dic
 def _readable(tree: ast.Module, origin: dict[str, str], n: int) -> str:
     """The source with a heading for every module that it came from."""
     title = "one artifact" if n == 1 else f"{n} artifacts"
-    parts = [INTRO.format(n=title, version=__version__), "from __future__ import annotations\n"]
+    parts = [INTRO.format(n=title, version=__version__), FUTURE]
     module = ""
     for node in tree.body:
         names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
@@ -148,8 +152,6 @@ def _readable(tree: ast.Module, origin: dict[str, str], n: int) -> str:
 
 def _libraries(tree: ast.Module) -> tuple[str, ...]:
     """Top-level modules outside the standard library and numpy."""
-    import sys
-
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -159,9 +161,8 @@ def _libraries(tree: ast.Module) -> tuple[str, ...]:
     return tuple(sorted(found - set(sys.stdlib_module_names) - {"numpy", "__future__"}))
 
 
-def _compare(found: dict[str, Any], data: bytes) -> None:
+def _compare(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Raises RoundTripError unless `found` is what `unpack` gives, bit for bit."""
-    expected = unpack(data).tensors()
     if list(found) != list(expected):
         raise RoundTripError("the single-file decoder gives other tensor names than pgpack.unpack")
     for name, values in expected.items():

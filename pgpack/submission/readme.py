@@ -65,10 +65,10 @@ def _results(submission: Submission) -> str:
         loss = f"{run.loss.bpb:.6f}" if run.loss else GAP
         rows.append((seed, before, loss, f"{len(run.artifact):,}", f"{total:,}"))
     heads = ("seed", "val_bpb before packing", "val_bpb of the artifact", "artifact bytes", "with code")
+    n_tokens = max((loss.n_tokens for loss in submission.losses), default=0)
     note = (
-        "\n\nLosses are of the tensors that decode from the artifact, each token scored once in windows that follow "
-        "each other, before and after packing alike."
-        if submission.losses
+        f"\n\nMeasured on {n_tokens:,} tokens, before packing and on the tensors that decode from the artifact alike."
+        if n_tokens
         else ""
     )
     return markdown(heads, rows) + note

@@ -1,0 +1,121 @@
+"""`pgpack pack ... --submission DIR` and the CI recipe beside it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pgpack.unpack import check_digest, unpack
+from tests.commands.conftest import RECIPE
+from tests.commands.workshop import pgpack, succeed
+
+if importlib.util.find_spec("python_minifier") is None:
+    pytest.skip("needs python-minifier", allow_module_level=True)
+
+CI = Path(__file__).resolve().parents[2] / "pgpack" / "submission" / "CI.md"
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "my_script.py"
+    path.write_text(
+        'import torch\n\n\ndef main():\n    print(torch.zeros(2))\n\n\nif __name__ == "__main__":\n    main()\n'
+    )
+    return path
+
+
+def test_two_seeds_become_a_folder_that_adds_up(model: Path, script: Path, tmp_path: Path) -> None:
+    logs = []
+    for seed in (7, 42):
+        logs += ["--log", tmp_path / f"train_seed{seed}.log"]
+        logs[-1].write_text(f"step:1 of seed {seed}\n")
+    target = tmp_path / "new" / "record"
+    flags = ("--submission", target, "--train-script", script, *logs, "--recipe", RECIPE, "--budget", "1MB", "-q")
+    made = succeed(pgpack("pack", model, model, *flags, "--json")).json
+    document = json.loads((target / "submission.json").read_text())
+    assert made["val_bpb"] == document["val_bpb"] > 0
+    assert document["seeds"] == [7, 42]
+    assert document["val_bpb_std"] == 0  # one checkpoint twice
+    on_disk = {path.name: path.stat().st_size for path in target.iterdir()}
+    code = on_disk["train_gpt.py"] + on_disk["decode.py"]
+    assert (document["bytes_code"], document["bytes_total"]) == (code, code + on_disk["model_seed7.pgpack"])
+    assert made["spare"] == 10**6 - document["bytes_total"]
+    assert "torch" in (target / "requirements.txt").read_text().split()
+    assert (target / "train_seed42.log").read_text().startswith("step:1 of seed 42\n")
+    check_digest(unpack((target / "model_seed7.pgpack").read_bytes()))
+
+
+def test_a_dry_run_tells_the_split_and_writes_nothing(model: Path, script: Path, tmp_path: Path) -> None:
+    flags = ("--submission", tmp_path / "record", "--train-script", script, "--budget", "1MB", "--dry-run", "--json")
+    plan = succeed(pgpack("pack", model, *flags)).json
+    assert plan["weights_budget"] == 10**6 - plan["code"]["as shipped"] - plan["decoder_estimate"]
+    assert not (tmp_path / "record").exists()
+
+
+def test_mistakes_are_told_before_any_work(model: Path, script: Path, tmp_path: Path) -> None:
+    target, given = tmp_path / "record", ("--recipe", RECIPE)
+    submission = ("--submission", target, "--train-script", script)
+    (tmp_path / "a.log").write_text("")
+    (tmp_path / "about.json").write_text('{"nickname": "x"}')
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kept").write_text("")
+    cases = [
+        (("--submission", target), 2, "--train-script"),
+        ((*submission, "-o", tmp_path / "x"), 2, "-o"),
+        ((model, *submission), 2, "seed"),
+        ((model, *submission, "--seed", 1), 2, "1 --seed for 2 checkpoints"),
+        ((*submission, "--about", tmp_path / "about.json"), 2, "nickname"),
+        ((*submission, "--budget", "1kB"), 3, "nothing is left"),
+        ((*submission, "--submission", tmp_path / "full"), 1, "exists"),
+        ((*submission, "--train-script", tmp_path / "broken.py"), 1, "does not parse"),
+        (("-o", tmp_path / "x", "--train-script", script), 2, "belongs to --submission"),
+        ((), 2, "-o FILE"),
+    ]
+    for arguments, code, words in cases:
+        finished = pgpack("pack", model, *given, *arguments)
+        assert finished.code == code, (arguments, finished.err)
+        assert words in finished.err
+    assert not target.exists()
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["kept"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_ci_recipe_verifies_every_changed_folder_and_keeps_the_exit_code(tmp_path: Path) -> None:
+    workflow = CI.read_text(encoding="utf-8")
+    block = re.search(r"          set -o pipefail\n(?:          .*\n)+", workflow)
+    assert block is not None
+    (tmp_path / "bin").mkdir()
+    stub = tmp_path / "bin" / "pgpack"
+    stub.write_text('#!/bin/sh\necho "$2" >> "$SEEN"\ncase "$2" in *bad*) exit 4;; esac\n')
+    stub.chmod(0o755)
+    repository = tmp_path / "repository"
+    names = ("a bad one", "good")
+    identity = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {
+        "PATH": f"{stub.parent}:{os.environ['PATH']}",
+        "SEEN": str(tmp_path / "seen"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+        "BASE": "base",
+        "HOME": str(tmp_path),
+        **identity,
+    }
+
+    def run(command: str) -> int:
+        return subprocess.run(["bash", "-e", "-c", command], cwd=repository, env=environment, check=False).returncode
+
+    repository.mkdir()
+    assert run("git init -q . && git commit -q --allow-empty -m 1 && git tag base") == 0
+    for name in names:
+        (repository / "records" / name).mkdir(parents=True)
+        (repository / "records" / name / "submission.json").write_text("{}")
+    assert run("git add . && git commit -q -m 2") == 0
+    assert run(block[0]) == 4
+    assert (tmp_path / "seen").read_text().splitlines() == [f"records/{name}" for name in names]

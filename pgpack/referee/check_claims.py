@@ -30,7 +30,7 @@ def json_fields(evidence: Evidence) -> Finding:
         return fail(claims.fault)
     if claims.bpb is None:
         return fail("submission.json gives no val_bpb")
-    missing = [name for name in EXPECTED if name not in claims.values]
+    missing = [name for name in EXPECTED if claims.values.get(name) in (None, "")]
     return warn(f"submission.json lacks {', '.join(missing)}") if missing else ok(f"val_bpb {claims.bpb:g}")
 
 

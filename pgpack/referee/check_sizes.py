@@ -119,7 +119,7 @@ def _wrong_code(evidence: Evidence) -> Iterator[str]:
         yield f"bytes_code is {code:,}, the counted files have {evidence.code_bytes:,}"
     claimed = evidence.claims.values.get("bytes_code_conventions")
     said = claimed if isinstance(claimed, dict) else {}
-    for name in ("raw", "as shipped"):
+    for name in evidence.code_conventions:
         found = evidence.code_conventions[name]
         if said.get(name, found) != found:
             yield f"bytes_code_conventions say {said[name]!r:.40} bytes {name}, measured {found:,}"

@@ -123,7 +123,7 @@ class Evidence:
     def code_conventions(self) -> dict[str, int]:
         """Bytes of the code under each convention of pgpack/submission/FOLDER.md.
 
-        raw: what runs; as shipped: the files as they lie here; wrapped: the file, or what runs in a self-extracting
+        raw: what runs; as shipped: the files as they lie here; wrapped: what runs, as it is or in a self-extracting
         file of ours, whichever is less.
         """
         running = {script.name: script.text for script in self.scripts}  # the innermost layer comes last
@@ -131,7 +131,7 @@ class Evidence:
         for name, n_bytes in self.counted.items():
             text = running.get(name)
             raw += n_bytes if text is None else len(text)
-            wrapped += n_bytes if text is None else min(n_bytes, source.wrapped_size([text]))
+            wrapped += n_bytes if text is None else min(len(text), source.wrapped_size([text]))
         return {"raw": raw, "as shipped": self.code_bytes, "wrapped": wrapped}
 
     @property

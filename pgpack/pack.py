@@ -202,6 +202,12 @@ def check_calibration(checkpoint: Checkpoint, governed: dict[str, Rule], calibra
     if calibration is None:
         return
     calibration.require(needy)
+    correcting = [name for name in needy if getattr(governed[name].policy.quantizer, "corrects_rows", False)]
+    if correcting and all(f"{name}.output" not in calibration.shapes for name in correcting):
+        raise CalibrationError(
+            f"the recipe lets rows correct each other ({correcting[0]}, group > 0), and the calibration holds no "
+            "NAME.output, the second moments of output gradients; calibrate again, or leave group out"
+        )
     for name in needy:
         n_inputs = folded(checkpoint.shapes[name])[1]
         found = calibration.hessian_shape(name)

@@ -150,6 +150,13 @@ def test_a_trainer_compensates_and_then_tunes() -> None:
     assert packed.data == pack(model_like(), parse_recipe("*=rtn(bits=8)|rans")).data
 
 
+def test_rows_that_correct_each_other_need_the_moments_of_output_gradients() -> None:
+    recipe = parse_recipe("ndim<=1=cast; *=tcq(step=0.1,states=8,group=16)|rans_scaled(states=8)")
+    checkpoint = model_like()
+    with pytest.raises(CalibrationError, match=r"NAME\.output.*leave group out"):
+        pack(checkpoint, recipe, statistics(checkpoint))
+
+
 def test_a_budget_tries_a_trained_candidate_last() -> None:
     checkpoint, trainer = model_like(), Untrained()
     hessians = statistics(checkpoint)

@@ -114,7 +114,7 @@ const report = (() => {
     const lines = document.querySelectorAll("#trials tbody tr");
     let shown = 0;
     for (const line of lines) {
-      line.searched ??= `${line.cells[0].textContent} ${line.cells[line.cells.length - 1].textContent}`.toLowerCase();
+      line.searched ??= [line.cells[0], ...line.querySelectorAll("code, .error")].map((part) => part.textContent).join(" ").toLowerCase();
       line.hidden = !(ofKind(line, study) && words.every((word) => line.searched.includes(word)));
       shown += !line.hidden;
     }

@@ -165,11 +165,12 @@ def test_the_filter_hides_rows_and_dots_and_counts_what_is_left(tmp_path: Path, 
         const type = (text) => { words.value = text; words.dispatchEvent(new Event("input")); };
         const choose = (name) => { kind.value = name; kind.dispatchEvent(new Event("change")); };
         type("LZMA sdclip"); const both = [rows(), one("#filter-count").textContent, dots()];
+        type("copy"); const button = rows();
         type(""); choose("front"); const front = rows();
         choose("failed"); const failed = rows();
         choose("fitting"); const fitting = rows();
         choose("all"); const after = [rows(), dots()];
-        answer({ before, both, front, failed, fitting, after });
+        answer({ before, both, button, front, failed, fitting, after });
         """,
         tmp_path,
         width,
@@ -177,6 +178,7 @@ def test_the_filter_hides_rows_and_dots_and_counts_what_is_left(tmp_path: Path, 
     both = [trial for trial in STUDY.trials if "lzma" in trial.recipe and "sdclip" in trial.recipe]
     assert seen["both"][:2] == [len(both), f"{len(both)} of {len(STUDY.trials)} shown"]
     assert seen["both"][2] < seen["before"][1]
+    assert seen["button"] == 0  # the words on a button are not a trial's
     assert seen["front"] == len(pareto(STUDY.trials))
     assert seen["failed"] == 2
     assert seen["fitting"] == sum(t.ok and (t.n_bytes or 0) <= 16_000_000 for t in STUDY.trials)

@@ -71,9 +71,7 @@ def expand(template: str) -> list[Recipe]:
     pieces = _BRACES.split(template)[::2]
     single = [brace for piece in pieces for brace in piece if brace in "{}"]
     if single:
-        raise RecipeError(
-            f"a {single[0]!r} has no partner in {template!r}; values stand in one pair: {{4,5,6}}"
-        )
+        raise RecipeError(f"a {single[0]!r} has no partner in {template!r}; values stand in one pair: {{4,5,6}}")
     alternatives = [values_of(match.group(1)) for match in _BRACES.finditer(template)]
     count = 1
     for values in alternatives:

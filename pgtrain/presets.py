@@ -2,7 +2,7 @@
 
 Owns numbers only. A preset never changes once published; a better one gets a new name. Every system of the source
 studies is here in full size, with the parameter count its source logged, and as a twin NAME-tiny of the same
-structure that trains on two CPU cores in two to three minutes; twins of one study have one width, to be compared.
+structure that trains on two CPU cores in about two minutes; twins of one study have one width, to be compared.
 
 Sources: pull requests of openai/parameter-golf, by number. Training settings of the full sizes are the sources' where
 TrainConfig has them, with the number of steps that their runs reached.
@@ -277,21 +277,21 @@ SYSTEMS = {
 }
 
 # Fields of the twins. With 1,024 tokens of vocabulary; 17 virtual layers need narrow ones to stay at two minutes.
-_STACK_TINY = {"model_dim": 112, "rope_dims": 8}
+_STACK_TINY = {"model_dim": 96, "rope_dims": 8}
 _PRISM_TINY = {"model_dim": 128, "rope_dims": 8}
 _EBLS_TINY = {"model_dim": 160, "num_heads": 8, "num_kv_heads": 2, "bigram_buckets": 2048, "bigram_dim": 32}
 TINY_FIELDS: dict[str, dict[str, Any]] = {
     "baseline": {"model_dim": 144},
     "loop45": _STACK_TINY,
     "lanes": _STACK_TINY,
-    "embed-384": _STACK_TINY | {"embed_dim": 84},
-    "embed-448": _STACK_TINY | {"embed_dim": 98},
-    "embed-416": _STACK_TINY | {"embed_dim": 91},
-    "embed-residual": _STACK_TINY | {"input_residual_rank": 7, "output_residual_rank": 7},
+    "embed-384": _STACK_TINY | {"embed_dim": 72},
+    "embed-448": _STACK_TINY | {"embed_dim": 84},
+    "embed-416": _STACK_TINY | {"embed_dim": 78},
+    "embed-residual": _STACK_TINY | {"input_residual_rank": 6, "output_residual_rank": 6},
     **{name: _PRISM_TINY for name in SYSTEMS if name.startswith("prism-")},
     "int6-3x": {"model_dim": 144},
-    "recurrence-3x3": {"model_dim": 192},
-    "recurrence-3x3-skips": {"model_dim": 192},
+    "recurrence-3x3": {"model_dim": 144},
+    "recurrence-3x3-skips": {"model_dim": 144},
     "eleven": {"model_dim": 128, "rope_dims": 8, "bigram_buckets": 1024, "bigram_dim": 32},
     "factorized": {"model_dim": 144, "embed_dim": 36},
     "mtp": {"model_dim": 144},

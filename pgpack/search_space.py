@@ -153,10 +153,10 @@ def _option_text(
 
 
 def default_space(tensors: Sequence[TensorInfo], presets: Iterable[Candidate] = ()) -> list[Candidate]:
-    """What a sweep explores when nothing is said: the trellis engine along its dial, GPTQ at four step sizes under
-    two codecs, quantizers without calibration, pruning and a codebook for comparison, and the field's presets."""
-    codings = ("rans", "brotli(quality=11)")
-    found = [Candidate(step_recipe(step, 1.0, coding, tensors)) for step in STEPS[::2] for coding in codings]
+    """What a sweep explores when nothing is said: the trellis engine along its dial, GPTQ at four step sizes, two
+    of them under brotli too, quantizers without calibration, pruning and a codebook for comparison, and the field's presets."""
+    found = [Candidate(step_recipe(step, 1.0, "rans", tensors)) for step in STEPS[::2]]
+    found += [Candidate(step_recipe(step, 1.0, "brotli(quality=11)", tensors)) for step in STEPS[::4]]
     found += [Candidate(trellis_recipe(step, STATES, tensors)) for step in TRELLIS_STEPS]
     texts = [f"role:control={SMALL}; *=rtn(bits={bits})|rans" for bits in (4, 6, 8)]
     texts += [

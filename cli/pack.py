@@ -134,8 +134,8 @@ def command(
     if budget is not None:
         packed = _fit(bench, budget, compensate, tune)
     else:
-        chosen = chosen_recipe(recipe, preset, passthrough, infos(loaded.stored_shapes))
-        packed = _pack(bench, chosen, evaluate)
+        given = chosen_recipe(recipe, preset, passthrough, infos(loaded.stored_shapes))
+        packed = _pack(bench, given, evaluate)
     write_packed(out, packed, bench)
     _show(out, packed, bench.checkpoint, as_json)
 

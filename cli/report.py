@@ -18,9 +18,9 @@ LOOK_S = 1.0  # between looks at the study for the line on the terminal
 
 EPILOG = """\b
 Examples:
-  pgpack report study                     write study/report.html again
-  pgpack report study -o page.html        somewhere else
-  pgpack report study --watch             follow a running sweep in the browser
+  pgpack report study
+  pgpack report study -o page.html
+  pgpack report study --watch
 """
 
 

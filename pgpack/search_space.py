@@ -154,7 +154,7 @@ def _option_text(
 
 def default_space(tensors: Sequence[TensorInfo], presets: Iterable[Candidate] = ()) -> list[Candidate]:
     """What a sweep explores when nothing is said: the trellis engine along its dial, GPTQ at four step sizes, two
-    of them under brotli too, quantizers without calibration, pruning and a codebook for comparison, and the field's presets."""
+    of them under brotli too, quantizers without calibration, pruning, a codebook, and the field's presets."""
     found = [Candidate(step_recipe(step, 1.0, "rans", tensors)) for step in STEPS[::2]]
     found += [Candidate(step_recipe(step, 1.0, "brotli(quality=11)", tensors)) for step in STEPS[::4]]
     found += [Candidate(trellis_recipe(step, STATES, tensors)) for step in TRELLIS_STEPS]

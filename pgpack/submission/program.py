@@ -166,7 +166,7 @@ def rans_scaled(data: bytes, layouts: Sequence[Layout], states: int = 0) -> Iter
     levels = rans(file.read(number(file)), shapes)
     models = BytesIO(file.read(number(file)))
     precision, n_classes, lowest = number(models), number(models), signed(models)
-    heads = []  # (alphabet, lowest symbol, k) of a table; (0,) of a class that does not occur
+    heads: list[tuple[int, ...]] = []  # (alphabet, lowest symbol, k) of a table; (0,) of a class that does not occur
     for _ in range(n_classes << (states > 0)):
         size = number(models)
         heads.append((size, signed(models), models.read(1)[0]) if size else (0,))

@@ -3,10 +3,14 @@ a cache of the tests' own."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
+
+# A shell's background job ignores Ctrl-C, and its children would inherit that: programs that tests start must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("house")

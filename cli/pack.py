@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cache_options import CacheFlags, cache_options
-from .files import is_safetensors
+from .files import opens_without_torch
 from .output import emit_json, format_bytes, note, refuse_overwrite, shared_options
 from .progress import progress_bar, say_above
 from .recipe_options import chosen_recipe, one_of, recipe_options
@@ -345,20 +345,20 @@ def _show_dry_run(
     out: Path,
     as_json: bool,
 ) -> None:
-    """What `pack` would do, from names and shapes alone; torch files are not opened (that would load torch)."""
+    """What `pack` would do, from names and shapes alone; those of an old torch file are not read (it takes torch)."""
     from pgpack.checkpoint import load_checkpoint
     from pgpack.checkpoint_files import require_file
     from pgpack.recipe import infos
 
     require_file(path)
     document: dict[str, Any] = {"checkpoint": str(path), "artifact": str(out), "budget": budget}
-    if is_safetensors(path):
+    if opens_without_torch(path):
         loaded = load_checkpoint(path)
         tensors = infos(loaded.stored_shapes)
         document |= {"tensors": len(tensors), "n_params": loaded.n_params}
     else:
         tensors = []
-        note("the shapes of a torch file are not read in a dry run; the recipe is checked alone")
+        note("the shapes of a torch file this old are not read in a dry run; the recipe is checked alone")
     if budget is None and (recipe is not None or tensors):
         chosen = chosen_recipe(recipe, preset, passthrough, tensors)
         governed = chosen.resolve(tensors) if tensors else {}

@@ -82,7 +82,7 @@ def test_a_dry_run_of_a_torch_file_loads_no_torch(tmp_path: Path) -> None:
     import torch
 
     stored = tmp_path / "model.pt"
-    torch.save({"blocks.0.mlp.fc.weight": torch.ones(8, 4)}, stored)
+    torch.save({"blocks.0.mlp.fc.weight": torch.ones(8, 4), "blocks.0.attn_scale": torch.ones(4)}, stored)
     printed, _ = apart("sweep", stored, "--recipe", "*=rtn(bits={4:8})|rans", "--out", tmp_path / "out", "--dry-run")
     assert printed.startswith("5 recipes")
     printed, _ = apart("pack", stored, "--recipe", RECIPE, "-o", tmp_path / "out", "--dry-run", "--json")

@@ -12,11 +12,14 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from pgpack.errors import DataError
+from pgtrain.model_config import GPTConfig
 from pgtrain.text_folder import TextFolder
+from pgtrain.train_config import TrainConfig
 
 from .plan import Run
 
@@ -85,6 +88,17 @@ def _is_trained(run: Run, path: Path) -> bool:
 
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata() or {}
-    written = json.loads(metadata.get("training", "{}")).get("config")
-    wanted = json.loads(json.dumps(dataclasses.asdict(run.training)))
-    return bool(metadata.get("model_config") == run.model.to_json() and written == wanted)
+    model = _defaults(GPTConfig) | json.loads(metadata.get("model_config", "{}"))
+    training = _defaults(TrainConfig) | json.loads(metadata.get("training", "{}")).get("config", {})
+    return bool(model == _as_read(run.model) and training == _as_read(run.training))
+
+
+def _defaults(config: type[GPTConfig] | type[TrainConfig]) -> dict[str, Any]:
+    """What a file says by leaving out an option that is younger than it."""
+    return _as_read(config())
+
+
+def _as_read(config: GPTConfig | TrainConfig) -> dict[str, Any]:
+    """The fields as JSON gives them back."""
+    read: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return read

@@ -3,30 +3,32 @@
     candidate -> key known? -> quantize -> encode -> decode -> evaluate -> append one row
                                (each but decoding is looked up in a `pgpack.cache` first)
 
-A failing recipe is a row with its error. Ctrl-C or a kill loses at most the trial in flight.
+A failing recipe is a row with its error. Ctrl-C or a kill loses at most the trials in flight. Where trials are
+measured is an executor's business (`executors`); the rows are written here, by the one process that holds the lock.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-from .. import __version__
 from ..cache import Cache, cache_key
 from ..cache_entries import LOSS, loss_bytes
 from ..calibration import Calibration
 from ..checkpoint import Checkpoint
-from ..errors import PgpackError, RoundTripError
+from ..errors import PgpackError
 from ..evaluate import BitsPerByte, Evaluator
 from ..pack import Artifact, Trainer, pack
 from ..recipe import Recipe, infos
 from ..search_space import Candidate
+from .executors import Executor, Job, SerialExecutor, candidate_key, job_key
 from .journal import Journal, Study
-from .trial import Trial, timestamp, trial_key
+from .trial import Trial
+
+__all__ = ["Measurer", "candidate_key", "new_jobs", "record", "run_sweep"]
 
 Calibrate = Callable[[Recipe], Calibration | None]
+OnTrial = Callable[[Trial, Artifact | None], None]
 
 
 @dataclass
@@ -91,84 +93,41 @@ class Measurer:
 
 def run_sweep(
     measurer: Measurer,
-    candidates: Sequence[Candidate],
+    candidates: Iterable[Candidate],
     study: Study,
     journal: Journal,
-    on_trial: Callable[[Trial, Artifact | None], None] = lambda trial, artifact: None,
+    on_trial: OnTrial = lambda trial, artifact: None,
+    executor: Executor | None = None,
 ) -> tuple[Trial, ...]:
     """Measure every candidate that the study has no row for; returns all new trials.
 
-    `on_trial` is told each new trial and its artifact once the row is on disk.
+    `on_trial` is told each new trial and its artifact once the row is on disk. `executor`: where they are measured;
+    without one, here, in their order.
     """
-    if measurer.evaluator is None:
-        raise PgpackError("a sweep needs an evaluator; give text to evaluate on with --val and --tokenizer")
-    finished = set(study.finished_keys)
     for trial in study.trials:
         if trial.ok and trial.weights_digest and trial.bpb is not None and trial.nats is not None:
             loss = BitsPerByte(trial.nats, trial.bpb, trial.kl, 0, 0, trial.eval_s or 0.0)
             measurer.know(trial.weights_digest, loss)
-    new = []
+    if executor is None:
+        executor = SerialExecutor(lambda setting: measurer)
+    return record(executor, new_jobs(measurer, candidates, set(study.finished_keys)), journal, on_trial)
+
+
+def new_jobs(measurer: Measurer, candidates: Iterable[Candidate], finished: set[str]) -> Iterator[Job]:
+    """A job for every candidate whose key is not in `finished`, which grows by it."""
     for candidate in candidates:
-        measured, artifact = _measure(measurer, measurer.evaluator, candidate, finished)
-        if measured is None:
-            continue
-        journal.append(measured)
-        finished.add(measured.key)
-        new.append(measured)
-        on_trial(measured, artifact)
+        job = Job(candidate)
+        key = job_key(measurer, job)
+        if key not in finished:
+            finished.add(key)
+            yield job
+
+
+def record(executor: Executor, jobs: Iterable[Job], journal: Journal, on_trial: OnTrial) -> tuple[Trial, ...]:
+    """Run `jobs` and append every outcome to `journal`, in the order in which they come; returns the trials."""
+    new = []
+    for measured in executor.run(jobs):
+        journal.append(measured.trial)
+        new.append(measured.trial)
+        on_trial(measured.trial, measured.artifact)
     return tuple(new)
-
-
-def candidate_key(measurer: Measurer, evaluator: Evaluator, recipe: Recipe) -> tuple[str, str | None]:
-    """(trial key, calibration digest) of a recipe; the calibration counts only where the recipe uses it."""
-    calibration = measurer.calibrate(recipe) if measurer.needs_calibration(recipe) else None
-    digest = calibration.digest if calibration else None
-    key = trial_key(measurer.checkpoint.digest, recipe.digest, digest, evaluator.digest, __version__)
-    return key, digest
-
-
-def _measure(
-    measurer: Measurer, evaluator: Evaluator, candidate: Candidate, finished: set[str]
-) -> tuple[Trial | None, Artifact | None]:
-    recipe = candidate.recipe
-    common: dict[str, Any] = {
-        "recipe": str(recipe),
-        "recipe_digest": recipe.digest,
-        "label": candidate.label,
-        "checkpoint_digest": measurer.checkpoint.digest,
-        "evaluator_digest": evaluator.digest,
-        "created": timestamp(),
-    }
-    key = trial_key(measurer.checkpoint.digest, recipe.digest, None, evaluator.digest, __version__)
-    artifact = None
-    try:
-        key, common["calibration_digest"] = candidate_key(measurer, evaluator, recipe)
-        if key in finished:
-            return None, None
-        artifact = measurer.pack(recipe)
-        start = time.perf_counter()
-        loss = measurer.evaluate(artifact)
-        assert loss is not None
-        eval_s = time.perf_counter() - start
-    except RoundTripError:
-        raise
-    except (PgpackError, MemoryError, ArithmeticError) as error:
-        if key in finished:
-            return None, None
-        message = str(error) or type(error).__name__
-        return Trial(key=key, status="failed", error=message, **common), None
-    trial = Trial(
-        key=key,
-        status="ok",
-        n_bytes=artifact.n_bytes,
-        bpb=loss.bpb,
-        nats=loss.nats,
-        kl=loss.kl,
-        weights_digest=artifact.weights_digest,
-        quantize_s=artifact.quantize_s,
-        encode_s=artifact.encode_s,
-        decode_s=artifact.decode_s,
-        eval_s=eval_s,
-        **common,
-    )
-    return trial, artifact

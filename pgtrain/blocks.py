@@ -88,11 +88,14 @@ class Pass:
 
 
 class LayerValues(NamedTuple):
-    """The small tensors of one virtual layer. Shape: (D,), (D,), (2, D), (H,), and source channels (D,), (KV,)."""
+    """The small tensors of one virtual layer. Shape: (D,), (D,), (2, D), (H,), and source channels (D,), (KV,).
+
+    Without `resid_mix` the stream is read as it is.
+    """
 
     attn_scale: Tensor
     mlp_scale: Tensor
-    resid_mix: Tensor
+    resid_mix: Tensor | None
     q_gain: Tensor
     permutation: tuple[Tensor, Tensor] | None = None
 
@@ -204,7 +207,8 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.attn_scale = nn.Parameter(torch.ones(dim))
         self.mlp_scale = nn.Parameter(torch.ones(dim))
-        self.resid_mix = nn.Parameter(torch.stack((torch.ones(dim), torch.zeros(dim))))
+        mix = torch.stack((torch.ones(dim), torch.zeros(dim)))
+        self.resid_mix = nn.Parameter(mix) if config.x0_mix else None
 
     def own_values(self, use: int) -> LayerValues:
         """Scales, residual mix and query gain of the `use`-th run of this block in a pass."""
@@ -212,6 +216,8 @@ class Block(nn.Module):
 
     def mix(self, x: Tensor, values: LayerValues, shared: Pass) -> Tensor:
         """keep * x + again * x0, per channel."""
+        if values.resid_mix is None:
+            return x
         shares = values.resid_mix.to(x.dtype)
         return shares[0] * x + shares[1] * shared.x0
 

@@ -26,7 +26,7 @@ def weight_uses(config: GPTConfig) -> int:
             total += math.prod(shape) * uses[int(name.split(".")[1])]
         elif parameter_group(name) == "matrix" or "_lora_" in name:  # a run has its own slice of the deviations
             total += math.prod(shape)
-    head = config.vocab_size * config.table_dim + (config.model_dim * config.table_dim if config.embed_dim else 0)
+    head = config.table_dim * (config.vocab_size + (config.model_dim if config.has_projections else 0))
     total += config.vocab_size * config.table_dim
     return total + (config.model_dim**2 + head if config.mtp_weight else 0)
 

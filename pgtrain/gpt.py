@@ -65,7 +65,7 @@ class GPT(nn.Module):
         self.bigram_hash = BigramHash(config) if config.bigram_buckets else None
         self.smear_gate = SmearGate(config) if config.smear != "none" else None
         self.smear_lambda = nn.Parameter(torch.zeros(1)) if config.smear == "window" else None
-        self.embed_proj = nn.Linear(width, dim, bias=False) if width != dim else None
+        self.embed_proj = nn.Linear(width, dim, bias=False) if config.has_projections else None
         rank = config.input_residual_rank
         self.input_residual = LowRankResidual(dim, rank) if rank else None
         skips = (config.num_skips, dim)
@@ -79,7 +79,7 @@ class GPT(nn.Module):
         self.final_norm = FinalNorm()
         rank = config.output_residual_rank
         self.output_residual = LowRankResidual(dim, rank) if rank else None
-        self.head_proj = nn.Linear(dim, width, bias=False) if width != dim else None
+        self.head_proj = nn.Linear(dim, width, bias=False) if config.has_projections else None
         self.lm_head = None if config.tie_embeddings else nn.Linear(width, config.vocab_size, bias=False)
         self.mtp_head = nn.Linear(dim, dim, bias=False) if config.mtp_weight else None
         self.plan = layer_plan(config)
@@ -195,6 +195,7 @@ class GPT(nn.Module):
             if self.config.adapters == "bounded":
                 attn, mlp = (F.elu(scale - 1.0) + 1.0 + MIN_ADAPTED for scale in (attn, mlp))
                 gain = F.softplus(gain, beta=4.0).clamp_min(MIN_ADAPTED)
+            assert values.resid_mix is not None  # the config refuses adapters without it
             values = LayerValues(attn, mlp, values.resid_mix + self.virtual_resid_mix_delta[step.row], gain)
         if self.config.repartition == "none" or (self.config.repartition_encoder_only and not step.encoder):
             return values
@@ -272,6 +273,8 @@ def initialize_(model: GPT, seed: int) -> GPT:
             parameter.normal_(0.0, 1.0 / config.ebls_rank, generator=generator)
         elif name.endswith("_lora_B"):
             parameter.normal_(0.0, config.ebls_b_std, generator=generator)
+        elif _is_projection(name) and config.projection_init == "gaussian":
+            parameter.normal_(0.0, parameter.shape[0] ** -0.5, generator=generator)
         elif parameter_group(name) == "matrix" and not (_is_projection(name) and config.embed_init == "svd"):
             if config.weight_init == "orthogonal":
                 nn.init.orthogonal_(parameter, generator=generator)

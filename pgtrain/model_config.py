@@ -20,6 +20,7 @@ ACTIVATIONS = ("relu2", "relu3", "leaky_relu2")
 CHOICES: dict[str, tuple[str, ...]] = {
     "mlp_activation": ACTIVATIONS,
     "weight_init": ("baseline", "orthogonal"),
+    "projection_init": ("matrix", "gaussian"),
     "embed_init": ("normal", "spectral", "svd"),
     "smear": ("none", "channel", "keep", "window", "window_bias"),
     "bigram_hash": ("xor", "mul31", "mul104729"),
@@ -60,6 +61,10 @@ class GPTConfig:
     # head_proj, #1394 and #1546. *_residual_rank: x + B(Ax) beside a full-width table, the untried idea of #1546.
     tie_embeddings: bool = True
     embed_dim: int = 0
+    # Controls of #1546: projections also at full width, where no parameter of the table is lost; and projections that
+    # are not orthogonal at the start: N(0, 1 / rows) where `matrix` begins them as every other matrix.
+    projected: bool = False
+    projection_init: str = "matrix"
     input_residual_rank: int = 0
     output_residual_rank: int = 0
     # normal: N(0, tied_embed_init_std), baseline. spectral: singular values S_1 / sqrt(k), "overtone", record of
@@ -101,6 +106,9 @@ class GPTConfig:
 
     # Layers. norm_scale: rms_norm times 1 / sqrt(layer + 1), by block (#1394) or by virtual layer (#2090).
     norm_scale: str = "none"
+    # Every block first mixes its input with the embedding, per channel (resid_mix): baseline. False: it reads the
+    # stream as it is, the simplification that #1546 expects decoupling to allow.
+    x0_mix: bool = True
     # U-Net skips: x + w s (baseline), or lerp(w s, x, sigmoid(g)) (#1394), or none (#212 flat, #2090 naive).
     skips: str = "add"
     # Two residual lanes from this layer to the end (-1 = never), #1204, #1546, #1855; "both" and lane_mlp_mix: #2090.
@@ -173,6 +181,8 @@ class GPTConfig:
              f"gate_window {self.gate_window} is wider than the model ({self.model_dim})"),
             (self.embed_init == "svd" and self.table_dim > self.model_dim,
              f"embed_init=svd needs embed_dim below model_dim {self.model_dim}, found {self.embed_dim}"),
+            (self.embed_init == "svd" and self.projection_init == "gaussian",
+             "embed_init=svd draws the projections itself; leave projection_init at matrix"),
             (looped and not 0 <= self.loop_start <= self.loop_end < layers,
              f"loop_start {self.loop_start} and loop_end {self.loop_end} must lie in the {layers} layers"),
             (self.lane_start >= layers, f"lane_start {self.lane_start} is not one of the {layers} layers"),
@@ -181,6 +191,8 @@ class GPTConfig:
             (self.sharing == "encoder_decoder" and layers < 2, "sharing=encoder_decoder needs at least 2 layers"),
             (self.within_documents and self.boundary_token < 0,
              "within_documents needs boundary_token, the token that starts a document"),
+            (not self.x0_mix and (self.ebls_rank > 0 or self.adapters != "none"),
+             "x0_mix=False goes with neither ebls_rank nor adapters, which bring mixes of their own"),
             (not 0 <= self.anchor_heads <= self.num_heads,
              f"anchor_heads {self.anchor_heads} must be between 0 and the {self.num_heads} heads"),
             (self.vocab_size < self.table_dim and self.embed_init != "normal",
@@ -205,6 +217,11 @@ class GPTConfig:
     def table_dim(self) -> int:
         """Width of the embedding table."""
         return self.embed_dim or self.model_dim
+
+    @property
+    def has_projections(self) -> bool:
+        """Whether embed_proj and head_proj stand between the table and the stream."""
+        return self.projected or self.table_dim != self.model_dim
 
     @property
     def rotary_dims(self) -> int:

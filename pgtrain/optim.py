@@ -7,12 +7,14 @@ arXiv:2505.16932; rows of unit length: MuonEq-R, as in openai/parameter-golf PR 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fnmatch
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pgpack.errors import DataError
 from pgtrain.gpt import GPT
 from pgtrain.tensor_table import parameter_group
 from pgtrain.train_config import TrainConfig
@@ -109,10 +111,16 @@ class Muon(torch.optim.Muon):
 
 
 def make_optimizers(model: GPT, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
-    """{"muon": ..., "adamw": ...}; every parameter is in exactly one group, whose full rate is `base_lr`."""
+    """{"muon": ..., "adamw": ...}; every parameter is in exactly one group, whose full rate is `base_lr`.
+
+    What `config.frozen` names is in none and asks for no gradient. Raises: DataError when a glob names nothing.
+    """
     parts: dict[str, list[nn.Parameter]] = {"matrix": [], "embedding": [], "head": [], "scalar": []}
+    frozen = frozen_names(config, [name for name, _ in model.named_parameters()])
     for name, parameter in model.named_parameters():
-        parts[parameter_group(name)].append(parameter)
+        parameter.requires_grad_(name not in frozen)
+        if name not in frozen:
+            parts[parameter_group(name)].append(parameter)
     muon = Muon(
         parts["matrix"],
         lr=config.matrix_lr,
@@ -140,6 +148,17 @@ def make_optimizers(model: GPT, config: TrainConfig) -> dict[str, torch.optim.Op
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
     return optimizers
+
+
+def frozen_names(config: TrainConfig, names: Sequence[str]) -> set[str]:
+    """The tensors that a run leaves as they were drawn. Raises: DataError for a glob that matches none of `names`."""
+    found: set[str] = set()
+    for glob in filter(None, config.frozen.split(",")):
+        held = fnmatch.filter(names, glob)
+        if not held:
+            raise DataError(f"frozen={config.frozen}: {glob} is no tensor of this model; `pgtrain ls` shows options")
+        found |= set(held)
+    return found
 
 
 def set_rates_(optimizers: dict[str, torch.optim.Optimizer], scale: float, momentum: float) -> None:

@@ -50,7 +50,7 @@ def _embedding_shapes(config: GPTConfig) -> Shapes:
         "window_bias": {"smear_gate.gate.weight": (1, config.gate_window), "smear_gate.gate.bias": (1,)},
     }
     shapes |= smears[config.smear]
-    if width != dim:
+    if config.has_projections:
         shapes["embed_proj.weight"] = (dim, width)
     if rank:
         shapes |= {"input_residual.A.weight": (rank, dim), "input_residual.B.weight": (dim, rank)}
@@ -77,7 +77,9 @@ def _block_shapes(config: GPTConfig, i: int, uses: int) -> Shapes:
             shapes[f"{at}.{side}_lora_B"] = (uses, rank, dim)
             shapes[f"{at}.{side}_shrinkage_logits"] = (uses,)
     else:
-        shapes = {f"{at}.attn_scale": (dim,), f"{at}.mlp_scale": (dim,), f"{at}.resid_mix": (2, dim)}
+        shapes = {f"{at}.attn_scale": (dim,), f"{at}.mlp_scale": (dim,)}
+        if config.x0_mix:
+            shapes[f"{at}.resid_mix"] = (2, dim)
     shapes[f"{at}.attn.q_gain"] = (config.num_heads,)
     gates: dict[str, Shapes] = {
         "none": {},
@@ -105,7 +107,7 @@ def _head_shapes(config: GPTConfig) -> Shapes:
     shapes: Shapes = {}
     if rank:
         shapes |= {"output_residual.A.weight": (rank, dim), "output_residual.B.weight": (dim, rank)}
-    if width != dim:
+    if config.has_projections:
         shapes["head_proj.weight"] = (width, dim)
     if not config.tie_embeddings:
         shapes["lm_head.weight"] = (config.vocab_size, width)
@@ -168,6 +170,8 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]], **overrides: Any) -> GPT
             "mlp_mult": shapes["blocks.0.mlp.fc.weight"][0] / dim,
             "tie_embeddings": "lm_head.weight" not in shapes,
             "embed_dim": 0 if width == dim else width,
+            "projected": width == dim and "embed_proj.weight" in shapes,
+            "x0_mix": "blocks.0.resid_mix" in shapes,
             "skips": "none" if "skip_weights" not in shapes else "gate" if "skip_gates" in shapes else "add",
             **overrides,
         }

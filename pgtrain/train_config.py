@@ -70,6 +70,9 @@ class TrainConfig:
     qat_embed_clip: float = 20.0
     qat_from: float = 0.7
     qat_rounding: str = "straight_through"
+    # Tensors that stay as they were drawn: globs, separated by commas. #1546 put embed_proj and head_proj into no
+    # optimizer group, so that "embed_proj.weight,head_proj.weight" is what it trained.
+    frozen: str = ""
     # A batch is computed in so many equal parts, dealt to the processes of torchrun; their gradients are added.
     micro_batches: int = 1
     # Backend of torch.compile for the forward and backward pass, "inductor" as a rule; empty: none.

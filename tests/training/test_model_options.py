@@ -25,6 +25,9 @@ OPTIONS: dict[str, dict] = {
     "untied": {"tie_embeddings": False},
     "decoupled": {"embed_dim": 20},
     "decoupled-untied": {"embed_dim": 20, "tie_embeddings": False},
+    "projected": {"projected": True},
+    "projected-gaussian": {"embed_dim": 20, "projection_init": "gaussian"},
+    "no-x0": {"x0_mix": False},
     "residual-input": {"input_residual_rank": 3},
     "residual-output": {"output_residual_rank": 2},
     "residual-both": {"input_residual_rank": 3, "output_residual_rank": 2},
@@ -329,6 +332,25 @@ def test_spectral_embedding_and_orthogonal_matrices_have_their_singular_values()
     assert not model.blocks[0].mlp.proj.weight.any()
 
 
+def test_projections_begin_orthogonal_like_every_matrix_or_gaussian_alone() -> None:
+    """Control of #1546: singular values of a Gaussian matrix of 32 x 20 lie in 1 +- sqrt(20 / 32), spread."""
+    orthogonal = initialize_(GPT(config_of("decoupled", weight_init="orthogonal")), 0)
+    gaussian = initialize_(GPT(config_of("projected-gaussian", weight_init="orthogonal")), 0)
+    for name in ("embed_proj", "head_proj"):
+        assert torch.allclose(torch.linalg.svdvals(getattr(orthogonal, name).weight), torch.ones(20), atol=1e-5)
+        assert float(torch.linalg.svdvals(getattr(gaussian, name).weight.detach()).std()) > 0.2
+    assert torch.allclose(torch.linalg.svdvals(gaussian.blocks[0].mlp.fc.weight), torch.ones(32), atol=1e-5)
+
+
+def test_without_x0_a_block_is_one_whose_mix_is_the_stream() -> None:
+    model = random_model(config_of("baseline")).eval()
+    state = model.state_dict()
+    for block in model.layers:
+        block.resid_mix.data.copy_(torch.stack((torch.ones(32), torch.zeros(32))))
+    bare = build(config_of("no-x0"), {k: v for k, v in state.items() if not k.endswith("resid_mix")})
+    assert torch.equal(bare.forward_logits(tokens()), model.forward_logits(tokens()))
+
+
 def test_every_tensor_has_its_optimizer_group() -> None:
     groups = {k: parameter_group(k) for name in OPTIONS for k in GPT(config_of(name)).state_dict()}
     assert {k for k, g in groups.items() if g == "embedding"} == {"tok_emb.weight", "bigram_hash.embed.weight"}
@@ -359,6 +381,9 @@ def test_shapes_tell_a_decoupled_embedding_and_gated_skips() -> None:
     config = config_of("decoupled", skips="gate", seq_len=1024)
     assert infer_config(tensor_shapes(config)) == config
     assert infer_config(tensor_shapes(config_of("flat"))).skips == "none"
+    assert infer_config(tensor_shapes(config_of("projected", x0_mix=False, seq_len=1024))) == config_of(
+        "projected", x0_mix=False, seq_len=1024
+    )
 
 
 @pytest.mark.parametrize(
@@ -371,6 +396,8 @@ def test_shapes_tell_a_decoupled_embedding_and_gated_skips() -> None:
         ({"sharing": "consecutive", "shared_blocks": 3}, "cannot be shared evenly"),
         ({"rope_scaling": "yarn"}, "rope_max_len"),
         ({"anchor_heads": 5}, "anchor_heads"),
+        ({"x0_mix": False, "adapters": "plain"}, "mixes of their own"),
+        ({"embed_init": "svd", "embed_dim": 8, "projection_init": "gaussian"}, "draws the projections itself"),
         ({"within_documents": True}, "boundary_token"),
         ({"embed_init": "spectral", "vocab_size": 16}, "as many tokens as channels"),
         ({"attn_gate": "window", "gate_window": 99}, "wider than the model"),

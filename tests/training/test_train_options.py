@@ -263,6 +263,18 @@ def test_gradients_are_clipped_to_their_largest_norm_over_all_parts_of_the_batch
         assert min(norms) > 0.05
 
 
+def test_frozen_tensors_stay_as_they_were_drawn(tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path) -> None:
+    config = dataclasses.replace(FAST, frozen="embed_proj.weight,*.attn.c_?.weight")
+    narrow = dataclasses.replace(tiny, embed_dim=12)
+    run(config, narrow, text_folder, tmp_path / "m.safetensors")
+    trained, _ = read_checkpoint(tmp_path / "m.safetensors")
+    start = initialize_(GPT(narrow), config.seed).state_dict()
+    same = {name for name, array in trained.items() if np.array_equal(array, start[name].numpy())}
+    assert same == {name for name in start if name == "embed_proj.weight" or ".attn.c_" in name}
+    with pytest.raises(DataError, match="tok_embb is no tensor"):
+        Trainer(narrow, dataclasses.replace(FAST, frozen="tok_embb"), text_folder, tmp_path / "n.safetensors")
+
+
 def test_micro_batches_add_up_to_the_batch(tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path) -> None:
     one = run(FAST, tiny, text_folder, tmp_path / "one.safetensors")
     four = run(dataclasses.replace(FAST, micro_batches=4), tiny, text_folder, tmp_path / "four.safetensors")

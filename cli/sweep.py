@@ -24,7 +24,6 @@ from .tables import clipped, table
 from .text_options import Bench, TextFlags, text_options
 
 if TYPE_CHECKING:
-    from pgpack.evaluate import BitsPerByte
     from pgpack.pack import Artifact
     from pgpack.search_space import Candidate
     from pgpack.sweep.journal import Journal, Study, StudyMeta
@@ -198,7 +197,7 @@ def _with_fp32(measurer: Measurer, card: StudyMeta) -> StudyMeta:
     if card.fp32_bpb is not None:
         return card
     loss = measurer.fp32_loss()
-    return replace(card, fp32_bpb=loss.bpb, fp32_nats=loss.nats)
+    return replace(card, fp32_bpb=loss.bpb, fp32_nats=loss.nats, block_bytes=loss.block_bytes)
 
 
 def _missing(measurer: Measurer, candidates: Sequence[Candidate], study: Study) -> list[Candidate]:
@@ -286,6 +285,7 @@ def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | No
     from pgpack.frontier import best_under, ranking
     from pgpack.recipe_text import parse_recipe
     from pgpack.sweep.outputs import BEST_FILE, write_anatomy
+    from pgpack.sweep.runner import trial_loss
     from pgpack.sweep.storage import refusing
 
     from .pack import Packed, needed_calibration, write_packed
@@ -310,21 +310,13 @@ def _write_best(bench: Bench, study: Study, keeper: _Keeper) -> tuple[Trial | No
         else:
             artifact = bench.measurer(evaluate=False).pack(recipe)
         evaluator = bench.text.evaluator()
-        packed = Packed(recipe, artifact, needed_calibration(bench, recipe), _loss_of(best), evaluator)
+        packed = Packed(recipe, artifact, needed_calibration(bench, recipe), trial_loss(best), evaluator)
         with refusing(path, "write it"):
             write_packed(path, packed, bench)
         write_anatomy(study.directory, artifact, bench.checkpoint, recipe, packed.calibration)
         written = read_manifest(path)
     assert written is not None
     return best, [item for part in written.sizes.values() for item in part.items()]
-
-
-def _loss_of(trial: Trial) -> BitsPerByte:
-    from pgpack.evaluate import BitsPerByte
-
-    assert trial.bpb is not None
-    assert trial.nats is not None
-    return BitsPerByte(trial.nats, trial.bpb, trial.kl, 0, 0, trial.eval_s or 0.0)
 
 
 def _nothing_fits(study: Study, budget: int) -> Exception:

@@ -184,12 +184,13 @@ def _read_artifact(data: memoryview) -> tuple[bytes, SizeReport]:
 
 def loss_bytes(loss: BitsPerByte) -> list[Buffer]:
     """A measured loss as JSON."""
-    return [json.dumps(loss.as_row()).encode()]
+    return [json.dumps(loss.__dict__).encode()]
 
 
 def _read_loss(data: memoryview) -> BitsPerByte:
-    row: Mapping[str, Any] = json.loads(bytes(data))
-    return BitsPerByte(**row)
+    row: dict[str, Any] = json.loads(bytes(data))
+    blocks = {name: tuple(row[name]) for name in ("block_excess", "block_bytes")}
+    return BitsPerByte(**row | blocks)
 
 
 ENCODING = Form(_write_encoding, _read_encoding)

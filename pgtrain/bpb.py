@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pgpack.errors import DataError
-from pgpack.evaluate import BitsPerByte, Tensors
+from pgpack.evaluate import BitsPerByte, Tensors, block_starts, with_errors
 from pgtrain.data import Tokens, digest_tokens
 from pgtrain.sliding import Batch, Windows, batches, cut_windows
 from pgtrain.tokenizer import ByteTables
@@ -67,8 +67,10 @@ def trim(tokens: Tokens, seq_len: int, max_tokens: int | None = None) -> Tokens:
 
 @dataclass
 class _Sums:
-    """Running fp64 sums over scored tokens."""
+    """Running fp64 sums over scored tokens: of all, and by block of the text. Shape: (n_blocks,) where not scalar."""
 
+    excess: NDArray[np.float64]
+    kl_blocks: NDArray[np.float64]
     nats: float = 0.0
     kl: float = 0.0
 
@@ -107,6 +109,7 @@ class TextEvaluator:
         self.n_text_bytes = byte_tables.count(self.tokens[:-1], self.tokens[1:])
         self.vocab_size = len(byte_tables.base_bytes)
         self._digest = self._make_digest(tokenizer_sha256, variant)
+        self._byte_tables = byte_tables
         self._reference_model: nn.Module | None = None
         self._reference_logprobs: list[Tensor] | None = None
         if reference is not None:
@@ -128,15 +131,35 @@ class TextEvaluator:
     def evaluate_module(self, model: nn.Module) -> BitsPerByte:
         """Loss of a module that already holds its weights."""
         started = time.perf_counter()
-        sums = _Sums()
+        edges = self._block_edges()
+        sums = _Sums(np.zeros(len(edges)), np.zeros(len(edges)))
         for index, batch in enumerate(self.batches()):
             logprobs = self._logprobs(model, batch)
-            sums.nats += float(_scored_nats(logprobs, batch).sum(dtype=torch.float64))
+            nats = _scored_nats(logprobs, batch)
+            sums.nats += float(nats.sum(dtype=torch.float64))
             expected = self._reference_at(index, batch)
             if expected is not None:
                 kl = expected.exp() * (expected - logprobs)
-                sums.kl += float((kl if batch.all_scored else kl[batch.scored]).sum(dtype=torch.float64))
-        return self.loss(sums.nats, time.perf_counter() - started, sums.kl if self._has_reference else None)
+                kl = (kl if batch.all_scored else kl[batch.scored]).sum(-1, dtype=torch.float64)
+                sums.kl += float(kl.sum())
+                block = np.searchsorted(edges, batch.positions, side="right") - 1
+                sums.excess += _by_block(nats - _scored_nats(expected, batch), block, len(edges))
+                sums.kl_blocks += _by_block(kl, block, len(edges))
+        elapsed = time.perf_counter() - started
+        if not self._has_reference:
+            return self.loss(sums.nats, elapsed)
+        return self._with_errors(self.loss(sums.nats, elapsed, sums.kl), sums, edges)
+
+    def _block_edges(self) -> NDArray[np.int64]:
+        """The first target of each block. Shape: (n_blocks,)."""
+        edges: NDArray[np.int64] = self.windows.first_targets[block_starts(len(self.windows))]
+        return edges
+
+    def _with_errors(self, loss: BitsPerByte, sums: _Sums, edges: NDArray[np.int64]) -> BitsPerByte:
+        ends = [*edges[1:].tolist(), self.n_tokens]
+        spans = list(zip(edges.tolist(), ends, strict=True))
+        n_bytes = [self._byte_tables.count(self.tokens[a:b], self.tokens[a + 1 : b + 1]) for a, b in spans]
+        return with_errors(loss, sums.excess, sums.kl_blocks, n_bytes, [b - a for a, b in spans])
 
     @torch.inference_mode()
     def token_nats(self, model: nn.Module) -> NDArray[np.float32]:
@@ -223,6 +246,11 @@ def _scored_nats(logprobs: Tensor, batch: Batch) -> Tensor:
     """Negative log-probabilities of the scored targets, (B, T) where all are scored, else (n,)."""
     nats = -logprobs.gather(-1, batch.targets[:, batch.offset :, None])
     return nats if batch.all_scored else nats[..., 0][batch.scored]
+
+
+def _by_block(values: Tensor, block: NDArray[np.int64], n_blocks: int) -> NDArray[np.float64]:
+    """Sums of one value per scored target by the target's block."""
+    return np.bincount(block, values.flatten().double().cpu().numpy(), n_blocks).astype(np.float64)
 
 
 def _writable(array: NDArray[np.float32]) -> NDArray[np.float32]:

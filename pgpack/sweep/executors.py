@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import __version__
 from ..errors import PgpackError, RoundTripError
+from ..intervals import pack_floats
 from ..search_space import Candidate
 from .trial import Trial, timestamp, trial_key
 
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Setting:
     """What a trial is measured on. `checkpoint`: which one of a study with several, by the name that the study gives
-    it; `n_tokens`: evaluated tokens, None for all of the text."""
+    it; `text_share`: the first part of the study's text that is evaluated, 1 for all of it."""
 
     checkpoint: str = ""
-    n_tokens: int | None = None
+    text_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,9 @@ def measure(measurer: Measurer, job: Job) -> Measured:
         bpb=loss.bpb,
         nats=loss.nats,
         kl=loss.kl,
+        bpb_se=loss.bpb_se,
+        kl_se=loss.kl_se,
+        block_excess=pack_floats(loss.block_excess),
         weights_digest=artifact.weights_digest,
         quantize_s=artifact.quantize_s,
         encode_s=artifact.encode_s,
@@ -164,6 +168,7 @@ def _fields(measurer: Measurer, job: Job) -> dict[str, Any]:
         "label": job.candidate.label,
         "checkpoint_digest": measurer.checkpoint.digest,
         "evaluator_digest": evaluator.digest,
+        "text_share": job.setting.text_share,
     }
     try:
         fields["key"], fields["calibration_digest"] = candidate_key(measurer, evaluator, recipe)

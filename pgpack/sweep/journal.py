@@ -1,6 +1,6 @@
 """The study directory: an append-only journal of trials and the card that says what they measure.
 
-    DIR/study.json     StudyMeta: checkpoint, evaluator, calibration, budget, space (replaced atomically)
+    DIR/study.json     the card (`pgpack.sweep.card`): checkpoints, evaluator, budget, space (replaced atomically)
     DIR/trials.jsonl   one Trial per line, in the order of measurement (only ever appended to)
     DIR/trials.lock    empty but for the writer's process id; locked while somebody writes
 
@@ -14,28 +14,21 @@ JOURNAL.md beside this file is the schema for readers in other programs.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from pgpack.errors import StudyError
+from pgpack.sweep.card import STUDY_FILE, StudyMeta, continued, read_card
 from pgpack.sweep.storage import refused, refusing, replace_file, sync_directory, write_all
-from pgpack.sweep.trial import SCHEMA_VERSION, Trial, read_row
+from pgpack.sweep.trial import Trial
 
-STUDY_FILE = "study.json"
+__all__ = ["STUDY_FILE", "TRIALS_FILE", "Journal", "Study", "StudyMeta", "latest_by_key", "recording"]
+
 TRIALS_FILE = "trials.jsonl"
-CARD_SINCE: Mapping[str, int] = {}  # as `trial.SINCE`, of the card
 _TAIL_BLOCK = 1 << 16
-_KINDS: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "str | None": (str, type(None)),
-    "int | None": (int, type(None)),
-    "float | None": (float, int, type(None)),
-}
 
 
 class Journal:
@@ -133,54 +126,24 @@ class Journal:
             self._lock_fd = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class StudyMeta:
-    """What a study measures, as `study.json` keeps it.
-
-    `checkpoint` is the path as the user gave it and `data_flags` the flags (`--calib ...`, `--model ...`)
-    that commands need beside it, so that a report can print lines to run. `space` is the search space as text.
-    Units: `budget` and `fp32_n_bytes` bytes; `fp32_bpb` bits per byte and `fp32_nats` nats per token of the
-    unpacked model under the same evaluator; None where unknown.
-
-    Raises: StudyError when a field has the wrong type.
-    """
-
-    checkpoint: str
-    checkpoint_digest: str
-    evaluator_digest: str
-    pgpack_version: str
-    created: str
-    calibration_digest: str | None = None
-    budget: int | None = None
-    space: str = ""
-    data_flags: str = ""
-    fp32_bpb: float | None = None
-    fp32_nats: float | None = None
-    fp32_n_bytes: int | None = None
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, kinds = getattr(self, field.name), _KINDS[str(field.type)]
-            if not isinstance(value, kinds) or isinstance(value, bool):
-                raise StudyError(f"study card field {field.name} is {value!r}; expected {field.type}")
-
-    def to_json(self) -> str:
-        """The card as indented JSON text; `from_json` is its exact inverse."""
-        return json.dumps({"v": SCHEMA_VERSION, **dataclasses.asdict(self)}, indent=2, allow_nan=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> StudyMeta:
-        """The card that `to_json` wrote. Raises: StudyError for anything else."""
-        return cls(**read_row(text, tuple(field.name for field in dataclasses.fields(cls)), "study card", CARD_SINCE))
-
-
 @dataclass(frozen=True)
 class Study:
-    """A study as read at one moment: one trial per key, the latest row of a key in the place of its first."""
+    """A study as read at one moment: one trial per key, the latest row of a key in the place of its first.
+
+    `partial`: what a search measured on a part of the text; these count for that search only.
+    """
 
     directory: Path
     meta: StudyMeta
     trials: tuple[Trial, ...]
+    partial: tuple[Trial, ...] = ()
+
+    @classmethod
+    def of(cls, directory: Path, meta: StudyMeta, rows: tuple[Trial, ...]) -> Study:
+        """The study that these rows of a journal make."""
+        latest = latest_by_key(rows)
+        whole = tuple(trial for trial in latest if trial.on_full_text)
+        return cls(directory, meta, whole, tuple(trial for trial in latest if not trial.on_full_text))
 
     @classmethod
     def load(cls, directory: Path) -> Study:
@@ -188,15 +151,15 @@ class Study:
 
         Raises: StudyError when there is no study or it cannot be read.
         """
-        meta = _read_meta(directory)
+        meta = read_card(directory / STUDY_FILE)
         if meta is None:
             raise StudyError(f"{directory} holds no {STUDY_FILE}; give the --out directory of a `pgpack sweep`")
-        return cls(directory, meta, latest_by_key(Journal(directory / TRIALS_FILE).read()))
+        return cls.of(directory, meta, Journal(directory / TRIALS_FILE).read())
 
     @property
     def finished_keys(self) -> frozenset[str]:
         """Keys that need no new measurement: every row counts, failed ones too."""
-        return frozenset(trial.key for trial in self.trials)
+        return frozenset(trial.key for trial in (*self.trials, *self.partial))
 
 
 @contextlib.contextmanager
@@ -209,71 +172,21 @@ def recording(
     rows apart). `complete` fills in what takes long to find, such as the fp32 loss, once the study is known to be
     the right one and nobody else's.
     Raises: StudyError when another process writes here, when the directory cannot be written, or when it belongs to
-    another checkpoint or evaluator: losses of different models or texts must never share a frontier by accident.
+    other checkpoints or another evaluator.
     """
     with refusing(directory, "create it"):
         directory.mkdir(parents=True, exist_ok=True)
     with Journal(directory / TRIALS_FILE) as journal:
-        before = _read_meta(directory)
-        card = complete(meta if before is None else _continued(directory, before, meta))
+        before = read_card(directory / STUDY_FILE)
+        card = complete(meta if before is None else continued(directory, before, meta))
         if card != before:
             replace_file(directory / STUDY_FILE, card.to_json().encode())
-        yield Study(directory, card, latest_by_key(journal.read())), journal
+        yield Study.of(directory, card, journal.read()), journal
 
 
 def latest_by_key(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     """One trial per key: the latest row, in the order in which keys first appeared."""
     return tuple({trial.key: trial for trial in trials}.values())
-
-
-def _continued(directory: Path, before: StudyMeta, now: StudyMeta) -> StudyMeta:
-    for what, old, new in (
-        ("checkpoint", before.checkpoint_digest, now.checkpoint_digest),
-        ("evaluator", before.evaluator_digest, now.evaluator_digest),
-    ):
-        if old != new:
-            hint = _other_checkpoint(before, now) if what == "checkpoint" else _other_evaluator(before, now)
-            raise StudyError(f"{directory} is a study of {what} {old}, but this run has {what} {new}: {hint}")
-    return dataclasses.replace(
-        now,
-        created=before.created,
-        fp32_bpb=before.fp32_bpb if now.fp32_bpb is None else now.fp32_bpb,
-        fp32_nats=before.fp32_nats if now.fp32_nats is None else now.fp32_nats,
-        fp32_n_bytes=before.fp32_n_bytes if now.fp32_n_bytes is None else now.fp32_n_bytes,
-    )
-
-
-def _other_checkpoint(before: StudyMeta, now: StudyMeta) -> str:
-    """What differs, and what to do."""
-    if before.checkpoint == now.checkpoint:
-        return f"{now.checkpoint} has changed since {before.created}; give the new weights another --out directory"
-    return (
-        f"it began with {before.checkpoint}, this run has {now.checkpoint}; give that one or another --out directory"
-    )
-
-
-def _other_evaluator(before: StudyMeta, now: StudyMeta) -> str:
-    """What differs, and what to do."""
-    old, new = (card.data_flags or "no text flags" for card in (before, now))
-    if old != new:
-        return f"it began with {old}, this run has {new}; repeat those flags or give another --out directory"
-    pgpack = "" if before.pgpack_version == now.pgpack_version else f" (pgpack was {before.pgpack_version})"
-    return (
-        "the flags are the same, so the text, the tokenizer or the way of evaluating behind them has changed"
-        f"{pgpack}; bring them back or give another --out directory"
-    )
-
-
-def _read_meta(directory: Path) -> StudyMeta | None:
-    path = directory / STUDY_FILE
-    try:
-        return StudyMeta.from_json(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (StudyError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: {error}") from None
-    except OSError as error:
-        raise StudyError(f"{path}: cannot read it: {error.strerror or error}") from error
 
 
 def _end_of_last_line(fd: int) -> int:

@@ -18,6 +18,7 @@ from ..calibration import Calibration
 from ..checkpoint import Checkpoint
 from ..errors import PgpackError
 from ..evaluate import BitsPerByte, Evaluator
+from ..intervals import unpack_floats
 from ..pack import Artifact, Trainer, pack
 from ..recipe import Recipe, infos
 from ..search_space import Candidate
@@ -25,7 +26,7 @@ from .executors import Executor, Job, SerialExecutor, candidate_key, job_key
 from .journal import Journal, Study
 from .trial import Trial
 
-__all__ = ["Measurer", "candidate_key", "new_jobs", "record", "run_sweep"]
+__all__ = ["Measurer", "candidate_key", "new_jobs", "record", "run_sweep", "trial_loss"]
 
 Calibrate = Callable[[Recipe], Calibration | None]
 OnTrial = Callable[[Trial, Artifact | None], None]
@@ -105,12 +106,33 @@ def run_sweep(
     without one, here, in their order.
     """
     for trial in study.trials:
-        if trial.ok and trial.weights_digest and trial.bpb is not None and trial.nats is not None:
-            loss = BitsPerByte(trial.nats, trial.bpb, trial.kl, 0, 0, trial.eval_s or 0.0)
-            measurer.know(trial.weights_digest, loss)
+        if (
+            trial.ok
+            and trial.nats is not None
+            and trial.weights_digest
+            and trial.checkpoint_digest == measurer.checkpoint.digest
+        ):
+            measurer.know(trial.weights_digest, trial_loss(trial))
     if executor is None:
         executor = SerialExecutor(lambda setting: measurer)
     return record(executor, new_jobs(measurer, candidates, set(study.finished_keys)), journal, on_trial)
+
+
+def trial_loss(trial: Trial) -> BitsPerByte:
+    """The loss of a trial, without the lengths of the text. Raises: PgpackError for a failed one."""
+    if trial.nats is None or trial.bpb is None:
+        raise PgpackError(f"trial {trial.key[:12]} has no measured loss")
+    return BitsPerByte(
+        trial.nats,
+        trial.bpb,
+        trial.kl,
+        0,
+        0,
+        trial.eval_s or 0.0,
+        trial.bpb_se,
+        trial.kl_se,
+        unpack_floats(trial.block_excess) if trial.block_excess else (),
+    )
 
 
 def new_jobs(measurer: Measurer, candidates: Iterable[Candidate], finished: set[str]) -> Iterator[Job]:

@@ -19,8 +19,13 @@ from typing import Any
 
 from pgpack.errors import StudyError
 
-SCHEMA_VERSION = 1  # raised by 1 with every new field, which gets a default and a line in SINCE and in JOURNAL.md
-SINCE: Mapping[str, int] = {}  # field -> the version that added it; rows of older versions take its default
+SCHEMA_VERSION = 2  # raised by 1 with every new field, which gets a default and a line in SINCE and in JOURNAL.md
+SINCE: Mapping[str, int] = {
+    "text_share": 2,
+    "bpb_se": 2,
+    "kl_se": 2,
+    "block_excess": 2,
+}  # field -> the version that added it; rows of older versions take its default
 STATUSES = ("ok", "failed")
 
 _TEXT = (
@@ -33,9 +38,9 @@ _TEXT = (
     "evaluator_digest",
     "created",
 )
-_OPTIONAL_TEXT = ("weights_digest", "error", "calibration_digest")
+_OPTIONAL_TEXT = ("weights_digest", "error", "calibration_digest", "block_excess")
 _METRICS = ("bpb", "nats", "kl", "ideal_bits")
-_TIMES = ("quantize_s", "encode_s", "decode_s", "eval_s")
+_OTHER_NUMBERS = ("quantize_s", "encode_s", "decode_s", "eval_s", "bpb_se", "kl_se", "text_share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,9 @@ class Trial:
     `ideal_bits` the entropy models' own cost of all symbols (an estimate, never a measurement);
     `*_s` wall seconds. `weights_digest` is the sha256 of the decoded weights: equal digests, equal losses.
     `label` is a short name for people, such as a preset's, or empty. `created` is an ISO time with its zone.
+    `text_share` below 1 marks a row that a search measured on the first part of the study's text only: it counts for
+    that search, never on a frontier. `bpb_se`, `kl_se`: standard errors of the bits per byte above the fp32 model and
+    of `kl`; `block_excess`: nats above the fp32 model by block of the text (`pgpack.intervals.pack_floats`).
 
     Raises: StudyError when a field has the wrong type, the status is unknown, or an 'ok' trial lacks
     `n_bytes` or `bpb`. A metric that is NaN or infinite becomes None and the trial a failed one.
@@ -71,15 +79,21 @@ class Trial:
     decode_s: float | None = None
     eval_s: float | None = None
     error: str | None = None
+    text_share: float = 1.0
+    bpb_se: float | None = None
+    kl_se: float | None = None
+    block_excess: str | None = None
 
     def __post_init__(self) -> None:
         for name in _TEXT + _OPTIONAL_TEXT:
             self._check_text(name)
         if self.status not in STATUSES:
             raise StudyError(f"trial status is {self.status!r}; expected 'ok' or 'failed'")
+        if not isinstance(self.text_share, float | int) or not 0 < self.text_share <= 1:
+            raise StudyError(f"trial field text_share is {self.text_share!r}; expected a share above 0 and up to 1")
         self._set("n_bytes", _whole(self.n_bytes, "n_bytes"))
         lost = [name for name in _METRICS if self._take_number(name)]
-        for name in _TIMES:
+        for name in _OTHER_NUMBERS:
             self._take_number(name)
         if lost:
             complaint = f"not a finite number: {', '.join(lost)}"
@@ -109,6 +123,11 @@ class Trial:
     def ok(self) -> bool:
         """True when the artifact was measured."""
         return self.status == "ok"
+
+    @property
+    def on_full_text(self) -> bool:
+        """True when all of the study's text was to be evaluated: only such trials count on a frontier."""
+        return self.text_share == 1
 
     def to_json(self) -> str:
         """The trial as one line of ASCII JSON without a newline; `Trial.from_json` is its exact inverse."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pgpack.errors import StudyError
 from pgpack.sweep import trial as trial_module
-from pgpack.sweep.trial import Trial, timestamp, trial_key
+from pgpack.sweep.trial import SCHEMA_VERSION, Trial, timestamp, trial_key
 
 REQUIRED = {
     "key": "k",
@@ -53,6 +53,10 @@ trials = st.builds(
     decode_s=seconds,
     eval_s=seconds,
     error=optional_text,
+    text_share=st.floats(0, 1, exclude_min=True),
+    bpb_se=seconds,
+    kl_se=seconds,
+    block_excess=optional_text,
 )
 
 
@@ -100,6 +104,8 @@ def test_numpy_scalars_become_plain_numbers() -> None:
         ({"bpb": "1.5"}, "expected a number"),
         ({"recipe": None}, "recipe is None"),
         ({"error": 3}, "error is 3"),
+        ({"text_share": 0.0}, "a share above 0"),
+        ({"text_share": "1"}, "a share above 0"),
     ],
 )
 def test_a_field_of_the_wrong_kind_is_refused_by_name(changes: dict[str, object], said: str) -> None:
@@ -112,7 +118,7 @@ def test_a_field_of_the_wrong_kind_is_refused_by_name(changes: dict[str, object]
     [
         (lambda row: row | {"colour": 1}, "unknown keys: colour"),
         (lambda row: {name: row[name] for name in row if name != "bpb"}, "lacks keys: bpb"),
-        (lambda row: row | {"v": 2}, "schema version 2"),
+        (lambda row: row | {"v": SCHEMA_VERSION + 1}, f"schema version {SCHEMA_VERSION + 1}"),
         (lambda row: row | {"v": True}, "schema version True"),
         (lambda row: {name: row[name] for name in row if name != "v"}, "schema version None"),
         (lambda row: [row], "JSON list"),
@@ -126,19 +132,20 @@ def test_a_row_that_to_json_does_not_write_is_refused(edit: object, said: str) -
 
 
 def test_rows_of_an_older_schema_are_read_with_the_defaults_of_newer_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    old = {name: value for name, value in json.loads(a_trial().to_json()).items() if name != "label"}
+    known = json.loads(a_trial().to_json()).items()
+    old = {name: value for name, value in known if name != "label" and name not in trial_module.SINCE} | {"v": 1}
     with pytest.raises(StudyError, match="lacks keys: label"):
         Trial.from_json(json.dumps(old))
-    monkeypatch.setattr(trial_module, "SCHEMA_VERSION", 2)
-    monkeypatch.setattr(trial_module, "SINCE", {"label": 2})
+    monkeypatch.setattr(trial_module, "SCHEMA_VERSION", 3)
+    monkeypatch.setattr(trial_module, "SINCE", {"label": 2, **dict.fromkeys(trial_module.SINCE, 3)})
     assert Trial.from_json(json.dumps(old)) == a_trial()
     assert Trial.from_json(a_trial(label="new").to_json()) == a_trial(label="new")
     with pytest.raises(StudyError, match="lacks keys: label"):
         Trial.from_json(json.dumps({**old, "v": 2}))
     with pytest.raises(StudyError, match="unknown keys: label"):  # version 1 never had it
         Trial.from_json(json.dumps({**old, "label": ""}))
-    with pytest.raises(StudyError, match="schema version 3; this pgpack reads 1 to 2; read it with a newer pgpack"):
-        Trial.from_json(json.dumps({**old, "v": 3}))
+    with pytest.raises(StudyError, match="schema version 4; this pgpack reads 1 to 3; read it with a newer pgpack"):
+        Trial.from_json(json.dumps({**old, "v": 4}))
 
 
 @given(st.text(max_size=40))

@@ -84,6 +84,29 @@ def test_kl_equals_its_definition_and_is_zero_to_itself(
     assert beside.evaluate(other).kl == cached.evaluate(other).kl
 
 
+@pytest.mark.parametrize("options", [{}, {"stride": 8}, {"max_tokens": 32 * 100, "batch_tokens": 96}])
+def test_blocks_add_up_and_their_errors_are_those_of_the_losses_token_by_token(
+    tiny: GPTConfig, text_folder: TextFolder, tokenizer_400: Tokenizer, options: dict[str, int]
+) -> None:
+    reference, other = random_tensors(tiny, 0), random_tensors(tiny, 1)
+    measured = evaluator(tiny, text_folder, tokenizer_400, reference=reference, **options)
+    loss = measured.evaluate(other)
+    n = len(loss.block_bytes)
+    assert n == min(64, len(measured.windows))
+    assert sum(loss.block_bytes) == loss.n_text_bytes
+    nats = [measured.token_nats(measured.module(tensors)).astype(np.float64) for tensors in (other, reference)]
+    starts = measured.windows.first_targets[[i * len(measured.windows) // n for i in range(n)]]
+    excess = np.add.reduceat(nats[0] - nats[1], starts)
+    np.testing.assert_allclose(loss.block_excess, excess, rtol=1e-4, atol=1e-3)
+    difference = excess.sum() / math.log(2) / loss.n_text_bytes
+    residuals = excess / math.log(2) - difference * np.array(loss.block_bytes)
+    expected = math.sqrt(n / (n - 1) * (residuals**2).sum()) / loss.n_text_bytes
+    assert loss.bpb_se == pytest.approx(expected, rel=1e-4)
+    assert loss.kl_se is not None
+    assert 0 < loss.kl_se < loss.kl
+    assert measured.evaluate(reference).bpb_se == pytest.approx(0, abs=1e-12)
+
+
 def test_evaluation_leaves_the_tensors_alone_and_does_not_depend_on_batching(
     tiny: GPTConfig, text_folder: TextFolder, tokenizer_400: Tokenizer
 ) -> None:

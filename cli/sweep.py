@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cache_options import CacheFlags, cache_options, say_shared
+from .executor_options import Blueprint, ExecutorFlags, executor_options, open_executor
+from .live_table import shown_live
 from .output import EXIT_RESUMABLE, emit_json, format_bytes, note, shared_options
-from .progress import progress_bar, say_above
+from .progress import progress_bar
 from .recipe_options import one_of
 from .sizes import SIZE
 from .space_options import AXES, SpaceFlags, axis_options, candidates_of
@@ -49,6 +51,7 @@ Examples:
 @click.option("--resume", is_flag=True, help="Go on with the study in --out; an error when there is none.")
 @click.option("--retry-failed", is_flag=True, help="Measure trials that failed before once more.")
 @click.option("--dry-run", is_flag=True, help="Print the recipes (with --resume: what is reused) and stop.")
+@executor_options
 @text_options
 @cache_options
 @shared_options
@@ -61,6 +64,7 @@ def command(
     resume: bool,
     retry_failed: bool,
     dry_run: bool,
+    workers: ExecutorFlags,
     text: TextFlags,
     cache: CacheFlags,
     as_json: bool,
@@ -93,7 +97,7 @@ def command(
         sweep_weights(bench, candidates, out, budget, space.is_default, as_json)
         return 0
     fill = budget if budget is not None and space.is_default else None
-    task = _Task(out, budget, space.as_text(), fill, retry_failed)
+    task = _Task(out, budget, space.as_text(), fill, retry_failed, workers, cache)
     if dry_run:
         _explain(bench, candidates, task, as_json)
         return 0
@@ -118,7 +122,9 @@ class _Task:
     budget: int | None
     space: str
     fill: int | None
-    retry_failed: bool = False
+    retry_failed: bool
+    workers: ExecutorFlags
+    cache: CacheFlags
 
     def known(self, study: Study) -> Study:
         """The study without the rows that are to be measured again."""
@@ -152,7 +158,7 @@ def _run(bench: Bench, candidates: Sequence[Candidate], task: _Task) -> Ended:
         if task.fill is not None and any(t.label == f"{TUNED} {task.fill}" for t in study.trials):
             task = replace(task, fill=None)
         if missing or task.fill is not None:
-            _measure(measurer, missing, known, journal, keeper, bench.quiet)
+            _measure(bench, measurer, missing, known, journal, keeper, task)
             if task.fill is not None:
                 _fill(measurer, task.fill, known, journal, keeper, bench.quiet)
         study = Study.load(task.out)  # still under the lock: nobody else writes these files meanwhile
@@ -240,26 +246,29 @@ class _Keeper:
 
 
 def _measure(
+    bench: Bench,
     measurer: Measurer,
     candidates: Sequence[Candidate],
     study: Study,
     journal: Journal,
     keeper: _Keeper,
-    quiet: bool,
+    task: _Task,
 ) -> None:
+    from pgpack.sweep.executors import Job
+    from pgpack.sweep.pace import Pace
     from pgpack.sweep.runner import run_sweep
 
-    with progress_bar(len(candidates), "trial", "sweeping", quiet) as bar:
+    jobs = [Job(candidate) for candidate in candidates]
+    blueprint = Blueprint(bench.path, bench.flags, task.out, task.cache)
+    with open_executor(task.workers, blueprint, lambda setting: measurer, jobs, bench.quiet) as executor:
+        pace = Pace(jobs, executor.n_workers)
+        with shown_live(study.trials, pace, task.budget, bench.quiet) as show:
 
-        def on_trial(trial: Trial, artifact: Artifact | None) -> None:
-            keeper.take(trial, artifact)
-            if keeper.best:
-                bar.set_postfix_str(f"best {keeper.best[0].bpb:.4f} bpb", refresh=False)
-            bar.update()
-            if trial.error:
-                say_above(bar, f"failed: {clipped(trial.error, 160)}  ({clipped(trial.recipe, 80)})")
+            def on_trial(trial: Trial, artifact: Artifact | None) -> None:
+                keeper.take(trial, artifact)
+                show(trial)
 
-        run_sweep(measurer, candidates, study, journal, on_trial)
+            run_sweep(measurer, candidates, study, journal, on_trial, executor)
 
 
 def _fill(measurer: Measurer, budget: int, study: Study, journal: Journal, keeper: _Keeper, quiet: bool) -> None:

@@ -61,6 +61,11 @@ pickled, so it holds paths and flags, never tensors."""
 class Executor(Protocol):
     """Measures jobs, here or elsewhere. A context manager: its workers end with the block."""
 
+    @property
+    def n_workers(self) -> int:
+        """How many trials it measures at a time, as things are now."""
+        ...
+
     def run(self, jobs: Iterable[Job]) -> Iterator[Measured]:
         """Every job's outcome exactly once, in any order.
 
@@ -76,6 +81,8 @@ class Executor(Protocol):
 
 class SerialExecutor:
     """Measures one job after the other in this process, in their order, with their artifacts."""
+
+    n_workers = 1
 
     def __init__(self, open_measurer: Open) -> None:
         self._open = open_measurer

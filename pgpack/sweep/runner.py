@@ -9,7 +9,7 @@ measured is an executor's business (`executors`); the rows are written here, by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..cache import Cache, cache_key
@@ -115,7 +115,8 @@ def run_sweep(
             measurer.know(trial.weights_digest, trial_loss(trial))
     if executor is None:
         executor = SerialExecutor(lambda setting: measurer)
-    return record(executor, new_jobs(measurer, candidates, set(study.finished_keys)), journal, on_trial)
+    jobs = new_jobs(measurer, candidates, set(study.finished_keys))
+    return record(executor, tuple(jobs) if isinstance(candidates, Sequence) else jobs, journal, on_trial)
 
 
 def trial_loss(trial: Trial) -> BitsPerByte:

@@ -57,6 +57,7 @@ class WorkerExecutor:
         threads: int = 1,
         gpus: tuple[str, ...] = (),
     ) -> None:
+        self.n_workers = n_workers
         self._open, self._local = open_measurer, local
         self._slots: list[_Worker | None] = [None] * n_workers
         self._variables = [_variables(threads, gpus[slot % len(gpus)] if gpus else "") for slot in range(n_workers)]

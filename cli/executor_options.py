@@ -1,0 +1,105 @@
+"""The flags that say where trials are measured: here, in worker processes of this machine, or on a Dask cluster."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .cache_options import CacheFlags
+from .output import note
+from .text_options import Bench, TextFlags
+
+if TYPE_CHECKING:
+    from pgpack.sweep.executors import Executor, Job, Setting
+    from pgpack.sweep.runner import Measurer
+
+
+@dataclass(frozen=True)
+class ExecutorFlags:
+    """The values of the flags; None where one was not given."""
+
+    jobs: int | None = None
+    scheduler: str | None = None
+
+
+_OPTIONS = (
+    click.option(
+        "--jobs", type=click.IntRange(1), metavar="N", help="Worker processes [default: as many as pay; see above]."
+    ),
+)
+
+
+def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags to a command; it receives them as `workers: ExecutorFlags`."""
+
+    @functools.wraps(function)
+    def with_flags(*args: Any, jobs: int | None, **options: Any) -> Any:
+        return function(*args, workers=ExecutorFlags(jobs), **options)
+
+    wrapped: Callable[..., Any] = with_flags
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """How another process opens the same bench: paths and flags, nothing read yet."""
+
+    checkpoint: Path
+    text: TextFlags
+    keep_in: Path
+    cache: CacheFlags
+
+    def __call__(self, setting: Setting) -> Measurer:
+        from pgpack.checkpoint import load_checkpoint
+
+        path = Path(setting.checkpoint) if setting.checkpoint else self.checkpoint
+        cache = self.cache.open(quiet=True)
+        bench = Bench(path, load_checkpoint(path), self.text, quiet=True, keep_in=self.keep_in, cache=cache)
+        return bench.measurer()
+
+
+def n_workers(flags: ExecutorFlags, jobs: Sequence[Job], checkpoint_bytes: int) -> int:
+    """Worker processes for `jobs`; 1 means that this process measures by itself. Units: fp32 bytes."""
+    from pgpack.sweep.dispatch import n_batches
+    from pgpack.sweep.machine import fitting_workers, free_bytes, usable_cores
+
+    if flags.jobs is not None:
+        return min(flags.jobs, max(1, len(jobs)))
+    return min(n_batches(jobs), fitting_workers(checkpoint_bytes, usable_cores(), free_bytes()))
+
+
+def open_executor(
+    flags: ExecutorFlags, blueprint: Blueprint, local: Callable[[Setting], Measurer], jobs: Sequence[Job], quiet: bool
+) -> Executor:
+    """Where `jobs` are measured. `local`: this process's own measurers."""
+    from pgpack.sweep.executors import SerialExecutor, Setting
+
+    n_bytes = 4 * local(jobs[0].setting if jobs else Setting()).checkpoint.n_params
+    count = n_workers(flags, jobs, n_bytes)
+    if count == 1:
+        return SerialExecutor(local)
+    from pgpack.sweep.machine import usable_cores
+    from pgpack.sweep.workers import WorkerExecutor
+
+    threads = max(1, usable_cores() // count)
+    note(f"measuring in {count} worker processes of {threads} threads", quiet)
+    return WorkerExecutor(blueprint, local, count, threads, gpus(blueprint.text.device))
+
+
+def gpus(device: str | None) -> tuple[str, ...]:
+    """What CUDA_VISIBLE_DEVICES calls the devices that workers share, one each; none unless it is plain `cuda`."""
+    if device != "cuda":
+        return ()
+    import os
+
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return tuple(visible.split(",")) if visible else tuple(str(i) for i in range(torch.cuda.device_count()))

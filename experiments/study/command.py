@@ -36,6 +36,7 @@ class Trained:
     text: TextFolder
     results: Path
     device: str
+    jobs: int = 1
 
     def path(self, run: str, seed: int) -> Path:
         """Checkpoint of a run."""
@@ -52,7 +53,7 @@ def study_command(folder: Path, measure: Measure) -> click.Command:
     @click.option("--scale", type=click.Choice(SCALES), default="tiny", show_default=True, help="Size of the runs.")
     @click.option("--data", type=click.Path(path_type=Path), help="Folder of shards; without: the built-in corpus.")
     @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-    @click.option("--jobs", default=2, show_default=True, help="Trainings at a time.")
+    @click.option("--jobs", default=2, show_default=True, help="Processes at a time.")
     @click.option("--dry-run", is_flag=True, help="Print the runs and stop.")
     def command(scale: str, data: Path | None, device: str, jobs: int, dry_run: bool) -> None:
         try:
@@ -80,7 +81,7 @@ def _reproduce(
     results = study.folder / "results" if scale == "tiny" else checkpoints(study.name, scale) / "results"
     results.mkdir(parents=True, exist_ok=True)
     by_name = {(run.name, run.seed): path for run, path in zip(runs, paths, strict=True)}
-    measures = measure(Trained(study, scale, by_name, text, results, device))
+    measures = measure(Trained(study, scale, by_name, text, results, device, jobs))
     measures.scale = scale
     measures.save(results / "measures.json")
     if scale == "tiny":

@@ -7,18 +7,18 @@ made, without its global pyplot state; equal inputs give equal SVG bytes.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import StudyError
 from pgpack.frontier import Metric, Points, best_under, loss_of, measured, pareto, pareto_indices, points_of, ranking
+from pgpack.picture import COLOURS, GRID, INK, PICTURE_SUFFIXES, SOFT_INK, STYLE, figure_bytes
 from pgpack.sweep.storage import replace_file
 from pgpack.sweep.trial import Trial
 
@@ -29,27 +29,14 @@ if TYPE_CHECKING:
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
-PICTURE_SUFFIXES = (".svg", ".png")
 AXIS_LABELS: dict[Metric, str] = {"bpb": "bits per byte", "kl": "KL to the fp32 model (nats per token)"}
 
-_COLOURS = ("#0b5cad", "#b54708", "#6941c6", "#0e7569", "#9b1c5a", "#4d5a68")
-_INK, _SOFT_INK, _GRID, _BUDGET, _FP32 = "#1f2933", "#52606d", "#e4e7eb", "#b42318", "#1a6b35"
+_BUDGET, _FP32 = "#b42318", "#1a6b35"
 _LABEL_OFFSETS = tuple(
     (radius * x, radius * y)
     for radius in (9, 16, 26, 40)
     for x, y in ((1, 1), (1, -1), (-1, 1), (-1, -1), (0.2, 1.4), (0.2, -1.4))
 )
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "pgpack",  # else element ids are random
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",  # ships with matplotlib, so layout is the same everywhere
-    "font.size": 11.0,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _SOFT_INK,
-    "xtick.color": _SOFT_INK,
-    "ytick.color": _SOFT_INK,
-}
 
 
 @dataclass(frozen=True)
@@ -158,7 +145,7 @@ def frontier_figure(picture: FrontierPicture) -> Figure:
     view = chart_view(trials, picture.metric, picture.budget, picture.fp32_bpb)
     if view is None:
         raise StudyError(f"no trial has a {picture.metric} to draw; see the errors in trials.jsonl")
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(10, 6), dpi=100, layout="constrained", facecolor="white")
         figure.get_layout_engine().set(w_pad=0.14, h_pad=0.12)  # type: ignore[call-arg, union-attr]
         axes = figure.add_subplot()
@@ -167,31 +154,20 @@ def frontier_figure(picture: FrontierPicture) -> Figure:
         for curve, colour in _coloured(picture.curves):
             _draw_curve(axes, curve, colour, picture)
         if len(picture.curves) > 1:
-            axes.legend(frameon=True, edgecolor=_GRID, framealpha=0.9, loc="upper right")
+            axes.legend(frameon=True, edgecolor=GRID, framealpha=0.9, loc="upper right")
         figure.draw_without_rendering()  # fixes the layout that labels are placed on
         _place_labels(axes, picture, view)
     return figure
 
 
 def frontier_svg(picture: FrontierPicture) -> str:
-    """The picture as SVG text, the same bytes for the same input (no date, no version, fixed ids)."""
-    from matplotlib import rc_context
-
-    figure, text = frontier_figure(picture), io.StringIO()
-    with rc_context(_STYLE):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    # The text stays text; where DejaVu is missing, Verdana has nearly its widths.
-    return text.getvalue().replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
+    """The picture as SVG text, the same bytes for the same input."""
+    return figure_bytes(frontier_figure(picture), ".svg").decode()
 
 
 def frontier_png(picture: FrontierPicture) -> bytes:
     """The picture as a PNG of 2000 x 1200 pixels (to be shown 1000 wide)."""
-    from matplotlib import rc_context
-
-    figure, data = frontier_figure(picture), io.BytesIO()
-    with rc_context(_STYLE):
-        figure.savefig(data, format="png", dpi=200, metadata={"Software": None})
-    return data.getvalue()
+    return figure_bytes(frontier_figure(picture), ".png")
 
 
 def picture_bytes(picture: FrontierPicture, suffix: str) -> bytes:
@@ -207,7 +183,7 @@ def write_picture(picture: FrontierPicture, path: Path) -> None:
 
 
 def _coloured(curves: Sequence[Curve]) -> list[tuple[Curve, str]]:
-    return [(curve, _COLOURS[index % len(_COLOURS)]) for index, curve in enumerate(curves)]
+    return [(curve, COLOURS[index % len(COLOURS)]) for index, curve in enumerate(curves)]
 
 
 def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None:
@@ -230,14 +206,14 @@ def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
         axes.set_ylim(*view.y)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.grid(True, color=_GRID, linewidth=0.8)
+    axes.grid(True, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if view.n_outside:
         axes.annotate(
             f"{view.n_outside} trial{'s' * (view.n_outside > 1)} outside the view",
             (1, 0), xycoords="axes fraction", xytext=(0, -30), textcoords="offset points",
-            ha="right", fontsize=9, color=_SOFT_INK,
+            ha="right", fontsize=9, color=SOFT_INK,
         )  # fmt: skip
 
 
@@ -312,7 +288,7 @@ def _place_labels(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     for n_bytes, loss, text, colour in _labels(picture, view):
         anchor = axes.transData.transform((n_bytes, loss))
         label = axes.annotate(
-            text, (n_bytes, loss), xytext=(0, 0), textcoords="offset points", fontsize=9.5, color=_INK,
+            text, (n_bytes, loss), xytext=(0, 0), textcoords="offset points", fontsize=9.5, color=INK,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3},
             bbox={"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
             zorder=6,

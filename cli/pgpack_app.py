@@ -17,6 +17,7 @@ VERBS = {
     "unpack": ("unpack", "Artifact to checkpoint."),
     "transcode": ("transcode", "An artifact of the field coded anew, bit for bit the same weights."),
     "inspect": ("inspect", "Where the bytes of an artifact or a checkpoint are."),
+    "analyze": ("analyze", "What the weights of a checkpoint say: blocks, skips, lanes, projections."),
     "eval": ("evaluate", "Bits per byte of a checkpoint or an artifact."),
     "calibrate": ("calibrate", "Hessians and Fisher weights of a checkpoint as one file."),
     "init-adapter": ("init_adapter", "A template of the file that builds your own model."),

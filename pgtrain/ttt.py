@@ -31,8 +31,10 @@ from pgpack.errors import DataError, RoundTripError
 from pgpack.evaluate import BitsPerByte, Tensors
 from pgtrain.bpb import TextEvaluator, next_token_logits
 from pgtrain.sliding import cut_windows
+from pgtrain.tensor_table import parameter_group
 
 KINDS = ("sgd", "lora")
+FROZEN_PARTS = ("all", "scalars")
 BLOCK_LISTS = ("blocks", "shared_blocks")
 
 
@@ -43,7 +45,8 @@ class TTTConfig:
     sgd: all weights but those of the first `freeze_blocks` physical blocks, SGD with momentum. lora: W + B A beside
     every matrix of the blocks that are not frozen, rank `rank`, B = 0 at the start, Adam; with document-isolated
     evaluation the adapters start anew at every document. The rate falls as a cosine over the chunks of a text, or of
-    a document. Units: `chunk_tokens` targets; `batch_tokens` targets per training step.
+    a document. `frozen_part` scalars leaves the matrices of frozen blocks free, which is the freeze that #1546 ran.
+    Units: `chunk_tokens` targets; `batch_tokens` targets per training step.
     Source: defaults of #1493 (sgd) and #77 (lora).
     """
 
@@ -54,6 +57,7 @@ class TTTConfig:
     momentum: float = 0.9
     grad_clip: float = 1.0
     freeze_blocks: int = 0
+    frozen_part: str = "all"
     batch_tokens: int = 32_768
     rank: int = 8
     seed: int = 1337
@@ -66,6 +70,8 @@ class TTTConfig:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise DataError(f"unknown kind of test-time training {self.kind!r}; known: {', '.join(KINDS)}")
+        if self.frozen_part not in FROZEN_PARTS:
+            raise DataError(f"unknown frozen_part {self.frozen_part!r}; known: {', '.join(FROZEN_PARTS)}")
         for name in ("chunk_tokens", "batch_tokens", "rank"):
             if getattr(self, name) < 1:
                 raise DataError(f"{name} of test-time training is {getattr(self, name)}, must be at least 1")
@@ -98,7 +104,7 @@ class Learner(nn.Module):
         super().__init__()
         self.module, self.vocab_size, self.config, self.bf16 = module, vocab_size, config, bf16
         self.steps = self.trained_tokens = 0
-        frozen = frozen_names(module, config.freeze_blocks)
+        frozen = frozen_names(module, config.freeze_blocks, config.frozen_part)
         self._bases = _trainable(module, config.kind, frozen)
         self.reset_()
         self.trained_values = sum(tensor.numel() for tensor in self._learned.values())
@@ -173,8 +179,8 @@ class _Logits(nn.Module):
         return next_token_logits(self.module, ids, self.vocab_size)
 
 
-def frozen_names(module: nn.Module, n_blocks: int) -> set[str]:
-    """Every parameter, matrices included, of the first `n_blocks` physical blocks.
+def frozen_names(module: nn.Module, n_blocks: int, part: str = "all") -> set[str]:
+    """Every parameter, matrices included unless `part` is scalars, of the first `n_blocks` physical blocks.
 
     Raises: DataError when the model has no list of blocks, or fewer than that.
     """
@@ -187,7 +193,7 @@ def frozen_names(module: nn.Module, n_blocks: int) -> set[str]:
         held = {name for name in names if name.startswith(prefixes)}
         if not held:
             raise DataError(f"block {index} cannot be frozen: no tensor is called {' or '.join(prefixes)}*")
-        found |= held
+        found |= held if part == "all" else {name for name in held if parameter_group(name) == "scalar"}
     return found
 
 
@@ -224,7 +230,10 @@ class TTTEvaluator:
     @property
     def digest(self) -> str:
         """sha256 hex over the digest of the fixed evaluation and the settings of the training."""
-        way = f"{self.text.digest}|score-first-ttt-1|{sorted(dataclasses.asdict(self.config).items())}"
+        settings = dataclasses.asdict(self.config)
+        if self.config.frozen_part == "all":  # as it was before there was a choice
+            del settings["frozen_part"]
+        way = f"{self.text.digest}|score-first-ttt-1|{sorted(settings.items())}"
         return hashlib.sha256(way.encode("ascii")).hexdigest()
 
     def evaluate(self, tensors: Tensors) -> BitsPerByte:

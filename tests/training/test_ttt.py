@@ -145,6 +145,18 @@ def test_frozen_blocks_do_not_move_matrices_included(config: TTTConfig, tiny: GP
         Learner(fixed.module(tensors), 400, dataclasses.replace(config, freeze_blocks=4))
 
 
+def test_freezing_scalars_alone_leaves_the_matrices_of_the_blocks_free(tiny: GPTConfig, text) -> None:
+    """What #1546 ran as its freeze of two blocks: all of their tensors that are no matrices."""
+    tensors = random_tensors(tiny, 0)
+    config = dataclasses.replace(SGD, freeze_blocks=2, frozen_part="scalars")
+    learner = Learner(text().module(tensors), 400, config)
+    first = [array for name, array in tensors.items() if name.startswith(("blocks.0.", "blocks.1."))]
+    small = [tensors[f"blocks.0.{name}"] for name in ("attn_scale", "mlp_scale", "resid_mix", "attn.q_gain")]
+    assert learner.frozen_values == 2 * sum(array.size for array in small) < sum(array.size for array in first) / 10
+    with pytest.raises(DataError, match="all, scalars"):
+        TTTConfig(frozen_part="banks")
+
+
 def test_adapters_start_anew_at_every_document(tiny: GPTConfig, text) -> None:
     tensors = random_tensors(tiny, 0)
     way = {"document_token": DOCUMENT}

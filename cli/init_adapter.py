@@ -25,8 +25,9 @@ exactly these weights and give logits of shape (batch, time, vocabulary) from to
 `forward_logits(ids)` if it has one, else by `forward(ids)`. It is called for the checkpoint, and again for every
 artifact that is measured, always with the same names and shapes.
 
-Calibration sees every matrix W that takes part in a product x @ W.T (nn.Linear, F.linear, matmul) as long as W is a
-parameter of the module under its name in the state dict, a cast or a transpose of one. Artifacts never hold banks.
+Calibration sees every matrix W that takes part in a product (nn.Linear, F.linear, matmul, @) as long as W is a
+parameter of the module under its name in the state dict, a cast, a transpose or a part of one. Artifacts never hold
+banks.
 {banks}
 {tensors}
 """
@@ -79,8 +80,8 @@ if __name__ == "__main__":  # python {file} CHECKPOINT: are the logits what the 
     print("ok:", tuple(logits.shape))
 '''
 BANKED = """\
-Your checkpoint holds banks. Its script loads them with `banked(state_dict)` below; the matrices are then slices of
-them, which calibration does not see: give Hessians of your own run (pgpack/calibration.py) or build without banks.
+Your checkpoint holds banks. Its script loads them with `banked(state_dict)` below; calibration sees the matrices
+that are taken out of them one by one, as in F.linear(x, self.qo_bank[i]).
 """
 HELPER = '''
 

@@ -342,6 +342,7 @@ class Bench:
                 tokens,
                 self.text.seq_len,
                 token_digest=digest_tokens(tokens),
+                stored=self.checkpoint.shapes,
                 progress=bar.update,
             )
         if not calibration.names:

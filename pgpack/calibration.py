@@ -9,6 +9,10 @@ File layout (plain safetensors, so that any training script can write it):
     NAME.output     float32 (out, out) mean over tokens of d d^T, d = dL/dy, optional; NAME.fisher is its diagonal
     metadata        token_digest: sha256 hex of the uint16 little-endian tokens; n_tokens: decimal string
 
+A matrix that is used as y = x W has the roles exchanged: hessian (cols, cols) of dL/dy, fisher (rows,) = mean x^2,
+output (rows, rows) of x. A tensor of more dimensions is a stack of matrices: its rows lie under each other, one
+hessian (last dimension) serves all of them, and fisher weighs every row.
+
 NAME is the tensor's name in the checkpoint; for a tied embedding, x is the input of the output projection. A table
 whose rows are looked up has besides, under NAME.lookup: the mean over tokens of g g^T, g the loss gradient at the
 row looked up (.hessian), and the share of tokens that look each row up (.fisher), so that an error e_v of row v

@@ -32,7 +32,7 @@ def expected_losses(checkpoint: Checkpoint, records: Sequence[Record], calibrati
             if hessian is None:
                 continue
             weight = checkpoint.tensor(record.name)
-            error = (weight - record.dequantize()).reshape(weight.shape[0], -1)
+            error = (weight - record.dequantize()).reshape(-1, len(hessian))
             per_row = np.einsum("oi,oi->o", error @ hessian, error, dtype=np.float64)
             loss = 0.5 * float(per_row @ fisher if fisher is not None else per_row.sum())
             losses[record.name] = losses.get(record.name, 0.0) + loss

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .errors import CalibrationError, RecipeError
+from .parameters import held_tensors
 
 Build = Callable[[Mapping[str, Tensor]], nn.Module]
 Tokens = NDArray[Any]
@@ -92,12 +93,15 @@ class Divergence:
         self.model = _Logits(build(state)).to(device).eval().requires_grad_(False)
         places = dict(self.model.named_parameters(remove_duplicate=False)) | dict(self.model.named_buffers())
         self.dtypes = {name: each.dtype for name, each in places.items()}
+        self.held = held_tensors({name: tuple(each.shape) for name, each in places.items()}, reference)
+        self.held = {place: names for place, names in self.held.items() if all(name in reference for name in names)}
         self.aliases, self.device = dict(aliases), device
 
     def require(self, names: list[str]) -> None:
         """Raises CalibrationError when a tensor is no parameter of the model."""
+        found = {name for held in self.held.values() for name in held}
         for name in names:
-            if f"model.{name}" not in self.dtypes:
+            if name not in found:
                 raise CalibrationError(f"{name} is not a parameter of the model, so that it cannot be tuned")
 
     def kl(self, weights: Mapping[str, Tensor], ids: Tensor) -> Tensor:
@@ -105,8 +109,10 @@ class Divergence:
         with torch.no_grad():
             expected = F.log_softmax(self.model(ids), dim=-1)
         everywhere = {**weights, **{alias: weights[name] for alias, name in self.aliases.items()}}
-        state = {f"model.{name}": each for name, each in everywhere.items()}
-        state = {name: each.to(self.dtypes[name]) for name, each in state.items() if name in self.dtypes}
+        state = {}
+        for place, names in self.held.items():
+            parts = [everywhere[name].to(self.dtypes[place]) for name in names]
+            state[place] = parts[0] if len(parts) == 1 else torch.stack(parts)
         found = F.log_softmax(functional_call(self.model, state, (ids,)), dim=-1)
         return (expected.exp() * (expected - found)).sum() / ids.numel()
 

@@ -209,18 +209,20 @@ def check_calibration(checkpoint: Checkpoint, governed: dict[str, Rule], calibra
             "NAME.output, the second moments of output gradients; calibrate again, or leave group out"
         )
     for name in needy:
-        n_inputs = folded(checkpoint.shapes[name])[1]
         found = calibration.hessian_shape(name)
+        n_inputs = folded(checkpoint.shapes[name], found)[1]
         if found != (n_inputs, n_inputs):
             raise CalibrationError(
                 f"{name} has {n_inputs} inputs and its Hessian is {found}; this calibration is of another model"
             )
 
 
-def folded(shape: tuple[int, ...]) -> tuple[int, int]:
-    """The matrix shape that a tensor is quantized in."""
+def folded(shape: tuple[int, ...], hessian: tuple[int, ...] | None = None) -> tuple[int, int]:
+    """The matrix shape that a tensor is quantized in; matrices lie under each other where its Hessian says so."""
     if len(shape) < 2:
         return 1, int(np.prod(shape, dtype=np.int64))
+    if len(shape) > 2 and hessian == (shape[-1], shape[-1]):
+        return int(np.prod(shape[:-1], dtype=np.int64)), shape[-1]
     return shape[0], int(np.prod(shape[1:], dtype=np.int64))
 
 
@@ -258,7 +260,7 @@ def _encode_tensor(
             return _integers(name, array)
         source = QuantizerInput(
             name,
-            array.reshape(folded(array.shape)),
+            array.reshape(folded(array.shape, known.hessian_shape(name) if known else None)),
             known.hessian(name) if known else None,
             known.fisher(name) if known else None,
             None,

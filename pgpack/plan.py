@@ -127,7 +127,7 @@ def _allocation(
     weight = checkpoint.tensor(name)
     if not isinstance(policy.quantizer, Tcq) or policy.transforms or weight.dtype.kind != "f" or not weight.size:
         return None
-    matrix = weight.reshape(folded(weight.shape))
+    matrix = weight.reshape(folded(weight.shape, calibration.hessian_shape(name)))
     known = (calibration.hessian(name), calibration.fisher(name), None, *calibration.lookup(name))
     grid = policy.quantizer.allocation(QuantizerInput(name, matrix, *known, calibration.output(name))).grid
     exponents = entropy_bits(grid.columns) + entropy_bits(grid.rows)

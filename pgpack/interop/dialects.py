@@ -86,17 +86,23 @@ def normalised(
     return found, load_one
 
 
-def _members(name: str, shape: tuple[int, ...], source: str) -> list[str]:
-    """Names of a bank's matrices in order; none for what is no bank."""
-    kinds = BANKS.get(name)
-    if kinds is None:
-        return []
-    if len(shape) != 3 or shape[0] % len(kinds):
+def _members(name: str, shape: tuple[int, ...], source: str) -> tuple[str, ...]:
+    """As `bank_members`. Raises CheckpointError for a bank's name with a shape that no bank has."""
+    members = bank_members(name, shape)
+    if name in BANKS and not members and (len(shape) != 3 or shape[0]):
         raise CheckpointError(
-            f"{source}: {name} has shape {shape}; a bank has {len(kinds)} matrices for every layer, three dimensions"
+            f"{source}: {name} has shape {shape}; a bank has {len(BANKS[name])} matrices for every layer, "
+            "three dimensions"
         )
-    layers = shape[0] // len(kinds)
-    return [f"blocks.{i}.{kind}" for kind in kinds for i in range(layers)]
+    return members
+
+
+def bank_members(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of a bank's matrices in order; none for what is no bank."""
+    kinds = BANKS.get(name, ())
+    if not kinds or len(shape) != 3 or shape[0] % len(kinds):
+        return ()
+    return tuple(f"blocks.{i}.{kind}" for kind in kinds for i in range(shape[0] // len(kinds)))
 
 
 def banks_of(names: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -94,7 +94,7 @@ def transcode(data: bytes, progress: Progress = lambda kind: None) -> Transcoded
     encoded = time.perf_counter()
     read = unpack(fresh)
     decoded = time.perf_counter()
-    compare(unpack(data), read)
+    compare(given, read)
     return Transcoded(
         given.kind, len(data), fresh, report, tuple(choices), read, encoded - start, decoded - encoded
     )  # fmt: skip

@@ -9,6 +9,7 @@
     +-- ToolMissing                1  an external program or optional package is not installed
     +-- StudyError                 1  a study directory that cannot be continued or read
     +-- SubmissionError            1  a submission folder cannot be made from what was given
+    +-- WorkersLost                5  what measured trials is gone for now; the same command goes on later
     +-- BudgetExceeded             3  nothing fits the byte budget
     +-- RoundTripError             4  decode(encode(x)) != x: a bug in pgpack, never the user's fault
     +-- FormatError                4  bytes that are not a well-formed artifact
@@ -56,6 +57,10 @@ class StudyError(PgpackError):
 
 class SubmissionError(PgpackError):
     pass
+
+
+class WorkersLost(PgpackError):
+    exit_code = 5
 
 
 class BudgetExceeded(PgpackError):

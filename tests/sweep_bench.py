@@ -6,6 +6,7 @@ folder for each). `pause_s`: how long an evaluation takes besides.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import time
@@ -81,8 +82,12 @@ class OpenBench:
     pause_s: float = 0.0
     seed: int = 0
     cached: bool = True
+    word: Path = Path()
+    word_in: Path | None = None
 
     def __call__(self, setting: Setting) -> PlagueMeasurer:
+        if self.word_in is not None:
+            (self.folder / f"read-{os.getpid()}").write_bytes((self.word_in / "word.txt").read_bytes())
         (self.folder / f"opened-{os.getpid()}").touch()
         checkpoint = matrix(self.seed)
         cache = Cache(Disk(self.folder / "cache", reserve=0) if self.cached else None)
@@ -90,6 +95,15 @@ class OpenBench:
         measurer = PlagueMeasurer(checkpoint, evaluator, lambda recipe: None, cache, model_digest="m")
         measurer.plague, measurer.deaths, measurer.folder = self.plague, self.deaths, self.folder
         return measurer
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """What a cluster's worker needs: here, a word in a file."""
+        return {"words/word.txt": self.word}
+
+    def moved(self, folder: Path) -> OpenBench:
+        """The same with the word that lies below `folder`."""
+        return dataclasses.replace(self, word_in=folder / "words")
 
     @property
     def local(self) -> Callable[[Setting], Measurer]:

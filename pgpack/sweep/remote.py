@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import StudyError
+from ..errors import PgpackError, StudyError
 from .executors import Job, Open, Setting, failed, job_key, measure
 from .trial import Trial
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .runner import Measurer
 
+HOPELESS = 3  # recipes that killed their workers before any was measured: then it is not the recipes
 MEASURERS = 4  # opened ones that a worker holds; a study with more checkpoints opens them again
 
 
@@ -51,13 +52,36 @@ def report_on(open_measurer: Open, job: Job) -> Report:
     return Report(trial, cache.hits - hits, cache.misses - misses, name)
 
 
-def lost_trial(measurer: Measurer, job: Job, n_losses: int) -> Trial:
-    """The row of a job whose workers died: `measurer` is the driver's own."""
-    reason = (
-        f"the worker that measured this recipe died {n_losses} times, most likely killed for want of memory; "
-        "run with fewer workers (--jobs) or more memory, and repeat with --retry-failed"
-    )
-    return failed(measurer, job, reason)
+class Losses:
+    """Trials whose workers died: when that is the recipe's fault, and when it is not."""
+
+    def __init__(self, tries: int) -> None:
+        self._tries = tries
+        self._died: Counter[Job] = Counter()
+        self._n_given_up = 0
+
+    def again(self, job: Job) -> bool:
+        """Count a death; True when the job is to be tried once more."""
+        self._died[job] += 1
+        return self._died[job] < self._tries
+
+    def give_up(self, measurer: Measurer, job: Job, n_measured: int) -> Trial:
+        """The row of a job that nobody could measure; `measurer` is the driver's own.
+
+        Raises: PgpackError when workers die whatever they are given.
+        """
+        self._n_given_up += 1
+        if self._n_given_up >= HOPELESS and not n_measured:
+            raise PgpackError(
+                f"workers died on each of the first {self._n_given_up} recipes, most likely killed for want of "
+                "memory; use fewer of them (--jobs) or machines with more memory, and repeat with --retry-failed"
+            )
+        return failed(
+            measurer,
+            job,
+            "the workers that measured this recipe died, most likely killed for want of memory; use fewer of them "
+            "(--jobs) or machines with more memory, and repeat with --retry-failed",
+        )
 
 
 def check(measurer: Measurer, job: Job, report: Report) -> None:

@@ -14,7 +14,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING
 from ..errors import PgpackError
 from .dispatch import Dispatcher
 from .executors import Job, Measured, Open, Setting
-from .remote import Report, check, end_with, lost_trial, report_on
+from .remote import Losses, Report, check, end_with, report_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from .runner import Measurer
 
 TRIES = 2  # workers that may die on a recipe before it counts as failed
-HOPELESS = 3  # recipes that failed so before any other was measured: then it is not the recipes
 THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -61,7 +59,7 @@ class WorkerExecutor:
         self._open, self._local = open_measurer, local
         self._slots: list[_Worker | None] = [None] * n_workers
         self._variables = [_variables(threads, gpus[slot % len(gpus)] if gpus else "") for slot in range(n_workers)]
-        self._losses: Counter[Job] = Counter()
+        self._losses = Losses(TRIES)
         self._n_measured = 0
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Measured]:
@@ -113,31 +111,24 @@ class WorkerExecutor:
         try:
             report = future.result()
         except BrokenProcessPool:
-            self._mourn(slot, job)
-            if self._losses[job] < TRIES:
+            self._bury(slot)
+            if self._losses.again(job):
                 return None
-            return Measured(job, lost_trial(measurer, job, TRIES))
+            return Measured(job, self._losses.give_up(measurer, job, self._n_measured))
         check(measurer, job, report)
         self._n_measured += 1
         measurer.cache.hits += report.hits
         measurer.cache.misses += report.misses
         return Measured(job, report.trial)
 
-    def _mourn(self, slot: int, job: Job) -> None:
-        """Count the loss. Raises: PgpackError when workers die whatever they do."""
+    def _bury(self, slot: int) -> None:
+        """Raises: PgpackError when the worker died before it began, which no recipe is to blame for."""
         worker = self._slots[slot]
         began = worker is not None and worker.began
         self._end(slot)
         if not began:
             raise PgpackError(
                 "a worker process ended before it began; what it said is above, and --jobs 1 measures without workers"
-            )
-        self._losses[job] += 1
-        given_up = sum(n >= TRIES for n in self._losses.values())
-        if given_up >= HOPELESS and not self._n_measured:
-            raise PgpackError(
-                f"workers died on each of the first {given_up} recipes, most likely killed for want of memory; "
-                "run with fewer of them (--jobs) or on a machine with more memory"
             )
 
 

@@ -76,7 +76,7 @@ def test_a_recipe_that_kills_two_workers_is_a_failed_row_and_the_others_are_meas
     assert {**rows, lost: None} == {**serial, lost: None}
     assert rows[lost]["status"] == "failed"
     assert str(rows[lost]["error"]).startswith(
-        "the worker that measured this recipe died 2 times, most likely killed"
+        "the workers that measured this recipe died, most likely killed"
     )
 
 

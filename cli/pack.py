@@ -106,6 +106,8 @@ def command(
         makers = [
             _Maker(path, recipe, preset, passthrough, compensate, tune, text, cache, quiet) for path in checkpoints
         ]
+        if flags.study is not None and not dry_run:
+            _require_study_of(flags.study, makers)
         run_submission(checkpoints, makers, flags, budget, chosen is None, dry_run, as_json, quiet)
         return
     require_alone(flags)
@@ -190,6 +192,21 @@ class _Maker:
             note(f"no loss is measured ({error})", self.quiet)
             return self.bench, _pack(self.bench, chosen, evaluate=False)
         return self.bench, _pack(self.bench, chosen, evaluate=True)
+
+
+def _require_study_of(directory: Path, makers: Sequence[_Maker]) -> None:
+    """Raises StudyError when the study in `directory` is of none of the checkpoints."""
+    from pgpack.errors import StudyError
+    from pgpack.sweep.journal import Study
+
+    meta = Study.load(directory).meta
+    studied = [each.checkpoint_digest for each in meta.checkpoints]
+    given = [maker.bench.checkpoint.digest for maker in makers]
+    if not set(studied) & set(given):
+        raise StudyError(
+            f"{directory} is a study of checkpoint {studied[0]} ({meta.checkpoint}), but {makers[0].path} is "
+            f"checkpoint {given[0]}; give a study of it as --study, or leave --study out"
+        )
 
 
 def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pgpack.checkpoint import load_checkpoint, save_tensors
 from pgpack.unpack import check_digest, unpack
 from tests.commands.conftest import RECIPE
 from tests.commands.workshop import pgpack, succeed
@@ -85,6 +86,23 @@ def test_mistakes_are_told_before_any_work(model: Path, script: Path, tmp_path: 
         assert words in finished.err
     assert not target.exists()
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["kept"]
+
+
+def test_a_study_of_another_checkpoint_is_refused_with_both_digests(
+    model: Path, script: Path, tmp_path: Path
+) -> None:
+    study, other = tmp_path / "study", tmp_path / "other.safetensors"
+    succeed(pgpack("sweep", model, "--recipe", "*=rtn(bits=4)|rans", "--out", study, "--max-tokens", 256, "-q"))
+    tensors = {name: array * 2 for name, array in load_checkpoint(model).items()}
+    save_tensors(other, tensors, dict(load_checkpoint(model).metadata))
+    flags = ("--train-script", script, "--recipe", RECIPE, "--study", study, "-q")
+    refused = pgpack("pack", other, "--submission", tmp_path / "record", *flags)
+    assert refused.code == 1
+    for digest in (load_checkpoint(model).digest, load_checkpoint(other).digest):
+        assert digest in refused.err
+    assert not (tmp_path / "record").exists()
+    succeed(pgpack("pack", model, "--submission", tmp_path / "record", *flags))
+    assert "<svg" in next((tmp_path / "record").glob("*.svg")).read_text()
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")

@@ -95,14 +95,18 @@ def verdict(found: Transcoded) -> str:
 
 
 def _text(found: Transcoded, loss: BitsPerByte | None) -> str:
+    from pgpack.transcode import kinds_of
+
+    members = kinds_of(found.unpacked.records)
+    stored = {kind: sum(found.report.tensors[each.name] for each in records) for kind, records in members.items()}
     rows: list[tuple[Any, ...]] = [
-        (choice.kind, choice.n_tensors, choice.n_symbols, choice.n_bytes, choice.chain) for choice in found.choices
+        (choice.kind, choice.n_tensors, choice.n_symbols, stored[choice.kind], choice.chain)
+        for choice in found.choices
     ]
-    rest = found.n_bytes - sum(choice.n_bytes for choice in found.choices)
-    rows.append(("scales, header, checks", None, None, rest, ""))
+    rows.append(("header, checks", None, None, found.n_bytes - sum(stored.values()), ""))
     n = len(found.unpacked.records) + len(found.unpacked.aliases)
     lines = [
-        table(("symbols", "tensors", "values", "bytes", "coded by"), rows),
+        table(("symbols and scales", "tensors", "values", "bytes", "coded by"), rows),
         f"{found.kind}: {verdict(found)}",
         f"both files decoded, {n} tensors equal bit for bit"
         + (f", {len(found.unpacked.aliases)} of them tied" if found.unpacked.aliases else ""),

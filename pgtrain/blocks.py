@@ -88,16 +88,17 @@ class Pass:
 
 
 class LayerValues(NamedTuple):
-    """The small tensors of one virtual layer. Shape: (D,), (D,), (2, D), (H,), and source channels (D,), (KV,).
+    """The small tensors of one virtual layer. Shape: (D,), (D,), (2, D), (H,).
 
-    Without `resid_mix` the stream is read as it is.
+    Without `resid_mix` the stream is read as it is. `permutation`: source channels of q, k and, where values move, v,
+    (D,), (KV,), (KV,).
     """
 
     attn_scale: Tensor
     mlp_scale: Tensor
     resid_mix: Tensor | None
     q_gain: Tensor
-    permutation: tuple[Tensor, Tensor] | None = None
+    permutation: tuple[Tensor, ...] | None = None
 
 
 class Attention(nn.Module):
@@ -125,10 +126,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, values: LayerValues, shared: Pass) -> Tensor:  # (B, T, D) -> (B, T, D)
         batch, length, _ = x.shape
-        q, k = self.c_q(x), self.c_k(x)
+        parts = (self.c_q(x), self.c_k(x), self.c_v(x))
         if values.permutation is not None:
-            q, k = self._repartition(x, q, k, values.permutation, shared)
-        q, k, v = (part.view(batch, length, -1, self.config.head_dim).transpose(1, 2) for part in (q, k, self.c_v(x)))
+            parts = self._repartition(x, parts, values.permutation, shared)
+        q, k, v = (part.view(batch, length, -1, self.config.head_dim).transpose(1, 2) for part in parts)
         if self.config.qk_norm:
             q, k = rms_norm(q), rms_norm(k)
         q = rotate(q, shared.cos, shared.sin) * values.q_gain.to(q.dtype)[:, None, None]
@@ -162,18 +163,22 @@ class Attention(nn.Module):
         return shares[0] * shared.first_value + shares[1] * v
 
     def _repartition(
-        self, x: Tensor, q: Tensor, k: Tensor, sources: tuple[Tensor, Tensor], shared: Pass
-    ) -> tuple[Tensor, Tensor]:
-        """q and k with their channels permuted, wholly or in a blend g q + (1 - g) P q."""
-        moved_q, moved_k = q.index_select(-1, sources[0]), k.index_select(-1, sources[1])
+        self, x: Tensor, parts: tuple[Tensor, Tensor, Tensor], sources: tuple[Tensor, ...], shared: Pass
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """q and k with their channels permuted, wholly or in a blend g q + (1 - g) P q; v where a third table is."""
+        moved = [part.index_select(-1, source) for part, source in zip(parts, sources, strict=False)]
         if self.config.repartition == "permute":
-            return moved_q, moved_k
+            q, k, v = (*moved, *parts[len(moved) :])
+            return q, k, v
         keep: Tensor | float = self.config.repartition_static
         if self.perm_gate is not None:
             keep = torch.sigmoid(self.perm_gate(x))
             if self.training:
-                shared.penalties.append((keep.float().mean() - 0.5).square())
-        return keep * q + (1 - keep) * moved_q, keep * k + (1 - keep) * moved_k
+                distance = keep.float().mean() - self.config.repartition_start
+                shared.penalties.append(self.config.repartition_penalty * distance.square())
+        blended = [keep * part + (1 - keep) * other for part, other in zip(parts, moved, strict=False)]
+        q, k, v = (*blended, *parts[len(moved) :])
+        return q, k, v
 
 
 class MLP(nn.Module):

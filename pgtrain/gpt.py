@@ -10,6 +10,7 @@ Owns `GPT`, its initial weights and `build`. What runs when is `pgtrain.layer_pl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -33,7 +34,6 @@ ZERO_AT_START = (
     "_residual.B.weight",
     "attn_gate_proj.weight",
     "perm_gate.weight",
-    "perm_gate.bias",
 )
 MIN_ADAPTED = 1e-4  # PRISM keeps adapted scales and gains above this
 Lanes = tuple[Tensor, Tensor]
@@ -56,6 +56,7 @@ class GPT(nn.Module):
     virtual_q_gain_mult: nn.Parameter
     q_sources: Tensor
     k_sources: Tensor
+    v_sources: Tensor
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -99,9 +100,10 @@ class GPT(nn.Module):
             self.virtual_resid_mix_delta = nn.Parameter(torch.zeros(rows, 2, config.model_dim))
             self.virtual_q_gain_mult = nn.Parameter(torch.ones(rows, config.num_heads))
         if config.repartition != "none":
-            q_sources, k_sources = permutation_tables(config)
+            q_sources, k_sources, v_sources = permutation_tables(config)
             self.register_buffer("q_sources", q_sources, persistent=False)
             self.register_buffer("k_sources", k_sources, persistent=False)
+            self.register_buffer("v_sources", v_sources, persistent=False)
 
     @property
     def layers(self) -> Sequence[Block]:
@@ -169,9 +171,10 @@ class GPT(nn.Module):
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:  # (B, T), (B, T) -> ()
         """Mean cross-entropy in nats per token; in training mode with the penalties of the options added to it.
 
-        Penalties: (mean gate - 1/2)^2 of every layer of a gated repartition (#2090; its main script counts the last
-        layer of each block only, its train_gpt_exp_wt.py all); ebls_penalty * sum of gammas (#433); mtp_weight *
-        cross-entropy of the token after next, read by mtp_head through the same output head (#212).
+        Penalties: repartition_penalty * (mean gate - repartition_start)^2 of every layer of a gated repartition
+        (#2090; its main script counts the last layer of each block only, its train_gpt_exp_wt.py all); ebls_penalty *
+        sum of gammas (#433); mtp_weight * cross-entropy of the token after next, read by mtp_head through the same
+        output head (#212).
         """
         hidden, penalties = self.hidden(ids)
         loss = _cross_entropy(self.logits(hidden), targets)
@@ -199,7 +202,10 @@ class GPT(nn.Module):
             values = LayerValues(attn, mlp, values.resid_mix + self.virtual_resid_mix_delta[step.row], gain)
         if self.config.repartition == "none" or (self.config.repartition_encoder_only and not step.encoder):
             return values
-        return values._replace(permutation=(self.q_sources[step.row], self.k_sources[step.row]))
+        tables = [self.q_sources, self.k_sources]
+        if self.config.repartition_order == "with_values":
+            tables.append(self.v_sources)
+        return values._replace(permutation=tuple(table[step.row] for table in tables))
 
     def _with_skip(self, x: Tensor, skip: Tensor | Lanes, row: int) -> Tensor:
         """x + w s, or between w s and x where a learned gate says."""
@@ -267,6 +273,8 @@ def initialize_(model: GPT, seed: int) -> GPT:
             parameter.zero_()
         elif name == "bigram_hash.embed.weight" or (name.endswith("attn_gate_w") and config.attn_gate == "dense"):
             parameter.normal_(0.0, 0.01, generator=generator)
+        elif name.endswith("perm_gate.bias"):
+            parameter.fill_(math.log(config.repartition_start / (1.0 - config.repartition_start)))
         elif name.endswith("_residual.A.weight"):
             parameter.normal_(0.0, 0.02, generator=generator)
         elif name.endswith("_lora_A"):

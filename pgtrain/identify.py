@@ -27,6 +27,7 @@ Measure = Callable[[GPTConfig], float]
 CLEAR = 0.02  # nats per token between the best candidate and the next
 # What only training uses, or only the first step: candidates that differ in nothing else are one.
 UNSEEN = ("qk_gain_init", "weight_init", "embed_init", "tied_embed_init_std", "ebls_b_std", "ebls_penalty",
+          "repartition_penalty", "repartition_start",
           "lane_residual_init", "mtp_weight")  # fmt: skip
 
 _MATRICES = ("tok_emb.weight", "blocks.0.attn.c_k.weight", "blocks.0.mlp.fc.weight")

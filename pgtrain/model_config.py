@@ -35,6 +35,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "sharing": ("none", "encoder_decoder", "single", "consecutive"),
     "adapters": ("none", "bounded", "plain"),
     "repartition": ("none", "permute", "gate", "static"),
+    "repartition_order": ("independent", "matched", "with_values"),
 }
 
 
@@ -138,6 +139,12 @@ class GPTConfig:
     repartition_encoder_only: bool = False
     anchor_heads: int = 0
     repartition_static: float = 0.5
+    # Controls of #2090, where the heads of q and of k are shuffled apart and values stay. matched: groups of query
+    # heads move with their key head; with_values: the value head as well, so that heads only change places.
+    repartition_order: str = "independent"
+    # The learned gate's share at the start, which #2090 also pulls its mean back to by a penalty of weight 1.
+    repartition_penalty: float = 1.0
+    repartition_start: float = 0.5
     # EBLS, #433: every layer has its own scales and a rank-N deviation from its shared block, times a learned gamma.
     # Controls: ebls_penalty = 0 and ebls_b_std > 0 (with B = 0 the loss says nothing about gamma at the start).
     ebls_rank: int = 0
@@ -195,6 +202,8 @@ class GPTConfig:
              "x0_mix=False goes with neither ebls_rank nor adapters, which bring mixes of their own"),
             (not 0 <= self.anchor_heads <= self.num_heads,
              f"anchor_heads {self.anchor_heads} must be between 0 and the {self.num_heads} heads"),
+            (not 0.0 < self.repartition_start < 1.0,
+             f"repartition_start {self.repartition_start} must lie between 0 and 1"),
             (self.vocab_size < self.table_dim and self.embed_init != "normal",
              f"embed_init={self.embed_init} needs at least as many tokens as channels ({self.table_dim})"),
         )  # fmt: skip

@@ -135,7 +135,8 @@ def test_permuting_before_rotation_is_rotating_by_permuted_frequencies() -> None
 
 
 def test_heads_move_whole_and_queries_and_keys_independently() -> None:
-    q, k = permutation_tables(PRISM)
+    q, k, v = permutation_tables(PRISM)
+    assert torch.equal(v, torch.arange(256).expand(11, -1))
     assert q.shape == (11, 512)
     assert k.shape == (11, 256)
     for table, heads in ((q, 8), (k, 4)):
@@ -146,13 +147,26 @@ def test_heads_move_whole_and_queries_and_keys_independently() -> None:
     assert len({tuple(row.tolist()) for row in q}) == 11
 
 
+def test_matched_heads_meet_the_key_of_their_group_and_with_values_its_value() -> None:
+    apart = [table.view(11, -1, 64)[..., 0] // 64 for table in permutation_tables(PRISM)]
+    assert not torch.equal(apart[0] // 2, apart[1].repeat_interleave(2, dim=1))
+    for order in ("matched", "with_values"):
+        config = dataclasses.replace(PRISM, repartition_order=order)
+        q, k, v = (table.view(11, -1, 64)[..., 0] // 64 for table in permutation_tables(config))
+        assert torch.equal(q // 2, k.repeat_interleave(2, dim=1))
+        assert len({tuple(row.tolist()) for row in k}) > 5
+        assert torch.equal(v, k if order == "with_values" else torch.arange(4).expand(11, -1))
+        channels = permutation_tables(config)[2].view(11, 4, 64) % 64
+        assert torch.equal(channels, torch.arange(64).expand(11, 4, 64))
+
+
 def test_anchors_and_decoders_stay_where_they_are() -> None:
-    anchored, kv = permutation_tables(dataclasses.replace(PRISM, anchor_heads=4))
+    anchored, kv, _ = permutation_tables(dataclasses.replace(PRISM, anchor_heads=4))
     assert torch.equal(anchored[:, : 4 * 64], torch.arange(256).expand(11, -1))
     assert torch.equal(kv[:, : 2 * 64], torch.arange(128).expand(11, -1))
     assert (anchored[:, 256:] != torch.arange(256, 512)).any(1).all()
-    encoder, _ = permutation_tables(dataclasses.replace(PRISM, repartition_encoder_only=True))
+    encoder, _, _ = permutation_tables(dataclasses.replace(PRISM, repartition_encoder_only=True))
     assert torch.equal(encoder[5:], torch.arange(512).expand(6, -1))
     assert torch.equal(encoder[:5], permutation_tables(PRISM)[0][:5])
-    everything, _ = permutation_tables(dataclasses.replace(PRISM, anchor_heads=8))
+    everything, _, _ = permutation_tables(dataclasses.replace(PRISM, anchor_heads=8))
     assert torch.equal(everything, torch.arange(512).expand(11, -1))

@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cache_options import CacheFlags
+from .blueprint import Blueprint
 from .output import note
-from .text_options import Bench, TextFlags
 
 if TYPE_CHECKING:
     from pgpack.sweep.executors import Executor, Job, Setting
@@ -28,8 +26,9 @@ class ExecutorFlags:
 
 
 _OPTIONS = (
+    click.option("--jobs", type=click.IntRange(1), metavar="N", help="Worker processes [default: what cores allow]."),
     click.option(
-        "--jobs", type=click.IntRange(1), metavar="N", help="Worker processes [default: as many as pay; see above]."
+        "--scheduler", metavar="ADDRESS", help="Measure on a Dask cluster: tcp://HOST:PORT or its scheduler file."
     ),
 )
 
@@ -38,31 +37,15 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the flags to a command; it receives them as `workers: ExecutorFlags`."""
 
     @functools.wraps(function)
-    def with_flags(*args: Any, jobs: int | None, **options: Any) -> Any:
-        return function(*args, workers=ExecutorFlags(jobs), **options)
+    def with_flags(*args: Any, jobs: int | None, scheduler: str | None, **options: Any) -> Any:
+        if jobs is not None and scheduler is not None:
+            raise click.UsageError("--jobs is for this machine; a cluster has the workers that it has: leave one out")
+        return function(*args, workers=ExecutorFlags(jobs, scheduler), **options)
 
     wrapped: Callable[..., Any] = with_flags
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
     return wrapped
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """How another process opens the same bench: paths and flags, nothing read yet."""
-
-    checkpoint: Path
-    text: TextFlags
-    keep_in: Path
-    cache: CacheFlags
-
-    def __call__(self, setting: Setting) -> Measurer:
-        from pgpack.checkpoint import load_checkpoint
-
-        path = Path(setting.checkpoint) if setting.checkpoint else self.checkpoint
-        cache = self.cache.open(quiet=True)
-        bench = Bench(path, load_checkpoint(path), self.text, quiet=True, keep_in=self.keep_in, cache=cache)
-        return bench.measurer()
 
 
 def n_workers(flags: ExecutorFlags, jobs: Sequence[Job], checkpoint_bytes: int) -> int:
@@ -81,6 +64,13 @@ def open_executor(
     """Where `jobs` are measured. `local`: this process's own measurers."""
     from pgpack.sweep.executors import SerialExecutor, Setting
 
+    if flags.scheduler is not None:
+        import logging
+
+        from pgpack.sweep.cluster import ClusterExecutor
+
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it says there, we say in one sentence
+        return ClusterExecutor(blueprint, local, flags.scheduler, lambda line: note(line, quiet))
     n_bytes = 4 * local(jobs[0].setting if jobs else Setting()).checkpoint.n_params
     count = n_workers(flags, jobs, n_bytes)
     if count == 1:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .blueprint import blueprint_of
 from .cache_options import CacheFlags, cache_options, say_shared
-from .executor_options import Blueprint, ExecutorFlags, executor_options, open_executor
+from .executor_options import ExecutorFlags, executor_options, open_executor
 from .live_table import shown_live
 from .output import EXIT_RESUMABLE, emit_json, format_bytes, note, shared_options
 from .progress import progress_bar
@@ -259,7 +260,7 @@ def _measure(
     from pgpack.sweep.runner import run_sweep
 
     jobs = [Job(candidate) for candidate in candidates]
-    blueprint = Blueprint(bench.path, bench.flags, task.out, task.cache)
+    blueprint = blueprint_of(bench, task.out, task.cache)
     with open_executor(task.workers, blueprint, lambda setting: measurer, jobs, bench.quiet) as executor:
         pace = Pace(jobs, executor.n_workers)
         with shown_live(study.trials, pace, task.budget, bench.quiet) as show:

@@ -21,12 +21,12 @@ from torch import nn
 
 from pgpack.errors import CheckpointError, DataError
 from pgpack.evaluate import Tensors
-from pgtrain.bpb import Build, TextEvaluator, trim
+from pgtrain.bpb import Build, TextEvaluator, next_token_logits, trim
 from pgtrain.data import Tokens, digest_tokens, overlap_fraction, read_tokens
 from pgtrain.dialects import unbank, without_unused
 from pgtrain.gpt import GPT
 from pgtrain.gpt import build as build_gpt
-from pgtrain.identify import identify, named
+from pgtrain.identify import CLEAR, identify, named
 from pgtrain.model_config import GPTConfig
 from pgtrain.presets import PRESETS
 from pgtrain.shard_files import find_shards
@@ -136,11 +136,13 @@ def open_text(
     tensors themselves: with them a model that names and shapes do not tell is found by its loss on a little text.
     Raises: DataError or CheckpointError, saying which flag to give.
     """
-    defaults = _defaults(metadata, checkpoint_path)
+    defaults = text_defaults(metadata, checkpoint_path)
     val, calib = val or defaults.val, calib or defaults.calib
     tokenizer_path = Path(tokenizer) if tokenizer else defaults.tokenizer
     if val is None:
-        raise DataError(f"{checkpoint_path} names no validation text; give its shards as --val GLOB")
+        also = "" if tokenizer_path else " and no tokenizer"
+        flags = "" if tokenizer_path else ", and --tokenizer FILE.model"
+        raise DataError(f"{checkpoint_path} names no validation text{also}; give its shards as --val GLOB{flags}")
     if tokenizer_path is None:
         raise DataError(f"{checkpoint_path} names no tokenizer; give it as --tokenizer FILE.model")
     check_device(device)
@@ -154,12 +156,13 @@ def open_text(
     val_tokens = read_tokens(find_shards(val), model_tokenizer.vocab_size)
     probe = None
     if weights is not None:
-        probe = _Probe(weights, read_tokens(find_shards(calib), model_tokenizer.vocab_size) if calib else val_tokens)
+        probe = Probe(weights, read_tokens(find_shards(calib), model_tokenizer.vocab_size) if calib else val_tokens)
     shapes = {name: tuple(array.shape) for name, array in state.items()}
     found = _model(metadata, shapes, model_spec, model_tokenizer.vocab_size, changes or {}, probe)
     length = seq_len or defaults.seq_len or found.seq_len
     if length is None:
         raise DataError("the length of a sequence is not known for this model; give it as --seq-len N")
+    hint = probe.shorter_windows(found.build, length) if found.how and probe and seq_len is None else ""
     return Text(
         build=found.build,
         val_tokens=trim(val_tokens, length, max_tokens),
@@ -173,7 +176,7 @@ def open_text(
         variant=found.model_json
         if found.model_json and (changes or model_spec or "model_config" not in metadata)
         else "",
-        how=f"{found.how}; windows of {length} tokens" if found.how else "",
+        how=f"{found.how}; windows of {length} tokens{hint}" if found.how else "",
     )
 
 
@@ -204,22 +207,24 @@ def check_device(device: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Defaults:
+class TextDefaults:
+    """The text that a checkpoint names itself; None where it does not."""
+
     val: str | None = None
     calib: str | None = None
     tokenizer: Path | None = None
     seq_len: int | None = None
 
 
-def _defaults(metadata: Mapping[str, str], checkpoint_path: Path) -> _Defaults:
+def text_defaults(metadata: Mapping[str, str], checkpoint_path: Path) -> TextDefaults:
     """`data_defaults` of the metadata with its paths seen from the checkpoint's folder."""
     if "data_defaults" not in metadata:
-        return _Defaults()
+        return TextDefaults()
     try:
         values = json.loads(metadata["data_defaults"])
         folder = checkpoint_path.absolute().parent
         val, calib, model = (str(folder / values[key]) for key in ("val", "calib", "tokenizer"))
-        return _Defaults(val, calib, Path(model), int(values["seq_len"]))
+        return TextDefaults(val, calib, Path(model), int(values["seq_len"]))
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{checkpoint_path}: its data_defaults metadata is not readable") from error
 
@@ -235,7 +240,7 @@ class _Found:
 
 
 @dataclass(frozen=True)
-class _Probe:
+class Probe:
     """The loss of a checkpoint under a config, on the first tokens of a text."""
 
     weights: Callable[[], Tensors]
@@ -255,6 +260,25 @@ class _Probe:
             loss = float(torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[0, 1:]))
         return loss if math.isfinite(loss) else math.inf
 
+    def shorter_windows(self, build: Build, length: int) -> str:
+        """Says so when windows shorter than `length`, which nothing in a state dict tells, lose clearly less."""
+        n = min(2 * PROBE_LEN, len(self.tokens) - 1) // length * length
+        if n == 0:
+            return ""
+        block = torch.tensor(self.tokens[: n + 1].astype("int64"))
+        losses = {}
+        with torch.no_grad():
+            model = build(self.state)
+            for window in (
+                part for part in (length, length // 2, length // 4, length // 8) if part and n % part == 0
+            ):
+                logits = next_token_logits(model, block[:-1].view(-1, window), 1)
+                losses[window] = float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), block[1:]))
+        best = min(losses, key=losses.__getitem__)
+        if not losses[best] < losses[length] - CLEAR:
+            return ""
+        return f" (of {best} it loses less, {losses[best]:.2f} to {losses[length]:.2f} nats: trained so?)"
+
 
 def _model(
     metadata: Mapping[str, str],
@@ -262,7 +286,7 @@ def _model(
     model_spec: str | None,
     vocab_size: int,
     changes: Mapping[str, Any],
-    probe: _Probe | None,
+    probe: Probe | None,
 ) -> _Found:
     """--model wins, then the metadata, then names and shapes, then a measurement."""
     if model_spec is not None and model_spec not in PRESETS:
@@ -279,12 +303,19 @@ def _model(
         config, how = GPTConfig.from_mapping({**values, **changes}), ""
     else:
         if (found := shapes.get("tok_emb.weight")) and found[0] != vocab_size:
-            raise DataError(f"the model has {found[0]} tokens, the tokenizer {vocab_size}; give --tokenizer")
+            raise _other_vocabulary(found[0], vocab_size)
         identified = identify(shapes, probe.nats if probe else None, changes)
         config, how = identified.config, identified.how
     if config.vocab_size != vocab_size:
-        raise DataError(f"the model has {config.vocab_size} tokens, the tokenizer {vocab_size}; give --tokenizer")
+        raise _other_vocabulary(config.vocab_size, vocab_size)
     return _Found(_field_build(config), config.seq_len, how, config.to_json())
+
+
+def _other_vocabulary(model: int, tokenizer: int) -> DataError:
+    return DataError(
+        f"the model has a vocabulary of {model} tokens, the tokenizer one of {tokenizer}; give the tokenizer that it "
+        "was trained with as --tokenizer FILE.model, and shards that were made with it"
+    )
 
 
 def _field_build(config: GPTConfig) -> Build:

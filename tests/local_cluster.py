@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,10 +48,10 @@ class LocalCluster:
         flags = ("--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard", "--no-show")
         self.scheduler = self._start("dask_scheduler", *flags)
 
-    def start_worker(self, nanny: bool = False) -> subprocess.Popen[bytes]:
-        """One process, alone or with a nanny that starts it again."""
+    def start_worker(self, nanny: bool = False, within: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """One process, alone or with a nanny that starts it again; `within`: a command that runs it."""
         flags = ("--nthreads", "1", "--no-dashboard", "--local-directory", str(self.folder / "local"))
-        worker = self._start("dask_worker", self.address, "--nanny" if nanny else "--no-nanny", *flags)
+        worker = self._start("dask_worker", self.address, "--nanny" if nanny else "--no-nanny", *flags, within=within)
         self.workers.append(worker)
         return worker
 
@@ -67,7 +68,7 @@ class LocalCluster:
             time.sleep(0.02)
         raise AssertionError("the scheduler does not begin")
 
-    def _start(self, program: str, *flags: str) -> subprocess.Popen[bytes]:
+    def _start(self, program: str, *flags: str, within: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -75,5 +76,5 @@ class LocalCluster:
             "OMP_NUM_THREADS": "1",
         }
         with (self.folder / "log").open("ab") as log:
-            command = [sys.executable, "-m", f"distributed.cli.{program}", *flags]
+            command = [*within, sys.executable, "-m", f"distributed.cli.{program}", *flags]
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)

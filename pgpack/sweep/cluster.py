@@ -62,10 +62,10 @@ class ClusterExecutor:
         local: Callable[[Setting], Measurer],
         address: str,
         note: Callable[[str], None] = lambda line: None,
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
     ) -> None:
         self._open, self._local, self._address = open_measurer, local, address
-        self._note, self._patience_s = note, patience_s
+        self._note, self._patience_s = note, PATIENCE_S if patience_s is None else patience_s
         self._client: Client | None = None
         self.workers: tuple[str, ...] = ()
         self._looked = 0.0

@@ -155,6 +155,13 @@ class Trainer:
             True, progress.step, progress.train_loss, val, progress.elapsed_s, resumed_from, self._qat_recipe()
         )
 
+    def write_snapshot(self, path: Path, step: int) -> None:
+        """Write the weights after `step`, not averaged, as a checkpoint of their own; for `on_step` to call."""
+        weights = deployable({name: parameter.detach() for name, parameter in self.model.named_parameters()})
+        training = {"steps": step, "averaged": False, "seed": self.config.seed}
+        arrays = {name: tensor.float().cpu().numpy() for name, tensor in weights.items()}
+        write_safetensors(path, arrays, self._identity() | {"training": json.dumps(training, sort_keys=True)})
+
     def _step(self, progress: _Progress, clock: Clock) -> StepRow:
         """One optimizer step; `progress` moves on."""
         step, config = progress.step, self.config
@@ -275,7 +282,6 @@ class Trainer:
 
     def _metadata(self, progress: _Progress, val: BitsPerByte) -> dict[str, str]:
         """The checkpoint's metadata; nothing of the clock, so that equal runs write equal files."""
-        here = self.out.resolve().parent
         val_row = {key: value for key, value in val.as_row().items() if key not in ("eval_s", "kl")}
         training = {
             "steps": progress.step,
@@ -295,6 +301,11 @@ class Trainer:
         recipe = self._qat_recipe()
         if recipe is not None:
             training["qat_recipe"] = recipe
+        return self._identity() | {"training": json.dumps(training, sort_keys=True)}
+
+    def _identity(self) -> dict[str, str]:
+        """The part of the metadata that says what model this is and where its text lies."""
+        here = self.out.resolve().parent
         data_defaults = {
             "val": _relative(self.folder.val_glob, here),
             "calib": _relative(self.folder.train_glob, here),
@@ -305,7 +316,6 @@ class Trainer:
             "format": FORMAT,
             "model_config": self.model_config.to_json(),
             "tokenizer_sha256": self.tokenizer.sha256,
-            "training": json.dumps(training, sort_keys=True),
             "data_defaults": json.dumps(data_defaults, sort_keys=True),
         }
 

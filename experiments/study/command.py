@@ -42,6 +42,11 @@ class Trained:
         """Checkpoint of a run."""
         return self.paths[run, seed]
 
+    def snapshots(self, run: str, seed: int) -> dict[int, Path]:
+        """Step -> the weights after it, for the steps that the sheet names."""
+        planned = self.study.run(run, seed, self.scale)
+        return {step: self.path(run, seed).with_name(planned.snapshot_name(step)) for step in planned.snapshots}
+
 
 Measure = Callable[[Trained], Measures]
 

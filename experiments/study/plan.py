@@ -5,6 +5,7 @@
     [tiny]                        # on top of every run's preset at this scale; [full] likewise
     model = { model_dim = 64 }
     training = { steps = 100 }
+    snapshots = [10, 100]         # steps after which the weights are kept beside the checkpoint, not averaged
 
     [runs.narrow]                 # one model, trained once per seed
     purpose = "table of half the width"
@@ -31,8 +32,8 @@ from pgtrain.presets import find_preset
 from pgtrain.train_config import TrainConfig
 
 SCALES = ("tiny", "full")
-FIELDS = {"purpose", "preset", "model", "training", *SCALES}
-PARTS = {"model", "training"}
+FIELDS = {"purpose", "preset", "model", "training", "snapshots", *SCALES}
+PARTS = {"model", "training", "snapshots"}
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,15 @@ class Run:
     seed: int
     model: GPTConfig
     training: TrainConfig
+    snapshots: tuple[int, ...] = ()
 
     @property
     def file_name(self) -> str:
         return f"{self.name}-{self.seed}.safetensors"
+
+    def snapshot_name(self, step: int) -> str:
+        """File of the weights after `step`."""
+        return f"{self.name}-{self.seed}.step-{step}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -98,10 +104,16 @@ class Study:
             training = replace(find_preset("demo").training, loops_from=training.loops_from)
         try:
             model = replace(preset.model, **_merged(layers, "model"))
-            return Run(name, seed, model, replace(training, **_merged(layers, "training") | {"seed": seed}))
+            training = replace(training, **_merged(layers, "training") | {"seed": seed})
+            return Run(name, seed, model, training, _snapshots(layers))
         except TypeError as error:
             raise DataError(f"{self.folder / 'study.toml'}: run {name}: {error}") from error
 
 
 def _merged(layers: tuple[Mapping[str, Any], ...], part: str) -> dict[str, Any]:
     return {key: value for layer in layers for key, value in layer.get(part, {}).items()}
+
+
+def _snapshots(layers: tuple[Mapping[str, Any], ...]) -> tuple[int, ...]:
+    given = [tuple(layer["snapshots"]) for layer in layers if "snapshots" in layer]
+    return given[-1] if given else ()

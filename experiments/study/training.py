@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from pgpack.errors import DataError
 from pgtrain.model_config import GPTConfig
+from pgtrain.run_log import StepRow
 from pgtrain.text_folder import TextFolder
 from pgtrain.train_config import TrainConfig
 
@@ -77,12 +78,17 @@ def _train(run: Run, text: TextFolder, path: Path, device: str) -> bool:
 
     path.unlink(missing_ok=True)
     trainer = Trainer(run.model, run.training, text, path, device)
-    return trainer.train(lambda row: None).finished
+
+    def keep(row: StepRow) -> None:
+        if row.step in run.snapshots:
+            trainer.write_snapshot(path.with_name(run.snapshot_name(row.step)), row.step)
+
+    return trainer.train(keep).finished
 
 
 def _is_trained(run: Run, path: Path) -> bool:
     """Whether the file is of these settings. The text is not compared: it is the same corpus by construction."""
-    if not path.is_file():
+    if not all(file.is_file() for file in (path, *(path.with_name(run.snapshot_name(s)) for s in run.snapshots))):
         return False
     from safetensors import safe_open
 

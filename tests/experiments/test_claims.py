@@ -18,6 +18,7 @@ SHEET = """seeds = [1, 2, 3]
 [tiny]
 model = { vocab_size = 1024, model_dim = 64, num_heads = 2, num_kv_heads = 1 }
 training = { steps = 5 }
+snapshots = [1, 5]
 [runs.a]
 purpose = "the control"
 preset = "baseline"
@@ -105,6 +106,8 @@ def test_the_later_setting_wins(tmp_path: Path) -> None:
     tiny, full = study.run("a", 2, "tiny"), study.run("a", 2, "full")
     assert (tiny.model.model_dim, tiny.model.num_layers, tiny.training.steps, tiny.training.seed) == (64, 3, 7, 2)
     assert (full.model.model_dim, full.model.num_layers, full.training.seed) == (512, 3, 2)
+    assert (tiny.snapshots, full.snapshots) == ((1, 5), ())
+    assert tiny.snapshot_name(5) == "a-2.step-5.safetensors"
     assert [run.file_name for run in study.runs("tiny")] == [f"a-{seed}.safetensors" for seed in (1, 2, 3)]
 
 

@@ -59,6 +59,21 @@ def test_equal_runs_write_equal_bytes_and_another_seed_does_not(
     assert files[0] != files[2]
 
 
+def test_the_last_snapshot_of_a_run_without_averaging_is_its_checkpoint(
+    tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path
+) -> None:
+    out, last = tmp_path / "model.safetensors", tmp_path / "model.step-12.safetensors"
+    trainer = Trainer(tiny, dataclasses.replace(FAST, ema_decay=0.0), text_folder, out)
+    first = tmp_path / "model.step-1.safetensors"
+    trainer.train(lambda row: trainer.write_snapshot({1: first}.get(row.step, last), row.step))
+    (weights, metadata), (kept, told) = read_checkpoint(out), read_checkpoint(last)
+    assert weights.keys() == kept.keys()
+    assert all(np.array_equal(weights[name], kept[name]) for name in weights)
+    assert {**metadata, "training": told["training"]} == told
+    assert json.loads(told["training"]) == {"steps": 12, "averaged": False, "seed": FAST.seed}
+    assert not np.array_equal(read_checkpoint(first)[0]["tok_emb.weight"], weights["tok_emb.weight"])
+
+
 def test_training_learns_and_the_checkpoint_says_what_it_is(
     tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path
 ) -> None:

@@ -225,7 +225,7 @@ def test_missing_parts_say_which_flag_to_give(
     with pytest.raises(CheckpointError, match=r"--model FILE\.py:build"):
         open_text(path, {}, {"w": tensors["skip_weights"]}, val=val, tokenizer=model, seq_len=32)
     other = dataclasses.replace(tiny, vocab_size=410)
-    with pytest.raises(DataError, match="410 tokens, the tokenizer 400"):
+    with pytest.raises(DataError, match="410 tokens, the tokenizer one of 400"):
         open_text(path, {"model_config": other.to_json()}, tensors, val=val, tokenizer=model)
     write_shards(np.full(100, 900, np.uint16), tmp_path, "odd_val")
     with pytest.raises(DataError, match="holds token 900"):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from pgpack.errors import CheckpointError, DataError
 from pgtrain.identify import CLEAR, UNSEEN, candidates, identify, named
 from pgtrain.model_config import GPTConfig
 from pgtrain.presets import PRESETS, SYSTEMS
 from pgtrain.tensor_table import tensor_shapes
+from pgtrain.workbench import Probe
 
 
 def seen(config: GPTConfig) -> GPTConfig:
@@ -82,3 +86,23 @@ def test_a_named_system_takes_the_sizes_of_the_tensors() -> None:
     truth = replace(PRESETS["lanes-tiny"].model, vocab_size=500, model_dim=96)
     assert named("lanes", tensor_shapes(truth), {"rope_dims": 8}) == replace(truth, seq_len=2048)
     assert named("ebls", tensor_shapes(truth)) == PRESETS["ebls"].model
+
+
+class Forgetful(nn.Module):
+    """Predicts the next token well up to a position, and knows nothing later."""
+
+    def __init__(self, reach: int) -> None:
+        super().__init__()
+        self.reach = reach
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        logits = 3.0 * nn.functional.one_hot((ids + 1) % 7, 7).float()
+        return logits * (torch.arange(ids.shape[1]) < self.reach)[:, None]
+
+
+@pytest.mark.parametrize(("reach", "said"), [(64, ""), (16, "of 16 it loses less"), (8, "of 8 it loses less")])
+def test_windows_that_are_longer_than_in_training_are_noticed(reach: int, said: str) -> None:
+    probe = Probe(dict, (np.arange(600) % 7).astype(np.uint16))
+    hint = probe.shorter_windows(lambda state: Forgetful(reach), 64)
+    assert (said in hint) if said else hint == ""
+    assert Probe(dict, np.zeros(8, np.uint16)).shorter_windows(lambda state: Forgetful(1), 64) == ""

@@ -48,14 +48,15 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def n_workers(flags: ExecutorFlags, jobs: Sequence[Job], checkpoint_bytes: int) -> int:
-    """Worker processes for `jobs`; 1 means that this process measures by itself. Units: fp32 bytes."""
+def n_workers(flags: ExecutorFlags, jobs: Sequence[Job], n_params: int) -> int:
+    """Worker processes for `jobs`; 1 means that this process measures by itself."""
     from pgpack.sweep.dispatch import n_batches
-    from pgpack.sweep.machine import fitting_workers, free_bytes, usable_cores
+    from pgpack.sweep.machine import fitting_workers, free_bytes, paying_workers, usable_cores
 
     if flags.jobs is not None:
         return min(flags.jobs, max(1, len(jobs)))
-    return min(n_batches(jobs), fitting_workers(checkpoint_bytes, usable_cores(), free_bytes()))
+    fitting = fitting_workers(4 * n_params, usable_cores(), free_bytes())
+    return max(1, min(n_batches(jobs), fitting, paying_workers(n_params, len(jobs))))
 
 
 def open_executor(
@@ -71,8 +72,7 @@ def open_executor(
 
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it says there, we say in one sentence
         return ClusterExecutor(blueprint, local, flags.scheduler, lambda line: note(line, quiet))
-    n_bytes = 4 * local(jobs[0].setting if jobs else Setting()).checkpoint.n_params
-    count = n_workers(flags, jobs, n_bytes)
+    count = n_workers(flags, jobs, local(jobs[0].setting if jobs else Setting()).checkpoint.n_params)
     if count == 1:
         return SerialExecutor(local)
     from pgpack.sweep.machine import usable_cores

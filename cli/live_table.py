@@ -27,6 +27,7 @@ def shown_live(before: Sequence[Trial], pace: Pace, budget: int | None, quiet: b
     """Tell the result each new trial; `before` are those that the study had."""
     if quiet or not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         with progress_bar(pace.n_left, "trial", "sweeping", quiet) as bar:
+            bar.bar_format = "{desc}: {n_fmt} of {total_fmt} trials, {elapsed}{postfix}"
             yield lambda trial: _tell(bar, pace, trial)
         return
     live = LiveTable(before, pace, budget, sys.stderr)

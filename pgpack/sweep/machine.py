@@ -7,6 +7,7 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 WORKER_BYTES = 1_500_000_000  # a worker before its first checkpoint: interpreter, torch, what its cache holds
+PAYS = 25_000_000  # parameters times trials: about 20 s of work on one core; a worker needs 10 s to begin
 COPIES = 6  # of the fp32 checkpoint that packing, decoding and evaluating hold at once, statistics included
 
 
@@ -29,6 +30,11 @@ def free_bytes(cgroup: Path = CGROUP) -> int | None:
     if limit and used and limit[0].isdigit() and used[0].isdigit():
         found.append(max(0, int(limit[0]) - int(used[0])))
     return min(found, default=None)
+
+
+def paying_workers(n_params: int, n_jobs: int) -> int:
+    """Workers that are busy for longer than they need to begin, at least one."""
+    return max(1, n_params * n_jobs // PAYS)
 
 
 def fitting_workers(checkpoint_bytes: int, n_cores: int, memory_bytes: int | None) -> int:

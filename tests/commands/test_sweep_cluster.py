@@ -1,4 +1,4 @@
-"""`pgpack sweep --scheduler` on a real cluster: the study of one process, even where workers see none of the files."""
+"""`pgpack sweep --scheduler` on a real cluster: the study of one process, though workers see none of the files."""
 
 from __future__ import annotations
 

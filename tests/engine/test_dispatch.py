@@ -13,7 +13,7 @@ from pgpack.recipe_text import parse_recipe
 from pgpack.search_space import Candidate
 from pgpack.sweep.dispatch import Dispatcher, n_batches, shared_work
 from pgpack.sweep.executors import Job, Setting
-from pgpack.sweep.machine import fitting_workers, free_bytes, usable_cores
+from pgpack.sweep.machine import fitting_workers, free_bytes, paying_workers, usable_cores
 
 BITS, CODINGS = (2, 3, 4, 5), ("zlib", "rans", "bitpack", "brotli")
 JOBS = [Job(Candidate(parse_recipe(f"*=rtn(bits={bits})|{coding}"))) for bits in BITS for coding in CODINGS]
@@ -106,6 +106,11 @@ def test_workers_fit_cores_and_memory() -> None:
     assert fitting_workers(144_000_000, 16, 8 * 10**9) == 3
     assert fitting_workers(144_000_000, 16, 0) == 1
     assert fitting_workers(10**6, 2, 64 * 10**9) == 2
+
+
+def test_small_work_is_not_worth_a_worker() -> None:
+    assert paying_workers(20_000, 100) == 1
+    assert paying_workers(36_000_000, 5) == 7
 
 
 def test_the_limit_of_a_container_bounds_the_memory(tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""Laws of the time left: exact where stages cost what they cost, and never blind to work that is yet to begin."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgpack.recipe_text import parse_recipe
+from pgpack.search_space import Candidate
+from pgpack.sweep.executors import Job
+from pgpack.sweep.pace import Pace
+from pgpack.sweep.trial import Trial
+
+JOBS = [
+    Job(Candidate(parse_recipe(f"*=rtn(bits={bits})|{coding}"))) for bits in (3, 4, 5) for coding in ("zlib", "rans")
+]
+
+
+def row(job: Job, quantize_s: float, eval_s: float, failed: bool = False) -> Trial:
+    recipe = job.candidate.recipe
+    return Trial(
+        key=recipe.digest,
+        recipe=str(recipe),
+        recipe_digest=recipe.digest,
+        status="failed" if failed else "ok",
+        checkpoint_digest="c",
+        evaluator_digest="e",
+        created="now",
+        n_bytes=1,
+        bpb=1.0,
+        quantize_s=quantize_s,
+        encode_s=2.0,
+        decode_s=1.0,
+        eval_s=eval_s,
+    )
+
+
+def test_first_trials_of_a_quantization_are_told_from_those_that_follow() -> None:
+    pace = Pace(JOBS)
+    assert pace.left_s() is None
+    pace.saw(row(JOBS[0], 10, 5))
+    assert pace.left_s() == pytest.approx(5 * 18), "nothing that follows was seen yet"
+    pace.saw(row(JOBS[1], 0, 0))
+    assert pace.left_s() == pytest.approx(2 * 18 + 2 * 3)
+    pace.saw(row(JOBS[2], 10, 5))
+    assert pace.left_s() == pytest.approx(1 * 18 + 2 * 3)
+    assert pace.n_left == 3
+
+
+def test_workers_share_what_is_left_and_one_trial_is_never_shared() -> None:
+    pace = Pace(JOBS, n_workers=4)
+    for job in JOBS[:2]:
+        pace.saw(row(job, 10, 5))
+    assert pace.left_s() == pytest.approx((2 * 18 + 2 * 18) / 4)
+    for job in JOBS[2:5]:
+        pace.saw(row(job, 10, 5))
+    assert pace.left_s() == pytest.approx(18)
+
+
+def test_failed_trials_and_strangers_count_but_cost_nothing() -> None:
+    pace = Pace(JOBS)
+    pace.saw(row(JOBS[0], 99, 99, failed=True))
+    assert (pace.n_left, pace.left_s()) == (5, None)
+    pace.saw(row(Job(Candidate(parse_recipe("*=cast|raw"))), 99, 99))
+    assert (pace.n_left, pace.left_s()) == (5, None)
+    pace.saw(row(JOBS[0], 1, 1))
+    assert pace.n_left == 5, "each once"

@@ -2,6 +2,7 @@
 
 "PGPK" -> pgpack      "PGRP" -> pergroup
 zlib, zstd, xz, bz2 by mark, else brotli by trial --> "BSHF"? --> "PK": torch.save, told apart by its keys
+(some begin with a byte or a word that names the codec)
 
 A file is decompressed once: `open_field` says what it is and keeps what it decoded.
 """
@@ -21,9 +22,10 @@ from .torch_zip import entries_of
 
 PGPACK = b"PGPK"
 ZIP = b"PK\x03\x04"
-UNKNOWN = "not an artifact of any known format (pgpack, PGRP, .ptz containers)"
+UNKNOWN = "not an artifact of any known format (pgpack, PGRP, .ptz; the base-5 container of PR #2086 is not read)"
 _ONE_LETTER = b"X\x01\x00\x00\x00"  # opens a one-letter string in torch.save's pickles (protocol 2)
 _METHODS = {0: "lzma", 1: "brotli", 2: "zstd"}  # the first byte of the XNOR record's file
+_WORDS = (b"ZSTD", b"ZLIB")  # a record's file of 2026-03-21 begins with one
 _BITS = "bits"  # ternary or binary: told apart by their entries
 
 
@@ -85,7 +87,10 @@ def _opened(data: bytes, limit: int) -> FieldFile:
     if kind == _BITS:
         state = load(stream, limit)
         return FieldFile(torch_bits.kind_of(state), lambda: torch_bits.records_of(state, limit))
-    raise FormatError(f"{UNKNOWN}: a torch stream with the keys of none of the field's containers")
+    raise FormatError(
+        f"{UNKNOWN}: a torch file with the keys of none of the field's containers; a checkpoint is packed with "
+        "`pgpack pack`"
+    )
 
 
 def _sdclip(stream: bytes, limit: int) -> list[Record]:
@@ -108,7 +113,9 @@ def _torch_stream(data: bytes, limit: int) -> bytes:
 
 
 def _decompressed(data: bytes, limit: int) -> bytes:
-    """The contents of a compressed file, behind a byte that names its codec if there is one."""
+    """The contents of a compressed file, behind a byte or a word that names its codec if there is one."""
+    if data[:4] in _WORDS and codec_of(data[4:]) == data[:4].decode().lower():
+        return decompress(data[4:], limit)
     method = _METHODS.get(data[0]) if data else None
     if method is not None and method != "brotli" and codec_of(data[1:]) == method:
         return decompress(data[1:], limit)
@@ -125,7 +132,7 @@ def _kind_of(stream: bytes) -> str | None:
     for entry in entries_of(stream):
         if entry.name.endswith("/data.pkl"):
             pickled = stream[entry.start : entry.end]
-            if torch_baseline.QUANT_FORMAT.encode() in pickled:
+            if any(word.encode() in pickled for word in torch_baseline.QUANT_FORMATS):
                 return torch_baseline.NAME
             if _ONE_LETTER + b"w" in pickled and _ONE_LETTER + b"m" in pickled:
                 return torch_sdclip.NAME

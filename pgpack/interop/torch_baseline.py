@@ -1,6 +1,6 @@
 """The challenge's baseline export: one torch.save of five to seven dictionaries, then a byte codec.
 
-    __quant_format__         "int8_clean_per_row_v1"
+    __quant_format__         "int8_clean_per_row_v1"; when read also "mixed_int8_int6_v1", the same otherwise
     quantized, scales        name -> int8 symbols, fp16 step per row (one fp32 step in all for other than matrices)
     dtypes                   name -> dtype of the model's tensor
     passthrough              name -> raw tensor
@@ -8,7 +8,8 @@
     passthrough_orig_dtypes  name -> dtype before the cast to fp16, when there is any
 
 Reading returns weights as the steps give them; the challenge's loader then casts them to `dtypes`.
-Source: openai/parameter-golf train_gpt.py, quantize_state_dict_int8 and dequantize_state_dict_int8.
+Source: openai/parameter-golf train_gpt.py, quantize_state_dict_int8 and dequantize_state_dict_int8; the other name is
+that of the record 2026-03-21 (depth recurrence, mixed precision), whose file begins with the word ZSTD or ZLIB.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from .torch_stream import load, pieces, scaffold
 
 NAME = "torch_baseline"
 QUANT_FORMAT = "int8_clean_per_row_v1"
+QUANT_FORMATS = (QUANT_FORMAT, "mixed_int8_int6_v1")
 DEFAULT_LIMIT = 1 << 30
 
 
@@ -96,8 +98,8 @@ def read(data: bytes, limit: int = DEFAULT_LIMIT) -> list[Record]:
 
 def records_of(state: Mapping[str, Any]) -> list[Record]:
     """The records of a loaded dictionary. Raises FormatError when entries are missing or do not fit."""
-    if state.get("__quant_format__") != QUANT_FORMAT:
-        raise FormatError(f"the baseline dictionary does not say __quant_format__ {QUANT_FORMAT!r}")
+    if state.get("__quant_format__") not in QUANT_FORMATS:
+        raise FormatError(f"the baseline dictionary does not say __quant_format__ {' or '.join(QUANT_FORMATS)}")
     quantized, scales = _tensors(state, "quantized"), _tensors(state, "scales")
     if set(quantized) != set(scales):
         raise CorruptArtifact("the baseline dictionary has quantized tensors without scales, or scales without")

@@ -73,6 +73,20 @@ def test_a_file_is_known_by_content_whatever_its_codec(container, name, codecs):
     assert_same_records(records, read_field_artifact(data))
 
 
+@pytest.mark.parametrize("codec", ["zlib", "zstd"])
+def test_the_mixed_format_is_read_behind_the_word_that_names_its_codec(codec):
+    records = all_kinds()
+    plain, _ = TorchBaseline().write(contents(*records), ())
+    state = torch.load(io.BytesIO(plain), weights_only=True)
+    mixed = torch_bytes({**state, "__quant_format__": "mixed_int8_int6_v1"})
+    data = codec.upper().encode() + BYTE_CODECS[codec]().encode(mixed)
+    assert identify(data) == "torch_baseline"
+    assert_same_records(records, read_field_artifact(data))
+    for broken in (data[:-1], data[:4], data[:4] + data):
+        with pytest.raises(FormatError):
+            read_field_artifact(broken)
+
+
 def test_pgpack_artifacts_are_known_and_left_to_their_own_reader():
     data = frame({}, b"")
     assert identify(data) == "pgpack"

@@ -54,7 +54,7 @@ def train_runs(runs: Sequence[Run], text: TextFolder, out: Path, jobs: int = 2, 
         return paths
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context, initializer=one_thread) as pool:
         futures = {pool.submit(_train, run, text, path, device): run for run, path in todo}
         try:
             for future in tqdm(as_completed(futures), total=len(futures), desc=f"training in {out.name}", unit="run"):
@@ -67,7 +67,8 @@ def train_runs(runs: Sequence[Run], text: TextFolder, out: Path, jobs: int = 2, 
     return paths
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
+    """What every process of a study does first: the cores are shared by processes, not by threads."""
     import torch
 
     torch.set_num_threads(1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,9 +16,10 @@ pytest.importorskip("distributed")
 from pgpack.errors import StudyError, WorkersLost
 from pgpack.sweep.cluster import ClusterExecutor
 from pgpack.sweep.executors import Job, SerialExecutor
+from pgpack.sweep.journal import Study
 from pgpack.sweep.trial import Trial
 from tests.engine.test_workers import facts
-from tests.local_cluster import LocalCluster
+from tests.local_cluster import ROOT, LocalCluster
 from tests.sweep_bench import OpenBench, candidates, pids
 
 JOBS = tuple(Job(candidate) for candidate in candidates())
@@ -142,3 +145,39 @@ def test_a_scheduler_that_stays_away_ends_the_sweep_as_resumable(serial: Rows, b
     rows = facts(trials)
     assert rows == {key: serial[key] for key in rows}
     assert 2 <= len(rows) < len(serial)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from pgpack.sweep.cluster import ClusterExecutor
+from pgpack.sweep.executors import Setting
+from pgpack.sweep.journal import recording
+from pgpack.sweep.runner import run_sweep
+from tests.sweep_bench import OpenBench, candidates, card
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    bench = OpenBench(folder, word=folder / "word.txt", pause_s=0.5)
+    local = bench.local
+    with recording(folder / "study", card()) as (study, journal):
+        with ClusterExecutor(bench, local, sys.argv[2]) as executor:
+            run_sweep(local(Setting()), candidates(), study, journal, executor=executor)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_driver_loses_what_was_in_flight_and_the_study_goes_on(
+    cluster: LocalCluster, serial: Rows, bench: OpenBench
+) -> None:
+    command = [sys.executable, "-c", DRIVER, str(bench.folder), cluster.address]
+    rows = bench.folder / "study" / "trials.jsonl"
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        while not rows.exists() or rows.read_bytes().count(b"\n") < 3:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    written = rows.read_bytes()
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert rows.read_bytes().startswith(written)
+    assert facts(list(Study.load(bench.folder / "study").trials)) == serial

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import signal
 import subprocess
@@ -15,10 +16,12 @@ import pytest
 
 from pgpack.errors import PgpackError, StudyError
 from pgpack.sweep.executors import Job, SerialExecutor, Setting
-from pgpack.sweep.runner import Measurer
+from pgpack.sweep.journal import Study, recording
+from pgpack.sweep.runner import Measurer, run_sweep
+from pgpack.sweep.storage import write_all
 from pgpack.sweep.trial import Trial
 from pgpack.sweep.workers import THREADS, WorkerExecutor
-from tests.sweep_bench import N_FAILED, N_TRIALS, OpenBench, candidates, pids
+from tests.sweep_bench import N_FAILED, N_TRIALS, OpenBench, candidates, card, pids
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = tuple(Job(candidate) for candidate in candidates())
@@ -75,9 +78,7 @@ def test_a_recipe_that_kills_two_workers_is_a_failed_row_and_the_others_are_meas
     (lost,) = [key for key, row in rows.items() if row != serial[key]]
     assert {**rows, lost: None} == {**serial, lost: None}
     assert rows[lost]["status"] == "failed"
-    assert str(rows[lost]["error"]).startswith(
-        "the workers that measured this recipe died, most likely killed"
-    )
+    assert str(rows[lost]["error"]).startswith("the workers that measured this recipe died, most likely killed")
 
 
 @pytest.mark.slow
@@ -143,6 +144,48 @@ class Threads(OpenBench):
         return super().__call__(setting)
 
 
+def test_a_disk_without_room_for_a_row_ends_sweep_and_workers_and_keeps_the_rows(
+    serial: dict[str, dict[str, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = OpenBench(tmp_path)
+    local = bench.local
+
+    def go_on() -> None:
+        with recording(tmp_path / "study", card()) as (study, journal), WorkerExecutor(bench, local, 2) as executor:
+            run_sweep(local(Setting()), candidates(), study, journal, executor=executor)
+
+    def full(fd: int, data: bytes) -> None:
+        if b"bits=5" in data:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_all(fd, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pgpack.sweep.journal.write_all", full)
+        with pytest.raises(StudyError, match="No space left on device; the trials on disk are intact"):
+            go_on()
+    assert not [pid for pid in pids(tmp_path) if is_alive(pid)]
+    before = (tmp_path / "study" / "trials.jsonl").read_bytes()
+    assert before.endswith(b"\n")
+    go_on()
+    assert (tmp_path / "study" / "trials.jsonl").read_bytes().startswith(before)
+    assert facts(list(Study.load(tmp_path / "study").trials)) == serial
+
+
+def test_damaged_entries_of_a_shared_cache_are_computed_again(
+    serial: dict[str, dict[str, object]], tmp_path: Path
+) -> None:
+    bench = OpenBench(tmp_path)
+    run(bench)
+    entries = [path for path in tmp_path.glob("cache/*/??/*") if path.is_file()]
+    assert len(entries) >= 12
+    for path in entries:
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    assert facts(run(bench)) == serial
+    assert len(list(tmp_path.glob("evaluated-*"))) == 2 * 4
+
+
 DRIVER = """
 import sys
 from pathlib import Path
@@ -165,8 +208,6 @@ if __name__ == "__main__":
 def test_workers_end_with_their_driver_and_the_study_goes_on(
     serial: dict[str, dict[str, object]], tmp_path: Path, number: int
 ) -> None:
-    from pgpack.sweep.journal import Study
-
     (tmp_path / "driver.py").write_text(DRIVER)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(tmp_path / "driver.py"), str(tmp_path)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 import sys
@@ -23,12 +22,8 @@ from pgpack.cache_entries import bundled, unbundled
 from pgpack.calibration import Calibration, from_arrays
 from pgpack.checkpoint import Checkpoint, from_tensors
 from pgpack.errors import FormatError
-from pgpack.evaluate import BitsPerByte
 from pgpack.pack import pack
 from pgpack.recipe_text import parse_recipe
-from pgpack.search_space import read_space
-from pgpack.sweep.journal import StudyMeta, recording
-from pgpack.sweep.runner import Measurer, run_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = Form[bytes](lambda value: [value], bytes)
@@ -211,22 +206,6 @@ def test_emptying_leaves_other_files_alone_and_takes_what_killed_processes_left(
     assert files_of(tmp_path) == sorted([*foreign, fresh])
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
-def test_a_disk_that_refuses_costs_one_note_and_no_trial(
-    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(path: Path, pieces: object) -> None:
-        raise OSError(code, os.strerror(code))
-
-    undisturbed = sweep(tmp_path / "plain", Cache())
-    said: list[str] = []
-    monkeypatch.setattr(cache_module, "_write_aside", refuse)
-    assert sweep(tmp_path / "refused", Cache(disk_in(tmp_path / "cache", trouble=said.append))) == undisturbed
-    assert len(said) == 1
-    assert os.strerror(code) in said[0]
-    assert files_of(tmp_path / "cache") == []
-
-
 FULL = """
 import resource, signal, sys
 from pathlib import Path
@@ -360,56 +339,3 @@ def test_changed_code_has_another_digest(tmp_path: Path) -> None:
 @given(st.lists(st.text(max_size=3), max_size=3), st.lists(st.text(max_size=3), max_size=3))
 def test_keys_are_equal_only_for_equal_parts(some: list[str], other: list[str]) -> None:
     assert (cache_key(*some) == cache_key(*other)) == (some == other)
-
-
-class ErrorOfWeights:
-    """An evaluator that counts its calls."""
-
-    digest = "error of the weights"
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint, self.n_calls = checkpoint, 0
-
-    def evaluate(self, tensors: Mapping[str, Any]) -> BitsPerByte:
-        self.n_calls += 1
-        error = sum(float(np.abs(tensors[name] - array).mean()) for name, array in self.checkpoint.items())
-        return BitsPerByte(error, error / 2, error / 3, 10, 20, 0.0)
-
-
-SPACE = CONTROL + "*=rtn(bits={4,6})|{raw,zlib,bitpack}"
-
-
-def sweep(folder: Path, cache: Cache, evaluator: ErrorOfWeights | None = None, model: str | None = "m") -> list[Any]:
-    """What a study says about six recipes, times aside."""
-    checkpoint = model_like()
-    evaluator = evaluator or ErrorOfWeights(checkpoint)
-    meta = StudyMeta(
-        checkpoint="w",
-        checkpoint_digest=checkpoint.digest,
-        evaluator_digest=evaluator.digest,
-        pgpack_version="1",
-        created="2000-01-01T00:00:00+00:00",
-    )
-    with recording(folder, meta) as (study, journal):
-        measurer = Measurer(checkpoint, evaluator, lambda recipe: None, cache, model_digest=model)
-        measurer.fp32_loss()
-        trials = run_sweep(measurer, read_space(SPACE), study, journal)
-    return [(t.key, t.n_bytes, t.bpb, t.nats, t.kl, t.weights_digest, t.error) for t in trials]
-
-
-def test_a_second_study_of_the_same_recipes_measures_nothing(tmp_path: Path) -> None:
-    evaluator = ErrorOfWeights(model_like())
-    first = sweep(tmp_path / "a", Cache(disk_in(tmp_path / "cache")), evaluator)
-    assert len(first) == 6
-    assert evaluator.n_calls == 3  # fp32 and one for each quantizer
-    later = Cache(disk_in(tmp_path / "cache"))
-    assert sweep(tmp_path / "b", later, evaluator) == first
-    assert (evaluator.n_calls, later.misses.total()) == (3, 0)
-
-
-@pytest.mark.parametrize("model", [None, "another model"])
-def test_a_loss_is_kept_on_disk_only_under_its_model(model: str | None, tmp_path: Path) -> None:
-    evaluator = ErrorOfWeights(model_like())
-    sweep(tmp_path / "a", Cache(disk_in(tmp_path / "cache")), evaluator)
-    sweep(tmp_path / "b", Cache(disk_in(tmp_path / "cache")), evaluator, model)
-    assert evaluator.n_calls == 6

@@ -18,7 +18,7 @@ from pgpack.evaluate import BitsPerByte
 from pgpack.search_space import read_space
 from pgpack.sweep.journal import StudyMeta, recording
 from pgpack.sweep.runner import Measurer, run_sweep
-from tests.engine.test_cache import CONTROL, disk_in, model_like
+from tests.engine.test_cache import CONTROL, disk_in, files_of, model_like
 
 
 class ErrorOfWeights:

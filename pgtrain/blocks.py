@@ -125,15 +125,7 @@ class Attention(nn.Module):
         self.perm_gate = nn.Linear(dim, 1) if config.repartition == "gate" else None
 
     def forward(self, x: Tensor, values: LayerValues, shared: Pass) -> Tensor:  # (B, T, D) -> (B, T, D)
-        batch, length, _ = x.shape
-        parts = (self.c_q(x), self.c_k(x), self.c_v(x))
-        if values.permutation is not None:
-            parts = self._repartition(x, parts, values.permutation, shared)
-        q, k, v = (part.view(batch, length, -1, self.config.head_dim).transpose(1, 2) for part in parts)
-        if self.config.qk_norm:
-            q, k = rms_norm(q), rms_norm(k)
-        q = rotate(q, shared.cos, shared.sin) * values.q_gain.to(q.dtype)[:, None, None]
-        k = rotate(k, shared.cos, shared.sin)
+        q, k, v = self.heads(x, values, shared)
         v = self._with_first_value(v, shared) if self.config.value_residual else v
         mixed = F.scaled_dot_product_attention(
             q, k, v, attn_mask=shared.visible, is_causal=shared.visible is None, enable_gqa=self.grouped
@@ -142,8 +134,22 @@ class Attention(nn.Module):
             mixed = without_own_value(mixed, v)
         if self.config.attn_gate != "none":
             mixed = mixed * self._gate(x).transpose(1, 2)[..., None]
-        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, length, -1))
+        out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
+
+    def heads(self, x: Tensor, values: LayerValues, shared: Pass) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v as attention meets them: permuted, normalised, rotated, q times its gain.
+
+        Shape: (B, T, D) -> (B, H, T, d), (B, KV, T, d), (B, KV, T, d).
+        """
+        parts = (self.c_q(x), self.c_k(x), self.c_v(x))
+        if values.permutation is not None:
+            parts = self._repartition(x, parts, values.permutation, shared)
+        q, k, v = (part.view(*x.shape[:2], -1, self.config.head_dim).transpose(1, 2) for part in parts)
+        if self.config.qk_norm:
+            q, k = rms_norm(q), rms_norm(k)
+        q = rotate(q, shared.cos, shared.sin) * values.q_gain.to(q.dtype)[:, None, None]
+        return q, rotate(k, shared.cos, shared.sin), v
 
     def _gate(self, x: Tensor) -> Tensor:
         """One factor per position and head. Shape: (B, T, D) -> (B, T, H)."""

@@ -102,15 +102,16 @@ class LiveTable:
 
         front = pareto(self._trials)
         best = best_under(self._trials, self._budget, ranking(self._trials))
+        shown = thinned(front, room)
         rows = [
             (
                 "*" if best is not None and trial.key == best.key else "",
                 trial.n_bytes,
                 f"{trial.bpb:.4f}",
                 "-" if trial.kl is None else f"{trial.kl:.5f}",
-                clipped(trial.label or trial.recipe, 96),
+                clipped(name, 96),
             )
-            for trial in thinned(front, room)
+            for trial, name in zip(shown, distinct_names(shown), strict=True)
         ]
         return table(("", "bytes", "bits/byte", "KL", "on the frontier"), rows).splitlines() if rows else []
 
@@ -120,6 +121,16 @@ def thinned(front: Sequence[Trial], room: int) -> list[Trial]:
     if len(front) <= room:
         return list(front)
     return [front[round(i * (len(front) - 1) / (room - 1))] for i in range(room)]
+
+
+def distinct_names(trials: Sequence[Trial]) -> list[str]:
+    """Labels, or what tells a recipe from the other unlabelled ones: rules that all of them share are left out."""
+    rules = [frozenset(trial.recipe.split("; ")) for trial in trials if not trial.label]
+    shared = frozenset.intersection(*rules) if len(rules) > 1 else frozenset()
+    return [
+        trial.label or "; ".join(rule for rule in trial.recipe.split("; ") if rule not in shared) or trial.recipe
+        for trial in trials
+    ]
 
 
 def failure(trial: Trial) -> str:

@@ -14,7 +14,7 @@ import click
 from .blueprint import blueprint_of
 from .cache_options import CacheFlags, cache_options, say_shared
 from .executor_options import ExecutorFlags, executor_options, open_executor
-from .live_table import shown_live
+from .live_table import distinct_names, shown_live
 from .output import EXIT_RESUMABLE, emit_json, format_bytes, note, shared_options
 from .progress import progress_bar
 from .recipe_options import one_of
@@ -345,16 +345,6 @@ def _row(trial: Trial) -> dict[str, Any]:
     return {field: getattr(trial, field) for field in fields}
 
 
-def _names(trials: Sequence[Trial]) -> list[str]:
-    """Labels, or what tells a recipe from the other unlabelled ones: rules that all of them share are left out."""
-    rules = [frozenset(trial.recipe.split("; ")) for trial in trials if not trial.label]
-    shared = frozenset.intersection(*rules) if len(rules) > 1 else frozenset()
-    return [
-        trial.label or "; ".join(rule for rule in trial.recipe.split("; ") if rule not in shared) or trial.recipe
-        for trial in trials
-    ]
-
-
 def _show(ended: Ended, as_json: bool) -> None:
     from pgpack.frontier import pareto
 
@@ -385,7 +375,7 @@ def _show(ended: Ended, as_json: bool) -> None:
             "-" if trial.kl is None else f"{trial.kl:.5f}",
             clipped(name, 96),
         )
-        for trial, name in zip(front, _names(front), strict=True)
+        for trial, name in zip(front, distinct_names(front), strict=True)
     ]
     click.echo(table(("", "bytes", "bits/byte", "KL", "name or recipe"), rows))
     fp32 = study.meta.fp32_bpb

@@ -161,7 +161,8 @@ class UniformGrid:
         scales = self.scales.astype(np.float32)
         if scales.shape[1] > 1:
             scales = np.repeat(scales, self.group, axis=1)[:, :cols]
-        values: NDArray[Any] = symbols.astype(np.float32) * scales
+        with np.errstate(invalid="ignore"):  # a file's steps may be infinite: its zeros are then NaN
+            values: NDArray[Any] = symbols.astype(np.float32) * scales
         return values
 
 

@@ -6,14 +6,16 @@
 Owns the block, its penalty and the report that says how large the deviations are. Source: openai/parameter-golf
 #433, train_gpt.py. Read with care: gamma alone says little, because only the product gamma A B acts and neither A
 nor B is penalised; and with B = 0 at the start the cross-entropy gives gamma no gradient while the penalty pushes it
-down. `deviations` therefore reports |gamma A B| against the weights, and `ebls_penalty = 0` and `ebls_b_std > 0` are
-the control runs.
+down. `deviations` therefore reports |gamma A B| against the weights, `output_shares` what the branch adds to the
+module's output on a text, and `ebls_penalty = 0` and `ebls_b_std > 0` are the control runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -84,3 +86,48 @@ def deviations(blocks: Iterable[DeviatingBlock]) -> list[Deviation]:
                 size = gamma * float((a[use] @ b[use]).norm())
                 rows.append(Deviation(index, side, use, gamma, size / max(float(weight.norm()), 1e-12)))
     return rows
+
+
+Place = tuple[int, str, int]  # block, "attn" or "mlp", use
+Seen = Callable[[Place, Tensor, Tensor], None]
+
+
+@contextmanager
+def branches_seen(model: nn.Module, see: Seen) -> Iterator[None]:
+    """While open, every run of a module calls see(place, what M gives, what the branch adds)."""
+    blocks = [block for block in model.modules() if isinstance(block, DeviatingBlock)]
+
+    def watched(index: int, block: DeviatingBlock) -> Callable[[Tensor, Tensor, str, int], Tensor]:
+        def deviate(out: Tensor, seen: Tensor, side: str, use: int) -> Tensor:
+            whole = DeviatingBlock._deviate(block, out, seen, side, use)
+            see((index, side, use), out, whole - out)
+            return whole
+
+        return deviate
+
+    for index, block in enumerate(blocks):
+        object.__setattr__(block, "_deviate", watched(index, block))
+    try:
+        yield
+    finally:
+        for block in blocks:
+            object.__delattr__(block, "_deviate")
+
+
+@torch.no_grad()
+def output_shares(model: nn.Module, batches: Iterable[Tensor]) -> dict[Place, float]:
+    """|gamma (norm x) A B| / |M(norm x)| of every run of every module, root mean squares over all tokens of a text.
+
+    0 is a run like the shared module, 1 a branch as large as it. Shape: batches (B, T) int64.
+    """
+    sums: dict[Place, list[float]] = {}
+
+    def see(place: Place, out: Tensor, added: Tensor) -> None:
+        held = sums.setdefault(place, [0.0, 0.0])
+        held[0] += float(added.double().square().sum())
+        held[1] += float(out.double().square().sum())
+
+    with branches_seen(model, see):
+        for ids in batches:
+            cast("Any", model).forward_logits(ids)
+    return {place: (added / max(whole, 1e-30)) ** 0.5 for place, (added, whole) in sums.items()}

@@ -16,7 +16,7 @@ from pgtrain.blocks import rotary_tables, without_own_value
 from pgtrain.embedding import BigramHash, factorize, harmonic_spectrum, previous
 from pgtrain.gpt import GPT, build, deployable, initialize_
 from pgtrain.model_config import GPTConfig
-from pgtrain.shrinkage import deviations
+from pgtrain.shrinkage import branches_seen, deviations, output_shares
 from pgtrain.tensor_table import count_parameters, infer_config, parameter_group, tensor_shapes
 
 SMALL = GPTConfig(vocab_size=64, num_layers=4, model_dim=32, num_heads=4, num_kv_heads=2, seq_len=16)
@@ -219,6 +219,25 @@ def test_deviations_report_the_branch_against_its_weight() -> None:
     assert row.relative == pytest.approx(float(product.norm() / block.mlp.proj.weight.norm()), rel=1e-5)
     assert len(deviations(model.layers)) == 8
     assert all(r.relative == 0 for r in deviations(initialize_(GPT(config_of("ebls")), 0).layers))
+
+
+def test_shares_of_the_output_are_those_of_the_branch_and_watching_changes_nothing() -> None:
+    model = random_model(config_of("ebls")).requires_grad_(False)
+    ids = torch.randint(0, model.config.vocab_size, (2, 8))
+    block, seen = model.layers[1], {}
+    before = model.forward_logits(ids)
+
+    def see(place: tuple[int, str, int], out: torch.Tensor, added: torch.Tensor) -> None:
+        seen[place] = float(added.double().norm() / out.double().norm())
+
+    with branches_seen(model, see):
+        assert torch.equal(model.forward_logits(ids), before)
+    assert "_deviate" not in vars(block)
+    assert output_shares(model, [ids]) == pytest.approx(seen)
+    with torch.no_grad():
+        block.mlp_lora_B[1] *= 2.0  # the last run of a module: nothing after it sees the change
+        assert output_shares(model, [ids])[1, "mlp", 1] == pytest.approx(2 * seen[1, "mlp", 1], rel=1e-4)
+    assert not any(output_shares(initialize_(GPT(config_of("ebls")), 0), [ids]).values())
 
 
 def test_the_second_head_predicts_the_token_after_next_and_is_dropped() -> None:

@@ -1,0 +1,160 @@
+"""All that is measured on the runs of one seed: values by name, and rows for tables and pictures.
+
+Names are `run.quantity` and `run-less-other.mbpb`. Differences of runs are formed here, seed by seed: runs of one
+seed see the same batches, and what that does to all of them cancels.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from experiments.study.packing import Bench
+from experiments.study.plan import Study
+from experiments.study.rows import Value
+from pgpack.checkpoint import Checkpoint
+from pgtrain.model_config import GPTConfig
+from pgtrain.repartition import channel_permutation
+from pgtrain.tensor_table import count_parameters
+
+from .probes import numbers
+from .rope import shift_error
+
+TEXT_TOKENS = 16_384  # packed models are compared with themselves, token by token: less text is enough
+PROBE_WINDOWS = 16
+RECIPE = (
+    "role:control=cast(dtype=fp16)|shuffle|brotli; *tok_emb*=gptq(bits=8,clip=20)|brotli; "
+    "*=gptq(bits=6,clip=12.85)|brotli"
+)
+MODELS = ("standard", "albert", "naive", "wo", "wt", "adapt")
+PACKED = (*MODELS, "standard-narrow", "standard-shallow", "albert-wide")
+MBPB = (
+    ("wo", "standard"), ("naive", "standard"), ("albert", "naive"), ("albert", "wo"), ("naive", "wo"),
+    ("naive", "naive-skips"), ("naive", "naive-adapters"), ("naive", "naive-norms"), ("naive", "wo-bare"),
+    ("wo-bare", "wo"), ("wt", "wo"), ("wt", "naive"), ("wt-channels", "wo"), ("wt-heads", "wo"),
+    ("wt-consistent", "wo"), ("wt", "wt-consistent"), ("wt", "adapt"), ("adapt", "wo"), ("adapt-free", "wo"),
+    ("adapt-free-high", "wo"), ("adapt", "adapt-free"), ("standard-narrow", "standard"),
+    ("standard-shallow", "standard"),
+)  # fmt: skip
+EQUAL_BYTES = ("standard-narrow", "standard-shallow", "albert-wide", "naive", "wt", "adapt")
+
+
+@dataclass
+class SeedResult:
+    """Values by name, and the rows of results/*.csv by file name."""
+
+    seed: int
+    values: dict[str, float] = field(default_factory=dict)
+    rows: dict[str, list[dict[str, Value]]] = field(default_factory=dict)
+
+    def put(self, run: str, values: Mapping[str, float]) -> None:
+        self.values |= {f"{run}.{name}": value for name, value in values.items()}
+
+    def add(self, table: str, **row: Value) -> None:
+        self.rows.setdefault(table, []).append(row)
+
+
+def measure_seed(study: Study, scale: str, paths: Mapping[str, Path], seed: int) -> SeedResult:
+    """`paths`: run -> checkpoint."""
+    found = SeedResult(seed)
+    measured = {run: _measure_run(found, run, path) for run, path in paths.items()}
+    for run, other in MBPB:
+        found.values[f"{run}-less-{other}.mbpb"] = _mbpb(found, run, other, "bpb")
+    for run in EQUAL_BYTES:
+        found.values[f"{run}-less-wo.quantized_mbpb"] = _mbpb(found, run, "wo", "quantized_bpb")
+        found.values[f"{run}.bytes_over_wo"] = found.values[f"{run}.bytes"] / found.values["wo.bytes"]
+    _compare(found, {run: losses for run, losses in measured.items() if losses is not None})
+    _count(found, study)
+    return found
+
+
+def _measure_run(found: SeedResult, run: str, path: Path) -> NDArray[np.float32] | None:
+    """Of the six models: targets and their losses in nats. Shape: (2, n)."""
+    bench = Bench(path, TEXT_TOKENS)
+    evaluator = bench.text.text.evaluator()
+    model = evaluator.module(dict(bench.checkpoint.items()))
+    tokens = torch.from_numpy(evaluator.tokens[:-1].astype(np.int64))
+    ids = tokens[: PROBE_WINDOWS * evaluator.seq_len].view(PROBE_WINDOWS, -1)
+    found.put(run, {"bpb": val_bpb(bench.checkpoint)} | numbers(model, ids))
+    found.add("losses", run=run, seed=found.seed, bpb=found.values[f"{run}.bpb"])
+    if run in PACKED:
+        point = bench.packed(RECIPE)
+        gap = point.bpb - bench.fp32_bpb
+        values = {"bytes": point.n_bytes, "gap_mbpb": 1000 * gap, "quantized_bpb": found.values[f"{run}.bpb"] + gap}
+        found.put(run, values)
+    if run not in MODELS:
+        return None
+    nats = evaluator.token_nats(model)
+    targets = evaluator.tokens[1:].astype(np.int64)
+    found.put(run, {"rare_over_common": rare_over_common(nats, targets, bench.text.text.calib_tokens)})
+    return np.stack([targets, nats]).astype(np.float32)
+
+
+def val_bpb(checkpoint: Checkpoint) -> float:
+    """Bits per byte on all of the validation text, as training wrote it down."""
+    return float(json.loads(checkpoint.metadata["training"])["val"]["bpb"])
+
+
+def rare_over_common(nats: NDArray[np.float32], targets: NDArray[np.int64], training: NDArray[np.uint16]) -> float:
+    """Mean loss of rare targets over that of common ones; common types make up half of the training text."""
+    counts = np.bincount(training.astype(np.int64), minlength=int(targets.max()) + 1)
+    order = np.argsort(-counts, kind="stable")
+    common = order[: int(np.searchsorted(np.cumsum(counts[order]), counts.sum() / 2)) + 1]
+    is_common = np.isin(targets, common)
+    return float(nats[~is_common].mean() / nats[is_common].mean())
+
+
+def types_won(losses: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Share of token types whose mean loss is below the other model's. Shape: (2, n): targets, nats."""
+    targets = losses[0].astype(np.int64)
+    counts = np.bincount(targets)
+    sums = [np.bincount(targets, each[1]) for each in (losses, other)]
+    seen = counts > 0
+    return float((sums[0][seen] < sums[1][seen]).mean())
+
+
+def _mbpb(found: SeedResult, run: str, other: str, quantity: str) -> float:
+    return 1000 * (found.values[f"{run}.{quantity}"] - found.values[f"{other}.{quantity}"])
+
+
+def _compare(found: SeedResult, losses: Mapping[str, NDArray[np.float32]]) -> None:
+    values = found.values
+    shared = [run for run in MODELS if run not in ("standard", "wo")]
+    values["best-other-less-wo.mbpb"] = min(_mbpb(found, run, "wo", "bpb") for run in shared)
+    values["wo.types_won_of_wt"] = types_won(losses["wo"], losses["wt"])
+    for run in PACKED:
+        values[f"{run}.gap_over_standard"] = values[f"{run}.gap_mbpb"] / values["standard.gap_mbpb"]
+    values["naive-less-wo.gap_mbpb"] = values["naive.gap_mbpb"] - values["wo.gap_mbpb"]
+    for run, other in (("naive", "wo"), ("wt", "wo"), ("wo", "standard")):
+        values[f"{run}-over-{other}.q_condition"] = values[f"{run}.q_condition"] / values[f"{other}.q_condition"]
+    values["wt-over-wo.head_cosine"] = values["wt.head_cosine"] / values["wo.head_cosine"]
+    values["wo.adapter_attn_over_mlp"] = values["wo.adapter_attn"] / values["wo.adapter_mlp"]
+    for run, other, probe in (
+        ("albert", "wo", "first_last_cosine"), ("albert", "standard", "adjacent_cosine"),
+        ("naive", "wo", "adjacent_cosine"), ("naive", "wo-bare", "adjacent_cosine"),
+        ("adapt", "wo", "last_entropy"), ("wo", "adapt", "rare_over_common"),
+    ):  # fmt: skip
+        values[f"{run}-less-{other}.{probe}"] = values[f"{run}.{probe}"] - values[f"{other}.{probe}"]
+
+
+def _count(found: SeedResult, study: Study) -> None:
+    """Parameters at both scales, and what is RoPE-safe about a permutation."""
+    for scale in ("tiny", "full"):
+        for run in study.purposes:
+            found.values[f"{run}.{scale}_parameters"] = count_parameters(study.run(run, found.seed, scale).model)
+    full = {run: found.values[f"{run}.full_parameters"] for run in study.purposes}
+    found.values["adapters.full_parameters"] = full["wo"] - full["wo-bare"]
+    generator = torch.Generator().manual_seed(found.seed)
+    config = GPTConfig(model_dim=64, num_heads=1, num_kv_heads=1, rope_dims=16)
+    paired = channel_permutation(config.head_dim, config.rotary_dims, generator)
+    found.values["rope.paired_shift_error"] = shift_error(config, paired, found.seed)
+    free = torch.randperm(config.head_dim, generator=generator)
+    found.values["rope.free_shift_error"] = shift_error(config, free, found.seed)
+    assert all(math.isfinite(value) for value in found.values.values())

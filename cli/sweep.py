@@ -385,6 +385,9 @@ def _show(ended: Ended, as_json: bool) -> None:
     )
     if ended.best:
         within = f" within {format_bytes(study.meta.budget)}" if study.meta.budget else ""
-        click.echo(f"* best{within}: {ended.best.bpb:.4f} bits per byte in {format_bytes(ended.best.n_bytes or 0)}")
+        by_kl = "" if ended.best.kl is None else f" by KL, {ended.best.kl:.4g} nats per token"
+        click.echo(
+            f"* best{within}{by_kl}: {ended.best.bpb:.4f} bits per byte in {format_bytes(ended.best.n_bytes or 0)}"
+        )
         click.echo(f"artifact  {best_file}")
     click.echo(f"report    {study.directory / 'report.html'}")

@@ -185,15 +185,19 @@ def state_of(value: Any, tensor: type, path: Path) -> dict[str, Any]:
     Raises CheckpointError when there is none, or when it holds anything but tensors.
     """
     for _ in range(MAX_WRAPPERS):
-        if not isinstance(value, dict) or any(isinstance(item, tensor) for item in value.values()):
+        if not isinstance(value, dict):
             break
-        inner = [value[key] for key in WRAPPERS if isinstance(value.get(key), dict)]
+        inner = [value[key] for key in WRAPPERS if _is_state(value.get(key), tensor)]
+        if not inner and any(isinstance(item, tensor) for item in value.values()):
+            break
+        inner = inner or [value[key] for key in WRAPPERS if isinstance(value.get(key), dict)]
         inner = inner or [item for item in value.values() if _is_state(item, tensor)]
         if not inner:
             break
         value = inner[0]
     if not isinstance(value, dict) or not value:
-        raise CheckpointError(f"{path}: expected a dictionary of tensors, found {type(value).__name__}")
+        found = "an empty one" if isinstance(value, dict) else type(value).__name__
+        raise CheckpointError(f"{path}: expected a dictionary of tensors, found {found}")
     strange = next((str(name) for name, item in value.items() if not isinstance(item, tensor)), None)
     if strange is not None:
         raise CheckpointError(f"{path}: {strange!r} is not a tensor; save model.state_dict() alone")

@@ -75,8 +75,9 @@ def test_the_format_before_zip_files_is_read_too(tmp_path: Path) -> None:
         lambda s: {"step": 7, "model": {"module": s}},
         lambda s: {"args": {"lr": 0.1}, "my_own_name": s},
         lambda s: {"config": None, "model_state_dict": s, "ema": s},
+        lambda s: {"model": s, "config": {"lr": 0.1}, "rng_state": torch.zeros(8, dtype=torch.uint8)},
     ],
-    ids=["state_dict", "model", "nested", "only-dict-of-tensors", "with-ema"],
+    ids=["state_dict", "model", "nested", "only-dict-of-tensors", "with-ema", "beside-a-tensor"],
 )
 def test_a_wrapped_state_dict_is_found(tmp_path: Path, wrap) -> None:
     torch.save(wrap(state()), tmp_path / "wrapped.pt")

@@ -48,15 +48,15 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def n_workers(flags: ExecutorFlags, jobs: Sequence[Job], n_params: int) -> int:
-    """Worker processes for `jobs`; 1 means that this process measures by itself."""
+def n_workers(flags: ExecutorFlags, jobs: Sequence[Job], n_params: int, n_gpus: int = 0) -> int:
+    """Worker processes for `jobs`; 1 means that this process measures by itself. `n_gpus`: those that they share."""
     from pgpack.sweep.dispatch import n_batches
     from pgpack.sweep.machine import fitting_workers, free_bytes, paying_workers, usable_cores
 
     if flags.jobs is not None:
         return min(flags.jobs, max(1, len(jobs)))
     fitting = fitting_workers(4 * n_params, usable_cores(), free_bytes())
-    return max(1, min(n_batches(jobs), fitting, paying_workers(n_params, len(jobs))))
+    return max(1, min(n_batches(jobs), n_gpus or fitting, fitting, paying_workers(n_params, len(jobs))))
 
 
 def open_executor(
@@ -72,7 +72,9 @@ def open_executor(
 
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it says there, we say in one sentence
         return ClusterExecutor(blueprint, local, flags.scheduler, lambda line: note(line, quiet))
-    count = n_workers(flags, jobs, local(jobs[0].setting if jobs else Setting()).checkpoint.n_params)
+    visible = gpus(blueprint.text.device)
+    n_params = local(jobs[0].setting if jobs else Setting()).checkpoint.n_params
+    count = n_workers(flags, jobs, n_params, len(visible))
     if count == 1:
         return SerialExecutor(local)
     from pgpack.sweep.machine import usable_cores
@@ -80,7 +82,7 @@ def open_executor(
 
     threads = max(1, usable_cores() // count)
     note(f"measuring in {count} worker processes of {threads} threads", quiet)
-    return WorkerExecutor(blueprint, local, count, threads, gpus(blueprint.text.device))
+    return WorkerExecutor(blueprint, local, count, threads, visible)
 
 
 def gpus(device: str | None) -> tuple[str, ...]:

@@ -95,6 +95,8 @@ def command(
     if not has_text(bench):
         if dry_run:
             raise click.UsageError("--dry-run --resume is for studies with text; this sweep measures weights alone")
+        if workers.scheduler is not None or (workers.jobs or 1) > 1:
+            note("sizes against the error of the weights are measured in this process alone", quiet)
         sweep_weights(bench, candidates, out, budget, space.is_default, as_json)
         return 0
     fill = budget if budget is not None and space.is_default else None

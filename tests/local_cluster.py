@@ -71,7 +71,7 @@ class LocalCluster:
     def _start(self, program: str, *flags: str, within: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep),
             "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
             "OMP_NUM_THREADS": "1",
         }

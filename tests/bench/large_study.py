@@ -119,10 +119,11 @@ def main() -> int:
     parser.add_argument("--trials", default="1000,10000")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(int(n), Path(folder)) for n in given.trials.split(",")]
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    print(f"{machine}; best of {RUNS}")
+    print(f"{machine}; load {load:.1f} at the beginning; best of {RUNS}")
     print(
         "trials   frontier             peak    report               peak    page      rows   opens             heap"
     )
@@ -134,7 +135,7 @@ def main() -> int:
         page = f"{row.page_bytes / 1e6:.2f} MB   {row.page_rows}"
         print(f"{row.n_trials:6,}   {frontier}   {report}   {page}   {seen}   {heap}")
     if given.json is not None:
-        document = {"machine": machine, "limits": LIMITS, "rows": [asdict(row) for row in rows]}
+        document = {"machine": machine, "load": load, "limits": LIMITS, "rows": [asdict(row) for row in rows]}
         given.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     missed = [name for row in rows if row.n_trials == 1000 for name in too_slow(row)]
     if missed:

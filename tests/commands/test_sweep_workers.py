@@ -64,6 +64,8 @@ def workers_of(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_study_of_workers_is_that_of_one_process_though_one_of_them_is_killed(
     model: Path, serial: Path, tmp_path: Path
 ) -> None:
@@ -75,7 +77,7 @@ def test_the_study_of_workers_is_that_of_one_process_though_one_of_them_is_kille
             assert process.poll() is None
             time.sleep(0.005)
         os.kill(workers_of(process.pid)[0], signal.SIGKILL)
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert facts(study) == facts(serial)
@@ -83,6 +85,7 @@ def test_the_study_of_workers_is_that_of_one_process_though_one_of_them_is_kille
         assert (study / name).read_bytes() == (serial / name).read_bytes(), name
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("n_times", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_ctrl_c_ends_the_workers_too_and_the_study_goes_on_without_them(
     model: Path, serial: Path, tmp_path: Path, n_times: int

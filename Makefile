@@ -75,8 +75,8 @@ bench-rd: $(STAMP) $(MODELS)
 clean:
 	rm -rf demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# make reproduce-<study>: one of the four studies at tiny scale, from nothing
-STUDIES := tied-embedding prism negative-findings ebls
+# make reproduce-<study>: one of the five studies at tiny scale, from nothing
+STUDIES := tied-embedding prism negative-findings ebls rate-distortion
 .PHONY: $(STUDIES:%=reproduce-%)
 $(STUDIES:%=reproduce-%): reproduce-%: $(STAMP)
 	$(BIN)/python -m experiments.$(subst -,_,$*).run --scale tiny

@@ -15,7 +15,7 @@ from pgpack.errors import DataError
 from .claims import UNTESTED, Claim, read_claims
 
 EXPERIMENTS = Path(__file__).resolve().parents[1]
-STUDIES = ("tied_embedding", "prism", "negative_findings", "ebls")
+STUDIES = ("tied_embedding", "prism", "negative_findings", "ebls", "rate_distortion")
 
 
 def target(study: str) -> str:
@@ -34,9 +34,10 @@ def block(path: Path, name: str) -> str:
     """What stands between the markers. Raises: DataError when the file has no such markers."""
     text = path.read_text(encoding="utf-8")
     begin, end = f"<!-- {name}: begin -->\n", f"\n<!-- {name}: end -->"
-    if begin not in text or end not in text:
+    if begin not in text or end not in text.partition(begin)[2]:  # also when no line stands between them
         raise DataError(
-            f"{path} has no block {name}; add '{begin.strip()}' and '{end.strip()}' on lines of their own"
+            f"{path} has no block {name}; add '{begin.strip()}' and '{end.strip()}' on lines of their own, "
+            "an empty one between them"
         )
     return text.partition(begin)[2].partition(end)[0]
 

@@ -1,0 +1,46 @@
+"""The study of the engine: its tables follow from its results, its BD-rates from the points that it keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments.rate_distortion import curves
+from experiments.rate_distortion.curves import ENGINE
+from experiments.rate_distortion.short import ABLATIONS, PRESET_DIALS
+from experiments.rate_distortion.short_tables import ingredients_table, peers_table
+from experiments.study.measures import Measures
+from experiments.study.pages import EXPERIMENTS, block
+from experiments.study.rows import Row, read_rows
+from pgpack.frontier import bd_rate
+
+FOLDER = EXPERIMENTS / "rate_distortion"
+
+
+@pytest.fixture(scope="module")
+def measures() -> Measures:
+    return Measures.load(FOLDER / "results" / "measures.json")
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    return list(read_rows(FOLDER / "results" / "points.csv"))
+
+
+def test_the_tables_of_the_page_are_those_of_the_results(measures: Measures) -> None:
+    assert block(FOLDER / "README.md", "peers") == peers_table(measures)
+    assert block(FOLDER / "README.md", "ingredients") == ingredients_table(measures)
+
+
+@pytest.mark.parametrize("peer", PRESET_DIALS)
+def test_rates_follow_from_the_points(peer: str, measures: Measures, rows: list[Row]) -> None:
+    def curve(name: str, seed: int) -> np.ndarray:
+        own = [row for row in rows if (row["curve"], row["seed"]) == (name, seed)]
+        return np.array([(row["n_bytes"], row["kl"]) for row in own], dtype=np.float64)
+
+    for seed, value in measures.by_seed[f"against {peer}.kl"].items():
+        assert bd_rate(curve(peer, seed), curve(ENGINE, seed), "kl").percent == pytest.approx(value, abs=0.01)
+
+
+def test_the_short_bench_names_ingredients_of_the_long_one() -> None:
+    assert set(ABLATIONS) <= {variant.name for variant in curves.ABLATIONS}

@@ -1,0 +1,155 @@
+"""The pictures of the page, from results/ alone."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from experiments.study.figures import drawing, prepare
+from experiments.study.measures import Measures
+from experiments.study.rows import read_rows
+from pgpack.picture import COLOURS, SOFT_INK
+
+BLUE, ORANGE, PURPLE, GREEN, RED, GREY = COLOURS
+Line = tuple[str, str, str, str]  # run, what it is called, colour, style
+CONTROLS: tuple[Line, ...] = (
+    ("tied", "tied", BLUE, "o-"),
+    ("untied", "untied", ORANGE, "s-"),
+    ("unscaled", "no 1/√(layer+1)", PURPLE, "^-"),
+    ("undecayed", "no weight decay", GREEN, "D-"),
+    ("early", "after 10 steps", GREY, "v:"),
+)
+DECOUPLED: tuple[Line, ...] = (
+    ("tied", "tied", BLUE, "o-"),
+    ("narrow-12", "12/16 of the width", ORANGE, "s-"),
+    ("narrow-14", "14/16 of the width", PURPLE, "^-"),
+    ("full-width", "full width", GREEN, "D-"),
+    ("learned", "12/16, trained", RED, "v--"),
+)
+
+
+def draw(results: Path, measures: Measures) -> None:
+    """Everything, as PNG and SVG."""
+    profiles(results)
+    worth(results)
+    losses(results, measures)
+    rotations(results)
+    clips(results)
+
+
+def profiles(results: Path) -> None:
+    """Shape of the contributions: each block's over the mean of its run, means over seeds."""
+    rows = read_rows(results / "blocks.csv")
+    with drawing(results / "profiles", 10, 5.2) as figure:
+        left, right = figure.subplots(1, 2, sharey=True)
+        prepare(left, "Tied or not, blocks weaken towards the end", "block", "contribution / mean of the model")
+        prepare(right, "Decoupling evens out the ends a little", "block", "")
+        for axes, lines in ((left, CONTROLS), (right, DECOUPLED)):
+            for run, name, colour, style in lines:
+                shapes = _shapes([row for row in rows if row["run"] == run])
+                means = [statistics.fmean(values) for values in zip(*shapes, strict=True)]
+                axes.plot(range(len(means)), means, style, color=colour, label=name, markersize=5)
+            axes.set_xticks(range(len(means)))
+            axes.axhline(1.0, color=SOFT_INK, linewidth=0.8)
+            axes.legend(frameon=False, fontsize=10, loc="upper right")
+
+
+def _shapes(rows: Sequence[dict[str, str | int | float]]) -> list[list[float]]:
+    """One profile per seed, of mean 1."""
+    shapes = []
+    for seed in sorted({int(row["seed"]) for row in rows}):
+        values = [float(row["contribution"]) for row in rows if row["seed"] == seed]
+        shapes.append([value / statistics.fmean(values) for value in values])
+    return shapes
+
+
+def worth(results: Path) -> None:
+    """What a block's weights contribute, and what the loss rises by without it."""
+    rows = [row for row in read_rows(results / "removals.csv") if row["run"] == "tied"]
+    with drawing(results / "worth", 10, 4.6) as figure:
+        left, right = figure.subplots(1, 2)
+        prepare(left, "Weights: block after block a little less", "block", "contribution (norm x mean scale)")
+        prepare(right, "Loss: the first block matters most", "block", "rise without the block (bits per byte)")
+        for axes, name, colour in ((left, "contribution", BLUE), (right, "bpb_rise", ORANGE)):
+            blocks = sorted({int(row["block"]) for row in rows})
+            values = [[float(row[name]) for row in rows if row["block"] == block] for block in blocks]
+            axes.bar(blocks, [statistics.fmean(each) for each in values], color=colour, width=0.7, alpha=0.85)
+            for block, each in zip(blocks, values, strict=True):
+                axes.plot([block] * len(each), each, "o", color="white", markeredgecolor=colour, markersize=5)
+            axes.set_xticks(blocks)
+        _say(left, "bars: mean of three seeds; dots: seeds")
+
+
+def _say(axes: Axes, sentence: str) -> None:
+    axes.text(0.99, 0.97, sentence, transform=axes.transAxes, ha="right", va="top", fontsize=9.5, color=SOFT_INK)
+
+
+def losses(results: Path, measures: Measures) -> None:
+    """Loss of every run against the tied baseline of the same seed."""
+    runs = ("untied", "narrow-12", "narrow-14", "combination", "refunded", "full-width", "learned", "gaussian",
+            "residual", "tied-no-x0", "residual-no-x0")  # fmt: skip
+    runs = tuple(sorted(runs, key=lambda run: -measures[f"{run}.bpb_less_tied"].mean))
+    with drawing(results / "losses", 10, 4.8) as figure:
+        axes = figure.subplots()
+        prepare(axes, "What each change costs against the tied baseline of the same seed", "bits per byte less tied "
+                "(left is better)", "")  # fmt: skip
+        for row, run in enumerate(runs):
+            values = measures[f"{run}.bpb_less_tied"].values
+            mean = statistics.fmean(values)
+            colour = RED if min(values) > 0 else BLUE if max(values) < 0 else GREY
+            axes.plot([0, mean], [row, row], color=colour, linewidth=2, alpha=0.6)
+            axes.plot(values, [row] * len(values), "o", color=colour, markersize=6)
+        axes.set_yticks(range(len(runs)), runs)
+        axes.axvline(0.0, color=SOFT_INK, linewidth=1)
+        axes.grid(False, axis="y")
+
+
+def rotations(results: Path) -> None:
+    """Singular values of the input projection at the start and at the end."""
+    rows = [row for row in read_rows(results / "singular.csv") if row["tensor"] == "embed_proj.weight"]
+    panels = (
+        ("narrow-12", "In no optimizer, as #1546:\nas they were drawn"),
+        ("learned", "Trained from orthogonal:\nequal no longer"),
+        ("gaussian", "Trained from Gaussian:\nnot drawn to equality"),
+    )
+    with drawing(results / "rotations", 10, 4.4) as figure:
+        for axes, (run, title) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
+            prepare(axes, title, "rank", "singular value of embed_proj" if run == "narrow-12" else "")
+            for when, colour, width in (("start", GREY, 3.5), ("end", ORANGE, 1.6)):
+                for seed in sorted({int(row["seed"]) for row in rows}):
+                    own = [row for row in rows if (row["run"], row["when"], row["seed"]) == (run, when, seed)]
+                    axes.plot([int(row["rank"]) for row in own], [float(row["value"]) for row in own],
+                              color=colour, linewidth=width, label=when if seed == 1 else None)  # fmt: skip
+            axes.set_ylim(0, 2.0)
+            axes.legend(frameon=False, loc="upper right")
+
+
+def clips(results: Path) -> None:
+    """Bytes and divergence of one recipe over its clip."""
+    rows = read_rows(results / "clips.csv")
+    with drawing(results / "clips", 10, 4.4) as figure:
+        left, right = figure.subplots(1, 2)
+        prepare(
+            left,
+            "A tighter clip makes the file larger",
+            "k, standard deviations at which int6 ends",
+            "kB (10³ bytes)",
+        )
+        prepare(
+            right,
+            "Too tight, it is worse as well",
+            "k, standard deviations at which int6 ends",
+            "KL (millinats per token)",
+        )
+        for axes, name, factor, colour in ((left, "n_bytes", 1e-3, BLUE), (right, "kl", 1e3, ORANGE)):
+            for seed in sorted({int(row["seed"]) for row in rows}):
+                own = [row for row in rows if row["seed"] == seed]
+                axes.plot([float(row["clip"]) for row in own], [factor * float(row[name]) for row in own], "o-",
+                          color=colour, markersize=4, linewidth=1.4, alpha=0.8)  # fmt: skip
+            axes.axvline(12.85, color=SOFT_INK, linewidth=0.9, linestyle="--")
+            axes.set_ylim(bottom=0)
+            axes.annotate("12.85, the field's", (12.85, 0), xytext=(4, 6), textcoords="offset points", fontsize=9.5,
+                          color=SOFT_INK)  # fmt: skip

@@ -65,7 +65,8 @@ class ClusterExecutor:
         patience_s: float | None = None,
     ) -> None:
         self._open, self._local, self._address = open_measurer, local, address
-        self._note, self._patience_s = note, PATIENCE_S if patience_s is None else patience_s
+        self._note = note
+        self.patience_s = PATIENCE_S if patience_s is None else patience_s
         self._client: Client | None = None
         self.workers: tuple[str, ...] = ()
         self._looked = 0.0
@@ -196,17 +197,17 @@ class ClusterExecutor:
         self._disconnect()
         if again:
             self._note(f"the scheduler at {self._address} does not answer; looking for it")
-        until = time.monotonic() + self._patience_s
+        until = time.monotonic() + self.patience_s
         while True:
             try:
-                self._client = client = _client(self._address, max(1.0, min(CONNECT_S, self._patience_s)))
+                self._client = client = _client(self._address, max(1.0, min(CONNECT_S, self.patience_s)))
                 self._parcel = self._send_files(client)
                 return
             except _lost() as error:
                 self._disconnect()
                 if time.monotonic() > until:
                     raise WorkersLost(
-                        f"the scheduler at {self._address} did not answer for {self._patience_s:.0f} s "
+                        f"the scheduler at {self._address} did not answer for {self.patience_s:.0f} s "
                         f"({type(error).__name__}); all rows are kept: repeat the same command once it is back"
                     ) from None
             time.sleep(0.5)

@@ -135,7 +135,8 @@ def test_a_scheduler_that_starts_anew_costs_what_was_in_flight(serial: Rows, ben
 def test_a_scheduler_that_stays_away_ends_the_sweep_as_resumable(serial: Rows, bench: OpenBench) -> None:
     with LocalCluster(bench.folder, n_workers=1) as cluster:
         cluster.wait_until_scheduler_listens()
-        with ClusterExecutor(bench, bench.local, cluster.address, patience_s=2) as executor:
+        with ClusterExecutor(bench, bench.local, cluster.address) as executor:
+            executor.patience_s = 2
             outcomes = executor.run(JOBS)
             trials = [next(outcomes).trial, next(outcomes).trial]
             cluster.kill_scheduler()

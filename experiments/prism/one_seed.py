@@ -22,6 +22,7 @@ from experiments.study.rows import Value
 from pgpack.checkpoint import Checkpoint
 from pgtrain.model_config import GPTConfig
 from pgtrain.repartition import channel_permutation
+from pgtrain.run_log import log_path
 from pgtrain.tensor_table import count_parameters
 
 from .probes import numbers
@@ -70,6 +71,7 @@ def measure_seed(study: Study, scale: str, paths: Mapping[str, Path], seed: int)
     for run in EQUAL_BYTES:
         found.values[f"{run}-less-wo.quantized_mbpb"] = _mbpb(found, run, "wo", "quantized_bpb")
         found.values[f"{run}.bytes_over_wo"] = found.values[f"{run}.bytes"] / found.values["wo.bytes"]
+    _compare_courses(found, paths)
     _compare(found, {run: losses for run, losses in measured.items() if losses is not None})
     _count(found, study)
     return found
@@ -144,13 +146,33 @@ def _compare(found: SeedResult, losses: Mapping[str, NDArray[np.float32]]) -> No
         values[f"{run}-less-{other}.{probe}"] = values[f"{run}.{probe}"] - values[f"{other}.{probe}"]
 
 
+def _compare_courses(found: SeedResult, paths: Mapping[str, Path]) -> None:
+    """How much less one run is above the other at 0.2 than at 0.8 of training: the points that #2090 has.
+
+    Training losses over a fifth of the run around each, on batches that are the same for both runs.
+    """
+    evaluator = Bench(paths["wo"], TEXT_TOKENS).text.text.evaluator()
+    tokens_per_byte = evaluator.n_tokens / evaluator.n_text_bytes
+    for run, other in (("wo", "standard"), ("wt", "wo")):
+        nats = _training_losses(paths[run]) - _training_losses(paths[other])
+        early, late = (float(part.mean()) for part in (nats[len(nats) // 10 : 3 * len(nats) // 10],
+                                                       nats[7 * len(nats) // 10 : 9 * len(nats) // 10]))  # fmt: skip
+        growth = 1000 * (late - early) * tokens_per_byte / math.log(2.0)
+        found.values[f"{run}-less-{other}.growth_mbpb"] = growth
+
+
+def _training_losses(path: Path) -> NDArray[np.float64]:
+    """Loss of every step, in nats per token."""
+    lines = log_path(path).read_text(encoding="utf-8").splitlines()
+    return np.array([json.loads(line)["loss"] for line in lines])
+
+
 def _count(found: SeedResult, study: Study) -> None:
-    """Parameters at both scales, and what is RoPE-safe about a permutation."""
-    for scale in ("tiny", "full"):
-        for run in study.purposes:
-            found.values[f"{run}.{scale}_parameters"] = count_parameters(study.run(run, found.seed, scale).model)
-    full = {run: found.values[f"{run}.full_parameters"] for run in study.purposes}
-    found.values["adapters.full_parameters"] = full["wo"] - full["wo-bare"]
+    """Parameters at full scale, and what is safe for rotary positions about a permutation."""
+    full = {run: count_parameters(study.run(run, found.seed, "full").model) for run in study.purposes}
+    for run in ("standard", "albert", "naive", "wo"):
+        found.values[f"{run}.full_millions"] = full[run] / 1e6
+    found.values["adapters.full_thousands"] = (full["wo"] - full["wo-bare"]) / 1e3
     generator = torch.Generator().manual_seed(found.seed)
     config = GPTConfig(model_dim=64, num_heads=1, num_kv_heads=1, rope_dims=16)
     paired = channel_permutation(config.head_dim, config.rotary_dims, generator)

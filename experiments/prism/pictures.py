@@ -14,6 +14,8 @@ from .one_seed import PACKED
 from .tables import ADDED, BUILT, GATED, THEIR_GAPS, gains
 
 SHARED = ("albert", "naive", "wo", "wt", "adapt", "albert-wide")
+AT_EQUAL_BYTES = ("wt", "adapt", "naive", "albert-wide", "standard-narrow", "standard-shallow")
+OTHERS = ("albert", "standard")
 BLUE, ORANGE = COLOURS[0], COLOURS[1]
 
 
@@ -34,8 +36,8 @@ def _dots(axes: Axes, y: float, values: tuple[float, ...], colour: str) -> None:
 def _changes(path: Path, measures: Measures) -> None:
     with drawing(path, 10.0, 5.6) as figure:
         axes = figure.subplots()
-        title = "What each change of the shared model gains (right of 0) or loses, three seeds"
-        prepare(axes, title, "bits per byte gained, thousandths", "")
+        title = "Gain of each change (right of 0), three seeds"
+        prepare(axes, title, "thousandths of a bit per byte that the loss falls by", "")
         axes.axvline(0.0, color=SOFT_INK, linewidth=1.0)
         places, names = [], []
         for place, (what, before, after) in enumerate((*BUILT, *ADDED)):
@@ -51,30 +53,33 @@ def _changes(path: Path, measures: Measures) -> None:
 
 
 def _bytes(path: Path, measures: Measures) -> None:
-    with drawing(path, 10.0, 5.0) as figure:
+    """Paired with wo, seed by seed; the size of each artifact stands beside its row."""
+    with drawing(path, 10.0, 4.6) as figure:
         axes = figure.subplots()
-        title = "Packed loss against artifact size: sharing blocks (blue) and not sharing (orange)"
-        prepare(axes, title, "artifact, kB", "bits per byte after packing")
-        for run in PACKED:
-            kilobytes, loss = measures[f"{run}.bytes"].mean / 1000, measures[f"{run}.quantized_bpb"]
-            colour = BLUE if run in SHARED else ORANGE
-            axes.errorbar(kilobytes, loss.mean, yerr=loss.std, fmt="o", color=colour, markersize=7, capsize=3)
-            dx, dy, align = LABELS.get(run, (8, 4, "left"))
-            axes.annotate(run, (kilobytes, loss.mean), (dx, dy), textcoords="offset points", color=colour, ha=align)
-        axes.margins(x=0.12, y=0.1)
-
-
-LABELS: dict[str, tuple[int, int, str]] = {}
+        title = "Packed loss less that of wo: sharing blocks (blue) and not sharing (orange)"
+        prepare(axes, title, "thousandths of a bit per byte; left of 0 is better than wo", "")
+        axes.axvline(0.0, color=SOFT_INK, linewidth=1.0)
+        places, names = [], []
+        for group, (words, runs) in enumerate((("at the bytes of wo", AT_EQUAL_BYTES), ("at their own", OTHERS))):
+            for run in runs:
+                places.append(-len(places) - 1.0 * group)
+                names.append(f"{run}, {measures[f'{run}.bytes'].mean / 1000:.0f} kB")
+                values = gains(measures, run, "wo", "quantized_bpb").values
+                _dots(axes, places[-1], values, BLUE if run in SHARED else ORANGE)
+            axes.text(1.0, places[-len(runs)] + 0.45, words, color=INK, ha="right", va="bottom", fontweight="bold",
+                      transform=axes.get_yaxis_transform())  # fmt: skip
+        axes.set_yticks(places, names)
+        axes.set_ylim(places[-1] - 0.6, 1.2)
 
 
 def _packing(path: Path, measures: Measures) -> None:
     with drawing(path, 10.0, 4.2) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(3, 2), sharey=False)
-        prepare(left, "Loss by int6 and int8 packing here", "mBPB, three seeds", "")
+        prepare(left, "Loss by packing to int6 and int8, here", "mBPB, three seeds", "")
         for row, run in enumerate(PACKED):
             _dots(left, -row, measures[f"{run}.gap_mbpb"].values, BLUE if run in SHARED else ORANGE)
         left.set_yticks([-row for row in range(len(PACKED))], PACKED)
-        left.set_xlim(left=0)
+        left.axvline(0.0, color=SOFT_INK, linewidth=1.0)
         prepare(right, "and in #2090", "mBPB", "")
         for row, (_, gap) in enumerate(THEIR_GAPS.items()):
             right.plot([gap], [-row], "D", color=INK, markersize=6)
@@ -86,7 +91,7 @@ def _packing(path: Path, measures: Measures) -> None:
 def _gates(path: Path, measures: Measures) -> None:
     with drawing(path, 10.0, 2.6) as figure:
         axes = figure.subplots()
-        title = "Gates after training (dots: seeds) stay near where they began (ring)"
+        title = "Without its penalty the gate goes elsewhere (dots: three seeds, ring: where it began)"
         prepare(axes, title, "mean share of unpermuted q and k", "")
         names = {
             "adapt": "penalty pulls to 0.5",

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from experiments.study.measures import Measured, Measures
 from experiments.study.pages import markdown_table
-from experiments.study.plan import Study
+from experiments.study.plan import SCALES, Study
+from pgtrain.tensor_table import count_parameters
 
 from .one_seed import EQUAL_BYTES, MODELS, PACKED
 
@@ -52,14 +53,14 @@ def models_table(measures: Measures, study: Study) -> str:
     for run, purpose in study.purposes.items():
         above = "" if run == "wo" else f"{1000 * (measures[f'{run}.bpb'].mean - measures['wo.bpb'].mean):+.1f}"
         there = f"{1000 * (THEIR_BPB[run] - THEIR_BPB['wo']):+.1f}" if run in THEIR_BPB and run != "wo" else ""
-        counts = [f"{measures[f'{run}.{scale}_parameters'].mean:,.0f}" for scale in ("tiny", "full")]
+        counts = [f"{count_parameters(study.run(run, study.seeds[0], scale).model):,}" for scale in SCALES]
         rows.append((f"`{run}`", purpose, *counts, shown(measures, f"{run}.bpb", 4), above, there))
     return markdown_table(header, rows, "llrrrrr")
 
 
-def gains(measures: Measures, before: str, after: str) -> Measured:
+def gains(measures: Measures, before: str, after: str, loss: str = "bpb") -> Measured:
     """What going from one run to the other lowers the loss by, seed by seed, in mBPB."""
-    pairs = zip(measures[f"{before}.bpb"].values, measures[f"{after}.bpb"].values, strict=True)
+    pairs = zip(measures[f"{before}.{loss}"].values, measures[f"{after}.{loss}"].values, strict=True)
     return Measured(tuple(1000 * (old - new) for old, new in pairs))
 
 

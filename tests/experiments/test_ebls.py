@@ -1,0 +1,79 @@
+"""The study of #433: its tables follow from its results, and its quantities are what their names say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.ebls.branches import effective_rank
+from experiments.ebls.recipes import GROUPS, floor_under, int6
+from experiments.ebls.summaries import of_places, pattern_agreement
+from experiments.ebls.tables import TABLES
+from experiments.study.measures import Measures
+from experiments.study.pages import EXPERIMENTS, block
+from experiments.study.plan import Study
+from experiments.study.rows import read_rows
+from pgpack.recipe_text import parse_recipe
+from pgtrain.gpt import GPT
+from pgtrain.optim import frozen_names
+from pgtrain.tensor_table import count_parameters
+
+FOLDER = EXPERIMENTS / "ebls"
+
+
+@pytest.fixture(scope="module")
+def measures() -> Measures:
+    return Measures.load(FOLDER / "results" / "measures.json")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_tables_of_the_page_are_those_of_the_results(name: str, measures: Measures) -> None:
+    assert block(FOLDER / "README.md", name) == TABLES[name](measures)
+
+
+@pytest.mark.parametrize("group", ["gap", "gap-no-qat"])
+def test_the_parts_of_the_gap_add_up(group: str, measures: Measures) -> None:
+    named = {
+        part: np.array(measures[f"{group}.{part}"].values) for part in ("swap", "int6", "floor", "rest", "total")
+    }
+    assert sum(named[part] for part in ("swap", "int6", "floor", "rest")) == pytest.approx(named["total"], abs=1e-6)
+
+
+def test_summaries_follow_from_the_rows(measures: Measures) -> None:
+    rows = read_rows(FOLDER / "results" / "branches.csv")
+    last = max(int(row["step"]) for row in rows)
+    final = [row for row in rows if row["run"] == "ebls" and row["step"] == last]
+    for seed in (1, 2, 3):
+        found = of_places([row for row in final if row["seed"] == seed])
+        for name, value in found.items():
+            assert measures.by_seed[f"ebls.{name}"][seed] == pytest.approx(value, rel=1e-4), name
+    agreement = {seed: pytest.approx(value, abs=1e-4) for seed, value in pattern_agreement(final).items()}
+    assert measures.by_seed["ebls.gamma_agreement"] == agreement
+
+
+def test_effective_rank_counts_equal_singular_values() -> None:
+    assert effective_rank(np.diag([3.0, 3.0, 3.0, 0.0]).astype(np.float32)) == pytest.approx(3.0)
+    assert effective_rank(np.outer([1.0, 2.0], [3.0, 4.0]).astype(np.float32)) == pytest.approx(1.0)
+    assert effective_rank(np.zeros((3, 3), np.float32)) == 0.0
+
+
+def test_recipes_differ_only_in_the_floor() -> None:
+    floored, free = (str(parse_recipe(int6(floor))) for floor in (True, False))
+    assert floored != free
+    assert free.replace(",scale_floor=false", "") == floored
+    for group, glob in GROUPS.items():
+        rules = str(parse_recipe(floor_under(group)))
+        assert rules.replace(f"{glob}=rtn_percentile(bits=6); ", "") == free, rules
+
+
+def test_every_model_of_the_full_scale_can_be_built() -> None:
+    study = Study.load(FOLDER)
+    for name in study.purposes:
+        run = study.run(name, 1, "full")
+        with torch.device("meta"):
+            parameters = dict(GPT(run.model).named_parameters())
+        assert sum(parameter.numel() for parameter in parameters.values()) == count_parameters(run.model)
+        frozen = frozen_names(run.training, list(parameters))
+        assert bool(frozen) == (name in ("mute", "fixed-gamma", "frozen-scales"))
+        assert run.snapshots[-1] == run.training.steps

@@ -10,6 +10,7 @@ Several braces give every combination. A space is text with one template per lin
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -68,14 +69,8 @@ def expand(template: str) -> list[Recipe]:
 
     Raises RecipeError on a brace without a partner, on values that are none, and on too many recipes.
     """
-    pieces = _BRACES.split(template)[::2]
-    single = [brace for piece in pieces for brace in piece if brace in "{}"]
-    if single:
-        raise RecipeError(f"a {single[0]!r} has no partner in {template!r}; values stand in one pair: {{4,5,6}}")
-    alternatives = [values_of(match.group(1)) for match in _BRACES.finditer(template)]
-    count = 1
-    for values in alternatives:
-        count *= len(values)
+    pieces, alternatives = template_parts(template)
+    count = math.prod(len(values) for values in alternatives)
     if count > MAX_RECIPES:
         raise RecipeError(f"the template expands to {count:,} recipes; the limit is {MAX_RECIPES:,}")
     texts = []
@@ -84,18 +79,35 @@ def expand(template: str) -> list[Recipe]:
     return [parse_recipe(text) for text in dict.fromkeys(texts)]
 
 
+def template_parts(template: str) -> tuple[list[str], list[tuple[str, ...]]]:
+    """(text around the braces, the values of each): one more piece than there are braces.
+
+    Raises: RecipeError on a brace without a partner and on values that are none.
+    """
+    pieces = _BRACES.split(template)[::2]
+    single = [brace for piece in pieces for brace in piece if brace in "{}"]
+    if single:
+        raise RecipeError(f"a {single[0]!r} has no partner in {template!r}; values stand in one pair: {{4,5,6}}")
+    return pieces, [values_of(match.group(1)) for match in _BRACES.finditer(template)]
+
+
+def space_templates(text: str) -> list[tuple[int, str]]:
+    """(line number, template) of a space file, without its comments. Raises: RecipeError when there are none."""
+    lines = ((n, line.split("#", 1)[0].strip()) for n, line in enumerate(text.splitlines(), start=1))
+    found = [(n, template) for n, template in lines if template]
+    if not found:
+        raise RecipeError("the space is empty; write one recipe template per line")
+    return found
+
+
 def read_space(text: str) -> list[Candidate]:
     """Candidates of a space file. Raises RecipeError with the line's number."""
     found = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        template = line.split("#", 1)[0].strip()
-        if template:
-            try:
-                found += [Candidate(recipe) for recipe in expand(template)]
-            except RecipeError as error:
-                raise RecipeError(f"line {number}: {error}") from None
-    if not found:
-        raise RecipeError("the space is empty; write one recipe template per line")
+    for number, template in space_templates(text):
+        try:
+            found += [Candidate(recipe) for recipe in expand(template)]
+        except RecipeError as error:
+            raise RecipeError(f"line {number}: {error}") from None
     return found
 
 
@@ -128,17 +140,28 @@ class SpaceOptions:
 
         Combinations that differ only in their codec stand next to each other, so that a sweep quantizes once.
         """
-        axes = (self.passthrough, self.embed_bits, self.bits, self.clip_sigmas, self.prune, self.codebook)
-        texts = [
-            _option_text(*choice, codec_text(codec)) for choice in itertools.product(*axes) for codec in self.codecs
-        ]
-        recipes = [parse_recipe(text).without_idle_rules(tensors) for text in dict.fromkeys(texts)]
+        chosen = itertools.product(*self.axes().values())
+        recipes = [option_recipe(*values).without_idle_rules(tensors) for values in dict.fromkeys(chosen)]
         return [Candidate(recipe) for recipe in dict.fromkeys(recipes)]
 
+    def axes(self) -> dict[str, Sequence[str]]:
+        """Name -> values, in the order of `option_recipe`'s arguments."""
+        return {
+            "passthrough": self.passthrough,
+            "embed_bits": self.embed_bits,
+            "bits": self.bits,
+            "clip_sigmas": self.clip_sigmas,
+            "prune": self.prune,
+            "codebook": self.codebook,
+            "codec": self.codecs,
+        }
 
-def _option_text(
-    passthrough: str, embed_bits: str, bits: str, clip: str, prune: str, codebook: str, coding: str
-) -> str:
+
+def option_recipe(
+    passthrough: str, embed_bits: str, bits: str, clip: str, prune: str, codebook: str, codec: str
+) -> Recipe:
+    """The recipe of one value of every axis."""
+    coding = codec_text(codec)
     before = f"prune_magnitude(sparsity={prune})|" if float(prune) else ""
     if codebook:
         name, _, k = codebook.partition(":")
@@ -146,7 +169,7 @@ def _option_text(
     else:
         quantizer = f"gptq(bits={bits},clip={clip})"
     embedding_clip = f"{float(clip) * 1.5:g}"
-    return (
+    return parse_recipe(
         f"role:control={SMALL}; numel<={passthrough}={SMALL}; "
         f"role:embedding=gptq(bits={embed_bits},clip={embedding_clip})|{coding}; *={before}{quantizer}|{coding}"
     )

@@ -156,7 +156,7 @@ def frozen_names(config: TrainConfig, names: Sequence[str]) -> set[str]:
     for glob in filter(None, config.frozen.split(",")):
         held = fnmatch.filter(names, glob)
         if not held:
-            raise DataError(f"frozen={config.frozen}: {glob} is no tensor of this model; `pgpack inspect` shows their names")
+            raise DataError(f"frozen: {glob} is no tensor of this model; `pgpack inspect` shows the names")
         found |= set(held)
     return found
 

@@ -97,13 +97,14 @@ def candidates_of(flags: SpaceFlags, tensors: Sequence[TensorInfo]) -> list[Cand
     elif flags.preset is not None:
         return preset_curve(flags.preset, flags.preset_passthrough, tensors)
     elif flags.axes:
-        return _options_of(flags.axes).candidates(tensors)
+        return axis_space_options(flags.axes).candidates(tensors)
     else:
         return default_space(tensors, field_presets(tensors))
     return sorted_by_quantization(found)
 
 
-def _options_of(axes: Mapping[str, str]) -> SpaceOptions:
+def axis_space_options(axes: Mapping[str, str]) -> SpaceOptions:
+    """The axes as typed, flag -> text, as values. Raises: RecipeError."""
     from pgpack.search_space import SpaceOptions, values_of
 
     settings: dict[str, tuple[str, ...]] = {}

@@ -18,6 +18,7 @@ from .live_table import distinct_names, shown_live
 from .output import EXIT_RESUMABLE, emit_json, format_bytes, note, shared_options
 from .progress import progress_bar
 from .recipe_options import one_of
+from .search_options import Answers, SearchFlags, sampler_of, search_options
 from .sizes import SIZE
 from .space_options import AXES, SpaceFlags, axis_options, candidates_of
 from .stopping import stopping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pgpack.search_space import Candidate
     from pgpack.sweep.journal import Journal, Study, StudyMeta
     from pgpack.sweep.runner import Measurer
+    from pgpack.sweep.samplers.base import Sampler
     from pgpack.sweep.trial import Trial
 
 TUNED = "tuned to a budget of"
@@ -40,6 +42,7 @@ Examples:
   pgpack sweep model.safetensors --budget 16MB --out study
   pgpack sweep model.safetensors --bits 4,5,6 --clip-sigmas 8:16:2 --codec brotli:11,rans --out study
   pgpack sweep model.safetensors --recipe 'role:control=cast; *=gptq(bits={4:6},clip={8,12})|rans' --out study
+  pgpack sweep model.safetensors --search surrogate --trials 40 --out study
   pgpack sweep model.safetensors --preset sdclip-brotli --out baseline
 """
 
@@ -52,6 +55,7 @@ Examples:
 @click.option("--resume", is_flag=True, help="Go on with the study in --out; an error when there is none.")
 @click.option("--retry-failed", is_flag=True, help="Measure trials that failed before once more.")
 @click.option("--dry-run", is_flag=True, help="Print the recipes (with --resume: what is reused) and stop.")
+@search_options
 @executor_options
 @text_options
 @cache_options
@@ -65,6 +69,7 @@ def command(
     resume: bool,
     retry_failed: bool,
     dry_run: bool,
+    search: SearchFlags,
     workers: ExecutorFlags,
     text: TextFlags,
     cache: CacheFlags,
@@ -83,6 +88,8 @@ def command(
     )
     if resume and not (out / "study.json").is_file() and not (out / "distortion.jsonl").is_file():
         raise click.UsageError(f"--resume: {out} holds no study; leave --resume out to begin one")
+    if dry_run and not search.is_grid:
+        raise click.UsageError(f"--dry-run: what --search {search.name} asks for depends on what it is told")
     if dry_run and not resume:
         show_dry_run(checkpoint, space, as_json)
         return 0
@@ -90,17 +97,21 @@ def command(
     from pgpack.recipe import infos
 
     loaded = load_checkpoint(checkpoint)
-    candidates = candidates_of(space, infos(loaded.stored_shapes))
+    tensors = infos(loaded.stored_shapes)
+    sampler = None if search.is_grid else sampler_of(search, space, tensors, budget)
+    candidates = candidates_of(space, tensors) if sampler is None else []
     bench = Bench(checkpoint, loaded, text, quiet, keep_in=out, cache=cache.open(quiet))
     if not has_text(bench):
         if dry_run:
             raise click.UsageError("--dry-run --resume is for studies with text; this sweep measures weights alone")
         if workers.scheduler is not None or (workers.jobs or 1) > 1:
             note("sizes against the error of the weights are measured in this process alone", quiet)
+        if sampler is not None:
+            raise click.UsageError(f"--search {search.name} needs a loss, and no text is known: give --val")
         sweep_weights(bench, candidates, out, budget, space.is_default, as_json)
         return 0
     fill = budget if budget is not None and space.is_default else None
-    task = _Task(out, budget, space.as_text(), fill, retry_failed, workers, cache)
+    task = _Task(out, budget, space.as_text(), fill, retry_failed, workers, cache, sampler, search.as_text())
     if dry_run:
         _explain(bench, candidates, task, as_json)
         return 0
@@ -128,6 +139,8 @@ class _Task:
     retry_failed: bool
     workers: ExecutorFlags
     cache: CacheFlags
+    sampler: Sampler | None = None
+    search: str = ""
 
     def known(self, study: Study) -> Study:
         """The study without the rows that are to be measured again."""
@@ -155,12 +168,12 @@ def _run(bench: Bench, candidates: Sequence[Candidate], task: _Task) -> Ended:
         known = task.known(study)
         missing = _missing(measurer, candidates, known)
         skipped = len(candidates) - len(missing)
-        for line in reused(study, candidates, missing).sentences():
+        for line in reused(study, candidates, missing).sentences() if task.sampler is None else (task.search,):
             note(line, bench.quiet)
         keeper = _Keeper(task.budget)
         if task.fill is not None and any(t.label == f"{TUNED} {task.fill}" for t in study.trials):
             task = replace(task, fill=None)
-        if missing or task.fill is not None:
+        if missing or task.fill is not None or task.sampler is not None:
             _measure(bench, measurer, missing, known, journal, keeper, task)
             if task.fill is not None:
                 _fill(measurer, task.fill, known, journal, keeper, bench.quiet)
@@ -196,6 +209,7 @@ def _card(bench: Bench, task: _Task, measurer: Measurer) -> StudyMeta:
         calibration_digest=bench.file_calibration.digest if given is not None else None,
         budget=task.budget,
         space=task.space,
+        search=task.search,
         data_flags=bench.flags.as_flags(),
         fp32_n_bytes=4 * bench.checkpoint.n_params,
     )
@@ -271,7 +285,12 @@ def _measure(
                 keeper.take(trial, artifact)
                 show(trial)
 
-            run_sweep(measurer, candidates, study, journal, on_trial, executor)
+            if task.sampler is not None:
+                from pgpack.sweep.samplers.base import search
+
+                search(task.sampler, Answers(measurer, study, journal, executor, on_trial))
+            else:
+                run_sweep(measurer, candidates, study, journal, on_trial, executor)
 
 
 def _fill(measurer: Measurer, budget: int, study: Study, journal: Journal, keeper: _Keeper, quiet: bool) -> None:

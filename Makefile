@@ -6,6 +6,7 @@
 # make bench-rd the engine against the field's packers, NNCodec and the Gaussian bound: results/rd
 # make bench-study  a study of 1,000 trials and more: frontier, report, browser
 # make bench-sweep  100 recipes in one sweep beside 100 packs on their own: results/bench-sweep
+# make reproduce-<study>  tied-embedding, prism, negative-findings, ebls or rate-distortion at tiny scale, from nothing
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
 PYTHON ?= python3
 VENV ?= .venv
@@ -75,8 +76,11 @@ bench-rd: $(STAMP) $(MODELS)
 clean:
 	rm -rf demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# make reproduce-<study>: one of the five studies at tiny scale, from nothing
-STUDIES := tied-embedding prism negative-findings ebls rate-distortion
-.PHONY: $(STUDIES:%=reproduce-%)
-$(STUDIES:%=reproduce-%): reproduce-%: $(STAMP)
-	$(BIN)/python -m experiments.$(subst -,_,$*).run --scale tiny
+# A study's folder by target; a pattern rule, which make does not look for under .PHONY.
+reproduce-tied-embedding: STUDY := tied_embedding
+reproduce-prism: STUDY := prism
+reproduce-negative-findings: STUDY := negative_findings
+reproduce-ebls: STUDY := ebls
+reproduce-rate-distortion: STUDY := rate_distortion
+reproduce-%: $(STAMP)
+	$(BIN)/python -m experiments.$(STUDY).run --scale tiny

@@ -1,0 +1,95 @@
+"""Stochastic weight averaging with the sum kept in bfloat16 (finding 8).
+
+The control is trained once more with a listener that keeps its weights after every step of the warmdown. They are
+then added up in three ways, over and over in turn until there are as many as the source had: what differs is
+arithmetic alone, since the mean over whole turns is the same mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from experiments.study.command import Trained
+from experiments.study.packing import Bench
+from experiments.study.training import checkpoints
+from pgtrain.gpt import deployable
+from pgtrain.run_log import StepRow
+from pgtrain.schedule import lr_scale
+from pgtrain.train import Trainer
+
+from .found import Found
+
+COUNTS = (16, 64, 128, 256, 512)
+SOURCE_COUNT = 256  # 12,507 steps, every 50th
+BELOW = 0.4  # of the full rate, as in `TrainConfig.swa_below`
+EVERY = {"tiny": 1, "full": 50}
+TOKENS = 8192
+Weights = Mapping[str, Tensor]
+
+
+def measure(trained: Trained, seed: int) -> Found:
+    """Loss of the averages by number of snapshots, and of the last weights."""
+    snapshots = _snapshots(trained, seed)
+    evaluator = Bench(trained.path("control", seed), TOKENS).text.evaluator
+    found = Found()
+
+    def loss(weights: Weights) -> float:
+        return float(evaluator.evaluate({name: tensor.float().numpy() for name, tensor in weights.items()}).bpb)
+
+    last = loss(snapshots[-1])
+    for count, sums, running in accumulated(snapshots, COUNTS):
+        exact = loss(exact_mean(snapshots, count))
+        by_way = {"sum in bf16": loss(sums) - exact, "running mean in bf16": loss(running) - exact}
+        for way, cost in by_way.items():
+            found.row("averaging", {"seed": seed, "way": way, "snapshots": count, "cost": cost})
+        if count == SOURCE_COUNT:
+            found.values["swa.bf16_sum_cost"] = by_way["sum in bf16"]
+            found.values["swa.bf16_running_cost"] = by_way["running mean in bf16"]
+    found.values["swa.fp32_less_last"] = loss(exact_mean(snapshots, len(snapshots))) - last
+    return found
+
+
+def accumulated(snapshots: list[Weights], counts: tuple[int, ...]) -> Iterator[tuple[int, Weights, Weights]]:
+    """(n, the sum of n snapshots / n, their running mean), both kept in bfloat16, for every n of `counts`."""
+    names = list(snapshots[0])
+    halves = [[snapshot[name].bfloat16() for name in names] for snapshot in snapshots]
+    sums = [torch.zeros_like(tensor) for tensor in halves[0]]
+    means = [torch.zeros_like(tensor) for tensor in halves[0]]
+    for n in range(1, max(counts) + 1):
+        weights = halves[(n - 1) % len(halves)]
+        for total, mean, weight in zip(sums, means, weights, strict=True):
+            total.add_(weight)
+            mean.add_((weight - mean) / n)
+        if n in counts:
+            yield (
+                n,
+                dict(zip(names, (total.float() / n for total in sums), strict=True)),
+                dict(zip(names, (mean.float() for mean in means), strict=True)),
+            )
+
+
+def exact_mean(snapshots: list[Weights], count: int) -> Weights:
+    """The mean of `count` snapshots taken in turn, in float64."""
+    times = [count // len(snapshots) + (i < count % len(snapshots)) for i in range(len(snapshots))]
+    return {
+        name: sum(k * snapshot[name].double() for k, snapshot in zip(times, snapshots, strict=True)) / count
+        for name in snapshots[0]
+    }
+
+
+def _snapshots(trained: Trained, seed: int) -> list[Weights]:
+    run = trained.study.run("control", seed, trained.scale)
+    path = checkpoints(trained.study.name, trained.scale) / f"averaging-{seed}.safetensors"
+    trainer = Trainer(run.model, run.training, trained.text, path, trained.device)
+    kept: list[Weights] = []
+
+    def keep(row: StepRow) -> None:
+        if lr_scale(run.training, row.step - 1) < BELOW and row.step % EVERY[trained.scale] == 0:
+            weights = deployable(dict(trainer.model.named_parameters()))
+            kept.append({name: tensor.detach().cpu().clone() for name, tensor in weights.items()})
+
+    trainer.train(keep, restart=True)
+    return kept

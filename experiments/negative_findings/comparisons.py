@@ -1,0 +1,73 @@
+"""Trainings against their controls, seed by seed (findings 1, 11, 12, 13, 14, 16, 25).
+
+Losses are those that each run ended with, on all of the validation text and before any packing.
+"""
+
+from __future__ import annotations
+
+import json
+
+from experiments.study.command import Trained
+from pgpack.checkpoint import load_checkpoint
+from pgtrain.tensor_table import count_parameters
+
+from .exports import FP16, ZLIB, exported, law
+from .found import Found
+from .recipes import MatrixBench
+
+PAIRS = (
+    ("mtp", "control"),
+    ("factorized", "control"),
+    ("curriculum", "control"),
+    ("hashed", "control"),
+    ("forgotten", "hashed"),
+    ("forgotten", "control"),
+    ("loop", "deep"),
+    ("loop_skips", "deep"),
+    ("loop", "shallow"),
+    ("loop_skips", "shallow"),
+    ("shallow", "deep"),
+)
+TOKENS = 16_384
+
+
+def measure(trained: Trained, seed: int) -> Found:
+    """Losses of all runs, their differences, and two comparisons after packing."""
+    found = Found()
+    losses = {}
+    for run in trained.study.purposes:
+        metadata = load_checkpoint(trained.path(run, seed)).metadata
+        losses[run] = float(json.loads(metadata["training"])["val"]["bpb"])
+        parameters = count_parameters(trained.study.run(run, seed, trained.scale).model)
+        found.row("trainings", {"seed": seed, "run": run, "parameters": parameters, "bpb": losses[run]})
+    for of, less in PAIRS:
+        found.values[f"{of}.less_{less}"] = losses[of] - losses[less]
+    _after_int8(trained, seed, found)
+    _wider_at_int6(trained, seed, found)
+    return found
+
+
+def _bench(trained: Trained, run: str, seed: int) -> MatrixBench:
+    return MatrixBench(trained.path(run, seed), TOKENS)
+
+
+def _after_int8(trained: Trained, seed: int, found: Found) -> None:
+    """int8 QAT against rounding a model that never saw the grid, both on the grid that QAT trained for."""
+    int8 = [exported(_bench(trained, run, seed), "rtn(bits=8)", "rtn(bits=8)").bpb for run in ("qat", "control")]
+    found.values["qat.int8_less_control_int8"] = int8[0] - int8[1]
+    found.values["control.int8_cost"] = int8[1] - _bench(trained, "control", seed).fp32_bpb
+
+
+def _wider_at_int6(trained: Trained, seed: int, found: Found) -> None:
+    """A 3x MLP at int6 against a 2x MLP at int8, through their own codecs; the table is fp16 in both.
+
+    A table is a third of our small models and a thirtieth of the source's: it would hide the matrices otherwise.
+    """
+    depth = trained.study.run("control", seed, trained.scale).model.num_layers
+    wider = [
+        run for run in ("shallow", "deep") if trained.study.run(run, seed, trained.scale).model.num_layers == depth
+    ]
+    wide = exported(_bench(trained, wider[0], seed), law(6, False), FP16)
+    narrow = exported(_bench(trained, "control", seed), law(8, False), FP16, ZLIB)
+    found.values["wide_int6.bpb_less_int8"] = wide.bpb - narrow.bpb
+    found.values["wide_int6.size_ratio"] = wide.n_bytes / narrow.n_bytes

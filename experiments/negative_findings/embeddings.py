@@ -1,0 +1,58 @@
+"""The embedding table at lower rank (finding 25): spectrum beside a random table, loss after truncation."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.study.command import Trained
+
+from .found import Found
+from .recipes import MatrixBench
+
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)  # of the width
+SOURCE_SHAPE = (1024, 512)
+TOKENS = 8192
+
+
+def captured(table: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Share of the squared norm in the leading 1, 2, ... singular directions; the mean row stays in."""
+    energy = np.square(np.linalg.svd(table.astype(np.float64), compute_uv=False))
+    share: NDArray[np.float64] = np.cumsum(energy) / energy.sum()
+    return share
+
+
+def truncated(table: NDArray[np.float32], rank: int) -> NDArray[np.float32]:
+    """The best approximation of this rank."""
+    u, s, vh = np.linalg.svd(table.astype(np.float64), full_matrices=False)
+    return ((u[:, :rank] * s[:rank]) @ vh[:rank]).astype(np.float32)
+
+
+def measure(trained: Trained, seed: int) -> Found:
+    """Spectrum and truncation of one checkpoint's table."""
+    bench = MatrixBench(trained.path("packed", seed), TOKENS)
+    table = bench.weights["tok_emb.weight"]
+    width = table.shape[1]
+    normal = partial(np.random.default_rng(seed).normal, size=table.shape)
+    learned, random = captured(table), captured(normal().astype(np.float32))
+    found = Found()
+    for rank in range(1, width + 1):
+        found.row("spectrum", {
+            "seed": seed, "rank": rank, "learned": float(learned[rank - 1]), "random": float(random[rank - 1]),
+        })  # fmt: skip
+    for share in SHARES:
+        rank = round(share * width)
+        bpb = bench.text.evaluator.evaluate(bench.weights | {"tok_emb.weight": truncated(table, rank)}).bpb
+        cost = bpb - bench.fp32_bpb
+        found.row("truncation", {"seed": seed, "share": share, "rank": rank, "cost": cost})
+        found.values[f"svd.cost_{share:g}"] = cost
+    for name, share in (("eighth", 1 / 8), ("half", 1 / 2)):
+        at = round(share * width) - 1
+        found.values[f"svd.learned_{name}"] = float(learned[at])
+        found.values[f"svd.random_{name}"] = float(random[at])
+    wide = captured(np.random.default_rng(seed).normal(size=SOURCE_SHAPE).astype(np.float32))
+    found.values["svd.random_source_eighth"] = float(wide[SOURCE_SHAPE[1] // 8 - 1])
+    found.values["svd.random_source_half"] = float(wide[SOURCE_SHAPE[1] // 2 - 1])
+    return found

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from pgpack.errors import DataError
 from pgpack.roles import role_of
@@ -16,93 +14,8 @@ from pgtrain.blocks import rotary_tables, without_own_value
 from pgtrain.embedding import BigramHash, factorize, harmonic_spectrum, previous
 from pgtrain.gpt import GPT, build, deployable, initialize_
 from pgtrain.model_config import GPTConfig
-from pgtrain.shrinkage import branches_seen, deviations, output_shares
 from pgtrain.tensor_table import count_parameters, infer_config, parameter_group, tensor_shapes
-
-SMALL = GPTConfig(vocab_size=64, num_layers=4, model_dim=32, num_heads=4, num_kv_heads=2, seq_len=16)
-OPTIONS: dict[str, dict] = {
-    "baseline": {},
-    "untied": {"tie_embeddings": False},
-    "decoupled": {"embed_dim": 20},
-    "decoupled-untied": {"embed_dim": 20, "tie_embeddings": False},
-    "projected": {"projected": True},
-    "projected-gaussian": {"embed_dim": 20, "projection_init": "gaussian"},
-    "no-x0": {"x0_mix": False},
-    "residual-input": {"input_residual_rank": 3},
-    "residual-output": {"output_residual_rank": 2},
-    "residual-both": {"input_residual_rank": 3, "output_residual_rank": 2},
-    "one-kv-head": {"num_kv_heads": 1, "qk_norm": False},
-    "all-kv-heads": {"num_kv_heads": 4, "mlp_activation": "relu3"},
-    "leaky": {"mlp_activation": "leaky_relu2", "mlp_mult": 2.5},
-    "partial-rope-ntk": {"rope_dims": 4, "rope_scaling": "ntk", "rope_train_len": 6},
-    "yarn": {"rope_scaling": "yarn", "rope_max_len": 64},
-    "exclusive": {"xsa_last_n": 2},
-    "gate-window": {"attn_gate": "window", "attn_gate_scale": 0.5},
-    "gate-dense": {"attn_gate": "dense"},
-    "gate-double": {"attn_gate": "double"},
-    "value-residual": {"value_residual": True},
-    "norm-scale": {"norm_scale": "block"},
-    "gated-skips": {"skips": "gate"},
-    "flat": {"skips": "none"},
-    "lanes": {"lane_start": 2, "skips": "gate"},
-    "lanes-from-the-start": {"lane_start": 0, "lane_residuals": "both", "lane_skip": "both", "lane_mlp_mix": True},
-    "lanes-split-first": {"lane_start": 1, "lane_split": "before_skip", "lane_final": "attn"},
-    "looped": {"num_loops": 2, "loop_start": 1, "loop_end": 2},
-    "lanes-in-the-loop": {"num_loops": 1, "loop_start": 1, "loop_end": 2, "lane_start": 2, "skips": "gate"},
-    "looped-stack": {"num_loops": 2, "loop_end": 3, "skips": "none"},
-    "albert": {"sharing": "single"},
-    "encoder-decoder": {"sharing": "encoder_decoder"},
-    "prism": {"sharing": "encoder_decoder", "adapters": "bounded", "norm_scale": "virtual"},
-    "prism-plain": {"sharing": "single", "adapters": "plain", "skips": "none"},
-    "permuted": {"sharing": "encoder_decoder", "repartition": "permute", "rope_dims": 4},
-    "permuted-gate": {"repartition": "gate"},
-    "permuted-matched": {"repartition": "permute", "repartition_order": "matched"},
-    "permuted-with-values": {"repartition": "gate", "repartition_order": "with_values", "repartition_start": 0.7},
-    "permuted-static": {"repartition": "static", "anchor_heads": 2},
-    "permuted-encoder": {"repartition": "permute", "repartition_encoder_only": True, "repartition_heads": False},
-    "ebls": {"sharing": "consecutive", "shared_blocks": 2, "ebls_rank": 3},
-    "smear-channel": {"smear": "channel"},
-    "smear-keep": {"smear": "keep"},
-    "smear-window": {"smear": "window", "boundary_token": 1},
-    "smear-window-bias": {"smear": "window_bias"},
-    "bigram-xor": {"bigram_buckets": 50, "bigram_dim": 6},
-    "bigram-mul": {"bigram_buckets": 50, "bigram_dim": 6, "bigram_hash": "mul31"},
-    "within-documents": {"within_documents": True, "boundary_token": 1},
-    "mtp": {"mtp_weight": 0.5},
-    "everything": {
-        "within_documents": True, "boundary_token": 1, "smear": "window",
-        "embed_dim": 24, "input_residual_rank": 2, "output_residual_rank": 2,
-        "bigram_buckets": 40, "bigram_dim": 4, "rope_dims": 4, "rope_scaling": "ntk", "rope_train_len": 8,
-        "xsa_last_n": 3, "attn_gate": "window", "value_residual": True, "norm_scale": "virtual", "skips": "gate",
-        "lane_start": 3, "num_loops": 1, "loop_start": 1, "loop_end": 2, "adapters": "bounded",
-        "repartition": "gate", "sharing": "consecutive", "shared_blocks": 2, "ebls_rank": 2, "mtp_weight": 0.3,
-    },
-}  # fmt: skip
-every_option = pytest.mark.parametrize("name", OPTIONS)
-
-
-def config_of(name: str, **more: object) -> GPTConfig:
-    return dataclasses.replace(SMALL, **(OPTIONS[name] | more))
-
-
-def random_model(config: GPTConfig, seed: int = 0) -> GPT:
-    """A model in training mode with nothing left at zero or one, so that every term acts."""
-    model, generator = GPT(config), torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.normal_(0.3 if parameter_group(name) == "scalar" else 0.0, 0.3, generator=generator)
-    return model
-
-
-def tokens(seed: int = 0, length: int = 12) -> Tensor:
-    return torch.randint(0, SMALL.vocab_size, (2, length), generator=torch.Generator().manual_seed(seed))
-
-
-def logits_with(state: dict[str, Tensor], config: GPTConfig) -> Tensor:
-    """Logits of a model that has `state` where names agree and its initial weights elsewhere."""
-    model = initialize_(GPT(config), 0).eval()
-    model.load_state_dict(model.state_dict() | {k: v for k, v in state.items() if k in model.state_dict()})
-    return model.forward_logits(tokens()).detach()
+from tests.training.small_models import OPTIONS, SMALL, config_of, every_option, logits_with, random_model, tokens
 
 
 @every_option
@@ -174,70 +87,6 @@ def test_options_that_start_as_the_identity_do(name: str, without: dict, toleran
         state = {k: torch.ones_like(v) if k.endswith("_scale") else v for k, v in state.items()}
     difference = logits_with(state, config) - logits_with(state, config_of(name, **without))
     assert float(difference.abs().max()) <= tolerance
-
-
-def test_ebls_starts_as_plain_sharing() -> None:
-    config = config_of("ebls")
-    plain = dataclasses.replace(config, ebls_rank=0)
-    weights = initialize_(GPT(plain), 1)
-    for block in weights.blocks:
-        torch.nn.init.normal_(block.attn.proj.weight, std=0.2)
-        torch.nn.init.normal_(block.mlp.proj.weight, std=0.2)
-    renamed = {k.replace("blocks.", "shared_blocks.", 1): v for k, v in weights.state_dict().items()}
-    assert torch.equal(logits_with(renamed, config), weights.eval().forward_logits(tokens()))
-
-
-def test_gamma_hears_only_its_penalty_while_b_is_zero() -> None:
-    def gradient(**changes: float) -> Tensor:
-        model = initialize_(GPT(config_of("ebls", **changes)), 0)
-        for block in model.layers:
-            torch.nn.init.normal_(block.attn.proj.weight, std=0.2)
-        model(tokens(), tokens(1)).backward()
-        logits = model.layers[0].attn_shrinkage_logits
-        return logits.grad if logits.grad is not None else torch.zeros_like(logits)
-
-    gamma = 1 / (1 + math.exp(2.0))
-    assert torch.allclose(gradient(), torch.full((2,), 0.01 * gamma * (1 - gamma)), rtol=1e-4)
-    assert not gradient(ebls_penalty=0.0).any()
-    assert gradient(ebls_penalty=0.0, ebls_b_std=0.1).all()
-
-
-def test_the_penalty_is_lambda_times_the_sum_of_all_gammas() -> None:
-    model = random_model(config_of("ebls", ebls_penalty=0.5))
-    names = [k for k in model.state_dict() if "shrinkage" in k]
-    total = sum(float(torch.sigmoid(model.state_dict()[k]).sum()) for k in names)
-    extra = float(model(tokens(), tokens(1)).detach()) - float(model.eval()(tokens(), tokens(1)).detach())
-    assert extra == pytest.approx(0.5 * total, rel=1e-4)
-    assert len(names) == 4
-
-
-def test_deviations_report_the_branch_against_its_weight() -> None:
-    model = random_model(config_of("ebls")).requires_grad_(False)
-    block = model.layers[1]
-    row = next(r for r in deviations(model.layers) if (r.block, r.side, r.use) == (1, "mlp", 0))
-    product = torch.sigmoid(block.mlp_shrinkage_logits[0]) * (block.mlp_lora_A[0] @ block.mlp_lora_B[0])
-    assert row.relative == pytest.approx(float(product.norm() / block.mlp.proj.weight.norm()), rel=1e-5)
-    assert len(deviations(model.layers)) == 8
-    assert all(r.relative == 0 for r in deviations(initialize_(GPT(config_of("ebls")), 0).layers))
-
-
-def test_shares_of_the_output_are_those_of_the_branch_and_watching_changes_nothing() -> None:
-    model = random_model(config_of("ebls")).requires_grad_(False)
-    ids = torch.randint(0, model.config.vocab_size, (2, 8))
-    block, seen = model.layers[1], {}
-    before = model.forward_logits(ids)
-
-    def see(place: tuple[int, str, int], out: torch.Tensor, added: torch.Tensor) -> None:
-        seen[place] = float(added.double().norm() / out.double().norm())
-
-    with branches_seen(model, see):
-        assert torch.equal(model.forward_logits(ids), before)
-    assert "_deviate" not in vars(block)
-    assert output_shares(model, [ids]) == pytest.approx(seen)
-    with torch.no_grad():
-        block.mlp_lora_B[1] *= 2.0  # the last run of a module: nothing after it sees the change
-        assert output_shares(model, [ids])[1, "mlp", 1] == pytest.approx(2 * seen[1, "mlp", 1], rel=1e-4)
-    assert not any(output_shares(initialize_(GPT(config_of("ebls")), 0), [ids]).values())
 
 
 def test_the_second_head_predicts_the_token_after_next_and_is_dropped() -> None:

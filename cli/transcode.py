@@ -15,6 +15,7 @@ from .text_options import Bench, TextFlags, text_options
 
 if TYPE_CHECKING:
     from pgpack.evaluate import BitsPerByte
+    from pgpack.sweep.equal_loss import Matched
     from pgpack.transcode import Transcoded
 
 EPILOG = """\b
@@ -22,6 +23,7 @@ Examples:
   pgpack transcode final_model.int8.ptz -o final_model.pgpack
   pgpack transcode final_model.int6.ptz -o final_model.pgpack --val 'fineweb_val_*.bin' \\
       --tokenizer fineweb_8192_bpe.model --seq-len 2048
+  pgpack transcode final_model.int8.ptz -o same.pgpack --checkpoint model.safetensors --equal-loss small.pgpack
 """
 
 
@@ -29,7 +31,12 @@ Examples:
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="pgpack artifact to write.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Its fp32 checkpoint: model, text, and KL to it.")
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@click.option(
+    "--equal-loss",
+    type=click.Path(path_type=Path),
+    help="Also pack CHECKPOINT into this file, as small as no more KL than ARTIFACT's allows.",
+)
+@click.option("--force", is_flag=True, help="Replace files that exist.")
 @text_options
 @shared_options
 def command(
@@ -37,6 +44,7 @@ def command(
     artifact: Path,
     out: Path,
     checkpoint: Path | None,
+    equal_loss: Path | None,
     force: bool,
     text: TextFlags,
     as_json: bool,
@@ -45,9 +53,14 @@ def command(
     """Code ARTIFACT (any format that `inspect` knows) anew without changing a weight, and say what that saves.
 
     Symbols, scales and raw values are carried over; every kind of them is coded by the smallest of a few chains.
-    Both files are decoded and compared bit for bit. With text, the loss of the decoded weights is measured.
+    Both files are decoded and compared bit for bit. With text, the loss of the decoded weights is measured; with
+    the checkpoint and --equal-loss, what the engine makes of it at the same loss.
     """
     refuse_overwrite(out, force, artifact, checkpoint)
+    if equal_loss is not None:
+        if checkpoint is None or equal_loss.resolve() == out.resolve():
+            raise click.UsageError("--equal-loss packs the fp32 model into a file of its own; give --checkpoint FILE")
+        refuse_overwrite(equal_loss, force, artifact, checkpoint)
     given = open_artifact(artifact)
     if given is None:
         raise click.UsageError(f"{artifact} is no artifact of a known format; pack a checkpoint with `pgpack pack`")
@@ -60,11 +73,40 @@ def command(
     temporary = out.with_name(out.name + ".tmp")
     temporary.write_bytes(found.data)
     temporary.replace(out)
+    document, lines = _document(found, artifact, out, loss), [_text(found, loss), f"written to {out}"]
+    if equal_loss is not None and checkpoint is not None and loss is not None:
+        matched = _match(loss, checkpoint, equal_loss, text, quiet)
+        document["equal_loss"] = {"out": str(equal_loss), "n_bytes": matched.artifact.n_bytes} | matched.loss.as_row()
+        lines += [_matched_verdict(found, matched, loss), f"written to {equal_loss}"]
     if as_json:
-        emit_json(_document(found, artifact, out, loss))
+        emit_json(document)
         return
-    click.echo(_text(found, loss))
-    click.echo(f"written to {out}")
+    click.echo("\n".join(lines))
+
+
+def _match(loss: BitsPerByte, checkpoint: Path, out: Path, text: TextFlags, quiet: bool) -> Matched:
+    """The engine's file at no more KL, written with its manifest."""
+    from pgpack.checkpoint import load_checkpoint
+    from pgpack.sweep.equal_loss import match_kl
+
+    from .pack import Packed, write_packed
+
+    bench = Bench(checkpoint, load_checkpoint(checkpoint), text, quiet)
+    measurer = bench.measurer()
+    matched = match_kl(measurer, loss.kl or 0.0, lambda line: note(line, quiet))
+    calibration = bench.calibration(matched.recipe)
+    write_packed(out, Packed(matched.recipe, matched.artifact, calibration, matched.loss, bench.evaluator), bench)
+    return matched
+
+
+def _matched_verdict(found: Transcoded, matched: Matched, loss: BitsPerByte) -> str:
+    """One sentence: both sizes and both losses."""
+    ours = matched.loss
+    return (
+        f"at the same loss: yours {format_bytes(found.n_before)}, ours {format_bytes(matched.artifact.n_bytes)} "
+        f"({matched.artifact.n_bytes / found.n_before - 1:+.1%}); {loss.bpb:.6f} and {ours.bpb:.6f} bits per byte, "
+        f"KL {loss.kl:.6f} and {ours.kl:.6f} nats per token"
+    )
 
 
 def _loss(

@@ -96,7 +96,8 @@ def identify(stored: Shapes, measure: Measure | None, changes: Mapping[str, Any]
         )
     how = f"its tensors are those of {ranked[0].names[0]}"
     if losses:
-        how += f", told from {len(found) - 1} other systems by the loss on a little text ({shown} nats)"
+        others = "another system" if len(found) == 2 else f"{len(found) - 1} other systems"
+        how += f", told from {others} by the loss on a little text ({shown} nats)"
     return _refined(Identified(ranked[0].config, how), measure, set(changes or ()))
 
 

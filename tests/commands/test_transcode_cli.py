@@ -56,3 +56,14 @@ def test_a_checkpoint_is_sent_to_pack_and_a_damaged_file_is_named(
         assert refused.code == 4
         assert "ends early" in refused.err
     assert not (tmp_path / "x.pgpack").exists()
+
+
+def test_at_the_same_loss_the_engine_needs_fewer_bytes(field_file: Path, model: Path, tmp_path: Path) -> None:
+    out, small = tmp_path / "same.pgpack", tmp_path / "small.pgpack"
+    line = ("transcode", field_file, "-o", out, "--equal-loss", small)
+    refused = pgpack(*line, "-q")
+    assert (refused.code, "give --checkpoint" in refused.err) == (2, True)
+    found = succeed(pgpack(*line, "--checkpoint", model, "--json", "-q")).json
+    assert 0 < found["equal_loss"]["kl"] <= found["kl"]
+    assert found["equal_loss"]["n_bytes"] == small.stat().st_size < field_file.stat().st_size
+    succeed(pgpack("verify", small, "--checkpoint", model, "-q"))

@@ -21,6 +21,12 @@ from .measuring import Row
 
 REMOVED_FROM = ("tied", "untied", "narrow-12")
 STARTS = ("narrow-12", "learned", "gaussian")
+PAIRS = (
+    ("refunded", "narrow-12"),
+    ("learned", "narrow-12"),
+    ("residual-no-x0", "residual"),
+    ("residual-free-skips", "residual"),
+)
 
 
 @dataclass
@@ -95,7 +101,7 @@ def _compare(found: SeedResult, study: Study, scale: str, paths: Mapping[str, Pa
             values[f"{run}.{name}_over_tied"] = values[f"{run}.{name}"] / values[f"tied.{name}"]
         balance = abs(values[f"{run}.first_lane_crosses"] - 0.5) - abs(values["tied.first_lane_crosses"] - 0.5)
         values[f"{run}.lane_imbalance_less_tied"] = balance
-    for run, of in (("refunded", "narrow-12"), ("learned", "narrow-12"), ("residual-no-x0", "residual")):
+    for run, of in PAIRS:
         values[f"{run}.bpb_less_{of}"] = values[f"{run}.bpb"] - values[f"{of}.bpb"]
     values["gaussian.singular_spread_over_start"] = (
         values["gaussian.singular_spread"] / values["gaussian-start.singular_spread"]

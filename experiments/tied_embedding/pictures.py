@@ -90,7 +90,7 @@ def _say(axes: Axes, sentence: str) -> None:
 def losses(results: Path, measures: Measures) -> None:
     """Loss of every run against the tied baseline of the same seed."""
     runs = ("untied", "narrow-12", "narrow-14", "combination", "refunded", "full-width", "learned", "gaussian",
-            "residual", "tied-no-x0", "residual-no-x0")  # fmt: skip
+            "residual", "tied-no-x0", "residual-no-x0", "tied-free-skips", "residual-free-skips")  # fmt: skip
     runs = tuple(sorted(runs, key=lambda run: -measures[f"{run}.bpb_less_tied"].mean))
     with drawing(results / "losses", 10, 4.8) as figure:
         axes = figure.subplots()

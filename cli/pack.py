@@ -14,7 +14,7 @@ from .cache_options import CacheFlags, cache_options
 from .files import opens_without_torch
 from .output import emit_json, format_bytes, note, refuse_overwrite, shared_options
 from .progress import progress_bar, say_above
-from .recipe_options import chosen_recipe, one_of, recipe_options
+from .recipe_options import chosen_recipe, one_of, recipe_options, require_own_container
 from .sizes import SIZE
 from .submission_options import SubmissionFlags, require_alone, submission_options
 from .tables import table
@@ -103,6 +103,7 @@ def command(
         chosen = one_of({"--recipe": recipe, "--preset": preset}, at_least_one=False)
         if chosen and (compensate or tune):
             raise click.UsageError("--compensate and --tune belong to a search, not to a given recipe")
+        require_own_container(recipe, preset)
         makers = [
             _Maker(path, recipe, preset, passthrough, compensate, tune, text, cache, quiet) for path in checkpoints
         ]

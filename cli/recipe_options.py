@@ -96,6 +96,26 @@ def preset_recipe(name: str, dial: float | None, passthrough: int | None, tensor
     return parse_recipe(text).without_idle_rules(tensors)
 
 
+def require_own_container(recipe: str | None, preset: str | None) -> None:
+    """Raises: click.UsageError for a recipe that writes a container of the field; no decoder is made for one."""
+    if recipe is None and preset is None:
+        return
+    chosen = read_recipe(recipe) if recipe is not None else _preset_as_written(preset or "")
+    if chosen.container.is_field:
+        raise click.UsageError(
+            f"{'--recipe' if recipe is not None else f'--preset {preset}'} writes a container of the field, which the "
+            "field's script decodes; a submission's decoder is made for pgpack's own format: leave it out (--budget "
+            "searches), or give a --recipe without @container"
+        )
+
+
+def _preset_as_written(preset: str) -> Recipe:
+    from pgpack.presets import preset_text
+    from pgpack.recipe_text import parse_recipe
+
+    return parse_recipe(preset_text(preset.partition(":")[0]))
+
+
 def number(text: str, flag: str) -> float:
     """The number in `text`. Raises: click.UsageError naming the flag."""
     try:

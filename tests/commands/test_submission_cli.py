@@ -137,3 +137,15 @@ def test_the_ci_recipe_verifies_every_changed_folder_and_keeps_the_exit_code(tmp
     assert run("git add . && git commit -q -m 2") == 0
     assert run(block[0]) == 4
     assert (tmp_path / "seen").read_text().splitlines() == [f"records/{name}" for name in names]
+
+
+@pytest.mark.parametrize(
+    "chosen", [("--preset", "sdclip-brotli"), ("--recipe", "*=cast; @container=torch_sdclip|brotli")]
+)
+def test_a_container_of_the_field_is_refused_before_any_work(
+    chosen: tuple[str, str], model: Path, script: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "record"
+    refused = pgpack("pack", model, *chosen, "--submission", target, "--train-script", script, "--dry-run")
+    assert (refused.code, "without @container" in refused.err) == (2, True)
+    assert not target.exists()

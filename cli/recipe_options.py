@@ -102,8 +102,9 @@ def require_own_container(recipe: str | None, preset: str | None) -> None:
         return
     chosen = read_recipe(recipe) if recipe is not None else _preset_as_written(preset or "")
     if chosen.container.is_field:
+        flag = "--recipe" if recipe is not None else f"--preset {preset}"
         raise click.UsageError(
-            f"{'--recipe' if recipe is not None else f'--preset {preset}'} writes a container of the field, which the "
+            f"{flag} writes a container of the field, which the "
             "field's script decodes; a submission's decoder is made for pgpack's own format: leave it out (--budget "
             "searches), or give a --recipe without @container"
         )

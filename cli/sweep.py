@@ -22,6 +22,7 @@ from .search_options import Answers, SearchFlags, sampler_of, search_options
 from .sizes import SIZE
 from .space_options import AXES, SpaceFlags, axis_options, candidates_of
 from .stopping import stopping
+from .sweep_card import missing_of, study_card, with_fp32
 from .sweep_plan import reused, show_dry_run, show_reuse
 from .sweep_weights import has_text, sweep_weights
 from .tables import clipped, table
@@ -30,7 +31,7 @@ from .text_options import Bench, TextFlags, text_options
 if TYPE_CHECKING:
     from pgpack.pack import Artifact
     from pgpack.search_space import Candidate
-    from pgpack.sweep.journal import Journal, Study, StudyMeta
+    from pgpack.sweep.journal import Journal, Study
     from pgpack.sweep.runner import Measurer
     from pgpack.sweep.samplers.base import Sampler
     from pgpack.sweep.trial import Trial
@@ -164,9 +165,10 @@ def _run(bench: Bench, candidates: Sequence[Candidate], task: _Task) -> Ended:
     from pgpack.sweep.outputs import write_outputs
 
     measurer = bench.measurer()
-    with recording(task.out, _card(bench, task, measurer), partial(_with_fp32, measurer)) as (study, journal):
+    card = study_card(bench, task.budget, task.space, task.search, measurer)
+    with recording(task.out, card, partial(with_fp32, measurer)) as (study, journal):
         known = task.known(study)
-        missing = _missing(measurer, candidates, known)
+        missing = missing_of(measurer, candidates, known)
         skipped = len(candidates) - len(missing)
         for line in reused(study, candidates, missing).sentences() if task.sampler is None else (task.search,):
             note(line, bench.quiet)
@@ -189,56 +191,7 @@ def _explain(bench: Bench, candidates: Sequence[Candidate], task: _Task, as_json
     from pgpack.sweep.journal import Study
 
     study = Study.load(task.out)
-    show_reuse(reused(study, candidates, _missing(bench.measurer(), candidates, task.known(study))), as_json)
-
-
-def _card(bench: Bench, task: _Task, measurer: Measurer) -> StudyMeta:
-    """The study's card without the loss of the fp32 model."""
-    from pgpack import __version__
-    from pgpack.sweep.journal import StudyMeta
-    from pgpack.sweep.trial import timestamp
-
-    assert measurer.evaluator is not None
-    given = bench.flags.calibration
-    return StudyMeta(
-        checkpoint=str(bench.path),
-        checkpoint_digest=bench.checkpoint.digest,
-        evaluator_digest=measurer.evaluator.digest,
-        pgpack_version=__version__,
-        created=timestamp(),
-        calibration_digest=bench.file_calibration.digest if given is not None else None,
-        budget=task.budget,
-        space=task.space,
-        search=task.search,
-        data_flags=bench.flags.as_flags(),
-        fp32_n_bytes=4 * bench.checkpoint.n_params,
-    )
-
-
-def _with_fp32(measurer: Measurer, card: StudyMeta) -> StudyMeta:
-    """The card with the loss of the fp32 model, measured unless an earlier run has."""
-    if card.fp32_bpb is not None:
-        return card
-    loss = measurer.fp32_loss()
-    return replace(card, fp32_bpb=loss.bpb, fp32_nats=loss.nats, block_bytes=loss.block_bytes)
-
-
-def _missing(measurer: Measurer, candidates: Sequence[Candidate], study: Study) -> list[Candidate]:
-    """Candidates without a row in the study. One that cannot even be resolved counts as missing: its row says why."""
-    from pgpack.errors import CalibrationError, CoverageError
-    from pgpack.sweep.runner import candidate_key
-
-    assert measurer.evaluator is not None
-    failed = {trial.recipe_digest for trial in study.trials if not trial.ok}
-    missing = []
-    for candidate in candidates:
-        try:
-            known = candidate_key(measurer, measurer.evaluator, candidate.recipe)[0] in study.finished_keys
-        except (CalibrationError, CoverageError):
-            known = candidate.recipe.digest in failed
-        if not known:
-            missing.append(candidate)
-    return missing
+    show_reuse(reused(study, candidates, missing_of(bench.measurer(), candidates, task.known(study))), as_json)
 
 
 def _loss(trial: Trial) -> float:

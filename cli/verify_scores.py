@@ -34,7 +34,7 @@ Tensors = Mapping[str, NDArray[Any]]
 Tokens = NDArray[np.int64]
 Losses = Callable[[Tokens], NDArray[np.floating[Any]]]
 PROBE_TOKENS = 96  # of the text that the peeking tests use
-SCORED_CANDIDATES = 4096  # largest vocabulary whose every token is tried
+SCORED_CANDIDATES = 8192  # largest vocabulary whose every token is tried
 RECOUNTED = 200_000  # tokens decoded to recount their bytes
 
 

@@ -85,7 +85,7 @@ def plan_submission(checkpoints: Sequence[Path], flags: SubmissionFlags, budget:
         if given and len(given) != len(checkpoints):
             raise click.UsageError(f"{len(given)} {name} for {len(checkpoints)} checkpoints; give one each, in order")
     read_about(flags.about)
-    source = flags.train_script.read_text(encoding="utf-8")
+    source = _source_of(flags.train_script)
     train = code_file("train_gpt.py", source, raw=flags.code == "raw")
     if train.form == MINIFIED and (reasons := list(reads_itself(source))):
         note(f"{flags.train_script} is minified, not packed: its functions need a source file ({reasons[0]})", quiet)
@@ -101,6 +101,14 @@ def plan_submission(checkpoints: Sequence[Path], flags: SubmissionFlags, budget:
             f"nothing is left of {plan.budget:,} for weights"
         )
     return plan
+
+
+def _source_of(script: Path) -> str:
+    """The script with its own line ends, without a byte order mark. Raises click.UsageError unless it is UTF-8."""
+    try:
+        return script.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{script} is not UTF-8; save it in that encoding, then pack it") from None
 
 
 def _seeds(checkpoints: Sequence[Path], flags: SubmissionFlags) -> tuple[int | None, ...]:

@@ -111,7 +111,27 @@ def extracted(packed: bytes) -> bytes:
 
 
 def reads_itself(source: str) -> Iterator[str]:
-    """`line N: name` for everything that needs its source in a file, which packed code has not."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in _SOURCE_READERS:
-            yield f"line {node.lineno}: {ast.unparse(node)}"
+    """`line N: name` for everything that needs its source in a file, which packed code has not.
+
+    Names are followed through imports: `from triton import jit` and `import triton as t` are `triton.jit`.
+    """
+    tree = ast.parse(source)
+    origins = _origins(tree)
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.Attribute, ast.Name)) or isinstance(node.ctx, ast.Store):
+            continue
+        root, dot, rest = ast.unparse(node).partition(".")
+        name = origins.get(root, root) + dot + rest
+        if name in _SOURCE_READERS:
+            yield f"line {node.lineno}: {name}"
+
+
+def _origins(tree: ast.AST) -> dict[str, str]:
+    """Local name -> what was imported under it, dotted."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return found

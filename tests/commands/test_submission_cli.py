@@ -66,6 +66,7 @@ def test_mistakes_are_told_before_any_work(model: Path, script: Path, tmp_path: 
     (tmp_path / "a.log").write_text("")
     (tmp_path / "about.json").write_text('{"nickname": "x"}')
     (tmp_path / "broken.py").write_text("def f(:\n")
+    (tmp_path / "latin.py").write_bytes(b"# -*- coding: latin-1 -*-\nname = '\xe9'\n")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "kept").write_text("")
     cases = [
@@ -77,6 +78,7 @@ def test_mistakes_are_told_before_any_work(model: Path, script: Path, tmp_path: 
         ((*submission, "--budget", "1kB"), 3, "nothing is left"),
         ((*submission, "--submission", tmp_path / "full"), 1, "exists"),
         ((*submission, "--train-script", tmp_path / "broken.py"), 1, "does not parse"),
+        ((*submission, "--train-script", tmp_path / "latin.py"), 2, "is not UTF-8"),
         (("-o", tmp_path / "x", "--train-script", script), 2, "belongs to --submission"),
         ((), 2, "-o FILE"),
     ]

@@ -20,7 +20,15 @@ from pgpack.recipe_text import parse_recipe
 from pgpack.submission.decoder import Decoder, make_decoder
 from pgpack.submission.folder import About, RunResult, Submission, write_folder
 from pgpack.submission.minify import minified
-from pgpack.submission.self_extracting import MINIFIED, PACKED, RAW, code_file, extracted, self_extracting
+from pgpack.submission.self_extracting import (
+    MINIFIED,
+    PACKED,
+    RAW,
+    code_file,
+    extracted,
+    reads_itself,
+    self_extracting,
+)
 from tests.engine.submission_folder import weights
 
 if importlib.util.find_spec("python_minifier") is None:
@@ -87,6 +95,24 @@ def test_a_script_that_reads_its_own_source_is_not_packed() -> None:
     code = code_file("train_gpt.py", SCRIPT + "\nimport inspect\ndef f():\n    return inspect.getsource(greeting)\n")
     assert code.form == MINIFIED
     assert code.shipped == code.running
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "from triton import jit\n@jit\ndef kernel(x):\n    return x\n",
+        "import triton as t\n@t.jit\ndef kernel(x):\n    return x\n",
+        "from inspect import getsource as read\nprint(read(greeting))\n",
+        "import torch.jit as j\nscripted = j.script(greeting)\n",
+    ],
+)
+def test_an_alias_does_not_hide_that_a_script_needs_its_source(lines: str) -> None:
+    assert list(reads_itself(lines))
+    assert code_file("train_gpt.py", SCRIPT + "\n" + lines).form == MINIFIED
+
+
+def test_a_name_of_its_own_is_no_reader_of_source() -> None:
+    assert not list(reads_itself("def jit(f):\n    return f\n@jit\ndef kernel(x):\n    return x\n"))
 
 
 def test_a_raw_script_is_shipped_byte_for_byte_and_a_tiny_one_is_not_packed() -> None:

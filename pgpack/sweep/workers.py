@@ -17,6 +17,7 @@ import signal
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
 from ..errors import PgpackError
@@ -194,8 +195,10 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 def _without_ctrl_c() -> Iterator[None]:
     """What is spawned in the block never sees Ctrl-C, which a terminal sends to all: stopping is the driver's choice.
 
-    One that comes meanwhile reaches the driver after the block.
+    One that comes meanwhile reaches the driver after the block. The resource tracker of multiprocessing is started
+    first: where it is not running yet, starting it takes SIGINT out of the mask again (CPython, resource_tracker.py).
     """
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

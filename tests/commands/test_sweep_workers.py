@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -64,6 +65,13 @@ def workers_of(pid: int) -> list[int]:
     return found
 
 
+def never_sees_ctrl_c(pid: int) -> bool:
+    """SIGINT is blocked for the process (SigBlk of proc(5))."""
+    blocked = re.search(r"^SigBlk:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert blocked is not None
+    return bool(int(blocked[1], 16) >> (signal.SIGINT - 1) & 1)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_study_of_workers_is_that_of_one_process_though_one_of_them_is_killed(
@@ -98,6 +106,7 @@ def test_ctrl_c_ends_the_workers_too_and_the_study_goes_on_without_them(
             assert process.poll() is None
             time.sleep(0.005)
         workers = children(process.pid)
+        assert all(map(never_sees_ctrl_c, workers_of(process.pid)))
         for _ in range(n_times):
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
             time.sleep(0.002)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,7 @@ def _measure(
         max(loss for _, loss in corners) if reference[1] is None else reference[1],
     )
     best = best_under(trials, budget, metric)
+    row = partial(_row, home=home, best=best, block_bytes=_block_bytes(studies, best))
     return {
         "metric": metric,
         "budget": budget,
@@ -156,13 +158,29 @@ def _measure(
         ],
         "reference": {"n_bytes": corner[0], "loss": corner[1]},
         "hypervolume": hypervolume(points_of(frontier, metric), corner),
-        "frontier": [_row(trial, home[id(trial)]) for trial in frontier],
-        "best": None if best is None else _row(best, home[id(best)]),
+        "frontier": [row(trial) for trial in frontier],
+        "best": None if best is None else row(best),
     }
 
 
-def _row(trial: Trial, study: str) -> dict[str, Any]:
-    return {"study": study, **{field: getattr(trial, field) for field in ROW_FIELDS}}
+def _row(trial: Trial, home: Mapping[int, str], best: Trial | None, block_bytes: Sequence[int]) -> dict[str, Any]:
+    """A point of the frontier with what is known of its errors; `best` is what it is compared with."""
+    from pgpack.comparison import half_width, paired_difference
+
+    above = None if best is None else paired_difference(trial, best, block_bytes)
+    return {
+        "study": home[id(trial)],
+        **{field: getattr(trial, field) for field in ROW_FIELDS},
+        "bpb_half_width": half_width(trial, "bpb"),
+        "kl_half_width": half_width(trial, "kl"),
+        "above_best": above and {"value": above.value, "half_width": above.half_width()},
+    }
+
+
+def _block_bytes(studies: Sequence[Study], best: Trial | None) -> Sequence[int]:
+    """Of the text that `best` was evaluated on; empty where no card has them."""
+    texts = [study.meta for study in studies if best and study.meta.evaluator_digest == best.evaluator_digest]
+    return next((meta.block_bytes for meta in texts if meta.block_bytes), ())
 
 
 def _bd_rate(studies: Sequence[Study], metric: Metric) -> dict[str, Any]:
@@ -211,16 +229,22 @@ def _write(output: Path, studies: Sequence[Study], metric: Metric, budget: int |
 
 
 def _rendered(result: dict[str, Any], metric: Metric) -> str:
-    several = len(result["studies"]) > 1
+    from pgpack.comparison import difference_text, half_width_text
+
+    several, by_kl = len(result["studies"]) > 1, metric == "kl"
     best = result["best"]
-    headings = ["", *(["study"] if several else []), "bytes", "bpb", "KL", "name", "recipe"]
+    headings = ["", *(["study"] if several else []), "bytes", "bpb", "+-", "above best"]
+    headings += ["KL", *(["+-"] if by_kl else []), "name", "recipe"]
     rows = [
         [
             "*" if row == best else "",
             *([row["study"]] if several else []),
             row["n_bytes"],
             f"{row['bpb']:.4f}",
+            half_width_text(row["bpb_half_width"]),
+            difference_text(**row["above_best"]) if row["above_best"] else "-",
             row["kl"],
+            *([half_width_text(row["kl_half_width"])] if by_kl else []),
             row["label"],
             row["recipe"],
         ]
@@ -232,6 +256,12 @@ def _rendered(result: dict[str, Any], metric: Metric) -> str:
 def _summary(result: dict[str, Any], metric: Metric) -> list[str]:
     lines = []
     best, budget = result["best"], result["budget"]
+    if any(row["bpb_half_width"] is not None for row in result["frontier"]):
+        above = "" if best is None else " and of the bits per byte above the best point, marked *"
+        lines.append(
+            f"+-: 95 % interval of the loss above the fp32 model{above}; paired by blocks of the text, "
+            "for the sampling of the text alone"
+        )
     if budget is not None and best is not None:
         lines.append(
             f"* best {metric} within {format_bytes(budget)}: {best[metric]:.6g} in {format_bytes(best['n_bytes'])}, "

@@ -17,13 +17,15 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pgpack.comparison import half_width
 from pgpack.errors import StudyError
 from pgpack.sweep.trial import Trial
 
 Metric: TypeAlias = Literal["bpb", "kl"]
 Points: TypeAlias = NDArray[np.float64]
 
-CSV_COLUMNS = ("n_bytes", "bpb", "nats", "kl", "recipe", "recipe_digest")
+CSV_FIELDS = ("n_bytes", "bpb", "nats", "kl", "recipe", "recipe_digest")
+CSV_COLUMNS = (*CSV_FIELDS, "bpb_half_width", "kl_half_width")
 MIN_CURVE_POINTS = 3
 
 
@@ -164,12 +166,16 @@ def bd_rate(anchor: ArrayLike, test: ArrayLike, metric: Metric = "bpb") -> BDRat
 
 
 def frontier_csv(frontier: Sequence[Trial]) -> str:
-    """The trials as CSV text with a header: n_bytes, bpb, nats, kl, recipe, recipe_digest; empty where unknown."""
+    """The trials as CSV text with the header CSV_COLUMNS; empty where unknown.
+
+    Half widths are those of 95 % intervals of the loss above the fp32 model (`pgpack.comparison`).
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for trial in frontier:
-        writer.writerow([getattr(trial, column) for column in CSV_COLUMNS])
+        widths = [half_width(trial, metric) for metric in ("bpb", "kl")]
+        writer.writerow([*(getattr(trial, field) for field in CSV_FIELDS), *widths])
     return text.getvalue()
 
 

@@ -1,6 +1,7 @@
 """All trials of studies as one table for other programs: CSV text, or Parquet through pyarrow (extra `parquet`).
 
-Owns the columns: `study`, every field of `Trial` in its order, `on_frontier`. JOURNAL.md says what they mean.
+Owns the columns: `study`, every field of `Trial` in its order, `bpb_half_width`, `kl_half_width`, `on_frontier`.
+JOURNAL.md says what they mean.
 Refuses other suffixes. Unknown values are empty cells in CSV and nulls in Parquet.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pgpack.comparison import half_width
 from pgpack.errors import StudyError, ToolMissing
 from pgpack.frontier import pareto
 from pgpack.sweep.journal import Study
@@ -21,7 +23,8 @@ from pgpack.sweep.trial import Trial
 
 EXPORT_SUFFIXES = (".csv", ".parquet")
 _FIELDS = tuple((field.name, str(field.type).split(" ")[0]) for field in dataclasses.fields(Trial))
-COLUMNS: tuple[tuple[str, str], ...] = (("study", "str"), *_FIELDS, ("on_frontier", "bool"))
+_WIDTHS = tuple((f"{metric}_half_width", "float") for metric in ("bpb", "kl"))
+COLUMNS: tuple[tuple[str, str], ...] = (("study", "str"), *_FIELDS, *_WIDTHS, ("on_frontier", "bool"))
 """(name, kind) of every column; a kind is str, int, float or bool."""
 
 
@@ -30,7 +33,12 @@ def rows_of(studies: Sequence[tuple[str, Study]]) -> list[tuple[Any, ...]]:
     smaller and better in bits per byte."""
     frontier = {id(trial) for trial in pareto([trial for _, study in studies for trial in study.trials])}
     return [
-        (name, *(getattr(trial, field) for field, _ in _FIELDS), id(trial) in frontier)
+        (
+            name,
+            *(getattr(trial, field) for field, _ in _FIELDS),
+            *(half_width(trial, metric) for metric in ("bpb", "kl")),
+            id(trial) in frontier,
+        )
         for name, study in studies
         for trial in study.trials
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from cli.frontier import command
 from cli.sizes import parse_size
+from pgpack.comparison import half_width, half_width_text, paired_difference
 from pgpack.errors import StudyError
 from pgpack.frontier import bd_rate, best_under, hypervolume, pareto, points_of
 from pgpack.sweep.journal import Study
@@ -85,6 +87,50 @@ def test_the_table_has_a_row_for_each_frontier_point_and_marks_the_best(home: Pa
     (marked,) = [row for row in rows if row.startswith("*")]
     assert f"{best.n_bytes:,}" in marked
     assert any(line.startswith("* best bpb within 20,000,000 B: ") for line in lines)
+
+
+def test_points_tell_how_sure_they_are_and_how_far_above_the_best(home: Path) -> None:
+    study = Study.load(home / "A")
+    document = json.loads(invoke_ok(home / "A", "--budget", "16MB", "--json").stdout)
+    best = best_under(study.trials, 16_000_000)
+    assert best is not None
+    for row, trial in zip(document["frontier"], pareto(study.trials), strict=True):
+        difference = paired_difference(trial, best, study.meta.block_bytes)
+        assert difference is not None
+        assert row["bpb_half_width"] == half_width(trial, "bpb")
+        assert row["kl_half_width"] == half_width(trial, "kl")
+        assert row["above_best"] == {"value": difference.value, "half_width": difference.half_width()}
+    assert document["best"]["above_best"] == {"value": 0.0, "half_width": 0.0}
+    heading, *lines = invoke_ok(home / "A", "--budget", "16MB").stdout.splitlines()
+    assert heading.split() == ["bytes", "bpb", "+-", "above", "best", "KL", "name", "recipe"]
+    (marked,) = [line for line in lines if line.startswith("* ") and best.recipe in line]
+    assert f"{best.bpb:.4f}  {half_width_text(half_width(best, 'bpb'))}" in marked
+    assert "+0.0000 +-0.0000" in marked
+    assert sum(line.startswith("+-: 95 % interval") for line in lines) == 1
+    by_kl = invoke_ok(home / "A", "--metric", "kl").stdout
+    assert by_kl.splitlines()[0].count("+-") == 2
+
+
+def test_points_without_blocks_or_of_another_text_have_no_interval(home: Path, tmp_path: Path) -> None:
+    study = Study.load(home / "A")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "study.json").write_text(dataclasses.replace(study.meta, block_bytes=()).to_json())
+    rows = [dataclasses.replace(t, bpb_se=None, kl_se=None, block_excess=None) for t in study.trials]
+    (tmp_path / "old" / "trials.jsonl").write_text("".join(row.to_json() + "\n" for row in rows))
+    lines = invoke_ok(tmp_path / "old").stdout.splitlines()
+    n_points = len(pareto(study.trials))
+    assert all(re.search(r"\d\.\d{4}  -  +-  +[\d.e-]+ ", line) for line in lines[1 : 1 + n_points])
+    assert not any(line.startswith("+-:") for line in lines)
+    document = json.loads(invoke_ok(tmp_path / "old", "--json").stdout)
+    assert {row["above_best"] for row in document["frontier"]} == {None}
+    other = [dataclasses.replace(t, evaluator_digest="f" * 64, bpb=(t.bpb or 0) - 1e-4) for t in study.trials if t.ok]
+    (tmp_path / "other").mkdir()
+    meta = dataclasses.replace(study.meta, evaluator_digest="f" * 64)
+    (tmp_path / "other" / "study.json").write_text(meta.to_json())
+    (tmp_path / "other" / "trials.jsonl").write_text("".join(row.to_json() + "\n" for row in other[::2]))
+    both = json.loads(invoke_ok(home / "A", tmp_path / "other", "--json", "-q").stdout)
+    assert {row["study"] for row in both["frontier"]} == {"A", "other"}
+    assert all((row["above_best"] is not None) == (row["study"] == "other") for row in both["frontier"])
 
 
 def test_a_budget_below_every_artifact_says_by_how_much(home: Path) -> None:

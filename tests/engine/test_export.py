@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pgpack.comparison import half_width, paired_difference
 from pgpack.errors import StudyError, ToolMissing
 from pgpack.frontier import pareto
 from pgpack.sweep.export import COLUMNS, trials_csv, write_export
@@ -21,6 +22,7 @@ STUDIES = [
     (name, Study(Path(name), synthetic_meta(seed), synthetic_trials(seed, scale=1 - 0.1 * seed)))
     for seed, name in enumerate("ab")
 ]
+WIDTHS = {f"{metric}_half_width": metric for metric in ("bpb", "kl")}
 TRIALS = [trial for _, study in STUDIES for trial in study.trials]
 READERS = {"int": int, "float": float, "str": str}
 JOURNAL = Path(__file__).resolve().parents[2] / "pgpack" / "sweep" / "JOURNAL.md"
@@ -34,6 +36,8 @@ def test_csv_gives_back_every_trial_of_every_study() -> None:
     kinds = dict(COLUMNS)
     required = {field.name for field in dataclasses.fields(Trial) if field.default is dataclasses.MISSING}
     for row, trial in zip(rows, TRIALS, strict=True):
+        widths = [row.pop(name) for name in WIDTHS]
+        assert [float(text) if text else None for text in widths] == [half_width(trial, m) for m in WIDTHS.values()]
         values = {
             name: None if text == "" and name not in {*required, "label"} else READERS[kinds[name]](text)
             for name, text in row.items()
@@ -53,6 +57,7 @@ def test_parquet_holds_the_same_table_with_types(tmp_path: Path) -> None:
     for row, trial in zip(rows, TRIALS, strict=True):
         assert row.pop("on_frontier") == (trial.key in frontier)
         row.pop("study")
+        assert [row.pop(name) for name in WIDTHS] == [half_width(trial, metric) for metric in WIDTHS.values()]
         assert Trial(**row) == trial
 
 
@@ -89,3 +94,24 @@ def test_the_example_of_the_journal_page_finds_the_frontier(
     printed = capsys.readouterr().out
     best = [t for t in pareto(trials) if library == "pandas" or (t.n_bytes or 0) <= 16_000_000][-1]
     assert f"{best.n_bytes}" in printed
+
+
+def test_the_example_of_the_journal_page_finds_the_paired_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = [
+        code
+        for code in re.findall(r"```python\n(.*?)```", JOURNAL.read_text(encoding="utf-8"), re.S)
+        if "import numpy" in code
+    ]
+    folder = tmp_path / "study"
+    folder.mkdir()
+    meta, trials = STUDIES[0][1].meta, STUDIES[0][1].trials
+    (folder / "study.json").write_text(meta.to_json())
+    (folder / "trials.jsonl").write_text("".join(trial.to_json() + "\n" for trial in trials))
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    found = [float(word) for word in re.findall(r"[-+]?\d+\.\d+", capsys.readouterr().out)]
+    difference = paired_difference(trials[0], trials[1], meta.block_bytes)
+    assert difference is not None
+    assert found == pytest.approx([difference.value, difference.half_width()], rel=5e-3, abs=1e-5)

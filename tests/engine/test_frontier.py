@@ -26,6 +26,7 @@ from pgpack.frontier import (
     pareto_indices,
     points_of,
 )
+from pgpack.intervals import pack_floats
 from pgpack.sweep.trial import Trial
 
 # A coarse grid makes ties and equal points common.
@@ -201,5 +202,12 @@ def test_csv_reads_back_as_the_frontier(points: list[tuple[int, float]]) -> None
     assume(points)
     frontier = pareto([a_trial(n, size, loss, nats=0.1) for n, (size, loss) in enumerate(points)])
     header, *rows = list(csv.reader(io.StringIO(frontier_csv(frontier))))
-    assert header == ["n_bytes", "bpb", "nats", "kl", "recipe", "recipe_digest"]
-    assert rows == [[str(t.n_bytes), repr(t.bpb), "0.1", "", t.recipe, t.recipe_digest] for t in frontier]
+    assert header == ["n_bytes", "bpb", "nats", "kl", "recipe", "recipe_digest", "bpb_half_width", "kl_half_width"]
+    assert rows == [[str(t.n_bytes), repr(t.bpb), "0.1", "", t.recipe, t.recipe_digest, "", ""] for t in frontier]
+
+
+def test_csv_tells_how_sure_the_losses_are() -> None:
+    trial = a_trial(0, 1000, 1.5, bpb_se=0.25, kl_se=0.5, block_excess=pack_floats([1.0, 2.0, 3.0]))
+    (row,) = csv.DictReader(io.StringIO(frontier_csv([trial])))
+    assert float(row["bpb_half_width"]) == pytest.approx(4.3027 * 0.25, rel=1e-4)
+    assert float(row["kl_half_width"]) == pytest.approx(4.3027 * 0.5, rel=1e-4)

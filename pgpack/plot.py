@@ -11,11 +11,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pgpack.comparison import half_width
 from pgpack.errors import StudyError
 from pgpack.frontier import Metric, Points, best_under, loss_of, measured, pareto, pareto_indices, points_of, ranking
 from pgpack.picture import COLOURS, GRID, INK, PICTURE_SUFFIXES, SOFT_INK, STYLE, figure_bytes
@@ -151,8 +152,9 @@ def frontier_figure(picture: FrontierPicture) -> Figure:
         axes = figure.add_subplot()
         _prepare_axes(axes, picture, view)
         _draw_lines(axes, picture, view)
-        for curve, colour in _coloured(picture.curves):
-            _draw_curve(axes, curve, colour, picture)
+        sure = [_draw_curve(axes, curve, colour, picture) for curve, colour in _coloured(picture.curves)]
+        if any(sure):
+            _note_below(axes, "bars: 95 % intervals of the loss above fp32", "left")
         if len(picture.curves) > 1:
             axes.legend(frameon=True, edgecolor=GRID, framealpha=0.9, loc="upper right")
         figure.draw_without_rendering()  # fixes the layout that labels are placed on
@@ -210,11 +212,14 @@ def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if view.n_outside:
-        axes.annotate(
-            f"{view.n_outside} trial{'s' * (view.n_outside > 1)} outside the view",
-            (1, 0), xycoords="axes fraction", xytext=(0, -30), textcoords="offset points",
-            ha="right", fontsize=9, color=SOFT_INK,
-        )  # fmt: skip
+        _note_below(axes, f"{view.n_outside} trial{'s' * (view.n_outside > 1)} outside the view", "right")
+
+
+def _note_below(axes: Axes, text: str, side: Literal["left", "right"]) -> None:
+    axes.annotate(
+        text, (float(side == "right"), 0), xycoords="axes fraction", xytext=(0, -30), textcoords="offset points",
+        ha=side, fontsize=9, color=SOFT_INK,
+    )  # fmt: skip
 
 
 def _draw_lines(axes: Axes, picture: FrontierPicture, view: ChartView) -> None:
@@ -236,7 +241,8 @@ def _draw_lines(axes: Axes, picture: FrontierPicture, view: ChartView) -> None:
         )  # fmt: skip
 
 
-def _draw_curve(axes: Axes, curve: Curve, colour: str, picture: FrontierPicture) -> None:
+def _draw_curve(axes: Axes, curve: Curve, colour: str, picture: FrontierPicture) -> bool:
+    """True when a point's interval is known and drawn."""
     frontier = pareto(curve.trials, picture.metric)
     keys = {trial.key for trial in frontier}
     beaten = points_of([trial for trial in curve.trials if trial.key not in keys], picture.metric)
@@ -250,6 +256,24 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str, picture: FrontierPicture)
         points[:, 0], points[:, 1], "o", color=colour, markersize=5.5,
         markeredgecolor="white", markeredgewidth=0.7, label=name, zorder=4,
     )  # fmt: skip
+    return _draw_intervals(axes, frontier, colour, picture.metric)
+
+
+def _draw_intervals(axes: Axes, frontier: Sequence[Trial], colour: str, metric: Metric) -> bool:
+    """Thin bars at the points whose interval is known; True when there is one."""
+    known = [
+        (trial.n_bytes, loss, width)
+        for trial in frontier
+        if (width := half_width(trial, metric)) is not None and ((loss := loss_of(trial, metric)) or 0) > 0
+    ]
+    if known:
+        n_bytes, losses, widths = np.array(known, np.float64).T
+        below = np.minimum(widths, losses * (1 - 1e-6))  # a logarithmic axis has no 0
+        axes.errorbar(
+            n_bytes, losses, yerr=(below, widths), fmt="none", ecolor=colour,
+            elinewidth=0.9, capsize=2.5, capthick=0.9, alpha=0.8, zorder=3.5,
+        )  # fmt: skip
+    return bool(known)
 
 
 def _labels(picture: FrontierPicture, view: ChartView) -> list[tuple[float, float, str, str]]:

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgpack.comparison import half_width
 from pgpack.errors import StudyError
-from pgpack.frontier import best_under
+from pgpack.frontier import Metric, best_under, pareto
 from pgpack.plot import (
     ChartView,
     Curve,
@@ -140,6 +141,27 @@ def test_labels_do_not_overlap_and_stay_inside_the_frame(metric: str) -> None:
         assert box.x1 <= canvas.x1
         assert canvas.y0 <= box.y0
         assert box.y1 <= canvas.y1
+
+
+@pytest.mark.parametrize("metric", ["bpb", "kl"])
+def test_bars_are_the_intervals_of_the_frontier_where_they_are_known(metric: Metric) -> None:
+    from matplotlib.collections import LineCollection
+
+    first, *rest = pareto(TRIALS, metric)
+    trials = tuple(dataclasses.replace(t, block_excess=None) if t is first else t for t in TRIALS)
+    picture = FrontierPicture((Curve("s", trials),), "bars", metric)
+    (axes,) = frontier_figure(picture).axes
+    (bars,) = [lines for lines in axes.collections if isinstance(lines, LineCollection)]
+    heights = [float(segment[1, 1] - segment[0, 1]) for segment in bars.get_segments()]
+    assert heights == pytest.approx([2 * (half_width(trial, metric) or 0) for trial in rest])
+    assert "bars: 95 % intervals" in frontier_svg(picture)
+    without = tuple(dataclasses.replace(trial, block_excess=None) for trial in TRIALS)
+    assert "bars:" not in frontier_svg(FrontierPicture((Curve("s", without),), "no bars", metric))
+
+
+def test_a_bar_that_reaches_below_0_is_drawn_on_a_logarithmic_axis_too() -> None:
+    trial = dataclasses.replace(TRIALS[0], kl_se=10 * (TRIALS[0].kl or 0))
+    ET.fromstring(frontier_svg(FrontierPicture((Curve("s", (trial, *TRIALS[1:])),), "unsure", "kl")))
 
 
 def test_small_artifacts_are_in_kilobytes() -> None:

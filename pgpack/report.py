@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import html
 import json
-import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -21,10 +20,11 @@ from string import Template
 from typing import Any
 
 from pgpack.anatomy import Anatomy
+from pgpack.comparison import half_width
 from pgpack.frontier import Metric, best_under, loss_of, measured, pareto, ranking
 from pgpack.plot import AXIS_LABELS, Curve, FrontierPicture, byte_unit, chart_view, frontier_svg, size_axis_label
 from pgpack.report_anatomy import anatomy_sections
-from pgpack.report_tables import TIMES, clipped, frontier_table, trials_table
+from pgpack.report_tables import TIMES, clipped, excess_text, frontier_table, trials_table
 from pgpack.sweep.journal import Study
 from pgpack.sweep.storage import replace_file
 from pgpack.sweep.trial import Trial
@@ -89,7 +89,7 @@ def _lead(study: Study, best: Trial | None) -> str:
     budget = study.meta.budget
     if best is not None and best.n_bytes is not None and best.bpb is not None:
         where = "" if budget is None else f", {_percent(best.n_bytes, budget)} of the budget"
-        excess = _excess(study, best.bpb)
+        excess = "" if study.meta.fp32_bpb is None else excess_text(best.bpb - study.meta.fp32_bpb, best)
         cost = f" ({excess} mBPB to fp32)" if excess else ""
         by_kl = " It has the least KL to fp32." if ranking(study.trials) == "kl" else ""
         return f"Best point: {best.bpb:.4f} bits per byte{cost} in {_bytes(best.n_bytes)}{where}.{by_kl}"
@@ -126,7 +126,9 @@ def _card(name: str, value: str, small: str, *, wide: bool = False) -> str:
 
 def _frontier_note(study: Study) -> str:
     fp32 = "" if study.meta.fp32_bpb is None else " mBPB: thousandths of a bit per byte above the fp32 model."
-    return f"No other trial is both smaller and better in bits per byte.{fp32} KL in nats per token to fp32."
+    known = any(half_width(trial, "bpb") is not None for trial in pareto(study.trials))
+    sure = " ±: 95 % interval to fp32, paired by blocks of the text, for the text's sampling alone." if known else ""
+    return f"No other trial is both smaller and better in bits per byte.{fp32} KL in nats per token to fp32.{sure}"
 
 
 def _trials_note(n_left_out: int) -> str:
@@ -208,9 +210,16 @@ def _chart_data(study: Study) -> dict[str, Any]:
         "unit": {"divisor": divisor, "name": name, "title": size_axis_label(name)},
         "metrics": views,
         "trials": [
-            [number, trial.n_bytes, trial.bpb, trial.kl, clipped(trial.label, 100)] for number, trial in _dots(study)
+            [number, trial.n_bytes, trial.bpb, trial.kl, clipped(trial.label, 100), *_widths(trial)]
+            for number, trial in _dots(study)
         ],
     }
+
+
+def _widths(trial: Trial) -> list[float | None]:
+    """Half widths for the chart, of the bits per byte and the KL; nothing where neither is known."""
+    widths = [half_width(trial, metric) for metric in AXIS_LABELS]
+    return [] if widths == [None, None] else [width and float(f"{width:.3g}") for width in widths]
 
 
 def _dots(study: Study) -> list[tuple[int, Trial]]:
@@ -281,8 +290,3 @@ def _bytes(n_bytes: int) -> str:
 
 def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %"
-
-
-def _excess(study: Study, bpb: float) -> str:
-    fp32 = study.meta.fp32_bpb
-    return "" if fp32 is None or not math.isfinite(fp32) else f"{1000 * (bpb - fp32):+.1f}"

@@ -1,7 +1,7 @@
 "use strict";
 // The chart: bytes against loss, with zoom (drag a rectangle, buttons, or + - 0 and arrow keys).
 (() => {
-  const { chosen, node, button, row, copy } = report;
+  const { chosen, node, button, row, copy, withWidth } = report;
   const MAX_NAMES = 24; // labels in the chart; every point is named in its tooltip
   let study, trials, byRow, chart, tip, observer, metric;
 
@@ -9,7 +9,7 @@
   const recipeOf = (number) => row(number)?.querySelector("code").textContent ?? "its recipe is in trials.jsonl";
   const lossText = (value, name) => (name === "kl" ? value.toPrecision(3) : value.toFixed(4));
   const bytesText = (value) => `${value.toLocaleString("en-US")} B`;
-  const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1);
+  const signed = (value, digits = 1) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
 
   // --- axes ----------------------------------------------------------------------------------------
   function scale([low, high], [from, to], log) {
@@ -177,6 +177,13 @@
     for (const trial of front) path += path ? `H${x(trial.nBytes)}V${y(trial[metric])}` : `M${x(trial.nBytes)} ${y(trial[metric])}`;
     add(svg, "path", { class: "steps", d: path, "clip-path": clip });
   }
+  // The 95 % interval of a point's loss above the fp32 model.
+  function drawInterval(svg, clip, trial, x, y, kind) {
+    const [at, loss, width] = [x(trial.nBytes), trial[metric], trial.widths[metric]];
+    const low = y(Math.max(loss - width, loss / 1e6)); // a logarithmic axis has no 0
+    const d = `M${at - 4} ${y(loss + width)}h8m-4 0V${low}m-4 0h8`;
+    add(svg, "path", { class: `interval${kind}`, d, "clip-path": clip });
+  }
   function drawPoint(svg, trial, x, y, kind) {
     const at = { cx: x(trial.nBytes), cy: y(trial[metric]) };
     const onFrontier = kind !== "dot";
@@ -277,11 +284,11 @@
       if (!marked.has(trial.row) && visible(trial) && !filtered(trial.row)) drawPoint(svg, trial, x, y, "dot");
     }
     drawSteps(svg, "url(#inside)", front.filter((t) => t[metric] > 0 || !view.log_y), x, y);
-    for (const number of marked) {
-      const trial = byRow.get(number);
-      if (!trial || !visible(trial)) continue;
-      drawPoint(svg, trial, x, y, `point${number === best ? " best" : ""}${filtered(number) ? " dim" : ""}`);
-    }
+    const points = [...marked].map((number) => byRow.get(number)).filter((trial) => trial && visible(trial));
+    const dim = (trial) => (filtered(trial.row) ? " dim" : "");
+    const sure = points.filter((trial) => trial.widths[metric] !== undefined);
+    for (const trial of sure) drawInterval(svg, "url(#inside)", trial, x, y, dim(trial));
+    for (const trial of points) drawPoint(svg, trial, x, y, `point${trial.row === best ? " best" : ""}${dim(trial)}`);
     const taken = [...svg.querySelectorAll("circle, line.fp32")].map(extentOf);
     if (svg.querySelector("line.fp32")) nameFp32(svg, box, taken, y);
     const rank = (t) => (t.row === best ? 0 : marked.has(t.row) ? 1 : 2);
@@ -297,7 +304,7 @@
     const outside = trials.filter((t) => t[metric] !== null && (t[metric] > 0 || !view.log_y) && !visible(t)).length;
     const away = outside ? ` ${outside} trial${outside > 1 ? "s" : ""} outside this view: see the table below.` : "";
     document.getElementById("chart-note").textContent = `Hover, tap or Tab to a point for its recipe; click or Enter copies it. ` +
-      `Drag a rectangle or use + and − to zoom.${away}`;
+      `Drag a rectangle or use + and − to zoom.${sure.length ? " Bars: 95 % intervals of the loss above fp32, where wider than a point." : ""}${away}`;
   }
 
   // --- tooltip -------------------------------------------------------------------------------------
@@ -306,9 +313,11 @@
     circle.classList.add("chosen");
     const share = study.budget === null ? "" : ` (${((100 * trial.nBytes) / study.budget).toFixed(1)} % of budget)`;
     const rows = [node("b", nameOf(trial.row)), node("div", bytesText(trial.nBytes) + share)];
-    const excess = study.fp32 === null ? "" : ` (${signed(1000 * (trial.bpb - study.fp32))} mBPB to fp32)`;
+    const above = (fp32) => withWidth(1000 * (trial.bpb - fp32), trial.widths.bpb && 1000 * trial.widths.bpb, 1, signed);
+    const excess = study.fp32 === null ? "" : ` (${above(study.fp32)} mBPB to fp32)`;
     rows.push(node("div", `${trial.bpb.toFixed(4)} bits per byte${excess}`));
-    if (trial.kl !== null) rows.push(node("div", `KL ${trial.kl.toPrecision(3)} nats per token`));
+    const klText = (value, digits) => (digits === undefined ? value.toPrecision(3) : value.toFixed(digits));
+    if (trial.kl !== null) rows.push(node("div", `KL ${withWidth(trial.kl, trial.widths.kl, 0, klText)} nats per token`));
     rows.push(node("code", recipeOf(trial.row)), node("div", "click copies the recipe", "hint"));
     tip.replaceChildren(...rows);
     tip.hidden = false;
@@ -362,7 +371,10 @@
 
   report.parts.push((data) => {
     study = data;
-    trials = study.trials.map(([number, nBytes, bpb, kl, label]) => ({ row: number, nBytes, bpb, kl, label }));
+    trials = study.trials.map(([number, nBytes, bpb, kl, label, ...widths]) => {
+      const [ofBpb, ofKl] = widths.map((width) => width ?? undefined);
+      return { row: number, nBytes, bpb, kl, label, widths: { bpb: ofBpb, kl: ofKl } };
+    });
     byRow = new Map(trials.map((trial) => [trial.row, trial]));
     chart = document.getElementById("chart");
     tip = node("div", "", "tip");

@@ -20,6 +20,12 @@ const report = (() => {
     return made;
   }
   const row = (number) => document.getElementById(`t${number}`);
+  // `show(value, decimals)` and, where it is known, the half width of its interval with two digits.
+  function withWidth(value, width, least, show) {
+    if (width === undefined) return show(value);
+    const digits = Math.min(8, Math.max(least, width ? 1 - Math.floor(Math.log10(width)) : 1));
+    return `${show(value, digits)} ± ${width.toFixed(digits)}`;
+  }
 
   // --- copying -------------------------------------------------------------------------------------
   let toastTimer = 0;
@@ -155,5 +161,5 @@ const report = (() => {
     const study = JSON.parse(document.getElementById("study").textContent);
     for (const part of parts) part(study);
   }
-  return { chosen, parts, start, node, button, row, copy, say };
+  return { chosen, parts, start, node, button, row, copy, say, withWidth };
 })();

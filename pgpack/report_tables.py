@@ -10,6 +10,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pgpack.comparison import decimals, half_width
 from pgpack.frontier import pareto
 from pgpack.plot import AXIS_LABELS
 from pgpack.sweep.journal import Study
@@ -89,10 +90,25 @@ def _measure_cells(study: Study, trial: Trial) -> list[_Cell]:
         cells.append(_number_cell(share, "{:.2f}", "% of budget"))
     cells.append(_number_cell(trial.bpb, "{:.4f}", "bpb"))
     if fp32 is not None:
-        excess = None if trial.bpb is None else 1000 * (trial.bpb - fp32)
-        cells.append(_number_cell(excess, "{:+.1f}", "mBPB to fp32"))
-    cells.append(_number_cell(trial.kl, "{:.3g}", "KL"))
+        excess = None if trial.bpb is None else trial.bpb - fp32
+        text = "" if excess is None else excess_text(excess, trial)
+        cells.append(_Cell(text, None if excess is None else f"{1000 * excess:.9g}", label="mBPB to fp32"))
+    width = half_width(trial, "kl")
+    digits = f".{decimals(width, 0)}f" if width else ".3g"
+    cells.append(_number_cell(trial.kl, f"{{:{digits}}}{_with(width, digits)}", "KL"))
     return cells
+
+
+def excess_text(excess: float, trial: Trial) -> str:
+    """Bits per byte above the fp32 model as thousandths, with the half width of their interval where it is known."""
+    width = half_width(trial, "bpb")
+    width = None if width is None else 1000 * width
+    digits = f".{decimals(width, 1)}f"
+    return f"{1000 * excess:+{digits}}{_with(width, digits)}"
+
+
+def _with(width: float | None, digits: str) -> str:
+    return "" if width is None else f" ± {width:{digits}}"
 
 
 def _number_cell(value: float | None, form: str, label: str) -> _Cell:

@@ -131,8 +131,8 @@ def test_the_svg_names_units_lines_labels_studies_and_what_is_outside() -> None:
 def test_labels_do_not_overlap_and_stay_inside_the_frame(metric: str) -> None:
     figure = frontier_figure(dataclasses.replace(PICTURE, metric=metric))  # type: ignore[arg-type]
     (axes,) = figure.axes
-    boxes = [text.get_window_extent() for text in axes.texts]
-    assert len(boxes) >= 5
+    boxes = [text.get_window_extent() for text in (*axes.texts, axes.xaxis.label)]
+    assert len(boxes) >= 6
     for a, b in itertools.combinations(boxes, 2):
         assert not a.overlaps(b)
     canvas = figure.bbox

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pgpack.comparison import half_width
 from pgpack.frontier import best_under, pareto
 from pgpack.report import pack_command, render_report, write_report
 from pgpack.sweep.journal import Study
@@ -92,7 +93,7 @@ def test_every_trial_has_a_row_and_every_frontier_point_another(text: str) -> No
 def test_the_headline_is_the_best_point_under_the_budget(text: str) -> None:
     best = best_under(STUDY.trials, 16_000_000)
     assert best is not None
-    assert f"Best point: {best.bpb:.4f} bits per byte (+{1000 * (best.bpb - FP32_BPB):.1f} mBPB to fp32) " in text
+    assert f"Best point: {best.bpb:.4f} bits per byte (+{1000 * (best.bpb - FP32_BPB):.1f} ± " in text
     assert f"in {best.n_bytes:,} B, {100 * best.n_bytes / 16e6:.1f} % of the budget." in text
     assert f'<tr class="best"><td class="name">{best.label}</td>' in text
 
@@ -100,7 +101,12 @@ def test_the_headline_is_the_best_point_under_the_budget(text: str) -> None:
 def test_the_chart_data_are_the_measured_trials_and_their_frontiers(text: str) -> None:
     data = chart_data(text)
     rows = {row[0]: row[1:] for row in data["trials"]}  # type: ignore[attr-defined]
-    assert rows == {n: [t.n_bytes, t.bpb, t.kl, t.label] for n, t in enumerate(STUDY.trials) if t.ok}
+    measured = {n: trial for n, trial in enumerate(STUDY.trials) if trial.ok}
+    assert {n: row[:4] for n, row in rows.items()} == {
+        n: [t.n_bytes, t.bpb, t.kl, t.label] for n, t in measured.items()
+    }
+    for n, trial in measured.items():
+        assert rows[n][4:] == [pytest.approx(half_width(trial, metric), rel=6e-3) for metric in ("bpb", "kl")]
     assert (data["budget"], data["fp32"]) == (16_000_000, FP32_BPB)
     for metric in ("bpb", "kl"):
         shown = data["metrics"][metric]  # type: ignore[index]
@@ -121,6 +127,22 @@ def test_one_point_is_the_best_in_headline_table_and_both_views_where_bpb_and_kl
     assert {view["best"] for view in chart_data(text)["metrics"].values()} == {study.trials.index(best)}  # type: ignore[attr-defined]
 
 
+def test_losses_tell_how_sure_they_are_where_that_is_known(text: str) -> None:
+    best = best_under(STUDY.trials, 16_000_000)
+    assert best is not None
+    width, kl_width = half_width(best, "bpb"), half_width(best, "kl")
+    assert width is not None
+    assert kl_width is not None
+    row = Page(text).text[f"t{STUDY.trials.index(best)}"]
+    assert f"{1000 * ((best.bpb or 0) - FP32_BPB):+.1f} ± {1000 * width:.1f}" in row
+    assert f"{best.kl:.4f} ± {kl_width:.4f}" in row
+    assert "±: 95 % interval" in text
+    older = tuple(dataclasses.replace(t, bpb_se=None, kl_se=None, block_excess=None) for t in STUDY.trials)
+    page = render_report(dataclasses.replace(STUDY, trials=older))
+    assert "±" not in page[: page.index("<script>\n")]
+    assert {len(row) for row in chart_data(page)["trials"]} == {5}  # type: ignore[attr-defined]
+
+
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- ${title} $data \u2028 & \" '"
 
 
@@ -139,7 +161,7 @@ def test_hostile_text_stays_text() -> None:
     assert page.count("img") == 0
     assert HOSTILE in page.text["t0"]
     assert HOSTILE in page.text["t1"]
-    assert json.loads(page.text["study"])["trials"][0][-1] == HOSTILE
+    assert json.loads(page.text["study"])["trials"][0][4] == HOSTILE
 
 
 def test_the_pack_line_reads_back_as_the_best_recipe(text: str) -> None:

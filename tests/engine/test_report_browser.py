@@ -72,6 +72,7 @@ def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(
         """
         const count = (query) => all(query).length;
         const bpb = [count("circle.point"), count("circle.dot"), count("line.budget"), count("line.fp32")];
+        const bars = [count("path.interval") - bpb[0], one("#chart-note").textContent.includes("Bars: 95 %")];
         one("[data-metric=kl]").click();
         const kl = [count("circle.point"), count("line.fp32")];
         one("circle.best").focus();
@@ -89,7 +90,7 @@ def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(
         const sizes = all("#trials tbody tr").map((row) => row.cells[1].dataset.v);
         const wide = document.documentElement.scrollWidth - innerWidth;
         const copies = count("button.copy");
-        answer({ bpb, kl, tip, fromPoint, fromRow: copied, sizes, wide, copies, width: innerWidth });
+        answer({ bpb, kl, tip, bars, fromPoint, fromRow: copied, sizes, wide, copies, width: innerWidth });
         """,
         tmp_path,
         width,
@@ -103,6 +104,11 @@ def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(
     assert best is not None
     assert best.recipe in seen["tip"]
     assert f"{best.n_bytes:,} B" in seen["tip"]
+    row = PAGE[PAGE.index(f'id="t{STUDY.trials.index(best)}"') :]
+    excess, kl = re.findall(r">([+\d.]+ ± [\d.]+)<", row)[:2]
+    assert f"bits per byte ({excess} mBPB to fp32)" in seen["tip"]
+    assert f"KL {kl} nats per token" in seen["tip"]
+    assert seen["bars"] == [0, True], "one at each point of the frontier"
     assert seen["fromPoint"] == seen["fromRow"] == best.recipe
     sizes = [int(size) for size in seen["sizes"] if size]
     assert sizes == sorted(sizes, reverse=True)

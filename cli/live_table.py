@@ -98,6 +98,7 @@ class LiveTable:
         return ", ".join(part for part in said if part)
 
     def _frontier(self, room: int) -> list[str]:
+        from pgpack.comparison import half_width, half_width_text
         from pgpack.frontier import best_under, pareto, ranking
 
         front = pareto(self._trials)
@@ -108,12 +109,13 @@ class LiveTable:
                 "*" if best is not None and trial.key == best.key else "",
                 trial.n_bytes,
                 f"{trial.bpb:.4f}",
+                half_width_text(half_width(trial, "bpb")),
                 "-" if trial.kl is None else f"{trial.kl:.5f}",
                 clipped(name, 96),
             )
             for trial, name in zip(shown, distinct_names(shown), strict=True)
         ]
-        return table(("", "bytes", "bits/byte", "KL", "on the frontier"), rows).splitlines() if rows else []
+        return table(("", "bytes", "bits/byte", "+-", "KL", "on the frontier"), rows).splitlines() if rows else []
 
 
 def thinned(front: Sequence[Trial], room: int) -> list[Trial]:

@@ -11,6 +11,7 @@ import pytest
 from cli import live_table
 from cli.live_table import LiveTable, duration, left, shown_live, thinned
 from pgpack.frontier import pareto
+from pgpack.intervals import pack_floats
 from pgpack.recipe_text import parse_recipe
 from pgpack.search_space import Candidate
 from pgpack.sweep.executors import Job
@@ -33,6 +34,8 @@ def row(index: int, error: str | None = None) -> Trial:
         n_bytes=None if error else 1000 * (index + 1),
         bpb=None if error else 2.0 - 0.1 * index,
         kl=None if error else 0.5 - 0.05 * index,
+        bpb_se=0.001,
+        block_excess=pack_floats([1.0] * 6) if index < 4 else None,
         quantize_s=60.0,
         error=error,
     )
@@ -71,11 +74,11 @@ def test_the_table_is_the_frontier_so_far_with_the_best_marked(monkeypatch: pyte
             show(row(index))
         head, columns, *rows = screen.lines()
         assert re.fullmatch(r"sweeping  3 of 7 trials, 0 s so far, about 4 min left \(until (\w+ )?\d\d:\d\d\)", head)
-        assert columns.split() == ["bytes", "bits/byte", "KL", "on", "the", "frontier"]
-        assert [line.split()[-4:] for line in rows] == [
-            ["1,000", "2.0000", "0.50000", str(JOBS[0].candidate.recipe)],
-            ["3,000", "1.8000", "0.40000", str(JOBS[2].candidate.recipe)],
-            ["5,000", "1.6000", "0.30000", str(JOBS[4].candidate.recipe)],
+        assert columns.split() == ["bytes", "bits/byte", "+-", "KL", "on", "the", "frontier"]
+        assert [line.split()[-5:] for line in rows] == [
+            ["1,000", "2.0000", "0.0026", "0.50000", str(JOBS[0].candidate.recipe)],
+            ["3,000", "1.8000", "0.0026", "0.40000", str(JOBS[2].candidate.recipe)],
+            ["5,000", "1.6000", "-", "0.30000", str(JOBS[4].candidate.recipe)],
         ]
         assert [line.startswith("*") for line in rows] == [False, True, False]
     assert screen.lines() == []

@@ -6,6 +6,7 @@
 # make bench-rd the engine against the field's packers, NNCodec and the Gaussian bound: results/rd
 # make bench-study  a study of 1,000 trials and more: frontier, report, browser
 # make bench-sweep  100 recipes in one sweep beside 100 packs on their own: results/bench-sweep
+# make bench-search  a search beside the exhaustive grid of 216 recipes: results/bench-search
 # make reproduce-<study>  tied-embedding, prism, negative-findings, ebls or rate-distortion at tiny scale, from nothing
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
 PYTHON ?= python3
@@ -13,7 +14,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-start bench-study bench-sweep figures clean
+.PHONY: demo test check format bench bench-start bench-study bench-sweep bench-search figures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -48,6 +49,10 @@ bench: $(STAMP)
 bench-sweep: $(STAMP) demo/model.safetensors
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.sweep_cost demo/model.safetensors \
 	  --json results/bench-sweep.json --markdown results/bench-sweep.md
+
+bench-search: $(STAMP) demo/model.safetensors
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.search_cost demo/model.safetensors \
+	  --json results/bench-search.json --markdown results/bench-search.md
 
 bench-start: demo
 	$(BIN)/python -m tests.bench.startup demo/model.safetensors demo/text

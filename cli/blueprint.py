@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from pgpack.sweep.executors import Setting
     from pgpack.sweep.runner import Measurer
 
+    from .sweep_benches import Benches
+
 PYTHON = ".py"
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """Opens the same bench anywhere. Nothing is read before it is called, and pickling it costs nothing.
+    """Opens the same benches anywhere. Nothing is read before it is called, and pickling it costs nothing.
 
     `keep_in`: the study's folder with its calibration; `cache`: where this process keeps results.
     """
 
-    checkpoint: Path
+    checkpoints: tuple[Path, ...]
     text: TextFlags
     keep_in: Path
     cache: CacheFlags
@@ -36,10 +38,10 @@ class Blueprint:
         """The measurer of `setting`. Raises: whatever opening the files does."""
         from pgpack.checkpoint import load_checkpoint
 
-        path = Path(setting.checkpoint) if setting.checkpoint else self.checkpoint
+        path = self.checkpoints[setting.checkpoint]
         cache = self.cache.open(quiet=True)
         bench = Bench(path, load_checkpoint(path), self.text, quiet=True, keep_in=self.keep_in, cache=cache)
-        return bench.measurer()
+        return bench.measurer(text_share=setting.text_share)
 
     @property
     def files(self) -> dict[str, Path]:
@@ -48,8 +50,9 @@ class Blueprint:
         from pgtrain.shard_files import find_shards
         from pgtrain.workbench import text_defaults
 
-        defaults = text_defaults(load_checkpoint(self.checkpoint).metadata, self.checkpoint)
-        found = {f"checkpoint/{path.name}": path for path in _parts(self.checkpoint)}
+        defaults = text_defaults(load_checkpoint(self.checkpoints[0]).metadata, self.checkpoints[0])
+        parts = [(number, part) for number, path in enumerate(self.checkpoints) for part in _parts(path)]
+        found = {f"checkpoint-{number}/{part.name}": part for number, part in parts}
         for name, pattern in (("val", self.text.val or defaults.val), ("calib", self.text.calib or defaults.calib)):
             shards = find_shards(pattern) if pattern is not None else []
             found |= {f"{name}/{number:05d}-{path.name}": path for number, path in enumerate(shards)}
@@ -68,11 +71,11 @@ class Blueprint:
         flags |= {name: str(places[name][0]) for name in ("tokenizer", "calibration", "model") if name in places}
         if "model" in flags and self.text.model is not None:
             flags["model"] += self.text.model.partition(PYTHON)[2]
-        checkpoint = folder / "checkpoint" / self.checkpoint.name
+        checkpoints = tuple(folder / f"checkpoint-{n}" / path.name for n, path in enumerate(self.checkpoints))
         study = folder / "study"
         study.mkdir(exist_ok=True)
         text = dataclasses.replace(self.text, **flags)
-        return Blueprint(checkpoint, text, study, dataclasses.replace(self.cache, folder=None))
+        return Blueprint(checkpoints, text, study, dataclasses.replace(self.cache, folder=None))
 
     @property
     def _model_file(self) -> str | None:
@@ -80,18 +83,18 @@ class Blueprint:
         return None if model is None or PYTHON not in model else model.partition(PYTHON)[0] + PYTHON
 
 
-def blueprint_of(bench: Bench, out: Path, cache: CacheFlags) -> Blueprint:
-    """The blueprint of `bench` with paths that do not depend on the working directory."""
+def blueprint_of(benches: Benches, out: Path, cache: CacheFlags) -> Blueprint:
+    """The blueprint of `benches` with paths that do not depend on the working directory."""
     from pgpack.checkpoint_files import require_file
 
-    flags = bench.flags
+    flags = benches.first.flags
     given = {name: getattr(flags, name) for name in ("val", "calib", "tokenizer", "calibration")}
     paths: dict[str, Any] = {name: os.path.abspath(value) for name, value in given.items() if value is not None}
     if flags.model is not None and PYTHON in flags.model:
         paths["model"] = os.path.abspath(flags.model)
     folder = None if cache.folder is None else cache.folder.absolute()
     return Blueprint(
-        require_file(bench.path).absolute(),
+        tuple(require_file(bench.path).absolute() for bench in benches.all),
         dataclasses.replace(flags, **paths),
         out.absolute(),
         dataclasses.replace(cache, folder=folder),

@@ -48,21 +48,35 @@ def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def n_workers(flags: ExecutorFlags, jobs: Sequence[Job], n_params: int, n_gpus: int = 0) -> int:
-    """Worker processes for `jobs`; 1 means that this process measures by itself. `n_gpus`: those that they share."""
-    from pgpack.sweep.dispatch import n_batches
+@dataclass(frozen=True)
+class Work:
+    """How much there is to measure: trials, and how many workers could begin at once without doing work twice."""
+
+    n_jobs: int
+    n_batches: int
+
+    @staticmethod
+    def of(jobs: Sequence[Job]) -> Work:
+        """That of jobs which are known."""
+        from pgpack.sweep.dispatch import n_batches
+
+        return Work(len(jobs), n_batches(jobs))
+
+
+def n_workers(flags: ExecutorFlags, work: Work, n_params: int, n_gpus: int = 0) -> int:
+    """Worker processes for `work`; 1 means that this process measures by itself. `n_gpus`: those that they share."""
     from pgpack.sweep.machine import fitting_workers, free_bytes, paying_workers, usable_cores
 
     if flags.jobs is not None:
-        return min(flags.jobs, max(1, len(jobs)))
+        return min(flags.jobs, max(1, work.n_jobs))
     fitting = fitting_workers(4 * n_params, usable_cores(), free_bytes())
-    return max(1, min(n_batches(jobs), n_gpus or fitting, fitting, paying_workers(n_params, len(jobs))))
+    return max(1, min(work.n_batches, n_gpus or fitting, fitting, paying_workers(n_params, work.n_jobs)))
 
 
 def open_executor(
-    flags: ExecutorFlags, blueprint: Blueprint, local: Callable[[Setting], Measurer], jobs: Sequence[Job], quiet: bool
+    flags: ExecutorFlags, blueprint: Blueprint, local: Callable[[Setting], Measurer], work: Work, quiet: bool
 ) -> Executor:
-    """Where `jobs` are measured. `local`: this process's own measurers."""
+    """Where trials are measured. `local`: this process's own measurers."""
     from pgpack.sweep.executors import SerialExecutor, Setting
 
     if flags.scheduler is not None:
@@ -73,8 +87,8 @@ def open_executor(
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it says there, we say in one sentence
         return ClusterExecutor(blueprint, local, flags.scheduler, lambda line: note(line, quiet))
     visible = gpus(blueprint.text.device)
-    n_params = local(jobs[0].setting if jobs else Setting()).checkpoint.n_params
-    count = n_workers(flags, jobs, n_params, len(visible))
+    n_params = local(Setting()).checkpoint.n_params
+    count = n_workers(flags, work, n_params, len(visible))
     if count == 1:
         return SerialExecutor(local)
     from pgpack.sweep.machine import usable_cores

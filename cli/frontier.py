@@ -62,18 +62,20 @@ def command(
       pgpack frontier A B --export trials.csv
     """
     from pgpack.sweep.journal import Study
+    from pgpack.sweep.seeds import merged
 
     _check_usage(directories, with_bd_rate, output, force)
     _check_export(export, output, force)
     if reference_loss is not None and not math.isfinite(reference_loss):
         raise click.UsageError(f"--reference-loss {reference_loss} is not a finite number")
-    studies = [Study.load(directory) for directory in directories]
+    measured = [Study.load(directory) for directory in directories]
+    studies = [merged(study) for study in measured]
     _note_differences(studies, quiet)
     if export is not None:
         from pgpack.sweep.export import write_export
 
-        write_export(list(zip(_names(studies), studies, strict=True)), export)
-        note(f"wrote {sum(len(study.trials) for study in studies)} trials to {export}", quiet)
+        write_export(list(zip(_names(studies), measured, strict=True)), export)
+        note(f"wrote {sum(len(study.trials) for study in measured)} trials to {export}", quiet)
     if budget is None:
         budget = _shared([study.meta.budget for study in studies])
     result = _measure(studies, metric, budget, (reference_bytes, reference_loss))

@@ -14,6 +14,7 @@ from .progress import progress_bar, say_above
 from .tables import clipped, table
 
 if TYPE_CHECKING:
+    from pgpack.sweep.journal import Study
     from pgpack.sweep.pace import Pace
     from pgpack.sweep.trial import Trial
 
@@ -23,14 +24,14 @@ Show = Callable[["Trial"], None]
 
 
 @contextmanager
-def shown_live(before: Sequence[Trial], pace: Pace, budget: int | None, quiet: bool) -> Iterator[Show]:
-    """Tell the result each new trial; `before` are those that the study had."""
+def shown_live(study: Study, pace: Pace, budget: int | None, quiet: bool) -> Iterator[Show]:
+    """Tell the result each new trial; `study` is what was known before."""
     if quiet or not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         with progress_bar(pace.n_left, "trial", "sweeping", quiet) as bar:
             bar.bar_format = "{desc}: {n_fmt} of {total_fmt} trials, {elapsed}{postfix}"
             yield lambda trial: _tell(bar, pace, trial)
         return
-    live = LiveTable(before, pace, budget, sys.stderr)
+    live = LiveTable(study, pace, budget, sys.stderr)
     live.draw()
     try:
         yield live.take
@@ -53,8 +54,9 @@ def _tell(bar: object, pace: Pace, trial: Trial) -> None:
 class LiveTable:
     """The drawing: a line on how far the sweep is, the frontier by size, and what failed, above it for good."""
 
-    def __init__(self, before: Sequence[Trial], pace: Pace, budget: int | None, stream: TextIO) -> None:
-        self._trials, self._pace, self._budget, self._stream = list(before), pace, budget, stream
+    def __init__(self, study: Study, pace: Pace, budget: int | None, stream: TextIO) -> None:
+        self._study, self._pace, self._budget, self._stream = study, pace, budget, stream
+        self._new: list[Trial] = []
         self._total, self._started = pace.n_left, time.monotonic()
         self._n_failed = self._n_lines = 0
         self._drawn = -BETWEEN_S
@@ -62,7 +64,7 @@ class LiveTable:
     def take(self, trial: Trial) -> None:
         """Show a new trial."""
         self._pace.saw(trial)
-        self._trials.append(trial)
+        self._new.append(trial)
         if trial.error:
             self._n_failed += 1
             self.clear()
@@ -100,9 +102,11 @@ class LiveTable:
     def _frontier(self, room: int) -> list[str]:
         from pgpack.comparison import half_width, half_width_text
         from pgpack.frontier import best_under, pareto, ranking
+        from pgpack.sweep.seeds import merged
 
-        front = pareto(self._trials)
-        best = best_under(self._trials, self._budget, ranking(self._trials))
+        trials = merged(self._study.with_rows(tuple(self._new))).trials
+        front = pareto(trials)
+        best = best_under(trials, self._budget, ranking(trials))
         shown = thinned(front, room)
         rows = [
             (

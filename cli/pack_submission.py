@@ -171,8 +171,9 @@ def _figure(flags: SubmissionFlags, budget: int) -> str:
         return ""
     from pgpack.plot import Curve, FrontierPicture, frontier_svg
     from pgpack.sweep.journal import Study
+    from pgpack.sweep.seeds import merged
 
-    study = Study.load(flags.study)
+    study = merged(Study.load(flags.study))
     curve = Curve(flags.study.resolve().name, study.trials)
     return frontier_svg(FrontierPicture((curve,), "Size against loss", "bpb", budget, study.meta.fp32_bpb))
 

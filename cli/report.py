@@ -40,10 +40,11 @@ def command(
     trials; what you chose, zoomed, sorted or filtered stays.
     """
     from pgpack.sweep.journal import Study
+    from pgpack.sweep.seeds import merged
 
     if watch and output is not None:
         raise click.UsageError("--watch serves the page and writes none; leave out --watch or -o")
-    study = Study.load(directory)  # what is no study is refused before anything is written or served
+    study = merged(Study.load(directory))  # what is no study is refused before anything is written or served
     if watch:
         return _serve(directory, port, as_json, quiet)
     if output is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from pgpack.recipe import TensorInfo
     from pgpack.sweep.executors import Executor
     from pgpack.sweep.journal import Journal, Study
-    from pgpack.sweep.runner import Measurer, OnTrial
+    from pgpack.sweep.pace import Pace
+    from pgpack.sweep.runner import OnTrial
     from pgpack.sweep.samplers.base import Batch, Sampler
     from pgpack.sweep.samplers.space import SearchSpace
     from pgpack.sweep.trial import Trial
 
-SEARCHES = ("grid", "random", "tpe", "nsga2", "surrogate", "ladder")
+    from .sweep_benches import Benches
+
+SEARCHES = ("grid", "random", "halving", "tpe", "nsga2", "surrogate", "ladder")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,13 @@ _OPTIONS = (
         show_default=True,
         help="How the space is gone through.",
     ),
-    click.option("--trials", type=click.IntRange(1), default=40, show_default=True, help="Recipes of a search."),
+    click.option(
+        "--trials",
+        type=click.IntRange(1),
+        default=40,
+        show_default=True,
+        help="Recipes of a search; halving begins with so many.",
+    ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a search's choices."),
 )
 
@@ -89,43 +98,88 @@ def space_of(flags: SpaceFlags, tensors: Sequence[TensorInfo]) -> SearchSpace:
     return joint_space(tensors)
 
 
-def sampler_of(search: SearchFlags, space: SpaceFlags, tensors: Sequence[TensorInfo], budget: int | None) -> Sampler:
-    """The sampler that the flags name. Raises: click.UsageError, RecipeError; ToolMissing without optuna."""
-    from pgpack.sweep.samplers.base import RandomSampler
+@dataclass(frozen=True)
+class Search:
+    """A sampler and how many trials it asks for at most; `n_points`: recipes in its space, None for a dial."""
 
+    sampler: Sampler
+    n_trials: int
+    n_points: int | None
+
+
+def search_of(
+    search: SearchFlags, space: SpaceFlags, tensors: Sequence[TensorInfo], budget: int | None, n_windows: int | None
+) -> Search:
+    """The search that the flags name, on a text of `n_windows` (None: not known yet).
+
+    Raises: click.UsageError, RecipeError; ToolMissing without optuna.
+    """
     if search.name == "ladder":
         if not space.is_default:
             raise click.UsageError("--search ladder turns the engine's own dial; it takes no space")
         from pgpack.sweep.samplers.ladder import LadderSampler
 
-        return LadderSampler(tensors, search.trials, budget)
+        return Search(LadderSampler(tensors, search.trials, budget), search.trials, None)
     found = space_of(space, tensors)
+    n_trials = min(search.trials, len(found))
+    if search.name == "halving":
+        from pgpack.sweep.samplers.halving import SHARES, HalvingSampler, rungs
+
+        shares = SHARES if n_windows is None else rungs(n_windows)
+        halving = HalvingSampler(found, search.trials, search.seed, shares)
+        return Search(halving, halving.n_trials, len(found))
+    return Search(_sampler(search, found), n_trials, len(found))
+
+
+def _sampler(search: SearchFlags, found: SearchSpace) -> Sampler:
     if search.name == "surrogate":
         from pgpack.sweep.samplers.surrogate import SurrogateSampler
 
         return SurrogateSampler(found, search.trials, search.seed)
     if search.name == "random":
+        from pgpack.sweep.samplers.base import RandomSampler
+
         return RandomSampler(found, search.trials, search.seed)
     from pgpack.sweep.samplers.optuna_samplers import OptunaSampler
 
     return OptunaSampler(found, search.trials, search.seed, search.name)
 
 
+def rows_of(benches: Benches, batch: Batch, study: Study) -> list[Trial] | None:
+    """What the study knows of a batch: for each recipe the row that stands for its rows on all checkpoints; None
+    when a row is missing."""
+    from pgpack.sweep.executors import Job, job_key
+    from pgpack.sweep.seeds import together
+
+    rows = {trial.key: trial for trial in (*study.trials, *study.partial)}
+    settings, found = benches.settings(batch.text_share), []
+    for candidate in batch.candidates:
+        keys = [job_key(benches(setting), Job(candidate, setting)) for setting in settings]
+        if not rows.keys() >= set(keys):
+            return None
+        found.append(together([rows[key] for key in keys], study.meta.block_bytes))
+    return found
+
+
 @dataclass
 class Answers:
     """Answers a sampler's batches: from the rows of a study, else by measuring; `on_trial` is told what is new."""
 
-    measurer: Measurer
+    benches: Benches
     study: Study
     journal: Journal
     executor: Executor
+    pace: Pace
     on_trial: OnTrial
 
     def __call__(self, batch: Batch) -> list[Trial]:
-        from pgpack.sweep.executors import Job, job_key
-        from pgpack.sweep.runner import run_sweep
+        from pgpack.sweep.runner import jobs_of, new_jobs, run_jobs
 
-        new = run_sweep(self.measurer, batch.candidates, self.study, self.journal, self.on_trial, self.executor)
-        self.study = replace(self.study, trials=(*self.study.trials, *new))
-        rows = {trial.key: trial for trial in self.study.trials}
-        return [rows[job_key(self.measurer, Job(candidate))] for candidate in batch.candidates]
+        jobs = jobs_of(batch.candidates, self.benches.settings(batch.text_share))
+        new = list(new_jobs(self.benches, jobs, self.study))
+        self.pace.expect(new, n_spared=len(jobs) - len(new))
+        rows = run_jobs(self.benches, new, self.study, self.journal, self.on_trial, self.executor)
+        self.study = self.study.with_rows(rows)
+        answers = rows_of(self.benches, batch, self.study)
+        assert answers is not None
+        return answers

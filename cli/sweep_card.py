@@ -1,63 +1,63 @@
-"""What a sweep writes on its study's card, and which candidates the study has no row for."""
+"""What a sweep writes on its study's card."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .text_options import Bench
+from .sweep_benches import Benches
 
 if TYPE_CHECKING:
-    from pgpack.search_space import Candidate
-    from pgpack.sweep.journal import Study, StudyMeta
-    from pgpack.sweep.runner import Measurer
+    from pgpack.sweep.card import StudyCheckpoint
+    from pgpack.sweep.journal import StudyMeta
 
 
-def study_card(bench: Bench, budget: int | None, space: str, search: str, measurer: Measurer) -> StudyMeta:
-    """The study's card without the loss of the fp32 model."""
+def study_card(benches: Benches, budget: int | None, space: str, search: str) -> StudyMeta:
+    """The study's card without the losses of the fp32 models."""
     from pgpack import __version__
+    from pgpack.sweep.card import StudyCheckpoint
+    from pgpack.sweep.executors import Setting
     from pgpack.sweep.journal import StudyMeta
     from pgpack.sweep.trial import timestamp
 
-    assert measurer.evaluator is not None
-    given = bench.flags.calibration
-    return StudyMeta(
-        checkpoint=str(bench.path),
-        checkpoint_digest=bench.checkpoint.digest,
-        evaluator_digest=measurer.evaluator.digest,
+    evaluator, flags = benches(Setting()).evaluator, benches.first.flags
+    assert evaluator is not None
+    checkpoints = tuple(
+        StudyCheckpoint(
+            checkpoint=str(bench.path),
+            checkpoint_digest=bench.checkpoint.digest,
+            fp32_n_bytes=4 * bench.checkpoint.n_params,
+        )
+        for bench in benches.all
+    )
+    card = StudyMeta(
+        checkpoint=checkpoints[0].checkpoint,
+        checkpoint_digest=checkpoints[0].checkpoint_digest,
+        evaluator_digest=evaluator.digest,
         pgpack_version=__version__,
         created=timestamp(),
-        calibration_digest=bench.file_calibration.digest if given is not None else None,
+        calibration_digest=benches.first.file_calibration.digest if flags.calibration is not None else None,
         budget=budget,
         space=space,
         search=search,
-        data_flags=bench.flags.as_flags(),
-        fp32_n_bytes=4 * bench.checkpoint.n_params,
+        data_flags=flags.as_flags(),
     )
+    return card.with_checkpoints(checkpoints)
 
 
-def with_fp32(measurer: Measurer, card: StudyMeta) -> StudyMeta:
-    """The card with the loss of the fp32 model, measured unless an earlier run has."""
-    if card.fp32_bpb is not None:
-        return card
-    loss = measurer.fp32_loss()
-    return replace(card, fp32_bpb=loss.bpb, fp32_nats=loss.nats, block_bytes=loss.block_bytes)
+def with_fp32(benches: Benches, card: StudyMeta) -> StudyMeta:
+    """The card with the losses of the fp32 models, measured unless an earlier run has."""
+    numbers = {bench.checkpoint.digest: number for number, bench in enumerate(benches.all)}
+    block_bytes = card.block_bytes
 
+    def filled(each: StudyCheckpoint) -> StudyCheckpoint:
+        nonlocal block_bytes
+        number = numbers.get(each.checkpoint_digest)
+        if each.fp32_bpb is not None or number is None:
+            return each
+        loss = benches(benches.settings()[number]).fp32_loss()
+        block_bytes = loss.block_bytes or block_bytes
+        return replace(each, fp32_bpb=loss.bpb, fp32_nats=loss.nats)
 
-def missing_of(measurer: Measurer, candidates: Sequence[Candidate], study: Study) -> list[Candidate]:
-    """Candidates without a row in the study. One that cannot even be resolved counts as missing: its row says why."""
-    from pgpack.errors import CalibrationError, CoverageError
-    from pgpack.sweep.runner import candidate_key
-
-    assert measurer.evaluator is not None
-    failed = {trial.recipe_digest for trial in study.trials if not trial.ok}
-    missing = []
-    for candidate in candidates:
-        try:
-            known = candidate_key(measurer, measurer.evaluator, candidate.recipe)[0] in study.finished_keys
-        except (CalibrationError, CoverageError):
-            known = candidate.recipe.digest in failed
-        if not known:
-            missing.append(candidate)
-    return missing
+    checkpoints = tuple(map(filled, card.checkpoints))
+    return replace(card.with_checkpoints(checkpoints), block_bytes=block_bytes)

@@ -10,18 +10,47 @@ from typing import TYPE_CHECKING
 import click
 
 from .output import emit_json, note
+from .search_options import SearchFlags, rows_of, search_of
 from .space_options import SpaceFlags, candidates_of
 
 if TYPE_CHECKING:
+    from pgpack.recipe import TensorInfo
     from pgpack.search_space import Candidate
+    from pgpack.sweep.executors import Job
     from pgpack.sweep.journal import Study
     from pgpack.sweep.resume import Reuse
+    from pgpack.sweep.samplers.base import Sampler
+
+    from .sweep_benches import Benches
 
 SHOWN = 5  # recipes of a dry run
 
 
-def show_dry_run(path: Path, space: SpaceFlags, as_json: bool) -> None:
-    """The recipes that would be measured; of an old torch file the shapes are not read (that would load torch)."""
+def show_dry_run(path: Path, space: SpaceFlags, search: SearchFlags, budget: int | None, as_json: bool) -> None:
+    """The recipes that would be measured, of a search those that it asks for first."""
+    tensors = _tensors(path)
+    head, facts = "", {}
+    if search.is_grid:
+        candidates: Sequence[Candidate] = candidates_of(space, tensors)
+    else:
+        found = search_of(search, space, tensors, budget, None)
+        candidates = found.sampler.ask().candidates
+        facts = {"search": search.as_text(), "n_trials": found.n_trials, "n_points": found.n_points}
+        among = "" if found.n_points is None else f" in a space of {found.n_points:,}"
+        head = f"{search.as_text()}: at most {found.n_trials} trials{among}; it begins with these "
+    if as_json:
+        recipes = [str(each.recipe) for each in candidates]
+        emit_json({"n_recipes": len(candidates), "recipes": recipes, **facts})
+        return
+    click.echo(f"{head}{len(candidates)} recipes")
+    for each in candidates[:SHOWN]:
+        click.echo(f"  {each.recipe}" + (f"  ({each.label})" if each.label else ""))
+    if len(candidates) > SHOWN:
+        click.echo(f"  and {len(candidates) - SHOWN} more")
+
+
+def _tensors(path: Path) -> Sequence[TensorInfo]:
+    """What recipes are made for; of an old torch file the shapes are not read (that would load torch)."""
     from pgpack.checkpoint import load_checkpoint
     from pgpack.checkpoint_files import require_file
     from pgpack.recipe import infos
@@ -30,39 +59,47 @@ def show_dry_run(path: Path, space: SpaceFlags, as_json: bool) -> None:
 
     require_file(path)
     if opens_without_torch(path):
-        loaded = load_checkpoint(path)
-        tensors = infos(loaded.stored_shapes)
-    else:
-        from pgtrain.model_config import GPTConfig
-        from pgtrain.tensor_table import tensor_shapes
+        return infos(load_checkpoint(path).stored_shapes)
+    from pgtrain.model_config import GPTConfig
+    from pgtrain.tensor_table import tensor_shapes
 
-        note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
-        tensors = infos(tensor_shapes(GPTConfig()))
-    candidates = candidates_of(space, tensors)
-    if as_json:
-        emit_json({"n_recipes": len(candidates), "recipes": [str(each.recipe) for each in candidates]})
-        return
-    click.echo(f"{len(candidates)} recipes")
-    for each in candidates[:SHOWN]:
-        click.echo(f"  {each.recipe}" + (f"  ({each.label})" if each.label else ""))
-    if len(candidates) > SHOWN:
-        click.echo(f"  and {len(candidates) - SHOWN} more")
+    note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
+    return infos(tensor_shapes(GPTConfig()))
 
 
-def reused(study: Study, candidates: Sequence[Candidate], missing: Sequence[Candidate]) -> Reuse:
-    """The account of what `study`'s folder already holds of `candidates`."""
+def searched(benches: Benches, sampler: Sampler, study: Study) -> list[Job]:
+    """What a search asks for until it needs something that the study does not know, that batch included."""
+    from pgpack.sweep.runner import jobs_of
+
+    asked: list[Job] = []
+    while (batch := sampler.ask()).candidates:
+        asked += jobs_of(batch.candidates, benches.settings(batch.text_share))
+        rows = rows_of(benches, batch, study)
+        if rows is None:
+            break
+        sampler.tell(rows)
+    return asked
+
+
+def reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequence[Job]) -> Reuse:
+    """The account of what `study`'s folder already holds of `jobs`."""
     from pgpack.sweep.journal import TRIALS_FILE, Journal
     from pgpack.sweep.resume import reuse
 
     folder = study.directory
     kept = ["the fp32 loss"] if study.trials and study.meta.fp32_bpb is not None else []
     kept += sorted(path.name for path in folder.glob("calibration-*.safetensors"))
-    return reuse(study, candidates, missing, kept, Journal(folder / TRIALS_FILE).torn_bytes())
+    digests = [bench.checkpoint.digest for bench in benches.all]
+    asked, lacking = (
+        [(digests[job.setting.checkpoint], job.candidate.recipe.digest, job.setting.text_share) for job in some]
+        for some in (jobs, missing)
+    )
+    return reuse(study, asked, lacking, kept, Journal(folder / TRIALS_FILE).torn_bytes())
 
 
 def show_reuse(account: Reuse, as_json: bool) -> None:
     """The account on stdout, for a run that stops there."""
     if as_json:
-        emit_json({**dataclasses.asdict(account), "n_missing": account.n_candidates - account.n_measured})
+        emit_json({**dataclasses.asdict(account), "n_missing": account.n_missing})
     else:
         click.echo("\n".join(account.sentences()))

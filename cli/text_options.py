@@ -155,8 +155,11 @@ class Bench:
     @functools.cached_property
     def evaluator(self) -> Evaluator:
         """An evaluator whose KL is to this checkpoint."""
-        note(f"evaluating on {self.text.n_tokens:,} tokens", self.quiet)
-        return self.text.evaluator(dict(self.checkpoint.items()))
+        return self._evaluator_on(self.text)
+
+    def _evaluator_on(self, text: Text) -> Evaluator:
+        note(f"evaluating on {text.n_tokens:,} tokens", self.quiet)
+        return text.evaluator(dict(self.checkpoint.items()))
 
     @functools.cached_property
     def model_digest(self) -> str:
@@ -176,18 +179,24 @@ class Bench:
             code += _sources_of(Path(spec.rpartition(":")[0] if ".py:" in spec else spec))
         return cache_key(self.text.model_json, spec, code, self.flags.device or "cpu", torch.__version__)
 
-    def measurer(self, evaluate: bool = True) -> Measurer:
-        """What measures recipes on this checkpoint; KL is to the checkpoint itself.
+    def measurer(self, evaluate: bool = True, text_share: float = 1.0) -> Measurer:
+        """What measures recipes on this checkpoint and the first `text_share` of its text; KL is to the checkpoint.
 
         Raises: DataError or CheckpointError when it is to evaluate and there is no text.
         """
         from pgpack.cache import Cache, cache_key
         from pgpack.sweep.runner import Measurer
 
-        evaluator = _WhenNeeded(self.text.evaluator().digest, lambda: self.evaluator) if evaluate else None
+        evaluator = self._when_needed(text_share) if evaluate else None
         digest = cache_key(self.model_digest, self.checkpoint.digest) if evaluate else None
         cache = Cache() if self.cache is None else self.cache
         return Measurer(self.checkpoint, evaluator, self.calibration, cache, self, digest)
+
+    def _when_needed(self, text_share: float) -> Evaluator:
+        if text_share == 1:
+            return _WhenNeeded(self.text.evaluator().digest, lambda: self.evaluator)
+        text = self.text.first(text_share)
+        return _WhenNeeded(text.evaluator().digest, functools.cache(lambda: self._evaluator_on(text)))
 
     def calibration(self, recipe: Recipe) -> Calibration:
         """The statistics that `recipe` asks for. Raises CalibrationError or DataError when there are none."""
@@ -208,7 +217,7 @@ class Bench:
         from pgpack.calibration import load_calibration, save_calibration
         from pgtrain.data import digest_tokens
 
-        path = folder / f"calibration-{count}.safetensors"
+        path = folder / f"calibration-{self.checkpoint.digest[:8]}-{count}.safetensors"
         tokens = self.text.calib_tokens[:count]
         tokens = tokens[: len(tokens) // self.text.seq_len * self.text.seq_len]
         origin = {

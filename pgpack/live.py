@@ -21,6 +21,7 @@ from .errors import PgpackError
 from .report import render_report
 from .sweep.journal import STUDY_FILE, TRIALS_FILE, Study
 from .sweep.outputs import BEST_FILE
+from .sweep.seeds import merged
 
 HOST = "127.0.0.1"
 WATCHED = (STUDY_FILE, TRIALS_FILE, f"{BEST_FILE}.json", ANATOMY_FILE)
@@ -48,7 +49,7 @@ class LivePage:
 
     def study(self) -> Study:
         """The study as it stands. Raises: StudyError when it cannot be read."""
-        return Study.load(self.directory)
+        return merged(Study.load(self.directory))
 
     def page(self) -> bytes:
         """The page as UTF-8. Raises: StudyError when the study cannot be read."""

@@ -10,7 +10,7 @@ import importlib.util
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,15 @@ class Text:
     def n_tokens(self) -> int:
         """Scored validation tokens."""
         return len(self.val_tokens) - 1
+
+    @property
+    def n_windows(self) -> int:
+        return self.n_tokens // self.seq_len
+
+    def first(self, share: float) -> Text:
+        """The same with the first `share` of the evaluated windows, at least one."""
+        n_windows = max(1, round(share * self.n_windows))
+        return replace(self, val_tokens=self.val_tokens[: n_windows * self.seq_len + 1])
 
     @property
     def vocab_size(self) -> int:

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a trial is measured on. `checkpoint`: which one of a study with several, by the name that the study gives
-    it; `text_share`: the first part of the study's text that is evaluated, 1 for all of it."""
+    """What a trial is measured on. `checkpoint`: which one of a study with several, counted from 0; `text_share`: the
+    first part of the study's text that is evaluated, 1 for all of it."""
 
-    checkpoint: str = ""
+    checkpoint: int = 0
     text_share: float = 1.0
 
 

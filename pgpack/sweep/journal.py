@@ -145,6 +145,14 @@ class Study:
         whole = tuple(trial for trial in latest if trial.on_full_text)
         return cls(directory, meta, whole, tuple(trial for trial in latest if not trial.on_full_text))
 
+    def with_rows(self, rows: tuple[Trial, ...]) -> Study:
+        """The study after these rows were appended to its journal."""
+        return Study.of(self.directory, self.meta, (*self.trials, *self.partial, *rows))
+
+    def without_failed(self) -> Study:
+        """The study as if what failed had not been tried."""
+        return Study.of(self.directory, self.meta, tuple(t for t in (*self.trials, *self.partial) if t.ok))
+
     @classmethod
     def load(cls, directory: Path) -> Study:
         """The study in `directory`, without taking the lock (safe while a sweep runs).

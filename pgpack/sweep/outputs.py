@@ -18,17 +18,21 @@ from ..plot import Curve, FrontierPicture, picture_bytes
 from ..recipe import Recipe
 from ..report import write_report
 from .journal import Study
+from .seeds import across, merged, seeds_csv
 from .storage import replace_file
 
 BEST_FILE = "best.pgpack"
 
 
 def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tuple[Path, ...]:
-    """Write the table, both pictures and the page into the study's directory; their paths come back.
+    """Write the table, both pictures and the page into the study's directory, with several checkpoints also
+    seeds.csv; their paths come back.
 
     `breakdown`: (name, n_bytes) of the best artifact's parts, for the page. Without one measured trial only the
     table and the page are written.
     """
+    seeds = across(study.meta, study.trials) if study.meta.others else ()
+    study = merged(study)
     folder, meta = study.directory, study.meta
     table = folder / "frontier.csv"
     replace_file(table, frontier_csv(pareto(study.trials)).encode())
@@ -42,7 +46,11 @@ def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tu
             replace_file(written[-1], picture_bytes(picture, suffix))
     page = folder / "report.html"
     write_report(study, page, breakdown, read_anatomy(folder))
-    return (*written, page)
+    written.append(page)
+    if seeds:
+        written.append(folder / "seeds.csv")
+        replace_file(written[-1], seeds_csv(seeds).encode())
+    return tuple(written)
 
 
 def write_anatomy(

@@ -8,8 +8,8 @@ divided among workers as long as there is work for all of them.
 from __future__ import annotations
 
 import statistics
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable
+from collections import Counter, defaultdict, deque
+from collections.abc import Hashable, Iterable, Sequence
 
 from .dispatch import shared_work
 from .executors import Job
@@ -19,25 +19,46 @@ STAGES = ("quantize_s", "encode_s", "decode_s", "eval_s")
 
 
 class Pace:
-    """What is left of `jobs` and how long it will take `n_workers`, from what was seen of the others."""
+    """What is left of `jobs` and how long it will take `n_workers`, from what was seen of the others.
 
-    def __init__(self, jobs: Iterable[Job], n_workers: int = 1) -> None:
+    `n_unknown`: further trials that a search will ask for; it tells which by `expect`.
+    """
+
+    def __init__(self, jobs: Iterable[Job], n_workers: int = 1, n_unknown: int = 0) -> None:
         self.n_workers = max(1, n_workers)
-        self._work = {job.candidate.recipe.digest: shared_work(job) for job in jobs}
-        self._left: Counter[Hashable] = Counter(self._work.values())
+        self._n_unknown = n_unknown
+        self._work: dict[str, deque[Hashable]] = defaultdict(deque)
+        self._left: Counter[Hashable] = Counter()
+        self._add(jobs)
         self._begun: set[Hashable] = set()
         self._seen: dict[tuple[bool, str], list[float]] = defaultdict(list)
 
     @property
     def n_left(self) -> int:
         """Trials that were not seen yet."""
-        return self._left.total()
+        return self._left.total() + self._n_unknown
+
+    def expect(self, jobs: Sequence[Job], n_spared: int) -> None:
+        """A search asks for `jobs`, and for `n_spared` more that were measured before."""
+        self._n_unknown = max(0, self._n_unknown - len(jobs) - n_spared)
+        self._add(jobs)
+
+    def end(self) -> None:
+        """A search asks for no more."""
+        self._n_unknown = 0
+
+    def _add(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            work = shared_work(job)
+            self._work[job.candidate.recipe.digest].append(work)
+            self._left[work] += 1
 
     def saw(self, trial: Trial) -> None:
         """Take in a finished trial. Failed ones and those of other recipes tell nothing of the costs."""
-        work = self._work.pop(trial.recipe_digest, None)
-        if work is None:
+        waiting = self._work.get(trial.recipe_digest)
+        if not waiting:
             return
+        work = waiting.popleft()
         self._left[work] -= 1
         if trial.ok:
             for stage in STAGES:
@@ -51,6 +72,7 @@ class Pace:
         if not self._seen:
             return None
         n_first = sum(n > 0 and work not in self._begun for work, n in self._left.items())
+        n_first += self._n_unknown
         total = n_first * self._cost(False) + (self.n_left - n_first) * self._cost(True)
         return total / max(1, min(self.n_workers, self.n_left))
 

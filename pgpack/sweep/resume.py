@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..search_space import Candidate
 from .journal import Study
 
 
 @dataclass(frozen=True)
 class Reuse:
-    """How a run's candidates meet the rows of its study.
+    """How what a run asks for meets the rows of its study.
 
-    `n_measured` candidates have a row, `n_failed` of them one that failed; `n_stale` are missing although their
-    recipe has a row, because another pgpack version or calibration measured it; `n_others` rows belong to no
-    candidate and stay. `kept` names other work that is not repeated. Units: `torn_bytes` of a torn last line.
+    `n_candidates` recipes on `n_checkpoints` are asked for; `n_measured` of these trials have a row, `n_failed` of
+    them one that failed; `n_stale` are missing although their recipe has a row on that checkpoint, because another
+    pgpack version or calibration measured it; `n_others` rows belong to no candidate and stay. `kept` names other
+    work that is not repeated. Units: `torn_bytes` of a torn last line.
     """
 
     n_candidates: int
@@ -30,15 +30,22 @@ class Reuse:
     created: str
     kept: tuple[str, ...] = ()
     torn_bytes: int = 0
+    n_checkpoints: int = 1
+
+    @property
+    def n_missing(self) -> int:
+        """Trials to measure."""
+        return self.n_candidates * self.n_checkpoints - self.n_measured
 
     def sentences(self) -> tuple[str, ...]:
         """The account in lines for people; a new study's is one line."""
-        missing = self.n_candidates - self.n_measured
+        several = f" on {self.n_checkpoints} checkpoints" if self.n_checkpoints > 1 else ""
         if not self.n_rows:
-            return (f"{self.n_candidates} recipes to measure in a new study",)
+            return (f"{self.n_candidates} recipes to measure{several} in a new study",)
         lines = [
             f"going on with a study of {self.n_rows} trials, begun {self.created}",
-            f"{self.n_candidates} recipes, {self.n_measured} of them measured before, {missing} to measure",
+            f"{self.n_candidates} recipes{several}, {self.n_measured} of them measured before, "
+            f"{self.n_missing} to measure",
         ]
         if self.n_failed:
             lines.append(f"{self.n_failed} of those measured before failed; --retry-failed measures them again")
@@ -57,22 +64,28 @@ class Reuse:
         return tuple(lines)
 
 
+Asked = tuple[str, str, float]
+"""The digests of a checkpoint and of a recipe, and the share of the text that is evaluated."""
+
+
 def reuse(
-    study: Study, candidates: Sequence[Candidate], missing: Sequence[Candidate], kept: Sequence[str], torn_bytes: int
+    study: Study, asked: Sequence[Asked], missing: Sequence[Asked], kept: Sequence[str], torn_bytes: int
 ) -> Reuse:
-    """The account of `candidates`, of which `missing` have no row in `study`."""
-    lacking = {candidate.recipe.digest for candidate in missing}
-    asked = {candidate.recipe.digest for candidate in candidates}
-    failed = {trial.recipe_digest for trial in study.trials if not trial.ok}
-    rows = [trial.recipe_digest for trial in study.trials]
+    """The account of what is `asked`, of which `missing` has no row in `study`."""
+    trials = (*study.trials, *study.partial)
+    rows = [(trial.checkpoint_digest, trial.recipe_digest, trial.text_share) for trial in trials]
+    failed = {row for row, trial in zip(rows, trials, strict=True) if not trial.ok}
+    lacking, wanted = set(missing), set(asked)
+    n_checkpoints = len({checkpoint for checkpoint, *_ in asked}) or 1
     return Reuse(
-        n_candidates=len(candidates),
-        n_measured=len(candidates) - len(missing),
-        n_failed=len((asked - lacking) & failed),
+        n_candidates=len(asked) // n_checkpoints,
+        n_measured=len(asked) - len(missing),
+        n_failed=len((wanted - lacking) & failed),
         n_stale=len(lacking & set(rows)),
-        n_others=sum(digest not in asked for digest in rows),
+        n_others=sum(row not in wanted for row in rows),
         n_rows=len(rows),
         created=study.meta.created,
         kept=tuple(kept),
         torn_bytes=torn_bytes,
+        n_checkpoints=n_checkpoints,
     )

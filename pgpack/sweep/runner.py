@@ -9,7 +9,7 @@ measured is an executor's business (`executors`); the rows are written here, by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..cache import Cache, cache_key
@@ -22,11 +22,12 @@ from ..intervals import unpack_floats
 from ..pack import Artifact, Trainer, pack
 from ..recipe import Recipe, infos
 from ..search_space import Candidate
-from .executors import Executor, Job, SerialExecutor, candidate_key, job_key
+from .dispatch import shared_work
+from .executors import Executor, Job, Open, SerialExecutor, Setting, candidate_key, job_key
 from .journal import Journal, Study
 from .trial import Trial
 
-__all__ = ["Measurer", "candidate_key", "new_jobs", "record", "run_sweep", "trial_loss"]
+__all__ = ["Measurer", "candidate_key", "jobs_of", "new_jobs", "record", "run_jobs", "run_sweep", "trial_loss"]
 
 Calibrate = Callable[[Recipe], Calibration | None]
 OnTrial = Callable[[Trial, Artifact | None], None]
@@ -100,23 +101,40 @@ def run_sweep(
     on_trial: OnTrial = lambda trial, artifact: None,
     executor: Executor | None = None,
 ) -> tuple[Trial, ...]:
-    """Measure every candidate that the study has no row for; returns all new trials.
+    """`run_jobs` of every candidate on one checkpoint and all of the text."""
+    jobs = (Job(candidate) for candidate in candidates)
+    wanted = tuple(jobs) if isinstance(candidates, Sequence) else jobs
+    return run_jobs(lambda setting: measurer, wanted, study, journal, on_trial, executor)
 
-    `on_trial` is told each new trial and its artifact once the row is on disk. `executor`: where they are measured;
-    without one, here, in their order.
+
+def run_jobs(
+    local: Open,
+    jobs: Iterable[Job],
+    study: Study,
+    journal: Journal,
+    on_trial: OnTrial = lambda trial, artifact: None,
+    executor: Executor | None = None,
+) -> tuple[Trial, ...]:
+    """Measure every job that the study has no row for; returns all new trials.
+
+    `local` opens measurers in this process, for keys. `on_trial` is told each new trial and its artifact once the row
+    is on disk. `executor`: where they are measured; without one, here, in their order.
     """
-    for trial in study.trials:
-        if (
-            trial.ok
-            and trial.nats is not None
-            and trial.weights_digest
-            and trial.checkpoint_digest == measurer.checkpoint.digest
-        ):
-            measurer.know(trial.weights_digest, trial_loss(trial))
     if executor is None:
-        executor = SerialExecutor(lambda setting: measurer)
-    jobs = new_jobs(measurer, candidates, set(study.finished_keys))
-    return record(executor, tuple(jobs) if isinstance(candidates, Sequence) else jobs, journal, on_trial)
+        executor = SerialExecutor(local)
+    new = new_jobs(local, jobs, study)
+    return record(executor, tuple(new) if isinstance(jobs, Sequence) else new, journal, on_trial)
+
+
+def jobs_of(candidates: Iterable[Candidate], settings: Sequence[Setting]) -> list[Job]:
+    """Every candidate on every setting; jobs that share a quantization follow each other, and the same quantization
+    of the next checkpoint follows that."""
+    batches: dict[Hashable, list[Job]] = {}
+    for candidate in candidates:
+        for setting in settings:
+            job = Job(candidate, setting)
+            batches.setdefault(shared_work(job), []).append(job)
+    return [job for batch in batches.values() for job in batch]
 
 
 def trial_loss(trial: Trial) -> BitsPerByte:
@@ -136,14 +154,30 @@ def trial_loss(trial: Trial) -> BitsPerByte:
     )
 
 
-def new_jobs(measurer: Measurer, candidates: Iterable[Candidate], finished: set[str]) -> Iterator[Job]:
-    """A job for every candidate whose key is not in `finished`, which grows by it."""
-    for candidate in candidates:
-        job = Job(candidate)
+def new_jobs(local: Open, jobs: Iterable[Job], study: Study) -> Iterator[Job]:
+    """The jobs whose keys the study has no row for, each key once. What the study knows of equal weights is told to
+    the measurers."""
+    finished, told = set(study.finished_keys), set[Setting]()
+    for job in jobs:
+        measurer = local(job.setting)
+        if job.setting not in told:
+            told.add(job.setting)
+            remember(measurer, study)
         key = job_key(measurer, job)
         if key not in finished:
             finished.add(key)
             yield job
+
+
+def remember(measurer: Measurer, study: Study) -> None:
+    """Tell `measurer` the losses of the study's rows that are of its checkpoint and text."""
+    if measurer.evaluator is None:
+        return
+    own = (measurer.checkpoint.digest, measurer.evaluator.digest)
+    for trial in (*study.trials, *study.partial):
+        known = trial.ok and trial.nats is not None and trial.weights_digest
+        if known and (trial.checkpoint_digest, trial.evaluator_digest) == own:
+            measurer.know(trial.weights_digest or "", trial_loss(trial))
 
 
 def record(executor: Executor, jobs: Iterable[Job], journal: Journal, on_trial: OnTrial) -> tuple[Trial, ...]:

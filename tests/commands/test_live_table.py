@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +16,10 @@ from pgpack.intervals import pack_floats
 from pgpack.recipe_text import parse_recipe
 from pgpack.search_space import Candidate
 from pgpack.sweep.executors import Job
+from pgpack.sweep.journal import Study
 from pgpack.sweep.pace import Pace
 from pgpack.sweep.trial import Trial
+from tests.engine.test_journal import META
 
 JOBS = [Job(Candidate(parse_recipe(f"*=rtn(bits={bits})|zlib"))) for bits in range(2, 9)]
 
@@ -39,6 +42,10 @@ def row(index: int, error: str | None = None) -> Trial:
         quantize_s=60.0,
         error=error,
     )
+
+
+def study(*rows: Trial) -> Study:
+    return Study(Path("study"), META, rows)
 
 
 class Screen(io.StringIO):
@@ -68,7 +75,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Screen:
 
 def test_the_table_is_the_frontier_so_far_with_the_best_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
-    with shown_live([], Pace(JOBS), 3500, quiet=False) as show:
+    with shown_live(study(), Pace(JOBS), 3500, quiet=False) as show:
         assert screen.lines() == ["sweeping  0 of 7 trials, 0 s so far"]
         for index in (4, 0, 2):
             show(row(index))
@@ -86,7 +93,7 @@ def test_the_table_is_the_frontier_so_far_with_the_best_marked(monkeypatch: pyte
 
 def test_failures_stay_above_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
-    with shown_live([], Pace(JOBS), None, quiet=False) as show:
+    with shown_live(study(), Pace(JOBS), None, quiet=False) as show:
         show(row(0))
         show(row(1, error="no such coder"))
         assert screen.lines()[1].startswith("sweeping  2 of 7 trials, 1 failed, 0 s so far")
@@ -95,7 +102,7 @@ def test_failures_stay_above_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_trials_of_the_study_before_are_on_the_frontier_too(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
-    with shown_live([row(3)], Pace(JOBS[:2]), None, quiet=False):
+    with shown_live(study(row(3)), Pace(JOBS[:2]), None, quiet=False):
         assert screen.lines()[0].startswith("sweeping  0 of 2 trials")
         assert str(JOBS[3].candidate.recipe) in screen.lines()[-1]
 
@@ -105,7 +112,7 @@ def test_a_frontier_longer_than_the_terminal_keeps_both_ends(monkeypatch: pytest
     front = pareto([row(index) for index in range(7)])
     assert [trial.key for trial in thinned(front, 4)] == ["0", "2", "4", "6"]
     assert thinned(front, 7) == front
-    live = LiveTable([row(index) for index in range(7)], Pace([]), None, screen)
+    live = LiveTable(study(*(row(index) for index in range(7))), Pace([]), None, screen)
     live.draw()
     assert all(len(line) < 80 for line in screen.lines())
 
@@ -117,7 +124,7 @@ def test_elsewhere_there_is_no_table(reason: str, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(screen, "isatty", lambda: False)
     if reason == "a dumb terminal":
         monkeypatch.setenv("TERM", "dumb")
-    with shown_live([], Pace(JOBS), None, quiet=reason == "quiet") as show:
+    with shown_live(study(), Pace(JOBS), None, quiet=reason == "quiet") as show:
         show(row(0))
         show(row(1, error="no such coder"))
     text = screen.getvalue()

@@ -84,15 +84,17 @@ def test_files_that_workers_do_not_see_are_sent_to_each_once_to_late_ones_too(
     unseen = dataclasses.replace(bench, word=Path("word.txt"))
     said: list[str] = []
     executor = ClusterExecutor(unseen, bench.local, cluster.address, said.append)
-    seen: list[int] = []
+    seen: list[Path] = []
 
     def join() -> None:
         joined(cluster, executor)
-        seen.append(len(list(cluster.folder.glob("local/*/*/pgpack-*"))))
+        while len(seen) < len(executor.workers):  # the files travel once the scheduler knows the worker
+            seen[:] = cluster.folder.glob("local/*/*/pgpack-*")
+            time.sleep(0.01)
 
     assert facts(sweep(executor, {1: join})) == serial
     assert said == ["sending 0 MB of files to the workers, which do not see them"]
-    assert seen == [len(executor.workers)]
+    assert len(seen) == len(executor.workers) == 3
     assert not list(cluster.folder.glob("local/*/*/pgpack-*")), "they are deleted in the end"
     read = {int(path.name.split("-")[1]): path.read_text() for path in bench.folder.glob("read-*")}
     assert read == dict.fromkeys(pids(bench.folder), "word")

@@ -6,7 +6,7 @@ import pytest
 
 from pgpack.recipe_text import parse_recipe
 from pgpack.search_space import Candidate
-from pgpack.sweep.executors import Job
+from pgpack.sweep.executors import Job, Setting
 from pgpack.sweep.pace import Pace
 from pgpack.sweep.trial import Trial
 
@@ -64,3 +64,26 @@ def test_failed_trials_and_strangers_count_but_cost_nothing() -> None:
     assert (pace.n_left, pace.left_s()) == (5, None)
     pace.saw(row(JOBS[0], 1, 1))
     assert pace.n_left == 5, "each once"
+
+
+def test_what_a_search_has_yet_to_ask_for_costs_as_much_as_what_begins_anew() -> None:
+    pace = Pace([], n_unknown=8)
+    assert (pace.n_left, pace.left_s()) == (8, None)
+    pace.expect(JOBS[:2], n_spared=3)
+    assert pace.n_left == 5, "two that were asked for, three that were not"
+    for job in JOBS[:2]:
+        pace.saw(row(job, 10, 5))
+    assert pace.left_s() == pytest.approx(3 * 18)
+    pace.expect(JOBS[2:4], n_spared=0)
+    assert pace.left_s() == pytest.approx(1 * 18 + 18 + 18)
+    pace.end()
+    assert pace.n_left == 2
+    pace.expect(JOBS, n_spared=9)
+    assert pace.n_left == 8, "more than was announced"
+
+
+def test_one_recipe_on_several_checkpoints_is_several_trials() -> None:
+    pace = Pace([Job(JOBS[0].candidate, Setting(number)) for number in range(3)])
+    for left in (2, 1, 0, 0):
+        pace.saw(row(JOBS[0], 10, 5))
+        assert pace.n_left == left

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from pgpack.recipe_text import parse_recipe
-from pgpack.search_space import Candidate
 from pgpack.sweep.journal import Study
 from pgpack.sweep.resume import reuse
 from tests.engine.test_journal import META, a_trial
 
 RECIPES = [parse_recipe(f"*=rtn(bits={bits})|rans") for bits in range(3, 9)]
-CANDIDATES = [Candidate(recipe, "") for recipe in RECIPES]
+ASKED = [(META.checkpoint_digest, recipe.digest, 1.0) for recipe in RECIPES]
 
 
 def study_of(*statuses: str) -> Study:
@@ -23,14 +22,14 @@ def study_of(*statuses: str) -> Study:
 
 
 def test_a_new_study_has_nothing_to_reuse() -> None:
-    account = reuse(study_of(), CANDIDATES, CANDIDATES, [], 0)
+    account = reuse(study_of(), ASKED, ASKED, [], 0)
     assert account.sentences() == ("6 recipes to measure in a new study",)
 
 
 def test_every_row_is_counted_once_as_measured_failed_stale_or_another_recipe() -> None:
     study = study_of("ok", "failed", "ok", "ok")
-    asked = CANDIDATES[1:]  # the first row belongs to no candidate
-    missing = [CANDIDATES[3], *CANDIDATES[4:]]  # the fourth has a row of another version
+    asked = ASKED[1:]  # the first row belongs to no candidate
+    missing = [ASKED[3], *ASKED[4:]]  # the fourth has a row of another version
     account = reuse(study, asked, missing, ["the fp32 loss"], 12)
     assert (account.n_candidates, account.n_measured, account.n_failed) == (5, 2, 1)
     assert (account.n_stale, account.n_others, account.n_rows) == (1, 1, 4)
@@ -46,7 +45,7 @@ def test_every_row_is_counted_once_as_measured_failed_stale_or_another_recipe() 
 
 def test_what_there_is_nothing_of_is_not_mentioned() -> None:
     study = study_of("ok", "ok")
-    assert reuse(study, CANDIDATES[:2], [], [], 0).sentences() == (
+    assert reuse(study, ASKED[:2], [], [], 0).sentences() == (
         "going on with a study of 2 trials, begun 2026-01-02T03:04:05+00:00",
         "2 recipes, 2 of them measured before, 0 to measure",
     )

@@ -39,6 +39,15 @@ class HalvingSampler:
         self._left: list[Candidate] = [space.candidate(point) for point in space.sample(n_trials, seed)]
         self._shares = list(shares)
 
+    @property
+    def n_trials(self) -> int:
+        """How many it will still ask for at most."""
+        sizes, n_left = [], len(self._left)
+        for _ in self._shares:
+            sizes.append(n_left)
+            n_left = math.ceil(KEPT * n_left)
+        return sum(sizes)
+
     def ask(self) -> Batch:
         """What is left, on the next longer text."""
         return Batch(tuple(self._left), self._shares[0]) if self._shares else Batch(())

@@ -1,0 +1,133 @@
+"""What a sweep says at its end: the frontier, its best point, and where things lie."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .live_table import distinct_names
+from .output import emit_json, format_bytes
+from .tables import clipped, table
+
+if TYPE_CHECKING:
+    from pgpack.sweep.journal import Study
+    from pgpack.sweep.seeds import Across
+    from pgpack.sweep.trial import Trial
+
+FIELDS = ("n_bytes", "bpb", "nats", "kl", "label", "recipe", "recipe_digest")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A finished study: how many trials were there before and how many are new, and the row of its best recipe."""
+
+    study: Study
+    n_skipped: int
+    n_new: int
+    best: Trial | None
+    files: tuple[Path, ...]
+    artifacts: tuple[Path, ...]
+
+
+def show_ended(ended: Ended, as_json: bool) -> None:
+    """Print the frontier and what else there is to know, or all of it as JSON."""
+    from pgpack.frontier import pareto
+    from pgpack.sweep.seeds import across, merged
+
+    whole = merged(ended.study)
+    front = pareto(whole.trials)
+    seeds = {each.trial.key: each for each in across(ended.study.meta, ended.study.trials)}
+    if as_json:
+        emit_json(_document(ended, whole, front, seeds))
+        return
+    click.echo(_frontier_table(ended, front, seeds))
+    click.echo("\n".join(_sentences(ended, whole, len(front))))
+
+
+def nothing_fits(study: Study, budget: int) -> Exception:
+    """Why no trial is within `budget`."""
+    from pgpack.errors import BudgetExceeded
+    from pgpack.sweep.seeds import merged
+
+    sizes = [trial.n_bytes for trial in merged(study).trials if trial.ok and trial.n_bytes is not None]
+    if not sizes:
+        return BudgetExceeded(f"no trial succeeded; look at the errors in {study.directory}/trials.jsonl")
+    return BudgetExceeded(
+        f"nothing fits {budget:,} bytes: the smallest artifact takes {min(sizes):,}, {min(sizes) - budget:,} too many"
+    )
+
+
+def _document(ended: Ended, whole: Study, front: list[Trial], seeds: Mapping[str, Across]) -> dict[str, Any]:
+    study = ended.study
+    return {
+        "out": str(study.directory),
+        "budget": study.meta.budget,
+        "fp32_bpb": whole.meta.fp32_bpb,
+        "n_checkpoints": len(study.meta.checkpoints),
+        "n_trials": len(study.trials),
+        "n_partial": len(study.partial),
+        "n_new": ended.n_new,
+        "n_skipped": ended.n_skipped,
+        "n_failed": sum(not trial.ok for trial in study.trials),
+        "frontier": [_row(trial, seeds) for trial in front],
+        "best": _row(ended.best, seeds) if ended.best else None,
+        "files": [str(path) for path in (*ended.files, *ended.artifacts)],
+    }
+
+
+def _row(trial: Trial, seeds: Mapping[str, Across]) -> dict[str, Any]:
+    row = {field: getattr(trial, field) for field in FIELDS}
+    each = seeds.get(trial.key)
+    if each is None or len(each.trials) == 1:
+        return row
+    spreads = {"n_bytes": each.n_bytes, "bpb": each.bpb, "kl": each.kl}
+    return {**row, "spread": {name: value and dataclasses.asdict(value) for name, value in spreads.items()}}
+
+
+def _frontier_table(ended: Ended, front: list[Trial], seeds: Mapping[str, Across]) -> str:
+    """A row for each point; with several checkpoints also how far they differ."""
+    rows = []
+    for trial, name in zip(front, distinct_names(front), strict=True):
+        each, spread = seeds.get(trial.key), []
+        if len(ended.study.meta.checkpoints) > 1:
+            assert each is not None
+            assert each.n_bytes is not None
+            assert each.bpb is not None
+            spread = [f"{each.n_bytes.most - each.n_bytes.least:,.0f}", f"{each.bpb.sd:.4f}"]
+        is_best = ended.best is not None and trial.key == ended.best.key
+        kl = "-" if trial.kl is None else f"{trial.kl:.5f}"
+        rows.append(("*" if is_best else "", trial.n_bytes, f"{trial.bpb:.4f}", kl, *spread, clipped(name, 96)))
+    more = ("span", "sd of bits/byte") if len(ended.study.meta.checkpoints) > 1 else ()
+    return table(("", "bytes", "bits/byte", "KL", *more, "name or recipe"), rows)
+
+
+def _sentences(ended: Ended, whole: Study, n_front: int) -> list[str]:
+    study, best = ended.study, ended.best
+    n_checkpoints, failed = len(study.meta.checkpoints), sum(not trial.ok for trial in whole.trials)
+    counted = f"{n_front} of {len(whole.trials)} {'trials' if n_checkpoints == 1 else 'recipes'} are on the frontier"
+    fp32 = "" if whole.meta.fp32_bpb is None else f"{whole.meta.fp32_bpb:.4f} bits per byte in "
+    lines = [f"{counted}, {failed} failed; fp32 {fp32}{format_bytes(study.meta.fp32_n_bytes or 0)}"]
+    if n_checkpoints > 1:
+        lines.append(
+            f"over {n_checkpoints} checkpoints: bytes are those of the largest artifact, span the difference to the "
+            "smallest, losses are means"
+        )
+        n_waiting = len({trial.recipe_digest for trial in study.trials}) - len(whole.trials)
+        if n_waiting:
+            lines.append(f"{n_waiting} recipes are not measured on all checkpoints and no points yet")
+    if study.partial:
+        lines.append(f"{len(study.partial)} more trials were measured on the first part of the text only")
+    if best is not None:
+        within = f" within {format_bytes(study.meta.budget)}" if study.meta.budget else ""
+        every = " on every checkpoint" if within and n_checkpoints > 1 else ""
+        by_kl = "" if best.kl is None else f" by KL, {best.kl:.4g} nats per token"
+        lines.append(
+            f"* best{within}{every}{by_kl}: {best.bpb:.4f} bits per byte in {format_bytes(best.n_bytes or 0)}"
+        )
+        lines += [f"artifact  {path}" for path in ended.artifacts]
+    return [*lines, f"report    {study.directory / 'report.html'}"]

@@ -151,6 +151,7 @@ def _measure(
                 "directory": str(study.directory),
                 "checkpoint_digest": study.meta.checkpoint_digest,
                 "evaluator_digest": study.meta.evaluator_digest,
+                "n_checkpoints": len(study.meta.checkpoints),
                 "n_trials": len(study.trials),
                 "n_failed": sum(not trial.ok for trial in study.trials),
                 "n_frontier": len(front),
@@ -276,8 +277,11 @@ def _summary(result: dict[str, Any], metric: Metric) -> list[str]:
         )
     corner = result["reference"]
     for study in result["studies"]:
+        count = f"{study['n_trials']} trials"
+        if study["n_checkpoints"] > 1:
+            count = f"{study['n_trials']} recipes on {study['n_checkpoints']} checkpoints (largest bytes, mean losses)"
         lines.append(
-            f"{study['name']}: {study['n_trials']} trials, {study['n_failed']} failed, {study['n_frontier']} on its "
+            f"{study['name']}: {count}, {study['n_failed']} failed, {study['n_frontier']} on its "
             f"frontier; hypervolume {study['hypervolume']:.6g} bytes x {metric} "
             f"below {corner['n_bytes']:,.0f} B, {corner['loss']:.6g}"
         )

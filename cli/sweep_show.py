@@ -91,6 +91,8 @@ def _row(trial: Trial, seeds: Mapping[str, Across]) -> dict[str, Any]:
 
 def _frontier_table(ended: Ended, front: list[Trial], seeds: Mapping[str, Across]) -> str:
     """A row for each point; with several checkpoints also how far they differ."""
+    from pgpack.comparison import half_width, half_width_text
+
     rows = []
     for trial, name in zip(front, distinct_names(front), strict=True):
         each, spread = seeds.get(trial.key), []
@@ -101,9 +103,10 @@ def _frontier_table(ended: Ended, front: list[Trial], seeds: Mapping[str, Across
             spread = [f"{each.n_bytes.most - each.n_bytes.least:,.0f}", f"{each.bpb.sd:.4f}"]
         is_best = ended.best is not None and trial.key == ended.best.key
         kl = "-" if trial.kl is None else f"{trial.kl:.5f}"
-        rows.append(("*" if is_best else "", trial.n_bytes, f"{trial.bpb:.4f}", kl, *spread, clipped(name, 96)))
+        loss = (f"{trial.bpb:.4f}", half_width_text(half_width(trial, "bpb")), kl)
+        rows.append(("*" if is_best else "", trial.n_bytes, *loss, *spread, clipped(name, 96)))
     more = ("span", "sd of bits/byte") if len(ended.study.meta.checkpoints) > 1 else ()
-    return table(("", "bytes", "bits/byte", "KL", *more, "name or recipe"), rows)
+    return table(("", "bytes", "bits/byte", "+-", "KL", *more, "name or recipe"), rows)
 
 
 def _sentences(ended: Ended, whole: Study, n_front: int) -> list[str]:
@@ -111,7 +114,8 @@ def _sentences(ended: Ended, whole: Study, n_front: int) -> list[str]:
     n_checkpoints, failed = len(study.meta.checkpoints), sum(not trial.ok for trial in whole.trials)
     counted = f"{n_front} of {len(whole.trials)} {'trials' if n_checkpoints == 1 else 'recipes'} are on the frontier"
     fp32 = "" if whole.meta.fp32_bpb is None else f"{whole.meta.fp32_bpb:.4f} bits per byte in "
-    lines = [f"{counted}, {failed} failed; fp32 {fp32}{format_bytes(study.meta.fp32_n_bytes or 0)}"]
+    interval = "+-: 95 % interval of bits per byte above the fp32 model, for the sampling of the text alone"
+    lines = [interval, f"{counted}, {failed} failed; fp32 {fp32}{format_bytes(study.meta.fp32_n_bytes or 0)}"]
     if n_checkpoints > 1:
         lines.append(
             f"over {n_checkpoints} checkpoints: bytes are those of the largest artifact, span the difference to the "

@@ -279,7 +279,7 @@ def _summary(result: dict[str, Any], metric: Metric) -> list[str]:
     for study in result["studies"]:
         count = f"{study['n_trials']} trials"
         if study["n_checkpoints"] > 1:
-            count = f"{study['n_trials']} recipes on {study['n_checkpoints']} checkpoints (largest bytes, mean losses)"
+            count = f"{study['n_trials']} recipes on {study['n_checkpoints']} checkpoints (largest size, mean loss)"
         lines.append(
             f"{study['name']}: {count}, {study['n_failed']} failed, {study['n_frontier']} on its "
             f"frontier; hypervolume {study['hypervolume']:.6g} bytes x {metric} "

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from matplotlib.path import Path as MarkerPath
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
@@ -154,7 +155,7 @@ def frontier_figure(picture: FrontierPicture) -> Figure:
         _draw_lines(axes, picture, view)
         sure = [_draw_curve(axes, curve, colour, picture) for curve, colour in _coloured(picture.curves)]
         if any(sure):
-            _note_below(axes, "bars: 95 % intervals of the loss above fp32", "left")
+            _note_below(axes, f"bars: 95 % intervals above fp32{' (arrow: to 0)' * view.log_y}", "left")
         if len(picture.curves) > 1:
             axes.legend(frameon=True, edgecolor=GRID, framealpha=0.9, loc="upper right")
         figure.draw_without_rendering()  # fixes the layout that labels are placed on
@@ -268,12 +269,24 @@ def _draw_intervals(axes: Axes, frontier: Sequence[Trial], colour: str, metric: 
     ]
     if known:
         n_bytes, losses, widths = np.array(known, np.float64).T
-        below = np.minimum(widths, losses * (1 - 1e-6))  # a logarithmic axis has no 0
+        to_zero = (widths >= losses) & (metric == "kl")  # an arrow, for a logarithmic axis has no 0
         axes.errorbar(
-            n_bytes, losses, yerr=(below, widths), fmt="none", ecolor=colour,
+            n_bytes, losses, yerr=(np.where(to_zero, 0, widths), widths), fmt="none", ecolor=colour,
             elinewidth=0.9, capsize=2.5, capthick=0.9, alpha=0.8, zorder=3.5,
         )  # fmt: skip
+        axes.plot(
+            n_bytes[to_zero], losses[to_zero], linestyle="", marker=_arrow_down(), markersize=24, fillstyle="none",
+            markeredgecolor=colour, markeredgewidth=0.9, alpha=0.8, zorder=3.5,
+        )  # fmt: skip
     return bool(known)
+
+
+def _arrow_down() -> MarkerPath:
+    """A marker that hangs from its point, half the marker's size long."""
+    from matplotlib.path import Path as MarkerPath
+
+    corners = ((0, 0), (0, -1), (-0.2, -0.75), (0, -1), (0.2, -0.75))
+    return MarkerPath(corners, (MarkerPath.MOVETO, *(4 * (MarkerPath.LINETO,))))
 
 
 def _labels(picture: FrontierPicture, view: ChartView) -> list[tuple[float, float, str, str]]:

@@ -177,11 +177,11 @@
     for (const trial of front) path += path ? `H${x(trial.nBytes)}V${y(trial[metric])}` : `M${x(trial.nBytes)} ${y(trial[metric])}`;
     add(svg, "path", { class: "steps", d: path, "clip-path": clip });
   }
-  // The 95 % interval of a point's loss above the fp32 model.
+  // The 95 % interval of a point's loss above the fp32 model; one that reaches 0 is an arrow on a logarithmic axis.
   function drawInterval(svg, clip, trial, x, y, kind) {
     const [at, loss, width] = [x(trial.nBytes), trial[metric], trial.widths[metric]];
-    const low = y(Math.max(loss - width, loss / 1e6)); // a logarithmic axis has no 0
-    const d = `M${at - 4} ${y(loss + width)}h8m-4 0V${low}m-4 0h8`;
+    const below = study.metrics[metric].view.log_y && width >= loss ? "v17m-4 -5l4 5l4 -5" : `V${y(loss - width)}m-4 0h8`;
+    const d = `M${at - 4} ${y(loss + width)}h8m-4 0V${y(loss)}${below}`;
     add(svg, "path", { class: `interval${kind}`, d, "clip-path": clip });
   }
   function drawPoint(svg, trial, x, y, kind) {
@@ -304,7 +304,7 @@
     const outside = trials.filter((t) => t[metric] !== null && (t[metric] > 0 || !view.log_y) && !visible(t)).length;
     const away = outside ? ` ${outside} trial${outside > 1 ? "s" : ""} outside this view: see the table below.` : "";
     document.getElementById("chart-note").textContent = `Hover, tap or Tab to a point for its recipe; click or Enter copies it. ` +
-      `Drag a rectangle or use + and − to zoom.${sure.length ? " Bars: 95 % intervals of the loss above fp32, where wider than a point." : ""}${away}`;
+      `Drag a rectangle or use + and − to zoom.${sure.length ? " Bars: 95 % intervals of the loss above fp32, where wider than a point; an arrow reaches 0." : ""}${away}`;
   }
 
   // --- tooltip -------------------------------------------------------------------------------------

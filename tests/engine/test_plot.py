@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.collections import LineCollection
 
 from pgpack.comparison import half_width
 from pgpack.errors import StudyError
@@ -145,8 +146,6 @@ def test_labels_do_not_overlap_and_stay_inside_the_frame(metric: str) -> None:
 
 @pytest.mark.parametrize("metric", ["bpb", "kl"])
 def test_bars_are_the_intervals_of_the_frontier_where_they_are_known(metric: Metric) -> None:
-    from matplotlib.collections import LineCollection
-
     first, *rest = pareto(TRIALS, metric)
     trials = tuple(dataclasses.replace(t, block_excess=None) if t is first else t for t in TRIALS)
     picture = FrontierPicture((Curve("s", trials),), "bars", metric)
@@ -159,9 +158,16 @@ def test_bars_are_the_intervals_of_the_frontier_where_they_are_known(metric: Met
     assert "bars:" not in frontier_svg(FrontierPicture((Curve("s", without),), "no bars", metric))
 
 
-def test_a_bar_that_reaches_below_0_is_drawn_on_a_logarithmic_axis_too() -> None:
-    trial = dataclasses.replace(TRIALS[0], kl_se=10 * (TRIALS[0].kl or 0))
-    ET.fromstring(frontier_svg(FrontierPicture((Curve("s", (trial, *TRIALS[1:])),), "unsure", "kl")))
+def test_a_bar_that_reaches_0_is_an_arrow_on_a_logarithmic_axis_and_stays_near_its_point() -> None:
+    *front, last = pareto(TRIALS, "kl")
+    unsure = dataclasses.replace(last, kl_se=10 * (last.kl or 0))
+    (axes,) = frontier_figure(FrontierPicture((Curve("s", (*front, unsure)),), "unsure", "kl")).axes
+    (bars,) = [lines for lines in axes.collections if isinstance(lines, LineCollection)]
+    assert [float(low) for (_, low), _ in bars.get_segments()] == pytest.approx(
+        [*((t.kl or 0) - (half_width(t, "kl") or 0) for t in front), last.kl]
+    )
+    (arrows,) = [line for line in axes.lines if not isinstance(line.get_marker(), str)]
+    assert arrows.get_xydata().tolist() == [[last.n_bytes, last.kl]]
 
 
 def test_small_artifacts_are_in_kilobytes() -> None:

@@ -23,7 +23,7 @@ def write_best(benches: Benches, study: Study) -> tuple[Trial | None, tuple[Path
     from pgpack.artifact.manifest import manifest_path
     from pgpack.frontier import best_under, ranking
     from pgpack.sweep.outputs import BEST_FILE
-    from pgpack.sweep.seeds import across, merged
+    from pgpack.sweep.seeds import merged
 
     whole = merged(study)
     best = best_under(whole.trials, study.meta.budget, ranking(whole.trials))
@@ -35,9 +35,8 @@ def write_best(benches: Benches, study: Study) -> tuple[Trial | None, tuple[Path
             stale.unlink(missing_ok=True)
         return None, (), []
     made = {best.checkpoint_digest: best}
-    for each in across(study.meta, study.trials):
-        if each.trial.key == best.key:
-            made = {trial.checkpoint_digest: trial for trial in each.trials}
+    if best.key in whole.seeds:
+        made = {trial.checkpoint_digest: trial for trial in whole.seeds[best.key].trials}
     written = [
         _write(bench, made[bench.checkpoint.digest], path, study, is_first=bench is benches.first)
         for bench, path in zip(benches.all, paths, strict=True)

@@ -37,11 +37,10 @@ class Ended:
 def show_ended(ended: Ended, as_json: bool) -> None:
     """Print the frontier and what else there is to know, or all of it as JSON."""
     from pgpack.frontier import pareto
-    from pgpack.sweep.seeds import across, merged
+    from pgpack.sweep.seeds import merged
 
     whole = merged(ended.study)
-    front = pareto(whole.trials)
-    seeds = {each.trial.key: each for each in across(ended.study.meta, ended.study.trials)}
+    front, seeds = pareto(whole.trials), whole.seeds
     if as_json:
         emit_json(_document(ended, whole, front, seeds))
         return
@@ -83,7 +82,7 @@ def _document(ended: Ended, whole: Study, front: list[Trial], seeds: Mapping[str
 def _row(trial: Trial, seeds: Mapping[str, Across]) -> dict[str, Any]:
     row = {field: getattr(trial, field) for field in FIELDS}
     each = seeds.get(trial.key)
-    if each is None or len(each.trials) == 1:
+    if each is None:
         return row
     spreads = {"n_bytes": each.n_bytes, "bpb": each.bpb, "kl": each.kl}
     return {**row, "spread": {name: value and dataclasses.asdict(value) for name, value in spreads.items()}}

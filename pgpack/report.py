@@ -50,7 +50,7 @@ def render_report(
     """
     meta = study.meta
     best = best_under(study.trials, meta.budget, ranking(study.trials))
-    title = f"Frontier of {_file_name(meta.checkpoint)}"
+    title = f"Frontier of {meta.title}"
     points, _ = frontier_table(study, best)
     trials, n_left_out = trials_table(study, best)
     page = Template(_asset("report_page.html"))
@@ -102,9 +102,11 @@ def _lead(study: Study, best: Trial | None) -> str:
 def _cards(study: Study, best: Trial | None) -> list[str]:
     meta = study.meta
     cards = [_card("Checkpoint", meta.checkpoint, f"sha256 {meta.checkpoint_digest[:16]}", wide=True)]
+    if meta.others:
+        cards = [_card(f"{len(meta.checkpoints)} checkpoints", meta.title, "largest artifact, mean loss", wide=True)]
     if meta.fp32_bpb is not None:
         size = "" if meta.fp32_n_bytes is None else f"{_bytes(meta.fp32_n_bytes)} as fp32"
-        cards.append(_card("fp32 model", f"{meta.fp32_bpb:.4f} bpb", size))
+        cards.append(_card("fp32 models, mean" if meta.others else "fp32 model", f"{meta.fp32_bpb:.4f} bpb", size))
     if meta.budget is not None:
         divisor, unit = byte_unit(meta.budget)
         cards.append(_card("Budget", f"{meta.budget / divisor:g} {unit}", _bytes(meta.budget)))
@@ -113,7 +115,11 @@ def _cards(study: Study, best: Trial | None) -> list[str]:
         cards.append(_card("Best point", f"{best.bpb:.4f} bpb", f"{_bytes(best.n_bytes)}{ratio}"))
     n_failed = sum(not trial.ok for trial in study.trials)
     cards.append(
-        _card("Trials", f"{len(study.trials)}, {n_failed} failed", f"{len(pareto(study.trials))} on the frontier")
+        _card(
+            "Recipes" if meta.others else "Trials",
+            f"{len(study.trials)}, {n_failed} failed",
+            f"{len(pareto(study.trials))} on the frontier",
+        )
     )
     return cards
 
@@ -128,7 +134,13 @@ def _frontier_note(study: Study) -> str:
     fp32 = "" if study.meta.fp32_bpb is None else " mBPB: thousandths of a bit per byte above the fp32 model."
     known = any(half_width(trial, "bpb") is not None for trial in pareto(study.trials))
     sure = " ±: 95 % interval to fp32, paired by blocks of the text, for the text's sampling alone." if known else ""
-    return f"No other trial is both smaller and better in bits per byte.{fp32} KL in nats per token to fp32.{sure}"
+    note = f"No other trial is both smaller and better in bits per byte.{fp32} KL in nats per token to fp32.{sure}"
+    if not study.meta.others:
+        return note
+    return (
+        f"{note} Of {len(study.meta.checkpoints)} checkpoints: bytes of the largest artifact, mean losses; span: "
+        "largest less smallest; sd: standard deviation of bits per byte."
+    )
 
 
 def _trials_note(n_left_out: int) -> str:
@@ -278,10 +290,6 @@ def _script_json(document: dict[str, Any]) -> str:
     """JSON that no HTML parser can leave: `<`, `>` and `&` are escaped inside strings."""
     text = json.dumps(document, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _file_name(path: str) -> str:
-    return path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or path
 
 
 def _bytes(n_bytes: int) -> str:

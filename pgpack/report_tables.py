@@ -14,6 +14,7 @@ from pgpack.comparison import decimals, half_width
 from pgpack.frontier import pareto
 from pgpack.plot import AXIS_LABELS
 from pgpack.sweep.journal import Study
+from pgpack.sweep.seeds import Across
 from pgpack.sweep.trial import Trial
 
 MAX_TABLE_CHARS = 1_500_000  # of each of the two tables
@@ -79,7 +80,8 @@ def _fitting(rows: Sequence[str], first: Sequence[bool]) -> list[int]:
 def _measure_names(study: Study) -> list[str]:
     share = [] if study.meta.budget is None else ["% of budget"]
     excess = [] if study.meta.fp32_bpb is None else ["mBPB to fp32"]
-    return ["bytes", *share, "bpb", *excess, "KL"]
+    spread = ["span", "sd"] if study.meta.others else []
+    return ["bytes", *share, "bpb", *excess, "KL", *spread]
 
 
 def _measure_cells(study: Study, trial: Trial) -> list[_Cell]:
@@ -96,7 +98,15 @@ def _measure_cells(study: Study, trial: Trial) -> list[_Cell]:
     width = half_width(trial, "kl")
     digits = f".{decimals(width, 0)}f" if width else ".3g"
     cells.append(_number_cell(trial.kl, f"{{:{digits}}}{_with(width, digits)}", "KL"))
-    return cells
+    return [*cells, *_spread_cells(study.seeds.get(trial.key))] if study.meta.others else cells
+
+
+def _spread_cells(seeds: Across | None) -> list[_Cell]:
+    """How far the checkpoints of a recipe differ, empty where one of its rows failed."""
+    span = sd = None
+    if seeds is not None and seeds.n_bytes is not None and seeds.bpb is not None:
+        span, sd = seeds.n_bytes.most - seeds.n_bytes.least, seeds.bpb.sd
+    return [_number_cell(span, "{:,.0f}", "span"), _number_cell(sd, "{:.4f}", "sd")]
 
 
 def excess_text(excess: float, trial: Trial) -> str:

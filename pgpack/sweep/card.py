@@ -84,6 +84,13 @@ class StudyMeta:
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(StudyCheckpoint)}
         return (StudyCheckpoint(**own), *self.others)
 
+    @property
+    def title(self) -> str:
+        """What is measured, in a few words: the name of the checkpoint's file, and how many more there are."""
+        more = f" and {len(self.others)} more" if self.others else ""
+        name = self.checkpoint.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or self.checkpoint
+        return f"{name}{more}"
+
     def with_checkpoints(self, checkpoints: tuple[StudyCheckpoint, ...]) -> StudyMeta:
         """The card with these checkpoints, of which the first one is its own."""
         first, *others = checkpoints

@@ -15,15 +15,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from pgpack.errors import StudyError
 from pgpack.sweep.card import STUDY_FILE, StudyMeta, continued, read_card
 from pgpack.sweep.storage import refused, refusing, replace_file, sync_directory, write_all
 from pgpack.sweep.trial import Trial
+
+if TYPE_CHECKING:
+    from pgpack.sweep.seeds import Across
 
 __all__ = ["STUDY_FILE", "TRIALS_FILE", "Journal", "Study", "StudyMeta", "latest_by_key", "recording"]
 
@@ -130,13 +134,15 @@ class Journal:
 class Study:
     """A study as read at one moment: one trial per key, the latest row of a key in the place of its first.
 
-    `partial`: what a search measured on a part of the text; these count for that search only.
+    `partial`: what a search measured on a part of the text; these count for that search only. `seeds`: in a study
+    that `pgpack.sweep.seeds.merged` made of several checkpoints, what stands behind each trial, by its key.
     """
 
     directory: Path
     meta: StudyMeta
     trials: tuple[Trial, ...]
     partial: tuple[Trial, ...] = ()
+    seeds: Mapping[str, Across] = field(default_factory=dict)
 
     @classmethod
     def of(cls, directory: Path, meta: StudyMeta, rows: tuple[Trial, ...]) -> Study:

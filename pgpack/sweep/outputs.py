@@ -18,7 +18,7 @@ from ..plot import Curve, FrontierPicture, picture_bytes
 from ..recipe import Recipe
 from ..report import write_report
 from .journal import Study
-from .seeds import across, merged, seeds_csv
+from .seeds import merged, seeds_csv
 from .storage import replace_file
 
 BEST_FILE = "best.pgpack"
@@ -31,14 +31,13 @@ def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tu
     `breakdown`: (name, n_bytes) of the best artifact's parts, for the page. Without one measured trial only the
     table and the page are written.
     """
-    seeds = across(study.meta, study.trials) if study.meta.others else ()
     study = merged(study)
     folder, meta = study.directory, study.meta
     table = folder / "frontier.csv"
     replace_file(table, frontier_csv(pareto(study.trials)).encode())
     written = [table]
     if pareto(study.trials):
-        title = f"Frontier of {Path(meta.checkpoint).name}"
+        title = f"Frontier of {meta.title}"
         curve = Curve(folder.resolve().name, study.trials)
         picture = FrontierPicture((curve,), title, budget=meta.budget, fp32_bpb=meta.fp32_bpb)
         for suffix in (".svg", ".png"):
@@ -47,9 +46,9 @@ def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tu
     page = folder / "report.html"
     write_report(study, page, breakdown, read_anatomy(folder))
     written.append(page)
-    if seeds:
+    if study.meta.others:
         written.append(folder / "seeds.csv")
-        replace_file(written[-1], seeds_csv(seeds).encode())
+        replace_file(written[-1], seeds_csv(study.seeds.values()).encode())
     return tuple(written)
 
 

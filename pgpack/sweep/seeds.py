@@ -84,8 +84,9 @@ def merged(study: Study) -> Study:
         for name in ("fp32_bpb", "fp32_nats")
         if None not in (known := [getattr(card, name) for card in cards])
     }
-    trials = tuple(each.trial for each in across(study.meta, study.trials))
-    return dataclasses.replace(study, meta=dataclasses.replace(study.meta, **losses), trials=trials)
+    seeds = {each.trial.key: each for each in across(study.meta, study.trials)}
+    trials = tuple(each.trial for each in seeds.values())
+    return dataclasses.replace(study, meta=dataclasses.replace(study.meta, **losses), trials=trials, seeds=seeds)
 
 
 def together(trials: Sequence[Trial], block_bytes: Sequence[int] = ()) -> Trial:
@@ -125,7 +126,7 @@ def together(trials: Sequence[Trial], block_bytes: Sequence[int] = ()) -> Trial:
     )
 
 
-def seeds_csv(points: Sequence[Across]) -> str:
+def seeds_csv(points: Iterable[Across]) -> str:
     """Every recipe with the spread of its figures as CSV text with a header; empty where one of its rows failed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -11,6 +11,11 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from cli.blueprint import blueprint_of
+from cli.cache_options import CacheFlags
+from cli.sweep_benches import Benches
+from cli.text_options import TextFlags
+from pgpack.cache import Cache
 from pgpack.sweep.journal import Study
 from pgpack.sweep.seeds import across
 from tests.commands.workshop import pgpack, succeed
@@ -125,3 +130,21 @@ def test_checkpoints_that_do_not_compare_are_refused(trained: list[Path], tmp_pa
         assert refused.code == 2
         assert complaint in refused.err, refused.err
     assert not (tmp_path / "study").exists()
+
+
+def test_every_checkpoint_is_opened_alike_where_its_files_were_sent(trained: list[Path], tmp_path: Path) -> None:
+    out, sent = tmp_path / "study", tmp_path / "sent"
+    out.mkdir()
+    benches = Benches(trained, TextFlags(), True, out, Cache())
+    blueprint = blueprint_of(benches, out, CacheFlags())
+    for name, path in blueprint.files.items():
+        (sent / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, sent / name)
+    moved = blueprint.moved(sent)
+    for setting in (*benches.settings(), *benches.settings(1 / 4)):
+        here, there = benches(setting), moved(setting)
+        assert there.checkpoint.digest == here.checkpoint.digest
+        assert here.evaluator is not None
+        assert there.evaluator is not None
+        assert there.evaluator.digest == here.evaluator.digest
+    assert len({benches(setting).checkpoint.digest for setting in benches.settings()}) == len(trained)

@@ -96,7 +96,7 @@ def command(
     if resume and not (out / "study.json").is_file() and not (out / "distortion.jsonl").is_file():
         raise click.UsageError(f"--resume: {out} holds no study; leave --resume out to begin one")
     if dry_run and not resume:
-        show_dry_run(checkpoints[0], space, search, budget, as_json)
+        show_dry_run(checkpoints, space, search, budget, as_json)
         return 0
     benches = Benches(checkpoints, text, quiet, out, cache.open(quiet))
     measured = has_text(benches.first)

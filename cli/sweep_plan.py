@@ -26,9 +26,15 @@ if TYPE_CHECKING:
 SHOWN = 5  # recipes of a dry run
 
 
-def show_dry_run(path: Path, space: SpaceFlags, search: SearchFlags, budget: int | None, as_json: bool) -> None:
+def show_dry_run(
+    paths: Sequence[Path], space: SpaceFlags, search: SearchFlags, budget: int | None, as_json: bool
+) -> None:
     """The recipes that would be measured, of a search those that it asks for first."""
-    tensors = _tensors(path)
+    from pgpack.checkpoint_files import require_file
+
+    for path in paths:
+        require_file(path)
+    tensors = _tensors(paths[0])
     head, facts = "", {}
     if search.is_grid:
         candidates: Sequence[Candidate] = candidates_of(space, tensors)
@@ -40,9 +46,9 @@ def show_dry_run(path: Path, space: SpaceFlags, search: SearchFlags, budget: int
         head = f"{search.as_text()}: at most {found.n_trials} trials{among}; it begins with these "
     if as_json:
         recipes = [str(each.recipe) for each in candidates]
-        emit_json({"n_recipes": len(candidates), "recipes": recipes, **facts})
+        emit_json({"n_recipes": len(candidates), "n_checkpoints": len(paths), "recipes": recipes, **facts})
         return
-    click.echo(f"{head}{len(candidates)} recipes")
+    click.echo(f"{head}{len(candidates)} recipes" + (f" on {len(paths)} checkpoints" if len(paths) > 1 else ""))
     for each in candidates[:SHOWN]:
         click.echo(f"  {each.recipe}" + (f"  ({each.label})" if each.label else ""))
     if len(candidates) > SHOWN:
@@ -52,12 +58,10 @@ def show_dry_run(path: Path, space: SpaceFlags, search: SearchFlags, budget: int
 def _tensors(path: Path) -> Sequence[TensorInfo]:
     """What recipes are made for; of an old torch file the shapes are not read (that would load torch)."""
     from pgpack.checkpoint import load_checkpoint
-    from pgpack.checkpoint_files import require_file
     from pgpack.recipe import infos
 
     from .files import opens_without_torch
 
-    require_file(path)
     if opens_without_torch(path):
         return infos(load_checkpoint(path).stored_shapes)
     from pgtrain.model_config import GPTConfig

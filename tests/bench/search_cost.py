@@ -202,7 +202,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="a search beside the exhaustive grid")
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--max-tokens", type=int, default=16384)
+    parser.add_argument("--max-tokens", type=int, default=32768, help="evaluated tokens")
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--markdown", type=Path, required=True)
     flags = parser.parse_args()

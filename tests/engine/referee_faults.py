@@ -57,6 +57,13 @@ def with_one_bit_flipped(folder: Path) -> None:
     (folder / MODEL).write_bytes(data)
 
 
+def without_a_tensor(folder: Path) -> None:
+    """The artifact of one seed lacks what those of the others have."""
+    tensors = weights(7)
+    del tensors["blocks.0.attn_scale"]
+    (folder / f"model_seed{[*SEEDS][-1]}.pgpack").write_bytes(packed(tensors))
+
+
 def only(name: str, data: bytes) -> Fault:
     """One artifact under another name, instead of the three."""
 
@@ -244,6 +251,11 @@ FAULTS: dict[str, tuple[Fault, str, str]] = {
     ),
     "an infinite weight": (only("final_model.int8.ptz", of_the_field(raw([[1e6, 1]], "fp16"))), "finite", "has 1"),
     "a NaN": (only("final_model.int8.ptz", of_the_field(raw([[np.nan, 1]]))), "finite", "NaN or infinite values"),
+    "a seed without one of its tensors": (
+        without_a_tensor,
+        "keys",
+        r"blocks.0.attn_scale missing instead of \(8,\)",
+    ),
     "brotli not declared": (script(b"import brotli\n"), "dependencies", "brotli is neither in requirements.txt nor"),
     "an artifact that needs an undeclared library": (
         only("model.pgpack", packed(weights(1), "*=cast|shuffle|brotli")),

@@ -20,7 +20,7 @@ from pgpack.referee.runs import Limits
 from pgpack.referee.table import RULES
 from pgpack.referee.verdict import Verdict, as_document, checklist, judge, rule_table
 from tests.engine.referee_faults import FAULTS, MODEL, held_at_a_floor, of_the_field, only, raw
-from tests.engine.submission_folder import SEEDS, code_bytes, write_good
+from tests.engine.submission_folder import SEEDS, code_bytes, script, write_good
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +109,29 @@ def test_what_a_reviewer_weighs_is_flagged_in_a_whole_artifact(rule: str, tmp_pa
     good = write_good(tmp_path / "submission")
     only("final_model.int8.ptz", of_the_field(tensor))(good)
     assert name in finding(judge(good), rule, "warn").detail
+    assert not judge(good, strict=True).ok
+
+
+def without_weights(folder: Path) -> None:
+    for path in folder.glob("*.pgpack"):
+        path.unlink()
+
+
+NAMED = {
+    "programs": (
+        script(b"import subprocess\nsubprocess.run(['lrzip', '-k', 'x'])\n"),
+        r"lrzip \(train_gpt.py .*line \d+",
+    ),
+    "artifact": (without_weights, "no artifact in the folder"),
+}
+
+
+@pytest.mark.parametrize("rule", NAMED)
+def test_what_is_only_to_be_known_is_named_and_refused_when_strict(rule: str, tmp_path: Path) -> None:
+    change, sentence = NAMED[rule]
+    good = write_good(tmp_path / "submission")
+    change(good)
+    assert re.search(sentence, finding(judge(good), rule, "warn").detail), judge(good)[rule].detail
     assert not judge(good, strict=True).ok
 
 

@@ -12,6 +12,7 @@ from .output import emit_json, note
 from .text_options import TextFlags
 
 if TYPE_CHECKING:
+    from pgpack.checkpoint import Checkpoint
     from pgpack.referee.evidence import Evidence
     from pgpack.referee.scoring import Scores
 
@@ -48,7 +49,7 @@ def verify_folder(
     limits = Limits(timeout_s=flags.timeout_s)
     evidence = collect(folder, Options(CAP if budget is None else budget, shapes, limits=limits))
     if evaluate or flags.scorer:
-        evidence = dataclasses.replace(evidence, scores=_scores(evidence, text, flags, quiet))
+        evidence = dataclasses.replace(evidence, scores=_scores(evidence, loaded, text, flags, quiet))
     verdict = judged(evidence, strict=flags.strict)
     if as_json:
         emit_json(as_document(verdict))
@@ -57,8 +58,13 @@ def verify_folder(
     return verdict.ok
 
 
-def _scores(evidence: Evidence, text: TextFlags, flags: FolderFlags, quiet: bool) -> Scores:
-    """Measured on the first artifact that decoded behind the fence; why not, when that is impossible."""
+def _scores(
+    evidence: Evidence, checkpoint: Checkpoint | None, text: TextFlags, flags: FolderFlags, quiet: bool
+) -> Scores:
+    """Measured on the first artifact that decoded behind the fence; why not, when that is impossible.
+
+    What the flags leave open, such as the text, is what the `checkpoint` names.
+    """
     from pgpack.errors import PgpackError
     from pgpack.referee.scoring import Scores
 
@@ -70,7 +76,7 @@ def _scores(evidence: Evidence, text: TextFlags, flags: FolderFlags, quiet: bool
     from .verify_scores import measure
 
     try:
-        return dataclasses.replace(measure(path, text, flags, quiet), seed=sound[0].seed)
+        return dataclasses.replace(measure(path, checkpoint, text, flags, quiet), seed=sound[0].seed)
     except PgpackError as error:
         if text.val is None:
             raise click.UsageError(f"{error}") from None

@@ -28,6 +28,7 @@ from .text_options import Bench, TextFlags
 from .verify_folder import FolderFlags
 
 if TYPE_CHECKING:
+    from pgpack.checkpoint import Checkpoint
     from pgtrain.workbench import Text
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -38,25 +39,31 @@ SCORED_CANDIDATES = 8192  # largest vocabulary whose every token is tried
 RECOUNTED = 200_000  # tokens decoded to recount their bytes
 
 
-def measure(path: Path, flags: TextFlags, folder: FolderFlags, quiet: bool) -> Scores:
-    """Every score that the flags allow. Raises DataError or CheckpointError when model or text are not known."""
+def measure(path: Path, named: Checkpoint | None, flags: TextFlags, folder: FolderFlags, quiet: bool) -> Scores:
+    """Every score that the flags, and the text that the checkpoint `named` knows, allow.
+
+    Raises: DataError or CheckpointError when model or text are not known.
+    """
     from pgpack.checkpoint import from_tensors
     from pgpack.unpack import unpack
     from pgtrain.sliding import EvaluationWay
+    from pgtrain.workbench import text_defaults
 
     tensors = unpack(path.read_bytes()).tensors()
-    text = Bench(path, from_tensors(tensors, source=str(path)), flags, quiet).text
+    home, metadata = (path, {}) if named is None else (Path(named.source), named.metadata)
+    text = Bench(home, from_tensors(tensors, metadata, source=str(path)), flags, quiet).text
     evaluator = text.evaluator(way=EvaluationWay(folder.stride or 0, folder.documents))
     logits = _logits(evaluator.module(tensors), text)
     score: Losses = _fixed(logits)
-    counted, decoded = recount(text, flags.tokenizer)
+    tokenizer = text_defaults(metadata, home).tokenizer if flags.tokenizer is None else flags.tokenizer
+    counted, decoded = recount(text, tokenizer)
     probe = np.asarray(text.val_tokens[: min(PROBE_TOKENS, text.seq_len) + 1], dtype=np.int64)
     fixed = Scores(
         text_bytes=counted,
         decoded_bytes=decoded,
         causal=flip_test(score, probe, text.vocab_size),
         normalized=candidate_test(score, probe, text.vocab_size, SCORED_CANDIDATES),
-        calibration=_calibration(text) if flags.calib else None,
+        calibration=_calibration(text) if text.calib_glob is not None else None,
         whole=flags.max_tokens is None,
     )
     if folder.scorer is None:
@@ -159,7 +166,7 @@ def _calibration(text: Text) -> Answer:
         return Answer(False, str(error))
 
 
-def recount(text: Text, tokenizer: str | None) -> tuple[int | None, int | None]:
+def recount(text: Text, tokenizer: str | Path | None) -> tuple[int | None, int | None]:
     """(bytes by the tables, bytes of the decoded text) of the whole documents at the start of the text.
 
     (None, None) when no document ends within the first tokens, or the tokenizer's file is not known.

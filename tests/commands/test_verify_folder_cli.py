@@ -100,6 +100,19 @@ def test_the_loss_is_measured_and_the_model_does_not_peek(real: tuple[Path, Any]
     assert done.code == 0, [each for each in done.json["checks"] if each["status"] == "fail"]
 
 
+def test_a_checkpoint_that_names_its_text_needs_no_flags(real: tuple[Path, Any], model: Path) -> None:
+    folder, flags = real
+    done, told = (
+        pgpack("verify", folder, "--checkpoint", model, "--eval", *more, "-q", "--json") for more in ((), flags)
+    )
+    assert done.code == 0, done.err
+    rules = ("loss", "text-bytes", "causal", "normalized", "calibration-text")
+    assert {rule: status(done.json, rule) for rule in rules} == dict.fromkeys(rules, "ok")
+    assert [check for check in done.json["checks"] if check["id"] == "loss"] == [
+        check for check in told.json["checks"] if check["id"] == "loss"
+    ]
+
+
 def test_another_loss_than_the_claimed_one_is_refused(real: tuple[Path, Any], tmp_path: Path) -> None:
     folder, flags = real
     changed = tmp_path / "changed"

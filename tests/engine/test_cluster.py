@@ -106,6 +106,7 @@ def test_a_worker_that_measures_something_else_is_named(cluster: LocalCluster, b
         list(other.run(JOBS))
 
 
+@pytest.mark.timeout(300)
 def test_a_recipe_that_kills_workers_again_and_again_is_a_failed_row(
     cluster: LocalCluster, serial: Rows, bench: OpenBench
 ) -> None:

@@ -34,7 +34,6 @@ COLUMNS_PER_OCTAVE = 4
 ROWS_PER_OCTAVE = 2
 LEAST_POWER = 1e-6  # of a row, relative to the mean
 ROWS_AT_ONCE = 2048  # bounds temporaries
-FLOOR = 2.0**-12
 NOISE = 0.25  # mean squared error of a trellis in units of its step, at high rate
 TINY = 1e-30
 
@@ -91,7 +90,8 @@ class Tcq:
     to 256, or 1 for a scalar quantizer of twice the step. `rows`: how far row steps follow the rows' Fisher weights,
     step ~ f^(-rows / 2); `columns`: how far column steps follow U_jj; 1 would be the whole way. `group`: how many
     rows are decided together before the next are corrected, where calibration has G; 0: never. `row_damp` times its
-    mean joins G's diagonal.
+    mean joins G's diagonal. `floor`: a row's Fisher weight counts as at least 2^-floor of their mean, which
+    bounds how coarse rows get that calibration hardly saw (experiments/rate_distortion/row_floor.py).
     Source: GPTQ as in `Gptq`; the column steps of WaterSIC (arXiv:2603.04956); TCQ as in `pgpack.trellis`.
     Where we differ: steps are stored to a quarter (columns) and half (rows) of an octave, and rows go half the way to
     their Fisher weights: on a challenge checkpoint of 0.5 M weights 12 % smaller at equal KL than rows = 0, while
@@ -108,6 +108,7 @@ class Tcq:
     block: int = 128
     group: int = 0
     row_damp: float = 0.1
+    floor: float = 12.0
     requires_hessian: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -119,6 +120,7 @@ class Tcq:
         require(self.block >= 1, "block", "an integer of at least 1", self.block)
         require(self.group >= 0, "group", "a number of rows, or 0", self.group)
         require(0 < self.row_damp < np.inf, "row_damp", "a positive number", self.row_damp)
+        require(0 <= self.floor <= 60, "floor", "a number of octaves from 0 to 60", self.floor)
 
     @property
     def corrects_rows(self) -> bool:
@@ -157,8 +159,8 @@ class Tcq:
     def _row_exponents(self, fisher: NDArray[np.float64], mean: float) -> NDArray[np.int8]:
         if not self.rows:
             return np.empty(0, np.int8)
-        floor = mean * FLOOR  # rows that calibration hardly saw are not thrown away
-        return _exponents(-0.5 * self.rows * np.log2(np.maximum(fisher, floor) / mean), ROWS_PER_OCTAVE)
+        least = mean * 2.0**-self.floor
+        return _exponents(-0.5 * self.rows * np.log2(np.maximum(fisher, least) / mean), ROWS_PER_OCTAVE)
 
     def _grid(self, rows: NDArray[np.int8], mean: float, factor: Factor) -> TrellisGrid:
         wanted = np.empty(len(factor.order))

@@ -45,6 +45,7 @@ def _tell(bar: object, pace: Pace, trial: Trial) -> None:
 
     assert isinstance(bar, tqdm)
     pace.saw(trial)
+    bar.total = bar.n + 1 + pace.n_left  # a search that goes on is spared what it asked for before
     bar.set_postfix_str(left(pace), refresh=False)
     bar.update()
     if trial.error:

@@ -1,4 +1,4 @@
-"""Progress bars on stderr: with an ETA on a terminal, a line now and then in a log, nothing with -q."""
+"""Progress bars on stderr: with an ETA on a terminal, a line now and then and at the end in a log, none with -q."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterat
     """A tqdm bar on stderr; `.update(n)` moves it."""
     from tqdm import tqdm
 
-    interval = 0.2 if sys.stderr.isatty() else LOG_INTERVAL_S
+    on_screen = sys.stderr.isatty()
     with tqdm(
         total=total,
         desc=what,
         unit=unit,
         unit_scale=bool(total and total >= 100_000),
         disable=quiet,
-        mininterval=interval,
+        mininterval=0.2 if on_screen else LOG_INTERVAL_S,
         delay=0.5,
         dynamic_ncols=True,
-        leave=False,
+        leave=not on_screen,
         file=sys.stderr,
     ) as bar:
         yield bar

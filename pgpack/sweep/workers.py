@@ -197,8 +197,10 @@ def _without_ctrl_c() -> Iterator[None]:
 
     One that comes meanwhile reaches the driver after the block. The resource tracker of multiprocessing is started
     first: where it is not running yet, starting it takes SIGINT out of the mask again (CPython, resource_tracker.py).
+    It cleans up after a driver that was stopped at once, and is not to warn of that.
     """
-    resource_tracker.ensure_running()
+    with _environment({"PYTHONWARNINGS": "ignore:resource_tracker"}):
+        resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

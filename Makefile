@@ -6,6 +6,7 @@
 # make bench-rd the engine against the field's packers, NNCodec and the Gaussian bound: results/rd
 # make bench-study  a study of 1,000 trials and more: frontier, report, browser
 # make bench-sweep  100 recipes in one sweep beside 100 packs on their own: results/bench-sweep
+# make bench-workers  one sweep by one process and by several: results/bench-workers
 # make bench-search  a search beside the exhaustive grid of 216 recipes: results/bench-search
 # make reproduce-<study>  tied-embedding, prism, negative-findings, ebls or rate-distortion at tiny scale, from nothing
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
@@ -14,7 +15,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-start bench-study bench-sweep bench-search figures clean
+.PHONY: demo test check format bench bench-start bench-study bench-sweep bench-search bench-workers figures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -53,6 +54,10 @@ bench-sweep: $(STAMP) demo/model.safetensors
 bench-search: $(STAMP) demo/model.safetensors
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.search_cost demo/model.safetensors \
 	  --json results/bench-search.json --markdown results/bench-search.md
+
+bench-workers: $(STAMP) demo/model.safetensors
+	$(BIN)/python -m tests.bench.worker_speed demo/model.safetensors \
+	  --json results/bench-workers.json --markdown results/bench-workers.md
 
 bench-start: demo
 	$(BIN)/python -m tests.bench.startup demo/model.safetensors demo/text

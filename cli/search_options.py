@@ -173,13 +173,12 @@ class Answers:
     on_trial: OnTrial
 
     def __call__(self, batch: Batch) -> list[Trial]:
-        from pgpack.sweep.runner import jobs_of, new_jobs, run_jobs
+        from pgpack.sweep.runner import jobs_of, new_jobs, record
 
         jobs = jobs_of(batch.candidates, self.benches.settings(batch.text_share))
         new = list(new_jobs(self.benches, jobs, self.study))
         self.pace.expect(new, n_spared=len(jobs) - len(new))
-        rows = run_jobs(self.benches, new, self.study, self.journal, self.on_trial, self.executor)
-        self.study = self.study.with_rows(rows)
+        self.study = self.study.with_rows(record(self.executor, new, self.journal, self.on_trial))
         answers = rows_of(self.benches, batch, self.study)
         assert answers is not None
         return answers

@@ -30,7 +30,6 @@ from .sweep_weights import has_text, sweep_weights
 from .text_options import TextFlags, text_options
 
 if TYPE_CHECKING:
-    from pgpack.pack import Artifact
     from pgpack.search_space import Candidate
     from pgpack.sweep.executors import Job
     from pgpack.sweep.journal import Journal, Study
@@ -166,7 +165,7 @@ def _run(benches: Benches, candidates: Sequence[Candidate], task: _Task) -> Ende
     jobs = jobs_of(candidates, benches.settings())
     n_new = 0
 
-    def count(trial: Trial, artifact: Artifact | None) -> None:
+    def count(trial: Trial) -> None:
         nonlocal n_new
         n_new += 1
 
@@ -204,9 +203,9 @@ def _explain(benches: Benches, candidates: Sequence[Candidate], task: _Task, as_
 def _measure(
     benches: Benches, jobs: Sequence[Job], study: Study, journal: Journal, task: _Task, count: OnTrial
 ) -> None:
-    """Measure `jobs`, or what a search asks for."""
+    """Measure `jobs`, which the study has no rows for, or what a search asks for."""
     from pgpack.sweep.pace import Pace
-    from pgpack.sweep.runner import run_jobs
+    from pgpack.sweep.runner import record
 
     n_unknown = 0 if task.search is None else task.search.n_trials * len(benches.all)
     work = Work.of(jobs) if task.search is None else Work(n_unknown, n_unknown)
@@ -215,12 +214,12 @@ def _measure(
         pace = Pace(jobs, executor.n_workers, n_unknown)
         with shown_live(study, pace, task.budget, benches.quiet) as show:
 
-            def on_trial(trial: Trial, artifact: Artifact | None) -> None:
-                count(trial, artifact)
+            def on_trial(trial: Trial) -> None:
+                count(trial)
                 show(trial)
 
             if task.search is None:
-                run_jobs(benches, jobs, study, journal, on_trial, executor)
+                record(executor, jobs, journal, on_trial)
                 return
             from pgpack.sweep.samplers.base import search
 

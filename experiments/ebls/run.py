@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-from itertools import repeat
+from functools import partial
 from pathlib import Path
 
 from experiments.study.command import Trained, study_command
 from experiments.study.measures import Measures
 from experiments.study.rows import read_rows, write_rows
-from experiments.study.training import one_thread
+from experiments.study.training import in_processes
 
 from .figures import draw
-from .one_seed import SeedResult, measure_seed
+from .one_seed import measure_seed
 from .summaries import pattern_agreement
 from .tables import fill_tables
 
@@ -21,7 +19,7 @@ from .tables import fill_tables
 def measure(trained: Trained) -> Measures:
     """Every seed in a process of its own, then rows, pictures and tables of all."""
     found = Measures()
-    results = _seeds(trained)
+    results = in_processes(partial(measure_seed, trained), trained.study.seeds, trained.jobs)
     for result in results:
         for name, value in result.values.items():
             found.put(name, result.seed, value)
@@ -36,13 +34,6 @@ def measure(trained: Trained) -> Measures:
     if trained.scale == "tiny":
         fill_tables(trained.study.folder / "README.md", found)
     return found
-
-
-def _seeds(trained: Trained) -> list[SeedResult]:
-    seeds = trained.study.seeds
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(trained.jobs, len(seeds)), mp_context=context, initializer=one_thread) as pool:
-        return list(pool.map(measure_seed, repeat(trained), seeds))
 
 
 main = study_command(Path(__file__).parent, measure)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import multiprocessing
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 
 from experiments.study.command import Trained
 from experiments.study.measures import Measures
 from experiments.study.rows import Row, write_rows
+from experiments.study.training import in_processes
 
 from .found import Found
 from .publish import publish
@@ -26,7 +24,7 @@ def measure(trained: Trained) -> Measures:
     tasks = [(trained, part, seed) for part, seed in product(PARTS, trained.study.seeds)]
     measures = Measures()
     rows: dict[str, list[Row]] = {}
-    for (_, _, seed), found in zip(tasks, _run(tasks, trained.jobs), strict=True):
+    for (_, _, seed), found in zip(tasks, in_processes(_part, tasks, trained.jobs), strict=True):
         for name, value in found.values.items():
             measures.put(name, seed, value)
         for file, more in found.rows.items():
@@ -37,18 +35,7 @@ def measure(trained: Trained) -> Measures:
     return measures
 
 
-def _run(tasks: list[tuple[Trained, str, int]], jobs: int) -> Iterable[Found]:
-    if jobs == 1:
-        return map(_part, tasks)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        return list(pool.map(_part, tasks))
-
-
 def _part(task: tuple[Trained, str, int]) -> Found:
-    import torch
-
-    torch.set_num_threads(1)
     trained, part, seed = task
     found: Found = importlib.import_module(f"{__package__}.{part}").measure(trained, seed)
     return found

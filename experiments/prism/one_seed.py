@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ from pgtrain.tensor_table import count_parameters
 
 from .probes import numbers
 from .rope import shift_error
+
+if TYPE_CHECKING:
+    from experiments.study.command import Trained
 
 TEXT_TOKENS = 16_384  # packed models are compared with themselves, token by token: less text is enough
 PROBE_WINDOWS = 16
@@ -62,8 +66,8 @@ class SeedResult:
         self.rows.setdefault(table, []).append(row)
 
 
-def measure_seed(study: Study, scale: str, paths: Mapping[str, Path], seed: int) -> SeedResult:
-    """`paths`: run -> checkpoint."""
+def measure_seed(trained: Trained, seed: int) -> SeedResult:
+    paths = {run: trained.path(run, seed) for run in trained.study.purposes}
     found = SeedResult(seed)
     measured = {run: _measure_run(found, run, path) for run, path in paths.items()}
     for run, other in MBPB:
@@ -73,7 +77,7 @@ def measure_seed(study: Study, scale: str, paths: Mapping[str, Path], seed: int)
         found.values[f"{run}.bytes_over_wo"] = found.values[f"{run}.bytes"] / found.values["wo.bytes"]
     _compare_courses(found, paths)
     _compare(found, {run: losses for run, losses in measured.items() if losses is not None})
-    _count(found, study)
+    _count(found, trained.study)
     return found
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-from itertools import repeat
+from functools import partial
 from pathlib import Path
 
 from experiments.study.command import Trained, study_command
 from experiments.study.measures import Measures
 from experiments.study.rows import Row as TableRow
 from experiments.study.rows import write_rows
-from experiments.study.training import one_thread
+from experiments.study.training import in_processes
 from pgpack.errors import StudyError
 from pgpack.frontier import bd_rate
 
@@ -30,9 +28,7 @@ def measure(trained: Trained) -> Measures:
     """Curves of every seed's model, each in a process of its own; then rows, picture and tables of all."""
     measures, rows = Measures(), []
     seeds = trained.study.seeds
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(trained.jobs, len(seeds)), mp_context=context, initializer=one_thread) as pool:
-        benches = list(pool.map(measure_seed, repeat(trained), seeds))
+    benches = in_processes(partial(measure_seed, trained), seeds, trained.jobs)
     for seed, bench in zip(seeds, benches, strict=True):
         _put(measures, bench, seed)
         rows += [_point(seed, row) for row in _all_rows(bench)]

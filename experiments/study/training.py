@@ -9,10 +9,10 @@ import dataclasses
 import json
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -25,6 +25,8 @@ from pgtrain.train_config import TrainConfig
 from .plan import Run
 
 ROOT = Path(__file__).resolve().parents[2]
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 def text_folder(folder: Path = ROOT / "runs" / "experiments" / "text") -> TextFolder:
@@ -65,6 +67,13 @@ def train_runs(runs: Sequence[Run], text: TextFolder, out: Path, jobs: int = 2, 
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return paths
+
+
+def in_processes(measure: Callable[[Task], Result], tasks: Sequence[Task], jobs: int) -> list[Result]:
+    """`measure` of every task, in their order; each in a process of its own, `jobs` at a time."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context, initializer=one_thread) as pool:
+        return list(pool.map(measure, tasks))
 
 
 def one_thread() -> None:

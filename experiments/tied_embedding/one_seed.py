@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.study.packing import Bench
 from experiments.study.plan import Study
@@ -18,6 +19,9 @@ from pgpack.checkpoint import load_checkpoint
 
 from . import measuring, weights
 from .measuring import Row
+
+if TYPE_CHECKING:
+    from experiments.study.command import Trained
 
 REMOVED_FROM = ("tied", "untied", "narrow-12")
 STARTS = ("narrow-12", "learned", "gaussian")
@@ -44,8 +48,9 @@ class SeedResult:
         self.rows.setdefault(table, []).append(row)
 
 
-def measure_seed(study: Study, scale: str, paths: Mapping[str, Path], seed: int) -> SeedResult:
-    """`paths`: run -> checkpoint."""
+def measure_seed(trained: Trained, seed: int) -> SeedResult:
+    study, scale = trained.study, trained.scale
+    paths = {run: trained.path(run, seed) for run in study.purposes}
     found = SeedResult(seed)
     for run, path in paths.items():
         _read_weights(found, run, path)

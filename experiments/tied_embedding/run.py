@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from experiments.study.command import Trained, study_command
 from experiments.study.measures import Measures
 from experiments.study.pages import fill
 from experiments.study.rows import write_rows
-from experiments.study.training import one_thread
+from experiments.study.training import in_processes
 
-from .one_seed import SeedResult, measure_seed
+from .one_seed import measure_seed
 from .pictures import draw
 from .tables import BLOCKS
 
@@ -22,7 +21,7 @@ FOLDER = Path(__file__).parent
 def measure(trained: Trained) -> Measures:
     """Every seed in a process of its own, then tables and pictures of all."""
     found = Measures()
-    results = _seeds(trained)
+    results = in_processes(partial(measure_seed, trained), trained.study.seeds, trained.jobs)
     for result in results:
         for name, value in result.values.items():
             found.put(name, result.seed, value)
@@ -34,14 +33,6 @@ def measure(trained: Trained) -> Measures:
         for name, table in BLOCKS.items():
             fill(FOLDER / "README.md", name, table(found, trained.study, trained.results))
     return found
-
-
-def _seeds(trained: Trained) -> list[SeedResult]:
-    study, scale = trained.study, trained.scale
-    given = [({run: trained.path(run, seed) for run in study.purposes}, seed) for seed in study.seeds]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(trained.jobs, len(given)), mp_context=context, initializer=one_thread) as pool:
-        return list(pool.map(measure_seed, *zip(*((study, scale, *each) for each in given), strict=True)))
 
 
 main = study_command(FOLDER, measure)

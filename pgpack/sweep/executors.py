@@ -22,7 +22,6 @@ from .trial import Trial, timestamp, trial_key
 
 if TYPE_CHECKING:
     from ..evaluate import Evaluator
-    from ..pack import Artifact
     from ..recipe import Recipe
     from .runner import Measurer
 
@@ -46,11 +45,10 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What became of a job. `artifact` is None for a failed trial and for one that another process measured."""
+    """What became of a job."""
 
     job: Job
     trial: Trial
-    artifact: Artifact | None = None
 
 
 Open = Callable[[Setting], "Measurer"]
@@ -80,7 +78,7 @@ class Executor(Protocol):
 
 
 class SerialExecutor:
-    """Measures one job after the other in this process, in their order, with their artifacts."""
+    """Measures one job after the other in this process, in their order."""
 
     n_workers = 1
 
@@ -160,7 +158,7 @@ def measure(measurer: Measurer, job: Job) -> Measured:
         decode_s=artifact.decode_s,
         eval_s=eval_s,
     )
-    return Measured(job, trial, artifact)
+    return Measured(job, trial)
 
 
 def _fields(measurer: Measurer, job: Job) -> dict[str, Any]:

@@ -23,14 +23,14 @@ from ..pack import Artifact, Trainer, pack
 from ..recipe import Recipe, infos
 from ..search_space import Candidate
 from .dispatch import shared_work
-from .executors import Executor, Job, Open, SerialExecutor, Setting, candidate_key, job_key
+from .executors import Executor, Job, Open, SerialExecutor, Setting, job_key
 from .journal import Journal, Study
 from .trial import Trial
 
-__all__ = ["Measurer", "candidate_key", "jobs_of", "new_jobs", "record", "run_jobs", "run_sweep", "trial_loss"]
+__all__ = ["Measurer", "jobs_of", "new_jobs", "record", "run_jobs", "trial_loss"]
 
 Calibrate = Callable[[Recipe], Calibration | None]
-OnTrial = Callable[[Trial, Artifact | None], None]
+OnTrial = Callable[[Trial], None]
 
 
 @dataclass
@@ -93,40 +93,25 @@ class Measurer:
         return cache_key(weights_digest, evaluator.digest, self.model_digest)
 
 
-def run_sweep(
-    measurer: Measurer,
-    candidates: Iterable[Candidate],
-    study: Study,
-    journal: Journal,
-    on_trial: OnTrial = lambda trial, artifact: None,
-    executor: Executor | None = None,
-) -> tuple[Trial, ...]:
-    """`run_jobs` of every candidate on one checkpoint and all of the text."""
-    jobs = (Job(candidate) for candidate in candidates)
-    wanted = tuple(jobs) if isinstance(candidates, Sequence) else jobs
-    return run_jobs(lambda setting: measurer, wanted, study, journal, on_trial, executor)
-
-
 def run_jobs(
     local: Open,
     jobs: Iterable[Job],
     study: Study,
     journal: Journal,
-    on_trial: OnTrial = lambda trial, artifact: None,
+    on_trial: OnTrial = lambda trial: None,
     executor: Executor | None = None,
 ) -> tuple[Trial, ...]:
     """Measure every job that the study has no row for; returns all new trials.
 
-    `local` opens measurers in this process, for keys. `on_trial` is told each new trial and its artifact once the row
-    is on disk. `executor`: where they are measured; without one, here, in their order.
+    `local` opens measurers in this process, for keys. `on_trial` is told each new trial once the row is on disk.
+    `executor`: where they are measured; without one, here, in their order.
     """
     if executor is None:
         executor = SerialExecutor(local)
-    new = new_jobs(local, jobs, study)
-    return record(executor, tuple(new) if isinstance(jobs, Sequence) else new, journal, on_trial)
+    return record(executor, tuple(new_jobs(local, jobs, study)), journal, on_trial)
 
 
-def jobs_of(candidates: Iterable[Candidate], settings: Sequence[Setting]) -> list[Job]:
+def jobs_of(candidates: Iterable[Candidate], settings: Sequence[Setting] = (Setting(),)) -> list[Job]:
     """Every candidate on every setting; jobs that share a quantization follow each other, and the same quantization
     of the next checkpoint follows that."""
     batches: dict[Hashable, list[Job]] = {}
@@ -186,5 +171,5 @@ def record(executor: Executor, jobs: Iterable[Job], journal: Journal, on_trial: 
     for measured in executor.run(jobs):
         journal.append(measured.trial)
         new.append(measured.trial)
-        on_trial(measured.trial, measured.artifact)
+        on_trial(measured.trial)
     return tuple(new)

@@ -31,7 +31,7 @@ from pgpack.checkpoint import from_tensors
 from pgpack.evaluate import BitsPerByte
 from pgpack.search_space import read_space
 from pgpack.sweep.journal import StudyMeta, recording
-from pgpack.sweep.runner import Measurer, run_sweep
+from pgpack.sweep.runner import Measurer, jobs_of, run_jobs
 
 class ErrorOfWeights:
     digest = "error of the weights"
@@ -49,7 +49,8 @@ meta = StudyMeta(checkpoint="w", checkpoint_digest=checkpoint.digest, evaluator_
                  pgpack_version="1", created="2000-01-01T00:00:00+00:00")
 with recording(folder, meta) as (study, journal):
     measurer = Measurer(checkpoint, ErrorOfWeights(), lambda recipe: None)
-    run_sweep(measurer, read_space(space), study, journal, lambda trial, artifact: time.sleep(float(sys.argv[2])))
+    jobs = jobs_of(read_space(space))
+    run_jobs(lambda setting: measurer, jobs, study, journal, lambda trial: time.sleep(float(sys.argv[2])))
 """
 N_TRIALS, N_WEIGHTS = 13, 4
 

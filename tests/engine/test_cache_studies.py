@@ -17,7 +17,7 @@ from pgpack.checkpoint import Checkpoint
 from pgpack.evaluate import BitsPerByte
 from pgpack.search_space import read_space
 from pgpack.sweep.journal import StudyMeta, recording
-from pgpack.sweep.runner import Measurer, run_sweep
+from pgpack.sweep.runner import Measurer, jobs_of, run_jobs
 from tests.engine.test_cache import CONTROL, disk_in, files_of, model_like
 
 
@@ -52,7 +52,7 @@ def sweep(folder: Path, cache: Cache, evaluator: ErrorOfWeights | None = None, m
     with recording(folder, meta) as (study, journal):
         measurer = Measurer(checkpoint, evaluator, lambda recipe: None, cache, model_digest=model)
         measurer.fp32_loss()
-        trials = run_sweep(measurer, read_space(SPACE), study, journal)
+        trials = run_jobs(lambda setting: measurer, jobs_of(read_space(SPACE)), study, journal)
     return [(t.key, t.n_bytes, t.bpb, t.nats, t.kl, t.weights_digest, t.error) for t in trials]
 
 

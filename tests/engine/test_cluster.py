@@ -157,7 +157,7 @@ from pathlib import Path
 from pgpack.sweep.cluster import ClusterExecutor
 from pgpack.sweep.executors import Setting
 from pgpack.sweep.journal import recording
-from pgpack.sweep.runner import run_sweep
+from pgpack.sweep.runner import jobs_of, run_jobs
 from tests.sweep_bench import OpenBench, candidates, card
 
 if __name__ == "__main__":
@@ -166,7 +166,7 @@ if __name__ == "__main__":
     local = bench.local
     with recording(folder / "study", card()) as (study, journal):
         with ClusterExecutor(bench, local, sys.argv[2]) as executor:
-            run_sweep(local(Setting()), candidates(), study, journal, executor=executor)
+            run_jobs(local, jobs_of(candidates()), study, journal, executor=executor)
 """
 
 

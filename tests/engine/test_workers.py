@@ -17,7 +17,7 @@ import pytest
 from pgpack.errors import PgpackError, StudyError
 from pgpack.sweep.executors import Job, SerialExecutor, Setting
 from pgpack.sweep.journal import Study, recording
-from pgpack.sweep.runner import Measurer, run_sweep
+from pgpack.sweep.runner import Measurer, jobs_of, run_jobs
 from pgpack.sweep.storage import write_all
 from pgpack.sweep.trial import Trial
 from pgpack.sweep.workers import THREADS, WorkerExecutor
@@ -152,7 +152,7 @@ def test_a_disk_without_room_for_a_row_ends_sweep_and_workers_and_keeps_the_rows
 
     def go_on() -> None:
         with recording(tmp_path / "study", card()) as (study, journal), WorkerExecutor(bench, local, 2) as executor:
-            run_sweep(local(Setting()), candidates(), study, journal, executor=executor)
+            run_jobs(local, jobs_of(candidates()), study, journal, executor=executor)
 
     def full(fd: int, data: bytes) -> None:
         if b"bits=5" in data:
@@ -191,7 +191,7 @@ import sys
 from pathlib import Path
 from pgpack.sweep.executors import Job, Setting
 from pgpack.sweep.journal import recording
-from pgpack.sweep.runner import run_sweep
+from pgpack.sweep.runner import jobs_of, run_jobs
 from pgpack.sweep.workers import WorkerExecutor
 from tests.sweep_bench import OpenBench, candidates, card
 
@@ -200,7 +200,7 @@ if __name__ == "__main__":
     bench = OpenBench(folder, pause_s=float(sys.argv[2]))
     local = bench.local
     with recording(folder / "study", card()) as (study, journal), WorkerExecutor(bench, local, 2) as executor:
-        run_sweep(local(Setting()), candidates(), study, journal, executor=executor)
+        run_jobs(local, jobs_of(candidates()), study, journal, executor=executor)
 """
 
 

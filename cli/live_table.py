@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from .frontier_table import frontier_table
 from .progress import progress_bar, say_above
-from .tables import clipped, table
+from .tables import clipped
 
 if TYPE_CHECKING:
     from pgpack.sweep.journal import Study
@@ -101,7 +102,6 @@ class LiveTable:
         return ", ".join(part for part in said if part)
 
     def _frontier(self, room: int) -> list[str]:
-        from pgpack.comparison import half_width, half_width_text
         from pgpack.frontier import best_under, pareto, ranking
         from pgpack.sweep.seeds import merged
 
@@ -109,18 +109,7 @@ class LiveTable:
         front = pareto(trials)
         best = best_under(trials, self._budget, ranking(trials))
         shown = thinned(front, room)
-        rows = [
-            (
-                "*" if best is not None and trial.key == best.key else "",
-                trial.n_bytes,
-                f"{trial.bpb:.4f}",
-                half_width_text(half_width(trial, "bpb")),
-                "-" if trial.kl is None else f"{trial.kl:.5f}",
-                clipped(name, 96),
-            )
-            for trial, name in zip(shown, distinct_names(shown), strict=True)
-        ]
-        return table(("", "bytes", "bits/byte", "+-", "KL", "on the frontier"), rows).splitlines() if rows else []
+        return frontier_table(shown, best, "on the frontier").splitlines() if shown else []
 
 
 def thinned(front: Sequence[Trial], room: int) -> list[Trial]:
@@ -128,16 +117,6 @@ def thinned(front: Sequence[Trial], room: int) -> list[Trial]:
     if len(front) <= room:
         return list(front)
     return [front[round(i * (len(front) - 1) / (room - 1))] for i in range(room)]
-
-
-def distinct_names(trials: Sequence[Trial]) -> list[str]:
-    """Labels, or what tells a recipe from the other unlabelled ones: rules that all of them share are left out."""
-    rules = [frozenset(trial.recipe.split("; ")) for trial in trials if not trial.label]
-    shared = frozenset.intersection(*rules) if len(rules) > 1 else frozenset()
-    return [
-        trial.label or "; ".join(rule for rule in trial.recipe.split("; ") if rule not in shared) or trial.recipe
-        for trial in trials
-    ]
 
 
 def failure(trial: Trial) -> str:

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .live_table import distinct_names
+from .frontier import ROW_FIELDS
+from .frontier_table import frontier_table
 from .output import emit_json, format_bytes
-from .tables import clipped, table
 
 if TYPE_CHECKING:
     from pgpack.sweep.journal import Study
     from pgpack.sweep.seeds import Across
     from pgpack.sweep.trial import Trial
-
-FIELDS = ("n_bytes", "bpb", "nats", "kl", "label", "recipe", "recipe_digest")
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def _document(ended: Ended, whole: Study, front: list[Trial], seeds: Mapping[str
 
 
 def _row(trial: Trial, seeds: Mapping[str, Across]) -> dict[str, Any]:
-    row = {field: getattr(trial, field) for field in FIELDS}
+    row = {field: getattr(trial, field) for field in ROW_FIELDS}
     each = seeds.get(trial.key)
     if each is None:
         return row
@@ -90,22 +88,16 @@ def _row(trial: Trial, seeds: Mapping[str, Across]) -> dict[str, Any]:
 
 def _frontier_table(ended: Ended, front: list[Trial], seeds: Mapping[str, Across]) -> str:
     """A row for each point; with several checkpoints also how far they differ."""
-    from pgpack.comparison import half_width, half_width_text
 
-    rows = []
-    for trial, name in zip(front, distinct_names(front), strict=True):
-        each, spread = seeds.get(trial.key), []
-        if len(ended.study.meta.checkpoints) > 1:
-            assert each is not None
-            assert each.n_bytes is not None
-            assert each.bpb is not None
-            spread = [f"{each.n_bytes.most - each.n_bytes.least:,.0f}", f"{each.bpb.sd:.4f}"]
-        is_best = ended.best is not None and trial.key == ended.best.key
-        kl = "-" if trial.kl is None else f"{trial.kl:.5f}"
-        loss = (f"{trial.bpb:.4f}", half_width_text(half_width(trial, "bpb")), kl)
-        rows.append(("*" if is_best else "", trial.n_bytes, *loss, *spread, clipped(name, 96)))
-    more = ("span", "sd of bits/byte") if len(ended.study.meta.checkpoints) > 1 else ()
-    return table(("", "bytes", "bits/byte", "+-", "KL", *more, "name or recipe"), rows)
+    def spread(trial: Trial) -> tuple[str, str]:
+        each = seeds[trial.key]
+        assert each.n_bytes is not None
+        assert each.bpb is not None
+        return f"{each.n_bytes.most - each.n_bytes.least:,.0f}", f"{each.bpb.sd:.4f}"
+
+    if not seeds:
+        return frontier_table(front, ended.best, "name or recipe")
+    return frontier_table(front, ended.best, "name or recipe", ("span", "sd of bits/byte"), spread)
 
 
 def _sentences(ended: Ended, whole: Study, n_front: int) -> list[str]:

@@ -9,24 +9,24 @@ import click
 from pgpack import __version__
 
 from .lazy import LazyGroup
-from .output import run
+from .screen.output import run
 
 VERBS = {
-    "plan": ("plan", "What a recipe does to each tensor, and an estimate of the bytes."),
-    "pack": ("pack", "Checkpoint to artifact, by a recipe, a preset or a byte budget."),
-    "unpack": ("unpack", "Artifact to checkpoint."),
-    "transcode": ("transcode", "An artifact of the field coded anew, bit for bit the same weights."),
-    "inspect": ("inspect", "Where the bytes of an artifact or a checkpoint are."),
-    "analyze": ("analyze", "What the weights of a checkpoint say: blocks, skips, lanes, projections."),
-    "eval": ("evaluate", "Bits per byte of a checkpoint or an artifact."),
-    "calibrate": ("calibrate", "Hessians and Fisher weights of a checkpoint as one file."),
-    "init-adapter": ("init_adapter", "A template of the file that builds your own model."),
-    "verify": ("verify", "Judge an artifact, or a whole submission folder, in a clean process."),
-    "sweep": ("sweep", "Measure many recipes: journal, frontier, report, best artifact."),
-    "cache": ("cache", "What is kept between runs: list it, delete it."),
-    "frontier": ("frontier", "Merge, compare and plot studies; BD-rate and hypervolume."),
-    "report": ("report", "A study as one page, or live in the browser while a sweep runs."),
-    "demo": ("demo", "The whole job on the corpus that is built in."),
+    "plan": ("verbs.plan", "What a recipe does to each tensor, and an estimate of the bytes."),
+    "pack": ("verbs.pack", "Checkpoint to artifact, by a recipe, a preset or a byte budget."),
+    "unpack": ("verbs.unpack", "Artifact to checkpoint."),
+    "transcode": ("verbs.transcode", "An artifact of the field coded anew, bit for bit the same weights."),
+    "inspect": ("verbs.inspect", "Where the bytes of an artifact or a checkpoint are."),
+    "analyze": ("verbs.analyze", "What the weights of a checkpoint say: blocks, skips, lanes, projections."),
+    "eval": ("verbs.evaluate", "Bits per byte of a checkpoint or an artifact."),
+    "calibrate": ("verbs.calibrate", "Hessians and Fisher weights of a checkpoint as one file."),
+    "init-adapter": ("verbs.init_adapter", "A template of the file that builds your own model."),
+    "verify": ("verbs.verify", "Judge an artifact, or a whole submission folder, in a clean process."),
+    "sweep": ("verbs.sweep", "Measure many recipes: journal, frontier, report, best artifact."),
+    "cache": ("verbs.cache", "What is kept between runs: list it, delete it."),
+    "frontier": ("verbs.frontier", "Merge, compare and plot studies; BD-rate and hypervolume."),
+    "report": ("verbs.report", "A study as one page, or live in the browser while a sweep runs."),
+    "demo": ("verbs.demo", "The whole job on the corpus that is built in."),
 }
 
 

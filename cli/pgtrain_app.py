@@ -9,15 +9,15 @@ import click
 from pgtrain import __version__
 
 from .lazy import LazyGroup
-from .output import run
+from .screen.output import run
 
 VERBS = {
-    "data": ("train_data", "Write token shards and a tokenizer from text, or from the built-in corpus."),
-    "ls": ("train_ls", "List the presets: parameters, layers, estimated artifact."),
-    "adopt": ("train_adopt", "Make a public script's final_model.pt a checkpoint that knows its model."),
-    "run": ("train_run", "Train a GPT and write one fp32 checkpoint; resumes after a kill."),
-    "curve": ("train_curve", "Draw the loss curves of runs as one picture."),
-    "eval": ("train_eval", "Bits per byte of a checkpoint on its validation text."),
+    "data": ("train_verbs.data", "Write token shards and a tokenizer from text, or from the built-in corpus."),
+    "ls": ("train_verbs.ls", "List the presets: parameters, layers, estimated artifact."),
+    "adopt": ("train_verbs.adopt", "Make a public script's final_model.pt a checkpoint that knows its model."),
+    "run": ("train_verbs.run", "Train a GPT and write one fp32 checkpoint; resumes after a kill."),
+    "curve": ("train_verbs.curve", "Draw the loss curves of runs as one picture."),
+    "eval": ("train_verbs.eval", "Bits per byte of a checkpoint on its validation text."),
 }
 
 

@@ -19,15 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .artifact.layout import MAGIC, unframe
+from pgpack.formats.own.layout import MAGIC, unframe
+from pgpack.tensors.roles import role_of
+
 from .errors import FormatError
-from .roles import role_of
 
 if TYPE_CHECKING:
-    from .calibration import Calibration
-    from .checkpoint import Checkpoint
-    from .recipe import Recipe
-    from .record import Record
+    from pgpack.calibration.calibration import Calibration
+    from pgpack.checkpoint.checkpoint import Checkpoint
+    from pgpack.recipe.recipe import Recipe
+    from pgpack.tensors.record import Record
 
 FORMAT = "pgpack-anatomy-1"
 ANATOMY_FILE = "anatomy.json"
@@ -193,8 +194,8 @@ def read_anatomy(directory: Path) -> Anatomy | None:
 
     None when there is no artifact, or it is not whole.
     """
-    from .artifact.manifest import read_manifest
-    from .sweep.outputs import BEST_FILE
+    from pgpack.formats.own.manifest import read_manifest
+    from pgpack.report.outputs import BEST_FILE
 
     artifact = directory / BEST_FILE
     try:
@@ -216,8 +217,8 @@ def added_losses(
 ) -> tuple[dict[str, float], str]:
     """(loss that quantizing each tensor adds, its unit): expected nats per token where the calibration has Hessians
     and Fisher weights; else the squared error relative to the tensor's squared norm."""
-    from .distortion import expected_losses, relative_errors
-    from .order import mlp_permutations, ordered_calibration, ordered_checkpoint
+    from pgpack.calibration.distortion import expected_losses, relative_errors
+    from pgpack.checkpoint.mlp_order import mlp_permutations, ordered_calibration, ordered_checkpoint
 
     if recipe.order.by != "none":
         permutations = mlp_permutations(checkpoint)

@@ -17,7 +17,7 @@
         +-- TruncatedArtifact      4  the file ends before its declared length
         +-- UnsupportedVersion     4  written by another format version
 
-Exit codes are a table in the command line (`cli/output.py`); libraries only raise.
+Exit codes are a table in the command line (`cli/screen/output.py`); libraries only raise.
 """
 
 

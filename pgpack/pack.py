@@ -14,21 +14,22 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .artifact.containers import Contents
-from .artifact.size_report import SizeReport
-from .artifact.stream import EncodedStream, StreamCoder, encode_stream
-from .artifact.writer import weights_digest
-from .cache import Cache
-from .calibration import Calibration
-from .checkpoint import Checkpoint
-from .codecs.base import ByteCodec, SymbolCoder, Symbols
+from pgpack.cache.store import Cache
+from pgpack.calibration.calibration import Calibration
+from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.checkpoint.mlp_order import mlp_permutations, ordered_calibration, ordered_checkpoint
+from pgpack.codecs.base import ByteCodec, SymbolCoder, Symbols
+from pgpack.formats.containers import Contents
+from pgpack.formats.own.size_report import SizeReport
+from pgpack.formats.own.stream import EncodedStream, StreamCoder, encode_stream
+from pgpack.formats.own.writer import weights_digest
+from pgpack.quantizers.base import Encoding, QuantizerInput
+from pgpack.quantizers.chain import quantize_matrix
+from pgpack.recipe.recipe import Coding, Recipe, Rule, TensorPolicy, infos
+from pgpack.tensors.grids import RAW_DTYPES, QuantizedTensor, RawValues
+from pgpack.tensors.record import Record
+
 from .errors import CalibrationError, RecipeError, RoundTripError
-from .grids import RAW_DTYPES, QuantizedTensor, RawValues
-from .order import mlp_permutations, ordered_calibration, ordered_checkpoint
-from .quantizers.base import Encoding, QuantizerInput
-from .quantizers.chain import quantize_matrix
-from .recipe import Coding, Recipe, Rule, TensorPolicy, infos
-from .record import Record
 from .unpack import Unpacked, unpack
 
 Progress = Callable[[str], None]
@@ -171,7 +172,7 @@ def _written(contents: Contents, recipe: Recipe, cache: Cache | None) -> tuple[b
     container, codecs = recipe.container, recipe.container_codecs
     if cache is None:
         return container.write(contents, codecs)
-    from .cache_entries import ARTIFACT, artifact_key
+    from pgpack.cache.entries import ARTIFACT, artifact_key
 
     if container.is_field:
         key = artifact_key(contents, container, codecs)
@@ -180,7 +181,7 @@ def _written(contents: Contents, recipe: Recipe, cache: Cache | None) -> tuple[b
 
 
 def _kept_streams(cache: Cache) -> StreamCoder:
-    from .cache_entries import STREAM, stream_key
+    from pgpack.cache.entries import STREAM, stream_key
 
     def encode_kept(coder: SymbolCoder, codecs: Sequence[ByteCodec], arrays: Sequence[Symbols]) -> EncodedStream:
         if sum(array.nbytes for array in arrays) <= AT_ONCE:
@@ -271,7 +272,7 @@ def _encode_tensor(
 
     if cache is None or np.prod(checkpoint.shapes[name], dtype=np.int64) <= AT_ONCE:
         return compute()
-    from .cache_entries import ENCODING, quantized_key
+    from pgpack.cache.entries import ENCODING, quantized_key
 
     statistics = known.tensor_digest(name) if known else None
     key = quantized_key(checkpoint.tensor_digests[name], (*policy.transforms, policy.quantizer), statistics)
@@ -295,7 +296,7 @@ def _selected(encodings: dict[str, Encoding], governed: dict[str, Rule]) -> dict
             if getattr(transform, "top", 0):
                 groups.setdefault(transform, {})[name] = encodings[name]
     for transform, group in groups.items():
-        from .quantizers.low_rank import select_corrections
+        from pgpack.quantizers.low_rank import select_corrections
 
         encodings = {**encodings, **select_corrections(group, transform.top)}
     return encodings

@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration import Calibration
-from .checkpoint import Checkpoint
+from pgpack.calibration.calibration import Calibration
+from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.quantizers.base import Encoding, QuantizerInput
+from pgpack.quantizers.chain import quantize_matrix
+from pgpack.recipe.recipe import Coding, Recipe, Rule, TensorPolicy, infos
+from pgpack.recipe.text import policy_to_text
+from pgpack.tensors.grids import QuantizedTensor, RawValues, TrellisGrid, octaves
+from pgpack.tensors.roles import role_of
+
 from .codecs import BYTE_CODECS
-from .grids import QuantizedTensor, RawValues, TrellisGrid, octaves
 from .pack import check_calibration, folded
-from .quantizers.base import Encoding, QuantizerInput
-from .quantizers.chain import quantize_matrix
-from .recipe import Coding, Recipe, Rule, TensorPolicy, infos
-from .recipe_text import policy_to_text
-from .roles import role_of
 
 SAMPLE_ROWS = 64
 SAMPLE_COLUMNS = 512  # with a Hessian, whose factor costs columns^3
@@ -122,7 +123,7 @@ def _allocation(
     checkpoint: Checkpoint, name: str, policy: TensorPolicy, calibration: Calibration
 ) -> Allocation | None:
     """The allocation of one matrix; None when its quantizer is another one, or a transform changes it before."""
-    from .quantizers.tcq import EIGHTHS, Tcq
+    from pgpack.quantizers.tcq import EIGHTHS, Tcq
 
     weight = checkpoint.tensor(name)
     if not isinstance(policy.quantizer, Tcq) or policy.transforms or weight.dtype.kind != "f" or not weight.size:
@@ -149,7 +150,7 @@ def trellis_bits(matrix: NDArray[Any], grid: TrellisGrid) -> float:
     A weight of variance s^2 costs 1/2 log2(s^2 / D) bits and none below D = NOISE step^2; variances are the product
     of row and column powers. On the 2 M demo within 3 % of what `rans_scaled` needs at 1.0, 2.5 and 4.2 bits.
     """
-    from .quantizers.tcq import EIGHTHS, NOISE, TINY
+    from pgpack.quantizers.tcq import EIGHTHS, NOISE, TINY
 
     steps = grid.step * octaves(grid.columns, EIGHTHS)
     scaled = np.square(matrix / steps)

@@ -3,7 +3,7 @@
     name(key=value, key=value)          text -> stage by `parse_stage`; stage -> text by `stage_text`
 
 Numbers print shortest (12.85, 20, 1e-05), booleans as true/false. Tables of names live with their kinds
-(`pgpack.quantizers`, `pgpack.codecs`, `pgpack.artifact.containers`); there is no registration at a distance. A stage
+(`pgpack.quantizers`, `pgpack.codecs`, `pgpack.formats.containers`); there is no registration at a distance. A stage
 is imported when its name is first looked up: a dry run that names two of thirty pays for two.
 """
 

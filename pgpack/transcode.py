@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .artifact.containers import Contents, Pgpack
-from .artifact.size_report import SizeReport
+from pgpack.codecs.base import ByteCodec
+from pgpack.formats.containers import Contents, Pgpack
+from pgpack.formats.own.size_report import SizeReport
+from pgpack.recipe.recipe import Coding
+from pgpack.tensors.grids import RawValues, TrellisGrid
+from pgpack.tensors.record import Record
+from pgpack.tensors.roles import role_of
+
 from .codecs import BYTE_CODECS, CODERS
-from .codecs.base import ByteCodec
 from .errors import RecipeError, RoundTripError
-from .grids import RawValues, TrellisGrid
-from .recipe import Coding
-from .record import Record
-from .roles import role_of
 from .stages import parse_stage
 from .unpack import Unpacked, unpack
 

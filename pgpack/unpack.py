@@ -14,10 +14,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .artifact.layout import MAGIC
-from .artifact.reader import MAX_BYTES, read_artifact
+from pgpack.formats.own.layout import MAGIC
+from pgpack.formats.own.reader import MAX_BYTES, read_artifact
+from pgpack.tensors.record import Record
+
 from .errors import CorruptArtifact
-from .record import Record
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +58,8 @@ def unpack(data: bytes, max_bytes: int = MAX_BYTES) -> Unpacked:
     if data[:4] == MAGIC[: len(data)]:
         decoded = read_artifact(data, max_bytes)
         return Unpacked("pgpack", decoded.records, decoded.aliases, decoded.digest, decoded.stream_specs)
-    from .interop.sniff import read_identified
-    from .interop.torch_baseline import DEFAULT_LIMIT
+    from pgpack.formats.field.torch_baseline import DEFAULT_LIMIT
+    from pgpack.formats.sniff import read_identified
 
     kind, records = read_identified(data, min(max_bytes, DEFAULT_LIMIT))
     return Unpacked(kind, tuple(records), {}, "")
@@ -66,7 +67,7 @@ def unpack(data: bytes, max_bytes: int = MAX_BYTES) -> Unpacked:
 
 def check_digest(unpacked: Unpacked) -> str:
     """The full weights digest of a decoded artifact. Raises CorruptArtifact when it differs from the recorded one."""
-    from .artifact.writer import weights_digest
+    from pgpack.formats.own.writer import weights_digest
 
     digest = weights_digest(unpacked.records, unpacked.aliases)
     if unpacked.digest and not digest.startswith(unpacked.digest):

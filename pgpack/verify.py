@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .artifact.manifest import Manifest, manifest_path, read_manifest
-from .checkpoint import Checkpoint
+from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.checkpoint.mlp_order import mlp_permutations, ordered_checkpoint
+from pgpack.formats.own.manifest import Manifest, manifest_path, read_manifest
+from pgpack.loss.evaluator import BitsPerByte, Evaluator
+
 from .errors import FormatError
-from .evaluate import BitsPerByte, Evaluator
-from .inspection import inspect_artifact
-from .order import mlp_permutations, ordered_checkpoint
+from .inspect import inspect_artifact
 from .unpack import Unpacked, check_digest, unpack
 
 DECODE_TIMEOUT_S = 600.0

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pgpack.errors import DataError
-from pgtrain.model_config import GPTConfig
-from pgtrain.train_config import TrainConfig
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.training.train_config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pgpack.errors import CheckpointError, DataError
-from pgpack.evaluate import Tensors
-from pgtrain.bpb import Build, TextEvaluator, next_token_logits, trim
-from pgtrain.data import Tokens, digest_tokens, overlap_fraction, read_tokens
-from pgtrain.dialects import unbank, without_unused
-from pgtrain.gpt import GPT
-from pgtrain.gpt import build as build_gpt
-from pgtrain.identify import CLEAR, identify, named
-from pgtrain.model_config import GPTConfig
-from pgtrain.presets import PRESETS
-from pgtrain.shard_files import find_shards
-from pgtrain.sliding import EvaluationWay
-from pgtrain.tokenizer import ByteTables, Tokenizer
+from pgpack.loss.bpb import Build, TextEvaluator, next_token_logits, trim
+from pgpack.loss.evaluator import Tensors
+from pgpack.loss.sliding import EvaluationWay
+from pgpack.text.data import Tokens, digest_tokens, overlap_fraction, read_tokens
+from pgpack.text.shard_files import find_shards
+from pgpack.text.tokenizer import ByteTables, Tokenizer
+from pgtrain.model.dialects import unbank, without_unused
+from pgtrain.model.gpt import GPT
+from pgtrain.model.gpt import build as build_gpt
+from pgtrain.model.identify import CLEAR, identify, named
+from pgtrain.model.model_config import GPTConfig
+
+from .presets import PRESETS
 
 MAX_OVERLAP = 0.02
 PROBE_LEN = 1024  # tokens

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pgpack.cache import Cache, Disk
-from pgpack.checkpoint import Checkpoint, from_tensors
-from pgpack.evaluate import BitsPerByte, Tensors
+from pgpack.cache.store import Cache, Disk
+from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
+from pgpack.loss.evaluator import BitsPerByte, Tensors
 from pgpack.pack import Artifact
-from pgpack.recipe import Recipe
-from pgpack.search_space import Candidate, read_space
-from pgpack.sweep.executors import Setting
-from pgpack.sweep.journal import StudyMeta
+from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.spaces import Candidate, read_space
+from pgpack.study.journal import StudyMeta
+from pgpack.sweep.executors.here import Setting
 from pgpack.sweep.runner import Measurer
 
 SPACE = "ndim<=1=cast; *=rtn(bits={3:6})|{zlib,rans,bitpack}\nndim<=1=cast; *=gptq|rans"

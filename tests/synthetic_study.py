@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pgpack.intervals import pack_floats, ratio
-from pgpack.sweep.journal import Journal, Study, StudyMeta
-from pgpack.sweep.trial import Trial, trial_key
+from pgpack.loss.intervals import pack_floats, ratio
+from pgpack.study.journal import Journal, Study, StudyMeta
+from pgpack.study.trial import Trial, trial_key
 
 FP32_BPB = 1.2193
 N_WEIGHTS = 36_000_000

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from experiments.study.packing import Bench
-from experiments.study.rows import Value
-from pgpack.evaluate import Tensors
-from pgtrain.checkpoint import read_safetensors
-from pgtrain.shrinkage import DeviatingBlock, Place, branches_seen, output_shares
+from experiments.replication.packing import Bench
+from experiments.replication.rows import Value
+from pgpack.loss.evaluator import Tensors
+from pgtrain.model.shrinkage import DeviatingBlock, Place, branches_seen, output_shares
+from pgtrain.training.checkpoint import read_safetensors
 
 SHARE_TOKENS = 2048
 SIDES = ("attn", "mlp")

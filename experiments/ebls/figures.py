@@ -9,10 +9,10 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from experiments.study.figures import drawing, prepare
-from experiments.study.measures import Measures
-from experiments.study.rows import Row
-from pgpack.picture import COLOURS, INK, SOFT_INK
+from experiments.replication.figures import drawing, prepare
+from experiments.replication.measures import Measures
+from experiments.replication.rows import Row
+from pgpack.report.picture import COLOURS, INK, SOFT_INK
 
 NAMES = {"attn": "attention", "mlp": "MLP"}
 START = 0.1192

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.study.packing import Bench
+from experiments.replication.packing import Bench
 
 from .recipes import GROUPS, floor_under, int6
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments.study.command import Trained
-from experiments.study.rows import Row
-from pgtrain.tensor_table import count_parameters
+from experiments.replication.command import Trained
+from experiments.replication.rows import Row
+from pgtrain.model.tensor_table import count_parameters
 
 from .branches import gammas, places, unfoldable, worth
 from .gap import floors, parts

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from experiments.study.command import Trained, study_command
-from experiments.study.measures import Measures
-from experiments.study.rows import read_rows, write_rows
-from experiments.study.training import in_processes
+from experiments.replication.command import Trained, study_command
+from experiments.replication.measures import Measures
+from experiments.replication.rows import read_rows, write_rows
+from experiments.replication.training import in_processes
 
 from .figures import draw
 from .one_seed import measure_seed

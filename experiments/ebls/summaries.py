@@ -10,8 +10,8 @@ from statistics import fmean
 
 import numpy as np
 
-from experiments.study.rows import Row
-from pgpack.checkpoint import load_checkpoint
+from experiments.replication.rows import Row
+from pgpack.checkpoint.checkpoint import load_checkpoint
 
 EARLY = 3  # virtual layers 0-2 are those for which #433 reports an attention gamma above zero at the end
 

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from experiments.study.command import Trained
-from experiments.study.packing import Bench
-from experiments.study.training import checkpoints
-from pgtrain.gpt import deployable
-from pgtrain.run_log import StepRow
-from pgtrain.schedule import lr_scale
-from pgtrain.train import Trainer
+from experiments.replication.command import Trained
+from experiments.replication.packing import Bench
+from experiments.replication.training import checkpoints
+from pgtrain.model.gpt import deployable
+from pgtrain.training.run_log import StepRow
+from pgtrain.training.schedule import lr_scale
+from pgtrain.training.train import Trainer
 
 from .found import Found
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.study.command import Trained
+from experiments.replication.command import Trained
 from pgpack.codecs import BYTE_CODECS
-from pgpack.frontier import bd_rate
 from pgpack.quantizers.base import QuantizerInput
 from pgpack.quantizers.codebook import KMeans
 from pgpack.quantizers.uniform import Rtn
+from pgpack.study.frontier import bd_rate
 
 from .found import Found
 from .recipes import CODECS, MatrixBench

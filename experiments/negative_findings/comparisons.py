@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 
-from experiments.study.command import Trained
-from pgpack.checkpoint import load_checkpoint
-from pgtrain.tensor_table import count_parameters
+from experiments.replication.command import Trained
+from pgpack.checkpoint.checkpoint import load_checkpoint
+from pgtrain.model.tensor_table import count_parameters
 
 from .exports import FP16, ZLIB, exported, law
 from .found import Found

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.study.command import Trained
-from pgtrain.gpt import GPT, initialize_
-from pgtrain.loss_function import LossFunction
-from pgtrain.qat import on_grid
+from experiments.replication.command import Trained
+from pgtrain.model.gpt import GPT, initialize_
+from pgtrain.training.loss_function import LossFunction
+from pgtrain.training.qat import on_grid
 
 from .found import Found
 

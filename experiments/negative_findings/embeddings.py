@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.study.command import Trained
+from experiments.replication.command import Trained
 
 from .found import Found
 from .recipes import MatrixBench

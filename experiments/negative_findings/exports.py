@@ -12,8 +12,8 @@ import zlib
 
 import numpy as np
 
-from experiments.study.command import Trained
-from experiments.study.packing import Packed
+from experiments.replication.command import Trained
+from experiments.replication.packing import Packed
 from pgpack.codecs import BYTE_CODECS
 from pgpack.errors import PgpackError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from experiments.study.rows import Row
+from experiments.replication.rows import Row
 
 
 @dataclass

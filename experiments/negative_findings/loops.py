@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 import torch
 
-from experiments.study.command import Trained
-from experiments.study.packing import Bench
-from pgtrain.bpb import TextEvaluator
-from pgtrain.gpt import GPT
-from pgtrain.sliding import EvaluationWay
+from experiments.replication.command import Trained
+from experiments.replication.packing import Bench
+from pgpack.loss.bpb import TextEvaluator
+from pgpack.loss.sliding import EvaluationWay
+from pgtrain.model.gpt import GPT
 
 from .found import Found
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from itertools import product
 
-from experiments.study.command import Trained
-from experiments.study.measures import Measures
-from experiments.study.rows import Row, write_rows
-from experiments.study.training import in_processes
+from experiments.replication.command import Trained
+from experiments.replication.measures import Measures
+from experiments.replication.rows import Row, write_rows
+from experiments.replication.training import in_processes
 
 from .found import Found
 from .publish import publish

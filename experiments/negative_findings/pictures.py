@@ -10,9 +10,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.study.figures import drawing, prepare
-from experiments.study.rows import read_rows
-from pgpack.picture import COLOURS, INK, SOFT_INK
+from experiments.replication.figures import drawing, prepare
+from experiments.replication.rows import read_rows
+from pgpack.report.picture import COLOURS, INK, SOFT_INK
 
 from .tables import CODEC_NAMES, by
 

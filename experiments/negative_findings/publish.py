@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.study.pages import fill
+from experiments.replication.pages import fill
 
 from .pictures import draw_all
 from .tables import BLOCKS

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.study.packing import Bench, Packed
-from pgpack.evaluate import Tensors
+from experiments.replication.packing import Bench, Packed
+from pgpack.loss.evaluator import Tensors
 
 CODECS = {
     "zstd": "raw|zstd(level=22)",

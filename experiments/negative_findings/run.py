@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.study.command import study_command
+from experiments.replication.command import study_command
 
 from .measure import measure
 

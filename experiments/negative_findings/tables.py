@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from experiments.study.pages import markdown_table
-from experiments.study.plan import Study
-from experiments.study.rows import Row, Value, read_rows
+from experiments.replication.pages import markdown_table
+from experiments.replication.plan import Study
+from experiments.replication.rows import Row, Value, read_rows
 
 Key = tuple[Value, ...]
 CODEC_NAMES = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pgpack_cli.text_options import Bench as TextBench
-from pgpack_cli.text_options import TextFlags
+from pgpack_cli.options.text import Bench as TextBench
+from pgpack_cli.options.text import TextFlags
 
-from experiments.study.command import Trained
-from pgpack.checkpoint import load_checkpoint
-from pgtrain.sliding import EvaluationWay
+from experiments.replication.command import Trained
+from pgpack.checkpoint.checkpoint import load_checkpoint
+from pgpack.loss.sliding import EvaluationWay
 
 from .exports import FP16, exported, law
 from .found import Found

@@ -17,20 +17,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiments.study.packing import Bench
-from experiments.study.plan import Study
-from experiments.study.rows import Value
-from pgpack.checkpoint import Checkpoint
-from pgtrain.model_config import GPTConfig
-from pgtrain.repartition import channel_permutation
-from pgtrain.run_log import log_path
-from pgtrain.tensor_table import count_parameters
+from experiments.replication.packing import Bench
+from experiments.replication.plan import Study
+from experiments.replication.rows import Value
+from pgpack.checkpoint.checkpoint import Checkpoint
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.repartition import channel_permutation
+from pgtrain.model.tensor_table import count_parameters
+from pgtrain.training.run_log import log_path
 
 from .probes import numbers
 from .rope import shift_error
 
 if TYPE_CHECKING:
-    from experiments.study.command import Trained
+    from experiments.replication.command import Trained
 
 TEXT_TOKENS = 16_384  # packed models are compared with themselves, token by token: less text is enough
 PROBE_WINDOWS = 16

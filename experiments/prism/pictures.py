@@ -6,9 +6,9 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from experiments.study.figures import drawing, prepare
-from experiments.study.measures import Measures
-from pgpack.picture import COLOURS, INK, SOFT_INK
+from experiments.replication.figures import drawing, prepare
+from experiments.replication.measures import Measures
+from pgpack.report.picture import COLOURS, INK, SOFT_INK
 
 from .one_seed import PACKED
 from .tables import ADDED, BUILT, GATED, THEIR_GAPS, gains

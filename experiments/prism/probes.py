@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pgtrain.blocks import Attention, LayerValues, Pass
-from pgtrain.gpt import GPT
+from pgtrain.model.blocks import Attention, LayerValues, Pass
+from pgtrain.model.gpt import GPT
 
 
 @dataclass

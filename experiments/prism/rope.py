@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pgtrain.blocks import rotary_tables, rotate
-from pgtrain.model_config import GPTConfig
+from pgtrain.model.blocks import rotary_tables, rotate
+from pgtrain.model.model_config import GPTConfig
 
 LENGTH, SHIFT = 32, 5
 

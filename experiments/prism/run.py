@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from experiments.study.command import Trained, study_command
-from experiments.study.measures import Measures
-from experiments.study.pages import fill
-from experiments.study.rows import write_rows
-from experiments.study.training import in_processes
+from experiments.replication.command import Trained, study_command
+from experiments.replication.measures import Measures
+from experiments.replication.pages import fill
+from experiments.replication.rows import write_rows
+from experiments.replication.training import in_processes
 
 from .one_seed import measure_seed
 from .pictures import draw

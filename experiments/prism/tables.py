@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from experiments.study.measures import Measured, Measures
-from experiments.study.pages import markdown_table
-from experiments.study.plan import SCALES, Study
-from pgtrain.tensor_table import count_parameters
+from experiments.replication.measures import Measured, Measures
+from experiments.replication.pages import markdown_table
+from experiments.replication.plan import SCALES, Study
+from pgtrain.model.tensor_table import count_parameters
 
 from .one_seed import EQUAL_BYTES, MODELS, PACKED
 

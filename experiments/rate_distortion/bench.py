@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pgpack.presets import PRESETS
+from pgpack.recipe.presets import PRESETS
 
 from . import curves
 from .gap import gaps, total_gap

@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.calibration import from_arrays
-from pgpack.checkpoint import from_tensors
+from pgpack.calibration.calibration import from_arrays
+from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import StudyError
-from pgpack.frontier import bd_rate
+from pgpack.loss.bpb import TextEvaluator
 from pgpack.pack import Quantized, encode, quantize
-from pgpack.recipe import Recipe, infos
-from pgpack.recipe_text import parse_recipe
-from pgpack.record import Record
+from pgpack.recipe.recipe import Recipe, infos
+from pgpack.recipe.text import parse_recipe
+from pgpack.study.frontier import bd_rate
+from pgpack.tensors.record import Record
 from pgpack.unpack import unpack
-from pgtrain.bpb import TextEvaluator
 
 from .curves import ENGINES, dials, text_of
 from .laboratory import Laboratory, open_laboratory

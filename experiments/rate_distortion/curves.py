@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgpack_cli.space_options import SMALL_PASSTHROUGH, preset_curve
+from pgpack_cli.options.space import SMALL_PASSTHROUGH, preset_curve
 
-from pgpack.presets import PRESETS
+from pgpack.recipe.presets import PRESETS
 
 from .laboratory import Laboratory
 from .nncodec_peer import qp_of

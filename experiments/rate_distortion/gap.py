@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pgpack.codecs.rans_scaled import RansScaled
+from pgpack.codecs.rans.scaled import RansScaled
 from pgpack.quantizers.base import QuantizerInput
 from pgpack.quantizers.tcq import Tcq, sensitivity
-from pgpack.recipe_text import parse_recipe
+from pgpack.recipe.text import parse_recipe
 from pgpack.unpack import unpack
 
 from .curves import ENGINES, Variant, text_of

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pgpack_cli.text_options import Bench, TextFlags
+from pgpack_cli.options.text import Bench, TextFlags
 
-from pgpack.cache import Cache, Memory
-from pgpack.calibration import LOOKUP, Calibration, from_arrays
-from pgpack.checkpoint import Checkpoint, load_checkpoint
+from pgpack.cache.store import Cache, Memory
+from pgpack.calibration.calibration import LOOKUP, Calibration, from_arrays
+from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.pack import Artifact
-from pgpack.recipe import Recipe, TensorInfo, infos
-from pgpack.recipe_text import parse_recipe
+from pgpack.recipe.recipe import Recipe, TensorInfo, infos
+from pgpack.recipe.text import parse_recipe
 from pgpack.sweep.runner import Measurer
 
 from .nncodec_peer import Coded, run_nncodec, settings_of

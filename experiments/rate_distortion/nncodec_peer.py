@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import PgpackError
-from pgpack.roles import role_of
+from pgpack.tensors.roles import role_of
 
 DRIVER = Path(__file__).with_name("nncodec_driver.py")
 FINE_QP = -75  # NNCodec's default for tensors that are no weights

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from experiments.study.figures import drawing, prepare
-from experiments.study.rows import Row
-from pgpack.picture import COLOURS
+from experiments.replication.figures import drawing, prepare
+from experiments.replication.rows import Row
+from pgpack.report.picture import COLOURS
 
 from .curves import ENGINE
 from .short import PRESET_DIALS

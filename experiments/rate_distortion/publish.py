@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from pgpack.errors import StudyError
-from pgpack.frontier import bd_rate, frontier_csv, measured, pareto, points_of
-from pgpack.plot import Curve, FrontierPicture, write_picture
-from pgpack.presets import PRESETS
-from pgpack.sweep.journal import Study
-from pgpack.sweep.trial import Trial
+from pgpack.recipe.presets import PRESETS
+from pgpack.report.plot import Curve, FrontierPicture, write_picture
+from pgpack.study.frontier import bd_rate, frontier_csv, measured, pareto, points_of
+from pgpack.study.journal import Study
+from pgpack.study.trial import Trial
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- frontier: begin -->", "<!-- frontier: end -->"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pgpack import __version__
-from pgpack.frontier import Points
+from pgpack.study.frontier import Points
 
 
 @dataclass(frozen=True)

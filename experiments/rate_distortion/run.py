@@ -6,13 +6,13 @@ import dataclasses
 from functools import partial
 from pathlib import Path
 
-from experiments.study.command import Trained, study_command
-from experiments.study.measures import Measures
-from experiments.study.rows import Row as TableRow
-from experiments.study.rows import write_rows
-from experiments.study.training import in_processes
+from experiments.replication.command import Trained, study_command
+from experiments.replication.measures import Measures
+from experiments.replication.rows import Row as TableRow
+from experiments.replication.rows import write_rows
+from experiments.replication.training import in_processes
 from pgpack.errors import StudyError
-from pgpack.frontier import bd_rate
+from pgpack.study.frontier import bd_rate
 
 from .laboratory import open_laboratory
 from .pictures import draw

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pgpack_cli.recipe_options import preset_recipe
-from pgpack_cli.space_options import SMALL_PASSTHROUGH
+from pgpack_cli.options.recipe import preset_recipe
+from pgpack_cli.options.space import SMALL_PASSTHROUGH
 
-from pgpack.recipe_text import parse_recipe
+from pgpack.recipe.text import parse_recipe
 
 from . import curves
 from .curves import Variant

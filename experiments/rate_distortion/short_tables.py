@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.study.measures import Measures
-from experiments.study.pages import fill, markdown_table
+from experiments.replication.measures import Measures
+from experiments.replication.pages import fill, markdown_table
 
 from .curves import ENGINE
 from .short import ABLATIONS, PRESET_DIALS

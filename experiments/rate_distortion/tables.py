@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from pgpack.errors import StudyError
-from pgpack.frontier import bd_rate
+from pgpack.study.frontier import bd_rate
 
 from .curves import ENGINE, TRAINED
 from .rows import Row, points

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.study.packing import Bench
-from pgpack.evaluate import Tensors
-from pgtrain.sliding import EvaluationWay
-from pgtrain.ttt import TTTConfig, TTTEvaluator
+from experiments.replication.packing import Bench
+from pgpack.loss.evaluator import Tensors
+from pgpack.loss.sliding import EvaluationWay
+from pgtrain.training.ttt import TTTConfig, TTTEvaluator
 
 CLIPS = (3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 12.85, 16.0, 20.0)
 TEXT_TOKENS = 8192

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.study.packing import Bench
-from experiments.study.plan import Study
-from pgpack.analysis import analyze
-from pgpack.checkpoint import load_checkpoint
+from experiments.replication.packing import Bench
+from experiments.replication.plan import Study
+from pgpack.checkpoint.analysis import analyze
+from pgpack.checkpoint.checkpoint import load_checkpoint
 
 from . import measuring, weights
 from .measuring import Row
 
 if TYPE_CHECKING:
-    from experiments.study.command import Trained
+    from experiments.replication.command import Trained
 
 REMOVED_FROM = ("tied", "untied", "narrow-12")
 STARTS = ("narrow-12", "learned", "gaussian")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from experiments.study.figures import drawing, prepare
-from experiments.study.measures import Measures
-from experiments.study.rows import read_rows
-from pgpack.picture import COLOURS, SOFT_INK
+from experiments.replication.figures import drawing, prepare
+from experiments.replication.measures import Measures
+from experiments.replication.rows import read_rows
+from pgpack.report.picture import COLOURS, SOFT_INK
 
 BLUE, ORANGE, PURPLE, GREEN, RED, GREY = COLOURS
 Line = tuple[str, str, str, str]  # run, what it is called, colour, style

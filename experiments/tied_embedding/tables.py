@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from experiments.study.measures import Measures
-from experiments.study.pages import markdown_table
-from experiments.study.plan import Study
-from experiments.study.rows import read_rows
+from experiments.replication.measures import Measures
+from experiments.replication.pages import markdown_table
+from experiments.replication.plan import Study
+from experiments.replication.rows import read_rows
 
 from .measuring import CLIPS, FREEZES
 from .one_seed import REMOVED_FROM, STARTS

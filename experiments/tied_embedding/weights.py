@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.study.plan import Run
-from pgpack.analysis import Analysis, Block, analyze
-from pgpack.checkpoint import Checkpoint, from_tensors, load_checkpoint
-from pgtrain.gpt import GPT, initialize_
+from experiments.replication.plan import Run
+from pgpack.checkpoint.analysis import Analysis, Block, analyze
+from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors, load_checkpoint
+from pgtrain.model.gpt import GPT, initialize_
 
 CLIP, BITS = 12.85, 6  # of the study's recipe
 

@@ -5,7 +5,7 @@ symbols --SYMBOL_TRANSFORMS*--> symbols --CODERS--> bytes --BYTE_CODECS*--> byte
 
 from __future__ import annotations
 
-from ..stages import Table
+from pgpack.stages import Table
 
 SYMBOL_TRANSFORMS = Table(
     __name__,
@@ -21,8 +21,8 @@ CODERS = Table(
         "raw": "fixed_width:Raw",
         "bitpack": "fixed_width:BitPack",
         "bitplanes": "fixed_width:BitPlanes",
-        "rans": "rans:Rans",
-        "rans_scaled": "rans_scaled:RansScaled",
+        "rans": "rans.coder:Rans",
+        "rans_scaled": "rans.scaled:RansScaled",
     },
 )
 

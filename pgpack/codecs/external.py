@@ -14,7 +14,8 @@ import zlib
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..errors import CorruptArtifact
+from pgpack.errors import CorruptArtifact
+
 from .settings import require_range
 
 

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptArtifact
+from pgpack.errors import CorruptArtifact
+
 from .base import SymbolLayout, Symbols
 
 HEADER_BYTES = 9

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptArtifact
+from pgpack.errors import CorruptArtifact
+
 from .base import Symbols
 from .fixed_width import codes_of, span
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CorruptArtifact, PgpackError, ToolMissing
+from pgpack.errors import CorruptArtifact, PgpackError, ToolMissing
 
 ADDRESS_SPACE_KIB = 4 << 20  # of a decoder; both programs decode in less than 1 GiB
 EPOCH = 946_684_800  # 2000-01-01T00:00:00Z

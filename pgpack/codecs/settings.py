@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import RecipeError
+from pgpack.errors import RecipeError
 
 
 def require_range(field: str, value: int, low: int, high: int) -> None:

@@ -10,7 +10,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptArtifact
+from pgpack.errors import CorruptArtifact
+
 from .settings import require_range
 
 Bytes = NDArray[np.uint8]

@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..errors import CorruptArtifact
+from pgpack.errors import CorruptArtifact
+
 from .settings import require_range
 
 XZ_MEMORY_LIMIT = 96 << 20  # xz preset 9 decodes in 65 MiB; a header that asks for more is refused

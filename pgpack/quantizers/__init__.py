@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..stages import Table
+from pgpack.stages import Table
 
 QUANTIZERS = Table(
     __name__,

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..grids import QuantizedTensor
+from pgpack.tensors.grids import QuantizedTensor
 
 Matrix = NDArray[np.float32]
 
@@ -28,8 +28,8 @@ class QuantizerInput:
     Shape: weight (out, in) float32; hessian (in, in) float32 = mean over tokens of x x^T of the layer's input,
     or None; fisher (out,) float32 = mean over tokens of (dL/dy)^2, or None; keep (out, in) bool, or None:
     where it is False the decoded weight must be exactly 0. lookup_hessian (in, in), lookup_fisher (out,): the same
-    for a table whose rows are looked up as inputs (`pgpack.calibration`). outputs (out, out) = mean over tokens of
-    d d^T, d = dL/dy, or None; fisher is its diagonal.
+    for a table whose rows are looked up as inputs (`pgpack.calibration.calibration`). outputs (out, out) = mean
+    over tokens of d d^T, d = dL/dy, or None; fisher is its diagonal.
     """
 
     name: str
@@ -44,7 +44,7 @@ class QuantizerInput:
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """A quantized matrix: `form` and `parts` as in `pgpack.record`.
+    """A quantized matrix: `form` and `parts` as in `pgpack.tensors.record`.
 
     `residual_norm` is the Frobenius norm of the error before a low-rank correction, None without one.
     """

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import CheckpointError
-from ..grids import QuantizedTensor, RawValues
+from pgpack.errors import CheckpointError
+from pgpack.tensors.grids import QuantizedTensor, RawValues
+
 from .base import QuantizerInput
 from .inputs import FP16_MAX, masked_weight, require
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RecipeError
-from ..grids import Codebook, QuantizedTensor, Symbols
+from pgpack.errors import RecipeError
+from pgpack.tensors.grids import Codebook, QuantizedTensor, Symbols
+
 from .base import QuantizerInput
 from .inputs import divisors, fp16_values, masked_weight, per_column, require, require_group
 from .uniform import absmax_over

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CalibrationError
+from pgpack.errors import CalibrationError
+
 from .base import Matrix, QuantizerInput
 from .inputs import checked_hessian
 

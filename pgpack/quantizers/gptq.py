@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..grids import QuantizedTensor, UniformGrid
+from pgpack.tensors.grids import QuantizedTensor, UniformGrid
+
 from .base import Matrix, QuantizerInput
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose
 from .inputs import divisors, finite_weight, fp16_values, require, require_bits, require_group

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CalibrationError, CheckpointError, RecipeError
-from ..grids import QuantizedTensor, UniformGrid
+from pgpack.errors import CalibrationError, CheckpointError, RecipeError
+from pgpack.tensors.grids import QuantizedTensor, UniformGrid
+
 from .base import Matrix, QuantizerInput
 
 FP16_MAX = 65504.0

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RecipeError
-from ..grids import QuantizedTensor, UniformGrid
+from pgpack.errors import RecipeError
+from pgpack.tensors.grids import QuantizedTensor, UniformGrid
+
 from .base import Encoding, Inner, Matrix, PerMatrix, QuantizerInput
 from .inputs import divisors, finite_weight, fp16_values, require, require_bits, round_to_grid
 from .uniform import Rtn, largest_symbol

@@ -13,7 +13,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RecipeError
+from pgpack.errors import RecipeError
+
 from .base import Encoding, Inner, Matrix, PerMatrix, QuantizerInput, Transform
 from .inputs import checked_hessian, finite_weight, require
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CalibrationError
+from pgpack.errors import CalibrationError
+
 from .base import Matrix
 
 Float64 = NDArray[np.float64]

@@ -19,9 +19,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CalibrationError
-from ..grids import QuantizedTensor, TrellisGrid, octaves, walked_rows
-from ..trellis import POLYNOMIALS, transitions
+from pgpack.errors import CalibrationError
+from pgpack.tensors.grids import QuantizedTensor, TrellisGrid, octaves, walked_rows
+from pgpack.tensors.trellis import POLYNOMIALS, transitions
+
 from .base import QuantizerInput
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose
 from .inputs import finite_weight, require
@@ -91,8 +92,8 @@ class Tcq:
     step ~ f^(-rows / 2); `columns`: how far column steps follow U_jj; 1 would be the whole way. `group`: how many
     rows are decided together before the next are corrected, where calibration has G; 0: never. `row_damp` times its
     mean joins G's diagonal. `floor`: a row's Fisher weight counts as at least 2^-floor of their mean, which
-    bounds how coarse rows get that calibration hardly saw (experiments/rate_distortion/row_floor.py).
-    Source: GPTQ as in `Gptq`; the column steps of WaterSIC (arXiv:2603.04956); TCQ as in `pgpack.trellis`.
+    bounds how coarse rows get that calibration hardly saw (experiments/rate_distortion/tried/row_floor.py).
+    Source: GPTQ as in `Gptq`; the column steps of WaterSIC (arXiv:2603.04956); TCQ as in `pgpack.tensors.trellis`.
     Where we differ: steps are stored to a quarter (columns) and half (rows) of an octave, and rows go half the way to
     their Fisher weights: on a challenge checkpoint of 0.5 M weights 12 % smaller at equal KL than rows = 0, while
     rows = 1 loses everything (KL 0.74 for 0.02: rare rows leave the range where second order holds) *(negative)*.

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RecipeError
-from ..grids import QuantizedTensor, UniformGrid
+from pgpack.errors import RecipeError
+from pgpack.tensors.grids import QuantizedTensor, UniformGrid
+
 from .base import Matrix, QuantizerInput
 from .inputs import fp16_values, group_starts, masked_weight, require_group, round_to_grid, stacked
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..grids import QuantizedTensor, UniformGrid
+from pgpack.tensors.grids import QuantizedTensor, UniformGrid
+
 from .base import Matrix, QuantizerInput
 from .inputs import (
     divisors,

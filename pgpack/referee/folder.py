@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..artifact.layout import MAGIC
-from ..errors import DataError
+from pgpack.errors import DataError
+from pgpack.formats.own.layout import MAGIC
 
 MAX_ENTRIES = 2000
 MAX_DEPTH = 6

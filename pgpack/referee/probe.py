@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FormatError, PgpackError
-from ..grids import RawValues, UniformGrid
-from ..record import Record
+from pgpack.errors import FormatError, PgpackError
+from pgpack.tensors.grids import RawValues, UniformGrid
+from pgpack.tensors.record import Record
 
 LIBRARIES = ("brotli", "zstandard")  # loaded by our decoder when, and only when, a stream is theirs
 FP16_MAX = 65504.0
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
 
 def decode(path: str, limit: str) -> dict[str, Any]:
     """An artifact of any known format. `limit`: the most bytes that anything in it may decode to."""
-    from ..unpack import check_digest, unpack
+    from pgpack.unpack import check_digest, unpack
 
     unpacked = unpack(Path(path).read_bytes(), int(limit))
     tensors = {}

@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
-from ..artifact.layout import MAGIC, unframe
-from ..errors import RoundTripError, SubmissionError
-from ..trellis import POLYNOMIALS
-from ..unpack import unpack
+from pgpack import __version__
+from pgpack.errors import RoundTripError, SubmissionError
+from pgpack.formats.own.layout import MAGIC, unframe
+from pgpack.tensors.trellis import POLYNOMIALS
+from pgpack.unpack import unpack
+
 from .assemble import Key, Override, assemble
 from .minify import minified
 from .specialise import namespace_of, specialise, without_annotations

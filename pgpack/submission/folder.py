@@ -21,8 +21,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import BudgetExceeded, SubmissionError
-from ..evaluate import BitsPerByte
+from pgpack.errors import BudgetExceeded, SubmissionError
+from pgpack.loss.evaluator import BitsPerByte
+
 from .decoder import Decoder
 from .run_log import with_packing
 from .self_extracting import CodeFile, smallest

@@ -9,7 +9,7 @@ import ast
 import warnings
 from collections.abc import Sequence
 
-from ..errors import SubmissionError, ToolMissing
+from pgpack.errors import SubmissionError, ToolMissing
 
 
 def minified(source: str, keep: Sequence[str] = (), *, shared_names: bool = False) -> str:

@@ -2,7 +2,7 @@
 
     python decode.py ARTIFACT OUT.npz
 
-Every grid, coder and transform of `artifact/FORMAT.md` in a few lines, on the assumption that the file is sound:
+Every grid, coder and transform of `formats/own/FORMAT.md` in a few lines, on the assumption that the file is sound:
 `pgpack.unpack` is the decoder for files of strangers. What is computed here is checked once, against the digest of
 the weights. `decoder` joins this with the definitions that it imports and leaves out what a submission does not use.
 """
@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codecs.rans_tables import frequencies
-from ..grids import _fp8_values, octaves
-from ..record import ordered_product, ordered_sum
-from ..trellis import transitions
+from pgpack.codecs.rans.tables import frequencies
+from pgpack.tensors.grids import _fp8_values, octaves
+from pgpack.tensors.record import ordered_product, ordered_sum
+from pgpack.tensors.trellis import transitions
 
 Array = NDArray[Any]
 Layout = tuple[Sequence[int], str]  # shape and dtype of symbols

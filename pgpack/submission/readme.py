@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from .. import __version__
+from pgpack import __version__
 
 if TYPE_CHECKING:
     from .folder import Submission

@@ -6,7 +6,7 @@ Source of the line formats: openai/parameter-golf train_gpt.py.
 
 from __future__ import annotations
 
-from ..evaluate import BitsPerByte
+from pgpack.loss.evaluator import BitsPerByte
 
 MARK = "pgpack: the lines below describe the artifact of this folder"
 

@@ -16,8 +16,9 @@ import lzma
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..errors import RoundTripError, SubmissionError
-from ..referee.source import wrapped_size
+from pgpack.errors import RoundTripError, SubmissionError
+from pgpack.referee.source import wrapped_size
+
 from .minify import minified
 
 HEAD, TAIL = b'import lzma,base64\nexec(lzma.decompress(base64.b85decode("', b'")))\n'

@@ -11,9 +11,9 @@ import statistics
 from collections import Counter, defaultdict, deque
 from collections.abc import Hashable, Iterable, Sequence
 
-from .dispatch import shared_work
-from .executors import Job
-from .trial import Trial
+from pgpack.study.trial import Trial
+from pgpack.sweep.executors.dispatch import shared_work
+from pgpack.sweep.executors.here import Job
 
 STAGES = ("quantize_s", "encode_s", "decode_s", "eval_s")
 

@@ -1,7 +1,7 @@
 """Runs a sweep: every candidate recipe becomes one row of the journal, and work that recipes share is done once.
 
     candidate -> key known? -> quantize -> encode -> decode -> evaluate -> append one row
-                               (each but decoding is looked up in a `pgpack.cache` first)
+                               (each but decoding is looked up in a `pgpack.cache.store` first)
 
 A failing recipe is a row with its error. Ctrl-C or a kill loses at most the trials in flight. Where trials are
 measured is an executor's business (`executors`); the rows are written here, by the one process that holds the lock.
@@ -12,20 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..cache import Cache, cache_key
-from ..cache_entries import LOSS, loss_bytes
-from ..calibration import Calibration
-from ..checkpoint import Checkpoint
-from ..errors import PgpackError
-from ..evaluate import BitsPerByte, Evaluator
-from ..intervals import unpack_floats
-from ..pack import Artifact, Trainer, pack
-from ..recipe import Recipe, infos
-from ..search_space import Candidate
-from .dispatch import shared_work
-from .executors import Executor, Job, Open, SerialExecutor, Setting, job_key
-from .journal import Journal, Study
-from .trial import Trial
+from pgpack.cache.entries import LOSS, loss_bytes
+from pgpack.cache.store import Cache, cache_key
+from pgpack.calibration.calibration import Calibration
+from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.errors import PgpackError
+from pgpack.loss.evaluator import BitsPerByte, Evaluator
+from pgpack.loss.intervals import unpack_floats
+from pgpack.pack import Artifact, Trainer, pack
+from pgpack.recipe.recipe import Recipe, infos
+from pgpack.recipe.spaces import Candidate
+from pgpack.study.journal import Journal, Study
+from pgpack.study.trial import Trial
+from pgpack.sweep.executors.dispatch import shared_work
+from pgpack.sweep.executors.here import Executor, Job, Open, SerialExecutor, Setting, job_key
 
 __all__ = ["Measurer", "jobs_of", "new_jobs", "record", "run_jobs", "trial_loss"]
 

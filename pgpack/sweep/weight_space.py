@@ -2,7 +2,7 @@
 
     candidate -> pack (decoded and compared) -> bytes
               -> relative squared error of the weights, averaged over all of them
-              -> with a calibration file, the expected loss 1/2 sum f e H e^T (`pgpack.distortion`)
+              -> with a calibration file, the expected loss 1/2 sum f e H e^T (`pgpack.calibration.distortion`)
 
     DIR/distortion.jsonl   one Point per line, appended; a line without its newline was torn and does not count
     DIR/distortion.csv     the frontier
@@ -23,18 +23,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..calibration import Calibration
-from ..checkpoint import Checkpoint
-from ..distortion import expected_loss, relative_error
-from ..errors import PgpackError, RoundTripError, StudyError
-from ..frontier import pareto_indices
-from ..pack import Artifact
-from ..recipe import Recipe
-from ..recipe_text import parse_recipe
-from ..search_space import Candidate
-from .journal import Journal
-from .storage import refusing
+from pgpack import __version__
+from pgpack.calibration.calibration import Calibration
+from pgpack.calibration.distortion import expected_loss, relative_error
+from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.errors import PgpackError, RoundTripError, StudyError
+from pgpack.files import refusing
+from pgpack.pack import Artifact
+from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.spaces import Candidate
+from pgpack.recipe.text import parse_recipe
+from pgpack.study.frontier import pareto_indices
+from pgpack.study.journal import Journal
 
 POINTS_FILE, TABLE_FILE = "distortion.jsonl", "distortion.csv"
 COLUMNS = ("n_bytes", "relative_error", "expected_loss", "label", "recipe")

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.calibration import from_arrays, save_calibration
-from pgpack.checkpoint import save_tensors
+from pgpack.calibration.calibration import from_arrays, save_calibration
+from pgpack.checkpoint.checkpoint import save_tensors
 
 Float32 = NDArray[np.float32]
 

@@ -22,13 +22,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pgpack.frontier import Metric, hypervolume, measured, pareto, points_of
-from pgpack.sweep.journal import Study
+from pgpack.study.frontier import Metric, hypervolume, measured, pareto, points_of
+from pgpack.study.journal import Study
+from pgpack.study.trial import Trial
 from pgpack.sweep.samplers.base import Batch, RandomSampler, Sampler
 from pgpack.sweep.samplers.optuna_samplers import OptunaSampler
 from pgpack.sweep.samplers.space import SearchSpace, template_of
 from pgpack.sweep.samplers.surrogate import SurrogateSampler
-from pgpack.sweep.trial import Trial
 from tests.bench.pack_36m import machine
 from tests.bench.sweep_cost import Spent, say, spent
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pgpack.presets import PRESETS
+from pgpack.recipe.presets import PRESETS
 from tests.bench.pack_36m import CODINGS, goals, plans
 from tests.bench.record_stack import inputs, record_shapes, second_moments, weights
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from pgpack.study.trial import Trial
 from pgpack.sweep.samplers.base import RandomSampler
 from pgpack.sweep.samplers.space import SearchSpace, template_of
-from pgpack.sweep.trial import Trial
 from tests.bench.search_cost import TEMPLATE, Grid, page, replay, replays
 
 SPACE = SearchSpace((template_of(TEMPLATE),))

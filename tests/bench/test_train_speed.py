@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from pgtrain.corpus import Document, builtin_corpus
-from pgtrain.flop_count import flop_per_token
-from pgtrain.model_config import GPTConfig
+from pgtrain.model.flop_count import flop_per_token
+from pgtrain.model.model_config import GPTConfig
 from pgtrain.presets import PRESETS
-from pgtrain.train_config import TrainConfig
+from pgtrain.training.train_config import TrainConfig
 from tests.bench.train_speed import bench_trainer, measure
 from tests.bench.utilisation import peak_tflops, utilisation
 

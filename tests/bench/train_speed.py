@@ -29,15 +29,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pgpack.text.text_folder import TextFolder, write_text_folder
 from pgtrain.corpus import Document, builtin_corpus
-from pgtrain.gpt import GPT, initialize_
-from pgtrain.model_config import GPTConfig
+from pgtrain.model.gpt import GPT, initialize_
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.tensor_table import parameter_group
 from pgtrain.presets import find_preset
-from pgtrain.run_log import Clock
-from pgtrain.tensor_table import parameter_group
-from pgtrain.text_folder import TextFolder, write_text_folder
-from pgtrain.train import Trainer, _Progress
-from pgtrain.train_config import TrainConfig
+from pgtrain.training.run_log import Clock
+from pgtrain.training.train import Trainer, _Progress
+from pgtrain.training.train_config import TrainConfig
 
 Step = Callable[[], float]
 PEERS = ("plain", "plain_fp32", "adamw")

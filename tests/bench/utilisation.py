@@ -5,7 +5,8 @@
     python -m tests.bench.utilisation --device cuda --preset prism-standard --batch-tokens 262144 --micro-batches 4
 
 Times whole steps of a run: batch, forward and backward pass under bf16 autocast, clipping, Muon and AdamW, average.
-tflop_per_s is `pgtrain.flop_count` (loops and shared blocks as often as they run, attention over what a causal model
+tflop_per_s is `pgtrain.model.flop_count` (loops and shared blocks as often as they run, attention over what a
+causal model
 sees) times tokens per second; mfu divides it by the peak for dense bf16. mfu_palm counts attention over the whole
 square, as appendix B of PaLM and reports after it do. Steps before the first timed one compile and warm up.
 """
@@ -22,10 +23,10 @@ from pathlib import Path
 import torch
 
 from pgtrain.corpus import builtin_corpus
-from pgtrain.flop_count import flop_per_token
+from pgtrain.model.flop_count import flop_per_token
+from pgtrain.model.tensor_table import count_parameters
 from pgtrain.presets import find_preset
-from pgtrain.tensor_table import count_parameters
-from pgtrain.train import Trainer
+from pgtrain.training.train import Trainer
 from pgtrain.workbench import check_device
 from tests.bench.train_speed import bench_trainer, our_loop, step_seconds
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from pgpack_cli.options.cache import default_folder
+from pgpack_cli.options.text import Bench
 
-from cli.cache_options import default_folder
-from cli.text_options import Bench
-from pgpack.checkpoint import load_checkpoint
-from pgpack.sweep.journal import Study
-from pgtrain.bpb import TextEvaluator
+from pgpack.checkpoint.checkpoint import load_checkpoint
+from pgpack.loss.bpb import TextEvaluator
+from pgpack.study.journal import Study
 from tests.commands.conftest import RECIPE
 from tests.commands.workshop import pgpack, succeed
 
@@ -23,7 +23,7 @@ OWN_OF_A_RUN = ("created", "quantize_s", "encode_s", "decode_s", "eval_s")
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures and no page: they take longer than a small sweep."""
-    monkeypatch.setattr("pgpack.sweep.outputs.write_outputs", lambda study, breakdown: ())
+    monkeypatch.setattr("pgpack.report.outputs.write_outputs", lambda study, breakdown: ())
 
 
 def refuse(*_: object, **__: object) -> NoReturn:
@@ -88,7 +88,7 @@ def test_another_model_configuration_is_another_model(model: Path) -> None:
     """The weights are the same: only the configuration tells that Hessians and losses are not."""
     from dataclasses import replace
 
-    from cli.text_options import TextFlags
+    from pgpack_cli.options.text import TextFlags
 
     loaded = load_checkpoint(model)
     config = json.loads(loaded.metadata["model_config"])
@@ -99,7 +99,7 @@ def test_another_model_configuration_is_another_model(model: Path) -> None:
 
 
 def test_a_changed_model_file_or_what_it_imports_is_another_model(tmp_path: Path, model: Path) -> None:
-    from cli.text_options import TextFlags
+    from pgpack_cli.options.text import TextFlags
 
     loaded = load_checkpoint(model)
     file = tmp_path / "model.py"
@@ -151,6 +151,6 @@ def test_tuning_is_done_once_for_every_coding(model: Path, tmp_path: Path, monke
     tuned = "role:control=cast; *=tcq(step=0.02,states=8)|{}; @tune=steps(count=2)"
     flags = ("-q", "--json", "--cache", tmp_path / "cache")
     first = succeed(pgpack("pack", model, "--recipe", tuned.format("rans_scaled"), *flags, "-o", tmp_path / "a")).json
-    monkeypatch.setattr("pgpack.tuning.tune", refuse)
+    monkeypatch.setattr("pgpack.refine.tuning.tune", refuse)
     second = succeed(pgpack("pack", model, "--recipe", tuned.format("zlib"), *flags, "-o", tmp_path / "b")).json
     assert first["weights_digest"] == second["weights_digest"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from pgpack_cli.options.executor import ExecutorFlags, Work, gpus, n_workers
 
-from cli.executor_options import ExecutorFlags, Work, gpus, n_workers
-from pgpack.recipe_text import parse_recipe
-from pgpack.search_space import Candidate
-from pgpack.sweep.executors import Job
+from pgpack.recipe.spaces import Candidate
+from pgpack.recipe.text import parse_recipe
+from pgpack.sweep.executors.here import Job
 
 JOBS = [
     Job(Candidate(parse_recipe(f"*=rtn(bits={bits})|{coding}")))
@@ -19,8 +19,8 @@ JOBS = [
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixteen cores and plenty of memory."""
-    monkeypatch.setattr("pgpack.sweep.machine.usable_cores", lambda: 16)
-    monkeypatch.setattr("pgpack.sweep.machine.free_bytes", lambda: 10**12)
+    monkeypatch.setattr("pgpack.sweep.executors.machine.usable_cores", lambda: 16)
+    monkeypatch.setattr("pgpack.sweep.executors.machine.free_bytes", lambda: 10**12)
 
 
 def test_without_a_word_there_are_as_many_as_have_work_of_their_own() -> None:
@@ -43,7 +43,7 @@ def test_a_gpu_has_one_worker_unless_more_are_asked_for() -> None:
 
 
 def test_memory_bounds_them_before_they_are_killed_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgpack.sweep.machine.free_bytes", lambda: 5 * 10**9)
+    monkeypatch.setattr("pgpack.sweep.executors.machine.free_bytes", lambda: 5 * 10**9)
     assert n_workers(ExecutorFlags(), Work.of(JOBS), 36_000_000) == 2
 
 

@@ -15,13 +15,13 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from pgpack_cli.options.sizes import parse_size
+from pgpack_cli.verbs.frontier import command
 
-from cli.frontier import command
-from cli.sizes import parse_size
-from pgpack.comparison import half_width, half_width_text, paired_difference
 from pgpack.errors import StudyError
-from pgpack.frontier import bd_rate, best_under, hypervolume, pareto, points_of
-from pgpack.sweep.journal import Study
+from pgpack.study.comparison import half_width, half_width_text, paired_difference
+from pgpack.study.frontier import bd_rate, best_under, hypervolume, pareto, points_of
+from pgpack.study.journal import Study
 from tests.synthetic_study import write_study
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from pgpack.checkpoint import load_checkpoint
+from pgpack.checkpoint.checkpoint import load_checkpoint
+from pgtrain.model.tensor_table import tensor_shapes
 from pgtrain.presets import PRESETS
-from pgtrain.tensor_table import tensor_shapes
+from tests.checkpoint.test_dialects import as_banks, drawn
 from tests.commands.workshop import pgpack, succeed
-from tests.engine.test_dialects import as_banks, drawn
 
 FILLED = {
     'raise NotImplementedError("return logits (batch, time, vocabulary), with the softcap, in float32")': (

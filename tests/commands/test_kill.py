@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-
-from cli.pgpack_app import app as pgpack_app
-from cli.pgtrain_app import app as pgtrain_app
+from pgpack_cli.pgpack_app import app as pgpack_app
+from pgpack_cli.pgtrain_app import app as pgtrain_app
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN_OF_A_RUN = {"created", "quantize_s", "encode_s", "decode_s", "eval_s"}

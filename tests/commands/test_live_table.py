@@ -8,18 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from pgpack_cli.screen import live_table
+from pgpack_cli.screen.live_table import LiveTable, duration, left, shown_live, thinned
 
-from cli import live_table
-from cli.live_table import LiveTable, duration, left, shown_live, thinned
-from pgpack.frontier import pareto
-from pgpack.intervals import pack_floats
-from pgpack.recipe_text import parse_recipe
-from pgpack.search_space import Candidate
-from pgpack.sweep.executors import Job
-from pgpack.sweep.journal import Study
+from pgpack.loss.intervals import pack_floats
+from pgpack.recipe.spaces import Candidate
+from pgpack.recipe.text import parse_recipe
+from pgpack.study.frontier import pareto
+from pgpack.study.journal import Study
+from pgpack.study.trial import Trial
+from pgpack.sweep.executors.here import Job
 from pgpack.sweep.pace import Pace
-from pgpack.sweep.trial import Trial
-from tests.engine.test_journal import META
+from tests.study.test_journal import META
 
 JOBS = [Job(Candidate(parse_recipe(f"*=rtn(bits={bits})|zlib"))) for bits in range(2, 9)]
 

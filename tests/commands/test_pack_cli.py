@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pgpack.checkpoint import Checkpoint, load_checkpoint, save_tensors
+from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_tensors
 from tests.commands.conftest import RECIPE
 from tests.commands.workshop import pgpack, succeed
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 import pytest
+from pgpack_cli.pgpack_app import VERBS, app
 
-from cli.pgpack_app import VERBS, app
 from tests.commands.workshop import pgpack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +49,7 @@ def examples(verb: str) -> list[list[str]]:
 def test_the_examples_of_a_verb_are_commands_that_parse(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pgpack.search_space import expand
+    from pgpack.recipe.spaces import expand
 
     monkeypatch.chdir(tmp_path)
     for named in ("train_gpt.py", "train.log"):
@@ -141,7 +141,7 @@ def test_a_fault_in_a_recipe_is_marked_by_a_caret(model: Path) -> None:
 
 
 def test_recipes_are_read_from_text_and_files_alike(model: Path, tmp_path: Path) -> None:
-    from pgpack.recipe_text import parse_recipe, recipe_to_toml
+    from pgpack.recipe.text import parse_recipe, recipe_to_toml
 
     (tmp_path / "recipe.toml").write_text(recipe_to_toml(parse_recipe(RECIPE)))
     (tmp_path / "recipe.txt").write_text(RECIPE.replace("; ", ";\n  "))

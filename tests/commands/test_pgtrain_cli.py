@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pgpack_cli.pgtrain_app import VERBS, app
+from pgpack_cli.screen.output import run
 
-from cli.output import run
-from cli.pgtrain_app import VERBS, app
 from pgpack.errors import PgpackError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,7 +132,7 @@ def test_nothing_is_overwritten_without_force(text: Path, tmp_path: Path) -> Non
 def test_ctrl_c_exits_5_and_the_same_command_finishes(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pgtrain.train import Trainer
+    from pgtrain.training.train import Trainer
 
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     pgtrain("run", "--data", text, "-o", whole, *SMALL)

@@ -15,7 +15,7 @@ from pgpack_cli.pgtrain_app import app as pgtrain
 
 from experiments.rate_distortion import summary
 from experiments.rate_distortion.publish import BEGIN, END, markdown
-from pgpack.recipe_text import parse_recipe
+from pgpack.recipe.text import parse_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

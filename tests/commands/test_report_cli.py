@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pgpack.sweep.journal import Journal
+from pgpack.study.journal import Journal
 from tests.commands.workshop import pgpack, succeed
 from tests.synthetic_study import synthetic_trials, write_study
 

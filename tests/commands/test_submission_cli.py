@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pgpack.checkpoint import load_checkpoint, save_tensors
+from pgpack.checkpoint.checkpoint import load_checkpoint, save_tensors
 from pgpack.unpack import check_digest, unpack
 from tests.commands.conftest import RECIPE
 from tests.commands.workshop import pgpack, succeed

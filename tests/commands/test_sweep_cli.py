@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pgpack.sweep.journal import Study
+from pgpack.study.journal import Study
 from tests.commands.workshop import pgpack, succeed
 
 SPACE = ("--recipe", "role:control=cast; *=rtn(bits={3:5})|{zlib,rans}")
@@ -18,7 +18,7 @@ FILES = {"trials.jsonl", "frontier.csv", "frontier.svg", "frontier.png", "report
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures and no page: they take longer than a small sweep."""
-    monkeypatch.setattr("pgpack.sweep.outputs.write_outputs", lambda study, breakdown: ())
+    monkeypatch.setattr("pgpack.report.outputs.write_outputs", lambda study, breakdown: ())
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_a_budget_that_nothing_fits_exits_3_and_leaves_no_best(model: Path, tmp_
 
 
 def test_a_folder_of_another_model_is_refused(study: Path, model: Path, tmp_path: Path) -> None:
-    from pgpack.checkpoint import load_checkpoint, save_tensors
+    from pgpack.checkpoint.checkpoint import load_checkpoint, save_tensors
 
     loaded = load_checkpoint(model)
     tensors = {name: 2 * array for name, array in loaded.items()}

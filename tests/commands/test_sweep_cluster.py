@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("distributed")
 
-from cli.output import EXIT_RESUMABLE
+from pgpack_cli.screen.output import EXIT_RESUMABLE
+
 from tests.commands.test_sweep_workers import OUTPUTS, SPACE, facts
 from tests.commands.workshop import pgpack, succeed
 from tests.local_cluster import LocalCluster, free_port
@@ -53,7 +54,7 @@ def test_the_study_of_a_cluster_is_that_of_one_process(
 def test_a_scheduler_that_is_not_there_is_one_sentence_and_resumable(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgpack.sweep.cluster.PATIENCE_S", 1.0)
+    monkeypatch.setattr("pgpack.sweep.executors.cluster.PATIENCE_S", 1.0)
     address = f"tcp://127.0.0.1:{free_port()}"
     refused = pgpack("sweep", model, *SPACE, "--scheduler", address, "--out", tmp_path / "study", "-q")
     assert refused.code == EXIT_RESUMABLE

@@ -1,6 +1,6 @@
 """What goes wrong while a sweep runs, one fault at a time: afterwards nothing is lost, and one sentence was said.
 
-SIGKILL of the driver and torn rows are in test_kill.py, the journal's own faults in tests/engine/test_storage.py.
+SIGKILL of the driver and torn rows are in test_kill.py, the journal's own faults in tests/verbs/test_storage.py.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pgpack_cli.screen.output import EXIT_RESUMABLE
 
-from cli.output import EXIT_RESUMABLE
-from pgpack.sweep.journal import Journal, Study
+from pgpack.study.journal import Journal, Study
 from tests.commands.test_kill import OWN_OF_A_RUN, lines_of
 from tests.commands.workshop import pgpack, succeed
 
@@ -107,7 +107,7 @@ def test_ctrl_c_twice_leaves_whole_rows_one_sentence_and_a_study_that_goes_on(mo
 def test_a_second_writer_is_refused_before_it_evaluates_anything(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgtrain.bpb.TextEvaluator.evaluate", lambda self, tensors: pytest.fail("evaluated"))
+    monkeypatch.setattr("pgpack.loss.bpb.TextEvaluator.evaluate", lambda self, tensors: pytest.fail("evaluated"))
     with Journal(tmp_path / "trials.jsonl"):
         refused = pgpack("sweep", model, *SPACE, "--out", tmp_path, "-q")
     assert refused.code == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pgpack.sweep.journal import Study
+from pgpack.study.journal import Study
 from tests.commands.test_kill import lines_of
 from tests.commands.workshop import pgpack, succeed
 
@@ -21,7 +21,7 @@ if importlib.util.find_spec("optuna") is not None:
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures and no page: they take longer than a small sweep."""
-    monkeypatch.setattr("pgpack.sweep.outputs.write_outputs", lambda study, breakdown: ())
+    monkeypatch.setattr("pgpack.report.outputs.write_outputs", lambda study, breakdown: ())
 
 
 @pytest.mark.parametrize("name", SEARCHES)

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pgpack_cli.options.cache import CacheFlags
+from pgpack_cli.options.text import TextFlags
+from pgpack_cli.verbs.blueprint import blueprint_of
+from pgpack_cli.verbs.sweep_benches import Benches
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from cli.blueprint import blueprint_of
-from cli.cache_options import CacheFlags
-from cli.sweep_benches import Benches
-from cli.text_options import TextFlags
-from pgpack.cache import Cache
-from pgpack.sweep.journal import Study
-from pgpack.sweep.seeds import across
+from pgpack.cache.store import Cache
+from pgpack.study.journal import Study
+from pgpack.study.seeds import across
 from tests.commands.workshop import pgpack, succeed
 
 SPACE = ("--recipe", "role:control=cast; *={rtn,gptq}(bits={3:5})|rans")
@@ -26,7 +26,7 @@ SPACE = ("--recipe", "role:control=cast; *={rtn,gptq}(bits={3:5})|rans")
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures and no page: they take longer than a small sweep."""
-    monkeypatch.setattr("pgpack.sweep.outputs.write_outputs", lambda study, breakdown: ())
+    monkeypatch.setattr("pgpack.report.outputs.write_outputs", lambda study, breakdown: ())
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pgpack.calibration import from_arrays, save_calibration
-from pgpack.checkpoint import from_tensors, save_tensors
-from pgpack.distortion import relative_error
+from pgpack.calibration.calibration import from_arrays, save_calibration
+from pgpack.calibration.distortion import relative_error
+from pgpack.checkpoint.checkpoint import from_tensors, save_tensors
 from pgpack.errors import StudyError
-from pgpack.recipe import infos
-from pgpack.search_space import default_space
+from pgpack.recipe.recipe import infos
+from pgpack.recipe.spaces import default_space
 from pgpack.sweep.weight_space import Point, frontier, read_points, without_hessians
 from pgpack.unpack import unpack
 from tests.commands.workshop import pgpack, succeed
@@ -51,7 +51,7 @@ def test_sizes_and_errors_are_those_of_real_artifacts_and_the_note_says_what_is_
 
 
 def _tensors(path: Path):
-    from pgpack.checkpoint import load_checkpoint
+    from pgpack.checkpoint.checkpoint import load_checkpoint
 
     return load_checkpoint(path).items()
 

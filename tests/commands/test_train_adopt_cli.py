@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pgtrain.gpt import GPT, initialize_
+from pgtrain.model.gpt import GPT, initialize_
 from pgtrain.presets import PRESETS
 from tests.commands.workshop import pgpack, pgtrain, succeed
 from tests.training.test_field_arithmetic import banked

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pgpack_cli.train_verbs.run import TRAIN_OPTIONS, command
 
-from cli.train_run import TRAIN_OPTIONS, command
-from pgtrain.train_config import TrainConfig
+from pgtrain.training.train_config import TrainConfig
 from tests.commands.workshop import pgpack, pgtrain, succeed
 
 SHAPE = ("--layers", 2, "--dim", 16, "--heads", 2, "--kv-heads", 1, "--seq-len", 32)
@@ -39,7 +39,7 @@ def test_a_run_with_qat_is_drawn_and_packs_with_its_own_recipe(text_folder: Path
     out = tmp_path / "m.safetensors"
     succeed(pgtrain("run", "--data", text_folder, "-o", out, *SMALL, "--qat-bits", 6, "--qat-from", 0.5))
     assert (tmp_path / "m.loss.svg").read_text().startswith("<svg")
-    from pgtrain.checkpoint import read_checkpoint
+    from pgtrain.training.checkpoint import read_checkpoint
 
     recipe = json.loads(read_checkpoint(out)[1]["training"])["qat_recipe"]
     succeed(pgpack("pack", out, "--recipe", recipe, "-o", tmp_path / "m.pgpack", "-q"))

@@ -92,7 +92,7 @@ def test_a_manifest_that_lies_fails_its_check(
 def test_another_model_is_not_the_checkpoint(copy: Path, model: Path, tmp_path: Path) -> None:
     import numpy as np
 
-    from pgpack.checkpoint import load_checkpoint, save_tensors
+    from pgpack.checkpoint.checkpoint import load_checkpoint, save_tensors
 
     tensors = dict(load_checkpoint(model).items())
     save_tensors(tmp_path / "noise.safetensors", {n: np.flip(t) for n, t in tensors.items()}, {})

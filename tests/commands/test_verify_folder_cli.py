@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.commands.workshop import pgpack, pgtrain, succeed
-from tests.engine.submission_folder import code_bytes, write_good
+from tests.submission.submission_folder import code_bytes, write_good
 
 SCORER = '''
 import math

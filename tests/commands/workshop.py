@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-
-from cli.output import run
-from cli.pgpack_app import app as pgpack_app
-from cli.pgtrain_app import app as pgtrain_app
+from pgpack_cli.pgpack_app import app as pgpack_app
+from pgpack_cli.pgtrain_app import app as pgtrain_app
+from pgpack_cli.screen.output import run
 
 
 @dataclass(frozen=True)

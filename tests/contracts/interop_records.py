@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pgpack.artifact.containers import Contents
 from pgpack.codecs import BYTE_CODECS
-from pgpack.grids import QuantizedTensor, RawValues, UniformGrid
-from pgpack.record import Record
+from pgpack.formats.containers import Contents
+from pgpack.tensors.grids import QuantizedTensor, RawValues, UniformGrid
+from pgpack.tensors.record import Record
 
 BROTLI = (BYTE_CODECS["brotli"](quality=5),)
 MATRICES = ["tok_emb.weight"] + [

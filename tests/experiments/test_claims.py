@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from experiments.study.claims import CONFOUNDED, NOT_REPRODUCED, REPRODUCED, UNTESTED, Claim, read_claims, record
-from experiments.study.measures import Measures
-from experiments.study.pages import block, fill
-from experiments.study.plan import Study
+from experiments.replication.claims import (
+    CONFOUNDED,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    UNTESTED,
+    Claim,
+    read_claims,
+    record,
+)
+from experiments.replication.measures import Measures
+from experiments.replication.pages import block, fill
+from experiments.replication.plan import Study
 from pgpack.errors import DataError
 
 ENTRY = {"id": "a", "text": "t", "source": "s", "measure": "m", "holds": "above", "bound": 1.0}

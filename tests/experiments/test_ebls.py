@@ -10,14 +10,14 @@ from experiments.ebls.branches import effective_rank
 from experiments.ebls.recipes import GROUPS, floor_under, int6
 from experiments.ebls.summaries import of_places, pattern_agreement
 from experiments.ebls.tables import TABLES
-from experiments.study.measures import Measures
-from experiments.study.pages import EXPERIMENTS, block
-from experiments.study.plan import Study
-from experiments.study.rows import read_rows
-from pgpack.recipe_text import parse_recipe
-from pgtrain.gpt import GPT
-from pgtrain.optim import frozen_names
-from pgtrain.tensor_table import count_parameters
+from experiments.replication.measures import Measures
+from experiments.replication.pages import EXPERIMENTS, block
+from experiments.replication.plan import Study
+from experiments.replication.rows import read_rows
+from pgpack.recipe.text import parse_recipe
+from pgtrain.model.gpt import GPT
+from pgtrain.model.tensor_table import count_parameters
+from pgtrain.training.optim import frozen_names
 
 FOLDER = EXPERIMENTS / "ebls"
 

@@ -12,9 +12,9 @@ from experiments.negative_findings.averaging import accumulated, exact_mean
 from experiments.negative_findings.embeddings import captured, truncated
 from experiments.negative_findings.recipes import relative_error
 from experiments.negative_findings.tables import BLOCKS
-from experiments.study.pages import EXPERIMENTS, block
-from experiments.study.plan import Study
-from pgtrain.gpt import GPT
+from experiments.replication.pages import EXPERIMENTS, block
+from experiments.replication.plan import Study
+from pgtrain.model.gpt import GPT
 
 FOLDER = EXPERIMENTS / "negative_findings"
 

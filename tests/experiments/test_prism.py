@@ -14,11 +14,11 @@ from experiments.prism.one_seed import rare_over_common, types_won
 from experiments.prism.rope import shift_error
 from experiments.prism.run import FOLDER
 from experiments.prism.tables import BLOCKS
-from experiments.study.measures import Measures
-from experiments.study.pages import block
-from experiments.study.plan import Study
-from pgtrain.gpt import GPT, initialize_
-from pgtrain.model_config import GPTConfig
+from experiments.replication.measures import Measures
+from experiments.replication.pages import block
+from experiments.replication.plan import Study
+from pgtrain.model.gpt import GPT, initialize_
+from pgtrain.model.model_config import GPTConfig
 
 SMALL = GPTConfig(vocab_size=64, num_layers=4, model_dim=32, num_heads=4, num_kv_heads=2, seq_len=16, rope_dims=4,
                   sharing="encoder_decoder", skips="gate", adapters="bounded", weight_init="orthogonal")  # fmt: skip

@@ -9,10 +9,10 @@ from experiments.rate_distortion import curves
 from experiments.rate_distortion.curves import ENGINE
 from experiments.rate_distortion.short import ABLATIONS, PRESET_DIALS
 from experiments.rate_distortion.short_tables import ingredients_table, peers_table
-from experiments.study.measures import Measures
-from experiments.study.pages import EXPERIMENTS, block
-from experiments.study.rows import Row, read_rows
-from pgpack.frontier import bd_rate
+from experiments.replication.measures import Measures
+from experiments.replication.pages import EXPERIMENTS, block
+from experiments.replication.rows import Row, read_rows
+from pgpack.study.frontier import bd_rate
 
 FOLDER = EXPERIMENTS / "rate_distortion"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.study.claims import UNTESTED, read_claims
-from experiments.study.measures import Measures
-from experiments.study.pages import EXPERIMENTS, STUDIES, block, summary_table, verdict_table
-from experiments.study.plan import SCALES, Study
-from pgtrain.tensor_table import count_parameters
+from experiments.replication.claims import UNTESTED, read_claims
+from experiments.replication.measures import Measures
+from experiments.replication.pages import EXPERIMENTS, STUDIES, block, summary_table, verdict_table
+from experiments.replication.plan import SCALES, Study
+from pgtrain.model.tensor_table import count_parameters
 
 FOLDERS = [EXPERIMENTS / name for name in STUDIES if (EXPERIMENTS / name / "claims.toml").is_file()]
 study_folders = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

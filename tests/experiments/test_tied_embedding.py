@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.study.measures import Measures
-from experiments.study.pages import EXPERIMENTS, block
-from experiments.study.plan import Study
+from experiments.replication.measures import Measures
+from experiments.replication.pages import EXPERIMENTS, block
+from experiments.replication.plan import Study
 from experiments.tied_embedding import measuring, weights
 from experiments.tied_embedding.tables import BLOCKS
-from pgpack.checkpoint import from_tensors
-from pgtrain.gpt import GPT
-from pgtrain.optim import frozen_names
-from pgtrain.tensor_table import count_parameters, tensor_shapes
+from pgpack.checkpoint.checkpoint import from_tensors
+from pgtrain.model.gpt import GPT
+from pgtrain.model.tensor_table import count_parameters, tensor_shapes
+from pgtrain.training.optim import frozen_names
 
 FOLDER = EXPERIMENTS / "tied_embedding"
 STUDY = Study.load(FOLDER)

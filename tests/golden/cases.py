@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.calibration import Calibration, from_arrays
-from pgpack.checkpoint import Checkpoint, from_tensors
+from pgpack.calibration.calibration import Calibration, from_arrays
+from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 
 FOLDER = Path(__file__).parent
 Array = NDArray[Any]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pgpack.text.text_folder import TextFolder, write_text_folder
+from pgpack.text.tokenizer import Tokenizer, train_tokenizer
 from pgtrain.corpus import Document, builtin_corpus
-from pgtrain.model_config import GPTConfig
-from pgtrain.text_folder import TextFolder, write_text_folder
-from pgtrain.tokenizer import Tokenizer, train_tokenizer
+from pgtrain.model.model_config import GPTConfig
 
 TINY = GPTConfig(vocab_size=400, num_layers=3, model_dim=16, num_heads=4, num_kv_heads=2, mlp_mult=1.5, seq_len=32)
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgtrain.gpt import GPT, initialize_
-from pgtrain.model_config import GPTConfig
-from pgtrain.tensor_table import parameter_group
+from pgtrain.model.gpt import GPT, initialize_
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.tensor_table import parameter_group
 
 SMALL = GPTConfig(vocab_size=64, num_layers=4, model_dim=32, num_heads=4, num_kv_heads=2, seq_len=16)
 OPTIONS: dict[str, dict] = {

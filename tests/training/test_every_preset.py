@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from pgtrain.bpb import TextEvaluator
-from pgtrain.gpt import GPT, build, deployable, initialize_
-from pgtrain.loss_function import LossFunction
-from pgtrain.model_config import GPTConfig
-from pgtrain.optim import make_optimizers
+from pgpack.loss.bpb import TextEvaluator
+from pgpack.text.tokenizer import ByteTables
+from pgtrain.model.gpt import GPT, build, deployable, initialize_
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.tensor_table import parameter_group
 from pgtrain.presets import PRESETS
-from pgtrain.qat import FakeQuantizer
-from pgtrain.tensor_table import parameter_group
-from pgtrain.tokenizer import ByteTables
-from pgtrain.train_config import TrainConfig
-from pgtrain.ttt import KINDS, Learner, TTTConfig, TTTEvaluator
+from pgtrain.training.loss_function import LossFunction
+from pgtrain.training.optim import make_optimizers
+from pgtrain.training.qat import FakeQuantizer
+from pgtrain.training.train_config import TrainConfig
+from pgtrain.training.ttt import KINDS, Learner, TTTConfig, TTTEvaluator
 
 VOCAB = 80
 NOTHING = np.zeros(VOCAB, dtype=bool)

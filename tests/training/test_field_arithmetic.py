@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from pgpack.errors import CheckpointError
-from pgtrain.dialects import BANKS, systems_with, unbank, without_unused
-from pgtrain.gpt import GPT, build, initialize_
+from pgpack.text.text_folder import TextFolder
+from pgtrain.model.dialects import BANKS, systems_with, unbank, without_unused
+from pgtrain.model.gpt import GPT, build, initialize_
+from pgtrain.model.tensor_table import tensor_shapes
 from pgtrain.presets import PRESETS
-from pgtrain.tensor_table import tensor_shapes
-from pgtrain.text_folder import TextFolder
 from pgtrain.workbench import open_text
 from tests.training.field.cases import CASES, IDS, golden_config, golden_state
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pgtrain.flop_count import flop_per_token, weight_uses
-from pgtrain.gpt import GPT, initialize_
-from pgtrain.model_config import GPTConfig
+from pgtrain.model.flop_count import flop_per_token, weight_uses
+from pgtrain.model.gpt import GPT, initialize_
+from pgtrain.model.model_config import GPTConfig
 from pgtrain.presets import SYSTEMS
 
 SMALL = GPTConfig(vocab_size=64, num_layers=4, model_dim=32, num_heads=4, num_kv_heads=2, seq_len=16)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from pgpack.errors import CheckpointError, DataError
-from pgtrain.gpt import GPT, build, initialize_
-from pgtrain.model_config import GPTConfig
-from pgtrain.tensor_table import count_parameters, infer_config, tensor_shapes
+from pgtrain.model.gpt import GPT, build, initialize_
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.tensor_table import count_parameters, infer_config, tensor_shapes
 
 
 def random_state(config: GPTConfig, seed: int = 0) -> dict[str, np.ndarray]:

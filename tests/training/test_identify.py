@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from pgpack.errors import CheckpointError, DataError
-from pgtrain.identify import CLEAR, UNSEEN, candidates, identify, named
-from pgtrain.model_config import GPTConfig
+from pgtrain.model.identify import CLEAR, UNSEEN, candidates, identify, named
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.tensor_table import tensor_shapes
 from pgtrain.presets import PRESETS, SYSTEMS
-from pgtrain.tensor_table import tensor_shapes
 from pgtrain.workbench import Probe
 
 

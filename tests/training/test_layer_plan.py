@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgpack.errors import DataError
-from pgtrain.blocks import rotary_tables, rotate
-from pgtrain.layer_plan import layer_plan, uses_of
-from pgtrain.model_config import GPTConfig
-from pgtrain.repartition import channel_permutation, permutation_tables
+from pgtrain.model.blocks import rotary_tables, rotate
+from pgtrain.model.layer_plan import layer_plan, uses_of
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.repartition import channel_permutation, permutation_tables
 
 LOOPED = GPTConfig(num_layers=11, num_loops=2, loop_start=3, loop_end=5)
 PRISM = GPTConfig(

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from pgpack.errors import DataError
-from pgtrain.loss_curve import LossCurve, draw_curves, read_curve, write_curves
+from pgtrain.training.loss_curve import LossCurve, draw_curves, read_curve, write_curves
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from pgpack.errors import DataError
-from pgpack.roles import role_of
-from pgtrain.blocks import rotary_tables, without_own_value
-from pgtrain.embedding import BigramHash, factorize, harmonic_spectrum, previous
-from pgtrain.gpt import GPT, build, deployable, initialize_
-from pgtrain.model_config import GPTConfig
-from pgtrain.tensor_table import count_parameters, infer_config, parameter_group, tensor_shapes
+from pgpack.tensors.roles import role_of
+from pgtrain.model.blocks import rotary_tables, without_own_value
+from pgtrain.model.embedding import BigramHash, factorize, harmonic_spectrum, previous
+from pgtrain.model.gpt import GPT, build, deployable, initialize_
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.tensor_table import count_parameters, infer_config, parameter_group, tensor_shapes
 from tests.training.small_models import OPTIONS, SMALL, config_of, every_option, logits_with, random_model, tokens
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from pgpack.errors import DataError
-from pgtrain.averaging import WeightAverage
-from pgtrain.gpt import GPT, initialize_
-from pgtrain.model_config import GPTConfig
-from pgtrain.optim import Muon, make_optimizers, orthogonalize, set_rates_
-from pgtrain.schedule import lr_scale, muon_momentum
-from pgtrain.train_config import TrainConfig
+from pgtrain.model.gpt import GPT, initialize_
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.training.averaging import WeightAverage
+from pgtrain.training.optim import Muon, make_optimizers, orthogonalize, set_rates_
+from pgtrain.training.schedule import lr_scale, muon_momentum
+from pgtrain.training.train_config import TrainConfig
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (40, 16), (16, 40)])

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pgtrain.bpb import TextEvaluator
+from pgpack.loss.bpb import TextEvaluator
+from pgpack.text.text_folder import TextFolder, write_text_folder
 from pgtrain.corpus import Document
-from pgtrain.gpt import build
+from pgtrain.model.gpt import build
 from pgtrain.presets import PRESETS
-from pgtrain.run_log import StepRow
-from pgtrain.text_folder import TextFolder, write_text_folder
-from pgtrain.train import Trainer
+from pgtrain.training.run_log import StepRow
+from pgtrain.training.train import Trainer
 
 PRESET = PRESETS["baseline-tiny"]
 NARROW = replace(PRESET.model, model_dim=PRESET.model.model_dim // 2)

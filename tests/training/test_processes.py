@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from pgpack.errors import DataError
-from pgtrain.model_config import GPTConfig
-from pgtrain.processes import Processes
-from pgtrain.run_log import log_path
-from pgtrain.text_folder import TextFolder
-from pgtrain.train import Trainer
-from pgtrain.train_config import TrainConfig
+from pgpack.text.text_folder import TextFolder
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.training.processes import Processes
+from pgtrain.training.run_log import log_path
+from pgtrain.training.train import Trainer
+from pgtrain.training.train_config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = TrainConfig(steps=8, batch_tokens=256, warmup_steps=2, warmdown_steps=4, ema_decay=0.8, micro_batches=2,

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from pgpack.checkpoint import from_tensors
+from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import DataError
 from pgpack.pack import pack
-from pgpack.recipe_text import parse_recipe
+from pgpack.recipe.text import parse_recipe
+from pgpack.text.text_folder import TextFolder
 from pgpack.unpack import unpack
-from pgtrain.checkpoint import read_checkpoint
-from pgtrain.gpt import GPT, initialize_
-from pgtrain.loss_function import LossFunction
-from pgtrain.model_config import GPTConfig
-from pgtrain.qat import FakeQuantizer, on_grid, row_steps, soft_slope
-from pgtrain.run_log import log_path
-from pgtrain.text_folder import TextFolder
-from pgtrain.train import Trainer
-from pgtrain.train_config import TrainConfig
+from pgtrain.model.gpt import GPT, initialize_
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.training.checkpoint import read_checkpoint
+from pgtrain.training.loss_function import LossFunction
+from pgtrain.training.qat import FakeQuantizer, on_grid, row_steps, soft_slope
+from pgtrain.training.run_log import log_path
+from pgtrain.training.train import Trainer
+from pgtrain.training.train_config import TrainConfig
 from tests.training.weights import random_tensors
 
 FAST = TrainConfig(steps=10, batch_tokens=128, warmup_steps=2, warmdown_steps=4, ema_decay=0.8)

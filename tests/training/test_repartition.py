@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgtrain.gpt import GPT, build, initialize_
-from pgtrain.model_config import GPTConfig
-from pgtrain.repartition import permutation_tables
+from pgtrain.model.gpt import GPT, build, initialize_
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.repartition import permutation_tables
 from tests.training.weights import random_tensors
 
 PLAIN = GPTConfig(vocab_size=64, num_layers=5, model_dim=32, num_heads=4, num_kv_heads=2, seq_len=16, rope_dims=4,

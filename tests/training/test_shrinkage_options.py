@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pgtrain.gpt import GPT, initialize_
-from pgtrain.shrinkage import branches_seen, deviations, output_shares
+from pgtrain.model.gpt import GPT, initialize_
+from pgtrain.model.shrinkage import branches_seen, deviations, output_shares
 from tests.training.small_models import config_of, logits_with, random_model, tokens
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from pgpack.errors import DataError
-from pgtrain.flop_count import flop_per_token
-from pgtrain.gpt import GPT, deployable, initialize_
-from pgtrain.model_config import GPTConfig
+from pgtrain.model.flop_count import flop_per_token
+from pgtrain.model.gpt import GPT, deployable, initialize_
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.size_estimate import ideal_artifact_bytes, ideal_bits_per_weight
+from pgtrain.model.tensor_table import count_parameters, tensor_shapes
 from pgtrain.presets import PRESETS, SYSTEMS, find_preset
-from pgtrain.size_estimate import ideal_artifact_bytes, ideal_bits_per_weight
-from pgtrain.tensor_table import count_parameters, tensor_shapes
 
 # As logged by the sources. #2090 gives 7.1 M, 10.0 M and 35.9 M; #212 logged 7,610,392 where its flat script kept the
 # four skip rows of the variant with skips.

@@ -17,14 +17,14 @@ import torch
 from safetensors import safe_open
 
 from pgpack.errors import CheckpointError, DataError
-from pgtrain.checkpoint import read_checkpoint, write_safetensors
-from pgtrain.model_config import GPTConfig
-from pgtrain.resume import state_path
-from pgtrain.run_log import StepRow, log_path
-from pgtrain.tensor_table import tensor_shapes
-from pgtrain.text_folder import TextFolder
-from pgtrain.train import Trainer
-from pgtrain.train_config import TrainConfig
+from pgpack.text.text_folder import TextFolder
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.tensor_table import tensor_shapes
+from pgtrain.training.checkpoint import read_checkpoint, write_safetensors
+from pgtrain.training.resume import state_path
+from pgtrain.training.run_log import StepRow, log_path
+from pgtrain.training.train import Trainer
+from pgtrain.training.train_config import TrainConfig
 
 FAST = TrainConfig(steps=12, batch_tokens=128, warmup_steps=2, warmdown_steps=6, ema_decay=0.8)
 ROOT = Path(__file__).resolve().parents[2]

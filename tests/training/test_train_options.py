@@ -13,24 +13,24 @@ import pytest
 import torch
 from torch import nn
 
-from pgpack.checkpoint import from_tensors
+from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import DataError
 from pgpack.pack import pack
-from pgpack.recipe_text import parse_recipe
+from pgpack.recipe.text import parse_recipe
+from pgpack.text.data import BatchSampler, DocumentSampler
+from pgpack.text.text_folder import TextFolder
 from pgpack.unpack import unpack
-from pgtrain.averaging import SnapshotAverage, WeightAverage, make_average
-from pgtrain.checkpoint import read_checkpoint, read_safetensors
-from pgtrain.data import BatchSampler, DocumentSampler
-from pgtrain.gpt import GPT, initialize_
-from pgtrain.model_config import GPTConfig
-from pgtrain.optim import Muon, make_optimizers, orthogonalize
-from pgtrain.resume import state_path
-from pgtrain.run_log import log_path
-from pgtrain.schedule import lr_scale, run_fraction, sequence_length
-from pgtrain.tensor_table import tensor_shapes
-from pgtrain.text_folder import TextFolder
-from pgtrain.train import Trainer
-from pgtrain.train_config import TrainConfig
+from pgtrain.model.gpt import GPT, initialize_
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.tensor_table import tensor_shapes
+from pgtrain.training.averaging import SnapshotAverage, WeightAverage, make_average
+from pgtrain.training.checkpoint import read_checkpoint, read_safetensors
+from pgtrain.training.optim import Muon, make_optimizers, orthogonalize
+from pgtrain.training.resume import state_path
+from pgtrain.training.run_log import log_path
+from pgtrain.training.schedule import lr_scale, run_fraction, sequence_length
+from pgtrain.training.train import Trainer
+from pgtrain.training.train_config import TrainConfig
 from pgtrain.workbench import open_text
 
 FAST = TrainConfig(steps=12, batch_tokens=128, warmup_steps=2, warmdown_steps=6, ema_decay=0.8)

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from pgpack.errors import DataError, RoundTripError
-from pgpack.evaluate import Evaluator
-from pgtrain.bpb import TextEvaluator
-from pgtrain.gpt import build
-from pgtrain.model_config import GPTConfig
-from pgtrain.text_folder import TextFolder
-from pgtrain.tokenizer import Tokenizer
-from pgtrain.ttt import Learner, TTTConfig, TTTEvaluator
+from pgpack.loss.bpb import TextEvaluator
+from pgpack.loss.evaluator import Evaluator
+from pgpack.text.text_folder import TextFolder
+from pgpack.text.tokenizer import Tokenizer
+from pgtrain.model.gpt import build
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.training.ttt import Learner, TTTConfig, TTTEvaluator
 from tests.training.weights import random_tensors
 
 DOCUMENT = 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pgtrain.model_config import GPTConfig
-from pgtrain.tensor_table import tensor_shapes
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.tensor_table import tensor_shapes
 
 
 def random_tensors(config: GPTConfig, seed: int) -> dict[str, np.ndarray]:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ...search_space import Candidate
-from ..trial import Trial
+from pgpack.recipe.spaces import Candidate
+from pgpack.study.trial import Trial
+
 from .space import Point, SearchSpace
 
 LEAST_KL = 1e-9  # nats per token; an unquantized model's KL is 0 and has no logarithm

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ...frontier import pareto_indices
-from ...search_space import Candidate
-from ..trial import Trial
+from pgpack.recipe.spaces import Candidate
+from pgpack.study.frontier import pareto_indices
+from pgpack.study.trial import Trial
+
 from .base import Batch, objectives
 from .space import SearchSpace
 

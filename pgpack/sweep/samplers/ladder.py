@@ -2,7 +2,7 @@
 
     step = 2e-5 ... 1.25e-3 (square root of nats per token) --> the largest gap (log bytes x log loss) is halved
 
-With a budget every second point halves the gap that holds it. `pgpack.allocate.trellis_recipe` makes the recipes.
+With a budget every second point halves the gap that holds it. `pgpack.recipe.dials.trellis_recipe` makes the recipes.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from ...allocate import trellis_recipe
-from ...recipe import TensorInfo
-from ...search_space import STATES, Candidate
-from ..trial import Trial
+from pgpack.recipe.dials import trellis_recipe
+from pgpack.recipe.recipe import TensorInfo
+from pgpack.recipe.spaces import STATES, Candidate
+from pgpack.study.trial import Trial
+
 from .base import Batch, objectives
 
 FIRST = (2e-5, 5.6e-5, 1.6e-4, 4.5e-4, 1.25e-3)

@@ -10,8 +10,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from ...errors import ToolMissing
-from ..trial import Trial
+from pgpack.errors import ToolMissing
+from pgpack.study.trial import Trial
+
 from .base import Batch, objectives
 from .space import Point, SearchSpace
 

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ...allocate import SMALL
-from ...recipe import TensorInfo
-from ...recipe_text import parse_recipe
-from ...search_space import STATES, Candidate, SpaceOptions, option_recipe, template_parts
+from pgpack.recipe.dials import SMALL
+from pgpack.recipe.recipe import TensorInfo
+from pgpack.recipe.spaces import STATES, Candidate, SpaceOptions, option_recipe, template_parts
+from pgpack.recipe.text import parse_recipe
 
 Point = tuple[int, ...]
 _KEY = re.compile(r"(\w+)\s*=\s*\Z")
@@ -99,7 +99,7 @@ class SearchSpace:
 
 
 def template_of(text: str) -> Template:
-    """A recipe with braces. Raises: RecipeError as `pgpack.search_space.expand` does."""
+    """A recipe with braces. Raises: RecipeError as `pgpack.recipe.spaces.expand` does."""
     pieces, alternatives = template_parts(text)
     names = [match.group(1) if (match := _KEY.search(piece)) else "" for piece in pieces]
     dimensions = tuple(Dimension.of(name, values) for name, values in zip(names, alternatives, strict=False))

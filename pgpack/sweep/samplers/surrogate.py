@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ...frontier import hypervolume, pareto_indices
-from ..trial import Trial
+from pgpack.study.frontier import hypervolume, pareto_indices
+from pgpack.study.trial import Trial
+
 from .base import Batch, objectives
 from .space import Point, SearchSpace, Template
 

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgtrain.model_config import GPTConfig
-from pgtrain.tensor_table import parameter_group, tensor_shapes
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.tensor_table import parameter_group, tensor_shapes
 
 Fields = dict[str, Any]
 SIZE: Fields = {

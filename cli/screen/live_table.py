@@ -1,0 +1,151 @@
+"""The frontier on the terminal while a sweep runs: on a terminal a table that is drawn anew, elsewhere a line now and
+then, with -q nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from .frontier_table import frontier_table
+from .progress import progress_bar, say_above
+from .tables import clipped
+
+if TYPE_CHECKING:
+    from pgpack.study.journal import Study
+    from pgpack.study.trial import Trial
+    from pgpack.sweep.pace import Pace
+
+BETWEEN_S = 0.1  # two drawings at least
+AROUND = 6  # lines of the terminal that are not rows of the frontier
+Show = Callable[["Trial"], None]
+
+
+@contextmanager
+def shown_live(study: Study, pace: Pace, budget: int | None, quiet: bool) -> Iterator[Show]:
+    """Tell the result each new trial; `study` is what was known before."""
+    if quiet or not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        with progress_bar(pace.n_left, "trial", "sweeping", quiet) as bar:
+            bar.bar_format = "{desc}: {n_fmt} of {total_fmt} trials, {elapsed}{postfix}"
+            yield lambda trial: _tell(bar, pace, trial)
+        return
+    live = LiveTable(study, pace, budget, sys.stderr)
+    live.draw()
+    try:
+        yield live.take
+    finally:
+        live.clear()
+
+
+def _tell(bar: object, pace: Pace, trial: Trial) -> None:
+    """Move the bar, which shows the time left, and say what failed above it."""
+    from tqdm import tqdm
+
+    assert isinstance(bar, tqdm)
+    pace.saw(trial)
+    bar.total = bar.n + 1 + pace.n_left  # a search that goes on is spared what it asked for before
+    bar.set_postfix_str(left(pace), refresh=False)
+    bar.update()
+    if trial.error:
+        say_above(bar, failure(trial))
+
+
+class LiveTable:
+    """The drawing: a line on how far the sweep is, the frontier by size, and what failed, above it for good."""
+
+    def __init__(self, study: Study, pace: Pace, budget: int | None, stream: TextIO) -> None:
+        self._study, self._pace, self._budget, self._stream = study, pace, budget, stream
+        self._new: list[Trial] = []
+        self._total, self._started = pace.n_left, time.monotonic()
+        self._n_failed = self._n_lines = 0
+        self._drawn = -BETWEEN_S
+
+    def take(self, trial: Trial) -> None:
+        """Show a new trial."""
+        self._pace.saw(trial)
+        self._new.append(trial)
+        if trial.error:
+            self._n_failed += 1
+            self.clear()
+            print(failure(trial), file=self._stream)
+        if trial.error or time.monotonic() - self._drawn >= BETWEEN_S or not self._pace.n_left:
+            self.draw()
+
+    def draw(self) -> None:
+        """The table in place of the one before."""
+        columns, lines = _size(self._stream)
+        text = [self._head(), *self._frontier(max(3, lines - AROUND))]
+        self.clear(flush=False)
+        self._stream.write("".join(f"{line[: columns - 1]}\n" for line in text))
+        self._stream.flush()
+        self._n_lines, self._drawn = len(text), time.monotonic()
+
+    def clear(self, flush: bool = True) -> None:
+        """Take the drawing away; the cursor stands where it began."""
+        if self._n_lines:
+            self._stream.write(f"\x1b[{self._n_lines}F\x1b[J")
+            self._n_lines = 0
+        if flush:
+            self._stream.flush()
+
+    def _head(self) -> str:
+        done = self._total - self._pace.n_left
+        said = [f"sweeping  {done} of {self._total} trials"]
+        if self._n_failed:
+            said.append(f"{self._n_failed} failed")
+        said.append(f"{duration(time.monotonic() - self._started)} so far")
+        if self._pace.n_left:
+            said.append(left(self._pace))
+        return ", ".join(part for part in said if part)
+
+    def _frontier(self, room: int) -> list[str]:
+        from pgpack.study.frontier import best_under, pareto, ranking
+        from pgpack.study.seeds import merged
+
+        trials = merged(self._study.with_rows(tuple(self._new))).trials
+        front = pareto(trials)
+        best = best_under(trials, self._budget, ranking(trials))
+        shown = thinned(front, room)
+        return frontier_table(shown, best, "on the frontier").splitlines() if shown else []
+
+
+def thinned(front: Sequence[Trial], room: int) -> list[Trial]:
+    """At most `room` of them, evenly spaced, with both ends."""
+    if len(front) <= room:
+        return list(front)
+    return [front[round(i * (len(front) - 1) / (room - 1))] for i in range(room)]
+
+
+def failure(trial: Trial) -> str:
+    """What is said of a failed trial."""
+    return f"failed: {clipped(trial.error or '', 160)}  ({clipped(trial.recipe, 80)})"
+
+
+def left(pace: Pace) -> str:
+    """The time that is left and the clock's at its end, which stays true while nothing is drawn; '' if not known."""
+    seconds = pace.left_s()
+    if seconds is None:
+        return ""
+    end = time.localtime(time.time() + seconds)
+    day = time.strftime("%a ", end) if end[:3] != time.localtime()[:3] else ""
+    return f"about {duration(seconds)} left (until {day}{time.strftime('%H:%M', end)})"
+
+
+def duration(seconds: float) -> str:
+    """Such as 45 s, 12 min, 3 h 20 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _size(stream: TextIO) -> tuple[int, int]:
+    """Columns and lines of the terminal behind `stream`."""
+    try:
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        return 80, 24
+    return max(40, size.columns), max(10, size.lines)

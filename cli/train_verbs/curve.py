@@ -1,0 +1,36 @@
+"""`pgtrain curve`: loss curves of one or more runs as one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..screen.output import emit_json, refuse_overwrite, shared_options
+
+
+@click.command(
+    "curve",
+    epilog="\b\nExamples:\n  pgtrain curve wide.log.jsonl narrow.log.jsonl -o curves.svg",
+)
+@click.argument("logs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="SVG file to write.")
+@click.option("--force", is_flag=True, help="Replace the picture if it exists.")
+@shared_options
+def command(*, logs: tuple[Path, ...], out: Path, force: bool, as_json: bool, quiet: bool) -> None:
+    """Draw training loss and bits per byte of LOGS (OUT.log.jsonl of `pgtrain run`) against training tokens."""
+    if out.suffix != ".svg":
+        raise click.UsageError(f"-o {out}: the picture's name must end in .svg")
+    refuse_overwrite(out, force)
+    from pgtrain.training.loss_curve import read_curve, write_curves
+
+    curves = [read_curve(log) for log in logs]
+    write_curves(out, curves)
+    rows = [
+        {"name": c.name, "steps_drawn": len(c.losses), "loss": c.losses[-1][1], "val_bpb": dict(c.measured)}
+        for c in curves
+    ]
+    if as_json:
+        emit_json({"picture": str(out), "runs": rows})
+    elif not quiet:
+        click.echo(f"{len(curves)} {'run' if len(curves) == 1 else 'runs'} drawn in {out}")

@@ -1,0 +1,138 @@
+"""`pgtrain eval`: bits per byte of a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..screen.output import emit_json, note, shared_options
+
+if TYPE_CHECKING:
+    from pgpack.loss.bpb import TextEvaluator
+    from pgtrain.training.ttt import TTTEvaluator
+
+
+@click.command(
+    "eval",
+    epilog="\b\nExamples:\n  pgtrain eval model.safetensors\n"
+    "  pgtrain eval model.safetensors --stride 64 --documents\n"
+    "  pgtrain eval model.safetensors --stride 64 --ttt sgd --ttt-lr 0.01 --freeze-blocks 2\n"
+    "  pgtrain eval final_model.pt --model adapter.py:build --val 'shards/*_val_*.bin' \\\n"
+    "      --tokenizer fineweb_1024_bpe.model --seq-len 1024",
+)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--val", help="Glob of the validation shards.")
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="SentencePiece .model of the shards.")
+@click.option("--seq-len", type=click.IntRange(1), help="Tokens per window.")
+@click.option("--max-tokens", type=click.IntRange(1), help="Score at most this many tokens.")
+@click.option("--model", "model_spec", help="FILE.py:build, a function from state dict to module; or a preset.")
+@click.option("--stride", type=click.IntRange(1), help="Slide the window by this many tokens; 64 in the challenge.")
+@click.option("--documents", is_flag=True, help="Let no context cross the start of a document.")
+@click.option("--loops", type=click.IntRange(0), help="Repeat the model's loop this often instead of as trained.")
+@click.option("--bf16", is_flag=True, help="Forward pass in bfloat16: faster on a GPU, a little noisier.")
+@click.option("--ttt", type=click.Choice(("sgd", "lora")), help="Score-first test-time training.")
+@click.option("--ttt-chunk", "chunk_tokens", type=click.IntRange(1), help="Tokens scored before they are trained on.")
+@click.option("--ttt-lr", "lr", type=click.FloatRange(0), help="Its learning rate.")
+@click.option("--ttt-epochs", "epochs", type=click.IntRange(0), help="Its passes over each scored chunk.")
+@click.option("--ttt-rank", "rank", type=click.IntRange(1), help="Rank of its adapters (lora).")
+@click.option("--freeze-blocks", type=click.IntRange(0), help="First blocks that it must not change.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@shared_options
+def command(
+    *,
+    checkpoint: Path,
+    val: str | None,
+    tokenizer: Path | None,
+    seq_len: int | None,
+    max_tokens: int | None,
+    model_spec: str | None,
+    stride: int | None,
+    documents: bool,
+    loops: int | None,
+    bf16: bool,
+    ttt: str | None,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+    **ttt_settings: Any,
+) -> None:
+    """Bits per byte of CHECKPOINT (.safetensors or .pt), computed as the challenge computes it.
+
+    A checkpoint of `pgtrain run` knows its validation text, tokenizer and model; options win over that. With --ttt
+    the model learns from each chunk of the text after it has been scored, never before. Numbers with equal digests
+    (over text, tokenizer, windows and way) compare exactly.
+    """
+    given = {name: value for name, value in ttt_settings.items() if value is not None}
+    if given and ttt is None:
+        raise click.UsageError("settings of test-time training are given without --ttt; add --ttt sgd or --ttt lora")
+    from pgpack.loss.sliding import EvaluationWay
+    from pgtrain.training.checkpoint import read_checkpoint
+    from pgtrain.workbench import open_text
+
+    tensors, metadata = read_checkpoint(checkpoint)
+    text = open_text(
+        checkpoint,
+        metadata,
+        tensors,
+        val=val,
+        tokenizer=tokenizer,
+        seq_len=seq_len,
+        max_tokens=max_tokens,
+        model_spec=model_spec,
+        device=device,
+        weights=lambda: tensors,
+    )
+    if text.how:
+        note(f"model: {text.how}; --model and --seq-len change it", quiet)
+    note(f"scoring {text.n_tokens:,} tokens", quiet)
+    fixed = text.evaluator(way=EvaluationWay(stride or 0, documents, loops, bf16))
+    evaluator, learner = (fixed, None) if ttt is None else _learning(fixed, ttt, given)
+    loss = evaluator.evaluate(tensors)
+    weights = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    report = dataclasses.asdict(learner.report) if learner is not None and learner.report is not None else {}
+    way: dict[str, Any] = {
+        "seq_len": text.seq_len,
+        "stride": fixed.stride,
+        "documents": documents,
+        "loops": loops,
+        "bf16": bf16,
+    }
+    way["ttt"] = ttt
+    if as_json:
+        subject = {"checkpoint": str(checkpoint), "checkpoint_sha256": weights}
+        emit_json({**subject, **loss.as_row(), "digest": evaluator.digest, **way, **report})
+        return
+    click.echo(f"bpb     {loss.bpb:.6f}")
+    click.echo(f"nats    {loss.nats:.6f} per token")
+    click.echo(f"text    {loss.n_tokens:,} tokens, {loss.n_text_bytes:,} bytes, {loss.eval_s:.1f} s")
+    click.echo(f"way     {_way_text(way)}")
+    if report and not report["steps"]:
+        note(f"nothing was trained on: one chunk holds all {text.n_tokens:,} tokens; give a smaller --ttt-chunk")
+    if report:
+        click.echo("ttt     " + ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in report.items()))
+    click.echo(f"digest  {evaluator.digest} of text and way")
+    click.echo(f"sha256  {weights} of {checkpoint.name}")
+
+
+def _learning(fixed: TextEvaluator, kind: str, given: dict[str, Any]) -> tuple[TTTEvaluator, TTTEvaluator]:
+    """(the evaluator, itself): test-time training with the settings that were given."""
+    from pgtrain.training.ttt import TTTConfig, TTTEvaluator
+
+    learner = TTTEvaluator(fixed, dataclasses.replace(TTTConfig.of_kind(kind), **given))
+    return learner, learner
+
+
+def _way_text(way: dict[str, Any]) -> str:
+    """One line for people: windows of 1,024, stride 64, documents apart."""
+    parts = [f"windows of {way['seq_len']:,}", f"stride {way['stride']:,}"]
+    parts += ["documents apart"] * way["documents"]
+    if way["loops"] is not None:
+        parts.append(f"{way['loops']} loops")
+    parts += ["bf16"] * way["bf16"]
+    if way["ttt"]:
+        parts.append(f"score-first {way['ttt']}")
+    return ", ".join(parts)

@@ -1,0 +1,247 @@
+"""`pgtrain run`: shards -> checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgpack.text.text_folder import TextFolder
+from pgtrain.model.flop_count import flop_per_token
+from pgtrain.model.model_config import ACTIVATIONS, GPTConfig
+from pgtrain.model.tensor_table import count_parameters
+from pgtrain.presets import PRESETS, find_preset
+from pgtrain.training.train_config import ORTHOGONALIZERS, ROUNDINGS, TrainConfig
+
+from ..options.settings import PresetName, changed_fields
+from ..screen.output import EXIT_RESUMABLE, emit_json, note, refuse_overwrite, shared_options
+
+if TYPE_CHECKING:
+    from pgtrain.training.run_log import StepRow
+    from pgtrain.training.train import TrainResult
+
+
+def curriculum(text: str) -> tuple[tuple[float, int], ...]:
+    """0:64,0.5:256 as ((0.0, 64), (0.5, 256))."""
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        return tuple((float(start), int(length)) for start, length in pairs)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a curriculum; write shares and lengths: 0:64,0.5:256") from error
+
+
+# option -> field of GPTConfig or TrainConfig; what is not given comes from the preset.
+MODEL_OPTIONS: dict[str, tuple[str, Any, str]] = {
+    "--layers": ("num_layers", int, "Blocks."),
+    "--dim": ("model_dim", int, "Width of the residual stream."),
+    "--heads": ("num_heads", int, "Query heads."),
+    "--kv-heads": ("num_kv_heads", int, "Key/value heads."),
+    "--mlp-mult": ("mlp_mult", float, "MLP hidden units per channel."),
+    "--activation": ("mlp_activation", click.Choice(ACTIVATIONS), "Activation of the MLP."),
+    "--seq-len": ("seq_len", int, "Tokens per sequence."),
+}
+TRAIN_OPTIONS: dict[str, tuple[str, Any, str]] = {
+    "--steps": ("steps", int, "Optimizer steps."),
+    "--batch-tokens": ("batch_tokens", int, "Tokens per step."),
+    "--matrix-lr": ("matrix_lr", float, "Rate of Muon."),
+    "--embed-lr": ("embed_lr", float, "Rate of the embedding."),
+    "--scalar-lr": ("scalar_lr", float, "Rate of gains and scales."),
+    "--warmup": ("warmup_steps", int, "Steps of linear warmup."),
+    "--warmdown": ("warmdown_steps", int, "Steps of linear warmdown at the end."),
+    "--grad-clip": ("grad_clip", float, "Largest gradient norm; 0 turns clipping off."),
+    "--ema": ("ema_decay", float, "Decay of the weight average; 0 turns it off."),
+    "--seed": ("seed", int, "Seed of weights and batches."),
+    "--max-seconds": ("max_seconds", float, "Stop after this much wall clock; 0 is no limit."),
+    "--val-every": ("val_every", int, "Measure bits per byte every N steps; 0: only at the end."),
+    "--min-lr": ("min_lr", float, "Share of the rates at which the warmdown ends."),
+    "--orthogonalizer": ("muon_orthogonalizer", click.Choice(ORTHOGONALIZERS), "How Muon orthogonalizes."),
+    "--row-norm": ("muon_row_norm", bool, "Rows of unit length before Muon orthogonalizes (MuonEq-R)."),
+    "--weight-decay": ("weight_decay", float, "Decay of the matrices."),
+    "--embed-weight-decay": ("embed_weight_decay", float, "Decay of embedding and head."),
+    "--scalar-weight-decay": ("scalar_weight_decay", float, "Decay of gains and scales."),
+    "--swa-every": ("swa_every", int, "Average every N-th weights of the warmdown (with --ema 0); 0: no."),
+    "--curriculum": ("seq_curriculum", curriculum, "Tokens per sequence from a share of the run on: 0:64,0.5:256."),
+    "--document-batches": ("document_batches", bool, "Begin sequences where documents begin."),
+    "--loops-from": ("loops_from", float, "Share of the run from which a looped model loops."),
+    "--qat-bits": ("qat_bits", int, "Bits of the matrices in quantization-aware training; 0: no."),
+    "--qat-clip": ("qat_clip", float, "Their clip in standard deviations; 0: their largest weight."),
+    "--qat-embed-bits": ("qat_embed_bits", int, "Bits of embedding and head; 0: no."),
+    "--qat-embed-clip": ("qat_embed_clip", float, "Their clip in standard deviations; 0: their largest weight."),
+    "--qat-from": ("qat_from", float, "Share of the run from which weights are quantized."),
+    "--qat-rounding": ("qat_rounding", click.Choice(ROUNDINGS), "Gradient of rounding."),
+    "--micro-batches": ("micro_batches", int, "Parts of a batch, dealt to the processes of torchrun."),
+    "--compile": ("compile_backend", str, "Backend of torch.compile, such as inductor."),
+}
+
+
+def _setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for flag, (field, kind, text) in reversed({**MODEL_OPTIONS, **TRAIN_OPTIONS}.items()):
+        flags = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
+        function = click.option(flags, field, type=kind, default=None, help=text)(function)
+    return function
+
+
+@click.command(
+    "run",
+    epilog="\b\nExamples:\n  pgtrain run --data text --preset demo -o model.safetensors\n"
+    "  pgtrain run --data text --layers 4 --dim 256 --steps 500 -o model.safetensors --dry-run\n"
+    "  pgtrain run --data text --preset lanes-tiny --set attn_gate=window -o gated.safetensors\n"
+    "  torchrun --nproc-per-node 2 -m pgpack_cli.pgtrain_app run --data text -o model.safetensors --micro-batches 2",
+)
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of `pgtrain data`.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write.")
+@click.option(
+    "--preset",
+    type=PresetName(PRESETS),
+    default="demo",
+    show_default=True,
+    help="Settings to start from, of `pgtrain ls`.",
+)
+@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change any field that --dry-run shows.")
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="SentencePiece .model of the shards.")
+@_setting_options
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--restart", is_flag=True, help="Discard the state of an unfinished run.")
+@click.option("--force", is_flag=True, help="Replace the checkpoint if it exists.")
+@shared_options
+def command(
+    *,
+    data: Path,
+    out: Path,
+    preset: str,
+    changes: tuple[str, ...],
+    tokenizer: Path | None,
+    device: str,
+    dry_run: bool,
+    restart: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **settings: Any,
+) -> int:
+    """Train a GPT on a folder of shards and write one fp32 checkpoint.
+
+    The state of the run lies beside the checkpoint while it lasts. After Ctrl-C or a kill the same command
+    continues where it stopped and ends with the same checkpoint. The log is OUT.log.jsonl, its picture OUT.loss.svg.
+    """
+    if out.suffix != ".safetensors":
+        raise click.UsageError(f"-o {out}: the checkpoint's name must end in .safetensors")
+    refuse_overwrite(out, force or dry_run)
+    settings |= changed_fields(changes, GPTConfig(), TrainConfig())
+    model, training, folder = _plan(data, tokenizer, preset, settings)
+    if dry_run:
+        _show_plan(model, training, folder, as_json)
+        return 0
+    from pgtrain.training.processes import join_processes, leave_processes
+    from pgtrain.training.run_log import log_path
+    from pgtrain.training.train import Trainer
+    from pgtrain.workbench import check_device
+
+    check_device(device)
+    processes, device = join_processes(device)
+    try:
+        trainer = Trainer(model, training, folder, out, device, processes)
+        silent = quiet or not processes.leads
+        note(f"{count_parameters(model):,} parameters, {training.steps:,} steps; log in {log_path(out)}", silent)
+        result = _train_with_bar(trainer.train, training, silent or as_json, restart)
+    finally:
+        leave_processes(processes)
+    if not processes.leads:
+        return 0 if result.finished else EXIT_RESUMABLE
+    picture = out.with_suffix(".loss.svg")
+    if result.steps > result.resumed_from:
+        _draw(log_path(out), picture)
+    if not result.finished:
+        note(f"stopped at step {result.steps}; the state is saved, repeat the same command to continue")
+        return EXIT_RESUMABLE
+    _show_result(out, model, training, result, as_json)
+    note(f"loss curve in {picture}", quiet)
+    return 0
+
+
+def _draw(log: Path, picture: Path) -> None:
+    """The picture of the run so far, beside its log."""
+    from pgtrain.training.loss_curve import read_curve, write_curves
+
+    write_curves(picture, [read_curve(log)])
+
+
+def _plan(
+    data: Path, tokenizer: Path | None, preset: str, settings: dict[str, Any]
+) -> tuple[GPTConfig, TrainConfig, TextFolder]:
+    """Preset plus options; the vocabulary comes from the folder's record when there is one."""
+    folder = TextFolder.open(data, tokenizer)
+    start = find_preset(preset)
+    given = {field: value for field, value in settings.items() if value is not None}
+    model_fields = {field.name for field in dataclasses.fields(GPTConfig)}
+    vocab_size = folder.vocab_size()
+    shape = {"vocab_size": vocab_size} | {f: v for f, v in given.items() if f in model_fields}
+    model = dataclasses.replace(start.model, **shape)
+    training = dataclasses.replace(start.training, **{f: v for f, v in given.items() if f not in model_fields})
+    return model, training, folder
+
+
+def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, as_json: bool) -> None:
+    train_tokens, val_tokens = folder.count_tokens()
+    seen = training.steps * training.batch_tokens
+    plan = {
+        "parameters": count_parameters(model),
+        "train_tokens": train_tokens,
+        "val_tokens": val_tokens,
+        "tokens_seen": seen,
+        "epochs": round(seen / max(train_tokens, 1), 3),
+        "training_flop": flop_per_token(model) * seen,
+    }
+    if as_json:
+        emit_json({**plan, "model": json.loads(model.to_json()), "training": dataclasses.asdict(training)})
+        return
+    for key, value in plan.items():
+        click.echo(f"{key:15} {value:,}")
+    for config in (model, training):
+        for key, value in dataclasses.asdict(config).items():
+            click.echo(f"  {key:20} {value}")
+
+
+def _train_with_bar(
+    train: Callable[..., TrainResult], training: TrainConfig, silent: bool, restart: bool
+) -> TrainResult:
+    from tqdm import tqdm
+
+    with tqdm(total=training.steps, disable=silent, unit="step", dynamic_ncols=True) as bar:
+
+        def on_step(row: StepRow) -> None:
+            if bar.n == 0 and row.step > 1:  # a resumed run: what lies before does not count for the ETA
+                bar.initial = bar.n = row.step - 1
+            bar.set_postfix(loss=f"{row.loss:.3f}", refresh=False)
+            bar.update()
+
+        return train(on_step, restart=restart)
+
+
+def _show_result(out: Path, model: GPTConfig, training: TrainConfig, result: TrainResult, as_json: bool) -> None:
+    assert result.val is not None
+    if as_json:
+        emit_json(
+            {
+                "checkpoint": str(out),
+                "parameters": count_parameters(model),
+                "steps": result.steps,
+                "resumed_from": result.resumed_from,
+                "tokens": result.steps * training.batch_tokens,
+                "train_loss": result.train_loss,
+                "train_s": result.elapsed_s,
+                "qat_recipe": result.qat_recipe,
+                **result.val.as_row(),
+            }
+        )
+        return
+    click.echo(f"bpb     {result.val.bpb:.4f} on {result.val.n_tokens:,} validation tokens")
+    click.echo(f"loss    {result.train_loss:.4f} nats per training token, {result.elapsed_s:.0f} s")
+    click.echo(f"written to {out}")
+    if result.qat_recipe is not None:
+        click.echo(f"pack the weights it trained with: pgpack pack {out} --recipe '{result.qat_recipe}'")

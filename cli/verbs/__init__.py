@@ -1,0 +1,1 @@
+"""The commands of `pgpack`, one file each: parse, one library call, render."""

@@ -1,0 +1,109 @@
+"""How another process opens the bench of a command: by paths on a disk that both see, or by files sent to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..options.cache import CacheFlags
+from ..options.text import Bench, TextFlags
+
+if TYPE_CHECKING:
+    from pgpack.sweep.executors.here import Setting
+    from pgpack.sweep.runner import Measurer
+
+    from .sweep_benches import Benches
+
+PYTHON = ".py"
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """Opens the same benches anywhere. Nothing is read before it is called, and pickling it costs nothing.
+
+    `keep_in`: the study's folder with its calibration; `cache`: where this process keeps results.
+    """
+
+    checkpoints: tuple[Path, ...]
+    text: TextFlags
+    keep_in: Path
+    cache: CacheFlags
+
+    def __call__(self, setting: Setting) -> Measurer:
+        """The measurer of `setting`. Raises: whatever opening the files does."""
+        from pgpack.checkpoint.checkpoint import load_checkpoint
+
+        path = self.checkpoints[setting.checkpoint]
+        cache = self.cache.open(quiet=True)
+        bench = Bench(path, load_checkpoint(path), self.text, quiet=True, keep_in=self.keep_in, cache=cache)
+        return bench.measurer(text_share=setting.text_share)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Everything that is read, under the names that `moved` looks for."""
+        from pgpack.checkpoint.checkpoint import load_checkpoint
+        from pgpack.text.shard_files import find_shards
+        from pgtrain.workbench import text_defaults
+
+        defaults = text_defaults(load_checkpoint(self.checkpoints[0]).metadata, self.checkpoints[0])
+        parts = [(number, part) for number, path in enumerate(self.checkpoints) for part in _parts(path)]
+        found = {f"checkpoint-{number}/{part.name}": part for number, part in parts}
+        for name, pattern in (("val", self.text.val or defaults.val), ("calib", self.text.calib or defaults.calib)):
+            shards = find_shards(pattern) if pattern is not None else []
+            found |= {f"{name}/{number:05d}-{path.name}": path for number, path in enumerate(shards)}
+        model = self._model_file
+        single = {"tokenizer": self.text.tokenizer or defaults.tokenizer, "calibration": self.text.calibration}
+        for name, path in {**single, "model": model}.items():
+            if path is not None:
+                found[f"{name}/{Path(path).name}"] = Path(path)
+        kept = sorted(self.keep_in.glob("calibration-*.safetensors"))
+        return found | {f"study/{path.name}": path for path in kept}
+
+    def moved(self, folder: Path) -> Blueprint:
+        """The same bench with its files below `folder`; results are kept where that machine keeps its own."""
+        places = {place.name: sorted(place.iterdir()) for place in folder.iterdir()}
+        flags: dict[str, Any] = {name: str(folder / name / "*") for name in ("val", "calib") if name in places}
+        flags |= {name: str(places[name][0]) for name in ("tokenizer", "calibration", "model") if name in places}
+        if "model" in flags and self.text.model is not None:
+            flags["model"] += self.text.model.partition(PYTHON)[2]
+        checkpoints = tuple(folder / f"checkpoint-{n}" / path.name for n, path in enumerate(self.checkpoints))
+        study = folder / "study"
+        study.mkdir(exist_ok=True)
+        text = dataclasses.replace(self.text, **flags)
+        return Blueprint(checkpoints, text, study, dataclasses.replace(self.cache, folder=None))
+
+    @property
+    def _model_file(self) -> str | None:
+        model = self.text.model
+        return None if model is None or PYTHON not in model else model.partition(PYTHON)[0] + PYTHON
+
+
+def blueprint_of(benches: Benches, out: Path, cache: CacheFlags) -> Blueprint:
+    """The blueprint of `benches` with paths that do not depend on the working directory."""
+    from pgpack.checkpoint.files import require_file
+
+    flags = benches.first.flags
+    given = {name: getattr(flags, name) for name in ("val", "calib", "tokenizer", "calibration")}
+    paths: dict[str, Any] = {name: os.path.abspath(value) for name, value in given.items() if value is not None}
+    if flags.model is not None and PYTHON in flags.model:
+        paths["model"] = os.path.abspath(flags.model)
+    folder = None if cache.folder is None else cache.folder.absolute()
+    return Blueprint(
+        tuple(require_file(bench.path).absolute() for bench in benches.all),
+        dataclasses.replace(flags, **paths),
+        out.absolute(),
+        dataclasses.replace(cache, folder=folder),
+    )
+
+
+def _parts(checkpoint: Path) -> Iterator[Path]:
+    """The files of a checkpoint: itself, and the shards that it is the index of."""
+    yield checkpoint
+    if checkpoint.name.endswith(".index.json"):
+        names = json.loads(checkpoint.read_text(encoding="utf-8"))["weight_map"].values()
+        yield from (checkpoint.parent / name for name in sorted(set(names)))

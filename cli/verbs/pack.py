@@ -1,0 +1,390 @@
+"""`pgpack pack`: checkpoint -> artifact and manifest."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..options.cache import CacheFlags, cache_options
+from ..options.files import opens_without_torch
+from ..options.recipe import chosen_recipe, one_of, recipe_options, require_own_container
+from ..options.sizes import SIZE
+from ..options.submission import SubmissionFlags, require_alone, submission_options
+from ..options.text import Bench, TextFlags, text_options
+from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
+from ..screen.progress import progress_bar, say_above
+from ..screen.tables import table
+
+if TYPE_CHECKING:
+    from pgpack.calibration.calibration import Calibration
+    from pgpack.checkpoint.checkpoint import Checkpoint
+    from pgpack.loss.evaluator import BitsPerByte, Evaluator
+    from pgpack.pack import Artifact
+    from pgpack.recipe.recipe import Recipe
+    from pgpack.recipe.spaces import Candidate
+
+LARGEST = 8  # tensors shown
+
+EPILOG = """\b
+Examples:
+  pgpack pack model.safetensors --budget 16MB -o model.pgpack
+  pgpack pack model.safetensors --budget 500kB --compensate 120 -o model.pgpack
+  pgpack pack model.safetensors --preset sdclip-brotli -o baseline.ptz
+  pgpack pack model.safetensors --recipe 'role:control=cast; *=gptq(bits=6,clip=12.85)|rans' \\
+      --calibration hessians.safetensors -o model.pgpack
+  pgpack pack model.safetensors --budget 16MB --submission my_record \\
+      --train-script train_gpt.py --log train.log
+"""
+
+
+@click.command("pack", epilog=EPILOG)
+@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@recipe_options
+@click.option("--budget", type=SIZE, metavar="BYTES", help="Search for the best recipe that fits, such as 16MB.")
+@click.option(
+    "--compensate",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="With --budget: quantize in stages; N optimizer steps on calibration text make up for the errors.",
+)
+@click.option(
+    "--tune",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="With --budget: fit the step sizes too, by N optimizer steps on calibration text.",
+)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Artifact to write.")
+@submission_options
+@click.option("--eval", "evaluate", is_flag=True, help="Measure the decoded artifact and record its loss.")
+@click.option("--dry-run", is_flag=True, help="Check the recipe against the checkpoint and stop.")
+@click.option("--force", is_flag=True, help="Replace the artifact if it exists.")
+@text_options
+@cache_options
+@shared_options
+def command(
+    *,
+    checkpoints: tuple[Path, ...],
+    recipe: str | None,
+    preset: str | None,
+    passthrough: int | None,
+    budget: int | None,
+    compensate: int,
+    tune: int,
+    out: Path | None,
+    flags: SubmissionFlags,
+    evaluate: bool,
+    dry_run: bool,
+    force: bool,
+    text: TextFlags,
+    cache: CacheFlags,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Pack CHECKPOINT by a recipe, a preset of the field, or into a byte budget.
+
+    The artifact is decoded once and compared before it is written; OUT.json records what it was made of.
+    With --budget the step sizes are searched on real bytes, and the loss decides between what fits; exit code 3
+    when nothing does.
+    With --submission DIR a whole folder is written (README.md, submission.json, a decoder of its own, the script
+    packed); --budget is for code and weights together, 16 MB unless it is given, and several checkpoints are seeds.
+    """
+    if flags.submission is not None:
+        if out is not None or force:
+            raise click.UsageError("--submission DIR takes the place of -o and --force; DIR must be new")
+        from .pack_submission import run_submission
+
+        chosen = one_of({"--recipe": recipe, "--preset": preset}, at_least_one=False)
+        if chosen and (compensate or tune):
+            raise click.UsageError("--compensate and --tune belong to a search, not to a given recipe")
+        require_own_container(recipe, preset)
+        makers = [
+            _Maker(path, recipe, preset, passthrough, compensate, tune, text, cache, quiet) for path in checkpoints
+        ]
+        if flags.study is not None and not dry_run:
+            _require_study_of(flags.study, makers)
+        run_submission(checkpoints, makers, flags, budget, chosen is None, dry_run, as_json, quiet)
+        return
+    require_alone(flags)
+    if len(checkpoints) > 1:
+        raise click.UsageError("several checkpoints are the seeds of a --submission DIR; give one")
+    if out is None:
+        raise click.UsageError("give -o FILE for the artifact, or --submission DIR")
+    checkpoint = checkpoints[0]
+    one_of({"--recipe": recipe, "--preset": preset, "--budget": budget})
+    if budget is not None and passthrough is not None:
+        raise click.UsageError("--passthrough belongs to --preset")
+    if budget is None and (compensate or tune):
+        raise click.UsageError(
+            "--compensate and --tune belong to --budget; in a recipe write @compensate=weights(count=N) or "
+            "@tune=steps(count=N)"
+        )
+    refuse_overwrite(out, force or dry_run, checkpoint)
+    if dry_run:
+        _show_dry_run(checkpoint, recipe, preset, passthrough, budget, out, as_json)
+        return
+    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.recipe.recipe import infos
+
+    loaded = load_checkpoint(checkpoint)
+    bench = Bench(checkpoint, loaded, text, quiet, cache=cache.open(quiet, in_memory=budget is not None))
+    if budget is not None:
+        packed = _fit(bench, budget, compensate, tune)
+    else:
+        given = chosen_recipe(recipe, preset, passthrough, infos(loaded.stored_shapes))
+        packed = _pack(bench, given, evaluate)
+    write_packed(out, packed, bench)
+    _show(out, packed, bench.checkpoint, as_json)
+
+
+class Packed:
+    """A recipe, its artifact, the calibration it used and the loss that was measured (None: not measured)."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        artifact: Artifact,
+        calibration: Calibration | None,
+        loss: BitsPerByte | None,
+        evaluator: Evaluator | None,
+    ) -> None:
+        self.recipe, self.artifact, self.calibration = recipe, artifact, calibration
+        self.loss, self.evaluator = loss, evaluator
+
+
+@dataclass
+class _Maker:
+    """Makes the artifact of one checkpoint of a submission, of at most so many bytes where no recipe is given."""
+
+    path: Path
+    recipe: str | None
+    preset: str | None
+    passthrough: int | None
+    compensate: int
+    tune: int
+    text: TextFlags
+    cache: CacheFlags
+    quiet: bool
+
+    @functools.cached_property
+    def bench(self) -> Bench:
+        from pgpack.checkpoint.checkpoint import load_checkpoint
+
+        cache = self.cache.open(self.quiet, in_memory=True)
+        return Bench(self.path, load_checkpoint(self.path), self.text, self.quiet, cache=cache)
+
+    def __call__(self, n_bytes: int) -> tuple[Bench, Packed]:
+        from pgpack.errors import CheckpointError, DataError
+        from pgpack.recipe.recipe import infos
+
+        if self.recipe is None and self.preset is None:
+            return self.bench, _fit(self.bench, n_bytes, self.compensate, self.tune, [])
+        tensors = infos(self.bench.checkpoint.stored_shapes)
+        chosen = chosen_recipe(self.recipe, self.preset, self.passthrough, tensors)
+        try:
+            self.bench.measurer()
+        except (DataError, CheckpointError) as error:
+            note(f"no loss is measured ({error})", self.quiet)
+            return self.bench, _pack(self.bench, chosen, evaluate=False)
+        return self.bench, _pack(self.bench, chosen, evaluate=True)
+
+
+def _require_study_of(directory: Path, makers: Sequence[_Maker]) -> None:
+    """Raises StudyError when the study in `directory` is of none of the checkpoints."""
+    from pgpack.errors import StudyError
+    from pgpack.study.journal import Study
+
+    meta = Study.load(directory).meta
+    studied = [each.checkpoint_digest for each in meta.checkpoints]
+    given = [maker.bench.checkpoint.digest for maker in makers]
+    if not set(studied) & set(given):
+        raise StudyError(
+            f"{directory} is a study of checkpoint {studied[0]} ({meta.checkpoint}), but {makers[0].path} is "
+            f"checkpoint {given[0]}; give a study of it as --study, or leave --study out"
+        )
+
+
+def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
+    from pgpack.pack import pack
+
+    if recipe.tune.count or recipe.compensate.count:
+        bench.calib_tokens("tuning")  # missing text is known before the work, not after
+    measurer = bench.measurer(evaluate)
+    calibration = needed_calibration(bench, recipe)
+    with progress_bar(len(bench.checkpoint.stored_shapes), "tensor", "quantizing", bench.quiet) as bar:
+        artifact = pack(
+            bench.checkpoint,
+            recipe,
+            calibration,
+            cache=bench.cache,
+            progress=lambda name: bar.update(),
+            trainer=bench,
+        )
+    return Packed(recipe, artifact, calibration, measurer.evaluate(artifact), measurer.evaluator)
+
+
+def needed_calibration(bench: Bench, recipe: Recipe) -> Calibration | None:
+    """The calibration of `recipe`; None when none of its stages needs a Hessian."""
+    from pgpack.recipe.recipe import infos
+
+    governed = recipe.resolve(infos(bench.checkpoint.stored_shapes))
+    return bench.calibration(recipe) if any(rule.policy.needs_hessian for rule in governed.values()) else None
+
+
+def _fit(bench: Bench, budget: int, compensate: int, tune: int, presets: Sequence[Candidate] | None = None) -> Packed:
+    """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known."""
+    from pgpack.errors import CheckpointError, DataError
+    from pgpack.fit.budget import Training, fit_budget
+
+    try:
+        measurer = bench.measurer()
+    except (DataError, CheckpointError) as error:
+        note(f"no loss is measured, the error of the weights decides ({error})", bench.quiet)
+        measurer = bench.measurer(evaluate=False)
+    with progress_bar(None, "artifact", "searching", bench.quiet) as bar:
+        rivals = _presets(bench.checkpoint) if presets is None else presets
+        fitted = fit_budget(measurer, budget, rivals, _noting(bar), Training(compensate, tune))
+    calibration = needed_calibration(bench, fitted.recipe)
+    return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, measurer.evaluator)
+
+
+def _presets(checkpoint: Checkpoint) -> list[Candidate]:
+    from pgpack.recipe.recipe import infos
+
+    from ..options.space import field_presets
+
+    return field_presets(infos(checkpoint.stored_shapes))
+
+
+def _noting(bar: Any) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        say_above(bar, line)
+        bar.update()
+
+    return say
+
+
+def write_packed(out: Path, packed: Packed, bench: Bench) -> None:
+    """Write the artifact and its manifest."""
+    import hashlib
+
+    from pgpack import __version__
+    from pgpack.formats.own.manifest import Manifest, write_artifact_file
+
+    artifact, recipe, calibration, loss = packed.artifact, packed.recipe, packed.calibration, packed.loss
+    manifest = Manifest(
+        recipe=str(recipe),
+        recipe_canonical=recipe.canonical(),
+        recipe_digest=recipe.digest,
+        n_bytes=artifact.n_bytes,
+        sha256=hashlib.sha256(artifact.data).hexdigest(),
+        weights_digest=artifact.weights_digest,
+        checkpoint_digest=bench.checkpoint.digest,
+        n_params=bench.checkpoint.n_params,
+        pgpack_version=__version__,
+        calibration_digest=calibration.digest if calibration else None,
+        calibration_token_digest=calibration.token_digest if calibration else None,
+        calibration_n_tokens=calibration.n_tokens if calibration else None,
+        evaluator_digest=packed.evaluator.digest if loss and packed.evaluator else None,
+        bpb=loss.bpb if loss else None,
+        nats=loss.nats if loss else None,
+        kl=loss.kl if loss else None,
+        sizes={"tensors": dict(artifact.report.tensors), "overhead": dict(artifact.report.overhead)},
+    )
+    write_artifact_file(out, artifact.data, manifest)
+
+
+def _show(out: Path, packed: Packed, checkpoint: Checkpoint, as_json: bool) -> None:
+    artifact, loss = packed.artifact, packed.loss
+    bits = 8 * artifact.n_bytes / max(1, checkpoint.n_params)
+    if as_json:
+        emit_json(
+            {
+                "artifact": str(out),
+                "recipe": str(packed.recipe),
+                "recipe_digest": packed.recipe.digest,
+                "n_bytes": artifact.n_bytes,
+                "bits_per_weight": bits,
+                "weights_digest": artifact.weights_digest,
+                "quantize_s": artifact.quantize_s,
+                "encode_s": artifact.encode_s,
+                "decode_s": artifact.decode_s,
+                **({"bpb": loss.bpb, "nats": loss.nats, "kl": loss.kl, "eval_s": loss.eval_s} if loss else {}),
+                "sizes": {"tensors": dict(artifact.report.tensors), "overhead": dict(artifact.report.overhead)},
+            }
+        )
+        return
+    click.echo(f"recipe    {packed.recipe}")
+    click.echo(f"size      {format_bytes(artifact.n_bytes)}, {bits:.3f} bits per weight")
+    if loss:
+        kl = "" if loss.kl is None else f", KL {loss.kl:.5f} nats per token to the checkpoint"
+        click.echo(f"loss      {loss.bpb:.5f} bits per byte{kl}")
+    times = (
+        f"quantize {artifact.quantize_s:.2f} s, encode {artifact.encode_s:.2f} s, decode {artifact.decode_s:.2f} s"
+    )
+    click.echo(f"times     {times}")
+    click.echo(_largest(artifact, checkpoint))
+    click.echo(f"written to {out}, described by {out.name}.json")
+
+
+def _largest(artifact: Artifact, checkpoint: Checkpoint) -> str:
+    """The largest tensors, then the rest and the overhead in one line each; sums to the file."""
+    by_size = sorted(artifact.report.tensors.items(), key=lambda item: -item[1])
+    numel = {record.name: max(1, _numel(record.shape)) for record in artifact.records}
+    rows: list[tuple[str, int, float | None]] = [
+        (name, n_bytes, 8 * n_bytes / numel[name]) for name, n_bytes in by_size[:LARGEST]
+    ]
+    if rest := by_size[LARGEST:]:
+        rest_bytes, rest_numel = sum(n for _, n in rest), sum(numel[name] for name, _ in rest)
+        rows.append((f"{len(rest)} more tensors", rest_bytes, 8 * rest_bytes / rest_numel))
+    rows += [(name, n_bytes, None) for name, n_bytes in artifact.report.overhead.items()]
+    return table(("where the bytes are", "bytes", "bits/weight"), rows)
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    n = 1
+    for length in shape:
+        n *= length
+    return n
+
+
+def _show_dry_run(
+    path: Path,
+    recipe: str | None,
+    preset: str | None,
+    passthrough: int | None,
+    budget: int | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """What `pack` would do, from names and shapes alone; those of an old torch file are not read (it takes torch)."""
+    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.files import require_file
+    from pgpack.recipe.recipe import infos
+
+    require_file(path)
+    document: dict[str, Any] = {"checkpoint": str(path), "artifact": str(out), "budget": budget}
+    if opens_without_torch(path):
+        loaded = load_checkpoint(path)
+        tensors = infos(loaded.stored_shapes)
+        document |= {"tensors": len(tensors), "n_params": loaded.n_params}
+    else:
+        tensors = []
+        note("the shapes of a torch file this old are not read in a dry run; the recipe is checked alone")
+    if budget is None and (recipe is not None or tensors):
+        chosen = chosen_recipe(recipe, preset, passthrough, tensors)
+        governed = chosen.resolve(tensors) if tensors else {}
+        needy = [name for name, rule in governed.items() if rule.policy.needs_hessian]
+        document |= {"recipe": str(chosen), "recipe_digest": chosen.digest, "needs_hessian": needy}
+    if as_json:
+        emit_json(document)
+        return
+    for key, value in document.items():
+        if value is not None:
+            click.echo(f"{key:14} {len(value) if isinstance(value, list) else value}")

@@ -1,0 +1,76 @@
+"""The best artifacts of a sweep: one for each of its checkpoints, all of one recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..options.text import Bench
+from .sweep_benches import Benches
+
+if TYPE_CHECKING:
+    from pgpack.formats.own.manifest import Manifest
+    from pgpack.study.journal import Study
+    from pgpack.study.trial import Trial
+
+Parts = list[tuple[str, int]]
+
+
+def write_best(benches: Benches, study: Study) -> tuple[Trial | None, tuple[Path, ...], Parts]:
+    """Write the best recipe's artifacts with their manifests; (the row of the best recipe, the artifacts, the bytes
+    of the parts of the first)."""
+    from pgpack.anatomy import ANATOMY_FILE
+    from pgpack.formats.own.manifest import manifest_path
+    from pgpack.report.outputs import BEST_FILE
+    from pgpack.study.frontier import best_under, ranking
+    from pgpack.study.seeds import merged
+
+    whole = merged(study)
+    best = best_under(whole.trials, study.meta.budget, ranking(whole.trials))
+    paths = [study.directory / BEST_FILE]
+    if len(benches.all) > 1:
+        paths = [study.directory / f"best-{name}.pgpack" for name in benches.names]
+    if best is None:  # artifacts of an earlier budget would pass for the best of this one
+        for stale in (*paths, *map(manifest_path, paths), study.directory / ANATOMY_FILE):
+            stale.unlink(missing_ok=True)
+        return None, (), []
+    made = {best.checkpoint_digest: best}
+    if best.key in whole.seeds:
+        made = {trial.checkpoint_digest: trial for trial in whole.seeds[best.key].trials}
+    written = [
+        _write(bench, made[bench.checkpoint.digest], path, study, is_first=bench is benches.first)
+        for bench, path in zip(benches.all, paths, strict=True)
+    ]
+    return best, tuple(paths), [item for part in written[0].sizes.values() for item in part.items()]
+
+
+def _write(bench: Bench, trial: Trial, path: Path, study: Study, is_first: bool) -> Manifest:
+    """The manifest of the artifact at `path`, which is packed again unless it is that of `trial` already."""
+    from pgpack.errors import FormatError
+    from pgpack.files import refusing
+    from pgpack.formats.own.manifest import read_manifest
+    from pgpack.recipe.text import parse_recipe
+    from pgpack.report.outputs import write_anatomy
+    from pgpack.sweep.runner import trial_loss
+
+    from .pack import Packed, needed_calibration, write_packed
+
+    try:
+        written = read_manifest(path) if path.is_file() else None
+    except FormatError:
+        written = None
+    if written is not None and (written.recipe_digest, written.weights_digest) == (
+        trial.recipe_digest,
+        trial.weights_digest,
+    ):
+        return written
+    recipe = parse_recipe(trial.recipe)
+    artifact = bench.measurer(evaluate=False).pack(recipe)
+    packed = Packed(recipe, artifact, needed_calibration(bench, recipe), trial_loss(trial), bench.text.evaluator())
+    with refusing(path, "write it"):
+        write_packed(path, packed, bench)
+    if is_first:
+        write_anatomy(study.directory, artifact, bench.checkpoint, recipe, packed.calibration)
+    written = read_manifest(path)
+    assert written is not None
+    return written

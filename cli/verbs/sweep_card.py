@@ -1,0 +1,63 @@
+"""What a sweep writes on its study's card."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from .sweep_benches import Benches
+
+if TYPE_CHECKING:
+    from pgpack.study.card import StudyCheckpoint
+    from pgpack.study.journal import StudyMeta
+
+
+def study_card(benches: Benches, budget: int | None, space: str, search: str) -> StudyMeta:
+    """The study's card without the losses of the fp32 models."""
+    from pgpack import __version__
+    from pgpack.study.card import StudyCheckpoint
+    from pgpack.study.journal import StudyMeta
+    from pgpack.study.trial import timestamp
+    from pgpack.sweep.executors.here import Setting
+
+    evaluator, flags = benches(Setting()).evaluator, benches.first.flags
+    assert evaluator is not None
+    checkpoints = tuple(
+        StudyCheckpoint(
+            checkpoint=str(bench.path),
+            checkpoint_digest=bench.checkpoint.digest,
+            fp32_n_bytes=4 * bench.checkpoint.n_params,
+        )
+        for bench in benches.all
+    )
+    card = StudyMeta(
+        checkpoint=checkpoints[0].checkpoint,
+        checkpoint_digest=checkpoints[0].checkpoint_digest,
+        evaluator_digest=evaluator.digest,
+        pgpack_version=__version__,
+        created=timestamp(),
+        calibration_digest=benches.first.file_calibration.digest if flags.calibration is not None else None,
+        budget=budget,
+        space=space,
+        search=search,
+        data_flags=flags.as_flags(),
+    )
+    return card.with_checkpoints(checkpoints)
+
+
+def with_fp32(benches: Benches, card: StudyMeta) -> StudyMeta:
+    """The card with the losses of the fp32 models, measured unless an earlier run has."""
+    numbers = {bench.checkpoint.digest: number for number, bench in enumerate(benches.all)}
+    block_bytes = card.block_bytes
+
+    def filled(each: StudyCheckpoint) -> StudyCheckpoint:
+        nonlocal block_bytes
+        number = numbers.get(each.checkpoint_digest)
+        if each.fp32_bpb is not None or number is None:
+            return each
+        loss = benches(benches.settings()[number]).fp32_loss()
+        block_bytes = loss.block_bytes or block_bytes
+        return replace(each, fp32_bpb=loss.bpb, fp32_nats=loss.nats)
+
+    checkpoints = tuple(map(filled, card.checkpoints))
+    return replace(card.with_checkpoints(checkpoints), block_bytes=block_bytes)

@@ -1,0 +1,109 @@
+"""What a sweep would do and what it reuses, before it does it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..options.search import SearchFlags, rows_of, search_of
+from ..options.space import SpaceFlags, candidates_of
+from ..screen.output import emit_json, note
+
+if TYPE_CHECKING:
+    from pgpack.recipe.recipe import TensorInfo
+    from pgpack.recipe.spaces import Candidate
+    from pgpack.study.journal import Study
+    from pgpack.study.reuse import Reuse
+    from pgpack.sweep.executors.here import Job
+    from pgpack.sweep.samplers.base import Sampler
+
+    from .sweep_benches import Benches
+
+SHOWN = 5  # recipes of a dry run
+
+
+def show_dry_run(
+    paths: Sequence[Path], space: SpaceFlags, search: SearchFlags, budget: int | None, as_json: bool
+) -> None:
+    """The recipes that would be measured, of a search those that it asks for first."""
+    from pgpack.checkpoint.files import require_file
+
+    for path in paths:
+        require_file(path)
+    tensors = _tensors(paths[0])
+    head, facts = "", {}
+    if search.is_grid:
+        candidates: Sequence[Candidate] = candidates_of(space, tensors)
+    else:
+        found = search_of(search, space, tensors, budget, None)
+        candidates = found.sampler.ask().candidates
+        facts = {"search": search.as_text(), "n_trials": found.n_trials, "n_points": found.n_points}
+        among = "" if found.n_points is None else f" in a space of {found.n_points:,}"
+        head = f"{search.as_text()}: at most {found.n_trials} trials{among}; it begins with these "
+    if as_json:
+        recipes = [str(each.recipe) for each in candidates]
+        emit_json({"n_recipes": len(candidates), "n_checkpoints": len(paths), "recipes": recipes, **facts})
+        return
+    click.echo(f"{head}{len(candidates)} recipes" + (f" on {len(paths)} checkpoints" if len(paths) > 1 else ""))
+    for each in candidates[:SHOWN]:
+        click.echo(f"  {each.recipe}" + (f"  ({each.label})" if each.label else ""))
+    if len(candidates) > SHOWN:
+        click.echo(f"  and {len(candidates) - SHOWN} more")
+
+
+def _tensors(path: Path) -> Sequence[TensorInfo]:
+    """What recipes are made for; of an old torch file the shapes are not read (that would load torch)."""
+    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.recipe.recipe import infos
+
+    from ..options.files import opens_without_torch
+
+    if opens_without_torch(path):
+        return infos(load_checkpoint(path).stored_shapes)
+    from pgtrain.model.model_config import GPTConfig
+    from pgtrain.model.tensor_table import tensor_shapes
+
+    note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
+    return infos(tensor_shapes(GPTConfig()))
+
+
+def searched(benches: Benches, sampler: Sampler, study: Study) -> list[Job]:
+    """What a search asks for until it needs something that the study does not know, that batch included."""
+    from pgpack.sweep.runner import jobs_of
+
+    asked: list[Job] = []
+    while (batch := sampler.ask()).candidates:
+        asked += jobs_of(batch.candidates, benches.settings(batch.text_share))
+        rows = rows_of(benches, batch, study)
+        if rows is None:
+            break
+        sampler.tell(rows)
+    return asked
+
+
+def reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequence[Job]) -> Reuse:
+    """The account of what `study`'s folder already holds of `jobs`."""
+    from pgpack.study.journal import TRIALS_FILE, Journal
+    from pgpack.study.reuse import reuse
+
+    folder = study.directory
+    kept = ["the fp32 loss"] if study.trials and study.meta.fp32_bpb is not None else []
+    kept += sorted(path.name for path in folder.glob("calibration-*.safetensors"))
+    digests = [bench.checkpoint.digest for bench in benches.all]
+    asked, lacking = (
+        [(digests[job.setting.checkpoint], job.candidate.recipe.digest, job.setting.text_share) for job in some]
+        for some in (jobs, missing)
+    )
+    return reuse(study, asked, lacking, kept, Journal(folder / TRIALS_FILE).torn_bytes())
+
+
+def show_reuse(account: Reuse, as_json: bool) -> None:
+    """The account on stdout, for a run that stops there."""
+    if as_json:
+        emit_json({**dataclasses.asdict(account), "n_missing": account.n_missing})
+    else:
+        click.echo("\n".join(account.sentences()))

@@ -1,0 +1,128 @@
+"""What a sweep says at its end: the frontier, its best point, and where things lie."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..screen.frontier_table import frontier_table
+from ..screen.output import emit_json, format_bytes
+from .frontier import ROW_FIELDS
+
+if TYPE_CHECKING:
+    from pgpack.study.journal import Study
+    from pgpack.study.seeds import Across
+    from pgpack.study.trial import Trial
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A finished study: how many trials were there before and how many are new, and the row of its best recipe."""
+
+    study: Study
+    n_skipped: int
+    n_new: int
+    best: Trial | None
+    files: tuple[Path, ...]
+    artifacts: tuple[Path, ...]
+
+
+def show_ended(ended: Ended, as_json: bool) -> None:
+    """Print the frontier and what else there is to know, or all of it as JSON."""
+    from pgpack.study.frontier import pareto
+    from pgpack.study.seeds import merged
+
+    whole = merged(ended.study)
+    front, seeds = pareto(whole.trials), whole.seeds
+    if as_json:
+        emit_json(_document(ended, whole, front, seeds))
+        return
+    click.echo(_frontier_table(ended, front, seeds))
+    click.echo("\n".join(_sentences(ended, whole, len(front))))
+
+
+def nothing_fits(study: Study, budget: int) -> Exception:
+    """Why no trial is within `budget`."""
+    from pgpack.errors import BudgetExceeded
+    from pgpack.study.seeds import merged
+
+    sizes = [trial.n_bytes for trial in merged(study).trials if trial.ok and trial.n_bytes is not None]
+    if not sizes:
+        return BudgetExceeded(f"no trial succeeded; look at the errors in {study.directory}/trials.jsonl")
+    return BudgetExceeded(
+        f"nothing fits {budget:,} bytes: the smallest artifact takes {min(sizes):,}, {min(sizes) - budget:,} too many"
+    )
+
+
+def _document(ended: Ended, whole: Study, front: list[Trial], seeds: Mapping[str, Across]) -> dict[str, Any]:
+    study = ended.study
+    return {
+        "out": str(study.directory),
+        "budget": study.meta.budget,
+        "fp32_bpb": whole.meta.fp32_bpb,
+        "n_checkpoints": len(study.meta.checkpoints),
+        "n_trials": len(study.trials),
+        "n_partial": len(study.partial),
+        "n_new": ended.n_new,
+        "n_skipped": ended.n_skipped,
+        "n_failed": sum(not trial.ok for trial in study.trials),
+        "frontier": [_row(trial, seeds) for trial in front],
+        "best": _row(ended.best, seeds) if ended.best else None,
+        "files": [str(path) for path in (*ended.files, *ended.artifacts)],
+    }
+
+
+def _row(trial: Trial, seeds: Mapping[str, Across]) -> dict[str, Any]:
+    row = {field: getattr(trial, field) for field in ROW_FIELDS}
+    each = seeds.get(trial.key)
+    if each is None:
+        return row
+    spreads = {"n_bytes": each.n_bytes, "bpb": each.bpb, "kl": each.kl}
+    return {**row, "spread": {name: value and dataclasses.asdict(value) for name, value in spreads.items()}}
+
+
+def _frontier_table(ended: Ended, front: list[Trial], seeds: Mapping[str, Across]) -> str:
+    """A row for each point; with several checkpoints also how far they differ."""
+
+    def spread(trial: Trial) -> tuple[str, str]:
+        each = seeds[trial.key]
+        assert each.n_bytes is not None
+        assert each.bpb is not None
+        return f"{each.n_bytes.most - each.n_bytes.least:,.0f}", f"{each.bpb.sd:.4f}"
+
+    if not seeds:
+        return frontier_table(front, ended.best, "name or recipe")
+    return frontier_table(front, ended.best, "name or recipe", ("span", "sd of bits/byte"), spread)
+
+
+def _sentences(ended: Ended, whole: Study, n_front: int) -> list[str]:
+    study, best = ended.study, ended.best
+    n_checkpoints, failed = len(study.meta.checkpoints), sum(not trial.ok for trial in whole.trials)
+    counted = f"{n_front} of {len(whole.trials)} {'trials' if n_checkpoints == 1 else 'recipes'} are on the frontier"
+    fp32 = "" if whole.meta.fp32_bpb is None else f"{whole.meta.fp32_bpb:.4f} bits per byte in "
+    interval = "+-: 95 % interval of bits per byte above the fp32 model, for the sampling of the text alone"
+    lines = [interval, f"{counted}, {failed} failed; fp32 {fp32}{format_bytes(study.meta.fp32_n_bytes or 0)}"]
+    if n_checkpoints > 1:
+        lines.append(
+            f"over {n_checkpoints} checkpoints: bytes are those of the largest artifact, span the difference to the "
+            "smallest, losses are means"
+        )
+        n_waiting = len({trial.recipe_digest for trial in study.trials}) - len(whole.trials)
+        if n_waiting:
+            lines.append(f"{n_waiting} recipes are not measured on all checkpoints and no points yet")
+    if study.partial:
+        lines.append(f"{len(study.partial)} more trials were measured on the first part of the text only")
+    if best is not None:
+        within = f" within {format_bytes(study.meta.budget)}" if study.meta.budget else ""
+        every = " on every checkpoint" if within and n_checkpoints > 1 else ""
+        by_kl = "" if best.kl is None else f" by KL, {best.kl:.4g} nats per token"
+        lines.append(
+            f"* best{within}{every}{by_kl}: {best.bpb:.4f} bits per byte in {format_bytes(best.n_bytes or 0)}"
+        )
+        lines += [f"artifact  {path}" for path in ended.artifacts]
+    return [*lines, f"report    {study.directory / 'report.html'}"]

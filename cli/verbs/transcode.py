@@ -1,0 +1,177 @@
+"""`pgpack transcode`: an artifact of the field coded anew, bit for bit the same weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..options.files import open_artifact
+from ..options.text import Bench, TextFlags, text_options
+from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
+from ..screen.progress import progress_bar
+from ..screen.tables import table
+
+if TYPE_CHECKING:
+    from pgpack.fit.equal_loss import Matched
+    from pgpack.loss.evaluator import BitsPerByte
+    from pgpack.transcode import Transcoded
+
+EPILOG = """\b
+Examples:
+  pgpack transcode final_model.int8.ptz -o final_model.pgpack
+  pgpack transcode final_model.int6.ptz -o final_model.pgpack --val 'fineweb_val_*.bin' \\
+      --tokenizer fineweb_8192_bpe.model --seq-len 2048
+  pgpack transcode final_model.int8.ptz -o same.pgpack --checkpoint model.safetensors --equal-loss small.pgpack
+"""
+
+
+@click.command("transcode", epilog=EPILOG)
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="pgpack artifact to write.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Its fp32 checkpoint: model, text, and KL to it.")
+@click.option(
+    "--equal-loss",
+    type=click.Path(path_type=Path),
+    help="Also pack CHECKPOINT into this file, as small as no more KL than ARTIFACT's allows.",
+)
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@text_options
+@shared_options
+def command(
+    *,
+    artifact: Path,
+    out: Path,
+    checkpoint: Path | None,
+    equal_loss: Path | None,
+    force: bool,
+    text: TextFlags,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Code ARTIFACT (any format that `inspect` knows) anew without changing a weight, and say what that saves.
+
+    Symbols, scales and raw values are carried over; every kind of them is coded by the smallest of a few chains.
+    Both files are decoded and compared bit for bit. With text, the loss of the decoded weights is measured; with
+    the checkpoint and --equal-loss, what the engine makes of it at the same loss.
+    """
+    refuse_overwrite(out, force, artifact, checkpoint)
+    if equal_loss is not None:
+        if checkpoint is None or equal_loss.resolve() == out.resolve():
+            raise click.UsageError("--equal-loss packs the fp32 model into a file of its own; give --checkpoint FILE")
+        refuse_overwrite(equal_loss, force, artifact, checkpoint)
+    given = open_artifact(artifact)
+    if given is None:
+        raise click.UsageError(f"{artifact} is no artifact of a known format; pack a checkpoint with `pgpack pack`")
+    from pgpack.transcode import transcode
+
+    with progress_bar(None, "kind", "choosing codecs", quiet) as bar:
+        found = transcode(given.data, lambda kind: bar.update())
+    loss = _loss(found, artifact, checkpoint, text, quiet)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(out.name + ".tmp")
+    temporary.write_bytes(found.data)
+    temporary.replace(out)
+    document, lines = _document(found, artifact, out, loss), [_text(found, loss), f"written to {out}"]
+    if equal_loss is not None and checkpoint is not None and loss is not None:
+        matched = _match(loss, checkpoint, equal_loss, text, quiet)
+        document["equal_loss"] = {"out": str(equal_loss), "n_bytes": matched.artifact.n_bytes} | matched.loss.as_row()
+        lines += [_matched_verdict(found, matched, loss), f"written to {equal_loss}"]
+    if as_json:
+        emit_json(document)
+        return
+    click.echo("\n".join(lines))
+
+
+def _match(loss: BitsPerByte, checkpoint: Path, out: Path, text: TextFlags, quiet: bool) -> Matched:
+    """The engine's file at no more KL, written with its manifest."""
+    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.fit.equal_loss import match_kl
+
+    from .pack import Packed, write_packed
+
+    bench = Bench(checkpoint, load_checkpoint(checkpoint), text, quiet)
+    measurer = bench.measurer()
+    matched = match_kl(measurer, loss.kl or 0.0, lambda line: note(line, quiet))
+    calibration = bench.calibration(matched.recipe)
+    write_packed(out, Packed(matched.recipe, matched.artifact, calibration, matched.loss, bench.evaluator), bench)
+    return matched
+
+
+def _matched_verdict(found: Transcoded, matched: Matched, loss: BitsPerByte) -> str:
+    """One sentence: both sizes and both losses."""
+    ours = matched.loss
+    return (
+        f"at the same loss: yours {format_bytes(found.n_before)}, ours {format_bytes(matched.artifact.n_bytes)} "
+        f"({matched.artifact.n_bytes / found.n_before - 1:+.1%}); {loss.bpb:.6f} and {ours.bpb:.6f} bits per byte, "
+        f"KL {loss.kl:.6f} and {ours.kl:.6f} nats per token"
+    )
+
+
+def _loss(
+    found: Transcoded, artifact: Path, checkpoint: Path | None, text: TextFlags, quiet: bool
+) -> BitsPerByte | None:
+    """The loss of the decoded weights, where model and text are known."""
+    from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
+
+    if checkpoint is None and text.val is None:
+        note("no loss is measured: give --val GLOB --tokenizer FILE.model, or --checkpoint FILE", quiet)
+        return None
+    subject = from_tensors(found.unpacked.tensors(), source=str(artifact))
+    reference = load_checkpoint(checkpoint) if checkpoint else None
+    bench = Bench(checkpoint or artifact, reference or subject, text, quiet)
+    evaluator = bench.evaluator if reference else bench.text.evaluator()
+    return evaluator.evaluate(dict(subject.items()))
+
+
+def verdict(found: Transcoded) -> str:
+    """One sentence: both sizes and what they differ by."""
+    saved = found.n_before - found.n_bytes
+    share = abs(saved) / max(1, found.n_before)
+    word = "less" if saved >= 0 else "more: keep yours"
+    return (
+        f"yours {format_bytes(found.n_before)}, ours {format_bytes(found.n_bytes)} at the same decoded weights: "
+        f"{format_bytes(abs(saved))} ({share:.1%}) {word}"
+    )
+
+
+def _text(found: Transcoded, loss: BitsPerByte | None) -> str:
+    from pgpack.transcode import kinds_of
+
+    members = kinds_of(found.unpacked.records)
+    stored = {kind: sum(found.report.tensors[each.name] for each in records) for kind, records in members.items()}
+    rows: list[tuple[Any, ...]] = [
+        (choice.kind, choice.n_tensors, choice.n_symbols, stored[choice.kind], choice.chain)
+        for choice in found.choices
+    ]
+    rows.append(("header, checks", None, None, found.n_bytes - sum(stored.values()), ""))
+    n = len(found.unpacked.records) + len(found.unpacked.aliases)
+    lines = [
+        table(("symbols and scales", "tensors", "values", "bytes", "coded by"), rows),
+        f"{found.kind}: {verdict(found)}",
+        f"both files decoded, {n} tensors equal bit for bit"
+        + (f", {len(found.unpacked.aliases)} of them tied" if found.unpacked.aliases else ""),
+    ]
+    if loss is not None:
+        kl = "" if loss.kl is None else f", KL {loss.kl:.6f} nats per token to the checkpoint"
+        lines.append(f"both {loss.bpb:.6f} bits per byte{kl} on {loss.n_tokens:,} tokens")
+    return "\n".join(lines)
+
+
+def _document(found: Transcoded, artifact: Path, out: Path, loss: BitsPerByte | None) -> dict[str, Any]:
+    document = {
+        "artifact": str(artifact),
+        "kind": found.kind,
+        "n_bytes_before": found.n_before,
+        "n_bytes": found.n_bytes,
+        "out": str(out),
+        "tensors": len(found.unpacked.records),
+        "aliases": dict(found.unpacked.aliases),
+        "equal_bits": True,
+        "weights_digest": found.unpacked.digest,
+        "encode_s": found.encode_s,
+        "decode_s": found.decode_s,
+        "choices": [{**choice.__dict__, "others": dict(choice.others)} for choice in found.choices],
+    }
+    return {**document, **loss.as_row()} if loss else document

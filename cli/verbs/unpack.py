@@ -1,0 +1,78 @@
+"""`pgpack unpack`: artifact -> checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..screen.output import emit_json, refuse_overwrite, shared_options
+
+EPILOG = """\b
+Examples:
+  pgpack unpack model.pgpack -o decoded.safetensors
+  pgpack unpack final_model.int8.ptz -o decoded.pt
+  pgpack unpack model.pgpack --banked -o final_model.pt
+"""
+
+
+@click.command("unpack", epilog=EPILOG)
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("safetensors", "pt")),
+    help="By default what OUT's name says: .pt and .pth are torch files, all others safetensors.",
+)
+@click.option(
+    "--banked", is_flag=True, help="Matrices in banks (qo_bank, kv_bank, ...), as banked scripts load them."
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@shared_options
+def command(
+    *, artifact: Path, out: Path, form: str | None, banked: bool, force: bool, as_json: bool, quiet: bool
+) -> None:
+    """Decode ARTIFACT (ours or one of the field's formats) to named float32 tensors.
+
+    Names and shapes are those of the checkpoint, tied names included; artifacts hold banks as one matrix per layer,
+    and --banked puts them together again. The checkpoint's metadata (its model and text) is not part of an artifact.
+    Nothing is written when the decoded weights fail their digest.
+    """
+    refuse_overwrite(out, force, artifact)
+    from pgpack.checkpoint.dialects import banked as in_banks
+    from pgpack.unpack import check_digest, unpack
+
+    unpacked = unpack(artifact.read_bytes())
+    digest = check_digest(unpacked)
+    tensors = in_banks(unpacked.tensors()) if banked else unpacked.tensors()
+    form = form or ("pt" if out.suffix in (".pt", ".pth") else "safetensors")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if form == "pt":
+        _save_torch(out, tensors, unpacked.aliases)
+    else:
+        from pgpack.checkpoint.checkpoint import save_tensors
+
+        save_tensors(out, tensors, {"weights_digest": digest})
+    values = sum(array.size for array in tensors.values())
+    if as_json:
+        document = {"artifact": str(artifact), "kind": unpacked.kind, "out": str(out), "tensors": len(tensors)}
+        emit_json({**document, "values": values, "aliases": dict(unpacked.aliases), "weights_digest": digest})
+        return
+    click.echo(f"{len(tensors)} tensors, {values:,} values, weights digest {digest[:16]}")
+    click.echo(f"written to {out}")
+
+
+def _save_torch(out: Path, tensors: Mapping[str, Any], aliases: Mapping[str, str]) -> None:
+    """A torch state dict in which tied names share one tensor; written in one step."""
+    import os
+
+    import torch
+
+    state = {name: torch.tensor(array) for name, array in tensors.items()}
+    state |= {name: state[stored] for name, stored in aliases.items() if name in state and stored in state}
+    temporary = out.with_name(out.name + ".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, out)

@@ -1,0 +1,128 @@
+"""`pgpack verify`: a checklist of what an artifact must be, or a whole submission folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..options.sizes import SIZE
+from ..options.text import Bench, TextFlags, text_options
+from ..screen.output import emit_json, shared_options
+from .verify_folder import FolderFlags, verify_folder
+
+if TYPE_CHECKING:
+    from pgpack.checkpoint.checkpoint import Checkpoint
+    from pgpack.loss.evaluator import Evaluator
+    from pgpack.verify import Verification
+
+EXIT_FAILED = 4
+
+EPILOG = """\b
+Examples:
+  pgpack verify model.pgpack --budget 16MB
+  pgpack verify model.pgpack --checkpoint model.safetensors --budget 16MB --eval
+  pgpack verify submission/ --json
+  pgpack verify submission/ --checkpoint final_model.pt --eval --val 'fineweb_val_*.bin' \\
+      --tokenizer fineweb_8192_bpe.model --seq-len 2048
+"""
+
+
+@click.command("verify", epilog=EPILOG)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare names, shapes and weights with it.")
+@click.option("--budget", type=SIZE, metavar="BYTES", help="Largest size allowed, such as 16MB (decimal).")
+@click.option("--eval", "evaluate", is_flag=True, help="Measure the loss of the decoded weights.")
+@click.option("--scorer", metavar="FILE.py:score", help="Folder: score(state_dict, ids) -> nats, learning included.")
+@click.option("--documents", is_flag=True, help="Folder: no context crosses the start of a document; test that.")
+@click.option("--stride", type=click.IntRange(1), help="Folder: slide the window by this many tokens.")
+@click.option("--strict", is_flag=True, help="Folder: a warning refuses as well.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, help="Folder: seconds per decode.")
+@text_options
+@shared_options
+def command(
+    *,
+    file: Path,
+    checkpoint: Path | None,
+    budget: int | None,
+    evaluate: bool,
+    text: TextFlags,
+    as_json: bool,
+    quiet: bool,
+    **folder: Any,
+) -> int:
+    """Check that FILE is a sound artifact: it decodes in a clean process, and every digest and size is right.
+
+    What the manifest FILE.json records (file, recipe, weights, loss) is compared where it is there. Of a folder, the
+    whole submission is judged (16 MB where no budget is given) and the result is a checklist to paste into a review.
+    Exit code 0 when all checks hold, 4 when one fails.
+    """
+    if file.is_dir():
+        flags = FolderFlags(**folder)
+        accepted = verify_folder(file, checkpoint, budget, evaluate, text, flags, as_json, quiet)
+        return 0 if accepted else EXIT_FAILED
+    _refuse_folder_flags(folder)
+    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.verify import verify
+
+    loaded = load_checkpoint(checkpoint) if checkpoint else None
+    evaluator = _evaluator(file, checkpoint, loaded, text, quiet) if evaluate else None
+    result = verify(file, checkpoint=loaded, budget=budget, evaluator=evaluator)
+    if as_json:
+        emit_json(_document(file, result))
+    else:
+        click.echo(_checklist(file, result))
+    return 0 if result.ok else EXIT_FAILED
+
+
+def _refuse_folder_flags(given: dict[str, Any]) -> None:
+    """Usage error for flags that a single file has no use for."""
+    defaults = dataclasses.asdict(FolderFlags())
+    odd = [name.removesuffix("_s") for name, value in given.items() if value != defaults[name]]
+    if odd:
+        raise click.UsageError(f"--{odd[0]} is for a submission folder; FILE is a single file")
+
+
+def _evaluator(
+    file: Path, path: Path | None, checkpoint: Checkpoint | None, text: TextFlags, quiet: bool
+) -> Evaluator | None:
+    """With a checkpoint: its model and text, KL to it. Without: the flags, for the model that the artifact holds.
+
+    None when the artifact cannot be decoded: the checklist will say so.
+    """
+    from pgpack.checkpoint.checkpoint import from_tensors
+    from pgpack.errors import FormatError
+    from pgpack.unpack import unpack
+
+    if path is not None and checkpoint is not None:
+        return Bench(path, checkpoint, text, quiet).evaluator
+    try:
+        tensors = unpack(file.read_bytes()).tensors()
+    except FormatError:
+        return None
+    return Bench(file, from_tensors(tensors, source=str(file)), text, quiet).text.evaluator()
+
+
+def _checklist(file: Path, result: Verification) -> str:
+    width = max(len(check.name) for check in result.checks)
+    lines = [f"{'ok  ' if check.ok else 'FAIL'}  {check.name:{width}}  {check.detail}" for check in result.checks]
+    failed = sum(not check.ok for check in result.checks)
+    lines.append(f"verify ok: {file}" if result.ok else f"verify FAILED: {failed} of {len(result.checks)} checks")
+    return "\n".join(lines)
+
+
+def _document(file: Path, result: Verification) -> dict[str, Any]:
+    loss = result.loss
+    return {
+        "file": str(file),
+        "ok": result.ok,
+        "kind": result.kind,
+        "n_bytes": result.n_bytes,
+        "decode_s": result.decode_s,
+        "weights_digest": result.weights_digest,
+        "checks": [dataclasses.asdict(check) for check in result.checks],
+        "relative_errors": dict(result.errors),
+        **(loss.as_row() if loss else {}),
+    }

@@ -1,0 +1,189 @@
+"""What `pgpack verify DIR --eval` finds by running the model: its loss, the bytes of its text, whether it peeks."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgpack.errors import DataError
+from pgpack.referee.logs import TTT
+from pgpack.referee.scoring import (
+    Answer,
+    Scores,
+    candidate_test,
+    document_test,
+    flip_test,
+    log_softmax,
+    normalization_test,
+)
+
+from ..options.text import Bench, TextFlags
+from .verify_folder import FolderFlags
+
+if TYPE_CHECKING:
+    from pgpack.checkpoint.checkpoint import Checkpoint
+    from pgtrain.workbench import Text
+
+Tensors = Mapping[str, NDArray[Any]]
+Tokens = NDArray[np.int64]
+Losses = Callable[[Tokens], NDArray[np.floating[Any]]]
+PROBE_TOKENS = 96  # of the text that the peeking tests use
+SCORED_CANDIDATES = 8192  # largest vocabulary whose every token is tried
+RECOUNTED = 200_000  # tokens decoded to recount their bytes
+
+
+def measure(path: Path, named: Checkpoint | None, flags: TextFlags, folder: FolderFlags, quiet: bool) -> Scores:
+    """Every score that the flags, and the text that the checkpoint `named` knows, allow.
+
+    Raises: DataError or CheckpointError when model or text are not known.
+    """
+    from pgpack.checkpoint.checkpoint import from_tensors
+    from pgpack.loss.sliding import EvaluationWay
+    from pgpack.unpack import unpack
+    from pgtrain.workbench import text_defaults
+
+    tensors = unpack(path.read_bytes()).tensors()
+    home, metadata = (path, {}) if named is None else (Path(named.source), named.metadata)
+    text = Bench(home, from_tensors(tensors, metadata, source=str(path)), flags, quiet).text
+    evaluator = text.evaluator(way=EvaluationWay(folder.stride or 0, folder.documents))
+    logits = _logits(evaluator.module(tensors), text)
+    score: Losses = _fixed(logits)
+    tokenizer = text_defaults(metadata, home).tokenizer if flags.tokenizer is None else flags.tokenizer
+    counted, decoded = recount(text, tokenizer)
+    probe = np.asarray(text.val_tokens[: min(PROBE_TOKENS, text.seq_len) + 1], dtype=np.int64)
+    fixed = Scores(
+        text_bytes=counted,
+        decoded_bytes=decoded,
+        causal=flip_test(score, probe, text.vocab_size),
+        normalized=candidate_test(score, probe, text.vocab_size, SCORED_CANDIDATES),
+        calibration=_calibration(text) if text.calib_glob is not None else None,
+        whole=flags.max_tokens is None,
+    )
+    if folder.scorer is None:
+        loss = evaluator.evaluate(tensors)
+        mode = "sliding" if evaluator.stride != evaluator.seq_len else "plain"
+        documents = _documents(score, text, probe) if folder.documents else None
+        return dataclasses.replace(
+            fixed, bpb=loss.bpb, nats=loss.nats, mode=mode, n_tokens=loss.n_tokens, documents=documents
+        )
+    learning = load_scorer(folder.scorer, tensors)
+    return _learned(learning, text, folder, fixed, probe, normalization_test(logits, score, probe))
+
+
+def _learned(score: Losses, text: Text, folder: FolderFlags, fixed: Scores, probe: Tokens, softmax: Answer) -> Scores:
+    """Scores of the user's own scorer, which may learn while it scores."""
+    tokens = np.asarray(text.val_tokens, dtype=np.int64)
+    nats = np.asarray(score(tokens), dtype=np.float64)
+    if nats.shape != (len(tokens) - 1,):
+        raise DataError(f"{folder.scorer} gave losses of shape {nats.shape} for {len(tokens) - 1} targets")
+    n_bytes = text.byte_tables.count(tokens[:-1], tokens[1:])
+    first = flip_test(score, probe, text.vocab_size)
+    if first.ok:
+        first = candidate_test(score, probe, text.vocab_size, SCORED_CANDIDATES)
+    documents = _documents(score, text, probe) if folder.documents else None
+    bpb = float(nats.sum() / np.log(2) / n_bytes)
+    return dataclasses.replace(
+        fixed,
+        bpb=bpb,
+        nats=float(nats.mean()),
+        mode=TTT,
+        n_tokens=len(nats),
+        normalized=fixed.normalized if softmax.ok else softmax,
+        score_first=first,
+        documents=documents,
+    )
+
+
+def load_scorer(spec: str, tensors: Tensors) -> Losses:
+    """The function that FILE.py:NAME names (NAME defaults to `score`). The file is run: it is the user's own code.
+
+    It is called as score(state_dict of torch tensors, token ids) and gives the loss of every target in nats.
+    """
+    import torch
+
+    file, _, name = spec.rpartition(":") if ".py:" in spec else (spec, "", "score")
+    found = importlib.util.spec_from_file_location("pgpack_user_scorer", file)
+    if not Path(file).is_file() or found is None or found.loader is None:
+        raise DataError(f"scorer file {file} does not exist; give --scorer FILE.py:score")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise DataError(f"{file} has no function {name}; it must define {name}(state_dict, ids) -> nats")
+
+    def losses(ids: Tokens) -> NDArray[np.floating[Any]]:
+        state = {
+            key: torch.tensor(array) for key, array in tensors.items()
+        }  # anew: a scorer that learns changes them
+        return np.asarray(function(state, torch.from_numpy(ids.copy())), dtype=np.float64)
+
+    return losses
+
+
+def _logits(module: Any, text: Text) -> Losses:
+    import torch
+
+    from pgpack.loss.bpb import next_token_logits
+
+    def logits(ids: Tokens) -> NDArray[np.floating[Any]]:
+        with torch.inference_mode():
+            given = torch.from_numpy(ids.copy())[None].to(text.device)
+            found: NDArray[np.floating[Any]] = next_token_logits(module, given, text.vocab_size)[0].cpu().numpy()
+            return found[:, : text.vocab_size]
+
+    return logits
+
+
+def _fixed(logits: Losses) -> Losses:
+    """The losses of a model that does not learn."""
+
+    def score(ids: Tokens) -> NDArray[np.floating[Any]]:
+        return -log_softmax(logits(ids[:-1]))[np.arange(len(ids) - 1), ids[1:]]
+
+    return score
+
+
+def _documents(score: Losses, text: Text, probe: Tokens) -> Answer:
+    """Two documents of the probe's tokens, the second behind a begin token."""
+    half = len(probe) // 2
+    plain = probe[probe != text.document_token]
+    first, second = plain[: half - 1], plain[half - 1 : -1]
+    ids = np.concatenate([[text.document_token], first, [text.document_token], second]).astype(np.int64)
+    return document_test(score, ids, len(first) + 1, text.vocab_size)
+
+
+def _calibration(text: Text) -> Answer:
+    try:
+        return Answer(True, f"{len(text.calib_tokens):,} tokens of calibration text, apart from the evaluated ones")
+    except DataError as error:
+        return Answer(False, str(error))
+
+
+def recount(text: Text, tokenizer: str | Path | None) -> tuple[int | None, int | None]:
+    """(bytes by the tables, bytes of the decoded text) of the whole documents at the start of the text.
+
+    (None, None) when no document ends within the first tokens, or the tokenizer's file is not known.
+    """
+    if tokenizer is None:
+        return None, None
+    from pgpack.text.tokenizer import Tokenizer
+
+    model = Tokenizer.load(Path(tokenizer))
+    tokens = np.asarray(text.val_tokens[:RECOUNTED], dtype=np.int64)
+    starts = np.flatnonzero(tokens == text.document_token)
+    if len(starts) < 2:
+        return None, None
+    counted = decoded = 0
+    for begin, end in pairwise(starts):
+        if (tokens[begin:end] == model.processor.unk_id()).any():
+            continue  # decoded as a question mark that stands for any text
+        counted += text.byte_tables.count(tokens[begin : end - 1], tokens[begin + 1 : end])
+        decoded += len(model.decode(tokens[begin + 1 : end]).encode("utf-8"))
+    return counted, decoded

@@ -1,0 +1,120 @@
+"""Trains the runs of a study, two at a time on one thread each, and only those whose checkpoint is not there.
+
+Owns the folder `runs/experiments/<study>/<scale>`. A run that Ctrl-C or a kill stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from pgpack.errors import DataError
+from pgpack.text.text_folder import TextFolder
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.training.run_log import StepRow
+from pgtrain.training.train_config import TrainConfig
+
+from .plan import Run
+
+ROOT = Path(__file__).resolve().parents[2]
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def text_folder(folder: Path = ROOT / "runs" / "experiments" / "text") -> TextFolder:
+    """The built-in corpus with a tokenizer of 1,024 pieces, written on first use."""
+    if not (folder / "corpus.json").is_file():
+        from pgpack.text.text_folder import write_text_folder
+        from pgtrain.corpus import builtin_corpus
+
+        write_text_folder(builtin_corpus(), folder, None, 1024, 0.08)
+    return TextFolder.open(folder)
+
+
+def checkpoints(study: str, scale: str) -> Path:
+    """Where the checkpoints of a study lie."""
+    return ROOT / "runs" / "experiments" / study / scale
+
+
+def train_runs(runs: Sequence[Run], text: TextFolder, out: Path, jobs: int = 2, device: str = "cpu") -> list[Path]:
+    """Checkpoint of every run, in their order; what is there already with equal settings is left alone.
+
+    Raises: DataError when a run fails or was interrupted: run the command again and it goes on.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / run.file_name for run in runs]
+    todo = [(run, path) for run, path in zip(runs, paths, strict=True) if not _is_trained(run, path)]
+    if not todo:
+        return paths
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context, initializer=one_thread) as pool:
+        futures = {pool.submit(_train, run, text, path, device): run for run, path in todo}
+        try:
+            for future in tqdm(as_completed(futures), total=len(futures), desc=f"training in {out.name}", unit="run"):
+                run = futures[future]
+                if not future.result():
+                    raise DataError(f"{run.name}, seed {run.seed}, was interrupted; the same command continues it")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return paths
+
+
+def in_processes(measure: Callable[[Task], Result], tasks: Sequence[Task], jobs: int) -> list[Result]:
+    """`measure` of every task, in their order; each in a process of its own, `jobs` at a time."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context, initializer=one_thread) as pool:
+        return list(pool.map(measure, tasks))
+
+
+def one_thread() -> None:
+    """What every process of a study does first: the cores are shared by processes, not by threads."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _train(run: Run, text: TextFolder, path: Path, device: str) -> bool:
+    from pgtrain.training.train import Trainer
+
+    path.unlink(missing_ok=True)
+    trainer = Trainer(run.model, run.training, text, path, device)
+
+    def keep(row: StepRow) -> None:
+        if row.step in run.snapshots:
+            trainer.write_snapshot(path.with_name(run.snapshot_name(row.step)), row.step)
+
+    return trainer.train(keep).finished
+
+
+def _is_trained(run: Run, path: Path) -> bool:
+    """Whether the file is of these settings. The text is not compared: it is the same corpus by construction."""
+    if not all(file.is_file() for file in (path, *(path.with_name(run.snapshot_name(s)) for s in run.snapshots))):
+        return False
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+    model = _defaults(GPTConfig) | json.loads(metadata.get("model_config", "{}"))
+    training = _defaults(TrainConfig) | json.loads(metadata.get("training", "{}")).get("config", {})
+    return bool(model == _as_read(run.model) and training == _as_read(run.training))
+
+
+def _defaults(config: type[GPTConfig] | type[TrainConfig]) -> dict[str, Any]:
+    """What a file says by leaving out an option that is younger than it."""
+    return _as_read(config())
+
+
+def _as_read(config: GPTConfig | TrainConfig) -> dict[str, Any]:
+    """The fields as JSON gives them back."""
+    read: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return read

@@ -1,0 +1,1 @@
+"""Hessians and Fisher weights: observed, kept in a file, and what they say an error costs."""

@@ -1,0 +1,59 @@
+"""How far decoded weights are from the checkpoint, without running the model.
+
+    with calibration     expected loss = 1/2 sum over tensors and rows o of f_o * e_o H e_o^T    nats per token
+    without              relative squared error of each tensor, averaged over all weights
+
+H and f as in `pgpack.calibration.calibration`; a tensor without Hessian (or Fisher weights) counts nothing (or
+with f = 1). The estimate ranks recipes of one checkpoint; it is not a measurement of loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.tensors.record import Record
+
+from .calibration import Calibration
+
+
+def expected_loss(checkpoint: Checkpoint, records: Sequence[Record], calibration: Calibration) -> float:
+    """Second-order estimate of the loss that quantization adds. Units: nats per token (with Fisher weights)."""
+    return sum(expected_losses(checkpoint, records, calibration).values())
+
+
+def expected_losses(checkpoint: Checkpoint, records: Sequence[Record], calibration: Calibration) -> dict[str, float]:
+    """`expected_loss` of each tensor that has a Hessian. Units: nats per token (with Fisher weights)."""
+    losses: dict[str, float] = {}
+    for record in records:
+        own = calibration.hessian(record.name), calibration.fisher(record.name)
+        for hessian, fisher in (own, calibration.lookup(record.name)):
+            if hessian is None:
+                continue
+            weight = checkpoint.tensor(record.name)
+            error = (weight - record.dequantize()).reshape(-1, len(hessian))
+            per_row = np.einsum("oi,oi->o", error @ hessian, error, dtype=np.float64)
+            loss = 0.5 * float(per_row @ fisher if fisher is not None else per_row.sum())
+            losses[record.name] = losses.get(record.name, 0.0) + loss
+    return losses
+
+
+def relative_error(checkpoint: Checkpoint, records: Sequence[Record]) -> float:
+    """Mean over all weights of their tensor's squared error relative to its squared norm."""
+    errors = relative_errors(checkpoint, records)
+    total = sum(checkpoint.tensor(name).size * error for name, error in errors.items())
+    return total / max(1, checkpoint.n_params)
+
+
+def relative_errors(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[str, float]:
+    """Squared error of each tensor relative to its squared norm; 0 for a tensor of zeros. Integers are left out."""
+    errors: dict[str, float] = {}
+    for record in records:
+        weight = checkpoint.tensor(record.name)
+        if weight.dtype.kind == "f" and weight.size:
+            error = float(np.square(weight - record.dequantize(), dtype=np.float64).sum())
+            power = float(np.square(weight, dtype=np.float64).sum())
+            errors[record.name] = error / power if power else 0.0
+    return errors

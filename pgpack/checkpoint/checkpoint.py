@@ -1,0 +1,163 @@
+"""Checkpoint: named fp32 tensors read from a file, one at a time. Nothing in the file is ever executed.
+
+Files are read by `checkpoint_files`, dialects brought to one by `interop.dialects`. Floating tensors are given as
+float32, integer and bool tensors as they are. Tensors with at least two dimensions and equal contents are tied:
+stored once, the others are aliases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgpack.errors import CheckpointError
+
+from .dialects import dialect_of, normalised
+from .files import read_file, require_file
+
+OPENING = 64  # values of a matrix that tell it from others before anything is hashed
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Tensors by name, in file order.
+
+    `shapes`: name -> shape; `load`: name -> a fresh array; `metadata`: the strings the file carries;
+    `source`: where it came from, for messages; `dialect`: how the file named its tensors, for people.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    load: Callable[[str], NDArray[Any]]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    source: str = "memory"
+    dialect: str = ""
+
+    def tensor(self, name: str) -> NDArray[Any]:
+        """float32 (or the integer dtype of a non-floating tensor). Raises CheckpointError on NaN or infinity."""
+        array = self.load(name)
+        if array.dtype.kind != "f":
+            return array
+        array = np.asarray(array, dtype=np.float32, order="C")
+        if not np.isfinite(array).all():
+            raise CheckpointError(
+                f"{self.source}: {name} holds NaN or infinity; a model that diverged cannot be packed"
+            )
+        return array
+
+    def items(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """(name, tensor) in file order, aliases included."""
+        for name in self.shapes:
+            yield name, self.tensor(name)
+
+    @cached_property
+    def tensor_digests(self) -> dict[str, str]:
+        """name -> sha256 of dtype, shape and little-endian contents."""
+        return {name: tensor_digest(array) for name, array in self.items()}
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over names and tensor digests; equal for equal weights whatever the file format."""
+        return hashlib.sha256(json.dumps(sorted(self.tensor_digests.items())).encode()).hexdigest()
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """Tied name -> the earlier name that holds the same tensor.
+
+        Only matrices of one shape whose first values agree are hashed: most checkpoints have no two of them.
+        """
+        openings = {
+            name: (shape, self.tensor(name).reshape(-1)[:OPENING].tobytes())
+            for name, shape in self.shapes.items()
+            if len(shape) >= 2
+        }
+        counts = Counter(openings.values())
+        first: dict[str, str] = {}
+        found = {}
+        for name, opening in openings.items():
+            if counts[opening] > 1:
+                stored = first.setdefault(tensor_digest(self.tensor(name)), name)
+                if stored != name:
+                    found[name] = stored
+        return found
+
+    @property
+    def stored_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes without the aliases."""
+        return {name: shape for name, shape in self.shapes.items() if name not in self.aliases}
+
+    @property
+    def n_params(self) -> int:
+        """Number of stored values, aliases counted once."""
+        return sum(int(np.prod(shape, dtype=np.int64)) for shape in self.stored_shapes.values())
+
+    @property
+    def metadata_digest(self) -> str:
+        return hashlib.sha256(json.dumps(sorted(self.metadata.items())).encode()).hexdigest()
+
+
+def tensor_digest(array: NDArray[Any]) -> str:
+    """sha256 hex of dtype, shape and little-endian contents of an array."""
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    head = f"{little.dtype.str}{tuple(array.shape)}".encode()
+    return hashlib.sha256(head + b"\0" + little.tobytes()).hexdigest()
+
+
+def from_tensors(
+    tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None, source: str = "memory"
+) -> Checkpoint:
+    """A checkpoint over arrays already in memory."""
+    shapes = {name: tuple(int(n) for n in array.shape) for name, array in tensors.items()}
+    return Checkpoint(shapes, tensors.__getitem__, dict(metadata or {}), source)
+
+
+def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:
+    """The checkpoint in a safetensors or torch file, or in the shards of an index (told apart by content).
+
+    Banks are taken apart into matrices under the names that the field's artifacts use (`interop.dialects`), unless
+    `as_stored`. Raises CheckpointError when it is missing, unreadable, not a state dict, or needs unpickling of code.
+    """
+    path = require_file(Path(path))
+    stored = read_file(path)
+    shapes, load = stored.shapes, stored.load
+    if not as_stored:
+        shapes, load = normalised(shapes, load, str(path))
+    return Checkpoint(shapes, load, stored.metadata, str(path), dialect_of(stored.shapes))
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """Write a .safetensors file atomically (temporary file, fsync, rename).
+
+    Raises: OSError when it cannot be written; nothing of it is left behind.
+    """
+    import os
+    import re
+
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_bytes(b"")
+        mode = temporary.stat().st_mode  # a new file's by the umask; safetensors would keep it from everybody else
+        arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+        save_file(arrays, str(temporary), dict(metadata))
+        temporary.chmod(mode)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None
+    os.replace(temporary, path)

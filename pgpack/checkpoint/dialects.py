@@ -1,0 +1,131 @@
+"""State dicts of the public training scripts: which dialect it is, and one name per matrix whatever it is.
+
+    qo_bank (2 L, D, D)      c_q of layer i at i, attn.proj at L + i      --> blocks.i.attn.c_q.weight, ...
+    kv_bank (2 L, KV, D)     c_k, c_v likewise
+    mlp_up_bank (L, H, D)    mlp.fc;  mlp_down_bank (L, D, H)  mlp.proj
+
+The scripts' own artifacts hold the names without banks, and so do ours: a bank is not a matrix, and no Hessian
+belongs to it. Prefixes that wrappers put before every name are taken off. `banked` leads back. Refuses arithmetic: no
+value changes. Source: openai/parameter-golf #549 and its descendants (#1019, #1089, #1179, #1546, #1855), each of
+which has the same four banks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgpack.errors import CheckpointError
+
+Shapes = Mapping[str, tuple[int, ...]]
+BANKS: dict[str, tuple[str, ...]] = {
+    "qo_bank": ("attn.c_q.weight", "attn.proj.weight"),
+    "kv_bank": ("attn.c_k.weight", "attn.c_v.weight"),
+    "mlp_up_bank": ("mlp.fc.weight",),
+    "mlp_down_bank": ("mlp.proj.weight",),
+}
+PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
+_SIGNS = (  # the first that occurs among the names, in this order
+    ("virtual_attn_scales", "PRISM"),
+    ("shared_blocks.", "EBLS"),
+    ("ve_shared.", "value embeddings"),
+    ("bigram_hash.", "bigram hash"),
+    ("bigram.", "bigram hash"),
+    ("embed_proj.", "decoupled embedding"),
+    ("blocks.0.attn.c_q.", "unbanked"),
+)
+
+
+def dialect_of(shapes: Shapes) -> str:
+    """The dialect of a state dict for people, such as 'unbanked', 'banked, value embeddings', 'PRISM', 'unknown'."""
+    shapes = {name.removeprefix(common_prefix(shapes)): shape for name, shape in shapes.items()}
+    banked = "banked" if any(name in shapes for name in BANKS) else ""
+    kind = next((word for sign, word in _SIGNS if any(name.startswith(sign) for name in shapes)), "")
+    return ", ".join(word for word in (banked, kind) if word) or "unknown"
+
+
+def common_prefix(shapes: Mapping[str, Any]) -> str:
+    """What wrappers put before every name, '' when nothing."""
+    found = ""
+    while shapes:
+        prefix = next((p for p in PREFIXES if all(name.startswith(found + p) for name in shapes)), None)
+        if prefix is None or len({name.removeprefix(found + prefix) for name in shapes} - {""}) < len(shapes):
+            return found
+        found += prefix
+    return found
+
+
+def normalised(
+    shapes: Shapes, load: Callable[[str], NDArray[Any]], source: str
+) -> tuple[dict[str, tuple[int, ...]], Callable[[str], NDArray[Any]]]:
+    """(shapes, load) under one name per matrix; the matrices of a bank stand where the bank stood.
+
+    Raises CheckpointError when a bank cannot be one.
+    """
+    prefix = common_prefix(shapes)
+    origins: dict[str, tuple[str, int | None]] = {}
+    found: dict[str, tuple[int, ...]] = {}
+    for stored, shape in shapes.items():
+        name = stored.removeprefix(prefix)
+        members = _members(name, shape, source)
+        for at, member in enumerate(members):
+            found[member], origins[member] = shape[1:], (stored, at)
+        if not members:
+            found[name], origins[name] = shape, (stored, None)
+    if len(found) < sum(max(1, len(_members(n.removeprefix(prefix), s, source))) for n, s in shapes.items()):
+        raise CheckpointError(f"{source}: holds a matrix both in a bank and by its own name; keep one of them")
+
+    def load_one(name: str) -> NDArray[Any]:
+        stored, at = origins[name]
+        whole = load(stored)
+        return whole if at is None else whole[at]
+
+    return found, load_one
+
+
+def _members(name: str, shape: tuple[int, ...], source: str) -> tuple[str, ...]:
+    """As `bank_members`. Raises CheckpointError for a bank's name with a shape that no bank has."""
+    members = bank_members(name, shape)
+    if name in BANKS and not members and (len(shape) != 3 or shape[0]):
+        raise CheckpointError(
+            f"{source}: {name} has shape {shape}; a bank has {len(BANKS[name])} matrices for every layer, "
+            "three dimensions"
+        )
+    return members
+
+
+def bank_members(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of a bank's matrices in order; none for what is no bank."""
+    kinds = BANKS.get(name, ())
+    if not kinds or len(shape) != 3 or shape[0] % len(kinds):
+        return ()
+    return tuple(f"blocks.{i}.{kind}" for kind in kinds for i in range(shape[0] // len(kinds)))
+
+
+def banks_of(names: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Bank -> the names of its matrices in order. Raises CheckpointError when a layer lacks one."""
+    layers = 0
+    while any(f"blocks.{layers}.{kind}" in names for kinds in BANKS.values() for kind in kinds):
+        layers += 1
+    found = {bank: [f"blocks.{i}.{kind}" for kind in kinds for i in range(layers)] for bank, kinds in BANKS.items()}
+    missing = [name for members in found.values() for name in members if name not in names]
+    if missing or not layers:
+        what = f"{missing[0]} is missing" if missing else "there are no blocks.0.attn and blocks.0.mlp"
+        raise CheckpointError(f"the tensors cannot be put into banks: {what}")
+    return found
+
+
+def banked(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The state dict that a banked script loads: banks first, then everything else. Raises CheckpointError."""
+    banks = banks_of(tensors)
+    inside = {name for members in banks.values() for name in members}
+    stacked = {}
+    for bank, members in banks.items():
+        shapes = {tensors[name].shape for name in members}
+        if len(shapes) > 1:
+            raise CheckpointError(f"the tensors cannot be put into banks: {bank} would hold shapes {sorted(shapes)}")
+        stacked[bank] = np.stack([tensors[name] for name in members])
+    return stacked | {name: array for name, array in tensors.items() if name not in inside}

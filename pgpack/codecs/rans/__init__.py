@@ -1,0 +1,1 @@
+"""The two rANS coders: symbols under one model, and under tables scaled by row and column."""

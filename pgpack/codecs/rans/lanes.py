@@ -1,0 +1,137 @@
+"""The arithmetic of lane-parallel rANS: positions of one sequence <-> lane states and 16-bit words.
+
+Position i belongs to lane i mod n_lanes; a step is one position of every lane. Blocks of steps bound the memory.
+*Source* Duda 2013, arXiv:1311.2540 (range ANS); Giesen 2014, arXiv:1402.3392 (interleaved streams). We differ: any
+number of lanes, all of one step at a time as numpy arrays, the words of a step in the order of its lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgpack.errors import CorruptArtifact
+
+States = NDArray[np.uint32]
+Words = NDArray[np.uint16]
+Index = NDArray[np.intp]
+
+LOWEST = 1 << 16  # states are in [2^16, 2^32) between steps
+BLOCK = 1 << 16  # positions whose indices are held at once
+MAX_LANES = 1024  # a lane costs about 24 bits; more lanes save numpy calls
+STEPS_PER_LANE = 1 << 13
+
+
+def n_lanes(n: int) -> int:
+    """Lanes for `n` positions: the power of two at or below n / 2^13, from 1 to 1024."""
+    wanted = min(n // STEPS_PER_LANE, MAX_LANES)
+    return 1 << max(0, wanted.bit_length() - 1)
+
+
+def block_length(lanes: int) -> int:
+    """Positions per block, a whole number of steps."""
+    return lanes * max(1, BLOCK // lanes)
+
+
+@dataclass(frozen=True, eq=False)
+class DecodeTables:
+    """slot -> frequency, slot - start, code. Shape: (n_tables * 2^precision,)."""
+
+    freq: States
+    bias: States
+    code: Words
+
+    @staticmethod
+    def of(freqs: NDArray[np.int64], low: int) -> DecodeTables:
+        """Tables of one alphabet whose first code is `low`. Shape: freqs (alphabet,)."""
+        starts = np.cumsum(freqs) - freqs
+        slots = np.arange(int(freqs.sum()))
+        return DecodeTables(
+            np.repeat(freqs, freqs).astype(np.uint32),
+            (slots - np.repeat(starts, freqs)).astype(np.uint32),
+            np.repeat(np.arange(low, low + freqs.size), freqs).astype(np.uint16),
+        )
+
+    @staticmethod
+    def join(tables: list[DecodeTables]) -> DecodeTables:
+        if len(tables) == 1:
+            return tables[0]
+        return DecodeTables(
+            np.concatenate([t.freq for t in tables]),
+            np.concatenate([t.bias for t in tables]),
+            np.concatenate([t.code for t in tables]),
+        )
+
+
+def encode_lanes(
+    index_of: Callable[[int, int], Index], freq: States, start: States, n: int, precision: int
+) -> tuple[States, list[bytes]]:
+    """Final states and the words in decoding order.
+
+    `index_of(a, b)` gives, for positions a to b, rows of `freq` and `start` (all tables joined).
+    """
+    states = np.full(n_lanes(n), LOWEST, np.uint32)
+    length, parts = block_length(states.size), []
+    for first in reversed(range(0, n, length)):
+        index = index_of(first, min(first + length, n))
+        parts.append(encode_block_(states, index, freq, start, precision).astype("<u2").tobytes())
+    return states, parts[::-1]
+
+
+def encode_block_(states_: States, index: Index, freq: States, start: States, precision: int) -> Words:
+    """Words of one block, coded last step first; `states_` moves on."""
+    words = np.empty(index.size, np.uint16)  # a position emits at most one word, because precision <= 16
+    end = words.size
+    for at in reversed(range(0, index.size, states_.size)):
+        row = index[at : at + states_.size]
+        x, f = states_[: row.size], freq.take(row)
+        full = (x >= f << (32 - precision)).nonzero()[0]
+        if full.size:
+            high = x.take(full)
+            words[end - full.size : end] = high & 0xFFFF
+            end -= full.size
+            x[full] = high >> 16
+        quotient = x // f
+        quotient *= (1 << precision) - f
+        x += quotient  # (x // f) * 2^precision + x % f
+        x += start.take(row)
+    return words[end:]
+
+
+def decode_block_(
+    states_: States, words: Words, tables: DecodeTables, bases: Index | None, n: int, precision: int
+) -> tuple[Words, int]:
+    """Codes of one block and the number of words read; `states_` moves on.
+
+    `bases`: first row of each position's table in `tables`, None when there is only one table.
+    """
+    slots, lanes = np.empty(n, np.intp), states_.size
+    f, b = np.empty(lanes, np.uint32), np.empty(lanes, np.uint32)
+    mask, shift = np.uint32((1 << precision) - 1), np.uint32(precision)
+    lowest, word_bits, read = np.uint32(LOWEST), np.uint32(16), 0
+    for at in range(0, n, lanes):
+        row = slots[at : at + lanes]
+        if row.size < lanes:
+            f, b = f[: row.size], b[: row.size]
+        x = states_[: row.size]
+        np.bitwise_and(x, mask, row)
+        if bases is not None:
+            row += bases[at : at + lanes]
+        tables.freq.take(row, out=f, mode="clip")  # rows are in range by construction; "clip" skips the check
+        tables.bias.take(row, out=b, mode="clip")
+        np.right_shift(x, shift, x)
+        np.multiply(x, f, x)
+        np.add(x, b, x)
+        empty = (x < lowest).nonzero()[0]
+        if empty.size:
+            new = words[read : read + empty.size]
+            read += empty.size
+            if new.size < empty.size:
+                raise CorruptArtifact("a rANS stream ends before its last symbol")
+            refilled = x.take(empty) << word_bits
+            refilled |= new
+            x[empty] = refilled
+    return tables.code.take(slots), read

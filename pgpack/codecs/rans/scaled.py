@@ -1,0 +1,326 @@
+"""rANS with tables chosen by scale: every symbol's table is known from its row, its column and its trellis bit.
+
+    class of (row, column) = row level + column level      levels: 2 log2 of the mean magnitude, whole numbers
+    table = (class, b)                                     b: the superset of `pgpack.tensors.trellis`, 0 without
+    a trellis
+
+Tables are shared by all arrays of the stream: a matrix whose rows and columns differ in scale costs what its parts
+cost, and side information is one small integer per row and column instead of a floating-point scale.
+
+*Layout*; V is a LEB128 varint, Z a zigzag V, numbers little-endian:
+
+ 1. V length, then that many bytes: the levels of all non-empty arrays, columns then rows, as int8, by `rans`.
+ 2. V length of the tables. V precision (12 or 15), V n_classes, Z lowest class; for each class, for each b (one only
+    without a trellis): V alphabet (0: no table); if there is one, Z lowest symbol and a byte k; then the Rice code of
+    all levels as in `rans` point 3. Frequencies sum to 2^precision.
+ 3. Lane states, 4 bytes each, and words, 2 bytes each, as in `rans` point 6. Order: array by array, row by row,
+    and within a row in runs of up to n_lanes columns; the j-th column of a run is in lane j. A class outside the
+    range counts as the nearest end. n_lanes: the power of two at or below n / 2^13, clipped to 1 to 1024.
+
+An array with other than two dimensions is folded to (-1, last dimension); a 1-d array is one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgpack.codecs.base import SymbolLayout, Symbols
+from pgpack.errors import CorruptArtifact, RecipeError
+from pgpack.tensors.trellis import POLYNOMIALS, supersets, transitions
+
+from .coder import Rans
+from .lanes import LOWEST, encode_block_, n_lanes
+from .models import Cursor, varint, zigzag
+from .scaled_decoder import Decoder, runs
+from .tables import frequencies, levels_from, levels_of, residuals, rice_decode, rice_encode, rice_parameter
+
+PRECISION, FINE_PRECISION = 12, 15  # log2 of the tables' sums; the second for alphabets above MAX_ALPHABET
+MAX_ALPHABET, MAX_FINE_ALPHABET = 1 << 11, 1 << 14
+PER_OCTAVE = 2
+FLOOR = 2.0**-7  # mean magnitudes below this are one level
+ROWS_AT_ONCE = 256  # of a matrix; bounds the 8-byte temporaries
+FEW = 1 << 10  # symbols that a class needs to have a table of its own at either end of the range
+
+Ints = NDArray[np.int64]
+Contexts = NDArray[np.unsignedinteger]  # uint8 where 256 tables are enough, for there is one per symbol
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Symbols low, low + 1, ... with integer frequencies; `levels` is what is stored of them."""
+
+    low: int
+    levels: Ints
+    precision: int
+
+    @property
+    def freqs(self) -> Ints:
+        return frequencies(self.levels, self.precision)
+
+
+@dataclass(frozen=True, eq=False)
+class _Classes:
+    """Levels of one array. Shape: columns (cols,), rows (rows,) int8."""
+
+    columns: NDArray[np.int8]
+    rows: NDArray[np.int8]
+
+    def of(self, lowest: int, n_classes: int) -> NDArray[np.int16]:
+        """Class index of every symbol, counted from `lowest`. Shape: (rows, cols)."""
+        index: NDArray[np.int16] = self.rows.astype(np.int16)[:, None] + self.columns
+        index -= np.int16(lowest)
+        return np.clip(index, 0, n_classes - 1, out=index)
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """All arrays of a stream that are not empty, as matrices, with the table of every symbol."""
+
+    matrices: Sequence[Symbols]
+    classes: Sequence[_Classes]
+    contexts: Sequence[Contexts]
+    tables: Sequence[Table | None]
+    precision: int
+    lowest: int
+    n_classes: int
+
+
+def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The rows and columns that an array is coded in."""
+    if len(shape) < 2:
+        return 1, int(np.prod(shape, dtype=np.int64))
+    cols = shape[-1]
+    return int(np.prod(shape[:-1], dtype=np.int64)), cols
+
+
+@dataclass(frozen=True)
+class RansScaled:
+    """Entropy coder for matrices whose rows and columns differ in scale; `states` > 0 for trellis symbols."""
+
+    states: int = 0
+    encoder_only: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.states and self.states not in POLYNOMIALS:
+            known = ", ".join(map(str, POLYNOMIALS))
+            raise RecipeError(f"rans_scaled needs states of 0 (no trellis) or {known}, found {self.states}")
+
+    def encode(self, arrays: Sequence[Symbols]) -> bytes:
+        model = self._fit(arrays)
+        levels = Rans().encode([part for c in model.classes for part in (c.columns, c.rows)])
+        described = varint(model.precision) + varint(model.n_classes) + varint(zigzag(model.lowest))
+        described += _write_tables(model.tables)
+        head = [varint(len(levels)), levels, varint(len(described)), described]
+        return b"".join([*head, *_encode(model)])
+
+    def decode(self, data: bytes, layouts: Sequence[SymbolLayout]) -> list[Symbols]:
+        filled = [layout for layout in layouts if layout.size]
+        shapes = [matrix_shape(layout.shape) for layout in filled]
+        cursor = Cursor(data)
+        sides = [SymbolLayout((n,), "|i1") for rows, cols in shapes for n in (cols, rows)]
+        levels = Rans().decode(_take(data, cursor), sides)
+        classes = [_Classes(levels[i], levels[i + 1]) for i in range(0, len(levels), 2)]
+        tables, precision, lowest, n_classes = _read_tables(_take(data, cursor), self._width)
+        decoder = Decoder(data[cursor.position :], tables, precision, sum(layout.size for layout in filled))
+        found = []
+        trellis = transitions(self.states) if self.states else None
+        for c, layout in zip(classes, filled, strict=True):
+            row_levels, which = np.unique(c.rows, return_inverse=True)
+            bases = _Classes(c.columns, row_levels).of(lowest, n_classes).astype(np.intp) * self._width
+            matrix = decoder.matrix(bases, which, trellis)
+            info = np.iinfo(layout.dtype)
+            if int(matrix.min()) < info.min or int(matrix.max()) > info.max:
+                raise CorruptArtifact(f"a decoded symbol does not fit {layout.dtype}")
+            found.append(matrix.astype(layout.dtype).reshape(layout.shape))
+        decoder.finish()
+        rest = iter(found)
+        return [next(rest) if layout.size else np.zeros(layout.shape, layout.dtype) for layout in layouts]
+
+    def ideal_bits(self, arrays: Sequence[Symbols]) -> list[float]:
+        """Cross-entropy of each array under the shared tables; levels and tables are left out (a few per mille)."""
+        model = self._fit(arrays)
+        costs = iter(_costs(model))
+        return [next(costs) if array.size else 0.0 for array in arrays]
+
+    def _fit(self, arrays: Sequence[Symbols]) -> _Model:
+        matrices = [array.reshape(matrix_shape(array.shape)) for array in arrays if array.size]
+        # the bits of a matrix are computed twice rather than kept: a byte per symbol of everything is too much
+        classes = [_classes_of(matrix, self._bits(matrix), bool(self.states)) for matrix in matrices]
+        lowest, n_classes = _class_range(classes)
+        contexts = [self._contexts(c, m, lowest, n_classes) for c, m in zip(classes, matrices, strict=True)]
+        tables, precision = _fit_tables(matrices, contexts, self._width * n_classes)
+        return _Model(matrices, classes, contexts, tables, precision, lowest, n_classes)
+
+    @property
+    def _width(self) -> int:
+        """Tables per class."""
+        return 2 if self.states else 1
+
+    def _bits(self, matrix: Symbols) -> NDArray[np.uint8]:
+        return supersets(matrix, self.states) if self.states else np.zeros(matrix.shape, np.uint8)
+
+    def _contexts(self, classes: _Classes, matrix: Symbols, lowest: int, n_classes: int) -> Contexts:
+        narrow = np.uint8 if n_classes * self._width <= 256 else np.uint16
+        contexts: Contexts = (classes.of(lowest, n_classes) * self._width + self._bits(matrix)).astype(narrow)
+        return contexts
+
+
+def _classes_of(matrix: Symbols, bits: NDArray[np.uint8], trellis: bool) -> _Classes:
+    """Row and column levels from the mean magnitudes, columns first, rows relative to their columns."""
+    magnitude = np.abs(matrix.astype(np.float32))
+    if trellis:
+        magnitude = np.abs(2 * matrix.astype(np.float32) + bits) / 2
+    columns = _levels(magnitude.mean(axis=0, dtype=np.float64))
+    relative = magnitude / np.exp2(columns / PER_OCTAVE).astype(np.float32)
+    return _Classes(columns, _levels(relative.mean(axis=1, dtype=np.float64)))
+
+
+def _levels(means: NDArray[np.float64]) -> NDArray[np.int8]:
+    octaves = np.rint(PER_OCTAVE * np.log2(np.maximum(means, FLOOR)))
+    levels: NDArray[np.int8] = np.clip(octaves, -120, 120).astype(np.int8)
+    return levels
+
+
+def _class_range(classes: Sequence[_Classes]) -> tuple[int, int]:
+    """(lowest class, number of classes); thin classes at the ends join their neighbours."""
+    counts = np.zeros(512, np.int64)
+    for c in classes:
+        # the classes of a matrix are all sums of a row level and a column level
+        rows = np.bincount(c.rows.astype(np.int64) + 128, minlength=256)
+        columns = np.bincount(c.columns.astype(np.int64) + 128, minlength=256)
+        counts[:511] += np.convolve(rows, columns)
+    if not counts.any():
+        return 0, 1
+    first = int(np.searchsorted(np.cumsum(counts), min(FEW, counts.sum())))
+    last = 511 - int(np.searchsorted(np.cumsum(counts[::-1]), min(FEW, counts.sum())))
+    return first - 256, max(1, last - first + 1)
+
+
+def _fit_tables(matrices: Sequence[Symbols], contexts: Sequence[Contexts], n: int) -> tuple[list[Table | None], int]:
+    """One table per context that occurs, and the precision of all."""
+    if not matrices:
+        return [None] * n, PRECISION
+    low = min(int(matrix.min()) for matrix in matrices)
+    size = max(int(matrix.max()) for matrix in matrices) - low + 1
+    if size > MAX_FINE_ALPHABET:
+        raise RecipeError(
+            f"symbols span {size} values, above the {MAX_FINE_ALPHABET} of rans_scaled; use a coarser step, or rans"
+        )
+    precision = PRECISION if size <= MAX_ALPHABET else FINE_PRECISION
+    counts = np.zeros((n, size), np.int64)
+    for matrix, context in zip(matrices, contexts, strict=True):
+        counts += _counts(matrix, context, n, low, size)
+    return [_table(row, low, precision) for row in counts], precision
+
+
+def _counts(matrix: Symbols, context: Contexts, n: int, low: int, size: int) -> Ints:
+    """How often each symbol occurs in each context. Shape: (n, size)."""
+    counts = np.zeros(n * size, np.int64)
+    for rows in range(0, len(matrix), ROWS_AT_ONCE):
+        index = context[rows : rows + ROWS_AT_ONCE].astype(np.int64)
+        index *= size
+        index += matrix[rows : rows + ROWS_AT_ONCE]
+        counts += np.bincount((index - low).reshape(-1), minlength=n * size)
+    return counts.reshape(n, size)
+
+
+def _table(counts: Ints, low: int, precision: int) -> Table | None:
+    used = np.flatnonzero(counts)
+    if not used.size:
+        return None
+    first, last = int(used[0]), int(used[-1])
+    kept = counts[first : last + 1]
+    if kept.size == 1:  # rANS needs two symbols; the second never occurs
+        kept = np.array([kept[0], 1])
+    return Table(low + first, levels_of(kept), precision)
+
+
+def _write_tables(tables: Sequence[Table | None]) -> bytes:
+    parts, coded = [], []
+    for table in tables:
+        if table is None:
+            parts.append(varint(0))
+            continue
+        z = residuals(table.levels)
+        k = rice_parameter(z)
+        parts.append(varint(table.levels.size) + varint(zigzag(table.low)) + bytes([k]))
+        coded.append((z, k))
+    return b"".join(parts) + rice_encode(coded)
+
+
+def _read_tables(data: bytes, width: int) -> tuple[list[Table | None], int, int, int]:
+    """(tables, precision, lowest class, number of classes). Raises CorruptArtifact."""
+    cursor = Cursor(data)
+    precision, n_classes, lowest = cursor.varint(), cursor.varint(), cursor.signed()
+    if not 1 <= n_classes <= 512 or abs(lowest) > 256 or precision not in (PRECISION, FINE_PRECISION):
+        raise CorruptArtifact(
+            f"a scaled rANS stream has {n_classes} classes from {lowest} and a precision of {precision}"
+        )
+    found: list[tuple[int, int, int] | None] = []
+    for _ in range(n_classes * width):
+        size = cursor.varint()
+        found.append((size, cursor.signed(), cursor.byte()) if size else None)
+        entry = found[-1]
+        if size > MAX_FINE_ALPHABET or (entry and (abs(entry[1]) > 1 << 30 or entry[2] > 24)):
+            raise CorruptArtifact("a table of a scaled rANS stream is out of range")
+    shapes = [(entry[0], entry[2]) for entry in found if entry]
+    levels = iter([levels_from(z) for z in rice_decode(data[cursor.position :], shapes)])
+    tables = [Table(entry[1], next(levels), precision) if entry else None for entry in found]
+    return tables, precision, lowest, n_classes
+
+
+def _take(data: bytes, cursor: Cursor) -> bytes:
+    length = cursor.varint()
+    section = data[cursor.position : cursor.position + length]
+    if len(section) < length:
+        raise CorruptArtifact("a scaled rANS stream ends inside its side information")
+    cursor.position += length
+    return section
+
+
+def _costs(model: _Model) -> list[float]:
+    """Bits of each matrix under the tables."""
+    kept = [table for table in model.tables if table is not None]
+    if not kept:
+        return [0.0] * len(model.matrices)
+    low = min(table.low for table in kept)
+    size = max(table.low + table.levels.size for table in kept) - low
+    bits = np.zeros((len(model.tables), size))
+    for row, table in zip(bits, model.tables, strict=True):
+        if table is not None:
+            at = table.low - low
+            row[at : at + table.levels.size] = model.precision - np.log2(np.maximum(table.freqs, 1))
+    pairs = zip(model.matrices, model.contexts, strict=True)
+    return [float((_counts(matrix, context, len(bits), low, size) * bits).sum()) for matrix, context in pairs]
+
+
+def _encode(model: _Model) -> list[bytes]:
+    """Lane states, then words in decoding order."""
+    if not model.matrices:
+        return []
+    freqs = [table.freqs for table in model.tables if table is not None]
+    joined = np.concatenate(freqs).astype(np.uint32)
+    starts = np.concatenate([np.cumsum(f) - f for f in freqs]).astype(np.uint32)
+    offsets = np.zeros(len(model.tables), np.int64)
+    at = 0
+    for i, table in enumerate(model.tables):
+        if table is not None:
+            offsets[i] = at - table.low
+            at += table.levels.size
+    lanes = n_lanes(sum(matrix.size for matrix in model.matrices))
+    states = np.full(lanes, LOWEST, np.uint32)
+    parts = []
+    for matrix, context in zip(reversed(model.matrices), reversed(model.contexts), strict=True):
+        row_runs = list(runs(matrix.shape[1], lanes))[::-1]
+        for row, contexts in zip(matrix[::-1], context[::-1], strict=True):
+            index = offsets.take(contexts)
+            index += row
+            for run in row_runs:
+                words = encode_block_(states, index[run], joined, starts, model.precision)
+                parts.append(words.astype("<u2").tobytes())
+    return [states.astype("<u4").tobytes(), *reversed(parts)]

@@ -1,0 +1,266 @@
+"""A byte budget -> the best artifact that fits, on measured bytes.
+
+The dial of the trellis engine is turned until its artifact fills the budget: with few states first, which is quick
+and needs about the same bytes, then with many, then with compensation or tuned steps where that is asked for. What
+these give and the
+field presets that fit are compared by KL to the fp32 model, or without a model by
+`pgpack.calibration.distortion`; the best is
+returned. Without Fisher weights the trellis has no dial, and plain GPTQ with two ratios of embedding step to matrix
+step takes its place.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pgpack.calibration.distortion import expected_loss, relative_error
+from pgpack.errors import BudgetExceeded, CalibrationError, PgpackError, RecipeError
+from pgpack.loss.evaluator import BitsPerByte
+from pgpack.pack import Artifact
+from pgpack.recipe.dials import gaussian_bits, step_recipe, trellis_recipe
+from pgpack.recipe.recipe import Recipe, TensorInfo, infos
+from pgpack.recipe.spaces import Candidate
+from pgpack.recipe.text import parse_recipe
+from pgpack.sweep.runner import Measurer
+
+FILL, ROUGH_FILL = 0.999, 0.98  # the second is only looked for to begin the next search near it
+EMBEDDING_RATIOS = (1.0, 0.6)
+STEP_RANGE = (0.04, 6.0)  # of GPTQ, in sigma; the finest clips at 5 sigma
+TRELLIS_RANGE = (1e-7, 1.0)
+QUICK_STATES, BEST_STATES = 8, 64
+MAX_TURNS = 16
+NARROW = 1e-5  # octaves of a dial
+SLACK = 32  # bytes; small artifacts grow in steps
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A recipe that fits, its artifact, its loss (None without an evaluator) and the score it won by."""
+
+    recipe: Recipe
+    label: str
+    artifact: Artifact
+    loss: BitsPerByte | None
+    score: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """Optimizer steps on calibration text for @compensate and @tune; 0 leaves one out."""
+
+    compensate: int = 0
+    tune: int = 0
+
+    @property
+    def directives(self) -> str:
+        """What it adds to a recipe; '' for none."""
+        parts = []
+        if self.compensate:
+            parts.append(f"; @compensate=weights(count={self.compensate})")
+        if self.tune:
+            parts.append(f"; @tune=steps(count={self.tune})")
+        return "".join(parts)
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return (", compensated" if self.compensate else "") + (", tuned" if self.tune else "")
+
+
+def fit_budget(
+    measurer: Measurer,
+    budget: int,
+    presets: Sequence[Candidate] = (),
+    note: Callable[[str], None] = lambda line: None,
+    training: Training = Training(),
+) -> Fitted:
+    """The best measured artifact of at most `budget` bytes. Units: bytes.
+
+    `training`: what a last candidate is trained by.
+    Raises BudgetExceeded, saying by how much, when the smallest artifact of every family is larger.
+    """
+    fitted: list[Fitted] = []
+    smallest: int | None = None
+    tensors = infos(measurer.checkpoint.stored_shapes)
+    try:
+        for name, recipe, artifact in _searched(measurer, budget, training, note):
+            fitted.append(_scored(measurer, recipe, "", artifact))
+            note(f"{name}: {artifact.n_bytes:,} B, {_shown(fitted[-1])}")
+    except BudgetExceeded as error:
+        smallest = error.args[1]
+    for preset in [*_passthroughs(measurer, budget), *presets]:
+        recipe = preset.recipe.without_idle_rules(tensors)
+        try:
+            artifact = measurer.pack(recipe)
+        except PgpackError as error:
+            note(f"{preset.label}: {error}")
+            continue
+        fits = artifact.n_bytes <= budget
+        if fits:
+            fitted.append(_scored(measurer, recipe, preset.label, artifact))
+        note(f"{preset.label}: {artifact.n_bytes:,} B, " + (_shown(fitted[-1]) if fits else "does not fit"))
+    if not fitted and smallest is None:
+        raise CalibrationError("no family of recipes could be packed: Hessians are missing; give --calibration FILE")
+    if not fitted:
+        assert smallest is not None
+        raise BudgetExceeded(
+            f"nothing fits {budget:,} bytes: the smallest artifact that was found takes {smallest:,}, "
+            f"{smallest - budget:,} too many"
+        )
+    return min(fitted, key=lambda each: each.score)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Recipes along one dial: a larger value gives a smaller artifact. `guess`: where to begin."""
+
+    name: str
+    recipe_at: Callable[[float], Recipe]
+    finest: float
+    coarsest: float
+    guess: float
+
+
+def _searched(
+    measurer: Measurer, budget: int, training: Training, note: Callable[[str], None]
+) -> Iterator[tuple[str, Recipe, Artifact]]:
+    """Artifacts that fill the budget, with a name for people. Raises BudgetExceeded as `turn_dial`."""
+    tensors = infos(measurer.checkpoint.stored_shapes)
+
+    def trellis(states: int, guess: float, trained: Training = Training()) -> Family:
+        name = f"trellis, {states} states{trained.label}"
+        return Family(name, _trellis_at(states, trained.directives, tensors), *TRELLIS_RANGE, guess)
+
+    try:
+        dial, _ = turn_dial(measurer, budget, trellis(QUICK_STATES, 1e-3), ROUGH_FILL)
+        family = trellis(BEST_STATES, dial)
+        dial, artifact = turn_dial(measurer, budget, family)
+        yield family.name, family.recipe_at(dial), artifact
+        if training.directives:
+            # finer exponents take about one byte in two hundred
+            family = trellis(BEST_STATES, (1.005 if training.tune else 1.0005) * dial, training)
+            dial, artifact = turn_dial(measurer, budget, family)
+            yield family.name, family.recipe_at(dial), artifact
+        return
+    except (CalibrationError, RecipeError) as error:
+        note(f"trellis: {error}")
+    for family in _gptq_families(measurer, budget):
+        try:
+            dial, artifact = turn_dial(measurer, budget, family)
+        except (CalibrationError, RecipeError) as error:
+            note(f"{family.name}: {error}")
+            continue
+        yield family.name, family.recipe_at(dial), artifact
+
+
+def _trellis_at(states: int, directives: str, tensors: Sequence[TensorInfo]) -> Callable[[float], Recipe]:
+    return lambda step: parse_recipe(f"{trellis_recipe(step, states, tensors)}{directives}")
+
+
+def _gptq_families(measurer: Measurer, budget: int) -> list[Family]:
+    tensors = infos(measurer.checkpoint.stored_shapes)
+    guess = _step_for(8 * budget / max(1, measurer.checkpoint.n_params))
+    has_embedding = any(info.role in ("embedding", "head") for info in tensors)
+    found = []
+    for ratio in EMBEDDING_RATIOS if has_embedding else (1.0,):
+        gptq = functools.partial(step_recipe, embedding_ratio=ratio, coding="rans", tensors=tensors)
+        found.append(Family(f"GPTQ, embedding ratio {ratio:g}", gptq, *STEP_RANGE, guess))
+    return found
+
+
+def turn_dial(measurer: Measurer, budget: int, family: Family, fill: float = FILL) -> tuple[float, Artifact]:
+    """(dial, the largest artifact of a one-dial family that fits `budget`); stops at `fill` of the budget.
+
+    Bisection in log2(dial), where bytes are nearly linear (a bit per weight an octave); each probe is a real pack.
+    The first steps follow that slope, later ones the secant through the bracket.
+    Raises BudgetExceeded(message, smallest n_bytes) when even the coarsest setting is too large.
+    """
+    n = max(1, measurer.checkpoint.n_params)
+    finest, coarsest = math.log2(family.finest), math.log2(family.coarsest)
+    low, high = finest, coarsest
+    sizes: dict[float, int] = {}
+    best: tuple[float, Artifact] | None = None
+    at = math.log2(family.guess)
+    refusal: RecipeError | None = None  # some coders have a finest step; what they refuse counts as too large
+    refused = -math.inf
+    for _ in range(MAX_TURNS):
+        try:
+            artifact = measurer.pack(family.recipe_at(2**at))
+        except RecipeError as error:
+            refusal, refused, low = error, at, at
+            if high - low < NARROW:
+                break
+            at = (low + high) / 2
+            continue
+        sizes[at] = artifact.n_bytes
+        if artifact.n_bytes > budget:
+            low = at
+        else:
+            high = at
+            if best is None or artifact.n_bytes > best[1].n_bytes:
+                best = (2**at, artifact)
+        filled = best is not None and best[1].n_bytes >= min(fill * budget, budget - SLACK)
+        if filled or low >= coarsest or high <= finest or high - low < NARROW:
+            break
+        at = min(max(_next(sizes, low, high, budget * (1 + fill) / 2, n), finest), coarsest)
+        if at <= refused:
+            at = (refused + high) / 2
+    if refusal is not None and not sizes:
+        raise refusal
+    if best is None:
+        smallest = min(sizes.values())
+        raise BudgetExceeded(f"the coarsest step takes {smallest:,} bytes, {smallest - budget:,} too many", smallest)
+    return best
+
+
+def _passthroughs(measurer: Measurer, budget: int) -> list[Candidate]:
+    """Unquantized recipes, where the budget is so large that they may fit."""
+    found = []
+    for dtype, n_bytes in (("fp32", 4), ("fp16", 2)):
+        if 0.9 * n_bytes * measurer.checkpoint.n_params < budget:
+            recipe = parse_recipe(f"*=cast(dtype={dtype})|shuffle(stride={n_bytes})|brotli(quality=9)")
+            found.append(Candidate(recipe, dtype))
+    return found
+
+
+def _step_for(bits: float) -> float:
+    """The step whose Gaussian rate is `bits` per weight."""
+    low, high = STEP_RANGE
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if gaussian_bits(middle) > bits else (low, middle)
+    return high
+
+
+def _next(sizes: dict[float, int], low: float, high: float, target: float, n: int) -> float:
+    """Where to look next: the secant of the bracket aimed at `target` bytes, else one Gaussian step from the
+    nearest probe; always strictly inside the bracket."""
+    if low in sizes and high in sizes:
+        slope = (sizes[high] - sizes[low]) / (high - low)
+        guess = low + (target - sizes[low]) / slope if slope else (low + high) / 2
+        margin = 0.02 * (high - low)
+        return min(max(guess, low + margin), high - margin)
+    nearest = min(sizes, key=lambda at: abs(sizes[at] - target))
+    return nearest + 1.15 * 8 * (sizes[nearest] - target) / n
+
+
+def _scored(measurer: Measurer, recipe: Recipe, label: str, artifact: Artifact) -> Fitted:
+    loss = measurer.evaluate(artifact)
+    if loss is not None:
+        return Fitted(recipe, label, artifact, loss, loss.kl if loss.kl is not None else loss.nats)
+    calibration = measurer.calibrate(recipe)
+    if calibration is not None:
+        return Fitted(
+            recipe, label, artifact, None, expected_loss(measurer.checkpoint, artifact.records, calibration)
+        )
+    return Fitted(recipe, label, artifact, None, relative_error(measurer.checkpoint, artifact.records))
+
+
+def _shown(fitted: Fitted) -> str:
+    if fitted.loss is None:
+        return f"estimated loss {fitted.score:.3g}"
+    kl = "" if fitted.loss.kl is None else f", KL {fitted.loss.kl:.3g} nats per token"
+    return f"{fitted.loss.bpb:.4f} bits per byte{kl}"

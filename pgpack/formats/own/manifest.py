@@ -1,0 +1,101 @@
+"""The manifest beside an artifact, FILE.json: what it was made from and what was measured. Not needed to decode.
+
+Holds nothing of the clock and no paths, so equal packs write equal manifests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pgpack.errors import FormatError
+
+FORMAT = "pgpack-manifest-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Units: `n_bytes` and `sizes` bytes (tensors, then overhead; they sum to `n_bytes`); `nats`, `kl` per token.
+
+    `sha256` is of the artifact file, `weights_digest` of the decoded tensors, `checkpoint_digest` of the fp32 ones.
+    The loss fields are None when it was not measured.
+    """
+
+    recipe: str
+    recipe_canonical: str
+    recipe_digest: str
+    n_bytes: int
+    sha256: str
+    weights_digest: str
+    checkpoint_digest: str
+    n_params: int
+    pgpack_version: str
+    calibration_digest: str | None = None
+    calibration_token_digest: str | None = None
+    calibration_n_tokens: int | None = None
+    evaluator_digest: str | None = None
+    bpb: float | None = None
+    nats: float | None = None
+    kl: float | None = None
+    sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Indented JSON; `from_json` is its inverse."""
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """The manifest that `to_json` wrote. Raises FormatError for anything else."""
+        try:
+            row: dict[str, Any] = json.loads(text)
+            if row.pop("format", None) != FORMAT:
+                raise FormatError(f"not a manifest: its format is not {FORMAT}")
+            return cls(**row)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise FormatError(f"the manifest is not readable ({error})") from None
+
+
+def manifest_path(artifact: Path) -> Path:
+    """Where the manifest of an artifact lies: FILE.json."""
+    return artifact.with_name(artifact.name + ".json")
+
+
+def read_manifest(artifact: Path) -> Manifest | None:
+    """The manifest beside an artifact, None when there is none. Raises FormatError when it is damaged."""
+    path = manifest_path(artifact)
+    try:
+        return Manifest.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        raise FormatError(f"{path}: the manifest is not UTF-8 text") from None
+
+
+def write_artifact_file(path: Path, data: bytes, manifest: Manifest) -> None:
+    """Write an artifact and its manifest, each in one step; never an artifact beside another one's manifest."""
+    if hashlib.sha256(data).hexdigest() != manifest.sha256:
+        raise FormatError(f"{path}: the manifest is of another artifact")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    manifest_path(path).unlink(missing_ok=True)
+    replace_file(path, data)
+    replace_file(manifest_path(path), manifest.to_json().encode())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves either the old one or the new one; a failed attempt leaves no trace."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,1 @@
+"""What a checkpoint loses on text: nats, bits per byte, KL, and their intervals."""

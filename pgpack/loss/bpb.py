@@ -1,0 +1,259 @@
+"""Bits per byte of any language model on a fixed text, computed as the challenge computes it.
+
+    tokens -> windows of seq_len (pgtrain.sliding) -> logits -> nats (fp32 per token, fp64 sum)
+           -> bits / bytes of the decoded text             [+ KL(reference || model) per token]
+
+Owns `TextEvaluator`, an implementation of `pgpack.loss.evaluator.Evaluator`: full, sliding and document-isolated.
+Source: openai/parameter-golf train_gpt.py, eval_val. Where we differ: the forward pass is fp32 on every device
+unless bf16 is asked for (it adds noise of the size of a good packer's loss), and one process scores every window.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pgpack.errors import DataError
+from pgpack.text.data import Tokens, digest_tokens
+from pgpack.text.tokenizer import ByteTables
+
+from .evaluator import BitsPerByte, Tensors, block_starts, with_errors
+from .sliding import Batch, Windows, batches, cut_windows
+
+Build = Callable[[Mapping[str, Tensor]], nn.Module]
+BATCH_TOKENS = (2048, 32_768)  # CPU: 8 MB of logits per 1024 pieces stay near the cores; CUDA: fills the device
+REFERENCE_BYTES = 768 * 2**20  # reference log-probabilities up to this size are kept in memory
+
+
+def next_token_logits(model: nn.Module, ids: Tensor, vocab_size: int) -> Tensor:
+    """Logits of a model that has `forward_logits(ids)`, or else `forward(ids)`. Shape: (B, T) -> (B, T, V).
+
+    Raises: DataError when the model gives something else; a vocabulary padded beyond `vocab_size` is fine.
+    """
+    logits = getattr(model, "forward_logits", model)(ids)
+    if not isinstance(logits, Tensor) or logits.shape[:-1] != ids.shape or logits.shape[-1] < vocab_size:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise DataError(
+            f"the model's forward_logits (or forward) must return logits of shape (batch, tokens, {vocab_size}); "
+            f"got {found}"
+        )
+    return logits.float()
+
+
+def trim(tokens: Tokens, seq_len: int, max_tokens: int | None = None) -> Tokens:
+    """The first floor((n - 1) / seq_len) * seq_len + 1 tokens, of at most `max_tokens` scored ones.
+
+    Raises: DataError when not one window is left.
+    """
+    n_scored = len(tokens) - 1 if max_tokens is None else min(len(tokens) - 1, max_tokens)
+    n_windows = n_scored // seq_len
+    if n_windows < 1:
+        limit = "" if max_tokens is None else f", of which at most {max_tokens} are scored,"
+        raise DataError(
+            f"{len(tokens)} validation tokens{limit} are too few for one window of {seq_len}; "
+            "give more text, a larger --max-tokens or a shorter --seq-len"
+        )
+    return tokens[: n_windows * seq_len + 1]
+
+
+@dataclass
+class _Sums:
+    """Running fp64 sums over scored tokens: of all, and by block of the text. Shape: (n_blocks,) where not scalar."""
+
+    excess: NDArray[np.float64]
+    kl_blocks: NDArray[np.float64]
+    nats: float = 0.0
+    kl: float = 0.0
+
+
+class TextEvaluator:
+    """Measures tensors on one text; implements `pgpack.loss.evaluator.Evaluator`.
+
+    `build` turns a state dict into a module; `reference` (the fp32 tensors) turns the KL on. Windows start every
+    `stride` tokens (None: seq_len, no overlap); with `document_token` no context crosses the start of a document.
+    `variant` names what `build` does beyond the tensors, such as extra loops; it is part of the digest.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        tokens: Tokens,
+        byte_tables: ByteTables,
+        seq_len: int,
+        *,
+        tokenizer_sha256: str = "",
+        reference: Tensors | None = None,
+        device: str = "cpu",
+        batch_tokens: int | None = None,
+        max_tokens: int | None = None,
+        stride: int | None = None,
+        document_token: int | None = None,
+        variant: str = "",
+        bf16: bool = False,
+    ) -> None:
+        self.build, self.seq_len, self.device, self.bf16 = build, seq_len, torch.device(device), bf16
+        self.tokens = trim(tokens, seq_len, max_tokens)
+        self.stride, self.document_token = stride or seq_len, document_token
+        self.windows = cut_windows(self.tokens, seq_len, self.stride, document_token)
+        self.batch_tokens = batch_tokens or BATCH_TOKENS[self.device.type == "cuda"]
+        self.n_tokens = len(self.tokens) - 1
+        self.n_text_bytes = byte_tables.count(self.tokens[:-1], self.tokens[1:])
+        self.vocab_size = len(byte_tables.base_bytes)
+        self._digest = self._make_digest(tokenizer_sha256, variant)
+        self._byte_tables = byte_tables
+        self._reference_model: nn.Module | None = None
+        self._reference_logprobs: list[Tensor] | None = None
+        if reference is not None:
+            self._prepare_reference(reference)
+
+    @property
+    def digest(self) -> str:
+        """sha256 hex over the tokens' digest, seq_len, the tokenizer's digest, vocabulary size and windows."""
+        return self._digest
+
+    def evaluate(self, tensors: Tensors) -> BitsPerByte:
+        """Loss of the model that `build` makes of `tensors`.
+
+        Raises: DataError when the loss is not a number or the model does not give logits.
+        """
+        return self.evaluate_module(self.module(tensors))
+
+    @torch.inference_mode()
+    def evaluate_module(self, model: nn.Module) -> BitsPerByte:
+        """Loss of a module that already holds its weights."""
+        started = time.perf_counter()
+        edges = self._block_edges()
+        sums = _Sums(np.zeros(len(edges)), np.zeros(len(edges)))
+        for index, batch in enumerate(self.batches()):
+            logprobs = self._logprobs(model, batch)
+            nats = _scored_nats(logprobs, batch)
+            sums.nats += float(nats.sum(dtype=torch.float64))
+            expected = self._reference_at(index, batch)
+            if expected is not None:
+                kl = expected.exp() * (expected - logprobs)
+                kl = (kl if batch.all_scored else kl[batch.scored]).sum(-1, dtype=torch.float64)
+                sums.kl += float(kl.sum())
+                block = np.searchsorted(edges, batch.positions, side="right") - 1
+                sums.excess += _by_block(nats - _scored_nats(expected, batch), block, len(edges))
+                sums.kl_blocks += _by_block(kl, block, len(edges))
+        elapsed = time.perf_counter() - started
+        if not self._has_reference:
+            return self.loss(sums.nats, elapsed)
+        return self._with_errors(self.loss(sums.nats, elapsed, sums.kl), sums, edges)
+
+    def _block_edges(self) -> NDArray[np.int64]:
+        """The first target of each block. Shape: (n_blocks,)."""
+        edges: NDArray[np.int64] = self.windows.first_targets[block_starts(len(self.windows))]
+        return edges
+
+    def _with_errors(self, loss: BitsPerByte, sums: _Sums, edges: NDArray[np.int64]) -> BitsPerByte:
+        ends = [*edges[1:].tolist(), self.n_tokens]
+        spans = list(zip(edges.tolist(), ends, strict=True))
+        n_bytes = [self._byte_tables.count(self.tokens[a:b], self.tokens[a + 1 : b + 1]) for a, b in spans]
+        return with_errors(loss, sums.excess, sums.kl_blocks, n_bytes, [b - a for a, b in spans])
+
+    @torch.inference_mode()
+    def token_nats(self, model: nn.Module) -> NDArray[np.float32]:
+        """Loss of every target in the order of the text. Shape: (n_tokens,)."""
+        nats = np.full(self.n_tokens, np.nan, dtype=np.float32)
+        for batch in self.batches():
+            nats[batch.positions] = self.scored_nats(model, batch)
+        return nats
+
+    def scored_nats(self, model: nn.Module, batch: Batch) -> NDArray[np.float32]:
+        """Loss of the scored targets of one batch, in the order of `batch.positions`."""
+        found: NDArray[np.float32] = _scored_nats(self._logprobs(model, batch), batch).flatten().cpu().numpy()
+        return found
+
+    def loss(self, nats: float, eval_s: float, kl: float | None = None) -> BitsPerByte:
+        """What sums over the whole text mean. Raises: DataError when the loss is not a number."""
+        nats_per_token = nats / self.n_tokens
+        if not math.isfinite(nats_per_token):
+            raise DataError("the model's loss is not a finite number; its weights or its model code are broken")
+        return BitsPerByte(
+            nats=nats_per_token,
+            bpb=nats / math.log(2.0) / self.n_text_bytes,
+            kl=None if kl is None else max(kl / self.n_tokens, 0.0),
+            n_tokens=self.n_tokens,
+            n_text_bytes=self.n_text_bytes,
+            eval_s=eval_s,
+        )
+
+    def batches(self, chosen: NDArray[np.int64] | None = None) -> Iterator[Batch]:
+        """The chosen windows (None: all) as forward passes."""
+        return batches(self.tokens, self.windows, chosen, self.batch_tokens, self.device)
+
+    @property
+    def _has_reference(self) -> bool:
+        return self._reference_model is not None or self._reference_logprobs is not None
+
+    def module(self, tensors: Tensors) -> nn.Module:
+        """The model of these tensors in eval mode; on a CPU it may share their memory."""
+        state = {name: torch.from_numpy(_writable(array)).to(self.device) for name, array in tensors.items()}
+        return self.build(state).to(self.device).eval()
+
+    def with_windows(self, windows: Windows) -> TextEvaluator:
+        """This evaluator with other windows over the same targets, without reference."""
+        other = copy.copy(self)
+        other.windows, other._reference_model, other._reference_logprobs = windows, None, None
+        return other
+
+    def _logprobs(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Log-probabilities from the first scored column on. Shape: (B, T - offset, V)."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = next_token_logits(model, batch.ids, self.vocab_size)
+        return F.log_softmax(logits[:, batch.offset :] if batch.offset else logits, dim=-1)
+
+    @torch.inference_mode()
+    def _prepare_reference(self, reference: Tensors) -> None:
+        model = self.module(reference)
+        n_scores = int(self.windows.scored.max()) * len(self.windows)
+        if n_scores * self.vocab_size * 4 > REFERENCE_BYTES:
+            self._reference_model = model
+            return
+        self._reference_logprobs = [self._logprobs(model, batch) for batch in self.batches()]
+
+    def _reference_at(self, index: int, batch: Batch) -> Tensor | None:
+        if self._reference_logprobs is not None:
+            return self._reference_logprobs[index]
+        if self._reference_model is not None:
+            return self._logprobs(self._reference_model, batch)
+        return None
+
+    def _make_digest(self, tokenizer_sha256: str, variant: str) -> str:
+        text = f"text-evaluation-1|{digest_tokens(self.tokens)}|{self.seq_len}|{tokenizer_sha256}|{self.vocab_size}"
+        if self.stride != self.seq_len:
+            text += f"|stride {self.stride}"
+        if self.document_token is not None:
+            text += f"|documents at {self.document_token}"
+        if self.bf16:
+            text += "|bf16"
+        if variant:
+            text += f"|{variant}"
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _scored_nats(logprobs: Tensor, batch: Batch) -> Tensor:
+    """Negative log-probabilities of the scored targets, (B, T) where all are scored, else (n,)."""
+    nats = -logprobs.gather(-1, batch.targets[:, batch.offset :, None])
+    return nats if batch.all_scored else nats[..., 0][batch.scored]
+
+
+def _by_block(values: Tensor, block: NDArray[np.int64], n_blocks: int) -> NDArray[np.float64]:
+    """Sums of one value per scored target by the target's block."""
+    return np.bincount(block, values.flatten().double().cpu().numpy(), n_blocks).astype(np.float64)
+
+
+def _writable(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The array itself, or a copy where it is read-only: torch shares memory and warns about such arrays."""
+    return array if array.flags.writeable and array.flags.c_contiguous else np.array(array, order="C")

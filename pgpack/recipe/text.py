@@ -1,0 +1,200 @@
+"""The one-line and the TOML form of a recipe; both round-trip.
+
+    recipe     = item (";" item)*
+    item       = selector "=" stages | directive
+    directive  = "@container=" container ("|" byte-codec)* | "@calib=" tokens | "@order=" mlp | "@tune=" steps
+                 | "@compensate=" weights
+    selector   = term ("&" term)*        term = GLOB | role:NAME | numel<=N | numel>N | ndim<=N | ndim>N
+    stages     = transform* quantizer symbol-transform* [coder] byte-codec*, joined by "|"
+    stage      = NAME [ "(" KEY "=" VALUE ("," KEY "=" VALUE)* ")" ]
+
+For example:
+
+    tok_emb.*=gptq(bits=8,clip=20)|brotli; ndim<=1=cast|raw|shuffle|brotli; *=gptq(clip=12.85)|rans
+
+A missing coder means `raw`. White space around items and stages is free. An error names the fault with a caret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
+from pgpack.errors import RecipeError
+from pgpack.formats.containers import CONTAINERS
+from pgpack.quantizers import QUANTIZERS, TRANSFORMS
+from pgpack.stages import Fault, Table, parse_stage, stage_text
+
+from .recipe import Coding, Recipe, Rule, Selector, TensorPolicy, default_side_codecs, stages_of
+
+CALIBS = Table(__package__, {"tokens": "recipe:Tokens"})
+ORDERS = Table(__package__, {"mlp": "recipe:Order"})
+TUNINGS = Table(__package__, {"steps": "recipe:Steps"})
+COMPENSATIONS = Table(__package__, {"weights": "recipe:Weights"})
+# directives of one stage
+_PLAIN = {"calib": CALIBS, "order": ORDERS, "tune": TUNINGS, "compensate": COMPENSATIONS}
+_LATER = ("compensate",)  # not in the canonical form of a recipe that does not use it: digests must not change
+_KINDS: tuple[tuple[str, Table], ...] = (
+    ("transform", TRANSFORMS),
+    ("quantizer", QUANTIZERS),
+    ("symbol transform", SYMBOL_TRANSFORMS),
+    ("coder", CODERS),
+    ("byte codec", BYTE_CODECS),
+)
+_ALL = Table.joined(table for _, table in _KINDS)
+_RANK = {name: rank for rank, (_, table) in enumerate(_KINDS) for name in table}
+
+
+def parse_recipe(text: str) -> Recipe:
+    """The recipe that `text` describes. Raises RecipeError with a caret under the fault."""
+    try:
+        return _parse(text)
+    except Fault as fault:
+        flat = text.replace("\n", " ")
+        raise RecipeError(f"{fault}\n  {flat}\n  {' ' * fault.position}^") from None
+
+
+def _parse(text: str) -> Recipe:
+    rules: list[Rule] = []
+    directives: dict[str, Any] = {}
+    for item, position in _split(text, ";", 0):
+        if not item.strip():
+            continue
+        start = position + len(item) - len(item.lstrip())
+        if item.lstrip().startswith("@"):
+            _parse_directive(item, position, start, directives)
+        else:
+            rules.append(_parse_rule(item, position, start))
+    if not rules:
+        raise Fault("a recipe needs at least one rule, for example *=rtn(bits=8)|brotli", 0)
+    return Recipe(tuple(rules), **directives)
+
+
+def _split(text: str, separator: str, position: int) -> list[tuple[str, int]]:
+    """Pieces of `text` between separators, each with its position in the whole."""
+    pieces = []
+    for piece in text.split(separator):
+        pieces.append((piece, position))
+        position += len(piece) + 1
+    return pieces
+
+
+def _parse_directive(item: str, position: int, start: int, directives: dict[str, Any]) -> None:
+    name, equals, value = item.strip().partition("=")
+    if (name[1:] not in _PLAIN and name != "@container") or not equals:
+        raise Fault(f"unknown directive {name!r}; directives are @container=, @calib=, @order= and @tune=", start)
+    if name[1:] in directives:
+        raise Fault(f"{name} is given twice", start)
+    value_at = position + item.index("=") + 1
+    if name == "@container":
+        first, *codecs = _split(value, "|", value_at)
+        directives["container"] = parse_stage(first[0], CONTAINERS, first[1])
+        directives["container_codecs"] = tuple(parse_stage(piece, BYTE_CODECS, at) for piece, at in codecs)
+    else:
+        directives[name[1:]] = parse_stage(value, _PLAIN[name[1:]], value_at)
+
+
+def _selector_end(item: str) -> int:
+    """Index of the '=' that ends the selector: the first one that is not part of '<='."""
+    for index, character in enumerate(item):
+        if character == "=" and item[index - 1 : index] != "<":
+            return index
+    return -1
+
+
+def _parse_rule(item: str, position: int, start: int) -> Rule:
+    end = _selector_end(item)
+    if end < 0:
+        raise Fault(f"expected selector=stage|stage, found {item.strip()!r}", start)
+    try:
+        selector = Selector(item[:end].strip())
+    except RecipeError as error:
+        raise Fault(str(error), start) from None
+    return Rule(selector, _parse_policy(item[end + 1 :], position + end + 1))
+
+
+def _parse_policy(text: str, position: int) -> TensorPolicy:
+    slots: dict[int, list[Any]] = {rank: [] for rank in range(len(_KINDS))}
+    reached = 0
+    for piece, at in _split(text, "|", position):
+        stage = parse_stage(piece, _ALL, at)
+        rank = _RANK[_ALL.name_of(stage)]
+        here = at + len(piece) - len(piece.lstrip())
+        if rank < reached:
+            order = " -> ".join(kind for kind, _ in _KINDS)
+            raise Fault(f"a {_KINDS[rank][0]} cannot follow a {_KINDS[reached][0]}; the order is {order}", here)
+        if rank in (1, 3) and slots[rank]:
+            raise Fault(f"a chain has one {_KINDS[rank][0]} only", here)
+        reached = rank
+        slots[rank].append(stage)
+    if not slots[1]:
+        raise Fault("the chain has no quantizer, for example cast(dtype=fp16) or rtn(bits=8)", position)
+    coder = slots[3][0] if slots[3] else CODERS["raw"]()
+    coding = Coding(tuple(slots[2]), coder, tuple(slots[4]))
+    return TensorPolicy(tuple(slots[0]), slots[1][0], coding)
+
+
+def policy_to_text(policy: TensorPolicy, *, full: bool = False) -> str:
+    """`stage|stage|...`; the default coder is left out unless `full`."""
+    raw = CODERS["raw"]()
+    return "|".join(
+        stage_text(_ALL.name_of(stage), stage, full=full) for stage in stages_of(policy) if full or stage != raw
+    )
+
+
+def _container_text(recipe: Recipe, full: bool) -> str:
+    stages: Sequence[Any] = (recipe.container, *recipe.container_codecs)
+    tables = Table.joined((CONTAINERS, BYTE_CODECS))
+    return "|".join(stage_text(tables.name_of(stage), stage, full=full) for stage in stages)
+
+
+def _directives(recipe: Recipe, full: bool) -> list[tuple[str, str]]:
+    """(name, text) of each directive that differs from its default, or of all."""
+    found = []
+    default = (CONTAINERS["pgpack"](), default_side_codecs())
+    if full or (recipe.container, recipe.container_codecs) != default:
+        found.append(("container", _container_text(recipe, full)))
+    for name, table in _PLAIN.items():
+        stage = getattr(recipe, name)
+        if (full and name not in _LATER) or stage != type(stage)():
+            found.append((name, stage_text(table.name_of(stage), stage, full=full)))
+    return found
+
+
+def recipe_to_text(recipe: Recipe, *, full: bool = False) -> str:
+    """The one-line form; `parse_recipe` inverts it. `full` writes every default out (the canonical form)."""
+    items = [f"{rule.selector.text}={policy_to_text(rule.policy, full=full)}" for rule in recipe.rules]
+    items += [f"@{name}={text}" for name, text in _directives(recipe, full)]
+    return "; ".join(items)
+
+
+def recipe_to_toml(recipe: Recipe) -> str:
+    """The TOML form; `parse_recipe_toml` inverts it."""
+    lines = ["version = 1"]
+    lines += [f"{name} = '{text}'" for name, text in _directives(recipe, full=False)]
+    for rule in recipe.rules:
+        lines += ["", "[[rule]]", f"match = '{rule.selector.text}'", f"policy = '{policy_to_text(rule.policy)}'"]
+    return "\n".join(lines) + "\n"
+
+
+def parse_recipe_toml(text: str) -> Recipe:
+    """The recipe of a TOML document. Raises RecipeError on anything it does not know."""
+    import tomllib
+
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"the recipe is not valid TOML: {error}") from None
+    unknown = set(document) - {"version", "container", *_PLAIN, "rule"}
+    rules = document.get("rule")
+    if unknown or document.get("version") != 1 or not isinstance(rules, list):
+        found = f"; unknown: {', '.join(sorted(unknown))}" if unknown else ""
+        raise RecipeError(f"a TOML recipe has version = 1, [[rule]] tables and optional directives{found}")
+    items = []
+    for rule in rules:
+        if set(rule) != {"match", "policy"}:
+            raise RecipeError(f"a [[rule]] has exactly match and policy, found {', '.join(sorted(rule))}")
+        items.append(f"{rule['match']}={rule['policy']}")
+    items += [f"@{key}={document[key]}" for key in ("container", *_PLAIN) if key in document]
+    return parse_recipe("; ".join(items))

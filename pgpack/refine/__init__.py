@@ -1,0 +1,1 @@
+"""What descends on calibration text while packing: tuned steps, compensated weights."""

@@ -1,0 +1,157 @@
+"""Quantizing in stages: after each, the weights that are still free are trained to make up for the errors so far.
+
+    free fp32 weights --quantize a group, keep it--> --Adam on KL to the fp32 model--> next group ... --> records
+
+The artifact has the layout and almost exactly the size that it would have anyway; only the symbols differ. Groups are
+of neighbouring matrices in the order of the state dict, tensors that look tokens up last: they are the most precise
+ones, and everything before them can still be mended through them. Tensors that no quantizer touches stay free to the
+end.
+
+*Source* fine-tuning during quantization: Tseng et al. 2024, QuIP# (arXiv:2402.04396, section 5); Egiazarian et al.
+2024, AQLM (arXiv:2401.06118, section 3.4). We differ: one loss for all stages, the KL of the whole model, and
+Hessians of the fp32 model throughout.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pgpack.calibration.calibration import Calibration
+from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
+from pgpack.errors import RecipeError
+from pgpack.pack import Quantized, quantize
+from pgpack.quantizers.cast import Cast
+from pgpack.recipe.recipe import Recipe, Weights, infos
+from pgpack.tensors.record import Record
+from pgpack.tensors.roles import role_of
+
+from .divergence import BATCH_TOKENS, Batches, Build, Divergence
+
+WARM_UP = 5  # steps
+Progress = Callable[[int, float], None]
+
+
+def compensate(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    calibration: Calibration | None,
+    build: Build,
+    tokens: NDArray[Any],
+    seq_len: int,
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress = lambda step, kl: None,
+) -> Quantized:
+    """`checkpoint` quantized by `recipe` in the stages of its @compensate.
+
+    `build`: state dict -> module whose parameters have the state dict's names. `tokens`: calibration text, best none
+    of which the Hessians have seen. Unless the KL falls on the batches kept back, what `quantize` gives comes back.
+    `progress` is told each optimizer step and its KL in nats per token. Deterministic for one thread count.
+    Raises RecipeError with @order or a choice among corrections, which look at all weights at once; CalibrationError
+    when there are fewer tokens than two windows, or a tensor is no parameter of the model.
+    """
+    started = time.perf_counter()
+    _refuse_global(recipe)
+    batches = Batches(tokens, seq_len, batch_tokens, device)
+    plain = quantize(checkpoint, recipe, calibration)
+    groups = list(_groups(checkpoint, recipe))
+    if not recipe.compensate.count or len(groups) < 2:
+        return plain
+    divergence = Divergence(build, dict(checkpoint.items()), checkpoint.aliases, device)
+    divergence.require([name for group in groups for name in group])
+    stages = _Stages(checkpoint, recipe, calibration, device)
+    shuffled, done = batches.shuffled(seed), 0
+    for number, group in enumerate(groups[:-1], start=1):
+        stages.settle(group)
+        count = round(recipe.compensate.count * number / (len(groups) - 1)) - done
+        for ids, free in stages.descent(shuffled, count, recipe.compensate):
+            loss = divergence.kl(stages.weights, ids)
+            loss.backward()  # type: ignore[no-untyped-call]
+            free.step()
+            progress(done, float(loss.detach()))
+            done += 1
+    stages.settle(list(checkpoint.stored_shapes))
+    before = divergence.mean(_decoded(plain.records, device), batches.checked)
+    if not divergence.mean(stages.weights, batches.checked) < before:
+        return plain
+    records = tuple(stages.records[name] for name in checkpoint.stored_shapes)
+    return Quantized(records, checkpoint.aliases, time.perf_counter() - started)
+
+
+def _refuse_global(recipe: Recipe) -> None:
+    if recipe.order.by != "none":
+        raise RecipeError("@compensate does not go with @order, whose permutation depends on all weights at once")
+    if any(getattr(t, "top", 0) for rule in recipe.rules for t in rule.policy.transforms):
+        raise RecipeError("@compensate does not go with lqer_asym, which chooses among all tensors")
+
+
+def _groups(checkpoint: Checkpoint, recipe: Recipe) -> Iterator[list[str]]:
+    """Names of what is quantized: neighbours with about as many weights each, then what looks tokens up."""
+    governed = recipe.resolve(infos(checkpoint.stored_shapes))
+    lossy = [name for name, rule in governed.items() if not isinstance(rule.policy.quantizer, Cast)]
+    last = [name for name in lossy if role_of(name, checkpoint.shapes[name]) in ("embedding", "head")]
+    inner = [name for name in sorted(lossy, key=_natural) if name not in last]
+    sizes = [int(np.prod(checkpoint.shapes[name], dtype=np.int64)) for name in inner]
+    share = sum(sizes) / max(1, recipe.compensate.groups - 1)
+    group: list[str] = []
+    taken = 0
+    for name, size in zip(inner, sizes, strict=True):
+        if group and taken + size / 2 > share:
+            yield group
+            group, taken = [], 0
+        group.append(name)
+        taken += size
+    yield from (each for each in (group, last) if each)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key that puts blocks.10 after blocks.9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+class _Stages:
+    """What is settled and what is still free. `weights`: every stored tensor as the model sees it at present."""
+
+    def __init__(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None, device: str) -> None:
+        self.recipe, self.calibration, self.device = recipe, calibration, device
+        self.records: dict[str, Record] = {}
+        self.weights = {name: torch.tensor(checkpoint.tensor(name)).to(device) for name in checkpoint.stored_shapes}
+
+    def settle(self, group: Sequence[str]) -> None:
+        """Quantize those of `group` that are free; the model sees what they decode to from now on."""
+        free = [name for name in group if name not in self.records]
+        now = from_tensors({name: each.detach().cpu().numpy() for name, each in self.weights.items()})
+        for record in quantize(now, self.recipe, self.calibration, names=free).records:
+            self.records[record.name] = record
+            self.weights[record.name] = torch.tensor(record.dequantize()).to(self.device)
+
+    def descent(
+        self, batches: Iterator[Tensor], count: int, plan: Weights
+    ) -> Iterator[tuple[Tensor, torch.optim.Optimizer]]:
+        """Batches, each with the optimizer to step once its loss is differentiated; the rate falls to zero."""
+        free = [n for n, each in self.weights.items() if n not in self.records and each.is_floating_point()]
+        groups = []
+        for name in free:
+            leaf = self.weights[name].detach().requires_grad_()
+            self.weights[name] = leaf
+            groups.append({"params": [leaf], "base": plan.lr * float(leaf.detach().square().mean().sqrt())})
+        optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
+        for step, ids in zip(range(count), batches, strict=False):
+            for each in optimizer.param_groups:
+                each["lr"] = each["base"] * min(1.0, (step + 1) / WARM_UP) * (1 - step / count)
+            optimizer.zero_grad()
+            yield ids, optimizer
+
+
+def _decoded(records: Sequence[Record], device: str) -> dict[str, Tensor]:
+    return {record.name: torch.tensor(record.dequantize()).to(device) for record in records}

@@ -1,0 +1,124 @@
+"""KL from an fp32 model to the same model with other weights, on batches of calibration text, with gradients.
+
+    weights by stored name --model--> log p      KL(fp32 model || this one), nats per token
+
+What `pgpack.refine.tuning` and `pgpack.refine.compensate` descend on. Needs torch. Evaluated text is the caller's
+to keep out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pgpack.checkpoint.parameters import held_tensors
+from pgpack.errors import CalibrationError, RecipeError
+
+Build = Callable[[Mapping[str, Tensor]], nn.Module]
+Tokens = NDArray[Any]
+BATCH_TOKENS = 2048
+CHECKED = 8  # one batch in so many is not trained on and decides whether what was trained is kept
+
+
+def fresh_tokens(tokens: Tokens, used: int, count: int) -> Tokens:
+    """Calibration tokens for `count` steps on new text, none of the first `used`; all where there are too few.
+
+    The Hessians have seen the first `used`, and GPTQ has fitted the symbols to them. On 32,768 tokens seen twice, 40
+    steps of tuning raised the KL of a 4.4 M model on unseen text by 6 to 12 % *(negative)*.
+    """
+    wanted = tokens_for(count)
+    fresh = tokens[used : used + wanted]
+    return fresh if len(fresh) == wanted else tokens
+
+
+def tokens_for(count: int) -> int:
+    """Tokens of `count` batches for training and of those kept back."""
+    return -(-count * CHECKED // (CHECKED - 1)) * BATCH_TOKENS
+
+
+class Batches:
+    """Windows of calibration text in batches; every CHECKED-th is kept back (the last one, if there are few).
+
+    Raises RecipeError when there is less than 1 token to a batch, CalibrationError below two windows of tokens.
+    """
+
+    def __init__(self, tokens: Tokens, seq_len: int, batch_tokens: int, device: str) -> None:
+        if batch_tokens < 1:
+            raise RecipeError(f"tuning needs batches of at least 1 token, found {batch_tokens}")
+        n = len(tokens) // seq_len
+        if n < 2:
+            raise CalibrationError(f"{len(tokens)} calibration tokens are fewer than two windows of {seq_len}")
+        windows = torch.from_numpy(np.asarray(tokens[: n * seq_len]).astype(np.int64)).view(n, seq_len).to(device)
+        size = min(max(1, batch_tokens // seq_len), n // 2)
+        parts = list(torch.split(windows, size))
+        self.checked = parts[CHECKED - 1 :: CHECKED] or parts[-1:]
+        self.trained = [part for i, part in enumerate(parts) if not any(part is kept for kept in self.checked)]
+
+    def shuffled(self, seed: int) -> Iterator[Tensor]:
+        """Training batches without end, in a new order each time round."""
+        generator = torch.Generator().manual_seed(seed)
+        while True:
+            for i in torch.randperm(len(self.trained), generator=generator).tolist():
+                yield self.trained[i]
+
+
+class _Logits(nn.Module):
+    """A model seen as a function from ids to float32 logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits: Tensor = getattr(self.model, "forward_logits", self.model)(ids)
+        return logits.float()
+
+
+class Divergence:
+    """One model twice: with its fp32 weights, and with any other weights of the same shapes.
+
+    `reference`: name -> fp32 array, tied names included; `aliases`: tied name -> stored name.
+    """
+
+    def __init__(
+        self, build: Build, reference: Mapping[str, NDArray[np.float32]], aliases: Mapping[str, str], device: str
+    ) -> None:
+        state = {name: torch.tensor(array) for name, array in reference.items()}
+        self.model = _Logits(build(state)).to(device).eval().requires_grad_(False)
+        places = dict(self.model.named_parameters(remove_duplicate=False)) | dict(self.model.named_buffers())
+        self.dtypes = {name: each.dtype for name, each in places.items()}
+        self.held = held_tensors({name: tuple(each.shape) for name, each in places.items()}, reference)
+        self.held = {place: names for place, names in self.held.items() if all(name in reference for name in names)}
+        self.aliases, self.device = dict(aliases), device
+
+    def require(self, names: list[str]) -> None:
+        """Raises CalibrationError when a tensor is no parameter of the model."""
+        found = {name for held in self.held.values() for name in held}
+        for name in names:
+            if name not in found:
+                raise CalibrationError(f"{name} is not a parameter of the model, so that it cannot be tuned")
+
+    def kl(self, weights: Mapping[str, Tensor], ids: Tensor) -> Tensor:
+        """Nats per token of one batch. *Shape* ids (windows, time)."""
+        with torch.no_grad():
+            expected = F.log_softmax(self.model(ids), dim=-1)
+        everywhere = {**weights, **{alias: weights[name] for alias, name in self.aliases.items()}}
+        state = {}
+        for place, names in self.held.items():
+            parts = [everywhere[name].to(self.dtypes[place]) for name in names]
+            state[place] = parts[0] if len(parts) == 1 else torch.stack(parts)
+        found = F.log_softmax(functional_call(self.model, state, (ids,)), dim=-1)
+        return (expected.exp() * (expected - found)).sum() / ids.numel()
+
+    @torch.no_grad()
+    def mean(self, weights: Mapping[str, Tensor], batches: list[Tensor]) -> float:
+        """Nats per token of several batches."""
+        total = sum(float(self.kl(weights, ids)) * ids.numel() for ids in batches)
+        return total / sum(ids.numel() for ids in batches)

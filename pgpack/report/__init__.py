@@ -1,0 +1,1 @@
+"""A study for eyes: page, tables, pictures, and the page that follows a running sweep."""

@@ -1,0 +1,301 @@
+"""A study as one self-contained HTML page: chart, frontier, bytes, and the lines that reproduce the best point.
+
+Owns what the page says; `assets/page.html`, `.css` and the scripts there own how it looks and moves, and
+`report_anatomy` the sections on the best artifact's insides.
+Refuses every outside request (its content security policy forbids them) and trusts no text of the study:
+all of it is escaped. The tables and a static chart are there without scripts. However many trials a study has, the
+page stays below 5 MB: the frontier comes first, and what is left out is said.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from pgpack.anatomy import Anatomy
+from pgpack.files import replace_file
+from pgpack.study.comparison import half_width
+from pgpack.study.frontier import Metric, best_under, loss_of, measured, pareto, ranking
+from pgpack.study.journal import Study
+from pgpack.study.trial import Trial
+
+from .anatomy import anatomy_sections
+from .plot import AXIS_LABELS, Curve, FrontierPicture, byte_unit, chart_view, frontier_svg, size_axis_label
+from .tables import TIMES, clipped, excess_text, frontier_table, trials_table
+
+MAX_BARS = 30
+MAX_DOTS, MAX_STATIC_DOTS = 8_000, 1_500  # trials in the chart, and in the one for readers without scripts
+MAX_TEXT = 20_000  # characters of a space
+SCRIPTS = ("page.js", "chart.js", "heat.js")
+LIVE_SCRIPT = "live.js"
+
+
+def render_report(
+    study: Study,
+    breakdown: Sequence[tuple[str, int]] = (),
+    anatomy: Anatomy | None = None,
+    *,
+    live_version: str = "",
+) -> str:
+    """The page of `study` as HTML text; `breakdown` lists (name, n_bytes) of the best artifact's parts, which
+    `anatomy` takes apart. Equal arguments give equal text.
+
+    `live_version`: the page is to ask its own server for news of a study that was in this state.
+    """
+    meta = study.meta
+    best = best_under(study.trials, meta.budget, ranking(study.trials))
+    title = f"Frontier of {meta.title}"
+    points, _ = frontier_table(study, best)
+    trials, n_left_out = trials_table(study, best)
+    page = Template(_asset("page.html"))
+    return page.substitute(
+        css=_asset("page.css"),
+        js="\n".join(_asset(name) for name in (*SCRIPTS, *([LIVE_SCRIPT] if live_version else []))),
+        policy="; connect-src 'self'" if live_version else "",
+        live=f'<p id="live" class="live" data-version="{html.escape(live_version)}"></p>' if live_version else "",
+        title=html.escape(title),
+        lead=html.escape(_lead(study, best)),
+        cards="\n".join(_cards(study, best)),
+        static_chart="" if live_version else _static_chart(study, title),
+        frontier_note=html.escape(_frontier_note(study)),
+        frontier_table=points,
+        anatomy=anatomy_sections(anatomy),
+        breakdown=_breakdown_section(breakdown),
+        reproduce=_reproduce(study, best),
+        trials_note=html.escape(_trials_note(n_left_out)),
+        trials_table=trials,
+        provenance=_provenance(study),
+        data=_script_json(_chart_data(study)),
+    )
+
+
+def write_report(
+    study: Study, path: Path, breakdown: Sequence[tuple[str, int]] = (), anatomy: Anatomy | None = None
+) -> None:
+    """Write the page of `study` to `path` in one step; see `render_report`. Raises: StudyError when it cannot."""
+    replace_file(path, render_report(study, breakdown, anatomy).encode())
+
+
+# --- headline ------------------------------------------------------------------------------------------
+
+
+def _lead(study: Study, best: Trial | None) -> str:
+    budget = study.meta.budget
+    if best is not None and best.n_bytes is not None and best.bpb is not None:
+        where = "" if budget is None else f", {_percent(best.n_bytes, budget)} of the budget"
+        excess = "" if study.meta.fp32_bpb is None else excess_text(best.bpb - study.meta.fp32_bpb, best)
+        cost = f" ({excess} mBPB to fp32)" if excess else ""
+        by_kl = " It has the least KL to fp32." if ranking(study.trials) == "kl" else ""
+        return f"Best point: {best.bpb:.4f} bits per byte{cost} in {_bytes(best.n_bytes)}{where}.{by_kl}"
+    smallest = min((trial.n_bytes or 0 for trial in measured(study.trials)), default=None)
+    if smallest is None or budget is None:
+        return "No trial was measured yet."
+    return f"Nothing fits the budget: the smallest artifact is {_bytes(smallest - budget)} too large."
+
+
+def _cards(study: Study, best: Trial | None) -> list[str]:
+    meta = study.meta
+    cards = [_card("Checkpoint", meta.checkpoint, f"sha256 {meta.checkpoint_digest[:16]}", wide=True)]
+    if meta.others:
+        cards = [_card(f"{len(meta.checkpoints)} checkpoints", meta.title, "largest artifact, mean loss", wide=True)]
+    if meta.fp32_bpb is not None:
+        size = "" if meta.fp32_n_bytes is None else f"{_bytes(meta.fp32_n_bytes)} as fp32"
+        cards.append(_card("fp32 models, mean" if meta.others else "fp32 model", f"{meta.fp32_bpb:.4f} bpb", size))
+    if meta.budget is not None:
+        divisor, unit = byte_unit(meta.budget)
+        cards.append(_card("Budget", f"{meta.budget / divisor:g} {unit}", _bytes(meta.budget)))
+    if best is not None and best.n_bytes and best.bpb is not None:
+        ratio = f", {meta.fp32_n_bytes / best.n_bytes:.1f}x smaller than fp32" if meta.fp32_n_bytes else ""
+        cards.append(_card("Best point", f"{best.bpb:.4f} bpb", f"{_bytes(best.n_bytes)}{ratio}"))
+    n_failed = sum(not trial.ok for trial in study.trials)
+    cards.append(
+        _card(
+            "Recipes" if meta.others else "Trials",
+            f"{len(study.trials)}, {n_failed} failed",
+            f"{len(pareto(study.trials))} on the frontier",
+        )
+    )
+    return cards
+
+
+def _card(name: str, value: str, small: str, *, wide: bool = False) -> str:
+    extra = f"<small>{html.escape(small)}</small>" if small else ""
+    kind = ' class="wide"' if wide else ""
+    return f"<div{kind}><dt>{html.escape(name)}</dt><dd>{html.escape(value)}{extra}</dd></div>"
+
+
+def _frontier_note(study: Study) -> str:
+    fp32 = "" if study.meta.fp32_bpb is None else " mBPB: thousandths of a bit per byte above the fp32 model."
+    known = any(half_width(trial, "bpb") is not None for trial in pareto(study.trials))
+    sure = " ±: 95 % interval to fp32, paired by blocks of the text, for the text's sampling alone." if known else ""
+    note = f"No other trial is both smaller and better in bits per byte.{fp32} KL in nats per token to fp32.{sure}"
+    if not study.meta.others:
+        return note
+    return (
+        f"{note} Of {len(study.meta.checkpoints)} checkpoints: bytes of the largest artifact, mean losses; span: "
+        "largest less smallest; sd: standard deviation of bits per byte."
+    )
+
+
+def _trials_note(n_left_out: int) -> str:
+    names = ", ".join(name for name, _ in TIMES)
+    rest = f" {n_left_out:,} more are in trials.jsonl; pgpack frontier DIR --export lists all." if n_left_out else ""
+    return f"Every measured recipe, failed ones too. Times in seconds: {names}. Click a heading to sort.{rest}"
+
+
+def _provenance(study: Study) -> str:
+    meta = study.meta
+    calibration = meta.calibration_digest or "none"
+    return html.escape(
+        f"pgpack {meta.pgpack_version}, study of {meta.created}. Checkpoint {meta.checkpoint_digest}; "
+        f"evaluator {meta.evaluator_digest}; calibration {calibration}."
+    )
+
+
+# --- bytes and commands --------------------------------------------------------------------------------
+
+
+def _breakdown_section(breakdown: Sequence[tuple[str, int]]) -> str:
+    total = sum(n_bytes for _, n_bytes in breakdown)
+    if not total:
+        return ""
+    parts = sorted(breakdown, key=lambda part: -part[1])
+    if len(parts) > MAX_BARS:
+        rest = parts[MAX_BARS - 1 :]
+        parts = [*parts[: MAX_BARS - 1], (f"{len(rest)} smaller parts", sum(n_bytes for _, n_bytes in rest))]
+    largest = max(n_bytes for _, n_bytes in parts)
+    bars = "\n".join(
+        f'<span class="name">{html.escape(name)}</span>'
+        f'<span class="size">{_bytes(n_bytes)} &middot; {_percent(n_bytes, total)}</span>'
+        f'<span class="bar"><i style="width:{100 * n_bytes / largest:.2f}%"></i></span>'
+        for name, n_bytes in parts
+    )
+    return (
+        '<section aria-labelledby="h-bytes"><h2 id="h-bytes">Bytes of the best artifact</h2>'
+        f'<p class="note">{_bytes(total)} in {len(breakdown)} parts, largest first.</p>'
+        f'<div class="bars">\n{bars}\n</div></section>'
+    )
+
+
+def _reproduce(study: Study, best: Trial | None) -> str:
+    if best is None:
+        return '<p class="note">There is no artifact to reproduce yet.</p>'
+    lines = [("Pack the best point:", pack_command(study, best)), ("Check it:", _verify_command(study))]
+    parts = [
+        f'<p class="note">{html.escape(what)}</p><pre class="command">{html.escape(line)}</pre>'
+        for what, line in lines
+    ]
+    if study.meta.space:
+        space = html.escape(clipped(study.meta.space, MAX_TEXT))
+        parts.append(f'<p class="note">The space that was swept:</p><pre>{space}</pre>')
+    return "\n".join(parts)
+
+
+def pack_command(study: Study, trial: Trial) -> str:
+    """The `pgpack pack` line that writes `trial`'s artifact again, quoted for a POSIX shell."""
+    words = ["pgpack", "pack", study.meta.checkpoint, "--recipe", trial.recipe]
+    flags = f" {study.meta.data_flags}" if study.meta.data_flags else ""
+    return f"{shlex.join(words)}{flags} -o best.pgpack"
+
+
+def _verify_command(study: Study) -> str:
+    budget = [] if study.meta.budget is None else ["--budget", str(study.meta.budget)]
+    return shlex.join(["pgpack", "verify", "best.pgpack", "--checkpoint", study.meta.checkpoint, *budget])
+
+
+# --- chart ---------------------------------------------------------------------------------------------
+
+
+def _chart_data(study: Study) -> dict[str, Any]:
+    views = {metric: _metric_data(study, metric) for metric in AXIS_LABELS}
+    shown = next((view for view in views.values() if view), None)
+    divisor, name = byte_unit(shown["view"]["x"][1] if shown else 1.0)
+    return {
+        "budget": study.meta.budget,
+        "fp32": study.meta.fp32_bpb,
+        "unit": {"divisor": divisor, "name": name, "title": size_axis_label(name)},
+        "metrics": views,
+        "trials": [
+            [number, trial.n_bytes, trial.bpb, trial.kl, clipped(trial.label, 100), *_widths(trial)]
+            for number, trial in _dots(study)
+        ],
+    }
+
+
+def _widths(trial: Trial) -> list[float | None]:
+    """Half widths for the chart, of the bits per byte and the KL; nothing where neither is known."""
+    widths = [half_width(trial, metric) for metric in AXIS_LABELS]
+    return [] if widths == [None, None] else [width and float(f"{width:.3g}") for width in widths]
+
+
+def _dots(study: Study) -> list[tuple[int, Trial]]:
+    """(row, trial) of the trials in the chart: the frontiers and the best, and of the others up to MAX_DOTS."""
+    best = best_under(study.trials, study.meta.budget, ranking(study.trials))
+    needed = {trial.key for metric in AXIS_LABELS for trial in pareto(study.trials, metric)}
+    needed |= {best.key} if best is not None else set()
+    shown = [(n, trial) for n, trial in enumerate(study.trials) if loss_of(trial, "bpb") is not None]
+    others = [n for n, trial in shown if trial.key not in needed]
+    kept = set(_spread(others, MAX_DOTS))
+    return [(n, trial) for n, trial in shown if n in kept or trial.key in needed]
+
+
+def _spread(items: Sequence[int], most: int) -> Sequence[int]:
+    """At most `most` of the items, evenly spread."""
+    return items[:: -(-len(items) // most)] if len(items) > most else items
+
+
+def _metric_data(study: Study, metric: Metric) -> dict[str, Any] | None:
+    view = chart_view(study.trials, metric, study.meta.budget, study.meta.fp32_bpb)
+    if view is None:
+        return None
+    row_of = {trial.key: number for number, trial in enumerate(study.trials)}
+    best = best_under(study.trials, study.meta.budget, ranking(study.trials))
+    return {
+        "title": AXIS_LABELS[metric],
+        "view": {"x": view.x, "y": view.y, "log_x": view.log_x, "log_y": view.log_y},
+        "outside": view.n_outside,
+        "frontier": [row_of[trial.key] for trial in pareto(study.trials, metric)],
+        "best": None if best is None else row_of[best.key],
+    }
+
+
+def _static_chart(study: Study, title: str) -> str:
+    """The chart for readers without scripts, from `plot`; a sentence when there is nothing to draw."""
+    if not any(loss_of(trial, "bpb") is not None for trial in study.trials):
+        return "<p>No trial was measured; the table below shows why.</p>"
+    front = {trial.key for trial in pareto(study.trials)}
+    others = [number for number, trial in enumerate(study.trials) if trial.key not in front]
+    kept = set(_spread(others, MAX_STATIC_DOTS))
+    trials = tuple(trial for n, trial in enumerate(study.trials) if n in kept or trial.key in front)
+    picture = FrontierPicture((Curve("", trials),), title, budget=study.meta.budget, fp32_bpb=study.meta.fp32_bpb)
+    svg = frontier_svg(picture)
+    svg = svg[svg.index("<svg") :]
+    return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+
+
+# --- text ----------------------------------------------------------------------------------------------
+
+
+def _asset(name: str) -> str:
+    return resources.files("pgpack.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _script_json(document: dict[str, Any]) -> str:
+    """JSON that no HTML parser can leave: `<`, `>` and `&` are escaped inside strings."""
+    text = json.dumps(document, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _bytes(n_bytes: int) -> str:
+    return f"{n_bytes:,} B"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %"

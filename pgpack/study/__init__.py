@@ -1,0 +1,1 @@
+"""A study on disk: trials, their card and journal, seeds, comparisons, exports."""

@@ -1,0 +1,203 @@
+"""The card of a study: what is measured, on which checkpoints and text, as `study.json` keeps it.
+
+    study.json = {v, checkpoint, checkpoint_digest, ..., others: [{checkpoint, checkpoint_digest, ...}]}
+
+Owns the card's fields, its text form and the rule on how a later run may go on with it. A study may hold several
+checkpoints, such as seeds of one training. Refuses a checkpoint that changed under its path, a study of other
+checkpoints and another evaluator: losses of different models or texts must never share a frontier by accident.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pgpack.errors import StudyError
+
+from .trial import SCHEMA_VERSION, read_row
+
+STUDY_FILE = "study.json"
+CARD_SINCE: Mapping[str, int] = {"search": 2, "block_bytes": 2, "others": 2}  # as `trial.SINCE`, of the card
+_KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int | None": (int, type(None)),
+    "float | None": (float, int, type(None)),
+    "tuple[int, ...]": (tuple,),
+    "tuple[StudyCheckpoint, ...]": (tuple,),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCheckpoint:
+    """One checkpoint of a study and its loss before packing; fields as in `StudyMeta`."""
+
+    checkpoint: str
+    checkpoint_digest: str
+    fp32_bpb: float | None = None
+    fp32_nats: float | None = None
+    fp32_n_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyMeta:
+    """What a study measures, as `study.json` keeps it.
+
+    `checkpoint` is the path as the user gave it and `data_flags` the flags (`--calib ...`, `--model ...`)
+    that commands need beside it, so that a report can print lines to run. `space` is the search space as text, and
+    `search` the flags of the search through it, '' for all of it. `others`: further checkpoints (seeds).
+    Units: `budget` and `fp32_n_bytes` bytes; `fp32_bpb` bits per byte and `fp32_nats` nats per token of the
+    unpacked model under the same evaluator; None where unknown. `block_bytes`: bytes of the evaluated text's blocks,
+    over which errors are estimated; empty where unknown.
+
+    Raises: StudyError when a field has the wrong type.
+    """
+
+    checkpoint: str
+    checkpoint_digest: str
+    evaluator_digest: str
+    pgpack_version: str
+    created: str
+    calibration_digest: str | None = None
+    budget: int | None = None
+    space: str = ""
+    data_flags: str = ""
+    fp32_bpb: float | None = None
+    fp32_nats: float | None = None
+    fp32_n_bytes: int | None = None
+    search: str = ""
+    block_bytes: tuple[int, ...] = ()
+    others: tuple[StudyCheckpoint, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def checkpoints(self) -> tuple[StudyCheckpoint, ...]:
+        """Every checkpoint of the study, in order."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(StudyCheckpoint)}
+        return (StudyCheckpoint(**own), *self.others)
+
+    @property
+    def title(self) -> str:
+        """What is measured, in a few words: the name of the checkpoint's file, and how many more there are."""
+        more = f" and {len(self.others)} more" if self.others else ""
+        name = self.checkpoint.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or self.checkpoint
+        return f"{name}{more}"
+
+    def with_checkpoints(self, checkpoints: tuple[StudyCheckpoint, ...]) -> StudyMeta:
+        """The card with these checkpoints, of which the first one is its own."""
+        first, *others = checkpoints
+        return dataclasses.replace(self, **dataclasses.asdict(first), others=tuple(others))
+
+    def to_json(self) -> str:
+        """The card as indented JSON text; `from_json` is its exact inverse."""
+        return json.dumps({"v": SCHEMA_VERSION, **dataclasses.asdict(self)}, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> StudyMeta:
+        """The card that `to_json` wrote. Raises: StudyError for anything else."""
+        row = dict(read_row(text, tuple(field.name for field in dataclasses.fields(cls)), "study card", CARD_SINCE))
+        if "others" in row:
+            row["others"] = tuple(_checkpoint(other) for other in _list(row, "others"))
+            row["block_bytes"] = tuple(_list(row, "block_bytes"))
+            if not all(type(n_bytes) is int and n_bytes >= 0 for n_bytes in row["block_bytes"]):
+                raise StudyError("study card field block_bytes holds what is no number of bytes")
+        return cls(**row)
+
+
+def read_card(path: Path) -> StudyMeta | None:
+    """The card at `path`; None without one. Raises: StudyError when it cannot be read."""
+    try:
+        return StudyMeta.from_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (StudyError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: {error}") from None
+    except OSError as error:
+        raise StudyError(f"{path}: cannot read it: {error.strerror or error}") from error
+
+
+def continued(directory: Path, before: StudyMeta, now: StudyMeta) -> StudyMeta:
+    """The card of a run that goes on: what is asked `now`, with all that was known `before`.
+
+    Checkpoints join those of the study when at least one is there already. Raises: StudyError as the module says.
+    """
+    old, new = before.evaluator_digest, now.evaluator_digest
+    if old != new:
+        raise StudyError(
+            f"{directory} is a study of evaluator {old}, but this run has evaluator {new}: "
+            f"{_other_evaluator(before, now)}"
+        )
+    merged = dataclasses.replace(now, created=before.created, block_bytes=now.block_bytes or before.block_bytes)
+    return merged.with_checkpoints(_joined(directory, before, now))
+
+
+def _joined(directory: Path, before: StudyMeta, now: StudyMeta) -> tuple[StudyCheckpoint, ...]:
+    """The study's checkpoints in their order, then new ones; a loss that is known stays."""
+    known = {each.checkpoint_digest: each for each in before.checkpoints}
+    paths = {each.checkpoint: each.checkpoint_digest for each in before.checkpoints}
+    given = now.checkpoints
+    for each in given:
+        old = paths.get(each.checkpoint, each.checkpoint_digest)
+        if old != each.checkpoint_digest and each.checkpoint_digest not in known:
+            raise StudyError(
+                f"{directory} is a study of checkpoint {old}, but this run has checkpoint {each.checkpoint_digest}: "
+                f"{each.checkpoint} has changed since {before.created}; give the new weights another --out directory"
+            )
+    if not any(each.checkpoint_digest in known for each in given):
+        raise StudyError(
+            f"{directory} is a study of checkpoint {before.checkpoint_digest}, but this run has checkpoint "
+            f"{now.checkpoint_digest}: it began with {before.checkpoint}, this run has {now.checkpoint}; "
+            "give that one or another --out directory"
+        )
+    joined = dict(known)
+    for each in given:
+        earlier = known.get(each.checkpoint_digest)
+        joined[each.checkpoint_digest] = each if earlier is None else _filled(each, earlier)
+    return tuple(joined.values())
+
+
+def _filled(each: StudyCheckpoint, earlier: StudyCheckpoint) -> StudyCheckpoint:
+    """`each` with what only the `earlier` card knows of the same checkpoint."""
+    lacking = {name: value for name, value in earlier.__dict__.items() if getattr(each, name) is None}
+    return dataclasses.replace(each, **lacking)
+
+
+def _other_evaluator(before: StudyMeta, now: StudyMeta) -> str:
+    """What differs, and what to do."""
+    old, new = (card.data_flags or "no text flags" for card in (before, now))
+    if old != new:
+        return f"it began with {old}, this run has {new}; repeat those flags or give another --out directory"
+    pgpack = "" if before.pgpack_version == now.pgpack_version else f" (pgpack was {before.pgpack_version})"
+    return (
+        "the flags are the same, so the text, the tokenizer or the way of evaluating behind them has changed"
+        f"{pgpack}; bring them back or give another --out directory"
+    )
+
+
+def _check(card: StudyMeta | StudyCheckpoint) -> None:
+    for field in dataclasses.fields(card):
+        value, kinds = getattr(card, field.name), _KINDS[str(field.type)]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise StudyError(f"study card field {field.name} is {value!r}; expected {field.type}")
+
+
+def _list(row: Mapping[str, Any], name: str) -> list[Any]:
+    if not isinstance(row[name], list):
+        raise StudyError(f"study card field {name} is {row[name]!r}; expected a list")
+    return list(row[name])
+
+
+def _checkpoint(other: Any) -> StudyCheckpoint:
+    names = {field.name for field in dataclasses.fields(StudyCheckpoint)}
+    if not isinstance(other, dict) or other.keys() != names:
+        raise StudyError(f"study card field others holds {other!r}; expected objects with {', '.join(sorted(names))}")
+    return StudyCheckpoint(**other)

@@ -1,0 +1,217 @@
+"""Pareto frontiers in (artifact bytes, loss), both minimised, and the two figures that compare frontiers.
+
+Owns dominance, the Pareto set, the loss at a budget, hypervolume and Bjontegaard delta rate. Pure functions:
+points are float64 arrays *Shape* (n, 2) with columns bytes and loss; trials are only read.
+Refuses to compare curves that share no losses: a number outside the measured range is not a measurement.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pgpack.errors import StudyError
+
+from .comparison import half_width
+from .trial import Trial
+
+Metric: TypeAlias = Literal["bpb", "kl"]
+Points: TypeAlias = NDArray[np.float64]
+
+CSV_FIELDS = ("n_bytes", "bpb", "nats", "kl", "recipe", "recipe_digest")
+CSV_COLUMNS = (*CSV_FIELDS, "bpb_half_width", "kl_half_width")
+MIN_CURVE_POINTS = 3
+
+
+def loss_of(trial: Trial, metric: Metric) -> float | None:
+    """The trial's loss in `metric`; None when it failed or was not measured."""
+    return getattr(trial, metric) if trial.ok else None
+
+
+def measured(trials: Sequence[Trial], metric: Metric = "bpb") -> list[Trial]:
+    """The trials that have both bytes and a loss in `metric`, in their order."""
+    return [trial for trial in trials if trial.n_bytes is not None and loss_of(trial, metric) is not None]
+
+
+def points_of(trials: Sequence[Trial], metric: Metric = "bpb") -> Points:
+    """Bytes and loss of every measured trial. *Shape* (n, 2) float64."""
+    rows = [(trial.n_bytes, loss_of(trial, metric)) for trial in measured(trials, metric)]
+    return np.array(rows, dtype=np.float64).reshape(-1, 2)
+
+
+def dominates(a: ArrayLike, b: ArrayLike) -> bool:
+    """True when point `a` is nowhere worse than point `b` and somewhere better."""
+    a, b = np.asarray(a), np.asarray(b)
+    return bool(np.all(a <= b) and np.any(a < b))
+
+
+def pareto_indices(points: ArrayLike) -> list[int]:
+    """Indices of the points that no other point dominates, by ascending bytes; of equal points the first.
+
+    *Shape* points: (n, 2). One sort and one pass: in order of bytes, a point stays when it lowers the loss.
+    """
+    table = _as_points(points)
+    kept: list[int] = []
+    best = math.inf
+    for index in np.lexsort((table[:, 1], table[:, 0])):  # stable, so ties keep their first point
+        if table[index, 1] < best:
+            best = float(table[index, 1])
+            kept.append(int(index))
+    return kept
+
+
+def pareto(trials: Sequence[Trial], metric: Metric = "bpb") -> list[Trial]:
+    """The trials that no other trial dominates in (n_bytes, metric), by ascending bytes; ties keep the first."""
+    candidates = measured(trials, metric)
+    return [candidates[index] for index in pareto_indices(points_of(candidates, metric))]
+
+
+def best_under(trials: Sequence[Trial], n_bytes: int | None, metric: Metric = "bpb") -> Trial | None:
+    """The trial of least loss among those of at most `n_bytes` (None: of any size); None when nothing fits."""
+    fitting = [t for t in pareto(trials, metric) if n_bytes is None or (t.n_bytes or 0) <= n_bytes]
+    return fitting[-1] if fitting else None
+
+
+def ranking(trials: Sequence[Trial]) -> Metric:
+    """What to choose the best trial by: KL to the fp32 model where every measured trial has it, for it is mostly
+    far less noisy than a difference of bits per byte (not on text that calibration never saw; the intervals tell)."""
+    ok = [trial for trial in trials if trial.ok]
+    return "kl" if ok and all(trial.kl is not None for trial in ok) else "bpb"
+
+
+def loss_at(points: ArrayLike, n_bytes: float) -> float | None:
+    """The least measured loss within `n_bytes`: a step function that never rises; None when nothing fits."""
+    table = _as_points(points)
+    fitting = table[table[:, 0] <= n_bytes, 1]
+    return float(fitting.min()) if fitting.size else None
+
+
+def interpolated_loss_at(points: ArrayLike, n_bytes: float) -> float | None:
+    """Loss at `n_bytes` on straight lines through the Pareto points over log(bytes); an estimate.
+
+    Never rises with `n_bytes`; constant above the largest point, None below the smallest.
+    """
+    table = _as_points(points)
+    curve = table[pareto_indices(table)]
+    if not len(curve) or n_bytes < curve[0, 0]:
+        return None
+    return float(np.interp(math.log(n_bytes), np.log(curve[:, 0]), curve[:, 1]))
+
+
+def hypervolume(points: ArrayLike, reference: tuple[float, float]) -> float:
+    """Area that the points dominate inside the corner `reference` = (bytes, loss). Units: bytes x loss.
+
+    Larger is better; comparable only between sets under one reference. Points beyond the reference add
+    nothing.
+    """
+    table = _as_points(points)
+    inside = table[(table[:, 0] < reference[0]) & (table[:, 1] < reference[1])]
+    curve = inside[pareto_indices(inside)]
+    widths = np.diff(np.append(curve[:, 0], reference[0]))
+    return float(np.sum(widths * (reference[1] - curve[:, 1])))
+
+
+@dataclass(frozen=True)
+class BDRate:
+    """Mean size difference of a test curve to an anchor at equal loss.
+
+    Units: `percent` of the anchor's bytes, negative where the test curve is smaller; `loss_low` and
+    `loss_high` bound the interval of losses that both curves reach (bits per byte, or nats per token for KL);
+    `n_anchor` and `n_test` count the Pareto points used.
+    """
+
+    percent: float
+    metric: Metric
+    loss_low: float
+    loss_high: float
+    n_anchor: int
+    n_test: int
+
+
+def bd_rate(anchor: ArrayLike, test: ArrayLike, metric: Metric = "bpb") -> BDRate:
+    """Bjontegaard delta rate of `test` against `anchor`: 100 (exp(mean of ln(bytes) difference) - 1).
+
+    *Shape* anchor, test: (n, 2), bytes and loss; each is reduced to its Pareto set first.
+    Source: Bjontegaard, VCEG-M33, 2001, in the later piecewise-cubic variant (PCHIP, which does not
+    overshoot between points). Where we differ: the quality axis is a loss, `bpb` as it is and ln(KL) for
+    `kl` (as decibels are logarithmic), and 3 points a curve are enough, where one cubic needed 4.
+    A KL of 0 has no logarithm and is left out.
+    Raises: StudyError when a curve has fewer than 3 Pareto points or the curves share no interval of losses.
+    """
+    anchor_curve, test_curve = (
+        _log_curve(points, metric, role) for points, role in ((anchor, "anchor"), (test, "test"))
+    )
+    low = max(anchor_curve[0, 0], test_curve[0, 0])
+    high = min(anchor_curve[-1, 0], test_curve[-1, 0])
+    if not low < high:
+        raise StudyError(
+            f"BD-rate: the curves share no interval of {metric}: anchor {_span(anchor_curve, metric)}, "
+            f"test {_span(test_curve, metric)}; measure both over the same losses"
+        )
+    difference = _mean_log_bytes(test_curve, low, high) - _mean_log_bytes(anchor_curve, low, high)
+    return BDRate(
+        percent=100 * math.expm1(difference),
+        metric=metric,
+        loss_low=_to_loss(low, metric),
+        loss_high=_to_loss(high, metric),
+        n_anchor=len(anchor_curve),
+        n_test=len(test_curve),
+    )
+
+
+def frontier_csv(frontier: Sequence[Trial]) -> str:
+    """The trials as CSV text with the header CSV_COLUMNS; empty where unknown.
+
+    Half widths are those of 95 % intervals of the loss above the fp32 model (`pgpack.study.comparison`).
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for trial in frontier:
+        widths = [half_width(trial, metric) for metric in ("bpb", "kl")]
+        writer.writerow([*(getattr(trial, field) for field in CSV_FIELDS), *widths])
+    return text.getvalue()
+
+
+def _as_points(points: ArrayLike) -> Points:
+    table = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+    if np.isnan(table).any():
+        raise StudyError("a frontier cannot hold NaN; leave failed trials out (`measured` does)")
+    return table
+
+
+def _log_curve(points: ArrayLike, metric: Metric, role: str) -> Points:
+    """The Pareto set as rows (quality x, ln bytes) with x ascending."""
+    table = _as_points(points)
+    if metric == "kl":
+        table = table[table[:, 1] > 0]
+        table = np.column_stack([table[:, 0], np.log(table[:, 1])])
+    curve = table[pareto_indices(table)][::-1]
+    if len(curve) < MIN_CURVE_POINTS:
+        raise StudyError(
+            f"BD-rate: the {role} curve has {len(curve)} Pareto points in {metric}; "
+            f"it takes at least {MIN_CURVE_POINTS}: measure more sizes"
+        )
+    return np.column_stack([curve[:, 1], np.log(curve[:, 0])])
+
+
+def _mean_log_bytes(curve: Points, low: float, high: float) -> float:
+    from scipy.interpolate import PchipInterpolator  # 0.2 s to import, and only BD-rate needs it
+
+    integral = PchipInterpolator(curve[:, 0], curve[:, 1]).integrate(low, high)
+    return float(integral) / (high - low)
+
+
+def _to_loss(x: float, metric: Metric) -> float:
+    return math.exp(x) if metric == "kl" else float(x)
+
+
+def _span(curve: Points, metric: Metric) -> str:
+    return f"{_to_loss(curve[0, 0], metric):.6g} to {_to_loss(curve[-1, 0], metric):.6g}"

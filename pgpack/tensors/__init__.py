@@ -1,0 +1,1 @@
+"""What a decoder must know: grids, the trellis, records, roles."""

@@ -1,0 +1,1 @@
+"""Tokens and what they are made of: tokenizers, shards, folders of text."""

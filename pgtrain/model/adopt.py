@@ -1,0 +1,91 @@
+"""A checkpoint of a public training script made into one that knows its model, and its text if that is given.
+
+    final_model.pt --read--> --unbank, without_unused--> checked against the config --> OUT.safetensors + metadata
+
+Owns the metadata of an adopted checkpoint. Refuses to guess: the caller names the system, and its tensors must be
+exactly those that the system has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgpack.errors import CheckpointError
+from pgpack.text.text_folder import TextFolder
+from pgpack.text.tokenizer import Tokenizer
+from pgtrain.presets import PRESETS
+from pgtrain.training.checkpoint import FORMAT, read_checkpoint, write_safetensors
+
+from .dialects import is_banked, systems_with, unbank, without_unused
+from .model_config import GPTConfig
+from .tensor_table import check_shapes, count_parameters
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What was written: parameters, whether banks were split, names that the model never reads and that were left."""
+
+    parameters: int
+    was_banked: bool
+    left_out: tuple[str, ...]
+    n_bytes: int
+
+
+def adopt(source: Path, config: GPTConfig, out: Path, folder: TextFolder | None = None) -> Adopted:
+    """Write `out` with the tensors of `source` under our names and `config` as its model; values stay as they are.
+
+    Raises: CheckpointError when `source` is not readable or its tensors are not those of `config`.
+    """
+    tensors, _ = read_checkpoint(source)
+    flat = unbank(tensors)
+    held = without_unused(config, flat)
+    _check(config, {name: tuple(array.shape) for name, array in tensors.items()}, held)
+    metadata = {
+        "format": FORMAT,
+        "model_config": config.to_json(),
+        "adopted_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+    }
+    if folder is not None:
+        metadata |= _text_metadata(folder, out, config.seq_len)
+    n_bytes = write_safetensors(out, held, metadata)
+    return Adopted(count_parameters(config), is_banked(tensors), tuple(sorted(set(flat) - set(held))), n_bytes)
+
+
+def _check(config: GPTConfig, stored: Mapping[str, tuple[int, ...]], held: Mapping[str, NDArray[np.float32]]) -> None:
+    """Refuse tensors that are not the config's, and say whose they are when a preset has exactly these."""
+    try:
+        check_shapes(config, {name: tuple(array.shape) for name, array in held.items()})
+    except CheckpointError as error:
+        whose = systems_with(stored, {name: preset.model for name, preset in PRESETS.items()})
+        if not whose:
+            raise
+        raise CheckpointError(
+            f"the tensors are not those of the preset; they are those of {', '.join(whose)}"
+        ) from error
+
+
+def _text_metadata(folder: TextFolder, out: Path, seq_len: int) -> dict[str, str]:
+    """Where the text is, as seen from the checkpoint, in the form that `pgtrain run` writes."""
+    here = out.resolve().parent
+
+    def seen(path: str) -> str:
+        return Path(os.path.relpath(Path(path).absolute(), here)).as_posix()
+
+    defaults = {
+        "val": seen(folder.val_glob),
+        "calib": seen(folder.train_glob),
+        "tokenizer": seen(str(folder.tokenizer_path)),
+        "seq_len": seq_len,
+    }
+    return {
+        "tokenizer_sha256": Tokenizer.load(folder.tokenizer_path).sha256,
+        "data_defaults": json.dumps(defaults, sort_keys=True),
+    }

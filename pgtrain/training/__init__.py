@@ -1,0 +1,1 @@
+"""From text to a checkpoint: optimizers, schedule, averaging, resumption, test-time training."""

@@ -1,0 +1,152 @@
+"""Loss curves of runs as one SVG: training loss against tokens, bits per byte where they were measured.
+
+Owns the drawing; reads the logs that `pgtrain.training.train` writes. Equal logs give equal bytes. Plain SVG and
+no plotting
+library, because a picture is drawn at the end of every run and loading one takes longer than a tiny run's last steps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from pgpack.errors import DataError
+
+WIDTH, HEIGHT = 760, 420
+LEFT, RIGHT, TOP, BOTTOM = 64, 64, 40, 48
+COLOURS = ("#0b5cad", "#b54708", "#6941c6", "#0e7569", "#9b1c5a", "#4d5a68")
+INK, GRID = "#52606d", "#e4e7eb"
+SMOOTHING = 0.02  # a curve is the exponential mean over about this share of its rows
+MAX_POINTS = 600
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """One run: (tokens, nats) of every step, smoothed, and (tokens, bpb) of every evaluation."""
+
+    name: str
+    losses: tuple[tuple[float, float], ...]
+    measured: tuple[tuple[float, float], ...]
+
+
+def read_curve(log: Path, name: str | None = None) -> LossCurve:
+    """The curve in a log of `pgtrain run`; a half line at the end of a killed run is left out.
+
+    Raises: DataError when the file holds no step.
+    """
+    losses: list[tuple[float, float]] = []
+    measured: list[tuple[float, float]] = []
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+            losses.append((float(row["tokens"]), float(row["loss"])))
+        except (ValueError, KeyError, TypeError):
+            break
+        if row.get("val_bpb") is not None:
+            measured.append((float(row["tokens"]), float(row["val_bpb"])))
+    if not losses:
+        raise DataError(f"{log} holds no step of a run; give the OUT.log.jsonl of `pgtrain run`")
+    return LossCurve(name or log.name.removesuffix(".log.jsonl"), tuple(_smooth(losses)), tuple(measured))
+
+
+def _smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Exponential means without the pull of the first value, thinned to about MAX_POINTS."""
+    keep = 1.0 - 1.0 / max(1.0, SMOOTHING * len(points))
+    total = weight = 0.0
+    smoothed = []
+    for tokens, loss in points:
+        total, weight = keep * total + loss, keep * weight + 1.0
+        smoothed.append((tokens, total / weight))
+    step = max(1, len(smoothed) // MAX_POINTS)
+    return smoothed[:-1:step] + smoothed[-1:]
+
+
+def draw_curves(curves: Sequence[LossCurve]) -> str:
+    """The SVG text: training loss on the left axis (lines), bits per byte on the right one (dots)."""
+    if not curves:
+        raise DataError("there is no loss curve to draw; give at least one log")
+    x_axis = _Axis([x for c in curves for x, _ in c.losses], LEFT, WIDTH - RIGHT, from_zero=True)
+    left = _Axis([y for c in curves for _, y in c.losses], HEIGHT - BOTTOM, TOP)
+    bpb = [y for c in curves for _, y in c.measured]
+    right = _Axis(bpb, HEIGHT - BOTTOM, TOP) if bpb else None
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
+        f'font-size="12" fill="{INK}">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+    ]
+    parts += _frame(x_axis, left, right)
+    for index, curve in enumerate(curves):
+        parts += _curve(curve, COLOURS[index % len(COLOURS)], index, x_axis, left, right)
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def write_curves(path: Path, curves: Sequence[LossCurve]) -> None:
+    """Draw into an .svg file."""
+    path.write_text(draw_curves(curves), encoding="utf-8")
+
+
+class _Axis:
+    """Values to pixels, with ticks at round numbers."""
+
+    def __init__(self, values: Sequence[float], start: float, stop: float, from_zero: bool = False) -> None:
+        low, high = 0.0 if from_zero else min(values), max(values)
+        if high <= low:
+            low, high = low - 0.5, low + 0.5
+        rough = (high - low) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+        self.low = math.floor(low / step + 1e-9) * step
+        self.high = math.ceil(high / step - 1e-9) * step
+        self.start, self.stop, self.step = start, stop, step
+
+    def at(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start)
+
+    def ticks(self) -> list[float]:
+        return [self.low + i * self.step for i in range(round((self.high - self.low) / self.step) + 1)]
+
+
+def _frame(x_axis: _Axis, left: _Axis, right: _Axis | None) -> list[str]:
+    bottom, end = HEIGHT - BOTTOM, WIDTH - RIGHT
+    parts = []
+    for tick in left.ticks():
+        y = f"{left.at(tick):.1f}"
+        parts.append(f'<line x1="{LEFT}" x2="{end}" y1="{y}" y2="{y}" stroke="{GRID}"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y}" dy="4" text-anchor="end">{tick:.6g}</text>')
+    for tick in x_axis.ticks():
+        parts.append(f'<text x="{x_axis.at(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{_count(tick)}</text>')
+    parts.append(f'<text x="{(LEFT + end) / 2}" y="{HEIGHT - 10}" text-anchor="middle">training tokens</text>')
+    parts.append(f'<text x="{LEFT - 48}" y="{TOP - 16}">nats per token (line)</text>')
+    if right is not None:
+        for tick in right.ticks():
+            parts.append(f'<text x="{end + 8}" y="{right.at(tick):.1f}" dy="4">{tick:.6g}</text>')
+        parts.append(f'<text x="{WIDTH - 8}" y="{TOP - 16}" text-anchor="end">bits per byte (dots)</text>')
+    return parts
+
+
+def _curve(curve: LossCurve, colour: str, index: int, x_axis: _Axis, left: _Axis, right: _Axis | None) -> list[str]:
+    points = " ".join(f"{x_axis.at(x):.1f},{left.at(y):.1f}" for x, y in curve.losses)
+    parts = [f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6"/>']
+    if right is not None:
+        parts += [
+            f'<circle cx="{x_axis.at(x):.1f}" cy="{right.at(y):.1f}" r="3.5" fill="{colour}">'
+            f"<title>{escape(curve.name)}: {y:.4f} bits per byte</title></circle>"
+            for x, y in curve.measured
+        ]
+    last = f", {curve.measured[-1][1]:.4f} bpb" if curve.measured else ""
+    label = escape(f"{curve.name}: {curve.losses[-1][1]:.3f} nats{last}")
+    y = TOP + 14 + 17 * index
+    parts.append(f'<text x="{WIDTH - RIGHT - 8}" y="{y}" text-anchor="end" fill="{colour}">{label}</text>')
+    return parts
+
+
+def _count(value: float) -> str:
+    """12,000,000 as 12M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.6g}{unit}"
+    return f"{value:.6g}"

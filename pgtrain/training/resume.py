@@ -1,0 +1,113 @@
+"""The state of an unfinished run on disk: weights, optimizer, average, step; exact to the bit.
+
+Owns the state file beside the checkpoint (`OUT.state`). Refuses to continue a run with other settings.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pgpack.errors import DataError
+
+from .averaging import WeightAverage
+from .checkpoint import read_safetensors, write_safetensors
+
+SAVE_SHARE = 0.1  # saving may cost this share of the run
+
+
+def state_path(checkpoint: Path) -> Path:
+    """Where the run that will write `checkpoint` keeps its state."""
+    return checkpoint.with_name(checkpoint.name + ".state")
+
+
+class RunState:
+    """Saves and restores one run; saves as often as costs at most a tenth of the time.
+
+    A small model is therefore saved at every step, and a kill loses only the step in flight; where writing the
+    state takes long, the saves are ten times their own duration apart.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        self.settings = json.loads(json.dumps(settings))
+        self._last_save_s = 0.0
+        self._saved_at = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether saving now keeps the cost of saving below its share."""
+        return time.monotonic() - self._saved_at >= self._last_save_s / SAVE_SHARE
+
+    def save(
+        self,
+        model: nn.Module,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        average: WeightAverage,
+        progress: Mapping[str, Any],
+    ) -> None:
+        """Replace the state file; `progress` holds the step and what the log needs (plain JSON values)."""
+        started = time.monotonic()
+        tensors: dict[str, Tensor] = {f"model/{name}": p for name, p in model.named_parameters()}
+        tensors |= {f"average/{name}": tensor for name, tensor in average.tensors.items()}
+        for kind, optimizer in optimizers.items():
+            for index, slots in optimizer.state_dict()["state"].items():
+                tensors |= {f"{kind}/{index}/{slot}": torch.as_tensor(v) for slot, v in slots.items()}
+        arrays = {name: tensor.detach().cpu().float().numpy() for name, tensor in tensors.items()}
+        metadata = {"settings": json.dumps(self.settings), "progress": json.dumps(dict(progress))}
+        metadata["averaged"] = str(average.count)
+        write_safetensors(self.path, arrays, metadata)
+        self._saved_at = time.monotonic()
+        self._last_save_s = self._saved_at - started
+
+    def restore_(
+        self,
+        model: nn.Module,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        average: WeightAverage,
+    ) -> dict[str, Any] | None:
+        """Fill model, optimizers and average from the file; its progress comes back, None without a file.
+
+        Raises: DataError when the file belongs to a run with other settings.
+        """
+        if not self.path.exists():
+            return None
+        arrays, metadata = read_safetensors(self.path)
+        self._refuse_other(json.loads(metadata["settings"]))
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(tensors[f"model/{name}"])
+                average.tensors[name].copy_(tensors[f"average/{name}"])
+        for kind, optimizer in optimizers.items():
+            state = optimizer.state_dict()
+            slots: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in tensors.items():
+                if name.startswith(f"{kind}/"):
+                    _, index, slot = name.split("/")
+                    slots.setdefault(int(index), {})[slot] = tensor
+            optimizer.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
+        average.count = int(metadata["averaged"])
+        progress: dict[str, Any] = json.loads(metadata["progress"])
+        return progress
+
+    def _refuse_other(self, saved: Mapping[str, Any]) -> None:
+        changed = [
+            f"{key} {saved.get(key)} then, {self.settings.get(key)} now"
+            for key in sorted({*saved, *self.settings})
+            if saved.get(key) != self.settings.get(key)
+        ]
+        if changed:
+            raise DataError(
+                f"{self.path} is an unfinished run with other settings ({'; '.join(changed[:3])}); "
+                "repeat its command to finish it, or add --restart to discard it"
+            )
+
+    def discard(self) -> None:
+        """Remove the state file, if there is one."""
+        self.path.unlink(missing_ok=True)

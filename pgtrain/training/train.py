@@ -1,0 +1,326 @@
+"""One training run: text in, one fp32 checkpoint out, resumable to the bit.
+
+    batch(step) -> loss (on grid weights under QAT) -> gradients of all processes -> clip -> Muon + AdamW -> average
+                -> log row -> state file when due
+    after the last step: the averaged weights -> bits per byte -> OUT.safetensors, state file removed
+
+Owns the loop, the log and the metadata of the checkpoint. Refuses to write over a run with other settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import platform
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import pgtrain
+from pgpack.errors import DataError
+from pgpack.loss.bpb import TextEvaluator
+from pgpack.loss.evaluator import BitsPerByte
+from pgpack.text.data import BatchSampler, DocumentSampler, Tokens, digest_tokens
+from pgpack.text.text_folder import TextFolder
+from pgpack.text.tokenizer import Tokenizer
+from pgtrain.model.gpt import GPT, build, deployable, initialize_
+from pgtrain.model.model_config import GPTConfig
+
+from .averaging import make_average
+from .checkpoint import FORMAT, write_safetensors
+from .loss_function import LossFunction
+from .optim import make_optimizers, set_rates_
+from .processes import Processes
+from .qat import FakeQuantizer
+from .resume import RunState, state_path
+from .run_log import Clock, StepRow, log_path, no_row, open_log, stop_requested
+from .schedule import lr_scale, muon_momentum, run_fraction, sequence_length
+from .train_config import TrainConfig
+
+LOSS_WINDOW = 20  # the reported training loss is the mean over this many last steps
+MAX_VAL_TOKENS = 1 << 20
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended. `finished` is False after Ctrl-C: the state is saved and the same command continues.
+
+    `qat_recipe` stores exactly the weights that a QAT run trained with, None for other runs.
+    """
+
+    finished: bool
+    steps: int
+    train_loss: float
+    val: BitsPerByte | None
+    elapsed_s: float
+    resumed_from: int
+    qat_recipe: str | None = None
+
+
+@dataclass
+class _Progress:
+    """What changes from step to step besides tensors."""
+
+    step: int = 0
+    elapsed_s: float = 0.0
+    losses: list[float] = field(default_factory=list)
+
+    @property
+    def train_loss(self) -> float:
+        return sum(self.losses) / max(len(self.losses), 1)
+
+
+class Trainer:
+    """A run bound to its text and output. `train()` does the work."""
+
+    def __init__(
+        self,
+        model_config: GPTConfig,
+        config: TrainConfig,
+        folder: TextFolder,
+        out: Path,
+        device: str = "cpu",
+        processes: Processes | None = None,
+    ) -> None:
+        self.model_config, self.config, self.folder, self.out = model_config, config, folder, out
+        self.device, self.processes = torch.device(device), processes or Processes()
+        self.tokenizer = Tokenizer.load(folder.tokenizer_path)
+        if self.tokenizer.vocab_size != model_config.vocab_size:
+            raise DataError(
+                f"the model has {model_config.vocab_size} tokens, {folder.tokenizer_path} has "
+                f"{self.tokenizer.vocab_size}"
+            )
+        self.train_tokens, self.val_tokens = folder.read(model_config.vocab_size)
+        self.data_digests = {"train": digest_tokens(self.train_tokens), "val": digest_tokens(self.val_tokens)}
+        self.samplers = self._make_samplers()
+        self.evaluator = self._make_evaluator(self.val_tokens)
+        self.model = initialize_(GPT(model_config), config.seed).to(self.device)
+        self.optimizers = make_optimizers(self.model, config)
+        self.loss = LossFunction(self.model, config.compile_backend)
+        self.quantizer = FakeQuantizer.of(config)
+        self.loops = model_config.num_loops
+        self.average = make_average(self.model, config)
+        self.state = RunState(state_path(out), self._settings())
+
+    def train(self, on_step: Callable[[StepRow], None], *, restart: bool = False) -> TrainResult:
+        """Run to the end, or until Ctrl-C, or until `max_seconds`; `on_step` sees each row of the log.
+
+        Raises: DataError when a state file of another run is in the way, or the loss stops being a number.
+        """
+        leads = self.processes.leads
+        if restart and leads:
+            self.state.discard()
+        self.processes.wait()
+        progress = _Progress(**(self.state.restore_(self.model, self.optimizers, self.average) or {}))
+        self.processes.wait()
+        resumed_from = progress.step
+        val: BitsPerByte | None = None
+        log = open_log(log_path(self.out), resumed_from) if leads else nullcontext(no_row)
+        with log as write_row, stop_requested() as stop:
+            clock = Clock(progress.elapsed_s)
+            while True:
+                progress.elapsed_s, stopping = self.processes.agree(progress.elapsed_s, stop.is_set(), self.device)
+                if self._is_over(progress):
+                    break
+                if stopping:
+                    self._save(progress)
+                    return TrainResult(
+                        False, progress.step, progress.train_loss, None, progress.elapsed_s, resumed_from
+                    )
+                row = self._step(progress, clock)
+                if not leads:
+                    continue
+                over = self._is_over(progress)
+                if over or (self.config.val_every and progress.step % self.config.val_every == 0):
+                    val = self.evaluator.evaluate(self._weights())
+                    row = dataclasses.replace(row, val_bpb=val.bpb)
+                write_row(row)
+                on_step(row)
+                if not over and self.state.is_due():
+                    self._save(progress)
+        if leads:
+            if val is None:  # a state saved by a run that a shorter --max-seconds ended before
+                val = self.evaluator.evaluate(self._weights())
+            write_safetensors(self.out, self._weights(), self._metadata(progress, val))
+            self.state.discard()
+        return TrainResult(
+            True, progress.step, progress.train_loss, val, progress.elapsed_s, resumed_from, self._qat_recipe()
+        )
+
+    def write_snapshot(self, path: Path, step: int) -> None:
+        """Write the weights after `step`, not averaged, as a checkpoint of their own; for `on_step` to call."""
+        weights = deployable({name: parameter.detach() for name, parameter in self.model.named_parameters()})
+        training = {"steps": step, "averaged": False, "seed": self.config.seed}
+        arrays = {name: tensor.float().cpu().numpy() for name, tensor in weights.items()}
+        write_safetensors(path, arrays, self._identity() | {"training": json.dumps(training, sort_keys=True)})
+
+    def _step(self, progress: _Progress, clock: Clock) -> StepRow:
+        """One optimizer step; `progress` moves on."""
+        step, config = progress.step, self.config
+        scale = lr_scale(config, step, progress.elapsed_s)
+        fraction = run_fraction(config, step, progress.elapsed_s)
+        set_rates_(self.optimizers, scale, muon_momentum(config, step))
+        self._set_loops_(self.model_config.num_loops if fraction >= config.loops_from else 0)
+        value = self._gradients_(step, fraction)
+        if not math.isfinite(value):
+            raise DataError(f"the loss is {value} at step {step + 1}; lower --matrix-lr and --embed-lr")
+        if config.grad_clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        self.model.zero_grad(set_to_none=True)
+        self.average.update_(self.model, step, scale)
+        progress.step += 1
+        progress.losses = [*progress.losses, value][-LOSS_WINDOW:]
+        progress.elapsed_s = clock.elapsed_s()
+        tokens = progress.step * config.batch_tokens
+        return StepRow(progress.step, value, config.matrix_lr * scale, tokens, round(progress.elapsed_s, 3))
+
+    def _gradients_(self, step: int, fraction: float) -> float:
+        """Fill every gradient with that of the mean loss of the batch, which comes back."""
+        parts, processes = self.config.micro_batches, self.processes
+        sampler = self.samplers[sequence_length(self.config, self.model_config.seq_len, fraction)]
+        ids, targets = (torch.from_numpy(part).chunk(parts) for part in sampler.batch(step))
+        named = dict(self.model.named_parameters())
+        quantizer = self.quantizer if fraction >= self.config.qat_from else None
+        weights = quantizer.weights(named) if quantizer is not None else None
+        value = 0.0
+        for index in range(processes.rank * parts // processes.size, (processes.rank + 1) * parts // processes.size):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+                loss = self.loss(ids[index].to(self.device), targets[index].to(self.device), weights)
+            if parts > 1:
+                loss = loss / parts
+            value += float(loss.detach())
+            loss.backward()  # type: ignore[no-untyped-call]
+        if quantizer is not None and weights is not None:
+            done = (fraction - self.config.qat_from) / max(1.0 - self.config.qat_from, 1e-9)
+            quantizer.hand_back_(named, weights, done)
+        processes.add_gradients_(self.model.parameters())
+        return processes.total(value, self.device)
+
+    def _set_loops_(self, loops: int) -> None:
+        if loops != self.loops:
+            self.model.set_loops_(loops)
+            self.loops = loops
+
+    def _make_samplers(self) -> dict[int, BatchSampler]:
+        """Length of a sequence -> its batches, for every length of the curriculum."""
+        config, full = self.config, self.model_config.seq_len
+        parts = config.micro_batches
+        if parts % self.processes.size:
+            raise DataError(
+                f"{self.processes.size} processes cannot share {parts} micro-batches evenly; "
+                f"give --micro-batches as a multiple of {self.processes.size}"
+            )
+        samplers = {}
+        for length in {full, *(length for _, length in config.seq_curriculum)}:
+            if length < 1 or config.batch_tokens % (length * parts):
+                whole = f"{parts} equal parts of" if parts > 1 else "a whole number of"
+                raise DataError(
+                    f"{config.batch_tokens} tokens per batch are not {whole} sequences of {length}; "
+                    f"give --batch-tokens as a multiple of {length * parts}"
+                )
+            common = (self.train_tokens, length, config.batch_tokens, config.seed)
+            samplers[length] = (
+                DocumentSampler(*common, self.tokenizer.bos_id) if config.document_batches else BatchSampler(*common)
+            )
+        return samplers
+
+    def _is_over(self, progress: _Progress) -> bool:
+        out_of_time = bool(self.config.max_seconds) and progress.elapsed_s >= self.config.max_seconds
+        return progress.step >= self.config.steps or (out_of_time and progress.step > 0)
+
+    def _save(self, progress: _Progress) -> None:
+        if not self.processes.leads:
+            return
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        self.state.save(self.model, self.optimizers, self.average, dataclasses.asdict(progress))
+
+    def _weights(self) -> dict[str, NDArray[np.float32]]:
+        """The averaged weights: what the checkpoint holds and what is evaluated."""
+        return {name: tensor.cpu().numpy() for name, tensor in deployable(self.average.tensors).items()}
+
+    def _build(self, state: Mapping[str, Tensor]) -> GPT:
+        """The model to be measured, with as many loops as training now has."""
+        model = build(self.model_config, state)
+        if self.loops != self.model_config.num_loops:
+            model.set_loops_(self.loops)
+        return model
+
+    def _make_evaluator(self, val_tokens: Tokens) -> TextEvaluator:
+        return TextEvaluator(
+            self._build,
+            val_tokens,
+            self.tokenizer.byte_tables,
+            self.model_config.seq_len,
+            tokenizer_sha256=self.tokenizer.sha256,
+            device=str(self.device),
+            max_tokens=MAX_VAL_TOKENS,
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        """What must be equal for a run to be continued."""
+        return {
+            **dataclasses.asdict(self.model_config),
+            **dataclasses.asdict(self.config),
+            "tokenizer": self.tokenizer.sha256,
+            "train_text": self.data_digests["train"],
+            "val_text": self.data_digests["val"],
+            "device": self.device.type,
+        }
+
+    def _qat_recipe(self) -> str | None:
+        return None if self.quantizer is None else self.quantizer.recipe(deployable(self.average.tensors))
+
+    def _metadata(self, progress: _Progress, val: BitsPerByte) -> dict[str, str]:
+        """The checkpoint's metadata; nothing of the clock, so that equal runs write equal files."""
+        val_row = {key: value for key, value in val.as_row().items() if key not in ("eval_s", "kl")}
+        training = {
+            "steps": progress.step,
+            "tokens": progress.step * self.config.batch_tokens,
+            "seed": self.config.seed,
+            "train_loss": progress.train_loss,
+            "val": val_row,
+            "data_sha256": self.data_digests,
+            "config": dataclasses.asdict(self.config),
+            "versions": {
+                "pgtrain": pgtrain.__version__,
+                "torch": torch.__version__.split("+")[0],
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        recipe = self._qat_recipe()
+        if recipe is not None:
+            training["qat_recipe"] = recipe
+        return self._identity() | {"training": json.dumps(training, sort_keys=True)}
+
+    def _identity(self) -> dict[str, str]:
+        """The part of the metadata that says what model this is and where its text lies."""
+        here = self.out.resolve().parent
+        data_defaults = {
+            "val": _relative(self.folder.val_glob, here),
+            "calib": _relative(self.folder.train_glob, here),
+            "tokenizer": _relative(str(self.folder.tokenizer_path), here),
+            "seq_len": self.model_config.seq_len,
+        }
+        return {
+            "format": FORMAT,
+            "model_config": self.model_config.to_json(),
+            "tokenizer_sha256": self.tokenizer.sha256,
+            "data_defaults": json.dumps(data_defaults, sort_keys=True),
+        }
+
+
+def _relative(path: str, folder: Path) -> str:
+    """`path` as seen from `folder`, with forward slashes: the pair can be moved together."""
+    return Path(os.path.relpath(Path(path).absolute(), folder)).as_posix()

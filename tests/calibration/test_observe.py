@@ -1,0 +1,163 @@
+"""Calibration: every product with a parameter is seen, moments and Fisher weights are what their definitions say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pgpack.calibration.calibration import Calibration, from_arrays, load_calibration, save_calibration
+from pgpack.calibration.observe import observe, uncovered
+from pgpack.errors import CalibrationError
+
+
+class Tied(nn.Module):
+    """A Linear subclass that casts, a matmul with a transpose, a functional call, and a tied output matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.emb = nn.Embedding(11, 6)
+        self.linear = nn.Linear(6, 5)
+        self.matrix = nn.Parameter(torch.randn(6, 5))
+        self.unused = nn.Parameter(torch.randn(3, 3))
+        self.gain = nn.Parameter(torch.ones(6))
+
+    def forward_logits(self, ids: Tensor) -> Tensor:
+        x = F.layer_norm(self.emb(ids), (6,)) * self.gain
+        x = F.linear(x, self.linear.weight.to(torch.float64).to(torch.float32), self.linear.bias)
+        x = torch.tanh(x) @ self.matrix.T
+        return F.linear(x, self.emb.weight)
+
+
+def test_hessians_are_the_second_moments_of_the_inputs() -> None:
+    model = Tied()
+    tokens = np.arange(40) % 11
+    calibration = observe(model, tokens, 8, token_digest="t", batch_tokens=16)
+    ids = torch.from_numpy(tokens).reshape(5, 8)
+    x = F.layer_norm(model.emb(ids), (6,)) * model.gain
+    hidden = torch.tanh(model.linear(x))
+    head = hidden @ model.matrix.T
+    for name, inputs in (("linear.weight", x), ("matrix", hidden), ("emb.weight", head)):
+        rows = inputs.detach().reshape(40, -1).numpy()
+        hessian = calibration.hessian(name)
+        assert hessian is not None
+        np.testing.assert_allclose(hessian, rows.T @ rows / 40, rtol=1e-4, atol=1e-5)
+    assert calibration.n_tokens == 40
+
+
+def test_fisher_weights_are_mean_squared_output_gradients_under_the_models_own_labels() -> None:
+    model = Tied()
+    tokens = np.tile(np.arange(11), 400)
+    fisher = observe(model, tokens, 11, token_digest="t", seed=3).fisher("emb.weight")
+    assert fisher is not None
+    logits = model.forward_logits(torch.arange(11)[None])[0]
+    p = logits.softmax(-1).detach()
+    expected = (p * (1 - p)).mean(0)  # E over sampled labels of (p_v - [label = v])^2
+    np.testing.assert_allclose(fisher, expected.numpy(), rtol=0.15, atol=2e-3)
+
+
+def test_look_ups_are_counted_and_their_gradients_have_second_moments() -> None:
+    tokens = np.array([1, 1, 1, 2, 3, 3, 4, 5])
+    calibration = observe(Tied(), tokens, 8, token_digest="t")
+    hessian, shares = calibration.lookup("emb.weight")
+    assert hessian is not None
+    assert shares is not None
+    np.testing.assert_allclose(shares, np.bincount(tokens, minlength=11) / 8)
+    assert np.linalg.eigvalsh(hessian).min() > -1e-6
+    assert np.trace(hessian) > 0
+    assert calibration.lookup("matrix") == (None, None)
+
+
+def test_shares_of_token_tables_are_counted_in_more_text() -> None:
+    more = np.array([0, 1, 1, 7])
+    calibration = observe(Tied(), np.array([1, 1, 1, 2, 3, 3, 4, 5]), 8, token_digest="t", look_ups=more)
+    shares = calibration.lookup("emb.weight")[1]
+    assert shares is not None
+    np.testing.assert_allclose(shares, np.bincount(more, minlength=11) / 4)
+
+
+class Shifted(Tied):
+    """Looks up another row than the token's."""
+
+    def forward_logits(self, ids: Tensor) -> Tensor:
+        return super().forward_logits((ids + 1) % 11)
+
+
+def test_tables_that_are_looked_up_otherwise_keep_their_shares() -> None:
+    tokens = np.array([1, 1, 1, 2, 3, 3, 4, 5])
+    plain, more = (observe(Shifted(), tokens, 8, token_digest="t", look_ups=each) for each in (None, np.arange(11)))
+    assert plain.digest == more.digest
+
+
+def test_a_table_that_is_only_looked_up_has_its_look_ups_as_statistics() -> None:
+    arrays = {"emb.lookup.hessian": np.eye(2, dtype=np.float32), "emb.lookup.fisher": np.ones(4, np.float32)}
+    calibration = from_arrays(arrays, "", 1)
+    hessian = calibration.hessian("emb")
+    assert hessian is not None
+    np.testing.assert_array_equal(hessian, np.eye(2))
+    assert calibration.lookup("emb") == (None, None)
+    calibration.require(["emb"])
+
+
+def test_output_moments_have_the_fisher_weights_on_their_diagonal_and_tied_tables_have_none() -> None:
+    calibration = observe(Tied(), np.arange(88) % 11, 11, token_digest="t", batch_tokens=22)
+    for name, n in (("linear.weight", 5), ("matrix", 6)):
+        outputs, fisher = calibration.output(name), calibration.fisher(name)
+        assert outputs is not None
+        assert fisher is not None
+        assert outputs.shape == (n, n)
+        np.testing.assert_allclose(np.diag(outputs), fisher, rtol=1e-5)
+        assert np.linalg.eigvalsh(outputs).min() > -1e-6 * np.trace(outputs)
+    assert calibration.output("emb.weight") is None
+
+
+def test_a_matrix_that_takes_no_part_is_reported() -> None:
+    model = Tied()
+    calibration = observe(model, np.arange(22) % 11, 11, token_digest="t")
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    assert uncovered(calibration, shapes) == ["unused"]
+    with pytest.raises(CalibrationError, match="1 tensors lack a Hessian: unused"):
+        calibration.require(["matrix", "unused"])
+
+
+def test_batches_do_not_change_the_moments() -> None:
+    tokens = np.arange(64) % 11
+    one, many = (observe(Tied(), tokens, 8, token_digest="t", batch_tokens=n) for n in (64, 8))
+    for name in one.names:
+        np.testing.assert_allclose(one.load(f"{name}.hessian"), many.load(f"{name}.hessian"), rtol=1e-4, atol=1e-6)
+
+
+def test_too_little_text_is_refused() -> None:
+    with pytest.raises(CalibrationError, match="fewer than one window"):
+        observe(Tied(), np.arange(5), 8, token_digest="t")
+
+
+def test_calibration_files_round_trip(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"a.hessian": np.eye(3, dtype=np.float32), "a.fisher": rng.random(5, dtype=np.float32)}
+    arrays["a.output"] = np.diag(arrays["a.fisher"])
+    before = from_arrays(arrays, "digest", 77)
+    save_calibration(tmp_path / "c.safetensors", before)
+    after = load_calibration(tmp_path / "c.safetensors")
+    assert after.digest == before.digest
+    assert (after.token_digest, after.n_tokens, after.names) == ("digest", 77, ("a",))
+    np.testing.assert_array_equal(after.load("a.fisher"), arrays["a.fisher"])
+    assert after.hessian("b") is None
+    assert after.output("b") is None
+    assert after.tensor_digest("a") != from_arrays({**arrays, "a.output": np.eye(5)}, "", 1).tensor_digest("a")
+
+
+def test_files_that_are_no_calibration_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "junk").write_bytes(b"not safetensors at all")
+    with pytest.raises(CalibrationError, match="not a readable"):
+        load_calibration(tmp_path / "junk")
+    with pytest.raises(CalibrationError, match="no such calibration"):
+        load_calibration(tmp_path / "absent")
+    save_calibration(tmp_path / "bad", Calibration({"w": (2, 2)}, lambda key: np.zeros((2, 2), np.float32)))
+    with pytest.raises(CalibrationError, match="neither a square"):
+        load_calibration(tmp_path / "bad")

@@ -1,0 +1,232 @@
+"""Every file that a training script may leave is read as it is meant, and nothing in it is run or expanded."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pgpack.checkpoint.checkpoint import load_checkpoint
+from pgpack.errors import CheckpointError
+
+
+def state(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shared = torch.randn(6, 4, generator=generator)
+    return OrderedDict(
+        {
+            "tok_emb.weight": shared,
+            "lm_head.weight": shared,
+            "third": shared.clone(),
+            "blocks.0.attn.c_q.weight": torch.randn(4, 4, generator=generator).bfloat16(),
+            "strided": torch.randn(5, 3, generator=generator).t(),
+            "half": torch.randn(3, generator=generator).half(),
+            "double": torch.randn(2, 2, generator=generator).double(),
+            "fp8": torch.randn(4, 2, generator=generator).to(torch.float8_e4m3fn),
+            "scalar": torch.tensor(2.5),
+            "steps": torch.arange(4),
+            "mask": torch.tensor([True, False]),
+            "empty": torch.zeros(0, 3),
+        }
+    )
+
+
+def assert_holds(checkpoint, tensors):
+    assert list(checkpoint.shapes) == list(tensors)
+    for name, tensor in tensors.items():
+        expected = tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
+        found = checkpoint.tensor(name)
+        assert checkpoint.shapes[name] == found.shape == expected.shape
+        assert found.dtype == expected.dtype
+        assert np.array_equal(found, expected), name
+
+
+@pytest.mark.parametrize("name", ["final_model.pt", "pytorch_model.bin", "model.pth", "no-suffix"])
+def test_a_bare_state_dict_is_read_whatever_its_name_and_dtypes(tmp_path: Path, name: str) -> None:
+    torch.save(state(), tmp_path / name)
+    assert_holds(load_checkpoint(tmp_path / name), state())
+
+
+def test_the_format_before_zip_files_is_read_too(tmp_path: Path) -> None:
+    older = {name: tensor for name, tensor in state().items() if name != "fp8"}
+    torch.save(older, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert_holds(load_checkpoint(tmp_path / "old.pt"), older)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {"state_dict": s, "epoch": 3},
+        lambda s: {
+            "model": s,
+            "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": []},
+            "step": 7,
+        },
+        lambda s: {"step": 7, "model": {"module": s}},
+        lambda s: {"args": {"lr": 0.1}, "my_own_name": s},
+        lambda s: {"config": None, "model_state_dict": s, "ema": s},
+        lambda s: {"model": s, "config": {"lr": 0.1}, "rng_state": torch.zeros(8, dtype=torch.uint8)},
+    ],
+    ids=["state_dict", "model", "nested", "only-dict-of-tensors", "with-ema", "beside-a-tensor"],
+)
+def test_a_wrapped_state_dict_is_found(tmp_path: Path, wrap) -> None:
+    torch.save(wrap(state()), tmp_path / "wrapped.pt")
+    assert_holds(load_checkpoint(tmp_path / "wrapped.pt"), state())
+
+
+def test_names_lose_what_wrappers_put_before_all_of_them(tmp_path: Path) -> None:
+    torch.save({f"module._orig_mod.{name}": tensor for name, tensor in state().items()}, tmp_path / "ddp.pt")
+    assert_holds(load_checkpoint(tmp_path / "ddp.pt"), state())
+    assert next(iter(load_checkpoint(tmp_path / "ddp.pt", as_stored=True).shapes)).startswith("module._orig_mod.")
+
+
+def test_tensors_of_one_storage_are_tied_however_often(tmp_path: Path) -> None:
+    torch.save(state(), tmp_path / "tied.pt")
+    checkpoint = load_checkpoint(tmp_path / "tied.pt")
+    assert checkpoint.aliases == {"lm_head.weight": "tok_emb.weight", "third": "tok_emb.weight"}
+    assert "third" not in checkpoint.stored_shapes
+
+
+def on_cuda(data: bytes) -> bytes:
+    """The stream as a GPU machine writes it: every storage was on cuda:0."""
+    source = zipfile.ZipFile(io.BytesIO(data))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as target:
+        for entry in source.infolist():
+            contents = source.read(entry)
+            if entry.filename.endswith("data.pkl"):
+                contents = contents.replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0")
+            target.writestr(entry.filename, contents)
+    return buffer.getvalue()
+
+
+def test_cuda_storages_are_read_where_there_is_no_gpu(tmp_path: Path) -> None:
+    torch.save(state(), tmp_path / "cpu.pt")
+    data = on_cuda((tmp_path / "cpu.pt").read_bytes())
+    assert b"cuda:0" in data
+    (tmp_path / "gpu.pt").write_bytes(data)
+    assert_holds(load_checkpoint(tmp_path / "gpu.pt"), state())
+
+
+def test_reading_a_torch_file_loads_no_torch(tmp_path: Path) -> None:
+    torch.save(state(), tmp_path / "final_model.pt")
+    code = (
+        "import sys; from pgpack.checkpoint import load_checkpoint; "
+        "print(load_checkpoint(sys.argv[1]).digest, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "final_model.pt")], capture_output=True, check=True
+    )
+    assert done.stdout.decode().split() == [load_checkpoint(tmp_path / "final_model.pt").digest, "False"]
+
+
+def sharded(folder: Path, kind: str) -> dict[str, torch.Tensor]:
+    tensors = {name: tensor.clone().contiguous() for name, tensor in state().items()}
+    names = list(tensors)
+    files = {f"model-0000{i}-of-00002.{kind}": names[i::2] for i in range(2)}
+    for file, members in files.items():
+        part = {name: tensors[name] for name in members}
+        save_file(part, folder / file) if kind == "safetensors" else torch.save(part, folder / file)
+    weight_map = {name: file for name in names for file, members in files.items() if name in members}
+    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
+    (folder / f"model.{kind}.index.json").write_text(json.dumps(index))
+    return tensors
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_shards_are_one_checkpoint_by_index_or_folder(tmp_path: Path, kind: str) -> None:
+    tensors = sharded(tmp_path, kind)
+    assert_holds(load_checkpoint(tmp_path / f"model.{kind}.index.json"), tensors)
+    assert_holds(load_checkpoint(tmp_path), tensors)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"weight_map": {"a": "../outside.safetensors"}}, "beside the index"),
+        ({"weight_map": {"a": "/etc/passwd"}}, "beside the index"),
+        ({"weight_map": {"a": ".."}}, "beside the index"),
+        ({"weight_map": {"a": "absent.safetensors"}}, "is not there"),
+        ({"weight_map": {"a": "model.safetensors.index.json"}}, "is not there"),
+        ({"weight_map": {"a": "model-00000-of-00002.safetensors"}}, "a is not in its shard"),
+        ({"weight_map": {"a": "notes.txt"}}, "no safetensors or torch file"),
+        ({"weight_map": {}}, "holds no tensors"),
+        ({"weight_map": ["a"]}, "no 'weight_map'"),
+        ({}, "no 'weight_map'"),
+    ],
+)
+def test_an_index_cannot_lead_elsewhere(tmp_path: Path, change, sentence: str) -> None:
+    sharded(tmp_path, "safetensors")
+    (tmp_path / "notes.txt").write_text("nothing")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps(change))
+    with pytest.raises(CheckpointError, match=sentence):
+        load_checkpoint(index)
+
+
+class Runs:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_that_would_run_code_is_refused_and_does_not(tmp_path: Path, zipped: bool) -> None:
+    file = tmp_path / "evil.pt"
+    torch.save({"a": torch.zeros(2), "b": Runs(tmp_path / "made")}, file, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match="run code"):
+        load_checkpoint(file)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_compressed_torch_file_is_refused_without_expanding_it(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save({"a": torch.zeros(1 << 20)}, buffer)
+    source = zipfile.ZipFile(buffer)
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    with pytest.raises(CheckpointError, match="compressed entry"):
+        load_checkpoint(tmp_path / "bomb.pt")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": torch.zeros(2).to_sparse()},
+        {"a": torch.zeros(2, device="meta")},
+        {"a": torch.zeros(2), "b": 3},
+        {"a": 1},
+        {},
+        torch.zeros(3),
+        [torch.zeros(3)],
+    ],
+    ids=["sparse", "meta", "number", "only-number", "empty", "tensor", "list"],
+)
+def test_what_is_no_state_dict_is_refused_in_a_sentence(tmp_path: Path, value) -> None:
+    torch.save(value, tmp_path / "odd.pt")
+    with pytest.raises(CheckpointError, match=r"odd\.pt: "):
+        load_checkpoint(tmp_path / "odd.pt")
+
+
+def test_a_tensor_outlives_its_file(tmp_path: Path) -> None:
+    torch.save(state(), tmp_path / "a.pt")
+    checkpoint = load_checkpoint(tmp_path / "a.pt")
+    kept = checkpoint.tensor("tok_emb.weight")
+    expected = kept.copy()
+    kept += 1  # a copy: the file and the next reading are not changed
+    assert np.array_equal(checkpoint.tensor("tok_emb.weight"), expected)

@@ -1,0 +1,282 @@
+"""Laws of the report in a browser: it loads without a word on the console, and what it offers works, wide and narrow.
+
+Skipped where there is no Chromium.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgpack.anatomy import Anatomy, SizeStage, TensorAnatomy
+from pgpack.report.live import LivePage, LiveServer
+from pgpack.report.page import render_report
+from pgpack.study.frontier import best_under, pareto
+from pgpack.study.journal import Journal, Study
+from tests.browser import CHROMIUM, looked_at, probed
+from tests.synthetic_study import synthetic_meta, synthetic_trials, write_study
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
+]
+STUDY = Study(Path("study"), synthetic_meta(), synthetic_trials())
+WIDTHS = pytest.mark.parametrize("width", [1280, 390])
+
+
+def synthetic_anatomy(n_layers: int = 11) -> Anatomy:
+    """A 36 M-parameter model at 3.4 bits."""
+    shapes = {"attn.c_q": (512, 512), "attn.c_k": (256, 512), "attn.c_v": (256, 512), "attn.proj": (512, 512)}
+    shapes |= {"mlp.fc": (2048, 512), "mlp.proj": (512, 2048)}
+    tensors = [TensorAnatomy("tok_emb.weight", (8192, 512), 1_900_000, 4e-4)]
+    for layer in range(n_layers):
+        for index, (part, shape) in enumerate(shapes.items()):
+            bits = 2.6 + 0.12 * index + 0.05 * layer
+            n_bytes = int(shape[0] * shape[1] * bits / 8)
+            loss = 1e-9 * shape[0] * shape[1] * 2 ** (0.1 * index - 0.05 * layer)
+            tensors.append(TensorAnatomy(f"blocks.{layer}.{part}.weight", shape, n_bytes, loss))
+        tensors.append(TensorAnatomy(f"blocks.{layer}.attn_scale", (512,), 700))
+    total = sum(tensor.n_bytes for tensor in tensors)
+    numel = sum(tensor.numel for tensor in tensors)
+    sizes = (4 * numel, numel + 50_000, total + 20_000, total, total + 1200)
+    names = ("fp32 weights", "quantized, as integers", "entropy coded", "byte codecs", "the whole file")
+    stages = tuple(SizeStage(name, size) for name, size in zip(names, sizes, strict=True))
+    return Anatomy("0" * 64, sizes[-1], tuple(tensors), stages, "nats per token")
+
+
+ANATOMY = synthetic_anatomy()
+PAGE = render_report(STUDY, [(tensor.name, tensor.n_bytes) for tensor in ANATOMY.tensors], ANATOMY)
+
+
+def asked(page: str, script: str, folder: Path, width: int) -> Any:
+    (folder / "report.html").write_text(probed(page, script), encoding="utf-8")
+    return looked_at((folder / "report.html").as_uri(), folder, width)
+
+
+def chart_data(page: str) -> Any:
+    found = re.search(r'<script type="application/json" id="study">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+@WIDTHS
+def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(tmp_path: Path, width: int) -> None:
+    seen = asked(
+        PAGE,
+        """
+        const count = (query) => all(query).length;
+        const bpb = [count("circle.point"), count("circle.dot"), count("line.budget"), count("line.fp32")];
+        const bars = [count("path.interval") - bpb[0], one("#chart-note").textContent.includes("Bars: 95 %")];
+        one("[data-metric=kl]").click();
+        const kl = [count("circle.point"), count("line.fp32")];
+        one("circle.best").focus();
+        const tip = one(".tip").textContent;
+        let copied = "";
+        document.execCommand = () => { copied = document.activeElement.value; return true; };
+        Object.defineProperty(navigator, "clipboard", { value: undefined });
+        one("circle.best").dispatchEvent(new MouseEvent("click", { bubbles: true }));
+        await pause(20);
+        const fromPoint = copied;
+        one("#trials tr.best button.copy").click();
+        await pause(20);
+        const heads = all("#trials button.sort");
+        heads[1].click(); heads[1].click();
+        const sizes = all("#trials tbody tr").map((row) => row.cells[1].dataset.v);
+        const wide = document.documentElement.scrollWidth - innerWidth;
+        const copies = count("button.copy");
+        answer({ bpb, kl, tip, bars, fromPoint, fromRow: copied, sizes, wide, copies, width: innerWidth });
+        """,
+        tmp_path,
+        width,
+    )
+    shown = chart_data(PAGE)["metrics"]
+    assert seen["width"] == width
+    assert sum(seen["bpb"][:2]) == sum(trial.ok for trial in STUDY.trials) - shown["bpb"]["outside"]
+    assert seen["bpb"][2:] == [1, 1]
+    assert seen["kl"] == [len(pareto(STUDY.trials, "kl")), 0]
+    best = best_under(STUDY.trials, 16_000_000, "kl")
+    assert best is not None
+    assert best.recipe in seen["tip"]
+    assert f"{best.n_bytes:,} B" in seen["tip"]
+    row = PAGE[PAGE.index(f'id="t{STUDY.trials.index(best)}"') :]
+    excess, kl = re.findall(r">([+\d.]+ ± [\d.]+)<", row)[:2]
+    assert f"bits per byte ({excess} mBPB to fp32)" in seen["tip"]
+    assert f"KL {kl} nats per token" in seen["tip"]
+    assert seen["bars"] == [0, True], "one at each point of the frontier"
+    assert seen["fromPoint"] == seen["fromRow"] == best.recipe
+    sizes = [int(size) for size in seen["sizes"] if size]
+    assert sizes == sorted(sizes, reverse=True)
+    assert seen["sizes"][-2:] == ["", ""]
+    assert seen["wide"] <= 0
+    assert seen["copies"] == len(STUDY.trials) + len(pareto(STUDY.trials)) + 2
+
+
+@WIDTHS
+def test_the_chart_zooms_by_button_key_and_rectangle_and_comes_back(tmp_path: Path, width: int) -> None:
+    seen = asked(
+        PAGE,
+        """
+        const ticks = () => all(".chart text[text-anchor=middle]").map((t) => t.textContent).join(" ");
+        const points = () => all("circle.point, circle.dot").length;
+        const start = [ticks(), points()];
+        one("[data-zoom=in]").click();
+        const near = [ticks(), points()];
+        one("[data-zoom=reset]").click();
+        const back = [ticks(), points()];
+        one("[data-zoom=all]").click();
+        const everything = points();
+        one("[data-zoom=reset]").click();
+        const press = (key) => new KeyboardEvent("keydown", { key, bubbles: true });
+        const key = (name) => one(".chart svg").dispatchEvent(press(name));
+        key("+"); const byKey = ticks(); key("ArrowRight"); const right = ticks(); key("0");
+        const svg = one(".chart svg"), frame = svg.getBoundingClientRect();
+        svg.setPointerCapture = () => {};
+        const at = (type, x, y) => svg.dispatchEvent(new PointerEvent(type, { bubbles: true, pointerType: "mouse",
+          button: 0, clientX: frame.left + x * frame.width, clientY: frame.top + y * frame.height }));
+        at("pointerdown", 0.5, 0.5); at("pointermove", 0.7, 0.7);
+        const marked = all(".zoom-mark").length;
+        at("pointerup", 0.8, 0.8);
+        const drawn = [ticks(), all(".zoom-mark").length];
+        one(".chart svg").dispatchEvent(new MouseEvent("dblclick", { bubbles: true }));
+        answer({ start, near, back, everything, byKey, right, marked, drawn, end: ticks(), circles: points() });
+        """,
+        tmp_path,
+        width,
+    )
+    assert seen["near"] != seen["start"] == seen["back"]
+    assert seen["near"][1] < seen["start"][1]
+    assert seen["everything"] == sum(trial.ok for trial in STUDY.trials)
+    assert seen["byKey"] == seen["near"][0] != seen["right"]
+    assert seen["marked"] == 1
+    assert seen["drawn"][1] == 0
+    assert seen["drawn"][0] not in (seen["start"][0], seen["near"][0])
+    assert seen["end"] == seen["start"][0]
+
+
+@WIDTHS
+def test_the_filter_hides_rows_and_dots_and_counts_what_is_left(tmp_path: Path, width: int) -> None:
+    seen = asked(
+        PAGE,
+        """
+        const rows = () => all("#trials tbody tr").filter((row) => !row.hidden && row.offsetHeight).length;
+        const dots = () => all("circle.dot").length;
+        const before = [rows(), dots()];
+        const words = one("#filter-words"), kind = one("#filter-kind");
+        const type = (text) => { words.value = text; words.dispatchEvent(new Event("input")); };
+        const choose = (name) => { kind.value = name; kind.dispatchEvent(new Event("change")); };
+        type("LZMA sdclip"); const both = [rows(), one("#filter-count").textContent, dots()];
+        type("copy"); const button = rows();
+        type(""); choose("front"); const front = rows();
+        choose("failed"); const failed = rows();
+        choose("fitting"); const fitting = rows();
+        choose("all"); const after = [rows(), dots()];
+        answer({ before, both, button, front, failed, fitting, after });
+        """,
+        tmp_path,
+        width,
+    )
+    both = [trial for trial in STUDY.trials if "lzma" in trial.recipe and "sdclip" in trial.recipe]
+    assert seen["both"][:2] == [len(both), f"{len(both)} of {len(STUDY.trials)} shown"]
+    assert seen["both"][2] < seen["before"][1]
+    assert seen["button"] == 0  # the words on a button are not a trial's
+    assert seen["front"] == len(pareto(STUDY.trials))
+    assert seen["failed"] == 2
+    assert seen["fitting"] == sum(t.ok and (t.n_bytes or 0) <= 16_000_000 for t in STUDY.trials)
+    assert seen["before"] == seen["after"]
+    assert seen["before"][0] == len(STUDY.trials)
+
+
+@WIDTHS
+def test_the_heat_map_has_a_cell_for_every_tensor_and_four_faces_with_readable_text(
+    tmp_path: Path, width: int
+) -> None:
+    seen = asked(
+        PAGE,
+        """
+        const linear = (v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+        const light = (text) => {
+          const [r, g, b] = text.match(/\\d+/g).map(linear);
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+        };
+        const contrast = (cell) => {
+          const { color, backgroundColor } = getComputedStyle(cell);
+          const [a, b] = [light(color), light(backgroundColor)];
+          return Math.max(a / b, b / a);
+        };
+        const cells = () => all("table.heat td[data-bits]");
+        const faces = {};
+        for (const face of ["bits", "share", "loss", "slope", "bits"]) {
+          one(`[data-heat=${face}]`).click();
+          const known = cells().filter((cell) => cell.textContent);
+          faces[face] = [known.length, Math.min(...known.map(contrast)), known.map((cell) => cell.textContent)];
+        }
+        answer({ faces, bars: all(".waterfall .bar").length, layers: all("table.layers tbody tr").length,
+                 wide: document.documentElement.scrollWidth - innerWidth });
+        """,
+        tmp_path,
+        width,
+    )
+    n_matrices = sum(len(tensor.shape) == 2 for tensor in ANATOMY.tensors)
+    for face, (n_cells, contrast, _) in seen["faces"].items():
+        assert n_cells == n_matrices + (11 if face in ("bits", "share") else 0)  # and a column of small tensors
+        assert contrast >= 4.5, face
+    first = next(tensor for tensor in ANATOMY.tensors if tensor.layer)
+    assert seen["faces"]["bits"][2][0] == f"{first.bits_per_weight:.2f}"
+    assert sum(float(text) for text in seen["faces"]["share"][2]) == pytest.approx(100, abs=4)  # rounded to 0.1
+    assert seen["bars"] == 5
+    assert seen["layers"] == 12
+    assert seen["wide"] <= 0
+
+
+def test_a_page_without_scripts_still_shows_chart_and_tables(tmp_path: Path) -> None:
+    still = re.sub(r"<script>.*?</script>", "", PAGE, flags=re.DOTALL).replace("script-src 'unsafe-inline'", "")
+    assert "<noscript>" in still
+    assert still.count("<tr id=") == len(STUDY.trials)
+
+
+class Asked(LivePage):
+    """A live page with a probe, of a study that has one more trial when it is asked for news the fourth time."""
+
+    script = ""
+    n_asked = 0
+
+    def page(self) -> bytes:
+        return probed(super().page().decode(), self.script).encode()
+
+    def version(self) -> str:
+        self.n_asked += 1
+        if self.n_asked == 4:
+            with Journal(self.directory / "trials.jsonl") as journal:
+                journal.append(synthetic_trials(seed=3, scale=0.99)[0])
+        return super().version()
+
+
+def test_a_live_page_shows_new_trials_and_keeps_what_the_reader_chose(tmp_path: Path) -> None:
+    write_study(tmp_path / "study")
+    page = Asked(tmp_path / "study")
+    page.script = """
+        one("[data-metric=kl]").click(); one("[data-zoom=in]").click();
+        const words = one("#filter-words"); words.value = "brotli"; words.dispatchEvent(new Event("input"));
+        const ticks = () => all(".chart text[text-anchor=middle]").map((t) => t.textContent).join(" ");
+        const before = [all("#trials tbody tr").length, ticks()];
+        for (let i = 0; i < 40 && all("#trials tbody tr").length === before[0]; i++) await pause(250);
+        answer({ before, after: [all("#trials tbody tr").length, ticks()], live: one("#live").textContent,
+                 metric: one("[data-metric=kl]").getAttribute("aria-pressed"), words: one("#filter-words").value });
+    """
+    server = LiveServer(page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        seen = looked_at(server.url, tmp_path, 1000, budget_ms=12_000, framed=False)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert seen["after"][0] == seen["before"][0] + 1
+    assert seen["after"][1] == seen["before"][1]
+    assert seen["live"].startswith("live; as of ")
+    assert (seen["metric"], seen["words"]) == ("true", "brotli")

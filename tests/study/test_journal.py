@@ -1,0 +1,301 @@
+"""Laws of the study directory: a crash costs at most the row in flight; nothing is skipped in silence."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pgpack.errors import StudyError
+from pgpack.study import journal as journal_module
+from pgpack.study.journal import Journal, Study, StudyMeta, recording
+from pgpack.study.trial import SCHEMA_VERSION, Trial
+
+ROOT = Path(__file__).resolve().parents[2]
+META = StudyMeta(
+    checkpoint="model.safetensors",
+    checkpoint_digest="c" * 64,
+    evaluator_digest="e" * 64,
+    pgpack_version="0.1.0",
+    created="2026-01-02T03:04:05+00:00",
+    budget=16_000_000,
+    space="*=rtn(bits={4,5,6})|raw",
+    fp32_bpb=1.2,
+)
+
+
+def a_trial(number: int, **changes: object) -> Trial:
+    values = {
+        "key": f"key{number}",
+        "recipe": f"*=rtn(bits={number})|raw",
+        "recipe_digest": f"digest{number}",
+        "status": "ok",
+        "checkpoint_digest": META.checkpoint_digest,
+        "evaluator_digest": META.evaluator_digest,
+        "created": META.created,
+        "n_bytes": 1000 * number,
+        "bpb": 1.2 + 1 / number,
+        **changes,
+    }
+    return Trial(**values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "trials.jsonl"
+
+
+def test_what_is_appended_is_read_in_order(path: Path) -> None:
+    rows = [a_trial(n) for n in (3, 1, 2)]
+    with Journal(path) as journal:
+        for row in rows:
+            journal.append(row)
+    assert Journal(path).read() == tuple(rows)
+    assert path.read_bytes() == b"".join(row.to_json().encode() + b"\n" for row in rows)
+
+
+def test_a_journal_without_a_file_is_empty(path: Path) -> None:
+    assert Journal(path).read() == ()
+
+
+def test_every_torn_last_line_is_dropped_and_cut_off_by_the_next_append(path: Path) -> None:
+    whole = a_trial(1).to_json().encode() + b"\n"
+    torn = a_trial(2, error="ä" * 5).to_json().encode()
+    after = a_trial(3)
+    for length in range(len(torn) + 1):
+        path.write_bytes(whole + torn[:length])
+        assert Journal(path).read() == (a_trial(1),)
+        with Journal(path) as journal:
+            journal.append(after)
+        assert path.read_bytes() == whole + after.to_json().encode() + b"\n"
+
+
+def test_a_torn_line_longer_than_one_block_is_cut_off(path: Path) -> None:
+    whole = a_trial(1).to_json().encode() + b"\n"
+    path.write_bytes(whole + b"x" * 200_000)
+    with Journal(path) as journal:
+        journal.append(a_trial(2))
+    assert Journal(path).read() == (a_trial(1), a_trial(2))
+
+
+@pytest.mark.parametrize("damage", [b"{}", b"", b"\xff\xfe", b'{"v": 1, "key"', b"[1]"])
+def test_a_corrupt_complete_line_is_an_error_with_file_and_line(path: Path, damage: bytes) -> None:
+    good = a_trial(1).to_json().encode()
+    path.write_bytes(b"\n".join([good, damage, good]) + b"\n")
+    with pytest.raises(StudyError, match=r"trials\.jsonl line 2: "):
+        Journal(path).read()
+
+
+def test_the_length_of_a_torn_line_is_known(path: Path) -> None:
+    assert Journal(path).torn_bytes() == 0
+    whole = a_trial(1).to_json().encode() + b"\n"
+    for torn in (b"", b"x", b"y" * 100_000):
+        path.write_bytes(whole + torn)
+        assert Journal(path).torn_bytes() == len(torn)
+
+
+def test_append_without_the_lock_is_refused(path: Path) -> None:
+    with pytest.raises(StudyError, match="needs the lock"):
+        Journal(path).append(a_trial(1))
+    with Journal(path) as journal:
+        pass
+    with pytest.raises(StudyError, match="needs the lock"):
+        journal.append(a_trial(1))
+
+
+def test_a_second_writer_is_refused_and_admitted_after_the_first(path: Path) -> None:
+    with Journal(path):
+        with pytest.raises(StudyError, match=rf"another process \(pid {os.getpid()}\)"):
+            Journal(path).__enter__()
+        assert Journal(path).read() == ()
+    with Journal(path) as journal:
+        journal.append(a_trial(1))
+
+
+def test_a_full_disk_takes_the_row_back_and_keeps_the_earlier_ones(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fills_up(fd: int, data: bytes) -> None:
+        os.write(fd, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Journal(path) as journal:
+        journal.append(a_trial(1))
+        before = path.read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr(journal_module, "write_all", fills_up)
+            with pytest.raises(StudyError, match="No space left"):
+                journal.append(a_trial(2))
+        assert path.read_bytes() == before
+        journal.append(a_trial(2))
+    assert Journal(path).read() == (a_trial(1), a_trial(2))
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from pgpack.sweep.journal import Journal
+from pgpack.sweep.trial import SCHEMA_VERSION, Trial
+row = Trial.from_json(sys.argv[2])
+with Journal(Path(sys.argv[1])) as journal:
+    journal.append(row)
+    print("holding", flush=True)
+    while True:
+        journal.append(row)
+"""
+
+
+def test_a_killed_writer_leaves_complete_rows_and_no_lock(path: Path) -> None:
+    row = a_trial(1, recipe="r" * 3000)
+    command = [sys.executable, "-c", WRITER, str(path), row.to_json()]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"holding\n"
+        with pytest.raises(StudyError, match=f"pid {writer.pid}"), Journal(path):
+            pass
+        writer.send_signal(signal.SIGKILL)
+    survivors = Journal(path).read()
+    assert survivors
+    assert set(survivors) == {row}
+    with Journal(path) as journal:
+        journal.append(a_trial(2))
+    assert Journal(path).read() == (*survivors, a_trial(2))
+
+
+def test_the_card_and_its_text_are_inverses() -> None:
+    assert StudyMeta.from_json(META.to_json()) == META
+    with pytest.raises(StudyError, match="unknown keys: colour"):
+        StudyMeta.from_json(META.to_json().replace('"v": 2', '"v": 2, "colour": 2'))
+    with pytest.raises(StudyError, match=r"budget is 1\.5; expected int \| None"):
+        StudyMeta.from_json(META.to_json().replace("16000000", "1.5"))
+
+
+def test_a_study_that_is_continued_holds_its_rows_and_its_first_date(tmp_path: Path) -> None:
+    home = tmp_path / "deep" / "study"
+    with recording(home, META) as (study, journal):
+        assert study == Study(home, META, ())
+        journal.append(a_trial(1))
+    later = dataclasses.replace(META, created="2027-01-01T00:00:00+00:00", budget=8_000_000, fp32_bpb=None)
+    with recording(home, later) as (study, _):
+        assert study.trials == (a_trial(1),)
+        assert study.finished_keys == {"key1"}
+        assert study.meta == dataclasses.replace(META, budget=8_000_000)
+    assert Study.load(home) == study
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "evaluator"])
+def test_another_checkpoint_or_evaluator_is_refused_with_both_digests(tmp_path: Path, what: str) -> None:
+    with recording(tmp_path, META):
+        pass
+    other = dataclasses.replace(META, **{f"{what}_digest": "f" * 64})
+    with (
+        pytest.raises(StudyError, match=f"study of {what} {what[0] * 64}.* has {what} {'f' * 64}"),
+        recording(tmp_path, other),
+    ):
+        pass
+    assert Study.load(tmp_path).meta == META
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"checkpoint_digest": "f" * 64},
+            r"model\.safetensors has changed since 2026-01-02.*the new weights another --out",
+        ),
+        (
+            {"checkpoint_digest": "f" * 64, "checkpoint": "b.pt"},
+            r"began with model\.safetensors, this run has b\.pt; give that one or another --out",
+        ),
+        (
+            {"evaluator_digest": "f" * 64, "data_flags": "--max-tokens 99"},
+            r"began with --val v, this run has --max-tokens 99; repeat those flags or give another --out",
+        ),
+        (
+            {"evaluator_digest": "f" * 64},
+            r"the flags are the same, so the text, the tokenizer .* changed; bring them back",
+        ),
+        ({"evaluator_digest": "f" * 64, "pgpack_version": "9"}, r"changed \(pgpack was 0\.1\.0\)"),
+    ],
+)
+def test_the_refusal_says_what_differs_and_what_to_do(tmp_path: Path, changes: dict[str, str], said: str) -> None:
+    card = dataclasses.replace(META, data_flags="--val v")
+    with recording(tmp_path, card):
+        pass
+    with pytest.raises(StudyError, match=said), recording(tmp_path, dataclasses.replace(card, **changes)):  # type: ignore[arg-type]
+        pass
+
+
+def test_what_takes_long_is_measured_only_for_the_right_study_and_only_once(tmp_path: Path) -> None:
+    measured = []
+
+    def complete(card: StudyMeta) -> StudyMeta:
+        measured.append(card.fp32_bpb)
+        return dataclasses.replace(card, fp32_bpb=1.5)
+
+    fresh = dataclasses.replace(META, fp32_bpb=None)
+    with recording(tmp_path, fresh, complete) as (study, _):
+        assert study.meta.fp32_bpb == 1.5
+        with pytest.raises(StudyError, match="another process"), recording(tmp_path, fresh, complete):
+            pass
+    other = dataclasses.replace(fresh, checkpoint_digest="f" * 64)
+    with pytest.raises(StudyError, match="is a study of"), recording(tmp_path, other, complete):
+        pass
+    assert measured == [None]
+    with recording(tmp_path, fresh, complete):
+        pass
+    assert measured == [None, 1.5]
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(tmp_path: Path) -> None:
+    dates = ["2026-05-05T00:00:00+00:00", "1970-01-01T00:00:00+00:00", "2026-05-04T00:00:00+00:00"]
+    rows = tuple(a_trial(n, created=date) for n, date in enumerate(dates, start=1))
+    for row in rows:  # every run of its own, the second one at the dawn of time
+        with recording(tmp_path, dataclasses.replace(META, created=row.created)) as (study, journal):
+            assert study.finished_keys == {r.key for r in rows[: rows.index(row)]}
+            journal.append(row)
+    assert Study.load(tmp_path).trials == rows
+    assert Study.load(tmp_path).meta.created == dates[0]
+
+
+def test_the_lock_is_released_when_a_study_is_refused(tmp_path: Path) -> None:
+    with recording(tmp_path, META):
+        pass
+    other = dataclasses.replace(META, checkpoint_digest="f" * 64)
+    with contextlib.suppress(StudyError), recording(tmp_path, other):
+        pass
+    with recording(tmp_path, META) as (_, journal):
+        journal.append(a_trial(1))
+
+
+def test_the_latest_row_of_a_key_counts_once_in_its_first_place(tmp_path: Path) -> None:
+    failed = a_trial(1, status="failed", error="no memory", n_bytes=None, bpb=None)
+    with recording(tmp_path, META) as (_, journal):
+        for row in (failed, a_trial(2), a_trial(1)):
+            journal.append(row)
+    assert Study.load(tmp_path).trials == (a_trial(1), a_trial(2))
+
+
+def test_a_directory_without_a_study_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=f"{tmp_path} holds no study.json"):
+        Study.load(tmp_path)
+    (tmp_path / "study.json").write_text("{")
+    with pytest.raises(StudyError, match=r"study\.json: study card is not JSON"):
+        Study.load(tmp_path)
+
+
+def test_the_journal_page_names_every_field_and_the_schema_version() -> None:
+    page = (ROOT / "pgpack" / "study" / "JOURNAL.md").read_text(encoding="utf-8")
+    assert f"schema version {SCHEMA_VERSION}\n" in page
+    trials, card = page.split("## The card")
+    for field in dataclasses.fields(Trial):
+        assert f"`{field.name}`" in trials, field.name
+    for field in dataclasses.fields(StudyMeta):
+        assert f"`{field.name}`" in card, field.name

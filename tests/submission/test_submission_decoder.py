@@ -1,0 +1,137 @@
+"""The single-file decoder: bit-equal to `unpack` on every golden artifact, alone in a folder, and small."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import lzma
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pgpack.errors import SubmissionError
+from pgpack.formats.own.layout import MAGIC
+from pgpack.submission.assemble import Override, assemble
+from pgpack.submission.decoder import make_decoder
+from pgpack.submission.folder import decoder_file
+from pgpack.submission.program import state_dict
+from pgpack.submission.specialise import namespace_of, specialise
+from pgpack.unpack import unpack
+from tests.golden.cases import CASES, FOLDER
+
+if importlib.util.find_spec("python_minifier") is None:
+    pytest.skip("needs python-minifier", allow_module_level=True)
+
+ALONE = (
+    "import runpy, sys; sys.modules.update(torch=None, pgpack=None); sys.argv[1:] = sys.argv[2:]; "
+    "runpy.run_path('decode.py', run_name='__main__')"
+)
+DEFAULT = "trellis-scaled-tables"  # tcq | rans_scaled, the engine's default
+DEFAULT_LIMIT = 4096  # bytes, compressed
+
+
+def golden() -> dict[str, bytes]:
+    """Every golden artifact in our own format that decodes without an external program."""
+    found = {
+        path.stem: path.read_bytes()
+        for path in sorted(FOLDER.glob("*.pgpack"))
+        if not {"lrzip", "zpaq"} & set(CASES[path.stem].needs)
+    }
+    return {name: data for name, data in found.items() if data[:4] == MAGIC}
+
+
+def run_alone(folder: Path, decoder: bytes, artifact: bytes) -> subprocess.CompletedProcess[str]:
+    """The decoder in a folder with nothing but the artifact, without torch and without this package."""
+    (folder / "decode.py").write_bytes(decoder)
+    (folder / "model.pgpack").write_bytes(artifact)
+    command = [sys.executable, "-I", "-c", ALONE, "decode.py", "model.pgpack", "out.npz"]
+    return subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+
+
+def test_one_decoder_of_all_golden_artifacts_gives_what_unpack_gives() -> None:
+    artifacts = golden()
+    assert len(artifacts) > 40
+    make_decoder([*artifacts.values()])  # compares every tensor's bits, of the readable and of the minified source
+
+
+def test_the_plain_program_needs_no_joining_for_an_empty_table(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(golden()[DEFAULT])
+    with pytest.raises(KeyError):  # its tables of names are filled in by the generator alone
+        state_dict(str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("name", [DEFAULT, "corrected-lqer", "tied-tensors-once", "raw-integers-and-bools"])
+def test_the_shipped_decoder_runs_alone_and_is_bit_equal(name: str, tmp_path: Path) -> None:
+    data = golden()[name]
+    finished = run_alone(tmp_path, decoder_file(make_decoder([data])).shipped, data)
+    assert finished.returncode == 0, finished.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"decode.py", "model.pgpack", "out.npz"}
+    with np.load(tmp_path / "out.npz") as found:
+        expected = unpack(data).tensors()
+        assert list(found) == list(expected)
+        for key, values in expected.items():
+            assert found[key].dtype == values.dtype
+            assert found[key].shape == values.shape
+            assert found[key].tobytes() == values.tobytes()
+
+
+def test_the_default_engine_needs_a_decoder_of_at_most_4_kb_compressed() -> None:
+    code = make_decoder([golden()[DEFAULT]]).code.encode()
+    assert len(lzma.compress(code, format=lzma.FORMAT_ALONE)) <= DEFAULT_LIMIT
+
+
+def test_a_damaged_artifact_gives_an_error_and_no_file(tmp_path: Path) -> None:
+    data = bytearray(golden()[DEFAULT])
+    shipped = decoder_file(make_decoder([bytes(data)])).shipped
+    data[-40] ^= 1
+    finished = run_alone(tmp_path, shipped, bytes(data))
+    assert finished.returncode != 0
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_a_decoder_has_nothing_that_its_artifact_does_not_use() -> None:
+    small = make_decoder([golden()["uniform-row"]])
+    assert "class TrellisGrid" not in small.readable
+    assert "def trellis" not in small.readable
+    assert "import bz2" not in small.readable
+
+
+def test_a_field_container_is_refused_in_one_sentence() -> None:
+    data = (FOLDER / "field-torch-sdclip-brotli.pgpack").read_bytes()
+    with pytest.raises(SubmissionError, match="field"):
+        make_decoder([data])
+
+
+def test_joining_resolves_names_and_takes_overrides() -> None:
+    tree, origin = assemble(
+        [("pgpack.codecs.rans.tables", "levels_from")],
+        {("pgpack.codecs.rans.tables", "MAX_LEVEL"): Override("MAX_LEVEL = 3")},
+    )
+    assert origin["MAX_LEVEL"] == "pgpack.codecs.rans.tables"
+    assert "MAX_LEVEL = 3" in ast.unparse(tree)
+    assert "class PgpackError" in ast.unparse(tree)  # the base of what it raises, two modules away
+
+
+def test_specialising_drops_what_did_not_run_and_keeps_what_did() -> None:
+    source = """
+def used(n):
+    if n < 0:
+        raise ValueError
+    unread = 3
+    try:
+        return n + 1 if n else unused()
+    except KeyError:
+        return 0
+def unused():
+    return 0
+def root(n):
+    return used(n)
+"""
+    tree = specialise(ast.parse(source), ("root",), lambda namespace: namespace["root"](4))
+    text = ast.unparse(tree)
+    assert namespace_of(tree)["root"](4) == 5
+    for gone in ("unused", "unread", "ValueError", "KeyError"):
+        assert gone not in text

@@ -1,0 +1,73 @@
+"""A plan with a calibration shows the allocation that packing will use, and no symbol is chosen for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pgpack.calibration.calibration import from_arrays
+from pgpack.checkpoint.checkpoint import from_tensors
+from pgpack.codecs import CODERS
+from pgpack.errors import CalibrationError
+from pgpack.pack import quantize
+from pgpack.plan import plan
+from pgpack.quantizers.tcq import Tcq
+from pgpack.recipe.text import parse_recipe
+
+ROWS, COLUMNS = 192, 96
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    rng = np.random.default_rng(0)
+    scales = np.exp2(rng.uniform(-1, 1, ROWS))[:, None] * np.exp2(rng.uniform(-1, 1, COLUMNS))
+    arrays = {"w": rng.standard_normal((ROWS, COLUMNS)) * scales, "g": np.ones(COLUMNS)}
+    return from_tensors({name: array.astype(np.float32) for name, array in arrays.items()})
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    rng = np.random.default_rng(1)
+    inputs = rng.standard_normal((1024, COLUMNS)) * np.exp2(rng.uniform(-2, 2, COLUMNS))
+    hessian = (inputs.T @ inputs / len(inputs)).astype(np.float32)
+    fisher = np.exp2(rng.uniform(-2, 2, ROWS)).astype(np.float32)
+    return from_arrays({"w.hessian": hessian, "w.fisher": fisher}, "digest", 1024)
+
+
+def recipe(step):
+    return parse_recipe(f"ndim<=1=cast; *=tcq(step={step})|rans_scaled(states=8)")
+
+
+@pytest.mark.parametrize("step", [2.0, 0.5, 0.125])
+def test_the_planned_allocation_is_the_grid_of_packing_and_its_bits_are_near_the_coders(
+    checkpoint, calibration, step
+):
+    planned = {tensor.name: tensor for tensor in plan(checkpoint, recipe(step), calibration).tensors}
+    assert planned["g"].allocation is None
+    allocation = planned["w"].allocation
+    assert allocation is not None
+    part = quantize(checkpoint, recipe(step), calibration).records[0].parts[0]
+    assert allocation.step == part.grid.step
+    assert allocation.columns == (part.grid.columns.min() / 8, part.grid.columns.max() / 8)
+    assert allocation.rows == (part.grid.rows.min() / 8, part.grid.rows.max() / 8)
+    coded = float(CODERS["rans_scaled"](states=8).ideal_bits([part.symbols])[0])
+    assert planned["w"].ideal_bits == allocation.ideal_bits == pytest.approx(coded, rel=0.1)
+
+
+def test_no_trellis_is_walked_for_a_plan(checkpoint, calibration, monkeypatch):
+    monkeypatch.setattr(Tcq, "quantize", None)
+    assert plan(checkpoint, recipe(0.5), calibration).tensors[0].allocation is not None
+
+
+def test_without_calibration_and_behind_transforms_there_is_no_allocation(checkpoint, calibration):
+    assert plan(checkpoint, recipe(0.5)).tensors[0].allocation is None
+    pruned = parse_recipe("ndim<=1=cast; *=prune_magnitude|tcq(step=0.5)|rans")
+    assert plan(checkpoint, pruned, calibration).tensors[0].allocation is None
+
+
+def test_a_calibration_of_another_model_is_refused(checkpoint, calibration):
+    with pytest.raises(CalibrationError, match="lack a Hessian"):
+        plan(checkpoint, recipe(0.5), from_arrays({}, "digest", 1))
+    small = from_arrays({"w.hessian": np.eye(3, dtype=np.float32), "w.fisher": np.ones(ROWS, np.float32)}, "d", 1)
+    with pytest.raises(CalibrationError, match="another model"):
+        plan(checkpoint, recipe(0.5), small)

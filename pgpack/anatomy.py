@@ -16,7 +16,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgpack.formats.own.layout import MAGIC, unframe
@@ -25,13 +24,9 @@ from pgpack.tensors.roles import role_of
 from .errors import FormatError
 
 if TYPE_CHECKING:
-    from pgpack.calibration.calibration import Calibration
-    from pgpack.checkpoint.checkpoint import Checkpoint
-    from pgpack.recipe.recipe import Recipe
-    from pgpack.tensors.record import Record
+    pass
 
 FORMAT = "pgpack-anatomy-1"
-ANATOMY_FILE = "anatomy.json"
 SLOPE_BYTES = 1000  # of `TensorAnatomy.slope`
 NUMBERED = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 
@@ -187,43 +182,3 @@ def _field_format(data: bytes) -> tuple[dict[str, tuple[int, ...]], tuple[SizeSt
         for part in record.parts
     )
     return {record.name: record.shape for record in records}, (SizeStage("quantized, as integers", symbols),)
-
-
-def read_anatomy(directory: Path) -> Anatomy | None:
-    """The anatomy of the best artifact of a study's directory; worked out from the artifact when it is not kept.
-
-    None when there is no artifact, or it is not whole.
-    """
-    from pgpack.formats.own.manifest import read_manifest
-    from pgpack.report.outputs import BEST_FILE
-
-    artifact = directory / BEST_FILE
-    try:
-        manifest = read_manifest(artifact)
-        if manifest is None or not artifact.is_file():
-            return None
-        kept = directory / ANATOMY_FILE
-        if kept.is_file():
-            found = Anatomy.from_json(kept.read_text(encoding="utf-8"))
-            if found.sha256 == manifest.sha256:
-                return found
-        return anatomy(artifact.read_bytes(), manifest.sizes.get("tensors", {}))
-    except (FormatError, OSError, UnicodeDecodeError):  # a page without these parts is better than none
-        return None
-
-
-def added_losses(
-    checkpoint: Checkpoint, records: Sequence[Record], recipe: Recipe, calibration: Calibration | None
-) -> tuple[dict[str, float], str]:
-    """(loss that quantizing each tensor adds, its unit): expected nats per token where the calibration has Hessians
-    and Fisher weights; else the squared error relative to the tensor's squared norm."""
-    from pgpack.calibration.distortion import expected_losses, relative_errors
-    from pgpack.checkpoint.mlp_order import mlp_permutations, ordered_calibration, ordered_checkpoint
-
-    if recipe.order.by != "none":
-        permutations = mlp_permutations(checkpoint)
-        checkpoint = ordered_checkpoint(checkpoint, permutations)
-        calibration = ordered_calibration(calibration, permutations) if calibration else None
-    if calibration is None or not any(key.endswith(".fisher") for key in calibration.shapes):
-        return relative_errors(checkpoint, records), "relative squared error"
-    return expected_losses(checkpoint, records, calibration), "nats per token"

@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.formats.own.layout import MAGIC, PREFIX_LEN, unframe
 from pgpack.formats.own.reader import read_artifact
 from pgpack.formats.own.size_report import SizeReport, apportion
+from pgpack.tensors.entropy import order0_bits
 from pgpack.tensors.record import Record
 from pgpack.tensors.roles import role_of
 
 from .codecs import CODERS, SYMBOL_TRANSFORMS
-from .plan import order0_bits
 from .stages import parse_stage
 from .unpack import Unpacked, unpack
 
@@ -82,23 +81,6 @@ class ArtifactView:
     def bits_per_weight(self) -> float:
         """The whole file, overhead included, over all stored weights."""
         return 8 * self.n_bytes / max(1, self.numel)
-
-
-@dataclass(frozen=True)
-class TensorValues:
-    """One tensor of a checkpoint; `alias_of` names the tensor it is tied to, '' when it stands alone."""
-
-    name: str
-    role: str
-    shape: tuple[int, ...]
-    dtype: str
-    std: float
-    absmax: float
-    alias_of: str
-
-    @property
-    def numel(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
 
 
 def inspect_artifact(data: bytes, decode: Callable[[], Unpacked] | None = None) -> ArtifactView:
@@ -195,17 +177,3 @@ def _stages(header: dict[str, Any], records: tuple[Record, ...]) -> Iterator[Sta
     for stage, after in zip(codecs, lengths[1:], strict=True):
         yield Stage("side", stage, before, after)
         before = after
-
-
-def inspect_checkpoint(checkpoint: Checkpoint) -> tuple[TensorValues, ...]:
-    """A row for every tensor. Raises CheckpointError on NaN or infinity."""
-    return tuple(_tensor_values(checkpoint, name, array) for name, array in checkpoint.items())
-
-
-def _tensor_values(checkpoint: Checkpoint, name: str, array: NDArray[Any]) -> TensorValues:
-    values = array.astype(np.float64) if array.dtype.kind == "b" else array
-    std = float(values.std(dtype=np.float64)) if values.size else 0.0
-    absmax = float(np.abs(values).max()) if values.size else 0.0
-    shape = checkpoint.shapes[name]
-    alias_of = checkpoint.aliases.get(name, "")
-    return TensorValues(name, role_of(name, shape), shape, array.dtype.name, std, absmax, alias_of)

@@ -15,18 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.cache.store import Cache
-from pgpack.calibration.calibration import Calibration
+from pgpack.calibration.calibration import Calibration, ordered_calibration
 from pgpack.checkpoint.checkpoint import Checkpoint
-from pgpack.checkpoint.mlp_order import mlp_permutations, ordered_calibration, ordered_checkpoint
+from pgpack.checkpoint.mlp_order import mlp_permutations, ordered_checkpoint
 from pgpack.codecs.base import ByteCodec, SymbolCoder, Symbols
-from pgpack.formats.containers import Contents
+from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.size_report import SizeReport
 from pgpack.formats.own.stream import EncodedStream, StreamCoder, encode_stream
 from pgpack.formats.own.writer import weights_digest
 from pgpack.quantizers.base import Encoding, QuantizerInput
 from pgpack.quantizers.chain import quantize_matrix
-from pgpack.recipe.recipe import Coding, Recipe, Rule, TensorPolicy, infos
-from pgpack.tensors.grids import RAW_DTYPES, QuantizedTensor, RawValues
+from pgpack.recipe.recipe import Coding, Recipe, Rule, TensorPolicy
+from pgpack.recipe.selector import infos
+from pgpack.tensors.grids import QuantizedTensor
+from pgpack.tensors.raw_values import RAW_DTYPES, RawValues
 from pgpack.tensors.record import Record
 
 from .errors import CalibrationError, RecipeError, RoundTripError

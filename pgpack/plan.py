@@ -20,10 +20,12 @@ from pgpack.calibration.calibration import Calibration
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.quantizers.base import Encoding, QuantizerInput
 from pgpack.quantizers.chain import quantize_matrix
-from pgpack.recipe.recipe import Coding, Recipe, Rule, TensorPolicy, infos
-from pgpack.recipe.text import policy_to_text
-from pgpack.tensors.grids import QuantizedTensor, RawValues, TrellisGrid, octaves
+from pgpack.recipe.recipe import Coding, Recipe, Rule, TensorPolicy, policy_to_text
+from pgpack.recipe.selector import infos
+from pgpack.tensors.entropy import entropy_bits, order0_bits
+from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.roles import role_of
+from pgpack.tensors.trellis_grid import TrellisGrid, octaves
 
 from .codecs import BYTE_CODECS
 from .pack import check_calibration, folded
@@ -211,23 +213,3 @@ def symbol_bits(part: QuantizedTensor, coding: Coding | None) -> float:
     if coding is not None and all(isinstance(codec, BYTE_CODECS["shuffle"]) for codec in coding.byte_codecs):
         return float(coding.coder.ideal_bits([part.symbols])[0])
     return order0_bits(part)
-
-
-def order0_bits(part: QuantizedTensor) -> float:
-    """Order-0 entropy of all symbols of a part; of bit patterns, byte by byte.
-
-    Units: bits, for the whole part; the cost of describing the distribution is not in it.
-    """
-    symbols = np.ascontiguousarray(part.symbols)
-    if isinstance(part.grid, RawValues):
-        planes = symbols.reshape(-1, 1).view(np.uint8)
-        return sum(entropy_bits(planes[:, i]) for i in range(planes.shape[1]))
-    return entropy_bits(symbols)
-
-
-def entropy_bits(symbols: NDArray[Any]) -> float:
-    """n * H of the empirical distribution of `symbols`. Units: bits."""
-    if not symbols.size:
-        return 0.0
-    counts = np.unique(symbols, return_counts=True)[1].astype(np.float64)
-    return float(symbols.size * np.log2(symbols.size) - (counts * np.log2(counts)).sum())

@@ -20,12 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.codecs.base import ByteCodec
-from pgpack.formats.containers import Contents, Pgpack
+from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.size_report import SizeReport
+from pgpack.formats.own.writer import Pgpack
 from pgpack.recipe.recipe import Coding
-from pgpack.tensors.grids import RawValues, TrellisGrid
+from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
 from pgpack.tensors.roles import role_of
+from pgpack.tensors.trellis_grid import TrellisGrid
 
 from .codecs import BYTE_CODECS, CODERS
 from .errors import RecipeError, RoundTripError

@@ -29,9 +29,9 @@ from pgpack.text.tokenizer import ByteTables, Tokenizer
 from pgtrain.model.dialects import unbank, without_unused
 from pgtrain.model.gpt import GPT
 from pgtrain.model.gpt import build as build_gpt
-from pgtrain.model.identify import CLEAR, identify, named
 from pgtrain.model.model_config import GPTConfig
 
+from .identify import CLEAR, identify, named
 from .presets import PRESETS
 
 MAX_OVERLAP = 0.02

@@ -19,12 +19,12 @@ import numpy as np
 from pgpack.cache.store import Cache, Disk
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgpack.loss.evaluator import BitsPerByte, Tensors
+from pgpack.measure import Measurer
 from pgpack.pack import Artifact
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.spaces import Candidate, read_space
 from pgpack.study.journal import StudyMeta
-from pgpack.sweep.executors.here import Setting
-from pgpack.sweep.runner import Measurer
+from pgpack.sweep.executors.jobs import Setting
 
 SPACE = "ndim<=1=cast; *=rtn(bits={3:6})|{zlib,rans,bitpack}\nndim<=1=cast; *=gptq|rans"
 N_TRIALS, N_FAILED = 13, 1

@@ -13,8 +13,8 @@ from ..screen.output import note
 from ..verbs.blueprint import Blueprint
 
 if TYPE_CHECKING:
-    from pgpack.sweep.executors.here import Executor, Job, Setting
-    from pgpack.sweep.runner import Measurer
+    from pgpack.measure import Measurer
+    from pgpack.sweep.executors.jobs import Executor, Job, Setting
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ def open_executor(
     flags: ExecutorFlags, blueprint: Blueprint, local: Callable[[Setting], Measurer], work: Work, quiet: bool
 ) -> Executor:
     """Where trials are measured. `local`: this process's own measurers."""
-    from pgpack.sweep.executors.here import SerialExecutor, Setting
+    from pgpack.sweep.executors.here import SerialExecutor
+    from pgpack.sweep.executors.jobs import Setting
 
     if flags.scheduler is not None:
         import logging

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from pgpack.recipe.recipe import Recipe, TensorInfo
+    from pgpack.recipe.recipe import Recipe
+    from pgpack.recipe.selector import TensorInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
 DIRECTIVES = ("@container=", "@calib=", "@order=", "@tune=", "@compensate=")

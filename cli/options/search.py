@@ -14,10 +14,11 @@ from .recipe import recipe_text
 from .space import SpaceFlags, axis_space_options, candidates_of
 
 if TYPE_CHECKING:
-    from pgpack.recipe.recipe import TensorInfo
-    from pgpack.study.journal import Journal, Study
+    from pgpack.recipe.selector import TensorInfo
+    from pgpack.study.journal import Journal
+    from pgpack.study.study import Study
     from pgpack.study.trial import Trial
-    from pgpack.sweep.executors.here import Executor
+    from pgpack.sweep.executors.jobs import Executor
     from pgpack.sweep.pace import Pace
     from pgpack.sweep.runner import OnTrial
     from pgpack.sweep.samplers.base import Batch, Sampler
@@ -149,7 +150,7 @@ def rows_of(benches: Benches, batch: Batch, study: Study) -> list[Trial] | None:
     """What the study knows of a batch: for each recipe the row that stands for its rows on all checkpoints; None
     when a row is missing."""
     from pgpack.study.seeds import together
-    from pgpack.sweep.executors.here import Job, job_key
+    from pgpack.sweep.executors.jobs import Job, job_key
 
     rows = {trial.key: trial for trial in (*study.trials, *study.partial)}
     settings, found = benches.settings(batch.text_share), []

@@ -14,7 +14,7 @@ import click
 from .recipe import preset_recipe, recipe_text
 
 if TYPE_CHECKING:
-    from pgpack.recipe.recipe import TensorInfo
+    from pgpack.recipe.selector import TensorInfo
     from pgpack.recipe.spaces import Candidate, SpaceOptions
 
 SMALL_PASSTHROUGH = 4096  # where the field's own 65,536 would leave matrices of a small model unquantized

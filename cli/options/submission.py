@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from pgpack.submission.folder import About
+    from pgpack.submission.submission import About
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -82,7 +82,7 @@ def require_alone(flags: SubmissionFlags) -> None:
 
 def read_about(path: Path | None) -> About:
     """What --about says. Usage error when it is not a JSON object of known texts."""
-    from pgpack.submission.folder import About
+    from pgpack.submission.submission import About
 
     if path is None:
         return About()

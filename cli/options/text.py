@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from pgpack.calibration.calibration import Calibration
     from pgpack.checkpoint.checkpoint import Checkpoint
     from pgpack.loss.evaluator import BitsPerByte, Evaluator, Tensors
+    from pgpack.measure import Measurer
     from pgpack.pack import Quantized
     from pgpack.recipe.recipe import Recipe
-    from pgpack.sweep.runner import Measurer
     from pgpack.text.data import Tokens
     from pgtrain.workbench import Text
 
@@ -185,7 +185,7 @@ class Bench:
         Raises: DataError or CheckpointError when it is to evaluate and there is no text.
         """
         from pgpack.cache.store import Cache, cache_key
-        from pgpack.sweep.runner import Measurer
+        from pgpack.measure import Measurer
 
         evaluator = self._when_needed(text_share) if evaluate else None
         digest = cache_key(self.model_digest, self.checkpoint.digest) if evaluate else None

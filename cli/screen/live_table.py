@@ -15,7 +15,7 @@ from .progress import progress_bar, say_above
 from .tables import clipped
 
 if TYPE_CHECKING:
-    from pgpack.study.journal import Study
+    from pgpack.study.study import Study
     from pgpack.study.trial import Trial
     from pgpack.sweep.pace import Pace
 

@@ -51,7 +51,7 @@ def command(
     refuse_overwrite(out, force)
     config = replace(find_preset(preset).model, **changed_fields(changes, GPTConfig()))
     folder = TextFolder.open(data, tokenizer) if data else None
-    from pgtrain.model.adopt import adopt
+    from pgtrain.adopt import adopt
 
     adopted = adopt(source, config, out, folder)
     if as_json:

@@ -14,8 +14,8 @@ from ..options.cache import CacheFlags
 from ..options.text import Bench, TextFlags
 
 if TYPE_CHECKING:
-    from pgpack.sweep.executors.here import Setting
-    from pgpack.sweep.runner import Measurer
+    from pgpack.measure import Measurer
+    from pgpack.sweep.executors.jobs import Setting
 
     from .sweep_benches import Benches
 

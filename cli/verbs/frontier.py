@@ -16,7 +16,7 @@ from ..screen.tables import clipped, table
 
 if TYPE_CHECKING:
     from pgpack.study.frontier import Metric
-    from pgpack.study.journal import Study
+    from pgpack.study.study import Study
     from pgpack.study.trial import Trial
 
 SUFFIXES = (".svg", ".png", ".csv", ".html")
@@ -61,8 +61,8 @@ def command(
     Example: every trial, failed ones too, as a table for pandas, polars or a spreadsheet
       pgpack frontier A B --export trials.csv
     """
-    from pgpack.study.journal import Study
     from pgpack.study.seeds import merged
+    from pgpack.study.study import Study
 
     _check_usage(directories, with_bd_rate, output, force)
     _check_export(export, output, force)

@@ -15,8 +15,9 @@ from ..screen.output import emit_json, format_bytes, shared_options
 from ..screen.tables import clipped, shape_text, table
 
 if TYPE_CHECKING:
+    from pgpack.checkpoint.analysis import TensorValues
     from pgpack.checkpoint.checkpoint import Checkpoint
-    from pgpack.inspect import ArtifactView, TensorValues
+    from pgpack.inspect import ArtifactView
 
 _BANKS = ": its banks are shown, and packed, as one matrix per layer"
 
@@ -38,7 +39,8 @@ def command(*, file: Path, as_json: bool, quiet: bool) -> None:
     Artifact: bytes per tensor, largest first, and per coding stage; they sum to the file. Entropy is of order 0, in
     bits per symbol. Checkpoint: shapes, roles, spread, tied names, and what its metadata says.
     """
-    from pgpack.inspect import inspect_artifact, inspect_checkpoint
+    from pgpack.checkpoint.analysis import inspect_checkpoint
+    from pgpack.inspect import inspect_artifact
 
     found = open_either(file)
     if isinstance(found, ArtifactFile):

@@ -130,7 +130,7 @@ def command(
         _show_dry_run(checkpoint, recipe, preset, passthrough, budget, out, as_json)
         return
     from pgpack.checkpoint.checkpoint import load_checkpoint
-    from pgpack.recipe.recipe import infos
+    from pgpack.recipe.selector import infos
 
     loaded = load_checkpoint(checkpoint)
     bench = Bench(checkpoint, loaded, text, quiet, cache=cache.open(quiet, in_memory=budget is not None))
@@ -181,7 +181,7 @@ class _Maker:
 
     def __call__(self, n_bytes: int) -> tuple[Bench, Packed]:
         from pgpack.errors import CheckpointError, DataError
-        from pgpack.recipe.recipe import infos
+        from pgpack.recipe.selector import infos
 
         if self.recipe is None and self.preset is None:
             return self.bench, _fit(self.bench, n_bytes, self.compensate, self.tune, [])
@@ -198,7 +198,7 @@ class _Maker:
 def _require_study_of(directory: Path, makers: Sequence[_Maker]) -> None:
     """Raises StudyError when the study in `directory` is of none of the checkpoints."""
     from pgpack.errors import StudyError
-    from pgpack.study.journal import Study
+    from pgpack.study.study import Study
 
     meta = Study.load(directory).meta
     studied = [each.checkpoint_digest for each in meta.checkpoints]
@@ -231,7 +231,7 @@ def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
 
 def needed_calibration(bench: Bench, recipe: Recipe) -> Calibration | None:
     """The calibration of `recipe`; None when none of its stages needs a Hessian."""
-    from pgpack.recipe.recipe import infos
+    from pgpack.recipe.selector import infos
 
     governed = recipe.resolve(infos(bench.checkpoint.stored_shapes))
     return bench.calibration(recipe) if any(rule.policy.needs_hessian for rule in governed.values()) else None
@@ -255,7 +255,7 @@ def _fit(bench: Bench, budget: int, compensate: int, tune: int, presets: Sequenc
 
 
 def _presets(checkpoint: Checkpoint) -> list[Candidate]:
-    from pgpack.recipe.recipe import infos
+    from pgpack.recipe.selector import infos
 
     from ..options.space import field_presets
 
@@ -366,7 +366,7 @@ def _show_dry_run(
     """What `pack` would do, from names and shapes alone; those of an old torch file are not read (it takes torch)."""
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.checkpoint.files import require_file
-    from pgpack.recipe.recipe import infos
+    from pgpack.recipe.selector import infos
 
     require_file(path)
     document: dict[str, Any] = {"checkpoint": str(path), "artifact": str(out), "budget": budget}

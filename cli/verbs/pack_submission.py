@@ -19,8 +19,8 @@ from ..screen.output import emit_json, note
 from ..screen.tables import table
 
 if TYPE_CHECKING:
-    from pgpack.submission.folder import RunResult, Submission
     from pgpack.submission.self_extracting import CodeFile
+    from pgpack.submission.submission import RunResult, Submission
 
     from ..options.text import Bench
     from .pack import Packed
@@ -130,7 +130,7 @@ def make_submission(plan: Plan, packers: Sequence[Packer], search: bool, quiet: 
     Raises BudgetExceeded when code and weights do not fit.
     """
     from pgpack.submission.decoder import make_decoder
-    from pgpack.submission.folder import Submission
+    from pgpack.submission.submission import Submission
 
     for_weights = plan.weights_budget
     for _ in range(ATTEMPTS):
@@ -155,7 +155,7 @@ def make_submission(plan: Plan, packers: Sequence[Packer], search: bool, quiet: 
 
 
 def _run(plan: Plan, index: int, made: tuple[Bench, Packed]) -> RunResult:
-    from pgpack.submission.folder import RunResult
+    from pgpack.submission.submission import RunResult
 
     bench, packed = made
     log = plan.flags.log[index].read_text(encoding="utf-8", errors="replace") if plan.flags.log else None
@@ -170,8 +170,8 @@ def _figure(flags: SubmissionFlags, budget: int) -> str:
     if flags.study is None:
         return ""
     from pgpack.report.plot import Curve, FrontierPicture, frontier_svg
-    from pgpack.study.journal import Study
     from pgpack.study.seeds import merged
+    from pgpack.study.study import Study
 
     study = merged(Study.load(flags.study))
     curve = Curve(flags.study.resolve().name, study.trials)
@@ -216,7 +216,7 @@ def show_plan(plan: Plan, as_json: bool) -> None:
 
 def show_submission(submission: Submission, directory: Path, files: Sequence[str], as_json: bool) -> None:
     """What was written."""
-    from pgpack.submission.folder import margin
+    from pgpack.submission.submission import margin
 
     spare, spread = margin(submission)
     if as_json:

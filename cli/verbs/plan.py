@@ -52,7 +52,7 @@ def command(
     from pgpack.calibration.calibration import load_calibration
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.plan import plan
-    from pgpack.recipe.recipe import infos
+    from pgpack.recipe.selector import infos
 
     loaded = load_checkpoint(checkpoint)
     observed = load_calibration(calibration) if calibration is not None else None

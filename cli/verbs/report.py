@@ -12,7 +12,7 @@ from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, sha
 
 if TYPE_CHECKING:
     from pgpack.report.live import LivePage
-    from pgpack.study.journal import Study
+    from pgpack.study.study import Study
 
 LOOK_S = 1.0  # between looks at the study for the line on the terminal
 
@@ -39,8 +39,8 @@ def command(
     With --watch it is served on 127.0.0.1 (to nobody else) until Ctrl-C, and renews itself while a sweep appends
     trials; what you chose, zoomed, sorted or filtered stays.
     """
-    from pgpack.study.journal import Study
     from pgpack.study.seeds import merged
+    from pgpack.study.study import Study
 
     if watch and output is not None:
         raise click.UsageError("--watch serves the page and writes none; leave out --watch or -o")
@@ -54,7 +54,7 @@ def command(
 
 
 def _write(study: Study, path: Path, as_json: bool) -> None:
-    from pgpack.anatomy import read_anatomy
+    from pgpack.report.outputs import read_anatomy
     from pgpack.report.page import write_report
 
     anatomy = read_anatomy(study.directory)

@@ -31,9 +31,10 @@ from .sweep_weights import has_text, sweep_weights
 
 if TYPE_CHECKING:
     from pgpack.recipe.spaces import Candidate
-    from pgpack.study.journal import Journal, Study
+    from pgpack.study.journal import Journal
+    from pgpack.study.study import Study
     from pgpack.study.trial import Trial
-    from pgpack.sweep.executors.here import Job
+    from pgpack.sweep.executors.jobs import Job
     from pgpack.sweep.runner import OnTrial
 
 TUNED = "tuned to a budget of"
@@ -158,7 +159,7 @@ def _check_weights_alone(benches: Benches, search: SearchFlags, workers: Executo
 def _run(benches: Benches, candidates: Sequence[Candidate], task: _Task) -> Ended:
     """Measure what is missing, then write tables, pictures, page and best artifacts."""
     from pgpack.report.outputs import write_outputs
-    from pgpack.study.journal import Study, recording
+    from pgpack.study.study import Study, recording
     from pgpack.sweep.runner import jobs_of, new_jobs
 
     card = study_card(benches, task.budget, task.space, task.search_text)
@@ -188,7 +189,7 @@ def _run(benches: Benches, candidates: Sequence[Candidate], task: _Task) -> Ende
 
 def _explain(benches: Benches, candidates: Sequence[Candidate], task: _Task, as_json: bool) -> None:
     """What the run would reuse, without measuring anything or keeping others from writing."""
-    from pgpack.study.journal import Study
+    from pgpack.study.study import Study
     from pgpack.sweep.runner import jobs_of, new_jobs
 
     study = Study.load(task.out)

@@ -13,9 +13,9 @@ from ..options.text import Bench, TextFlags
 
 if TYPE_CHECKING:
     from pgpack.cache.store import Cache
-    from pgpack.recipe.recipe import TensorInfo
-    from pgpack.sweep.executors.here import Setting
-    from pgpack.sweep.runner import Measurer
+    from pgpack.measure import Measurer
+    from pgpack.recipe.selector import TensorInfo
+    from pgpack.sweep.executors.jobs import Setting
 
 
 class Benches:
@@ -49,7 +49,7 @@ class Benches:
     @cached_property
     def tensors(self) -> tuple[TensorInfo, ...]:
         """What recipes are made for; alike in all checkpoints."""
-        from pgpack.recipe.recipe import infos
+        from pgpack.recipe.selector import infos
 
         return tuple(infos(self.first.checkpoint.stored_shapes))
 
@@ -64,7 +64,7 @@ class Benches:
 
     def settings(self, text_share: float = 1.0) -> tuple[Setting, ...]:
         """Every checkpoint on the first `text_share` of the text."""
-        from pgpack.sweep.executors.here import Setting
+        from pgpack.sweep.executors.jobs import Setting
 
         return tuple(Setting(number, text_share) for number in range(len(self.all)))
 
@@ -78,7 +78,7 @@ class Benches:
         return self._measurers[setting]
 
     def _check_text(self, setting: Setting, measurer: Measurer) -> None:
-        from pgpack.sweep.executors.here import Setting
+        from pgpack.sweep.executors.jobs import Setting
 
         expected = self(Setting(0, setting.text_share)).evaluator
         assert expected is not None

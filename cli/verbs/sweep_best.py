@@ -10,7 +10,7 @@ from .sweep_benches import Benches
 
 if TYPE_CHECKING:
     from pgpack.formats.own.manifest import Manifest
-    from pgpack.study.journal import Study
+    from pgpack.study.study import Study
     from pgpack.study.trial import Trial
 
 Parts = list[tuple[str, int]]
@@ -19,11 +19,11 @@ Parts = list[tuple[str, int]]
 def write_best(benches: Benches, study: Study) -> tuple[Trial | None, tuple[Path, ...], Parts]:
     """Write the best recipe's artifacts with their manifests; (the row of the best recipe, the artifacts, the bytes
     of the parts of the first)."""
-    from pgpack.anatomy import ANATOMY_FILE
     from pgpack.formats.own.manifest import manifest_path
-    from pgpack.report.outputs import BEST_FILE
+    from pgpack.report.outputs import ANATOMY_FILE
     from pgpack.study.frontier import best_under, ranking
     from pgpack.study.seeds import merged
+    from pgpack.study.study import BEST_FILE
 
     whole = merged(study)
     best = best_under(whole.trials, study.meta.budget, ranking(whole.trials))

@@ -18,7 +18,7 @@ def study_card(benches: Benches, budget: int | None, space: str, search: str) ->
     from pgpack.study.card import StudyCheckpoint
     from pgpack.study.journal import StudyMeta
     from pgpack.study.trial import timestamp
-    from pgpack.sweep.executors.here import Setting
+    from pgpack.sweep.executors.jobs import Setting
 
     evaluator, flags = benches(Setting()).evaluator, benches.first.flags
     assert evaluator is not None

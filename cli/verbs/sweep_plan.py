@@ -14,11 +14,11 @@ from ..options.space import SpaceFlags, candidates_of
 from ..screen.output import emit_json, note
 
 if TYPE_CHECKING:
-    from pgpack.recipe.recipe import TensorInfo
+    from pgpack.recipe.selector import TensorInfo
     from pgpack.recipe.spaces import Candidate
-    from pgpack.study.journal import Study
     from pgpack.study.reuse import Reuse
-    from pgpack.sweep.executors.here import Job
+    from pgpack.study.study import Study
+    from pgpack.sweep.executors.jobs import Job
     from pgpack.sweep.samplers.base import Sampler
 
     from .sweep_benches import Benches
@@ -58,7 +58,7 @@ def show_dry_run(
 def _tensors(path: Path) -> Sequence[TensorInfo]:
     """What recipes are made for; of an old torch file the shapes are not read (that would load torch)."""
     from pgpack.checkpoint.checkpoint import load_checkpoint
-    from pgpack.recipe.recipe import infos
+    from pgpack.recipe.selector import infos
 
     from ..options.files import opens_without_torch
 

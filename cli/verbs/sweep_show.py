@@ -15,8 +15,7 @@ from ..screen.output import emit_json, format_bytes
 from .frontier import ROW_FIELDS
 
 if TYPE_CHECKING:
-    from pgpack.study.journal import Study
-    from pgpack.study.seeds import Across
+    from pgpack.study.study import Across, Study
     from pgpack.study.trial import Trial
 
 

@@ -56,7 +56,7 @@ def sweep_weights(
 
 def _write_best(bench: Bench, best: Point, out: Path) -> None:
     from pgpack.recipe.text import parse_recipe
-    from pgpack.report.outputs import BEST_FILE
+    from pgpack.study.study import BEST_FILE
 
     from .pack import Packed, needed_calibration, write_packed
 

@@ -22,7 +22,8 @@ from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import StudyError
 from pgpack.loss.bpb import TextEvaluator
 from pgpack.pack import Quantized, encode, quantize
-from pgpack.recipe.recipe import Recipe, infos
+from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.selector import infos
 from pgpack.recipe.text import parse_recipe
 from pgpack.study.frontier import bd_rate
 from pgpack.tensors.record import Record

@@ -16,10 +16,11 @@ from pgpack_cli.options.text import Bench, TextFlags
 from pgpack.cache.store import Cache, Memory
 from pgpack.calibration.calibration import LOOKUP, Calibration, from_arrays
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from pgpack.measure import Measurer
 from pgpack.pack import Artifact
-from pgpack.recipe.recipe import Recipe, TensorInfo, infos
+from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.selector import TensorInfo, infos
 from pgpack.recipe.text import parse_recipe
-from pgpack.sweep.runner import Measurer
 
 from .nncodec_peer import Coded, run_nncodec, settings_of
 from .rows import Row, Rows

@@ -20,7 +20,7 @@ from pgpack.errors import StudyError
 from pgpack.recipe.presets import PRESETS
 from pgpack.report.plot import Curve, FrontierPicture, write_picture
 from pgpack.study.frontier import bd_rate, frontier_csv, measured, pareto, points_of
-from pgpack.study.journal import Study
+from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 
 ROOT = Path(__file__).resolve().parents[2]

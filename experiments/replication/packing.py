@@ -14,10 +14,10 @@ from pgpack_cli.options.text import TextFlags
 
 from pgpack.cache.store import Cache, Memory
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from pgpack.measure import Measurer
 from pgpack.pack import Artifact
-from pgpack.recipe.recipe import infos
+from pgpack.recipe.selector import infos
 from pgpack.recipe.text import parse_recipe
-from pgpack.sweep.runner import Measurer
 
 CACHE_BYTES = 1 << 28
 CALIBRATION = "@calib=tokens(count=8192)"

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pgpack.calibration.calibration import Calibration, from_arrays
 from pgpack.checkpoint.checkpoint import tensor_digest
-from pgpack.formats.containers import Contents
+from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.size_report import SizeReport
 from pgpack.formats.own.stream import EncodedStream
 from pgpack.loss.evaluator import BitsPerByte

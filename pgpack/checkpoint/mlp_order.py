@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.calibration.calibration import Calibration
-
 from .checkpoint import Checkpoint
 
 Permutation = NDArray[np.intp]
@@ -47,17 +45,3 @@ def ordered_checkpoint(checkpoint: Checkpoint, permutations: Mapping[str, tuple[
         return array
 
     return dataclasses.replace(checkpoint, load=load)
-
-
-def ordered_calibration(calibration: Calibration, permutations: Mapping[str, tuple[int, Permutation]]) -> Calibration:
-    """Statistics that belong to `ordered_checkpoint`."""
-
-    def load(key: str) -> NDArray[np.float32]:
-        array = calibration.load(key)
-        name, _, kind = key.rpartition(".")
-        axis, permutation = permutations.get(name, (-1, np.empty(0, np.intp)))
-        if (kind, axis) in (("hessian", 1), ("output", 0)):
-            return array[np.ix_(permutation, permutation)]
-        return array[permutation] if kind == "fisher" and axis == 0 else array
-
-    return dataclasses.replace(calibration, load=load)

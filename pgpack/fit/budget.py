@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pgpack.calibration.distortion import expected_loss, relative_error
 from pgpack.errors import BudgetExceeded, CalibrationError, PgpackError, RecipeError
 from pgpack.loss.evaluator import BitsPerByte
+from pgpack.measure import Measurer
 from pgpack.pack import Artifact
 from pgpack.recipe.dials import gaussian_bits, step_recipe, trellis_recipe
-from pgpack.recipe.recipe import Recipe, TensorInfo, infos
+from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.selector import TensorInfo, infos
 from pgpack.recipe.spaces import Candidate
 from pgpack.recipe.text import parse_recipe
-from pgpack.sweep.runner import Measurer
 
 FILL, ROUGH_FILL = 0.999, 0.98  # the second is only looked for to begin the next search near it
 EMBEDDING_RATIOS = (1.0, 0.6)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from pgpack.errors import PgpackError
 from pgpack.loss.evaluator import BitsPerByte
+from pgpack.measure import Measurer
 from pgpack.pack import Artifact
 from pgpack.recipe.dials import trellis_recipe
-from pgpack.recipe.recipe import Recipe, infos
-from pgpack.sweep.runner import Measurer
+from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.selector import infos
 
 STATES = 64
 CLOSE = 0.95  # of the target KL

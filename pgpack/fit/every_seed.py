@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pgpack.loss.evaluator import BitsPerByte
+from pgpack.measure import Measurer
 from pgpack.pack import Artifact
 from pgpack.recipe.recipe import Recipe
-from pgpack.sweep.runner import Measurer
 
 
 def every_seed(measurers: Sequence[Measurer]) -> Measurer:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pgpack.errors import CheckpointError
-from pgpack.tensors.grids import QuantizedTensor, RawValues
+from pgpack.tensors.grids import QuantizedTensor
+from pgpack.tensors.raw_values import RawValues
 
 from .base import QuantizerInput
 from .inputs import FP16_MAX, masked_weight, require

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import RecipeError
-from pgpack.tensors.grids import Codebook, QuantizedTensor, Symbols
+from pgpack.tensors.base import Symbols
+from pgpack.tensors.grids import Codebook, QuantizedTensor
 
 from .base import QuantizerInput
 from .inputs import divisors, fp16_values, masked_weight, per_column, require, require_group

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CalibrationError
-from pgpack.tensors.grids import QuantizedTensor, TrellisGrid, octaves, walked_rows
+from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.trellis import POLYNOMIALS, transitions
+from pgpack.tensors.trellis_grid import TrellisGrid, octaves, walked_rows
 
 from .base import QuantizerInput
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose

@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .recipe import Recipe, TensorInfo
+from .recipe import Recipe
+from .selector import TensorInfo
 
 SMALL = "cast(dtype=fp16)|shuffle|brotli(quality=11)"
 LEVELS = 127  # of 8-bit symbols on each side of zero

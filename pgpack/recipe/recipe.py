@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
-from pgpack.codecs import BYTE_CODECS, CODERS
+from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
 from pgpack.codecs.base import ByteCodec, SymbolCoder, SymbolTransform
-from pgpack.errors import CoverageError, RecipeError
-from pgpack.formats.containers import Container, Pgpack
+from pgpack.errors import CoverageError
+from pgpack.formats.containers import CONTAINERS
+from pgpack.formats.own.contents import Container
+from pgpack.formats.own.writer import Pgpack
+from pgpack.quantizers import QUANTIZERS, TRANSFORMS
 from pgpack.quantizers.base import Quantizer, Transform, needs_hessian
-from pgpack.tensors.roles import ROLES, role_of
+from pgpack.stages import Table, stage_text
+
+from .directives import Calibrate, Compensate, MlpOrder, Tune
+from .selector import Selector, TensorInfo
 
 
 def default_side_codecs() -> tuple[ByteCodec, ...]:
@@ -50,143 +55,11 @@ class TensorPolicy:
 
 
 @dataclass(frozen=True)
-class TensorInfo:
-    """What a selector sees of a tensor."""
-
-    name: str
-    shape: tuple[int, ...]
-
-    @property
-    def numel(self) -> int:
-        n = 1
-        for length in self.shape:
-            n *= length
-        return n
-
-    @property
-    def role(self) -> str:
-        return role_of(self.name, self.shape)
-
-
-@dataclass(frozen=True)
-class Selector:
-    """Terms joined by '&', all of which must hold:
-
-    a glob over the name (`blocks.*.mlp.*`), `role:NAME`, `numel<=N`, `numel>N`, `ndim<=N`, `ndim>N`.
-    """
-
-    text: str
-
-    def __post_init__(self) -> None:
-        for term in self.terms:
-            _check_term(term)
-
-    @property
-    def terms(self) -> tuple[str, ...]:
-        return tuple(term.strip() for term in self.text.split("&"))
-
-    def matches(self, info: TensorInfo) -> bool:
-        return all(_term_matches(term, info) for term in self.terms)
-
-
-def _comparison(term: str) -> tuple[str, str, str] | None:
-    for operator in ("<=", ">"):
-        quantity, found, limit = term.partition(operator)
-        if found and quantity.strip() in ("numel", "ndim"):
-            return quantity.strip(), operator, limit.strip()
-    return None
-
-
-def _check_term(term: str) -> None:
-    if not term:
-        raise RecipeError("an empty selector; write a glob, role:NAME, numel<=N or ndim<=N")
-    comparison = _comparison(term)
-    if comparison and not comparison[2].isdigit():
-        raise RecipeError(f"{term!r} needs a whole number after {comparison[1]}")
-    if term.startswith("role:") and term[5:] not in ROLES:
-        raise RecipeError(f"unknown role {term[5:]!r}; roles are {', '.join(ROLES)}")
-
-
-def _term_matches(term: str, info: TensorInfo) -> bool:
-    if comparison := _comparison(term):
-        quantity, operator, limit = comparison
-        value = info.numel if quantity == "numel" else len(info.shape)
-        return value <= int(limit) if operator == "<=" else value > int(limit)
-    if term.startswith("role:"):
-        return info.role == term[5:]
-    return fnmatchcase(info.name, term)
-
-
-@dataclass(frozen=True)
 class Rule:
     """A selector and the policy of the tensors it is the first to match."""
 
     selector: Selector
     policy: TensorPolicy
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """`@calib`: how calibration is collected when no file is given: the first `count` tokens of the training text."""
-
-    count: int = 32_768
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise RecipeError("calibration needs a count of at least 1 token")
-
-
-@dataclass(frozen=True)
-class Order:
-    """`@order`: a function-preserving order of MLP hidden units, applied to the checkpoint before anything else.
-
-    by = none | norm (rows of mlp.fc by falling norm, columns of mlp.proj alike).
-    """
-
-    by: str = "none"
-
-    def __post_init__(self) -> None:
-        if self.by not in ("none", "norm"):
-            raise RecipeError(f"unknown order {self.by!r}; use none or norm")
-
-
-@dataclass(frozen=True)
-class Steps:
-    """`@tune`: Adam steps that tune what decodes the symbols against the fp32 model (`pgpack.refine.tuning`).
-
-    `count`: steps, 0 for no tuning. `lr`: the largest change of an exponent per step, in octaves. `rows`, `columns`:
-    values an octave that exponents are stored to (0: not tuned, 1, 2, 4 or 8).
-    """
-
-    count: int = 0
-    lr: float = 0.01
-    rows: int = 8
-    columns: int = 8
-
-    def __post_init__(self) -> None:
-        if self.count < 0 or not 0 < self.lr < 1:
-            raise RecipeError("tuning needs a count of at least 0 and a learning rate between 0 and 1")
-        if self.rows not in (0, 1, 2, 4, 8) or self.columns not in (0, 1, 2, 4, 8):
-            raise RecipeError("tuning stores 0, 1, 2, 4 or 8 values an octave")
-
-
-@dataclass(frozen=True)
-class Weights:
-    """`@compensate`: quantize in stages and train what is still free to make up for it (`pgpack.refine.compensate`).
-
-    `count`: Adam steps in all, 0 for none. `groups`: stages, about as many weights in each. `lr`: the largest change
-    of a weight per step, in units of its tensor's root mean square.
-    """
-
-    count: int = 0
-    groups: int = 3
-    lr: float = 0.002
-
-    def __post_init__(self) -> None:
-        if self.count < 0 or self.groups < 2 or not 0 < self.lr < 1:
-            raise RecipeError(
-                "compensation needs a count of at least 0, 2 groups or more and a learning rate between 0 and 1"
-            )
 
 
 @dataclass(frozen=True)
@@ -196,20 +69,16 @@ class Recipe:
     rules: tuple[Rule, ...]
     container: Container = field(default_factory=Pgpack)
     container_codecs: tuple[ByteCodec, ...] = field(default_factory=default_side_codecs)
-    calib: Tokens = field(default_factory=Tokens)
-    order: Order = field(default_factory=Order)
-    tune: Steps = field(default_factory=Steps)
-    compensate: Weights = field(default_factory=Weights)
+    calib: Calibrate = field(default_factory=Calibrate)
+    order: MlpOrder = field(default_factory=MlpOrder)
+    tune: Tune = field(default_factory=Tune)
+    compensate: Compensate = field(default_factory=Compensate)
 
     def __str__(self) -> str:
-        from .text import recipe_to_text
-
         return recipe_to_text(self)
 
     def canonical(self) -> str:
         """Every field of every stage written out, after a version tag; what the digest hashes."""
-        from .text import recipe_to_text
-
         return "pgpack-recipe-1 " + recipe_to_text(self, full=True)
 
     @property
@@ -253,12 +122,72 @@ class Recipe:
         return f"{message}\n  {text}\n  {' ' * max(start, 0)}^" if start >= 0 else message
 
 
-def infos(shapes: Mapping[str, Sequence[int]]) -> list[TensorInfo]:
-    """TensorInfo for each name -> shape, in order."""
-    return [TensorInfo(name, tuple(shape)) for name, shape in shapes.items()]
-
-
 def stages_of(policy: TensorPolicy) -> list[Any]:
     """All stages of a policy in order of application."""
     coding = policy.coding
     return [*policy.transforms, policy.quantizer, *coding.symbol_transforms, coding.coder, *coding.byte_codecs]
+
+
+CALIBS = Table(__package__, {"tokens": "directives:Calibrate"})
+
+
+ORDERS = Table(__package__, {"mlp": "directives:MlpOrder"})
+
+
+TUNINGS = Table(__package__, {"steps": "directives:Tune"})
+
+
+COMPENSATIONS = Table(__package__, {"weights": "directives:Compensate"})
+
+
+# directives of one stage
+DIRECTIVES = {"calib": CALIBS, "order": ORDERS, "tune": TUNINGS, "compensate": COMPENSATIONS}
+
+
+_LATER = ("compensate",)  # not in the canonical form of a recipe that does not use it: digests must not change
+
+
+KINDS: tuple[tuple[str, Table], ...] = (
+    ("transform", TRANSFORMS),
+    ("quantizer", QUANTIZERS),
+    ("symbol transform", SYMBOL_TRANSFORMS),
+    ("coder", CODERS),
+    ("byte codec", BYTE_CODECS),
+)
+
+
+STAGES = Table.joined(table for _, table in KINDS)
+
+
+def policy_to_text(policy: TensorPolicy, *, full: bool = False) -> str:
+    """`stage|stage|...`; the default coder is left out unless `full`."""
+    raw = CODERS["raw"]()
+    return "|".join(
+        stage_text(STAGES.name_of(stage), stage, full=full) for stage in stages_of(policy) if full or stage != raw
+    )
+
+
+def _container_text(recipe: Recipe, full: bool) -> str:
+    stages: Sequence[Any] = (recipe.container, *recipe.container_codecs)
+    tables = Table.joined((CONTAINERS, BYTE_CODECS))
+    return "|".join(stage_text(tables.name_of(stage), stage, full=full) for stage in stages)
+
+
+def directives_text(recipe: Recipe, full: bool) -> list[tuple[str, str]]:
+    """(name, text) of each directive that differs from its default, or of all."""
+    found = []
+    default = (CONTAINERS["pgpack"](), default_side_codecs())
+    if full or (recipe.container, recipe.container_codecs) != default:
+        found.append(("container", _container_text(recipe, full)))
+    for name, table in DIRECTIVES.items():
+        stage = getattr(recipe, name)
+        if (full and name not in _LATER) or stage != type(stage)():
+            found.append((name, stage_text(table.name_of(stage), stage, full=full)))
+    return found
+
+
+def recipe_to_text(recipe: Recipe, *, full: bool = False) -> str:
+    """The one-line form; `parse_recipe` inverts it. `full` writes every default out (the canonical form)."""
+    items = [f"{rule.selector.text}={policy_to_text(rule.policy, full=full)}" for rule in recipe.rules]
+    items += [f"@{name}={text}" for name, text in directives_text(recipe, full)]
+    return "; ".join(items)

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pgpack.errors import RecipeError
 
 from .dials import SMALL, step_recipe, trellis_recipe
-from .recipe import Recipe, TensorInfo
+from .recipe import Recipe
+from .selector import TensorInfo
 from .text import parse_recipe
 
 MAX_RECIPES = 100_000

@@ -17,33 +17,27 @@ A missing coder means `raw`. White space around items and stages is free. An err
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
+from pgpack.codecs import BYTE_CODECS, CODERS
 from pgpack.errors import RecipeError
 from pgpack.formats.containers import CONTAINERS
-from pgpack.quantizers import QUANTIZERS, TRANSFORMS
-from pgpack.stages import Fault, Table, parse_stage, stage_text
+from pgpack.stages import Fault, parse_stage
 
-from .recipe import Coding, Recipe, Rule, Selector, TensorPolicy, default_side_codecs, stages_of
-
-CALIBS = Table(__package__, {"tokens": "recipe:Tokens"})
-ORDERS = Table(__package__, {"mlp": "recipe:Order"})
-TUNINGS = Table(__package__, {"steps": "recipe:Steps"})
-COMPENSATIONS = Table(__package__, {"weights": "recipe:Weights"})
-# directives of one stage
-_PLAIN = {"calib": CALIBS, "order": ORDERS, "tune": TUNINGS, "compensate": COMPENSATIONS}
-_LATER = ("compensate",)  # not in the canonical form of a recipe that does not use it: digests must not change
-_KINDS: tuple[tuple[str, Table], ...] = (
-    ("transform", TRANSFORMS),
-    ("quantizer", QUANTIZERS),
-    ("symbol transform", SYMBOL_TRANSFORMS),
-    ("coder", CODERS),
-    ("byte codec", BYTE_CODECS),
+from .recipe import (
+    DIRECTIVES,
+    KINDS,
+    STAGES,
+    Coding,
+    Recipe,
+    Rule,
+    TensorPolicy,
+    directives_text,
+    policy_to_text,
 )
-_ALL = Table.joined(table for _, table in _KINDS)
-_RANK = {name: rank for rank, (_, table) in enumerate(_KINDS) for name in table}
+from .selector import Selector
+
+_RANK = {name: rank for rank, (_, table) in enumerate(KINDS) for name in table}
 
 
 def parse_recipe(text: str) -> Recipe:
@@ -82,7 +76,7 @@ def _split(text: str, separator: str, position: int) -> list[tuple[str, int]]:
 
 def _parse_directive(item: str, position: int, start: int, directives: dict[str, Any]) -> None:
     name, equals, value = item.strip().partition("=")
-    if (name[1:] not in _PLAIN and name != "@container") or not equals:
+    if (name[1:] not in DIRECTIVES and name != "@container") or not equals:
         raise Fault(f"unknown directive {name!r}; directives are @container=, @calib=, @order= and @tune=", start)
     if name[1:] in directives:
         raise Fault(f"{name} is given twice", start)
@@ -92,7 +86,7 @@ def _parse_directive(item: str, position: int, start: int, directives: dict[str,
         directives["container"] = parse_stage(first[0], CONTAINERS, first[1])
         directives["container_codecs"] = tuple(parse_stage(piece, BYTE_CODECS, at) for piece, at in codecs)
     else:
-        directives[name[1:]] = parse_stage(value, _PLAIN[name[1:]], value_at)
+        directives[name[1:]] = parse_stage(value, DIRECTIVES[name[1:]], value_at)
 
 
 def _selector_end(item: str) -> int:
@@ -115,17 +109,17 @@ def _parse_rule(item: str, position: int, start: int) -> Rule:
 
 
 def _parse_policy(text: str, position: int) -> TensorPolicy:
-    slots: dict[int, list[Any]] = {rank: [] for rank in range(len(_KINDS))}
+    slots: dict[int, list[Any]] = {rank: [] for rank in range(len(KINDS))}
     reached = 0
     for piece, at in _split(text, "|", position):
-        stage = parse_stage(piece, _ALL, at)
-        rank = _RANK[_ALL.name_of(stage)]
+        stage = parse_stage(piece, STAGES, at)
+        rank = _RANK[STAGES.name_of(stage)]
         here = at + len(piece) - len(piece.lstrip())
         if rank < reached:
-            order = " -> ".join(kind for kind, _ in _KINDS)
-            raise Fault(f"a {_KINDS[rank][0]} cannot follow a {_KINDS[reached][0]}; the order is {order}", here)
+            order = " -> ".join(kind for kind, _ in KINDS)
+            raise Fault(f"a {KINDS[rank][0]} cannot follow a {KINDS[reached][0]}; the order is {order}", here)
         if rank in (1, 3) and slots[rank]:
-            raise Fault(f"a chain has one {_KINDS[rank][0]} only", here)
+            raise Fault(f"a chain has one {KINDS[rank][0]} only", here)
         reached = rank
         slots[rank].append(stage)
     if not slots[1]:
@@ -135,44 +129,10 @@ def _parse_policy(text: str, position: int) -> TensorPolicy:
     return TensorPolicy(tuple(slots[0]), slots[1][0], coding)
 
 
-def policy_to_text(policy: TensorPolicy, *, full: bool = False) -> str:
-    """`stage|stage|...`; the default coder is left out unless `full`."""
-    raw = CODERS["raw"]()
-    return "|".join(
-        stage_text(_ALL.name_of(stage), stage, full=full) for stage in stages_of(policy) if full or stage != raw
-    )
-
-
-def _container_text(recipe: Recipe, full: bool) -> str:
-    stages: Sequence[Any] = (recipe.container, *recipe.container_codecs)
-    tables = Table.joined((CONTAINERS, BYTE_CODECS))
-    return "|".join(stage_text(tables.name_of(stage), stage, full=full) for stage in stages)
-
-
-def _directives(recipe: Recipe, full: bool) -> list[tuple[str, str]]:
-    """(name, text) of each directive that differs from its default, or of all."""
-    found = []
-    default = (CONTAINERS["pgpack"](), default_side_codecs())
-    if full or (recipe.container, recipe.container_codecs) != default:
-        found.append(("container", _container_text(recipe, full)))
-    for name, table in _PLAIN.items():
-        stage = getattr(recipe, name)
-        if (full and name not in _LATER) or stage != type(stage)():
-            found.append((name, stage_text(table.name_of(stage), stage, full=full)))
-    return found
-
-
-def recipe_to_text(recipe: Recipe, *, full: bool = False) -> str:
-    """The one-line form; `parse_recipe` inverts it. `full` writes every default out (the canonical form)."""
-    items = [f"{rule.selector.text}={policy_to_text(rule.policy, full=full)}" for rule in recipe.rules]
-    items += [f"@{name}={text}" for name, text in _directives(recipe, full)]
-    return "; ".join(items)
-
-
 def recipe_to_toml(recipe: Recipe) -> str:
     """The TOML form; `parse_recipe_toml` inverts it."""
     lines = ["version = 1"]
-    lines += [f"{name} = '{text}'" for name, text in _directives(recipe, full=False)]
+    lines += [f"{name} = '{text}'" for name, text in directives_text(recipe, full=False)]
     for rule in recipe.rules:
         lines += ["", "[[rule]]", f"match = '{rule.selector.text}'", f"policy = '{policy_to_text(rule.policy)}'"]
     return "\n".join(lines) + "\n"
@@ -186,7 +146,7 @@ def parse_recipe_toml(text: str) -> Recipe:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"the recipe is not valid TOML: {error}") from None
-    unknown = set(document) - {"version", "container", *_PLAIN, "rule"}
+    unknown = set(document) - {"version", "container", *DIRECTIVES, "rule"}
     rules = document.get("rule")
     if unknown or document.get("version") != 1 or not isinstance(rules, list):
         found = f"; unknown: {', '.join(sorted(unknown))}" if unknown else ""
@@ -196,5 +156,5 @@ def parse_recipe_toml(text: str) -> Recipe:
         if set(rule) != {"match", "policy"}:
             raise RecipeError(f"a [[rule]] has exactly match and policy, found {', '.join(sorted(rule))}")
         items.append(f"{rule['match']}={rule['policy']}")
-    items += [f"@{key}={document[key]}" for key in ("container", *_PLAIN) if key in document]
+    items += [f"@{key}={document[key]}" for key in ("container", *DIRECTIVES) if key in document]
     return parse_recipe("; ".join(items))

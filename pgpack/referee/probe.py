@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import FormatError, PgpackError
-from pgpack.tensors.grids import RawValues, UniformGrid
+from pgpack.tensors.grids import UniformGrid
+from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
 
 LIBRARIES = ("brotli", "zstandard")  # loaded by our decoder when, and only when, a stream is theirs

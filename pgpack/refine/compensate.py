@@ -29,7 +29,9 @@ from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgpack.errors import RecipeError
 from pgpack.pack import Quantized, quantize
 from pgpack.quantizers.cast import Cast
-from pgpack.recipe.recipe import Recipe, Weights, infos
+from pgpack.recipe.directives import Compensate
+from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.selector import infos
 from pgpack.tensors.record import Record
 from pgpack.tensors.roles import role_of
 
@@ -136,7 +138,7 @@ class _Stages:
             self.weights[record.name] = torch.tensor(record.dequantize()).to(self.device)
 
     def descent(
-        self, batches: Iterator[Tensor], count: int, plan: Weights
+        self, batches: Iterator[Tensor], count: int, plan: Compensate
     ) -> Iterator[tuple[Tensor, torch.optim.Optimizer]]:
         """Batches, each with the optimizer to step once its loss is differentiated; the rate falls to zero."""
         free = [n for n, each in self.weights.items() if n not in self.records and each.is_floating_point()]

@@ -41,9 +41,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pgpack.pack import Quantized
-from pgpack.recipe.recipe import Steps
-from pgpack.tensors.grids import QuantizedTensor, RawValues, TrellisGrid
+from pgpack.recipe.directives import Tune
+from pgpack.tensors.grids import QuantizedTensor
+from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
+from pgpack.tensors.trellis_grid import TrellisGrid
 
 from .divergence import BATCH_TOKENS, Batches, Build, Divergence
 
@@ -60,7 +62,7 @@ def tune(
     reference: Mapping[str, NDArray[Any]],
     tokens: NDArray[np.integer[Any]],
     seq_len: int,
-    steps: Steps,
+    steps: Tune,
     *,
     raw: bool = True,
     batch_tokens: int = BATCH_TOKENS,
@@ -165,7 +167,7 @@ class _Raw(_Fixed):
 class _Trellis(_Fixed):
     """A trellis-coded matrix: levels times step, row factors and column factors."""
 
-    def __init__(self, record: Record, grid: TrellisGrid, steps: Steps, device: str) -> None:
+    def __init__(self, record: Record, grid: TrellisGrid, steps: Tune, device: str) -> None:
         super().__init__(record, device)
         self.source, self.grid = record.parts[0], grid
         self.levels = torch.from_numpy(grid.levels(self.source.symbols)).to(device)
@@ -202,7 +204,7 @@ class _Trellis(_Fixed):
         return trims
 
 
-def _tensor(record: Record, steps: Steps, raw: bool, device: str) -> _Fixed:
+def _tensor(record: Record, steps: Tune, raw: bool, device: str) -> _Fixed:
     first = record.parts[0]
     if record.form == "plain" and isinstance(first.grid, TrellisGrid) and first.symbols.size:
         return _Trellis(record, first.grid, steps, device)
@@ -230,7 +232,7 @@ def _descend(
     student: _Student,
     divergence: Divergence,
     batches: Iterator[Tensor],
-    steps: Steps,
+    steps: Tune,
     progress: Callable[[int, float], None],
 ) -> None:
     """Adam with a linear decay; the exponents are rounded on the way, at STAGES."""

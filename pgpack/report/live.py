@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from pgpack.anatomy import ANATOMY_FILE, read_anatomy
 from pgpack.errors import PgpackError
-from pgpack.study.journal import STUDY_FILE, TRIALS_FILE, Study
+from pgpack.study.journal import STUDY_FILE, TRIALS_FILE
 from pgpack.study.seeds import merged
+from pgpack.study.study import BEST_FILE, Study
 
-from .outputs import BEST_FILE
+from .outputs import ANATOMY_FILE, read_anatomy
 from .page import render_report
 
 HOST = "127.0.0.1"

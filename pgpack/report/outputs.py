@@ -8,21 +8,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pgpack.anatomy import ANATOMY_FILE, added_losses, anatomy, read_anatomy
+from pgpack.anatomy import Anatomy, anatomy
+from pgpack.errors import FormatError
+
+if TYPE_CHECKING:
+    from pgpack.calibration.calibration import Calibration
+    from pgpack.checkpoint.checkpoint import Checkpoint
+    from pgpack.recipe.recipe import Recipe
+
+
 from pgpack.calibration.calibration import Calibration
+from pgpack.calibration.distortion import added_losses
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.files import replace_file
 from pgpack.pack import Artifact
 from pgpack.recipe.recipe import Recipe
 from pgpack.study.frontier import frontier_csv, pareto
-from pgpack.study.journal import Study
 from pgpack.study.seeds import merged, seeds_csv
+from pgpack.study.study import Study
 
 from .page import write_report
 from .plot import Curve, FrontierPicture, picture_bytes
-
-BEST_FILE = "best.pgpack"
 
 
 def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tuple[Path, ...]:
@@ -61,3 +69,29 @@ def write_anatomy(
     known = {name: loss for name, loss in losses.items() if math.isfinite(loss)}
     parts = anatomy(artifact.data, artifact.report.tensors, known, unit)
     replace_file(folder / ANATOMY_FILE, parts.to_json().encode())
+
+
+ANATOMY_FILE = "anatomy.json"
+
+
+def read_anatomy(directory: Path) -> Anatomy | None:
+    """The anatomy of the best artifact of a study's directory; worked out from the artifact when it is not kept.
+
+    None when there is no artifact, or it is not whole.
+    """
+    from pgpack.formats.own.manifest import read_manifest
+    from pgpack.study.study import BEST_FILE
+
+    artifact = directory / BEST_FILE
+    try:
+        manifest = read_manifest(artifact)
+        if manifest is None or not artifact.is_file():
+            return None
+        kept = directory / ANATOMY_FILE
+        if kept.is_file():
+            found = Anatomy.from_json(kept.read_text(encoding="utf-8"))
+            if found.sha256 == manifest.sha256:
+                return found
+        return anatomy(artifact.read_bytes(), manifest.sizes.get("tensors", {}))
+    except (FormatError, OSError, UnicodeDecodeError):  # a page without these parts is better than none
+        return None

@@ -23,7 +23,7 @@ from pgpack.anatomy import Anatomy
 from pgpack.files import replace_file
 from pgpack.study.comparison import half_width
 from pgpack.study.frontier import Metric, best_under, loss_of, measured, pareto, ranking
-from pgpack.study.journal import Study
+from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 
 from .anatomy import anatomy_sections

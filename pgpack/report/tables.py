@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from pgpack.study.comparison import decimals, half_width
 from pgpack.study.frontier import pareto
-from pgpack.study.journal import Study
-from pgpack.study.seeds import Across
+from pgpack.study.study import Across, Study
 from pgpack.study.trial import Trial
 
 from .plot import AXIS_LABELS

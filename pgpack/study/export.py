@@ -19,7 +19,7 @@ from pgpack.files import replace_file
 
 from .comparison import half_width
 from .frontier import pareto
-from .journal import Study
+from .study import Study
 from .trial import Trial
 
 EXPORT_SUFFIXES = (".csv", ".parquet")

@@ -15,22 +15,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from pgpack.errors import StudyError
-from pgpack.files import refused, refusing, replace_file, sync_directory, write_all
+from pgpack.files import refused, refusing, sync_directory, write_all
 
-from .card import STUDY_FILE, StudyMeta, continued, read_card
+from .card import STUDY_FILE, StudyMeta
 from .trial import Trial
 
-if TYPE_CHECKING:
-    from .seeds import Across
-
-__all__ = ["STUDY_FILE", "TRIALS_FILE", "Journal", "Study", "StudyMeta", "latest_by_key", "recording"]
+__all__ = ["STUDY_FILE", "TRIALS_FILE", "Journal", "StudyMeta"]
 
 TRIALS_FILE = "trials.jsonl"
 _TAIL_BLOCK = 1 << 16
@@ -129,79 +123,6 @@ class Journal:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study as read at one moment: one trial per key, the latest row of a key in the place of its first.
-
-    `partial`: what a search measured on a part of the text; these count for that search only. `seeds`: in a study
-    that `pgpack.study.seeds.merged` made of several checkpoints, what stands behind each trial, by its key.
-    """
-
-    directory: Path
-    meta: StudyMeta
-    trials: tuple[Trial, ...]
-    partial: tuple[Trial, ...] = ()
-    seeds: Mapping[str, Across] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, directory: Path, meta: StudyMeta, rows: tuple[Trial, ...]) -> Study:
-        """The study that these rows of a journal make."""
-        latest = latest_by_key(rows)
-        whole = tuple(trial for trial in latest if trial.on_full_text)
-        return cls(directory, meta, whole, tuple(trial for trial in latest if not trial.on_full_text))
-
-    def with_rows(self, rows: tuple[Trial, ...]) -> Study:
-        """The study after these rows were appended to its journal."""
-        return Study.of(self.directory, self.meta, (*self.trials, *self.partial, *rows))
-
-    def without_failed(self) -> Study:
-        """The study as if what failed had not been tried."""
-        return Study.of(self.directory, self.meta, tuple(t for t in (*self.trials, *self.partial) if t.ok))
-
-    @classmethod
-    def load(cls, directory: Path) -> Study:
-        """The study in `directory`, without taking the lock (safe while a sweep runs).
-
-        Raises: StudyError when there is no study or it cannot be read.
-        """
-        meta = read_card(directory / STUDY_FILE)
-        if meta is None:
-            raise StudyError(f"{directory} holds no {STUDY_FILE}; give the --out directory of a `pgpack sweep`")
-        return cls.of(directory, meta, Journal(directory / TRIALS_FILE).read())
-
-    @property
-    def finished_keys(self) -> frozenset[str]:
-        """Keys that need no new measurement: every row counts, failed ones too."""
-        return frozenset(trial.key for trial in (*self.trials, *self.partial))
-
-
-@contextlib.contextmanager
-def recording(
-    directory: Path, meta: StudyMeta, complete: Callable[[StudyMeta], StudyMeta] = lambda card: card
-) -> Iterator[tuple[Study, Journal]]:
-    """Create or continue the study in `directory`; yields it as it stands and its journal, locked to append to.
-
-    A new budget, space, calibration or pgpack version is taken over into the card (trial keys tell their
-    rows apart). `complete` fills in what takes long to find, such as the fp32 loss, once the study is known to be
-    the right one and nobody else's.
-    Raises: StudyError when another process writes here, when the directory cannot be written, or when it belongs to
-    other checkpoints or another evaluator.
-    """
-    with refusing(directory, "create it"):
-        directory.mkdir(parents=True, exist_ok=True)
-    with Journal(directory / TRIALS_FILE) as journal:
-        before = read_card(directory / STUDY_FILE)
-        card = complete(meta if before is None else continued(directory, before, meta))
-        if card != before:
-            replace_file(directory / STUDY_FILE, card.to_json().encode())
-        yield Study.of(directory, card, journal.read()), journal
-
-
-def latest_by_key(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
-    """One trial per key: the latest row, in the order in which keys first appeared."""
-    return tuple({trial.key: trial for trial in trials}.values())
 
 
 def _end_of_last_line(fd: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .journal import Study
+from .study import Study
 
 
 @dataclass(frozen=True)

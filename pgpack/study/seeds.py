@@ -14,9 +14,7 @@ import hashlib
 import io
 import json
 import math
-import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,41 +22,13 @@ import numpy as np
 from pgpack.loss.intervals import pack_floats, ratio, unpack_floats
 
 from .card import StudyMeta
+from .study import Across, Spread
 from .trial import Trial
 
 if TYPE_CHECKING:
-    from .journal import Study
+    from .study import Study
 
 TIMES = ("quantize_s", "encode_s", "decode_s", "eval_s")
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Of one figure over checkpoints. Units: the figure's; `sd` with n - 1, 0 for one checkpoint."""
-
-    mean: float
-    sd: float
-    least: float
-    most: float
-
-    @staticmethod
-    def of(values: Sequence[float]) -> Spread:
-        """The spread of at least one value."""
-        sd = statistics.stdev(values) if len(values) > 1 else 0.0
-        return Spread(math.fsum(values) / len(values), sd, min(values), max(values))
-
-
-@dataclass(frozen=True)
-class Across:
-    """A recipe on all checkpoints of a study. `trials`: its rows, in the order of the checkpoints; `trial`: the row
-    that stands for them, whose key is that of no measurement. The spreads are None where one of the rows failed, that
-    of `kl` also where it was not measured."""
-
-    trial: Trial
-    trials: tuple[Trial, ...]
-    n_bytes: Spread | None
-    bpb: Spread | None
-    kl: Spread | None
 
 
 def across(meta: StudyMeta, trials: Sequence[Trial]) -> tuple[Across, ...]:

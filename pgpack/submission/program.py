@@ -24,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.codecs.rans.tables import frequencies
-from pgpack.tensors.grids import _fp8_values, octaves
+from pgpack.tensors.raw_values import _fp8_values
 from pgpack.tensors.record import ordered_product, ordered_sum
 from pgpack.tensors.trellis import transitions
+from pgpack.tensors.trellis_grid import octaves
 
 Array = NDArray[Any]
 Layout = tuple[Sequence[int], str]  # shape and dtype of symbols

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pgpack import __version__
 
 if TYPE_CHECKING:
-    from .folder import Submission
+    from .submission import Submission
 
 GAP = "*fill in*"
 
@@ -39,7 +39,7 @@ def readme(submission: Submission) -> str:
 
 
 def _summary(submission: Submission) -> str:
-    from .folder import margin, mean_std
+    from .submission import margin, mean_std
 
     spare, spread = margin(submission)
     bpb = [loss.bpb for loss in submission.losses]

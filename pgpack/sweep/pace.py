@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterable, Sequence
 
 from pgpack.study.trial import Trial
 from pgpack.sweep.executors.dispatch import shared_work
-from pgpack.sweep.executors.here import Job
+from pgpack.sweep.executors.jobs import Job
 
 STAGES = ("quantize_s", "encode_s", "decode_s", "eval_s")
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from pgpack.recipe.dials import step_recipe, trellis_recipe
 from pgpack.recipe.presets import PRESETS
-from pgpack.recipe.recipe import infos
+from pgpack.recipe.selector import infos
 from tests.bench.record_stack import record_shapes, scaled
 
 PEAK_GOAL, DECODE_GOAL_S = 3.0, 5.0

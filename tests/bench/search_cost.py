@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pgpack.study.frontier import Metric, hypervolume, measured, pareto, points_of
-from pgpack.study.journal import Study
+from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 from pgpack.sweep.samplers.base import Batch, RandomSampler, Sampler
 from pgpack.sweep.samplers.optuna_samplers import OptunaSampler

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pgpack.study.journal import Study
+from pgpack.study.study import Study
 from tests.bench.pack_36m import machine
 from tests.bench.sweep_cost import Spent, say, spent
 

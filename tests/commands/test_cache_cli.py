@@ -12,7 +12,7 @@ from pgpack_cli.options.text import Bench
 
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.loss.bpb import TextEvaluator
-from pgpack.study.journal import Study
+from pgpack.study.study import Study
 from tests.commands.conftest import RECIPE
 from tests.commands.workshop import pgpack, succeed
 

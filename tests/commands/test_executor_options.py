@@ -7,7 +7,7 @@ from pgpack_cli.options.executor import ExecutorFlags, Work, gpus, n_workers
 
 from pgpack.recipe.spaces import Candidate
 from pgpack.recipe.text import parse_recipe
-from pgpack.sweep.executors.here import Job
+from pgpack.sweep.executors.jobs import Job
 
 JOBS = [
     Job(Candidate(parse_recipe(f"*=rtn(bits={bits})|{coding}")))

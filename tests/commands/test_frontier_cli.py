@@ -21,7 +21,7 @@ from pgpack_cli.verbs.frontier import command
 from pgpack.errors import StudyError
 from pgpack.study.comparison import half_width, half_width_text, paired_difference
 from pgpack.study.frontier import bd_rate, best_under, hypervolume, pareto, points_of
-from pgpack.study.journal import Study
+from pgpack.study.study import Study
 from tests.synthetic_study import write_study
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,9 +15,9 @@ from pgpack.loss.intervals import pack_floats
 from pgpack.recipe.spaces import Candidate
 from pgpack.recipe.text import parse_recipe
 from pgpack.study.frontier import pareto
-from pgpack.study.journal import Study
+from pgpack.study.study import Study
 from pgpack.study.trial import Trial
-from pgpack.sweep.executors.here import Job
+from pgpack.sweep.executors.jobs import Job
 from pgpack.sweep.pace import Pace
 from tests.study.test_journal import META
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pgpack.study.journal import Study
+from pgpack.study.study import Study
 from tests.commands.workshop import pgpack, succeed
 
 SPACE = ("--recipe", "role:control=cast; *=rtn(bits={3:5})|{zlib,rans}")
@@ -125,7 +125,7 @@ def test_a_folder_of_another_model_is_refused(study: Path, model: Path, tmp_path
 def test_ctrl_c_exits_5_and_the_same_command_finishes(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pgpack.sweep.runner import Measurer
+    from pgpack.measure import Measurer
 
     pack, calls = Measurer.pack, []
 

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from pgpack_cli.screen.output import EXIT_RESUMABLE
 
-from pgpack.study.journal import Journal, Study
+from pgpack.study.journal import Journal
+from pgpack.study.study import Study
 from tests.commands.test_kill import OWN_OF_A_RUN, lines_of
 from tests.commands.workshop import pgpack, succeed
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pgpack.study.journal import Study
+from pgpack.study.study import Study
 from tests.commands.test_kill import lines_of
 from tests.commands.workshop import pgpack, succeed
 

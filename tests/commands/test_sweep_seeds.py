@@ -16,8 +16,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from pgpack.cache.store import Cache
-from pgpack.study.journal import Study
 from pgpack.study.seeds import across
+from pgpack.study.study import Study
 from tests.commands.workshop import pgpack, succeed
 
 SPACE = ("--recipe", "role:control=cast; *={rtn,gptq}(bits={3:5})|rans")

@@ -12,7 +12,7 @@ from pgpack.calibration.calibration import from_arrays, save_calibration
 from pgpack.calibration.distortion import relative_error
 from pgpack.checkpoint.checkpoint import from_tensors, save_tensors
 from pgpack.errors import StudyError
-from pgpack.recipe.recipe import infos
+from pgpack.recipe.selector import infos
 from pgpack.recipe.spaces import default_space
 from pgpack.sweep.weight_space import Point, frontier, read_points, without_hessians
 from pgpack.unpack import unpack

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pgpack_cli.screen.output import EXIT_RESUMABLE
 
-from pgpack.study.journal import Study
+from pgpack.study.study import Study
 from tests.commands.test_kill import OWN_OF_A_RUN, lines_of
 from tests.commands.test_sweep_faults import LAST_WORD, ROOT
 from tests.commands.workshop import pgpack, succeed

@@ -12,7 +12,8 @@ from pgpack.errors import CalibrationError, CheckpointError, RecipeError
 from pgpack.quantizers import QUANTIZERS
 from pgpack.quantizers.base import Encoding, Quantizer, QuantizerInput, needs_hessian
 from pgpack.stages import parse_stage, stage_text
-from pgpack.tensors.grids import Grid, QuantizedTensor, UniformGrid, grid_from_parts
+from pgpack.tensors.base import Grid
+from pgpack.tensors.grids import QuantizedTensor, UniformGrid, grid_from_parts
 from pgpack.tensors.record import Record
 
 SHAPES = [(1, 1), (1, 7), (7, 1), (0, 5), (5, 0), (3, 130), (20, 64), (65, 33)]

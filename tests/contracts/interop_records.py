@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from pgpack.codecs import BYTE_CODECS
-from pgpack.formats.containers import Contents
-from pgpack.tensors.grids import QuantizedTensor, RawValues, UniformGrid
+from pgpack.formats.own.contents import Contents
+from pgpack.tensors.grids import QuantizedTensor, UniformGrid
+from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
 
 BROTLI = (BYTE_CODECS["brotli"](quality=5),)

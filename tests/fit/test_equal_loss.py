@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pgpack.errors import PgpackError
 from pgpack.fit.equal_loss import CLOSE, match_kl
 from pgpack.loss.evaluator import BitsPerByte
-from pgpack.sweep.runner import Measurer
+from pgpack.measure import Measurer
 
 
 def measurer(slope: float, scale: float, kls: bool = True) -> Measurer:

@@ -13,11 +13,15 @@ import pytest
 from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.codecs import BYTE_CODECS
 from pgpack.errors import CorruptArtifact, FormatError, RecipeError, TruncatedArtifact
-from pgpack.formats.containers import Contents, Pergroup, TorchBaseline, TorchSdclip
 from pgpack.formats.field import pergroup
+from pgpack.formats.field.pergroup import Pergroup
 from pgpack.formats.field.row_scaled import order0_bytes
+from pgpack.formats.field.torch_baseline import TorchBaseline
+from pgpack.formats.field.torch_sdclip import TorchSdclip
+from pgpack.formats.own.contents import Contents
 from pgpack.formats.sniff import read_field_artifact
-from pgpack.tensors.grids import Codebook, QuantizedTensor, RawValues, UniformGrid
+from pgpack.tensors.grids import Codebook, QuantizedTensor, UniformGrid
+from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
 from tests.contracts.interop_records import BROTLI, all_kinds, assert_same_records, contents, corrected, raw, rows
 

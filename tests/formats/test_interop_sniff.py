@@ -19,15 +19,17 @@ from hypothesis import strategies as st
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.codecs import BYTE_CODECS
 from pgpack.errors import CorruptArtifact, FormatError, TruncatedArtifact
-from pgpack.formats.containers import Contents, TorchBaseline, TorchSdclip
 from pgpack.formats.field.compressed import RECOGNIZED, decompress
+from pgpack.formats.field.torch_baseline import TorchBaseline
+from pgpack.formats.field.torch_sdclip import TorchSdclip
+from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.layout import frame
 from pgpack.formats.sniff import identify, read_field_artifact
 from pgpack.formats.torch_files.stream import load, skeleton
 from pgpack.formats.torch_files.zip import entries_of, framed
 from pgpack.pack import pack
 from pgpack.recipe.presets import preset_text
-from pgpack.recipe.recipe import infos
+from pgpack.recipe.selector import infos
 from pgpack.recipe.text import parse_recipe
 from pgpack.unpack import unpack
 from tests.contracts.interop_records import BROTLI, all_kinds, assert_same_records, contents, rows

@@ -14,8 +14,9 @@ from pgpack.errors import RecipeError
 from pgpack.formats.sniff import read_field_artifact
 from pgpack.pack import pack
 from pgpack.recipe.presets import PRESETS, dial, dial_values, preset, preset_text
-from pgpack.recipe.recipe import infos
-from pgpack.recipe.text import parse_recipe, recipe_to_text
+from pgpack.recipe.recipe import recipe_to_text
+from pgpack.recipe.selector import infos
+from pgpack.recipe.text import parse_recipe
 from tests.contracts import field_packers
 
 PASSTHROUGH = 1024  # so that every kind of matrix is quantized in a model of 120,000 parameters

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgpack.errors import CoverageError, RecipeError
-from pgpack.recipe.recipe import Recipe, Selector, TensorInfo, infos
+from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.selector import Selector, TensorInfo, infos
 from pgpack.recipe.spaces import SpaceOptions, codec_text, default_space, expand, read_space, values_of
 from pgpack.recipe.text import parse_recipe, parse_recipe_toml, recipe_to_toml
 

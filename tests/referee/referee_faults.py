@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from pgpack.formats.containers import Contents
 from pgpack.formats.field import torch_baseline
-from pgpack.tensors.grids import QuantizedTensor, RawValues, UniformGrid
+from pgpack.formats.own.contents import Contents
+from pgpack.tensors.grids import QuantizedTensor, UniformGrid
+from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
 from tests.submission.submission_folder import (
     SEEDS,

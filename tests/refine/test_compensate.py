@@ -13,7 +13,7 @@ from torch import nn
 from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import CalibrationError, RecipeError
 from pgpack.pack import encode, quantize
-from pgpack.recipe.recipe import Weights
+from pgpack.recipe.directives import Compensate
 from pgpack.recipe.text import parse_recipe
 from pgpack.refine.compensate import _groups, compensate
 from pgpack.unpack import unpack
@@ -99,7 +99,7 @@ def test_what_decodes_is_what_was_quantized_and_tied_names_stay_tied(checkpoint)
 
 
 def test_without_a_gain_the_plain_records_come_back(checkpoint) -> None:
-    ruinous = dataclasses.replace(RECIPE, compensate=Weights(count=3, lr=0.99))
+    ruinous = dataclasses.replace(RECIPE, compensate=Compensate(count=3, lr=0.99))
     assert encode(compensated(checkpoint, ruinous), RECIPE).data == encode(quantize(checkpoint, RECIPE), RECIPE).data
 
 

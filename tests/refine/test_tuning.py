@@ -10,15 +10,17 @@ from torch import nn
 
 from pgpack.errors import CalibrationError, RecipeError
 from pgpack.pack import Quantized, encode
-from pgpack.recipe.recipe import Steps
+from pgpack.recipe.directives import Tune
 from pgpack.recipe.text import parse_recipe
 from pgpack.refine.divergence import fresh_tokens
 from pgpack.refine.tuning import tune
-from pgpack.tensors.grids import QuantizedTensor, RawValues, TrellisGrid, UniformGrid
+from pgpack.tensors.grids import QuantizedTensor, UniformGrid
+from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
+from pgpack.tensors.trellis_grid import TrellisGrid
 
 VOCAB, WIDTH, SEQ = 24, 16, 16
-QUICK = Steps(count=24, lr=0.03)
+QUICK = Tune(count=24, lr=0.03)
 BATCH = 128
 RECIPE = parse_recipe("gain=cast|raw; *=tcq(step=0.1,states=8)|rans_scaled(states=8)")
 
@@ -117,14 +119,14 @@ def test_tuning_repeats_to_the_bit(quantized, tuned, reference):
 def test_inputs_are_left_as_they_were(quantized, reference):
     before = {name: array.copy() for name, array in reference.items()}
     bits = encode(quantized, RECIPE).data
-    tune(quantized, build, reference, draw(1), SEQ, Steps(count=2), batch_tokens=BATCH)
+    tune(quantized, build, reference, draw(1), SEQ, Tune(count=2), batch_tokens=BATCH)
     assert encode(quantized, RECIPE).data == bits
     assert all(np.array_equal(reference[name], array) for name, array in before.items())
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(0, 2), (4, 0), (1, 8)])
 def test_exponents_are_stored_as_coarsely_as_asked(quantized, reference, rows, columns):
-    steps = Steps(count=24, lr=0.1, rows=rows, columns=columns)
+    steps = Tune(count=24, lr=0.1, rows=rows, columns=columns)
     for record in tune(quantized, build, reference, draw(1), SEQ, steps, batch_tokens=BATCH).records[:2]:
         for found, per_octave in ((record.parts[0].grid.trims, rows), (record.parts[0].grid.columns, columns)):
             assert not (found % (8 // per_octave) if per_octave else found).any()
@@ -167,13 +169,13 @@ def test_too_few_tokens_and_foreign_tensors_are_refused(quantized, reference):
 @pytest.mark.parametrize("wrong", [{"count": -1}, {"lr": 0.0}, {"rows": 3}, {"columns": 16}])
 def test_steps_outside_their_range_are_refused(wrong):
     with pytest.raises(RecipeError):
-        Steps(**wrong)
+        Tune(**wrong)
 
 
 def test_batches_without_tokens_are_refused_and_no_steps_change_nothing(quantized, reference):
     with pytest.raises(RecipeError, match="at least 1 token, found 0"):
         tune(quantized, build, reference, draw(1), SEQ, QUICK, batch_tokens=0)
-    assert tune(quantized, build, reference, draw(1), SEQ, Steps()) is quantized
+    assert tune(quantized, build, reference, draw(1), SEQ, Tune()) is quantized
 
 
 def test_tuning_reads_new_text_where_there_is_enough():

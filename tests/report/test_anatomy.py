@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgpack.anatomy import ANATOMY_FILE, Anatomy, TensorAnatomy, added_losses, anatomy, read_anatomy, slope_of
+from pgpack.anatomy import Anatomy, TensorAnatomy, anatomy, slope_of
 from pgpack.calibration.calibration import Calibration, from_arrays
-from pgpack.calibration.distortion import expected_loss, relative_error
+from pgpack.calibration.distortion import added_losses, expected_loss, relative_error
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgpack.errors import FormatError
 from pgpack.formats.own.manifest import Manifest, write_artifact_file
@@ -22,7 +22,7 @@ from pgpack.pack import Artifact, pack
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.text import parse_recipe
 from pgpack.report.anatomy import anatomy_sections, cell_colours
-from pgpack.report.outputs import write_anatomy
+from pgpack.report.outputs import ANATOMY_FILE, read_anatomy, write_anatomy
 
 OWN = "ndim<=1=cast|shuffle|brotli; blocks.1.*=rtn(bits=3)|rans|brotli; *=gptq(bits=6,clip=4)|rans"
 FIELD = "ndim<=1=cast; *=sdclip(bits=6); @container=torch_sdclip|brotli"

@@ -15,7 +15,7 @@ import pytest
 from pgpack.report.page import pack_command, render_report, write_report
 from pgpack.study.comparison import half_width
 from pgpack.study.frontier import best_under, pareto
-from pgpack.study.journal import Study
+from pgpack.study.study import Study
 from tests.synthetic_study import FP32_BPB, synthetic_meta, synthetic_trials
 
 STUDY = Study(Path("study"), synthetic_meta(), synthetic_trials())

@@ -17,7 +17,8 @@ from pgpack.anatomy import Anatomy, SizeStage, TensorAnatomy
 from pgpack.report.live import LivePage, LiveServer
 from pgpack.report.page import render_report
 from pgpack.study.frontier import best_under, pareto
-from pgpack.study.journal import Journal, Study
+from pgpack.study.journal import Journal
+from pgpack.study.study import Study
 from tests.browser import CHROMIUM, looked_at, probed
 from tests.synthetic_study import synthetic_meta, synthetic_trials, write_study
 

@@ -14,7 +14,7 @@ from pgpack.errors import StudyError, ToolMissing
 from pgpack.study.comparison import half_width, paired_difference
 from pgpack.study.export import COLUMNS, trials_csv, write_export
 from pgpack.study.frontier import pareto
-from pgpack.study.journal import Study
+from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 from tests.synthetic_study import synthetic_meta, synthetic_trials
 

@@ -15,7 +15,8 @@ import pytest
 
 from pgpack.errors import StudyError
 from pgpack.study import journal as journal_module
-from pgpack.study.journal import Journal, Study, StudyMeta, recording
+from pgpack.study.journal import Journal, StudyMeta
+from pgpack.study.study import Study, recording
 from pgpack.study.trial import SCHEMA_VERSION, Trial
 
 ROOT = Path(__file__).resolve().parents[2]

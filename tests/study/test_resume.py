@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pgpack.recipe.text import parse_recipe
-from pgpack.study.journal import Study
 from pgpack.study.reuse import reuse
+from pgpack.study.study import Study
 from tests.study.test_journal import META, a_trial
 
 RECIPES = [parse_recipe(f"*=rtn(bits={bits})|rans") for bits in range(3, 9)]

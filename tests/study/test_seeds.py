@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from pgpack.fit.every_seed import every_seed
 from pgpack.loss.intervals import pack_floats, ratio, unpack_floats
+from pgpack.measure import Measurer
 from pgpack.recipe.text import parse_recipe
 from pgpack.study.card import StudyCheckpoint, StudyMeta
 from pgpack.study.frontier import best_under, pareto
-from pgpack.study.journal import Study
-from pgpack.study.seeds import Spread, across, merged, together
+from pgpack.study.seeds import across, merged, together
+from pgpack.study.study import Spread, Study
 from pgpack.study.trial import Trial
-from pgpack.sweep.runner import Measurer
 from tests.sweep_bench import ErrorOfWeights, matrix
 
 BLOCK_BYTES = (400, 500, 600, 700)

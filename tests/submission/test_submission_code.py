@@ -18,7 +18,7 @@ from pgpack.loss.evaluator import BitsPerByte
 from pgpack.pack import pack
 from pgpack.recipe.text import parse_recipe
 from pgpack.submission.decoder import Decoder, make_decoder
-from pgpack.submission.folder import About, RunResult, Submission, write_folder
+from pgpack.submission.folder import write_folder
 from pgpack.submission.minify import minified
 from pgpack.submission.self_extracting import (
     MINIFIED,
@@ -29,6 +29,7 @@ from pgpack.submission.self_extracting import (
     reads_itself,
     self_extracting,
 )
+from pgpack.submission.submission import About, RunResult, Submission
 from tests.submission.submission_folder import weights
 
 if importlib.util.find_spec("python_minifier") is None:

@@ -16,9 +16,9 @@ from pgpack.errors import SubmissionError
 from pgpack.formats.own.layout import MAGIC
 from pgpack.submission.assemble import Override, assemble
 from pgpack.submission.decoder import make_decoder
-from pgpack.submission.folder import decoder_file
 from pgpack.submission.program import state_dict
 from pgpack.submission.specialise import namespace_of, specialise
+from pgpack.submission.submission import decoder_file
 from pgpack.unpack import unpack
 from tests.golden.cases import CASES, FOLDER
 

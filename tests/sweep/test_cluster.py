@@ -14,10 +14,11 @@ import pytest
 pytest.importorskip("distributed")
 
 from pgpack.errors import StudyError, WorkersLost
-from pgpack.study.journal import Study
+from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 from pgpack.sweep.executors.cluster import ClusterExecutor
-from pgpack.sweep.executors.here import Job, SerialExecutor
+from pgpack.sweep.executors.here import SerialExecutor
+from pgpack.sweep.executors.jobs import Job
 from tests.local_cluster import ROOT, LocalCluster
 from tests.sweep.test_workers import facts
 from tests.sweep_bench import OpenBench, candidates, pids

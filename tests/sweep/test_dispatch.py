@@ -12,7 +12,7 @@ import pytest
 from pgpack.recipe.spaces import Candidate
 from pgpack.recipe.text import parse_recipe
 from pgpack.sweep.executors.dispatch import Dispatcher, n_batches, shared_work
-from pgpack.sweep.executors.here import Job, Setting
+from pgpack.sweep.executors.jobs import Job, Setting
 from pgpack.sweep.executors.machine import fitting_workers, free_bytes, paying_workers, usable_cores
 
 BITS, CODINGS = (2, 3, 4, 5), ("zlib", "rans", "bitpack", "brotli")

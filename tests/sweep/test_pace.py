@@ -7,7 +7,7 @@ import pytest
 from pgpack.recipe.spaces import Candidate
 from pgpack.recipe.text import parse_recipe
 from pgpack.study.trial import Trial
-from pgpack.sweep.executors.here import Job, Setting
+from pgpack.sweep.executors.jobs import Job, Setting
 from pgpack.sweep.pace import Pace
 
 JOBS = [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pgpack.errors import RecipeError
-from pgpack.recipe.recipe import TensorInfo
+from pgpack.recipe.selector import TensorInfo
 from pgpack.study.frontier import hypervolume, pareto_indices
 from pgpack.study.trial import Trial
 from pgpack.sweep.samplers.base import Batch, RandomSampler, Sampler, objectives, search

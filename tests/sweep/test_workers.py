@@ -16,11 +16,13 @@ import pytest
 
 from pgpack.errors import PgpackError, StudyError
 from pgpack.files import write_all
-from pgpack.study.journal import Study, recording
+from pgpack.measure import Measurer
+from pgpack.study.study import Study, recording
 from pgpack.study.trial import Trial
-from pgpack.sweep.executors.here import Job, SerialExecutor, Setting
+from pgpack.sweep.executors.here import SerialExecutor
+from pgpack.sweep.executors.jobs import Job, Setting
 from pgpack.sweep.executors.workers import THREADS, WorkerExecutor
-from pgpack.sweep.runner import Measurer, jobs_of, run_jobs
+from pgpack.sweep.runner import jobs_of, run_jobs
 from tests.sweep_bench import N_FAILED, N_TRIALS, OpenBench, candidates, card, pids
 
 ROOT = Path(__file__).resolve().parents[2]

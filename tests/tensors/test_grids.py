@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pgpack.errors import FormatError
-from pgpack.tensors.grids import (
-    RAW_DTYPES,
-    Codebook,
-    MeanScaled,
-    QuantizedTensor,
-    RawValues,
-    UniformGrid,
-    grid_from_parts,
-)
+from pgpack.tensors.grids import Codebook, MeanScaled, QuantizedTensor, UniformGrid, grid_from_parts
+from pgpack.tensors.raw_values import RAW_DTYPES, RawValues
 from pgpack.tensors.record import Record, ordered_product
 from tests.contracts.check_quantizers import check_grid
 

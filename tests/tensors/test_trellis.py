@@ -19,8 +19,8 @@ from pgpack.quantizers.feedback import factorize, ordered_transpose
 from pgpack.quantizers.tcq import Price, Tcq, sensitivity
 from pgpack.quantizers.viterbi import predecessors, trellis_path
 from pgpack.recipe.text import parse_recipe
-from pgpack.tensors.grids import TrellisGrid, octaves
 from pgpack.tensors.trellis import POLYNOMIALS, supersets, transitions
+from pgpack.tensors.trellis_grid import TrellisGrid, octaves
 
 
 def quantized_path(x: np.ndarray, n_states: int) -> np.ndarray:

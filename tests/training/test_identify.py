@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pgpack.errors import CheckpointError, DataError
-from pgtrain.model.identify import CLEAR, UNSEEN, candidates, identify, named
+from pgtrain.identify import CLEAR, UNSEEN, candidates, identify, named
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import tensor_shapes
 from pgtrain.presets import PRESETS, SYSTEMS

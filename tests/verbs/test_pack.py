@@ -13,10 +13,10 @@ from pgpack.calibration.calibration import Calibration, from_arrays
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors, load_checkpoint, save_tensors
 from pgpack.errors import BudgetExceeded, CalibrationError, CheckpointError, RecipeError
 from pgpack.fit.budget import FILL, SLACK, Training, fit_budget
+from pgpack.measure import Measurer
 from pgpack.pack import Quantized, pack, quantize
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.text import parse_recipe
-from pgpack.sweep.runner import Measurer
 from pgpack.unpack import unpack
 
 

@@ -22,7 +22,8 @@ import pytest
 from pgpack import files as storage
 from pgpack.errors import StudyError
 from pgpack.files import refused, replace_file
-from pgpack.study.journal import Journal, Study, recording
+from pgpack.study.journal import Journal
+from pgpack.study.study import Study, recording
 from tests.study.test_journal import META, a_trial
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,12 +11,16 @@ import pytest
 from pgpack import transcode as transcode_module
 from pgpack.codecs import CODERS
 from pgpack.errors import FormatError, RoundTripError
-from pgpack.formats.containers import Contents, Pergroup, TorchBaseline, TorchSdclip
+from pgpack.formats.field.pergroup import Pergroup
+from pgpack.formats.field.torch_baseline import TorchBaseline
+from pgpack.formats.field.torch_sdclip import TorchSdclip
+from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.writer import write_artifact
 from pgpack.inspect import inspect_artifact
 from pgpack.recipe.recipe import Coding
-from pgpack.tensors.grids import QuantizedTensor, TrellisGrid
+from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.record import Record
+from pgpack.tensors.trellis_grid import TrellisGrid
 from pgpack.transcode import best_chain, chain_coding, compare, tied, transcode
 from pgpack.unpack import Unpacked, unpack
 from tests.contracts.interop_records import BROTLI, all_kinds, contents, corrected, raw, rows

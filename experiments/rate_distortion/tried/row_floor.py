@@ -21,7 +21,7 @@ from pgpack.cache.store import Cache
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.errors import StudyError
 from pgpack.loss.evaluator import BitsPerByte
-from pgpack.recipe.recipe import infos
+from pgpack.recipe.selector import infos
 from pgpack.recipe.text import parse_recipe
 from pgpack.study.frontier import Metric, bd_rate
 

@@ -37,30 +37,26 @@ from .coder import Rans
 from .lanes import LOWEST, encode_block_, n_lanes
 from .models import Cursor, varint, zigzag
 from .scaled_decoder import Decoder, runs
-from .tables import frequencies, levels_from, levels_of, residuals, rice_decode, rice_encode, rice_parameter
+from .scaled_tables import (
+    FINE_PRECISION,
+    MAX_ALPHABET,
+    MAX_FINE_ALPHABET,
+    PRECISION,
+    Ints,
+    Table,
+    _read_tables,
+    _take,
+    _write_tables,
+    matrix_shape,
+)
+from .tables import levels_of
 
-PRECISION, FINE_PRECISION = 12, 15  # log2 of the tables' sums; the second for alphabets above MAX_ALPHABET
-MAX_ALPHABET, MAX_FINE_ALPHABET = 1 << 11, 1 << 14
 PER_OCTAVE = 2
 FLOOR = 2.0**-7  # mean magnitudes below this are one level
 ROWS_AT_ONCE = 256  # of a matrix; bounds the 8-byte temporaries
 FEW = 1 << 10  # symbols that a class needs to have a table of its own at either end of the range
 
-Ints = NDArray[np.int64]
 Contexts = NDArray[np.unsignedinteger]  # uint8 where 256 tables are enough, for there is one per symbol
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Symbols low, low + 1, ... with integer frequencies; `levels` is what is stored of them."""
-
-    low: int
-    levels: Ints
-    precision: int
-
-    @property
-    def freqs(self) -> Ints:
-        return frequencies(self.levels, self.precision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +84,6 @@ class _Model:
     precision: int
     lowest: int
     n_classes: int
-
-
-def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
-    """The rows and columns that an array is coded in."""
-    if len(shape) < 2:
-        return 1, int(np.prod(shape, dtype=np.int64))
-    cols = shape[-1]
-    return int(np.prod(shape[:-1], dtype=np.int64)), cols
 
 
 @dataclass(frozen=True)
@@ -238,49 +226,6 @@ def _table(counts: Ints, low: int, precision: int) -> Table | None:
     if kept.size == 1:  # rANS needs two symbols; the second never occurs
         kept = np.array([kept[0], 1])
     return Table(low + first, levels_of(kept), precision)
-
-
-def _write_tables(tables: Sequence[Table | None]) -> bytes:
-    parts, coded = [], []
-    for table in tables:
-        if table is None:
-            parts.append(varint(0))
-            continue
-        z = residuals(table.levels)
-        k = rice_parameter(z)
-        parts.append(varint(table.levels.size) + varint(zigzag(table.low)) + bytes([k]))
-        coded.append((z, k))
-    return b"".join(parts) + rice_encode(coded)
-
-
-def _read_tables(data: bytes, width: int) -> tuple[list[Table | None], int, int, int]:
-    """(tables, precision, lowest class, number of classes). Raises CorruptArtifact."""
-    cursor = Cursor(data)
-    precision, n_classes, lowest = cursor.varint(), cursor.varint(), cursor.signed()
-    if not 1 <= n_classes <= 512 or abs(lowest) > 256 or precision not in (PRECISION, FINE_PRECISION):
-        raise CorruptArtifact(
-            f"a scaled rANS stream has {n_classes} classes from {lowest} and a precision of {precision}"
-        )
-    found: list[tuple[int, int, int] | None] = []
-    for _ in range(n_classes * width):
-        size = cursor.varint()
-        found.append((size, cursor.signed(), cursor.byte()) if size else None)
-        entry = found[-1]
-        if size > MAX_FINE_ALPHABET or (entry and (abs(entry[1]) > 1 << 30 or entry[2] > 24)):
-            raise CorruptArtifact("a table of a scaled rANS stream is out of range")
-    shapes = [(entry[0], entry[2]) for entry in found if entry]
-    levels = iter([levels_from(z) for z in rice_decode(data[cursor.position :], shapes)])
-    tables = [Table(entry[1], next(levels), precision) if entry else None for entry in found]
-    return tables, precision, lowest, n_classes
-
-
-def _take(data: bytes, cursor: Cursor) -> bytes:
-    length = cursor.varint()
-    section = data[cursor.position : cursor.position + length]
-    if len(section) < length:
-        raise CorruptArtifact("a scaled rANS stream ends inside its side information")
-    cursor.position += length
-    return section
 
 
 def _costs(model: _Model) -> list[float]:

@@ -18,7 +18,7 @@ from pgpack.tensors.trellis import transitions
 from .lanes import LOWEST, n_lanes
 
 if TYPE_CHECKING:
-    from .scaled import Table
+    from .scaled_tables import Table
 
 
 def runs(cols: int, lanes: int) -> Iterator[slice]:

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pgpack.codecs import BYTE_CODECS, SYMBOL_TRANSFORMS
 from pgpack.codecs.base import ByteCodec
 from pgpack.errors import CorruptArtifact, FormatError, RecipeError, TruncatedArtifact
-from pgpack.formats.containers import Contents
+from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.size_report import SizeReport, apportion
 from pgpack.formats.torch_files.stored_tensor import StoredTensor
 from pgpack.formats.torch_files.stream import load, pieces, scaffold
@@ -218,3 +218,14 @@ def _matrices(
 def _is_shape(shape: Any) -> bool:
     short = isinstance(shape, tuple) and len(shape) <= MAX_DIMENSIONS
     return short and all(type(length) is int and 0 <= length < 1 << 31 for length in shape)
+
+
+@dataclass(frozen=True)
+class Pergroup:
+    """The per-group export of PR #1855: seven sorted and transposed int8 streams through lrzip, the rest brotli."""
+
+    level: int = 9
+    is_field: ClassVar[bool] = True
+
+    def write(self, contents: Contents, codecs: tuple[ByteCodec, ...]) -> tuple[bytes, SizeReport]:
+        return write(contents, codecs, self.level)

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import FormatError, RecipeError
-from pgpack.tensors.grids import QuantizedTensor, RawValues, UniformGrid
+from pgpack.formats.torch_files.stored_tensor import folded_shape
+from pgpack.tensors.grids import QuantizedTensor, UniformGrid
+from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
 
 
@@ -23,12 +25,6 @@ class RowScaled:
 
     symbols: NDArray[np.int8]
     scales: NDArray[Any]
-
-
-def folded_shape(shape: tuple[int, ...]) -> tuple[int, int]:
-    """The matrix as which a tensor was quantized: (shape[0], rest), or one row."""
-    n = int(np.prod(shape, dtype=np.int64))
-    return (shape[0], int(np.prod(shape[1:], dtype=np.int64))) if len(shape) > 1 else (1, n)
 
 
 def inexpressible(record: Record, container: str, found: str) -> RecipeError:

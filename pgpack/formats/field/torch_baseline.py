@@ -15,11 +15,12 @@ that of the record 2026-03-21 (depth recurrence, mixed precision), whose file be
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from pgpack.codecs.base import ByteCodec
 from pgpack.errors import CorruptArtifact, FormatError, RecipeError
-from pgpack.formats.containers import Contents
+from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.size_report import SizeReport
 from pgpack.formats.torch_files.stored_tensor import (
     StoredTensor,
@@ -128,3 +129,13 @@ def _tensors(state: Mapping[str, Any], key: str) -> dict[str, StoredTensor]:
     if not isinstance(found, dict):
         raise CorruptArtifact(f"the baseline dictionary has no tensors under {key!r}")
     return {name: require_stored(tensor, name) for name, tensor in found.items()}
+
+
+@dataclass(frozen=True)
+class TorchBaseline:
+    """The challenge's baseline export: `quantized`, `scales`, `dtypes`, `passthrough` in one torch.save."""
+
+    is_field: ClassVar[bool] = True
+
+    def write(self, contents: Contents, codecs: tuple[ByteCodec, ...]) -> tuple[bytes, SizeReport]:
+        return write(contents, codecs)

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from pgpack.errors import CorruptArtifact, FormatError
 from pgpack.formats.torch_files.stored_tensor import StoredTensor, raw_of_stored, require_stored
-from pgpack.tensors.grids import MeanScaled, QuantizedTensor, RawValues, UniformGrid
+from pgpack.tensors.grids import MeanScaled, QuantizedTensor, UniformGrid
+from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
 
 from .torch_baseline import DEFAULT_LIMIT

@@ -18,15 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.codecs.base import ByteCodec
 from pgpack.codecs.shuffle import shuffled_pieces, unshuffled_bytes
-from pgpack.errors import CorruptArtifact, FormatError
-from pgpack.formats.containers import Contents
+from pgpack.errors import CorruptArtifact, FormatError, RecipeError
+from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.size_report import SizeReport
 from pgpack.formats.torch_files.stored_tensor import (
     StoredTensor,
@@ -194,3 +194,18 @@ def _array(left: dict[str, Any], key: str) -> NDArray[Any]:
     if tensor.dtype not in ("int8", "float16", "float32"):
         raise FormatError(f"{key}: dtype {tensor.dtype}, expected int8, float16 or float32")
     return tensor.array
+
+
+@dataclass(frozen=True)
+class TorchSdclip:
+    """The SDClip records' export (PR #1394): torch.save of {'w', 'm'}; `stride` > 0 byte-shuffles it (BSHF)."""
+
+    stride: int = 2
+    is_field: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.stride <= 255:
+            raise RecipeError("torch_sdclip needs a stride from 0 (no shuffle) to 255")
+
+    def write(self, contents: Contents, codecs: tuple[ByteCodec, ...]) -> tuple[bytes, SizeReport]:
+        return write(contents, codecs, self.stride)

@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
 from pgpack.codecs.base import ByteCodec
-from pgpack.formats.containers import Contents
 from pgpack.stages import Table, stage_text
 from pgpack.tensors.record import Record
 
+from .contents import Contents
 from .layout import PREFIX_LEN, frame
 from .size_report import SizeReport, apportion
 
@@ -126,3 +126,13 @@ def _dtype(array: NDArray[Any]) -> str:
 
 def _bytes(array: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+
+
+@dataclass(frozen=True)
+class Pgpack:
+    """Our own format."""
+
+    is_field: ClassVar[bool] = False
+
+    def write(self, contents: Contents, codecs: tuple[ByteCodec, ...]) -> tuple[bytes, SizeReport]:
+        return write_artifact(contents, codecs)

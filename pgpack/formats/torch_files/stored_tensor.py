@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CorruptArtifact
-from pgpack.formats.field.row_scaled import folded_shape
-from pgpack.tensors.grids import RAW_DTYPES, QuantizedTensor, RawValues
+from pgpack.tensors.grids import QuantizedTensor
+from pgpack.tensors.raw_values import RAW_DTYPES, RawValues
 
 RAW_NAMES = {
     "float32": "fp32",
@@ -83,3 +83,9 @@ def require_stored(value: Any, key: str) -> StoredTensor:
     if not isinstance(value, StoredTensor):
         raise CorruptArtifact(f"{key}: found {type(value).__name__}, expected a tensor")
     return value
+
+
+def folded_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The matrix as which a tensor was quantized: (shape[0], rest), or one row."""
+    n = int(np.prod(shape, dtype=np.int64))
+    return (shape[0], int(np.prod(shape[1:], dtype=np.int64))) if len(shape) > 1 else (1, n)

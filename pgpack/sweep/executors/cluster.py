@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pgpack.errors import PgpackError, RoundTripError, StudyError, ToolMissing, WorkersLost
 
 from .dispatch import Dispatcher
-from .here import Job, Measured, Open, Setting
+from .jobs import Job, Measured, Open, Setting
 from .remote import Losses, Report, check, report_on
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-    from pgpack.sweep.runner import Measurer
+    from pgpack.measure import Measurer
 
 PATIENCE_S = 120.0  # for a scheduler that does not answer
 LOOK_S = 1.0  # between looks at who works

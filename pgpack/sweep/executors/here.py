@@ -9,72 +9,17 @@ what goes wrong with all of them (no such checkpoint, no scheduler) is raised.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from pgpack import __version__
-from pgpack.errors import PgpackError, RoundTripError
-from pgpack.loss.intervals import pack_floats
-from pgpack.recipe.spaces import Candidate
-from pgpack.study.trial import Trial, timestamp, trial_key
+from .jobs import Job, Measured, Open, Setting, measure
 
 if TYPE_CHECKING:
-    from pgpack.loss.evaluator import Evaluator
-    from pgpack.recipe.recipe import Recipe
-    from pgpack.sweep.runner import Measurer
+    from pgpack.measure import Measurer
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a trial is measured on. `checkpoint`: which one of a study with several, counted from 0; `text_share`: the
-    first part of the study's text that is evaluated, 1 for all of it."""
-
-    checkpoint: int = 0
-    text_share: float = 1.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """One trial to measure."""
-
-    candidate: Candidate
-    setting: Setting = Setting()
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """What became of a job."""
-
-    job: Job
-    trial: Trial
-
-
-Open = Callable[[Setting], "Measurer"]
 """Opens the measurer of a setting: called once per process and setting. For executors with other processes it is
 pickled, so it holds paths and flags, never tensors."""
-
-
-class Executor(Protocol):
-    """Measures jobs, here or elsewhere. A context manager: its workers end with the block."""
-
-    @property
-    def n_workers(self) -> int:
-        """How many trials it measures at a time, as things are now."""
-        ...
-
-    def run(self, jobs: Iterable[Job]) -> Iterator[Measured]:
-        """Every job's outcome exactly once, in any order.
-
-        An iterator of jobs is drawn from only as far as workers are free, so one that looks at outcomes that were
-        yielded before (a sampler) works. Raises: PgpackError when no trial can be measured any more.
-        """
-        ...
-
-    def __enter__(self) -> Executor: ...
-
-    def __exit__(self, *exc: object) -> None: ...
 
 
 class SerialExecutor:
@@ -102,88 +47,3 @@ class SerialExecutor:
 
     def __exit__(self, *exc: object) -> None:
         self._measurers.clear()
-
-
-def candidate_key(measurer: Measurer, evaluator: Evaluator, recipe: Recipe) -> tuple[str, str | None]:
-    """(trial key, calibration digest) of a recipe; the calibration counts only where the recipe uses it."""
-    calibration = measurer.calibrate(recipe) if measurer.needs_calibration(recipe) else None
-    digest = calibration.digest if calibration else None
-    key = trial_key(measurer.checkpoint.digest, recipe.digest, digest, evaluator.digest, __version__)
-    return key, digest
-
-
-def job_key(measurer: Measurer, job: Job) -> str:
-    """The key of the row that `measure` makes of a job, found without measuring."""
-    key: str = _fields(measurer, job)["key"]
-    return key
-
-
-def failed(measurer: Measurer, job: Job, error: str) -> Trial:
-    """The row of a job that could not be measured."""
-    return Trial(**{**_fields(measurer, job), "error": error}, status="failed", created=timestamp())
-
-
-def measure(measurer: Measurer, job: Job) -> Measured:
-    """Pack, decode and evaluate a job's recipe. What goes wrong with it is a failed trial.
-
-    Raises: RoundTripError, a bug in pgpack; PgpackError without an evaluator.
-    """
-    fields = _fields(measurer, job)
-    if "error" in fields:
-        return Measured(job, Trial(**fields, status="failed", created=timestamp()))
-    try:
-        artifact = measurer.pack(job.candidate.recipe)
-        start = time.perf_counter()
-        loss = measurer.evaluate(artifact)
-        assert loss is not None
-        eval_s = time.perf_counter() - start
-    except RoundTripError:
-        raise
-    except (PgpackError, MemoryError, ArithmeticError) as error:
-        return Measured(job, failed(measurer, job, str(error) or type(error).__name__))
-    trial = Trial(
-        **fields,
-        created=timestamp(),
-        status="ok",
-        n_bytes=artifact.n_bytes,
-        bpb=loss.bpb,
-        nats=loss.nats,
-        kl=loss.kl,
-        bpb_se=loss.bpb_se,
-        kl_se=loss.kl_se,
-        block_excess=pack_floats(loss.block_excess),
-        weights_digest=artifact.weights_digest,
-        quantize_s=artifact.quantize_s,
-        encode_s=artifact.encode_s,
-        decode_s=artifact.decode_s,
-        eval_s=eval_s,
-    )
-    return Measured(job, trial)
-
-
-def _fields(measurer: Measurer, job: Job) -> dict[str, Any]:
-    """What a job's row says whatever comes of it, with `error` where the recipe cannot be measured at all.
-
-    A recipe that does not fit the checkpoint, or whose calibration is missing, has a key without calibration.
-    """
-    evaluator, recipe = _evaluator(measurer), job.candidate.recipe
-    fields: dict[str, Any] = {
-        "recipe": str(recipe),
-        "recipe_digest": recipe.digest,
-        "label": job.candidate.label,
-        "checkpoint_digest": measurer.checkpoint.digest,
-        "evaluator_digest": evaluator.digest,
-        "text_share": job.setting.text_share,
-    }
-    try:
-        fields["key"], fields["calibration_digest"] = candidate_key(measurer, evaluator, recipe)
-    except (PgpackError, MemoryError) as error:
-        fields["key"] = trial_key(measurer.checkpoint.digest, recipe.digest, None, evaluator.digest, __version__)
-        fields["error"] = str(error) or type(error).__name__
-    return fields
-
-
-def _evaluator(measurer: Measurer) -> Evaluator:
-    if measurer.evaluator is None:
-        raise PgpackError("a sweep needs an evaluator; give text to evaluate on with --val and --tokenizer")
-    return measurer.evaluator

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from pgpack.errors import PgpackError, StudyError
 from pgpack.study.trial import Trial
 
-from .here import Job, Open, Setting, failed, job_key, measure
+from .jobs import Job, Open, Setting, failed, job_key, measure
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from pgpack.sweep.runner import Measurer
+    from pgpack.measure import Measurer
 
 HOPELESS = 3  # recipes that killed their workers before any was measured: then it is not the recipes
 MEASURERS = 4  # opened ones that a worker holds; a study with more checkpoints opens them again

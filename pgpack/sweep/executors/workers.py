@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 from pgpack.errors import PgpackError
 
 from .dispatch import Dispatcher
-from .here import Job, Measured, Open, Setting
+from .jobs import Job, Measured, Open, Setting
 from .remote import Losses, Report, check, end_with, report_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgpack.sweep.runner import Measurer
+    from pgpack.measure import Measurer
 
 TRIES = 2  # workers that may die on a recipe before it counts as failed
 THREADS = (

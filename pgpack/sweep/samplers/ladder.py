@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 from pgpack.recipe.dials import trellis_recipe
-from pgpack.recipe.recipe import TensorInfo
+from pgpack.recipe.selector import TensorInfo
 from pgpack.recipe.spaces import STATES, Candidate
 from pgpack.study.trial import Trial
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pgpack.recipe.dials import SMALL
-from pgpack.recipe.recipe import TensorInfo
+from pgpack.recipe.selector import TensorInfo
 from pgpack.recipe.spaces import STATES, Candidate, SpaceOptions, option_recipe, template_parts
 from pgpack.recipe.text import parse_recipe
 

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from pgpack.errors import CheckpointError
 from pgpack.text.text_folder import TextFolder
 from pgpack.text.tokenizer import Tokenizer
-from pgtrain.presets import PRESETS
+from pgtrain.model.dialects import is_banked, systems_with, unbank, without_unused
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.tensor_table import check_shapes, count_parameters
 from pgtrain.training.checkpoint import FORMAT, read_checkpoint, write_safetensors
 
-from .dialects import is_banked, systems_with, unbank, without_unused
-from .model_config import GPTConfig
-from .tensor_table import check_shapes, count_parameters
+from .presets import PRESETS
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from pgpack.errors import CheckpointError, DataError
-from pgtrain.presets import PRESETS, SYSTEMS
+from pgtrain.model.dialects import unbank, without_unused
+from pgtrain.model.model_config import ACTIVATIONS, GPTConfig
+from pgtrain.model.tensor_table import infer_config, tensor_shapes
 
-from .dialects import unbank, without_unused
-from .model_config import ACTIVATIONS, GPTConfig
-from .tensor_table import infer_config, tensor_shapes
+from .presets import PRESETS, SYSTEMS
 
 Shapes = Mapping[str, tuple[int, ...]]
 Measure = Callable[[GPTConfig], float]

@@ -1,0 +1,86 @@
+"""The tables of `rans_scaled`: how many there are, what one holds, and their layout in the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgpack.errors import CorruptArtifact
+
+from .models import Cursor, varint, zigzag
+from .tables import frequencies, levels_from, residuals, rice_decode, rice_encode, rice_parameter
+
+PRECISION, FINE_PRECISION = 12, 15  # log2 of the tables' sums; the second for alphabets above MAX_ALPHABET
+
+
+MAX_ALPHABET, MAX_FINE_ALPHABET = 1 << 11, 1 << 14
+
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Symbols low, low + 1, ... with integer frequencies; `levels` is what is stored of them."""
+
+    low: int
+    levels: Ints
+    precision: int
+
+    @property
+    def freqs(self) -> Ints:
+        return frequencies(self.levels, self.precision)
+
+
+def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The rows and columns that an array is coded in."""
+    if len(shape) < 2:
+        return 1, int(np.prod(shape, dtype=np.int64))
+    cols = shape[-1]
+    return int(np.prod(shape[:-1], dtype=np.int64)), cols
+
+
+def _write_tables(tables: Sequence[Table | None]) -> bytes:
+    parts, coded = [], []
+    for table in tables:
+        if table is None:
+            parts.append(varint(0))
+            continue
+        z = residuals(table.levels)
+        k = rice_parameter(z)
+        parts.append(varint(table.levels.size) + varint(zigzag(table.low)) + bytes([k]))
+        coded.append((z, k))
+    return b"".join(parts) + rice_encode(coded)
+
+
+def _read_tables(data: bytes, width: int) -> tuple[list[Table | None], int, int, int]:
+    """(tables, precision, lowest class, number of classes). Raises CorruptArtifact."""
+    cursor = Cursor(data)
+    precision, n_classes, lowest = cursor.varint(), cursor.varint(), cursor.signed()
+    if not 1 <= n_classes <= 512 or abs(lowest) > 256 or precision not in (PRECISION, FINE_PRECISION):
+        raise CorruptArtifact(
+            f"a scaled rANS stream has {n_classes} classes from {lowest} and a precision of {precision}"
+        )
+    found: list[tuple[int, int, int] | None] = []
+    for _ in range(n_classes * width):
+        size = cursor.varint()
+        found.append((size, cursor.signed(), cursor.byte()) if size else None)
+        entry = found[-1]
+        if size > MAX_FINE_ALPHABET or (entry and (abs(entry[1]) > 1 << 30 or entry[2] > 24)):
+            raise CorruptArtifact("a table of a scaled rANS stream is out of range")
+    shapes = [(entry[0], entry[2]) for entry in found if entry]
+    levels = iter([levels_from(z) for z in rice_decode(data[cursor.position :], shapes)])
+    tables = [Table(entry[1], next(levels), precision) if entry else None for entry in found]
+    return tables, precision, lowest, n_classes
+
+
+def _take(data: bytes, cursor: Cursor) -> bytes:
+    length = cursor.varint()
+    section = data[cursor.position : cursor.position + length]
+    if len(section) < length:
+        raise CorruptArtifact("a scaled rANS stream ends inside its side information")
+    cursor.position += length
+    return section

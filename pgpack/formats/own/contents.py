@@ -1,0 +1,46 @@
+"""What an artifact holds, whatever its format, and what every format can do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol
+
+from pgpack.codecs.base import ByteCodec
+from pgpack.tensors.record import Record
+
+from .size_report import SizeReport
+from .stream import StreamCoder, encode_stream
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """Everything an artifact holds.
+
+    `coding`: tensor name -> its Coding; `aliases`: tied name -> stored name; `bits`: tensor name -> the width that
+    its quantizer was asked for, where it has one (a label in the field's formats). `encode_stream`: how our own
+    format turns a stream's symbols into bytes; another one may remember what was encoded, never give other bytes.
+    """
+
+    records: Sequence[Record]
+    coding: Mapping[str, Any]
+    aliases: Mapping[str, str]
+    bits: Mapping[str, int] = field(default_factory=dict)
+    encode_stream: StreamCoder = encode_stream
+
+    def untied(self) -> Contents:
+        """The same with a record for every tied name, for formats that know no tied names."""
+        stored = {record.name: record for record in self.records}
+        copies = [replace(stored[name], name=alias) for alias, name in self.aliases.items()]
+        bits = {**self.bits, **{a: self.bits[name] for a, name in self.aliases.items() if name in self.bits}}
+        return replace(self, records=(*self.records, *copies), aliases={}, bits=bits)
+
+
+class Container(Protocol):
+    """A file format for records."""
+
+    is_field: ClassVar[bool]  # one of the field's formats: fixes the coding of every tensor
+
+    def write(self, contents: Contents, codecs: tuple[ByteCodec, ...]) -> tuple[bytes, SizeReport]:
+        """The artifact's bytes, and where they went."""
+        ...

@@ -1,0 +1,80 @@
+"""One checkpoint measured under recipes: pack, decode, evaluate; what recipes share is done once and kept.
+
+recipe --pack--> artifact --decode--> tensors --evaluate--> BitsPerByte
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pgpack.cache.entries import LOSS, loss_bytes
+from pgpack.cache.store import Cache, cache_key
+from pgpack.calibration.calibration import Calibration
+from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.loss.evaluator import BitsPerByte, Evaluator
+from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.selector import infos
+
+from .errors import PgpackError
+from .pack import Artifact, Trainer, pack
+
+
+@dataclass
+class Measurer:
+    """Measures recipes on one checkpoint; work that they share is done once and kept in `cache`.
+
+    `calibrate` gives the calibration that a recipe asks for (called only for recipes that need Hessians); `trainer`
+    as in `pgpack.pack.pack`. `model_digest`: sha256 hex of what the evaluator's digest leaves out (the model and its
+    code, the KL's reference, device and libraries); without it losses are kept in memory only.
+    """
+
+    checkpoint: Checkpoint
+    evaluator: Evaluator | None
+    calibrate: Callable[[Recipe], Calibration | None]
+    cache: Cache = field(default_factory=Cache)
+    trainer: Trainer | None = None
+    model_digest: str | None = None
+
+    def needs_calibration(self, recipe: Recipe) -> bool:
+        governed = recipe.resolve(infos(self.checkpoint.stored_shapes))
+        return any(rule.policy.needs_hessian for rule in governed.values())
+
+    def pack(self, recipe: Recipe) -> Artifact:
+        """The artifact of `recipe`. Raises whatever `pgpack.pack.pack` does."""
+        calibration = self.calibrate(recipe) if self.needs_calibration(recipe) else None
+        return pack(self.checkpoint, recipe, calibration, cache=self.cache, trainer=self.trainer)
+
+    def evaluate(self, artifact: Artifact) -> BitsPerByte | None:
+        """Loss of the decoded artifact; measured once per set of decoded weights. None without an evaluator."""
+        evaluator = self.evaluator
+        if evaluator is None:
+            return None
+        return self.cache.recall(
+            "evaluation",
+            self._loss_key(evaluator, artifact.weights_digest),
+            LOSS,
+            lambda: evaluator.evaluate(artifact.decoded.tensors()),
+            on_disk=self.model_digest is not None,
+        )
+
+    def fp32_loss(self) -> BitsPerByte:
+        """Loss of the checkpoint itself. Raises PgpackError without an evaluator."""
+        evaluator = self.evaluator
+        if evaluator is None:
+            raise PgpackError("the loss of a checkpoint needs an evaluator; give text with --val and --tokenizer")
+        return self.cache.recall(
+            "evaluation",
+            self._loss_key(evaluator, f"checkpoint {self.checkpoint.digest}"),
+            LOSS,
+            lambda: evaluator.evaluate(dict(self.checkpoint.items())),
+            on_disk=self.model_digest is not None,
+        )
+
+    def know(self, weights_digest: str, loss: BitsPerByte) -> None:
+        """Take over a loss that this evaluator measured before; it is kept in memory only."""
+        if self.evaluator is not None:
+            self.cache.hold("evaluation", self._loss_key(self.evaluator, weights_digest), loss_bytes(loss))
+
+    def _loss_key(self, evaluator: Evaluator, weights_digest: str) -> str:
+        return cache_key(weights_digest, evaluator.digest, self.model_digest)

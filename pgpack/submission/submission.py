@@ -1,0 +1,203 @@
+"""A submission as a value: its runs, what is said of it, its files."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pgpack.errors import BudgetExceeded, SubmissionError
+from pgpack.loss.evaluator import BitsPerByte
+
+from .decoder import Decoder
+from .folder import DECODE, REQUIREMENTS
+from .run_log import with_packing
+from .self_extracting import CodeFile, smallest
+
+DISTRIBUTIONS = {"brotli": "brotli", "zstandard": "zstandard"}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One trained and packed model. `seed` None: the only one, and nobody named its seed. `before`: loss of the
+    checkpoint itself, `loss` of what decodes from the artifact; None where it was not measured."""
+
+    seed: int | None
+    artifact: bytes
+    recipe: str
+    n_params: int
+    log: str | None = None
+    loss: BitsPerByte | None = None
+    before: BitsPerByte | None = None
+
+    @property
+    def model_name(self) -> str:
+        return "model.pgpack" if self.seed is None else f"model_seed{self.seed}.pgpack"
+
+    @property
+    def log_name(self) -> str:
+        return "train.log" if self.seed is None else f"train_seed{self.seed}.log"
+
+
+@dataclass(frozen=True)
+class About:
+    """What only the participant knows; empty fields are left for filling in."""
+
+    name: str = ""
+    author: str = ""
+    github_id: str = ""
+    date: str = ""
+    track: str = ""
+    blurb: str = ""
+    hardware: str = ""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A whole submission. Units: `budget` bytes. `figure`: SVG text, '' for none; `requirements`: those of the
+    training script, line by line."""
+
+    runs: Sequence[RunResult]
+    train: CodeFile
+    decoder: Decoder
+    budget: int
+    about: About = field(default_factory=About)
+    figure: str = ""
+    requirements: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        seeds = [run.seed for run in self.runs]
+        if not seeds or len(set(seeds)) < len(seeds) or (len(seeds) > 1 and None in seeds):
+            raise SubmissionError("every checkpoint of a submission needs a seed of its own; name them with --seed")
+
+    @cached_property
+    def code(self) -> tuple[CodeFile, ...]:
+        """The counted code files."""
+        return (self.train, decoder_file(self.decoder))
+
+    @property
+    def n_code(self) -> int:
+        return sum(len(each.shipped) for each in self.code)
+
+    @property
+    def n_model(self) -> int:
+        """Of the largest artifact."""
+        return max(len(run.artifact) for run in self.runs)
+
+    @property
+    def n_total(self) -> int:
+        return self.n_model + self.n_code
+
+    @property
+    def conventions(self) -> dict[str, int]:
+        """Bytes of all code under each convention."""
+        each = [code.conventions for code in self.code]
+        return {name: sum(found[name] for found in each) for name in each[0]}
+
+    @property
+    def losses(self) -> tuple[BitsPerByte, ...]:
+        """The measured losses, if every run has one."""
+        found = tuple(run.loss for run in self.runs if run.loss is not None)
+        return found if len(found) == len(self.runs) else ()
+
+    def require_budget(self) -> None:
+        """Raises BudgetExceeded when code and the largest artifact are more than the budget."""
+        if self.n_total > self.budget:
+            raise BudgetExceeded(
+                f"code {self.n_code:,} + largest artifact {self.n_model:,} = {self.n_total:,} bytes, "
+                f"{self.n_total - self.budget:,} over the budget of {self.budget:,}"
+            )
+
+    def files(self) -> dict[str, bytes]:
+        """File name -> contents. Raises BudgetExceeded."""
+        from .readme import readme
+
+        self.require_budget()
+        found = {each.name: each.shipped for each in self.code}
+        if self.train.given != self.train.shipped:
+            found["train_gpt_readable.py"] = self.train.given
+        found["decode_readable.py"] = self.decoder.readable.encode()
+        for run in self.runs:
+            found[run.model_name] = run.artifact
+            found[run.log_name] = with_packing(
+                run.log or "", run.seed, len(run.artifact), self.n_code, run.loss
+            ).encode()
+        if self.figure:
+            found["frontier.svg"] = self.figure.encode()
+        needed = {DISTRIBUTIONS.get(module, module) for module in self.decoder.modules} | {"numpy"}
+        found[REQUIREMENTS] = "".join(f"{line}\n" for line in _joined(self.requirements, needed)).encode()
+        found["submission.json"] = (json.dumps(self.document(), indent=2, allow_nan=False) + "\n").encode()
+        found["README.md"] = readme(self).encode()
+        return found
+
+    def document(self) -> dict[str, Any]:
+        """submission.json, in the field's names; null where nothing was measured."""
+        losses, about = self.losses, self.about
+        bpb, nats = [loss.bpb for loss in losses], [loss.nats for loss in losses]
+        before = [run.before.bpb for run in self.runs if run.before is not None]
+        rows = {str(run.seed): _row(run) for run in self.runs if run.seed is not None}
+        return {
+            "name": about.name,
+            "author": about.author,
+            "github_id": about.github_id,
+            "date": about.date,
+            "track": about.track,
+            "blurb": about.blurb,
+            "hardware": about.hardware,
+            "val_loss": statistics.fmean(nats) if nats else None,
+            "val_bpb": statistics.fmean(bpb) if bpb else None,
+            **({"val_bpb_std": statistics.stdev(bpb)} if len(bpb) > 1 else {}),
+            **({"pre_quant_val_bpb": statistics.fmean(before)} if len(before) == len(self.runs) else {}),
+            **({"seeds": [int(seed) for seed in rows], "seed_results": rows} if rows else {}),
+            "bytes_model": self.n_model,
+            "bytes_code": self.n_code,
+            "bytes_total": self.n_total,
+            "bytes_code_conventions": self.conventions,
+            "counted_files": [*(each.name for each in self.code), *(run.model_name for run in self.runs)],
+            "technique_summary": " / ".join(dict.fromkeys(run.recipe for run in self.runs)),
+        }
+
+
+def decoder_file(decoder: Decoder) -> CodeFile:
+    """decode.py as it is shipped."""
+    return smallest(DECODE, decoder.readable.encode(), decoder.code.encode())
+
+
+def _row(run: RunResult) -> dict[str, Any]:
+    loss = run.loss
+    return {
+        "val_loss": loss.nats if loss else None,
+        "val_bpb": loss.bpb if loss else None,
+        "artifact_bytes": len(run.artifact),
+    }
+
+
+def _joined(given: Sequence[str], needed: set[str]) -> list[str]:
+    """The given requirement lines, and what they lack."""
+    lines = [line.rstrip() for line in given if line.strip()]
+    named = {name for line in lines for name in [line.partition("#")[0].strip().lower()] if name}
+    lacking = [name for name in sorted(needed) if not any(_names(line, name) for line in named)]
+    return [*lines, *lacking]
+
+
+def _names(line: str, distribution: str) -> bool:
+    """Whether a requirement line is about a distribution."""
+    import re
+
+    found = re.match(r"[\w.-]+", line)
+    return found is not None and found[0].replace("_", "-") == distribution
+
+
+def margin(submission: Submission) -> tuple[int, int]:
+    """(bytes left under the budget, spread of artifact sizes over seeds)."""
+    sizes = [len(run.artifact) for run in submission.runs]
+    return submission.budget - submission.n_total, max(sizes) - min(sizes)
+
+
+def mean_std(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (nan of one value)."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan

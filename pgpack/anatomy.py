@@ -16,15 +16,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pgpack.formats.own.layout import MAGIC, unframe
 from pgpack.tensors.roles import role_of
 
 from .errors import FormatError
-
-if TYPE_CHECKING:
-    pass
 
 FORMAT = "pgpack-anatomy-1"
 SLOPE_BYTES = 1000  # of `TensorAnatomy.slope`

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ..screen.output import note
+from .group import flag, flag_group
 from .sizes import SIZE
 
 if TYPE_CHECKING:
@@ -82,32 +81,21 @@ def default_folder() -> Path | None:
     return (Path(named) if os.path.isabs(named) else home / ".cache") / "pgpack"
 
 
-FOLDER = click.option(
+_FOLDER = flag(
     "--cache",
-    "cache_folder",
     type=click.Path(file_okay=False, path_type=Path),
     envvar="PGPACK_CACHE",
     show_envvar=True,
     metavar="DIR",
     help="Where results are kept between runs [default: pgpack in the user's cache folder].",
 )
-_OPTIONS = (
-    FOLDER,
-    click.option("--no-cache", is_flag=True, help="Keep nothing between runs and use nothing that was kept."),
-    click.option("--cache-limit", type=SIZE, metavar="BYTES", help="Size of the cache [default: 4GB]."),
+FOLDER = click.option(*_FOLDER[0], "cache_folder", **_FOLDER[1])
+cache_options = flag_group(
+    CacheFlags,
+    "cache",
+    {
+        "folder": _FOLDER,
+        "off": flag("--no-cache", is_flag=True, help="Keep nothing between runs and use nothing that was kept."),
+        "limit": flag("--cache-limit", type=SIZE, metavar="BYTES", help="Size of the cache [default: 4GB]."),
+    },
 )
-
-
-def cache_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the cache flags to a command; it receives them as `cache: CacheFlags`."""
-
-    @functools.wraps(function)
-    def with_flags(
-        *args: Any, cache_folder: Path | None, no_cache: bool, cache_limit: int | None, **options: Any
-    ) -> Any:
-        return function(*args, cache=CacheFlags(cache_folder, no_cache, cache_limit), **options)
-
-    wrapped: Callable[..., Any] = with_flags
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ..screen.output import note
 from ..verbs.blueprint import Blueprint
+from .group import flag, flag_group
 
 if TYPE_CHECKING:
     from pgpack.measure import Measurer
@@ -24,28 +24,23 @@ class ExecutorFlags:
     jobs: int | None = None
     scheduler: str | None = None
 
-
-_OPTIONS = (
-    click.option("--jobs", type=click.IntRange(1), metavar="N", help="Worker processes [default: what cores allow]."),
-    click.option(
-        "--scheduler", metavar="ADDRESS", help="Measure on a Dask cluster: tcp://HOST:PORT or its scheduler file."
-    ),
-)
-
-
-def executor_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags to a command; it receives them as `workers: ExecutorFlags`."""
-
-    @functools.wraps(function)
-    def with_flags(*args: Any, jobs: int | None, scheduler: str | None, **options: Any) -> Any:
-        if jobs is not None and scheduler is not None:
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.scheduler is not None:
             raise click.UsageError("--jobs is for this machine; a cluster has the workers that it has: leave one out")
-        return function(*args, workers=ExecutorFlags(jobs, scheduler), **options)
 
-    wrapped: Callable[..., Any] = with_flags
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
+
+executor_options = flag_group(
+    ExecutorFlags,
+    "workers",
+    {
+        "jobs": flag(
+            "--jobs", type=click.IntRange(1), metavar="N", help="Worker processes [default: what cores allow]."
+        ),
+        "scheduler": flag(
+            "--scheduler", metavar="ADDRESS", help="Measure on a Dask cluster: tcp://HOST:PORT or its scheduler file."
+        ),
+    },
+)
 
 
 @dataclass(frozen=True)

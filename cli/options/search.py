@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from .group import flag, flag_group
 from .recipe import recipe_text
 from .space import SpaceFlags, axis_space_options, candidates_of
 
@@ -46,36 +46,27 @@ class SearchFlags:
         return "" if self.is_grid else f"--search {self.name} --trials {self.trials} --seed {self.seed}"
 
 
-_OPTIONS = (
-    click.option(
-        "--search",
-        type=click.Choice(SEARCHES),
-        default="grid",
-        show_default=True,
-        help="How the space is gone through.",
-    ),
-    click.option(
-        "--trials",
-        type=click.IntRange(1),
-        default=40,
-        show_default=True,
-        help="Recipes of a search; halving begins with so many.",
-    ),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a search's choices."),
+search_options = flag_group(
+    SearchFlags,
+    "search",
+    {
+        "name": flag(
+            "--search",
+            type=click.Choice(SEARCHES),
+            default="grid",
+            show_default=True,
+            help="How the space is gone through.",
+        ),
+        "trials": flag(
+            "--trials",
+            type=click.IntRange(1),
+            default=40,
+            show_default=True,
+            help="Recipes of a search; halving begins with so many.",
+        ),
+        "seed": flag("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a search's choices."),
+    },
 )
-
-
-def search_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags to a command; it receives them as `search: SearchFlags`."""
-
-    @functools.wraps(function)
-    def with_flags(*args: Any, search: str, trials: int, seed: int, **options: Any) -> Any:
-        return function(*args, search=SearchFlags(search, trials, seed), **options)
-
-    wrapped: Callable[..., Any] = with_flags
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
 
 
 def space_of(flags: SpaceFlags, tensors: Sequence[TensorInfo]) -> SearchSpace:

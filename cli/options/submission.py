@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+
+from .group import flag, flag_group
 
 if TYPE_CHECKING:
     from pgpack.submission.submission import About
@@ -32,45 +32,43 @@ class SubmissionFlags:
     study: Path | None = None
 
 
-_OPTIONS = (
-    click.option(
-        "--submission",
-        metavar="DIR",
-        type=click.Path(path_type=Path),
-        help="Write a whole submission folder instead of an artifact; --budget is then for code and weights.",
-    ),
-    click.option("--train-script", metavar="FILE.py", type=_FILE, help="With --submission: the training script."),
-    click.option("--log", metavar="FILE", type=_FILE, multiple=True, help="A training log, one per checkpoint."),
-    click.option("--seed", metavar="N", type=int, multiple=True, help="The seed of each checkpoint, in their order."),
-    click.option(
-        "--code",
-        type=click.Choice(["packed", "raw"]),
-        default="packed",
-        help="packed (the default): script minified, self-extracting; raw: as it is.",
-    ),
-    click.option("--about", metavar="FILE.json", type=_FILE, help="name, author, github_id, date, track, blurb ..."),
-    click.option("--requirements", metavar="FILE", type=_FILE, help="requirements.txt of the training script."),
-    click.option(
-        "--study",
-        metavar="DIR",
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
-        help="A sweep of the checkpoint, for the frontier figure.",
-    ),
+submission_options = flag_group(
+    SubmissionFlags,
+    "flags",
+    {
+        "submission": flag(
+            "--submission",
+            metavar="DIR",
+            type=click.Path(path_type=Path),
+            help="Write a whole submission folder instead of an artifact; --budget is then for code and weights.",
+        ),
+        "train_script": flag(
+            "--train-script", metavar="FILE.py", type=_FILE, help="With --submission: the training script."
+        ),
+        "log": flag("--log", metavar="FILE", type=_FILE, multiple=True, help="A training log, one per checkpoint."),
+        "seed": flag(
+            "--seed", metavar="N", type=int, multiple=True, help="The seed of each checkpoint, in their order."
+        ),
+        "code": flag(
+            "--code",
+            type=click.Choice(["packed", "raw"]),
+            default="packed",
+            help="packed (the default): script minified, self-extracting; raw: as it is.",
+        ),
+        "about": flag(
+            "--about", metavar="FILE.json", type=_FILE, help="name, author, github_id, date, track, blurb ..."
+        ),
+        "requirements": flag(
+            "--requirements", metavar="FILE", type=_FILE, help="requirements.txt of the training script."
+        ),
+        "study": flag(
+            "--study",
+            metavar="DIR",
+            type=click.Path(path_type=Path, exists=True, file_okay=False),
+            help="A sweep of the checkpoint, for the frontier figure.",
+        ),
+    },
 )
-
-
-def submission_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags to a command; it receives them as `flags: SubmissionFlags`."""
-
-    @functools.wraps(function)
-    def with_flags(*args: Any, **options: Any) -> Any:
-        flags = SubmissionFlags(**{f.name: options.pop(f.name) for f in dataclasses.fields(SubmissionFlags)})
-        return function(*args, flags=flags, **options)
-
-    wrapped: Callable[..., Any] = with_flags
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
 
 
 def require_alone(flags: SubmissionFlags) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +21,7 @@ from pgpack.errors import CalibrationError, DataError
 
 from ..screen.output import note
 from ..screen.progress import progress_bar
+from .group import flag, flag_group
 from .settings import changed_fields
 
 if TYPE_CHECKING:
@@ -56,33 +57,25 @@ class TextFlags:
         return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in each if value is not None)
 
 
-_OPTIONS = (
-    click.option("--val", metavar="GLOB", help="Token shards to evaluate on."),
-    click.option("--calib", metavar="GLOB", help="Token shards to calibrate on; must not overlap --val."),
-    click.option("--tokenizer", metavar="FILE.model", help="SentencePiece model of the shards."),
-    click.option("--seq-len", type=click.IntRange(1), metavar="N", help="Tokens per window."),
-    click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="Evaluate at most N tokens."),
-    click.option("--device", metavar="NAME", help="cpu (the default), cuda or cuda:N."),
-    click.option("--model", metavar="FILE.py:build", help="Function: state dict to nn.Module; or a pgtrain preset."),
-    click.option(
-        "--set", multiple=True, metavar="FIELD=VALUE", help="A field of a pgtrain model: mlp_activation=relu3."
-    ),
-    click.option("--calibration", metavar="FILE", help="Hessians of `pgpack calibrate`, instead of text."),
+text_options = flag_group(
+    TextFlags,
+    "text",
+    {
+        "val": flag("--val", metavar="GLOB", help="Token shards to evaluate on."),
+        "calib": flag("--calib", metavar="GLOB", help="Token shards to calibrate on; must not overlap --val."),
+        "tokenizer": flag("--tokenizer", metavar="FILE.model", help="SentencePiece model of the shards."),
+        "seq_len": flag("--seq-len", type=click.IntRange(1), metavar="N", help="Tokens per window."),
+        "max_tokens": flag("--max-tokens", type=click.IntRange(1), metavar="N", help="Evaluate at most N tokens."),
+        "device": flag("--device", metavar="NAME", help="cpu (the default), cuda or cuda:N."),
+        "model": flag(
+            "--model", metavar="FILE.py:build", help="Function: state dict to nn.Module; or a pgtrain preset."
+        ),
+        "set": flag(
+            "--set", multiple=True, metavar="FIELD=VALUE", help="A field of a pgtrain model: mlp_activation=relu3."
+        ),
+        "calibration": flag("--calibration", metavar="FILE", help="Hessians of `pgpack calibrate`, instead of text."),
+    },
 )
-
-
-def text_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the text flags to a command; it receives them as `text: TextFlags`."""
-
-    @functools.wraps(function)
-    def with_flags(*args: Any, **options: Any) -> Any:
-        flags = TextFlags(**{f.name: options.pop(f.name) for f in dataclasses.fields(TextFlags)})
-        return function(*args, text=flags, **options)
-
-    wrapped: Callable[..., Any] = with_flags
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
 
 
 @dataclass

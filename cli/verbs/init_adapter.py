@@ -64,7 +64,7 @@ def build(state_dict: dict[str, torch.Tensor]) -> nn.Module:
 if __name__ == "__main__":  # python {file} CHECKPOINT: are the logits what the contract says?
     import sys
 
-    from pgpack.checkpoint import load_checkpoint
+    from pgpack.checkpoint.checkpoint import load_checkpoint
 
     tensors = {{name: torch.tensor(array) for name, array in load_checkpoint(sys.argv[1]).items()}}
     built = build(tensors).eval()
@@ -87,7 +87,7 @@ HELPER = '''
 
 def banked(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state dict with its matrices in banks again."""
-    from pgpack.interop.dialects import banks_of
+    from pgpack.checkpoint.dialects import banks_of
 
     banks = banks_of(state_dict)
     inside = {name for members in banks.values() for name in members}

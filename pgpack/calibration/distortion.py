@@ -73,10 +73,9 @@ def added_losses(
 ) -> tuple[dict[str, float], str]:
     """(loss that quantizing each tensor adds, its unit): expected nats per token where the calibration has Hessians
     and Fisher weights; else the squared error relative to the tensor's squared norm."""
-    from .calibration import ordered_calibration
-
-    pass
     from pgpack.checkpoint.mlp_order import mlp_permutations, ordered_checkpoint
+
+    from .calibration import ordered_calibration
 
     if recipe.order.by != "none":
         permutations = mlp_permutations(checkpoint)

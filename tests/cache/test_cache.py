@@ -209,7 +209,7 @@ def test_emptying_leaves_other_files_alone_and_takes_what_killed_processes_left(
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from pgpack.cache import Cache, Disk, Form
+from pgpack.cache.store import Cache, Disk, Form
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 said = []
@@ -258,7 +258,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from pgpack.cache import Cache, Disk, Form, Memory
+from pgpack.cache.store import Cache, Disk, Form, Memory
 form = Form(lambda value: [value], bytes)
 cache = Cache(Disk(Path(sys.argv[1]), limit=200_000, reserve=0), Memory(0))
 rng = np.random.default_rng(int(sys.argv[2]))

@@ -121,7 +121,7 @@ def test_cuda_storages_are_read_where_there_is_no_gpu(tmp_path: Path) -> None:
 def test_reading_a_torch_file_loads_no_torch(tmp_path: Path) -> None:
     torch.save(state(), tmp_path / "final_model.pt")
     code = (
-        "import sys; from pgpack.checkpoint import load_checkpoint; "
+        "import sys; from pgpack.checkpoint.checkpoint import load_checkpoint; "
         "print(load_checkpoint(sys.argv[1]).digest, 'torch' in sys.modules)"
     )
     done = subprocess.run(

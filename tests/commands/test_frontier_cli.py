@@ -230,7 +230,7 @@ def test_the_help_has_an_example_and_loads_neither_torch_nor_matplotlib() -> Non
     program = (
         "import sys\n"
         "from click.testing import CliRunner\n"
-        "from cli.frontier import command\n"
+        "from pgpack_cli.verbs.frontier import command\n"
         "print(CliRunner().invoke(command, ['--help']).output)\n"
         "assert not {'torch', 'matplotlib', 'numpy', 'scipy'} & sys.modules.keys()\n"
     )

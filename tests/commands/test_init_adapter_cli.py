@@ -21,7 +21,7 @@ FILLED = {
         "return self.model.forward_logits(ids)"
     ),
     'raise NotImplementedError("make your model here: model = GPT(...) in float32, without torch.compile")': (
-        "from pgtrain.gpt import GPT; from pgtrain.tensor_table import infer_config; "
+        "from pgtrain.model.gpt import GPT; from pgtrain.model.tensor_table import infer_config; "
         "model = GPT(infer_config({n: tuple(t.shape) for n, t in state_dict.items()}))"
     ),
 }

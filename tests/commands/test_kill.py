@@ -26,11 +26,13 @@ SWEEP = """
 import hashlib, sys, time
 from pathlib import Path
 import numpy as np
-from pgpack.checkpoint import from_tensors
-from pgpack.evaluate import BitsPerByte
-from pgpack.search_space import read_space
-from pgpack.sweep.journal import StudyMeta, recording
-from pgpack.sweep.runner import Measurer, jobs_of, run_jobs
+from pgpack.checkpoint.checkpoint import from_tensors
+from pgpack.loss.evaluator import BitsPerByte
+from pgpack.recipe.spaces import read_space
+from pgpack.study.card import StudyMeta
+from pgpack.study.study import recording
+from pgpack.measure import Measurer
+from pgpack.sweep.runner import jobs_of, run_jobs
 
 class ErrorOfWeights:
     digest = "error of the weights"

@@ -167,7 +167,7 @@ def test_matrices_that_were_never_used_are_listed_loudly(model: Path, tmp_path: 
     tensors = dict(checkpoint.items()) | {"blocks.9.attn.c_q.weight": np.ones((4, 4), np.float32)}
     save_tensors(tmp_path / "more.safetensors", tensors, {})
     (tmp_path / "adapter.py").write_text(
-        "from pgtrain.gpt import build as build_gpt\nfrom pgtrain.tensor_table import infer_config\n"
+        "from pgtrain.model.gpt import build as build_gpt\nfrom pgtrain.model.tensor_table import infer_config\n"
         "def build(state):\n    state.pop('blocks.9.attn.c_q.weight')\n"
         "    return build_gpt(infer_config({n: tuple(t.shape) for n, t in state.items()}), state)\n"
     )

@@ -28,7 +28,7 @@ import json, resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), int(sys.argv[2])))
 resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[3]), int(sys.argv[3])))
-from pgpack.checkpoint import load_checkpoint
+from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.errors import PgpackError
 from pgpack.unpack import unpack
 found = {}

@@ -199,7 +199,7 @@ def test_nothing_measured_is_said_in_a_sentence() -> None:
 
 def test_importing_the_module_loads_no_matplotlib_and_drawing_loads_no_pyplot() -> None:
     program = (
-        "import sys, pgpack.plot as plot\n"
+        "import sys, pgpack.report.plot as plot\n"
         "assert 'matplotlib' not in sys.modules\n"
         "from tests.synthetic_study import synthetic_trials\n"
         "plot.frontier_svg(plot.FrontierPicture((plot.Curve('s', synthetic_trials()),), 't'))\n"

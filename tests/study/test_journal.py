@@ -142,8 +142,8 @@ def test_a_full_disk_takes_the_row_back_and_keeps_the_earlier_ones(
 WRITER = """
 import sys
 from pathlib import Path
-from pgpack.sweep.journal import Journal
-from pgpack.sweep.trial import SCHEMA_VERSION, Trial
+from pgpack.study.journal import Journal
+from pgpack.study.trial import SCHEMA_VERSION, Trial
 row = Trial.from_json(sys.argv[2])
 with Journal(Path(sys.argv[1])) as journal:
     journal.append(row)

@@ -155,9 +155,9 @@ def test_a_scheduler_that_stays_away_ends_the_sweep_as_resumable(serial: Rows, b
 DRIVER = """
 import sys
 from pathlib import Path
-from pgpack.sweep.cluster import ClusterExecutor
-from pgpack.sweep.executors import Setting
-from pgpack.sweep.journal import recording
+from pgpack.sweep.executors.cluster import ClusterExecutor
+from pgpack.sweep.executors.jobs import Setting
+from pgpack.study.study import recording
 from pgpack.sweep.runner import jobs_of, run_jobs
 from tests.sweep_bench import OpenBench, candidates, card
 

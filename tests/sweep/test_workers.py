@@ -191,10 +191,10 @@ def test_damaged_entries_of_a_shared_cache_are_computed_again(
 DRIVER = """
 import sys
 from pathlib import Path
-from pgpack.sweep.executors import Job, Setting
-from pgpack.sweep.journal import recording
+from pgpack.sweep.executors.jobs import Job, Setting
+from pgpack.study.study import recording
 from pgpack.sweep.runner import jobs_of, run_jobs
-from pgpack.sweep.workers import WorkerExecutor
+from pgpack.sweep.executors.workers import WorkerExecutor
 from tests.sweep_bench import OpenBench, candidates, card
 
 if __name__ == "__main__":

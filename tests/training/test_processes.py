@@ -27,11 +27,11 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from pgtrain.model_config import GPTConfig
-from pgtrain.processes import join_processes, leave_processes
-from pgtrain.text_folder import TextFolder
-from pgtrain.train import Trainer
-from pgtrain.train_config import TrainConfig
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.training.processes import join_processes, leave_processes
+from pgpack.text.text_folder import TextFolder
+from pgtrain.training.train import Trainer
+from pgtrain.training.train_config import TrainConfig
 folder, out, model, config, last = sys.argv[1:]
 processes, device = join_processes("cpu")
 class Stopped(Exception): pass

@@ -125,10 +125,10 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from pgtrain.text_folder import TextFolder
-from pgtrain.train import Trainer
-from pgtrain.train_config import TrainConfig
-from pgtrain.model_config import GPTConfig
+from pgpack.text.text_folder import TextFolder
+from pgtrain.training.train import Trainer
+from pgtrain.training.train_config import TrainConfig
+from pgtrain.model.model_config import GPTConfig
 folder, out, model, config = sys.argv[1:]
 Trainer(eval(model), eval(config), TextFolder.open(Path(folder)), Path(out)).train(lambda row: None)
 """

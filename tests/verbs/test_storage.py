@@ -106,8 +106,8 @@ FILLING = """
 import sys
 from pathlib import Path
 from pgpack.errors import StudyError
-from pgpack.sweep.journal import recording
-from tests.engine.test_journal import META, a_trial
+from pgpack.study.study import recording
+from tests.study.test_journal import META, a_trial
 n = 0
 Path(sys.argv[2]).write_bytes(bytes(16384))
 try:
@@ -147,8 +147,8 @@ def test_a_real_file_system_that_is_full_keeps_every_row_and_goes_on_once_there_
 SAVING = """
 import os, sys
 import numpy as np
-from pgpack.artifact.manifest import replace_file
-from pgpack.checkpoint import save_tensors
+from pgpack.formats.own.manifest import replace_file
+from pgpack.checkpoint.checkpoint import save_tensors
 from pathlib import Path
 path = Path(sys.argv[1]) / "calibration.safetensors"
 tensors = {"h": np.zeros(99_999, np.float32)}

@@ -54,7 +54,7 @@ class Figures:
 def command(*arguments: object) -> tuple[float, float, int]:
     """(wall seconds, processor seconds, peak bytes) of one `pgpack` command."""
     started = time.perf_counter()
-    words = [sys.executable, "-m", "cli.pgpack_app", *(str(argument) for argument in arguments)]
+    words = [sys.executable, "-m", "pgpack_cli.pgpack_app", *(str(argument) for argument in arguments)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -22,7 +22,7 @@ RECIPE = "role:control=cast; *=rtn(bits=6)|rans"
 def apart(*arguments: object) -> tuple[str, float]:
     """(stdout, CPU seconds) of a command that must succeed without loading torch, in a process of its own."""
     program = (
-        "import sys, time\nfrom cli.pgpack_app import app\n"
+        "import sys, time\nfrom pgpack_cli.pgpack_app import app\n"
         f"app.main({[str(a) for a in arguments]!r}, prog_name='pgpack', standalone_mode=False)\n"
         "assert 'torch' not in sys.modules, 'torch was loaded'\n"
         "print(time.process_time(), file=sys.stderr)\n"

@@ -76,7 +76,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)])
 def test_help_never_loads_torch(arguments: list[str]) -> None:
     program = (
-        "import sys\nfrom cli.pgtrain_app import app\n"
+        "import sys\nfrom pgpack_cli.pgtrain_app import app\n"
         f"app.main({arguments!r}, prog_name='pgtrain', standalone_mode=False)\n"
         "assert not {'torch', 'numpy', 'sentencepiece'} & set(sys.modules), 'help is not allowed to load them'\n"
     )
@@ -89,7 +89,7 @@ def test_help_never_loads_torch(arguments: list[str]) -> None:
 def test_dry_run_prints_the_plan_without_torch(text: Path, tmp_path: Path) -> None:
     arguments = ["run", "--data", str(text), "-o", str(tmp_path / "m.safetensors"), "--dry-run", "--json", *SMALL]
     program = (
-        "import sys\nfrom cli.pgtrain_app import app\n"
+        "import sys\nfrom pgpack_cli.pgtrain_app import app\n"
         f"app.main({arguments!r}, prog_name='pgtrain', standalone_mode=False)\n"
         "assert not {'torch', 'numpy'} & set(sys.modules)\n"
     )
@@ -172,7 +172,7 @@ def test_ctrl_c_exits_5_and_the_same_command_finishes(
 def test_a_users_mistake_is_one_sentence_and_a_code(
     arguments: list[str], code: int, sentence: str, tmp_path: Path
 ) -> None:
-    program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from cli.pgtrain_app import main; main()"
+    program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from pgpack_cli.pgtrain_app import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, str(ROOT), *arguments],
         cwd=tmp_path,

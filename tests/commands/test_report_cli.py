@@ -48,7 +48,7 @@ def test_what_is_no_study_is_refused_and_so_is_a_file_beside_watch(study: Path, 
 
 
 def test_watching_serves_the_page_tells_of_new_trials_and_ends_with_ctrl_c(study: Path) -> None:
-    command = [sys.executable, "-m", "cli.pgpack_app", "report", str(study), "--watch"]
+    command = [sys.executable, "-m", "pgpack_cli.pgpack_app", "report", str(study), "--watch"]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     ) as process:

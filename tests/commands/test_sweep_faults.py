@@ -75,13 +75,13 @@ def test_a_signal_that_the_shell_has_a_job_ignore_stays_ignored() -> None:
 # The commands, with journal rows that take a while to write.
 SLOW = """
 import sys, time
-from pgpack.sweep import journal
+from pgpack.study import journal
 append = journal.Journal.append
 def slowly(self, trial):
     append(self, trial)
     time.sleep(0.3)
 journal.Journal.append = slowly
-from cli.pgpack_app import main
+from pgpack_cli.pgpack_app import main
 main()
 """
 
@@ -152,7 +152,7 @@ def test_a_sweep_on_a_disk_that_fills_up_loses_no_row_and_goes_on_once_there_is_
     if not shutil.which("unshare") or subprocess.run(own_mount(64, disk, "true"), check=False).returncode:
         pytest.skip("this machine mounts nothing for us")
     study = disk / "study"
-    sweep = f'"$0" -m cli.pgpack_app sweep {model} --recipe "$1" --out {study} -q'
+    sweep = f'"$0" -m pgpack_cli.pgpack_app sweep {model} --recipe "$1" --out {study} -q'
     script = (
         f"{{ {sweep} 2>{kept}/said; echo $? >{kept}/code; cp {study}/trials.jsonl {kept}/before 2>{kept}/none; "
         f"mount -o remount,size=20m {disk} && {sweep} && cp {study}/* {kept}/; }}"

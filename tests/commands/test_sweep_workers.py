@@ -79,7 +79,7 @@ def test_the_study_of_workers_is_that_of_one_process_though_one_of_them_is_kille
 ) -> None:
     study, cache = tmp_path / "study", tmp_path / "cache"
     flags = ("--jobs", "2", "--out", str(study), "--cache", str(cache), "-q")
-    command = [sys.executable, "-m", "cli.pgpack_app", "sweep", str(model), *SPACE, *flags]
+    command = [sys.executable, "-m", "pgpack_cli.pgpack_app", "sweep", str(model), *SPACE, *flags]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         while len(workers_of(process.pid)) < 2 or not lines_of(study):
             assert process.poll() is None
@@ -100,7 +100,7 @@ def test_ctrl_c_ends_the_workers_too_and_the_study_goes_on_without_them(
 ) -> None:
     study, cache = tmp_path / "study", tmp_path / "cache"
     flags = ("--out", str(study), "--cache", str(cache), "-q")
-    command = [sys.executable, "-m", "cli.pgpack_app", "sweep", str(model), *SPACE, "--jobs", "2", *flags]
+    command = [sys.executable, "-m", "pgpack_cli.pgpack_app", "sweep", str(model), *SPACE, "--jobs", "2", *flags]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         while not lines_of(study):
             assert process.poll() is None

@@ -11,7 +11,7 @@ import pytest
 HEAVY = {"torch", "scipy", "numba", "matplotlib", "sentencepiece", "brotli", "zstandard", "tqdm"}
 LISTING = """
 import sys
-from cli.{app} import main
+from pgpack_cli.{app} import main
 try:
     main()
 except SystemExit as ended:

@@ -10,9 +10,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from pgpack.text.text_folder import TextFolder, write_text_folder
+from pgpack.text.builtin import builtin_corpus
+from pgpack.text.corpus import write_text_folder
+from pgpack.text.documents import Document
+from pgpack.text.text_folder import TextFolder
 from pgpack.text.tokenizer import Tokenizer, train_tokenizer
-from pgtrain.corpus import Document, builtin_corpus
 from pgtrain.model.model_config import GPTConfig
 
 # A shell's background job ignores Ctrl-C, and its children would inherit that: programs that tests start must not.

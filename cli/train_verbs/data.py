@@ -45,9 +45,10 @@ def command(
     the documentation that ships inside CPython.
     """
     refuse_overwrite(out / "corpus.json", force)
-    from pgpack.text.text_folder import write_text_folder
+    from pgpack.text.builtin import builtin_corpus
+    from pgpack.text.corpus import write_text_folder
+    from pgpack.text.documents import read_documents
     from pgpack.text.tokenizer import Tokenizer
-    from pgtrain.corpus import builtin_corpus, read_documents
 
     given = Tokenizer.load(tokenizer) if tokenizer else None
     note("reading " + (", ".join(map(str, sources)) if sources else "the built-in corpus"), quiet)

@@ -32,8 +32,8 @@ Result = TypeVar("Result")
 def text_folder(folder: Path = ROOT / "runs" / "experiments" / "text") -> TextFolder:
     """The built-in corpus with a tokenizer of 1,024 pieces, written on first use."""
     if not (folder / "corpus.json").is_file():
-        from pgpack.text.text_folder import write_text_folder
-        from pgtrain.corpus import builtin_corpus
+        from pgpack.text.builtin import builtin_corpus
+        from pgpack.text.corpus import write_text_folder
 
         write_text_folder(builtin_corpus(), folder, None, 1024, 0.08)
     return TextFolder.open(folder)

@@ -24,17 +24,7 @@ from pgpack.errors import RecipeError
 from pgpack.formats.containers import CONTAINERS
 from pgpack.stages import Fault, parse_stage
 
-from .recipe import (
-    DIRECTIVES,
-    KINDS,
-    STAGES,
-    Coding,
-    Recipe,
-    Rule,
-    TensorPolicy,
-    directives_text,
-    policy_to_text,
-)
+from .recipe import DIRECTIVES, KINDS, STAGES, Coding, Recipe, Rule, TensorPolicy, directives_text, policy_to_text
 from .selector import Selector
 
 _RANK = {name: rank for rank, (_, table) in enumerate(KINDS) for name in table}

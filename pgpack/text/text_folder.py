@@ -9,83 +9,14 @@ Owns the layout of the folder that `pgtrain data` writes and `pgtrain run` reads
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pgpack.errors import DataError
 
 from .shard_files import find_shards, shard_length
 
-if TYPE_CHECKING:
-    from pgtrain.corpus import Document
-
-    from .data import Tokens
-    from .tokenizer import Tokenizer
-
 TRAIN_GLOB, VAL_GLOB, TOKENIZER_NAME, RECORD_NAME = "*_train_*.bin", "*_val_*.bin", "tokenizer.model", "corpus.json"
-
-
-@dataclass(frozen=True)
-class CorpusRecord:
-    """What `pgtrain data` made. Units: bytes are UTF-8 bytes of the documents before tokenizing."""
-
-    vocab_size: int
-    tokenizer_sha256: str
-    train_documents: int
-    val_documents: int
-    train_bytes: int
-    val_bytes: int
-    train_tokens: int
-    val_tokens: int
-    train_sha256: str
-    val_sha256: str
-    val_text_bytes: int
-
-    @property
-    def val_bytes_per_token(self) -> float:
-        return self.val_text_bytes / max(self.val_tokens, 1)
-
-
-def write_text_folder(
-    documents: Sequence[Document], folder: Path, tokenizer: Tokenizer | None, vocab_size: int, val_fraction: float
-) -> CorpusRecord:
-    """Split, tokenize and write documents; without a `tokenizer` one is trained on the training part.
-
-    Raises: DataError when a part stays empty or the tokenizer cannot be trained.
-    """
-    from pgtrain.corpus import split_documents
-
-    from .data import digest_tokens, write_shards
-    from .tokenizer import train_tokenizer
-
-    train, val = split_documents(documents, val_fraction)
-    if tokenizer is None:
-        tokenizer = train_tokenizer((d.text for d in train), vocab_size)
-    train_tokens, val_tokens = (tokenizer.encode(d.text for d in part) for part in (train, val))
-    folder.mkdir(parents=True, exist_ok=True)
-    for pattern in (TRAIN_GLOB, VAL_GLOB):  # a shorter corpus must not leave shards of an older one behind
-        for old in folder.glob(f"corpus{pattern[1:]}"):
-            old.unlink()
-    write_shards(train_tokens, folder, "corpus_train")
-    write_shards(val_tokens, folder, "corpus_val")
-    (folder / TOKENIZER_NAME).write_bytes(tokenizer.model)
-    record = CorpusRecord(
-        vocab_size=tokenizer.vocab_size,
-        tokenizer_sha256=tokenizer.sha256,
-        train_documents=len(train),
-        val_documents=len(val),
-        train_bytes=sum(len(d.text.encode("utf-8")) for d in train),
-        val_bytes=sum(len(d.text.encode("utf-8")) for d in val),
-        train_tokens=len(train_tokens),
-        val_tokens=len(val_tokens),
-        train_sha256=digest_tokens(train_tokens),
-        val_sha256=digest_tokens(val_tokens),
-        val_text_bytes=tokenizer.byte_tables.count(val_tokens[:-1], val_tokens[1:]),
-    )
-    (folder / RECORD_NAME).write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
-    return record
 
 
 @dataclass(frozen=True)
@@ -124,9 +55,9 @@ class TextFolder:
                 return int(json.loads(record.read_text(encoding="utf-8"))["vocab_size"])
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(f"{record} is not the record of `pgtrain data`; write the folder again") from error
-        from .tokenizer import Tokenizer
+        import sentencepiece
 
-        return Tokenizer.load(self.tokenizer_path).vocab_size
+        return int(sentencepiece.SentencePieceProcessor(model_file=str(self.tokenizer_path)).vocab_size())
 
     def count_tokens(self) -> tuple[int, int]:
         """(training, validation) tokens by the shard headers alone."""
@@ -134,12 +65,3 @@ class TextFolder:
             sum(shard_length(path) for path in find_shards(pattern)) for pattern in (self.train_glob, self.val_glob)
         )
         return train, val
-
-    def read(self, vocab_size: int) -> tuple[Tokens, Tokens]:
-        """(training, validation) tokens, checked against the vocabulary."""
-        from .data import read_tokens
-
-        return (
-            read_tokens(find_shards(self.train_glob), vocab_size),
-            read_tokens(find_shards(self.val_glob), vocab_size),
-        )

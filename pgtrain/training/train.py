@@ -29,6 +29,7 @@ import pgtrain
 from pgpack.errors import DataError
 from pgpack.loss.bpb import TextEvaluator
 from pgpack.loss.evaluator import BitsPerByte
+from pgpack.text.corpus import read_text_folder
 from pgpack.text.data import BatchSampler, DocumentSampler, Tokens, digest_tokens
 from pgpack.text.text_folder import TextFolder
 from pgpack.text.tokenizer import Tokenizer
@@ -99,7 +100,7 @@ class Trainer:
                 f"the model has {model_config.vocab_size} tokens, {folder.tokenizer_path} has "
                 f"{self.tokenizer.vocab_size}"
             )
-        self.train_tokens, self.val_tokens = folder.read(model_config.vocab_size)
+        self.train_tokens, self.val_tokens = read_text_folder(folder, model_config.vocab_size)
         self.data_digests = {"train": digest_tokens(self.train_tokens), "val": digest_tokens(self.val_tokens)}
         self.samplers = self._make_samplers()
         self.evaluator = self._make_evaluator(self.val_tokens)

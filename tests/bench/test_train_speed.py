@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pgtrain.corpus import Document, builtin_corpus
+from pgpack.text.builtin import builtin_corpus
+from pgpack.text.documents import Document
 from pgtrain.model.flop_count import flop_per_token
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.presets import PRESETS

@@ -29,8 +29,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pgpack.text.text_folder import TextFolder, write_text_folder
-from pgtrain.corpus import Document, builtin_corpus
+from pgpack.text.builtin import builtin_corpus
+from pgpack.text.corpus import write_text_folder
+from pgpack.text.documents import Document
+from pgpack.text.text_folder import TextFolder
 from pgtrain.model.gpt import GPT, initialize_
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import parameter_group

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from pgtrain.corpus import builtin_corpus
+from pgpack.text.builtin import builtin_corpus
 from pgtrain.model.flop_count import flop_per_token
 from pgtrain.model.tensor_table import count_parameters
 from pgtrain.presets import find_preset

@@ -16,6 +16,7 @@ from pgpack.errors import CheckpointError, DataError
 from pgpack.loss import bpb
 from pgpack.loss.bpb import TextEvaluator, trim
 from pgpack.loss.evaluator import Evaluator
+from pgpack.text.corpus import read_text_folder
 from pgpack.text.data import write_shards
 from pgpack.text.text_folder import TextFolder
 from pgpack.text.tokenizer import Tokenizer
@@ -36,7 +37,7 @@ def tokenizer_400(text_folder: TextFolder) -> Tokenizer:
 
 
 def evaluator(tiny: GPTConfig, text_folder: TextFolder, tokenizer: Tokenizer, **options) -> TextEvaluator:
-    tokens = text_folder.read(400)[1]
+    tokens = read_text_folder(text_folder, 400)[1]
     options = {"seq_len": 32, "max_tokens": 700, **options}
     return TextEvaluator(lambda state: build(tiny, state), tokens, tokenizer.byte_tables, **options)
 
@@ -46,7 +47,7 @@ def test_bpb_equals_the_sum_token_by_token(
 ) -> None:
     tensors = random_tensors(tiny, 0)
     loss = evaluator(tiny, text_folder, tokenizer_400).evaluate(tensors)
-    tokens = text_folder.read(400)[1][: 21 * 32 + 1].astype(np.int64)
+    tokens = read_text_folder(text_folder, 400)[1][: 21 * 32 + 1].astype(np.int64)
     model = build(tiny, {name: torch.from_numpy(array) for name, array in tensors.items()})
     nats = 0.0
     for window in range(21):
@@ -140,7 +141,7 @@ def test_text_is_trimmed_to_whole_windows() -> None:
 
 
 def test_any_module_that_gives_logits_is_measured(text_folder: TextFolder, tokenizer_400: Tokenizer) -> None:
-    tokens = text_folder.read(400)[1][:321]
+    tokens = read_text_folder(text_folder, 400)[1][:321]
 
     class Table(nn.Module):
         def __init__(self, table: torch.Tensor) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pgpack.errors import DataError
 from pgpack.loss.bpb import TextEvaluator
 from pgpack.loss.sliding import batches, cut_windows, document_starts
+from pgpack.text.corpus import read_text_folder
 from pgpack.text.text_folder import TextFolder
 from pgpack.text.tokenizer import ByteTables, Tokenizer
 from pgtrain.model.gpt import build
@@ -183,6 +184,6 @@ def test_impossible_strides_are_refused(tiny: GPTConfig, val_tokens: np.ndarray)
 
 @pytest.fixture(scope="module")
 def val_tokens(text_folder: TextFolder) -> np.ndarray:
-    tokens = text_folder.read(400)[1][:1500]
+    tokens = read_text_folder(text_folder, 400)[1][:1500]
     assert Tokenizer.load(text_folder.tokenizer_path).bos_id == DOCUMENT
     return tokens

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgpack.errors import DataError
+from pgpack.text.corpus import read_text_folder
 from pgpack.text.data import BatchSampler, digest_tokens, overlap_fraction, read_tokens, write_shards
+from pgpack.text.documents import Document, read_documents, split_documents
 from pgpack.text.shard_files import find_shards, shard_length
 from pgpack.text.text_folder import TextFolder
 from pgpack.text.tokenizer import SPACE, Tokenizer, train_tokenizer
-from pgtrain.corpus import Document, read_documents, split_documents
 
 
 def test_builtin_corpus_is_english_of_about_two_megabytes_without_repeats(corpus: list[Document]) -> None:
@@ -206,7 +207,7 @@ def test_the_folder_record_agrees_with_its_shards(text_folder: TextFolder, shard
     record = json.loads((shard_folder / "corpus.json").read_text())
     assert text_folder.count_tokens() == (record["train_tokens"], record["val_tokens"])
     assert text_folder.vocab_size() == record["vocab_size"] == 400
-    train, val = text_folder.read(400)
+    train, val = read_text_folder(text_folder, 400)
     assert (digest_tokens(train), digest_tokens(val)) == (record["train_sha256"], record["val_sha256"])
 
 

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from pgpack.loss.bpb import TextEvaluator
-from pgpack.text.text_folder import TextFolder, write_text_folder
-from pgtrain.corpus import Document
+from pgpack.text.corpus import write_text_folder
+from pgpack.text.documents import Document
+from pgpack.text.text_folder import TextFolder
 from pgtrain.model.gpt import build
 from pgtrain.presets import PRESETS
 from pgtrain.training.run_log import StepRow

@@ -17,6 +17,7 @@ from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import DataError
 from pgpack.pack import pack
 from pgpack.recipe.text import parse_recipe
+from pgpack.text.corpus import read_text_folder
 from pgpack.text.data import BatchSampler, DocumentSampler
 from pgpack.text.text_folder import TextFolder
 from pgpack.unpack import unpack
@@ -176,7 +177,7 @@ def test_a_curriculum_lengthens_the_sequences_and_keeps_the_tokens(
 
 
 def test_sequences_begin_with_documents_and_every_token_is_a_target(text_folder: TextFolder) -> None:
-    tokens = text_folder.read(400)[0][:6000]
+    tokens = read_text_folder(text_folder, 400)[0][:6000]
     sampler = DocumentSampler(tokens, 64, 256, 3, 1)
     begins = set(np.flatnonzero(tokens == 1).tolist())
     covered = np.zeros(len(tokens), dtype=bool)
@@ -193,7 +194,7 @@ def test_sequences_begin_with_documents_and_every_token_is_a_target(text_folder:
 
 
 def test_documents_are_seen_whole_or_cut_from_their_own_start(text_folder: TextFolder) -> None:
-    tokens = text_folder.read(400)[0][:6000]
+    tokens = read_text_folder(text_folder, 400)[0][:6000]
     starts = set(DocumentSampler(tokens, 64, 256, 3, 1).starts.tolist())
     begins = np.flatnonzero(tokens == 1).tolist()
     lengths = []

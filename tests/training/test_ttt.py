@@ -12,6 +12,7 @@ from torch import nn
 from pgpack.errors import DataError, RoundTripError
 from pgpack.loss.bpb import TextEvaluator
 from pgpack.loss.evaluator import Evaluator
+from pgpack.text.corpus import read_text_folder
 from pgpack.text.text_folder import TextFolder
 from pgpack.text.tokenizer import Tokenizer
 from pgtrain.model.gpt import build
@@ -26,7 +27,7 @@ LORA = dataclasses.replace(TTTConfig.of_kind("lora"), chunk_tokens=16, rank=2, l
 
 @pytest.fixture
 def text(tiny: GPTConfig, text_folder: TextFolder):
-    tokens = text_folder.read(400)[1][:321].copy()
+    tokens = read_text_folder(text_folder, 400)[1][:321].copy()
     tokens[[60, 200]] = DOCUMENT
     tables = Tokenizer.load(text_folder.tokenizer_path).byte_tables
 

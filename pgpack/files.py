@@ -1,6 +1,7 @@
-"""Files of a study on disks that fill up, forbid or vanish: whole or not at all, and one sentence when it fails.
+"""Files on disks that fill up, forbid or vanish: replaced whole or not at all, and for studies one sentence when it
+fails.
 
-A study's files besides the journal are replaced in one step, so that a crash or a full disk leaves the old ones.
+Owns the one way in which a file is written whole: aside, flushed to the disk, renamed.
 """
 
 from __future__ import annotations
@@ -41,26 +42,46 @@ def refusing(path: Path, deed: str) -> Iterator[None]:
         raise refused(path, deed, error) from error
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write `data` so that a crash leaves either the old file or the new one, and no trace of a failed attempt.
+@contextlib.contextmanager
+def replacing(path: Path, aside: Path | None = None, durable: bool = True) -> Iterator[Path]:
+    """An empty file to be written in the block, which then takes the place of `path` in one step.
 
-    Raises: StudyError when the file cannot be written; the old one is then still there.
+    A crash leaves either the old file or the new one, and a block that fails leaves the old one and no trace.
+    `aside`: where it is written, by default PATH.tmp; one that is not `durable` may be torn by a power cut.
+    Raises: OSError that names `path`.
     """
-    staging = path.with_name(path.name + ".tmp")
-    with refusing(path, "write it"):
+    aside = aside or path.with_name(path.name + ".tmp")
+    try:
+        aside.write_bytes(b"")
+        yield aside
+        if durable:
+            sync(aside)
+        aside.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(aside)):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+    if durable:
+        with contextlib.suppress(OSError):  # the file is there and whole; some file systems sync no directories
+            sync(path.parent)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write `data` as `replacing` does. Raises: OSError when the file cannot be written."""
+    with replacing(path) as aside:
+        fd = os.open(aside, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            fd = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-            try:
-                write_all(fd, data)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            staging.replace(path)
-            sync_directory(path.parent)
-        except OSError:
-            with contextlib.suppress(OSError):
-                staging.unlink(missing_ok=True)
-            raise
+            write_all(fd, data)
+        finally:
+            os.close(fd)
+
+
+def replace_study_file(path: Path, data: bytes) -> None:
+    """`replace_file` for a file of a study. Raises: StudyError that says what to do."""
+    with refusing(path, "write it"):
+        replace_file(path, data)
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -70,9 +91,9 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def sync_directory(directory: Path) -> None:
-    """Returns when the names in `directory` are on disk."""
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+def sync(path: Path) -> None:
+    """Returns when the contents of a file, or the names in a directory, are on disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.errors import CheckpointError
 from pgpack.text.text_folder import TextFolder
 from pgpack.text.tokenizer import Tokenizer
 from pgtrain.model.dialects import is_banked, systems_with, unbank, without_unused
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import check_shapes, count_parameters
-from pgtrain.training.checkpoint import FORMAT, read_checkpoint, write_safetensors
+from pgtrain.training.checkpoint import FORMAT, read_checkpoint
 
 from .presets import PRESETS
 
@@ -55,7 +56,7 @@ def adopt(source: Path, config: GPTConfig, out: Path, folder: TextFolder | None 
     }
     if folder is not None:
         metadata |= _text_metadata(folder, out, config.seq_len)
-    n_bytes = write_safetensors(out, held, metadata)
+    n_bytes = save_tensors(out, held, metadata)
     return Adopted(count_parameters(config), is_banked(tensors), tuple(sorted(set(flat) - set(held))), n_bytes)
 
 

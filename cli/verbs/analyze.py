@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgpack.files import replace_file
+
 from ..options.files import ArtifactFile, open_either
 from ..screen.output import emit_json, note, refuse_overwrite, shared_options
 from ..screen.tables import clipped, shape_text, table
@@ -51,7 +53,6 @@ def command(*, file: Path, output: Path | None, force: bool, all_tensors: bool, 
         found = dataclasses.replace(decoded, dialect=dialect_of(decoded.shapes))
     analysis = analyze(found)
     if output is not None:
-        from pgpack.files import replace_file
         from pgpack.report.analysis_plot import analysis_figure
         from pgpack.report.picture import figure_bytes
 

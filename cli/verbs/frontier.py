@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgpack.files import replace_file
+
 from ..options.sizes import SIZE
 from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
 from ..screen.tables import clipped, table
@@ -220,7 +222,7 @@ def _write(output: Path, studies: Sequence[Study], metric: Metric, budget: int |
         from pgpack.study.frontier import frontier_csv, pareto
 
         trials = [trial for study in studies for trial in study.trials]
-        output.write_text(frontier_csv(pareto(trials, metric)), encoding="utf-8")
+        replace_file(output, frontier_csv(pareto(trials, metric)).encode())
     else:
         from pgpack.report.plot import Curve, FrontierPicture, write_picture
 

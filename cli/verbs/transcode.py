@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgpack.files import replace_file
+
 from ..options.files import open_artifact
 from ..options.text import Bench, TextFlags, text_options
 from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
@@ -70,9 +72,7 @@ def command(
         found = transcode(given.data, lambda kind: bar.update())
     loss = _loss(found, artifact, checkpoint, text, quiet)
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.write_bytes(found.data)
-    temporary.replace(out)
+    replace_file(out, found.data)
     document, lines = _document(found, artifact, out, loss), [_text(found, loss), f"written to {out}"]
     if equal_loss is not None and checkpoint is not None and loss is not None:
         matched = _match(loss, checkpoint, equal_loss, text, quiet)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
+
+from pgpack.checkpoint.checkpoint import save_tensors, save_torch
+from pgpack.checkpoint.dialects import banked as in_banks
+from pgpack.unpack import check_digest, unpack
 
 from ..screen.output import emit_json, refuse_overwrite, shared_options
 
@@ -42,19 +44,14 @@ def command(
     Nothing is written when the decoded weights fail their digest.
     """
     refuse_overwrite(out, force, artifact)
-    from pgpack.checkpoint.dialects import banked as in_banks
-    from pgpack.unpack import check_digest, unpack
-
     unpacked = unpack(artifact.read_bytes())
     digest = check_digest(unpacked)
     tensors = in_banks(unpacked.tensors()) if banked else unpacked.tensors()
     form = form or ("pt" if out.suffix in (".pt", ".pth") else "safetensors")
     out.parent.mkdir(parents=True, exist_ok=True)
     if form == "pt":
-        _save_torch(out, tensors, unpacked.aliases)
+        save_torch(out, tensors, unpacked.aliases)
     else:
-        from pgpack.checkpoint.checkpoint import save_tensors
-
         save_tensors(out, tensors, {"weights_digest": digest})
     values = sum(array.size for array in tensors.values())
     if as_json:
@@ -63,16 +60,3 @@ def command(
         return
     click.echo(f"{len(tensors)} tensors, {values:,} values, weights digest {digest[:16]}")
     click.echo(f"written to {out}")
-
-
-def _save_torch(out: Path, tensors: Mapping[str, Any], aliases: Mapping[str, str]) -> None:
-    """A torch state dict in which tied names share one tensor; written in one step."""
-    import os
-
-    import torch
-
-    state = {name: torch.tensor(array) for name, array in tensors.items()}
-    state |= {name: state[stored] for name, stored in aliases.items() if name in state and stored in state}
-    temporary = out.with_name(out.name + ".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, out)

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from pgpack.errors import FormatError
+from pgpack.files import replacing
 
 KINDS = ("calibration", "quantized", "tuned", "encoded", "evaluation")
 MEMORY_BYTES = 1 << 30
@@ -316,17 +317,8 @@ def _is_aside(path: Path) -> bool:
 
 
 def _write_aside(path: Path, pieces: Sequence[Buffer]) -> None:
-    """All of `pieces` under `path` or nothing: written to another name, then renamed."""
+    """All of `pieces` under `path` or nothing, beside processes that write the same entry."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{secrets.token_hex(8)}")
-    try:
-        with aside.open("xb", buffering=0) as file:
-            for piece in pieces:
-                view = memoryview(piece)
-                while view:
-                    view = view[file.write(view) :]
-        aside.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise
+    own_name = path.with_name(f".{secrets.token_hex(8)}")
+    with replacing(path, own_name, durable=False) as aside, aside.open("wb") as file:
+        file.writelines(pieces)

@@ -20,10 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError
+from pgpack.files import replacing
 
 from .dialects import dialect_of, normalised
 from .files import read_file, require_file
 
+SAFETENSORS_DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
 OPENING = 64  # values of a matrix that tell it from others before anything is hashed
 
 
@@ -133,31 +148,39 @@ def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:
     return Checkpoint(shapes, load, stored.metadata, str(path), dialect_of(stored.shapes))
 
 
-def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write a .safetensors file atomically (temporary file, fsync, rename).
+def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> int:
+    """Write a .safetensors file in one step; its size in bytes. Equal tensors and metadata give equal bytes.
+
+    Raises: OSError when it cannot be written; nothing of it is left behind.
+    Source: the safetensors format (8-byte little-endian header length, JSON header, raw tensors). Where we differ
+    from the reference writer: it orders the metadata by a random hash of the process, here it is sorted.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    offset, arrays = 0, []
+    # Widest first, so that every tensor starts at a multiple of its item size.
+    for name in sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)):
+        array = np.asarray(tensors[name], order="C")
+        dtype, end = SAFETENSORS_DTYPES[array.dtype.name], offset + array.nbytes
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, end]}
+        arrays.append(array)
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(Path(path)) as aside, aside.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in arrays:
+            file.write(array.data if array.size else b"")
+    return 8 + len(text) + offset
+
+
+def save_torch(path: Path, tensors: Mapping[str, NDArray[Any]], aliases: Mapping[str, str]) -> None:
+    """Write a torch state dict in one step; `aliases`: tied name -> the name whose tensor it shares.
 
     Raises: OSError when it cannot be written; nothing of it is left behind.
     """
-    import os
-    import re
+    import torch
 
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(b"")
-        mode = temporary.stat().st_mode  # a new file's by the umask; safetensors would keep it from everybody else
-        arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-        save_file(arrays, str(temporary), dict(metadata))
-        temporary.chmod(mode)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        found = re.search(r"os error (\d+)", str(error))
-        if found is None:
-            raise
-        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None
-    os.replace(temporary, path)
+    state = {name: torch.tensor(array) for name, array in tensors.items()}
+    state |= {name: state[stored] for name, stored in aliases.items() if name in state and stored in state}
+    with replacing(path) as aside, aside.open("wb") as file:
+        torch.save(state, file)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 from pgpack.calibration.calibration import Calibration
 from pgpack.calibration.distortion import added_losses
 from pgpack.checkpoint.checkpoint import Checkpoint
-from pgpack.files import replace_file
+from pgpack.files import replace_study_file
 from pgpack.pack import Artifact
 from pgpack.recipe.recipe import Recipe
 from pgpack.study.frontier import frontier_csv, pareto
@@ -43,7 +43,7 @@ def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tu
     study = merged(study)
     folder, meta = study.directory, study.meta
     table = folder / "frontier.csv"
-    replace_file(table, frontier_csv(pareto(study.trials)).encode())
+    replace_study_file(table, frontier_csv(pareto(study.trials)).encode())
     written = [table]
     if pareto(study.trials):
         title = f"Frontier of {meta.title}"
@@ -51,13 +51,13 @@ def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tu
         picture = FrontierPicture((curve,), title, budget=meta.budget, fp32_bpb=meta.fp32_bpb)
         for suffix in (".svg", ".png"):
             written.append(folder / f"frontier{suffix}")
-            replace_file(written[-1], picture_bytes(picture, suffix))
+            replace_study_file(written[-1], picture_bytes(picture, suffix))
     page = folder / "report.html"
     write_report(study, page, breakdown, read_anatomy(folder))
     written.append(page)
     if study.meta.others:
         written.append(folder / "seeds.csv")
-        replace_file(written[-1], seeds_csv(study.seeds.values()).encode())
+        replace_study_file(written[-1], seeds_csv(study.seeds.values()).encode())
     return tuple(written)
 
 
@@ -68,7 +68,7 @@ def write_anatomy(
     losses, unit = added_losses(checkpoint, artifact.records, recipe, calibration)
     known = {name: loss for name, loss in losses.items() if math.isfinite(loss)}
     parts = anatomy(artifact.data, artifact.report.tensors, known, unit)
-    replace_file(folder / ANATOMY_FILE, parts.to_json().encode())
+    replace_study_file(folder / ANATOMY_FILE, parts.to_json().encode())
 
 
 ANATOMY_FILE = "anatomy.json"

@@ -20,7 +20,7 @@ from string import Template
 from typing import Any
 
 from pgpack.anatomy import Anatomy
-from pgpack.files import replace_file
+from pgpack.files import replace_study_file
 from pgpack.study.comparison import half_width
 from pgpack.study.frontier import Metric, best_under, loss_of, measured, pareto, ranking
 from pgpack.study.study import Study
@@ -80,7 +80,7 @@ def write_report(
     study: Study, path: Path, breakdown: Sequence[tuple[str, int]] = (), anatomy: Anatomy | None = None
 ) -> None:
     """Write the page of `study` to `path` in one step; see `render_report`. Raises: StudyError when it cannot."""
-    replace_file(path, render_report(study, breakdown, anatomy).encode())
+    replace_study_file(path, render_report(study, breakdown, anatomy).encode())
 
 
 # --- headline ------------------------------------------------------------------------------------------

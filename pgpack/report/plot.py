@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import StudyError
-from pgpack.files import replace_file
+from pgpack.files import replace_study_file
 from pgpack.study.comparison import half_width
 from pgpack.study.frontier import (
     Metric,
@@ -193,7 +193,7 @@ def write_picture(picture: FrontierPicture, path: Path) -> None:
     """Write `path` as SVG or PNG by its suffix. Raises: StudyError for another suffix or an empty picture."""
     if path.suffix not in PICTURE_SUFFIXES:
         raise StudyError(f"{path}: a picture is written as .svg or .png, not {path.suffix or 'without suffix'!r}")
-    replace_file(path, picture_bytes(picture, path.suffix))
+    replace_study_file(path, picture_bytes(picture, path.suffix))
 
 
 def _coloured(curves: Sequence[Curve]) -> list[tuple[Curve, str]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pgpack.errors import StudyError, ToolMissing
-from pgpack.files import replace_file
+from pgpack.files import replace_study_file
 
 from .comparison import half_width
 from .frontier import pareto
@@ -87,4 +87,4 @@ def write_export(studies: Sequence[tuple[str, Study]], path: Path) -> None:
     """
     if path.suffix not in EXPORT_SUFFIXES:
         raise StudyError(f"{path}: trials are exported as .csv or .parquet, not {path.suffix or 'without suffix'!r}")
-    replace_file(path, trials_parquet(studies) if path.suffix == ".parquet" else trials_csv(studies).encode())
+    replace_study_file(path, trials_parquet(studies) if path.suffix == ".parquet" else trials_csv(studies).encode())

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from pgpack.errors import StudyError
-from pgpack.files import refused, refusing, sync_directory, write_all
+from pgpack.files import refused, refusing, sync, write_all
 
 from .card import STUDY_FILE, StudyMeta
 from .trial import Trial
@@ -91,7 +91,7 @@ class Journal:
             finally:
                 os.close(fd)
             if end == 0:
-                sync_directory(self.path.parent)
+                sync(self.path.parent)
 
     def __enter__(self) -> Journal:
         import fcntl  # POSIX only, and only writers need it

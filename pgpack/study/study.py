@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgpack.errors import StudyError
-from pgpack.files import refusing, replace_file
+from pgpack.files import refusing, replace_study_file
 
 from .card import STUDY_FILE, StudyMeta, continued, read_card
 from .journal import TRIALS_FILE, Journal
@@ -81,7 +81,7 @@ def recording(
         before = read_card(directory / STUDY_FILE)
         card = complete(meta if before is None else continued(directory, before, meta))
         if card != before:
-            replace_file(directory / STUDY_FILE, card.to_json().encode())
+            replace_study_file(directory / STUDY_FILE, card.to_json().encode())
         yield Study.of(directory, card, journal.read()), journal
 
 

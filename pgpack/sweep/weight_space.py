@@ -28,7 +28,7 @@ from pgpack.calibration.calibration import Calibration
 from pgpack.calibration.distortion import expected_loss, relative_error
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.errors import PgpackError, RoundTripError, StudyError
-from pgpack.files import refusing
+from pgpack.files import refusing, replace_study_file
 from pgpack.pack import Artifact
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.spaces import Candidate
@@ -110,7 +110,7 @@ def run(
                 n_new += 1
             points.append(known[key])
             on_point(known[key])
-        (folder / TABLE_FILE).write_text(table(frontier(points)), encoding="utf-8")
+        replace_study_file(folder / TABLE_FILE, table(frontier(points)).encode())
     return points, n_new
 
 

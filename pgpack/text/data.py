@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import DataError
+from pgpack.files import replace_file
 
 from .shard_files import HEADER_INTS, MAGIC, VERSION, shard_length
 
@@ -30,7 +31,7 @@ def write_shards(tokens: Tokens, folder: Path, name: str) -> list[Path]:
         header = np.zeros(HEADER_INTS, dtype="<i4")
         header[:3] = MAGIC, VERSION, len(part)
         path = folder / f"{name}_{index:06d}.bin"
-        path.write_bytes(header.tobytes() + part.astype("<u2").tobytes())
+        replace_file(path, header.tobytes() + part.astype("<u2").tobytes())
         paths.append(path)
     return paths
 

@@ -1,18 +1,7 @@
-"""Safetensors files: written atomically with equal bytes for equal content, read with their metadata.
-
-Owns the bytes of a pgtrain checkpoint. Refuses pickles of anything but tensors.
-
-Source: the safetensors format (8-byte little-endian header length, JSON header, raw tensors). Where we differ
-from the reference writer: it orders the metadata by a per-process random hash, we sort it, so that two equal
-runs give equal files.
-"""
+"""Checkpoints of pgtrain, read with their metadata. Refuses pickles of anything but tensors."""
 
 from __future__ import annotations
 
-import json
-import os
-import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,38 +11,6 @@ from numpy.typing import NDArray
 from pgpack.errors import CheckpointError
 
 FORMAT = "pgtrain-checkpoint-1"
-DTYPE_NAMES = {"float32": "F32", "int64": "I64", "uint8": "U8"}
-
-
-def write_safetensors(
-    path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], durable: bool = True
-) -> int:
-    """Write (temporary file, fsync when `durable`, rename) and return the size in bytes.
-
-    A reader sees the old file or the new one, never a part. Shape: any; dtype float32, int64 or uint8.
-    """
-    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
-    offset, arrays = 0, []
-    # Widest first, so that every tensor starts at a multiple of its item size.
-    for name in sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)):
-        array = np.asarray(tensors[name], order="C")
-        dtype_name = DTYPE_NAMES[array.dtype.name]
-        end = offset + array.nbytes
-        header[name] = {"dtype": dtype_name, "shape": list(array.shape), "data_offsets": [offset, end]}
-        arrays.append(array)
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode("utf-8")
-    text += b" " * (-len(text) % 8)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for array in arrays:
-            file.write(array.data if array.size else b"")
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(temporary, path)
-    return 8 + len(text) + offset
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

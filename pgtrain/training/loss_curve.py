@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from pgpack.errors import DataError
+from pgpack.files import replace_file
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 64, 40, 48
@@ -86,7 +87,7 @@ def draw_curves(curves: Sequence[LossCurve]) -> str:
 
 def write_curves(path: Path, curves: Sequence[LossCurve]) -> None:
     """Draw into an .svg file."""
-    path.write_text(draw_curves(curves), encoding="utf-8")
+    replace_file(path, draw_curves(curves).encode())
 
 
 class _Axis:

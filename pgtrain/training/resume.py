@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.errors import DataError
 
 from .averaging import WeightAverage
-from .checkpoint import read_safetensors, write_safetensors
+from .checkpoint import read_safetensors
 
 SAVE_SHARE = 0.1  # saving may cost this share of the run
 
@@ -61,7 +62,7 @@ class RunState:
         arrays = {name: tensor.detach().cpu().float().numpy() for name, tensor in tensors.items()}
         metadata = {"settings": json.dumps(self.settings), "progress": json.dumps(dict(progress))}
         metadata["averaged"] = str(average.count)
-        write_safetensors(self.path, arrays, metadata)
+        save_tensors(self.path, arrays, metadata)
         self._saved_at = time.monotonic()
         self._last_save_s = self._saved_at - started
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import pgtrain
+from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.errors import DataError
 from pgpack.loss.bpb import TextEvaluator
 from pgpack.loss.evaluator import BitsPerByte
@@ -37,7 +38,7 @@ from pgtrain.model.gpt import GPT, build, deployable, initialize_
 from pgtrain.model.model_config import GPTConfig
 
 from .averaging import make_average
-from .checkpoint import FORMAT, write_safetensors
+from .checkpoint import FORMAT
 from .loss_function import LossFunction
 from .optim import make_optimizers, set_rates_
 from .processes import Processes
@@ -151,7 +152,7 @@ class Trainer:
         if leads:
             if val is None:  # a state saved by a run that a shorter --max-seconds ended before
                 val = self.evaluator.evaluate(self._weights())
-            write_safetensors(self.out, self._weights(), self._metadata(progress, val))
+            save_tensors(self.out, self._weights(), self._metadata(progress, val))
             self.state.discard()
         return TrainResult(
             True, progress.step, progress.train_loss, val, progress.elapsed_s, resumed_from, self._qat_recipe()
@@ -162,7 +163,7 @@ class Trainer:
         weights = deployable({name: parameter.detach() for name, parameter in self.model.named_parameters()})
         training = {"steps": step, "averaged": False, "seed": self.config.seed}
         arrays = {name: tensor.float().cpu().numpy() for name, tensor in weights.items()}
-        write_safetensors(path, arrays, self._identity() | {"training": json.dumps(training, sort_keys=True)})
+        save_tensors(path, arrays, self._identity() | {"training": json.dumps(training, sort_keys=True)})
 
     def _step(self, progress: _Progress, clock: Clock) -> StepRow:
         """One optimizer step; `progress` moves on."""

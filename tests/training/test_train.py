@@ -16,11 +16,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.errors import CheckpointError, DataError
 from pgpack.text.text_folder import TextFolder
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import tensor_shapes
-from pgtrain.training.checkpoint import read_checkpoint, write_safetensors
+from pgtrain.training.checkpoint import read_checkpoint
 from pgtrain.training.resume import state_path
 from pgtrain.training.run_log import StepRow, log_path
 from pgtrain.training.train import Trainer
@@ -194,7 +195,7 @@ def test_a_model_of_another_vocabulary_is_refused(tiny: GPTConfig, text_folder: 
 def test_checkpoints_come_back_and_unreadable_ones_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     tensors = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "empty": np.zeros((0, 4), np.float32)}
-    write_safetensors(path, tensors, {"z": "1", "a": "ü"})
+    save_tensors(path, tensors, {"z": "1", "a": "ü"})
     back, metadata = read_checkpoint(path)
     assert metadata == {"z": "1", "a": "ü"}
     assert all(np.array_equal(back[name], tensors[name]) for name in tensors)

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import pytest
 
 from pgpack import files as storage
 from pgpack.errors import StudyError
-from pgpack.files import refused, replace_file
+from pgpack.files import refused, refusing, replace_file, replacing
 from pgpack.study.journal import Journal
 from pgpack.study.study import Study, recording
 from tests.study.test_journal import META, a_trial
@@ -75,7 +76,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_trace(
     path = tmp_path / "report.html"
     replace_file(path, b"old")
     said = "report.html: cannot write it: No space left on device; the trials on disk are intact; free some space"
-    with full_after(room, monkeypatch), pytest.raises(StudyError, match=said):
+    with full_after(room, monkeypatch), pytest.raises(StudyError, match=said), refusing(path, "write it"):
         replace_file(path, b"n" * 100)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -147,7 +148,7 @@ def test_a_real_file_system_that_is_full_keeps_every_row_and_goes_on_once_there_
 SAVING = """
 import os, sys
 import numpy as np
-from pgpack.formats.own.manifest import replace_file
+from pgpack.files import replace_file
 from pgpack.checkpoint.checkpoint import save_tensors
 from pathlib import Path
 path = Path(sys.argv[1]) / "calibration.safetensors"
@@ -229,3 +230,32 @@ def test_an_unknown_fault_is_named_and_the_rows_are_said_to_be_intact() -> None:
         "x: cannot append a trial: Input/output error; the trials on disk are intact; "
         "repeat the same command once that is mended"
     )
+
+
+def fail_halfway(path: Path, error: BaseException) -> None:
+    with replacing(path) as aside:
+        aside.write_bytes(b"half")
+        raise error
+
+
+def test_every_failed_block_leaves_the_old_file_and_its_error_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with replacing(path) as aside:
+        aside.write_bytes(b"old")
+    for error in (KeyboardInterrupt(), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))):
+        with pytest.raises(type(error)) as found:
+            fail_halfway(path, error)
+    assert isinstance(found.value, OSError)
+    assert found.value.filename == str(path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_take_the_place_of_others_in_one_module_only() -> None:
+    """Folders become whole by renames of their own, journals grow; everything else goes through `pgpack.files`."""
+    calls = re.compile(r"os\.replace\(|os\.rename\(|os\.fsync\(|\w\.rename\(|\.tmp\"")
+    sources = [path for room in ("pgpack", "pgtrain", "cli") for path in sorted((ROOT / room).rglob("*.py"))]
+    found = {path.relative_to(ROOT).as_posix() for path in sources if calls.search(path.read_text(encoding="utf-8"))}
+    journals = {"pgpack/study/journal.py", "pgpack/sweep/weight_space.py"}
+    folders = {"pgpack/submission/folder.py", "pgpack/sweep/executors/parcel.py"}
+    assert found - journals - folders == {"pgpack/files.py"}

@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pgpack.errors import FormatError
+from pgpack.files import replace_file
 
 FORMAT = "pgpack-manifest-1"
 
@@ -85,17 +85,3 @@ def write_artifact_file(path: Path, data: bytes, manifest: Manifest) -> None:
     manifest_path(path).unlink(missing_ok=True)
     replace_file(path, data)
     replace_file(manifest_path(path), manifest.to_json().encode())
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves either the old one or the new one; a failed attempt leaves no trace."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

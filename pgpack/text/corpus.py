@@ -53,7 +53,7 @@ def write_text_folder(
             old.unlink()
     write_shards(train_tokens, folder, "corpus_train")
     write_shards(val_tokens, folder, "corpus_val")
-    (folder / TOKENIZER_NAME).write_bytes(tokenizer.model)
+    replace_file(folder / TOKENIZER_NAME, tokenizer.model)
     record = CorpusRecord(
         vocab_size=tokenizer.vocab_size,
         tokenizer_sha256=tokenizer.sha256,
@@ -67,7 +67,7 @@ def write_text_folder(
         val_sha256=digest_tokens(val_tokens),
         val_text_bytes=tokenizer.byte_tables.count(val_tokens[:-1], val_tokens[1:]),
     )
-    (folder / RECORD_NAME).write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
+    replace_file(folder / RECORD_NAME, (json.dumps(asdict(record), indent=2) + "\n").encode())
     return record
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pgpack.files import replace_file
+
 from .data import Tokens, digest_tokens, read_tokens, write_shards
 from .documents import Document, split_documents
 from .shard_files import find_shards

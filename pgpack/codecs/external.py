@@ -23,6 +23,8 @@ from .settings import require_range
 class Lrzip:
     """lrzip with its ZPAQ back end, `lrzip -z -L level`.
 
+    Use when: the last percent counts more than minutes: it decodes as slowly as it encodes, by an external program.
+
     *Layout* lrzip's own file: bytes 6 to 13 hold the plain length, the last 16 the plain MD5; both are checked.
     """
 
@@ -61,6 +63,8 @@ class Lrzip:
 @dataclass(frozen=True)
 class Zpaq:
     """The zpaq archiver, one file in a journaling archive.
+
+    Use when: as `lrzip`, where only the program zpaq is installed.
 
     *Layout* the archive, then its CRC-32 (little-endian), because zpaq ignores what follows an archive.
     Extraction only starts when the archive lists exactly one file, `d`: other names could leave the directory.

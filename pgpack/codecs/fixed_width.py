@@ -66,7 +66,10 @@ def parse_header(data: bytes, start: int, dtype: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Raw:
-    """Symbols as they are, little-endian, array after array."""
+    """Symbols as they are, little-endian, array after array.
+
+    Use when: a byte codec that looks for its own patterns follows, or the tensor is too small to matter.
+    """
 
     encoder_only: ClassVar[frozenset[str]] = frozenset()
 
@@ -90,7 +93,10 @@ class Raw:
 
 @dataclass(frozen=True)
 class BitPack:
-    """The codes of an array one after the other, `width` bits each."""
+    """The codes of an array one after the other, `width` bits each.
+
+    Use when: the alphabet is a power of two and its symbols are about equally frequent.
+    """
 
     encoder_only: ClassVar[frozenset[str]] = frozenset()
 
@@ -130,6 +136,8 @@ class BitPack:
 @dataclass(frozen=True)
 class BitPlanes:
     """Bit `width - 1` of every code of an array, then bit `width - 2`, ...; each plane padded to bytes.
+
+    Use when: a byte codec follows and the symbols are peaked around zero.
 
     High planes of peaked symbols are nearly constant, which byte codecs like.
     """

@@ -23,7 +23,10 @@ CACHE_BYTES = 1 << 18  # rows compared at once: their differences stay in the se
 
 @dataclass(frozen=True)
 class Transpose:
-    """Column-major order of a matrix; anything that is not 2-D is unchanged."""
+    """Column-major order of a matrix; anything that is not 2-D is unchanged.
+
+    Use when: columns, not rows, hold like symbols and a byte codec follows.
+    """
 
     encoder_only: ClassVar[frozenset[str]] = frozenset()
 
@@ -39,6 +42,8 @@ class Transpose:
 @dataclass(frozen=True)
 class RowSort:
     """Rows of a matrix in greedy nearest-neighbour order: row 0, then always the L1-nearest of the rows left.
+
+    Use when: like rows are far apart and a byte codec with a window follows; costs 2 bytes a row.
 
     Ties go to the lower row. Side: for each sorted row its original number, uint16, uint32 beyond 65,536 rows.
     Anything that is not a matrix of at least 2 rows is unchanged, without side information.

@@ -21,6 +21,8 @@ Bytes = NDArray[np.uint8]
 class Shuffle:
     """Bytes 0, s, 2s, ..., then 1, 1+s, ..., for s = `stride`; any length.
 
+    Use when: words of 2 or 4 bytes (fp16, fp32) go to a byte codec: their exponents come to lie together.
+
     *Source* the definition of HDF5's and blosc's shuffle filter. We differ: a length that is no multiple of the
     stride is shuffled whole (the first strands are one byte longer) instead of leaving its tail in place.
     """

@@ -20,6 +20,8 @@ _LARGEST = {"fp32": float(np.finfo(np.float32).max), "bf16": 3.3895313892515355e
 class Cast:
     """Weights rounded to `dtype` (fp32, bf16 or fp16) and stored as they are.
 
+    Use when: a tensor is small or delicate (gains, gates, norms), or the weights must come back bit for bit.
+
     Raises: CheckpointError on a weight that `dtype` cannot hold: a cast never saturates silently.
     """
 

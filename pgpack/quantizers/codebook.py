@@ -80,6 +80,8 @@ def lloyd_levels(values: NDArray[np.float32], k: int) -> NDArray[np.float64]:
 class KMeans:
     """One table of at most k values for the whole tensor, at a minimum of the squared error.
 
+    Use when: symbols are stored in a fixed width; before an entropy coder integer steps are smaller.
+
     Where we differ from general k-means: in one dimension cells are intervals, so assignment is exact by sorted
     boundaries. `seed` draws the fitting sample of tensors above a million weights.
     """
@@ -146,6 +148,8 @@ def lloyd_vectors(points: NDArray[np.float32], k: int, rng: np.random.Generator)
 @dataclass(frozen=True)
 class ProductKMeans:
     """One table of at most k vectors of `dim` neighbouring weights of a row.
+
+    Use when: fewer than 2 bits per weight must be stored in a fixed width; the table costs bytes.
 
     When `dim` does not divide the columns, the flattened tensor is one row. Under a mask each pattern of masked
     positions gets its own share of the table, with exact zeros there.
@@ -215,6 +219,8 @@ def nf4_levels() -> NDArray[np.float16]:
 @dataclass(frozen=True)
 class Nf4:
     """The 16 levels of NormalFloat times an absmax scale per group of columns.
+
+    Use when: 4-bit NormalFloat is to be compared with; calibrated quantizers of this table lose less.
 
     Source: Dettmers et al. 2023, arXiv:2305.14314. Where we differ: groups run along a row and end with it;
     scales are fp16 and not quantized again.

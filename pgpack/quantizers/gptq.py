@@ -23,6 +23,8 @@ _ROWS = 1024
 class Gptq:
     """Full GPTQ with SDClip steps: each column is rounded, its error moved to the columns still to come.
 
+    Use when: calibration has Hessians but no Fisher weights, or the field's int6 under a byte codec is wanted.
+
     Steps are clip * std / R per row (`group` 0) or per group of columns in their original order, taken from the
     weights before the loop (static groups), so activation order and groups combine freely. Weights outside `keep`
     decode to 0 and hand their whole value on as error: after a pruning transform this compensates the pruning.

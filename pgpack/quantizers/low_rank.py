@@ -90,6 +90,8 @@ def one_scale(name: str, values: Matrix, denominator: float, limits: tuple[int, 
 class Svd(PerMatrix):
     """W ~ A B with A = U sqrt(S) and B = sqrt(S) V^T of the given rank, each quantized by the rest of the chain.
 
+    Use when: a matrix has low rank, as its spectrum (`pgpack analyze`) shows; trained tables seldom have.
+
     B sees the layer's own inputs and Hessian H; A sees B x, hence B H B^T with B as it will be decoded, and the
     output's Fisher weights. A rank above the shorter side is lowered to it.
     """
@@ -124,6 +126,8 @@ def residual(source: QuantizerInput, inner: Inner, stage: str) -> tuple[Quantize
 class Lqer(PerMatrix):
     """W ~ Q + A B, the best rank-r correction of the quantization error, its factors rounded to `bits`.
 
+    Use when: quantization at few bits leaves an error with a few large directions.
+
     Source: Zhang et al. 2024, arXiv:2402.02446, Eq. 6 to 8 (LQER without activation scaling).
     Where we differ: singular values are split evenly over both factors; B has a step per row, A one step (its
     columns are of like size, and a step per row would cost more than the row's symbols).
@@ -148,6 +152,8 @@ class Lqer(PerMatrix):
 @dataclass(frozen=True)
 class LqerAsym(PerMatrix):
     """W ~ Q + A B with A = U S on one asymmetric grid and B = V^T on another with a step per `group` values.
+
+    Use when: a handful of the worst tensors should get a correction of 2 to 4 bits a value, as the field does.
 
     b bits mean symbols -2^(b-1) .. 2^(b-1) - 1 and the step |max| / (2^(b-1) - 1/2): int2 in [-2, 1] with
     |A|max / 1.5, int4 in [-8, 7] with |B|max / 7.5 over flattened groups. `top` is how many tensors of a recipe

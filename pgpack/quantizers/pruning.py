@@ -41,7 +41,10 @@ def with_mask(source: QuantizerInput, keep: NDArray[np.bool_], inner: Inner) -> 
 
 @dataclass(frozen=True)
 class PruneMagnitude(PerMatrix):
-    """The floor(sparsity * n) weights of least magnitude of each tensor become 0."""
+    """The floor(sparsity * n) weights of least magnitude of each tensor become 0.
+
+    Use when: each tensor must have its own share of exact zeros and nothing is calibrated.
+    """
 
     sparsity: float = 0.5
 
@@ -56,7 +59,10 @@ class PruneMagnitude(PerMatrix):
 
 @dataclass(frozen=True)
 class PruneThreshold(PerMatrix):
-    """Weights with |w| < threshold become 0."""
+    """Weights with |w| < threshold become 0.
+
+    Use when: the size of a negligible weight is known.
+    """
 
     threshold: float = 0.01
 
@@ -69,7 +75,10 @@ class PruneThreshold(PerMatrix):
 
 @dataclass(frozen=True)
 class PruneGlobal:
-    """One magnitude threshold for all matrices of its rule; `bind` finds it and gives a `PruneThreshold`."""
+    """One magnitude threshold for all matrices of its rule; `bind` finds it and gives a `PruneThreshold`.
+
+    Use when: the whole model must have a share of exact zeros, and tensors may differ in theirs.
+    """
 
     sparsity: float = 0.5
 
@@ -105,6 +114,8 @@ def global_threshold(population: Iterable[Matrix], sparsity: float) -> float:
 class PruneWanda(PerMatrix):
     """In each output row, the floor(sparsity * in) weights of least |W_ij| * sqrt(H_jj) become 0.
 
+    Use when: zeros are wanted and Hessians are there, but correcting the rest of the row is too slow.
+
     Source: Sun et al. 2023, arXiv:2306.11695, Eq. 1 (sqrt(H_jj) is the norm of input feature j up to a factor).
     """
 
@@ -123,6 +134,8 @@ class PruneWanda(PerMatrix):
 @dataclass(frozen=True)
 class Prune24(PerMatrix):
     """Of every 4 neighbouring weights of a row, the 2 of largest magnitude stay; of equal ones the first.
+
+    Use when: hardware that wants 2 of 4 weights to be zero will run the decoded model.
 
     A row whose length 4 does not divide keeps at most 2 of its last weights.
     Source: Mishra et al. 2021, arXiv:2104.08378.

@@ -19,6 +19,8 @@ class PruneObs(PerMatrix):
     """SparseGPT: per block of columns the floor(sparsity * n) weights of least w^2 / [H^-1]_jj become 0, the
     columns to the right are corrected, and the updated matrix goes on with its mask.
 
+    Use when: many zeros are wanted and Hessians are there: the weights that stay make up for them.
+
     Source: Frantar and Alistarh 2023, arXiv:2301.00774, Alg. 1 (mask blocks and update blocks of one size).
     Where we differ: pruning is finished before the inner quantizer starts, so it combines with any of them; the
     paper rounds in the same pass.

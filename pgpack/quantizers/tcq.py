@@ -88,6 +88,8 @@ class Allocation:
 class Tcq:
     """GPTQ whose columns are quantized by the Viterbi algorithm on an Ungerboeck trellis.
 
+    Use when: the file must be smallest: Hessians and Fisher weights are there, and `rans_scaled` codes the symbols.
+
     `step` is the square root of the Lagrangian: one weight's error costs about step^2 / 8 nats per token. `states`: 4
     to 256, or 1 for a scalar quantizer of twice the step. `rows`: how far row steps follow the rows' Fisher weights,
     step ~ f^(-rows / 2); `columns`: how far column steps follow U_jj; 1 would be the whole way. `group`: how many

@@ -28,6 +28,8 @@ def mean_magnitudes(weight: Matrix, group: int, keep: NDArray[np.bool_] | None) 
 class Ternary:
     """-1, 0 or 1 times the mean |w| of each group: a weight below half the mean becomes 0.
 
+    Use when: a model was trained to have ternary weights.
+
     Source: Ma et al. 2024, arXiv:2402.17764, Eq. 1 to 3; groups as in openai/parameter-golf PR #640.
     Where we differ: the last group of a row is averaged over its own columns, not over padding.
     """
@@ -46,6 +48,8 @@ class Ternary:
 @dataclass(frozen=True)
 class Binary:
     """The sign of each weight (0 counts as positive) times the mean |w| of its group: the least-squares scale.
+
+    Use when: a model was trained to have binary weights.
 
     Raises: RecipeError after pruning, because no symbol decodes to 0.
     Source: Rastegari et al. 2016, arXiv:1603.05279, Eq. 6.

@@ -69,7 +69,10 @@ def std_scales(weight: Matrix, bits: int, clip: float, group: int) -> NDArray[np
 
 @dataclass(frozen=True)
 class Rtn:
-    """Round to nearest with an absmax step per row, or per `group` columns of a row."""
+    """Round to nearest with an absmax step per row, or per `group` columns of a row.
+
+    Use when: nothing is known of the inputs and symbols are cheap: 8 bits cost hardly any loss without calibration.
+    """
 
     bits: int = 8
     group: int = 0
@@ -88,6 +91,8 @@ class Rtn:
 @dataclass(frozen=True)
 class SdClip:
     """Round to nearest with the step clip * std(row) / R.
+
+    Use when: nothing is calibrated and an entropy coder follows: the clip is the dial, in standard deviations.
 
     The clip in standard deviations sets the rate: a Gaussian row costs about 2.047 - log2(clip / R) bits per
     weight after entropy coding, whatever `bits` is. A mask does not change the step.
@@ -113,6 +118,8 @@ class SdClip:
 @dataclass(frozen=True)
 class RtnPercentile:
     """The challenge baseline's quantizer: clip each row at a percentile of |w|, then round.
+
+    Use when: the challenge baseline's own symbols and steps are wanted, bit for bit.
 
     Symbols and stored scales agree with the baseline bit for bit at bits=8 and the default settings. Unlike the
     other quantizers it rounds with the fp32 step and stores it as fp16, as the baseline does. `scale_floor`
@@ -168,6 +175,8 @@ def row_quantile(magnitudes: Matrix, q: float) -> NDArray[np.float32]:
 @dataclass(frozen=True)
 class RtnMse:
     """Round to nearest with the step, among `grid` shrunk absmax steps, that has the least squared error.
+
+    Use when: bits are few (at most 5), nothing is calibrated, and no entropy coder follows.
 
     Candidates are absmax * (1 - 0.8 i / grid), i = 0..grid-1, per row and group, so the error never exceeds
     that of `rtn`.

@@ -33,14 +33,16 @@ _LQER = "lqer_asym(rank=4,a_bits=2,b_bits=4,group=64,top=3)"
 class Preset:
     """One pipeline of the field.
 
-    `recipe`: the text at the source's own settings; `dial`: what the dial turns; `dial_default`: the source's own
-    setting of it; `dial_values`: a ladder that draws the curve, from large to small artifacts; `requires`: external
-    programs; `calibration_tokens`: how many tokens the source calibrates on, 0 for none.
+    `use_when`: what it is for; `recipe`: the text at the source's own settings; `dial`: what the dial turns;
+    `dial_default`: the source's own setting of it; `dial_values`: a ladder that draws the curve, from large to small
+    artifacts; `requires`: external programs; `calibration_tokens`: how many tokens the source calibrates on, 0 for
+    none.
     """
 
     name: str
     source: str
     description: str
+    use_when: str
     recipe: str
     dial: str
     dial_default: float
@@ -59,6 +61,7 @@ PRESETS: dict[str, Preset] = {
         name="baseline-int8-zlib",
         source="train_gpt.py of the challenge",
         description="int8 rows clipped at the 99.99984th percentile, small tensors fp16, controls fp32, zlib 9",
+        use_when="the number to beat is the challenge's own file, or nothing may be calibrated",
         recipe=(
             f"{_FP32_CONTROLS}; {_RAW_RULE}; *=rtn_percentile(bits=8,percentile=99.99984,scale_floor=true); "
             "@container=torch_baseline|zlib(level=9)"
@@ -71,6 +74,7 @@ PRESETS: dict[str, Preset] = {
         name="int6-zstd22",
         source="PR #212",
         description="the baseline at int6 with its step floor of 1/31, embedding fp16, zstd 22",
+        use_when="a file without calibration must be smaller than the baseline's and may lose several mBPB",
         recipe=(
             f"tok_emb.weight=cast(dtype=fp16); {_FP32_CONTROLS}; {_RAW_RULE}; "
             "*=rtn_percentile(bits=6,percentile=99.99984,scale_floor=true); @container=torch_baseline|zstd(level=22)"
@@ -83,6 +87,7 @@ PRESETS: dict[str, Preset] = {
         name="sdclip-brotli",
         source="PR #1394",
         description="GPTQ int6 at 12.85 sigma, embedding int8 at 20 sigma, byte shuffle, brotli 11",
+        use_when="one strong packer of the field is to be compared with: GPTQ under brotli",
         recipe=(
             f"{_RAW_RULE}; *tok_emb*=gptq(bits=8,clip=20); *=gptq(bits=6,clip=12.85); "
             "@container=torch_sdclip(stride=2)|brotli(quality=11,lgwin=22)"
@@ -96,6 +101,7 @@ PRESETS: dict[str, Preset] = {
         name="layer-clip",
         source="PR #1586",
         description="GPTQ with its own clip per kind: MLP 12, attention 13 (int6), embedding 15 (int7), brotli 11",
+        use_when="as `sdclip-brotli`, with clips for embedding, attention and MLP as the field tuned them",
         recipe=(
             f"{_RAW_RULE}; *tok_emb*=gptq(bits=7,clip=15); *.mlp.*=gptq(bits=6,clip=12); "
             "*.attn.*=gptq(bits=6,clip=13); *=gptq(bits=6,clip=12.85); "
@@ -110,6 +116,7 @@ PRESETS: dict[str, Preset] = {
         name="pergroup-lrzip",
         source="PR #1855",
         description="GPTQ at 11.5/13/14 sigma, LQER on the three worst tensors, one sorted lrzip stream per kind",
+        use_when="the field's most elaborate file is to be compared with and minutes of decoding do not matter",
         recipe=(
             f"*.attn_gate_w&ndim>1&numel>31&numel<=8192=rtn(bits=8); {_RAW_RULE}; "
             f"*tok_emb*={_LQER}|gptq(bits=7,clip=14); *.mlp.*={_LQER}|gptq(bits=6,clip=11.5); "

@@ -88,7 +88,10 @@ class _Model:
 
 @dataclass(frozen=True)
 class RansScaled:
-    """Entropy coder for matrices whose rows and columns differ in scale; `states` > 0 for trellis symbols."""
+    """Entropy coder for matrices whose rows and columns differ in scale; `states` > 0 for trellis symbols.
+
+    Use when: rows and columns differ in scale, as those of `tcq` do; there `rans` takes 20 % more.
+    """
 
     states: int = 0
     encoder_only: ClassVar[frozenset[str]] = frozenset()

@@ -11,6 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from experiments.replication.figures import drawing, prepare
 from experiments.replication.measures import Measures
+from experiments.replication.results import Results
 from experiments.replication.rows import Row
 from pgpack.report.picture import COLOURS, INK, SOFT_INK
 
@@ -35,12 +36,12 @@ GAP_PARTS = {
 }
 
 
-def draw(results: Path, gammas: Sequence[Row], branches: Sequence[Row], measures: Measures) -> None:
-    """All four pictures, from the rows of gammas.csv and branches.csv."""
-    draw_gammas(results / "gammas", gammas)
-    draw_shares(results / "shares", branches)
-    draw_losses(results / "losses", measures)
-    draw_gap(results / "gap", measures)
+def draw(results: Results) -> None:
+    """All four pictures."""
+    draw_gammas(results.folder / "gammas", results.rows("gammas"))
+    draw_shares(results.folder / "shares", results.rows("branches"))
+    draw_losses(results.folder / "losses", results.measures)
+    draw_gap(results.folder / "gap", results.measures)
 
 
 def draw_gammas(path: Path, rows: Sequence[Row]) -> None:

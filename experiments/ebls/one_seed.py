@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from experiments.replication.command import Trained
+from experiments.replication.found import Found
+from experiments.replication.packing import logged_bpb
+from experiments.replication.results import Results
 from experiments.replication.rows import Row
+from experiments.replication.training import Trained
+from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgtrain.model.tensor_table import count_parameters
 
 from .branches import gammas, places, unfoldable, worth
 from .gap import floors, parts
-from .summaries import held_out_bpb, of_places
+from .summaries import of_places, pattern_agreement
 from .tables import BRANCH_RUNS, WORTH_RUNS
 
 DRAWN = ("ebls", "no-penalty", "random-b", "mute")  # gammas at every snapshot
 LOSS_TOKENS = 8192
 
 
-@dataclass(frozen=True)
-class SeedResult:
-    """Values by the names of `measures.json`; rows of branches.csv and gammas.csv."""
-
-    seed: int
-    values: dict[str, float]
-    branches: list[Row]
-    gammas: list[Row]
-
-
-def measure_seed(trained: Trained, seed: int) -> SeedResult:
+def measure_seed(trained: Trained, seed: int) -> Found:
     rows = _branch_rows(trained, seed)
     values = {
         **_branch_values(rows),
@@ -36,7 +30,18 @@ def measure_seed(trained: Trained, seed: int) -> SeedResult:
         **_unfoldable(trained, seed),
         **_sizes(trained, seed),
     }
-    return SeedResult(seed, values, rows, _gamma_rows(trained, seed))
+    return Found(seed, values, {"branches": rows, "gammas": _gamma_rows(trained, seed)})
+
+
+def agreement(results: Results) -> Mapping[str, Mapping[int, float]]:
+    """How alike the seeds' patterns are, which no seed has alone."""
+    return {"ebls.gamma_agreement": pattern_agreement(at_the_end(results.rows("branches"), "ebls"))}
+
+
+def at_the_end(rows: Sequence[Row], run: str) -> list[Row]:
+    """The rows of a run at its last step."""
+    last = max(int(row["step"]) for row in rows)
+    return [row for row in rows if (row["run"], row["step"]) == (run, last)]
 
 
 def _branch_rows(trained: Trained, seed: int) -> list[Row]:
@@ -59,17 +64,15 @@ def _gamma_rows(trained: Trained, seed: int) -> list[Row]:
 
 
 def _branch_values(rows: list[Row]) -> dict[str, float]:
-    last = max(int(row["step"]) for row in rows)
     found = {}
     for run in BRANCH_RUNS:
-        own = [row for row in rows if (row["run"], row["step"]) == (run, last)]
-        found |= {f"{run}.{name}": value for name, value in of_places(own).items()}
+        found |= {f"{run}.{name}": value for name, value in of_places(at_the_end(rows, run)).items()}
     return found
 
 
 def _losses(trained: Trained, seed: int) -> dict[str, float]:
     """Loss of every run on all held-out text, as training measured it, and its distance from the study's model."""
-    losses = {run: held_out_bpb(trained.path(run, seed)) for run in trained.study.purposes}
+    losses = {run: logged_bpb(load_checkpoint(trained.path(run, seed))) for run in trained.study.purposes}
     found = {f"{run}.bpb": loss for run, loss in losses.items()}
     found |= {f"{run}-less-ebls.bpb": loss - losses["ebls"] for run, loss in losses.items() if run != "ebls"}
     for run in WORTH_RUNS:

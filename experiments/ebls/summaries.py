@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
 from experiments.replication.rows import Row
-from pgpack.checkpoint.checkpoint import load_checkpoint
 
 EARLY = 3  # virtual layers 0-2 are those for which #433 reports an attention gamma above zero at the end
-
-
-def held_out_bpb(path: Path) -> float:
-    """Loss on all held-out text, as the training run wrote it into its checkpoint."""
-    return float(json.loads(load_checkpoint(path).metadata["training"])["val"]["bpb"])
 
 
 def of_places(rows: Sequence[Row]) -> dict[str, float]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from experiments.replication.measures import Measures
-from experiments.replication.pages import fill, markdown_table
+from experiments.replication.pages import markdown_table
+from experiments.replication.results import Results
 
 from .figures import LOSS_RUNS
 
@@ -38,64 +36,53 @@ GAP_ROWS = {
 FLOORS = {"embedding": "the table", "bigram": "BigramHash", "attention": "attention", "mlp": "the MLPs"}
 
 
-def number(measures: Measures, name: str, digits: int = 4, signed: bool = False) -> str:
-    """Mean and standard deviation over seeds."""
-    measured = measures[name]
-    return f"{measured.mean:{'+' if signed else ''}.{digits}f} ± {measured.std:.{digits}f}"
-
-
-def branches_table(measures: Measures) -> str:
+def branches_table(results: Results) -> str:
+    measures = results.measures
     header = (
         "run", "gamma, attention", "gamma, MLP", "share, attention", "share, MLP", "rank, attention", "rank, MLP",
     )  # fmt: skip
     rows = [
         (
             name,
-            *(number(measures, f"{run}.gamma_{side}") for side in ("attn", "mlp")),
-            *(number(measures, f"{run}.share_{side}", 3) for side in ("attn", "mlp")),
-            *(number(measures, f"{run}.rank_{side}", 1) for side in ("attn", "mlp")),
+            *(measures[f"{run}.gamma_{side}"].shown(4) for side in ("attn", "mlp")),
+            *(measures[f"{run}.share_{side}"].shown(3) for side in ("attn", "mlp")),
+            *(measures[f"{run}.rank_{side}"].shown(1) for side in ("attn", "mlp")),
         )
         for run, name in BRANCH_RUNS.items()
     ]
     return markdown_table(header, rows, "lrrrrrr")
 
 
-def losses_table(measures: Measures) -> str:
+def losses_table(results: Results) -> str:
+    measures = results.measures
     header = ("run", "bits per byte", "more than EBLS")
-    rows = [("the study's model", number(measures, "ebls.bpb"), "")]
+    rows = [("the study's model", measures["ebls.bpb"].shown(4), "")]
     for run, name in {**LOSS_RUNS, "no-qat": "no QAT"}.items():
-        rows.append((name, number(measures, f"{run}.bpb"), number(measures, f"{run}-less-ebls.bpb", 4, signed=True)))
+        rows.append((name, measures[f"{run}.bpb"].shown(4), measures[f"{run}-less-ebls.bpb"].shown(4, "+")))
     return markdown_table(header, rows, "lrr")
 
 
-def worth_table(measures: Measures) -> str:
+def worth_table(results: Results) -> str:
     header = ("taken from the trained model", *(BRANCH_RUNS[run] for run in WORTH_RUNS))
     rows = [
-        (name, *(number(measures, f"{run}.{cut}", 4, signed=True) for run in WORTH_RUNS))
-        for cut, name in TAKEN.items()
+        (name, *(results.measures[f"{run}.{cut}"].shown(4, "+") for run in WORTH_RUNS)) for cut, name in TAKEN.items()
     ]
     return markdown_table(header, rows, "lrrr")
 
 
-def gap_table(measures: Measures) -> str:
+def gap_table(results: Results) -> str:
+    measures = results.measures
     header = ("part, bits per byte", "with QAT", "without QAT")
     rows = [
-        (name, *(number(measures, f"{group}.{part}", 4, signed=True) for group in ("gap", "gap-no-qat")))
+        (name, *(measures[f"{group}.{part}"].shown(4, "+") for group in ("gap", "gap-no-qat")))
         for part, name in GAP_ROWS.items()
     ]
     name = "int6 rows, no floor, averaged weights"
-    rows.append((name, *(number(measures, f"{g}.averaged_int6", 4, signed=True) for g in ("gap", "gap-no-qat"))))
+    rows.append((name, *(measures[f"{g}.averaged_int6"].shown(4, "+") for g in ("gap", "gap-no-qat"))))
     rows += [
-        (f"floor under {of} alone", number(measures, f"gap.floor_{group}", 4, signed=True), "")
-        for group, of in FLOORS.items()
+        (f"floor under {of} alone", measures[f"gap.floor_{group}"].shown(4, "+"), "") for group, of in FLOORS.items()
     ]
     return markdown_table(header, rows, "lrr")
 
 
 TABLES = {"branches": branches_table, "losses": losses_table, "worth": worth_table, "gap": gap_table}
-
-
-def fill_tables(readme: Path, measures: Measures) -> None:
-    """Write every table into the page."""
-    for name, table in TABLES.items():
-        fill(readme, name, table(measures))

@@ -12,15 +12,13 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from experiments.replication.command import Trained
+from experiments.replication.found import Found
 from experiments.replication.packing import Bench
-from experiments.replication.training import checkpoints
+from experiments.replication.training import Trained, checkpoints
 from pgtrain.model.gpt import deployable
 from pgtrain.training.run_log import StepRow
 from pgtrain.training.schedule import lr_scale
 from pgtrain.training.train import Trainer
-
-from .found import Found
 
 COUNTS = (16, 64, 128, 256, 512)
 SOURCE_COUNT = 256  # 12,507 steps, every 50th
@@ -34,7 +32,7 @@ def measure(trained: Trained, seed: int) -> Found:
     """Loss of the averages by number of snapshots, and of the last weights."""
     snapshots = _snapshots(trained, seed)
     evaluator = Bench(trained.path("control", seed), TOKENS).text.evaluator
-    found = Found()
+    found = Found(seed)
 
     def loss(weights: Weights) -> float:
         return float(evaluator.evaluate({name: tensor.float().numpy() for name, tensor in weights.items()}).bpb)
@@ -44,7 +42,7 @@ def measure(trained: Trained, seed: int) -> Found:
         exact = loss(exact_mean(snapshots, count))
         by_way = {"sum in bf16": loss(sums) - exact, "running mean in bf16": loss(running) - exact}
         for way, cost in by_way.items():
-            found.row("averaging", {"seed": seed, "way": way, "snapshots": count, "cost": cost})
+            found.add("averaging", seed=seed, way=way, snapshots=count, cost=cost)
         if count == SOURCE_COUNT:
             found.values["swa.bf16_sum_cost"] = by_way["sum in bf16"]
             found.values["swa.bf16_running_cost"] = by_way["running mean in bf16"]

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.replication.command import Trained
+from experiments.replication.found import Found
+from experiments.replication.training import Trained
 from pgpack.codecs import BYTE_CODECS
 from pgpack.quantizers.base import QuantizerInput
 from pgpack.quantizers.codebook import KMeans
 from pgpack.quantizers.uniform import Rtn
 from pgpack.study.frontier import bd_rate
 
-from .found import Found
 from .recipes import CODECS, MatrixBench
 
 CURVES: dict[str, tuple[str, tuple[float, ...]]] = {
@@ -36,7 +36,7 @@ SOURCE_SHAPE = (1536, 512)  # an MLP matrix of the source
 def measure(trained: Trained, seed: int) -> Found:
     """Curves of one checkpoint, and what follows from them."""
     bench = MatrixBench(trained.path("packed", seed), TOKENS)
-    found = Found()
+    found = Found(seed)
     points: dict[tuple[str, str], Points] = {}
     at: dict[tuple[str, float, str], tuple[float, float]] = {}
     for curve, (template, dials) in CURVES.items():
@@ -44,17 +44,24 @@ def measure(trained: Trained, seed: int) -> Found:
             for codec in CODECS if curve in EVERY_CODEC else ("rans",):
                 sized = bench.sized(template.format(dial), codec)
                 kl = sized.packed.kl
-                found.row("codebooks", {
-                    "seed": seed, "curve": curve, "dial": dial, "codec": codec, "n_bytes": sized.matrix_bytes,
-                    "bits_per_weight": sized.bits_per_weight, "kl": kl, "mse": sized.mse,
-                })  # fmt: skip
+                found.add(
+                    "codebooks",
+                    seed=seed,
+                    curve=curve,
+                    dial=dial,
+                    codec=codec,
+                    n_bytes=sized.matrix_bytes,
+                    bits_per_weight=sized.bits_per_weight,
+                    kl=kl,
+                    mse=sized.mse,
+                )
                 points.setdefault((curve, codec), []).append((sized.matrix_bytes, kl))
                 at[curve, dial, codec] = (sized.matrix_bytes, sized.mse)
     _compare_points(found, at)
     for codec in CODECS:
         percent = _percent(points["int", codec], points["kmeans", codec])
         found.values[f"codebook.equal_kl_{codec}"] = percent
-        found.row("equal_kl", {"seed": seed, "codec": codec, "percent": percent})
+        found.add("equal_kl", seed=seed, codec=codec, percent=percent)
     found.values["codebook.rans_against_int_zstd"] = _percent(points["int", "zstd"], points["kmeans", "rans"])
     found.values["int.zstd_against_rans"] = _percent(points["int", "rans"], points["int", "zstd"])
     for other in ("sdclip", "vectors"):

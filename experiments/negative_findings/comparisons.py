@@ -5,14 +5,13 @@ Losses are those that each run ended with, on all of the validation text and bef
 
 from __future__ import annotations
 
-import json
-
-from experiments.replication.command import Trained
+from experiments.replication.found import Found
+from experiments.replication.packing import logged_bpb
+from experiments.replication.training import Trained
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgtrain.model.tensor_table import count_parameters
 
 from .exports import FP16, ZLIB, exported, law
-from .found import Found
 from .recipes import MatrixBench
 
 PAIRS = (
@@ -33,13 +32,12 @@ TOKENS = 16_384
 
 def measure(trained: Trained, seed: int) -> Found:
     """Losses of all runs, their differences, and two comparisons after packing."""
-    found = Found()
+    found = Found(seed)
     losses = {}
     for run in trained.study.purposes:
-        metadata = load_checkpoint(trained.path(run, seed)).metadata
-        losses[run] = float(json.loads(metadata["training"])["val"]["bpb"])
+        losses[run] = logged_bpb(load_checkpoint(trained.path(run, seed)))
         parameters = count_parameters(trained.study.run(run, seed, trained.scale).model)
-        found.row("trainings", {"seed": seed, "run": run, "parameters": parameters, "bpb": losses[run]})
+        found.add("trainings", seed=seed, run=run, parameters=parameters, bpb=losses[run])
     for of, less in PAIRS:
         found.values[f"{of}.less_{less}"] = losses[of] - losses[less]
     _after_int8(trained, seed, found)

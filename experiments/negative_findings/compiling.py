@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.replication.command import Trained
+from experiments.replication.found import Found
+from experiments.replication.training import Trained
 from pgtrain.model.gpt import GPT, initialize_
 from pgtrain.training.loss_function import LossFunction
 from pgtrain.training.qat import on_grid
-
-from .found import Found
 
 Compile = Callable[[nn.Module, Tensor], Callable[[Tensor], Tensor]]
 BITS = 3  # coarse, so that the switch is seen in every output
@@ -83,7 +82,7 @@ def exported(module: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
 def measure(trained: Trained, seed: int) -> Found:
     """Shares of the three places in which a late switch is not seen; and pgtrain's own way."""
     ways: dict[str, Compile] = {"compiled": compiled, "unguarded": unguarded, "exported": exported}
-    found = Found()
+    found = Found(seed)
     for way, compile_ in ways.items():
         ignored = [_is_ignored(kind, compile_, seed) for kind in (OwnSwitch, ClassSwitch, BaseSwitch)]
         found.values[f"switch.ignored_{way}"] = sum(ignored) / len(ignored)

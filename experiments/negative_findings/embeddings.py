@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.replication.command import Trained
+from experiments.replication.found import Found
+from experiments.replication.training import Trained
 
-from .found import Found
 from .recipes import MatrixBench
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)  # of the width
@@ -37,16 +37,14 @@ def measure(trained: Trained, seed: int) -> Found:
     width = table.shape[1]
     normal = partial(np.random.default_rng(seed).normal, size=table.shape)
     learned, random = captured(table), captured(normal().astype(np.float32))
-    found = Found()
+    found = Found(seed)
     for rank in range(1, width + 1):
-        found.row("spectrum", {
-            "seed": seed, "rank": rank, "learned": float(learned[rank - 1]), "random": float(random[rank - 1]),
-        })  # fmt: skip
+        found.add("spectrum", seed=seed, rank=rank, learned=float(learned[rank - 1]), random=float(random[rank - 1]))
     for share in SHARES:
         rank = round(share * width)
         bpb = bench.text.evaluator.evaluate(bench.weights | {"tok_emb.weight": truncated(table, rank)}).bpb
         cost = bpb - bench.fp32_bpb
-        found.row("truncation", {"seed": seed, "share": share, "rank": rank, "cost": cost})
+        found.add("truncation", seed=seed, share=share, rank=rank, cost=cost)
         found.values[f"svd.cost_{share:g}"] = cost
     for name, share in (("eighth", 1 / 8), ("half", 1 / 2)):
         at = round(share * width) - 1

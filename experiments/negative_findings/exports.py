@@ -12,12 +12,12 @@ import zlib
 
 import numpy as np
 
-from experiments.replication.command import Trained
+from experiments.replication.found import Found
 from experiments.replication.packing import Packed
+from experiments.replication.training import Trained
 from pgpack.codecs import BYTE_CODECS
 from pgpack.errors import PgpackError
 
-from .found import Found
 from .recipes import MatrixBench
 
 TOKENS = 8192
@@ -40,17 +40,23 @@ def exported(bench: MatrixBench, matrices: str, table: str, codec: str = ZSTD) -
 def measure(trained: Trained, seed: int) -> Found:
     """Every variant on one checkpoint, then what they say together."""
     bench = MatrixBench(trained.path("packed", seed), TOKENS)
-    found = Found()
+    found = Found(seed)
     loss: dict[tuple[int, bool, str], float] = {}
     size: dict[tuple[int, bool, str], int] = {}
     for key in VARIANTS:
         bits, floor, table = key
         point = exported(bench, law(bits, floor), FP16 if table == "fp16" else law(bits, floor))
         loss[key], size[key] = point.bpb, point.n_bytes
-        found.row("exports", {
-            "seed": seed, "bits": bits, "floor": int(floor), "table": table, "n_bytes": point.n_bytes,
-            "cost": point.bpb - bench.fp32_bpb, "kl": point.kl,
-        })  # fmt: skip
+        found.add(
+            "exports",
+            seed=seed,
+            bits=bits,
+            floor=int(floor),
+            table=table,
+            n_bytes=point.n_bytes,
+            cost=point.bpb - bench.fp32_bpb,
+            kl=point.kl,
+        )
     documented, int6 = loss[5, True, "same"], loss[6, True, "fp16"]
     table_only = exported(bench, law(6, True), law(5, True)).bpb
     found.values |= {

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 
 import torch
 
-from experiments.replication.command import Trained
+from experiments.replication.found import Found
 from experiments.replication.packing import Bench
+from experiments.replication.training import Trained
 from pgpack.loss.bpb import TextEvaluator
 from pgpack.loss.sliding import EvaluationWay
 from pgtrain.model.gpt import GPT
-
-from .found import Found
 
 PASSES = (1, 2, 3, 4, 6, 9)
 TOKENS = 4096
@@ -24,14 +23,14 @@ MODELS = {"loop": "flat", "loop_skips": "U-Net skips", "shallow": "never looped"
 
 def measure(trained: Trained, seed: int) -> Found:
     """Loss of the three models at every number of passes."""
-    found = Found()
+    found = Found(seed)
     for run, name in MODELS.items():
         bench = Bench(trained.path(run, seed), TOKENS)
         tensors = dict(bench.checkpoint.items())
         losses = {}
         for passes in PASSES:
             losses[passes] = _evaluator(bench, run, passes).evaluate(tensors).bpb
-            found.row("loops", {"seed": seed, "model": name, "passes": passes, "bpb": losses[passes]})
+            found.add("loops", seed=seed, model=name, passes=passes, bpb=losses[passes])
         found.values[f"{run}.bpb_at_6"] = losses[6]
         trained_passes = 1 if run == "shallow" else 3
         found.values[f"{run}.rise_at_6"] = losses[6] - losses[trained_passes]

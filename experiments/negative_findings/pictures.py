@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.replication.figures import drawing, prepare
-from experiments.replication.rows import read_rows
+from experiments.replication.results import Results
 from pgpack.report.picture import COLOURS, INK, SOFT_INK
 
 from .tables import CODEC_NAMES, by
@@ -30,9 +29,9 @@ def mean(values: Sequence[float]) -> float:
     return statistics.fmean(values)
 
 
-def codebooks(results: Path, figure: Figure) -> None:
+def codebooks(results: Results, figure: Figure) -> None:
     """Bits per weight against KL, with zstd and with rANS."""
-    rows = read_rows(results / "codebooks.csv")
+    rows = results.rows("codebooks")
     bits, kls = (by(rows, ("curve", "dial", "codec"), value) for value in ("bits_per_weight", "kl"))
     axes = figure.subplots(1, 2)
     for axis, codec in zip(axes, ("zstd", "rans"), strict=True):
@@ -51,9 +50,9 @@ def codebooks(results: Path, figure: Figure) -> None:
     figure.suptitle("Codebooks lie right of integer grids: more bytes at every loss", x=0.01, ha="left", fontsize=12)
 
 
-def equal_kl(results: Path, figure: Figure) -> None:
+def equal_kl(results: Results, figure: Figure) -> None:
     """What codebooks cost under each codec at equal KL."""
-    percents = by(read_rows(results / "equal_kl.csv"), ("codec",), "percent")
+    percents = by(results.rows("equal_kl"), ("codec",), "percent")
     axis = figure.subplots()
     for row, codec in enumerate(reversed(CODEC_NAMES)):
         values = percents[(codec,)]
@@ -72,9 +71,9 @@ def equal_kl(results: Path, figure: Figure) -> None:
     )
 
 
-def pruning(results: Path, figure: Figure) -> None:
+def pruning(results: Results, figure: Figure) -> None:
     """Bytes against sparsity, and what the grid had at 0 already."""
-    rows = read_rows(results / "pruning.csv")
+    rows = results.rows("pruning")
     changes = by([row for row in rows if row["codec"] == "zstd"], ("quantizer", "sparsity"), "change")
     left, right = figure.subplots(1, 2)
     colours = {"int6": BLUE, "int6, step floor": COLOURS[4], "GPTQ int6": TEAL, "k-means 256": ORANGE}
@@ -88,7 +87,7 @@ def pruning(results: Path, figure: Figure) -> None:
     direct_label(left, 3, source[1], "#212", SOFT_INK)
     left.set_xlim(-0.3, 14.5)
     prepare(left, "Pruning does not add bytes here", "weights pruned (%)", "bytes through zstd 22 (change, %)")
-    shares = by(read_rows(results / "already_zero.csv"), ("quantizer", "sparsity"), "share")
+    shares = by(results.rows("already_zero"), ("quantizer", "sparsity"), "share")
     for name, colour in (("int6", BLUE), ("int8", PURPLE)):
         points = [(100 * float(s), 100 * mean(v)) for (q, s), v in shares.items() if q == name]
         right.plot(*zip(*points, strict=True), "o-", color=colour)
@@ -98,9 +97,9 @@ def pruning(results: Path, figure: Figure) -> None:
     prepare(right, "int6 had rounded them to 0 before", "weights pruned (%)", "of them 0 on the grid anyway (%)")
 
 
-def embedding(results: Path, figure: Figure) -> None:
+def embedding(results: Results, figure: Figure) -> None:
     """Spectrum beside a random table's, and the loss of truncation."""
-    spectrum = read_rows(results / "spectrum.csv")
+    spectrum = results.rows("spectrum")
     left, right = figure.subplots(1, 2)
     for column, colour, name in (("learned", BLUE, "learned"), ("random", SOFT_INK, "random")):
         found = by(spectrum, ("rank",), column)
@@ -113,7 +112,7 @@ def embedding(results: Path, figure: Figure) -> None:
     prepare(
         left, "The table's spectrum beside a random one's", f"rank (the width is {x[-1]})", "variance captured (%)"
     )
-    costs = by(read_rows(results / "truncation.csv"), ("rank",), "cost")
+    costs = by(results.rows("truncation"), ("rank",), "cost")
     ranks = [int(rank) for (rank,) in costs]
     right.plot(ranks, [mean(values) for values in costs.values()], "o-", color=BLUE)
     for (rank,), values in costs.items():
@@ -123,9 +122,9 @@ def embedding(results: Path, figure: Figure) -> None:
     prepare(right, "Loss after truncation", "rank kept", "bits per byte lost")
 
 
-def loops(results: Path, figure: Figure) -> None:
+def loops(results: Results, figure: Figure) -> None:
     """Loss by number of passes."""
-    losses = by(read_rows(results / "loops.csv"), ("model", "passes"), "bpb")
+    losses = by(results.rows("loops"), ("model", "passes"), "bpb")
     axis = figure.subplots()
     labelled = (("flat", BLUE, -9), ("U-Net skips", ORANGE, 4), ("never looped", SOFT_INK, 4))
     for name, colour, lift in labelled:
@@ -147,9 +146,9 @@ def loops(results: Path, figure: Figure) -> None:
     )
 
 
-def averaging(results: Path, figure: Figure) -> None:
+def averaging(results: Results, figure: Figure) -> None:
     """Loss that a bfloat16 accumulator adds."""
-    costs = by(read_rows(results / "averaging.csv"), ("way", "snapshots"), "cost")
+    costs = by(results.rows("averaging"), ("way", "snapshots"), "cost")
     axis = figure.subplots()
     for way, colour in (("sum in bf16", ORANGE), ("running mean in bf16", BLUE)):
         points = [(int(n), mean(values)) for (name, n), values in costs.items() if name == way]
@@ -178,9 +177,9 @@ def averaging(results: Path, figure: Figure) -> None:
     )
 
 
-def exports(results: Path, figure: Figure) -> None:
+def exports(results: Results, figure: Figure) -> None:
     """The cost of each variant of the source's exporter."""
-    costs = by(read_rows(results / "exports.csv"), ("bits", "floor", "table"), "cost")
+    costs = by(results.rows("exports"), ("bits", "floor", "table"), "cost")
     axis = figure.subplots()
     labels = []
     for row, ((bits, floor, table), values) in enumerate(reversed(costs.items())):
@@ -201,11 +200,11 @@ def exports(results: Path, figure: Figure) -> None:
 
 
 HEIGHTS = {codebooks: 5.0, equal_kl: 3.8, pruning: 4.6, embedding: 4.6, loops: 4.2, averaging: 4.2, exports: 4.4}
-PICTURES: dict[str, Callable[[Path, Figure], None]] = {draw.__name__: draw for draw in HEIGHTS}
+PICTURES: dict[str, Callable[[Results, Figure], None]] = {picture.__name__: picture for picture in HEIGHTS}
 
 
-def draw_all(results: Path) -> None:
+def draw(results: Results) -> None:
     """Every picture as results/NAME.png and NAME.svg."""
-    for name, draw in PICTURES.items():
-        with drawing(results / name, height=HEIGHTS[draw]) as figure:
-            draw(results, figure)
+    for name, picture in PICTURES.items():
+        with drawing(results.folder / name, height=HEIGHTS[picture]) as figure:
+            picture(results, figure)

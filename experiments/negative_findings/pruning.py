@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.replication.command import Trained
+from experiments.replication.found import Found
+from experiments.replication.training import Trained
 from pgpack.codecs import BYTE_CODECS
 from pgpack.quantizers.base import QuantizerInput
 from pgpack.quantizers.pruning import smallest
 from pgpack.quantizers.uniform import Rtn
 
-from .found import Found
 from .recipes import MatrixBench
 
 SPARSITIES = (0.01, 0.03, 0.05, 0.10)
@@ -33,7 +33,7 @@ RE_EXPORTS, NUDGE = 6, 1e-3  # of a row's standard deviation
 def measure(trained: Trained, seed: int) -> Found:
     """Changes of bytes by quantizer, codec and sparsity on one checkpoint."""
     bench = MatrixBench(trained.path("packed", seed), TOKENS, BLOCKS)
-    found = Found()
+    found = Found(seed)
     changes: dict[tuple[str, str], list[float]] = {}
     for name, quantizer in QUANTIZERS.items():
         for codec in CODECS:
@@ -42,10 +42,16 @@ def measure(trained: Trained, seed: int) -> Found:
                 pruned = bench.sized(f"prune_magnitude(sparsity={sparsity})|{quantizer}", codec)
                 change = pruned.matrix_bytes / plain.matrix_bytes - 1
                 changes.setdefault((name, codec), []).append(change)
-                found.row("pruning", {
-                    "seed": seed, "quantizer": name, "codec": codec, "sparsity": sparsity, "change": change,
-                    "kl_plain": plain.packed.kl, "kl": pruned.packed.kl,
-                })  # fmt: skip
+                found.add(
+                    "pruning",
+                    seed=seed,
+                    quantizer=name,
+                    codec=codec,
+                    sparsity=sparsity,
+                    change=change,
+                    kl_plain=plain.packed.kl,
+                    kl=pruned.packed.kl,
+                )
     for sparsity, change in zip(SPARSITIES, changes["int6", "zstd"], strict=True):
         found.values[f"prune.int6_zstd_{sparsity:.0%}".replace("%", "")] = change
     found.values["prune.worst_rise"] = max(max(each[:3]) for each in changes.values())
@@ -66,7 +72,7 @@ def _already_zero(bench: MatrixBench, found: Found, seed: int) -> None:
                 mask = smallest(magnitudes, int(sparsity * magnitudes.size)).reshape(weight.shape)
                 symbols = rule.quantize(QuantizerInput(matrix, weight)).symbols
                 pruned, zero = pruned + int(mask.sum()), zero + int((symbols[mask] == 0).sum())
-            found.row("already_zero", {"seed": seed, "quantizer": name, "sparsity": sparsity, "share": zero / pruned})
+            found.add("already_zero", seed=seed, quantizer=name, sparsity=sparsity, share=zero / pruned)
             found.values[f"prune.already_zero_{name}_{sparsity:.0%}".replace("%", "")] = zero / pruned
 
 

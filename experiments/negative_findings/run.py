@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.replication.command import study_command
+from experiments.replication.command import Replication, study_command
 
-from .measure import measure
+from . import averaging, codebooks, comparisons, compiling, embeddings, exports, loops, pruning, windows
+from .pictures import draw
+from .tables import TABLES
 
-main = study_command(Path(__file__).parent, measure)
+# The longest first, so that no process ends alone.
+PARTS = (codebooks, pruning, averaging, windows, exports, loops, embeddings, comparisons, compiling)
+STUDY = Replication(Path(__file__).parent, tuple(part.measure for part in PARTS), TABLES, draw)
+main = study_command(STUDY)
 
 if __name__ == "__main__":
     main()

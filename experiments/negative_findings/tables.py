@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
+from experiments.replication.command import Table
+from experiments.replication.measures import Measured
 from experiments.replication.pages import markdown_table
-from experiments.replication.plan import Study
-from experiments.replication.rows import Row, Value, read_rows
+from experiments.replication.results import Results
+from experiments.replication.rows import Row, Value
 
 Key = tuple[Value, ...]
 CODEC_NAMES = {
@@ -29,17 +30,16 @@ def by(rows: Iterable[Row], keys: Sequence[str], value: str) -> dict[Key, list[f
     return found
 
 
-def spread(values: Sequence[float], digits: int, sign: bool = False) -> str:
+def spread(values: Sequence[float], digits: int, sign: str = "") -> str:
     """Mean ± standard deviation over seeds."""
-    mean = statistics.fmean(values)
-    return f"{mean:{'+' if sign else ''}.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+    return Measured(tuple(values)).shown(digits, sign)
 
 
-def trainings(results: Path) -> str:
+def trainings(results: Results) -> str:
     """Every run with its loss."""
-    rows = read_rows(results / "trainings.csv")
+    rows = results.rows("trainings")
     losses = by(rows, ("run", "parameters"), "bpb")
-    purposes = Study.load(Path(__file__).parent).purposes
+    purposes = results.study.purposes
     table = [
         (str(run), f"{parameters:,}", spread(values, 4), purposes[str(run)])
         for (run, parameters), values in losses.items()
@@ -47,23 +47,23 @@ def trainings(results: Path) -> str:
     return markdown_table(("run", "parameters", "bits per byte", "what it is for"), table, "lrrl")
 
 
-def codebooks(results: Path) -> str:
+def codebooks(results: Results) -> str:
     """Bits per weight of three points under each codec, and the mean difference at equal KL."""
-    rows = read_rows(results / "codebooks.csv")
+    rows = results.rows("codebooks")
     sizes = by(rows, ("curve", "dial", "codec"), "bits_per_weight")
-    percents = by(read_rows(results / "equal_kl.csv"), ("codec",), "percent")
+    percents = by(results.rows("equal_kl"), ("codec",), "percent")
     points = (("int", 6), ("kmeans", 256), ("int", 8), ("kmeans", 64))
     table = [
-        (name, *(spread(sizes[*point, codec], 3) for point in points), f"{spread(percents[(codec,)], 1, True)} %")
+        (name, *(spread(sizes[*point, codec], 3) for point in points), f"{spread(percents[(codec,)], 1, '+')} %")
         for codec, name in CODEC_NAMES.items()
     ]
     header = ("codec", "int6", "k-means 256", "int8", "k-means 64", "k-means against int at equal KL")
     return markdown_table(header, table, "lrrrrr")
 
 
-def losses(results: Path) -> str:
+def losses(results: Results) -> str:
     """Relative squared error and KL of the points of both curves."""
-    rows = [row for row in read_rows(results / "codebooks.csv") if row["codec"] == "rans"]
+    rows = [row for row in results.rows("codebooks") if row["codec"] == "rans"]
     errors, kls = by(rows, ("curve", "dial"), "mse"), by(rows, ("curve", "dial"), "kl")
     names = {"int": "int, bits", "kmeans": "k-means, values", "sdclip": "std grid, clip", "vectors": "pairs, values"}
     sizes = by(rows, ("curve", "dial"), "bits_per_weight")
@@ -78,20 +78,20 @@ def _small(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.2e}"
 
 
-def pruning(results: Path) -> str:
+def pruning(results: Results) -> str:
     """Change of bytes by quantizer and codec."""
-    changes = by(read_rows(results / "pruning.csv"), ("quantizer", "codec", "sparsity"), "change")
+    changes = by(results.rows("pruning"), ("quantizer", "codec", "sparsity"), "change")
     sparsities = sorted({float(sparsity) for _, _, sparsity in changes})
     table = []
     for quantizer, codec in dict.fromkeys((q, c) for q, c, _ in changes):
-        cells = [f"{spread([100 * v for v in changes[quantizer, codec, s]], 2, True)} %" for s in sparsities]
+        cells = [f"{spread([100 * v for v in changes[quantizer, codec, s]], 2, '+')} %" for s in sparsities]
         table.append((str(quantizer), CODEC_NAMES[str(codec)], *cells))
     return markdown_table(("quantizer", "codec", *(f"{s:.0%}" for s in sparsities)), table, "llrrrr")
 
 
-def already_zero(results: Path) -> str:
+def already_zero(results: Results) -> str:
     """Share of the pruned weights that the grid had at 0."""
-    shares = by(read_rows(results / "already_zero.csv"), ("quantizer", "sparsity"), "share")
+    shares = by(results.rows("already_zero"), ("quantizer", "sparsity"), "share")
     sparsities = sorted({float(sparsity) for _, sparsity in shares})
     table = [
         (str(name), *(f"{spread([100 * v for v in shares[name, s]], 1)} %" for s in sparsities))
@@ -100,9 +100,9 @@ def already_zero(results: Path) -> str:
     return markdown_table(("grid", *(f"{s:.0%}" for s in sparsities)), table, "lrrrr")
 
 
-def exports(results: Path) -> str:
+def exports(results: Results) -> str:
     """Size and cost of every variant of the source's exporter."""
-    rows = read_rows(results / "exports.csv")
+    rows = results.rows("exports")
     keys = ("bits", "floor", "table")
     sizes, costs = by(rows, keys, "n_bytes"), by(rows, keys, "cost")
     table = [
@@ -111,17 +111,17 @@ def exports(results: Path) -> str:
             "1 / R" if floor else "none",
             "fp16" if kind == "fp16" else f"int{bits}",
             spread([n / 1000 for n in sizes[bits, floor, kind]], 1),
-            spread(costs[bits, floor, kind], 4, True),
+            spread(costs[bits, floor, kind], 4, "+"),
         )
         for bits, floor, kind in sizes
     ]
     return markdown_table(("matrices", "step floor", "table", "kB", "bits per byte above fp32"), table, "lllrr")
 
 
-def truncation(results: Path) -> str:
+def truncation(results: Results) -> str:
     """Variance and loss at every rank that was tried."""
-    costs = by(read_rows(results / "truncation.csv"), ("share", "rank"), "cost")
-    spectrum = read_rows(results / "spectrum.csv")
+    costs = by(results.rows("truncation"), ("share", "rank"), "cost")
+    spectrum = results.rows("spectrum")
     learned, random = by(spectrum, ("rank",), "learned"), by(spectrum, ("rank",), "random")
     table = [
         (
@@ -129,7 +129,7 @@ def truncation(results: Path) -> str:
             f"{rank}",
             f"{spread([100 * v for v in learned[(rank,)]], 1)} %",
             f"{spread([100 * v for v in random[(rank,)]], 1)} %",
-            spread(values, 4, True),
+            spread(values, 4, "+"),
         )
         for (share, rank), values in costs.items()
     ]
@@ -137,9 +137,9 @@ def truncation(results: Path) -> str:
     return markdown_table(header, table, "rrrrr")
 
 
-def loops(results: Path) -> str:
+def loops(results: Results) -> str:
     """Loss by number of passes."""
-    losses = by(read_rows(results / "loops.csv"), ("model", "passes"), "bpb")
+    losses = by(results.rows("loops"), ("model", "passes"), "bpb")
     passes = sorted({int(n) for _, n in losses})
     table = [
         (str(model), *(spread(losses[model, n], 3) for n in passes))
@@ -148,18 +148,17 @@ def loops(results: Path) -> str:
     return markdown_table(("blocks", *(f"{n} passes" if n > 1 else "1 pass" for n in passes)), table, "lrrrrrr")
 
 
-def averaging(results: Path) -> str:
+def averaging(results: Results) -> str:
     """Loss that arithmetic alone adds, by number of snapshots."""
-    costs = by(read_rows(results / "averaging.csv"), ("way", "snapshots"), "cost")
+    costs = by(results.rows("averaging"), ("way", "snapshots"), "cost")
     counts = sorted({int(n) for _, n in costs})
     table = [
-        (str(way), *(spread(costs[way, n], 4, True) for n in counts))
-        for way in dict.fromkeys(way for way, _ in costs)
+        (str(way), *(spread(costs[way, n], 4, "+") for n in counts)) for way in dict.fromkeys(way for way, _ in costs)
     ]
     return markdown_table(("accumulated as", *(f"{n} snapshots" for n in counts)), table, "lrrrrr")
 
 
-BLOCKS: dict[str, Callable[[Path], str]] = {
+TABLES: Mapping[str, Table] = {
     "trainings": trainings,
     "codebooks": codebooks,
     "losses": losses,

@@ -7,12 +7,12 @@ from pathlib import Path
 from pgpack_cli.options.text import Bench as TextBench
 from pgpack_cli.options.text import TextFlags
 
-from experiments.replication.command import Trained
+from experiments.replication.found import Found
+from experiments.replication.training import Trained
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.loss.sliding import EvaluationWay
 
 from .exports import FP16, exported, law
-from .found import Found
 from .recipes import MatrixBench
 
 TOKENS = 16_384
@@ -21,7 +21,7 @@ LONGER = 4  # times the window of training
 
 def measure(trained: Trained, seed: int) -> Found:
     """Differences between ways of scoring one checkpoint."""
-    found = Found()
+    found = Found(seed)
     path = trained.path("control", seed)
     checkpoint = load_checkpoint(path)
     text = TextBench(path, checkpoint, TextFlags(max_tokens=TOKENS), quiet=True).text

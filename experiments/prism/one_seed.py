@@ -9,18 +9,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiments.replication.packing import Bench
+from experiments.replication.found import Found
+from experiments.replication.packing import Bench, logged_bpb
 from experiments.replication.plan import Study
-from experiments.replication.rows import Value
-from pgpack.checkpoint.checkpoint import Checkpoint
+from experiments.replication.training import Trained
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.repartition import channel_permutation
 from pgtrain.model.tensor_table import count_parameters
@@ -28,9 +26,6 @@ from pgtrain.training.run_log import log_path
 
 from .probes import numbers
 from .rope import shift_error
-
-if TYPE_CHECKING:
-    from experiments.replication.command import Trained
 
 TEXT_TOKENS = 16_384  # packed models are compared with themselves, token by token: less text is enough
 PROBE_WINDOWS = 16
@@ -51,24 +46,9 @@ MBPB = (
 EQUAL_BYTES = ("standard-narrow", "standard-shallow", "albert-wide", "naive", "wt", "adapt")
 
 
-@dataclass
-class SeedResult:
-    """Values by name, and the rows of results/*.csv by file name."""
-
-    seed: int
-    values: dict[str, float] = field(default_factory=dict)
-    rows: dict[str, list[dict[str, Value]]] = field(default_factory=dict)
-
-    def put(self, run: str, values: Mapping[str, float]) -> None:
-        self.values |= {f"{run}.{name}": value for name, value in values.items()}
-
-    def add(self, table: str, **row: Value) -> None:
-        self.rows.setdefault(table, []).append(row)
-
-
-def measure_seed(trained: Trained, seed: int) -> SeedResult:
+def measure_seed(trained: Trained, seed: int) -> Found:
     paths = {run: trained.path(run, seed) for run in trained.study.purposes}
-    found = SeedResult(seed)
+    found = Found(seed)
     measured = {run: _measure_run(found, run, path) for run, path in paths.items()}
     for run, other in MBPB:
         found.values[f"{run}-less-{other}.mbpb"] = _mbpb(found, run, other, "bpb")
@@ -81,14 +61,14 @@ def measure_seed(trained: Trained, seed: int) -> SeedResult:
     return found
 
 
-def _measure_run(found: SeedResult, run: str, path: Path) -> NDArray[np.float32] | None:
+def _measure_run(found: Found, run: str, path: Path) -> NDArray[np.float32] | None:
     """Of the six models: targets and their losses in nats. Shape: (2, n)."""
     bench = Bench(path, TEXT_TOKENS)
     evaluator = bench.text.text.evaluator()
     model = evaluator.module(dict(bench.checkpoint.items()))
     tokens = torch.from_numpy(evaluator.tokens[:-1].astype(np.int64))
     ids = tokens[: PROBE_WINDOWS * evaluator.seq_len].view(PROBE_WINDOWS, -1)
-    found.put(run, {"bpb": val_bpb(bench.checkpoint)} | numbers(model, ids))
+    found.put(run, {"bpb": logged_bpb(bench.checkpoint)} | numbers(model, ids))
     found.add("losses", run=run, seed=found.seed, bpb=found.values[f"{run}.bpb"])
     if run in PACKED:
         point = bench.packed(RECIPE)
@@ -101,11 +81,6 @@ def _measure_run(found: SeedResult, run: str, path: Path) -> NDArray[np.float32]
     targets = evaluator.tokens[1:].astype(np.int64)
     found.put(run, {"rare_over_common": rare_over_common(nats, targets, bench.text.text.calib_tokens)})
     return np.stack([targets, nats]).astype(np.float32)
-
-
-def val_bpb(checkpoint: Checkpoint) -> float:
-    """Bits per byte on all of the validation text, as training wrote it down."""
-    return float(json.loads(checkpoint.metadata["training"])["val"]["bpb"])
 
 
 def rare_over_common(nats: NDArray[np.float32], targets: NDArray[np.int64], training: NDArray[np.uint16]) -> float:
@@ -126,11 +101,11 @@ def types_won(losses: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float((sums[0][seen] < sums[1][seen]).mean())
 
 
-def _mbpb(found: SeedResult, run: str, other: str, quantity: str) -> float:
+def _mbpb(found: Found, run: str, other: str, quantity: str) -> float:
     return 1000 * (found.values[f"{run}.{quantity}"] - found.values[f"{other}.{quantity}"])
 
 
-def _compare(found: SeedResult, losses: Mapping[str, NDArray[np.float32]]) -> None:
+def _compare(found: Found, losses: Mapping[str, NDArray[np.float32]]) -> None:
     values = found.values
     shared = [run for run in MODELS if run not in ("standard", "wo")]
     values["best-other-less-wo.mbpb"] = min(_mbpb(found, run, "wo", "bpb") for run in shared)
@@ -150,7 +125,7 @@ def _compare(found: SeedResult, losses: Mapping[str, NDArray[np.float32]]) -> No
         values[f"{run}-less-{other}.{probe}"] = values[f"{run}.{probe}"] - values[f"{other}.{probe}"]
 
 
-def _compare_courses(found: SeedResult, paths: Mapping[str, Path]) -> None:
+def _compare_courses(found: Found, paths: Mapping[str, Path]) -> None:
     """How much less one run is above the other at 0.2 than at 0.8 of training: the points that #2090 has.
 
     Training losses over a fifth of the run around each, on batches that are the same for both runs.
@@ -171,7 +146,7 @@ def _training_losses(path: Path) -> NDArray[np.float64]:
     return np.array([json.loads(line)["loss"] for line in lines])
 
 
-def _count(found: SeedResult, study: Study) -> None:
+def _count(found: Found, study: Study) -> None:
     """Parameters at full scale, and what is safe for rotary positions about a permutation."""
     full = {run: count_parameters(study.run(run, found.seed, "full").model) for run in study.purposes}
     for run in ("standard", "albert", "naive", "wo"):

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from experiments.replication.figures import drawing, prepare
 from experiments.replication.measures import Measures
+from experiments.replication.results import Results
 from pgpack.report.picture import COLOURS, INK, SOFT_INK
 
 from .one_seed import PACKED
@@ -19,12 +20,13 @@ OTHERS = ("albert", "standard")
 BLUE, ORANGE = COLOURS[0], COLOURS[1]
 
 
-def draw(results: Path, measures: Measures) -> None:
+def draw(results: Results) -> None:
     """changes, bytes, packing and gates, as PNG and SVG."""
-    _changes(results / "changes", measures)
-    _bytes(results / "bytes", measures)
-    _packing(results / "packing", measures)
-    _gates(results / "gates", measures)
+    folder, measures = results.folder, results.measures
+    _changes(folder / "changes", measures)
+    _bytes(folder / "bytes", measures)
+    _packing(folder / "packing", measures)
+    _gates(folder / "gates", measures)
 
 
 def _dots(axes: Axes, y: float, values: tuple[float, ...], colour: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
+from experiments.replication.command import Table
 from experiments.replication.measures import Measured, Measures
 from experiments.replication.pages import markdown_table
-from experiments.replication.plan import SCALES, Study
+from experiments.replication.plan import SCALES
+from experiments.replication.results import Results
 from pgtrain.model.tensor_table import count_parameters
 
 from .one_seed import EQUAL_BYTES, MODELS, PACKED
@@ -41,20 +43,15 @@ PROBES = {
 GATED = ("adapt", "adapt-free", "adapt-free-high")
 
 
-def shown(measures: Measures, name: str, digits: int = 1, sign: str = "") -> str:
-    """Mean ± standard deviation over seeds."""
-    measured = measures[name]
-    return f"{measured.mean:{sign}.{digits}f} ± {measured.std:.{digits}f}"
-
-
-def models_table(measures: Measures, study: Study) -> str:
+def models_table(results: Results) -> str:
+    measures = results.measures
     header = ("run", "what it is", "parameters", "at full scale", "bpb", "mBPB above wo", "there")
     rows = []
-    for run, purpose in study.purposes.items():
+    for run, purpose in results.study.purposes.items():
         above = "" if run == "wo" else f"{1000 * (measures[f'{run}.bpb'].mean - measures['wo.bpb'].mean):+.1f}"
         there = f"{1000 * (THEIR_BPB[run] - THEIR_BPB['wo']):+.1f}" if run in THEIR_BPB and run != "wo" else ""
-        counts = [f"{count_parameters(study.run(run, study.seeds[0], scale).model):,}" for scale in SCALES]
-        rows.append((f"`{run}`", purpose, *counts, shown(measures, f"{run}.bpb", 4), above, there))
+        counts = [f"{count_parameters(results.study.run(run, 1, scale).model):,}" for scale in SCALES]
+        rows.append((f"`{run}`", purpose, *counts, measures[f"{run}.bpb"].shown(4), above, there))
     return markdown_table(header, rows, "llrrrrr")
 
 
@@ -64,53 +61,54 @@ def gains(measures: Measures, before: str, after: str, loss: str = "bpb") -> Mea
     return Measured(tuple(1000 * (old - new) for old, new in pairs))
 
 
-def changes_table(measures: Measures, study: Study) -> str:
+def changes_table(results: Results) -> str:
     """What each change lowers the loss by, paired by seed."""
     header = ("from → to", "what is added", "gain, mBPB", "by seed")
     rows = []
     for what, before, after in (*BUILT, *ADDED):
-        gain = gains(measures, before, after)
+        gain = gains(results.measures, before, after)
         seeds = ", ".join(f"{value:+.1f}" for value in gain.values)
-        rows.append((f"`{before}` → `{after}`", what, f"{gain.mean:+.1f} ± {gain.std:.1f}", seeds))
+        rows.append((f"`{before}` → `{after}`", what, gain.shown(1, "+"), seeds))
     return markdown_table(header, rows, "llrr")
 
 
-def packed_table(measures: Measures, study: Study) -> str:
+def packed_table(results: Results) -> str:
+    measures = results.measures
     header = ("run", "bytes", "of wo's", "loss by packing, mBPB", "there", "bpb packed", "mBPB above wo")
     rows = []
     for run in PACKED:
         compared = run in EQUAL_BYTES
-        above = shown(measures, f"{run}-less-wo.quantized_mbpb", 1, "+") if compared else ""
+        above = measures[f"{run}-less-wo.quantized_mbpb"].shown(1, "+") if compared else ""
         share = measures[f"{run}.bytes"].mean / measures["wo.bytes"].mean
         there = f"{THEIR_GAPS[run]:.1f}" if run in THEIR_GAPS else ""
         rows.append((f"`{run}`", f"{measures[f'{run}.bytes'].mean:,.0f}", f"{100 * share:.1f} %",
-                     shown(measures, f"{run}.gap_mbpb", 2), there, shown(measures, f"{run}.quantized_bpb", 4),
+                     measures[f"{run}.gap_mbpb"].shown(2), there, measures[f"{run}.quantized_bpb"].shown(4),
                      above))  # fmt: skip
     return markdown_table(header, rows, "lrrrrrr")
 
 
-def probes_table(measures: Measures, study: Study) -> str:
+def probes_table(results: Results) -> str:
     """Ours above, theirs below."""
     rows = []
     for name, (what, digits, theirs) in PROBES.items():
-        rows.append((what, *(shown(measures, f"{run}.{name}", digits) for run in MODELS)))
+        rows.append((what, *(results.measures[f"{run}.{name}"].shown(digits) for run in MODELS)))
         rows.append(("there", *("" if value is None else f"{value:g}" for value in theirs)))
     return markdown_table(("probe", *(f"`{run}`" for run in MODELS)), rows, "lrrrrrr")
 
 
-def gates_table(measures: Measures, study: Study) -> str:
+def gates_table(results: Results) -> str:
+    measures = results.measures
     header = ("run", "began at", "penalty", "mean gate", "std over tokens", "layer furthest from 1/2 by")
     rows = []
     for run in GATED:
-        model = study.run(run, study.seeds[0], "tiny").model
+        model = results.study.run(run, results.study.seeds[0], "tiny").model
         rows.append((f"`{run}`", f"{model.repartition_start:g}", f"{model.repartition_penalty:g}",
-                     shown(measures, f"{run}.gate", 3), shown(measures, f"{run}.gate_token_std", 3),
-                     shown(measures, f"{run}.gate_off_half", 3)))  # fmt: skip
+                     measures[f"{run}.gate"].shown(3), measures[f"{run}.gate_token_std"].shown(3),
+                     measures[f"{run}.gate_off_half"].shown(3)))  # fmt: skip
     return markdown_table(header, rows, "lrrrrr")
 
 
-Table = Callable[[Measures, Study], str]
-BLOCKS: Mapping[str, Table] = {
+TABLES: Mapping[str, Table] = {
     "models": models_table,
     "changes": changes_table,
     "packed": packed_table,

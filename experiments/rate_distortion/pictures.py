@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from experiments.replication.figures import drawing, prepare
+from experiments.replication.results import Results
 from experiments.replication.rows import Row
 from pgpack.report.picture import COLOURS
 
@@ -21,9 +21,10 @@ NAMES = {ENGINE: "this engine"}
 MARKERS = ("o", "s", "^", "D", "v")
 
 
-def draw(results: Path, rows: Sequence[Row]) -> None:
+def draw(results: Results) -> None:
     """frontier.png and frontier.svg."""
-    with drawing(results / "frontier", height=5.6) as figure:
+    rows = results.rows("points")
+    with drawing(results.folder / "frontier", height=5.6) as figure:
         axes = figure.subplots()
         title = "The engine's files are smaller than the field's at every loss (one line per seed)"
         prepare(axes, title, "artifact, kB", "KL to the fp32 model, nats per token")
@@ -49,9 +50,7 @@ def _curves(axes: Axes, rows: Sequence[Row], colour: str, marker: str, name: str
             )  # fmt: skip
 
 
-def _kilobytes(rows: Sequence[Row]):  # type: ignore[no-untyped-def]
-    from matplotlib.ticker import FixedLocator
-
+def _kilobytes(rows: Sequence[Row]) -> FixedLocator:
     sizes = [float(row["n_bytes"]) / 1000 for row in rows if row["curve"] in SHOWN]
     marks = [50, 75, 100, 150, 200, 300, 400, 500, 700, 1000, 1500]
     return FixedLocator([mark for mark in marks if min(sizes) * 0.8 <= mark <= max(sizes) * 1.2])

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.replication.pages import ROOT, fill
 from pgpack.errors import StudyError
 from pgpack.recipe.presets import PRESETS
 from pgpack.report.plot import Curve, FrontierPicture, write_picture
@@ -23,8 +24,6 @@ from pgpack.study.frontier import bd_rate, frontier_csv, measured, pareto, point
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 
-ROOT = Path(__file__).resolve().parents[2]
-BEGIN, END = "<!-- frontier: begin -->", "<!-- frontier: end -->"
 FIELDS = ("name", "n_bytes", "bpb", "kl", "recipe")
 ENGINE = "tcq("
 
@@ -84,10 +83,7 @@ def publish(directory: Path, peer_directory: Path, out: Path) -> None:
     (out / "frontier.csv").write_text(frontier_csv(pareto(study.trials)), encoding="utf-8")
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     _draw(study, peer, name, out)
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    readme.write_text(f"{before}{BEGIN}\n{markdown(rows, summary)}\n{END}{after}", encoding="utf-8")
+    fill(ROOT / "README.md", "frontier", markdown(rows, summary))
 
 
 def _row(trial: Trial) -> dict[str, str]:

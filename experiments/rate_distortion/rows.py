@@ -12,8 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pgpack import __version__
-from pgpack.study.frontier import Points
+from pgpack.errors import StudyError
+from pgpack.study.frontier import Points, bd_rate
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,14 @@ class Rows:
         return self.held[curve, dial]
 
 
-def points(rows: Sequence[Row], metric: str) -> Points:
-    """Bytes and loss of rows. *Shape* (n, 2)."""
-    import numpy as np
+def rate(anchor: Sequence[Row], test: Sequence[Row], metric: str) -> float | None:
+    """BD-rate of `test` against `anchor` in percent, None where the curves do not overlap."""
+    try:
+        return bd_rate(_points(anchor, metric), _points(test, metric), "bpb" if metric == "bpb" else "kl").percent
+    except StudyError:
+        return None
 
+
+def _points(rows: Sequence[Row], metric: str) -> Points:
+    """Bytes and loss of rows. *Shape* (n, 2)."""
     return np.array([(row.n_bytes, getattr(row, metric)) for row in rows], np.float64).reshape(-1, 2)

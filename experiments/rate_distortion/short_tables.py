@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from experiments.replication.measures import Measures
-from experiments.replication.pages import fill, markdown_table
+from experiments.replication.pages import markdown_table
+from experiments.replication.results import Results
 
 from .curves import ENGINE
 from .short import ABLATIONS, PRESET_DIALS
 
 
-def percent(measures: Measures, name: str) -> str:
+def _percent(results: Results, name: str) -> str:
     """Mean and standard deviation over seeds, a dash where the curves did not overlap."""
-    if name not in measures:
+    if name not in results.measures:
         return "-"
-    measured = measures[name]
-    return f"{measured.mean:+.1f} ± {measured.std:.1f} %"
+    return f"{results.measures[name].shown(1, '+')} %"
 
 
-def peers_table(measures: Measures) -> str:
+def peers_table(results: Results) -> str:
     header = ("against", "bytes at equal KL", "at equal bits per byte")
     rows = [
-        (f"`{name}`", *(percent(measures, f"against {name}.{metric}") for metric in ("kl", "bpb")))
+        (f"`{name}`", *(_percent(results, f"against {name}.{metric}") for metric in ("kl", "bpb")))
         for name in PRESET_DIALS
     ]
     return markdown_table(header, rows, "lrr")
 
 
-def ingredients_table(measures: Measures) -> str:
+def ingredients_table(results: Results) -> str:
     header = (f"changed in `{ENGINE}`", "bytes at equal KL")
-    rows = [(name, percent(measures, f"{name}.kl")) for name in ("tcq-8", *ABLATIONS)]
+    rows = [(name, _percent(results, f"{name}.kl")) for name in ("tcq-8", *ABLATIONS)]
     return markdown_table(header, rows, "lr")
 
 
-def fill_tables(readme: Path, measures: Measures) -> None:
-    """Write both tables into the page."""
-    fill(readme, "peers", peers_table(measures))
-    fill(readme, "ingredients", ingredients_table(measures))
+TABLES = {"peers": peers_table, "ingredients": ingredients_table}

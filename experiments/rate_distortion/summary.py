@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
+
+from experiments.replication.pages import ROOT, fill
 
 from .curves import ENGINE, TRAINED
 from .tables import rows_of, saving
-
-ROOT = Path(__file__).resolve().parents[2]
-BEGIN, END = "<!-- rd: begin -->", "<!-- rd: end -->"
 
 
 def summary(documents: Sequence[Mapping[str, Any]]) -> str:
@@ -50,9 +48,7 @@ def summary(documents: Sequence[Mapping[str, Any]]) -> str:
 def main() -> None:
     """Rewrite the section."""
     documents = json.loads((ROOT / "results" / "rd.json").read_text(encoding="utf-8"))
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{summary(documents)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    fill(ROOT / "README.md", "rd", summary(documents))
 
 
 if __name__ == "__main__":

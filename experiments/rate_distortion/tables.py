@@ -6,11 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from pgpack.errors import StudyError
-from pgpack.study.frontier import bd_rate
-
 from .curves import ENGINE, TRAINED
-from .rows import Row, points
+from .rows import Row, rate
 
 Document = Mapping[str, Any]
 
@@ -21,12 +18,9 @@ def rows_of(document: Document, name: str) -> list[Row]:
 
 
 def saving(anchor: Sequence[Row], test: Sequence[Row], metric: str) -> str:
-    """BD-rate of `test` against `anchor` in percent as text, a dash where the curves do not overlap."""
-    try:
-        rate = bd_rate(points(anchor, metric), points(test, metric), "bpb" if metric == "bpb" else "kl")
-    except StudyError:
-        return "-"
-    return f"{rate.percent:+.1f} %"
+    """BD-rate as text, a dash where the curves do not overlap."""
+    percent = rate(anchor, test, metric)
+    return "-" if percent is None else f"{percent:+.1f} %"
 
 
 def _names(document: Document, group: str) -> list[str]:

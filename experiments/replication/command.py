@@ -1,16 +1,19 @@
 """The command line of a study: `python -m experiments.<study>.run [--scale tiny|full] ...`.
 
-    study.toml -> train what is missing -> measure -> results/ -> claims.toml -> README tables
+    study.toml -> train what is missing -> measure every seed -> results/ -> claims.toml -> README tables
 
-Owns the order of the steps; a study gives the middle one.
+Owns the order of the steps; a study gives the parts that measure, the tables and the pictures.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import click
@@ -20,41 +23,72 @@ from pgpack.text.text_folder import TextFolder
 from pgtrain.model.tensor_table import count_parameters
 
 from .claims import record
+from .found import Found
 from .measures import Measures
 from .pages import publish
 from .plan import SCALES, Study
-from .training import checkpoints, text_folder, train_runs
+from .results import Results
+from .rows import Row, write_rows
+from .training import Trained, checkpoints, in_processes, text_folder, train_runs
+
+Measure = Callable[[Trained, int], Found]
+Table = Callable[[Results], str]
+
+
+def _nothing(results: Results) -> Mapping[str, Mapping[int, float]]:
+    return {}
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a study measures: its checkpoints, the text, and where results go."""
+class Replication:
+    """What a study adds to the steps that all have in common.
 
-    study: Study
-    scale: str
-    paths: Mapping[tuple[str, int], Path]
-    text: TextFolder
-    results: Path
-    device: str
-    jobs: int = 1
+    `parts`: each measures one seed, in a process of its own; those that take longest come first, so that none ends
+    alone. `tables`: block of the README -> its text. `across`: name -> seed -> value, of what only all seeds
+    together have.
+    """
 
-    def path(self, run: str, seed: int) -> Path:
-        """Checkpoint of a run."""
-        return self.paths[run, seed]
+    folder: Path
+    parts: Sequence[Measure]
+    tables: Mapping[str, Table]
+    draw: Callable[[Results], None]
+    across: Callable[[Results], Mapping[str, Mapping[int, float]]] = _nothing
 
-    def snapshots(self, run: str, seed: int) -> dict[int, Path]:
-        """Step -> the weights after it, for the steps that the sheet names."""
-        planned = self.study.run(run, seed, self.scale)
-        return {step: self.path(run, seed).with_name(planned.snapshot_name(step)) for step in planned.snapshots}
+    def measure(self, trained: Trained) -> Results:
+        """Measure every seed; rows, measures.json and pictures are written."""
+        measures, rows = Measures(trained.scale), defaultdict[str, list[Row]](list)
+        tasks = list(product(self.parts, trained.study.seeds))
+        for found in in_processes(partial(_measured, trained), tasks, trained.jobs):
+            for name, value in found.values.items():
+                measures.put(name, found.seed, value)
+            for table, more in found.rows.items():
+                rows[table] += more
+        for table, all_rows in rows.items():
+            write_rows(trained.results / f"{table}.csv", all_rows)
+        results = Results(trained.study, trained.results, measures)
+        for name, by_seed in self.across(results).items():
+            for seed, value in by_seed.items():
+                measures.put(name, seed, value)
+        measures.save(trained.results / "measures.json")
+        self.draw(results)
+        return results
+
+    def publish(self, results: Results) -> None:
+        """Write claims and pages from the results."""
+        record(self.folder / "claims.toml", results.measures)
+        publish(self.folder, {name: table(results) for name, table in self.tables.items()})
 
 
-Measure = Callable[[Trained], Measures]
+def _measured(trained: Trained, task: tuple[Measure, int]) -> Found:
+    part, seed = task
+    return part(trained, seed)
 
 
-def study_command(folder: Path, measure: Measure) -> click.Command:
-    """The command of the study in `folder`. `measure` reads checkpoints, writes rows and pictures into results/."""
+def study_command(replication: Replication) -> click.Command:
+    """The command of a study."""
+    name = replication.folder.name
 
-    @click.command(help=f"Train and measure the runs of {folder.name}/study.toml; what is there is not done again.")
+    @click.command(help=f"Train and measure the runs of {name}/study.toml; what is there is not done again.")
     @click.option("--scale", type=click.Choice(SCALES), default="tiny", show_default=True, help="Size of the runs.")
     @click.option("--data", type=click.Path(path_type=Path), help="Folder of shards; without: the built-in corpus.")
     @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
@@ -62,35 +96,32 @@ def study_command(folder: Path, measure: Measure) -> click.Command:
     @click.option("--dry-run", is_flag=True, help="Print the runs and stop.")
     def command(scale: str, data: Path | None, device: str, jobs: int, dry_run: bool) -> None:
         try:
-            _reproduce(Study.load(folder), measure, scale, data, device, jobs, dry_run)
+            study = Study.load(replication.folder)
+            if dry_run:
+                _print_runs(study, scale)
+            else:
+                _reproduce(replication, study, scale, data, device, jobs)
         except PgpackError as error:
             raise click.ClickException(str(error)) from error
 
     return command
 
 
-def _reproduce(
-    study: Study, measure: Measure, scale: str, data: Path | None, device: str, jobs: int, dry_run: bool
-) -> None:
-    runs = study.runs(scale)
-    if dry_run:
-        for run in runs:
-            click.echo(
-                f"{run.file_name:40} {count_parameters(run.model):>12,} parameters {run.training.steps:>7} steps"
-            )
-        return
+def _print_runs(study: Study, scale: str) -> None:
+    for run in study.runs(scale):
+        click.echo(f"{run.file_name:40} {count_parameters(run.model):>12,} parameters {run.training.steps:>7} steps")
+
+
+def _reproduce(replication: Replication, study: Study, scale: str, data: Path | None, device: str, jobs: int) -> None:
     started = time.monotonic()
-    text = TextFolder.open(data) if data else text_folder()
-    paths = train_runs(runs, text, checkpoints(study.name, scale), jobs, device)
+    text, out = TextFolder.open(data) if data else text_folder(), checkpoints(study.name, scale)
+    runs = study.runs(scale)
+    paths = train_runs(runs, text, out, jobs, device)
     trained_s = time.monotonic() - started
-    results = study.folder / "results" if scale == "tiny" else checkpoints(study.name, scale) / "results"
-    results.mkdir(parents=True, exist_ok=True)
+    folder = (study.folder if scale == "tiny" else out) / "results"
     by_name = {(run.name, run.seed): path for run, path in zip(runs, paths, strict=True)}
-    measures = measure(Trained(study, scale, by_name, text, results, device, jobs))
-    measures.scale = scale
-    measures.save(results / "measures.json")
+    results = replication.measure(Trained(study, scale, by_name, text, folder, device, jobs))
     if scale == "tiny":
-        record(study.folder / "claims.toml", measures)
-        publish(study.folder)
+        replication.publish(results)
     summary = {"trained_s": round(trained_s), "whole_s": round(time.monotonic() - started)}
-    click.echo(json.dumps({"study": study.name, "scale": scale, "results": str(results), **summary}))
+    click.echo(json.dumps({"study": study.name, "scale": scale, "results": str(folder), **summary}))

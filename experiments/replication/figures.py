@@ -17,19 +17,14 @@ from pgpack.report.picture import GRID, STYLE, figure_bytes
 def drawing(path: Path, width: float = 10.0, height: float = 5.0) -> Iterator[Figure]:
     """A figure in the style of the house; after the block it is saved as PATH.png and PATH.svg.
 
-    Units: inches of 90 pixels, so that 10 inches are shown 900 wide.
+    Units: inches of 90 pixels, so that 10 inches are shown 900 wide. Equal figures give equal bytes.
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=90, layout="constrained", facecolor="white")
         yield figure
-        save(figure, path)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write PATH.png and PATH.svg; equal figures give equal bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".png").write_bytes(figure_bytes(figure, ".png", dpi=180))
-    path.with_suffix(".svg").write_bytes(figure_bytes(figure, ".svg"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for ending in (".png", ".svg"):
+            path.with_suffix(ending).write_bytes(figure_bytes(figure, ending, dpi=180))
 
 
 def prepare(axes: Axes, title: str, x: str, y: str) -> None:

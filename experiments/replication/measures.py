@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +28,10 @@ class Measured:
         """Sample standard deviation over seeds, 0 for one value."""
         return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
 
+    def shown(self, digits: int, sign: str = "") -> str:
+        """Mean ± standard deviation over seeds; `sign` "+" writes it before a gain too."""
+        return f"{self.mean:{sign}.{digits}f} ± {self.std:.{digits}f}"
+
 
 @dataclass
 class Measures:
@@ -48,14 +51,6 @@ class Measures:
 
     def __contains__(self, name: object) -> bool:
         return name in self.by_seed
-
-    def difference(self, name: str, of: str, less: str) -> None:
-        """Record `of` - `less` seed by seed as `name`: what two models that share a seed share cancels."""
-        for seed, value in self.by_seed[of].items():
-            self.put(name, seed, value - self.by_seed[less][seed])
-
-    def named(self, names: Iterable[str]) -> Mapping[str, Measured]:
-        return {name: self[name] for name in names}
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ Owns `Bench`: one checkpoint with its text; Hessians are observed once, equal we
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,11 @@ class Packed:
     bpb: float
     kl: float
     artifact: Artifact
+
+
+def logged_bpb(checkpoint: Checkpoint) -> float:
+    """Bits per byte on all of the validation text, as the training run wrote it into its checkpoint."""
+    return float(json.loads(checkpoint.metadata["training"])["val"]["bpb"])
 
 
 class Bench:

@@ -6,7 +6,7 @@ blocks with what the results say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pgpack.errors import DataError
 from .claims import UNTESTED, Claim, read_claims
 
 EXPERIMENTS = Path(__file__).resolve().parents[1]
+ROOT = EXPERIMENTS.parent
 STUDIES = ("tied_embedding", "prism", "negative_findings", "ebls", "rate_distortion")
 
 
@@ -69,9 +70,10 @@ def summary_table() -> str:
     return markdown_table(header, rows, "llrrll")
 
 
-def publish(folder: Path) -> None:
-    """Write the verdict table of the study in `folder`, and the summary of all."""
-    fill(folder / "README.md", "verdicts", verdict_table(read_claims(folder / "claims.toml")))
+def publish(folder: Path, blocks: Mapping[str, str]) -> None:
+    """Write the blocks and the verdict table of the study in `folder`, and the summary of all."""
+    for name, content in {**blocks, "verdicts": verdict_table(read_claims(folder / "claims.toml"))}.items():
+        fill(folder / "README.md", name, content)
     fill(EXPERIMENTS / "README.md", "summary", summary_table())
 
 

@@ -9,32 +9,55 @@ import dataclasses
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from pgpack.errors import DataError
+from pgpack.text.builtin import builtin_corpus
+from pgpack.text.corpus import write_text_folder
 from pgpack.text.text_folder import TextFolder
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.training.run_log import StepRow
+from pgtrain.training.train import Trainer
 from pgtrain.training.train_config import TrainConfig
 
-from .plan import Run
+from .pages import ROOT
+from .plan import Run, Study
 
-ROOT = Path(__file__).resolve().parents[2]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a study measures: its checkpoints, the text, and where results go."""
+
+    study: Study
+    scale: str
+    paths: Mapping[tuple[str, int], Path]
+    text: TextFolder
+    results: Path
+    device: str = "cpu"
+    jobs: int = 1
+
+    def path(self, run: str, seed: int) -> Path:
+        """Checkpoint of a run."""
+        return self.paths[run, seed]
+
+    def snapshots(self, run: str, seed: int) -> dict[int, Path]:
+        """Step -> the weights after it, for the steps that the sheet names."""
+        planned = self.study.run(run, seed, self.scale)
+        return {step: self.path(run, seed).with_name(planned.snapshot_name(step)) for step in planned.snapshots}
 
 
 def text_folder(folder: Path = ROOT / "runs" / "experiments" / "text") -> TextFolder:
     """The built-in corpus with a tokenizer of 1,024 pieces, written on first use."""
     if not (folder / "corpus.json").is_file():
-        from pgpack.text.builtin import builtin_corpus
-        from pgpack.text.corpus import write_text_folder
-
         write_text_folder(builtin_corpus(), folder, None, 1024, 0.08)
     return TextFolder.open(folder)
 
@@ -54,23 +77,34 @@ def train_runs(runs: Sequence[Run], text: TextFolder, out: Path, jobs: int = 2, 
     todo = [(run, path) for run, path in zip(runs, paths, strict=True) if not _is_trained(run, path)]
     if not todo:
         return paths
+    if jobs == 1:
+        one_thread()
+        for run, path in todo:
+            _check_finished(run, _train(run, text, path, device))
+        return paths
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context, initializer=one_thread) as pool:
         futures = {pool.submit(_train, run, text, path, device): run for run, path in todo}
         try:
             for future in tqdm(as_completed(futures), total=len(futures), desc=f"training in {out.name}", unit="run"):
-                run = futures[future]
-                if not future.result():
-                    raise DataError(f"{run.name}, seed {run.seed}, was interrupted; the same command continues it")
+                _check_finished(futures[future], future.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return paths
 
 
+def _check_finished(run: Run, finished: bool) -> None:
+    if not finished:
+        raise DataError(f"{run.name}, seed {run.seed}, was interrupted; the same command continues it")
+
+
 def in_processes(measure: Callable[[Task], Result], tasks: Sequence[Task], jobs: int) -> list[Result]:
-    """`measure` of every task, in their order; each in a process of its own, `jobs` at a time."""
+    """`measure` of every task, in their order; each in a process of its own, `jobs` at a time; one job runs here."""
+    if jobs == 1:
+        one_thread()
+        return [measure(task) for task in tasks]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context, initializer=one_thread) as pool:
         return list(pool.map(measure, tasks))
@@ -84,8 +118,6 @@ def one_thread() -> None:
 
 
 def _train(run: Run, text: TextFolder, path: Path, device: str) -> bool:
-    from pgtrain.training.train import Trainer
-
     path.unlink(missing_ok=True)
     trainer = Trainer(run.model, run.training, text, path, device)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.replication.packing import Bench
+from experiments.replication.rows import Row
 from pgpack.loss.evaluator import Tensors
 from pgpack.loss.sliding import EvaluationWay
 from pgtrain.training.ttt import TTTConfig, TTTEvaluator
@@ -24,7 +25,6 @@ FREEZES = {
     "frozen": TTTConfig(**(vars(LEARNING) | {"freeze_blocks": FROZEN_BLOCKS})),
     "scalars_frozen": TTTConfig(**(vars(LEARNING) | {"freeze_blocks": FROZEN_BLOCKS, "frozen_part": "scalars"})),
 }
-Row = dict[str, str | int | float]
 
 
 def recipe(clip: float = 12.85, first: str = "") -> str:

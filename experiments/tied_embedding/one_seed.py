@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from experiments.replication.packing import Bench
+from experiments.replication.found import Found
+from experiments.replication.packing import Bench, logged_bpb
 from experiments.replication.plan import Study
+from experiments.replication.training import Trained
 from pgpack.checkpoint.analysis import analyze
 from pgpack.checkpoint.checkpoint import load_checkpoint
 
 from . import measuring, weights
-from .measuring import Row
-
-if TYPE_CHECKING:
-    from experiments.replication.command import Trained
 
 REMOVED_FROM = ("tied", "untied", "narrow-12")
 STARTS = ("narrow-12", "learned", "gaussian")
@@ -33,25 +29,10 @@ PAIRS = (
 )
 
 
-@dataclass
-class SeedResult:
-    """Values by name, and the rows of results/*.csv by file name."""
-
-    seed: int
-    values: dict[str, float] = field(default_factory=dict)
-    rows: dict[str, list[Row]] = field(default_factory=dict)
-
-    def put(self, run: str, values: Mapping[str, float]) -> None:
-        self.values |= {f"{run}.{name}": value for name, value in values.items()}
-
-    def add(self, table: str, **row: str | int | float) -> None:
-        self.rows.setdefault(table, []).append(row)
-
-
-def measure_seed(trained: Trained, seed: int) -> SeedResult:
+def measure_seed(trained: Trained, seed: int) -> Found:
     study, scale = trained.study, trained.scale
     paths = {run: trained.path(run, seed) for run in study.purposes}
-    found = SeedResult(seed)
+    found = Found(seed)
     for run, path in paths.items():
         _read_weights(found, run, path)
     _read_starts(found, study, scale, paths)
@@ -69,9 +50,10 @@ def measure_seed(trained: Trained, seed: int) -> SeedResult:
     return found
 
 
-def _read_weights(found: SeedResult, run: str, path: Path) -> None:
-    analysis = weights.analysis_of(path)
-    found.put(run, {"bpb": weights.loss_of(path), "parameters": analysis.n_params})
+def _read_weights(found: Found, run: str, path: Path) -> None:
+    checkpoint = load_checkpoint(path)
+    analysis = analyze(checkpoint)
+    found.put(run, {"bpb": logged_bpb(checkpoint), "parameters": analysis.n_params})
     found.put(run, weights.profile(analysis) | weights.rotations(analysis))
     for block in analysis.blocks:
         found.add(
@@ -81,7 +63,7 @@ def _read_weights(found: SeedResult, run: str, path: Path) -> None:
         )  # fmt: skip
 
 
-def _read_starts(found: SeedResult, study: Study, scale: str, paths: Mapping[str, Path]) -> None:
+def _read_starts(found: Found, study: Study, scale: str, paths: Mapping[str, Path]) -> None:
     for run in STARTS:
         start, end = weights.start_of(study.run(run, found.seed, scale)), load_checkpoint(paths[run])
         found.put(f"{run}-start", weights.rotations(analyze(start)))
@@ -97,7 +79,7 @@ def _read_starts(found: SeedResult, study: Study, scale: str, paths: Mapping[str
         found.put(name, {"error": statistics.fmean(errors), "error_spread": max(errors) - min(errors)})
 
 
-def _compare(found: SeedResult, study: Study, scale: str, paths: Mapping[str, Path]) -> None:
+def _compare(found: Found, study: Study, scale: str, paths: Mapping[str, Path]) -> None:
     values = found.values
     for run in paths:
         for name in ("bpb", "ratio", "outer_skip", "last_over_middle"):
@@ -124,9 +106,9 @@ def _compare(found: SeedResult, study: Study, scale: str, paths: Mapping[str, Pa
         values[f"{run}.before_lanes_over_tied"] = before[run] / before["tied"]
 
 
-def _remove_blocks(found: SeedResult, run: str, path: Path) -> None:
+def _remove_blocks(found: Found, run: str, path: Path) -> None:
     rises = measuring.removals(path)
-    contributions = weights.analysis_of(path).contributions
+    contributions = analyze(load_checkpoint(path)).contributions
     if run == "tied":
         found.put(run, measuring.boundary_importance(rises))
     found.put(run, {"agreement": measuring.agreement(rises, contributions)})
@@ -134,7 +116,7 @@ def _remove_blocks(found: SeedResult, run: str, path: Path) -> None:
         found.add("removals", run=run, seed=found.seed, block=block, contribution=contribution, bpb_rise=rise)
 
 
-def _compare_learning(found: SeedResult) -> None:
+def _compare_learning(found: Found) -> None:
     values = found.values
     everything = values["combination.learning_all_learn"]
     values["learning.frozen_less_all"] = values["combination.learning_frozen"] - everything

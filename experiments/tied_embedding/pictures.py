@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 
 from matplotlib.axes import Axes
 
 from experiments.replication.figures import drawing, prepare
-from experiments.replication.measures import Measures
-from experiments.replication.rows import read_rows
+from experiments.replication.results import Results
 from pgpack.report.picture import COLOURS, SOFT_INK
 
 BLUE, ORANGE, PURPLE, GREEN, RED, GREY = COLOURS
@@ -31,19 +29,19 @@ DECOUPLED: tuple[Line, ...] = (
 )
 
 
-def draw(results: Path, measures: Measures) -> None:
+def draw(results: Results) -> None:
     """Everything, as PNG and SVG."""
     profiles(results)
     worth(results)
-    losses(results, measures)
+    losses(results)
     rotations(results)
     clips(results)
 
 
-def profiles(results: Path) -> None:
+def profiles(results: Results) -> None:
     """Shape of the contributions: each block's over the mean of its run, means over seeds."""
-    rows = read_rows(results / "blocks.csv")
-    with drawing(results / "profiles", 10, 5.2) as figure:
+    rows = results.rows("blocks")
+    with drawing(results.folder / "profiles", 10, 5.2) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
         prepare(left, "Tied or not, blocks weaken towards the end", "block", "contribution / mean of the model")
         prepare(right, "Decoupling evens out the ends a little", "block", "")
@@ -66,10 +64,10 @@ def _shapes(rows: Sequence[dict[str, str | int | float]]) -> list[list[float]]:
     return shapes
 
 
-def worth(results: Path) -> None:
+def worth(results: Results) -> None:
     """What a block's weights contribute, and what the loss rises by without it."""
-    rows = [row for row in read_rows(results / "removals.csv") if row["run"] == "tied"]
-    with drawing(results / "worth", 10, 4.6) as figure:
+    rows = [row for row in results.rows("removals") if row["run"] == "tied"]
+    with drawing(results.folder / "worth", 10, 4.6) as figure:
         left, right = figure.subplots(1, 2)
         prepare(left, "Weights: block after block a little less", "block", "contribution (norm x mean scale)")
         prepare(right, "Loss: the first block matters most", "block", "rise without the block (bits per byte)")
@@ -87,17 +85,17 @@ def _say(axes: Axes, sentence: str) -> None:
     axes.text(0.99, 0.97, sentence, transform=axes.transAxes, ha="right", va="top", fontsize=9.5, color=SOFT_INK)
 
 
-def losses(results: Path, measures: Measures) -> None:
+def losses(results: Results) -> None:
     """Loss of every run against the tied baseline of the same seed."""
     runs = ("untied", "narrow-12", "narrow-14", "combination", "refunded", "full-width", "learned", "gaussian",
             "residual", "tied-no-x0", "residual-no-x0", "tied-free-skips", "residual-free-skips")  # fmt: skip
-    runs = tuple(sorted(runs, key=lambda run: -measures[f"{run}.bpb_less_tied"].mean))
-    with drawing(results / "losses", 10, 4.8) as figure:
+    runs = tuple(sorted(runs, key=lambda run: -results.measures[f"{run}.bpb_less_tied"].mean))
+    with drawing(results.folder / "losses", 10, 4.8) as figure:
         axes = figure.subplots()
         prepare(axes, "What each change costs against the tied baseline of the same seed", "bits per byte less tied "
                 "(left is better)", "")  # fmt: skip
         for row, run in enumerate(runs):
-            values = measures[f"{run}.bpb_less_tied"].values
+            values = results.measures[f"{run}.bpb_less_tied"].values
             mean = statistics.fmean(values)
             colour = RED if min(values) > 0 else BLUE if max(values) < 0 else GREY
             axes.plot([0, mean], [row, row], color=colour, linewidth=2, alpha=0.6)
@@ -107,15 +105,15 @@ def losses(results: Path, measures: Measures) -> None:
         axes.grid(False, axis="y")
 
 
-def rotations(results: Path) -> None:
+def rotations(results: Results) -> None:
     """Singular values of the input projection at the start and at the end."""
-    rows = [row for row in read_rows(results / "singular.csv") if row["tensor"] == "embed_proj.weight"]
+    rows = [row for row in results.rows("singular") if row["tensor"] == "embed_proj.weight"]
     panels = (
         ("narrow-12", "In no optimizer, as #1546:\nas they were drawn"),
         ("learned", "Trained from orthogonal:\nequal no longer"),
         ("gaussian", "Trained from Gaussian:\nnot drawn to equality"),
     )
-    with drawing(results / "rotations", 10, 4.4) as figure:
+    with drawing(results.folder / "rotations", 10, 4.4) as figure:
         for axes, (run, title) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
             prepare(axes, title, "rank", "singular value of embed_proj" if run == "narrow-12" else "")
             for when, colour, width in (("start", GREY, 3.5), ("end", ORANGE, 1.6)):
@@ -127,10 +125,10 @@ def rotations(results: Path) -> None:
             axes.legend(frameon=False, loc="upper right")
 
 
-def clips(results: Path) -> None:
+def clips(results: Results) -> None:
     """Bytes and divergence of one recipe over its clip."""
-    rows = read_rows(results / "clips.csv")
-    with drawing(results / "clips", 10, 4.4) as figure:
+    rows = results.rows("clips")
+    with drawing(results.folder / "clips", 10, 4.4) as figure:
         left, right = figure.subplots(1, 2)
         prepare(
             left,

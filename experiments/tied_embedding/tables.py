@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
-from experiments.replication.measures import Measures
+from experiments.replication.command import Table
 from experiments.replication.pages import markdown_table
-from experiments.replication.plan import Study
-from experiments.replication.rows import read_rows
+from experiments.replication.results import Results
 
 from .measuring import CLIPS, FREEZES
 from .one_seed import REMOVED_FROM, STARTS
@@ -21,13 +19,8 @@ FREEZE_NAMES = {
 }
 
 
-def shown(measures: Measures, name: str, digits: int = 3) -> str:
-    """Mean ± standard deviation over seeds."""
-    measured = measures[name]
-    return f"{measured.mean:.{digits}f} ± {measured.std:.{digits}f}"
-
-
-def runs_table(measures: Measures, study: Study, results: Path) -> str:
+def runs_table(results: Results) -> str:
+    measures = results.measures
     header = (
         "run",
         "what it is",
@@ -39,18 +32,18 @@ def runs_table(measures: Measures, study: Study, results: Path) -> str:
         "last / middle",
     )
     rows = []
-    for run, purpose in study.purposes.items():
-        loss = shown(measures, "tied.bpb", 4) if run == "tied" else shown(measures, f"{run}.bpb_less_tied", 4)
+    for run, purpose in results.study.purposes.items():
+        loss = measures["tied.bpb"].shown(4) if run == "tied" else measures[f"{run}.bpb_less_tied"].shown(4)
         loss = f"(bpb {loss})" if run == "tied" else loss
-        parts = [shown(measures, f"{run}.{name}", 2) for name in
+        parts = [measures[f"{run}.{name}"].shown(2) for name in
                  ("total", "ratio", "first_over_middle", "last_over_middle")]  # fmt: skip
         rows.append((run, purpose, f"{measures[f'{run}.parameters'].mean:,.0f}", loss, *parts))
     return markdown_table(header, rows, "llrrrrrr")
 
 
-def removals_table(measures: Measures, study: Study, results: Path) -> str:
+def removals_table(results: Results) -> str:
     """Loss that rises when a block adds nothing, beside what its weights contribute: means over seeds."""
-    found = read_rows(results / "removals.csv")
+    found = results.rows("removals")
     header = ("block", *(f"{run}: {what}" for run in REMOVED_FROM for what in ("contribution", "bpb without it")))
     rows = []
     for block in sorted({int(row["block"]) for row in found}):
@@ -60,23 +53,23 @@ def removals_table(measures: Measures, study: Study, results: Path) -> str:
             cells.append(f"{statistics.fmean(float(row['contribution']) for row in own):.2f}")
             cells.append(f"{statistics.fmean(float(row['bpb_rise']) for row in own):+.4f}")
         rows.append(cells)
-    ranks = [cell for run in REMOVED_FROM for cell in ("", shown(measures, f"{run}.agreement", 2))]
+    ranks = [cell for run in REMOVED_FROM for cell in ("", results.measures[f"{run}.agreement"].shown(2))]
     return markdown_table(header, [*rows, ["rank correlation", *ranks]], "lrrrrrr")
 
 
-def rotations_table(measures: Measures, study: Study, results: Path) -> str:
+def rotations_table(results: Results) -> str:
     header = ("projections", "mean singular value", "std / mean", "from the identity", "less that of unrelated ones")
     rows = []
     for run in STARTS:
         for when, name in (("start", f"{run}-start"), ("end", run)):
-            cells = [shown(measures, f"{name}.{value}") for value in
+            cells = [results.measures[f"{name}.{value}"].shown(3) for value in
                      ("singular_mean", "singular_spread", "roundtrip", "roundtrip_less_unrelated")]  # fmt: skip
             rows.append((f"{run}, {when}", *cells))
     return markdown_table(header, rows, "lrrrr")
 
 
-def clips_table(measures: Measures, study: Study, results: Path) -> str:
-    found = read_rows(results / "clips.csv")
+def clips_table(results: Results) -> str:
+    found = results.rows("clips")
     rows = []
     for clip in CLIPS:
         own = [row for row in found if row["clip"] == clip]
@@ -86,30 +79,31 @@ def clips_table(measures: Measures, study: Study, results: Path) -> str:
     return markdown_table(("k", "bytes", "KL, millinats per token", "bpb"), rows, "rrrr")
 
 
-def coverage_table(measures: Measures, study: Study, results: Path) -> str:
+def coverage_table(results: Results) -> str:
+    measures = results.measures
     rows = [
-        ("both as fp16, bytes before the codec", shown(measures, "cover.passthrough_bytes", 0)),
-        ("saved by int6 GPTQ, bytes of the artifact", shown(measures, "cover.saved_bytes", 0)),
-        ("the same as a share of the artifact", shown(measures, "cover.saved_of_artifact", 4)),
-        ("what it costs, bits per byte", shown(measures, "cover.covered_bpb_less_raw", 4)),
+        ("both as fp16, bytes before the codec", measures["cover.passthrough_bytes"].shown(0)),
+        ("saved by int6 GPTQ, bytes of the artifact", measures["cover.saved_bytes"].shown(0)),
+        ("the same as a share of the artifact", measures["cover.saved_of_artifact"].shown(4)),
+        ("what it costs, bits per byte", measures["cover.covered_bpb_less_raw"].shown(4)),
     ]
     return markdown_table(("projections of `narrow-12`", "mean of three seeds"), rows, "lr")
 
 
-def learning_table(measures: Measures, study: Study, results: Path) -> str:
+def learning_table(results: Results) -> str:
+    measures = results.measures
     header = ("test-time training of `combination`", "bpb less that without", "less `everything learns`")
     differences = {"all_learn": "", "frozen": "frozen_less_all", "scalars_frozen": "scalars_less_all"}
     rows = [
-        (FREEZE_NAMES[name], shown(measures, f"combination.learning_{name}", 4),
-         shown(measures, f"learning.{differences[name]}", 4) if differences[name] else "")
+        (FREEZE_NAMES[name], measures[f"combination.learning_{name}"].shown(4),
+         measures[f"learning.{differences[name]}"].shown(4) if differences[name] else "")
         for name in FREEZES
     ]  # fmt: skip
-    rows.append(("`tied`, everything learns", shown(measures, "tied.learning_all_learn", 4), ""))
+    rows.append(("`tied`, everything learns", measures["tied.learning_all_learn"].shown(4), ""))
     return markdown_table(header, rows, "lrr")
 
 
-Table = Callable[[Measures, Study, Path], str]
-BLOCKS: Mapping[str, Table] = {
+TABLES: Mapping[str, Table] = {
     "runs": runs_table,
     "removals": removals_table,
     "rotations": rotations_table,

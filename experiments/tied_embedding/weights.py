@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from experiments.replication.plan import Run
-from pgpack.checkpoint.analysis import Analysis, Block, analyze
-from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors, load_checkpoint
+from pgpack.checkpoint.analysis import Analysis, Block
+from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgtrain.model.gpt import GPT, initialize_
 
 CLIP, BITS = 12.85, 6  # of the study's recipe
@@ -21,11 +19,6 @@ def start_of(run: Run) -> Checkpoint:
     """The weights that a run begins with."""
     model = initialize_(GPT(run.model), run.seed)
     return from_tensors({name: tensor.numpy() for name, tensor in model.state_dict().items()})
-
-
-def loss_of(path: Path) -> float:
-    """Bits per byte on the whole validation text, as the training run measured it."""
-    return float(json.loads(load_checkpoint(path).metadata["training"])["val"]["bpb"])
 
 
 def middle(values: Sequence[float]) -> float:
@@ -115,7 +108,3 @@ def _rounded(matrix: np.ndarray) -> np.ndarray:
     steps[steps == 0] = 1.0
     rounded: np.ndarray = np.clip(np.round(matrix / steps), -largest, largest) * steps
     return rounded
-
-
-def analysis_of(path: Path) -> Analysis:
-    return analyze(load_checkpoint(path))

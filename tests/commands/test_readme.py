@@ -13,8 +13,9 @@ import pytest
 from pgpack_cli.pgpack_app import app as pgpack
 from pgpack_cli.pgtrain_app import app as pgtrain
 
-from experiments.rate_distortion import summary
-from experiments.rate_distortion.publish import BEGIN, END, markdown
+from experiments.rate_distortion.publish import markdown
+from experiments.rate_distortion.summary import summary as rd_summary
+from experiments.replication.pages import block
 from pgpack.recipe.text import parse_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,12 +68,12 @@ def test_the_table_is_the_published_one() -> None:
     with (results / "points.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
-    assert README.split(BEGIN)[1].split(END)[0].strip() == markdown(rows, summary)
+    assert block(ROOT / "README.md", "frontier") == markdown(rows, summary)
 
 
 def test_the_summary_is_that_of_the_bench() -> None:
     documents = json.loads((ROOT / "results" / "rd.json").read_text(encoding="utf-8"))
-    assert README.split(summary.BEGIN)[1].split(summary.END)[0].strip() == summary.summary(documents)
+    assert block(ROOT / "README.md", "rd") == rd_summary(documents)
 
 
 def test_links_and_pictures_are_there() -> None:

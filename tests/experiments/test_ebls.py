@@ -9,9 +9,8 @@ import torch
 from experiments.ebls.branches import effective_rank
 from experiments.ebls.recipes import GROUPS, floor_under, int6
 from experiments.ebls.summaries import of_places, pattern_agreement
-from experiments.ebls.tables import TABLES
 from experiments.replication.measures import Measures
-from experiments.replication.pages import EXPERIMENTS, block
+from experiments.replication.pages import EXPERIMENTS
 from experiments.replication.plan import Study
 from experiments.replication.rows import read_rows
 from pgpack.recipe.text import parse_recipe
@@ -25,11 +24,6 @@ FOLDER = EXPERIMENTS / "ebls"
 @pytest.fixture(scope="module")
 def measures() -> Measures:
     return Measures.load(FOLDER / "results" / "measures.json")
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_the_tables_of_the_page_are_those_of_the_results(name: str, measures: Measures) -> None:
-    assert block(FOLDER / "README.md", name) == TABLES[name](measures)
 
 
 @pytest.mark.parametrize("group", ["gap", "gap-no-qat"])

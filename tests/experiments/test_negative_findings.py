@@ -11,17 +11,11 @@ import torch
 from experiments.negative_findings.averaging import accumulated, exact_mean
 from experiments.negative_findings.embeddings import captured, truncated
 from experiments.negative_findings.recipes import relative_error
-from experiments.negative_findings.tables import BLOCKS
-from experiments.replication.pages import EXPERIMENTS, block
+from experiments.replication.pages import EXPERIMENTS
 from experiments.replication.plan import Study
 from pgtrain.model.gpt import GPT
 
 FOLDER = EXPERIMENTS / "negative_findings"
-
-
-@pytest.mark.parametrize("name", BLOCKS)
-def test_the_page_shows_the_results(name: str) -> None:
-    assert block(FOLDER / "README.md", name) == BLOCKS[name](FOLDER / "results")
 
 
 @pytest.mark.parametrize("name", Study.load(FOLDER).purposes)

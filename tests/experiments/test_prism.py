@@ -12,14 +12,13 @@ import torch
 from experiments.prism import probes
 from experiments.prism.one_seed import rare_over_common, types_won
 from experiments.prism.rope import shift_error
-from experiments.prism.run import FOLDER
-from experiments.prism.tables import BLOCKS
 from experiments.replication.measures import Measures
-from experiments.replication.pages import block
+from experiments.replication.pages import EXPERIMENTS
 from experiments.replication.plan import Study
 from pgtrain.model.gpt import GPT, initialize_
 from pgtrain.model.model_config import GPTConfig
 
+FOLDER = EXPERIMENTS / "prism"
 SMALL = GPTConfig(vocab_size=64, num_layers=4, model_dim=32, num_heads=4, num_kv_heads=2, seq_len=16, rope_dims=4,
                   sharing="encoder_decoder", skips="gate", adapters="bounded", weight_init="orthogonal")  # fmt: skip
 IDS = torch.randint(0, 64, (2, 16), generator=torch.Generator().manual_seed(0))
@@ -27,12 +26,6 @@ IDS = torch.randint(0, 64, (2, 16), generator=torch.Generator().manual_seed(0))
 
 def model(config: GPTConfig = SMALL) -> GPT:
     return initialize_(GPT(config), 0).requires_grad_(False).eval()
-
-
-@pytest.mark.parametrize("name", BLOCKS)
-def test_a_table_of_the_page_is_that_of_the_results(name: str) -> None:
-    measures = Measures.load(FOLDER / "results" / "measures.json")
-    assert block(FOLDER / "README.md", name) == BLOCKS[name](measures, Study.load(FOLDER))
 
 
 @pytest.mark.parametrize("run", Study.load(FOLDER).purposes)

@@ -8,9 +8,8 @@ import pytest
 from experiments.rate_distortion import curves
 from experiments.rate_distortion.curves import ENGINE
 from experiments.rate_distortion.short import ABLATIONS, PRESET_DIALS
-from experiments.rate_distortion.short_tables import ingredients_table, peers_table
 from experiments.replication.measures import Measures
-from experiments.replication.pages import EXPERIMENTS, block
+from experiments.replication.pages import EXPERIMENTS
 from experiments.replication.rows import Row, read_rows
 from pgpack.study.frontier import bd_rate
 
@@ -25,11 +24,6 @@ def measures() -> Measures:
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
     return list(read_rows(FOLDER / "results" / "points.csv"))
-
-
-def test_the_tables_of_the_page_are_those_of_the_results(measures: Measures) -> None:
-    assert block(FOLDER / "README.md", "peers") == peers_table(measures)
-    assert block(FOLDER / "README.md", "ingredients") == ingredients_table(measures)
 
 
 @pytest.mark.parametrize("peer", PRESET_DIALS)

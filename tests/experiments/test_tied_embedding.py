@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.replication.measures import Measures
-from experiments.replication.pages import EXPERIMENTS, block
+from experiments.replication.pages import EXPERIMENTS
 from experiments.replication.plan import Study
+from experiments.replication.rows import Row
 from experiments.tied_embedding import measuring, weights
-from experiments.tied_embedding.tables import BLOCKS
+from pgpack.checkpoint.analysis import analyze
 from pgpack.checkpoint.checkpoint import from_tensors
 from pgtrain.model.gpt import GPT
 from pgtrain.model.tensor_table import count_parameters, tensor_shapes
@@ -18,13 +18,6 @@ from pgtrain.training.optim import frozen_names
 
 FOLDER = EXPERIMENTS / "tied_embedding"
 STUDY = Study.load(FOLDER)
-
-
-@pytest.mark.parametrize("name", BLOCKS)
-def test_tables_of_the_page_are_those_of_the_results(name: str) -> None:
-    results = FOLDER / "results"
-    expected = BLOCKS[name](Measures.load(results / "measures.json"), STUDY, results)
-    assert block(FOLDER / "README.md", name) == expected
 
 
 def test_the_full_scale_has_the_models_of_the_pull_request() -> None:
@@ -51,7 +44,7 @@ def test_runs_that_are_compared_differ_in_what_they_say(scale: str) -> None:
 
 def test_what_was_never_trained_is_as_it_was_drawn() -> None:
     """Singular values of one, and a round trip of about sqrt(1 + narrow / wide): no training is needed for either."""
-    found = weights.rotations(weights.analyze(weights.start_of(STUDY.run("narrow-12", 1, "tiny"))))
+    found = weights.rotations(analyze(weights.start_of(STUDY.run("narrow-12", 1, "tiny"))))
     assert found["singular_spread"] < 1e-5
     assert abs(found["roundtrip_less_unrelated"]) < 0.05
 
@@ -65,7 +58,7 @@ def test_the_error_of_a_clip_is_arithmetic() -> None:
 
 
 def test_curves_and_ranks() -> None:
-    rows: list[measuring.Row] = [
+    rows: list[Row] = [
         {"run": "r", "seed": 1, "clip": clip, "n_bytes": round(1000 / clip), "bpb": 2.0, "kl": abs(clip - 6.0) + 1}
         for clip in measuring.CLIPS
     ]

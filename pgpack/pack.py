@@ -152,7 +152,7 @@ def encode(quantized: Quantized, recipe: Recipe, cache: Cache | None = None) -> 
         raise RecipeError(
             "a field container fixes the coding of every tensor; leave coders and codecs out of the rules"
         )
-    bits = {name: width for name, rule in governed.items() if (width := getattr(rule.policy.quantizer, "bits", 0))}
+    bits = {name: width for name, rule in governed.items() if (width := rule.policy.quantizer.bits)}
     contents = Contents(quantized.records, coding, quantized.aliases, bits)
     if recipe.container.is_field:
         contents = contents.untied()
@@ -205,7 +205,7 @@ def check_calibration(checkpoint: Checkpoint, governed: dict[str, Rule], calibra
     if calibration is None:
         return
     calibration.require(needy)
-    correcting = [name for name in needy if getattr(governed[name].policy.quantizer, "corrects_rows", False)]
+    correcting = [name for name in needy if governed[name].policy.quantizer.corrects_rows]
     if correcting and all(f"{name}.output" not in calibration.shapes for name in correcting):
         raise CalibrationError(
             f"the recipe lets rows correct each other ({correcting[0]}, group > 0), and the calibration holds no "
@@ -268,7 +268,7 @@ def _encode_tensor(
             known.fisher(name) if known else None,
             None,
             *(known.lookup(name) if known else (None, None)),
-            known.output(name) if known and getattr(policy.quantizer, "corrects_rows", False) else None,
+            known.output(name) if known and policy.quantizer.corrects_rows else None,
         )
         return quantize_matrix(source, policy.transforms, policy.quantizer)
 
@@ -295,7 +295,7 @@ def _selected(encodings: dict[str, Encoding], governed: dict[str, Rule]) -> dict
     groups: dict[Any, dict[str, Encoding]] = {}
     for name, rule in governed.items():
         for transform in rule.policy.transforms:
-            if getattr(transform, "top", 0):
+            if transform.top:
                 groups.setdefault(transform, {})[name] = encodings[name]
     for transform, group in groups.items():
         from pgpack.quantizers.low_rank import select_corrections

@@ -9,9 +9,10 @@ tensors to (1, n).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,31 +58,41 @@ class Encoding:
 Inner = Callable[[QuantizerInput], Encoding]
 
 
-class Quantizer(Protocol):
+class Stage:
+    """A frozen dataclass whose fields are its whole configuration; what it does not declare otherwise is as here."""
+
+    needs_hessian: ClassVar[bool] = False  # refuses to work without one
+
+
+class Quantizer(Stage, ABC):
     """Matrix -> symbols on a grid. Never changes its input. Raises CalibrationError when it lacks a Hessian."""
 
+    @abstractmethod
     def quantize(self, source: QuantizerInput) -> QuantizedTensor: ...
 
+    @property
+    def bits(self) -> int:
+        """Width that a field's container stores each symbol in; 0: it is read off the symbols."""
+        return 0
 
-class Transform(Protocol):
+    @property
+    def corrects_rows(self) -> bool:
+        """Whether `outputs`, the second moments of output gradients, are of use."""
+        return False
+
+
+class Transform(Stage, ABC):
     """Changes the matrix before, or corrects it after, the rest of its chain."""
 
+    @abstractmethod
     def apply(self, source: QuantizerInput, inner: Inner) -> Encoding: ...
 
     def bind(self, population: Iterable[Matrix]) -> Transform:
-        """This transform with everything settled that depends on all matrices it applies to (a global
-        threshold); most return themselves."""
-        ...
-
-
-class PerMatrix:
-    """Base of the transforms that look at one matrix at a time: bound from the start."""
-
-    def bind(self, population: Iterable[Matrix]) -> Self:
-        """Itself; the population is not read."""
+        """This transform with everything settled that depends on all matrices it applies to (a global threshold);
+        one that looks at a matrix at a time is settled from the start and does not read the population."""
         return self
 
-
-def needs_hessian(stage: Any) -> bool:
-    """Whether a quantizer or transform refuses to work without a Hessian."""
-    return bool(getattr(type(stage), "requires_hessian", False))
+    @property
+    def top(self) -> int:
+        """How many of the tensors it applies to keep their low-rank correction; 0: all of them."""
+        return 0

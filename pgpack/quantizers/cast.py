@@ -10,14 +10,14 @@ from pgpack.errors import CheckpointError
 from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.raw_values import RawValues
 
-from .base import QuantizerInput
+from .base import Quantizer, QuantizerInput
 from .inputs import FP16_MAX, masked_weight, require
 
 _LARGEST = {"fp32": float(np.finfo(np.float32).max), "bf16": 3.3895313892515355e38, "fp16": FP16_MAX}
 
 
 @dataclass(frozen=True)
-class Cast:
+class Cast(Quantizer):
     """Weights rounded to `dtype` (fp32, bf16 or fp16) and stored as they are.
 
     Use when: a tensor is small or delicate (gains, gates, norms), or the weights must come back bit for bit.

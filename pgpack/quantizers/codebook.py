@@ -16,7 +16,7 @@ from pgpack.errors import RecipeError
 from pgpack.tensors.base import Symbols
 from pgpack.tensors.grids import Codebook, QuantizedTensor
 
-from .base import QuantizerInput
+from .base import Quantizer, QuantizerInput
 from .inputs import divisors, fp16_values, masked_weight, per_column, require, require_group
 from .uniform import absmax_over
 
@@ -77,7 +77,7 @@ def lloyd_levels(values: NDArray[np.float32], k: int) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class KMeans:
+class KMeans(Quantizer):
     """One table of at most k values for the whole tensor, at a minimum of the squared error.
 
     Use when: symbols are stored in a fixed width; before an entropy coder integer steps are smaller.
@@ -146,7 +146,7 @@ def lloyd_vectors(points: NDArray[np.float32], k: int, rng: np.random.Generator)
 
 
 @dataclass(frozen=True)
-class ProductKMeans:
+class ProductKMeans(Quantizer):
     """One table of at most k vectors of `dim` neighbouring weights of a row.
 
     Use when: fewer than 2 bits per weight must be stored in a fixed width; the table costs bytes.
@@ -217,7 +217,7 @@ def nf4_levels() -> NDArray[np.float16]:
 
 
 @dataclass(frozen=True)
-class Nf4:
+class Nf4(Quantizer):
     """The 16 levels of NormalFloat times an absmax scale per group of columns.
 
     Use when: 4-bit NormalFloat is to be compared with; calibrated quantizers of this table lose less.

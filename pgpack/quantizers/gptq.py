@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pgpack.tensors.grids import QuantizedTensor, UniformGrid
 
-from .base import Matrix, QuantizerInput
+from .base import Matrix, Quantizer, QuantizerInput
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose
 from .inputs import divisors, finite_weight, fp16_values, require, require_bits, require_group
 from .uniform import largest_symbol, std_scales
@@ -20,7 +20,7 @@ _ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Gptq:
+class Gptq(Quantizer):
     """Full GPTQ with SDClip steps: each column is rounded, its error moved to the columns still to come.
 
     Use when: calibration has Hessians but no Fisher weights, or the field's int6 under a byte codec is wanted.
@@ -38,7 +38,7 @@ class Gptq:
     damp: float = 0.01
     block: int = 128
     act_order: bool = True
-    requires_hessian: ClassVar[bool] = True
+    needs_hessian: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_bits(self.bits)

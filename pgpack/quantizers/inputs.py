@@ -53,6 +53,12 @@ def masked_weight(source: QuantizerInput) -> Matrix:
     return masked
 
 
+def refuse_mask(source: QuantizerInput, why: str) -> None:
+    """Nothing. Raises RecipeError, which says `why`, when an outer transform pruned the matrix."""
+    if source.keep is not None:
+        raise RecipeError(f"{source.name}: {why}")
+
+
 def checked_hessian(source: QuantizerInput, stage: str) -> NDArray[np.float32]:
     """The Hessian. Shape: (in, in). Raises CalibrationError when it is missing, misshapen or not finite."""
     cols = source.weight.shape[1]

@@ -18,22 +18,16 @@ from numpy.typing import NDArray
 from pgpack.errors import RecipeError
 from pgpack.tensors.grids import QuantizedTensor, UniformGrid
 
-from .base import Encoding, Inner, Matrix, PerMatrix, QuantizerInput
-from .inputs import divisors, finite_weight, fp16_values, require, require_bits, round_to_grid
+from .base import Encoding, Inner, Matrix, QuantizerInput, Transform
+from .inputs import divisors, finite_weight, fp16_values, refuse_mask, require, require_bits, round_to_grid
 from .uniform import Rtn, largest_symbol
+
+FILLS_IN = "{} fills pruned weights in again and cannot follow pruning; put it first"
 
 
 def require_rank(rank: int) -> None:
     """Nothing. Raises RecipeError unless rank >= 1."""
     require(rank >= 1, "rank", "an integer of at least 1", rank)
-
-
-def refuse_mask(source: QuantizerInput, stage: str) -> None:
-    """Nothing. Raises RecipeError when an outer transform pruned the matrix."""
-    if source.keep is not None:
-        raise RecipeError(
-            f"{source.name}: {stage} fills pruned weights in again and cannot follow pruning; put it first"
-        )
 
 
 def plain_part(encoding: Encoding, source: QuantizerInput, stage: str) -> QuantizedTensor:
@@ -87,7 +81,7 @@ def one_scale(name: str, values: Matrix, denominator: float, limits: tuple[int, 
 
 
 @dataclass(frozen=True)
-class Svd(PerMatrix):
+class Svd(Transform):
     """W ~ A B with A = U sqrt(S) and B = sqrt(S) V^T of the given rank, each quantized by the rest of the chain.
 
     Use when: a matrix has low rank, as its spectrum (`pgpack analyze`) shows; trained tables seldom have.
@@ -102,7 +96,7 @@ class Svd(PerMatrix):
         require_rank(self.rank)
 
     def apply(self, source: QuantizerInput, inner: Inner) -> Encoding:
-        refuse_mask(source, "svd")
+        refuse_mask(source, FILLS_IN.format("svd"))
         A, B = balanced_factors(finite_weight(source), self.rank)
         right = plain_part(inner(replace(source, weight=B, fisher=None)), source, "svd")
         hessian = None
@@ -115,7 +109,7 @@ class Svd(PerMatrix):
 
 def residual(source: QuantizerInput, inner: Inner, stage: str) -> tuple[QuantizedTensor, Matrix, float]:
     """(Q, W - Q, its Frobenius norm) of the rest of the chain."""
-    refuse_mask(source, stage)
+    refuse_mask(source, FILLS_IN.format(stage))
     weight = finite_weight(source)
     Q = plain_part(inner(source), source, stage)
     E: Matrix = weight - Q.dequantize()
@@ -123,7 +117,7 @@ def residual(source: QuantizerInput, inner: Inner, stage: str) -> tuple[Quantize
 
 
 @dataclass(frozen=True)
-class Lqer(PerMatrix):
+class Lqer(Transform):
     """W ~ Q + A B, the best rank-r correction of the quantization error, its factors rounded to `bits`.
 
     Use when: quantization at few bits leaves an error with a few large directions.
@@ -150,7 +144,7 @@ class Lqer(PerMatrix):
 
 
 @dataclass(frozen=True)
-class LqerAsym(PerMatrix):
+class LqerAsym(Transform):
     """W ~ Q + A B with A = U S on one asymmetric grid and B = V^T on another with a step per `group` values.
 
     Use when: a handful of the worst tensors should get a correction of 2 to 4 bits a value, as the field does.

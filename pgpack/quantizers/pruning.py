@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import RecipeError
 
-from .base import Encoding, Inner, Matrix, PerMatrix, QuantizerInput, Transform
+from .base import Encoding, Inner, Matrix, QuantizerInput, Transform
 from .inputs import checked_hessian, finite_weight, require
 
 
@@ -40,7 +40,7 @@ def with_mask(source: QuantizerInput, keep: NDArray[np.bool_], inner: Inner) -> 
 
 
 @dataclass(frozen=True)
-class PruneMagnitude(PerMatrix):
+class PruneMagnitude(Transform):
     """The floor(sparsity * n) weights of least magnitude of each tensor become 0.
 
     Use when: each tensor must have its own share of exact zeros and nothing is calibrated.
@@ -58,7 +58,7 @@ class PruneMagnitude(PerMatrix):
 
 
 @dataclass(frozen=True)
-class PruneThreshold(PerMatrix):
+class PruneThreshold(Transform):
     """Weights with |w| < threshold become 0.
 
     Use when: the size of a negligible weight is known.
@@ -74,7 +74,7 @@ class PruneThreshold(PerMatrix):
 
 
 @dataclass(frozen=True)
-class PruneGlobal:
+class PruneGlobal(Transform):
     """One magnitude threshold for all matrices of its rule; `bind` finds it and gives a `PruneThreshold`.
 
     Use when: the whole model must have a share of exact zeros, and tensors may differ in theirs.
@@ -111,7 +111,7 @@ def global_threshold(population: Iterable[Matrix], sparsity: float) -> float:
 
 
 @dataclass(frozen=True)
-class PruneWanda(PerMatrix):
+class PruneWanda(Transform):
     """In each output row, the floor(sparsity * in) weights of least |W_ij| * sqrt(H_jj) become 0.
 
     Use when: zeros are wanted and Hessians are there, but correcting the rest of the row is too slow.
@@ -120,7 +120,7 @@ class PruneWanda(PerMatrix):
     """
 
     sparsity: float = 0.5
-    requires_hessian: ClassVar[bool] = True
+    needs_hessian: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_sparsity(self.sparsity)
@@ -132,7 +132,7 @@ class PruneWanda(PerMatrix):
 
 
 @dataclass(frozen=True)
-class Prune24(PerMatrix):
+class Prune24(Transform):
     """Of every 4 neighbouring weights of a row, the 2 of largest magnitude stay; of equal ones the first.
 
     Use when: hardware that wants 2 of 4 weights to be zero will run the decoded model.

@@ -8,14 +8,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Encoding, Inner, Matrix, PerMatrix, QuantizerInput
+from .base import Encoding, Inner, Matrix, QuantizerInput, Transform
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose
 from .inputs import finite_weight, require
 from .pruning import require_sparsity, smallest
 
 
 @dataclass(frozen=True)
-class PruneObs(PerMatrix):
+class PruneObs(Transform):
     """SparseGPT: per block of columns the floor(sparsity * n) weights of least w^2 / [H^-1]_jj become 0, the
     columns to the right are corrected, and the updated matrix goes on with its mask.
 
@@ -29,7 +29,7 @@ class PruneObs(PerMatrix):
     sparsity: float = 0.5
     damp: float = 0.01
     block: int = 128
-    requires_hessian: ClassVar[bool] = True
+    needs_hessian: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_sparsity(self.sparsity)

@@ -24,9 +24,9 @@ from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.trellis import POLYNOMIALS, transitions
 from pgpack.tensors.trellis_grid import TrellisGrid, octaves, walked_rows
 
-from .base import QuantizerInput
+from .base import Quantizer, QuantizerInput
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose
-from .inputs import finite_weight, require
+from .inputs import finite_weight, refuse_mask, require
 from .row_feedback import RowFactor
 
 Float32 = NDArray[np.float32]
@@ -85,7 +85,7 @@ class Allocation:
 
 
 @dataclass(frozen=True)
-class Tcq:
+class Tcq(Quantizer):
     """GPTQ whose columns are quantized by the Viterbi algorithm on an Ungerboeck trellis.
 
     Use when: the file must be smallest: Hessians and Fisher weights are there, and `rans_scaled` codes the symbols.
@@ -113,7 +113,7 @@ class Tcq:
     group: int = 0
     row_damp: float = 0.1
     floor: float = 12.0
-    requires_hessian: ClassVar[bool] = True
+    needs_hessian: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require(0 < self.step < np.inf, "step", "a positive number", self.step)
@@ -132,6 +132,7 @@ class Tcq:
         return self.group > 0
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
+        refuse_mask(source, "tcq has no 0 in half of its states and cannot follow pruning; use gptq instead")
         weight = finite_weight(source)
         allocation = self.allocation(source)
         symbols = self._symbols(weight[allocation.grid.path], allocation)

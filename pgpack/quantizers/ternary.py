@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.errors import RecipeError
 from pgpack.tensors.grids import QuantizedTensor, UniformGrid
 
-from .base import Matrix, QuantizerInput
-from .inputs import fp16_values, group_starts, masked_weight, require_group, round_to_grid, stacked
+from .base import Matrix, Quantizer, QuantizerInput
+from .inputs import fp16_values, group_starts, masked_weight, refuse_mask, require_group, round_to_grid, stacked
 
 
 def mean_magnitudes(weight: Matrix, group: int, keep: NDArray[np.bool_] | None) -> NDArray[np.float32]:
@@ -25,7 +24,7 @@ def mean_magnitudes(weight: Matrix, group: int, keep: NDArray[np.bool_] | None) 
 
 
 @dataclass(frozen=True)
-class Ternary:
+class Ternary(Quantizer):
     """-1, 0 or 1 times the mean |w| of each group: a weight below half the mean becomes 0.
 
     Use when: a model was trained to have ternary weights.
@@ -46,7 +45,7 @@ class Ternary:
 
 
 @dataclass(frozen=True)
-class Binary:
+class Binary(Quantizer):
     """The sign of each weight (0 counts as positive) times the mean |w| of its group: the least-squares scale.
 
     Use when: a model was trained to have binary weights.
@@ -61,10 +60,7 @@ class Binary:
         require_group(self.group)
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
-        if source.keep is not None:
-            raise RecipeError(
-                f"{source.name}: binary has no symbol for 0 and cannot follow pruning; use ternary instead"
-            )
+        refuse_mask(source, "binary has no symbol for 0 and cannot follow pruning; use ternary instead")
         weight = masked_weight(source)
         scales = fp16_values(source.name, mean_magnitudes(weight, self.group, None))
         symbols = np.where(weight < 0, np.int8(-1), np.int8(1))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pgpack.tensors.grids import QuantizedTensor, UniformGrid
 
-from .base import Matrix, QuantizerInput
+from .base import Matrix, Quantizer, QuantizerInput
 from .inputs import (
     divisors,
     finite_weight,
@@ -68,7 +68,7 @@ def std_scales(weight: Matrix, bits: int, clip: float, group: int) -> NDArray[np
 
 
 @dataclass(frozen=True)
-class Rtn:
+class Rtn(Quantizer):
     """Round to nearest with an absmax step per row, or per `group` columns of a row.
 
     Use when: nothing is known of the inputs and symbols are cheap: 8 bits cost hardly any loss without calibration.
@@ -89,7 +89,7 @@ class Rtn:
 
 
 @dataclass(frozen=True)
-class SdClip:
+class SdClip(Quantizer):
     """Round to nearest with the step clip * std(row) / R.
 
     Use when: nothing is calibrated and an entropy coder follows: the clip is the dial, in standard deviations.
@@ -116,7 +116,7 @@ class SdClip:
 
 
 @dataclass(frozen=True)
-class RtnPercentile:
+class RtnPercentile(Quantizer):
     """The challenge baseline's quantizer: clip each row at a percentile of |w|, then round.
 
     Use when: the challenge baseline's own symbols and steps are wanted, bit for bit.
@@ -173,7 +173,7 @@ def row_quantile(magnitudes: Matrix, q: float) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class RtnMse:
+class RtnMse(Quantizer):
     """Round to nearest with the step, among `grid` shrunk absmax steps, that has the least squared error.
 
     Use when: bits are few (at most 5), nothing is calibrated, and no entropy coder follows.

@@ -20,7 +20,7 @@ from pgpack.formats.containers import CONTAINERS
 from pgpack.formats.own.contents import Container
 from pgpack.formats.own.writer import Pgpack
 from pgpack.quantizers import QUANTIZERS, TRANSFORMS
-from pgpack.quantizers.base import Quantizer, Transform, needs_hessian
+from pgpack.quantizers.base import Quantizer, Transform
 from pgpack.stages import Table, stage_text
 
 from .directives import Calibrate, Compensate, MlpOrder, Tune
@@ -51,7 +51,7 @@ class TensorPolicy:
 
     @property
     def needs_hessian(self) -> bool:
-        return any(needs_hessian(stage) for stage in (*self.transforms, self.quantizer))
+        return any(stage.needs_hessian for stage in (*self.transforms, self.quantizer))
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def compensate(
 def _refuse_global(recipe: Recipe) -> None:
     if recipe.order.by != "none":
         raise RecipeError("@compensate does not go with @order, whose permutation depends on all weights at once")
-    if any(getattr(t, "top", 0) for rule in recipe.rules for t in rule.policy.transforms):
+    if any(t.top for rule in recipe.rules for t in rule.policy.transforms):
         raise RecipeError("@compensate does not go with lqer_asym, which chooses among all tensors")
 
 

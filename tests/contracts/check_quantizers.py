@@ -10,7 +10,7 @@ import pytest
 
 from pgpack.errors import CalibrationError, CheckpointError, RecipeError
 from pgpack.quantizers import QUANTIZERS
-from pgpack.quantizers.base import Encoding, Quantizer, QuantizerInput, needs_hessian
+from pgpack.quantizers.base import Encoding, Quantizer, QuantizerInput
 from pgpack.stages import parse_stage, stage_text
 from pgpack.tensors.base import Grid
 from pgpack.tensors.grids import QuantizedTensor, UniformGrid, grid_from_parts
@@ -63,11 +63,12 @@ def matrices() -> list[tuple[str, np.ndarray]]:
 
 
 def source_of(name: str, weight: np.ndarray, keep: np.ndarray | None = None) -> QuantizerInput:
-    return QuantizerInput(name, weight, hessian_of(weight.shape[1]), None, keep)
+    return QuantizerInput(name, weight, hessian_of(weight.shape[1]), np.ones(len(weight), np.float32), keep)
 
 
 def check_quantizer(quantizer: Quantizer, *, masks: bool = True) -> None:
-    """Shape, dtype, finiteness, determinism, an untouched input, exact zeros under a mask, clear refusals."""
+    """Shape, dtype, finiteness, determinism, an untouched input, exact zeros under a mask, clear refusals, and what
+    the quantizer declares of itself."""
     for name, weight in matrices():
         source = source_of(name, weight)
         frozen = weight.copy(), source.hessian.copy()
@@ -85,6 +86,7 @@ def check_quantizer(quantizer: Quantizer, *, masks: bool = True) -> None:
             with pytest.raises(RecipeError, match="prun"):
                 quantizer.quantize(source_of(name, weight, keep))
     _check_refusals(quantizer)
+    _check_declared(quantizer)
     _check_text(quantizer)
 
 
@@ -116,7 +118,7 @@ def _check_refusals(quantizer: Quantizer) -> None:
         broken[1, 2] = bad
         with pytest.raises(CheckpointError, match=r"blocks\.3\.weight"):
             quantizer.quantize(replace(source, weight=broken))
-    if not needs_hessian(quantizer):
+    if not quantizer.needs_hessian:
         without = quantizer.quantize(replace(source, hessian=None))
         assert without.symbols.tobytes() == quantizer.quantize(source).symbols.tobytes()
         return
@@ -126,6 +128,19 @@ def _check_refusals(quantizer: Quantizer) -> None:
     for hessian in (None, source.hessian[:5, :5], poisoned):
         with pytest.raises(CalibrationError, match=r"blocks\.3\.weight"):
             quantizer.quantize(replace(source, hessian=hessian))
+
+
+def _check_declared(quantizer: Quantizer) -> None:
+    """`bits` bounds the symbols, and output moments change nothing where they are said to be of no use."""
+    rng = np.random.default_rng(1)
+    source = source_of("w", rng.standard_normal((12, 24)).astype(np.float32))
+    tensor = quantizer.quantize(source)
+    if quantizer.bits:
+        assert np.abs(tensor.symbols.astype(np.int64)).max() < 1 << quantizer.bits - 1
+    gradients = rng.standard_normal((64, 12))
+    outputs = (gradients.T @ gradients / 64).astype(np.float32)
+    corrected = quantizer.quantize(replace(source, outputs=outputs))
+    assert quantizer.corrects_rows != np.array_equal(corrected.symbols, tensor.symbols)
 
 
 def _check_text(quantizer: Quantizer) -> None:

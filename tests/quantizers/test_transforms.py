@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pgpack.errors import CalibrationError, CheckpointError, RecipeError
 from pgpack.quantizers import TRANSFORMS
-from pgpack.quantizers.base import Encoding, QuantizerInput, needs_hessian
+from pgpack.quantizers.base import Encoding, QuantizerInput
 from pgpack.quantizers.chain import quantize_matrix
 from pgpack.quantizers.codebook import KMeans, Nf4, ProductKMeans
 from pgpack.quantizers.gptq import Gptq
@@ -86,7 +86,7 @@ def test_transforms_refuse_matrices_that_are_not_finite(transform):
         quantize_matrix(source, [transform], KMeans())
 
 
-@pytest.mark.parametrize("transform", [t for t in TRANSFORM_CASES if needs_hessian(t)], ids=repr)
+@pytest.mark.parametrize("transform", [t for t in TRANSFORM_CASES if t.needs_hessian], ids=repr)
 def test_transforms_that_need_a_hessian_say_so(transform):
     source = QuantizerInput("blocks.0.mlp.fc", np.ones((2, 4), np.float32))
     with pytest.raises(CalibrationError, match=r"blocks\.0\.mlp\.fc.*needs a Hessian"):

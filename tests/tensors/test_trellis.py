@@ -21,6 +21,7 @@ from pgpack.quantizers.viterbi import predecessors, trellis_path
 from pgpack.recipe.text import parse_recipe
 from pgpack.tensors.trellis import POLYNOMIALS, supersets, transitions
 from pgpack.tensors.trellis_grid import TrellisGrid, octaves
+from tests.contracts.check_quantizers import check_quantizer
 
 
 def quantized_path(x: np.ndarray, n_states: int) -> np.ndarray:
@@ -110,6 +111,11 @@ def test_column_steps_can_be_kept_alike() -> None:
     matrix = source()
     assert len(np.unique(Tcq(0.01, columns=1).quantize(matrix).grid.arrays["columns"])) > 1
     assert not Tcq(0.01, columns=0).quantize(matrix).grid.arrays["columns"].any()
+
+
+@pytest.mark.parametrize("quantizer", [Tcq(step=0.02), Tcq(step=0.02, states=64, group=3)], ids=repr)
+def test_contract(quantizer: Tcq) -> None:
+    check_quantizer(quantizer, masks=False)
 
 
 def test_tcq_without_fisher_weights_says_so() -> None:

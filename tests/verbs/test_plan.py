@@ -61,8 +61,8 @@ def test_no_trellis_is_walked_for_a_plan(checkpoint, calibration, monkeypatch):
 
 def test_without_calibration_and_behind_transforms_there_is_no_allocation(checkpoint, calibration):
     assert plan(checkpoint, recipe(0.5)).tensors[0].allocation is None
-    pruned = parse_recipe("ndim<=1=cast; *=prune_magnitude|tcq(step=0.5)|rans")
-    assert plan(checkpoint, pruned, calibration).tensors[0].allocation is None
+    behind = parse_recipe("ndim<=1=cast; *=lqer(rank=4)|tcq(step=0.5)|rans")
+    assert plan(checkpoint, behind, calibration).tensors[0].allocation is None
 
 
 def test_a_calibration_of_another_model_is_refused(checkpoint, calibration):

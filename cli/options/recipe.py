@@ -83,18 +83,11 @@ def chosen_recipe(
         if passthrough is not None:
             raise click.UsageError("--passthrough belongs to --preset; a recipe says numel<=N=cast(dtype=fp16)")
         return read_recipe(recipe)
+    from pgpack.recipe.preset_candidates import preset_recipe
+
     assert preset is not None
     name, colon, dial = preset.partition(":")
     return preset_recipe(name, number(dial, "--preset NAME:DIAL") if colon else None, passthrough, tensors)
-
-
-def preset_recipe(name: str, dial: float | None, passthrough: int | None, tensors: Sequence[TensorInfo]) -> Recipe:
-    """A preset's recipe at a setting of its dial (None: the source's own), without rules that match nothing."""
-    from pgpack.recipe.presets import PASSTHROUGH, preset_text
-    from pgpack.recipe.text import parse_recipe
-
-    text = preset_text(name, dial, PASSTHROUGH if passthrough is None else passthrough)
-    return parse_recipe(text).without_idle_rules(tensors)
 
 
 def require_own_container(recipe: str | None, preset: str | None) -> None:

@@ -255,9 +255,8 @@ def _fit(bench: Bench, budget: int, compensate: int, tune: int, presets: Sequenc
 
 
 def _presets(checkpoint: Checkpoint) -> list[Candidate]:
+    from pgpack.recipe.preset_candidates import field_presets
     from pgpack.recipe.selector import infos
-
-    from ..options.space import field_presets
 
     return field_presets(infos(checkpoint.stored_shapes))
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ..options.cache import CacheFlags, cache_options, say_shared
-from ..options.executor import ExecutorFlags, Work, executor_options, open_executor
+from ..options.executor import ExecutorFlags, executor_options
 from ..options.recipe import one_of
-from ..options.search import Answers, Search, SearchFlags, search_of, search_options
+from ..options.search import SearchFlags, search_options
 from ..options.sizes import SIZE
-from ..options.space import AXES, SpaceFlags, axis_options, candidates_of
+from ..options.space import AXES, SpaceFlags, axis_options
 from ..options.text import TextFlags, text_options
 from ..screen.live_table import shown_live
 from ..screen.output import EXIT_RESUMABLE, note, shared_options
@@ -25,7 +25,7 @@ from .blueprint import blueprint_of
 from .sweep_benches import Benches
 from .sweep_best import write_best
 from .sweep_card import study_card, with_fp32
-from .sweep_plan import reused, searched, show_dry_run, show_reuse
+from .sweep_plan import reused, search_of, show_dry_run, show_reuse
 from .sweep_show import Ended, nothing_fits, show_ended
 from .sweep_weights import has_text, sweep_weights
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pgpack.study.trial import Trial
     from pgpack.sweep.executors.jobs import Job
     from pgpack.sweep.runner import OnTrial
+    from pgpack.sweep.samplers.base import Search
 
 TUNED = "tuned to a budget of"
 
@@ -96,19 +97,20 @@ def command(
     if resume and not (out / "study.json").is_file() and not (out / "distortion.jsonl").is_file():
         raise click.UsageError(f"--resume: {out} holds no study; leave --resume out to begin one")
     if dry_run and not resume:
-        show_dry_run(checkpoints, space, search, budget, as_json)
+        show_dry_run(checkpoints, space.read(), search, budget, as_json)
         return 0
     benches = Benches(checkpoints, text, quiet, out, cache.open(quiet))
     measured = has_text(benches.first)
     n_windows = benches.first.text.n_windows if measured else None
-    found = None if search.is_grid else search_of(search, space, benches.tensors, budget, n_windows)
-    candidates = candidates_of(space, benches.tensors) if found is None else []
+    named = space.read()
+    found = None if search.is_grid else search_of(search, named, benches.tensors, budget, n_windows)
+    candidates = named.candidates(benches.tensors) if found is None else []
     if not measured:
         _check_weights_alone(benches, search, workers, dry_run)
         sweep_weights(benches.first, candidates, out, budget, space.is_default, as_json)
         return 0
     fill = budget if budget is not None and space.is_default else None
-    task = _Task(out, budget, space.as_text(), fill, retry_failed, workers, cache, found, search.as_text())
+    task = _Task(out, budget, named.text, fill, retry_failed, workers, cache, found, search.as_text())
     if dry_run:
         _explain(benches, candidates, task, as_json)
         return 0
@@ -191,11 +193,12 @@ def _explain(benches: Benches, candidates: Sequence[Candidate], task: _Task, as_
     """What the run would reuse, without measuring anything or keeping others from writing."""
     from pgpack.study.study import Study
     from pgpack.sweep.runner import jobs_of, new_jobs
+    from pgpack.sweep.searching import asked_first
 
     study = Study.load(task.out)
     known = task.known(study)
     if task.search is not None:
-        jobs = searched(benches, task.search.sampler, known)
+        jobs = asked_first(benches, task.search.sampler, known)
     else:
         jobs = jobs_of(candidates, benches.settings())
     show_reuse(reused(study, benches, jobs, list(new_jobs(benches, jobs, known))), as_json)
@@ -205,13 +208,18 @@ def _measure(
     benches: Benches, jobs: Sequence[Job], study: Study, journal: Journal, task: _Task, count: OnTrial
 ) -> None:
     """Measure `jobs`, which the study has no rows for, or what a search asks for."""
+    from pgpack.sweep.executors.placement import Placement, Work, open_executor
     from pgpack.sweep.pace import Pace
     from pgpack.sweep.runner import record
+    from pgpack.sweep.samplers.base import search
+    from pgpack.sweep.searching import Answers
 
     n_unknown = 0 if task.search is None else task.search.n_trials * len(benches.all)
     work = Work.of(jobs) if task.search is None else Work(n_unknown, n_unknown)
     blueprint = blueprint_of(benches, task.out, task.cache)
-    with open_executor(task.workers, blueprint, benches, work, benches.quiet) as executor:
+    placement = Placement(task.workers.jobs, task.workers.scheduler)
+    say = partial(note, quiet=benches.quiet)
+    with open_executor(placement, blueprint, benches, work, blueprint.text.device, say) as executor:
         pace = Pace(jobs, executor.n_workers, n_unknown)
         with shown_live(study, pace, task.budget, benches.quiet) as show:
 
@@ -222,8 +230,6 @@ def _measure(
             if task.search is None:
                 record(executor, jobs, journal, on_trial)
                 return
-            from pgpack.sweep.samplers.base import search
-
             search(task.search.sampler, Answers(benches, study, journal, executor, pace, on_trial))
             pace.end()
 

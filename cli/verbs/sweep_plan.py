@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options.search import SearchFlags, rows_of, search_of
-from ..options.space import SpaceFlags, candidates_of
+from ..options.search import SearchFlags
 from ..screen.output import emit_json, note
 
 if TYPE_CHECKING:
@@ -19,16 +18,15 @@ if TYPE_CHECKING:
     from pgpack.study.reuse import Reuse
     from pgpack.study.study import Study
     from pgpack.sweep.executors.jobs import Job
-    from pgpack.sweep.samplers.base import Sampler
+    from pgpack.sweep.samplers.base import Search
+    from pgpack.sweep.space import Space
 
     from .sweep_benches import Benches
 
 SHOWN = 5  # recipes of a dry run
 
 
-def show_dry_run(
-    paths: Sequence[Path], space: SpaceFlags, search: SearchFlags, budget: int | None, as_json: bool
-) -> None:
+def show_dry_run(paths: Sequence[Path], space: Space, search: SearchFlags, budget: int | None, as_json: bool) -> None:
     """The recipes that would be measured, of a search those that it asks for first."""
     from pgpack.checkpoint.files import require_file
 
@@ -37,9 +35,9 @@ def show_dry_run(
     tensors = _tensors(paths[0])
     head, facts = "", {}
     if search.is_grid:
-        candidates: Sequence[Candidate] = candidates_of(space, tensors)
+        candidates: Sequence[Candidate] = space.candidates(tensors)
     else:
-        found = search_of(search, space, tensors, budget, None)
+        found = search_of(search, space, tensors, budget)
         candidates = found.sampler.ask().candidates
         facts = {"search": search.as_text(), "n_trials": found.n_trials, "n_points": found.n_points}
         among = "" if found.n_points is None else f" in a space of {found.n_points:,}"
@@ -53,6 +51,21 @@ def show_dry_run(
         click.echo(f"  {each.recipe}" + (f"  ({each.label})" if each.label else ""))
     if len(candidates) > SHOWN:
         click.echo(f"  and {len(candidates) - SHOWN} more")
+
+
+def search_of(
+    flags: SearchFlags, space: Space, tensors: Sequence[TensorInfo], budget: int | None, n_windows: int | None = None
+) -> Search:
+    """The search that the flags name, on a text of `n_windows` (None: not known yet).
+
+    Raises: click.UsageError, RecipeError; ToolMissing without optuna.
+    """
+    from pgpack.sweep.samplers.base import SearchTask
+
+    if flags.name == "ladder" and not space.is_default:
+        raise click.UsageError("--search ladder turns the engine's own dial; it takes no space")
+    points = space.points(tensors)
+    return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows).begin()
 
 
 def _tensors(path: Path) -> Sequence[TensorInfo]:
@@ -69,20 +82,6 @@ def _tensors(path: Path) -> Sequence[TensorInfo]:
 
     note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
     return infos(tensor_shapes(GPTConfig()))
-
-
-def searched(benches: Benches, sampler: Sampler, study: Study) -> list[Job]:
-    """What a search asks for until it needs something that the study does not know, that batch included."""
-    from pgpack.sweep.runner import jobs_of
-
-    asked: list[Job] = []
-    while (batch := sampler.ask()).candidates:
-        asked += jobs_of(batch.candidates, benches.settings(batch.text_share))
-        rows = rows_of(benches, batch, study)
-        if rows is None:
-            break
-        sampler.tell(rows)
-    return asked
 
 
 def reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequence[Job]) -> Reuse:

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgpack_cli.options.space import SMALL_PASSTHROUGH, preset_curve
-
+from pgpack.recipe.preset_candidates import SMALL_PASSTHROUGH, preset_curve
 from pgpack.recipe.presets import PRESETS
 
 from .laboratory import Laboratory

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pgpack_cli.options.recipe import preset_recipe
-from pgpack_cli.options.space import SMALL_PASSTHROUGH
-
+from pgpack.recipe.preset_candidates import SMALL_PASSTHROUGH, preset_recipe
 from pgpack.recipe.text import parse_recipe
 
 from . import curves

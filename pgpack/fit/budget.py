@@ -27,13 +27,14 @@ from pgpack.recipe.selector import TensorInfo, infos
 from pgpack.recipe.spaces import Candidate
 from pgpack.recipe.text import parse_recipe
 
+from .dial import Dial, Limit, turn
+
 FILL, ROUGH_FILL = 0.999, 0.98  # the second is only looked for to begin the next search near it
 EMBEDDING_RATIOS = (1.0, 0.6)
 STEP_RANGE = (0.04, 6.0)  # of GPTQ, in sigma; the finest clips at 5 sigma
 TRELLIS_RANGE = (1e-7, 1.0)
 QUICK_STATES, BEST_STATES = 8, 64
-MAX_TURNS = 16
-NARROW = 1e-5  # octaves of a dial
+OVERSHOOT = 1.15  # of the first turns, so that the budget soon lies between two probes
 SLACK = 32  # bytes; small artifacts grow in steps
 
 
@@ -175,46 +176,21 @@ def _gptq_families(measurer: Measurer, budget: int) -> list[Family]:
 def turn_dial(measurer: Measurer, budget: int, family: Family, fill: float = FILL) -> tuple[float, Artifact]:
     """(dial, the largest artifact of a one-dial family that fits `budget`); stops at `fill` of the budget.
 
-    Bisection in log2(dial), where bytes are nearly linear (a bit per weight an octave); each probe is a real pack.
-    The first steps follow that slope, later ones the secant through the bracket.
+    Bytes are nearly linear in log2(dial), a bit per weight an octave.
     Raises BudgetExceeded(message, smallest n_bytes) when even the coarsest setting is too large.
     """
-    n = max(1, measurer.checkpoint.n_params)
-    finest, coarsest = math.log2(family.finest), math.log2(family.coarsest)
-    low, high = finest, coarsest
-    sizes: dict[float, int] = {}
-    best: tuple[float, Artifact] | None = None
-    at = math.log2(family.guess)
-    refusal: RecipeError | None = None  # some coders have a finest step; what they refuse counts as too large
-    refused = -math.inf
-    for _ in range(MAX_TURNS):
-        try:
-            artifact = measurer.pack(family.recipe_at(2**at))
-        except RecipeError as error:
-            refusal, refused, low = error, at, at
-            if high - low < NARROW:
-                break
-            at = (low + high) / 2
-            continue
-        sizes[at] = artifact.n_bytes
-        if artifact.n_bytes > budget:
-            low = at
-        else:
-            high = at
-            if best is None or artifact.n_bytes > best[1].n_bytes:
-                best = (2**at, artifact)
-        filled = best is not None and best[1].n_bytes >= min(fill * budget, budget - SLACK)
-        if filled or low >= coarsest or high <= finest or high - low < NARROW:
-            break
-        at = min(max(_next(sizes, low, high, budget * (1 + fill) / 2, n), finest), coarsest)
-        if at <= refused:
-            at = (refused + high) / 2
-    if refusal is not None and not sizes:
-        raise refusal
-    if best is None:
-        smallest = min(sizes.values())
+
+    def packed(dial: float) -> tuple[float, Artifact]:
+        artifact = measurer.pack(family.recipe_at(dial))
+        return artifact.n_bytes, artifact
+
+    slope = -max(1, measurer.checkpoint.n_params) / (OVERSHOOT * 8)
+    dial = Dial(family.guess, family.finest, family.coarsest, slope)
+    turned = turn(packed, dial, Limit(budget, min(fill * budget, budget - SLACK), budget * (1 + fill) / 2))
+    if turned.made is None:
+        smallest = int(turned.least)
         raise BudgetExceeded(f"the coarsest step takes {smallest:,} bytes, {smallest - budget:,} too many", smallest)
-    return best
+    return turned.dial, turned.made
 
 
 def _passthroughs(measurer: Measurer, budget: int) -> list[Candidate]:
@@ -234,18 +210,6 @@ def _step_for(bits: float) -> float:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if gaussian_bits(middle) > bits else (low, middle)
     return high
-
-
-def _next(sizes: dict[float, int], low: float, high: float, target: float, n: int) -> float:
-    """Where to look next: the secant of the bracket aimed at `target` bytes, else one Gaussian step from the
-    nearest probe; always strictly inside the bracket."""
-    if low in sizes and high in sizes:
-        slope = (sizes[high] - sizes[low]) / (high - low)
-        guess = low + (target - sizes[low]) / slope if slope else (low + high) / 2
-        margin = 0.02 * (high - low)
-        return min(max(guess, low + margin), high - margin)
-    nearest = min(sizes, key=lambda at: abs(sizes[at] - target))
-    return nearest + 1.15 * 8 * (sizes[nearest] - target) / n
 
 
 def _scored(measurer: Measurer, recipe: Recipe, label: str, artifact: Artifact) -> Fitted:

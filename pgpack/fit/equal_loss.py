@@ -19,10 +19,13 @@ from pgpack.recipe.dials import trellis_recipe
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.selector import infos
 
+from .budget import TRELLIS_RANGE
+from .dial import Dial, Limit, turn
+
 STATES = 64
 CLOSE = 0.95  # of the target KL
-MAX_TURNS = 10
-FINEST, COARSEST = math.log2(1e-7), math.log2(1.0)
+SLOPE = 2.0  # octaves of KL for one of the step
+LEAST_KL = 1e-30  # nats per token; an unquantized model's KL is 0 and has no logarithm
 
 
 @dataclass(frozen=True)
@@ -44,38 +47,19 @@ def match_kl(measurer: Measurer, kl: float, note: Callable[[str], None] = lambda
             f"a loss to match must be a positive KL, found {kl}; these weights are the checkpoint's own"
         )
     tensors = infos(measurer.checkpoint.stored_shapes)
-    at = math.log2(math.sqrt(8 * kl / max(1, measurer.checkpoint.n_params)))  # were the second-order estimate exact
-    probes: dict[float, float] = {}
-    best: Matched | None = None
-    for _ in range(MAX_TURNS):
-        recipe = trellis_recipe(2**at, STATES, tensors)
+
+    def matched(step: float) -> tuple[float, Matched]:
+        recipe = trellis_recipe(step, STATES, tensors)
         artifact = measurer.pack(recipe)
         loss = measurer.evaluate(artifact)
         if loss is None or loss.kl is None:
             raise PgpackError("matching a loss needs text and the fp32 checkpoint; give --val and --checkpoint")
         note(f"{artifact.n_bytes:,} B, KL {loss.kl:.3g} nats per token")
-        probes[at] = loss.kl
-        if loss.kl <= kl and (best is None or artifact.n_bytes < best.artifact.n_bytes):
-            best = Matched(recipe, artifact, loss)
-        if CLOSE * kl <= loss.kl <= kl:
-            break
-        at = _next(probes, kl)
-    if best is None:
-        raise PgpackError(f"no step was found whose KL is at most {kl:.3g}; the least was {min(probes.values()):.3g}")
-    return best
+        return math.log2(max(loss.kl, LEAST_KL)), Matched(recipe, artifact, loss)
 
-
-def _next(probes: dict[float, float], kl: float) -> float:
-    """The dial for just below `kl`, in log2: the secant through the bracket, or through the two nearest probes, or
-    slope 2 from the only one."""
-    target = math.log2(kl * (1 + CLOSE) / 2)
-    heights = {at: math.log2(max(found, 1e-30)) for at, found in probes.items()}
-    below = [at for at in probes if heights[at] <= target]
-    above = [at for at in probes if heights[at] > target]
-    ends = sorted(probes, key=lambda at: abs(heights[at] - target))[:2]
-    if below and above:
-        ends = [max(below), min(above)]
-    slope = 2.0
-    if len(ends) == 2 and ends[0] != ends[1]:
-        slope = min(max((heights[ends[1]] - heights[ends[0]]) / (ends[1] - ends[0]), 0.5), 8.0)
-    return min(max(ends[0] + (target - heights[ends[0]]) / slope, FINEST), COARSEST)
+    guess = math.sqrt(8 * kl / max(1, measurer.checkpoint.n_params))  # were the second-order estimate exact
+    limit = Limit(*(math.log2(share * kl) for share in (1, CLOSE, (1 + CLOSE) / 2)))
+    turned = turn(matched, Dial(guess, *TRELLIS_RANGE, SLOPE), limit)
+    if turned.made is None:
+        raise PgpackError(f"no step was found whose KL is at most {kl:.3g}; the least was {2**turned.least:.3g}")
+    return turned.made

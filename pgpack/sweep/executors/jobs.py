@@ -9,7 +9,7 @@ what goes wrong with all of them (no such checkpoint, no scheduler) is raised.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -51,6 +51,16 @@ class Measured:
 
 
 Open = Callable[[Setting], "Measurer"]
+
+
+class Subjects(Protocol):
+    """The checkpoints of a sweep: called with a setting they give its measurer in this process, opened once."""
+
+    def __call__(self, setting: Setting) -> Measurer: ...
+
+    def settings(self, text_share: float = 1.0) -> Sequence[Setting]:
+        """Every checkpoint on the first `text_share` of the text."""
+        ...
 
 
 class Executor(Protocol):

@@ -13,10 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pgpack.errors import RecipeError
+from pgpack.recipe.selector import TensorInfo
 from pgpack.recipe.spaces import Candidate
 from pgpack.study.trial import Trial
 
-from .space import Point, SearchSpace
+from .space import Point, SearchSpace, joint_space
+from .table import SAMPLERS
 
 LEAST_KL = 1e-9  # nats per token; an unquantized model's KL is 0 and has no logarithm
 
@@ -29,8 +32,52 @@ class Batch:
     text_share: float = 1.0
 
 
+@dataclass(frozen=True)
+class SearchTask:
+    """What a search is made for: at most `n_trials` recipes for `tensors`, chosen with `seed`.
+
+    `sampler`: its name in the table. `space`: None where none was named. `n_windows` of the text that recipes are
+    measured on, None where it is not known. Units: `budget` bytes.
+    """
+
+    sampler: str
+    tensors: Sequence[TensorInfo]
+    n_trials: int = 40
+    seed: int = 0
+    space: SearchSpace | None = None
+    budget: int | None = None
+    n_windows: int | None = None
+
+    def points(self) -> SearchSpace:
+        """The space, the engine's own where none was named."""
+        return joint_space(self.tensors) if self.space is None else self.space
+
+    def begin(self) -> Search:
+        """The search. Raises: RecipeError for an unknown sampler or a space that it does not take; ToolMissing
+        without optuna."""
+        if self.sampler not in SAMPLERS:
+            raise RecipeError(f"unknown sampler {self.sampler!r}; known: {', '.join(SAMPLERS)}")
+        search: Search = SAMPLERS[self.sampler].of(self)
+        return search
+
+
+@dataclass(frozen=True)
+class Search:
+    """A sampler that has not begun and how many trials it asks for at most; `n_points`: recipes in its space, None
+    for a dial."""
+
+    sampler: Sampler
+    n_trials: int
+    n_points: int | None
+
+
 class Sampler(Protocol):
     """Chooses recipes."""
+
+    @classmethod
+    def of(cls, task: SearchTask) -> Search:
+        """The search of a task."""
+        ...
 
     def ask(self) -> Batch:
         """What to measure next."""
@@ -64,6 +111,12 @@ class RandomSampler:
     def __init__(self, space: SearchSpace, n_trials: int, seed: int) -> None:
         self._points: list[Point] = space.sample(n_trials, seed)
         self._space, self._asked = space, False
+
+    @classmethod
+    def of(cls, task: SearchTask) -> Search:
+        """As `Sampler.of`."""
+        space = task.points()
+        return Search(cls(space, task.n_trials, task.seed), min(task.n_trials, len(space)), len(space))
 
     def ask(self) -> Batch:
         """All points the first time, then none."""

@@ -20,7 +20,7 @@ from pgpack.recipe.spaces import Candidate
 from pgpack.study.frontier import pareto_indices
 from pgpack.study.trial import Trial
 
-from .base import Batch, objectives
+from .base import Batch, Search, SearchTask, objectives
 from .space import SearchSpace
 
 SHARES = (1 / 16, 1 / 4, 1.0)
@@ -39,6 +39,14 @@ class HalvingSampler:
     def __init__(self, space: SearchSpace, n_trials: int, seed: int, shares: Sequence[float] = SHARES) -> None:
         self._left: list[Candidate] = [space.candidate(point) for point in space.sample(n_trials, seed)]
         self._shares = list(shares)
+
+    @classmethod
+    def of(cls, task: SearchTask) -> Search:
+        """As `Sampler.of`; on a text that is not known yet, with all rungs."""
+        space = task.points()
+        shares = SHARES if task.n_windows is None else rungs(task.n_windows)
+        halving = cls(space, task.n_trials, task.seed, shares)
+        return Search(halving, halving.n_trials, len(space))
 
     @property
     def n_trials(self) -> int:

@@ -11,12 +11,13 @@ import itertools
 import math
 from collections.abc import Sequence
 
+from pgpack.errors import RecipeError
 from pgpack.recipe.dials import trellis_recipe
 from pgpack.recipe.selector import TensorInfo
 from pgpack.recipe.spaces import STATES, Candidate
 from pgpack.study.trial import Trial
 
-from .base import Batch, objectives
+from .base import Batch, Search, SearchTask, objectives
 
 FIRST = (2e-5, 5.6e-5, 1.6e-4, 4.5e-4, 1.25e-3)
 NARROW = 1.01  # neighbours on the ladder that are closer are not parted
@@ -29,6 +30,13 @@ class LadderSampler:
         self._tensors, self._left, self._budget = tensors, n_trials, budget
         self._asked: list[float] = []
         self._known: dict[float, tuple[float, float] | None] = {}
+
+    @classmethod
+    def of(cls, task: SearchTask) -> Search:
+        """As `Sampler.of`. Raises: RecipeError when a space is named."""
+        if task.space is not None:
+            raise RecipeError("the ladder turns the engine's own dial; it takes no space")
+        return Search(cls(task.tensors, task.n_trials, task.budget), task.n_trials, None)
 
     def ask(self) -> Batch:
         """The first rungs together, then one in between."""

@@ -13,7 +13,7 @@ from typing import Any
 from pgpack.errors import ToolMissing
 from pgpack.study.trial import Trial
 
-from .base import Batch, objectives
+from .base import Batch, Search, SearchTask, objectives
 from .space import Point, SearchSpace
 
 TPE_BATCH = 4
@@ -31,6 +31,12 @@ class OptunaSampler:
         self._study = _study(name, seed, self._size)
         self._pending: dict[Point, list[Any]] = {}
         self._known: dict[Point, tuple[float, float] | None] = {}
+
+    @classmethod
+    def of(cls, task: SearchTask) -> Search:
+        """As `Sampler.of`."""
+        space = task.points()
+        return Search(cls(space, task.n_trials, task.seed, task.sampler), min(task.n_trials, len(space)), len(space))
 
     def ask(self) -> Batch:
         """New points; those that are asked for again are told what is known of them."""

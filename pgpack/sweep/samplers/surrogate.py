@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pgpack.study.frontier import hypervolume, pareto_indices
 from pgpack.study.trial import Trial
 
-from .base import Batch, objectives
+from .base import Batch, Search, SearchTask, objectives
 from .space import Point, SearchSpace, Template
 
 BATCH = 4
@@ -42,6 +42,12 @@ class SurrogateSampler:
         self._starts = list(dict.fromkeys(starts))
         self._batch: list[int] = []
         self._seen: dict[int, tuple[float, float] | None] = {}
+
+    @classmethod
+    def of(cls, task: SearchTask) -> Search:
+        """As `Sampler.of`."""
+        space = task.points()
+        return Search(cls(space, task.n_trials, task.seed), min(task.n_trials, len(space)), len(space))
 
     def ask(self) -> Batch:
         """The first points together, then a few at a time."""

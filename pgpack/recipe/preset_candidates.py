@@ -1,0 +1,47 @@
+"""The field's packers as recipes for the tensors of one checkpoint: one setting, a whole dial, or all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from shutil import which
+
+from .presets import PASSTHROUGH, PRESETS, preset, preset_text
+from .recipe import Recipe
+from .selector import TensorInfo
+from .spaces import Candidate
+from .text import parse_recipe
+
+SMALL_PASSTHROUGH = 4096  # where the field's own 65,536 would leave matrices of a small model unquantized
+
+
+def preset_recipe(name: str, dial: float | None, passthrough: int | None, tensors: Sequence[TensorInfo]) -> Recipe:
+    """A preset's recipe at a setting of its dial (None: the source's own), without rules that match nothing."""
+    text = preset_text(name, dial, PASSTHROUGH if passthrough is None else passthrough)
+    return parse_recipe(text).without_idle_rules(tensors)
+
+
+def preset_curve(name: str, passthrough: int | None, tensors: Sequence[TensorInfo]) -> list[Candidate]:
+    """A preset at every setting of its dial; the source's own setting bears the preset's name alone."""
+    found = preset(name)
+    return [
+        Candidate(
+            preset_recipe(name, value, passthrough, tensors),
+            name if value == found.dial_default else f"{name}:{value:g}",
+        )
+        for value in found.dial_values
+    ]
+
+
+def field_presets(tensors: Sequence[TensorInfo]) -> list[Candidate]:
+    """The field's packers at their own settings; those whose program is not installed are left out.
+
+    In small models the limit below which tensors stay fp16 is lowered, and the name says so.
+    """
+    small = any(len(info.shape) > 1 and info.role != "control" and info.numel <= PASSTHROUGH for info in tensors)
+    limit = SMALL_PASSTHROUGH if small else None
+    suffix = "" if limit is None else f" (fp16 up to {limit})"
+    return [
+        Candidate(preset_recipe(name, None, limit, tensors), f"{name}{suffix}")
+        for name, each in PRESETS.items()
+        if all(which(program) for program in each.requires)
+    ]

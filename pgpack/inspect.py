@@ -1,28 +1,43 @@
-"""Where the bytes of an artifact or the values of a checkpoint are: rows for `pgpack inspect`.
+"""Where the bytes of an artifact are and what they bought: tensor by tensor, stage by stage.
 
-Of our own format every byte is accounted for from the file alone, with the same shares that the packer reported.
-The field's formats compress everything in one stream: there the shares are estimates by order-0 entropy.
+    artifact --decode--> ArtifactView: bytes per tensor, after each stage of each stream      `pgpack inspect`
+    header + manifest (+ losses) --> Anatomy: bytes and loss per tensor, after each stage     a study's anatomy.json
+
+Of our own format every byte is accounted for from the file alone, with the same shares that the packer reported; its
+anatomy needs no decoding. The field's formats compress everything in one stream: there the shares are estimates by
+order-0 entropy. An anatomy is kept beside its artifact, so that a report needs no checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.formats.own.layout import MAGIC, PREFIX_LEN, unframe
-from pgpack.formats.own.reader import read_artifact
-from pgpack.formats.own.size_report import SizeReport, apportion
+from pgpack.formats.own.header import Header
+from pgpack.formats.own.layout import MAGIC, header_length, unframe
+from pgpack.formats.own.size_report import Charge, SizeReport, apportion, file_report
 from pgpack.tensors.entropy import order0_bits
 from pgpack.tensors.record import Record
 from pgpack.tensors.roles import role_of
 
 from .codecs import CODERS, SYMBOL_TRANSFORMS
+from .errors import FormatError
 from .stages import parse_stage
 from .unpack import Unpacked, unpack
+
+ANATOMY_FORMAT = "pgpack-anatomy-1"
+SLOPE_BYTES = 1000  # of `TensorAnatomy.slope`
+NUMBERED = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 
 
 @dataclass(frozen=True)
@@ -83,30 +98,24 @@ class ArtifactView:
         return 8 * self.n_bytes / max(1, self.numel)
 
 
-def inspect_artifact(data: bytes, decode: Callable[[], Unpacked] | None = None) -> ArtifactView:
+def inspect_artifact(data: bytes, unpacked: Unpacked | None = None) -> ArtifactView:
     """The parts of an artifact of any known format. Raises FormatError or one of its kinds.
 
-    `decode`: what `unpack(data)` gives, where the caller has it already.
+    `unpacked`: what `unpack(data)` gives, where the caller has it already.
     """
-    if data[:4] == MAGIC[: len(data)]:
-        return _own_format(data)
-    unpacked = decode() if decode else unpack(data)
-    costs = {record.name: sum(order0_bits(part) for part in record.parts) for record in unpacked.records}
-    shares = dict(zip(costs, apportion(len(data), list(costs.values())), strict=True))
-    rows = tuple(_tensor_bytes(record, shares[record.name]) for record in unpacked.records)
-    overhead = {} if rows else {"serialization": len(data)}
-    return ArtifactView(unpacked.kind, len(data), rows, overhead, (), dict(unpacked.aliases), unpacked.digest)
-
-
-def _own_format(data: bytes) -> ArtifactView:
-    decoded = read_artifact(data)
-    header = unframe(data)[0]
-    report = size_report(header, decoded.records, len(data), decoded.n_header_bytes)
-    rows = tuple(_tensor_bytes(record, report.tensors[record.name]) for record in decoded.records)
+    unpacked = unpacked or unpack(data)
+    stages: tuple[Stage, ...] = ()
+    if unpacked.header:
+        streams = _contents(unpacked.header, unpacked.records)
+        report, stages = _size_report(unpacked.header, streams, data), tuple(_stages(unpacked.header, streams))
+    else:
+        costs = {record.name: sum(order0_bits(part) for part in record.parts) for record in unpacked.records}
+        shares = dict(zip(costs, apportion(len(data), list(costs.values())), strict=True))
+        report = SizeReport(shares, {} if shares else {"serialization": len(data)})
+    rows = tuple(_tensor_bytes(record, report.tensors[record.name]) for record in unpacked.records)
     return ArtifactView(
-        "pgpack", len(data), rows, dict(report.overhead), tuple(_stages(header, decoded.records)),
-        dict(decoded.aliases), decoded.digest,
-    )  # fmt: skip
+        unpacked.kind, len(data), rows, dict(report.overhead), stages, dict(unpacked.aliases), unpacked.digest
+    )
 
 
 def _tensor_bytes(record: Record, n_bytes: int) -> TensorBytes:
@@ -124,56 +133,180 @@ def _grid_text(grid: Any) -> str:
     return str(grid.params.get("dtype", grid.kind)) if grid.kind == "raw" else str(grid.kind)
 
 
-def size_report(header: dict[str, Any], records: tuple[Record, ...], n_bytes: int, n_header_bytes: int) -> SizeReport:
-    """The packer's own size report, worked out again from a decoded artifact of our format."""
-    shares = {record.name: 0 for record in records}
-    owners, arrays, side_owners, side_bytes = _stream_contents(header, records)
-    for (coder_text, _, lengths), names, symbols in zip(header["streams"], owners, arrays, strict=True):
-        costs = parse_stage(coder_text, CODERS).ideal_bits(symbols)
-        for name, share in zip(names, apportion(lengths[-1], costs), strict=True):
-            shares[name] += share
-    side_total = header["side"][1][-1]
-    for name, share in zip(side_owners, apportion(side_total, side_bytes), strict=True):
-        shares[name] += share
-    overhead = {"header": n_header_bytes, "integrity": PREFIX_LEN + 4}
-    if leftover := n_bytes - sum(shares.values()) - sum(overhead.values()):
-        overhead["empty streams"] = leftover
-    return SizeReport(shares, overhead)
+@dataclass(frozen=True, eq=False)
+class _Contents:
+    """What went into a stream: arrays, and the tensor that each belongs to."""
+
+    owners: list[str] = field(default_factory=list)
+    arrays: list[NDArray[Any]] = field(default_factory=list)
 
 
-def _stream_contents(
-    header: dict[str, Any], records: tuple[Record, ...]
-) -> tuple[list[list[str]], list[list[NDArray[Any]]], list[str], list[float]]:
-    """(owners, coded symbol arrays) of every stream, then owners and sizes of the side arrays, in file order."""
-    n_streams = len(header["streams"])
-    owners: list[list[str]] = [[] for _ in range(n_streams)]
-    arrays: list[list[NDArray[Any]]] = [[] for _ in range(n_streams)]
-    side_owners: list[str] = []
-    side_bytes: list[float] = []
-    for (name, _, _, entries), record in zip(header["tensors"], records, strict=True):
-        for entry, part in zip(entries, record.parts, strict=True):
-            stream, described, *rest = entry[4:]
-            symbols = part.symbols
-            for text in rest[0] if rest else []:
-                symbols, _ = parse_stage(text, SYMBOL_TRANSFORMS).forward(symbols)
-            owners[stream].append(name)
-            arrays[stream].append(symbols)
-            for _, dtype, shape in described:
-                side_owners.append(name)
-                side_bytes.append(float(np.dtype(dtype).itemsize * np.prod(shape, dtype=np.int64)))
-    return owners, arrays, side_owners, side_bytes
+def _contents(header: Header, records: Sequence[Record]) -> list[_Contents]:
+    """The coded symbols of every stream, in file order."""
+    streams = [_Contents() for _ in header.streams]
+    decoded = (part for record in records for part in record.parts)
+    for (tensor, part), found in zip(header.parts, decoded, strict=True):
+        symbols = found.symbols
+        for text in part.transforms:
+            symbols, _ = parse_stage(text, SYMBOL_TRANSFORMS).forward(symbols)
+        streams[part.stream].owners.append(tensor.name)
+        streams[part.stream].arrays.append(symbols)
+    return streams
 
 
-def _stages(header: dict[str, Any], records: tuple[Record, ...]) -> Iterator[Stage]:
+def _size_report(header: Header, streams: Sequence[_Contents], data: bytes) -> SizeReport:
+    """The packer's own size report, worked out again."""
+    charges = [
+        Charge(stream.n_bytes, found.owners, parse_stage(stream.coder, CODERS).ideal_bits(found.arrays))
+        for stream, found in zip(header.streams, streams, strict=True)
+    ]
+    side = [(tensor.name, layout.n_bytes) for tensor, part in header.parts for _, layout in part.arrays]
+    charges.append(Charge(header.side.n_bytes, [name for name, _ in side], [n_bytes for _, n_bytes in side]))
+    return file_report([tensor.name for tensor in header.tensors], charges, len(data), header_length(data))
+
+
+def _stages(header: Header, streams: Sequence[_Contents]) -> Iterator[Stage]:
     """Each stage of each stream with its bytes before and after, the side stream last."""
-    _, arrays, _, side_bytes = _stream_contents(header, records)
-    for index, ((coder, codecs, lengths), symbols) in enumerate(zip(header["streams"], arrays, strict=True)):
-        before = sum(array.nbytes for array in symbols)
-        for stage, after in zip([coder, *codecs], lengths, strict=True):
+    for index, (stream, found) in enumerate(zip(header.streams, streams, strict=True)):
+        lengths = (sum(array.nbytes for array in found.arrays), *stream.lengths)
+        for stage, (before, after) in zip((stream.coder, *stream.codecs), pairwise(lengths), strict=True):
             yield Stage(f"stream {index}", stage, before, after)
-            before = after
-    codecs, lengths = header["side"]
-    before = int(sum(side_bytes))
-    for stage, after in zip(codecs, lengths[1:], strict=True):
+    for stage, (before, after) in zip(header.side.codecs, pairwise(header.side.lengths), strict=True):
         yield Stage("side", stage, before, after)
-        before = after
+
+
+def slope_of(loss: float, numel: int) -> float:
+    """Loss that one more kilobyte (10^3 bytes) for `numel` weights of that expected loss would save.
+
+    From loss ~ 2^(-2 bits per weight): 2 ln 2 * loss * bits / weights. Equal slopes are the best allocation.
+    Source: Shoham and Gersho 1988.
+    """
+    return 2 * math.log(2) * loss * 8 * SLOPE_BYTES / max(1, numel)
+
+
+@dataclass(frozen=True)
+class TensorAnatomy:
+    """One stored tensor. Units: `n_bytes` its share of the file; `loss` as `Anatomy.loss_unit`, None when unknown."""
+
+    name: str
+    shape: tuple[int, ...]
+    n_bytes: int
+    loss: float | None = None
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def role(self) -> str:
+        return role_of(self.name, self.shape)
+
+    @property
+    def bits_per_weight(self) -> float:
+        return 8 * self.n_bytes / max(1, self.numel)
+
+    @property
+    def layer(self) -> str:
+        """The name up to its first number, such as `blocks.3`; '' for a tensor that is in no layer."""
+        found = NUMBERED.search(self.name)
+        return self.name[: found.end(1)] if found else ""
+
+    @property
+    def part(self) -> str:
+        """What the tensor is within its layer: `attn.c_q`; outside of layers its name without `.weight`."""
+        return self.name[len(self.layer) :].strip(".").removesuffix(".weight") or self.name
+
+    @property
+    def slope(self) -> float | None:
+        """`slope_of` this tensor; None when its loss is unknown."""
+        return None if self.loss is None or not self.numel else slope_of(self.loss, self.numel)
+
+
+@dataclass(frozen=True)
+class SizeStage:
+    """Bytes of all tensors together once a stage is done."""
+
+    name: str
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """An artifact taken apart. `stages` go from the fp32 weights to the whole file; `loss_unit` says what the
+    tensors' `loss` is, '' when nothing was worked out. `sha256` is of the artifact file."""
+
+    sha256: str
+    n_bytes: int
+    tensors: tuple[TensorAnatomy, ...]
+    stages: tuple[SizeStage, ...]
+    loss_unit: str = ""
+
+    def to_json(self) -> str:
+        """JSON text; `from_json` is its inverse."""
+        return json.dumps({"format": ANATOMY_FORMAT, **dataclasses.asdict(self)}, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Anatomy:
+        """The anatomy that `to_json` wrote. Raises: FormatError for anything else."""
+        try:
+            row = json.loads(text)
+            if row.pop("format", None) != ANATOMY_FORMAT:
+                raise FormatError(f"not an anatomy: its format is not {ANATOMY_FORMAT}")
+            tensors = tuple(
+                TensorAnatomy(str(t["name"]), tuple(map(int, t["shape"])), int(t["n_bytes"]), _loss(t["loss"]))
+                for t in row["tensors"]
+            )
+            stages = tuple(SizeStage(str(s["name"]), int(s["n_bytes"])) for s in row["stages"])
+            return cls(str(row["sha256"]), int(row["n_bytes"]), tensors, stages, str(row["loss_unit"]))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise FormatError(f"the anatomy is not readable ({error})") from None
+
+
+def _loss(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not math.isfinite(value):
+        raise ValueError("a loss is not finite")
+    return float(value)
+
+
+def anatomy(
+    data: bytes, n_bytes_of: Mapping[str, int], losses: Mapping[str, float] | None = None, loss_unit: str = ""
+) -> Anatomy:
+    """The anatomy of an artifact in any known format.
+
+    `n_bytes_of`: name -> share of the file, as in its manifest. Raises: FormatError when the artifact is damaged.
+    """
+    own = data[:4] == MAGIC[: len(data)]
+    shapes, stages = _own_ladder(data) if own else _field_ladder(data)
+    losses = losses or {}
+    tensors = tuple(
+        TensorAnatomy(name, shape, n_bytes_of[name], losses.get(name))
+        for name, shape in shapes.items()
+        if name in n_bytes_of
+    )
+    fp32 = SizeStage("fp32 weights", 4 * sum(math.prod(shape) for shape in shapes.values()))
+    ladder = (fp32, *stages, SizeStage("the whole file", len(data)))
+    return Anatomy(hashlib.sha256(data).hexdigest(), len(data), tensors, ladder, loss_unit if losses else "")
+
+
+def _own_ladder(data: bytes) -> tuple[dict[str, tuple[int, ...]], tuple[SizeStage, ...]]:
+    """Shapes of the tensors, and the stages between the weights and the file, from the header alone."""
+    header = Header.from_json(unframe(data)[0])
+    chains = (*header.streams, header.side)
+    return {tensor.name: tensor.shape for tensor in header.tensors}, (
+        SizeStage("quantized, as integers", sum(part.layout.n_bytes + part.n_side_bytes for _, part in header.parts)),
+        SizeStage("entropy coded", sum(chain.lengths[0] for chain in chains)),
+        SizeStage("byte codecs", sum(chain.n_bytes for chain in chains)),
+    )
+
+
+def _field_ladder(data: bytes) -> tuple[dict[str, tuple[int, ...]], tuple[SizeStage, ...]]:
+    """A field's file is one stream: what lies between its integers and the file is its codec's secret."""
+    records = unpack(data).records
+    symbols = sum(
+        part.symbols.nbytes + sum(array.nbytes for array in part.grid.arrays.values())
+        for record in records
+        for part in record.parts
+    )
+    return {record.name: record.shape for record in records}, (SizeStage("quantized, as integers", symbols),)

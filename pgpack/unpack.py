@@ -8,31 +8,39 @@ weights digest; `pgpack verify` runs it so.
 
 from __future__ import annotations
 
+import json
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
+from pgpack.formats.field.torch_baseline import DEFAULT_LIMIT
+from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC
 from pgpack.formats.own.reader import MAX_BYTES, read_artifact
+from pgpack.formats.own.writer import weights_digest
+from pgpack.formats.sniff import read_identified
 from pgpack.tensors.record import Record
 
-from .errors import CorruptArtifact
+from .errors import CorruptArtifact, PgpackError
 
 
 @dataclass(frozen=True, eq=False)
 class Unpacked:
     """A decoded artifact of any known format.
 
-    `kind`: container name; `digest`: what the packer recorded of the weights ('' when the format has no such field).
+    `kind`: container name; `digest`: what the packer recorded of the weights ('' when the format has no such field);
+    `header`: that of our own format.
     """
 
     kind: str
     records: tuple[Record, ...]
     aliases: Mapping[str, str]
     digest: str
-    streams: tuple[str, ...] = ()
+    header: Header | None = None
 
     def items(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """(name, decoded array) one at a time, aliases last."""
@@ -56,19 +64,14 @@ def unpack(data: bytes, max_bytes: int = MAX_BYTES) -> Unpacked:
     FormatError or one of its kinds.
     """
     if data[:4] == MAGIC[: len(data)]:
-        decoded = read_artifact(data, max_bytes)
-        return Unpacked("pgpack", decoded.records, decoded.aliases, decoded.digest, decoded.stream_specs)
-    from pgpack.formats.field.torch_baseline import DEFAULT_LIMIT
-    from pgpack.formats.sniff import read_identified
-
+        header, own = read_artifact(data, max_bytes)
+        return Unpacked("pgpack", own, header.aliases, header.digest, header)
     kind, records = read_identified(data, min(max_bytes, DEFAULT_LIMIT))
     return Unpacked(kind, tuple(records), {}, "")
 
 
 def check_digest(unpacked: Unpacked) -> str:
     """The full weights digest of a decoded artifact. Raises CorruptArtifact when it differs from the recorded one."""
-    from pgpack.formats.own.writer import weights_digest
-
     digest = weights_digest(unpacked.records, unpacked.aliases)
     if unpacked.digest and not digest.startswith(unpacked.digest):
         raise CorruptArtifact(
@@ -79,12 +82,6 @@ def check_digest(unpacked: Unpacked) -> str:
 
 
 def _main() -> int:
-    import json
-    import sys
-    import time
-
-    from .errors import PgpackError
-
     start = time.perf_counter()
     try:
         with open(sys.argv[1], "rb") as file:

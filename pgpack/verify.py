@@ -84,7 +84,7 @@ def verify(
     try:
         unpacked = unpack(data)
         digest = check_digest(unpacked)
-        checks.append(_structure(data))
+        checks.append(_structure(data, unpacked))
     except FormatError as error:
         checks.append(Check("structure", False, f"{type(error).__name__}: {error}"))
         return Verification(len(data), clean.kind, tuple(checks), clean.decode_s)
@@ -178,9 +178,9 @@ def _decoded_apart(clean: CleanDecode) -> Check:
     return Check("decode", True, f"{clean.kind} in a clean process, without torch, {clean.decode_s:.2f} s")
 
 
-def _structure(data: bytes) -> Check:
+def _structure(data: bytes, unpacked: Unpacked) -> Check:
     """Everything of the file belongs to something."""
-    view = inspect_artifact(data)
+    view = inspect_artifact(data, unpacked)
     total = sum(tensor.n_bytes for tensor in view.tensors) + sum(view.overhead.values())
     parts = f"{len(view.tensors)} tensors, {len(view.aliases)} tied, {len(view.stages)} coding stages"
     return Check("structure", total == len(data), f"{parts}; {total:,} of {len(data):,} bytes accounted for")

@@ -44,7 +44,7 @@ def command(*, file: Path, as_json: bool, quiet: bool) -> None:
 
     found = open_either(file)
     if isinstance(found, ArtifactFile):
-        view = inspect_artifact(found.data, lambda: found.unpacked)
+        view = inspect_artifact(found.data, found.unpacked)
         emit_json(_artifact_document(view)) if as_json else click.echo(_artifact_text(view))
         return
     rows = inspect_checkpoint(found)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pgpack.anatomy import SLOPE_BYTES, Anatomy, TensorAnatomy, slope_of
+from pgpack.inspect import SLOPE_BYTES, Anatomy, TensorAnatomy, slope_of
 
 from .tables import heading
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgpack.anatomy import Anatomy, anatomy
 from pgpack.errors import FormatError
+from pgpack.inspect import Anatomy, anatomy
 
 if TYPE_CHECKING:
     from pgpack.calibration.calibration import Calibration

@@ -19,8 +19,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from pgpack.anatomy import Anatomy
 from pgpack.files import replace_study_file
+from pgpack.inspect import Anatomy
 from pgpack.study.comparison import half_width
 from pgpack.study.frontier import Metric, best_under, loss_of, measured, pareto, ranking
 from pgpack.study.study import Study

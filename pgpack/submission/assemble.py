@@ -20,6 +20,7 @@ from pgpack.errors import SubmissionError
 
 Definition = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 Key = tuple[str, str]  # module, name
+PACKAGE = __package__.partition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Module:
 
     @cached_property
     def imported(self) -> dict[str, Key]:
-        return {name: key for node in self.tree.body for name, key in relative_names(node, self.name)}
+        return {name: key for node in self.tree.body for name, key in own_names(node, self.name)}
 
     @cached_property
     def external(self) -> dict[str, str]:
@@ -58,7 +59,7 @@ class Module:
         for node in self.tree.body:
             if isinstance(node, ast.Import):
                 found |= {alias.asname or alias.name: f"import {_alias(alias)}" for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
+            elif isinstance(node, ast.ImportFrom) and not is_own(node):
                 found |= {a.asname or a.name: f"from {node.module} import {_alias(a)}" for a in node.names}
         return found
 
@@ -82,14 +83,19 @@ def bound_names(node: ast.AST) -> set[str]:
                 found.add(name)
             case ast.ExceptHandler(name=str(name)):
                 found.add(name)
-            case ast.Import() | ast.ImportFrom(level=0):
+            case ast.Import() | ast.ImportFrom() if not is_own(inner):
                 found |= {(alias.asname or alias.name).partition(".")[0] for alias in inner.names}
     return found
 
 
-def relative_names(node: ast.AST, module: str) -> Iterator[tuple[str, Key]]:
-    """(bound name, what it means) of a relative import in `module`."""
-    if not isinstance(node, ast.ImportFrom) or not node.level:
+def is_own(node: ast.AST) -> bool:
+    """Whether it imports names of this package, which are joined rather than imported."""
+    return isinstance(node, ast.ImportFrom) and (node.level > 0 or (node.module or "").split(".")[0] == PACKAGE)
+
+
+def own_names(node: ast.AST, module: str) -> Iterator[tuple[str, Key]]:
+    """(bound name, what it means) of an import of this package's in `module`."""
+    if not isinstance(node, ast.ImportFrom) or not is_own(node):
         return
     spec = importlib.util.find_spec(module)
     is_package = spec is not None and spec.submodule_search_locations is not None
@@ -116,7 +122,7 @@ class _Linker(ast.NodeTransformer):
         node.args.defaults = [self.visit(each) for each in node.args.defaults]
         node.args.kw_defaults = [each and self.visit(each) for each in node.args.kw_defaults]
         self.scopes.append(bound_names(node))
-        inner = [pair for each in ast.walk(node) for pair in relative_names(each, self.module.name)]
+        inner = [pair for each in ast.walk(node) for pair in own_names(each, self.module.name)]
         self.local_imports.append(dict(inner))
         node.body = [new for each in node.body if (new := self.visit(each)) is not None] or [ast.Pass()]
         self.scopes.pop()
@@ -124,7 +130,7 @@ class _Linker(ast.NodeTransformer):
         return node
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
-        return None if node.level else node
+        return None if is_own(node) else node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
         if isinstance(node.annotation, ast.Subscript) and ast.unparse(node.annotation.value) == "ClassVar":

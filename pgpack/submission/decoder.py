@@ -21,6 +21,7 @@ import numpy as np
 
 from pgpack import __version__
 from pgpack.errors import RoundTripError, SubmissionError
+from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, unframe
 from pgpack.tensors.trellis import POLYNOMIALS
 from pgpack.unpack import unpack
@@ -88,32 +89,30 @@ def make_decoder(artifacts: Sequence[bytes]) -> Decoder:
     return Decoder(readable, code, _libraries(tree))
 
 
-def _header(data: bytes) -> dict[str, Any]:
+def _header(data: bytes) -> Header:
     if data[:4] != MAGIC:
         raise SubmissionError(
             "a decoder is made for artifacts in pgpack's own format; a field container is decoded by the field's "
             "script: choose a recipe without @container"
         )
-    return unframe(data)[0]
+    return Header.from_json(unframe(data)[0])
 
 
-def _tables(headers: Sequence[dict[str, Any]]) -> dict[Key, Override]:
+def _tables(headers: Sequence[Header]) -> dict[Key, Override]:
     """The tables of `program` with what the artifacts use, keyed by the texts that stand in their headers."""
-    parts = [part for header in headers for *_, found in header["tensors"] for part in found]
-    streams = [stream for header in headers for stream in header["streams"]]
-    codecs = [text for stream in streams for text in stream[1]] + [text for h in headers for text in h["side"][0]]
-    transforms = [text for part in parts for text in (part[6] if len(part) > 6 else ())]
+    parts = [part for header in headers for _, part in header.parts]
+    coders = [stream.coder for header in headers for stream in header.streams]
     tables = {
-        "CODERS": _table([stream[0] for stream in streams], {}),
-        "BYTE_CODECS": _table(codecs, UNDO),
-        "TRANSFORMS": _table(transforms, {}),
-        "GRIDS": _table([part[0] for part in parts], GRIDS),
+        "CODERS": _table(coders, {}),
+        "BYTE_CODECS": _table([text for h in headers for s in (*h.streams, h.side) for text in s.codecs], UNDO),
+        "TRANSFORMS": _table([text for part in parts for text in part.transforms], {}),
+        "GRIDS": _table([part.grid for part in parts], GRIDS),
     }
-    used = sorted({int(n) for stream in streams for n in re.findall(r"states=(\d+)", stream[0])})
-    used = sorted({*used, *(part[1]["states"] for part in parts if "states" in part[1])})
+    coded = {int(n) for coder in coders for n in re.findall(r"states=(\d+)", coder)}
+    used = sorted(coded | {part.params["states"] for part in parts if "states" in part.params})
     polynomials = {states: POLYNOMIALS[states] for states in used}
     made = {(PROGRAM, name): Override(f"{name} = {table}", uses) for name, (table, uses) in tables.items()}
-    return {**made, (f"{PACKAGE}.trellis", "POLYNOMIALS"): Override(f"POLYNOMIALS = {polynomials}")}
+    return {**made, (f"{PACKAGE}.tensors.trellis", "POLYNOMIALS"): Override(f"POLYNOMIALS = {polynomials}")}
 
 
 def _table(texts: Sequence[str], functions: Mapping[str, str]) -> tuple[str, dict[str, Key]]:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.codecs.rans.tables import frequencies
-from pgpack.tensors.raw_values import _fp8_values
+from pgpack.tensors.raw_values import fp8_values
 from pgpack.tensors.record import ordered_product, ordered_sum
 from pgpack.tensors.trellis import transitions
 from pgpack.tensors.trellis_grid import octaves
@@ -276,7 +276,7 @@ def raw_values(symbols: Array, dtype: str) -> Array:
     if dtype == "bf16":
         return (symbols.astype(np.uint32) << 16).view(np.float32)
     if dtype == "fp8":
-        return _fp8_values()[symbols]
+        return fp8_values()[symbols]
     return symbols.view({"fp32": "<f4", "fp64": "<f8", "bool": "?"}.get(dtype, symbols.dtype))
 
 

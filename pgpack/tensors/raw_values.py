@@ -67,14 +67,14 @@ class RawValues:
         if self.dtype == "bf16":
             return (symbols.astype(np.uint32) << 16).view(np.float32)
         if self.dtype == "fp8":
-            return _fp8_values()[symbols.astype(np.uint8, copy=False)]
+            return fp8_values()[symbols.astype(np.uint8, copy=False)]
         if self.dtype == "fp16":
             return symbols.view(np.float16).astype(np.float32)
         view = {"fp32": np.float32, "fp64": np.float64, "bool": np.bool_}.get(self.dtype)
         return symbols.view(view) if view else symbols
 
 
-def _fp8_values() -> NDArray[np.float32]:
+def fp8_values() -> NDArray[np.float32]:
     """The value of each of the 256 codes of E4M3. Shape: (256,)."""
     codes = np.arange(256)
     exponents, mantissas = codes >> 3 & 15, codes & 7
@@ -87,7 +87,7 @@ def _fp8_values() -> NDArray[np.float32]:
 def _fp8_of(values: NDArray[np.float32]) -> Symbols:
     """The nearest codes of E4M3; beyond 448 the largest, NaN for NaN."""
     magnitudes = np.abs(values).reshape(-1)
-    ladder = _fp8_values()[:127].astype(np.float64)
+    ladder = fp8_values()[:127].astype(np.float64)
     edges = (ladder[1:] + ladder[:-1]) / 2
     codes = np.searchsorted(edges, magnitudes, side="left")  # a tie goes down ...
     tied = np.isin(magnitudes, edges) & (codes % 2 == 1)  # ... or to the even mantissa

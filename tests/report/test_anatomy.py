@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgpack.anatomy import Anatomy, TensorAnatomy, anatomy, slope_of
 from pgpack.calibration.calibration import Calibration, from_arrays
 from pgpack.calibration.distortion import added_losses, expected_loss, relative_error
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgpack.errors import FormatError
 from pgpack.formats.own.manifest import Manifest, write_artifact_file
-from pgpack.inspect import inspect_artifact
+from pgpack.inspect import Anatomy, TensorAnatomy, anatomy, inspect_artifact, slope_of
 from pgpack.pack import Artifact, pack
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.text import parse_recipe

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pgpack.anatomy import Anatomy, SizeStage, TensorAnatomy
+from pgpack.inspect import Anatomy, SizeStage, TensorAnatomy
 from pgpack.report.live import LivePage, LiveServer
 from pgpack.report.page import render_report
 from pgpack.study.frontier import best_under, pareto

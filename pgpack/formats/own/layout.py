@@ -33,8 +33,8 @@ def frame(header: dict[str, Any], body: bytes) -> bytes:
     return prefix + packed + body + crc.to_bytes(4, "little")
 
 
-def unframe(data: bytes) -> tuple[dict[str, Any], memoryview, int]:
-    """(header, body, n_header_bytes) of a file.
+def unframe(data: bytes) -> tuple[dict[str, Any], memoryview]:
+    """(header, body) of a file.
 
     Raises FormatError (not an artifact), TruncatedArtifact, UnsupportedVersion or CorruptArtifact; a file that
     passes has no bit that differs from what was written, up to CRC-32's strength.
@@ -58,7 +58,12 @@ def unframe(data: bytes) -> tuple[dict[str, Any], memoryview, int]:
         raise CorruptArtifact("the contents fail their check; the file is damaged")
     packed = data[PREFIX_LEN : PREFIX_LEN + header_len]
     body = memoryview(data)[PREFIX_LEN + header_len : expected - 4]
-    return _parse_header(packed), body, header_len
+    return _parse_header(packed), body
+
+
+def header_length(data: bytes) -> int:
+    """Bytes that the header takes in a file that `unframe` accepts."""
+    return int(PREFIX.unpack_from(data)[2])
 
 
 def _parse_header(packed: bytes) -> dict[str, Any]:

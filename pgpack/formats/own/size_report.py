@@ -6,8 +6,10 @@ divided among its tensors in proportion to their estimated cost, by largest rema
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from .layout import PREFIX_LEN
 
 
 @dataclass(frozen=True)
@@ -34,3 +36,24 @@ def apportion(total: int, costs: Sequence[float]) -> list[int]:
     for i in by_remainder[: total - sum(shares)]:
         shares[i] += 1
     return shares
+
+
+@dataclass(frozen=True)
+class Charge:
+    """One stream: its bytes, and whose they are in proportion to what."""
+
+    n_bytes: int
+    owners: Sequence[str]
+    costs: Sequence[float]
+
+
+def file_report(names: Iterable[str], charges: Iterable[Charge], n_bytes: int, n_header_bytes: int) -> SizeReport:
+    """The report of a file of ours: `charges` shared out over its tensors, the rest is overhead."""
+    shares = dict.fromkeys(names, 0)
+    for charge in charges:
+        for owner, share in zip(charge.owners, apportion(charge.n_bytes, charge.costs), strict=True):
+            shares[owner] += share
+    overhead = {"header": n_header_bytes, "integrity": PREFIX_LEN + 4}
+    if leftover := n_bytes - sum(shares.values()) - sum(overhead.values()):
+        overhead["empty streams"] = leftover
+    return SizeReport(shares, overhead)

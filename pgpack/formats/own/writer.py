@@ -7,7 +7,7 @@ side arrays (scales, tables, permutations) --concatenated--> raw bytes --contain
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
-from pgpack.codecs.base import ByteCodec
+from pgpack.codecs.base import ByteCodec, SymbolLayout
+from pgpack.codecs.fixed_width import little_endian
 from pgpack.stages import Table, stage_text
 from pgpack.tensors.record import Record
 
 from .contents import Contents
+from .header import Header, StoredPart, StoredTensor, Stream
 from .layout import PREFIX_LEN, frame
-from .size_report import SizeReport, apportion
+from .size_report import Charge, SizeReport, file_report
 
 DIGEST_CHARS = 16
 
@@ -47,85 +49,68 @@ class _Stream:
     arrays: list[NDArray[Any]] = field(default_factory=list)
     owners: list[str] = field(default_factory=list)
 
+    def add_(self, array: NDArray[Any], owner: str) -> None:
+        self.arrays.append(array)
+        self.owners.append(owner)
+
 
 def write_artifact(contents: Contents, side_codecs: tuple[ByteCodec, ...]) -> tuple[bytes, SizeReport]:
     """The artifact's bytes and where they went."""
-    streams: dict[tuple[Any, ...], _Stream] = {}
-    side: list[tuple[str, bytes]] = []
-    tensors = [_describe(record, contents.coding[record.name], streams, side) for record in contents.records]
-    shares = dict.fromkeys((record.name for record in contents.records), 0)
-    chunks, specs = [], []
-    for stream in streams.values():
+    filling: dict[tuple[Any, ...], _Stream] = {}
+    side = _Stream(CODERS["raw"](), side_codecs)
+    tensors = tuple(_stored(record, contents.coding[record.name], filling, side) for record in contents.records)
+    chunks, streams, charges = [], [], []
+    for stream in filling.values():
         encoded = contents.encode_stream(stream.coder, stream.codecs, stream.arrays)
         chunks.append(encoded.data)
-        names = [_text(codec, BYTE_CODECS) for codec in stream.codecs]
-        specs.append([_text(stream.coder, CODERS), names, list(encoded.lengths)])
-        _charge(shares, stream.owners, apportion(len(encoded.data), encoded.ideal_bits))
-    joined = np.frombuffer(b"".join(piece for _, piece in side), np.uint8)
-    encoded = contents.encode_stream(CODERS["raw"](), side_codecs, [joined])
+        streams.append(Stream(_text(stream.coder, CODERS), _codec_texts(stream), encoded.lengths))
+        charges.append(Charge(len(encoded.data), stream.owners, encoded.ideal_bits))
+    joined = np.frombuffer(b"".join(array.tobytes() for array in side.arrays), np.uint8)
+    encoded = contents.encode_stream(side.coder, side_codecs, [joined])
     chunks.append(encoded.data)
-    _charge(shares, [owner for owner, _ in side], apportion(len(encoded.data), [len(piece) for _, piece in side]))
-    header = {
-        "tensors": tensors,
-        "streams": specs,
-        "side": [[_text(codec, BYTE_CODECS) for codec in side_codecs], list(encoded.lengths)],
-        "digest": weights_digest(contents.records, contents.aliases)[:DIGEST_CHARS],
-    }
-    if contents.aliases:
-        header["aliases"] = dict(contents.aliases)
+    charges.append(Charge(len(encoded.data), side.owners, [array.nbytes for array in side.arrays]))
+    digest = weights_digest(contents.records, contents.aliases)[:DIGEST_CHARS]
+    header = Header(
+        tensors, tuple(streams), Stream("", _codec_texts(side), encoded.lengths), digest, contents.aliases
+    )
     body = b"".join(chunks)
-    framed = frame(header, body)
-    overhead = {"header": len(framed) - len(body) - PREFIX_LEN - 4, "integrity": PREFIX_LEN + 4}
-    leftover = len(body) - sum(shares.values())
-    if leftover:
-        overhead["empty streams"] = leftover
-    return framed, SizeReport(shares, overhead)
+    framed = frame(header.to_json(), body)
+    names = [record.name for record in contents.records]
+    return framed, file_report(names, charges, len(framed), len(framed) - len(body) - PREFIX_LEN - 4)
 
 
 def _text(stage: Any, table: Table) -> str:
     return stage_text(table.name_of(stage), stage, omit=stage.encoder_only)
 
 
-def _charge(shares: dict[str, int], owners: Sequence[str], n_bytes: Sequence[int]) -> None:
-    for owner, share in zip(owners, n_bytes, strict=True):
-        shares[owner] += share
+def _codec_texts(stream: _Stream) -> tuple[str, ...]:
+    return tuple(_text(codec, BYTE_CODECS) for codec in stream.codecs)
 
 
-def _describe(
-    record: Record, coding: Any, streams: dict[tuple[Any, ...], _Stream], side: list[tuple[str, bytes]]
-) -> list[Any]:
-    """The header entry of a record; its symbols and side arrays are added to `streams` and `side`."""
+def _stored(record: Record, coding: Any, filling: dict[tuple[Any, ...], _Stream], side: _Stream) -> StoredTensor:
+    """A record as the header describes it; its symbols and side arrays are added to `filling` and `side`."""
     key = (coding.coder, coding.byte_codecs)
-    stream = streams.setdefault(key, _Stream(coding.coder, coding.byte_codecs))
-    index = list(streams).index(key)
+    stream = filling.setdefault(key, _Stream(coding.coder, coding.byte_codecs))
+    number = list(filling).index(key)
     parts = []
     for part in record.parts:
-        symbols, arrays = part.symbols, dict(part.grid.arrays)
-        names = []
+        symbols, arrays, names = part.symbols, dict(part.grid.arrays), []
         for i, transform in enumerate(coding.symbol_transforms):
             symbols, extra = transform.forward(symbols)
             names.append(_text(transform, SYMBOL_TRANSFORMS))
             if extra is not None:
                 arrays[f"@{i}"] = extra
-        stream.arrays.append(symbols)
-        stream.owners.append(record.name)
-        entry: list[Any] = [part.grid.kind, part.grid.params, _dtype(symbols), list(symbols.shape), index]
-        entry.append([[name, _dtype(array), list(array.shape)] for name, array in arrays.items()])
-        if names or part.shape != record.shape:
-            entry.append(names)
-        if part.shape != record.shape:
-            entry.append(list(part.shape))
-        side.extend((record.name, _bytes(array)) for array in arrays.values())
-        parts.append(entry)
-    return [record.name, list(record.shape), record.form, parts]
+        stream.add_(symbols, record.name)
+        for array in arrays.values():
+            side.add_(little_endian(array), record.name)
+        layouts = tuple((name, _layout(array)) for name, array in arrays.items())
+        entry = (_layout(symbols), number, layouts, tuple(names), tuple(part.shape))
+        parts.append(StoredPart(part.grid.kind, part.grid.params, *entry))
+    return StoredTensor(record.name, tuple(record.shape), record.form, tuple(parts))
 
 
-def _dtype(array: NDArray[Any]) -> str:
-    return str(array.dtype.newbyteorder("<").str)
-
-
-def _bytes(array: NDArray[Any]) -> bytes:
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+def _layout(array: NDArray[Any]) -> SymbolLayout:
+    return SymbolLayout(tuple(array.shape), array.dtype.newbyteorder("<").str)
 
 
 @dataclass(frozen=True)

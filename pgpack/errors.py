@@ -1,6 +1,7 @@
 """The error tree. Every failure that a user can cause is one of these; its message is one clear sentence.
 
     PgpackError                    exit code 1
+    +-- SettingError               2  a field or a value that settings do not have
     +-- RecipeError                2  the recipe text or table is wrong
     |   +-- CoverageError          2  a rule matches nothing, or a tensor has no rule
     +-- CheckpointError            1  a checkpoint cannot be read as tensors
@@ -25,6 +26,10 @@ class PgpackError(Exception):
     """Root of all errors that pgpack raises on purpose."""
 
     exit_code = 1
+
+
+class SettingError(PgpackError):
+    exit_code = 2
 
 
 class RecipeError(PgpackError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ from pgtrain.model.gpt import GPT
 from pgtrain.model.gpt import build as build_gpt
 from pgtrain.model.model_config import GPTConfig
 
+from .changed_fields import changed_fields
 from .identify import CLEAR, identify, named
 from .presets import PRESETS
 
@@ -135,14 +136,14 @@ def open_text(
     max_tokens: int | None = None,
     model_spec: str | None = None,
     device: str = "cpu",
-    changes: Mapping[str, Any] | None = None,
+    changes: Sequence[str] = (),
     weights: Callable[[], Tensors] | None = None,
 ) -> Text:
     """The text and model of a checkpoint; an argument wins over the metadata (`data_defaults`, `model_config`).
 
     `state` names the checkpoint's tensors (only names and shapes are used). `model_spec` is FILE.py:build with
     build(state_dict of torch tensors) -> nn.Module that gives logits, or the name of a preset, for the checkpoints of
-    the public training scripts. `changes`: fields of a pgtrain model that the user knows better. `weights` gives the
+    the public training scripts. `changes`: FIELD=VALUE that the user knows better. `weights` gives the
     tensors themselves: with them a model that names and shapes do not tell is found by its loss on a little text.
     Raises: DataError or CheckpointError, saying which flag to give.
     """
@@ -164,11 +165,12 @@ def open_text(
             f"(sha256 {model_tokenizer.sha256[:12]}, trained with {trained_with[:12]})"
         )
     val_tokens = read_tokens(find_shards(val), model_tokenizer.vocab_size)
+    fields = changed_fields(changes, GPTConfig()) if changes else {}
     probe = None
     if weights is not None:
         probe = Probe(weights, read_tokens(find_shards(calib), model_tokenizer.vocab_size) if calib else val_tokens)
     shapes = {name: tuple(array.shape) for name, array in state.items()}
-    found = _model(metadata, shapes, model_spec, model_tokenizer.vocab_size, changes or {}, probe)
+    found = _model(metadata, shapes, model_spec, model_tokenizer.vocab_size, fields, probe)
     length = seq_len or defaults.seq_len or found.seq_len
     if length is None:
         raise DataError("the length of a sequence is not known for this model; give it as --seq-len N")

@@ -1,64 +1,28 @@
-"""The flags of every command that needs text, and the one place where a checkpoint meets its model and text.
+"""The flags of every command that needs text.
 
 A checkpoint of pgtrain carries its own defaults, so usually no flag is needed.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import shlex
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pgpack.errors import CalibrationError, DataError
+from pgpack.bench.options import BenchOptions
 
 from ..screen.output import note
-from ..screen.progress import progress_bar
 from .group import flag, flag_group
-from .settings import changed_fields
 
 if TYPE_CHECKING:
+    from pgpack.bench.bench import Bench
     from pgpack.cache.store import Cache
-    from pgpack.calibration.calibration import Calibration
     from pgpack.checkpoint.checkpoint import Checkpoint
-    from pgpack.loss.evaluator import BitsPerByte, Evaluator, Tensors
-    from pgpack.measure import Measurer
-    from pgpack.pack import Quantized
-    from pgpack.recipe.recipe import Recipe
-    from pgpack.text.data import Tokens
-    from pgtrain.workbench import Text
-
-
-@dataclass(frozen=True)
-class TextFlags:
-    """The values of the shared text flags; None where a flag was not given."""
-
-    val: str | None = None
-    calib: str | None = None
-    tokenizer: str | None = None
-    seq_len: int | None = None
-    max_tokens: int | None = None
-    device: str | None = None
-    model: str | None = None
-    set: tuple[str, ...] = ()
-    calibration: str | None = None
-
-    def as_flags(self) -> str:
-        """The flags as they were typed, quoted for a POSIX shell; '' when none was given."""
-        given = [(f.name.replace("_", "-"), getattr(self, f.name)) for f in dataclasses.fields(self)]
-        each = ((name, one) for name, value in given for one in (value if isinstance(value, tuple) else (value,)))
-        return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in each if value is not None)
-
 
 text_options = flag_group(
-    TextFlags,
+    BenchOptions,
     "text",
     {
         "val": flag("--val", metavar="GLOB", help="Token shards to evaluate on."),
@@ -78,312 +42,16 @@ text_options = flag_group(
 )
 
 
-@dataclass
-class Bench:
-    """A checkpoint with its model and text, opened when first needed.
+def bench_of(
+    path: Path,
+    checkpoint: Checkpoint,
+    options: BenchOptions,
+    quiet: bool,
+    keep_in: Path | None = None,
+    cache: Cache | None = None,
+) -> Bench:
+    """The bench of a command: notes and bars go to stderr, unless it is to be quiet."""
+    from pgpack.bench.bench import Bench
 
-    `calibration(recipe)` reads --calibration FILE once, or observes the model on the recipe's token count; with
-    `keep_in`, what was observed is kept in that folder and read from there the next time. `cache` keeps it, and all
-    other work, for every command.
-    """
-
-    path: Path
-    checkpoint: Checkpoint
-    flags: TextFlags
-    quiet: bool = False
-    keep_in: Path | None = None
-    cache: Cache | None = None
-    _observed: dict[int, Calibration] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.flags.calibration is not None:
-            _ = self.file_calibration  # a wrong file is refused before any work
-
-    @functools.cached_property
-    def text(self) -> Text:
-        """The model and text. Raises DataError or CheckpointError, saying which flag to give."""
-        import numpy as np
-
-        from pgtrain.workbench import open_text
-
-        flags = self.flags
-        changes = {}
-        if flags.set:
-            from pgtrain.model.model_config import GPTConfig
-
-            changes = changed_fields(flags.set, GPTConfig())
-        shapes = {name: np.broadcast_to(np.float32(0), shape) for name, shape in self.checkpoint.shapes.items()}
-        text = open_text(
-            self.path,
-            self.checkpoint.metadata,
-            shapes,
-            val=flags.val,
-            calib=flags.calib,
-            tokenizer=flags.tokenizer,
-            seq_len=flags.seq_len,
-            max_tokens=flags.max_tokens,
-            model_spec=flags.model,
-            device=flags.device or "cpu",
-            changes=changes,
-            weights=lambda: dict(self.checkpoint.items()),
-        )
-        if text.how:
-            note(f"model: {text.how}; --model, --set and --seq-len change it", self.quiet)
-        return text
-
-    def calib_tokens(self, purpose: str) -> Tokens:
-        """The calibration text. Raises DataError, naming every flag that `purpose` lacks."""
-        flags = self.flags
-        needed = {"--calib GLOB": flags.calib, "--tokenizer FILE.model": flags.tokenizer, "--val GLOB": flags.val}
-        lacking = [flag for flag, value in needed.items() if value is None]
-        if lacking and "data_defaults" not in self.checkpoint.metadata:
-            if flags.model is None and "model_config" not in self.checkpoint.metadata:
-                lacking.append("for a model that is not pgtrain's --model FILE.py:build --seq-len N")
-            raise DataError(
-                f"{purpose} runs the model on calibration text, and {self.path} names none; "
-                f"give {', '.join(lacking)} (the evaluated text of --val is kept out of it)"
-            )
-        return self.text.calib_tokens
-
-    @functools.cached_property
-    def evaluator(self) -> Evaluator:
-        """An evaluator whose KL is to this checkpoint."""
-        return self._evaluator_on(self.text)
-
-    def _evaluator_on(self, text: Text) -> Evaluator:
-        note(f"evaluating on {text.n_tokens:,} tokens", self.quiet)
-        return text.evaluator(dict(self.checkpoint.items()))
-
-    @functools.cached_property
-    def model_digest(self) -> str:
-        """sha256 hex of what turns tensors into logits, themselves aside: model, its code, device and torch.
-
-        Of a --model FILE.py the file counts and what it imports from its own folder; code from elsewhere is not seen.
-        """
-        import torch
-
-        import pgtrain
-        from pgpack.cache.store import cache_key, source_digest
-
-        _ = self.text  # what --model FILE.py imports is imported now
-        code = [source_digest(Path(pgtrain.__file__).parent)]
-        spec = self.flags.model
-        if spec is not None and ".py" in spec:
-            code += _sources_of(Path(spec.rpartition(":")[0] if ".py:" in spec else spec))
-        return cache_key(self.text.model_json, spec, code, self.flags.device or "cpu", torch.__version__)
-
-    def measurer(self, evaluate: bool = True, text_share: float = 1.0) -> Measurer:
-        """What measures recipes on this checkpoint and the first `text_share` of its text; KL is to the checkpoint.
-
-        Raises: DataError or CheckpointError when it is to evaluate and there is no text.
-        """
-        from pgpack.cache.store import Cache, cache_key
-        from pgpack.measure import Measurer
-
-        evaluator = self._when_needed(text_share) if evaluate else None
-        digest = cache_key(self.model_digest, self.checkpoint.digest) if evaluate else None
-        cache = Cache() if self.cache is None else self.cache
-        return Measurer(self.checkpoint, evaluator, self.calibration, cache, self, digest)
-
-    def _when_needed(self, text_share: float) -> Evaluator:
-        if text_share == 1:
-            return _WhenNeeded(self.text.evaluator().digest, lambda: self.evaluator)
-        text = self.text.first(text_share)
-        return _WhenNeeded(text.evaluator().digest, functools.cache(lambda: self._evaluator_on(text)))
-
-    def calibration(self, recipe: Recipe) -> Calibration:
-        """The statistics that `recipe` asks for. Raises CalibrationError or DataError when there are none."""
-        if self.flags.calibration is not None:
-            return self.file_calibration
-        count = recipe.calib.count
-        if count not in self._observed:
-            observed = self._kept(self.keep_in, count) if self.keep_in is not None else self._recalled(count)
-            self._observed[count] = observed
-        return self._observed[count]
-
-    def _kept(self, folder: Path, count: int) -> Calibration:
-        """The statistics in `folder` when they are of this checkpoint and text, else observed and kept there.
-
-        Rounding differs between machines, and a trial's key depends on the last bit of its calibration: a study
-        that goes on elsewhere must go on with the same file.
-        """
-        from pgpack.calibration.calibration import load_calibration, save_calibration
-        from pgpack.text.data import digest_tokens
-
-        path = folder / f"calibration-{self.checkpoint.digest[:8]}-{count}.safetensors"
-        tokens = self.text.calib_tokens[:count]
-        tokens = tokens[: len(tokens) // self.text.seq_len * self.text.seq_len]
-        origin = {
-            "checkpoint_digest": self.checkpoint.digest,
-            "observed": f"{digest_tokens(tokens)} in windows of {self.text.seq_len}",
-        }
-        if path.is_file():
-            kept = load_calibration(path)
-            if origin.items() <= kept.metadata.items():
-                return kept
-        calibration = dataclasses.replace(self._recalled(count), metadata=origin)
-        save_calibration(path, calibration)
-        return calibration
-
-    def _recalled(self, count: int) -> Calibration:
-        """The statistics of `count` tokens from the cache, else observed and kept there."""
-        if self.cache is None:
-            return self.observe(count)
-        from pgpack.cache.entries import CALIBRATION
-        from pgpack.cache.store import cache_key
-        from pgpack.text.data import digest_tokens
-
-        tokens = self.calib_tokens("calibration")[:count]
-        key = cache_key(self.checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
-        return self.cache.recall("calibration", key, CALIBRATION, lambda: self.observe(count), in_memory=False)
-
-    @functools.cached_property
-    def file_calibration(self) -> Calibration:
-        from pgpack.calibration.calibration import load_calibration
-
-        assert self.flags.calibration is not None
-        return load_calibration(self.flags.calibration)
-
-    def tune(self, quantized: Quantized, recipe: Recipe) -> Quantized:
-        """What a recipe's @tune asks for, on the calibration text; taken from the cache where it was done before."""
-        from pgpack.refine.divergence import fresh_tokens, tokens_for
-
-        used = recipe.calib.count + tokens_for(recipe.compensate.count)
-        tokens = fresh_tokens(self.calib_tokens("tuning"), used, recipe.tune.count)
-        if self.cache is None:
-            return self._tuned(quantized, recipe, tokens)
-        from pgpack.cache.entries import RECORDS, records_key, stage_name
-        from pgpack.cache.store import cache_key
-        from pgpack.text.data import digest_tokens
-
-        origin = (self.checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
-        symbols = records_key(quantized.records, quantized.aliases)
-        key = cache_key("tuned", symbols, stage_name(recipe.tune), *origin)
-        started = time.perf_counter()
-        records = self.cache.recall(
-            "tuned", key, RECORDS, lambda: self._tuned(quantized, recipe, tokens).records, in_memory=False
-        )
-        elapsed = time.perf_counter() - started
-        return dataclasses.replace(quantized, records=records, quantize_s=quantized.quantize_s + elapsed)
-
-    def compensate(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None) -> Quantized:
-        """What a recipe's @compensate asks for, on calibration text that the Hessians have not seen."""
-        from pgpack.refine.divergence import fresh_tokens
-
-        plan = recipe.compensate
-        tokens = fresh_tokens(self.calib_tokens("compensation"), recipe.calib.count, plan.count)
-        if self.cache is None:
-            return self._compensated(checkpoint, recipe, calibration, tokens)
-        from pgpack.cache.entries import RECORDS
-        from pgpack.cache.store import cache_key
-        from pgpack.pack import Quantized
-        from pgpack.text.data import digest_tokens
-
-        origin = (checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
-        statistics = calibration.digest if calibration else None
-        key = cache_key("compensated", recipe.digest, statistics, *origin)
-        started = time.perf_counter()
-        records = self.cache.recall(
-            "tuned",
-            key,
-            RECORDS,
-            lambda: self._compensated(checkpoint, recipe, calibration, tokens).records,
-            in_memory=False,
-        )
-        return Quantized(records, checkpoint.aliases, time.perf_counter() - started)
-
-    def _compensated(
-        self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None, tokens: Tokens
-    ) -> Quantized:
-        from pgpack.refine.compensate import compensate
-
-        with progress_bar(recipe.compensate.count, "step", "compensating", self.quiet) as bar:
-            return compensate(
-                checkpoint,
-                recipe,
-                calibration,
-                self.text.build,
-                tokens,
-                self.text.seq_len,
-                device=self.flags.device or "cpu",
-                progress=lambda step, kl: bar.update(),
-            )
-
-    def _tuned(self, quantized: Quantized, recipe: Recipe, tokens: Tokens) -> Quantized:
-        from pgpack.refine.tuning import tune
-
-        with progress_bar(recipe.tune.count, "step", "tuning", self.quiet) as bar:
-            return tune(
-                quantized,
-                self.text.build,
-                dict(self.checkpoint.items()),
-                tokens,
-                self.text.seq_len,
-                recipe.tune,
-                device=self.flags.device or "cpu",
-                progress=lambda step, kl: bar.update(),
-            )
-
-    def observe(self, n_tokens: int) -> Calibration:
-        """Statistics of the first `n_tokens` of the calibration text, under the names of the stored tensors."""
-        import torch
-
-        from pgpack.calibration.observe import observe
-        from pgpack.text.data import digest_tokens
-
-        tokens = self.calib_tokens("calibration")[:n_tokens]
-        if len(tokens) < n_tokens:
-            note(
-                f"the calibration text has {len(tokens):,} tokens, fewer than {n_tokens:,}; all are used", self.quiet
-            )
-        device = self.flags.device or "cpu"
-        state = {name: torch.tensor(array, device=device) for name, array in self.checkpoint.items()}
-        with progress_bar(len(tokens), "tok", "calibrating", self.quiet) as bar:
-            calibration = observe(
-                self.text.build(state),
-                tokens,
-                self.text.seq_len,
-                token_digest=digest_tokens(tokens),
-                stored=self.checkpoint.shapes,
-                progress=bar.update,
-            )
-        if not calibration.names:
-            raise CalibrationError("the model was run but none of its matrices was seen in a product x W^T")
-        return under_stored_names(calibration, self.checkpoint.aliases)
-
-
-@dataclass
-class _WhenNeeded:
-    """An evaluator that is opened for the first loss that no cache has: it runs the fp32 model over all the text."""
-
-    digest: str
-    opened: Callable[[], Evaluator]
-
-    def evaluate(self, tensors: Tensors) -> BitsPerByte:
-        return self.opened().evaluate(tensors)
-
-
-def _sources_of(file: Path) -> list[str]:
-    """The text of a model file and of all loaded modules from its folder."""
-    folder = file.resolve().parent
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    loaded = {Path(found).resolve() for found in files if found}
-    beside = sorted(path for path in loaded if path.is_relative_to(folder) and path.suffix == ".py")
-    return [path.read_text(encoding="utf-8", errors="replace") for path in (file, *beside) if path.is_file()]
-
-
-def under_stored_names(calibration: Calibration, aliases: dict[str, str]) -> Calibration:
-    """The calibration with statistics that were observed under a tied name moved to the stored name."""
-    names = set(calibration.names)
-    moved = {alias: stored for alias, stored in aliases.items() if alias in names and stored not in names}
-    if not moved:
-        return calibration
-    sources = {}
-    for key in calibration.shapes:
-        name, _, kind = key.rpartition(".")
-        sources[f"{moved.get(name, name)}.{kind}"] = key
-    return dataclasses.replace(
-        calibration,
-        shapes={key: calibration.shapes[source] for key, source in sources.items()},
-        load=lambda key: calibration.load(sources[key]),
-    )
+    say = functools.partial(note, quiet=quiet)
+    return Bench(path, checkpoint, options, note=say, progress=not quiet, keep_in=keep_in, cache=cache)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from pgpack.progress import progress_bar, say_above
+
 from .frontier_table import frontier_table
-from .progress import progress_bar, say_above
 from .tables import clipped
 
 if TYPE_CHECKING:

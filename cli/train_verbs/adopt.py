@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from pgpack.text.text_folder import TextFolder
+from pgtrain.changed_fields import changed_fields
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.presets import PRESETS, find_preset
 
-from ..options.settings import PresetName, changed_fields
+from ..options.settings import PresetName
 from ..screen.output import emit_json, format_bytes, refuse_overwrite, shared_options
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgpack.text.text_folder import TextFolder
+from pgtrain.changed_fields import changed_fields
 from pgtrain.model.flop_count import flop_per_token
 from pgtrain.model.model_config import ACTIVATIONS, GPTConfig
 from pgtrain.model.tensor_table import count_parameters
 from pgtrain.presets import PRESETS, find_preset
 from pgtrain.training.train_config import ORTHOGONALIZERS, ROUNDINGS, TrainConfig
 
-from ..options.settings import PresetName, changed_fields
+from ..options.settings import PresetName
 from ..screen.output import EXIT_RESUMABLE, emit_json, note, refuse_overwrite, shared_options
 
 if TYPE_CHECKING:

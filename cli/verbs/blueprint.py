@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..options.cache import CacheFlags
-from ..options.text import Bench, TextFlags
+from pgpack.bench.options import BenchOptions
+from pgpack.cache.options import CacheOptions
 
 if TYPE_CHECKING:
     from pgpack.measure import Measurer
@@ -30,17 +30,19 @@ class Blueprint:
     """
 
     checkpoints: tuple[Path, ...]
-    text: TextFlags
+    text: BenchOptions
     keep_in: Path
-    cache: CacheFlags
+    cache: CacheOptions
 
     def __call__(self, setting: Setting) -> Measurer:
         """The measurer of `setting`. Raises: whatever opening the files does."""
         from pgpack.checkpoint.checkpoint import load_checkpoint
 
         path = self.checkpoints[setting.checkpoint]
-        cache = self.cache.open(quiet=True)
-        bench = Bench(path, load_checkpoint(path), self.text, quiet=True, keep_in=self.keep_in, cache=cache)
+        from pgpack.bench.bench import Bench
+
+        cache = self.cache.open()
+        bench = Bench(path, load_checkpoint(path), self.text, keep_in=self.keep_in, cache=cache)
         return bench.measurer(text_share=setting.text_share)
 
     @property
@@ -83,11 +85,11 @@ class Blueprint:
         return None if model is None or PYTHON not in model else model.partition(PYTHON)[0] + PYTHON
 
 
-def blueprint_of(benches: Benches, out: Path, cache: CacheFlags) -> Blueprint:
+def blueprint_of(benches: Benches, out: Path, cache: CacheOptions) -> Blueprint:
     """The blueprint of `benches` with paths that do not depend on the working directory."""
     from pgpack.checkpoint.files import require_file
 
-    flags = benches.first.flags
+    flags = benches.first.options
     given = {name: getattr(flags, name) for name in ("val", "calib", "tokenizer", "calibration")}
     paths: dict[str, Any] = {name: os.path.abspath(value) for name, value in given.items() if value is not None}
     if flags.model is not None and PYTHON in flags.model:

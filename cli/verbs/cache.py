@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options.cache import FOLDER, CacheFlags, default_folder
+from pgpack.cache.options import CacheOptions, default_folder
+
+from ..options.cache import FOLDER
 from ..options.sizes import SIZE
-from ..screen.output import emit_json, format_bytes, shared_options
+from ..screen.output import emit_json, format_bytes, note, shared_options
 from ..screen.tables import table
 
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ def _opened(folder: Path | None) -> Disk:
     folder = folder or default_folder()
     if folder is None:
         raise click.UsageError("this user has no home folder; name the cache with --cache DIR")
-    return CacheFlags().disk(folder)
+    return CacheOptions().disk(folder, note)
 
 
 def _by_kind(disk: Disk) -> list[tuple[str, int, int, float, float]]:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options.text import Bench, TextFlags, text_options
+from pgpack.bench.options import BenchOptions
+
+from ..options.text import bench_of, text_options
 from ..screen.output import emit_json, format_bytes, refuse_overwrite, shared_options
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ Examples:
 @text_options
 @shared_options
 def command(
-    *, checkpoint: Path, out: Path, tokens: int, force: bool, text: TextFlags, as_json: bool, quiet: bool
+    *, checkpoint: Path, out: Path, tokens: int, force: bool, text: BenchOptions, as_json: bool, quiet: bool
 ) -> None:
     """Run CHECKPOINT on its calibration text and write what GPTQ and its kin need to know of every matrix.
 
@@ -45,7 +47,7 @@ def command(
     from pgpack.checkpoint.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(checkpoint)
-    calibration = Bench(checkpoint, loaded, text, quiet).observe(tokens)
+    calibration = bench_of(checkpoint, loaded, text, quiet).observe(tokens)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_calibration(out, calibration)
     missing = _without_hessian(calibration, loaded)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgpack.bench.options import BenchOptions
+
 from ..options.files import ArtifactFile, open_either
-from ..options.text import Bench, TextFlags, text_options
+from ..options.text import bench_of, text_options
 from ..screen.output import emit_json, format_bytes, shared_options
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ Examples:
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Model and text of the artifact, and KL to it.")
 @text_options
 @shared_options
-def command(*, file: Path, checkpoint: Path | None, text: TextFlags, as_json: bool, quiet: bool) -> None:
+def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, as_json: bool, quiet: bool) -> None:
     """Bits per byte of FILE, a checkpoint or an artifact.
 
     An artifact does not hold its model and text: give --checkpoint (the loss is then compared with it, by KL), or
@@ -52,7 +54,7 @@ def command(*, file: Path, checkpoint: Path | None, text: TextFlags, as_json: bo
             f"{file} is an artifact and holds neither model nor text; give --checkpoint FILE, or --val GLOB, "
             "--tokenizer FILE.model, --seq-len N and, unless it is a pgtrain model, --model FILE.py:build"
         )
-    bench = Bench(checkpoint or file, reference or subject, text, quiet)
+    bench = bench_of(checkpoint or file, reference or subject, text, quiet)
     evaluator = bench.evaluator if reference else bench.text.evaluator()
     loss = evaluator.evaluate(dict(subject.items()))
     if as_json:

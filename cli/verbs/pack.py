@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options.cache import CacheFlags, cache_options
+from pgpack.bench.options import BenchOptions
+from pgpack.cache.options import CacheOptions
+from pgpack.progress import Bar, shown
+
+from ..options.cache import cache_options, opened
 from ..options.files import opens_without_torch
 from ..options.recipe import chosen_recipe, one_of, recipe_options, require_own_container
 from ..options.sizes import SIZE
 from ..options.submission import SubmissionFlags, require_alone, submission_options
-from ..options.text import Bench, TextFlags, text_options
+from ..options.text import bench_of, text_options
 from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
-from ..screen.progress import progress_bar, say_above
 from ..screen.tables import table
 
 if TYPE_CHECKING:
+    from pgpack.bench.bench import Bench
     from pgpack.calibration.calibration import Calibration
     from pgpack.checkpoint.checkpoint import Checkpoint
     from pgpack.loss.evaluator import BitsPerByte, Evaluator
@@ -82,8 +86,8 @@ def command(
     evaluate: bool,
     dry_run: bool,
     force: bool,
-    text: TextFlags,
-    cache: CacheFlags,
+    text: BenchOptions,
+    cache: CacheOptions,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -133,7 +137,7 @@ def command(
     from pgpack.recipe.selector import infos
 
     loaded = load_checkpoint(checkpoint)
-    bench = Bench(checkpoint, loaded, text, quiet, cache=cache.open(quiet, in_memory=budget is not None))
+    bench = bench_of(checkpoint, loaded, text, quiet, cache=opened(cache, quiet, in_memory=budget is not None))
     if budget is not None:
         packed = _fit(bench, budget, compensate, tune)
     else:
@@ -168,16 +172,16 @@ class _Maker:
     passthrough: int | None
     compensate: int
     tune: int
-    text: TextFlags
-    cache: CacheFlags
+    text: BenchOptions
+    cache: CacheOptions
     quiet: bool
 
     @functools.cached_property
     def bench(self) -> Bench:
         from pgpack.checkpoint.checkpoint import load_checkpoint
 
-        cache = self.cache.open(self.quiet, in_memory=True)
-        return Bench(self.path, load_checkpoint(self.path), self.text, self.quiet, cache=cache)
+        cache = opened(self.cache, self.quiet)
+        return bench_of(self.path, load_checkpoint(self.path), self.text, self.quiet, cache=cache)
 
     def __call__(self, n_bytes: int) -> tuple[Bench, Packed]:
         from pgpack.errors import CheckpointError, DataError
@@ -217,7 +221,7 @@ def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
         bench.calib_tokens("tuning")  # missing text is known before the work, not after
     measurer = bench.measurer(evaluate)
     calibration = needed_calibration(bench, recipe)
-    with progress_bar(len(bench.checkpoint.stored_shapes), "tensor", "quantizing", bench.quiet) as bar:
+    with shown(bench.progress, len(bench.checkpoint.stored_shapes), "tensor", "quantizing") as bar:
         artifact = pack(
             bench.checkpoint,
             recipe,
@@ -245,9 +249,9 @@ def _fit(bench: Bench, budget: int, compensate: int, tune: int, presets: Sequenc
     try:
         measurer = bench.measurer()
     except (DataError, CheckpointError) as error:
-        note(f"no loss is measured, the error of the weights decides ({error})", bench.quiet)
+        bench.note(f"no loss is measured, the error of the weights decides ({error})")
         measurer = bench.measurer(evaluate=False)
-    with progress_bar(None, "artifact", "searching", bench.quiet) as bar:
+    with shown(bench.progress, None, "artifact", "searching") as bar:
         rivals = _presets(bench.checkpoint) if presets is None else presets
         fitted = fit_budget(measurer, budget, rivals, _noting(bar), Training(compensate, tune))
     calibration = needed_calibration(bench, fitted.recipe)
@@ -261,9 +265,9 @@ def _presets(checkpoint: Checkpoint) -> list[Candidate]:
     return field_presets(infos(checkpoint.stored_shapes))
 
 
-def _noting(bar: Any) -> Callable[[str], None]:
+def _noting(bar: Bar) -> Callable[[str], None]:
     def say(line: str) -> None:
-        say_above(bar, line)
+        bar.say(line)
         bar.update()
 
     return say

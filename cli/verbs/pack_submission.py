@@ -19,10 +19,10 @@ from ..screen.output import emit_json, note
 from ..screen.tables import table
 
 if TYPE_CHECKING:
+    from pgpack.bench.bench import Bench
     from pgpack.submission.self_extracting import CodeFile
     from pgpack.submission.submission import RunResult, Submission
 
-    from ..options.text import Bench
     from .pack import Packed
 
 BUDGET = 16_000_000

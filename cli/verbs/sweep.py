@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options.cache import CacheFlags, cache_options, say_shared
+from pgpack.bench.options import BenchOptions
+from pgpack.cache.options import CacheOptions
+from pgpack.progress import progress_bar
+
+from ..options.cache import cache_options, opened, say_shared
 from ..options.executor import ExecutorFlags, executor_options
 from ..options.recipe import one_of
 from ..options.search import SearchFlags, search_options
 from ..options.sizes import SIZE
 from ..options.space import AXES, SpaceFlags, axis_options
-from ..options.text import TextFlags, text_options
+from ..options.text import text_options
 from ..screen.live_table import shown_live
 from ..screen.output import EXIT_RESUMABLE, note, shared_options
-from ..screen.progress import progress_bar
 from ..screen.stopping import stopping
 from .blueprint import blueprint_of
 from .sweep_benches import Benches
@@ -77,8 +80,8 @@ def command(
     dry_run: bool,
     search: SearchFlags,
     workers: ExecutorFlags,
-    text: TextFlags,
-    cache: CacheFlags,
+    text: BenchOptions,
+    cache: CacheOptions,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -99,7 +102,7 @@ def command(
     if dry_run and not resume:
         show_dry_run(checkpoints, space.read(), search, budget, as_json)
         return 0
-    benches = Benches(checkpoints, text, quiet, out, cache.open(quiet))
+    benches = Benches(checkpoints, text, quiet, out, opened(cache, quiet))
     measured = has_text(benches.first)
     n_windows = benches.first.text.n_windows if measured else None
     named = space.read()
@@ -137,7 +140,7 @@ class _Task:
     fill: int | None
     retry_failed: bool
     workers: ExecutorFlags
-    cache: CacheFlags
+    cache: CacheOptions
     search: Search | None = None
     search_text: str = ""
 

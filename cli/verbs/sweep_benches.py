@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options.text import Bench, TextFlags
+from pgpack.bench.options import BenchOptions
+
+from ..options.text import bench_of
 
 if TYPE_CHECKING:
+    from pgpack.bench.bench import Bench
     from pgpack.cache.store import Cache
     from pgpack.measure import Measurer
     from pgpack.recipe.selector import TensorInfo
@@ -24,7 +27,7 @@ class Benches:
     Refuses checkpoints that one recipe cannot be compared on: other shapes, the same weights twice, other text.
     """
 
-    def __init__(self, paths: Sequence[Path], text: TextFlags, quiet: bool, keep_in: Path, cache: Cache) -> None:
+    def __init__(self, paths: Sequence[Path], text: BenchOptions, quiet: bool, keep_in: Path, cache: Cache) -> None:
         from pgpack.checkpoint.checkpoint import load_checkpoint
 
         if len(paths) > 1 and text.calibration is not None:
@@ -33,7 +36,9 @@ class Benches:
                 "and each is calibrated on the calibration text"
             )
         loaded = [(path, load_checkpoint(path)) for path in paths]
-        self.all = [Bench(path, checkpoint, text, quiet, keep_in=keep_in, cache=cache) for path, checkpoint in loaded]
+        self.all = [
+            bench_of(path, checkpoint, text, quiet, keep_in=keep_in, cache=cache) for path, checkpoint in loaded
+        ]
         self.quiet, self.cache = quiet, cache
         self._measurers: dict[Setting, Measurer] = {}
         for bench in self.all[1:]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..options.text import Bench
 from .sweep_benches import Benches
 
 if TYPE_CHECKING:
+    from pgpack.bench.bench import Bench
     from pgpack.formats.own.manifest import Manifest
     from pgpack.study.study import Study
     from pgpack.study.trial import Trial

@@ -20,7 +20,7 @@ def study_card(benches: Benches, budget: int | None, space: str, search: str) ->
     from pgpack.study.trial import timestamp
     from pgpack.sweep.executors.jobs import Setting
 
-    evaluator, flags = benches(Setting()).evaluator, benches.first.flags
+    evaluator, flags = benches(Setting()).evaluator, benches.first.options
     assert evaluator is not None
     checkpoints = tuple(
         StudyCheckpoint(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options.text import Bench
-from ..screen.output import emit_json, format_bytes, note
-from ..screen.progress import progress_bar
+from pgpack.progress import shown
+
+from ..screen.output import emit_json, format_bytes
 from ..screen.tables import clipped, table
 
 if TYPE_CHECKING:
+    from pgpack.bench.bench import Bench
     from pgpack.recipe.spaces import Candidate
     from pgpack.sweep.weight_space import Point
 
@@ -26,7 +27,7 @@ NO_LOSS = (
 
 def has_text(bench: Bench) -> bool:
     """Whether a loss can be measured: the checkpoint names its text, or a flag does."""
-    return bench.flags.val is not None or "data_defaults" in bench.checkpoint.metadata
+    return bench.options.val is not None or "data_defaults" in bench.checkpoint.metadata
 
 
 def sweep_weights(
@@ -36,13 +37,13 @@ def sweep_weights(
     from pgpack.errors import BudgetExceeded
     from pgpack.sweep.weight_space import best_under, run, without_hessians
 
-    calibration = bench.file_calibration if bench.flags.calibration is not None else None
+    calibration = bench.file_calibration if bench.options.calibration is not None else None
     hessians = " and, by your Hessians, the loss it is expected to cost" if calibration else ""
-    note(NO_LOSS.format(hessians=hessians), bench.quiet)
+    bench.note(NO_LOSS.format(hessians=hessians))
     if is_default and calibration is None:
         candidates = without_hessians(candidates)
     measurer = dataclasses.replace(bench.measurer(evaluate=False), calibrate=lambda recipe: calibration)
-    with progress_bar(len(candidates), "recipe", "sweeping", bench.quiet) as bar:
+    with shown(bench.progress, len(candidates), "recipe", "sweeping") as bar:
         points, n_new = run(bench.checkpoint, candidates, calibration, out, measurer.pack, lambda point: bar.update())
     best = best_under(points, budget)
     if best is None and budget is not None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgpack.bench.options import BenchOptions
 from pgpack.files import replace_file
+from pgpack.progress import progress_bar
 
 from ..options.files import open_artifact
-from ..options.text import Bench, TextFlags, text_options
+from ..options.text import bench_of, text_options
 from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
-from ..screen.progress import progress_bar
 from ..screen.tables import table
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def command(
     checkpoint: Path | None,
     equal_loss: Path | None,
     force: bool,
-    text: TextFlags,
+    text: BenchOptions,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -84,14 +85,14 @@ def command(
     click.echo("\n".join(lines))
 
 
-def _match(loss: BitsPerByte, checkpoint: Path, out: Path, text: TextFlags, quiet: bool) -> Matched:
+def _match(loss: BitsPerByte, checkpoint: Path, out: Path, text: BenchOptions, quiet: bool) -> Matched:
     """The engine's file at no more KL, written with its manifest."""
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.fit.equal_loss import match_kl
 
     from .pack import Packed, write_packed
 
-    bench = Bench(checkpoint, load_checkpoint(checkpoint), text, quiet)
+    bench = bench_of(checkpoint, load_checkpoint(checkpoint), text, quiet)
     measurer = bench.measurer()
     matched = match_kl(measurer, loss.kl or 0.0, lambda line: note(line, quiet))
     calibration = bench.calibration(matched.recipe)
@@ -110,7 +111,7 @@ def _matched_verdict(found: Transcoded, matched: Matched, loss: BitsPerByte) -> 
 
 
 def _loss(
-    found: Transcoded, artifact: Path, checkpoint: Path | None, text: TextFlags, quiet: bool
+    found: Transcoded, artifact: Path, checkpoint: Path | None, text: BenchOptions, quiet: bool
 ) -> BitsPerByte | None:
     """The loss of the decoded weights, where model and text are known."""
     from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
@@ -120,7 +121,7 @@ def _loss(
         return None
     subject = from_tensors(found.unpacked.tensors(), source=str(artifact))
     reference = load_checkpoint(checkpoint) if checkpoint else None
-    bench = Bench(checkpoint or artifact, reference or subject, text, quiet)
+    bench = bench_of(checkpoint or artifact, reference or subject, text, quiet)
     evaluator = bench.evaluator if reference else bench.text.evaluator()
     return evaluator.evaluate(dict(subject.items()))
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgpack.bench.options import BenchOptions
+
 from ..options.sizes import SIZE
-from ..options.text import Bench, TextFlags, text_options
+from ..options.text import bench_of, text_options
 from ..screen.output import emit_json, shared_options
 from .verify_folder import FolderFlags, verify_folder
 
@@ -48,7 +50,7 @@ def command(
     checkpoint: Path | None,
     budget: int | None,
     evaluate: bool,
-    text: TextFlags,
+    text: BenchOptions,
     as_json: bool,
     quiet: bool,
     **folder: Any,
@@ -86,7 +88,7 @@ def _refuse_folder_flags(given: dict[str, Any]) -> None:
 
 
 def _evaluator(
-    file: Path, path: Path | None, checkpoint: Checkpoint | None, text: TextFlags, quiet: bool
+    file: Path, path: Path | None, checkpoint: Checkpoint | None, text: BenchOptions, quiet: bool
 ) -> Evaluator | None:
     """With a checkpoint: its model and text, KL to it. Without: the flags, for the model that the artifact holds.
 
@@ -97,12 +99,12 @@ def _evaluator(
     from pgpack.unpack import unpack
 
     if path is not None and checkpoint is not None:
-        return Bench(path, checkpoint, text, quiet).evaluator
+        return bench_of(path, checkpoint, text, quiet).evaluator
     try:
         tensors = unpack(file.read_bytes()).tensors()
     except FormatError:
         return None
-    return Bench(file, from_tensors(tensors, source=str(file)), text, quiet).text.evaluator()
+    return bench_of(file, from_tensors(tensors, source=str(file)), text, quiet).text.evaluator()
 
 
 def _checklist(file: Path, result: Verification) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..options.text import TextFlags
+from pgpack.bench.options import BenchOptions
+
 from ..screen.output import emit_json, note
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def verify_folder(
     checkpoint: Path | None,
     budget: int | None,
     evaluate: bool,
-    text: TextFlags,
+    text: BenchOptions,
     flags: FolderFlags,
     as_json: bool,
     quiet: bool,
@@ -59,7 +60,7 @@ def verify_folder(
 
 
 def _scores(
-    evidence: Evidence, checkpoint: Checkpoint | None, text: TextFlags, flags: FolderFlags, quiet: bool
+    evidence: Evidence, checkpoint: Checkpoint | None, text: BenchOptions, flags: FolderFlags, quiet: bool
 ) -> Scores:
     """Measured on the first artifact that decoded behind the fence; why not, when that is impossible.
 

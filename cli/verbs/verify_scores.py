@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pgpack.bench.options import BenchOptions
 from pgpack.errors import DataError
 from pgpack.referee.logs import TTT
 from pgpack.referee.scoring import (
@@ -24,7 +25,7 @@ from pgpack.referee.scoring import (
     normalization_test,
 )
 
-from ..options.text import Bench, TextFlags
+from ..options.text import bench_of
 from .verify_folder import FolderFlags
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ SCORED_CANDIDATES = 8192  # largest vocabulary whose every token is tried
 RECOUNTED = 200_000  # tokens decoded to recount their bytes
 
 
-def measure(path: Path, named: Checkpoint | None, flags: TextFlags, folder: FolderFlags, quiet: bool) -> Scores:
+def measure(path: Path, named: Checkpoint | None, flags: BenchOptions, folder: FolderFlags, quiet: bool) -> Scores:
     """Every score that the flags, and the text that the checkpoint `named` knows, allow.
 
     Raises: DataError or CheckpointError when model or text are not known.
@@ -51,7 +52,7 @@ def measure(path: Path, named: Checkpoint | None, flags: TextFlags, folder: Fold
 
     tensors = unpack(path.read_bytes()).tensors()
     home, metadata = (path, {}) if named is None else (Path(named.source), named.metadata)
-    text = Bench(home, from_tensors(tensors, metadata, source=str(path)), flags, quiet).text
+    text = bench_of(home, from_tensors(tensors, metadata, source=str(path)), flags, quiet).text
     evaluator = text.evaluator(way=EvaluationWay(folder.stride or 0, folder.documents))
     logits = _logits(evaluator.module(tensors), text)
     score: Losses = _fixed(logits)

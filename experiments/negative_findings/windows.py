@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pgpack_cli.options.text import Bench as TextBench
-from pgpack_cli.options.text import TextFlags
-
 from experiments.replication.found import Found
 from experiments.replication.training import Trained
+from pgpack.bench.bench import Bench as TextBench
+from pgpack.bench.options import BenchOptions
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.loss.sliding import EvaluationWay
 
@@ -24,7 +23,7 @@ def measure(trained: Trained, seed: int) -> Found:
     found = Found(seed)
     path = trained.path("control", seed)
     checkpoint = load_checkpoint(path)
-    text = TextBench(path, checkpoint, TextFlags(max_tokens=TOKENS), quiet=True).text
+    text = TextBench(path, checkpoint, BenchOptions(max_tokens=TOKENS)).text
     tensors = dict(checkpoint.items())
     stride = text.seq_len // 8
     plain = text.evaluator().evaluate(tensors).bpb
@@ -43,11 +42,11 @@ def _longer_windows(found: Found, path: Path) -> None:
     """The same checkpoint at four times its window, with the NTK law and without."""
     checkpoint = load_checkpoint(path)
     tensors = dict(checkpoint.items())
-    trained_len = TextBench(path, checkpoint, TextFlags(max_tokens=TOKENS), quiet=True).text.seq_len
+    trained_len = TextBench(path, checkpoint, BenchOptions(max_tokens=TOKENS)).text.seq_len
     losses = {}
     for scaling in ("ntk", "none"):
-        flags = TextFlags(max_tokens=TOKENS, seq_len=LONGER * trained_len, set=(f"rope_scaling={scaling}",))
-        losses[scaling] = TextBench(path, checkpoint, flags, quiet=True).text.evaluator().evaluate(tensors).bpb
+        flags = BenchOptions(max_tokens=TOKENS, seq_len=LONGER * trained_len, set=(f"rope_scaling={scaling}",))
+        losses[scaling] = TextBench(path, checkpoint, flags).text.evaluator().evaluate(tensors).bpb
     found.values["windows.ntk"] = losses["ntk"] - losses["none"]
 
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pgpack_cli.options.text import Bench as TextBench
-from pgpack_cli.options.text import TextFlags
-
+from pgpack.bench.bench import Bench as TextBench
+from pgpack.bench.options import BenchOptions
 from pgpack.cache.store import Cache, Memory
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.measure import Measurer
@@ -44,7 +43,7 @@ class Bench:
 
     def __init__(self, path: Path, max_tokens: int = 8192) -> None:
         self.checkpoint: Checkpoint = load_checkpoint(path)
-        self.text = TextBench(path, self.checkpoint, TextFlags(max_tokens=max_tokens), quiet=True)
+        self.text = TextBench(path, self.checkpoint, BenchOptions(max_tokens=max_tokens))
         self.measurer = Measurer(
             self.checkpoint,
             self.text.evaluator,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from pgpack_cli.options.cache import default_folder
-from pgpack_cli.options.text import Bench
 
+from pgpack.bench.bench import Bench
+from pgpack.cache.options import default_folder
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.loss.bpb import TextEvaluator
 from pgpack.study.study import Study
@@ -88,25 +88,25 @@ def test_another_model_configuration_is_another_model(model: Path) -> None:
     """The weights are the same: only the configuration tells that Hessians and losses are not."""
     from dataclasses import replace
 
-    from pgpack_cli.options.text import TextFlags
+    from pgpack.bench.options import BenchOptions
 
     loaded = load_checkpoint(model)
     config = json.loads(loaded.metadata["model_config"])
     changed = {**loaded.metadata, "model_config": json.dumps({**config, "rope_base": 2 * config["rope_base"]})}
     other = replace(loaded, metadata=changed)
-    digests = [Bench(model, each, TextFlags(), quiet=True).model_digest for each in (loaded, loaded, other)]
+    digests = [Bench(model, each, BenchOptions()).model_digest for each in (loaded, loaded, other)]
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_a_changed_model_file_or_what_it_imports_is_another_model(tmp_path: Path, model: Path) -> None:
-    from pgpack_cli.options.text import TextFlags
+    from pgpack.bench.options import BenchOptions
 
     loaded = load_checkpoint(model)
     file = tmp_path / "model.py"
 
     def digest(text: str) -> str:
         file.write_text(text)
-        return Bench(model, loaded, TextFlags(model=f"{file}:build", seq_len=32), quiet=True).model_digest
+        return Bench(model, loaded, BenchOptions(model=f"{file}:build", seq_len=32)).model_digest
 
     assert digest("def build(state): ...\n") == digest("def build(state): ...\n")
     assert digest("def build(state): ...\n") != digest("def build(state): return None\n")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pgpack_cli.options.cache import CacheFlags
-from pgpack_cli.options.text import TextFlags
 from pgpack_cli.verbs.blueprint import blueprint_of
 from pgpack_cli.verbs.sweep_benches import Benches
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from pgpack.bench.options import BenchOptions
+from pgpack.cache.options import CacheOptions
 from pgpack.cache.store import Cache
 from pgpack.study.seeds import across
 from pgpack.study.study import Study
@@ -136,8 +136,8 @@ def test_checkpoints_that_do_not_compare_are_refused(trained: list[Path], tmp_pa
 def test_every_checkpoint_is_opened_alike_where_its_files_were_sent(trained: list[Path], tmp_path: Path) -> None:
     out, sent = tmp_path / "study", tmp_path / "sent"
     out.mkdir()
-    benches = Benches(trained, TextFlags(), True, out, Cache())
-    blueprint = blueprint_of(benches, out, CacheFlags())
+    benches = Benches(trained, BenchOptions(), True, out, Cache())
+    blueprint = blueprint_of(benches, out, CacheOptions())
     for name, path in blueprint.files.items():
         (sent / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, sent / name)

@@ -15,8 +15,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from pgpack_cli.options.text import Bench, TextFlags
 
+from pgpack.bench.bench import Bench
+from pgpack.bench.options import BenchOptions
 from pgpack.cache.store import Cache
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.errors import StudyError
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--seq-len", type=int)
     parser.add_argument("--max-tokens", type=int, default=16384)
     given = parser.parse_args()
-    flags = TextFlags(given.val, given.calib, given.tokenizer, given.seq_len, given.max_tokens)
+    flags = BenchOptions(given.val, given.calib, given.tokenizer, given.seq_len, given.max_tokens)
     bench = Bench(given.checkpoint, load_checkpoint(given.checkpoint), flags, quiet=True)
     print("# How coarse rows may get that calibration hardly saw\n")
     print(

@@ -1,0 +1,32 @@
+"""What a user says about the model and the text of a checkpoint, over what the checkpoint says itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Plain values; None (or nothing) where the checkpoint's own metadata decides.
+
+    `val`, `calib`: globs of token shards. `model`: FILE.py:build, or a name that a model source knows. `set`:
+    FIELD=VALUE of that model. `calibration`: the file of a finished calibration, instead of text.
+    """
+
+    val: str | None = None
+    calib: str | None = None
+    tokenizer: str | None = None
+    seq_len: int | None = None
+    max_tokens: int | None = None
+    device: str | None = None
+    model: str | None = None
+    set: tuple[str, ...] = ()
+    calibration: str | None = None
+
+    def as_flags(self) -> str:
+        """As flags of the command line, quoted for a POSIX shell; '' when nothing is said."""
+        given = [(f.name.replace("_", "-"), getattr(self, f.name)) for f in dataclasses.fields(self)]
+        each = ((name, one) for name, value in given for one in (value if isinstance(value, tuple) else (value,)))
+        return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in each if value is not None)

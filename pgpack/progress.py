@@ -1,0 +1,88 @@
+"""How long work says how far it is: a bar on stderr, the caller's own function, or nothing.
+
+A bar has an ETA on a terminal; in a log it is a line now and then and at the end.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+LOG_INTERVAL_S = 15.0  # between lines when stderr is not a terminal
+
+Told = Callable[[str, int, int | None], object]  # what is done, how much of it, of how much where that is known
+Progress = bool | Told | None  # True: bars on stderr; None or False: nothing
+
+
+class Bar(Protocol):
+    """Work under way."""
+
+    def update(self, n: int = 1) -> None:
+        """`n` more are done."""
+
+    def say(self, line: str) -> None:
+        """A line for people about what was just done."""
+
+
+@contextmanager
+def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterator[Any]:
+    """A tqdm bar on stderr; `.update(n)` moves it."""
+    from tqdm import tqdm
+
+    on_screen = sys.stderr.isatty()
+    with tqdm(
+        total=total,
+        desc=what,
+        unit=unit,
+        unit_scale=bool(total and total >= 100_000),
+        disable=quiet,
+        mininterval=0.2 if on_screen else LOG_INTERVAL_S,
+        delay=0.5,
+        dynamic_ncols=True,
+        leave=not on_screen,
+        file=sys.stderr,
+    ) as bar:
+        yield bar
+
+
+def say_above(bar: Any, line: str) -> None:
+    """A line on stderr above the bar; nothing when the bar is off."""
+    if not bar.disable:
+        bar.write(line, file=sys.stderr)
+
+
+@contextmanager
+def shown(progress: Progress, total: int | None, unit: str, what: str) -> Iterator[Bar]:
+    """The bar that `progress` asks for, of `total` units."""
+    if callable(progress):
+        yield _Telling(progress, what, total)
+    elif progress:
+        with progress_bar(total, unit, what, quiet=False) as bar:
+            yield _Drawn(bar)
+    else:
+        yield _Telling(lambda what, done, total: None, what, total)
+
+
+class _Drawn:
+    def __init__(self, bar: Any) -> None:
+        self.bar = bar
+
+    def update(self, n: int = 1) -> None:
+        self.bar.update(n)
+
+    def say(self, line: str) -> None:
+        say_above(self.bar, line)
+
+
+class _Telling:
+    def __init__(self, tell: Told, what: str, total: int | None) -> None:
+        self.tell, self.what, self.total, self.done = tell, what, total, 0
+
+    def update(self, n: int = 1) -> None:
+        self.done += n
+        self.tell(self.what, self.done, self.total)
+
+    def say(self, line: str) -> None:
+        pass

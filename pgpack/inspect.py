@@ -2,6 +2,7 @@
 
     artifact --decode--> ArtifactView: bytes per tensor, after each stage of each stream      `pgpack inspect`
     header + manifest (+ losses) --> Anatomy: bytes and loss per tensor, after each stage     a study's anatomy.json
+    checkpoint --> TensorValues: shapes, roles and spread                                     `pgpack inspect`
 
 Of our own format every byte is accounted for from the file alone, with the same shares that the packer reported; its
 anatomy needs no decoding. The field's formats compress everything in one stream: there the shares are estimates by
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, header_length, unframe
 from pgpack.formats.own.size_report import Charge, SizeReport, apportion, file_report
@@ -310,3 +312,34 @@ def _field_ladder(data: bytes) -> tuple[dict[str, tuple[int, ...]], tuple[SizeSt
         for part in record.parts
     )
     return {record.name: record.shape for record in records}, (SizeStage("quantized, as integers", symbols),)
+
+
+@dataclass(frozen=True)
+class TensorValues:
+    """One tensor of a checkpoint; `alias_of` names the tensor it is tied to, '' when it stands alone."""
+
+    name: str
+    role: str
+    shape: tuple[int, ...]
+    dtype: str
+    std: float
+    absmax: float
+    alias_of: str
+
+    @property
+    def numel(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+def inspect_checkpoint(checkpoint: Checkpoint) -> tuple[TensorValues, ...]:
+    """A row for every tensor. Raises CheckpointError on NaN or infinity."""
+    return tuple(_tensor_values(checkpoint, name, array) for name, array in checkpoint.items())
+
+
+def _tensor_values(checkpoint: Checkpoint, name: str, array: NDArray[Any]) -> TensorValues:
+    values = array.astype(np.float64) if array.dtype.kind == "b" else array
+    std = float(values.std(dtype=np.float64)) if values.size else 0.0
+    absmax = float(np.abs(values).max()) if values.size else 0.0
+    shape = checkpoint.shapes[name]
+    alias_of = checkpoint.aliases.get(name, "")
+    return TensorValues(name, role_of(name, shape), shape, array.dtype.name, std, absmax, alias_of)

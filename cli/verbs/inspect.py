@@ -6,18 +6,16 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+
+from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.inspect import ArtifactView, TensorValues, inspect_artifact, inspect_checkpoint
 
 from ..options.files import ArtifactFile, open_either
 from ..screen.output import emit_json, format_bytes, shared_options
 from ..screen.tables import clipped, shape_text, table
-
-if TYPE_CHECKING:
-    from pgpack.checkpoint.analysis import TensorValues
-    from pgpack.checkpoint.checkpoint import Checkpoint
-    from pgpack.inspect import ArtifactView
 
 _BANKS = ": its banks are shown, and packed, as one matrix per layer"
 
@@ -39,9 +37,6 @@ def command(*, file: Path, as_json: bool, quiet: bool) -> None:
     Artifact: bytes per tensor, largest first, and per coding stage; they sum to the file. Entropy is of order 0, in
     bits per symbol. Checkpoint: shapes, roles, spread, tied names, and what its metadata says.
     """
-    from pgpack.checkpoint.analysis import inspect_checkpoint
-    from pgpack.inspect import inspect_artifact
-
     found = open_either(file)
     if isinstance(found, ArtifactFile):
         view = inspect_artifact(found.data, found.unpacked)

@@ -369,34 +369,3 @@ def _share(part: float, rest: float) -> float:
     """|part| / (|part| + |rest|), 1/2 of nothing."""
     whole = abs(part) + abs(rest)
     return abs(part) / whole if whole else 0.5
-
-
-@dataclass(frozen=True)
-class TensorValues:
-    """One tensor of a checkpoint; `alias_of` names the tensor it is tied to, '' when it stands alone."""
-
-    name: str
-    role: str
-    shape: tuple[int, ...]
-    dtype: str
-    std: float
-    absmax: float
-    alias_of: str
-
-    @property
-    def numel(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
-
-
-def inspect_checkpoint(checkpoint: Checkpoint) -> tuple[TensorValues, ...]:
-    """A row for every tensor. Raises CheckpointError on NaN or infinity."""
-    return tuple(_tensor_values(checkpoint, name, array) for name, array in checkpoint.items())
-
-
-def _tensor_values(checkpoint: Checkpoint, name: str, array: NDArray[Any]) -> TensorValues:
-    values = array.astype(np.float64) if array.dtype.kind == "b" else array
-    std = float(values.std(dtype=np.float64)) if values.size else 0.0
-    absmax = float(np.abs(values).max()) if values.size else 0.0
-    shape = checkpoint.shapes[name]
-    alias_of = checkpoint.aliases.get(name, "")
-    return TensorValues(name, role_of(name, shape), shape, array.dtype.name, std, absmax, alias_of)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import mmap
+import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError, CorruptArtifact, FormatError
+from pgpack.formats.sniff import PGPACK, open_field
+from pgpack.formats.torch_files.stored_tensor import StoredTensor, raw_of_stored
+from pgpack.formats.torch_files.stream import read_value
+from pgpack.formats.torch_files.zip import entries_of
 
 WRAPPERS = (
     "state_dict", "model_state_dict", "model", "module", "params", "net", "weights", "ema_state_dict", "ema",
@@ -109,10 +115,6 @@ def _read_safetensors(path: Path) -> Stored:
 
 def _read_torch_zip(path: Path) -> Stored:
     """Through our own reader, as views of the mapped file; what it does not know goes to torch."""
-    from pgpack.formats.torch_files.stored_tensor import StoredTensor, raw_of_stored
-    from pgpack.formats.torch_files.stream import read_value
-    from pgpack.formats.torch_files.zip import entries_of
-
     with path.open("rb") as file:
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     if len(data) >= 1 << 32:
@@ -137,9 +139,6 @@ def _read_torch_zip(path: Path) -> Stored:
 
 
 def _read_with_torch(path: Path) -> Stored:
-    import pickle
-    import warnings
-
     import torch
 
     try:
@@ -168,8 +167,6 @@ def _read_with_torch(path: Path) -> Stored:
 
 def _artifact(path: Path) -> str:
     """What to do with a file that is one of the field's artifacts; '' for any other."""
-    from pgpack.formats.sniff import PGPACK, open_field
-
     if path.stat().st_size > ARTIFACT_LIMIT:
         return ""
     data = path.read_bytes()

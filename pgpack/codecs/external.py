@@ -10,12 +10,14 @@ running the program deserves.
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pgpack.errors import CorruptArtifact
 
+from .programs import decode_file, encode_file, find_tool, printed
 from .settings import require_range
 
 
@@ -37,8 +39,6 @@ class Lrzip:
     def encode(self, data: bytes) -> bytes:
         if not data:
             return b""
-        from .programs import encode_file, find_tool
-
         tool = find_tool("lrzip")
         # -p 1 -m 10: one thread, 1000 MB assumed, so that the host's cores and memory do not reach the bytes
         settings = ["-z", "-L", str(self.level), "-Q", "-N", "0", "-p", "1", "-m", "10"]
@@ -49,10 +49,6 @@ class Lrzip:
             return b""
         if data[:4] != b"LRZI" or int.from_bytes(data[6:14], "little") != n_bytes:
             raise CorruptArtifact(f"not an lrzip stream of {n_bytes} bytes")
-        import hashlib
-
-        from .programs import decode_file, find_tool
-
         command = [find_tool("lrzip"), "-d", "-Q", "-N", "0", "-p", "1", "-m", "10", "-o", "out", "d.lrz"]
         plain = decode_file("lrzip", [command], data, "d.lrz", n_bytes)
         if hashlib.md5(plain, usedforsecurity=False).digest() != data[-16:]:
@@ -79,8 +75,6 @@ class Zpaq:
     def encode(self, data: bytes) -> bytes:
         if not data:
             return b""
-        from .programs import encode_file, find_tool
-
         settings = ["-method", str(self.level), "-noattributes", "-threads", "1", "-until", "2000-01-01 00:00:00"]
         archive = encode_file([find_tool("zpaq"), "add", "a.zpaq", "d", *settings], data, "a.zpaq")
         return archive + zlib.crc32(archive).to_bytes(4, "little")
@@ -91,8 +85,6 @@ class Zpaq:
         archive = data[:-4]
         if zlib.crc32(archive).to_bytes(4, "little") != data[-4:]:
             raise CorruptArtifact("a zpaq stream does not match its CRC-32")
-        from .programs import decode_file, find_tool, printed
-
         tool = find_tool("zpaq")
         require_one_file(printed([tool, "list", "a.zpaq"], archive, "a.zpaq", n_bytes), n_bytes)
         command = [tool, "extract", "a.zpaq", "d", "-to", "out", "-threads", "1"]

@@ -1,16 +1,19 @@
 """General-purpose byte codecs that are Python modules: zlib, bz2, lzma (xz), zstd, brotli.
 
 Each returns the library's own, unmodified stream for one call with the given settings, so that sizes compare
-exactly with pipelines that call the library directly (but see `Zstd` above 8 MiB). Every decoder stops after
-`n_bytes + 1` bytes (zstd and old brotli: a few MiB later) and refuses a stream that is damaged, unfinished, of
+exactly with pipelines that call the library directly (but see `Zstd` above 8 MiB). Every decoder stops one
+byte after what is allowed (zstd and old brotli: a few MiB later) and refuses a stream that is damaged, unfinished, of
 another length, or followed by anything. Refuses: dictionaries, several frames in a row, windows larger than the
 encoder can ask for.
 """
 
 from __future__ import annotations
 
+import bz2
+import lzma
+import zlib
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pgpack.errors import CorruptArtifact
 
@@ -24,79 +27,91 @@ ZSTD_CHAIN_LOG, ZSTD_HASH_LOG = 25, 22
 BROTLI_STEP = 16  # without an output limit, 16 bytes of brotli may stand for 32 MiB
 
 
-def exactly(name: str, plain: bytes, n_bytes: int, finished: bool, trailing: bool) -> bytes:
-    """`plain` when it is `n_bytes` long, its stream finished and nothing follows. Raises CorruptArtifact."""
-    if len(plain) > n_bytes:
-        raise CorruptArtifact(f"a {name} stream decodes to more than the declared {n_bytes} bytes")
-    if not finished:
-        raise CorruptArtifact(f"a {name} stream ends early, after {len(plain)} of {n_bytes} bytes")
-    if len(plain) != n_bytes:
-        raise CorruptArtifact(f"a {name} stream decodes to {len(plain)} bytes, expected {n_bytes}")
-    if trailing:
-        raise CorruptArtifact(f"a {name} stream of {n_bytes} bytes is followed by other bytes")
-    return plain
+class Expanded(NamedTuple):
+    """What a decoder made of a stream before it ended or passed its limit; whether it ended, and bytes follow."""
+
+    plain: bytes
+    finished: bool
+    trailing: bool
+
+
+class StreamCodec:
+    """A codec whose streams say where they end."""
+
+    name: ClassVar[str]
+
+    def expand(self, data: bytes, limit: int) -> Expanded:
+        """About `limit` bytes of a stream at most. Raises CorruptArtifact on one that is damaged."""
+        raise NotImplementedError
+
+    def decode(self, data: bytes, n_bytes: int) -> bytes:
+        """Exactly `n_bytes` bytes. Raises CorruptArtifact when the stream is anything else."""
+        plain, finished, trailing = self.expand(data, n_bytes + 1)
+        if len(plain) > n_bytes:
+            raise CorruptArtifact(f"a {self.name} stream decodes to more than the declared {n_bytes} bytes")
+        if not finished:
+            raise CorruptArtifact(f"a {self.name} stream ends early, after {len(plain)} of {n_bytes} bytes")
+        if len(plain) != n_bytes:
+            raise CorruptArtifact(f"a {self.name} stream decodes to {len(plain)} bytes, expected {n_bytes}")
+        if trailing:
+            raise CorruptArtifact(f"a {self.name} stream of {n_bytes} bytes is followed by other bytes")
+        return plain
 
 
 @dataclass(frozen=True)
-class Zlib:
+class Zlib(StreamCodec):
     """DEFLATE in the zlib format. *Source* RFC 1950 and 1951.
 
     Use when: both ways must be quick with the standard library alone, or the challenge baseline is compared with.
     """
 
     level: int = 9
+    name: ClassVar[str] = "zlib"
     encoder_only: ClassVar[frozenset[str]] = frozenset({"level"})
 
     def __post_init__(self) -> None:
         require_range("zlib level", self.level, 0, 9)
 
     def encode(self, data: bytes) -> bytes:
-        import zlib
-
         return zlib.compress(data, self.level)
 
-    def decode(self, data: bytes, n_bytes: int) -> bytes:
-        import zlib
-
+    def expand(self, data: bytes, limit: int) -> Expanded:
         decoder = zlib.decompressobj()
         try:
-            plain = decoder.decompress(data, n_bytes + 1)
+            plain = decoder.decompress(data, limit)
         except zlib.error as error:
             raise CorruptArtifact(f"a zlib stream does not decode: {error}") from None
-        return exactly("zlib", plain, n_bytes, decoder.eof, bool(decoder.unused_data))
+        return Expanded(plain, decoder.eof, bool(decoder.unused_data))
 
 
 @dataclass(frozen=True)
-class Bz2:
+class Bz2(StreamCodec):
     """Burrows-Wheeler transform and Huffman codes; level is the block size in 100 kB.
 
     Use when: only the standard library may decode: smaller than `zlib`, and encoded far quicker than `lzma`.
     """
 
     level: int = 9
+    name: ClassVar[str] = "bz2"
     encoder_only: ClassVar[frozenset[str]] = frozenset({"level"})
 
     def __post_init__(self) -> None:
         require_range("bz2 level", self.level, 1, 9)
 
     def encode(self, data: bytes) -> bytes:
-        import bz2
-
         return bz2.compress(data, self.level)
 
-    def decode(self, data: bytes, n_bytes: int) -> bytes:
-        import bz2
-
+    def expand(self, data: bytes, limit: int) -> Expanded:
         decoder = bz2.BZ2Decompressor()
         try:
-            plain = decoder.decompress(data, n_bytes + 1)
+            plain = decoder.decompress(data, limit)
         except (OSError, ValueError) as error:
             raise CorruptArtifact(f"a bz2 stream does not decode: {error}") from None
-        return exactly("bz2", plain, n_bytes, decoder.eof, bool(decoder.unused_data))
+        return Expanded(plain, decoder.eof, bool(decoder.unused_data))
 
 
 @dataclass(frozen=True)
-class Lzma:
+class Lzma(StreamCodec):
     """LZMA2 in the xz format with its CRC-64. `extreme` is xz's -e: slower, a little smaller.
 
     Use when: only the standard library may decode and the file must be small, however long encoding takes.
@@ -104,29 +119,26 @@ class Lzma:
 
     preset: int = 6
     extreme: bool = False
+    name: ClassVar[str] = "xz"
     encoder_only: ClassVar[frozenset[str]] = frozenset({"preset", "extreme"})
 
     def __post_init__(self) -> None:
         require_range("lzma preset", self.preset, 0, 9)
 
     def encode(self, data: bytes) -> bytes:
-        import lzma
-
         return lzma.compress(data, preset=self.preset | (lzma.PRESET_EXTREME if self.extreme else 0))
 
-    def decode(self, data: bytes, n_bytes: int) -> bytes:
-        import lzma
-
+    def expand(self, data: bytes, limit: int) -> Expanded:
         decoder = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=XZ_MEMORY_LIMIT)
         try:
-            plain = decoder.decompress(data, n_bytes + 1)
+            plain = decoder.decompress(data, limit)
         except (lzma.LZMAError, MemoryError) as error:
             raise CorruptArtifact(f"an xz stream does not decode: {error}") from None
-        return exactly("xz", plain, n_bytes, decoder.eof, bool(decoder.unused_data))
+        return Expanded(plain, decoder.eof, bool(decoder.unused_data))
 
 
 @dataclass(frozen=True)
-class Zstd:
+class Zstd(StreamCodec):
     """Zstandard, one frame with its content size. *Source* RFC 8878.
 
     Use when: many codings are tried: close to `brotli` in size and quicker to encode.
@@ -137,6 +149,7 @@ class Zstd:
     """
 
     level: int = 19
+    name: ClassVar[str] = "zstd"
     encoder_only: ClassVar[frozenset[str]] = frozenset({"level"})
 
     def __post_init__(self) -> None:
@@ -153,24 +166,24 @@ class Zstd:
         capped = parameters.from_level(self.level, source_size=len(data), chain_log=chain_log, hash_log=hash_log)
         return zstandard.ZstdCompressor(compression_params=capped).compress(data)
 
-    def decode(self, data: bytes, n_bytes: int) -> bytes:
+    def expand(self, data: bytes, limit: int) -> Expanded:
         import zstandard
 
         decoder = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_LIMIT).decompressobj()
         view, parts, found, position = memoryview(data), [], 0, 0
         try:
-            while position < len(data) and not decoder.eof and found <= n_bytes:
+            while position < len(data) and not decoder.eof and found < limit:
                 parts.append(decoder.decompress(view[position : position + ZSTD_STEP]))
                 found += len(parts[-1])
                 position += ZSTD_STEP
         except (zstandard.ZstdError, MemoryError) as error:
             raise CorruptArtifact(f"a zstd frame does not decode: {error}") from None
         trailing = bool(decoder.unused_data) or position < len(data)
-        return exactly("zstd", b"".join(parts), n_bytes, decoder.eof, trailing)
+        return Expanded(b"".join(parts), decoder.eof, trailing)
 
 
 @dataclass(frozen=True)
-class Brotli:
+class Brotli(StreamCodec):
     """Brotli; `lgwin` is log2 of the window. *Source* RFC 7932.
 
     Use when: streams are small (side information, fp16 tensors), or symbols are coded without rANS.
@@ -178,6 +191,7 @@ class Brotli:
 
     quality: int = 11
     lgwin: int = 22
+    name: ClassVar[str] = "brotli"
     encoder_only: ClassVar[frozenset[str]] = frozenset({"quality", "lgwin"})
 
     def __post_init__(self) -> None:
@@ -190,16 +204,16 @@ class Brotli:
         plain: bytes = brotli.compress(data, quality=self.quality, lgwin=self.lgwin)
         return plain
 
-    def decode(self, data: bytes, n_bytes: int) -> bytes:
+    def expand(self, data: bytes, limit: int) -> Expanded:
         import brotli
 
         decoder = brotli.Decompressor()
         bounded = hasattr(decoder, "can_accept_more_data")  # since brotli 1.2
         try:
-            plain = (brotli_limited if bounded else brotli_in_steps)(decoder, data, n_bytes + 1)
+            plain = (brotli_limited if bounded else brotli_in_steps)(decoder, data, limit)
         except (brotli.error, MemoryError) as error:
             raise CorruptArtifact(f"a brotli stream does not decode: {error}") from None
-        return exactly("brotli", plain, n_bytes, decoder.is_finished(), trailing=False)
+        return Expanded(plain, decoder.is_finished(), trailing=False)
 
 
 def brotli_limited(decoder: Any, data: bytes, limit: int) -> bytes:

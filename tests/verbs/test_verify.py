@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 from pgpack import verify as verify_module
-from pgpack.checkpoint.analysis import inspect_checkpoint
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgpack.errors import FormatError
 from pgpack.formats.own.manifest import Manifest, manifest_path, read_manifest, write_artifact_file
-from pgpack.inspect import inspect_artifact
+from pgpack.inspect import inspect_artifact, inspect_checkpoint
 from pgpack.loss.evaluator import BitsPerByte
 from pgpack.pack import Artifact, pack
 from pgpack.plan import plan

@@ -44,10 +44,10 @@ from .scaled_tables import (
     PRECISION,
     Ints,
     Table,
-    _read_tables,
-    _take,
-    _write_tables,
     matrix_shape,
+    read_tables,
+    take_section,
+    write_tables,
 )
 from .tables import levels_of
 
@@ -105,7 +105,7 @@ class RansScaled:
         model = self._fit(arrays)
         levels = Rans().encode([part for c in model.classes for part in (c.columns, c.rows)])
         described = varint(model.precision) + varint(model.n_classes) + varint(zigzag(model.lowest))
-        described += _write_tables(model.tables)
+        described += write_tables(model.tables)
         head = [varint(len(levels)), levels, varint(len(described)), described]
         return b"".join([*head, *_encode(model)])
 
@@ -114,9 +114,9 @@ class RansScaled:
         shapes = [matrix_shape(layout.shape) for layout in filled]
         cursor = Cursor(data)
         sides = [SymbolLayout((n,), "|i1") for rows, cols in shapes for n in (cols, rows)]
-        levels = Rans().decode(_take(data, cursor), sides)
+        levels = Rans().decode(take_section(data, cursor), sides)
         classes = [_Classes(levels[i], levels[i + 1]) for i in range(0, len(levels), 2)]
-        tables, precision, lowest, n_classes = _read_tables(_take(data, cursor), self._width)
+        tables, precision, lowest, n_classes = read_tables(take_section(data, cursor), self._width)
         decoder = Decoder(data[cursor.position :], tables, precision, sum(layout.size for layout in filled))
         found = []
         trellis = transitions(self.states) if self.states else None

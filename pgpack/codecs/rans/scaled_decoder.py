@@ -7,7 +7,6 @@ once and written in place, and look-ups whose indices are in range by constructi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,7 @@ from pgpack.errors import CorruptArtifact
 from pgpack.tensors.trellis import transitions
 
 from .lanes import LOWEST, n_lanes
-
-if TYPE_CHECKING:
-    from .scaled_tables import Table
+from .scaled_tables import Table
 
 
 def runs(cols: int, lanes: int) -> Iterator[slice]:

@@ -43,7 +43,8 @@ def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
     return int(np.prod(shape[:-1], dtype=np.int64)), cols
 
 
-def _write_tables(tables: Sequence[Table | None]) -> bytes:
+def write_tables(tables: Sequence[Table | None]) -> bytes:
+    """The tables as `read_tables` reads them, behind what it reads first."""
     parts, coded = [], []
     for table in tables:
         if table is None:
@@ -56,7 +57,7 @@ def _write_tables(tables: Sequence[Table | None]) -> bytes:
     return b"".join(parts) + rice_encode(coded)
 
 
-def _read_tables(data: bytes, width: int) -> tuple[list[Table | None], int, int, int]:
+def read_tables(data: bytes, width: int) -> tuple[list[Table | None], int, int, int]:
     """(tables, precision, lowest class, number of classes). Raises CorruptArtifact."""
     cursor = Cursor(data)
     precision, n_classes, lowest = cursor.varint(), cursor.varint(), cursor.signed()
@@ -77,7 +78,8 @@ def _read_tables(data: bytes, width: int) -> tuple[list[Table | None], int, int,
     return tables, precision, lowest, n_classes
 
 
-def _take(data: bytes, cursor: Cursor) -> bytes:
+def take_section(data: bytes, cursor: Cursor) -> bytes:
+    """The next section, behind its length; `cursor` moves on. Raises CorruptArtifact."""
     length = cursor.varint()
     section = data[cursor.position : cursor.position + length]
     if len(section) < length:

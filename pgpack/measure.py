@@ -13,11 +13,11 @@ from pgpack.cache.store import Cache, cache_key
 from pgpack.calibration.calibration import Calibration
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.loss.evaluator import BitsPerByte, Evaluator
+from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe
-from pgpack.recipe.selector import infos
 
 from .errors import PgpackError
-from .pack import Artifact, Trainer, pack
+from .pack import Artifact, Trainer, pack_applied
 
 
 @dataclass
@@ -37,13 +37,13 @@ class Measurer:
     model_digest: str | None = None
 
     def needs_calibration(self, recipe: Recipe) -> bool:
-        governed = recipe.resolve(infos(self.checkpoint.stored_shapes))
-        return any(rule.policy.needs_hessian for rule in governed.values())
+        return apply(recipe, self.checkpoint.stored_shapes).needs_calibration
 
     def pack(self, recipe: Recipe) -> Artifact:
         """The artifact of `recipe`. Raises whatever `pgpack.pack.pack` does."""
-        calibration = self.calibrate(recipe) if self.needs_calibration(recipe) else None
-        return pack(self.checkpoint, recipe, calibration, cache=self.cache, trainer=self.trainer)
+        applied = apply(recipe, self.checkpoint.stored_shapes)
+        calibration = self.calibrate(recipe) if applied.needs_calibration else None
+        return pack_applied(self.checkpoint, applied, calibration, cache=self.cache, trainer=self.trainer)
 
     def evaluate(self, artifact: Artifact) -> BitsPerByte | None:
         """Loss of the decoded artifact; measured once per set of decoded weights. None without an evaluator."""

@@ -17,18 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.calibration.calibration import Calibration
+from pgpack.calibration.inputs import quantizer_input, require_coverage
 from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.codecs import BYTE_CODECS
 from pgpack.quantizers.base import Encoding, QuantizerInput
 from pgpack.quantizers.chain import quantize_matrix
-from pgpack.recipe.recipe import Coding, Recipe, Rule, TensorPolicy, policy_to_text
-from pgpack.recipe.selector import infos
+from pgpack.quantizers.tcq import EIGHTHS, NOISE, TINY, Tcq
+from pgpack.recipe.applied import AppliedTensor, apply
+from pgpack.recipe.recipe import Coding, Recipe, policy_to_text
 from pgpack.tensors.entropy import entropy_bits, order0_bits
 from pgpack.tensors.grids import QuantizedTensor
-from pgpack.tensors.roles import role_of
 from pgpack.tensors.trellis_grid import TrellisGrid, octaves
-
-from .codecs import BYTE_CODECS
-from .pack import check_calibration, folded
 
 SAMPLE_ROWS = 64
 SAMPLE_COLUMNS = 512  # with a Hessian, whose factor costs columns^3
@@ -92,53 +91,39 @@ def plan(checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None
 
     Raises CoverageError, CheckpointError, RecipeError; CalibrationError when `calibration` does not fit or lacks one.
     """
-    governed = recipe.resolve(infos(checkpoint.stored_shapes))
+    applied = apply(recipe, checkpoint.stored_shapes)
     if calibration is not None:
-        check_calibration(checkpoint, governed, calibration)
-    is_field = recipe.container.is_field
-    rows = tuple(_planned(checkpoint, name, rule, is_field, calibration) for name, rule in governed.items())
+        require_coverage(applied, calibration)
+    rows = tuple(_planned(checkpoint, recipe, tensor, calibration) for tensor in applied.tensors.values())
     return Plan(recipe, rows, dict(checkpoint.aliases))
 
 
 def _planned(
-    checkpoint: Checkpoint, name: str, rule: Rule, is_field: bool, calibration: Calibration | None
+    checkpoint: Checkpoint, recipe: Recipe, tensor: AppliedTensor, calibration: Calibration | None
 ) -> PlannedTensor:
-    shape, policy = checkpoint.shapes[name], rule.policy
-    allocation = None if calibration is None else _allocation(checkpoint, name, policy, calibration)
-    bits = (
-        _tensor_bits(checkpoint.tensor(name), name, rule, None if is_field else policy.coding)
-        if allocation is None
-        else allocation.ideal_bits
-    )
-    return PlannedTensor(
-        name,
-        role_of(name, shape),
-        shape,
-        policy_to_text(policy),
-        policy.needs_hessian,
-        bits,
-        allocation,
-    )
+    policy, weight = tensor.policy, checkpoint.tensor(tensor.name)
+    allocation = None if calibration is None else _allocation(weight, tensor, calibration)
+    if allocation is not None:
+        bits = allocation.ideal_bits
+    else:
+        bits = _tensor_bits(weight, tensor, None if recipe.container.is_field else policy.coding)
+    text = policy_to_text(policy)
+    return PlannedTensor(tensor.name, tensor.role, tensor.shape, text, policy.needs_hessian, bits, allocation)
 
 
-def _allocation(
-    checkpoint: Checkpoint, name: str, policy: TensorPolicy, calibration: Calibration
-) -> Allocation | None:
+def _allocation(weight: NDArray[Any], tensor: AppliedTensor, calibration: Calibration) -> Allocation | None:
     """The allocation of one matrix; None when its quantizer is another one, or a transform changes it before."""
-    from pgpack.quantizers.tcq import EIGHTHS, Tcq
-
-    weight = checkpoint.tensor(name)
+    policy = tensor.policy
     if not isinstance(policy.quantizer, Tcq) or policy.transforms or weight.dtype.kind != "f" or not weight.size:
         return None
-    matrix = weight.reshape(folded(weight.shape, calibration.hessian_shape(name)))
-    known = (calibration.hessian(name), calibration.fisher(name), None, *calibration.lookup(name))
-    grid = policy.quantizer.allocation(QuantizerInput(name, matrix, *known, calibration.output(name))).grid
+    source = quantizer_input(tensor, weight, calibration)
+    grid = policy.quantizer.allocation(source).grid
     exponents = entropy_bits(grid.columns) + entropy_bits(grid.rows)
     return Allocation(
         grid.step,
         _extent(grid.columns / EIGHTHS),
         _extent(grid.rows / EIGHTHS),
-        trellis_bits(matrix, grid) + exponents,
+        trellis_bits(source.weight, grid) + exponents,
     )
 
 
@@ -152,8 +137,6 @@ def trellis_bits(matrix: NDArray[Any], grid: TrellisGrid) -> float:
     A weight of variance s^2 costs 1/2 log2(s^2 / D) bits and none below D = NOISE step^2; variances are the product
     of row and column powers. On the 2 M demo within 3 % of what `rans_scaled` needs at 1.0, 2.5 and 4.2 bits.
     """
-    from pgpack.quantizers.tcq import EIGHTHS, NOISE, TINY
-
     steps = grid.step * octaves(grid.columns, EIGHTHS)
     scaled = np.square(matrix / steps)
     if grid.rows.size:
@@ -164,20 +147,20 @@ def trellis_bits(matrix: NDArray[Any], grid: TrellisGrid) -> float:
     return sum(0.5 * float(np.maximum(of_columns + of_row, 0).sum()) for of_row in of_rows)
 
 
-def _tensor_bits(weight: NDArray[Any], name: str, rule: Rule, coding: Coding | None) -> float:
+def _tensor_bits(weight: NDArray[Any], tensor: AppliedTensor, coding: Coding | None) -> float:
     """Estimated bits of one tensor: its sampled rows, scaled up. `coding` None: a field container's."""
     if weight.dtype.kind != "f":
         return 8.0 * weight.nbytes
     if weight.size == 0:
         return 0.0
-    matrix = weight.reshape(weight.shape[0], -1) if weight.ndim >= 2 else weight.reshape(1, -1)
+    policy, matrix = tensor.policy, weight.reshape(tensor.matrix_shape())
     rows = np.unique(np.linspace(0, len(matrix) - 1, min(SAMPLE_ROWS, len(matrix))).astype(np.intp))
-    n_columns = SAMPLE_COLUMNS if rule.policy.needs_hessian else matrix.shape[1]
+    n_columns = SAMPLE_COLUMNS if policy.needs_hessian else matrix.shape[1]
     sample = np.ascontiguousarray(matrix[rows, :n_columns])
-    hessian = np.eye(sample.shape[1], dtype=np.float32) if rule.policy.needs_hessian else None
-    transforms = tuple(transform.bind(iter([sample])) for transform in rule.policy.transforms)
-    source = QuantizerInput(name, sample, hessian, np.ones(len(sample), np.float32))
-    encoding = quantize_matrix(source, transforms, rule.policy.quantizer)
+    hessian = np.eye(sample.shape[1], dtype=np.float32) if policy.needs_hessian else None
+    transforms = tuple(transform.bind(iter([sample])) for transform in policy.transforms)
+    source = QuantizerInput(tensor.name, sample, hessian, np.ones(len(sample), np.float32))
+    encoding = quantize_matrix(source, transforms, policy.quantizer)
     scaled = _Scale(len(matrix) / len(rows), matrix.shape[1] / sample.shape[1])
     return sum(scaled.bits(part, bits) for part, bits in _part_bits(encoding, coding))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from pgpack.recipe.recipe import Recipe
-    from pgpack.recipe.selector import TensorInfo
+    from pgpack.recipe.selector import Shapes
 
 F = TypeVar("F", bound=Callable[..., Any])
 DIRECTIVES = ("@container=", "@calib=", "@order=", "@tune=", "@compensate=")
@@ -75,9 +75,7 @@ def one_of(given: Mapping[str, Any], at_least_one: bool = True) -> str | None:
     return named[0] if named else None
 
 
-def chosen_recipe(
-    recipe: str | None, preset: str | None, passthrough: int | None, tensors: Sequence[TensorInfo]
-) -> Recipe:
+def chosen_recipe(recipe: str | None, preset: str | None, passthrough: int | None, tensors: Shapes) -> Recipe:
     """The recipe of --recipe, or of --preset with its rules fitted to `tensors`."""
     if recipe is not None:
         if passthrough is not None:

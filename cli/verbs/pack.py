@@ -134,14 +134,13 @@ def command(
         _show_dry_run(checkpoint, recipe, preset, passthrough, budget, out, as_json)
         return
     from pgpack.checkpoint.checkpoint import load_checkpoint
-    from pgpack.recipe.selector import infos
 
     loaded = load_checkpoint(checkpoint)
     bench = bench_of(checkpoint, loaded, text, quiet, cache=opened(cache, quiet, in_memory=budget is not None))
     if budget is not None:
         packed = _fit(bench, budget, compensate, tune)
     else:
-        given = chosen_recipe(recipe, preset, passthrough, infos(loaded.stored_shapes))
+        given = chosen_recipe(recipe, preset, passthrough, loaded.stored_shapes)
         packed = _pack(bench, given, evaluate)
     write_packed(out, packed, bench)
     _show(out, packed, bench.checkpoint, as_json)
@@ -185,11 +184,10 @@ class _Maker:
 
     def __call__(self, n_bytes: int) -> tuple[Bench, Packed]:
         from pgpack.errors import CheckpointError, DataError
-        from pgpack.recipe.selector import infos
 
         if self.recipe is None and self.preset is None:
             return self.bench, _fit(self.bench, n_bytes, self.compensate, self.tune, [])
-        tensors = infos(self.bench.checkpoint.stored_shapes)
+        tensors = self.bench.checkpoint.stored_shapes
         chosen = chosen_recipe(self.recipe, self.preset, self.passthrough, tensors)
         try:
             self.bench.measurer()
@@ -235,10 +233,9 @@ def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
 
 def needed_calibration(bench: Bench, recipe: Recipe) -> Calibration | None:
     """The calibration of `recipe`; None when none of its stages needs a Hessian."""
-    from pgpack.recipe.selector import infos
+    from pgpack.recipe.applied import apply
 
-    governed = recipe.resolve(infos(bench.checkpoint.stored_shapes))
-    return bench.calibration(recipe) if any(rule.policy.needs_hessian for rule in governed.values()) else None
+    return bench.calibration(recipe) if apply(recipe, bench.checkpoint.stored_shapes).needs_calibration else None
 
 
 def _fit(bench: Bench, budget: int, compensate: int, tune: int, presets: Sequence[Candidate] | None = None) -> Packed:
@@ -260,9 +257,8 @@ def _fit(bench: Bench, budget: int, compensate: int, tune: int, presets: Sequenc
 
 def _presets(checkpoint: Checkpoint) -> list[Candidate]:
     from pgpack.recipe.preset_candidates import field_presets
-    from pgpack.recipe.selector import infos
 
-    return field_presets(infos(checkpoint.stored_shapes))
+    return field_presets(checkpoint.stored_shapes)
 
 
 def _noting(bar: Bar) -> Callable[[str], None]:
@@ -369,21 +365,20 @@ def _show_dry_run(
     """What `pack` would do, from names and shapes alone; those of an old torch file are not read (it takes torch)."""
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.checkpoint.files import require_file
-    from pgpack.recipe.selector import infos
+    from pgpack.recipe.applied import apply
 
     require_file(path)
     document: dict[str, Any] = {"checkpoint": str(path), "artifact": str(out), "budget": budget}
     if opens_without_torch(path):
         loaded = load_checkpoint(path)
-        tensors = infos(loaded.stored_shapes)
+        tensors = loaded.stored_shapes
         document |= {"tensors": len(tensors), "n_params": loaded.n_params}
     else:
-        tensors = []
+        tensors = {}
         note("the shapes of a torch file this old are not read in a dry run; the recipe is checked alone")
     if budget is None and (recipe is not None or tensors):
         chosen = chosen_recipe(recipe, preset, passthrough, tensors)
-        governed = chosen.resolve(tensors) if tensors else {}
-        needy = [name for name, rule in governed.items() if rule.policy.needs_hessian]
+        needy = list(apply(chosen, tensors).needs_hessian) if tensors else []
         document |= {"recipe": str(chosen), "recipe_digest": chosen.digest, "needs_hessian": needy}
     if as_json:
         emit_json(document)

@@ -52,11 +52,10 @@ def command(
     from pgpack.calibration.calibration import load_calibration
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.plan import plan
-    from pgpack.recipe.selector import infos
 
     loaded = load_checkpoint(checkpoint)
     observed = load_calibration(calibration) if calibration is not None else None
-    planned = plan(loaded, chosen_recipe(recipe, preset, passthrough, infos(loaded.stored_shapes)), observed)
+    planned = plan(loaded, chosen_recipe(recipe, preset, passthrough, loaded.stored_shapes), observed)
     if as_json:
         emit_json(_document(planned))
         return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pgpack.bench.bench import Bench
     from pgpack.cache.store import Cache
     from pgpack.measure import Measurer
-    from pgpack.recipe.selector import TensorInfo
+    from pgpack.recipe.selector import Shapes
     from pgpack.sweep.executors.jobs import Setting
 
 
@@ -52,11 +52,10 @@ class Benches:
         return self.all[0]
 
     @cached_property
-    def tensors(self) -> tuple[TensorInfo, ...]:
+    def tensors(self) -> Shapes:
         """What recipes are made for; alike in all checkpoints."""
-        from pgpack.recipe.selector import infos
 
-        return tuple(infos(self.first.checkpoint.stored_shapes))
+        return self.first.checkpoint.stored_shapes
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from ..options.search import SearchFlags
 from ..screen.output import emit_json, note
 
 if TYPE_CHECKING:
-    from pgpack.recipe.selector import TensorInfo
+    from pgpack.recipe.selector import Shapes
     from pgpack.recipe.spaces import Candidate
     from pgpack.study.reuse import Reuse
     from pgpack.study.study import Study
@@ -54,7 +54,7 @@ def show_dry_run(paths: Sequence[Path], space: Space, search: SearchFlags, budge
 
 
 def search_of(
-    flags: SearchFlags, space: Space, tensors: Sequence[TensorInfo], budget: int | None, n_windows: int | None = None
+    flags: SearchFlags, space: Space, tensors: Shapes, budget: int | None, n_windows: int | None = None
 ) -> Search:
     """The search that the flags name, on a text of `n_windows` (None: not known yet).
 
@@ -68,20 +68,19 @@ def search_of(
     return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows).begin()
 
 
-def _tensors(path: Path) -> Sequence[TensorInfo]:
+def _tensors(path: Path) -> Shapes:
     """What recipes are made for; of an old torch file the shapes are not read (that would load torch)."""
     from pgpack.checkpoint.checkpoint import load_checkpoint
-    from pgpack.recipe.selector import infos
 
     from ..options.files import opens_without_torch
 
     if opens_without_torch(path):
-        return infos(load_checkpoint(path).stored_shapes)
+        return load_checkpoint(path).stored_shapes
     from pgtrain.model.model_config import GPTConfig
     from pgtrain.model.tensor_table import tensor_shapes
 
     note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
-    return infos(tensor_shapes(GPTConfig()))
+    return tensor_shapes(GPTConfig())
 
 
 def reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequence[Job]) -> Reuse:

@@ -20,8 +20,9 @@ from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.measure import Measurer
 from pgpack.pack import Artifact
 from pgpack.recipe.recipe import Recipe
-from pgpack.recipe.selector import TensorInfo, infos
+from pgpack.recipe.selector import Shapes
 from pgpack.recipe.text import parse_recipe
+from pgpack.tensors.roles import role_of
 
 from .nncodec_peer import Coded, run_nncodec, settings_of
 from .rows import Row, Rows
@@ -40,13 +41,13 @@ class Laboratory:
     calibrations: dict[str, Calibration]
 
     @property
-    def tensors(self) -> list[TensorInfo]:
-        return infos(self.checkpoint.stored_shapes)
+    def tensors(self) -> Shapes:
+        return self.checkpoint.stored_shapes
 
     @property
     def matrices(self) -> list[str]:
         """Names of the tensors that an entropy coder is for."""
-        return [info.name for info in self.tensors if len(info.shape) > 1 and info.role != "control"]
+        return [name for name, shape in self.tensors.items() if len(shape) > 1 and role_of(name, shape) != "control"]
 
     def calibration(self, kind: str, recipe: Recipe) -> Calibration:
         """`observed`, or with one of its parts taken away.

@@ -16,7 +16,6 @@ from pgpack.cache.store import Cache, Memory
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.measure import Measurer
 from pgpack.pack import Artifact
-from pgpack.recipe.selector import infos
 from pgpack.recipe.text import parse_recipe
 
 CACHE_BYTES = 1 << 28
@@ -62,7 +61,7 @@ class Bench:
         A recipe with Hessians is calibrated on 8,192 tokens unless it says otherwise.
         """
         text = recipe if "@calib" in recipe else f"{recipe}; {CALIBRATION}"
-        value = parse_recipe(text).without_idle_rules(infos(self.checkpoint.stored_shapes))
+        value = parse_recipe(text).without_idle_rules(self.checkpoint.stored_shapes)
         artifact = self.measurer.pack(value)
         loss = self.measurer.evaluate(artifact)
         assert loss is not None

@@ -22,7 +22,6 @@ A layer that is applied several times (shared blocks) counts every application.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +33,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.checkpoint.checkpoint import save_tensors, tensor_digest
-from pgpack.checkpoint.mlp_order import Permutation
 from pgpack.errors import CalibrationError
 
 Float32 = NDArray[np.float32]
@@ -169,17 +167,3 @@ def save_calibration(path: str | Path, calibration: Calibration) -> None:
         "tensors": json.dumps(list(calibration.names)),
     }
     save_tensors(path, {key: calibration.load(key) for key in calibration.shapes}, metadata)
-
-
-def ordered_calibration(calibration: Calibration, permutations: Mapping[str, tuple[int, Permutation]]) -> Calibration:
-    """Statistics that belong to `ordered_checkpoint`."""
-
-    def load(key: str) -> NDArray[np.float32]:
-        array = calibration.load(key)
-        name, _, kind = key.rpartition(".")
-        axis, permutation = permutations.get(name, (-1, np.empty(0, np.intp)))
-        if (kind, axis) in (("hessian", 1), ("output", 0)):
-            return array[np.ix_(permutation, permutation)]
-        return array[permutation] if kind == "fisher" and axis == 0 else array
-
-    return dataclasses.replace(calibration, load=load)

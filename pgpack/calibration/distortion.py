@@ -10,22 +10,15 @@ with f = 1). The estimate ranks recipes of one checkpoint; it is not a measureme
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pgpack.checkpoint.checkpoint import Checkpoint
-    from pgpack.recipe.recipe import Recipe
-    from pgpack.tensors.record import Record
-
-    from .calibration import Calibration
-
 
 import numpy as np
 
 from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.recipe.recipe import Recipe
 from pgpack.tensors.record import Record
 
 from .calibration import Calibration
+from .inputs import in_order
 
 
 def expected_loss(checkpoint: Checkpoint, records: Sequence[Record], calibration: Calibration) -> float:
@@ -73,14 +66,7 @@ def added_losses(
 ) -> tuple[dict[str, float], str]:
     """(loss that quantizing each tensor adds, its unit): expected nats per token where the calibration has Hessians
     and Fisher weights; else the squared error relative to the tensor's squared norm."""
-    from pgpack.checkpoint.mlp_order import mlp_permutations, ordered_checkpoint
-
-    from .calibration import ordered_calibration
-
-    if recipe.order.by != "none":
-        permutations = mlp_permutations(checkpoint)
-        checkpoint = ordered_checkpoint(checkpoint, permutations)
-        calibration = ordered_calibration(calibration, permutations) if calibration else None
+    checkpoint, calibration = in_order(checkpoint, calibration, recipe.order.by)
     if calibration is None or not any(key.endswith(".fisher") for key in calibration.shapes):
         return relative_errors(checkpoint, records), "relative squared error"
     return expected_losses(checkpoint, records, calibration), "nats per token"

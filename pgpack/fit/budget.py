@@ -23,9 +23,10 @@ from pgpack.measure import Measurer
 from pgpack.pack import Artifact
 from pgpack.recipe.dials import gaussian_bits, step_recipe, trellis_recipe
 from pgpack.recipe.recipe import Recipe
-from pgpack.recipe.selector import TensorInfo, infos
+from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import Candidate
 from pgpack.recipe.text import parse_recipe
+from pgpack.tensors.roles import role_of
 
 from .dial import Dial, Limit, turn
 
@@ -86,7 +87,7 @@ def fit_budget(
     """
     fitted: list[Fitted] = []
     smallest: int | None = None
-    tensors = infos(measurer.checkpoint.stored_shapes)
+    tensors = measurer.checkpoint.stored_shapes
     try:
         for name, recipe, artifact in _searched(measurer, budget, training, note):
             fitted.append(_scored(measurer, recipe, "", artifact))
@@ -130,7 +131,7 @@ def _searched(
     measurer: Measurer, budget: int, training: Training, note: Callable[[str], None]
 ) -> Iterator[tuple[str, Recipe, Artifact]]:
     """Artifacts that fill the budget, with a name for people. Raises BudgetExceeded as `turn_dial`."""
-    tensors = infos(measurer.checkpoint.stored_shapes)
+    tensors = measurer.checkpoint.stored_shapes
 
     def trellis(states: int, guess: float, trained: Training = Training()) -> Family:
         name = f"trellis, {states} states{trained.label}"
@@ -158,14 +159,14 @@ def _searched(
         yield family.name, family.recipe_at(dial), artifact
 
 
-def _trellis_at(states: int, directives: str, tensors: Sequence[TensorInfo]) -> Callable[[float], Recipe]:
+def _trellis_at(states: int, directives: str, tensors: Shapes) -> Callable[[float], Recipe]:
     return lambda step: parse_recipe(f"{trellis_recipe(step, states, tensors)}{directives}")
 
 
 def _gptq_families(measurer: Measurer, budget: int) -> list[Family]:
-    tensors = infos(measurer.checkpoint.stored_shapes)
+    tensors = measurer.checkpoint.stored_shapes
     guess = _step_for(8 * budget / max(1, measurer.checkpoint.n_params))
-    has_embedding = any(info.role in ("embedding", "head") for info in tensors)
+    has_embedding = any(role_of(*each) in ("embedding", "head") for each in tensors.items())
     found = []
     for ratio in EMBEDDING_RATIOS if has_embedding else (1.0,):
         gptq = functools.partial(step_recipe, embedding_ratio=ratio, coding="rans", tensors=tensors)

@@ -17,7 +17,6 @@ from pgpack.measure import Measurer
 from pgpack.pack import Artifact
 from pgpack.recipe.dials import trellis_recipe
 from pgpack.recipe.recipe import Recipe
-from pgpack.recipe.selector import infos
 
 from .budget import TRELLIS_RANGE
 from .dial import Dial, Limit, turn
@@ -46,7 +45,7 @@ def match_kl(measurer: Measurer, kl: float, note: Callable[[str], None] = lambda
         raise PgpackError(
             f"a loss to match must be a positive KL, found {kl}; these weights are the checkpoint's own"
         )
-    tensors = infos(measurer.checkpoint.stored_shapes)
+    tensors = measurer.checkpoint.stored_shapes
 
     def matched(step: float) -> tuple[float, Matched]:
         recipe = trellis_recipe(step, STATES, tensors)

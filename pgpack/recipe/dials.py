@@ -12,17 +12,16 @@ what occurs (clipping is pointless once symbols are entropy coded).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from .recipe import Recipe
-from .selector import TensorInfo
+from .selector import Shapes
 
 SMALL = "cast(dtype=fp16)|shuffle|brotli(quality=11)"
 LEVELS = 127  # of 8-bit symbols on each side of zero
 GAUSSIAN_BITS = 0.5 * math.log2(2 * math.pi * math.e)  # differential entropy of a unit Gaussian: 2.047
 
 
-def step_recipe(step: float, embedding_ratio: float, coding: str, tensors: Sequence[TensorInfo]) -> Recipe:
+def step_recipe(step: float, embedding_ratio: float, coding: str, tensors: Shapes) -> Recipe:
     """GPTQ with `step` sigma per matrix and `step * embedding_ratio` for embeddings and heads, small tensors fp16.
 
     Units: `step` in standard deviations of a row; `coding` is recipe text such as `rans`.
@@ -39,7 +38,7 @@ def step_recipe(step: float, embedding_ratio: float, coding: str, tensors: Seque
     return parse_recipe(text).without_idle_rules(tensors)
 
 
-def trellis_recipe(step: float, states: int, tensors: Sequence[TensorInfo]) -> Recipe:
+def trellis_recipe(step: float, states: int, tensors: Shapes) -> Recipe:
     """Trellis-coded GPTQ with water-filled steps for every matrix, small tensors fp16.
 
     Units: `step` as in `pgpack.quantizers.tcq.Tcq`: square root of nats per token, for all tensors alike.

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from shutil import which
 
 from .presets import PASSTHROUGH, PRESETS, preset, preset_text
 from .recipe import Recipe
-from .selector import TensorInfo
+from .selector import Shapes, TensorInfo
 from .spaces import Candidate
 from .text import parse_recipe
 
 SMALL_PASSTHROUGH = 4096  # where the field's own 65,536 would leave matrices of a small model unquantized
 
 
-def preset_recipe(name: str, dial: float | None, passthrough: int | None, tensors: Sequence[TensorInfo]) -> Recipe:
+def preset_recipe(name: str, dial: float | None, passthrough: int | None, tensors: Shapes) -> Recipe:
     """A preset's recipe at a setting of its dial (None: the source's own), without rules that match nothing."""
     text = preset_text(name, dial, PASSTHROUGH if passthrough is None else passthrough)
     return parse_recipe(text).without_idle_rules(tensors)
 
 
-def preset_curve(name: str, passthrough: int | None, tensors: Sequence[TensorInfo]) -> list[Candidate]:
+def preset_curve(name: str, passthrough: int | None, tensors: Shapes) -> list[Candidate]:
     """A preset at every setting of its dial; the source's own setting bears the preset's name alone."""
     found = preset(name)
     return [
@@ -32,12 +31,13 @@ def preset_curve(name: str, passthrough: int | None, tensors: Sequence[TensorInf
     ]
 
 
-def field_presets(tensors: Sequence[TensorInfo]) -> list[Candidate]:
+def field_presets(tensors: Shapes) -> list[Candidate]:
     """The field's packers at their own settings; those whose program is not installed are left out.
 
     In small models the limit below which tensors stay fp16 is lowered, and the name says so.
     """
-    small = any(len(info.shape) > 1 and info.role != "control" and info.numel <= PASSTHROUGH for info in tensors)
+    infos = (TensorInfo(name, shape) for name, shape in tensors.items())
+    small = any(len(info.shape) > 1 and info.role != "control" and info.numel <= PASSTHROUGH for info in infos)
     limit = SMALL_PASSTHROUGH if small else None
     suffix = "" if limit is None else f" (fp16 up to {limit})"
     return [

@@ -15,7 +15,6 @@ from typing import Any
 
 from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
 from pgpack.codecs.base import ByteCodec, SymbolCoder, SymbolTransform
-from pgpack.errors import CoverageError
 from pgpack.formats.containers import CONTAINERS
 from pgpack.formats.own.contents import Container
 from pgpack.formats.own.writer import Pgpack
@@ -24,7 +23,7 @@ from pgpack.quantizers.base import Quantizer, Transform
 from pgpack.stages import Table, stage_text
 
 from .directives import Calibrate, Compensate, MlpOrder, Tune
-from .selector import Selector, TensorInfo
+from .selector import Selector, Shapes, TensorInfo
 
 
 def default_side_codecs() -> tuple[ByteCodec, ...]:
@@ -86,40 +85,14 @@ class Recipe:
         """sha256 of the canonical form, hex."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()
 
-    def resolve(self, tensors: Sequence[TensorInfo]) -> dict[str, Rule]:
-        """Tensor name -> the rule that governs it, in the order of `tensors`.
+    def governing(self, info: TensorInfo) -> int | None:
+        """The number of the first rule that matches a tensor; None when none does."""
+        return next((i for i, rule in enumerate(self.rules) if rule.selector.matches(info)), None)
 
-        Raises CoverageError when a tensor has no rule or a rule governs no tensor.
-        """
-        governed: dict[str, Rule] = {}
-        used: set[int] = set()
-        for info in tensors:
-            index = next((i for i, rule in enumerate(self.rules) if rule.selector.matches(info)), None)
-            if index is None:
-                raise CoverageError(
-                    f"no rule covers {info.name} {info.shape}; add one, for example *=cast(dtype=fp16)"
-                )
-            used.add(index)
-            governed[info.name] = self.rules[index]
-        for index, rule in enumerate(self.rules):
-            if index not in used:
-                hidden = any(rule.selector.matches(info) for info in tensors)
-                why = "every tensor it matches is taken by an earlier rule" if hidden else "no tensor matches it"
-                raise CoverageError(self._caret(index, f"rule {rule.selector.text!r} governs nothing: {why}"))
-        return governed
-
-    def without_idle_rules(self, tensors: Sequence[TensorInfo]) -> Recipe:
-        """This recipe less the rules that govern no tensor of `tensors`; for templates such as the presets."""
-        first = [
-            next((i for i, rule in enumerate(self.rules) if rule.selector.matches(info)), None) for info in tensors
-        ]
-        rules = tuple(rule for i, rule in enumerate(self.rules) if i in first)
-        return dataclasses.replace(self, rules=rules)
-
-    def _caret(self, index: int, message: str) -> str:
-        text = str(self)
-        start = text.find(self.rules[index].selector.text + "=")
-        return f"{message}\n  {text}\n  {' ' * max(start, 0)}^" if start >= 0 else message
+    def without_idle_rules(self, shapes: Shapes) -> Recipe:
+        """This recipe less the rules that govern none of these tensors; for templates such as the presets."""
+        governing = {self.governing(TensorInfo(name, shape)) for name, shape in shapes.items()}
+        return dataclasses.replace(self, rules=tuple(rule for i, rule in enumerate(self.rules) if i in governing))
 
 
 def stages_of(policy: TensorPolicy) -> list[Any]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from pgpack.errors import RecipeError
 from pgpack.tensors.roles import ROLES, role_of
 
+Shapes = Mapping[str, tuple[int, ...]]  # of a checkpoint's stored tensors, in its order
+
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a selector sees of a tensor."""
+    """What a selector, and whoever reads a recipe, sees of a tensor."""
 
     name: str
     shape: tuple[int, ...]
@@ -76,8 +78,3 @@ def _term_matches(term: str, info: TensorInfo) -> bool:
     if term.startswith("role:"):
         return info.role == term[5:]
     return fnmatchcase(info.name, term)
-
-
-def infos(shapes: Mapping[str, Sequence[int]]) -> list[TensorInfo]:
-    """TensorInfo for each name -> shape, in order."""
-    return [TensorInfo(name, tuple(shape)) for name, shape in shapes.items()]

@@ -19,7 +19,7 @@ from pgpack.errors import RecipeError
 
 from .dials import SMALL, step_recipe, trellis_recipe
 from .recipe import Recipe
-from .selector import TensorInfo
+from .selector import Shapes
 from .text import parse_recipe
 
 MAX_RECIPES = 100_000
@@ -137,7 +137,7 @@ class SpaceOptions:
     prune: Sequence[str] = ("0",)
     codebook: Sequence[str] = ("",)
 
-    def candidates(self, tensors: Sequence[TensorInfo]) -> list[Candidate]:
+    def candidates(self, tensors: Shapes) -> list[Candidate]:
         """Every combination, as recipes for these tensors (rules that would match nothing are left out).
 
         Combinations that differ only in their codec stand next to each other, so that a sweep quantizes once.
@@ -177,7 +177,7 @@ def option_recipe(
     )
 
 
-def default_space(tensors: Sequence[TensorInfo], presets: Iterable[Candidate] = ()) -> list[Candidate]:
+def default_space(tensors: Shapes, presets: Iterable[Candidate] = ()) -> list[Candidate]:
     """What a sweep explores when nothing is said: the trellis engine along its dial, GPTQ at four step sizes, two
     of them under brotli too, quantizers without calibration, pruning, a codebook, and the field's presets."""
     found = [Candidate(step_recipe(step, 1.0, "rans", tensors)) for step in STEPS[::2]]

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -29,11 +28,10 @@ from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgpack.errors import RecipeError
 from pgpack.pack import Quantized, quantize
 from pgpack.quantizers.cast import Cast
+from pgpack.recipe.applied import Applied, apply
 from pgpack.recipe.directives import Compensate
 from pgpack.recipe.recipe import Recipe
-from pgpack.recipe.selector import infos
 from pgpack.tensors.record import Record
-from pgpack.tensors.roles import role_of
 
 from .divergence import BATCH_TOKENS, Batches, Build, Divergence
 
@@ -65,13 +63,14 @@ def compensate(
     started = time.perf_counter()
     _refuse_global(recipe)
     batches = Batches(tokens, seq_len, batch_tokens, device)
-    plain = quantize(checkpoint, recipe, calibration)
-    groups = list(_groups(checkpoint, recipe))
+    applied = apply(recipe, checkpoint.stored_shapes)
+    plain = quantize(checkpoint, applied, calibration)
+    groups = list(groups_of(applied))
     if not recipe.compensate.count or len(groups) < 2:
         return plain
     divergence = Divergence(build, dict(checkpoint.items()), checkpoint.aliases, device)
     divergence.require([name for group in groups for name in group])
-    stages = _Stages(checkpoint, recipe, calibration, device)
+    stages = _Stages(checkpoint, applied, calibration, device)
     shuffled, done = batches.shuffled(seed), 0
     for number, group in enumerate(groups[:-1], start=1):
         stages.settle(group)
@@ -97,22 +96,20 @@ def _refuse_global(recipe: Recipe) -> None:
         raise RecipeError("@compensate does not go with lqer_asym, which chooses among all tensors")
 
 
-def _groups(checkpoint: Checkpoint, recipe: Recipe) -> Iterator[list[str]]:
+def groups_of(applied: Applied) -> Iterator[list[str]]:
     """Names of what is quantized: neighbours with about as many weights each, then what looks tokens up."""
-    governed = recipe.resolve(infos(checkpoint.stored_shapes))
-    lossy = [name for name, rule in governed.items() if not isinstance(rule.policy.quantizer, Cast)]
-    last = [name for name in lossy if role_of(name, checkpoint.shapes[name]) in ("embedding", "head")]
-    inner = [name for name in sorted(lossy, key=_natural) if name not in last]
-    sizes = [int(np.prod(checkpoint.shapes[name], dtype=np.int64)) for name in inner]
-    share = sum(sizes) / max(1, recipe.compensate.groups - 1)
+    lossy = [each for each in applied.tensors.values() if not isinstance(each.policy.quantizer, Cast)]
+    last = [each.name for each in lossy if each.role in ("embedding", "head")]
+    inner = sorted((each for each in lossy if each.name not in last), key=lambda each: _natural(each.name))
+    share = sum(each.numel for each in inner) / max(1, applied.recipe.compensate.groups - 1)
     group: list[str] = []
     taken = 0
-    for name, size in zip(inner, sizes, strict=True):
-        if group and taken + size / 2 > share:
+    for each in inner:
+        if group and taken + each.numel / 2 > share:
             yield group
             group, taken = [], 0
-        group.append(name)
-        taken += size
+        group.append(each.name)
+        taken += each.numel
     yield from (each for each in (group, last) if each)
 
 
@@ -124,8 +121,10 @@ def _natural(name: str) -> list[tuple[int, str]]:
 class _Stages:
     """What is settled and what is still free. `weights`: every stored tensor as the model sees it at present."""
 
-    def __init__(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None, device: str) -> None:
-        self.recipe, self.calibration, self.device = recipe, calibration, device
+    def __init__(
+        self, checkpoint: Checkpoint, applied: Applied, calibration: Calibration | None, device: str
+    ) -> None:
+        self.applied, self.calibration, self.device = applied, calibration, device
         self.records: dict[str, Record] = {}
         self.weights = {name: torch.tensor(checkpoint.tensor(name)).to(device) for name in checkpoint.stored_shapes}
 
@@ -133,7 +132,7 @@ class _Stages:
         """Quantize those of `group` that are free; the model sees what they decode to from now on."""
         free = [name for name in group if name not in self.records]
         now = from_tensors({name: each.detach().cpu().numpy() for name, each in self.weights.items()})
-        for record in quantize(now, self.recipe, self.calibration, names=free).records:
+        for record in quantize(now, self.applied, self.calibration, names=free).records:
             self.records[record.name] = record
             self.weights[record.name] = torch.tensor(record.dequantize()).to(self.device)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pgpack.recipe.preset_candidates import field_presets, preset_curve
-from pgpack.recipe.selector import TensorInfo
+from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import (
     Candidate,
     SpaceOptions,
@@ -40,7 +39,7 @@ class Space:
         """Whether nothing was named."""
         return self.template is None and self.templates is None and self.options is None and self.preset is None
 
-    def candidates(self, tensors: Sequence[TensorInfo]) -> list[Candidate]:
+    def candidates(self, tensors: Shapes) -> list[Candidate]:
         """All its recipes. Raises: RecipeError."""
         if self.template is not None:
             return sorted_by_quantization([Candidate(recipe) for recipe in expand(self.template)])
@@ -52,7 +51,7 @@ class Space:
             return self.options.candidates(tensors)
         return default_space(tensors, field_presets(tensors))
 
-    def points(self, tensors: Sequence[TensorInfo]) -> SearchSpace | None:
+    def points(self, tensors: Shapes) -> SearchSpace | None:
         """Its recipes with a dimension for every list; None for the default, which a sampler has its own of.
 
         Raises: RecipeError.

@@ -25,7 +25,6 @@ from typing import Any
 
 from pgpack.recipe.dials import step_recipe, trellis_recipe
 from pgpack.recipe.presets import PRESETS
-from pgpack.recipe.selector import infos
 from tests.bench.record_stack import record_shapes, scaled
 
 PEAK_GOAL, DECODE_GOAL_S = 3.0, 5.0
@@ -69,7 +68,7 @@ def measured(command: Sequence[str]) -> tuple[Row, int, float]:
 
 def plans(scale: float) -> dict[str, tuple[list[str], str]]:
     """Row name -> (recipe flags of `pgpack pack`, the programs it needs)."""
-    tensors = infos(record_shapes(*scaled(scale)))
+    tensors = record_shapes(*scaled(scale))
     found = {
         f"tcq-{states}+rans_scaled": (["--recipe", str(trellis_recipe(TRELLIS_STEP, states, tensors))], "")
         for states in TRELLIS_STATES

@@ -13,8 +13,8 @@ from pgpack.checkpoint.dialects import BANKS, banked, common_prefix, dialect_of
 from pgpack.errors import CheckpointError
 from pgpack.pack import pack
 from pgpack.recipe.presets import preset_text
-from pgpack.recipe.selector import infos
 from pgpack.recipe.text import parse_recipe
+from pgpack.tensors.roles import role_of
 from pgpack.unpack import unpack
 from pgtrain.model.tensor_table import count_parameters, tensor_shapes
 from pgtrain.presets import PRESETS
@@ -78,7 +78,7 @@ def survives(folder: Path, shapes, recipe: str) -> tuple[dict, dict]:
     saved = drawn(shapes)
     torch.save(saved, folder / "final_model.pt")
     checkpoint = load_checkpoint(folder / "final_model.pt")
-    rules = parse_recipe(recipe).without_idle_rules(infos(checkpoint.stored_shapes))
+    rules = parse_recipe(recipe).without_idle_rules(checkpoint.stored_shapes)
     tensors = unpack(pack(checkpoint, rules).data).tensors()
     back = banked(tensors) if "qo_bank" in shapes else tensors
     return {name: value.float().numpy() for name, value in saved.items()}, back
@@ -174,7 +174,7 @@ def test_unknown_names_still_pack_and_every_matrix_is_one() -> None:
     }
     checkpoint = from_tensors(tensors)
     assert dialect_of(checkpoint.shapes) == "unknown"
-    assert [info.role for info in infos(checkpoint.shapes)] == ["matrix", "matrix", "control"]
+    assert [role_of(name, shape) for name, shape in checkpoint.shapes.items()] == ["matrix", "matrix", "control"]
     back = unpack(pack(checkpoint, parse_recipe("ndim<=1=cast|raw; *=rtn(bits=8)|rans")).data).tensors()
     assert {name: array.shape for name, array in back.items()} == checkpoint.shapes
 

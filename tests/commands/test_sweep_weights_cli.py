@@ -12,7 +12,6 @@ from pgpack.calibration.calibration import from_arrays, save_calibration
 from pgpack.calibration.distortion import relative_error
 from pgpack.checkpoint.checkpoint import from_tensors, save_tensors
 from pgpack.errors import StudyError
-from pgpack.recipe.selector import infos
 from pgpack.recipe.spaces import default_space
 from pgpack.sweep.weight_space import Point, frontier, read_points, without_hessians
 from pgpack.unpack import unpack
@@ -90,7 +89,7 @@ def test_a_budget_that_nothing_fits_and_recipes_that_need_hessians_are_said(unkn
 
 
 def test_the_default_space_without_hessians_needs_none_and_keeps_the_steps() -> None:
-    tensors = infos({name: (512, 512) if len(shape) > 1 else shape for name, shape in SHAPES.items()})
+    tensors = {name: (512, 512) if len(shape) > 1 else shape for name, shape in SHAPES.items()}
     whole = default_space(tensors)
     found = without_hessians(whole)
     assert 5 < len(found) < len(whole)

@@ -29,7 +29,6 @@ from pgpack.formats.torch_files.stream import load, skeleton
 from pgpack.formats.torch_files.zip import entries_of, framed
 from pgpack.pack import pack
 from pgpack.recipe.presets import preset_text
-from pgpack.recipe.selector import infos
 from pgpack.recipe.text import parse_recipe
 from pgpack.unpack import unpack
 from tests.contracts.interop_records import BROTLI, all_kinds, assert_same_records, contents, rows
@@ -299,7 +298,7 @@ def test_a_published_artifact_is_read_and_equals_our_own_packing():
     published = (REAL / "nolanvild_final.int8.ptz").read_bytes()
     assert identify(published) == "torch_baseline"
     checkpoint = load_checkpoint(REAL / "nolanvild_final_model.pt")
-    recipe = parse_recipe(preset_text("baseline-int8-zlib")).without_idle_rules(infos(checkpoint.stored_shapes))
+    recipe = parse_recipe(preset_text("baseline-int8-zlib")).without_idle_rules(checkpoint.stored_shapes)
     ours = pack(checkpoint, recipe)
     assert_same_records(ours.records, read_field_artifact(published))
     assert abs(ours.n_bytes - len(published)) <= 0.001 * len(published)

@@ -15,7 +15,6 @@ from pgpack.formats.sniff import read_field_artifact
 from pgpack.pack import pack
 from pgpack.recipe.presets import PRESETS, dial, dial_values, preset, preset_text
 from pgpack.recipe.recipe import recipe_to_text
-from pgpack.recipe.selector import infos
 from pgpack.recipe.text import parse_recipe
 from tests.contracts import field_packers
 
@@ -31,7 +30,7 @@ def packed(name, state, hessians=None, passthrough=65_536, setting=None):
         arrays = {f"{key}.hessian": hessian.numpy() for key, hessian in hessians.items()}
         calibration = from_arrays(arrays, "synthetic", 1000)
     recipe = parse_recipe(preset_text(name, setting, passthrough))
-    return pack(checkpoint, recipe.without_idle_rules(infos(checkpoint.stored_shapes)), calibration)
+    return pack(checkpoint, recipe.without_idle_rules(checkpoint.stored_shapes), calibration)
 
 
 def assert_same_size(ours, theirs):

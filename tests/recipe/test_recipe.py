@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgpack.errors import CoverageError, RecipeError
+from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe
-from pgpack.recipe.selector import Selector, TensorInfo, infos
+from pgpack.recipe.selector import Selector, TensorInfo
 from pgpack.recipe.spaces import SpaceOptions, codec_text, default_space, expand, read_space, values_of
 from pgpack.recipe.text import parse_recipe, parse_recipe_toml, recipe_to_toml
 
@@ -18,7 +19,6 @@ SHAPES = {
     "blocks.0.mlp.fc.weight": (128, 64),
     "blocks.0.attn_scale": (64,),
 }
-TENSORS = infos(SHAPES)
 EXAMPLE = (
     "tok_emb.*=gptq(bits=8,clip=20)|brotli; blocks.*.mlp.*&ndim>1=gptq(clip=12)|rans; "
     "numel<=65536=cast|shuffle|brotli; *=gptq(clip=12.85)|rans; @container=pgpack|lzma; @calib=tokens(count=1000)"
@@ -54,11 +54,11 @@ def test_text_and_toml_round_trip(text: str) -> None:
 
 
 def test_first_match_wins() -> None:
-    governed = parse_recipe(EXAMPLE.replace("numel<=65536", "ndim<=1")).resolve(TENSORS)
-    assert governed["tok_emb.weight"].selector.text == "tok_emb.*"
-    assert governed["blocks.0.mlp.fc.weight"].selector.text == "blocks.*.mlp.*&ndim>1"
-    assert governed["blocks.0.attn_scale"].selector.text == "ndim<=1"
-    assert governed["blocks.0.attn.c_q.weight"].selector.text == "*"
+    tensors = apply(parse_recipe(EXAMPLE.replace("numel<=65536", "ndim<=1")), SHAPES).tensors
+    assert tensors["tok_emb.weight"].rule.selector.text == "tok_emb.*"
+    assert tensors["blocks.0.mlp.fc.weight"].rule.selector.text == "blocks.*.mlp.*&ndim>1"
+    assert tensors["blocks.0.attn_scale"].rule.selector.text == "ndim<=1"
+    assert tensors["blocks.0.attn.c_q.weight"].rule.selector.text == "*"
 
 
 def test_the_digest_hashes_every_default() -> None:
@@ -102,16 +102,16 @@ def test_an_empty_recipe_is_refused() -> None:
 
 def test_an_uncovered_tensor_is_an_error() -> None:
     with pytest.raises(CoverageError, match=r"no rule covers blocks\.0\.attn\.c_q"):
-        parse_recipe("tok_emb.*=cast; ndim<=1=cast").resolve(TENSORS)
+        apply(parse_recipe("tok_emb.*=cast; ndim<=1=cast"), SHAPES)
 
 
 def test_a_rule_that_governs_nothing_is_an_error_with_a_caret() -> None:
     recipe = parse_recipe("*=cast; lm_head.*=rtn(bits=8)")
     with pytest.raises(CoverageError, match="governs nothing") as caught:
-        recipe.resolve(TENSORS)
+        apply(recipe, SHAPES)
     *_, shown, caret = str(caught.value).split("\n")
     assert shown[caret.index("^") :].startswith("lm_head")
-    assert str(recipe.without_idle_rules(TENSORS)) == "*=cast"
+    assert str(recipe.without_idle_rules(SHAPES)) == "*=cast"
 
 
 def test_selectors_combine_name_role_and_size() -> None:
@@ -154,17 +154,17 @@ def test_a_space_file_names_the_faulty_line() -> None:
 
 def test_options_become_recipes_that_cover_the_checkpoint() -> None:
     options = SpaceOptions(bits=("5",), clip_sigmas=("8", "9"), codecs=("rans", "brotli:9", "bitpack+zstd:3"))
-    candidates = options.candidates(TENSORS)
+    candidates = options.candidates(SHAPES)
     assert len(candidates) == 6
     for candidate in candidates:
-        candidate.recipe.resolve(TENSORS)
+        apply(candidate.recipe, SHAPES)
 
 
 def test_the_default_space_covers_the_checkpoint_without_repetition() -> None:
-    recipes: list[Recipe] = [candidate.recipe for candidate in default_space(TENSORS)]
+    recipes: list[Recipe] = [candidate.recipe for candidate in default_space(SHAPES)]
     assert len(set(recipes)) == len(recipes) > 15
     for recipe in recipes:
-        recipe.resolve(TENSORS)
+        apply(recipe, SHAPES)
 
 
 def test_codec_specs_take_levels() -> None:

@@ -13,9 +13,10 @@ from torch import nn
 from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import CalibrationError, RecipeError
 from pgpack.pack import encode, quantize
+from pgpack.recipe.applied import apply
 from pgpack.recipe.directives import Compensate
 from pgpack.recipe.text import parse_recipe
-from pgpack.refine.compensate import _groups, compensate
+from pgpack.refine.compensate import compensate, groups_of
 from pgpack.unpack import unpack
 
 VOCAB, WIDTH, SEQ, BATCH = 24, 16, 16, 128
@@ -79,28 +80,35 @@ def compensated(checkpoint, recipe=RECIPE, tokens=None, seed=0):
     return compensate(checkpoint, recipe, None, build, given, SEQ, batch_tokens=BATCH, seed=seed)
 
 
+def encoded(checkpoint, quantized):
+    return encode(quantized, apply(RECIPE, checkpoint.stored_shapes))
+
+
 def test_unseen_text_is_nearer_to_the_fp32_model_at_about_the_same_size(checkpoint) -> None:
-    plain, better = quantize(checkpoint, RECIPE), compensated(checkpoint)
+    plain, better = quantize(checkpoint, apply(RECIPE, checkpoint.stored_shapes)), compensated(checkpoint)
     unseen = draw(2)
     assert kl(checkpoint, better.records, unseen) < 0.8 * kl(checkpoint, plain.records, unseen)
-    sizes = [encode(each, RECIPE).n_bytes for each in (plain, better)]
+    sizes = [encoded(checkpoint, each).n_bytes for each in (plain, better)]
     assert abs(sizes[1] - sizes[0]) < 0.05 * sizes[0]
 
 
 def test_it_repeats_to_the_bit_and_depends_on_the_seed(checkpoint) -> None:
-    data = [encode(compensated(checkpoint, seed=seed), RECIPE).data for seed in (0, 0, 1)]
+    data = [encoded(checkpoint, compensated(checkpoint, seed=seed)).data for seed in (0, 0, 1)]
     assert data[0] == data[1] != data[2]
 
 
 def test_what_decodes_is_what_was_quantized_and_tied_names_stay_tied(checkpoint) -> None:
-    tensors = unpack(encode(compensated(checkpoint), RECIPE).data).tensors()
+    tensors = unpack(encoded(checkpoint, compensated(checkpoint)).data).tensors()
     assert {name: array.shape for name, array in tensors.items()} == dict(checkpoint.shapes)
     assert np.array_equal(tensors["tok_emb.weight"], tensors["lm_head.weight"])
 
 
 def test_without_a_gain_the_plain_records_come_back(checkpoint) -> None:
     ruinous = dataclasses.replace(RECIPE, compensate=Compensate(count=3, lr=0.99))
-    assert encode(compensated(checkpoint, ruinous), RECIPE).data == encode(quantize(checkpoint, RECIPE), RECIPE).data
+    assert (
+        encoded(checkpoint, compensated(checkpoint, ruinous)).data
+        == encoded(checkpoint, quantize(checkpoint, apply(RECIPE, checkpoint.stored_shapes))).data
+    )
 
 
 def test_groups_are_neighbours_and_what_looks_tokens_up_is_last(checkpoint) -> None:
@@ -108,7 +116,7 @@ def test_groups_are_neighbours_and_what_looks_tokens_up_is_last(checkpoint) -> N
     tensors = {name: np.ones(shape, np.float32) * i for i, (name, shape) in enumerate(sorted(shapes.items()))}
     tensors["tok_emb.weight"] = np.ones((64, 8), np.float32)
     recipe = parse_recipe("*=rtn(bits=4)|rans; @compensate=weights(count=9,groups=4)")
-    groups = list(_groups(from_tensors(tensors), recipe))
+    groups = list(groups_of(apply(recipe, from_tensors(tensors).stored_shapes)))
     assert [len(group) for group in groups] == [8, 8, 8, 1]
     assert groups[0][0] == "blocks.0.attn.weight"
     assert groups[2][-1] == "blocks.11.mlp.weight"

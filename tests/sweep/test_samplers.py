@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from pgpack.errors import RecipeError
-from pgpack.recipe.selector import TensorInfo
 from pgpack.study.frontier import hypervolume, pareto_indices
 from pgpack.study.trial import Trial
 from pgpack.sweep.samplers.base import Batch, RandomSampler, Sampler, objectives, search
@@ -21,7 +20,7 @@ from pgpack.sweep.samplers.space import Dimension, SearchSpace, joint_space, tem
 from pgpack.sweep.samplers.surrogate import SurrogateSampler
 
 TEMPLATE = "tok*=gptq(bits=8,clip={14,20,28,41,57,83})|rans; *=gptq(bits=8,clip={28,41,57,83,114,159})|{rans,zlib}"
-TENSORS = [TensorInfo("tok_emb.weight", (64, 32)), TensorInfo("blocks.0.mlp.fc.weight", (96, 32))]
+TENSORS = {"tok_emb.weight": (64, 32), "blocks.0.mlp.fc.weight": (96, 32)}
 Answer = Callable[[Batch], list[Trial]]
 
 

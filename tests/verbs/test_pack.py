@@ -15,6 +15,7 @@ from pgpack.errors import BudgetExceeded, CalibrationError, CheckpointError, Rec
 from pgpack.fit.budget import FILL, SLACK, Training, fit_budget
 from pgpack.measure import Measurer
 from pgpack.pack import Quantized, pack, quantize
+from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.text import parse_recipe
 from pgpack.unpack import unpack
@@ -129,7 +130,7 @@ class Untrained:
 
     def compensate(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None) -> Quantized:
         self.asked.append(f"compensate {recipe.compensate.count}")
-        return quantize(checkpoint, recipe, calibration)
+        return quantize(checkpoint, apply(recipe, checkpoint.stored_shapes), calibration)
 
     def tune(self, quantized: Quantized, recipe: Recipe) -> Quantized:
         self.asked.append(f"tune {recipe.tune.count}")

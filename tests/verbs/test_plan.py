@@ -12,6 +12,7 @@ from pgpack.errors import CalibrationError
 from pgpack.pack import quantize
 from pgpack.plan import plan
 from pgpack.quantizers.tcq import Tcq
+from pgpack.recipe.applied import apply
 from pgpack.recipe.text import parse_recipe
 
 ROWS, COLUMNS = 192, 96
@@ -46,7 +47,8 @@ def test_the_planned_allocation_is_the_grid_of_packing_and_its_bits_are_near_the
     assert planned["g"].allocation is None
     allocation = planned["w"].allocation
     assert allocation is not None
-    part = quantize(checkpoint, recipe(step), calibration).records[0].parts[0]
+    applied = apply(recipe(step), checkpoint.stored_shapes)
+    part = quantize(checkpoint, applied, calibration).records[0].parts[0]
     assert allocation.step == part.grid.step
     assert allocation.columns == (part.grid.columns.min() / 8, part.grid.columns.max() / 8)
     assert allocation.rows == (part.grid.rows.min() / 8, part.grid.rows.max() / 8)

@@ -22,7 +22,6 @@ from pgpack.cache.store import Cache
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.errors import StudyError
 from pgpack.loss.evaluator import BitsPerByte
-from pgpack.recipe.selector import infos
 from pgpack.recipe.text import parse_recipe
 from pgpack.study.frontier import Metric, bd_rate
 
@@ -40,7 +39,7 @@ def curve(bench: Bench, floor: int) -> list[Point]:
     found = []
     for step in STEPS:
         text = f"ndim<=1={SMALL}; role:control={SMALL}; *={ENGINE.format(step=step, floor=floor)}"
-        artifact = measurer.pack(parse_recipe(text).without_idle_rules(infos(bench.checkpoint.stored_shapes)))
+        artifact = measurer.pack(parse_recipe(text).without_idle_rules(bench.checkpoint.stored_shapes))
         loss = measurer.evaluate(artifact)
         assert loss is not None
         found.append((artifact.n_bytes, loss))

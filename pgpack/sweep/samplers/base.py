@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pgpack.errors import RecipeError
-from pgpack.recipe.selector import TensorInfo
+from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import Candidate
 from pgpack.study.trial import Trial
 
@@ -41,7 +41,7 @@ class SearchTask:
     """
 
     sampler: str
-    tensors: Sequence[TensorInfo]
+    tensors: Shapes
     n_trials: int = 40
     seed: int = 0
     space: SearchSpace | None = None

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from pgpack.errors import RecipeError
 from pgpack.recipe.dials import trellis_recipe
-from pgpack.recipe.selector import TensorInfo
+from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import STATES, Candidate
 from pgpack.study.trial import Trial
 
@@ -26,7 +26,7 @@ NARROW = 1.01  # neighbours on the ladder that are closer are not parted
 class LadderSampler:
     """At most `n_trials` rungs. Units: `budget` bytes."""
 
-    def __init__(self, tensors: Sequence[TensorInfo], n_trials: int, budget: int | None = None) -> None:
+    def __init__(self, tensors: Shapes, n_trials: int, budget: int | None = None) -> None:
         self._tensors, self._left, self._budget = tensors, n_trials, budget
         self._asked: list[float] = []
         self._known: dict[float, tuple[float, float] | None] = {}

@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 from pgpack.recipe.dials import SMALL
-from pgpack.recipe.selector import TensorInfo
+from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import STATES, Candidate, SpaceOptions, option_recipe, template_parts
 from pgpack.recipe.text import parse_recipe
 
@@ -111,7 +111,7 @@ def template_of(text: str) -> Template:
     return Template(dimensions, candidate_at)
 
 
-def options_template(options: SpaceOptions, tensors: Sequence[TensorInfo]) -> Template:
+def options_template(options: SpaceOptions, tensors: Shapes) -> Template:
     """The axes of `pgpack sweep` as dimensions."""
     dimensions = tuple(Dimension.of(name, values) for name, values in options.axes().items())
     return Template(dimensions, lambda values: Candidate(option_recipe(*values).without_idle_rules(tensors)))
@@ -126,7 +126,7 @@ def fixed(candidates: Iterable[Candidate]) -> SearchSpace:
     return SearchSpace(tuple(template(candidate) for candidate in candidates))
 
 
-def joint_space(tensors: Sequence[TensorInfo]) -> SearchSpace:
+def joint_space(tensors: Shapes) -> SearchSpace:
     """What a search explores when nothing is said: the trellis with one dial for embeddings and heads and one for the
     other matrices, and GPTQ with the same two dials under two codings."""
 

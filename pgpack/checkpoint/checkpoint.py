@@ -1,6 +1,6 @@
 """Checkpoint: named fp32 tensors read from a file, one at a time. Nothing in the file is ever executed.
 
-Files are read by `checkpoint_files`, dialects brought to one by `interop.dialects`. Floating tensors are given as
+Files are read by `files`, dialects brought to one by `dialects`. Floating tensors are given as
 float32, integer and bool tensors as they are. Tensors with at least two dimensions and equal contents are tied:
 stored once, the others are aliases.
 """
@@ -114,10 +114,6 @@ class Checkpoint:
         """Number of stored values, aliases counted once."""
         return sum(int(np.prod(shape, dtype=np.int64)) for shape in self.stored_shapes.values())
 
-    @property
-    def metadata_digest(self) -> str:
-        return hashlib.sha256(json.dumps(sorted(self.metadata.items())).encode()).hexdigest()
-
 
 def tensor_digest(array: NDArray[Any]) -> str:
     """sha256 hex of dtype, shape and little-endian contents of an array."""
@@ -137,7 +133,7 @@ def from_tensors(
 def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:
     """The checkpoint in a safetensors or torch file, or in the shards of an index (told apart by content).
 
-    Banks are taken apart into matrices under the names that the field's artifacts use (`interop.dialects`), unless
+    Banks are taken apart into matrices under the names that the field's artifacts use (`dialects`), unless
     `as_stored`. Raises CheckpointError when it is missing, unreadable, not a state dict, or needs unpickling of code.
     """
     path = require_file(Path(path))

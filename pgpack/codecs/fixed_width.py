@@ -7,7 +7,7 @@ width in bits (1 byte); a code is (symbol - minimum) in `width` bits; an array's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -91,23 +91,28 @@ class Raw:
         return [8.0 * array.size * array.itemsize for array in arrays]
 
 
-@dataclass(frozen=True)
-class BitPack:
-    """The codes of an array one after the other, `width` bits each.
-
-    Use when: the alphabet is a power of two and its symbols are about equally frequent.
-    """
+class Packed:
+    """Arrays behind their headers, one after the other; how the codes of an array become bits is its subclasses'."""
 
     encoder_only: ClassVar[frozenset[str]] = frozenset()
+
+    def pieces(self, flat: Symbols, low: int, width: int) -> Iterator[bytes]:
+        """The bits of an array that is not empty, a CHUNK of symbols at a time: whole bytes but for the last."""
+        raise NotImplementedError
+
+    def n_bytes(self, n: int, width: int) -> int:
+        """Bytes of `n` codes."""
+        raise NotImplementedError
+
+    def codes(self, packed: NDArray[np.uint8], at: int, n: int, width: int) -> NDArray[np.uint64]:
+        """Codes `at` to `at + n` of an array's bits."""
+        raise NotImplementedError
 
     def encode(self, arrays: Sequence[Symbols]) -> bytes:
         parts = []
         for array in arrays:
             low, width = span(array)
-            parts.append(header(low, width))
-            flat = array.reshape(-1)
-            for start in range(0, flat.size if width else 0, CHUNK):  # CHUNK is a multiple of 8: whole bytes
-                parts.append(pack_codes(codes_of(flat[start : start + CHUNK], low), width))
+            parts += [header(low, width), *self.pieces(array.reshape(-1), low, width)]
         return b"".join(parts)
 
     def decode(self, data: bytes, layouts: Sequence[SymbolLayout]) -> list[Symbols]:
@@ -115,18 +120,18 @@ class BitPack:
         for layout in layouts:
             low, width = parse_header(data, start, layout.dtype)
             start += HEADER_BYTES
-            n_bytes = (layout.size * width + 7) // 8
+            n_bytes = self.n_bytes(layout.size, width)
             if start + n_bytes > len(data):
                 raise CorruptArtifact(f"packed symbols need {n_bytes} bytes, {len(data) - start} are left")
             packed = np.frombuffer(data, np.uint8, n_bytes, start)
             flat = np.empty(layout.size, layout.dtype)
             for at in range(0, layout.size, CHUNK):
                 n = min(CHUNK, layout.size - at)
-                codes = unpack_codes(packed[at * width // 8 :], n, width)
-                flat[at : at + n] = symbols_of(codes, low, layout.dtype)
+                flat[at : at + n] = symbols_of(self.codes(packed, at, n, width), low, layout.dtype)
             arrays.append(flat.reshape(layout.shape))
             start += n_bytes
-        require_end(data, start)
+        if start != len(data):
+            raise CorruptArtifact(f"{len(data) - start} bytes follow the last packed array")
         return arrays
 
     def ideal_bits(self, arrays: Sequence[Symbols]) -> list[float]:
@@ -134,7 +139,25 @@ class BitPack:
 
 
 @dataclass(frozen=True)
-class BitPlanes:
+class BitPack(Packed):
+    """The codes of an array one after the other, `width` bits each.
+
+    Use when: the alphabet is a power of two and its symbols are about equally frequent.
+    """
+
+    def pieces(self, flat: Symbols, low: int, width: int) -> Iterator[bytes]:
+        for start in range(0, flat.size if width else 0, CHUNK):
+            yield pack_codes(codes_of(flat[start : start + CHUNK], low), width)
+
+    def n_bytes(self, n: int, width: int) -> int:
+        return (n * width + 7) // 8
+
+    def codes(self, packed: NDArray[np.uint8], at: int, n: int, width: int) -> NDArray[np.uint64]:
+        return unpack_codes(packed[at * width // 8 :], n, width)
+
+
+@dataclass(frozen=True)
+class BitPlanes(Packed):
     """Bit `width - 1` of every code of an array, then bit `width - 2`, ...; each plane padded to bytes.
 
     Use when: a byte codec follows and the symbols are peaked around zero.
@@ -142,43 +165,18 @@ class BitPlanes:
     High planes of peaked symbols are nearly constant, which byte codecs like.
     """
 
-    encoder_only: ClassVar[frozenset[str]] = frozenset()
+    def pieces(self, flat: Symbols, low: int, width: int) -> Iterator[bytes]:
+        for bit in reversed(range(width)):
+            for start in range(0, flat.size, CHUNK):
+                codes = codes_of(flat[start : start + CHUNK], low)
+                yield np.packbits((codes >> np.uint64(bit)).astype(np.uint8) & 1).tobytes()
 
-    def encode(self, arrays: Sequence[Symbols]) -> bytes:
-        parts = []
-        for array in arrays:
-            low, width = span(array)
-            parts.append(header(low, width))
-            flat = array.reshape(-1)
-            for bit in reversed(range(width)):
-                for start in range(0, flat.size, CHUNK):
-                    codes = codes_of(flat[start : start + CHUNK], low)
-                    parts.append(np.packbits((codes >> np.uint64(bit)).astype(np.uint8) & 1).tobytes())
-        return b"".join(parts)
+    def n_bytes(self, n: int, width: int) -> int:
+        return (n + 7) // 8 * width
 
-    def decode(self, data: bytes, layouts: Sequence[SymbolLayout]) -> list[Symbols]:
-        arrays, start = [], 0
-        for layout in layouts:
-            low, width = parse_header(data, start, layout.dtype)
-            start += HEADER_BYTES
-            n_bytes = (layout.size + 7) // 8
-            if start + n_bytes * width > len(data):
-                raise CorruptArtifact(
-                    f"{width} bit planes need {n_bytes * width} bytes, {len(data) - start} are left"
-                )
-            planes = np.frombuffer(data, np.uint8, n_bytes * width, start).reshape(width, n_bytes)
-            flat = np.empty(layout.size, layout.dtype)
-            for at in range(0, layout.size, CHUNK):
-                n = min(CHUNK, layout.size - at)
-                bits = np.unpackbits(planes[:, at // 8 : at // 8 + (n + 7) // 8], axis=1, count=n)
-                flat[at : at + n] = symbols_of(join_bits(bits, n), low, layout.dtype)
-            arrays.append(flat.reshape(layout.shape))
-            start += n_bytes * width
-        require_end(data, start)
-        return arrays
-
-    def ideal_bits(self, arrays: Sequence[Symbols]) -> list[float]:
-        return [8.0 * HEADER_BYTES + array.size * span(array)[1] for array in arrays]
+    def codes(self, packed: NDArray[np.uint8], at: int, n: int, width: int) -> NDArray[np.uint64]:
+        planes = packed.reshape(width, packed.size // max(1, width))
+        return join_bits(np.unpackbits(planes[:, at // 8 : at // 8 + (n + 7) // 8], axis=1, count=n), n)
 
 
 def pack_codes(codes: NDArray[np.uint64], width: int) -> bytes:
@@ -203,8 +201,3 @@ def join_bits(bits: NDArray[Any], n: int) -> NDArray[np.uint64]:
         codes <<= np.uint64(1)
         codes |= plane
     return codes
-
-
-def require_end(data: bytes, end: int) -> None:
-    if end != len(data):
-        raise CorruptArtifact(f"{len(data) - end} bytes follow the last packed array")

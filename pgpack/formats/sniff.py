@@ -48,22 +48,6 @@ def open_field(data: bytes, limit: int = DEFAULT_LIMIT) -> FieldFile | None:
         return None
 
 
-def identify(data: bytes, limit: int = DEFAULT_LIMIT) -> str | None:
-    """'pgpack', 'torch_baseline', 'torch_sdclip', 'torch_ternary', 'torch_binary' or 'pergroup'; None for others.
-
-    `limit`: the most bytes that a compressed file may decode to.
-    """
-    if data[:4] == PGPACK:
-        return "pgpack"
-    found = open_field(data, limit)
-    return found.kind if found else None
-
-
-def read_field_artifact(data: bytes, limit: int = DEFAULT_LIMIT) -> list[Record]:
-    """The records of an artifact in one of the field's formats; raises as `read_identified` does."""
-    return read_identified(data, limit)[1]
-
-
 def read_identified(data: bytes, limit: int = DEFAULT_LIMIT) -> tuple[str, list[Record]]:
     """The container's name and the records of an artifact in one of the field's formats.
 

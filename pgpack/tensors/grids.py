@@ -54,12 +54,16 @@ class UniformGrid:
         n_groups = -(-cols // self.group) if self.group else 1
         if self.scales.shape not in ((rows, n_groups), (1, 1)):
             raise FormatError(f"scales of shape {self.scales.shape} do not fit symbols {symbols.shape}")
-        scales = self.scales.astype(np.float32)
-        if scales.shape[1] > 1:
-            scales = np.repeat(scales, self.group, axis=1)[:, :cols]
+        scales = _by_column(self.scales, self.group, cols)
         with np.errstate(invalid="ignore"):  # a file's steps may be infinite: its zeros are then NaN
             values: NDArray[Any] = symbols.astype(np.float32) * scales
         return values
+
+
+def _by_column(scales: NDArray[Any], group: int, cols: int) -> NDArray[np.float32]:
+    """Scales in float32, those of groups repeated for each of their columns. Shape: (rows, cols) or (rows, 1)."""
+    wide = scales.astype(np.float32)
+    return np.repeat(wide, group, axis=1)[:, :cols] if wide.shape[1] > 1 else wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,16 +131,17 @@ class Codebook:
             raise FormatError(f"symbol {int(symbols.max())} is outside a codebook of {len(self.table)} entries")
         values = self.table.astype(np.float32)[symbols]  # (rows, n, d)
         if self.scales.size:
-            scales = self.scales.astype(np.float32)
-            if scales.shape[1] > 1:
-                scales = np.repeat(scales, self.group, axis=1)[:, : symbols.shape[1]]
-            values = values * scales[:, :, None]
+            values = values * _by_column(self.scales, self.group, symbols.shape[1])[:, :, None]
         rows, n, d = values.shape
         return values.reshape(rows, n * d)
 
 
 GRIDS: dict[str, type[Any]] = {
-    grid.kind: grid for grid in (RawValues, UniformGrid, MeanScaled, Codebook, TrellisGrid)
+    "raw": RawValues,
+    "uniform": UniformGrid,
+    "mean_scaled": MeanScaled,
+    "codebook": Codebook,
+    "trellis": TrellisGrid,
 }
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.errors import CheckpointError, PgpackError
-from pgpack.formats.sniff import identify
 from pgpack.unpack import unpack
+from tests.formats.reading import identify
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = sorted((ROOT / "tests" / "hostile" / "corpus").iterdir())

@@ -25,9 +25,9 @@ from pgpack.errors import PgpackError
 from pgpack.formats.field import pergroup
 from pgpack.formats.field.compressed import decompress
 from pgpack.formats.own.layout import frame, unframe
-from pgpack.formats.sniff import identify, read_field_artifact
 from pgpack.formats.torch_files.stream import load, save
 from pgpack.unpack import unpack
+from tests.formats.reading import identify, read_field_artifact
 from tests.formats.test_hostile import mutated
 from tests.hostile.write_hostile import CORPUS, entry
 

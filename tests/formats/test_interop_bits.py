@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from pgpack.errors import FormatError
 from pgpack.formats.field.torch_bits import records_of
-from pgpack.formats.sniff import identify, read_field_artifact
 from pgpack.formats.torch_files.stream import load
 from pgpack.unpack import unpack
+from tests.formats.reading import identify, read_field_artifact
 
 
 def torch_bytes(value):

@@ -15,15 +15,15 @@ from pgpack.codecs import BYTE_CODECS
 from pgpack.errors import CorruptArtifact, FormatError, RecipeError, TruncatedArtifact
 from pgpack.formats.field import pergroup
 from pgpack.formats.field.pergroup import Pergroup
-from pgpack.formats.field.row_scaled import order0_bytes
 from pgpack.formats.field.torch_baseline import TorchBaseline
 from pgpack.formats.field.torch_sdclip import TorchSdclip
 from pgpack.formats.own.contents import Contents
-from pgpack.formats.sniff import read_field_artifact
+from pgpack.tensors.entropy import order0_bytes
 from pgpack.tensors.grids import Codebook, QuantizedTensor, UniformGrid
 from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
 from tests.contracts.interop_records import BROTLI, all_kinds, assert_same_records, contents, corrected, raw, rows
+from tests.formats.reading import read_field_artifact
 
 needs_lrzip = pytest.mark.skipif(shutil.which("lrzip") is None, reason="lrzip is not installed")
 CONTAINERS = [

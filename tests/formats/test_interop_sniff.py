@@ -24,14 +24,14 @@ from pgpack.formats.field.torch_baseline import TorchBaseline
 from pgpack.formats.field.torch_sdclip import TorchSdclip
 from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.layout import frame
-from pgpack.formats.sniff import identify, read_field_artifact
-from pgpack.formats.torch_files.stream import load, skeleton
+from pgpack.formats.torch_files.stream import load
 from pgpack.formats.torch_files.zip import entries_of, framed
 from pgpack.pack import pack
 from pgpack.recipe.presets import preset_text
 from pgpack.recipe.text import parse_recipe
 from pgpack.unpack import unpack
 from tests.contracts.interop_records import BROTLI, all_kinds, assert_same_records, contents, rows
+from tests.formats.reading import identify, read_field_artifact, skeleton
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "checkpoints"
 CODECS = [pytest.param((), id="none")] + [pytest.param((BYTE_CODECS[name](),), id=name) for name in RECOGNIZED]

@@ -11,12 +11,12 @@ import torch
 from pgpack.calibration.calibration import from_arrays
 from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import RecipeError
-from pgpack.formats.sniff import read_field_artifact
 from pgpack.pack import pack
 from pgpack.recipe.presets import PRESETS, dial, dial_values, preset, preset_text
 from pgpack.recipe.recipe import recipe_to_text
 from pgpack.recipe.text import parse_recipe
 from tests.contracts import field_packers
+from tests.formats.reading import read_field_artifact
 
 PASSTHROUGH = 1024  # so that every kind of matrix is quantized in a model of 120,000 parameters
 needs_lrzip = pytest.mark.skipif(shutil.which("lrzip") is None, reason="lrzip is not installed")

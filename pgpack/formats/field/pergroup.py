@@ -27,10 +27,10 @@ from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.size_report import SizeReport, apportion
 from pgpack.formats.torch_files.stored_tensor import StoredTensor
 from pgpack.formats.torch_files.stream import load, pieces, scaffold
+from pgpack.tensors.entropy import order0_bytes
 from pgpack.tensors.record import Record
 
 from .compressed import compress, decompress
-from .row_scaled import order0_bytes
 from .shares import measured_report, merged
 from .torch_baseline import DEFAULT_LIMIT
 from .torch_sdclip import Entries, entries_of, records_of

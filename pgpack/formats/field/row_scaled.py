@@ -137,17 +137,3 @@ def corrected_record(name: str, quantized: QuantizedTensor, correction: LowRank)
     B_grid = UniformGrid(correction.B_scales.reshape(-1, 1))  # runs of B, laid one under the other
     B_part = QuantizedTensor(B.reshape(n_scales, B.size // n_scales), B_grid, B.shape)
     return Record(name, tuple(quantized.shape), "corrected", (quantized, A_part, B_part))
-
-
-def order0_bytes(array: NDArray[Any], width: int = 0) -> float:
-    """Order-0 entropy of an array, byte place by byte place of its `width` bytes per value. Units: bytes."""
-    if not array.size:
-        return 0.0
-    width = width or array.dtype.itemsize
-    places = np.ascontiguousarray(array).reshape(-1).view(np.uint8).reshape(-1, width)
-    bits = 0.0
-    for i in range(width):
-        counts = np.bincount(places[:, i], minlength=256)
-        used = counts[counts > 0] / len(places)
-        bits -= len(places) * float(np.sum(used * np.log2(used)))
-    return bits / 8

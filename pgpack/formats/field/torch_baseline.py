@@ -30,10 +30,11 @@ from pgpack.formats.torch_files.stored_tensor import (
     stored_of_raw,
 )
 from pgpack.formats.torch_files.stream import load, pieces, scaffold
+from pgpack.tensors.entropy import order0_bytes
 from pgpack.tensors.record import Record
 
 from .compressed import compress, decompress
-from .row_scaled import inexpressible, is_raw, order0_bytes, row_scaled, row_scaled_part
+from .row_scaled import inexpressible, is_raw, row_scaled, row_scaled_part
 from .shares import measured_report
 
 NAME = "torch_baseline"

@@ -37,10 +37,11 @@ from pgpack.formats.torch_files.stored_tensor import (
 )
 from pgpack.formats.torch_files.stream import load, pieces, scaffold
 from pgpack.formats.torch_files.zip import Buffer
+from pgpack.tensors.entropy import order0_bytes
 from pgpack.tensors.record import Record
 
 from .compressed import compress, decompress
-from .row_scaled import LowRank, corrected_record, is_raw, low_rank, order0_bytes, row_scaled, row_scaled_part
+from .row_scaled import LowRank, corrected_record, is_raw, low_rank, row_scaled, row_scaled_part
 from .shares import measured_report
 from .torch_baseline import DEFAULT_LIMIT, untied
 

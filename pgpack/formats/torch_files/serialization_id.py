@@ -1,7 +1,8 @@
 """The 40 digits in `.data/serialization_id` of a torch.save stream, as torch's Linux builds compute them.
 
 Twenty digits are a hash of the names of the files inside, in the order in which a C++ hash set of strings gives
-them, twenty are one of their checksums. Nothing reads them; they are here so that our streams equal torch's.
+them, twenty are one of their checksums. Nothing reads them, but golden files and every size that is compared with a
+challenge script's hold them: without them no stream of ours would be torch's, byte for byte.
 Source: torch, `PyTorchStreamWriter::writeSerializationId` and `c10::hash_combine`; GNU libstdc++ (`std::hash` of a
 string, a 64-bit MurmurHash, and the order of `std::unordered_set`).
 """

@@ -15,7 +15,7 @@ from pgpack.errors import CorruptArtifact
 from .pickle_reader import unpickled
 from .pickle_writer import pickled
 from .stored_tensor import StoredTensor
-from .zip import Buffer, entries_of, framed, is_contents
+from .zip import Buffer, entries_of, framed
 
 MAX_DEPTH = 4  # of dictionaries in which tensors are looked for
 MAX_PICKLE = 1 << 26
@@ -76,13 +76,3 @@ def read_value(data: Buffer, limit: int) -> Any:
         raise CorruptArtifact("a torch stream that was not written on a little-endian machine")
     storages = {name[len("data/") :]: contents for name, contents in files.items() if name.startswith("data/")}
     return unpickled(bytes(pickle), storages, limit)
-
-
-def skeleton(data: bytes) -> bytes:
-    """A torch.save stream with the contents of every tensor cut out, as `scaffold` gives it."""
-    kept, position = [], 0
-    for entry in entries_of(data):
-        if is_contents(entry.name):
-            kept.append(data[position : entry.start])
-            position = entry.end
-    return b"".join([*kept, data[position:]])

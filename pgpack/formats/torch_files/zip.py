@@ -83,11 +83,6 @@ def _closing(n_entries: int, directory_len: int, position: int) -> bytes:
     return zip64 + locator + _END.pack(b"PK\x05\x06", 0, 0, n_entries, n_entries, directory_len, position, 0)
 
 
-def is_contents(name: str) -> bool:
-    """Whether an entry of this name is the contents of a tensor."""
-    return "/data/" in name
-
-
 def entries_of(data: Buffer) -> list[Entry]:
     """The files of a stream in the order of their contents. Raises CorruptArtifact unless all are stored plainly."""
     if len(data) < _END_LEN:

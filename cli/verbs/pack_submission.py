@@ -62,11 +62,11 @@ def run_submission(
     if dry_run:
         show_plan(plan, as_json)
         return
-    from pgpack.submission.folder import write_folder
+    from pgpack.submission.folder import folder_files, write_folder
 
     assert flags.submission is not None
     submission = make_submission(plan, packers, search, quiet)
-    files = submission.files()
+    files = folder_files(submission)
     write_folder(flags.submission, files)
     show_submission(submission, flags.submission, list(files), as_json)
 
@@ -216,9 +216,7 @@ def show_plan(plan: Plan, as_json: bool) -> None:
 
 def show_submission(submission: Submission, directory: Path, files: Sequence[str], as_json: bool) -> None:
     """What was written."""
-    from pgpack.submission.submission import margin
-
-    spare, spread = margin(submission)
+    spare, spread = submission.spare, submission.spread
     if as_json:
         emit_json(
             {

@@ -1,19 +1,14 @@
-"""The flags of `pgpack pack --submission DIR`, and what their files say."""
+"""The flags of `pgpack pack --submission DIR`."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from .group import flag, flag_group
-
-if TYPE_CHECKING:
-    from pgpack.submission.submission import About
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -76,21 +71,3 @@ def require_alone(flags: SubmissionFlags) -> None:
     given = [f.name for f in dataclasses.fields(SubmissionFlags) if getattr(flags, f.name) != f.default]
     if given:
         raise click.UsageError(f"--{given[0].replace('_', '-')} belongs to --submission DIR")
-
-
-def read_about(path: Path | None) -> About:
-    """What --about says. Usage error when it is not a JSON object of known texts."""
-    from pgpack.submission.submission import About
-
-    if path is None:
-        return About()
-    known = [field.name for field in dataclasses.fields(About)]
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise click.UsageError(f"--about {path}: not JSON ({error})") from None
-    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
-        raise click.UsageError(f"--about {path}: give an object of texts with {', '.join(known)}")
-    if unknown := sorted(set(values) - set(known)):
-        raise click.UsageError(f"--about {path}: {unknown[0]} is not one of {', '.join(known)}")
-    return About(**values)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pgpack.pack import Artifact
     from pgpack.recipe.recipe import Recipe
     from pgpack.recipe.spaces import Candidate
+    from pgpack.submission.submission import RunResult
 
 LARGEST = 8  # tensors shown
 
@@ -182,19 +183,29 @@ class _Maker:
         cache = opened(self.cache, self.quiet)
         return bench_of(self.path, load_checkpoint(self.path), self.text, self.quiet, cache=cache)
 
-    def __call__(self, n_bytes: int) -> tuple[Bench, Packed]:
+    def __call__(self, n_bytes: int) -> RunResult:
+        from pgpack.submission.submission import RunResult
+
+        packed = self._packed(n_bytes)
+        before = self.bench.measurer().fp32_loss() if packed.loss is not None else None
+        artifact = packed.artifact.data
+        return RunResult(
+            None, artifact, str(packed.recipe), self.bench.checkpoint.n_params, None, packed.loss, before
+        )
+
+    def _packed(self, n_bytes: int) -> Packed:
         from pgpack.errors import CheckpointError, DataError
 
         if self.recipe is None and self.preset is None:
-            return self.bench, _fit(self.bench, n_bytes, self.compensate, self.tune, [])
+            return _fit(self.bench, n_bytes, self.compensate, self.tune, [])
         tensors = self.bench.checkpoint.stored_shapes
         chosen = chosen_recipe(self.recipe, self.preset, self.passthrough, tensors)
         try:
             self.bench.measurer()
         except (DataError, CheckpointError) as error:
             note(f"no loss is measured ({error})", self.quiet)
-            return self.bench, _pack(self.bench, chosen, evaluate=False)
-        return self.bench, _pack(self.bench, chosen, evaluate=True)
+            return _pack(self.bench, chosen, evaluate=False)
+        return _pack(self.bench, chosen, evaluate=True)
 
 
 def _require_study_of(directory: Path, makers: Sequence[_Maker]) -> None:

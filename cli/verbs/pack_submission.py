@@ -1,50 +1,25 @@
-"""`pgpack pack ... --submission DIR`: checkpoints, training script and logs -> a submission folder.
-
-script -> bytes of its code ------------------+
-budget - code - decoder -> artifacts -> decoder +-> files, together at most the budget -> DIR
-"""
+"""`pgpack pack ... --submission DIR`: checkpoints, training script and logs -> a submission folder."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from ..options.submission import SubmissionFlags, read_about
+from pgpack.errors import SubmissionError
+from pgpack.submission.folder import folder_files, write_folder
+from pgpack.submission.making import DECODER_BYTES, Order, Packer, Plan, make_submission, plan_submission
+from pgpack.submission.submission import About, Submission
+
+from ..options.submission import SubmissionFlags
 from ..screen.output import emit_json, note
 from ..screen.tables import table
-
-if TYPE_CHECKING:
-    from pgpack.bench.bench import Bench
-    from pgpack.submission.self_extracting import CodeFile
-    from pgpack.submission.submission import RunResult, Submission
-
-    from .pack import Packed
-
-BUDGET = 16_000_000
-DECODER_BYTES = 4200  # of the default engine's decoder as shipped, with some room; its real size is known afterwards
-ATTEMPTS = 3
-
-Packer = Callable[[int], "tuple[Bench, Packed]"]  # bytes for the weights -> the artifact of one checkpoint
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is known before packing. Units: bytes."""
-
-    flags: SubmissionFlags
-    checkpoints: tuple[Path, ...]
-    seeds: tuple[int | None, ...]
-    train: CodeFile
-    budget: int
-
-    @property
-    def weights_budget(self) -> int:
-        return self.budget - len(self.train.shipped) - DECODER_BYTES
 
 
 def run_submission(
@@ -58,49 +33,54 @@ def run_submission(
     quiet: bool,
 ) -> None:
     """Plan, pack, write, show."""
-    plan = plan_submission(checkpoints, flags, budget, quiet)
+    say = functools.partial(note, quiet=quiet)
+    plan = plan_submission(_order(checkpoints, flags, budget), say)
     if dry_run:
         show_plan(plan, as_json)
         return
-    from pgpack.submission.folder import write_folder
+    submission = make_submission(plan, packers, search, say)
+    files = folder_files(submission)
+    write_folder(plan.order.target, files)
+    show_submission(submission, plan.order.target, list(files), as_json)
 
+
+def _order(checkpoints: Sequence[Path], flags: SubmissionFlags, budget: int | None) -> Order:
+    """What the flags ask for. Usage error when they do not belong together."""
     assert flags.submission is not None
-    submission = make_submission(plan, packers, search, quiet)
-    files = submission.files()
-    write_folder(flags.submission, files)
-    show_submission(submission, flags.submission, list(files), as_json)
-
-
-def plan_submission(checkpoints: Sequence[Path], flags: SubmissionFlags, budget: int | None, quiet: bool) -> Plan:
-    """The plan, with every mistake of the command line found. Raises click.UsageError or SubmissionError."""
-    from pgpack.errors import BudgetExceeded
-    from pgpack.submission.folder import require_new
-    from pgpack.submission.self_extracting import MINIFIED, code_file, reads_itself
-
-    assert flags.submission is not None
-    require_new(flags.submission)
     if flags.train_script is None:
         raise click.UsageError("--submission needs --train-script FILE.py; its bytes count")
-    for name, given in (("--log", flags.log), ("--seed", flags.seed)):
-        if given and len(given) != len(checkpoints):
-            raise click.UsageError(f"{len(given)} {name} for {len(checkpoints)} checkpoints; give one each, in order")
-    read_about(flags.about)
-    source = _source_of(flags.train_script)
-    train = code_file("train_gpt.py", source, raw=flags.code == "raw")
-    if train.form == MINIFIED and (reasons := list(reads_itself(source))):
-        note(f"{flags.train_script} is minified, not packed: its functions need a source file ({reasons[0]})", quiet)
-    seeds = _seeds(checkpoints, flags)
-    if len(set(seeds)) < len(seeds):
-        raise click.UsageError(
-            "two checkpoints have the same seed, or none that could be read off; give --seed N each"
+    try:
+        return Order(
+            flags.submission,
+            checkpoints,
+            flags.train_script,
+            _source_of(flags.train_script),
+            flags.log,
+            flags.seed,
+            flags.code == "raw",
+            _read_about(flags.about),
+            flags.requirements,
+            flags.study,
+            **({} if budget is None else {"budget": budget}),
         )
-    plan = Plan(flags, tuple(checkpoints), seeds, train, BUDGET if budget is None else budget)
-    if plan.weights_budget <= 0:
-        raise BudgetExceeded(
-            f"the code alone takes {len(train.shipped):,} bytes and a decoder about {DECODER_BYTES:,}; "
-            f"nothing is left of {plan.budget:,} for weights"
-        )
-    return plan
+    except SubmissionError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _read_about(path: Path | None) -> About:
+    """What --about says. Usage error when it is not a JSON object of known texts."""
+    if path is None:
+        return About()
+    known = [field.name for field in dataclasses.fields(About)]
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise click.UsageError(f"--about {path}: not JSON ({error})") from None
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise click.UsageError(f"--about {path}: give an object of texts with {', '.join(known)}")
+    if unknown := sorted(set(values) - set(known)):
+        raise click.UsageError(f"--about {path}: {unknown[0]} is not one of {', '.join(known)}")
+    return About(**values)
 
 
 def _source_of(script: Path) -> str:
@@ -111,96 +91,13 @@ def _source_of(script: Path) -> str:
         raise click.UsageError(f"{script} is not UTF-8; save it in that encoding, then pack it") from None
 
 
-def _seeds(checkpoints: Sequence[Path], flags: SubmissionFlags) -> tuple[int | None, ...]:
-    """Seeds as given, else out of the names of logs or checkpoints; None for a single checkpoint without one."""
-    from pgpack.referee.folder import seed_of
-
-    if flags.seed:
-        return flags.seed
-    names = [path.name for path in flags.log] or [path.name for path in checkpoints]
-    return tuple(
-        found if (found := seed_of(name)) is not None else seed_of(path.name)
-        for name, path in zip(names, checkpoints, strict=True)
-    )
-
-
-def make_submission(plan: Plan, packers: Sequence[Packer], search: bool, quiet: bool) -> Submission:
-    """The submission within the budget; a searched one is searched again when the decoder turned out larger.
-
-    Raises BudgetExceeded when code and weights do not fit.
-    """
-    from pgpack.submission.decoder import make_decoder
-    from pgpack.submission.submission import Submission
-
-    for_weights = plan.weights_budget
-    for _ in range(ATTEMPTS):
-        runs = [_run(plan, i, packer(for_weights)) for i, packer in enumerate(packers)]
-        note("joining, minifying and proving the decoder", quiet)
-        submission = Submission(
-            runs,
-            plan.train,
-            make_decoder([run.artifact for run in runs]),
-            plan.budget,
-            read_about(plan.flags.about),
-            _figure(plan.flags, plan.budget),
-            _requirements(plan),
-        )
-        over = submission.n_total - plan.budget
-        if over <= 0 or not search:
-            break
-        note(f"code and weights are {over:,} bytes over the budget; searching again", quiet)
-        for_weights -= over
-    submission.require_budget()
-    return submission
-
-
-def _run(plan: Plan, index: int, made: tuple[Bench, Packed]) -> RunResult:
-    from pgpack.submission.submission import RunResult
-
-    bench, packed = made
-    log = plan.flags.log[index].read_text(encoding="utf-8", errors="replace") if plan.flags.log else None
-    before = bench.measurer().fp32_loss() if packed.loss is not None else None
-    n_params = bench.checkpoint.n_params
-    data = packed.artifact.data
-    return RunResult(plan.seeds[index], data, str(packed.recipe), n_params, log, packed.loss, before)
-
-
-def _figure(flags: SubmissionFlags, budget: int) -> str:
-    """The frontier of --study as SVG; '' without one."""
-    if flags.study is None:
-        return ""
-    from pgpack.report.plot import Curve, FrontierPicture, frontier_svg
-    from pgpack.study.seeds import merged
-    from pgpack.study.study import Study
-
-    study = merged(Study.load(flags.study))
-    curve = Curve(flags.study.resolve().name, study.trials)
-    return frontier_svg(FrontierPicture((curve,), "Size against loss", "bpb", budget, study.meta.fp32_bpb))
-
-
-def _requirements(plan: Plan) -> tuple[str, ...]:
-    """Lines of --requirements; without it, what the script imports beyond the standard library."""
-    import ast
-    import sys
-
-    if plan.flags.requirements is not None:
-        return tuple(plan.flags.requirements.read_text(encoding="utf-8").splitlines())
-    found = set()
-    for node in ast.walk(ast.parse(plan.train.given)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.partition(".")[0])
-    return tuple(sorted(found - set(sys.stdlib_module_names)))
-
-
 def show_plan(plan: Plan, as_json: bool) -> None:
     """What would be done, for --dry-run."""
     document: dict[str, Any] = {
-        "submission": str(plan.flags.submission),
-        "checkpoints": [str(path) for path in plan.checkpoints],
-        "seeds": list(plan.seeds),
-        "budget": plan.budget,
+        "submission": str(plan.order.target),
+        "checkpoints": [str(path) for path in plan.order.checkpoints],
+        "seeds": list(plan.order.seeds),
+        "budget": plan.order.budget,
         "code": {"form": plan.train.form, "given": len(plan.train.given), **plan.train.conventions},
         "decoder_estimate": DECODER_BYTES,
         "weights_budget": plan.weights_budget,
@@ -216,9 +113,7 @@ def show_plan(plan: Plan, as_json: bool) -> None:
 
 def show_submission(submission: Submission, directory: Path, files: Sequence[str], as_json: bool) -> None:
     """What was written."""
-    from pgpack.submission.submission import margin
-
-    spare, spread = margin(submission)
+    spare, spread = submission.spare, submission.spread
     if as_json:
         emit_json(
             {

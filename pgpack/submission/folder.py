@@ -1,23 +1,58 @@
-"""Everything measured of a submission, and the files that it becomes (FOLDER.md).
+"""The files that a submission becomes (FOLDER.md), and the folder that holds them.
 
-    runs, code files, decoder --files--> name -> bytes --write_folder--> DIR
+    Submission --folder_files--> name -> bytes --write_folder--> DIR
 
-A folder appears whole or not at all: it is made beside DIR and renamed. Refuses a DIR that exists, a total above the
-budget, two runs of one seed.
+A folder appears whole or not at all: it is made beside DIR and renamed. Refuses a DIR that exists, and a total above
+the budget.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pgpack.errors import SubmissionError
 
-TRAIN, DECODE, REQUIREMENTS = "train_gpt.py", "decode.py", "requirements.txt"
+from .readme import readme
+from .run_log import with_packing
+from .submission import Submission
+
+
+def folder_files(submission: Submission) -> dict[str, bytes]:
+    """File name -> contents. Raises BudgetExceeded."""
+    submission.require_budget()
+    found = {each.name: each.shipped for each in submission.code}
+    if submission.train.given != submission.train.shipped:
+        found["train_gpt_readable.py"] = submission.train.given
+    found["decode_readable.py"] = submission.decoder.readable.encode()
+    for run in submission.runs:
+        found[run.model_name] = run.artifact
+        log = with_packing(run.log or "", run.seed, len(run.artifact), submission.n_code, run.loss)
+        found[run.log_name] = log.encode()
+    if submission.figure:
+        found["frontier.svg"] = submission.figure.encode()
+    lines = _with_lacking(submission.requirements, {*submission.decoder.modules, "numpy"})
+    found["requirements.txt"] = "".join(f"{line}\n" for line in lines).encode()
+    found["submission.json"] = (json.dumps(submission.document(), indent=2, allow_nan=False) + "\n").encode()
+    found["README.md"] = readme(submission).encode()
+    return found
+
+
+def _with_lacking(given: Sequence[str], needed: set[str]) -> list[str]:
+    """The given requirement lines, and the distributions that they lack."""
+    lines = [line.rstrip() for line in given if line.strip()]
+    named = {
+        found[0].replace("_", "-")
+        for line in lines
+        if (found := re.match(r"[\w.-]+", line.strip().lower())) is not None
+    }
+    return [*lines, *sorted(needed - named)]
 
 
 def write_folder(directory: Path, files: Mapping[str, bytes]) -> None:

@@ -5,13 +5,12 @@ Every number comes from `Submission`; nothing is said about what was not measure
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from pgpack import __version__
 
-if TYPE_CHECKING:
-    from .submission import Submission
+from .submission import Submission
 
 GAP = "*fill in*"
 
@@ -39,20 +38,17 @@ def readme(submission: Submission) -> str:
 
 
 def _summary(submission: Submission) -> str:
-    from .submission import margin, mean_std
-
-    spare, spread = margin(submission)
     bpb = [loss.bpb for loss in submission.losses]
     if not bpb:
         text = f"val_bpb {GAP} (it was not measured when this was packed)"
     elif len(bpb) == 1:
         text = f"val_bpb {bpb[0]:.6f}"
     else:
-        mean, std = mean_std(bpb)
+        mean, std = statistics.fmean(bpb), statistics.stdev(bpb)
         text = f"val_bpb {mean:.6f}, mean of {len(bpb)} seeds, standard deviation {std:.6f}"
-    size = f"{submission.n_total:,} bytes in all, {spare:,} under the cap of {submission.budget:,}"
+    size = f"{submission.n_total:,} bytes in all, {submission.spare:,} under the cap of {submission.budget:,}"
     if len(submission.runs) > 1:
-        size += f"; artifacts differ by {spread:,} bytes between seeds"
+        size += f"; artifacts differ by {submission.spread:,} bytes between seeds"
     return f"{text}; {size}."
 
 

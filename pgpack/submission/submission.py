@@ -1,9 +1,7 @@
-"""A submission as a value: its runs, what is said of it, its files."""
+"""A submission as a value: its runs, what is said of it, its sums."""
 
 from __future__ import annotations
 
-import json
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,11 +12,9 @@ from pgpack.errors import BudgetExceeded, SubmissionError
 from pgpack.loss.evaluator import BitsPerByte
 
 from .decoder import Decoder
-from .folder import DECODE, REQUIREMENTS
-from .run_log import with_packing
 from .self_extracting import CodeFile, smallest
 
-DISTRIBUTIONS = {"brotli": "brotli", "zstandard": "zstandard"}
+DECODE = "decode.py"
 
 
 @dataclass(frozen=True)
@@ -93,6 +89,16 @@ class Submission:
         return self.n_model + self.n_code
 
     @property
+    def spare(self) -> int:
+        """Bytes left under the budget."""
+        return self.budget - self.n_total
+
+    @property
+    def spread(self) -> int:
+        """Bytes that the artifacts of different seeds differ by."""
+        return self.n_model - min(len(run.artifact) for run in self.runs)
+
+    @property
     def conventions(self) -> dict[str, int]:
         """Bytes of all code under each convention."""
         each = [code.conventions for code in self.code]
@@ -111,28 +117,6 @@ class Submission:
                 f"code {self.n_code:,} + largest artifact {self.n_model:,} = {self.n_total:,} bytes, "
                 f"{self.n_total - self.budget:,} over the budget of {self.budget:,}"
             )
-
-    def files(self) -> dict[str, bytes]:
-        """File name -> contents. Raises BudgetExceeded."""
-        from .readme import readme
-
-        self.require_budget()
-        found = {each.name: each.shipped for each in self.code}
-        if self.train.given != self.train.shipped:
-            found["train_gpt_readable.py"] = self.train.given
-        found["decode_readable.py"] = self.decoder.readable.encode()
-        for run in self.runs:
-            found[run.model_name] = run.artifact
-            found[run.log_name] = with_packing(
-                run.log or "", run.seed, len(run.artifact), self.n_code, run.loss
-            ).encode()
-        if self.figure:
-            found["frontier.svg"] = self.figure.encode()
-        needed = {DISTRIBUTIONS.get(module, module) for module in self.decoder.modules} | {"numpy"}
-        found[REQUIREMENTS] = "".join(f"{line}\n" for line in _joined(self.requirements, needed)).encode()
-        found["submission.json"] = (json.dumps(self.document(), indent=2, allow_nan=False) + "\n").encode()
-        found["README.md"] = readme(self).encode()
-        return found
 
     def document(self) -> dict[str, Any]:
         """submission.json, in the field's names; null where nothing was measured."""
@@ -174,30 +158,3 @@ def _row(run: RunResult) -> dict[str, Any]:
         "val_bpb": loss.bpb if loss else None,
         "artifact_bytes": len(run.artifact),
     }
-
-
-def _joined(given: Sequence[str], needed: set[str]) -> list[str]:
-    """The given requirement lines, and what they lack."""
-    lines = [line.rstrip() for line in given if line.strip()]
-    named = {name for line in lines for name in [line.partition("#")[0].strip().lower()] if name}
-    lacking = [name for name in sorted(needed) if not any(_names(line, name) for line in named)]
-    return [*lines, *lacking]
-
-
-def _names(line: str, distribution: str) -> bool:
-    """Whether a requirement line is about a distribution."""
-    import re
-
-    found = re.match(r"[\w.-]+", line)
-    return found is not None and found[0].replace("_", "-") == distribution
-
-
-def margin(submission: Submission) -> tuple[int, int]:
-    """(bytes left under the budget, spread of artifact sizes over seeds)."""
-    sizes = [len(run.artifact) for run in submission.runs]
-    return submission.budget - submission.n_total, max(sizes) - min(sizes)
-
-
-def mean_std(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (nan of one value)."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan

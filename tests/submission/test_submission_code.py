@@ -18,7 +18,7 @@ from pgpack.loss.evaluator import BitsPerByte
 from pgpack.pack import pack
 from pgpack.recipe.text import parse_recipe
 from pgpack.submission.decoder import Decoder, make_decoder
-from pgpack.submission.folder import write_folder
+from pgpack.submission.folder import folder_files, write_folder
 from pgpack.submission.minify import minified
 from pgpack.submission.self_extracting import (
     MINIFIED,
@@ -135,7 +135,7 @@ def test_every_byte_value_of_a_source_survives_packing() -> None:
 
 def test_the_numbers_of_a_submission_add_up() -> None:
     made = submission()
-    files, document = made.files(), made.document()
+    files, document = folder_files(made), made.document()
     assert document["bytes_code"] == len(files["train_gpt.py"]) + len(files["decode.py"])
     assert document["bytes_model"] == max(len(files[name]) for name in ("model_seed0.pgpack", "model_seed42.pgpack"))
     assert document["bytes_total"] == document["bytes_code"] + document["bytes_model"]
@@ -151,7 +151,7 @@ def test_the_numbers_of_a_submission_add_up() -> None:
 
 def test_what_was_not_measured_is_null_and_said_to_be_missing() -> None:
     made = submission(seeds=(None,), measured=False)
-    files = made.files()
+    files = folder_files(made)
     assert made.document()["val_bpb"] is None
     assert "val_bpb *fill in*" in files["README.md"].decode()
     assert {"model.pgpack", "train.log"} <= set(files)
@@ -159,9 +159,9 @@ def test_what_was_not_measured_is_null_and_said_to_be_missing() -> None:
 
 def test_code_and_weights_share_one_budget() -> None:
     total = submission().n_total
-    submission(total).files()
+    folder_files(submission(total))
     with pytest.raises(BudgetExceeded, match="1 over the budget"):
-        submission(total - 1).files()
+        folder_files(submission(total - 1))
 
 
 def test_two_runs_of_one_seed_are_refused() -> None:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from pgpack.calibration.calibration import Calibration
 from pgpack.calibration.inputs import quantizer_input, require_coverage
 from pgpack.checkpoint.checkpoint import Checkpoint
-from pgpack.codecs import BYTE_CODECS
 from pgpack.quantizers.base import Encoding, QuantizerInput
 from pgpack.quantizers.chain import quantize_matrix
 from pgpack.quantizers.tcq import EIGHTHS, NOISE, TINY, Tcq
@@ -28,6 +27,8 @@ from pgpack.recipe.recipe import Coding, Recipe, policy_to_text
 from pgpack.tensors.entropy import entropy_bits, order0_bits
 from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.trellis_grid import TrellisGrid, octaves
+
+from .codecs import BYTE_CODECS
 
 SAMPLE_ROWS = 64
 SAMPLE_COLUMNS = 512  # with a Hessian, whose factor costs columns^3

@@ -10,7 +10,6 @@ import click
 
 from pgpack.files import replace_file
 
-from ..options.files import ArtifactFile, open_either
 from ..screen.output import emit_json, note, refuse_overwrite, shared_options
 from ..screen.tables import clipped, shape_text, table
 
@@ -47,6 +46,8 @@ def command(*, file: Path, output: Path | None, force: bool, all_tensors: bool, 
     if output is not None:
         _check_suffix(output)
         refuse_overwrite(output, force, file)
+    from pgpack.bench.artifact import ArtifactFile, open_either
+
     found = open_either(file)
     if isinstance(found, ArtifactFile):
         decoded = from_tensors(found.unpacked.tensors(), source=str(file))

@@ -9,7 +9,6 @@ import click
 
 from pgpack.bench.options import BenchOptions
 
-from ..options.files import ArtifactFile, open_either
 from ..options.text import bench_of, text_options
 from ..screen.output import emit_json, format_bytes, shared_options
 
@@ -36,6 +35,7 @@ def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, as_json:
     An artifact does not hold its model and text: give --checkpoint (the loss is then compared with it, by KL), or
     the text flags.
     """
+    from pgpack.bench.artifact import ArtifactFile, open_either
     from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
     from pgpack.unpack import check_digest
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from ..options.files import ArtifactFile, open_either
 from ..screen.output import emit_json, refuse_overwrite, shared_options
 
 EPILOG = """\b
@@ -136,6 +135,8 @@ def template(file: str, shapes: Mapping[str, Sequence[int]], dialect: str) -> st
 
 def _tensors(path: Path) -> tuple[dict[str, tuple[int, ...]], str]:
     """(name -> shape, dialect) of a checkpoint or an artifact."""
+    from pgpack.bench.artifact import ArtifactFile, open_either
+
     found = open_either(path)
     if isinstance(found, ArtifactFile):
         unpacked = found.unpacked

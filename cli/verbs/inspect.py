@@ -13,7 +13,6 @@ import click
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.inspect import ArtifactView, TensorValues, inspect_artifact, inspect_checkpoint
 
-from ..options.files import ArtifactFile, open_either
 from ..screen.output import emit_json, format_bytes, shared_options
 from ..screen.tables import clipped, shape_text, table
 
@@ -37,6 +36,8 @@ def command(*, file: Path, as_json: bool, quiet: bool) -> None:
     Artifact: bytes per tensor, largest first, and per coding stage; they sum to the file. Entropy is of order 0, in
     bits per symbol. Checkpoint: shapes, roles, spread, tied names, and what its metadata says.
     """
+    from pgpack.bench.artifact import ArtifactFile, open_either
+
     found = open_either(file)
     if isinstance(found, ArtifactFile):
         view = inspect_artifact(found.data, found.unpacked)

@@ -15,7 +15,6 @@ from pgpack.cache.options import CacheOptions
 from pgpack.progress import Bar, shown
 
 from ..options.cache import cache_options, opened
-from ..options.files import opens_without_torch
 from ..options.recipe import chosen_recipe, one_of, recipe_options, require_own_container
 from ..options.sizes import SIZE
 from ..options.submission import SubmissionFlags, require_alone, submission_options
@@ -375,7 +374,7 @@ def _show_dry_run(
 ) -> None:
     """What `pack` would do, from names and shapes alone; those of an old torch file are not read (it takes torch)."""
     from pgpack.checkpoint.checkpoint import load_checkpoint
-    from pgpack.checkpoint.files import require_file
+    from pgpack.checkpoint.files import opens_without_torch, require_file
     from pgpack.recipe.applied import apply
 
     require_file(path)

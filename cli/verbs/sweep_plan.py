@@ -71,8 +71,7 @@ def search_of(
 def _tensors(path: Path) -> Shapes:
     """What recipes are made for; of an old torch file the shapes are not read (that would load torch)."""
     from pgpack.checkpoint.checkpoint import load_checkpoint
-
-    from ..options.files import opens_without_torch
+    from pgpack.checkpoint.files import opens_without_torch
 
     if opens_without_torch(path):
         return load_checkpoint(path).stored_shapes

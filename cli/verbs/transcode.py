@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgpack.bench.artifact import read_artifact_file
 from pgpack.bench.options import BenchOptions
 from pgpack.files import replace_file
 from pgpack.progress import progress_bar
 
-from ..options.files import open_artifact
 from ..options.text import bench_of, text_options
 from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
 from ..screen.tables import table
@@ -64,7 +64,7 @@ def command(
         if checkpoint is None or equal_loss.resolve() == out.resolve():
             raise click.UsageError("--equal-loss packs the fp32 model into a file of its own; give --checkpoint FILE")
         refuse_overwrite(equal_loss, force, artifact, checkpoint)
-    given = open_artifact(artifact)
+    given = read_artifact_file(artifact)
     if given is None:
         raise click.UsageError(f"{artifact} is no artifact of a known format; pack a checkpoint with `pgpack pack`")
     from pgpack.transcode import transcode

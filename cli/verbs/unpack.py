@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from pgpack.checkpoint.checkpoint import save_tensors, save_torch
-from pgpack.checkpoint.dialects import banked as in_banks
-from pgpack.unpack import check_digest, unpack
+from pgpack.bench.artifact import open_artifact
 
 from ..screen.output import emit_json, refuse_overwrite, shared_options
 
@@ -44,19 +42,12 @@ def command(
     Nothing is written when the decoded weights fail their digest.
     """
     refuse_overwrite(out, force, artifact)
-    unpacked = unpack(artifact.read_bytes())
-    digest = check_digest(unpacked)
-    tensors = in_banks(unpacked.tensors()) if banked else unpacked.tensors()
-    form = form or ("pt" if out.suffix in (".pt", ".pth") else "safetensors")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if form == "pt":
-        save_torch(out, tensors, unpacked.aliases)
-    else:
-        save_tensors(out, tensors, {"weights_digest": digest})
+    opened = open_artifact(artifact)
+    tensors, unpacked = opened.unpack(out, form, banked), opened.unpacked
     values = sum(array.size for array in tensors.values())
     if as_json:
         document = {"artifact": str(artifact), "kind": unpacked.kind, "out": str(out), "tensors": len(tensors)}
-        emit_json({**document, "values": values, "aliases": dict(unpacked.aliases), "weights_digest": digest})
+        emit_json({**document, "values": values, "aliases": dict(unpacked.aliases), "weights_digest": opened.digest})
         return
-    click.echo(f"{len(tensors)} tensors, {values:,} values, weights digest {digest[:16]}")
+    click.echo(f"{len(tensors)} tensors, {values:,} values, weights digest {opened.digest[:16]}")
     click.echo(f"written to {out}")

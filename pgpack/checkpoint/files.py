@@ -232,3 +232,8 @@ def _read_index(path: Path) -> Stored:
     metadata = {key: text for shard in shards.values() for key, text in shard.metadata.items()}
     shapes = {name: shards[file].shapes[name] for name, file in names.items()}
     return Stored(shapes, lambda name: shards[names[name]].load(name), metadata)
+
+
+def opens_without_torch(path: Path) -> bool:
+    """Whether names and shapes of a checkpoint are read without loading torch."""
+    return path.is_dir() or is_safetensors(path) or is_torch_zip(path)

@@ -14,11 +14,11 @@ from pgpack.study.journal import Journal
 from pgpack.study.seeds import together
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
+from pgpack.sweep.executors.jobs import Executor, Job, Subjects, job_key
+from pgpack.sweep.samplers.base import Batch, Sampler
 
-from .executors.jobs import Executor, Job, Subjects, job_key
 from .pace import Pace
 from .runner import OnTrial, jobs_of, new_jobs, record
-from .samplers.base import Batch, Sampler
 
 
 def rows_of(subjects: Subjects, batch: Batch, study: Study) -> list[Trial] | None:

@@ -15,8 +15,7 @@ from pgpack.recipe.spaces import (
     sorted_by_quantization,
     space_templates,
 )
-
-from .samplers.space import SearchSpace, fixed, options_template, template_of
+from pgpack.sweep.samplers.space import SearchSpace, fixed, options_template, template_of
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
-from pgpack_cli.options.sizes import parse_size
 from pgpack_cli.verbs.frontier import command
 
 from pgpack.errors import StudyError
+from pgpack.sizes import parse_size
 from pgpack.study.comparison import half_width, half_width_text, paired_difference
 from pgpack.study.frontier import bd_rate, best_under, hypervolume, pareto, points_of
 from pgpack.study.study import Study
@@ -257,7 +256,7 @@ def test_a_whole_number_of_units_is_that_many_bytes(number: int, unit: str) -> N
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1e3", "MB", "1 TB", "16 M", "1.0000001MB", "0.5", "١", "inf"])
 def test_what_is_not_a_size_is_refused_in_one_sentence(text: str) -> None:
-    with pytest.raises(click.BadParameter) as refused:
+    with pytest.raises(ValueError) as refused:
         parse_size(text)
-    assert repr(text) in refused.value.message
-    assert "\n" not in refused.value.message
+    assert repr(text) in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,150 @@
+"""What kind of file a path names, by content and never by name; and an artifact as a thing to ask.
+
+path --open_either--> ArtifactFile | Checkpoint        ArtifactFile --> sizes, tensors, checks, files
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_tensors, save_torch
+from pgpack.checkpoint.dialects import banked as in_banks
+from pgpack.checkpoint.files import is_safetensors
+from pgpack.errors import FormatError
+from pgpack.formats.field.compressed import codec_of
+from pgpack.formats.own.layout import MAGIC
+from pgpack.formats.sniff import open_field, read_identified
+from pgpack.inspect import ArtifactView, inspect_artifact
+from pgpack.sizes import Size, bytes_of
+from pgpack.unpack import Unpacked, check_digest, unpack
+from pgpack.verify import Verification, verify
+
+TORCH_SUFFIXES = (".pt", ".pth")
+
+
+@dataclass(frozen=True, eq=False)
+class ArtifactFile:
+    """An artifact of any known format: `data` are the bytes of `path`; it is decoded once, when first asked for."""
+
+    path: Path
+    data: bytes
+    decode: Callable[[], Unpacked]
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the file, which is what a budget counts."""
+        return len(self.data)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 hex over the decoded weights. Raises: CorruptArtifact when it is not what the packer recorded."""
+        return check_digest(self.unpacked)
+
+    @cached_property
+    def unpacked(self) -> Unpacked:
+        """The decoded records. Raises: FormatError when the file is damaged."""
+        return self.decode()
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """The decoded weights by name, tied names included: what runs. float32, integers and bools as they were.
+
+        Raises: FormatError when the file is damaged, CorruptArtifact when the weights are not those that were packed.
+
+        >>> pgpack.open_artifact("model.pgpack").tensors()["tok_emb.weight"].shape
+        (310, 16)
+        """
+        _ = self.digest
+        return self.unpacked.tensors()
+
+    def inspect(self) -> ArtifactView:
+        """Where the bytes are: by tensor and by coding stage; they sum to the file.
+
+        >>> view = pgpack.open_artifact("model.pgpack").inspect()
+        >>> sum(tensor.n_bytes for tensor in view.tensors) + sum(view.overhead.values()) == view.n_bytes
+        True
+        """
+        return inspect_artifact(self.data, self.unpacked)
+
+    def verify(self, budget: Size | None = None, checkpoint: Checkpoint | None = None) -> Verification:
+        """Every check that the arguments allow, decoded in a clean process. Units: `budget` bytes, or "16MB".
+
+        Raises: OSError when the file is gone; FormatError when it is no longer the one that was opened.
+
+        >>> pgpack.open_artifact("model.pgpack").verify(budget="16MB").ok
+        True
+        """
+        if hashlib.sha256(self.path.read_bytes()).digest() != hashlib.sha256(self.data).digest():
+            raise FormatError(f"{self.path} has changed since it was opened; open it again")
+        return verify(self.path, checkpoint=checkpoint, budget=None if budget is None else bytes_of(budget))
+
+    def unpack(self, to: Path | str, form: str | None = None, banked: bool = False) -> dict[str, NDArray[Any]]:
+        """Write the weights as one file and return them; nothing is written when they fail their digest.
+
+        `form`: "safetensors" or "pt"; None: as the name of `to` says, safetensors where it says nothing. `banked`:
+        matrices in banks, as banked scripts load them. A file that exists is replaced whole.
+        Raises: FormatError as `tensors`; OSError when `to` cannot be written.
+
+        >>> "tok_emb.weight" in pgpack.open_artifact("model.pgpack").unpack("back.safetensors")
+        True
+        """
+        out = Path(to)
+        digest = self.digest
+        tensors = in_banks(self.unpacked.tensors()) if banked else self.unpacked.tensors()
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if (form or ("pt" if out.suffix in TORCH_SUFFIXES else "safetensors")) == "pt":
+            save_torch(out, tensors, self.unpacked.aliases)
+        else:
+            save_tensors(out, tensors, {"weights_digest": digest})
+        return tensors
+
+
+def open_artifact(path: Path | str) -> ArtifactFile:
+    """The artifact in a file: ours, or in one of the field's formats (told apart by content, never by name).
+
+    Raises: OSError when it cannot be read; FormatError or one of its kinds when it holds no artifact.
+
+    >>> pgpack.open_artifact("model.pgpack").n_bytes < 20_000
+    True
+    """
+    path = Path(path)
+    found = read_artifact_file(path)
+    if found is None and is_safetensors(path):
+        raise FormatError(f"{path} is a checkpoint, not an artifact of any known format")
+    if found is None:
+        read_identified(path.read_bytes())
+        raise FormatError(f"{path} is not an artifact of any known format")
+    return found
+
+
+def read_artifact_file(path: Path) -> ArtifactFile | None:
+    """The artifact in a file; None when the file is something else. Raises OSError when it cannot be read."""
+    if is_safetensors(path):
+        return None
+    data = path.read_bytes()
+    if data[:4] == MAGIC[: len(data)]:
+        return ArtifactFile(path, data, lambda: unpack(data))
+    field = open_field(data)
+    return ArtifactFile(path, data, lambda: Unpacked(field.kind, tuple(field.read()), {}, "")) if field else None
+
+
+def open_either(path: Path) -> ArtifactFile | Checkpoint:
+    """An artifact or a checkpoint.
+
+    Raises CheckpointError when the file is neither, FormatError when it is a compressed file that holds no artifact.
+    """
+    artifact = read_artifact_file(path) if path.is_file() else None
+    if artifact is not None:
+        return artifact
+    if path.is_file() and not is_safetensors(path):
+        with path.open("rb") as file:
+            head = file.read(8)
+        if codec_of(head) != "brotli":  # which has no mark
+            read_identified(path.read_bytes())
+    return load_checkpoint(path)

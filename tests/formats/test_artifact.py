@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgpack.errors import CorruptArtifact, FormatError, TruncatedArtifact, UnsupportedVersion
-from pgpack.formats.own.layout import PREFIX_LEN, frame, unframe
+from pgpack.formats.own.header import Header
+from pgpack.formats.own.layout import MAGIC, PREFIX_LEN, frame, unframe
 from pgpack.formats.own.size_report import apportion
 from pgpack.pack import pack
 from pgpack.recipe.text import parse_recipe
 from pgpack.unpack import check_digest, unpack
 
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 RECIPE = "ndim<=1=cast|shuffle|brotli; emb=rtn(bits=4)|rans; *=rtn(bits=6)|bitpack|zlib"
 
 
@@ -102,6 +104,14 @@ def test_a_changed_weight_fails_the_digest(artifact: bytes) -> None:
     header["digest"] = "0" * 16
     with pytest.raises(CorruptArtifact, match="decodes differently"):
         check_digest(unpack(frame(header, bytes(body))))
+
+
+def test_a_header_is_written_as_it_was_read() -> None:
+    files = [path.read_bytes() for path in sorted(GOLDEN.glob("*.pgpack"))]
+    documents = [unframe(data)[0] for data in files if data[:4] == MAGIC]
+    assert len(documents) > 20
+    for document in documents:
+        assert json.dumps(Header.from_json(document).to_json()) == json.dumps(document)
 
 
 HOSTILE = {

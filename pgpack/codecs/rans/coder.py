@@ -11,7 +11,7 @@ that holds a signed number zigzag (0, -1, 1, -2, ... are 0, 1, 2, 3, ...):
  2. symbol = low + code. A split array's code is the sum of (plane's low + plane's code) * 256^j over its planes j.
  3. After the descriptors, of all tables in order: the unary quotients (q zeros and a one) of every code's zigzag
     number z >> k, padded to bytes; then the k low bits of every z, padded. The z are second differences of levels
-    (two zeros before the first). Frequencies from levels: `rans_tables.frequencies`; they sum to 2^precision.
+    (two zeros before the first). Frequencies from levels: `tables.frequencies`; they sum to 2^precision.
  4. Packed planes in order, each padded to bytes.
  5. The codes of all tables' planes in order are one sequence of n positions, lane = position mod n_lanes;
     n_lanes = the power of two at or below n / 2^13, clipped to 1 to 1024. Nothing follows step 4 when n = 0.

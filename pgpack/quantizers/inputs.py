@@ -6,6 +6,8 @@ missing or does not fit raises CalibrationError; the last two name the tensor.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -108,9 +110,11 @@ def group_starts(cols: int, group: int) -> list[tuple[int, int]]:
     return [(start, min(start + group, cols)) for start in range(0, cols, group)]
 
 
-def stacked(parts: list[NDArray[np.float32]], rows: int) -> NDArray[np.float32]:
-    """One column per group; (rows, 0) when there are no groups."""
-    return np.stack(parts, axis=1) if parts else np.zeros((rows, 0), dtype=np.float32)
+def by_group(weight: Matrix, group: int, law: Callable[[Matrix, slice], NDArray[np.float32]]) -> NDArray[np.float32]:
+    """What `law` gives each row of a group, from the group's columns and where they stand. Shape: (out, n_groups)."""
+    columns = [slice(*ends) for ends in group_starts(weight.shape[1], group)]
+    parts = [law(weight[:, each], each) for each in columns]
+    return np.stack(parts, axis=1) if parts else np.zeros((len(weight), 0), dtype=np.float32)
 
 
 def round_to_grid(

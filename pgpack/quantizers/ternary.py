@@ -10,17 +10,19 @@ from numpy.typing import NDArray
 from pgpack.tensors.grids import QuantizedTensor, UniformGrid
 
 from .base import Matrix, Quantizer, QuantizerInput
-from .inputs import fp16_values, group_starts, masked_weight, refuse_mask, require_group, round_to_grid, stacked
+from .inputs import by_group, fp16_values, masked_weight, refuse_mask, require_group, round_to_grid
 
 
 def mean_magnitudes(weight: Matrix, group: int, keep: NDArray[np.bool_] | None) -> NDArray[np.float32]:
     """Mean |w| of the kept weights of each row and group. Shape: (out, n_groups)."""
-    parts = []
-    for start, stop in group_starts(weight.shape[1], group):
-        total = np.abs(weight[:, start:stop]).sum(axis=1, dtype=np.float64)
-        kept = np.full(len(weight), stop - start) if keep is None else keep[:, start:stop].sum(axis=1)
-        parts.append((total / np.maximum(kept, 1)).astype(np.float32))
-    return stacked(parts, len(weight))
+
+    def mean(columns: Matrix, where: slice) -> NDArray[np.float32]:
+        total = np.abs(columns).sum(axis=1, dtype=np.float64)
+        kept = np.full(len(weight), columns.shape[1]) if keep is None else keep[:, where].sum(axis=1)
+        means: NDArray[np.float32] = (total / np.maximum(kept, 1)).astype(np.float32)
+        return means
+
+    return by_group(weight, group, mean)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pgpack.tensors.grids import QuantizedTensor, UniformGrid
 
 from .base import Matrix, Quantizer, QuantizerInput
 from .inputs import (
+    by_group,
     divisors,
     finite_weight,
     fp16_values,
@@ -25,7 +26,6 @@ from .inputs import (
     require_bits,
     require_group,
     round_to_grid,
-    stacked,
 )
 
 
@@ -36,10 +36,7 @@ def largest_symbol(bits: int) -> int:
 
 def absmax_over(weight: Matrix, group: int) -> NDArray[np.float32]:
     """Largest |w| of each row and group. Shape: (out, n_groups)."""
-    parts = [
-        np.abs(weight[:, start:stop]).max(axis=1, initial=0.0) for start, stop in group_starts(weight.shape[1], group)
-    ]
-    return stacked(parts, weight.shape[0])
+    return by_group(weight, group, lambda columns, _: np.abs(columns).max(axis=1, initial=0.0))
 
 
 def absmax_scales(weight: Matrix, bits: int, group: int) -> NDArray[np.float32]:
@@ -53,18 +50,19 @@ def std_scales(weight: Matrix, bits: int, clip: float, group: int) -> NDArray[np
     Where we differ: a row that is constant (or a single weight) has no spread to measure and takes the absmax
     step, where the field's packers store a step of 0 and lose the row.
     """
-    R = largest_symbol(bits)
-    parts = []
-    for start, stop in group_starts(weight.shape[1], group):
-        columns = weight[:, start:stop]
-        if stop - start > 1:
+    R = np.float32(largest_symbol(bits))
+
+    def step_of(columns: Matrix, _: slice) -> NDArray[np.float32]:
+        if columns.shape[1] > 1:
             std = columns.std(axis=1, ddof=1, dtype=np.float64).astype(np.float32)
         else:
             std = np.zeros(len(columns), dtype=np.float32)
-        step = np.maximum(np.float32(clip) * std / np.float32(R), np.float32(1e-10))
-        spread = np.abs(columns).max(axis=1, initial=0.0) / np.float32(R)
-        parts.append(np.where(std > 0, step, spread))
-    return stacked(parts, weight.shape[0])
+        step = np.maximum(np.float32(clip) * std / R, np.float32(1e-10))
+        spread = np.abs(columns).max(axis=1, initial=0.0) / R
+        steps: NDArray[np.float32] = np.where(std > 0, step, spread)
+        return steps
+
+    return by_group(weight, group, step_of)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import math
 
 from .recipe import Recipe
 from .selector import Shapes
+from .text import parse_recipe
 
 SMALL = "cast(dtype=fp16)|shuffle|brotli(quality=11)"
 LEVELS = 127  # of 8-bit symbols on each side of zero
@@ -26,8 +27,6 @@ def step_recipe(step: float, embedding_ratio: float, coding: str, tensors: Shape
 
     Units: `step` in standard deviations of a row; `coding` is recipe text such as `rans`.
     """
-    from .text import parse_recipe
-
     clip, embedding_clip = (f"{value * LEVELS:.4g}" for value in (step, step * embedding_ratio))
     text = (
         f"ndim<=1={SMALL}; role:control={SMALL}; "
@@ -43,8 +42,6 @@ def trellis_recipe(step: float, states: int, tensors: Shapes) -> Recipe:
 
     Units: `step` as in `pgpack.quantizers.tcq.Tcq`: square root of nats per token, for all tensors alike.
     """
-    from .text import parse_recipe
-
     text = (
         f"ndim<=1={SMALL}; role:control={SMALL}; *=tcq(step={step:.7g},states={states})|rans_scaled(states={states})"
     )

@@ -56,8 +56,8 @@ _CLIP_LADDER = (0.6, 0.75, 0.9, 1.0, 1.2, 1.5, 2.0, 2.6)
 _BITS_DIAL = "bits"
 _BITS_LADDER = (8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0)
 
-PRESETS: dict[str, Preset] = {
-    "baseline-int8-zlib": Preset(
+_ALL = (
+    Preset(
         name="baseline-int8-zlib",
         source="train_gpt.py of the challenge",
         description="int8 rows clipped at the 99.99984th percentile, small tensors fp16, controls fp32, zlib 9",
@@ -70,7 +70,7 @@ PRESETS: dict[str, Preset] = {
         dial_default=8.0,
         dial_values=_BITS_LADDER,
     ),
-    "int6-zstd22": Preset(
+    Preset(
         name="int6-zstd22",
         source="PR #212",
         description="the baseline at int6 with its step floor of 1/31, embedding fp16, zstd 22",
@@ -83,7 +83,7 @@ PRESETS: dict[str, Preset] = {
         dial_default=6.0,
         dial_values=_BITS_LADDER,
     ),
-    "sdclip-brotli": Preset(
+    Preset(
         name="sdclip-brotli",
         source="PR #1394",
         description="GPTQ int6 at 12.85 sigma, embedding int8 at 20 sigma, byte shuffle, brotli 11",
@@ -97,7 +97,7 @@ PRESETS: dict[str, Preset] = {
         dial_values=_CLIP_LADDER,
         calibration_tokens=64 * 98_304,
     ),
-    "layer-clip": Preset(
+    Preset(
         name="layer-clip",
         source="PR #1586",
         description="GPTQ with its own clip per kind: MLP 12, attention 13 (int6), embedding 15 (int7), brotli 11",
@@ -112,7 +112,7 @@ PRESETS: dict[str, Preset] = {
         dial_values=_CLIP_LADDER,
         calibration_tokens=64 * 98_304,
     ),
-    "pergroup-lrzip": Preset(
+    Preset(
         name="pergroup-lrzip",
         source="PR #1855",
         description="GPTQ at 11.5/13/14 sigma, LQER on the three worst tensors, one sorted lrzip stream per kind",
@@ -129,7 +129,8 @@ PRESETS: dict[str, Preset] = {
         requires=("lrzip",),
         calibration_tokens=16 * 98_304,
     ),
-}
+)
+PRESETS: dict[str, Preset] = {each.name: each for each in _ALL}
 
 
 def preset(name: str) -> Preset:
@@ -167,18 +168,6 @@ def _turned(found: Preset, value: float) -> str:
         return re.sub(r"(rtn_percentile\(bits=)\d+", rf"\g<1>{int(value)}", found.recipe)
     if not 0 < value < 1000:
         raise RecipeError(f"the dial of {found.name} is a {found.dial}, above 0 and below 1000, found {value:g}")
-    return re.sub(r"clip=([0-9.]+)", lambda match: f"clip={_clip(float(match[1]) * value)}", found.recipe)
-
-
-def _clip(sigmas: float) -> str:
-    return value_text(round(sigmas, 6))
-
-
-def dial(name: str, value: float, passthrough: int = PASSTHROUGH) -> str:
-    """The recipe text of a preset with its dial at `value`. Raises RecipeError when the dial does not go there."""
-    return preset_text(name, value, passthrough)
-
-
-def dial_values(name: str) -> tuple[float, ...]:
-    """Settings that draw the preset's curve, from large to small artifacts."""
-    return preset(name).dial_values
+    return re.sub(
+        r"clip=([0-9.]+)", lambda match: f"clip={value_text(round(float(match[1]) * value, 6))}", found.recipe
+    )

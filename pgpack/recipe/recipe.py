@@ -101,25 +101,16 @@ def stages_of(policy: TensorPolicy) -> list[Any]:
     return [*policy.transforms, policy.quantizer, *coding.symbol_transforms, coding.coder, *coding.byte_codecs]
 
 
-CALIBS = Table(__package__, {"tokens": "directives:Calibrate"})
-
-
-ORDERS = Table(__package__, {"mlp": "directives:MlpOrder"})
-
-
-TUNINGS = Table(__package__, {"steps": "directives:Tune"})
-
-
-COMPENSATIONS = Table(__package__, {"weights": "directives:Compensate"})
-
-
-# directives of one stage
-DIRECTIVES = {"calib": CALIBS, "order": ORDERS, "tune": TUNINGS, "compensate": COMPENSATIONS}
-
-
+DIRECTIVES = {  # of one stage
+    name: Table(__package__, {stage: f"directives:{cls}"})
+    for name, stage, cls in (
+        ("calib", "tokens", "Calibrate"),
+        ("order", "mlp", "MlpOrder"),
+        ("tune", "steps", "Tune"),
+        ("compensate", "weights", "Compensate"),
+    )
+}
 _LATER = ("compensate",)  # not in the canonical form of a recipe that does not use it: digests must not change
-
-
 KINDS: tuple[tuple[str, Table], ...] = (
     ("transform", TRANSFORMS),
     ("quantizer", QUANTIZERS),
@@ -127,8 +118,6 @@ KINDS: tuple[tuple[str, Table], ...] = (
     ("coder", CODERS),
     ("byte codec", BYTE_CODECS),
 )
-
-
 STAGES = Table.joined(table for _, table in KINDS)
 
 

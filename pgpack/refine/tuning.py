@@ -88,10 +88,9 @@ def tune(
     divergence = Divergence(build, reference, quantized.aliases, device)
     tensors = {record.name: _tensor(record, steps, raw, device) for record in quantized.records}
     divergence.require([name for name, each in tensors.items() if each.parameters])
-    student = _Student(tensors)
-    before = divergence.mean(student.weights(), batches.checked)
-    _descend(student, divergence, batches.shuffled(seed), steps, progress)
-    if not divergence.mean(student.weights(), batches.checked) < before:
+    before = divergence.mean(_weights(tensors), batches.checked)
+    _descend(tensors, divergence, batches.shuffled(seed), steps, progress)
+    if not divergence.mean(_weights(tensors), batches.checked) < before:
         return quantized
     records = tuple(
         dataclasses.replace(record, parts=(each.part(),)) if (each := tensors[record.name]).parameters else record
@@ -214,46 +213,38 @@ def _tensor(record: Record, steps: Tune, raw: bool, device: str) -> _Fixed:
     return _Fixed(record, device)
 
 
-class _Student:
-    """The weights that the grids decode to at present."""
-
-    def __init__(self, tensors: Mapping[str, _Fixed]) -> None:
-        self.tensors = tensors
-
-    def weights(self) -> dict[str, Tensor]:
-        return {name: each.weights() for name, each in self.tensors.items()}
-
-    @property
-    def exponents(self) -> list[_Exponents]:
-        return [each for tensor in self.tensors.values() for each in tensor.exponents]
+def _weights(tensors: Mapping[str, _Fixed]) -> dict[str, Tensor]:
+    """What the grids decode to at present."""
+    return {name: each.weights() for name, each in tensors.items()}
 
 
 def _descend(
-    student: _Student,
+    tensors: Mapping[str, _Fixed],
     divergence: Divergence,
     batches: Iterator[Tensor],
     steps: Tune,
     progress: Callable[[int, float], None],
 ) -> None:
     """Adam with a linear decay; the exponents are rounded on the way, at STAGES."""
-    named = [item for tensor in student.tensors.values() for item in tensor.parameters.items()]
+    named = [item for tensor in tensors.values() for item in tensor.parameters.items()]
     raw, factors = [p for kind, p in named if kind == "raw"], [p for kind, p in named if kind != "raw"]
     groups = [{"params": factors, "base": steps.lr}, {"params": raw, "base": RAW_LR}]
     optimizer = torch.optim.Adam([g for g in groups if g["params"]], lr=steps.lr, betas=(0.9, 0.99))
     stages = [math.ceil(part * steps.count) for part in STAGES]
     for step, ids in zip(range(steps.count), batches, strict=False):
         if step in stages:
-            _round(student, (stages.index(step) + 1) / len(stages))
+            _round(tensors, (stages.index(step) + 1) / len(stages))
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * min(1.0, (step + 1) / WARM_UP) * (1 - step / steps.count)
-        loss = divergence.kl(student.weights(), ids)
+        loss = divergence.kl(_weights(tensors), ids)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         progress(step, float(loss.detach()))
-    _round(student, 1.0)
+    _round(tensors, 1.0)
 
 
-def _round(student: _Student, share: float) -> None:
-    for exponents in student.exponents:
-        exponents.keep(share)
+def _round(tensors: Mapping[str, _Fixed], share: float) -> None:
+    for tensor in tensors.values():
+        for exponents in tensor.exponents:
+            exponents.keep(share)

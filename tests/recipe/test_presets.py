@@ -12,7 +12,7 @@ from pgpack.calibration.calibration import from_arrays
 from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import RecipeError
 from pgpack.pack import pack
-from pgpack.recipe.presets import PRESETS, dial, dial_values, preset, preset_text
+from pgpack.recipe.presets import PRESETS, preset, preset_text
 from pgpack.recipe.recipe import recipe_to_text
 from pgpack.recipe.text import parse_recipe
 from tests.contracts import field_packers
@@ -148,7 +148,7 @@ def test_a_matrix_without_hessian_is_an_error_not_fp16(calibrated):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_dial_setting_is_a_recipe_and_round_trips(name):
-    texts = [dial(name, value) for value in dial_values(name)]
+    texts = [preset_text(name, value) for value in PRESETS[name].dial_values]
     assert len(set(texts)) == len(texts) >= 7
     for text in [*texts, preset_text(name, None, 4096)]:
         recipe = parse_recipe(text)
@@ -161,11 +161,11 @@ def test_the_default_dial_is_the_sources_own_setting(name):
     found = preset(name)
     assert found.name == name
     assert found.dial_default in found.dial_values
-    assert dial(name, found.dial_default) == preset_text(name) == found.recipe
+    assert preset_text(name, found.dial_default) == preset_text(name) == found.recipe
 
 
 def test_a_clip_dial_keeps_the_ratios_of_the_clips():
-    text = dial("layer-clip", 1.5)
+    text = preset_text("layer-clip", 1.5)
     clips = [float(piece.split("clip=")[1].split(")")[0]) for piece in text.split(";") if "clip=" in piece]
     assert clips == [22.5, 18, 19.5, 19.275]
 
@@ -188,8 +188,8 @@ def test_lower_passthrough_quantizes_matrices_and_keeps_controls():
     ("call", "message"),
     [
         (lambda: preset_text("sdclip"), "known: baseline-int8-zlib"),
-        (lambda: dial("baseline-int8-zlib", 6.5), "whole number from 2 to 8"),
-        (lambda: dial("sdclip-brotli", 0.0), "above 0"),
+        (lambda: preset_text("baseline-int8-zlib", 6.5), "whole number from 2 to 8"),
+        (lambda: preset_text("sdclip-brotli", 0.0), "above 0"),
         (lambda: preset_text("layer-clip", passthrough=-1), "at least 0"),
     ],
 )

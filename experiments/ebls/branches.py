@@ -106,7 +106,7 @@ def unfoldable(path: Path, n_tokens: int = 8192) -> dict[str, float]:
     """
     bench = Bench(path, n_tokens)
     model = bench.text.text.evaluator().module(dict(bench.checkpoint.items()))
-    half = n_tokens // 2
+    half = min(n_tokens, len(bench.text.text.val_tokens)) // 2
     fitted, tested = (_moments(model, list(batches(bench, half, skip))) for skip in (0, half))
     errors: dict[str, list[float]] = {side: [] for side in SIDES}
     for place, (gram, cross, _) in fitted.items():

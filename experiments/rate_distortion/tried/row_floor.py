@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=16384)
     given = parser.parse_args()
     flags = BenchOptions(given.val, given.calib, given.tokenizer, given.seq_len, given.max_tokens)
-    bench = Bench(given.checkpoint, load_checkpoint(given.checkpoint), flags, quiet=True)
+    bench = Bench(given.checkpoint, load_checkpoint(given.checkpoint), flags)
     print("# How coarse rows may get that calibration hardly saw\n")
     print(
         f"Written by `python -m experiments.rate_distortion.row_floor`: `{given.checkpoint.name}`, 64 states, "

@@ -1,6 +1,6 @@
 """A checkpoint of a public training script made into one that knows its model, and its text if that is given.
 
-    final_model.pt --read--> --unbank, without_unused--> checked against the config --> OUT.safetensors + metadata
+    final_model.pt --read, unbanked--> --without_unused--> checked against the config --> OUT.safetensors + metadata
 
 Owns the metadata of an adopted checkpoint. Refuses to guess: the caller names the system, and its tensors must be
 exactly those that the system has.
@@ -18,14 +18,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.checkpoint.checkpoint import save_tensors
+from pgpack.checkpoint.checkpoint import load_checkpoint, save_tensors
 from pgpack.errors import CheckpointError
 from pgpack.text.text_folder import TextFolder
 from pgpack.text.tokenizer import Tokenizer
-from pgtrain.model.dialects import is_banked, systems_with, unbank, without_unused
-from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.dialects import systems_with, without_unused
+from pgtrain.model.model_config import FORMAT, GPTConfig
 from pgtrain.model.tensor_table import check_shapes, count_parameters
-from pgtrain.training.checkpoint import FORMAT, read_checkpoint
 
 from .presets import PRESETS
 
@@ -45,10 +44,10 @@ def adopt(source: Path, config: GPTConfig, out: Path, folder: TextFolder | None 
 
     Raises: CheckpointError when `source` is not readable or its tensors are not those of `config`.
     """
-    tensors, _ = read_checkpoint(source)
-    flat = unbank(tensors)
+    checkpoint = load_checkpoint(source)
+    flat = dict(checkpoint.items())
     held = without_unused(config, flat)
-    _check(config, {name: tuple(array.shape) for name, array in tensors.items()}, held)
+    _check(config, checkpoint.shapes, held)
     metadata = {
         "format": FORMAT,
         "model_config": config.to_json(),
@@ -57,7 +56,12 @@ def adopt(source: Path, config: GPTConfig, out: Path, folder: TextFolder | None 
     if folder is not None:
         metadata |= _text_metadata(folder, out, config.seq_len)
     n_bytes = save_tensors(out, held, metadata)
-    return Adopted(count_parameters(config), is_banked(tensors), tuple(sorted(set(flat) - set(held))), n_bytes)
+    return Adopted(
+        count_parameters(config),
+        checkpoint.dialect.startswith("banked"),
+        tuple(sorted(set(flat) - set(held))),
+        n_bytes,
+    )
 
 
 def _check(config: GPTConfig, stored: Mapping[str, tuple[int, ...]], held: Mapping[str, NDArray[np.float32]]) -> None:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-import numpy as np
-
+from pgpack.checkpoint.dialects import unbanked_shapes
 from pgpack.errors import CheckpointError, DataError
-from pgtrain.model.dialects import unbank, without_unused
+from pgpack.models.probe import CLEAR
+from pgtrain.model.dialects import without_unused
 from pgtrain.model.model_config import ACTIVATIONS, GPTConfig
 from pgtrain.model.tensor_table import infer_config, tensor_shapes
 
@@ -25,7 +25,6 @@ from .presets import PRESETS, SYSTEMS
 
 Shapes = Mapping[str, tuple[int, ...]]
 Measure = Callable[[GPTConfig], float]
-CLEAR = 0.02  # nats per token between the best candidate and the next
 # What only training uses, or only the first step: candidates that differ in nothing else are one.
 UNSEEN = ("qk_gain_init", "weight_init", "embed_init", "tied_embed_init_std", "ebls_b_std", "ebls_penalty",
           "repartition_penalty", "repartition_start",
@@ -55,7 +54,7 @@ def candidates(stored: Shapes, changes: Mapping[str, Any] | None = None) -> list
 
     Raises CheckpointError when it is of none.
     """
-    shapes = _unbanked(stored)
+    shapes = unbanked_shapes(stored)
     exact = {name: preset.model for name, preset in PRESETS.items() if _fits(preset.model, shapes)}
     found: dict[GPTConfig, list[str]] = {}
     for name, model in (exact or {name: system.model for name, system in SYSTEMS.items()}).items():
@@ -71,7 +70,7 @@ def candidates(stored: Shapes, changes: Mapping[str, Any] | None = None) -> list
 
 def named(name: str, stored: Shapes, changes: Mapping[str, Any] | None = None) -> GPTConfig:
     """The system `name` in the sizes of a state dict where it fits, else in its own."""
-    shapes = _unbanked(stored)
+    shapes = unbanked_shapes(stored)
     config = sized(PRESETS[name].model, shapes, changes)
     if config is not None and _fits(config, shapes):
         return config
@@ -166,11 +165,6 @@ def sized(model: GPTConfig, shapes: Shapes, changes: Mapping[str, Any] | None = 
 
 def _rows(shapes: Shapes, name: str, default: int) -> int:
     return shapes[name][0] if shapes.get(name) else default
-
-
-def _unbanked(stored: Shapes) -> dict[str, tuple[int, ...]]:
-    empty = unbank({name: np.broadcast_to(np.float32(0), shape) for name, shape in stored.items()})
-    return {name: tuple(array.shape) for name, array in empty.items()}
 
 
 def _fits(config: GPTConfig, shapes: Shapes) -> bool:

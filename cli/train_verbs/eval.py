@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgpack.bench.options import BenchOptions
+
 from ..screen.output import emit_json, note, shared_options
 
 if TYPE_CHECKING:
@@ -69,23 +71,14 @@ def command(
     given = {name: value for name, value in ttt_settings.items() if value is not None}
     if given and ttt is None:
         raise click.UsageError("settings of test-time training are given without --ttt; add --ttt sgd or --ttt lora")
+    from pgpack.bench.text import open_text
+    from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.loss.sliding import EvaluationWay
-    from pgtrain.training.checkpoint import read_checkpoint
-    from pgtrain.workbench import open_text
 
-    tensors, metadata = read_checkpoint(checkpoint)
-    text = open_text(
-        checkpoint,
-        metadata,
-        tensors,
-        val=val,
-        tokenizer=tokenizer,
-        seq_len=seq_len,
-        max_tokens=max_tokens,
-        model_spec=model_spec,
-        device=device,
-        weights=lambda: tensors,
-    )
+    loaded = load_checkpoint(checkpoint)
+    named = str(tokenizer) if tokenizer else None
+    options = BenchOptions(val, None, named, seq_len, max_tokens, device, model_spec)
+    text, tensors = open_text(checkpoint, loaded, options), dict(loaded.items())
     if text.how:
         note(f"model: {text.how}; --model and --seq-len change it", quiet)
     note(f"scoring {text.n_tokens:,} tokens", quiet)

@@ -138,10 +138,10 @@ def command(
     if dry_run:
         _show_plan(model, training, folder, as_json)
         return 0
+    from pgpack.bench.text import check_device
     from pgtrain.training.processes import join_processes, leave_processes
     from pgtrain.training.run_log import log_path
     from pgtrain.training.train import Trainer
-    from pgtrain.workbench import check_device
 
     check_device(device)
     processes, device = join_processes(device)

@@ -48,9 +48,9 @@ class Blueprint:
     @property
     def files(self) -> dict[str, Path]:
         """Everything that is read, under the names that `moved` looks for."""
+        from pgpack.bench.defaults import text_defaults
         from pgpack.checkpoint.checkpoint import load_checkpoint
         from pgpack.text.shard_files import find_shards
-        from pgtrain.workbench import text_defaults
 
         defaults = text_defaults(load_checkpoint(self.checkpoints[0]).metadata, self.checkpoints[0])
         parts = [(number, part) for number, path in enumerate(self.checkpoints) for part in _parts(path)]

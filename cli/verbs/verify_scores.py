@@ -29,8 +29,8 @@ from ..options.text import bench_of
 from .verify_folder import FolderFlags
 
 if TYPE_CHECKING:
+    from pgpack.bench.text import Text
     from pgpack.checkpoint.checkpoint import Checkpoint
-    from pgtrain.workbench import Text
 
 Tensors = Mapping[str, NDArray[Any]]
 Tokens = NDArray[np.int64]
@@ -45,10 +45,10 @@ def measure(path: Path, named: Checkpoint | None, flags: BenchOptions, folder: F
 
     Raises: DataError or CheckpointError when model or text are not known.
     """
+    from pgpack.bench.defaults import text_defaults
     from pgpack.checkpoint.checkpoint import from_tensors
     from pgpack.loss.sliding import EvaluationWay
     from pgpack.unpack import unpack
-    from pgtrain.workbench import text_defaults
 
     tensors = unpack(path.read_bytes()).tensors()
     home, metadata = (path, {}) if named is None else (Path(named.source), named.metadata)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from experiments.replication.packing import Bench
 from experiments.replication.rows import Value
+from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.loss.evaluator import Tensors
 from pgtrain.model.shrinkage import DeviatingBlock, Place, branches_seen, output_shares
-from pgtrain.training.checkpoint import read_safetensors
 
 SHARE_TOKENS = 2048
 SIDES = ("attn", "mlp")
@@ -36,7 +36,7 @@ def batches(bench: Bench, n_tokens: int, skip: int = 0) -> Iterator[Tensor]:
 
 def gammas(path: Path) -> list[dict[str, Value]]:
     """One row per virtual layer and module: gamma alone, which needs no text."""
-    tensors, _ = read_safetensors(path)
+    tensors = dict(load_checkpoint(path).items())
     rows: list[dict[str, Value]] = []
     for side in SIDES:
         names = sorted(name for name in tensors if name.endswith(f"{side}_shrinkage_logits"))

@@ -32,7 +32,7 @@ CACHE_BYTES = 1 << 28
 
 @dataclass(frozen=True, eq=False)
 class Laboratory:
-    """One checkpoint with its text. `evaluator` and calibration text never overlap (`pgtrain.workbench`)."""
+    """One checkpoint with its text. `evaluator` and calibration text never overlap (`pgpack.bench`)."""
 
     name: str
     checkpoint: Checkpoint

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
     from pgpack.pack import Quantized
     from pgpack.recipe.recipe import Recipe
     from pgpack.text.data import Tokens
-    from pgtrain.workbench import Text
+
+    from .text import Text
 
 
 def _silent(line: str) -> None:
@@ -64,26 +64,9 @@ class Bench:
     @functools.cached_property
     def text(self) -> Text:
         """The model and text. Raises DataError or CheckpointError, saying which flag to give."""
-        import numpy as np
+        from .text import open_text
 
-        from pgtrain.workbench import open_text
-
-        options = self.options
-        shapes = {name: np.broadcast_to(np.float32(0), shape) for name, shape in self.checkpoint.shapes.items()}
-        text = open_text(
-            self.path,
-            self.checkpoint.metadata,
-            shapes,
-            val=options.val,
-            calib=options.calib,
-            tokenizer=options.tokenizer,
-            seq_len=options.seq_len,
-            max_tokens=options.max_tokens,
-            model_spec=options.model,
-            device=options.device or "cpu",
-            changes=options.set,
-            weights=lambda: dict(self.checkpoint.items()),
-        )
+        text = open_text(self.path, self.checkpoint, self.options)
         if text.how:
             self.note(f"model: {text.how}; --model, --set and --seq-len change it")
         return text
@@ -123,15 +106,11 @@ class Bench:
         """
         import torch
 
-        import pgtrain
-        from pgpack.cache.store import cache_key, source_digest
+        from pgpack.cache.store import cache_key
 
-        _ = self.text  # what --model FILE.py imports is imported now
-        code = [source_digest(Path(pgtrain.__file__).parent)]
-        spec = self.options.model
-        if spec is not None and ".py" in spec:
-            code += _sources_of(Path(spec.rpartition(":")[0] if ".py:" in spec else spec))
-        return cache_key(self.text.model_json, spec, code, self.options.device or "cpu", torch.__version__)
+        model = self.text.model
+        code, device = list(model.code()), self.options.device or "cpu"
+        return cache_key(model.config, self.options.model, code, device, torch.__version__)
 
     def measurer(self, evaluate: bool = True, text_share: float = 1.0) -> Measurer:
         """What measures recipes on this checkpoint and the first `text_share` of its text; KL is to the checkpoint.
@@ -320,15 +299,6 @@ class _WhenNeeded:
 
     def evaluate(self, tensors: Tensors) -> BitsPerByte:
         return self.opened().evaluate(tensors)
-
-
-def _sources_of(file: Path) -> list[str]:
-    """The text of a model file and of all loaded modules from its folder."""
-    folder = file.resolve().parent
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    loaded = {Path(found).resolve() for found in files if found}
-    beside = sorted(path for path in loaded if path.is_relative_to(folder) and path.suffix == ".py")
-    return [path.read_text(encoding="utf-8", errors="replace") for path in (file, *beside) if path.is_file()]
 
 
 def under_stored_names(calibration: Calibration, aliases: dict[str, str]) -> Calibration:

@@ -13,7 +13,7 @@ which has the same four banks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,18 @@ from numpy.typing import NDArray
 from pgpack.errors import CheckpointError
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Shaped(Protocol):
+    """An array of numpy or torch."""
+
+    @property
+    def shape(self) -> Any: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+Array = TypeVar("Array", bound=Shaped)
 BANKS: dict[str, tuple[str, ...]] = {
     "qo_bank": ("attn.c_q.weight", "attn.proj.weight"),
     "kv_bank": ("attn.c_k.weight", "attn.c_v.weight"),
@@ -59,8 +71,8 @@ def common_prefix(shapes: Mapping[str, Any]) -> str:
 
 
 def normalised(
-    shapes: Shapes, load: Callable[[str], NDArray[Any]], source: str
-) -> tuple[dict[str, tuple[int, ...]], Callable[[str], NDArray[Any]]]:
+    shapes: Shapes, load: Callable[[str], Array], source: str
+) -> tuple[dict[str, tuple[int, ...]], Callable[[str], Array]]:
     """(shapes, load) under one name per matrix; the matrices of a bank stand where the bank stood.
 
     Raises CheckpointError when a bank cannot be one.
@@ -78,10 +90,11 @@ def normalised(
     if len(found) < sum(max(1, len(_members(n.removeprefix(prefix), s, source))) for n, s in shapes.items()):
         raise CheckpointError(f"{source}: holds a matrix both in a bank and by its own name; keep one of them")
 
-    def load_one(name: str) -> NDArray[Any]:
+    def load_one(name: str) -> Array:
         stored, at = origins[name]
         whole = load(stored)
-        return whole if at is None else whole[at]
+        part: Array = whole if at is None else whole[at]
+        return part
 
     return found, load_one
 
@@ -129,3 +142,34 @@ def banked(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
             raise CheckpointError(f"the tensors cannot be put into banks: {bank} would hold shapes {sorted(shapes)}")
         stacked[bank] = np.stack([tensors[name] for name in members])
     return stacked | {name: array for name, array in tensors.items() if name not in inside}
+
+
+def is_banked(names: Mapping[str, Any]) -> bool:
+    """Whether the matrices of all layers are stacked in banks."""
+    return any(name in BANKS for name in names)
+
+
+def unbanked(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """One matrix per tensor, of numpy or torch; a state dict without banks comes back as it is.
+
+    Raises: CheckpointError when a bank is missing or the banks disagree about the number of layers.
+    """
+    found, load = _whole({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__)
+    return {name: load(name) for name in found}
+
+
+def unbanked_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    """As `unbanked`, of names and shapes alone."""
+    return _whole(shapes, lambda name: np.empty(0))[0]
+
+
+def _whole(shapes: Shapes, load: Callable[[str], Array]) -> tuple[dict[str, tuple[int, ...]], Callable[[str], Array]]:
+    if not is_banked(shapes):
+        return dict(shapes), load
+    missing = [name for name in BANKS if name not in shapes]
+    if missing:
+        raise CheckpointError(f"the banks {', '.join(missing)} are missing; the state dict is not whole")
+    lengths = [shapes[name][0] for name in BANKS]
+    if lengths != [len(kinds) * lengths[-1] for kinds in BANKS.values()]:
+        raise CheckpointError(f"banks of {lengths} matrices; expected 2 L, 2 L, L, L of one number of layers L")
+    return normalised(shapes, load, "the state dict")

@@ -16,6 +16,7 @@ from typing import Any
 
 from pgpack.errors import CheckpointError, DataError
 
+FORMAT = "pgtrain-checkpoint-1"  # of a checkpoint whose metadata holds such a config
 ACTIVATIONS = ("relu2", "relu3", "leaky_relu2")
 CHOICES: dict[str, tuple[str, ...]] = {
     "mlp_activation": ACTIVATIONS,

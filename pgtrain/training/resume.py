@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from pgpack.checkpoint.checkpoint import save_tensors
+from pgpack.checkpoint.files import read_file
 from pgpack.errors import DataError
 
 from .averaging import WeightAverage
-from .checkpoint import read_safetensors
 
 SAVE_SHARE = 0.1  # saving may cost this share of the run
 
@@ -78,9 +78,10 @@ class RunState:
         """
         if not self.path.exists():
             return None
-        arrays, metadata = read_safetensors(self.path)
+        stored = read_file(self.path)
+        metadata = stored.metadata
         self._refuse_other(json.loads(metadata["settings"]))
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        tensors = {name: torch.from_numpy(stored.load(name)) for name in stored.shapes}
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(tensors[f"model/{name}"])

@@ -35,10 +35,9 @@ from pgpack.text.data import BatchSampler, DocumentSampler, Tokens, digest_token
 from pgpack.text.text_folder import TextFolder
 from pgpack.text.tokenizer import Tokenizer
 from pgtrain.model.gpt import GPT, build, deployable, initialize_
-from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.model_config import FORMAT, GPTConfig
 
 from .averaging import make_average
-from .checkpoint import FORMAT
 from .loss_function import LossFunction
 from .optim import make_optimizers, set_rates_
 from .processes import Processes

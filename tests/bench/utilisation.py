@@ -22,12 +22,12 @@ from pathlib import Path
 
 import torch
 
+from pgpack.bench.text import check_device
 from pgpack.text.builtin import builtin_corpus
 from pgtrain.model.flop_count import flop_per_token
 from pgtrain.model.tensor_table import count_parameters
 from pgtrain.presets import find_preset
 from pgtrain.training.train import Trainer
-from pgtrain.workbench import check_device
 from tests.bench.train_speed import bench_trainer, our_loop, step_seconds
 
 # TFLOP/s of dense bf16 with float32 sums, from NVIDIA's data sheets; the first name that the card's contains counts.

@@ -39,9 +39,9 @@ def test_a_run_with_qat_is_drawn_and_packs_with_its_own_recipe(text_folder: Path
     out = tmp_path / "m.safetensors"
     succeed(pgtrain("run", "--data", text_folder, "-o", out, *SMALL, "--qat-bits", 6, "--qat-from", 0.5))
     assert (tmp_path / "m.loss.svg").read_text().startswith("<svg")
-    from pgtrain.training.checkpoint import read_checkpoint
+    from pgpack.checkpoint.checkpoint import load_checkpoint
 
-    recipe = json.loads(read_checkpoint(out)[1]["training"])["qat_recipe"]
+    recipe = json.loads(load_checkpoint(out).metadata["training"])["qat_recipe"]
     succeed(pgpack("pack", out, "--recipe", recipe, "-o", tmp_path / "m.pgpack", "-q"))
 
 

@@ -6,12 +6,16 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from pgpack.bench.options import BenchOptions
+from pgpack.bench.text import Text, open_text
+from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import CheckpointError, DataError
 from pgpack.loss import bpb
 from pgpack.loss.bpb import TextEvaluator, trim
@@ -23,7 +27,6 @@ from pgpack.text.tokenizer import Tokenizer
 from pgtrain.model.gpt import build
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import tensor_shapes
-from pgtrain.workbench import open_text
 
 
 def random_tensors(config: GPTConfig, seed: int) -> dict[str, np.ndarray]:
@@ -161,6 +164,10 @@ def test_any_module_that_gives_logits_is_measured(text_folder: TextFolder, token
             wrong.evaluate({})
 
 
+def text_of(path: Path, metadata: dict[str, str], tensors: Any, **options: Any) -> Text:
+    return open_text(path, from_tensors(tensors, metadata), BenchOptions(**options))
+
+
 def metadata_of(tiny: GPTConfig, folder: Path, tokenizer: Tokenizer, seq_len: int = 32) -> dict[str, str]:
     defaults = {"val": "*_val_*.bin", "calib": "*_train_*.bin", "tokenizer": "tokenizer.model", "seq_len": seq_len}
     return {
@@ -175,14 +182,14 @@ def test_a_checkpoint_knows_its_text_and_flags_win(
 ) -> None:
     tensors = random_tensors(tiny, 0)
     metadata = metadata_of(tiny, shard_folder, tokenizer_400)
-    text = open_text(shard_folder / "model.safetensors", metadata, tensors, max_tokens=640)
+    text = text_of(shard_folder / "model.safetensors", metadata, tensors, max_tokens=640)
     assert (text.seq_len, text.n_tokens) == (32, 640)
     loss = text.evaluator(tensors).evaluate(tensors)
     assert loss.kl == 0.0
     assert len(text.calib_tokens) > 10_000
-    shorter = open_text(shard_folder / "model.safetensors", metadata, tensors, max_tokens=640, seq_len=16)
+    shorter = text_of(shard_folder / "model.safetensors", metadata, tensors, max_tokens=640, seq_len=16)
     assert (shorter.seq_len, shorter.n_tokens) == (16, 640)
-    by_shapes = open_text(
+    by_shapes = text_of(
         shard_folder / "m.pt",
         {},
         tensors,
@@ -190,7 +197,7 @@ def test_a_checkpoint_knows_its_text_and_flags_win(
         tokenizer=shard_folder / "tokenizer.model",
         seq_len=32,
         max_tokens=640,
-        model_spec="baseline",
+        model="baseline",
     )
     assert by_shapes.evaluator().evaluate(tensors).nats == loss.nats
     with pytest.raises(DataError, match="--calib GLOB"):
@@ -201,7 +208,7 @@ def test_calibration_on_the_evaluated_text_is_refused(
     tiny: GPTConfig, shard_folder: Path, tokenizer_400: Tokenizer
 ) -> None:
     metadata = metadata_of(tiny, shard_folder, tokenizer_400)
-    text = open_text(
+    text = text_of(
         shard_folder / "m.safetensors", metadata, random_tensors(tiny, 0), calib=str(shard_folder / "*_val_*.bin")
     )
     with pytest.raises(DataError, match=r"100\.0% of the evaluated text also occurs.*--calib"):
@@ -214,23 +221,23 @@ def test_missing_parts_say_which_flag_to_give(
     path, tensors = tmp_path / "m.safetensors", random_tensors(tiny, 0)
     val, model = str(shard_folder / "*_val_*.bin"), shard_folder / "tokenizer.model"
     with pytest.raises(DataError, match="--val GLOB"):
-        open_text(path, {}, tensors, tokenizer=model)
+        text_of(path, {}, tensors, tokenizer=model)
     with pytest.raises(DataError, match=r"--tokenizer FILE\.model"):
-        open_text(path, {}, tensors, val=val)
+        text_of(path, {}, tensors, val=val)
     with pytest.raises(DataError, match=r"may be those of baseline, recurrence-3x3.*--model NAME"):
-        open_text(path, {}, tensors, val=val, tokenizer=model)
+        text_of(path, {}, tensors, val=val, tokenizer=model)
     with pytest.raises(DataError, match="is not the tokenizer"):
-        open_text(path, {"tokenizer_sha256": "0" * 64}, tensors, val=val, tokenizer=model, seq_len=32)
+        text_of(path, {"tokenizer_sha256": "0" * 64}, tensors, val=val, tokenizer=model, seq_len=32)
     with pytest.raises(DataError, match="unknown device"):
-        open_text(path, {}, tensors, val=val, tokenizer=model, seq_len=32, device="abacus")
+        text_of(path, {}, tensors, val=val, tokenizer=model, seq_len=32, device="abacus")
     with pytest.raises(CheckpointError, match=r"--model FILE\.py:build"):
-        open_text(path, {}, {"w": tensors["skip_weights"]}, val=val, tokenizer=model, seq_len=32)
+        text_of(path, {}, {"w": tensors["skip_weights"]}, val=val, tokenizer=model, seq_len=32)
     other = dataclasses.replace(tiny, vocab_size=410)
     with pytest.raises(DataError, match="410 tokens, the tokenizer one of 400"):
-        open_text(path, {"model_config": other.to_json()}, tensors, val=val, tokenizer=model)
+        text_of(path, {"model_config": other.to_json()}, tensors, val=val, tokenizer=model)
     write_shards(np.full(100, 900, np.uint16), tmp_path, "odd_val")
     with pytest.raises(DataError, match="holds token 900"):
-        open_text(path, {}, tensors, val=str(tmp_path / "odd_val_*.bin"), tokenizer=model, seq_len=32)
+        text_of(path, {}, tensors, val=str(tmp_path / "odd_val_*.bin"), tokenizer=model, seq_len=32)
 
 
 def test_a_users_model_file_builds_the_module(
@@ -253,12 +260,12 @@ def test_a_users_model_file_builds_the_module(
     tensors = {"table": np.zeros((400, 400), np.float32)}
     options = {"val": str(shard_folder / "*_val_*.bin"), "tokenizer": shard_folder / "tokenizer.model", "seq_len": 32}
     for spec in (f"{adapter}:build", str(adapter)):
-        text = open_text(tmp_path / "m.pt", {}, tensors, model_spec=spec, max_tokens=320, **options)
+        text = text_of(tmp_path / "m.pt", {}, tensors, model=spec, max_tokens=320, **options)
         assert text.evaluator().evaluate(tensors).nats == pytest.approx(math.log(400))
     with pytest.raises(DataError, match="no function nothing"):
-        open_text(tmp_path / "m.pt", {}, tensors, model_spec=f"{adapter}:nothing", **options)
+        text_of(tmp_path / "m.pt", {}, tensors, model=f"{adapter}:nothing", **options)
     with pytest.raises(DataError, match="does not exist"):
-        open_text(tmp_path / "m.pt", {}, tensors, model_spec="no.py:build", **options)
-    text = open_text(tmp_path / "m.pt", {}, tensors, model_spec=f"{adapter}:broken", max_tokens=320, **options)
+        text_of(tmp_path / "m.pt", {}, tensors, model="no.py:build", **options)
+    text = text_of(tmp_path / "m.pt", {}, tensors, model=f"{adapter}:broken", max_tokens=320, **options)
     with pytest.raises(DataError, match="returned a int"):
         text.evaluator().evaluate(tensors)

@@ -16,9 +16,9 @@ from pgpack.loss.sliding import batches, cut_windows, document_starts
 from pgpack.text.corpus import read_text_folder
 from pgpack.text.text_folder import TextFolder
 from pgpack.text.tokenizer import ByteTables, Tokenizer
+from pgtrain.challenge_models import with_loops
 from pgtrain.model.gpt import build
 from pgtrain.model.model_config import GPTConfig
-from pgtrain.workbench import with_loops
 from tests.training.weights import random_tensors
 
 HOUSE = settings.get_profile("house")

@@ -10,13 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from pgpack.bench.options import BenchOptions
+from pgpack.bench.text import open_text
+from pgpack.checkpoint.checkpoint import from_tensors
+from pgpack.checkpoint.dialects import BANKS, unbanked
 from pgpack.errors import CheckpointError
 from pgpack.text.text_folder import TextFolder
-from pgtrain.model.dialects import BANKS, systems_with, unbank, without_unused
+from pgtrain.model.dialects import systems_with, without_unused
 from pgtrain.model.gpt import GPT, build, initialize_
 from pgtrain.model.tensor_table import tensor_shapes
 from pgtrain.presets import PRESETS
-from pgtrain.workbench import open_text
 from tests.training.field.cases import CASES, IDS, golden_config, golden_state
 
 LOGITS = Path(__file__).parent / "field" / "logits.npz"
@@ -47,7 +50,7 @@ def test_logits_equal_the_script_s(name: str) -> None:
     config, state = golden_config(name), torch_state(name)
     if script in ("1546", "1855"):
         state = banked(state, config.num_layers)
-    model = build(config, without_unused(config, unbank(state)))
+    model = build(config, without_unused(config, unbanked(state)))
     if loops is not None:
         model.set_loops_(loops)
     expected = np.load(LOGITS)[name]
@@ -69,9 +72,11 @@ def test_a_preset_names_the_model_of_a_script_s_checkpoint(text_folder: TextFold
     state = {name: tensor.detach() for name, tensor in initialize_(GPT(config), 0).state_dict().items()}
     foreign = {name: tensor.numpy() for name, tensor in banked(state, config.num_layers).items()}
     own = {name: tensor.numpy() for name, tensor in state.items()}
-    where = {"val": text_folder.val_glob, "tokenizer": text_folder.tokenizer_path, "max_tokens": 512}
-    named = open_text(tmp_path / "final_model.pt", {}, foreign, model_spec="lanes-tiny", **where)
-    configured = open_text(tmp_path / "m.safetensors", {"model_config": config.to_json()}, own, **where)
+    where = {"val": text_folder.val_glob, "tokenizer": str(text_folder.tokenizer_path), "max_tokens": 512}
+    named = open_text(tmp_path / "final_model.pt", from_tensors(foreign), BenchOptions(model="lanes-tiny", **where))
+    configured = open_text(
+        tmp_path / "m.safetensors", from_tensors(own, {"model_config": config.to_json()}), BenchOptions(**where)
+    )
     assert named.evaluator().evaluate(foreign).nats == configured.evaluator().evaluate(own).nats
 
 
@@ -92,19 +97,19 @@ def test_tensors_tell_the_systems_that_have_them() -> None:
 
 def test_unbanking_is_the_inverse_of_banking() -> None:
     state = torch_state("1546-loops")
-    again = unbank(banked(state, 6))
+    again = unbanked(banked(state, 6))
     assert set(again) == set(state)
     assert all(torch.equal(again[name], state[name]) for name in state)
     assert all(again[name].shape == shape for name, shape in tensor_shapes(golden_config("1546-loops")).items())
 
 
-@pytest.mark.parametrize("bank", BANKS[1:])
+@pytest.mark.parametrize("bank", [*BANKS][1:])
 def test_a_state_dict_with_half_its_banks_is_refused(bank: str) -> None:
     state = banked(torch_state("1546-loops"), 6)
     with pytest.raises(CheckpointError, match=bank):
-        unbank({name: tensor for name, tensor in state.items() if name != bank})
+        unbanked({name: tensor for name, tensor in state.items() if name != bank})
     with pytest.raises(CheckpointError, match="expected 2 L, 2 L, L, L"):
-        unbank(state | {bank: state[bank][:-1]})
+        unbanked(state | {bank: state[bank][:-1]})
 
 
 def test_only_what_a_script_never_reads_is_dropped() -> None:

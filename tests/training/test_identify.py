@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from pgpack.errors import CheckpointError, DataError
+from pgpack.models.probe import Probe
 from pgtrain.identify import CLEAR, UNSEEN, candidates, identify, named
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import tensor_shapes
 from pgtrain.presets import PRESETS, SYSTEMS
-from pgtrain.workbench import Probe
 
 
 def seen(config: GPTConfig) -> GPTConfig:

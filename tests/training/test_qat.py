@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pgpack.checkpoint.checkpoint import from_tensors
+from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
 from pgpack.errors import DataError
 from pgpack.pack import pack
 from pgpack.recipe.text import parse_recipe
@@ -18,7 +18,6 @@ from pgpack.text.text_folder import TextFolder
 from pgpack.unpack import unpack
 from pgtrain.model.gpt import GPT, initialize_
 from pgtrain.model.model_config import GPTConfig
-from pgtrain.training.checkpoint import read_checkpoint
 from pgtrain.training.loss_function import LossFunction
 from pgtrain.training.qat import FakeQuantizer, on_grid, row_steps, soft_slope
 from pgtrain.training.run_log import log_path
@@ -68,7 +67,8 @@ def test_packing_with_the_matching_recipe_gives_the_weights_of_the_forward_pass(
 def test_a_trained_checkpoint_names_its_recipe(tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
     train(QAT, tiny, text_folder, out)
-    tensors, metadata = read_checkpoint(out)
+    checkpoint = load_checkpoint(out)
+    tensors, metadata = dict(checkpoint.items()), checkpoint.metadata
     recipe = json.loads(metadata["training"])["qat_recipe"]
     assert "*.mlp.fc.weight=sdclip(bits=5,clip=12.85)|rans" in recipe
     unpacked = packed_and_unpacked(tensors, recipe)

@@ -16,12 +16,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from pgpack.checkpoint.checkpoint import save_tensors
+from pgpack.checkpoint.checkpoint import load_checkpoint, save_tensors
 from pgpack.errors import CheckpointError, DataError
 from pgpack.text.text_folder import TextFolder
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import tensor_shapes
-from pgtrain.training.checkpoint import read_checkpoint
 from pgtrain.training.resume import state_path
 from pgtrain.training.run_log import StepRow, log_path
 from pgtrain.training.train import Trainer
@@ -38,6 +37,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    checkpoint = load_checkpoint(path)
+    return dict(checkpoint.items()), dict(checkpoint.metadata)
 
 
 def ignore(row: StepRow) -> None:
@@ -67,12 +71,12 @@ def test_the_last_snapshot_of_a_run_without_averaging_is_its_checkpoint(
     trainer = Trainer(tiny, dataclasses.replace(FAST, ema_decay=0.0), text_folder, out)
     first = tmp_path / "model.step-1.safetensors"
     trainer.train(lambda row: trainer.write_snapshot({1: first}.get(row.step, last), row.step))
-    (weights, metadata), (kept, told) = read_checkpoint(out), read_checkpoint(last)
+    (weights, metadata), (kept, told) = read(out), read(last)
     assert weights.keys() == kept.keys()
     assert all(np.array_equal(weights[name], kept[name]) for name in weights)
     assert {**metadata, "training": told["training"]} == told
     assert json.loads(told["training"]) == {"steps": 12, "averaged": False, "seed": FAST.seed}
-    assert not np.array_equal(read_checkpoint(first)[0]["tok_emb.weight"], weights["tok_emb.weight"])
+    assert not np.array_equal(load_checkpoint(first).tensor("tok_emb.weight"), weights["tok_emb.weight"])
 
 
 def test_training_learns_and_the_checkpoint_says_what_it_is(
@@ -176,7 +180,7 @@ def test_a_wall_clock_cap_ends_the_run_with_a_checkpoint(
     result = Trainer(tiny, config, text_folder, out).train(ignore)
     assert result.finished
     assert 0 < result.steps < 10**6
-    assert json.loads(read_checkpoint(out)[1]["training"])["steps"] == result.steps
+    assert json.loads(load_checkpoint(out).metadata["training"])["steps"] == result.steps
 
 
 def test_a_diverging_run_stops_with_the_step_it_happened_at(
@@ -196,15 +200,15 @@ def test_checkpoints_come_back_and_unreadable_ones_are_refused(tmp_path: Path) -
     path = tmp_path / "a.safetensors"
     tensors = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "empty": np.zeros((0, 4), np.float32)}
     save_tensors(path, tensors, {"z": "1", "a": "ü"})
-    back, metadata = read_checkpoint(path)
+    back, metadata = read(path)
     assert metadata == {"z": "1", "a": "ü"}
     assert all(np.array_equal(back[name], tensors[name]) for name in tensors)
     torch.save({"w": torch.ones(2, dtype=torch.bfloat16)}, tmp_path / "a.pt")
-    assert read_checkpoint(tmp_path / "a.pt")[0]["w"].dtype == np.float32
+    assert load_checkpoint(tmp_path / "a.pt").tensor("w").dtype == np.float32
     torch.save({"step": 3}, tmp_path / "b.pt")
     torch.save({"code": Path}, tmp_path / "c.pt")
     (tmp_path / "d.safetensors").write_bytes(path.read_bytes()[:-3])
     (tmp_path / "e.pt").write_bytes(b"not a checkpoint")
     for name in ("b.pt", "c.pt", "d.safetensors", "e.pt", "missing.pt"):
         with pytest.raises(CheckpointError, match=name):
-            read_checkpoint(tmp_path / name)
+            load_checkpoint(tmp_path / name)

@@ -13,7 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from pgpack.checkpoint.checkpoint import from_tensors
+from pgpack.bench.options import BenchOptions
+from pgpack.bench.text import open_text
+from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
+from pgpack.checkpoint.files import read_file
 from pgpack.errors import DataError
 from pgpack.pack import pack
 from pgpack.recipe.text import parse_recipe
@@ -25,14 +28,12 @@ from pgtrain.model.gpt import GPT, initialize_
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import tensor_shapes
 from pgtrain.training.averaging import SnapshotAverage, WeightAverage, make_average
-from pgtrain.training.checkpoint import read_checkpoint, read_safetensors
 from pgtrain.training.optim import Muon, make_optimizers, orthogonalize
 from pgtrain.training.resume import state_path
 from pgtrain.training.run_log import log_path
 from pgtrain.training.schedule import lr_scale, run_fraction, sequence_length
 from pgtrain.training.train import Trainer
 from pgtrain.training.train_config import TrainConfig
-from pgtrain.workbench import open_text
 
 FAST = TrainConfig(steps=12, batch_tokens=128, warmup_steps=2, warmdown_steps=6, ema_decay=0.8)
 EVERYTHING = dataclasses.replace(
@@ -230,16 +231,17 @@ def test_a_head_for_the_second_token_trains_and_resumes_but_reaches_neither_chec
     Trainer(headed, FAST, text_folder, parts).train(
         lambda row: signal.raise_signal(signal.SIGINT) if row.step == 5 else None
     )
-    kept, _ = read_safetensors(state_path(parts))
+    kept = read_file(state_path(parts)).shapes
     assert {"model/mtp_head.weight", "average/mtp_head.weight"} <= set(kept)
     run(FAST, headed, text_folder, parts)
     assert parts.read_bytes() == whole.read_bytes()
-    tensors, metadata = read_checkpoint(whole)
+    checkpoint = load_checkpoint(whole)
+    tensors, metadata = dict(checkpoint.items()), checkpoint.metadata
     assert {name: array.shape for name, array in tensors.items()} == tensor_shapes(tiny)
     assert b"mtp_head" not in whole.read_bytes()
     artifact = pack(from_tensors(tensors), parse_recipe("*=rtn(bits=8)|rans")).data
     assert set(unpack(artifact).tensors()) == set(tensor_shapes(tiny))
-    measured = open_text(whole, metadata, tensors).evaluator().evaluate(tensors)
+    measured = open_text(whole, checkpoint, BenchOptions()).evaluator().evaluate(tensors)
     assert measured.bpb == pytest.approx(json.loads(metadata["training"])["val"]["bpb"], rel=1e-6)
 
 
@@ -268,7 +270,7 @@ def test_frozen_tensors_stay_as_they_were_drawn(tiny: GPTConfig, text_folder: Te
     config = dataclasses.replace(FAST, frozen="embed_proj.weight,*.attn.c_?.weight")
     narrow = dataclasses.replace(tiny, embed_dim=12)
     run(config, narrow, text_folder, tmp_path / "m.safetensors")
-    trained, _ = read_checkpoint(tmp_path / "m.safetensors")
+    trained = dict(load_checkpoint(tmp_path / "m.safetensors").items())
     start = initialize_(GPT(narrow), config.seed).state_dict()
     same = {name for name, array in trained.items() if np.array_equal(array, start[name].numpy())}
     assert same == {name for name in start if name == "embed_proj.weight" or ".attn.c_" in name}
@@ -280,7 +282,7 @@ def test_micro_batches_add_up_to_the_batch(tiny: GPTConfig, text_folder: TextFol
     one = run(FAST, tiny, text_folder, tmp_path / "one.safetensors")
     four = run(dataclasses.replace(FAST, micro_batches=4), tiny, text_folder, tmp_path / "four.safetensors")
     assert [row["loss"] for row in four] == pytest.approx([row["loss"] for row in one], rel=1e-4)
-    a, b = (read_checkpoint(tmp_path / f"{name}.safetensors")[0] for name in ("one", "four"))
+    a, b = (dict(load_checkpoint(tmp_path / f"{name}.safetensors").items()) for name in ("one", "four"))
     assert not all(np.array_equal(a[name], b[name]) for name in a)
 
 

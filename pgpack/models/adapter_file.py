@@ -1,0 +1,69 @@
+"""The user's own Python file as a model source: FILE.py:build, a function from a state dict to a module."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pgpack.errors import DataError
+from pgpack.loss.bpb import Build
+
+from .source import FoundModel, Wanted
+
+
+def find(wanted: Wanted) -> FoundModel | None:
+    """The model of the file that the user named. Raises: DataError when it has none."""
+    if wanted.spec is None:
+        return None
+    if wanted.changes:
+        raise DataError(f"--set changes fields of a pgtrain model, not of {wanted.spec}")
+    path, name = _parts(wanted.spec)
+    return FoundModel(_load(wanted.spec, path, name), code=partial(_sources, path))
+
+
+def _parts(spec: str) -> tuple[Path, str]:
+    file, _, name = spec.rpartition(":") if ".py:" in spec else (spec, "", "build")
+    return Path(file), name
+
+
+def _load(spec: str, path: Path, name: str) -> Build:
+    """The function that `spec` names (`build` by default). The file is run: it is the user's own code.
+
+    Raises: DataError when the file or the function does not exist.
+    """
+    if not path.is_file():
+        raise DataError(
+            f"model file {path} does not exist, and no preset is called so; give --model FILE.py:build or a preset "
+            "of `pgtrain ls`"
+        )
+    found = importlib.util.spec_from_file_location(f"pgpack_user_model_{path.stem}", path)
+    if found is None or found.loader is None:
+        raise DataError(f"{path} is not a Python file; give --model FILE.py:build")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    function: Callable[..., nn.Module] | None = getattr(module, name, None)
+    if not callable(function):
+        raise DataError(f"{path} has no function {name}; it must define {name}(state_dict) -> nn.Module")
+
+    def build(tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+        model = function(dict(tensors))
+        if not isinstance(model, nn.Module):
+            raise DataError(f"{spec} returned a {type(model).__name__}, expected an nn.Module")
+        return model.requires_grad_(False).eval()
+
+    return build
+
+
+def _sources(file: Path) -> list[str]:
+    """The text of a model file and of all loaded modules from its folder; code from elsewhere is not seen."""
+    folder = file.resolve().parent
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    loaded = {Path(found).resolve() for found in files if found}
+    beside = sorted(path for path in loaded if path.is_relative_to(folder) and path.suffix == ".py")
+    return [path.read_text(encoding="utf-8", errors="replace") for path in (file, *beside) if path.is_file()]

@@ -1,0 +1,62 @@
+"""The model sources that are there, and the first of them that knows a checkpoint.
+
+A package registers its function `find` (`pgpack.models.source`) as an entry point:
+
+    [project.entry-points."pgpack.models"]
+    my_models = "my_package:find"
+
+The user's own file is asked first, then packages by name. What a source refuses counts only when nobody else knows
+the checkpoint.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from pgpack.cache.store import source_digest
+from pgpack.errors import CheckpointError, PgpackError
+
+from . import adapter_file
+from .source import FoundModel, ModelSource, Wanted
+
+GROUP = "pgpack.models"
+
+
+def find_model(wanted: Wanted) -> FoundModel:
+    """The model of a checkpoint. Raises: the first source's error, or CheckpointError when no source knows it."""
+    refused: list[PgpackError] = []
+    for source in _sources():
+        try:
+            if (found := source(wanted)) is not None:
+                return found
+        except PgpackError as error:
+            refused.append(error)
+    raise (
+        refused[0]
+        if refused
+        else CheckpointError("no model source knows this checkpoint; give --model FILE.py:build")
+    )
+
+
+def _sources() -> Iterator[ModelSource]:
+    yield adapter_file.find
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        yield partial(_with_code, point.load())
+
+
+def _with_code(source: ModelSource, wanted: Wanted) -> FoundModel | None:
+    """What `source` finds; its code is all of its package."""
+    found = source(wanted)
+    return found if found is None else replace(found, code=partial(_package_code, source.__module__))
+
+
+def _package_code(module: str) -> Sequence[str]:
+    """The Python files of a module's package, as a digest."""
+    loaded = sys.modules[module.partition(".")[0]]
+    file = Path(loaded.__file__ or sys.modules[module].__file__ or "")
+    return [source_digest(file.parent) if hasattr(loaded, "__path__") else file.read_text(encoding="utf-8")]

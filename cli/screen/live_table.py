@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from pgpack.progress import progress_bar, say_above
-
-from .frontier_table import frontier_table
-from .tables import clipped
+from pgpack.tables import clipped
 
 if TYPE_CHECKING:
     from pgpack.study.study import Study
@@ -103,14 +101,9 @@ class LiveTable:
         return ", ".join(part for part in said if part)
 
     def _frontier(self, room: int) -> list[str]:
-        from pgpack.study.frontier import best_under, pareto, ranking
-        from pgpack.study.seeds import merged
-
-        trials = merged(self._study.with_rows(tuple(self._new))).trials
-        front = pareto(trials)
-        best = best_under(trials, self._budget, ranking(trials))
-        shown = thinned(front, room)
-        return frontier_table(shown, best, "on the frontier").splitlines() if shown else []
+        view = self._study.with_rows(tuple(self._new)).frontier(budget=self._budget)
+        shown = thinned(view.points, room)
+        return view.table(shown).splitlines() if shown else []
 
 
 def thinned(front: Sequence[Trial], room: int) -> list[Trial]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
+from pgpack.tables import table
 from pgtrain.model.size_estimate import ideal_artifact_bytes
 from pgtrain.model.tensor_table import count_parameters
 from pgtrain.presets import PRESETS, Preset
 
 from ..screen.output import emit_json, shared_options
-from ..screen.tables import table
 
 
 @click.command("ls", epilog="\b\nExamples:\n  pgtrain ls\n  pgtrain ls prism --json")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgpack.files import replace_file
+from pgpack.tables import clipped, shape_text, table
 
 from ..screen.output import emit_json, note, refuse_overwrite, shared_options
-from ..screen.tables import clipped, shape_text, table
 
 if TYPE_CHECKING:
     from pgpack.checkpoint.analysis import Analysis
@@ -54,8 +54,8 @@ def command(*, file: Path, output: Path | None, force: bool, all_tensors: bool, 
         found = dataclasses.replace(decoded, dialect=dialect_of(decoded.shapes))
     analysis = analyze(found)
     if output is not None:
+        from pgpack.picture import figure_bytes
         from pgpack.report.analysis_plot import analysis_figure
-        from pgpack.report.picture import figure_bytes
 
         replace_file(output, figure_bytes(analysis_figure(analysis, file.name), output.suffix))
         note(f"wrote {output}", quiet)
@@ -63,7 +63,7 @@ def command(*, file: Path, output: Path | None, force: bool, all_tensors: bool, 
 
 
 def _check_suffix(output: Path) -> None:
-    from pgpack.report.picture import PICTURE_SUFFIXES
+    from pgpack.picture import PICTURE_SUFFIXES
 
     if output.suffix not in PICTURE_SUFFIXES:
         raise click.UsageError(f"{output}: a picture is written as .png or .svg")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from pgpack.cache.options import CacheOptions, default_folder
+from pgpack.tables import table
 
 from ..options.cache import FOLDER
 from ..options.sizes import SIZE
 from ..screen.output import emit_json, format_bytes, note, shared_options
-from ..screen.tables import table
 
 if TYPE_CHECKING:
     from pgpack.cache.store import Disk

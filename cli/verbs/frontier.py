@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pgpack.files import replace_file
+from pgpack.tables import clipped, table
 
 from ..options.sizes import SIZE
 from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
-from ..screen.tables import clipped, table
 
 if TYPE_CHECKING:
     from pgpack.study.frontier import Metric
     from pgpack.study.study import Study
     from pgpack.study.trial import Trial
+    from pgpack.study.view import FrontierView
 
 SUFFIXES = (".svg", ".png", ".csv", ".html")
 EXPORT_SUFFIXES = (".csv", ".parquet")
-ROW_FIELDS = ("n_bytes", "bpb", "nats", "kl", "label", "recipe", "recipe_digest")
 
 
 @click.command("frontier")
@@ -63,27 +63,26 @@ def command(
     Example: every trial, failed ones too, as a table for pandas, polars or a spreadsheet
       pgpack frontier A B --export trials.csv
     """
-    from pgpack.study.seeds import merged
-    from pgpack.study.study import Study
+    from pgpack.study.study import Study, frontier_of
 
     _check_usage(directories, with_bd_rate, output, force)
     _check_export(export, output, force)
     if reference_loss is not None and not math.isfinite(reference_loss):
         raise click.UsageError(f"--reference-loss {reference_loss} is not a finite number")
     measured = [Study.load(directory) for directory in directories]
-    studies = [merged(study) for study in measured]
-    _note_differences(studies, quiet)
+    names = _names(measured)
+    studies = {name: study.merged for name, study in zip(names, measured, strict=True)}
+    _note_differences(measured, quiet)
     if export is not None:
         from pgpack.study.export import write_export
 
-        write_export(list(zip(_names(studies), measured, strict=True)), export)
+        write_export(list(zip(names, measured, strict=True)), export)
         note(f"wrote {sum(len(study.trials) for study in measured)} trials to {export}", quiet)
-    if budget is None:
-        budget = _shared([study.meta.budget for study in studies])
-    result = _measure(studies, metric, budget, (reference_bytes, reference_loss))
+    view = frontier_of(studies, metric, budget, best_by=metric)
+    result = _measure(studies, view, (reference_bytes, reference_loss))
     result["bd_rate"] = _bd_rate(studies, metric) if with_bd_rate else None
     if output is not None:
-        _write(output, studies, metric, budget)
+        _write(output, studies, view)
         note(f"wrote {output}", quiet)
     if as_json:
         emit_json(result)
@@ -125,28 +124,30 @@ def _note_differences(studies: Sequence[Study], quiet: bool) -> None:
 
 
 def _measure(
-    studies: Sequence[Study], metric: Metric, budget: int | None, reference: tuple[int | None, float | None]
+    studies: Mapping[str, Study], view: FrontierView, reference: tuple[int | None, float | None]
 ) -> dict[str, Any]:
     """Frontier, best point and hypervolumes as the JSON document; also what the table is made of."""
     from pgpack.errors import StudyError
-    from pgpack.study.frontier import best_under, hypervolume, pareto, points_of
+    from pgpack.study.frontier import hypervolume, points_of
 
-    trials = [trial for study in studies for trial in study.trials]
-    home = {id(trial): name for name, study in zip(_names(studies), studies, strict=True) for trial in study.trials}
-    frontier = pareto(trials, metric)
-    if not frontier:
-        raise StudyError(f"no trial of {', '.join(str(s.directory) for s in studies)} has a measured {metric}")
-    fronts = [points_of(pareto(study.trials, metric), metric) for study in studies]
-    corners = [corner for front in fronts for corner in front.tolist()]
+    metric = view.metric
+    home = {id(trial): name for name, study in studies.items() for trial in study.trials}
+    if not view.points:
+        directories = ", ".join(str(study.directory) for study in studies.values())
+        raise StudyError(f"no trial of {directories} has a measured {metric}")
+    fronts = {name: points_of(study.frontier(metric).points, metric) for name, study in studies.items()}
+    corners = [corner for front in fronts.values() for corner in front.tolist()]
     corner = (
         float(max(n_bytes for n_bytes, _ in corners)) if reference[0] is None else float(reference[0]),
         max(loss for _, loss in corners) if reference[1] is None else reference[1],
     )
-    best = best_under(trials, budget, metric)
-    row = partial(_row, home=home, best=best, block_bytes=_block_bytes(studies, best))
+
+    def row(trial: Trial) -> dict[str, Any]:
+        return {"study": home[id(trial)], **view.row(trial)}
+
     return {
         "metric": metric,
-        "budget": budget,
+        "budget": view.budget,
         "studies": [
             {
                 "name": name,
@@ -155,48 +156,26 @@ def _measure(
                 "evaluator_digest": study.meta.evaluator_digest,
                 "n_checkpoints": len(study.meta.checkpoints),
                 "n_trials": len(study.trials),
-                "n_failed": sum(not trial.ok for trial in study.trials),
-                "n_frontier": len(front),
-                "hypervolume": hypervolume(front, corner),
+                "n_failed": study.frontier(metric).n_failed,
+                "n_frontier": len(fronts[name]),
+                "hypervolume": hypervolume(fronts[name], corner),
             }
-            for name, study, front in zip(_names(studies), studies, fronts, strict=True)
+            for name, study in studies.items()
         ],
         "reference": {"n_bytes": corner[0], "loss": corner[1]},
-        "hypervolume": hypervolume(points_of(frontier, metric), corner),
-        "frontier": [row(trial) for trial in frontier],
-        "best": None if best is None else row(best),
+        "hypervolume": hypervolume(points_of(view.points, metric), corner),
+        "frontier": [row(trial) for trial in view.points],
+        "best": None if view.best is None else row(view.best),
     }
 
 
-def _row(trial: Trial, home: Mapping[int, str], best: Trial | None, block_bytes: Sequence[int]) -> dict[str, Any]:
-    """A point of the frontier with what is known of its errors; `best` is what it is compared with."""
-    from pgpack.study.comparison import half_width, paired_difference
-
-    above = None if best is None else paired_difference(trial, best, block_bytes)
-    return {
-        "study": home[id(trial)],
-        **{field: getattr(trial, field) for field in ROW_FIELDS},
-        "bpb_half_width": half_width(trial, "bpb"),
-        "kl_half_width": half_width(trial, "kl"),
-        "above_best": above and {"value": above.value, "half_width": above.half_width()},
-    }
-
-
-def _block_bytes(studies: Sequence[Study], best: Trial | None) -> Sequence[int]:
-    """Of the text that `best` was evaluated on; empty where no card has them."""
-    texts = [study.meta for study in studies if best and study.meta.evaluator_digest == best.evaluator_digest]
-    return next((meta.block_bytes for meta in texts if meta.block_bytes), ())
-
-
-def _bd_rate(studies: Sequence[Study], metric: Metric) -> dict[str, Any]:
-    from dataclasses import asdict
-
+def _bd_rate(studies: Mapping[str, Study], metric: Metric) -> dict[str, Any]:
     from pgpack.study.frontier import bd_rate, points_of
 
     anchor, test = studies
-    rate = bd_rate(points_of(anchor.trials, metric), points_of(test.trials, metric), metric)
-    names = _names(studies)
-    return {"anchor": names[0], "test": names[1], **asdict(rate)}
+    curves = [points_of(studies[name].trials, metric) for name in (anchor, test)]
+    rate = bd_rate(curves[0], curves[1], metric)
+    return {"anchor": anchor, "test": test, **asdict(rate)}
 
 
 def _names(studies: Sequence[Study]) -> list[str]:
@@ -205,32 +184,16 @@ def _names(studies: Sequence[Study]) -> list[str]:
     return short if len(set(short)) == len(short) else [str(study.directory) for study in studies]
 
 
-def _shared(values: Sequence[Any]) -> Any:
-    """The value that all have in common; None when they differ."""
-    return values[0] if len(set(values)) == 1 else None
-
-
-def _write(output: Path, studies: Sequence[Study], metric: Metric, budget: int | None) -> None:
+def _write(output: Path, studies: Mapping[str, Study], view: FrontierView) -> None:
     if output.suffix == ".html":
-        from dataclasses import replace
-
         from pgpack.report.page import write_report
 
-        (study,) = studies
-        write_report(replace(study, meta=replace(study.meta, budget=budget)), output)
+        (study,) = studies.values()
+        write_report(replace(study, meta=replace(study.meta, budget=view.budget)), output)
     elif output.suffix == ".csv":
-        from pgpack.study.frontier import frontier_csv, pareto
-
-        trials = [trial for study in studies for trial in study.trials]
-        replace_file(output, frontier_csv(pareto(trials, metric)).encode())
+        replace_file(output, view.to_csv().encode())
     else:
-        from pgpack.report.plot import Curve, FrontierPicture, write_picture
-
-        names = _names(studies)
-        curves = tuple(Curve(name, study.trials) for name, study in zip(names, studies, strict=True))
-        fp32_bpb = _shared([study.meta.fp32_bpb for study in studies])
-        title = f"Frontier of {', '.join(names)}"
-        write_picture(FrontierPicture(curves, clipped(title, 80), metric, budget, fp32_bpb), output)
+        replace(view, title=clipped(view.title, 80)).plot(output)
 
 
 def _rendered(result: dict[str, Any], metric: Metric) -> str:

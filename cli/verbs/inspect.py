@@ -12,9 +12,9 @@ import click
 
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.inspect import ArtifactView, TensorValues, inspect_artifact, inspect_checkpoint
+from pgpack.tables import clipped, shape_text, table
 
 from ..screen.output import emit_json, format_bytes, shared_options
-from ..screen.tables import clipped, shape_text, table
 
 _BANKS = ": its banks are shown, and packed, as one matrix per layer"
 

@@ -13,6 +13,7 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
 from pgpack.progress import Bar, shown
+from pgpack.tables import table
 
 from ..options.cache import cache_options, opened
 from ..options.recipe import chosen_recipe, one_of, recipe_options, require_own_container
@@ -20,7 +21,6 @@ from ..options.sizes import SIZE
 from ..options.submission import SubmissionFlags, require_alone, submission_options
 from ..options.text import bench_of, text_options
 from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
-from ..screen.tables import table
 
 if TYPE_CHECKING:
     from pgpack.bench.bench import Bench

@@ -16,10 +16,10 @@ from pgpack.errors import SubmissionError
 from pgpack.submission.folder import folder_files, write_folder
 from pgpack.submission.making import DECODER_BYTES, Order, Packer, Plan, make_submission, plan_submission
 from pgpack.submission.submission import About, Submission
+from pgpack.tables import table
 
 from ..options.submission import SubmissionFlags
 from ..screen.output import emit_json, note
-from ..screen.tables import table
 
 
 def run_submission(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pgpack.tables import clipped, shape_text, table
+
 from ..options.recipe import chosen_recipe, one_of, recipe_options
 from ..screen.output import emit_json, format_bytes, note, shared_options
-from ..screen.tables import clipped, shape_text, table
 
 if TYPE_CHECKING:
     from pgpack.plan import Plan

@@ -39,12 +39,11 @@ def command(
     With --watch it is served on 127.0.0.1 (to nobody else) until Ctrl-C, and renews itself while a sweep appends
     trials; what you chose, zoomed, sorted or filtered stays.
     """
-    from pgpack.study.seeds import merged
     from pgpack.study.study import Study
 
     if watch and output is not None:
         raise click.UsageError("--watch serves the page and writes none; leave out --watch or -o")
-    study = merged(Study.load(directory))  # what is no study is refused before anything is written or served
+    study = Study.load(directory).merged  # what is no study is refused before anything is written or served
     if watch:
         return _serve(directory, port, as_json, quiet)
     if output is not None:
@@ -114,11 +113,9 @@ def _follow(page: LivePage, quiet: bool) -> None:
 
 
 def _line(study: Study) -> str:
-    from pgpack.study.frontier import best_under, pareto, ranking
-
-    failed = sum(not trial.ok for trial in study.trials)
-    counts = f"{len(study.trials)} trials, {failed} failed, {len(pareto(study.trials))} on the frontier"
-    best = best_under(study.trials, study.meta.budget, ranking(study.trials))
+    view = study.frontier()
+    counts = f"{len(view.trials)} trials, {view.n_failed} failed, {len(view.points)} on the frontier"
+    best = view.best
     if best is None or best.n_bytes is None or best.bpb is None:
         return counts
     return f"{counts}; best {best.bpb:.4f} bits per byte in {format_bytes(best.n_bytes)}"

@@ -21,12 +21,9 @@ def write_best(benches: Benches, study: Study) -> tuple[Trial | None, tuple[Path
     of the parts of the first)."""
     from pgpack.formats.own.manifest import manifest_path
     from pgpack.report.outputs import ANATOMY_FILE
-    from pgpack.study.frontier import best_under, ranking
-    from pgpack.study.seeds import merged
     from pgpack.study.study import BEST_FILE
 
-    whole = merged(study)
-    best = best_under(whole.trials, study.meta.budget, ranking(whole.trials))
+    whole, best = study.merged, study.frontier().best
     paths = [study.directory / BEST_FILE]
     if len(benches.all) > 1:
         paths = [study.directory / f"best-{name}.pgpack" for name in benches.names]

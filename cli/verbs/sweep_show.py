@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..screen.frontier_table import frontier_table
 from ..screen.output import emit_json, format_bytes
-from .frontier import ROW_FIELDS
 
 if TYPE_CHECKING:
-    from pgpack.study.study import Across, Study
+    from pgpack.study.seeds import Across
+    from pgpack.study.study import Study
     from pgpack.study.trial import Trial
+    from pgpack.study.view import FrontierView
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,19 @@ class Ended:
 
 def show_ended(ended: Ended, as_json: bool) -> None:
     """Print the frontier and what else there is to know, or all of it as JSON."""
-    from pgpack.study.frontier import pareto
-    from pgpack.study.seeds import merged
-
-    whole = merged(ended.study)
-    front, seeds = pareto(whole.trials), whole.seeds
+    whole, view = ended.study.merged, ended.study.frontier()
     if as_json:
-        emit_json(_document(ended, whole, front, seeds))
+        emit_json(_document(ended, whole, view))
         return
-    click.echo(_frontier_table(ended, front, seeds))
-    click.echo("\n".join(_sentences(ended, whole, len(front))))
+    click.echo(_frontier_table(view, whole.seeds))
+    click.echo("\n".join(_sentences(ended, whole, len(view.points))))
 
 
 def nothing_fits(study: Study, budget: int) -> Exception:
     """Why no trial is within `budget`."""
     from pgpack.errors import BudgetExceeded
-    from pgpack.study.seeds import merged
 
-    sizes = [trial.n_bytes for trial in merged(study).trials if trial.ok and trial.n_bytes is not None]
+    sizes = [trial.n_bytes for trial in study.merged.trials if trial.ok and trial.n_bytes is not None]
     if not sizes:
         return BudgetExceeded(f"no trial succeeded; look at the errors in {study.directory}/trials.jsonl")
     return BudgetExceeded(
@@ -58,8 +53,8 @@ def nothing_fits(study: Study, budget: int) -> Exception:
     )
 
 
-def _document(ended: Ended, whole: Study, front: list[Trial], seeds: Mapping[str, Across]) -> dict[str, Any]:
-    study = ended.study
+def _document(ended: Ended, whole: Study, view: FrontierView) -> dict[str, Any]:
+    study, seeds = ended.study, whole.seeds
     return {
         "out": str(study.directory),
         "budget": study.meta.budget,
@@ -70,14 +65,14 @@ def _document(ended: Ended, whole: Study, front: list[Trial], seeds: Mapping[str
         "n_new": ended.n_new,
         "n_skipped": ended.n_skipped,
         "n_failed": sum(not trial.ok for trial in study.trials),
-        "frontier": [_row(trial, seeds) for trial in front],
+        "frontier": [_row(trial, seeds) for trial in view.points],
         "best": _row(ended.best, seeds) if ended.best else None,
         "files": [str(path) for path in (*ended.files, *ended.artifacts)],
     }
 
 
 def _row(trial: Trial, seeds: Mapping[str, Across]) -> dict[str, Any]:
-    row = {field: getattr(trial, field) for field in ROW_FIELDS}
+    row = trial.summary()
     each = seeds.get(trial.key)
     if each is None:
         return row
@@ -85,7 +80,7 @@ def _row(trial: Trial, seeds: Mapping[str, Across]) -> dict[str, Any]:
     return {**row, "spread": {name: value and dataclasses.asdict(value) for name, value in spreads.items()}}
 
 
-def _frontier_table(ended: Ended, front: list[Trial], seeds: Mapping[str, Across]) -> str:
+def _frontier_table(view: FrontierView, seeds: Mapping[str, Across]) -> str:
     """A row for each point; with several checkpoints also how far they differ."""
 
     def spread(trial: Trial) -> tuple[str, str]:
@@ -95,8 +90,8 @@ def _frontier_table(ended: Ended, front: list[Trial], seeds: Mapping[str, Across
         return f"{each.n_bytes.most - each.n_bytes.least:,.0f}", f"{each.bpb.sd:.4f}"
 
     if not seeds:
-        return frontier_table(front, ended.best, "name or recipe")
-    return frontier_table(front, ended.best, "name or recipe", ("span", "sd of bits/byte"), spread)
+        return view.table(heading="name or recipe")
+    return view.table(heading="name or recipe", more=("span", "sd of bits/byte"), more_of=spread)
 
 
 def _sentences(ended: Ended, whole: Study, n_front: int) -> list[str]:

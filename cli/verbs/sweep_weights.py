@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pgpack.progress import shown
+from pgpack.tables import clipped, table
 
 from ..screen.output import emit_json, format_bytes
-from ..screen.tables import clipped, table
 
 if TYPE_CHECKING:
     from pgpack.bench.bench import Bench

@@ -11,10 +11,10 @@ from pgpack.bench.artifact import read_artifact_file
 from pgpack.bench.options import BenchOptions
 from pgpack.files import replace_file
 from pgpack.progress import progress_bar
+from pgpack.tables import table
 
 from ..options.text import bench_of, text_options
 from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
-from ..screen.tables import table
 
 if TYPE_CHECKING:
     from pgpack.fit.equal_loss import Matched

@@ -13,7 +13,7 @@ from experiments.replication.figures import drawing, prepare
 from experiments.replication.measures import Measures
 from experiments.replication.results import Results
 from experiments.replication.rows import Row
-from pgpack.report.picture import COLOURS, INK, SOFT_INK
+from pgpack.picture import COLOURS, INK, SOFT_INK
 
 NAMES = {"attn": "attention", "mlp": "MLP"}
 START = 0.1192

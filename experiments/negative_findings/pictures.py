@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.replication.figures import drawing, prepare
 from experiments.replication.results import Results
-from pgpack.report.picture import COLOURS, INK, SOFT_INK
+from pgpack.picture import COLOURS, INK, SOFT_INK
 
 from .tables import CODEC_NAMES, by
 

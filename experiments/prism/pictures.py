@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from experiments.replication.figures import drawing, prepare
 from experiments.replication.measures import Measures
 from experiments.replication.results import Results
-from pgpack.report.picture import COLOURS, INK, SOFT_INK
+from pgpack.picture import COLOURS, INK, SOFT_INK
 
 from .one_seed import PACKED
 from .tables import ADDED, BUILT, GATED, THEIR_GAPS, gains

@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from experiments.replication.figures import drawing, prepare
 from experiments.replication.results import Results
 from experiments.replication.rows import Row
-from pgpack.report.picture import COLOURS
+from pgpack.picture import COLOURS
 
 from .curves import ENGINE
 from .short import PRESET_DIALS

@@ -19,8 +19,8 @@ from typing import Any
 from experiments.replication.pages import ROOT, fill
 from pgpack.errors import StudyError
 from pgpack.recipe.presets import PRESETS
-from pgpack.report.plot import Curve, FrontierPicture, write_picture
 from pgpack.study.frontier import bd_rate, frontier_csv, measured, pareto, points_of
+from pgpack.study.plot import Curve, FrontierPicture, write_picture
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 

@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pgpack.report.picture import GRID, STYLE, figure_bytes
+from pgpack.picture import GRID, STYLE, figure_bytes
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from experiments.replication.figures import drawing, prepare
 from experiments.replication.results import Results
-from pgpack.report.picture import COLOURS, SOFT_INK
+from pgpack.picture import COLOURS, SOFT_INK
 
 BLUE, ORANGE, PURPLE, GREEN, RED, GREY = COLOURS
 Line = tuple[str, str, str, str]  # run, what it is called, colour, style

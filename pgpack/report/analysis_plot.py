@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgpack.checkpoint.analysis import Analysis, Block
-
-from .picture import COLOURS, GRID, SOFT_INK, STYLE
+from pgpack.picture import COLOURS, GRID, SOFT_INK, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

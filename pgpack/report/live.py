@@ -18,7 +18,6 @@ from pathlib import Path
 
 from pgpack.errors import PgpackError
 from pgpack.study.journal import STUDY_FILE, TRIALS_FILE
-from pgpack.study.seeds import merged
 from pgpack.study.study import BEST_FILE, Study
 
 from .outputs import ANATOMY_FILE, read_anatomy
@@ -50,7 +49,7 @@ class LivePage:
 
     def study(self) -> Study:
         """The study as it stands. Raises: StudyError when it cannot be read."""
-        return merged(Study.load(self.directory))
+        return Study.load(self.directory).merged
 
     def page(self) -> bytes:
         """The page as UTF-8. Raises: StudyError when the study cannot be read."""

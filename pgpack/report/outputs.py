@@ -8,29 +8,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from pgpack.errors import FormatError
-from pgpack.inspect import Anatomy, anatomy
-
-if TYPE_CHECKING:
-    from pgpack.calibration.calibration import Calibration
-    from pgpack.checkpoint.checkpoint import Checkpoint
-    from pgpack.recipe.recipe import Recipe
-
 
 from pgpack.calibration.calibration import Calibration
 from pgpack.calibration.distortion import added_losses
 from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.errors import FormatError
 from pgpack.files import replace_study_file
+from pgpack.formats.own.manifest import read_manifest
+from pgpack.inspect import Anatomy, anatomy
 from pgpack.pack import Artifact
 from pgpack.recipe.recipe import Recipe
-from pgpack.study.frontier import frontier_csv, pareto
-from pgpack.study.seeds import merged, seeds_csv
-from pgpack.study.study import Study
+from pgpack.study.plot import write_picture
+from pgpack.study.seeds import seeds_csv
+from pgpack.study.study import BEST_FILE, Study
 
 from .page import write_report
-from .plot import Curve, FrontierPicture, picture_bytes
+
+ANATOMY_FILE = "anatomy.json"
 
 
 def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tuple[Path, ...]:
@@ -40,24 +34,20 @@ def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tu
     `breakdown`: (name, n_bytes) of the best artifact's parts, for the page. Without one measured trial only the
     table and the page are written.
     """
-    study = merged(study)
-    folder, meta = study.directory, study.meta
+    folder, view = study.directory, study.frontier()
     table = folder / "frontier.csv"
-    replace_study_file(table, frontier_csv(pareto(study.trials)).encode())
+    replace_study_file(table, view.to_csv().encode())
     written = [table]
-    if pareto(study.trials):
-        title = f"Frontier of {meta.title}"
-        curve = Curve(folder.resolve().name, study.trials)
-        picture = FrontierPicture((curve,), title, budget=meta.budget, fp32_bpb=meta.fp32_bpb)
+    if view.points:
         for suffix in (".svg", ".png"):
             written.append(folder / f"frontier{suffix}")
-            replace_study_file(written[-1], picture_bytes(picture, suffix))
+            write_picture(view.picture, written[-1])
     page = folder / "report.html"
     write_report(study, page, breakdown, read_anatomy(folder))
     written.append(page)
     if study.meta.others:
         written.append(folder / "seeds.csv")
-        replace_study_file(written[-1], seeds_csv(study.seeds.values()).encode())
+        replace_study_file(written[-1], seeds_csv(study.merged.seeds.values()).encode())
     return tuple(written)
 
 
@@ -71,17 +61,11 @@ def write_anatomy(
     replace_study_file(folder / ANATOMY_FILE, parts.to_json().encode())
 
 
-ANATOMY_FILE = "anatomy.json"
-
-
 def read_anatomy(directory: Path) -> Anatomy | None:
     """The anatomy of the best artifact of a study's directory; worked out from the artifact when it is not kept.
 
     None when there is no artifact, or it is not whole.
     """
-    from pgpack.formats.own.manifest import read_manifest
-    from pgpack.study.study import BEST_FILE
-
     artifact = directory / BEST_FILE
     try:
         manifest = read_manifest(artifact)

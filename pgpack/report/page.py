@@ -13,7 +13,8 @@ import html
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -22,12 +23,20 @@ from typing import Any
 from pgpack.files import replace_study_file
 from pgpack.inspect import Anatomy
 from pgpack.study.comparison import half_width
-from pgpack.study.frontier import Metric, best_under, loss_of, measured, pareto, ranking
+from pgpack.study.frontier import Metric, loss_of, measured
+from pgpack.study.plot import (
+    AXIS_LABELS,
+    Curve,
+    byte_unit,
+    chart_view,
+    frontier_svg,
+    size_axis_label,
+)
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
+from pgpack.study.view import FrontierView
 
 from .anatomy import anatomy_sections
-from .plot import AXIS_LABELS, Curve, FrontierPicture, byte_unit, chart_view, frontier_svg, size_axis_label
 from .tables import TIMES, clipped, excess_text, frontier_table, trials_table
 
 MAX_BARS = 30
@@ -49,30 +58,30 @@ def render_report(
 
     `live_version`: the page is to ask its own server for news of a study that was in this state.
     """
-    meta = study.meta
-    best = best_under(study.trials, meta.budget, ranking(study.trials))
-    title = f"Frontier of {meta.title}"
-    points, _ = frontier_table(study, best)
-    trials, n_left_out = trials_table(study, best)
+    study = study.merged
+    views = {metric: study.frontier(metric) for metric in AXIS_LABELS}
+    view = views["bpb"]
+    points, _ = frontier_table(study, view)
+    trials, n_left_out = trials_table(study, views)
     page = Template(_asset("page.html"))
     return page.substitute(
         css=_asset("page.css"),
         js="\n".join(_asset(name) for name in (*SCRIPTS, *([LIVE_SCRIPT] if live_version else []))),
         policy="; connect-src 'self'" if live_version else "",
         live=f'<p id="live" class="live" data-version="{html.escape(live_version)}"></p>' if live_version else "",
-        title=html.escape(title),
-        lead=html.escape(_lead(study, best)),
-        cards="\n".join(_cards(study, best)),
-        static_chart="" if live_version else _static_chart(study, title),
-        frontier_note=html.escape(_frontier_note(study)),
+        title=html.escape(view.title),
+        lead=html.escape(_lead(study, view)),
+        cards="\n".join(_cards(study, view)),
+        static_chart="" if live_version else _static_chart(view),
+        frontier_note=html.escape(_frontier_note(study, view)),
         frontier_table=points,
         anatomy=anatomy_sections(anatomy),
         breakdown=_breakdown_section(breakdown),
-        reproduce=_reproduce(study, best),
+        reproduce=_reproduce(study, view.best),
         trials_note=html.escape(_trials_note(n_left_out)),
         trials_table=trials,
         provenance=_provenance(study),
-        data=_script_json(_chart_data(study)),
+        data=_script_json(_chart_data(study, views)),
     )
 
 
@@ -86,13 +95,13 @@ def write_report(
 # --- headline ------------------------------------------------------------------------------------------
 
 
-def _lead(study: Study, best: Trial | None) -> str:
-    budget = study.meta.budget
+def _lead(study: Study, view: FrontierView) -> str:
+    budget, best = view.budget, view.best
     if best is not None and best.n_bytes is not None and best.bpb is not None:
         where = "" if budget is None else f", {_percent(best.n_bytes, budget)} of the budget"
         excess = "" if study.meta.fp32_bpb is None else excess_text(best.bpb - study.meta.fp32_bpb, best)
         cost = f" ({excess} mBPB to fp32)" if excess else ""
-        by_kl = " It has the least KL to fp32." if ranking(study.trials) == "kl" else ""
+        by_kl = " It has the least KL to fp32." if view.chosen_by == "kl" else ""
         return f"Best point: {best.bpb:.4f} bits per byte{cost} in {_bytes(best.n_bytes)}{where}.{by_kl}"
     smallest = min((trial.n_bytes or 0 for trial in measured(study.trials)), default=None)
     if smallest is None or budget is None:
@@ -100,8 +109,8 @@ def _lead(study: Study, best: Trial | None) -> str:
     return f"Nothing fits the budget: the smallest artifact is {_bytes(smallest - budget)} too large."
 
 
-def _cards(study: Study, best: Trial | None) -> list[str]:
-    meta = study.meta
+def _cards(study: Study, view: FrontierView) -> list[str]:
+    meta, best = study.meta, view.best
     cards = [_card("Checkpoint", meta.checkpoint, f"sha256 {meta.checkpoint_digest[:16]}", wide=True)]
     if meta.others:
         cards = [_card(f"{len(meta.checkpoints)} checkpoints", meta.title, "largest artifact, mean loss", wide=True)]
@@ -114,12 +123,11 @@ def _cards(study: Study, best: Trial | None) -> list[str]:
     if best is not None and best.n_bytes and best.bpb is not None:
         ratio = f", {meta.fp32_n_bytes / best.n_bytes:.1f}x smaller than fp32" if meta.fp32_n_bytes else ""
         cards.append(_card("Best point", f"{best.bpb:.4f} bpb", f"{_bytes(best.n_bytes)}{ratio}"))
-    n_failed = sum(not trial.ok for trial in study.trials)
     cards.append(
         _card(
             "Recipes" if meta.others else "Trials",
-            f"{len(study.trials)}, {n_failed} failed",
-            f"{len(pareto(study.trials))} on the frontier",
+            f"{len(study.trials)}, {view.n_failed} failed",
+            f"{len(view.points)} on the frontier",
         )
     )
     return cards
@@ -131,9 +139,9 @@ def _card(name: str, value: str, small: str, *, wide: bool = False) -> str:
     return f"<div{kind}><dt>{html.escape(name)}</dt><dd>{html.escape(value)}{extra}</dd></div>"
 
 
-def _frontier_note(study: Study) -> str:
+def _frontier_note(study: Study, view: FrontierView) -> str:
     fp32 = "" if study.meta.fp32_bpb is None else " mBPB: thousandths of a bit per byte above the fp32 model."
-    known = any(half_width(trial, "bpb") is not None for trial in pareto(study.trials))
+    known = any(half_width(trial, "bpb") is not None for trial in view.points)
     sure = " ±: 95 % interval to fp32, paired by blocks of the text, for the text's sampling alone." if known else ""
     note = f"No other trial is both smaller and better in bits per byte.{fp32} KL in nats per token to fp32.{sure}"
     if not study.meta.others:
@@ -213,18 +221,19 @@ def _verify_command(study: Study) -> str:
 # --- chart ---------------------------------------------------------------------------------------------
 
 
-def _chart_data(study: Study) -> dict[str, Any]:
-    views = {metric: _metric_data(study, metric) for metric in AXIS_LABELS}
-    shown = next((view for view in views.values() if view), None)
+def _chart_data(study: Study, views: Mapping[Metric, FrontierView]) -> dict[str, Any]:
+    row_of = {trial.key: number for number, trial in enumerate(study.trials)}
+    metrics = {metric: _metric_data(view, row_of) for metric, view in views.items()}
+    shown = next((view for view in metrics.values() if view), None)
     divisor, name = byte_unit(shown["view"]["x"][1] if shown else 1.0)
     return {
         "budget": study.meta.budget,
         "fp32": study.meta.fp32_bpb,
         "unit": {"divisor": divisor, "name": name, "title": size_axis_label(name)},
-        "metrics": views,
+        "metrics": metrics,
         "trials": [
             [number, trial.n_bytes, trial.bpb, trial.kl, clipped(trial.label, 100), *_widths(trial)]
-            for number, trial in _dots(study)
+            for number, trial in _dots(study, views)
         ],
     }
 
@@ -235,11 +244,9 @@ def _widths(trial: Trial) -> list[float | None]:
     return [] if widths == [None, None] else [width and float(f"{width:.3g}") for width in widths]
 
 
-def _dots(study: Study) -> list[tuple[int, Trial]]:
+def _dots(study: Study, views: Mapping[Metric, FrontierView]) -> list[tuple[int, Trial]]:
     """(row, trial) of the trials in the chart: the frontiers and the best, and of the others up to MAX_DOTS."""
-    best = best_under(study.trials, study.meta.budget, ranking(study.trials))
-    needed = {trial.key for metric in AXIS_LABELS for trial in pareto(study.trials, metric)}
-    needed |= {best.key} if best is not None else set()
+    needed = {trial.key for view in views.values() for trial in (*view.points, view.best) if trial is not None}
     shown = [(n, trial) for n, trial in enumerate(study.trials) if loss_of(trial, "bpb") is not None]
     others = [n for n, trial in shown if trial.key not in needed]
     kept = set(_spread(others, MAX_DOTS))
@@ -251,31 +258,27 @@ def _spread(items: Sequence[int], most: int) -> Sequence[int]:
     return items[:: -(-len(items) // most)] if len(items) > most else items
 
 
-def _metric_data(study: Study, metric: Metric) -> dict[str, Any] | None:
-    view = chart_view(study.trials, metric, study.meta.budget, study.meta.fp32_bpb)
-    if view is None:
+def _metric_data(view: FrontierView, row_of: Mapping[str, int]) -> dict[str, Any] | None:
+    chart = chart_view(view, view.fp32_bpb)
+    if chart is None:
         return None
-    row_of = {trial.key: number for number, trial in enumerate(study.trials)}
-    best = best_under(study.trials, study.meta.budget, ranking(study.trials))
     return {
-        "title": AXIS_LABELS[metric],
-        "view": {"x": view.x, "y": view.y, "log_x": view.log_x, "log_y": view.log_y},
-        "outside": view.n_outside,
-        "frontier": [row_of[trial.key] for trial in pareto(study.trials, metric)],
-        "best": None if best is None else row_of[best.key],
+        "title": AXIS_LABELS[view.metric],
+        "view": {"x": chart.x, "y": chart.y, "log_x": chart.log_x, "log_y": chart.log_y},
+        "outside": chart.n_outside,
+        "frontier": [row_of[trial.key] for trial in view.points],
+        "best": None if view.best is None else row_of[view.best.key],
     }
 
 
-def _static_chart(study: Study, title: str) -> str:
+def _static_chart(view: FrontierView) -> str:
     """The chart for readers without scripts, from `plot`; a sentence when there is nothing to draw."""
-    if not any(loss_of(trial, "bpb") is not None for trial in study.trials):
+    if not view.points:
         return "<p>No trial was measured; the table below shows why.</p>"
-    front = {trial.key for trial in pareto(study.trials)}
-    others = [number for number, trial in enumerate(study.trials) if trial.key not in front]
+    others = [number for number, trial in enumerate(view.trials) if trial.key not in view.keys]
     kept = set(_spread(others, MAX_STATIC_DOTS))
-    trials = tuple(trial for n, trial in enumerate(study.trials) if n in kept or trial.key in front)
-    picture = FrontierPicture((Curve("", trials),), title, budget=study.meta.budget, fp32_bpb=study.meta.fp32_bpb)
-    svg = frontier_svg(picture)
+    trials = tuple(trial for n, trial in enumerate(view.trials) if n in kept or trial.key in view.keys)
+    svg = frontier_svg(replace(view.picture, curves=(Curve("", trials),)))
     svg = svg[svg.index("<svg") :]
     return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
 

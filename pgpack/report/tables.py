@@ -7,15 +7,14 @@ scripts: adding them to a thousand rows afterwards would lay the page out a seco
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pgpack.study.comparison import decimals, half_width
-from pgpack.study.frontier import pareto
-from pgpack.study.study import Across, Study
+from pgpack.study.frontier import Front, Metric
+from pgpack.study.seeds import Across
+from pgpack.study.study import Study
 from pgpack.study.trial import Trial
-
-from .plot import AXIS_LABELS
 
 MAX_TABLE_CHARS = 1_500_000  # of each of the two tables
 MAX_ERROR = 1000  # characters
@@ -40,28 +39,28 @@ class _Cell:
         return f'<td class="{self.classes}"{label}{sort}>{shown}</td>'
 
 
-def frontier_table(study: Study, best: Trial | None) -> tuple[str, int]:
+def frontier_table(study: Study, front: Front) -> tuple[str, int]:
     """A row for every point of the frontier, and how many rows were left out."""
     rows = [
-        _row([_name_cell(trial), *_measure_cells(study, trial), _recipe_cell(trial)], _row_class(trial, best))
-        for trial in pareto(study.trials)
+        _row([_name_cell(trial), *_measure_cells(study, trial), _recipe_cell(trial)], _row_class(trial, front))
+        for trial in front.points
     ]
     kept = _fitting(rows, [row.startswith('<tr class="best"') for row in rows])
     names = ["name", *_measure_names(study), "recipe"]
     return _table(names, [rows[index] for index in kept], "sortable"), len(rows) - len(kept)
 
 
-def trials_table(study: Study, best: Trial | None) -> tuple[str, int]:
+def trials_table(study: Study, fronts: Mapping[Metric, Front]) -> tuple[str, int]:
     """A row for every trial, `t0` the first, and how many rows were left out; frontiers and the best are not."""
-    frontier = {trial.key for metric in AXIS_LABELS for trial in pareto(study.trials, metric)}
-    front = {trial.key for trial in pareto(study.trials)}
+    front = fronts["bpb"]
+    frontier = frozenset().union(*(front.keys for front in fronts.values()))
     rows, first = [], []
     for number, trial in enumerate(study.trials):
         times = [_number_cell(getattr(trial, field), "{:.2f}", f"{name} s") for name, field in TIMES]
         cells = [_name_cell(trial), *_measure_cells(study, trial), *times, _recipe_cell(trial)]
-        classes = _row_class(trial, best) + (" front" if trial.key in front else "")
+        classes = _row_class(trial, front) + (" front" if trial.key in front.keys else "")
         rows.append(_row(cells, classes + (" failed" if not trial.ok else ""), f"t{number}"))
-        first.append(trial.key in frontier or (best is not None and trial.key == best.key))
+        first.append(trial.key in frontier or front.is_best(trial))
     kept = _fitting(rows, first)
     names = ["name", *_measure_names(study), *(f"{name} s" for name, _ in TIMES), "recipe"]
     return _table(names, [rows[index] for index in kept], "sortable"), len(rows) - len(kept)
@@ -139,8 +138,8 @@ def _recipe_cell(trial: Trial) -> _Cell:
     return _Cell(f"{error}{button}<code>{html.escape(trial.recipe)}</code>", classes="wide", is_html=True)
 
 
-def _row_class(trial: Trial, best: Trial | None) -> str:
-    return "best" if best is not None and trial.key == best.key else ""
+def _row_class(trial: Trial, front: Front) -> str:
+    return "best" if front.is_best(trial) else ""
 
 
 def _row(cells: Sequence[_Cell], classes: str, row_id: str = "") -> str:

@@ -18,7 +18,7 @@ from pgpack.errors import StudyError, ToolMissing
 from pgpack.files import replace_study_file
 
 from .comparison import half_width
-from .frontier import pareto
+from .frontier import Front
 from .study import Study
 from .trial import Trial
 
@@ -32,7 +32,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (("study", "str"), *_FIELDS, *_WIDTHS, ("
 def rows_of(studies: Sequence[tuple[str, Study]]) -> list[tuple[Any, ...]]:
     """A row for every trial of the named studies, in `COLUMNS`. `on_frontier`: no trial of any of them is both
     smaller and better in bits per byte."""
-    frontier = {id(trial) for trial in pareto([trial for _, study in studies for trial in study.trials])}
+    frontier = {id(trial) for trial in Front(tuple(trial for _, study in studies for trial in study.trials)).points}
     return [
         (
             name,

@@ -1,6 +1,6 @@
 """Pareto frontiers in (artifact bytes, loss), both minimised, and the two figures that compare frontiers.
 
-Owns dominance, the Pareto set, the loss at a budget, hypervolume and Bjontegaard delta rate. Pure functions:
+Owns dominance, the Pareto set, the best point, the loss at a budget, hypervolume and Bjontegaard delta rate. Pure:
 points are float64 arrays *Shape* (n, 2) with columns bytes and loss; trials are only read.
 Refuses to compare curves that share no losses: a number outside the measured range is not a measurement.
 """
@@ -12,6 +12,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -84,6 +85,49 @@ def ranking(trials: Sequence[Trial]) -> Metric:
     far less noisy than a difference of bits per byte (not on text that calibration never saw; the intervals tell)."""
     ok = [trial for trial in trials if trial.ok]
     return "kl" if ok and all(trial.kl is not None for trial in ok) else "bpb"
+
+
+@dataclass(frozen=True)
+class Front:
+    """The frontier of trials and its best point, each worked out once.
+
+    Units: `budget` bytes, None: any size. `best_by` None: what `ranking` says of the trials; so the best point need
+    not lie on the frontier in `metric`.
+    """
+
+    trials: tuple[Trial, ...]
+    metric: Metric = "bpb"
+    budget: int | None = None
+    best_by: Metric | None = None
+
+    @cached_property
+    def points(self) -> tuple[Trial, ...]:
+        """The trials that no other dominates in (n_bytes, metric), by ascending bytes."""
+        return tuple(pareto(self.trials, self.metric))
+
+    @cached_property
+    def best(self) -> Trial | None:
+        """The trial of least loss in `chosen_by` within the budget; None when nothing fits."""
+        return best_under(self.trials, self.budget, self.chosen_by)
+
+    @cached_property
+    def chosen_by(self) -> Metric:
+        """The loss that the best point has least of."""
+        return self.best_by or ranking(self.trials)
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """Of the points."""
+        return frozenset(trial.key for trial in self.points)
+
+    @property
+    def n_failed(self) -> int:
+        """Trials that failed."""
+        return sum(not trial.ok for trial in self.trials)
+
+    def is_best(self, trial: Trial) -> bool:
+        """Whether the trial is the best point."""
+        return self.best is not None and trial.key == self.best.key
 
 
 def loss_at(points: ArrayLike, n_bytes: float) -> float | None:

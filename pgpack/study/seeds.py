@@ -14,21 +14,48 @@ import hashlib
 import io
 import json
 import math
+import statistics
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pgpack.loss.intervals import pack_floats, ratio, unpack_floats
 
 from .card import StudyMeta
-from .study import Across, Spread
 from .trial import Trial
 
-if TYPE_CHECKING:
-    from .study import Study
-
 TIMES = ("quantize_s", "encode_s", "decode_s", "eval_s")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of one figure over checkpoints. Units: the figure's; `sd` with n - 1, 0 for one checkpoint."""
+
+    mean: float
+    sd: float
+    least: float
+    most: float
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Spread:
+        """The spread of at least one value."""
+        sd = statistics.stdev(values) if len(values) > 1 else 0.0
+        return Spread(math.fsum(values) / len(values), sd, min(values), max(values))
+
+
+@dataclass(frozen=True)
+class Across:
+    """A recipe on all checkpoints of a study. `trials`: its rows, in the order of the checkpoints; `trial`: the row
+    that stands for them, whose key is that of no measurement. The spreads are None where one of the rows failed, that
+    of `kl` also where it was not measured."""
+
+    trial: Trial
+    trials: tuple[Trial, ...]
+    n_bytes: Spread | None
+    bpb: Spread | None
+    kl: Spread | None
 
 
 def across(meta: StudyMeta, trials: Sequence[Trial]) -> tuple[Across, ...]:
@@ -42,22 +69,6 @@ def across(meta: StudyMeta, trials: Sequence[Trial]) -> tuple[Across, ...]:
         rows.setdefault(trial.recipe_digest, {})[trial.checkpoint_digest] = trial
     whole = [[found[digest] for digest in digests] for found in rows.values() if found.keys() >= set(digests)]
     return tuple(_across(group, meta.block_bytes) for group in whole)
-
-
-def merged(study: Study) -> Study:
-    """A study of several checkpoints as one whose trials are the rows that stand for its recipes and whose fp32 loss
-    is the mean: what tables, pictures and pages show. A study of one checkpoint is that already."""
-    cards = study.meta.checkpoints
-    if len(cards) == 1:
-        return study
-    losses: dict[str, Any] = {
-        name: Spread.of(known).mean
-        for name in ("fp32_bpb", "fp32_nats")
-        if None not in (known := [getattr(card, name) for card in cards])
-    }
-    seeds = {each.trial.key: each for each in across(study.meta, study.trials)}
-    trials = tuple(each.trial for each in seeds.values())
-    return dataclasses.replace(study, meta=dataclasses.replace(study.meta, **losses), trials=trials, seeds=seeds)
 
 
 def together(trials: Sequence[Trial], block_bytes: Sequence[int] = ()) -> Trial:

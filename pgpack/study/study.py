@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import statistics
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pgpack.errors import StudyError
 from pgpack.files import refusing, replace_study_file
 
 from .card import STUDY_FILE, StudyMeta, continued, read_card
+from .frontier import Metric
 from .journal import TRIALS_FILE, Journal
+from .plot import Curve
+from .seeds import Across, Spread, across
 from .trial import Trial
+from .view import FrontierView
+
+BEST_FILE = "best.pgpack"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,7 @@ class Study:
     """A study as read at one moment: one trial per key, the latest row of a key in the place of its first.
 
     `partial`: what a search measured on a part of the text; these count for that search only. `seeds`: in a study
-    that `pgpack.study.seeds.merged` made of several checkpoints, what stands behind each trial, by its key.
+    that was `merged` from several checkpoints, what stands behind each trial, by its key.
     """
 
     directory: Path
@@ -57,10 +65,61 @@ class Study:
             raise StudyError(f"{directory} holds no {STUDY_FILE}; give the --out directory of a `pgpack sweep`")
         return cls.of(directory, meta, Journal(directory / TRIALS_FILE).read())
 
+    @cached_property
+    def merged(self) -> Study:
+        """A study of several checkpoints as one whose trials are the rows that stand for its recipes and whose fp32
+        loss is the mean: what tables, pictures and pages show. A study of one checkpoint is that already."""
+        cards = self.meta.checkpoints
+        if len(cards) == 1 or self.seeds:
+            return self
+        losses: dict[str, Any] = {
+            name: Spread.of(known).mean
+            for name in ("fp32_bpb", "fp32_nats")
+            if None not in (known := [getattr(card, name) for card in cards])
+        }
+        seeds = {each.trial.key: each for each in across(self.meta, self.trials)}
+        trials = tuple(each.trial for each in seeds.values())
+        return dataclasses.replace(self, meta=dataclasses.replace(self.meta, **losses), trials=trials, seeds=seeds)
+
+    def frontier(
+        self, metric: Metric = "bpb", budget: int | None = None, best_by: Metric | None = None
+    ) -> FrontierView:
+        """The frontier of the study's recipes in (bytes, `metric`), with its best point within the budget.
+
+        Units: `budget` bytes; None: that of the study. `best_by` None: KL to the fp32 model where every measured
+        trial has it, else bits per byte, as `best.pgpack` is chosen.
+        """
+        view = frontier_of({self.directory.resolve().name: self}, metric, budget, best_by)
+        return dataclasses.replace(view, title=f"Frontier of {self.meta.title}")
+
     @property
     def finished_keys(self) -> frozenset[str]:
         """Keys that need no new measurement: every row counts, failed ones too."""
         return frozenset(trial.key for trial in (*self.trials, *self.partial))
+
+
+def frontier_of(
+    studies: Mapping[str, Study], metric: Metric = "bpb", budget: int | None = None, best_by: Metric | None = None
+) -> FrontierView:
+    """The frontier of named studies together; see `Study.frontier`. A budget and an fp32 loss that all have in common
+    are theirs."""
+    metas = [study.merged.meta for study in studies.values()]
+    curves = tuple(Curve(name, study.merged.trials) for name, study in studies.items())
+    return FrontierView(
+        tuple(trial for curve in curves for trial in curve.trials),
+        metric,
+        _shared([meta.budget for meta in metas]) if budget is None else budget,
+        best_by,
+        title=f"Frontier of {', '.join(studies)}",
+        curves=curves,
+        fp32_bpb=_shared([meta.fp32_bpb for meta in metas]),
+        block_bytes={meta.evaluator_digest: meta.block_bytes for meta in reversed(metas) if meta.block_bytes},
+    )
+
+
+def _shared(values: Sequence[T]) -> T | None:
+    """The value that all have in common; None when they differ."""
+    return values[0] if len(set(values)) == 1 else None
 
 
 @contextlib.contextmanager
@@ -88,35 +147,3 @@ def recording(
 def latest_by_key(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     """One trial per key: the latest row, in the order in which keys first appeared."""
     return tuple({trial.key: trial for trial in trials}.values())
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Of one figure over checkpoints. Units: the figure's; `sd` with n - 1, 0 for one checkpoint."""
-
-    mean: float
-    sd: float
-    least: float
-    most: float
-
-    @staticmethod
-    def of(values: Sequence[float]) -> Spread:
-        """The spread of at least one value."""
-        sd = statistics.stdev(values) if len(values) > 1 else 0.0
-        return Spread(math.fsum(values) / len(values), sd, min(values), max(values))
-
-
-@dataclass(frozen=True)
-class Across:
-    """A recipe on all checkpoints of a study. `trials`: its rows, in the order of the checkpoints; `trial`: the row
-    that stands for them, whose key is that of no measurement. The spreads are None where one of the rows failed, that
-    of `kl` also where it was not measured."""
-
-    trial: Trial
-    trials: tuple[Trial, ...]
-    n_bytes: Spread | None
-    bpb: Spread | None
-    kl: Spread | None
-
-
-BEST_FILE = "best.pgpack"

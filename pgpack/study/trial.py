@@ -129,6 +129,11 @@ class Trial:
         """True when all of the study's text was to be evaluated: only such trials count on a frontier."""
         return self.text_share == 1
 
+    def summary(self) -> dict[str, Any]:
+        """Its figures and names, as commands print them."""
+        names = ("n_bytes", "bpb", "nats", "kl", "label", "recipe", "recipe_digest")
+        return {name: getattr(self, name) for name in names}
+
     def to_json(self) -> str:
         """The trial as one line of ASCII JSON without a newline; `Trial.from_json` is its exact inverse."""
         return json.dumps({"v": SCHEMA_VERSION, **dataclasses.asdict(self)}, allow_nan=False)

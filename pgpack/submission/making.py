@@ -20,8 +20,6 @@ from typing import Protocol
 from pgpack.errors import BudgetExceeded, SubmissionError
 from pgpack.referee.evidence import CAP
 from pgpack.referee.folder import seed_of
-from pgpack.report.plot import Curve, FrontierPicture, frontier_svg
-from pgpack.study.seeds import merged
 from pgpack.study.study import Study
 
 from .decoder import make_decoder
@@ -144,9 +142,7 @@ def _figure(order: Order) -> str:
     """The frontier of the study as SVG; '' without one."""
     if order.study is None:
         return ""
-    study = merged(Study.load(order.study))
-    curve = Curve(order.study.resolve().name, study.trials)
-    return frontier_svg(FrontierPicture((curve,), "Size against loss", "bpb", order.budget, study.meta.fp32_bpb))
+    return replace(Study.load(order.study).frontier(budget=order.budget), title="Size against loss").plot()
 
 
 def _requirements(order: Order) -> tuple[str, ...]:

@@ -148,8 +148,8 @@ def test_values_that_are_not_numbers_are_refused() -> None:
 
 
 def test_a_picture_is_drawn_whatever_is_missing() -> None:
+    from pgpack.picture import figure_bytes
     from pgpack.report.analysis_plot import analysis_figure
-    from pgpack.report.picture import figure_bytes
 
     def svg(analysis: Analysis) -> bytes:
         return figure_bytes(analysis_figure(analysis, "title"), ".svg")

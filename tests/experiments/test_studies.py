@@ -18,7 +18,7 @@ from experiments.replication.measures import Measures
 from experiments.replication.pages import EXPERIMENTS, STUDIES, block, summary_table, verdict_table
 from experiments.replication.plan import SCALES, Study
 from experiments.replication.results import Results
-from pgpack.report.picture import figure_bytes
+from pgpack.picture import figure_bytes
 from pgtrain.model.tensor_table import count_parameters
 
 FOLDERS = [EXPERIMENTS / name for name in STUDIES if (EXPERIMENTS / name / "claims.toml").is_file()]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ from pgpack.study.frontier import (
     points_of,
 )
 from pgpack.study.trial import Trial
+from tests.synthetic_study import write_study
 
 # A coarse grid makes ties and equal points common.
 tables = st.lists(st.tuples(st.integers(1, 12), st.integers(0, 12).map(lambda n: n / 4)), max_size=25)
@@ -211,3 +214,26 @@ def test_csv_tells_how_sure_the_losses_are() -> None:
     (row,) = csv.DictReader(io.StringIO(frontier_csv([trial])))
     assert float(row["bpb_half_width"]) == pytest.approx(4.3027 * 0.25, rel=1e-4)
     assert float(row["kl_half_width"]) == pytest.approx(4.3027 * 0.5, rel=1e-4)
+
+
+def test_a_view_shows_one_frontier_and_one_best_point_as_table_csv_rows_and_picture(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study")
+    view = study.frontier(metric="kl", budget=15_000_000)
+    assert list(view.points) == pareto(study.trials, "kl")
+    assert view.best == best_under(study.trials, 15_000_000, "kl")
+    assert view.best is not None
+    heading, *lines = view.table().splitlines()
+    assert heading.endswith("on the frontier")
+    assert len(lines) == len(view.points)
+    (marked,) = [line for line in lines if line.startswith("*")]
+    assert f"{view.best.n_bytes:,}" in marked
+    assert [row["n_bytes"] for row in csv.DictReader(view.to_csv().splitlines())] == [
+        str(trial.n_bytes) for trial in view.points
+    ]
+    assert view.row(view.best)["above_best"] == {"value": 0.0, "half_width": 0.0}
+    assert view.plot(tmp_path / "frontier.svg") == (tmp_path / "frontier.svg").read_text(encoding="utf-8")
+    assert view._repr_svg_() == view.plot()
+    assert f"{(view.best.n_bytes or 0) / 1e6:.4g} MB, {view.best.kl:.3g}" in view.plot()
+    nothing = dataclasses.replace(study, trials=()).frontier()
+    assert nothing._repr_svg_() is None
+    assert nothing.best is None

@@ -17,8 +17,8 @@ from pgpack.measure import Measurer
 from pgpack.recipe.text import parse_recipe
 from pgpack.study.card import StudyCheckpoint, StudyMeta
 from pgpack.study.frontier import best_under, pareto
-from pgpack.study.seeds import across, merged, together
-from pgpack.study.study import Spread, Study
+from pgpack.study.seeds import Spread, across, together
+from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 from tests.sweep_bench import ErrorOfWeights, matrix
 
@@ -70,13 +70,13 @@ def seeds(recipe: str, sizes: tuple[int, ...], kls: tuple[float, ...]) -> tuple[
 
 
 def test_a_point_has_the_largest_size_and_the_mean_loss() -> None:
-    (found,) = merged(study(*seeds("x", (10, 30, 20), (0.1, 0.2, 0.6)))).trials
+    (found,) = study(*seeds("x", (10, 30, 20), (0.1, 0.2, 0.6))).merged.trials
     assert found.n_bytes == 30
     assert found.kl == pytest.approx(0.3)
     assert found.bpb == pytest.approx(2.3)
     assert found.quantize_s == 3
     assert found.weights_digest is None
-    assert merged(study()).meta.fp32_bpb == pytest.approx(2.2)
+    assert study().merged.meta.fp32_bpb == pytest.approx(2.2)
 
 
 def test_its_error_is_that_of_the_mean_over_one_text_not_of_independent_texts() -> None:
@@ -92,7 +92,7 @@ def test_its_error_is_that_of_the_mean_over_one_text_not_of_independent_texts() 
 def test_what_is_not_measured_everywhere_is_no_point_and_what_failed_once_failed() -> None:
     whole = seeds("x", (1, 2, 3), (0.3, 0.3, 0.3))
     broken = (row("y", "a", 1, 0.1), row("y", "b", 1, 0.1), row("y", "c", 1, 0.1, error="no memory"))
-    points = merged(study(*whole, *broken, row("z", "a", 1, 0.0), row("z", "b", 1, 0.0))).trials
+    points = study(*whole, *broken, row("z", "a", 1, 0.0), row("z", "b", 1, 0.0)).merged.trials
     assert [(each.recipe, each.status) for each in points] == [("x", "ok"), ("y", "failed")]
     assert points[1].error == "on 1 of 3 checkpoints: no memory"
     assert [each.n_bytes for each in across(META, (*whole, *broken))] == [Spread(2, 1, 1, 3), None]
@@ -101,26 +101,26 @@ def test_what_is_not_measured_everywhere_is_no_point_and_what_failed_once_failed
 def test_the_best_within_a_budget_fits_on_every_checkpoint() -> None:
     tight = seeds("lucky once", (90, 99, 101), (0.1, 0.1, 0.1))
     loose = seeds("fits always", (80, 85, 95), (0.2, 0.2, 0.2))
-    found = best_under(merged(study(*tight, *loose)).trials, 100, "kl")
+    found = best_under(study(*tight, *loose).merged.trials, 100, "kl")
     assert found is not None
     assert found.recipe == "fits always"
 
 
 def test_a_study_of_one_checkpoint_is_shown_as_it_is() -> None:
     alone = study(row("x", "a", 1, 0.1), meta=dataclasses.replace(META, others=()))
-    assert merged(alone) is alone
+    assert alone.merged is alone
 
 
 def test_of_two_rows_on_one_checkpoint_the_later_counts() -> None:
     rows = seeds("x", (1, 2, 3), (0.3, 0.3, 0.3))
     again = dataclasses.replace(row("x", "b", 9, 0.3), key="another calibration")
-    assert [each.n_bytes for each in merged(study(*rows, again)).trials] == [9]
+    assert [each.n_bytes for each in study(*rows, again).merged.trials] == [9]
 
 
 @given(st.lists(st.tuples(*[st.integers(1, 99)] * 3, st.floats(0.01, 1)), min_size=1, max_size=8))
 def test_no_point_is_better_than_the_worst_seed_allows(drawn: list[tuple[int, int, int, float]]) -> None:
     rows = [trial for n, (a, b, c, kl) in enumerate(drawn) for trial in seeds(f"{n}", (a, b, c), (kl, kl, kl))]
-    for point in pareto(merged(study(*rows)).trials, "kl"):
+    for point in pareto(study(*rows).merged.trials, "kl"):
         sizes = [each.n_bytes or 0 for each in rows if each.recipe == point.recipe]
         assert point.n_bytes == max(sizes)
         assert not any(

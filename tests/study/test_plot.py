@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from matplotlib.collections import LineCollection
 
 from pgpack.errors import StudyError
-from pgpack.report.plot import (
+from pgpack.study.comparison import half_width
+from pgpack.study.frontier import Front, Metric, best_under, pareto
+from pgpack.study.plot import (
     ChartView,
     Curve,
     FrontierPicture,
@@ -26,8 +28,6 @@ from pgpack.report.plot import (
     frontier_svg,
     write_picture,
 )
-from pgpack.study.comparison import half_width
-from pgpack.study.frontier import Metric, best_under, pareto
 from pgpack.study.trial import Trial
 from tests.synthetic_study import FP32_BPB, synthetic_meta, synthetic_trials
 
@@ -61,7 +61,7 @@ clouds = st.lists(
 def test_the_best_point_and_the_lines_are_in_view_and_the_rest_is_counted(
     trials: list[Trial], budget: int | None, fp32_bpb: float | None
 ) -> None:
-    view = chart_view(trials, "bpb", budget, fp32_bpb)
+    view = chart_view(Front(tuple(trials), "bpb", budget), fp32_bpb)
     assert view is not None
     best = best_under(trials, budget)
     if best is not None:
@@ -73,7 +73,7 @@ def test_the_best_point_and_the_lines_are_in_view_and_the_rest_is_counted(
 
 @given(clouds)
 def test_the_kl_view_is_logarithmic_and_holds_its_frontier(trials: list[Trial]) -> None:
-    view = chart_view(trials, "kl", None, None)
+    view = chart_view(Front(tuple(trials), "kl", None), None)
     with_kl = [t for t in trials if t.kl is not None]
     assert (view is None) == (not with_kl)
     if view is not None:
@@ -84,8 +84,8 @@ def test_the_kl_view_is_logarithmic_and_holds_its_frontier(trials: list[Trial]) 
 
 
 def test_losses_far_above_the_frontier_do_not_squash_the_view() -> None:
-    near = chart_view([t for t in TRIALS if t.ok and t.bpb < 1.4], "bpb", BUDGET, FP32_BPB)
-    everything = chart_view([*TRIALS, a_trial(4_000_000, 8.0)], "bpb", BUDGET, FP32_BPB)
+    near = chart_view(Front(tuple([t for t in TRIALS if t.ok and t.bpb < 1.4]), "bpb", BUDGET), FP32_BPB)
+    everything = chart_view(Front((*TRIALS, a_trial(4_000_000, 8.0)), "bpb", BUDGET), FP32_BPB)
     assert near is not None
     assert everything is not None
     assert everything.y[1] < 1.4
@@ -94,8 +94,8 @@ def test_losses_far_above_the_frontier_do_not_squash_the_view() -> None:
 
 
 def test_wide_ranges_of_bytes_are_logarithmic() -> None:
-    narrow = chart_view([a_trial(1000, 1.0), a_trial(3500, 0.9)], "bpb", None, None)
-    wide = chart_view([a_trial(1000, 1.0), a_trial(50_000, 0.9)], "bpb", None, None)
+    narrow = chart_view(Front((a_trial(1000, 1.0), a_trial(3500, 0.9)), "bpb", None), None)
+    wide = chart_view(Front((a_trial(1000, 1.0), a_trial(50_000, 0.9)), "bpb", None), None)
     assert narrow is not None
     assert wide is not None
     assert (narrow.log_x, wide.log_x) == (False, True)
@@ -199,7 +199,7 @@ def test_nothing_measured_is_said_in_a_sentence() -> None:
 
 def test_importing_the_module_loads_no_matplotlib_and_drawing_loads_no_pyplot() -> None:
     program = (
-        "import sys, pgpack.report.plot as plot\n"
+        "import sys, pgpack.study.plot as plot\n"
         "assert 'matplotlib' not in sys.modules\n"
         "from tests.synthetic_study import synthetic_trials\n"
         "plot.frontier_svg(plot.FrontierPicture((plot.Curve('s', synthetic_trials()),), 't'))\n"

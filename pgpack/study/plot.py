@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,21 +19,11 @@ from numpy.typing import NDArray
 
 from pgpack.errors import StudyError
 from pgpack.files import replace_study_file
-from pgpack.study.comparison import half_width
-from pgpack.study.frontier import (
-    Metric,
-    Points,
-    best_under,
-    loss_of,
-    measured,
-    pareto,
-    pareto_indices,
-    points_of,
-    ranking,
-)
-from pgpack.study.trial import Trial
+from pgpack.picture import COLOURS, GRID, INK, PICTURE_SUFFIXES, SOFT_INK, STYLE, figure_bytes
 
-from .picture import COLOURS, GRID, INK, PICTURE_SUFFIXES, SOFT_INK, STYLE, figure_bytes
+from .comparison import half_width
+from .frontier import Front, Metric, Points, loss_of, measured, pareto_indices, points_of
+from .trial import Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +55,8 @@ class Curve:
 class FrontierPicture:
     """Everything that a frontier picture shows.
 
-    Units: `budget` bytes; `fp32_bpb` bits per byte of the unpacked model, drawn when `metric` is bpb.
+    Units: `budget` bytes; `fp32_bpb` bits per byte of the unpacked model, drawn when `metric` is bpb. `best_by` as in
+    `Front`, for each curve.
     """
 
     curves: tuple[Curve, ...]
@@ -72,6 +64,20 @@ class FrontierPicture:
     metric: Metric = "bpb"
     budget: int | None = None
     fp32_bpb: float | None = None
+    best_by: Metric | None = None
+
+    @cached_property
+    def fronts(self) -> tuple[Front, ...]:
+        """Of the curves, in their order."""
+        return tuple(self._front(curve.trials) for curve in self.curves)
+
+    @cached_property
+    def whole(self) -> Front:
+        """Of all curves together."""
+        return self._front(tuple(trial for curve in self.curves for trial in curve.trials))
+
+    def _front(self, trials: tuple[Trial, ...]) -> Front:
+        return Front(trials, self.metric, self.budget, self.best_by)
 
 
 @dataclass(frozen=True)
@@ -85,10 +91,8 @@ class ChartView:
     n_outside: int
 
 
-def chart_view(
-    trials: Sequence[Trial], metric: Metric, budget: int | None, fp32_bpb: float | None
-) -> ChartView | None:
-    """The view that shows the frontier well; None when nothing was measured.
+def chart_view(of: Front, fp32_bpb: float | None) -> ChartView | None:
+    """The view that shows a frontier well; None when nothing was measured.
 
     Losses far above the frontier, such as a 2-bit model's, would squash it: on the linear bpb axis the view
     ends at 8 times the frontier's median excess over its floor, at most a quarter above that floor, but
@@ -96,16 +100,16 @@ def chart_view(
     exponentially with bytes, so its axis is logarithmic and holds the whole frontier. Bytes are logarithmic
     when they span more than 4x.
     """
-    points = points_of(trials, metric)
+    metric, budget = of.metric, of.budget
+    points = points_of(of.trials, metric)
     if metric == "kl":
-        points = points[points[:, 1] > 0]
+        points = points[points[:, 1] > 0]  # a KL of 0 has no place on a logarithmic axis
     if not len(points):
         return None
     front = points[pareto_indices(points)]
     floor = ceiling = float(front[-1, 1])
-    best = best_under(trials, budget, ranking(trials))
-    if best is not None and metric == "bpb":
-        ceiling = max(ceiling, loss_of(best, metric) or floor)
+    if of.best is not None and metric == "bpb":
+        ceiling = max(ceiling, loss_of(of.best, metric) or floor)
     if fp32_bpb is not None and metric == "bpb":
         floor, ceiling = min(floor, fp32_bpb), max(ceiling, fp32_bpb)
     ceiling = float(front[0, 1]) if metric == "kl" else max(ceiling, _bpb_ceiling(front, floor, budget))
@@ -154,8 +158,7 @@ def frontier_figure(picture: FrontierPicture) -> Figure:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    trials = [trial for curve in picture.curves for trial in curve.trials]
-    view = chart_view(trials, picture.metric, picture.budget, picture.fp32_bpb)
+    view = chart_view(picture.whole, picture.fp32_bpb)
     if view is None:
         raise StudyError(f"no trial has a {picture.metric} to draw; see the errors in trials.jsonl")
     with rc_context(STYLE):
@@ -164,7 +167,8 @@ def frontier_figure(picture: FrontierPicture) -> Figure:
         axes = figure.add_subplot()
         _prepare_axes(axes, picture, view)
         _draw_lines(axes, picture, view)
-        sure = [_draw_curve(axes, curve, colour, picture) for curve, colour in _coloured(picture.curves)]
+        named = zip(picture.curves, picture.fronts, strict=True)
+        sure = [_draw_curve(axes, curve.name, front, _colour(n)) for n, (curve, front) in enumerate(named)]
         if any(sure):
             _note_below(axes, f"bars: 95 % intervals above fp32{' (arrow: to 0)' * view.log_y}", "left")
         if len(picture.curves) > 1:
@@ -196,8 +200,8 @@ def write_picture(picture: FrontierPicture, path: Path) -> None:
     replace_study_file(path, picture_bytes(picture, path.suffix))
 
 
-def _coloured(curves: Sequence[Curve]) -> list[tuple[Curve, str]]:
-    return [(curve, COLOURS[index % len(COLOURS)]) for index, curve in enumerate(curves)]
+def _colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]
 
 
 def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None:
@@ -253,22 +257,20 @@ def _draw_lines(axes: Axes, picture: FrontierPicture, view: ChartView) -> None:
         )  # fmt: skip
 
 
-def _draw_curve(axes: Axes, curve: Curve, colour: str, picture: FrontierPicture) -> bool:
+def _draw_curve(axes: Axes, name: str, front: Front, colour: str) -> bool:
     """True when a point's interval is known and drawn."""
-    frontier = pareto(curve.trials, picture.metric)
-    keys = {trial.key for trial in frontier}
-    beaten = points_of([trial for trial in curve.trials if trial.key not in keys], picture.metric)
+    beaten = points_of([trial for trial in front.trials if trial.key not in front.keys], front.metric)
     axes.scatter(beaten[:, 0], beaten[:, 1], s=16, color=colour, alpha=0.3, linewidths=0, zorder=2)
-    points = points_of(frontier, picture.metric)
-    if picture.metric == "kl":
+    points = points_of(front.points, front.metric)
+    if front.metric == "kl":
         points = points[points[:, 1] > 0]
-    name = curve.name if len(curve.trials) else f"{curve.name} (no trials)"
+    name = name if front.trials else f"{name} (no trials)"
     axes.step(points[:, 0], points[:, 1], where="post", color=colour, linewidth=1.6, alpha=0.55, zorder=3)
     axes.plot(
         points[:, 0], points[:, 1], "o", color=colour, markersize=5.5,
         markeredgecolor="white", markeredgewidth=0.7, label=name, zorder=4,
     )  # fmt: skip
-    return _draw_intervals(axes, frontier, colour, picture.metric)
+    return _draw_intervals(axes, front.points, colour, front.metric)
 
 
 def _draw_intervals(axes: Axes, frontier: Sequence[Trial], colour: str, metric: Metric) -> bool:
@@ -303,17 +305,17 @@ def _arrow_down() -> MarkerPath:
 def _labels(picture: FrontierPicture, view: ChartView) -> list[tuple[float, float, str, str]]:
     """(bytes, loss, text, colour) of what deserves a name: the best artifact under the budget, then labels."""
     chosen: list[tuple[float, float, str, str]] = []
-    for curve, colour in _coloured(picture.curves):
-        best = best_under(curve.trials, picture.budget, ranking(curve.trials))
+    for index, front in enumerate(picture.fronts):
+        best = front.best
         if best is not None and loss_of(best, picture.metric) is None:
-            best = best_under(curve.trials, picture.budget, picture.metric)
-        named = [trial for trial in measured(curve.trials, picture.metric) if trial.label and trial != best]
+            best = replace(front, best_by=picture.metric).best
+        named = [trial for trial in measured(front.trials, picture.metric) if trial.label and trial != best]
         named.sort(key=lambda trial: loss_of(trial, picture.metric) or 0.0)
         for trial in ([best] if best else []) + named:
             n_bytes, loss = float(trial.n_bytes or 0), loss_of(trial, picture.metric) or 0.0
             if view.x[0] <= n_bytes <= view.x[1] and view.y[0] <= loss <= view.y[1]:
                 text = _best_text(trial, loss, view) if trial is best else trial.label
-                chosen.append((n_bytes, loss, text, colour))
+                chosen.append((n_bytes, loss, text, _colour(index)))
     return chosen
 
 
@@ -327,7 +329,7 @@ def _place_labels(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     """Greedy placing: of 24 offsets around a point take the one that covers least of what is already there."""
     scale = axes.figure.dpi / 72
     frame = axes.get_window_extent()
-    points = points_of([trial for curve in picture.curves for trial in curve.trials], picture.metric)
+    points = points_of(picture.whole.trials, picture.metric)
     dots = axes.transData.transform(points[points[:, 1] > 0])
     taken = [artist.get_window_extent().padded(1) for artist in (*axes.texts, *_reference_lines(axes))]
     legend = axes.get_legend()

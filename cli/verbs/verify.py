@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgpack.bench.options import BenchOptions
+from pgpack.referee.options import FolderOptions
 
 from ..options.sizes import SIZE
 from ..options.text import bench_of, text_options
 from ..screen.output import emit_json, shared_options
-from .verify_folder import FolderFlags, verify_folder
 
 if TYPE_CHECKING:
     from pgpack.checkpoint.checkpoint import Checkpoint
@@ -62,7 +62,9 @@ def command(
     Exit code 0 when all checks hold, 4 when one fails.
     """
     if file.is_dir():
-        flags = FolderFlags(**folder)
+        from .verify_folder import verify_folder
+
+        flags = FolderOptions(**folder)
         accepted = verify_folder(file, checkpoint, budget, evaluate, text, flags, as_json, quiet)
         return 0 if accepted else EXIT_FAILED
     _refuse_folder_flags(folder)
@@ -81,7 +83,7 @@ def command(
 
 def _refuse_folder_flags(given: dict[str, Any]) -> None:
     """Usage error for flags that a single file has no use for."""
-    defaults = dataclasses.asdict(FolderFlags())
+    defaults = dataclasses.asdict(FolderOptions())
     odd = [name.removesuffix("_s") for name, value in given.items() if value != defaults[name]]
     if odd:
         raise click.UsageError(f"--{odd[0]} is for a submission folder; FILE is a single file")

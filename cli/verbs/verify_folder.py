@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from pgpack.bench.bench import Bench
 from pgpack.bench.options import BenchOptions
+from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from pgpack.errors import PgpackError
+from pgpack.referee.evidence import CAP, Evidence, Options, collect
+from pgpack.referee.options import FolderOptions
+from pgpack.referee.probes import measure
+from pgpack.referee.runs import Limits
+from pgpack.referee.scoring import Scores
+from pgpack.referee.verdict import as_document, checklist, judged
 
-from ..screen.output import emit_json, note
-
-if TYPE_CHECKING:
-    from pgpack.checkpoint.checkpoint import Checkpoint
-    from pgpack.referee.evidence import Evidence
-    from pgpack.referee.scoring import Scores
-
-
-@dataclasses.dataclass(frozen=True)
-class FolderFlags:
-    """What only folders know: `scorer` FILE.py:score, `documents` claimed apart, warnings refused under `strict`."""
-
-    scorer: str | None = None
-    documents: bool = False
-    stride: int | None = None
-    strict: bool = False
-    timeout_s: float = 600.0
+from ..options.text import bench_of
+from ..screen.output import emit_json
 
 
 def verify_folder(
@@ -35,16 +28,11 @@ def verify_folder(
     budget: int | None,
     evaluate: bool,
     text: BenchOptions,
-    flags: FolderFlags,
+    flags: FolderOptions,
     as_json: bool,
     quiet: bool,
 ) -> bool:
     """Print the checklist, or its JSON, and say whether the folder is accepted."""
-    from pgpack.checkpoint.checkpoint import load_checkpoint
-    from pgpack.referee.evidence import CAP, Options, collect
-    from pgpack.referee.runs import Limits
-    from pgpack.referee.verdict import as_document, checklist, judged
-
     loaded = load_checkpoint(checkpoint) if checkpoint else None
     shapes = None if loaded is None else {name: tuple(shape) for name, shape in loaded.shapes.items()}
     limits = Limits(timeout_s=flags.timeout_s)
@@ -60,24 +48,18 @@ def verify_folder(
 
 
 def _scores(
-    evidence: Evidence, checkpoint: Checkpoint | None, text: BenchOptions, flags: FolderFlags, quiet: bool
+    evidence: Evidence, checkpoint: Checkpoint | None, text: BenchOptions, flags: FolderOptions, quiet: bool
 ) -> Scores:
-    """Measured on the first artifact that decoded behind the fence; why not, when that is impossible.
+    """What was measured; why nothing was, when that is impossible. Usage error when no text was named.
 
     What the flags leave open, such as the text, is what the `checkpoint` names.
     """
-    from pgpack.errors import PgpackError
-    from pgpack.referee.scoring import Scores
 
-    sound = [decoded for decoded in evidence.decoded if decoded.first.ok]
-    if not sound:
-        return Scores(fault="nothing was decoded that could be measured")
-    path = evidence.folder.path / sound[0].entry.name
-    note(f"measuring {path.name}", quiet)
-    from .verify_scores import measure
+    def opened(path: Path, tensors: Checkpoint) -> Bench:
+        return bench_of(path, tensors, text, quiet)
 
     try:
-        return dataclasses.replace(measure(path, checkpoint, text, flags, quiet), seed=sound[0].seed)
+        return measure(evidence, checkpoint, opened, flags)
     except PgpackError as error:
         if text.val is None:
             raise click.UsageError(f"{error}") from None

@@ -20,6 +20,7 @@ from pgpack.errors import FormatError, PgpackError
 from pgpack.tensors.grids import UniformGrid
 from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
+from pgpack.unpack import check_digest, unpack
 
 LIBRARIES = ("brotli", "zstandard")  # loaded by our decoder when, and only when, a stream is theirs
 FP16_MAX = 65504.0
@@ -40,8 +41,6 @@ def main(arguments: list[str]) -> None:
 
 def decode(path: str, limit: str) -> dict[str, Any]:
     """An artifact of any known format. `limit`: the most bytes that anything in it may decode to."""
-    from pgpack.unpack import check_digest, unpack
-
     unpacked = unpack(Path(path).read_bytes(), int(limit))
     tensors = {}
     for record in unpacked.records:

@@ -1,12 +1,40 @@
 """Every rule: id, the sentence that must hold, where it comes from, and the pure function that judges it.
 
 `#N` are pull requests of openai/parameter-golf; "rules" is that repository's README; C1 to C4 are issue #1017.
+
+Other packages add rules through the entry-point group `pgpack.referee_rules`: the entry's name is the rule's id, and
+it loads an object of `PluginRule`, say a `Rule`. Its finding stands behind ours in every verdict. Refused: an id that
+is taken, an entry that cannot be loaded.
 """
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from pgpack.errors import SettingError
+
 from . import check_claims, check_code, check_scoring, check_sizes, check_weights
-from .findings import Rule
+from .evidence import Evidence
+from .findings import Finding, Rule
+
+GROUP = "pgpack.referee_rules"
+
+
+class PluginRule(Protocol):
+    """What an entry of `pgpack.referee_rules` is: a `Rule`, or anything with these three; its name is the id."""
+
+    @property
+    def sentence(self) -> str:
+        """What must hold."""
+
+    @property
+    def source(self) -> str:
+        """Where the rule comes from."""
+
+    def judge(self, evidence: Evidence, /) -> Finding:
+        """A pure function of the evidence: `ok`, `fail`, `warn` or `skip` with the numbers behind it."""
+
 
 RULES: tuple[Rule, ...] = (
     Rule("files", "Every entry is a plain readable file inside the folder", "rules", check_code.regular_files),
@@ -87,3 +115,20 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("documents", "Nothing leaks from one document into the next", "#1797, #1851", check_scoring.documents_apart),
 )
+
+
+def all_rules() -> tuple[Rule, ...]:
+    """Our rules, then those of other installed packages in the order of their ids. Raises SettingError."""
+    added: dict[str, Rule] = {}
+    taken = {rule.id for rule in RULES}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        if entry.name in taken or entry.name in added:
+            raise SettingError(
+                f"the rule {entry.name} of {entry.value} has an id that is taken; rename its entry point"
+            )
+        try:
+            plugin: PluginRule = entry.load()
+            added[entry.name] = Rule(entry.name, plugin.sentence, plugin.source, plugin.judge)
+        except (ImportError, AttributeError) as error:
+            raise SettingError(f"the rule {entry.name} of {entry.value} cannot be loaded: {error}") from error
+    return (*RULES, *added.values())

@@ -10,7 +10,7 @@ from typing import Any
 from .evidence import Evidence, Options, collect
 from .findings import Finding, Rule, fail
 from .scoring import Scores
-from .table import RULES
+from .table import RULES, all_rules
 
 BOXES = {"ok": "[x]", "fail": "[ ]", "warn": "[x]", "skip": "[ ]"}
 WORDS = {"ok": "", "fail": "**FAIL** ", "warn": "*warning* ", "skip": "*not measured* "}
@@ -41,12 +41,12 @@ def judge(
     path: Path, options: Options | None = None, scores: Scores | None = None, *, strict: bool = False
 ) -> Verdict:
     """The verdict over the folder at `path`. Raises DataError when it is no folder."""
-    return judged(collect(path, options or Options(), scores), RULES, strict=strict)
+    return judged(collect(path, options or Options(), scores), strict=strict)
 
 
-def judged(evidence: Evidence, rules: Sequence[Rule] = RULES, *, strict: bool = False) -> Verdict:
-    """Every rule applied to the evidence."""
-    return Verdict(tuple((rule, _judge(rule, evidence)) for rule in rules), evidence, strict)
+def judged(evidence: Evidence, *, strict: bool = False) -> Verdict:
+    """Every rule, those of other packages included, applied to the evidence."""
+    return Verdict(tuple((rule, _judge(rule, evidence)) for rule in all_rules()), evidence, strict)
 
 
 def _judge(rule: Rule, evidence: Evidence) -> Finding:

@@ -1,4 +1,10 @@
-"""What `pgpack verify DIR --eval` finds by running the model: its loss, the bytes of its text, whether it peeks."""
+"""What is found by running the model of a submission: its loss, the bytes of its text, whether it peeks.
+
+    artifact -> tensors -> model on text --evaluate--------------> loss
+                                         --tests of `scoring`----> answers, together `Scores`
+
+Owns how a model becomes a scorer, and how much of a text is tried. Refuses what did not decode behind the fence.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +13,21 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.bench.options import BenchOptions
+from pgpack.bench.bench import Bench
+from pgpack.bench.defaults import text_defaults
+from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgpack.errors import DataError
-from pgpack.referee.logs import TTT
-from pgpack.referee.scoring import (
+from pgpack.unpack import unpack
+
+from .evidence import Evidence
+from .logs import TTT
+from .options import FolderOptions
+from .scoring import (
     Answer,
     Scores,
     candidate_test,
@@ -25,70 +37,74 @@ from pgpack.referee.scoring import (
     normalization_test,
 )
 
-from ..options.text import bench_of
-from .verify_folder import FolderFlags
-
-if TYPE_CHECKING:
-    from pgpack.bench.text import Text
-    from pgpack.checkpoint.checkpoint import Checkpoint
-
 Tensors = Mapping[str, NDArray[Any]]
 Tokens = NDArray[np.int64]
 Losses = Callable[[Tokens], NDArray[np.floating[Any]]]
+Opener = Callable[[Path, Checkpoint], Bench]  # where the text's defaults are relative to, tensors -> their bench
 PROBE_TOKENS = 96  # of the text that the peeking tests use
 SCORED_CANDIDATES = 8192  # largest vocabulary whose every token is tried
 RECOUNTED = 200_000  # tokens decoded to recount their bytes
 
 
-def measure(path: Path, named: Checkpoint | None, flags: BenchOptions, folder: FolderFlags, quiet: bool) -> Scores:
-    """Every score that the flags, and the text that the checkpoint `named` knows, allow.
+def measure(evidence: Evidence, named: Checkpoint | None, open_bench: Opener, options: FolderOptions) -> Scores:
+    """Every score of the first artifact that decoded behind the fence which the text, the bench's or that of the
+    checkpoint `named`, allows.
 
     Raises: DataError or CheckpointError when model or text are not known.
     """
-    from pgpack.bench.defaults import text_defaults
-    from pgpack.checkpoint.checkpoint import from_tensors
-    from pgpack.loss.sliding import EvaluationWay
-    from pgpack.unpack import unpack
-
+    sound = next((decoded for decoded in evidence.decoded if decoded.first.ok), None)
+    if sound is None:
+        return Scores(fault="nothing was decoded that could be measured")
+    path = evidence.folder.path / sound.entry.name
     tensors = unpack(path.read_bytes()).tensors()
     home, metadata = (path, {}) if named is None else (Path(named.source), named.metadata)
-    text = bench_of(home, from_tensors(tensors, metadata, source=str(path)), flags, quiet).text
-    evaluator = text.evaluator(way=EvaluationWay(folder.stride or 0, folder.documents))
-    logits = _logits(evaluator.module(tensors), text)
+    bench = open_bench(home, from_tensors(tensors, metadata, source=str(path)))
+    bench.note(f"measuring {path.name}")
+    return dataclasses.replace(_scores(bench, tensors, options), seed=sound.seed)
+
+
+def _scores(bench: Bench, tensors: Tensors, options: FolderOptions) -> Scores:
+    from pgpack.loss.sliding import EvaluationWay
+
+    text = bench.text
+    evaluator = text.evaluator(way=EvaluationWay(options.stride or 0, options.documents))
+    logits = _logits(evaluator.module(tensors), bench)
     score: Losses = _fixed(logits)
-    tokenizer = text_defaults(metadata, home).tokenizer if flags.tokenizer is None else flags.tokenizer
-    counted, decoded = recount(text, tokenizer)
+    counted, decoded = _recount(bench)
     probe = np.asarray(text.val_tokens[: min(PROBE_TOKENS, text.seq_len) + 1], dtype=np.int64)
     fixed = Scores(
         text_bytes=counted,
         decoded_bytes=decoded,
         causal=flip_test(score, probe, text.vocab_size),
         normalized=candidate_test(score, probe, text.vocab_size, SCORED_CANDIDATES),
-        calibration=_calibration(text) if text.calib_glob is not None else None,
-        whole=flags.max_tokens is None,
+        calibration=_calibration(bench) if text.calib_glob is not None else None,
+        whole=bench.options.max_tokens is None,
     )
-    if folder.scorer is None:
+    if options.scorer is None:
         loss = evaluator.evaluate(tensors)
         mode = "sliding" if evaluator.stride != evaluator.seq_len else "plain"
-        documents = _documents(score, text, probe) if folder.documents else None
+        documents = _documents(score, bench, probe) if options.documents else None
         return dataclasses.replace(
             fixed, bpb=loss.bpb, nats=loss.nats, mode=mode, n_tokens=loss.n_tokens, documents=documents
         )
-    learning = load_scorer(folder.scorer, tensors)
-    return _learned(learning, text, folder, fixed, probe, normalization_test(logits, score, probe))
+    learning = _load_scorer(options.scorer, tensors)
+    return _learned(learning, bench, options, fixed, probe, normalization_test(logits, score, probe))
 
 
-def _learned(score: Losses, text: Text, folder: FolderFlags, fixed: Scores, probe: Tokens, softmax: Answer) -> Scores:
+def _learned(
+    score: Losses, bench: Bench, options: FolderOptions, fixed: Scores, probe: Tokens, softmax: Answer
+) -> Scores:
     """Scores of the user's own scorer, which may learn while it scores."""
+    text = bench.text
     tokens = np.asarray(text.val_tokens, dtype=np.int64)
     nats = np.asarray(score(tokens), dtype=np.float64)
     if nats.shape != (len(tokens) - 1,):
-        raise DataError(f"{folder.scorer} gave losses of shape {nats.shape} for {len(tokens) - 1} targets")
+        raise DataError(f"{options.scorer} gave losses of shape {nats.shape} for {len(tokens) - 1} targets")
     n_bytes = text.byte_tables.count(tokens[:-1], tokens[1:])
     first = flip_test(score, probe, text.vocab_size)
     if first.ok:
         first = candidate_test(score, probe, text.vocab_size, SCORED_CANDIDATES)
-    documents = _documents(score, text, probe) if folder.documents else None
+    documents = _documents(score, bench, probe) if options.documents else None
     bpb = float(nats.sum() / np.log(2) / n_bytes)
     return dataclasses.replace(
         fixed,
@@ -102,7 +118,7 @@ def _learned(score: Losses, text: Text, folder: FolderFlags, fixed: Scores, prob
     )
 
 
-def load_scorer(spec: str, tensors: Tensors) -> Losses:
+def _load_scorer(spec: str, tensors: Tensors) -> Losses:
     """The function that FILE.py:NAME names (NAME defaults to `score`). The file is run: it is the user's own code.
 
     It is called as score(state_dict of torch tensors, token ids) and gives the loss of every target in nats.
@@ -128,16 +144,18 @@ def load_scorer(spec: str, tensors: Tensors) -> Losses:
     return losses
 
 
-def _logits(module: Any, text: Text) -> Losses:
+def _logits(module: Any, bench: Bench) -> Losses:
     import torch
 
     from pgpack.loss.bpb import next_token_logits
 
     def logits(ids: Tokens) -> NDArray[np.floating[Any]]:
         with torch.inference_mode():
-            given = torch.from_numpy(ids.copy())[None].to(text.device)
-            found: NDArray[np.floating[Any]] = next_token_logits(module, given, text.vocab_size)[0].cpu().numpy()
-            return found[:, : text.vocab_size]
+            given = torch.from_numpy(ids.copy())[None].to(bench.text.device)
+            found: NDArray[np.floating[Any]] = (
+                next_token_logits(module, given, bench.text.vocab_size)[0].cpu().numpy()
+            )
+            return found[:, : bench.text.vocab_size]
 
     return logits
 
@@ -151,8 +169,9 @@ def _fixed(logits: Losses) -> Losses:
     return score
 
 
-def _documents(score: Losses, text: Text, probe: Tokens) -> Answer:
+def _documents(score: Losses, bench: Bench, probe: Tokens) -> Answer:
     """Two documents of the probe's tokens, the second behind a begin token."""
+    text = bench.text
     half = len(probe) // 2
     plain = probe[probe != text.document_token]
     first, second = plain[: half - 1], plain[half - 1 : -1]
@@ -160,23 +179,26 @@ def _documents(score: Losses, text: Text, probe: Tokens) -> Answer:
     return document_test(score, ids, len(first) + 1, text.vocab_size)
 
 
-def _calibration(text: Text) -> Answer:
+def _calibration(bench: Bench) -> Answer:
     try:
-        return Answer(True, f"{len(text.calib_tokens):,} tokens of calibration text, apart from the evaluated ones")
+        return Answer(
+            True, f"{len(bench.text.calib_tokens):,} tokens of calibration text, apart from the evaluated ones"
+        )
     except DataError as error:
         return Answer(False, str(error))
 
 
-def recount(text: Text, tokenizer: str | Path | None) -> tuple[int | None, int | None]:
+def _recount(bench: Bench) -> tuple[int | None, int | None]:
     """(bytes by the tables, bytes of the decoded text) of the whole documents at the start of the text.
 
     (None, None) when no document ends within the first tokens, or the tokenizer's file is not known.
     """
+    tokenizer = bench.options.tokenizer or text_defaults(bench.checkpoint.metadata, bench.path).tokenizer
     if tokenizer is None:
         return None, None
     from pgpack.text.tokenizer import Tokenizer
 
-    model = Tokenizer.load(Path(tokenizer))
+    text, model = bench.text, Tokenizer.load(Path(tokenizer))
     tokens = np.asarray(text.val_tokens[:RECOUNTED], dtype=np.int64)
     starts = np.flatnonzero(tokens == text.document_token)
     if len(starts) < 2:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from .blocks import Block, LayerValues, Pass, rms_norm, rotary_tables, same_document
 from .embedding import BigramHash, LowRankResidual, SmearGate, factorize, harmonic_spectrum
@@ -325,8 +326,18 @@ def build(config: GPTConfig, state_dict: Mapping[str, Tensor]) -> GPT:
     """
     held = deployable(state_dict)
     check_shapes(config, {name: tuple(tensor.shape) for name, tensor in held.items()})
-    with torch.device("meta"):
+    with _Undrawn():
         model = GPT(config)
     model.mtp_head = None
     model.load_state_dict(held, strict=True, assign=True)
     return model.requires_grad_(False).eval()
+
+
+class _Undrawn(TorchFunctionMode):
+    """No first values are drawn: memory is not even touched. A meta device would load torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return named.get("tensor", args[0] if args else None)
+        return func(*args, **named)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pgpack.cache.entries import LOSS, loss_bytes
 from pgpack.cache.store import Cache, cache_key
 from pgpack.calibration.calibration import Calibration
+from pgpack.calibration.distortion import WeightError
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.loss.evaluator import BitsPerByte, Evaluator
 from pgpack.recipe.applied import apply
@@ -26,7 +27,8 @@ class Measurer:
 
     `calibrate` gives the calibration that a recipe asks for (called only for recipes that need Hessians); `trainer`
     as in `pgpack.pack.pack`. `model_digest`: sha256 hex of what the evaluator's digest leaves out (the model and its
-    code, the KL's reference, device and libraries); without it losses are kept in memory only.
+    code, the KL's reference, device and libraries); without it losses are kept in memory only. `weights`
+    measures where there is no evaluator.
     """
 
     checkpoint: Checkpoint
@@ -35,6 +37,18 @@ class Measurer:
     cache: Cache = field(default_factory=Cache)
     trainer: Trainer | None = None
     model_digest: str | None = None
+    weights: WeightError | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of the way of measuring: the evaluator's, where no text is known that of the weights' error.
+
+        Raises: PgpackError without either.
+        """
+        judge = self.evaluator or self.weights
+        if judge is None:
+            raise PgpackError("a sweep needs an evaluator; give text to evaluate on with --val and --tokenizer")
+        return judge.digest
 
     def needs_calibration(self, recipe: Recipe) -> bool:
         return apply(recipe, self.checkpoint.stored_shapes).needs_calibration

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from .group import flag, flag_group
+
+if TYPE_CHECKING:
+    from pgpack.sweep.executors.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,12 @@ class ExecutorFlags:
     def __post_init__(self) -> None:
         if self.jobs is not None and self.scheduler is not None:
             raise click.UsageError("--jobs is for this machine; a cluster has the workers that it has: leave one out")
+
+    def placement(self) -> Placement:
+        """What the flags ask for."""
+        from pgpack.sweep.executors.placement import Placement
+
+        return Placement(self.jobs, self.scheduler)
 
 
 executor_options = flag_group(

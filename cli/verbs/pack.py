@@ -24,9 +24,8 @@ from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, sha
 
 if TYPE_CHECKING:
     from pgpack.bench.bench import Bench
-    from pgpack.calibration.calibration import Calibration
+    from pgpack.bench.packed import Packed
     from pgpack.checkpoint.checkpoint import Checkpoint
-    from pgpack.loss.evaluator import BitsPerByte, Evaluator
     from pgpack.pack import Artifact
     from pgpack.recipe.recipe import Recipe
     from pgpack.recipe.spaces import Candidate
@@ -142,23 +141,10 @@ def command(
     else:
         given = chosen_recipe(recipe, preset, passthrough, loaded.stored_shapes)
         packed = _pack(bench, given, evaluate)
+    from pgpack.bench.packed import write_packed
+
     write_packed(out, packed, bench)
     _show(out, packed, bench.checkpoint, as_json)
-
-
-class Packed:
-    """A recipe, its artifact, the calibration it used and the loss that was measured (None: not measured)."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        artifact: Artifact,
-        calibration: Calibration | None,
-        loss: BitsPerByte | None,
-        evaluator: Evaluator | None,
-    ) -> None:
-        self.recipe, self.artifact, self.calibration = recipe, artifact, calibration
-        self.loss, self.evaluator = loss, evaluator
 
 
 @dataclass
@@ -223,6 +209,7 @@ def _require_study_of(directory: Path, makers: Sequence[_Maker]) -> None:
 
 
 def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
+    from pgpack.bench.packed import Packed, needed_calibration
     from pgpack.pack import pack
 
     if recipe.tune.count or recipe.compensate.count:
@@ -241,15 +228,9 @@ def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
     return Packed(recipe, artifact, calibration, measurer.evaluate(artifact), measurer.evaluator)
 
 
-def needed_calibration(bench: Bench, recipe: Recipe) -> Calibration | None:
-    """The calibration of `recipe`; None when none of its stages needs a Hessian."""
-    from pgpack.recipe.applied import apply
-
-    return bench.calibration(recipe) if apply(recipe, bench.checkpoint.stored_shapes).needs_calibration else None
-
-
 def _fit(bench: Bench, budget: int, compensate: int, tune: int, presets: Sequence[Candidate] | None = None) -> Packed:
     """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known."""
+    from pgpack.bench.packed import Packed, needed_calibration
     from pgpack.errors import CheckpointError, DataError
     from pgpack.fit.budget import Training, fit_budget
 
@@ -277,36 +258,6 @@ def _noting(bar: Bar) -> Callable[[str], None]:
         bar.update()
 
     return say
-
-
-def write_packed(out: Path, packed: Packed, bench: Bench) -> None:
-    """Write the artifact and its manifest."""
-    import hashlib
-
-    from pgpack import __version__
-    from pgpack.formats.own.manifest import Manifest, write_artifact_file
-
-    artifact, recipe, calibration, loss = packed.artifact, packed.recipe, packed.calibration, packed.loss
-    manifest = Manifest(
-        recipe=str(recipe),
-        recipe_canonical=recipe.canonical(),
-        recipe_digest=recipe.digest,
-        n_bytes=artifact.n_bytes,
-        sha256=hashlib.sha256(artifact.data).hexdigest(),
-        weights_digest=artifact.weights_digest,
-        checkpoint_digest=bench.checkpoint.digest,
-        n_params=bench.checkpoint.n_params,
-        pgpack_version=__version__,
-        calibration_digest=calibration.digest if calibration else None,
-        calibration_token_digest=calibration.token_digest if calibration else None,
-        calibration_n_tokens=calibration.n_tokens if calibration else None,
-        evaluator_digest=packed.evaluator.digest if loss and packed.evaluator else None,
-        bpb=loss.bpb if loss else None,
-        nats=loss.nats if loss else None,
-        kl=loss.kl if loss else None,
-        sizes={"tensors": dict(artifact.report.tensors), "overhead": dict(artifact.report.overhead)},
-    )
-    write_artifact_file(out, artifact.data, manifest)
 
 
 def _show(out: Path, packed: Packed, checkpoint: Checkpoint, as_json: bool) -> None:

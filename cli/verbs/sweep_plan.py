@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from pgpack.recipe.selector import Shapes
     from pgpack.recipe.spaces import Candidate
     from pgpack.study.reuse import Reuse
-    from pgpack.study.study import Study
-    from pgpack.sweep.executors.jobs import Job
     from pgpack.sweep.samplers.base import Search
     from pgpack.sweep.space import Space
-
-    from .sweep_benches import Benches
-
 SHOWN = 5  # recipes of a dry run
 
 
@@ -80,22 +75,6 @@ def _tensors(path: Path) -> Shapes:
 
     note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
     return tensor_shapes(GPTConfig())
-
-
-def reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequence[Job]) -> Reuse:
-    """The account of what `study`'s folder already holds of `jobs`."""
-    from pgpack.study.journal import TRIALS_FILE, Journal
-    from pgpack.study.reuse import reuse
-
-    folder = study.directory
-    kept = ["the fp32 loss"] if study.trials and study.meta.fp32_bpb is not None else []
-    kept += sorted(path.name for path in folder.glob("calibration-*.safetensors"))
-    digests = [bench.checkpoint.digest for bench in benches.all]
-    asked, lacking = (
-        [(digests[job.setting.checkpoint], job.candidate.recipe.digest, job.setting.text_share) for job in some]
-        for some in (jobs, missing)
-    )
-    return reuse(study, asked, lacking, kept, Journal(folder / TRIALS_FILE).torn_bytes())
 
 
 def show_reuse(account: Reuse, as_json: bool) -> None:

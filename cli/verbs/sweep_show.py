@@ -4,41 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgpack.tables import clipped
+
 from ..screen.output import emit_json, format_bytes
 
+WEIGHT_FIELDS = ("key", "recipe", "label", "n_bytes", "relative_error", "expected_loss", "error")
+
 if TYPE_CHECKING:
+    from pgpack.bench.sweeping import Swept
     from pgpack.study.seeds import Across
     from pgpack.study.study import Study
     from pgpack.study.trial import Trial
     from pgpack.study.view import FrontierView
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A finished study: how many trials were there before and how many are new, and the row of its best recipe."""
-
-    study: Study
-    n_skipped: int
-    n_new: int
-    best: Trial | None
-    files: tuple[Path, ...]
-    artifacts: tuple[Path, ...]
-
-
-def show_ended(ended: Ended, as_json: bool) -> None:
+def show_swept(swept: Swept, as_json: bool) -> None:
     """Print the frontier and what else there is to know, or all of it as JSON."""
-    whole, view = ended.study.merged, ended.study.frontier()
+    whole, view = swept.study.merged, swept.study.frontier()
     if as_json:
-        emit_json(_document(ended, whole, view))
+        emit_json(_document(swept, whole, view))
         return
     click.echo(_frontier_table(view, whole.seeds))
-    click.echo("\n".join(_sentences(ended, whole, len(view.points))))
+    click.echo("\n".join(_sentences(swept, whole, len(view.points))))
 
 
 def nothing_fits(study: Study, budget: int) -> Exception:
@@ -53,26 +44,31 @@ def nothing_fits(study: Study, budget: int) -> Exception:
     )
 
 
-def _document(ended: Ended, whole: Study, view: FrontierView) -> dict[str, Any]:
-    study, seeds = ended.study, whole.seeds
+def _document(swept: Swept, whole: Study, view: FrontierView) -> dict[str, Any]:
+    study, seeds = swept.study, whole.seeds
+    counts: dict[str, Any] = {"n_trials": len(study.trials)}
+    if not swept.on_text:
+        counts |= {"measured": "weights", "n_points": len(study.trials)}
     return {
         "out": str(study.directory),
         "budget": study.meta.budget,
         "fp32_bpb": whole.meta.fp32_bpb,
         "n_checkpoints": len(study.meta.checkpoints),
-        "n_trials": len(study.trials),
+        **counts,
         "n_partial": len(study.partial),
-        "n_new": ended.n_new,
-        "n_skipped": ended.n_skipped,
+        "n_new": swept.n_new,
+        "n_skipped": swept.n_skipped,
         "n_failed": sum(not trial.ok for trial in study.trials),
         "frontier": [_row(trial, seeds) for trial in view.points],
-        "best": _row(ended.best, seeds) if ended.best else None,
-        "files": [str(path) for path in (*ended.files, *ended.artifacts)],
+        "best": _row(swept.best, seeds) if swept.best else None,
+        "files": [str(path) for path in (*swept.files, *swept.artifacts)],
     }
 
 
 def _row(trial: Trial, seeds: Mapping[str, Across]) -> dict[str, Any]:
     row = trial.summary()
+    if trial.bpb is None:
+        row = {field: getattr(trial, field) for field in WEIGHT_FIELDS}
     each = seeds.get(trial.key)
     if each is None:
         return row
@@ -94,13 +90,18 @@ def _frontier_table(view: FrontierView, seeds: Mapping[str, Across]) -> str:
     return view.table(heading="name or recipe", more=("span", "sd of bits/byte"), more_of=spread)
 
 
-def _sentences(ended: Ended, whole: Study, n_front: int) -> list[str]:
-    study, best = ended.study, ended.best
+def _sentences(swept: Swept, whole: Study, n_front: int) -> list[str]:
+    study, best = swept.study, swept.best
     n_checkpoints, failed = len(study.meta.checkpoints), sum(not trial.ok for trial in whole.trials)
     counted = f"{n_front} of {len(whole.trials)} {'trials' if n_checkpoints == 1 else 'recipes'} are on the frontier"
     fp32 = "" if whole.meta.fp32_bpb is None else f"{whole.meta.fp32_bpb:.4f} bits per byte in "
     interval = "+-: 95 % interval of bits per byte above the fp32 model, for the sampling of the text alone"
-    lines = [interval, f"{counted}, {failed} failed; fp32 {fp32}{format_bytes(study.meta.fp32_n_bytes or 0)}"]
+    if not swept.on_text:
+        counted, interval = f"{counted} of bytes and weight error", ""
+    lines = [
+        *([interval] if interval else []),
+        f"{counted}, {failed} failed; fp32 {fp32}{format_bytes(study.meta.fp32_n_bytes or 0)}",
+    ]
     if n_checkpoints > 1:
         lines.append(
             f"over {n_checkpoints} checkpoints: bytes are those of the largest artifact, span the difference to the "
@@ -109,14 +110,19 @@ def _sentences(ended: Ended, whole: Study, n_front: int) -> list[str]:
         n_waiting = len({trial.recipe_digest for trial in study.trials}) - len(whole.trials)
         if n_waiting:
             lines.append(f"{n_waiting} recipes are not measured on all checkpoints and no points yet")
+    if failed and not swept.on_text:
+        first = next(trial.error or "" for trial in study.trials if not trial.ok)
+        lines.append(f"the first that failed: {clipped(first, 200)}")
     if study.partial:
         lines.append(f"{len(study.partial)} more trials were measured on the first part of the text only")
     if best is not None:
         within = f" within {format_bytes(study.meta.budget)}" if study.meta.budget else ""
         every = " on every checkpoint" if within and n_checkpoints > 1 else ""
         by_kl = "" if best.kl is None else f" by KL, {best.kl:.4g} nats per token"
-        lines.append(
-            f"* best{within}{every}{by_kl}: {best.bpb:.4f} bits per byte in {format_bytes(best.n_bytes or 0)}"
+        n_bytes = format_bytes(best.n_bytes or 0)
+        found = (
+            f"{n_bytes}; its loss is not known" if best.bpb is None else f"{best.bpb:.4f} bits per byte in {n_bytes}"
         )
-        lines += [f"artifact  {path}" for path in ended.artifacts]
+        lines.append(f"* best{within}{every}{by_kl}: {found}")
+        lines += [f"artifact  {path}" for path in swept.artifacts]
     return [*lines, f"report    {study.directory / 'report.html'}"]

@@ -87,10 +87,9 @@ def command(
 
 def _match(loss: BitsPerByte, checkpoint: Path, out: Path, text: BenchOptions, quiet: bool) -> Matched:
     """The engine's file at no more KL, written with its manifest."""
+    from pgpack.bench.packed import Packed, write_packed
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.fit.equal_loss import match_kl
-
-    from .pack import Packed, write_packed
 
     bench = bench_of(checkpoint, load_checkpoint(checkpoint), text, quiet)
     measurer = bench.measurer()

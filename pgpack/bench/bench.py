@@ -125,6 +125,26 @@ class Bench:
         cache = Cache() if self.cache is None else self.cache
         return Measurer(self.checkpoint, evaluator, self.calibration, cache, self, digest)
 
+    @property
+    def has_text(self) -> bool:
+        """Whether a loss can be measured: the checkpoint names its text, or an option does."""
+        return self.options.val is not None or "data_defaults" in self.checkpoint.metadata
+
+    def trial_measurer(self, text_share: float = 1.0) -> Measurer:
+        """What measures the trials of a sweep: on text, or where none is known on the error of the weights.
+
+        Raises: as `measurer`.
+        """
+        if self.has_text:
+            return self.measurer(text_share=text_share)
+        from pgpack.calibration.distortion import WeightError
+
+        calibration = None if self.options.calibration is None else self.file_calibration
+        weights = WeightError(self.checkpoint, calibration)
+        return dataclasses.replace(
+            self.measurer(evaluate=False), calibrate=lambda recipe: calibration, weights=weights
+        )
+
     def _when_needed(self, text_share: float) -> Evaluator:
         if text_share == 1:
             return _WhenNeeded(self.text.evaluator().digest, lambda: self.evaluator)

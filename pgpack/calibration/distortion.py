@@ -9,7 +9,10 @@ with f = 1). The estimate ranks recipes of one checkpoint; it is not a measureme
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +22,26 @@ from pgpack.tensors.record import Record
 
 from .calibration import Calibration
 from .inputs import in_order
+
+
+@dataclass(frozen=True)
+class WeightError:
+    """Measures decoded weights against `checkpoint`, where no text is known; with a calibration also what their error
+    is expected to cost."""
+
+    checkpoint: Checkpoint
+    calibration: Calibration | None = None
+
+    @property
+    def digest(self) -> str:
+        """sha256 hex of the way of measuring; as an evaluator's it tells studies apart."""
+        parts = ["pgpack-weight-error", self.calibration.digest if self.calibration else None]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def of(self, records: Sequence[Record]) -> dict[str, float | None]:
+        """The fields of a trial: `relative_error`, and `expected_loss`, None without a calibration."""
+        cost = expected_loss(self.checkpoint, records, self.calibration) if self.calibration else None
+        return {"relative_error": relative_error(self.checkpoint, records), "expected_loss": cost}
 
 
 def expected_loss(checkpoint: Checkpoint, records: Sequence[Record], calibration: Calibration) -> float:

@@ -23,9 +23,10 @@ from typing import Any
 from pgpack.files import replace_study_file
 from pgpack.inspect import Anatomy
 from pgpack.study.comparison import half_width
-from pgpack.study.frontier import Metric, loss_of, measured
+from pgpack.study.frontier import Metric, loss_of, main_metric, measured
 from pgpack.study.plot import (
     AXIS_LABELS,
+    WEIGHT_LABEL,
     Curve,
     byte_unit,
     chart_view,
@@ -60,7 +61,7 @@ def render_report(
     """
     study = study.merged
     views = {metric: study.frontier(metric) for metric in AXIS_LABELS}
-    view = views["bpb"]
+    view = study.frontier()
     points, _ = frontier_table(study, view)
     trials, n_left_out = trials_table(study, views)
     page = Template(_asset("page.html"))
@@ -72,7 +73,7 @@ def render_report(
         title=html.escape(view.title),
         lead=html.escape(_lead(study, view)),
         cards="\n".join(_cards(study, view)),
-        static_chart="" if live_version else _static_chart(view),
+        static_chart="" if live_version and view.metric == "bpb" else _static_chart(view),
         frontier_note=html.escape(_frontier_note(study, view)),
         frontier_table=points,
         anatomy=anatomy_sections(anatomy),
@@ -103,6 +104,9 @@ def _lead(study: Study, view: FrontierView) -> str:
         cost = f" ({excess} mBPB to fp32)" if excess else ""
         by_kl = " It has the least KL to fp32." if view.chosen_by == "kl" else ""
         return f"Best point: {best.bpb:.4f} bits per byte{cost} in {_bytes(best.n_bytes)}{where}.{by_kl}"
+    if best is not None and best.n_bytes is not None and best.weight_error is not None:
+        error = f"{WEIGHT_LABEL} {best.weight_error:.3g}"
+        return f"Best point: {error} in {_bytes(best.n_bytes)}; no text is known, so no loss was measured."
     smallest = min((trial.n_bytes or 0 for trial in measured(study.trials)), default=None)
     if smallest is None or budget is None:
         return "No trial was measured yet."
@@ -120,9 +124,10 @@ def _cards(study: Study, view: FrontierView) -> list[str]:
     if meta.budget is not None:
         divisor, unit = byte_unit(meta.budget)
         cards.append(_card("Budget", f"{meta.budget / divisor:g} {unit}", _bytes(meta.budget)))
-    if best is not None and best.n_bytes and best.bpb is not None:
+    if best is not None and best.n_bytes:
         ratio = f", {meta.fp32_n_bytes / best.n_bytes:.1f}x smaller than fp32" if meta.fp32_n_bytes else ""
-        cards.append(_card("Best point", f"{best.bpb:.4f} bpb", f"{_bytes(best.n_bytes)}{ratio}"))
+        value = f"{WEIGHT_LABEL} {best.weight_error:.3g}" if best.bpb is None else f"{best.bpb:.4f} bpb"
+        cards.append(_card("Best point", value, f"{_bytes(best.n_bytes)}{ratio}"))
     cards.append(
         _card(
             "Recipes" if meta.others else "Trials",
@@ -227,6 +232,7 @@ def _chart_data(study: Study, views: Mapping[Metric, FrontierView]) -> dict[str,
     shown = next((view for view in metrics.values() if view), None)
     divisor, name = byte_unit(shown["view"]["x"][1] if shown else 1.0)
     return {
+        "static": main_metric(study.trials) == "weight_error",
         "budget": study.meta.budget,
         "fp32": study.meta.fp32_bpb,
         "unit": {"divisor": divisor, "name": name, "title": size_axis_label(name)},

@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pgpack.study.comparison import decimals, half_width
-from pgpack.study.frontier import Front, Metric
+from pgpack.study.frontier import Front, Metric, main_metric
 from pgpack.study.seeds import Across
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 
 MAX_TABLE_CHARS = 1_500_000  # of each of the two tables
 MAX_ERROR = 1000  # characters
+WEIGHT_ERRORS = (("relative error", "relative_error"), ("expected loss", "expected_loss"))
 TIMES = (("quantize", "quantize_s"), ("encode", "encode_s"), ("decode", "decode_s"), ("evaluate", "eval_s"))
 
 
@@ -78,6 +79,8 @@ def _fitting(rows: Sequence[str], first: Sequence[bool]) -> list[int]:
 
 def _measure_names(study: Study) -> list[str]:
     share = [] if study.meta.budget is None else ["% of budget"]
+    if main_metric(study.trials) == "weight_error":
+        return ["bytes", *share, *(name for name, _ in WEIGHT_ERRORS)]
     excess = [] if study.meta.fp32_bpb is None else ["mBPB to fp32"]
     spread = ["span", "sd"] if study.meta.others else []
     return ["bytes", *share, "bpb", *excess, "KL", *spread]
@@ -89,6 +92,8 @@ def _measure_cells(study: Study, trial: Trial) -> list[_Cell]:
     if budget is not None:
         share = None if trial.n_bytes is None else 100 * trial.n_bytes / budget
         cells.append(_number_cell(share, "{:.2f}", "% of budget"))
+    if main_metric(study.trials) == "weight_error":
+        return [*cells, *(_number_cell(getattr(trial, field), "{:.3g}", name) for name, field in WEIGHT_ERRORS)]
     cells.append(_number_cell(trial.bpb, "{:.4f}", "bpb"))
     if fp32 is not None:
         excess = None if trial.bpb is None else trial.bpb - fp32

@@ -23,11 +23,12 @@ from pgpack.errors import StudyError
 from .comparison import half_width
 from .trial import Trial
 
-Metric: TypeAlias = Literal["bpb", "kl"]
+Metric: TypeAlias = Literal["bpb", "kl", "weight_error"]
 Points: TypeAlias = NDArray[np.float64]
 
 CSV_FIELDS = ("n_bytes", "bpb", "nats", "kl", "recipe", "recipe_digest")
 CSV_COLUMNS = (*CSV_FIELDS, "bpb_half_width", "kl_half_width")
+DISTORTION_COLUMNS = ("n_bytes", "relative_error", "expected_loss", "label", "recipe")
 MIN_CURVE_POINTS = 3
 
 
@@ -36,13 +37,22 @@ def loss_of(trial: Trial, metric: Metric) -> float | None:
     return getattr(trial, metric) if trial.ok else None
 
 
-def measured(trials: Sequence[Trial], metric: Metric = "bpb") -> list[Trial]:
-    """The trials that have both bytes and a loss in `metric`, in their order."""
+def main_metric(trials: Sequence[Trial]) -> Metric:
+    """What trials are compared by when nothing is said: bits per byte, or the error of their weights where no trial
+    was measured on text."""
+    ok = [trial for trial in trials if trial.ok]
+    return "weight_error" if ok and all(trial.bpb is None for trial in ok) else "bpb"
+
+
+def measured(trials: Sequence[Trial], metric: Metric | None = None) -> list[Trial]:
+    """The trials that have both bytes and a loss in `metric` (None: their `main_metric`), in their order."""
+    metric = metric or main_metric(trials)
     return [trial for trial in trials if trial.n_bytes is not None and loss_of(trial, metric) is not None]
 
 
-def points_of(trials: Sequence[Trial], metric: Metric = "bpb") -> Points:
+def points_of(trials: Sequence[Trial], metric: Metric | None = None) -> Points:
     """Bytes and loss of every measured trial. *Shape* (n, 2) float64."""
+    metric = metric or main_metric(trials)
     rows = [(trial.n_bytes, loss_of(trial, metric)) for trial in measured(trials, metric)]
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
@@ -68,13 +78,14 @@ def pareto_indices(points: ArrayLike) -> list[int]:
     return kept
 
 
-def pareto(trials: Sequence[Trial], metric: Metric = "bpb") -> list[Trial]:
+def pareto(trials: Sequence[Trial], metric: Metric | None = None) -> list[Trial]:
     """The trials that no other trial dominates in (n_bytes, metric), by ascending bytes; ties keep the first."""
+    metric = metric or main_metric(trials)
     candidates = measured(trials, metric)
     return [candidates[index] for index in pareto_indices(points_of(candidates, metric))]
 
 
-def best_under(trials: Sequence[Trial], n_bytes: int | None, metric: Metric = "bpb") -> Trial | None:
+def best_under(trials: Sequence[Trial], n_bytes: int | None, metric: Metric | None = None) -> Trial | None:
     """The trial of least loss among those of at most `n_bytes` (None: of any size); None when nothing fits."""
     fitting = [t for t in pareto(trials, metric) if n_bytes is None or (t.n_bytes or 0) <= n_bytes]
     return fitting[-1] if fitting else None
@@ -84,7 +95,7 @@ def ranking(trials: Sequence[Trial]) -> Metric:
     """What to choose the best trial by: KL to the fp32 model where every measured trial has it, for it is mostly
     far less noisy than a difference of bits per byte (not on text that calibration never saw; the intervals tell)."""
     ok = [trial for trial in trials if trial.ok]
-    return "kl" if ok and all(trial.kl is not None for trial in ok) else "bpb"
+    return "kl" if ok and all(trial.kl is not None for trial in ok) else main_metric(trials)
 
 
 @dataclass(frozen=True)
@@ -221,6 +232,15 @@ def frontier_csv(frontier: Sequence[Trial]) -> str:
     for trial in frontier:
         widths = [half_width(trial, metric) for metric in ("bpb", "kl")]
         writer.writerow([*(getattr(trial, field) for field in CSV_FIELDS), *widths])
+    return text.getvalue()
+
+
+def distortion_csv(frontier: Sequence[Trial]) -> str:
+    """The trials of a study without text as CSV text with the header DISTORTION_COLUMNS; empty where unknown."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(DISTORTION_COLUMNS)
+    writer.writerows([getattr(trial, column) for column in DISTORTION_COLUMNS] for trial in frontier)
     return text.getvalue()
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Bbox
 
 AXIS_LABELS: dict[Metric, str] = {"bpb": "bits per byte", "kl": "KL to the fp32 model (nats per token)"}
+WEIGHT_LABEL = "error of the weights"
 
 _BUDGET, _FP32 = "#b42318", "#1a6b35"
 _LABEL_OFFSETS = tuple(
@@ -96,13 +97,13 @@ def chart_view(of: Front, fp32_bpb: float | None) -> ChartView | None:
 
     Losses far above the frontier, such as a 2-bit model's, would squash it: on the linear bpb axis the view
     ends at 8 times the frontier's median excess over its floor, at most a quarter above that floor, but
-    always holds the fp32 model, the best point under the budget and 3 frontier points. KL decays
-    exponentially with bytes, so its axis is logarithmic and holds the whole frontier. Bytes are logarithmic
-    when they span more than 4x.
+    always holds the fp32 model, the best point under the budget and 3 frontier points. KL and the error
+    of weights decay exponentially with bytes, so their axis is logarithmic and holds the whole frontier. Bytes are
+    logarithmic when they span more than 4x.
     """
     metric, budget = of.metric, of.budget
     points = points_of(of.trials, metric)
-    if metric == "kl":
+    if metric != "bpb":
         points = points[points[:, 1] > 0]  # a KL of 0 has no place on a logarithmic axis
     if not len(points):
         return None
@@ -112,16 +113,16 @@ def chart_view(of: Front, fp32_bpb: float | None) -> ChartView | None:
         ceiling = max(ceiling, loss_of(of.best, metric) or floor)
     if fp32_bpb is not None and metric == "bpb":
         floor, ceiling = min(floor, fp32_bpb), max(ceiling, fp32_bpb)
-    ceiling = float(front[0, 1]) if metric == "kl" else max(ceiling, _bpb_ceiling(front, floor, budget))
+    ceiling = float(front[0, 1]) if metric != "bpb" else max(ceiling, _bpb_ceiling(front, floor, budget))
     shown = front[front[:, 1] <= ceiling]
     right = max(float(shown[-1, 0]), budget or 0)
     near = points[(points[:, 1] <= ceiling) & (points[:, 0] <= 1.25 * right)]
     left, right = min(float(near[:, 0].min()), budget or math.inf), max(float(near[:, 0].max()), right)
     log_x = right > 4 * left
     x = _padded(left, right, 0.06, log_x)
-    y = _padded(floor, ceiling, 0.07, metric == "kl")
+    y = _padded(floor, ceiling, 0.07, metric != "bpb")
     inside = (points[:, 0] <= x[1]) & (points[:, 0] >= x[0]) & (points[:, 1] <= y[1]) & (points[:, 1] >= y[0])
-    return ChartView(x, y, log_x, metric == "kl", int(len(points) - inside.sum()))
+    return ChartView(x, y, log_x, metric != "bpb", int(len(points) - inside.sum()))
 
 
 def _bpb_ceiling(front: Points, floor: float, budget: int | None) -> float:
@@ -212,7 +213,7 @@ def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     axes.set_ylim(*view.y)
     divisor, unit = byte_unit(view.x[1])
     axes.set_xlabel(size_axis_label(unit))
-    axes.set_ylabel(AXIS_LABELS[picture.metric])
+    axes.set_ylabel(AXIS_LABELS.get(picture.metric, WEIGHT_LABEL))
     if view.log_x:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
@@ -262,7 +263,7 @@ def _draw_curve(axes: Axes, name: str, front: Front, colour: str) -> bool:
     beaten = points_of([trial for trial in front.trials if trial.key not in front.keys], front.metric)
     axes.scatter(beaten[:, 0], beaten[:, 1], s=16, color=colour, alpha=0.3, linewidths=0, zorder=2)
     points = points_of(front.points, front.metric)
-    if front.metric == "kl":
+    if front.metric != "bpb":
         points = points[points[:, 1] > 0]
     name = name if front.trials else f"{name} (no trials)"
     axes.step(points[:, 0], points[:, 1], where="post", color=colour, linewidth=1.6, alpha=0.55, zorder=3)

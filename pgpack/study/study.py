@@ -14,7 +14,7 @@ from pgpack.errors import StudyError
 from pgpack.files import refusing, replace_study_file
 
 from .card import STUDY_FILE, StudyMeta, continued, read_card
-from .frontier import Metric
+from .frontier import Metric, main_metric
 from .journal import TRIALS_FILE, Journal
 from .plot import Curve
 from .seeds import Across, Spread, across
@@ -82,10 +82,11 @@ class Study:
         return dataclasses.replace(self, meta=dataclasses.replace(self.meta, **losses), trials=trials, seeds=seeds)
 
     def frontier(
-        self, metric: Metric = "bpb", budget: int | None = None, best_by: Metric | None = None
+        self, metric: Metric | None = None, budget: int | None = None, best_by: Metric | None = None
     ) -> FrontierView:
         """The frontier of the study's recipes in (bytes, `metric`), with its best point within the budget.
 
+        `metric` None: bits per byte, in a study without text the error of the weights.
         Units: `budget` bytes; None: that of the study. `best_by` None: KL to the fp32 model where every measured
         trial has it, else bits per byte, as `best.pgpack` is chosen.
         """
@@ -99,15 +100,19 @@ class Study:
 
 
 def frontier_of(
-    studies: Mapping[str, Study], metric: Metric = "bpb", budget: int | None = None, best_by: Metric | None = None
+    studies: Mapping[str, Study],
+    metric: Metric | None = None,
+    budget: int | None = None,
+    best_by: Metric | None = None,
 ) -> FrontierView:
     """The frontier of named studies together; see `Study.frontier`. A budget and an fp32 loss that all have in common
     are theirs."""
     metas = [study.merged.meta for study in studies.values()]
     curves = tuple(Curve(name, study.merged.trials) for name, study in studies.items())
+    trials = tuple(trial for curve in curves for trial in curve.trials)
     return FrontierView(
-        tuple(trial for curve in curves for trial in curve.trials),
-        metric,
+        trials,
+        metric or main_metric(trials),
         _shared([meta.budget for meta in metas]) if budget is None else budget,
         best_by,
         title=f"Frontier of {', '.join(studies)}",

@@ -19,12 +19,14 @@ from typing import Any
 
 from pgpack.errors import StudyError
 
-SCHEMA_VERSION = 2  # raised by 1 with every new field, which gets a default and a line in SINCE and in JOURNAL.md
+SCHEMA_VERSION = 3  # raised by 1 with every new field, which gets a default and a line in SINCE and in JOURNAL.md
 SINCE: Mapping[str, int] = {
     "text_share": 2,
     "bpb_se": 2,
     "kl_se": 2,
     "block_excess": 2,
+    "relative_error": 3,
+    "expected_loss": 3,
 }  # field -> the version that added it; rows of older versions take its default
 STATUSES = ("ok", "failed")
 
@@ -39,7 +41,7 @@ _TEXT = (
     "created",
 )
 _OPTIONAL_TEXT = ("weights_digest", "error", "calibration_digest", "block_excess")
-_METRICS = ("bpb", "nats", "kl", "ideal_bits")
+_METRICS = ("bpb", "nats", "kl", "ideal_bits", "relative_error", "expected_loss")
 _OTHER_NUMBERS = ("quantize_s", "encode_s", "decode_s", "eval_s", "bpb_se", "kl_se", "text_share")
 
 
@@ -54,9 +56,12 @@ class Trial:
     `text_share` below 1 marks a row that a search measured on the first part of the study's text only: it counts for
     that search, never on a frontier. `bpb_se`, `kl_se`: standard errors of the bits per byte above the fp32 model and
     of `kl`; `block_excess`: nats above the fp32 model by block of the text (`pgpack.loss.intervals.pack_floats`).
+    Where no text is known: `relative_error`, the squared error of the weights relative to their squares, and with
+    Hessians `expected_loss`, the nats per token that it is estimated to cost (`pgpack.calibration.distortion`).
 
     Raises: StudyError when a field has the wrong type, the status is unknown, or an 'ok' trial lacks
-    `n_bytes` or `bpb`. A metric that is NaN or infinite becomes None and the trial a failed one.
+    `n_bytes` or both `bpb` and `relative_error`. A metric that is NaN or infinite becomes None and the
+    trial a failed one.
     """
 
     key: str
@@ -83,6 +88,8 @@ class Trial:
     bpb_se: float | None = None
     kl_se: float | None = None
     block_excess: str | None = None
+    relative_error: float | None = None
+    expected_loss: float | None = None
 
     def __post_init__(self) -> None:
         for name in _TEXT + _OPTIONAL_TEXT:
@@ -99,7 +106,7 @@ class Trial:
             complaint = f"not a finite number: {', '.join(lost)}"
             self._set("status", "failed")
             self._set("error", f"{self.error}; {complaint}" if self.error else complaint)
-        if self.status == "ok" and (self.n_bytes is None or self.bpb is None):
+        if self.status == "ok" and (self.n_bytes is None or (self.bpb is None and self.relative_error is None)):
             raise StudyError("a trial with status 'ok' must have n_bytes and bpb; use 'failed' with an error")
 
     def _set(self, name: str, value: Any) -> None:
@@ -123,6 +130,11 @@ class Trial:
     def ok(self) -> bool:
         """True when the artifact was measured."""
         return self.status == "ok"
+
+    @property
+    def weight_error(self) -> float | None:
+        """What trials without text are ranked by: the expected loss where it is known, else the relative error."""
+        return self.relative_error if self.expected_loss is None else self.expected_loss
 
     @property
     def on_full_text(self) -> bool:

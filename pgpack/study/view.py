@@ -15,7 +15,7 @@ from typing import Any
 from pgpack.tables import clipped, table
 
 from .comparison import half_width, half_width_text, paired_difference
-from .frontier import Front, frontier_csv, measured
+from .frontier import Front, distortion_csv, frontier_csv, measured
 from .plot import Curve, FrontierPicture, frontier_svg, write_picture
 from .trial import Trial
 
@@ -47,23 +47,23 @@ class FrontierView(Front):
         `heading` stands over the names; `more` over further columns, which `more_of` fills.
         """
         trials = self.points if shown is None else shown
+        on_weights = self.metric == "weight_error"
+        losses = ("relative error", "expected loss") if on_weights else ("bits/byte", "+-", "KL")
         rows = [
             (
                 "*" if self.is_best(trial) else "",
                 trial.n_bytes,
-                f"{trial.bpb:.4f}",
-                half_width_text(half_width(trial, "bpb")),
-                "-" if trial.kl is None else f"{trial.kl:.5f}",
+                *((trial.relative_error, trial.expected_loss) if on_weights else _loss_cells(trial)),
                 *more_of(trial),
                 clipped(name, NAME_WIDTH),
             )
             for trial, name in zip(trials, distinct_names(trials), strict=True)
         ]
-        return table(("", "bytes", "bits/byte", "+-", "KL", *more, heading), rows)
+        return table(("", "bytes", *losses, *more, heading), rows)
 
     def to_csv(self) -> str:
         """The points as CSV text with a header and full precision."""
-        return frontier_csv(self.points)
+        return distortion_csv(self.points) if self.metric == "weight_error" else frontier_csv(self.points)
 
     def plot(self, path: Path | str | None = None) -> str:
         """The picture as SVG text, also written to `path`, as SVG or PNG by its suffix.
@@ -96,6 +96,11 @@ class FrontierView(Front):
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(self.table())}</pre>"
+
+
+def _loss_cells(trial: Trial) -> tuple[str, str, str]:
+    kl = "-" if trial.kl is None else f"{trial.kl:.5f}"
+    return f"{trial.bpb:.4f}", half_width_text(half_width(trial, "bpb")), kl
 
 
 def distinct_names(trials: Sequence[Trial]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pgpack.recipe.preset_candidates import field_presets, preset_curve
@@ -15,7 +17,9 @@ from pgpack.recipe.spaces import (
     sorted_by_quantization,
     space_templates,
 )
-from pgpack.sweep.samplers.space import SearchSpace, fixed, options_template, template_of
+from pgpack.recipe.text import parse_recipe
+
+from .samplers.space import SearchSpace, fixed, options_template, template_of
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,15 @@ class Space:
         if self.options is not None:
             return SearchSpace((options_template(self.options, tensors),))
         return fixed(self.candidates(tensors)) if self.preset is not None else None
+
+
+def without_hessians(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The candidates with GPTQ replaced by plain rounding to the same steps; what nothing can replace is left out."""
+    found: dict[str, Candidate] = {}
+    for candidate in candidates:
+        if not candidate.recipe.container.is_field:
+            recipe = parse_recipe(str(candidate.recipe).replace("gptq(", "sdclip("))
+            candidate = dataclasses.replace(candidate, recipe=recipe)
+        if not any(rule.policy.needs_hessian for rule in candidate.recipe.rules):
+            found.setdefault(candidate.recipe.digest, candidate)
+    return list(found.values())

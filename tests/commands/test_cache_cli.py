@@ -23,7 +23,7 @@ OWN_OF_A_RUN = ("created", "quantize_s", "encode_s", "decode_s", "eval_s")
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures and no page: they take longer than a small sweep."""
-    monkeypatch.setattr("pgpack.report.outputs.write_outputs", lambda study, breakdown: ())
+    monkeypatch.setattr("pgpack.bench.sweeping.write_outputs", lambda study, breakdown: ())
 
 
 def refuse(*_: object, **__: object) -> NoReturn:

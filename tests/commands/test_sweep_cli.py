@@ -18,7 +18,7 @@ FILES = {"trials.jsonl", "frontier.csv", "frontier.svg", "frontier.png", "report
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures and no page: they take longer than a small sweep."""
-    monkeypatch.setattr("pgpack.report.outputs.write_outputs", lambda study, breakdown: ())
+    monkeypatch.setattr("pgpack.bench.sweeping.write_outputs", lambda study, breakdown: ())
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ if importlib.util.find_spec("optuna") is not None:
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures and no page: they take longer than a small sweep."""
-    monkeypatch.setattr("pgpack.report.outputs.write_outputs", lambda study, breakdown: ())
+    monkeypatch.setattr("pgpack.bench.sweeping.write_outputs", lambda study, breakdown: ())
 
 
 @pytest.mark.parametrize("name", SEARCHES)

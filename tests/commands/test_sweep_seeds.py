@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pgpack_cli.verbs.blueprint import blueprint_of
-from pgpack_cli.verbs.sweep_benches import Benches
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from pgpack.bench.bench import Bench
+from pgpack.bench.benches import Benches
+from pgpack.bench.blueprint import blueprint_of
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
 from pgpack.cache.store import Cache
+from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.study.seeds import across
 from pgpack.study.study import Study
 from tests.commands.workshop import pgpack, succeed
@@ -26,7 +28,7 @@ SPACE = ("--recipe", "role:control=cast; *={rtn,gptq}(bits={3:5})|rans")
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures and no page: they take longer than a small sweep."""
-    monkeypatch.setattr("pgpack.report.outputs.write_outputs", lambda study, breakdown: ())
+    monkeypatch.setattr("pgpack.bench.sweeping.write_outputs", lambda study, breakdown: ())
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +138,8 @@ def test_checkpoints_that_do_not_compare_are_refused(trained: list[Path], tmp_pa
 def test_every_checkpoint_is_opened_alike_where_its_files_were_sent(trained: list[Path], tmp_path: Path) -> None:
     out, sent = tmp_path / "study", tmp_path / "sent"
     out.mkdir()
-    benches = Benches(trained, BenchOptions(), True, out, Cache())
+    loaded = [(path, load_checkpoint(path)) for path in trained]
+    benches = Benches([Bench(path, found, BenchOptions(), keep_in=out, cache=Cache()) for path, found in loaded])
     blueprint = blueprint_of(benches, out, CacheOptions())
     for name, path in blueprint.files.items():
         (sent / name).parent.mkdir(parents=True, exist_ok=True)

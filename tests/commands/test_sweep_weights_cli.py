@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,10 @@ from pgpack.calibration.distortion import relative_error
 from pgpack.checkpoint.checkpoint import from_tensors, save_tensors
 from pgpack.errors import StudyError
 from pgpack.recipe.spaces import default_space
-from pgpack.sweep.weight_space import Point, frontier, read_points, without_hessians
+from pgpack.study.frontier import pareto
+from pgpack.study.study import Study
+from pgpack.study.trial import Trial
+from pgpack.sweep.space import without_hessians
 from pgpack.unpack import unpack
 from tests.commands.workshop import pgpack, succeed
 
@@ -47,6 +49,12 @@ def test_sizes_and_errors_are_those_of_real_artifacts_and_the_note_says_what_is_
     table = (tmp_path / "s" / "distortion.csv").read_text().splitlines()
     assert table[0] == "n_bytes,relative_error,expected_loss,label,recipe"
     assert len(table) == 4
+    page = (tmp_path / "s" / "report.html").read_text()
+    assert "no text is known, so no loss was measured" in page
+    assert (
+        "error of the weights</text>" in page or "error of the weights" in (tmp_path / "s/frontier.svg").read_text()
+    )
+    assert {"frontier.svg", "frontier.png"} <= {Path(path).name for path in swept.json["files"]}
 
 
 def _tensors(path: Path):
@@ -71,14 +79,14 @@ def test_a_second_run_measures_only_what_is_new_and_a_torn_line_is_measured_agai
 ) -> None:
     out = tmp_path / "s"
     succeed(pgpack("sweep", unknown, *SPACE, "--out", out, "-q", "--no-cache"))
-    file = out / "distortion.jsonl"
+    file = out / "trials.jsonl"
     file.write_bytes(file.read_bytes()[:-20])
     again = succeed(pgpack("sweep", unknown, *SPACE, "--resume", "--out", out, "--json", "-q", "--no-cache")).json
     assert (again["n_points"], again["n_new"]) == (3, 1)
-    assert len(read_points(out)) == 3
+    assert len(Study.load(out).trials) == 3
     file.write_text("{}\n")
-    with pytest.raises(StudyError, match="no measured point"):
-        read_points(out)
+    with pytest.raises(StudyError, match="repair or delete that line"):
+        Study.load(out)
 
 
 def test_a_budget_that_nothing_fits_and_recipes_that_need_hessians_are_said(unknown: Path, tmp_path: Path) -> None:
@@ -98,10 +106,12 @@ def test_the_default_space_without_hessians_needs_none_and_keeps_the_steps() -> 
 
 
 def test_the_frontier_is_of_bytes_and_distortion() -> None:
-    def point(n_bytes, error, loss=None):
-        return Point(key=str(n_bytes), recipe="r", n_bytes=n_bytes, relative_error=error, expected_loss=loss)
+    def point(n_bytes, error, loss=None, status="ok"):
+        digests = dict.fromkeys(("recipe_digest", "checkpoint_digest", "evaluator_digest", "created"), "")
+        figures = {"n_bytes": n_bytes, "relative_error": error, "expected_loss": loss}
+        return Trial(key=str(n_bytes), recipe="r", status=status, **digests, **figures)
 
     a, b, c = point(10, 0.5), point(20, 0.6), point(30, 0.1)
-    assert frontier([c, b, a, Point(key="x", recipe="r", error="no")]) == [a, c]
-    assert frontier([point(10, 0.1, 2.0), point(20, 0.5, 1.0)])[-1].n_bytes == 20
-    assert json.dumps([each.key for each in frontier([])]) == "[]"
+    assert pareto([c, b, a, point(None, None, status="failed")]) == [a, c]
+    assert pareto([point(10, 0.1, 2.0), point(20, 0.5, 1.0)])[-1].n_bytes == 20
+    assert pareto([]) == []

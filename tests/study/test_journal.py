@@ -173,7 +173,7 @@ def test_a_killed_writer_leaves_complete_rows_and_no_lock(path: Path) -> None:
 def test_the_card_and_its_text_are_inverses() -> None:
     assert StudyMeta.from_json(META.to_json()) == META
     with pytest.raises(StudyError, match="unknown keys: colour"):
-        StudyMeta.from_json(META.to_json().replace('"v": 2', '"v": 2, "colour": 2'))
+        StudyMeta.from_json(META.to_json().replace('"v": 3', '"v": 3, "colour": 2'))
     with pytest.raises(StudyError, match=r"budget is 1\.5; expected int \| None"):
         StudyMeta.from_json(META.to_json().replace("16000000", "1.5"))
 

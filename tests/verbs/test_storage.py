@@ -256,6 +256,6 @@ def test_files_take_the_place_of_others_in_one_module_only() -> None:
     calls = re.compile(r"os\.replace\(|os\.rename\(|os\.fsync\(|\w\.rename\(|\.tmp\"")
     sources = [path for room in ("pgpack", "pgtrain", "cli") for path in sorted((ROOT / room).rglob("*.py"))]
     found = {path.relative_to(ROOT).as_posix() for path in sources if calls.search(path.read_text(encoding="utf-8"))}
-    journals = {"pgpack/study/journal.py", "pgpack/sweep/weight_space.py"}
+    journals = {"pgpack/study/journal.py"}
     folders = {"pgpack/submission/folder.py", "pgpack/sweep/executors/parcel.py"}
     assert found - journals - folders == {"pgpack/files.py"}

@@ -377,6 +377,7 @@
     });
     byRow = new Map(trials.map((trial) => [trial.row, trial]));
     chart = document.getElementById("chart");
+    if (study.static) return;
     tip = node("div", "", "tip");
     tip.hidden = true;
     observer?.disconnect();

@@ -20,8 +20,8 @@ from pgpack.recipe.spaces import Candidate
 from pgpack.study.trial import Trial, timestamp, trial_key
 
 if TYPE_CHECKING:
-    from pgpack.loss.evaluator import Evaluator
     from pgpack.measure import Measurer
+    from pgpack.pack import Artifact
     from pgpack.recipe.recipe import Recipe
 
 
@@ -84,11 +84,11 @@ class Executor(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
-def candidate_key(measurer: Measurer, evaluator: Evaluator, recipe: Recipe) -> tuple[str, str | None]:
+def candidate_key(measurer: Measurer, recipe: Recipe) -> tuple[str, str | None]:
     """(trial key, calibration digest) of a recipe; the calibration counts only where the recipe uses it."""
     calibration = measurer.calibrate(recipe) if measurer.needs_calibration(recipe) else None
     digest = calibration.digest if calibration else None
-    key = trial_key(measurer.checkpoint.digest, recipe.digest, digest, evaluator.digest, __version__)
+    key = trial_key(measurer.checkpoint.digest, recipe.digest, digest, measurer.digest, __version__)
     return key, digest
 
 
@@ -106,7 +106,7 @@ def failed(measurer: Measurer, job: Job, error: str) -> Trial:
 def measure(measurer: Measurer, job: Job) -> Measured:
     """Pack, decode and evaluate a job's recipe. What goes wrong with it is a failed trial.
 
-    Raises: RoundTripError, a bug in pgpack; PgpackError without an evaluator.
+    Raises: RoundTripError, a bug in pgpack; PgpackError with nothing to measure by.
     """
     fields = _fields(measurer, job)
     if "error" in fields:
@@ -114,8 +114,7 @@ def measure(measurer: Measurer, job: Job) -> Measured:
     try:
         artifact = measurer.pack(job.candidate.recipe)
         start = time.perf_counter()
-        loss = measurer.evaluate(artifact)
-        assert loss is not None
+        losses = _losses(measurer, artifact)
         eval_s = time.perf_counter() - start
     except RoundTripError:
         raise
@@ -126,12 +125,7 @@ def measure(measurer: Measurer, job: Job) -> Measured:
         created=timestamp(),
         status="ok",
         n_bytes=artifact.n_bytes,
-        bpb=loss.bpb,
-        nats=loss.nats,
-        kl=loss.kl,
-        bpb_se=loss.bpb_se,
-        kl_se=loss.kl_se,
-        block_excess=pack_floats(loss.block_excess),
+        **losses,
         weights_digest=artifact.weights_digest,
         quantize_s=artifact.quantize_s,
         encode_s=artifact.encode_s,
@@ -146,24 +140,28 @@ def _fields(measurer: Measurer, job: Job) -> dict[str, Any]:
 
     A recipe that does not fit the checkpoint, or whose calibration is missing, has a key without calibration.
     """
-    evaluator, recipe = _evaluator(measurer), job.candidate.recipe
+    recipe = job.candidate.recipe
     fields: dict[str, Any] = {
         "recipe": str(recipe),
         "recipe_digest": recipe.digest,
         "label": job.candidate.label,
         "checkpoint_digest": measurer.checkpoint.digest,
-        "evaluator_digest": evaluator.digest,
+        "evaluator_digest": measurer.digest,
         "text_share": job.setting.text_share,
     }
     try:
-        fields["key"], fields["calibration_digest"] = candidate_key(measurer, evaluator, recipe)
+        fields["key"], fields["calibration_digest"] = candidate_key(measurer, recipe)
     except (PgpackError, MemoryError) as error:
-        fields["key"] = trial_key(measurer.checkpoint.digest, recipe.digest, None, evaluator.digest, __version__)
+        fields["key"] = trial_key(measurer.checkpoint.digest, recipe.digest, None, measurer.digest, __version__)
         fields["error"] = str(error) or type(error).__name__
     return fields
 
 
-def _evaluator(measurer: Measurer) -> Evaluator:
-    if measurer.evaluator is None:
-        raise PgpackError("a sweep needs an evaluator; give text to evaluate on with --val and --tokenizer")
-    return measurer.evaluator
+def _losses(measurer: Measurer, artifact: Artifact) -> dict[str, Any]:
+    """The fields of a row that say what packing costs: measured on text, else on the weights."""
+    loss = measurer.evaluate(artifact)
+    if loss is None:
+        assert measurer.weights is not None
+        return {**measurer.weights.of(artifact.records)}
+    fields = {name: getattr(loss, name) for name in ("bpb", "nats", "kl", "bpb_se", "kl_se")}
+    return {**fields, "block_excess": pack_floats(loss.block_excess)}

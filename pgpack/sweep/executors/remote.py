@@ -93,11 +93,9 @@ def check(measurer: Measurer, job: Job, report: Report) -> None:
     trial = report.trial
     if trial.key == job_key(measurer, job):
         return
-    evaluator = measurer.evaluator
-    assert evaluator is not None
     expected = {
         "checkpoint": (measurer.checkpoint.digest, trial.checkpoint_digest),
-        "evaluated text or way of evaluating": (evaluator.digest, trial.evaluator_digest),
+        "evaluated text or way of evaluating": (measurer.digest, trial.evaluator_digest),
     }
     different = [what for what, (asked, found) in expected.items() if asked != found]
     what = " and the ".join(different) or "calibration or the version of pgpack"

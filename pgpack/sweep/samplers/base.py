@@ -98,8 +98,9 @@ def search(sampler: Sampler, measure: Measure) -> None:
 
 
 def objectives(trial: Trial) -> tuple[float, float] | None:
-    """Logarithms of bytes and of the loss that trials are ranked by (KL where it is known); None for a failed one."""
-    loss = trial.kl if trial.kl is not None else trial.bpb
+    """Logarithms of bytes and of the loss that trials are ranked by (KL where it is known, without text the error of
+    the weights); None for a failed one."""
+    loss = next((each for each in (trial.kl, trial.bpb, trial.weight_error) if each is not None), None)
     if not trial.ok or trial.n_bytes is None or loss is None:
         return None
     return math.log(max(trial.n_bytes, 1)), math.log(max(loss, LEAST_KL))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from .sweep_benches import Benches
+from pgpack.errors import FormatError
+from pgpack.files import refusing
+from pgpack.formats.own.manifest import Manifest, manifest_path, read_manifest
+from pgpack.recipe.text import parse_recipe
+from pgpack.report.outputs import ANATOMY_FILE, write_anatomy
+from pgpack.study.study import BEST_FILE, Study
+from pgpack.study.trial import Trial
+from pgpack.sweep.runner import trial_loss
 
-if TYPE_CHECKING:
-    from pgpack.bench.bench import Bench
-    from pgpack.formats.own.manifest import Manifest
-    from pgpack.study.study import Study
-    from pgpack.study.trial import Trial
+from .bench import Bench
+from .benches import Benches
+from .packed import Packed, needed_calibration, write_packed
 
 Parts = list[tuple[str, int]]
 
@@ -19,10 +23,6 @@ Parts = list[tuple[str, int]]
 def write_best(benches: Benches, study: Study) -> tuple[Trial | None, tuple[Path, ...], Parts]:
     """Write the best recipe's artifacts with their manifests; (the row of the best recipe, the artifacts, the bytes
     of the parts of the first)."""
-    from pgpack.formats.own.manifest import manifest_path
-    from pgpack.report.outputs import ANATOMY_FILE
-    from pgpack.study.study import BEST_FILE
-
     whole, best = study.merged, study.frontier().best
     paths = [study.directory / BEST_FILE]
     if len(benches.all) > 1:
@@ -43,15 +43,6 @@ def write_best(benches: Benches, study: Study) -> tuple[Trial | None, tuple[Path
 
 def _write(bench: Bench, trial: Trial, path: Path, study: Study, is_first: bool) -> Manifest:
     """The manifest of the artifact at `path`, which is packed again unless it is that of `trial` already."""
-    from pgpack.errors import FormatError
-    from pgpack.files import refusing
-    from pgpack.formats.own.manifest import read_manifest
-    from pgpack.recipe.text import parse_recipe
-    from pgpack.report.outputs import write_anatomy
-    from pgpack.sweep.runner import trial_loss
-
-    from .pack import Packed, needed_calibration, write_packed
-
     try:
         written = read_manifest(path) if path.is_file() else None
     except FormatError:
@@ -63,11 +54,10 @@ def _write(bench: Bench, trial: Trial, path: Path, study: Study, is_first: bool)
         return written
     recipe = parse_recipe(trial.recipe)
     artifact = bench.measurer(evaluate=False).pack(recipe)
-    packed = Packed(recipe, artifact, needed_calibration(bench, recipe), trial_loss(trial), bench.text.evaluator())
+    loss, evaluator = (trial_loss(trial), bench.text.evaluator()) if bench.has_text else (None, None)
+    packed = Packed(recipe, artifact, needed_calibration(bench, recipe), loss, evaluator)
     with refusing(path, "write it"):
-        write_packed(path, packed, bench)
+        manifest = write_packed(path, packed, bench)
     if is_first:
         write_anatomy(study.directory, artifact, bench.checkpoint, recipe, packed.calibration)
-    written = read_manifest(path)
-    assert written is not None
-    return written
+    return manifest

@@ -8,16 +8,19 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
+from pgpack.checkpoint.checkpoint import load_checkpoint
+from pgpack.checkpoint.files import require_file
+from pgpack.measure import Measurer
+from pgpack.sweep.executors.jobs import Setting
+from pgpack.text.shard_files import find_shards
 
-if TYPE_CHECKING:
-    from pgpack.measure import Measurer
-    from pgpack.sweep.executors.jobs import Setting
-
-    from .sweep_benches import Benches
+from .bench import Bench
+from .benches import Benches
+from .defaults import text_defaults
+from .options import BenchOptions
 
 PYTHON = ".py"
 
@@ -36,21 +39,14 @@ class Blueprint:
 
     def __call__(self, setting: Setting) -> Measurer:
         """The measurer of `setting`. Raises: whatever opening the files does."""
-        from pgpack.checkpoint.checkpoint import load_checkpoint
-
         path = self.checkpoints[setting.checkpoint]
-        from pgpack.bench.bench import Bench
-
         cache = self.cache.open()
         bench = Bench(path, load_checkpoint(path), self.text, keep_in=self.keep_in, cache=cache)
-        return bench.measurer(text_share=setting.text_share)
+        return bench.trial_measurer(setting.text_share)
 
     @property
     def files(self) -> dict[str, Path]:
         """Everything that is read, under the names that `moved` looks for."""
-        from pgpack.bench.defaults import text_defaults
-        from pgpack.checkpoint.checkpoint import load_checkpoint
-        from pgpack.text.shard_files import find_shards
 
         defaults = text_defaults(load_checkpoint(self.checkpoints[0]).metadata, self.checkpoints[0])
         parts = [(number, part) for number, path in enumerate(self.checkpoints) for part in _parts(path)]
@@ -87,8 +83,6 @@ class Blueprint:
 
 def blueprint_of(benches: Benches, out: Path, cache: CacheOptions) -> Blueprint:
     """The blueprint of `benches` with paths that do not depend on the working directory."""
-    from pgpack.checkpoint.files import require_file
-
     flags = benches.first.options
     given = {name: getattr(flags, name) for name in ("val", "calib", "tokenizer", "calibration")}
     paths: dict[str, Any] = {name: os.path.abspath(value) for name, value in given.items() if value is not None}

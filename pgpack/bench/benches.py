@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-import click
+from pgpack.errors import SettingError
+from pgpack.measure import Measurer
+from pgpack.recipe.selector import Shapes
+from pgpack.sweep.executors.jobs import Setting
 
-from pgpack.bench.options import BenchOptions
-
-from ..options.text import bench_of
-
-if TYPE_CHECKING:
-    from pgpack.bench.bench import Bench
-    from pgpack.cache.store import Cache
-    from pgpack.measure import Measurer
-    from pgpack.recipe.selector import Shapes
-    from pgpack.sweep.executors.jobs import Setting
+from .bench import Bench
 
 
 class Benches:
@@ -27,24 +19,15 @@ class Benches:
     Refuses checkpoints that one recipe cannot be compared on: other shapes, the same weights twice, other text.
     """
 
-    def __init__(self, paths: Sequence[Path], text: BenchOptions, quiet: bool, keep_in: Path, cache: Cache) -> None:
-        from pgpack.checkpoint.checkpoint import load_checkpoint
-
-        if len(paths) > 1 and text.calibration is not None:
-            raise click.UsageError(
-                f"--calibration {text.calibration} is of one checkpoint, and {len(paths)} are given; leave it out, "
-                "and each is calibrated on the calibration text"
-            )
-        loaded = [(path, load_checkpoint(path)) for path in paths]
-        self.all = [
-            bench_of(path, checkpoint, text, quiet, keep_in=keep_in, cache=cache) for path, checkpoint in loaded
-        ]
-        self.quiet, self.cache = quiet, cache
+    def __init__(self, benches: Sequence[Bench]) -> None:
+        self.all = tuple(benches)
         self._measurers: dict[Setting, Measurer] = {}
         for bench in self.all[1:]:
             _check_alike(self.first, bench)
         if len({bench.checkpoint.digest for bench in self.all}) < len(self.all):
-            raise click.UsageError("the same weights are given twice; name each checkpoint once")
+            raise SettingError("the same weights are given twice; name each checkpoint once")
+        if len(self.all) > 1 and not self.first.has_text:
+            raise SettingError("several checkpoints are compared by loss, and no text is known: give --val")
 
     @property
     def first(self) -> Bench:
@@ -54,7 +37,6 @@ class Benches:
     @cached_property
     def tensors(self) -> Shapes:
         """What recipes are made for; alike in all checkpoints."""
-
         return self.first.checkpoint.stored_shapes
 
     @property
@@ -68,27 +50,20 @@ class Benches:
 
     def settings(self, text_share: float = 1.0) -> tuple[Setting, ...]:
         """Every checkpoint on the first `text_share` of the text."""
-        from pgpack.sweep.executors.jobs import Setting
-
         return tuple(Setting(number, text_share) for number in range(len(self.all)))
 
     def __call__(self, setting: Setting) -> Measurer:
-        """The measurer of `setting` in this process. Raises: click.UsageError where the text is another one."""
+        """The measurer of `setting` in this process. Raises: SettingError where the text is another one."""
         if setting not in self._measurers:
-            measurer = self.all[setting.checkpoint].measurer(text_share=setting.text_share)
+            measurer = self.all[setting.checkpoint].trial_measurer(setting.text_share)
             if setting.checkpoint:
                 self._check_text(setting, measurer)
             self._measurers[setting] = measurer
         return self._measurers[setting]
 
     def _check_text(self, setting: Setting, measurer: Measurer) -> None:
-        from pgpack.sweep.executors.jobs import Setting
-
-        expected = self(Setting(0, setting.text_share)).evaluator
-        assert expected is not None
-        assert measurer.evaluator is not None
-        if measurer.evaluator.digest != expected.digest:
-            raise click.UsageError(
+        if measurer.digest != self(Setting(0, setting.text_share)).digest:
+            raise SettingError(
                 f"{self.all[setting.checkpoint].path} is evaluated on other text or in another way than "
                 f"{self.first.path}; give --val, --tokenizer and --seq-len for all of them"
             )
@@ -98,7 +73,7 @@ def _check_alike(first: Bench, other: Bench) -> None:
     ours, theirs = first.checkpoint.stored_shapes, other.checkpoint.stored_shapes
     for name in [*ours, *theirs]:
         if ours.get(name) != theirs.get(name):
-            raise click.UsageError(
+            raise SettingError(
                 f"{other.path} is no seed of {first.path}: tensor {name} has shape {theirs.get(name, 'none')}, "
                 f"there {ours.get(name, 'none')}; a study of several checkpoints is of one architecture"
             )

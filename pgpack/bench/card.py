@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from .sweep_benches import Benches
+from pgpack import __version__
+from pgpack.study.card import StudyCheckpoint, StudyMeta
+from pgpack.study.trial import timestamp
+from pgpack.sweep.executors.jobs import Setting
 
-if TYPE_CHECKING:
-    from pgpack.study.card import StudyCheckpoint
-    from pgpack.study.journal import StudyMeta
+from .benches import Benches
 
 
 def study_card(benches: Benches, budget: int | None, space: str, search: str) -> StudyMeta:
     """The study's card without the losses of the fp32 models."""
-    from pgpack import __version__
-    from pgpack.study.card import StudyCheckpoint
-    from pgpack.study.journal import StudyMeta
-    from pgpack.study.trial import timestamp
-    from pgpack.sweep.executors.jobs import Setting
-
-    evaluator, flags = benches(Setting()).evaluator, benches.first.options
-    assert evaluator is not None
+    options = benches.first.options
     checkpoints = tuple(
         StudyCheckpoint(
             checkpoint=str(bench.path),
@@ -33,20 +26,22 @@ def study_card(benches: Benches, budget: int | None, space: str, search: str) ->
     card = StudyMeta(
         checkpoint=checkpoints[0].checkpoint,
         checkpoint_digest=checkpoints[0].checkpoint_digest,
-        evaluator_digest=evaluator.digest,
+        evaluator_digest=benches(Setting()).digest,
         pgpack_version=__version__,
         created=timestamp(),
-        calibration_digest=benches.first.file_calibration.digest if flags.calibration is not None else None,
+        calibration_digest=benches.first.file_calibration.digest if options.calibration is not None else None,
         budget=budget,
         space=space,
         search=search,
-        data_flags=flags.as_flags(),
+        data_flags=options.as_flags(),
     )
     return card.with_checkpoints(checkpoints)
 
 
 def with_fp32(benches: Benches, card: StudyMeta) -> StudyMeta:
-    """The card with the losses of the fp32 models, measured unless an earlier run has."""
+    """The card with the losses of the fp32 models, measured unless an earlier run has; without text it has none."""
+    if not benches.first.has_text:
+        return card
     numbers = {bench.checkpoint.digest: number for number, bench in enumerate(benches.all)}
     block_bytes = card.block_bytes
 

@@ -1,0 +1,179 @@
+"""A sweep: many recipes measured on the checkpoints of one study, which can be continued.
+
+    recipes or a search --what the study lacks--> trials, a row each --> best artifacts, tables, pictures, page
+
+Owns the order of these. Prints nothing: notes go where those of the first bench go. Stopping it at any moment loses
+the trials in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from pgpack.cache.options import CacheOptions
+from pgpack.errors import BudgetExceeded
+from pgpack.fit.budget import fit_budget
+from pgpack.fit.every_seed import every_seed
+from pgpack.progress import shown
+from pgpack.recipe.spaces import Candidate
+from pgpack.report.outputs import write_outputs
+from pgpack.study.journal import TRIALS_FILE, Journal
+from pgpack.study.reuse import Reuse, reuse
+from pgpack.study.study import Study, recording
+from pgpack.study.trial import Trial
+from pgpack.sweep.executors.jobs import Job
+from pgpack.sweep.executors.placement import Placement, Work, open_executor
+from pgpack.sweep.pace import Pace
+from pgpack.sweep.runner import OnTrial, jobs_of, new_jobs, record, run_jobs
+from pgpack.sweep.samplers.base import Search, search
+from pgpack.sweep.searching import Answers, asked_first
+
+from .benches import Benches
+from .best import write_best
+from .blueprint import blueprint_of
+from .card import study_card, with_fp32
+
+TUNED = "tuned to a budget of"
+Live = Callable[[Study, Pace, int | None], AbstractContextManager[OnTrial]]
+"""Shows a sweep while it runs: (what was known before, pace, budget) -> what is told each new trial."""
+
+
+@contextmanager
+def unseen(study: Study, pace: Pace, budget: int | None) -> Iterator[OnTrial]:
+    """Shows nothing."""
+    yield pace.saw
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is asked of the study in `out`: all `candidates`, or what `search` asks for.
+
+    `space` and `search_flags` are what its card says of them. `fill`: one more recipe is tuned to the budget.
+    `retry_failed`: trials that failed before are measured again. Units: `budget` bytes.
+    """
+
+    out: Path
+    candidates: Sequence[Candidate] = ()
+    search: Search | None = None
+    budget: int | None = None
+    fill: bool = False
+    retry_failed: bool = False
+    placement: Placement = field(default_factory=Placement)
+    cache: CacheOptions = field(default_factory=CacheOptions)
+    space: str = ""
+    search_flags: str = ""
+
+    def known(self, study: Study) -> Study:
+        """The study without the rows that are to be measured again."""
+        return study.without_failed() if self.retry_failed else study
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A finished study: how many trials were there before and how many are new, and the row of its best recipe.
+
+    `on_text`: trials were measured on text, not on the error of their weights.
+    """
+
+    study: Study
+    on_text: bool
+    n_skipped: int
+    n_new: int
+    best: Trial | None
+    files: tuple[Path, ...]
+    artifacts: tuple[Path, ...]
+
+
+def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
+    """Measure what is missing, then write tables, pictures, page and best artifacts.
+
+    Raises: StudyError where the folder holds another study or somebody else writes there; WorkersLost.
+    """
+    card = study_card(benches, asked.budget, asked.space, asked.search_flags)
+    jobs = jobs_of(asked.candidates, benches.settings())
+    new: list[Trial] = []
+    with recording(asked.out, card, partial(with_fp32, benches)) as (study, journal):
+        known = asked.known(study)
+        missing = list(new_jobs(benches, jobs, known))
+        account = (
+            _reused(study, benches, jobs, missing).sentences() if asked.search is None else (asked.search_flags,)
+        )
+        for line in account:
+            benches.first.note(line)
+        if missing or asked.search is not None:
+            _measure(benches, missing, known, journal, asked, new.append, live)
+        if asked.fill and not any(trial.label == f"{TUNED} {asked.budget}" for trial in study.trials):
+            _fill(benches, asked.budget or 0, known, journal, new.append)
+        study = Study.load(asked.out)  # still under the lock: nobody else writes these files meanwhile
+        best, artifacts, breakdown = write_best(benches, study)
+        files = write_outputs(study, breakdown)
+    return Swept(study, benches.first.has_text, len(jobs) - len(missing), len(new), best, files, artifacts)
+
+
+def reused(benches: Benches, asked: Sweep) -> Reuse:
+    """What `sweep` would reuse, without measuring anything or keeping others from writing."""
+    study = Study.load(asked.out)
+    known = asked.known(study)
+    if asked.search is not None:
+        jobs = asked_first(benches, asked.search.sampler, known)
+    else:
+        jobs = jobs_of(asked.candidates, benches.settings())
+    return _reused(study, benches, jobs, list(new_jobs(benches, jobs, known)))
+
+
+def _reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequence[Job]) -> Reuse:
+    """The account of what `study`'s folder already holds of `jobs`."""
+    folder = study.directory
+    kept = ["the fp32 loss"] if study.trials and study.meta.fp32_bpb is not None else []
+    kept += sorted(path.name for path in folder.glob("calibration-*.safetensors"))
+    digests = [bench.checkpoint.digest for bench in benches.all]
+    wanted, lacking = (
+        [(digests[job.setting.checkpoint], job.candidate.recipe.digest, job.setting.text_share) for job in some]
+        for some in (jobs, missing)
+    )
+    return reuse(study, wanted, lacking, kept, Journal(folder / TRIALS_FILE).torn_bytes())
+
+
+def _measure(
+    benches: Benches,
+    jobs: Sequence[Job],
+    study: Study,
+    journal: Journal,
+    asked: Sweep,
+    count: OnTrial,
+    live: Live,
+) -> None:
+    """Measure `jobs`, which the study has no rows for, or what a search asks for."""
+    n_unknown = 0 if asked.search is None else asked.search.n_trials * len(benches.all)
+    work = Work.of(jobs) if asked.search is None else Work(n_unknown, n_unknown)
+    blueprint = blueprint_of(benches, asked.out, asked.cache)
+    bench = benches.first
+    with open_executor(asked.placement, blueprint, benches, work, bench.options.device, bench.note) as executor:
+        pace = Pace(jobs, executor.n_workers, n_unknown)
+        with live(study, pace, asked.budget) as show:
+
+            def on_trial(trial: Trial) -> None:
+                count(trial)
+                show(trial)
+
+            if asked.search is None:
+                record(executor, jobs, journal, on_trial)
+                return
+            search(asked.search.sampler, Answers(benches, study, journal, executor, pace, on_trial))
+            pace.end()
+
+
+def _fill(benches: Benches, budget: int, study: Study, journal: Journal, count: OnTrial) -> None:
+    """One more recipe: the one whose steps fill the budget best, on the checkpoint whose artifact is the largest."""
+    settings = benches.settings()
+    with shown(benches.first.progress, None, "artifact", "tuning to the budget") as bar:
+        try:
+            measurer = every_seed([benches(setting) for setting in settings])
+            fitted = fit_budget(measurer, budget, note=lambda line: bar.update())
+        except BudgetExceeded:
+            return
+    run_jobs(benches, jobs_of([Candidate(fitted.recipe, f"{TUNED} {budget}")], settings), study, journal, count)

@@ -70,7 +70,8 @@ def test_a_study_runs(name: str, text: TextFolder, tmp_path: Path, monkeypatch: 
     assert set(results.measures.by_seed) == set(Measures.load(published / "results" / "measures.json").by_seed)
     for page in ("README.md", "claims.toml"):
         shutil.copy(published / page, tmp_path)
-    monkeypatch.setattr(pages, "EXPERIMENTS", tmp_path)
-    shutil.copy(EXPERIMENTS / "README.md", tmp_path)
+    (tmp_path / "all").mkdir()
+    shutil.copy(EXPERIMENTS / "README.md", tmp_path / "all")
+    monkeypatch.setattr(pages, "EXPERIMENTS", tmp_path / "all")
     dataclasses.replace(parts, folder=tmp_path).publish(results)
     assert {c.entry["verdict"] for c in read_claims(tmp_path / "claims.toml")} <= VERDICTS

@@ -146,11 +146,10 @@ def _asked(
     budget: int | None,
 ) -> Sweep:
     """What the flags ask for. Raises: click.UsageError, RecipeError."""
-    from pgpack.bench.sweeping import Sweep
-    from pgpack.sweep.space import without_hessians
+    from pgpack.bench.sweeping import Sweep, fills, grid_of
 
     bench, tensors = benches.first, benches.tensors
-    fill = budget is not None and space.is_default and bench.has_text
+    fill = fills(benches, space, budget)
     asked = Sweep(
         out,
         budget=budget,
@@ -164,7 +163,4 @@ def _asked(
         if not bench.has_text:
             raise click.UsageError(f"--search {flags.name} needs a loss, and no text is known: give --val")
         return replace(asked, search=search_of(flags, space, tensors, budget, bench.text.n_windows))
-    candidates = space.candidates(tensors)
-    if space.is_default and not bench.has_text and bench.options.calibration is None:
-        candidates = without_hessians(candidates)
-    return replace(asked, candidates=candidates)
+    return replace(asked, candidates=grid_of(benches, space))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,9 @@ from pgpack.sweep.pace import Pace
 from pgpack.sweep.runner import OnTrial, jobs_of, new_jobs, record, run_jobs
 from pgpack.sweep.samplers.base import Search, search
 from pgpack.sweep.searching import Answers, asked_first
+from pgpack.sweep.space import Space, without_hessians
 
+from .bench import Bench
 from .benches import Benches
 from .best import write_best
 from .blueprint import blueprint_of
@@ -112,6 +114,30 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
         best, artifacts, breakdown = write_best(benches, study)
         files = write_outputs(study, breakdown)
     return Swept(study, benches.first.has_text, len(jobs) - len(missing), len(new), best, files, artifacts)
+
+
+def study_of(bench: Bench, to: Path, space: Space | None = None, budget: int | None = None) -> Study:
+    """The study in `to` of one checkpoint under all recipes of `space` (None: the default), measured where it lacks
+    them. With a budget the default space's last recipe is tuned to it. Units: bytes.
+
+    Raises: as `sweep`.
+    """
+    space = Space() if space is None else space
+    benches = Benches((replace(bench, keep_in=to),))
+    asked = Sweep(to, budget=budget, fill=fills(benches, space, budget), space=space.text)
+    return sweep(benches, replace(asked, candidates=grid_of(benches, space))).study
+
+
+def fills(benches: Benches, space: Space, budget: int | None) -> bool:
+    """Whether one more recipe is tuned to the budget: where no space is named and losses are measured."""
+    return budget is not None and space.is_default and benches.first.has_text
+
+
+def grid_of(benches: Benches, space: Space) -> Sequence[Candidate]:
+    """All recipes of a space; of the default one, where nothing can be calibrated, those that need no Hessians."""
+    candidates, bench = space.candidates(benches.tensors), benches.first
+    lacks_hessians = not bench.has_text and bench.options.calibration is None
+    return without_hessians(candidates) if space.is_default and lacks_hessians else candidates
 
 
 def reused(benches: Benches, asked: Sweep) -> Reuse:

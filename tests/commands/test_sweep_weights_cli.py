@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pgpack.bench.bench import Bench
+from pgpack.bench.sweeping import study_of
 from pgpack.calibration.calibration import from_arrays, save_calibration
 from pgpack.calibration.distortion import relative_error
-from pgpack.checkpoint.checkpoint import from_tensors, save_tensors
+from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint, save_tensors
 from pgpack.errors import StudyError
 from pgpack.recipe.spaces import default_space
 from pgpack.study.frontier import pareto
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
-from pgpack.sweep.space import without_hessians
+from pgpack.sweep.space import Space, without_hessians
 from pgpack.unpack import unpack
 from tests.commands.workshop import pgpack, succeed
 
@@ -94,6 +96,15 @@ def test_a_budget_that_nothing_fits_and_recipes_that_need_hessians_are_said(unkn
     assert (refused.code, "the smallest artifact takes" in refused.err) == (3, True)
     flags = ("--recipe", "ndim<=1=cast|raw; *=gptq(bits=4)|rans", "--out", tmp_path / "b", "-q", "--no-cache")
     assert "needs Hessians" in succeed(pgpack("sweep", unknown, *flags)).out
+
+
+def test_a_library_call_is_the_command_and_goes_on_with_its_study(unknown: Path, tmp_path: Path) -> None:
+    succeed(pgpack("sweep", unknown, *SPACE, "--out", tmp_path / "s", "-q", "--no-cache"))
+    before = Study.load(tmp_path / "s").trials
+    bench = Bench(unknown, load_checkpoint(unknown))
+    study = study_of(bench, tmp_path / "s", Space(template=SPACE[1], text=SPACE[1]))
+    assert study.trials == before
+    assert [trial.relative_error for trial in study.frontier().points] == [each.relative_error for each in before]
 
 
 def test_the_default_space_without_hessians_needs_none_and_keeps_the_steps() -> None:

@@ -28,7 +28,8 @@ from pgpack.quantizers.base import Encoding, Transform
 from pgpack.quantizers.chain import quantize_matrix
 from pgpack.quantizers.low_rank import select_corrections
 from pgpack.recipe.applied import Applied, AppliedTensor, apply
-from pgpack.recipe.recipe import Coding, Recipe
+from pgpack.recipe.policy import Coding
+from pgpack.recipe.recipe import Recipe
 from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.raw_values import RAW_DTYPES, RawValues
 from pgpack.tensors.record import Record

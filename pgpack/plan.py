@@ -23,7 +23,8 @@ from pgpack.quantizers.base import Encoding, QuantizerInput
 from pgpack.quantizers.chain import quantize_matrix
 from pgpack.quantizers.tcq import EIGHTHS, NOISE, TINY, Tcq
 from pgpack.recipe.applied import AppliedTensor, apply
-from pgpack.recipe.recipe import Coding, Recipe, policy_to_text
+from pgpack.recipe.policy import Coding, policy_to_text
+from pgpack.recipe.recipe import Recipe
 from pgpack.tensors.entropy import entropy_bits, order0_bits
 from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.trellis_grid import TrellisGrid, octaves

@@ -23,7 +23,7 @@ from pgpack.codecs.base import ByteCodec
 from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.size_report import SizeReport
 from pgpack.formats.own.writer import Pgpack
-from pgpack.recipe.recipe import Coding
+from pgpack.recipe.policy import Coding
 from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
 from pgpack.tensors.roles import role_of

@@ -58,7 +58,7 @@ def recipe_text(value: str) -> tuple[str, bool]:
 
 def read_recipe(value: str) -> Recipe:
     """The recipe that a --recipe value describes. Raises RecipeError with a caret under the fault."""
-    from pgpack.recipe.text import parse_recipe, parse_recipe_toml
+    from pgpack.recipe.recipe import parse_recipe, parse_recipe_toml
 
     text, is_toml = recipe_text(value)
     return parse_recipe_toml(text) if is_toml else parse_recipe(text)
@@ -104,7 +104,7 @@ def require_own_container(recipe: str | None, preset: str | None) -> None:
 
 def _preset_as_written(preset: str) -> Recipe:
     from pgpack.recipe.presets import preset_text
-    from pgpack.recipe.text import parse_recipe
+    from pgpack.recipe.recipe import parse_recipe
 
     return parse_recipe(preset_text(preset.partition(":")[0]))
 

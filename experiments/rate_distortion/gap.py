@@ -17,7 +17,7 @@ import numpy as np
 from pgpack.codecs.rans.scaled import RansScaled
 from pgpack.quantizers.base import QuantizerInput
 from pgpack.quantizers.tcq import Tcq, sensitivity
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.unpack import unpack
 
 from .curves import ENGINES, Variant, text_of

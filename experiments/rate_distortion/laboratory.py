@@ -19,9 +19,8 @@ from pgpack.calibration.calibration import LOOKUP, Calibration, from_arrays
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.measure import Measurer
 from pgpack.pack import Artifact
-from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.recipe.selector import Shapes
-from pgpack.recipe.text import parse_recipe
 from pgpack.tensors.roles import role_of
 
 from .nncodec_peer import Coded, run_nncodec, settings_of

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pgpack.recipe.preset_candidates import SMALL_PASSTHROUGH, preset_recipe
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 
 from . import curves
 from .curves import Variant

@@ -16,7 +16,7 @@ from pgpack.cache.store import Cache, Memory
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.measure import Measurer
 from pgpack.pack import Artifact
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 
 CACHE_BYTES = 1 << 28
 CALIBRATION = "@calib=tokens(count=8192)"

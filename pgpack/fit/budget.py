@@ -22,10 +22,9 @@ from pgpack.loss.evaluator import BitsPerByte
 from pgpack.measure import Measurer
 from pgpack.pack import Artifact
 from pgpack.recipe.dials import gaussian_bits, step_recipe, trellis_recipe
-from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import Candidate
-from pgpack.recipe.text import parse_recipe
 from pgpack.tensors.roles import role_of
 
 from .dial import Dial, Limit, turn

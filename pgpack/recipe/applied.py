@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pgpack.errors import CoverageError
 from pgpack.quantizers.base import Transform
 
-from .recipe import Recipe, Rule, TensorPolicy
+from .policy import Rule, TensorPolicy
+from .recipe import Recipe
 from .selector import Shapes, TensorInfo
 
 

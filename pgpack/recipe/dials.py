@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import math
 
-from .recipe import Recipe
+from .recipe import Recipe, parse_recipe
 from .selector import Shapes
-from .text import parse_recipe
 
 SMALL = "cast(dtype=fp16)|shuffle|brotli(quality=11)"
 LEVELS = 127  # of 8-bit symbols on each side of zero

@@ -5,10 +5,9 @@ from __future__ import annotations
 from shutil import which
 
 from .presets import PASSTHROUGH, PRESETS, preset, preset_text
-from .recipe import Recipe
+from .recipe import Recipe, parse_recipe
 from .selector import Shapes, TensorInfo
 from .spaces import Candidate
-from .text import parse_recipe
 
 SMALL_PASSTHROUGH = 4096  # where the field's own 65,536 would leave matrices of a small model unquantized
 

@@ -2,63 +2,30 @@
 
     tensor --transform*--> quantizer --symbols--> symbol transform* -> coder --bytes--> byte codec*
 
-A recipe never searches: searches output recipes. Text and TOML forms are in `pgpack.recipe.text`.
+A recipe never searches: searches output recipes. The grammar of its text is in `pgpack.recipe.text`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
-from pgpack.codecs.base import ByteCodec, SymbolCoder, SymbolTransform
+from pgpack.codecs import BYTE_CODECS
+from pgpack.codecs.base import ByteCodec
+from pgpack.errors import RecipeError
 from pgpack.formats.containers import CONTAINERS
 from pgpack.formats.own.contents import Container
 from pgpack.formats.own.writer import Pgpack
-from pgpack.quantizers import QUANTIZERS, TRANSFORMS
-from pgpack.quantizers.base import Quantizer, Transform
-from pgpack.stages import Table, stage_text
+from pgpack.stages import Fault, Table, stage_text
 
 from .directives import Calibrate, Compensate, MlpOrder, Tune
-from .selector import Selector, Shapes, TensorInfo
-
-
-def default_side_codecs() -> tuple[ByteCodec, ...]:
-    """How side information (scales, tables, permutations) is compressed unless @container says otherwise."""
-    return (BYTE_CODECS["shuffle"](stride=2), BYTE_CODECS["brotli"](quality=11))
-
-
-@dataclass(frozen=True)
-class Coding:
-    """Symbols -> bytes. Tensors with equal (coder, byte_codecs) share one stream of the artifact."""
-
-    symbol_transforms: tuple[SymbolTransform, ...] = ()
-    coder: SymbolCoder = field(default_factory=CODERS["raw"])
-    byte_codecs: tuple[ByteCodec, ...] = ()
-
-
-@dataclass(frozen=True)
-class TensorPolicy:
-    """The whole chain of one tensor."""
-
-    transforms: tuple[Transform, ...]
-    quantizer: Quantizer
-    coding: Coding
-
-    @property
-    def needs_hessian(self) -> bool:
-        return any(stage.needs_hessian for stage in (*self.transforms, self.quantizer))
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A selector and the policy of the tensors it is the first to match."""
-
-    selector: Selector
-    policy: TensorPolicy
+from .policy import DIRECTIVES, Rule, default_side_codecs, policy_to_text
+from .selector import Shapes, TensorInfo
+from .text import parsed
 
 
 @dataclass(frozen=True)
@@ -72,6 +39,18 @@ class Recipe:
     order: MlpOrder = field(default_factory=MlpOrder)
     tune: Tune = field(default_factory=Tune)
     compensate: Compensate = field(default_factory=Compensate)
+
+    @staticmethod
+    def parse(text: str) -> Recipe:
+        """The recipe that its one-line form describes (grammar: `pgpack.recipe.text`); `str` gives it back.
+
+        Raises: RecipeError with a caret under the fault.
+
+        >>> recipe = pgpack.Recipe.parse("tok_emb.*=gptq(bits=8,clip=20)|rans; ndim<=1=cast; *=gptq(bits=6)|rans")
+        >>> str(recipe)
+        'tok_emb.*=gptq(bits=8,clip=20)|rans; ndim<=1=cast; *=gptq|rans'
+        """
+        return parse_recipe(text)
 
     def __str__(self) -> str:
         return recipe_to_text(self)
@@ -95,38 +74,7 @@ class Recipe:
         return dataclasses.replace(self, rules=tuple(rule for i, rule in enumerate(self.rules) if i in governing))
 
 
-def stages_of(policy: TensorPolicy) -> list[Any]:
-    """All stages of a policy in order of application."""
-    coding = policy.coding
-    return [*policy.transforms, policy.quantizer, *coding.symbol_transforms, coding.coder, *coding.byte_codecs]
-
-
-DIRECTIVES = {  # of one stage
-    name: Table(__package__, {stage: f"directives:{cls}"})
-    for name, stage, cls in (
-        ("calib", "tokens", "Calibrate"),
-        ("order", "mlp", "MlpOrder"),
-        ("tune", "steps", "Tune"),
-        ("compensate", "weights", "Compensate"),
-    )
-}
 _LATER = ("compensate",)  # not in the canonical form of a recipe that does not use it: digests must not change
-KINDS: tuple[tuple[str, Table], ...] = (
-    ("transform", TRANSFORMS),
-    ("quantizer", QUANTIZERS),
-    ("symbol transform", SYMBOL_TRANSFORMS),
-    ("coder", CODERS),
-    ("byte codec", BYTE_CODECS),
-)
-STAGES = Table.joined(table for _, table in KINDS)
-
-
-def policy_to_text(policy: TensorPolicy, *, full: bool = False) -> str:
-    """`stage|stage|...`; the default coder is left out unless `full`."""
-    raw = CODERS["raw"]()
-    return "|".join(
-        stage_text(STAGES.name_of(stage), stage, full=full) for stage in stages_of(policy) if full or stage != raw
-    )
 
 
 def _container_text(recipe: Recipe, full: bool) -> str:
@@ -153,3 +101,42 @@ def recipe_to_text(recipe: Recipe, *, full: bool = False) -> str:
     items = [f"{rule.selector.text}={policy_to_text(rule.policy, full=full)}" for rule in recipe.rules]
     items += [f"@{name}={text}" for name, text in directives_text(recipe, full)]
     return "; ".join(items)
+
+
+def parse_recipe(text: str) -> Recipe:
+    """The recipe that `text` describes. Raises RecipeError with a caret under the fault."""
+    try:
+        rules, directives = parsed(text)
+        return Recipe(rules, **directives)
+    except Fault as fault:
+        flat = text.replace("\n", " ")
+        raise RecipeError(f"{fault}\n  {flat}\n  {' ' * fault.position}^") from None
+
+
+def recipe_to_toml(recipe: Recipe) -> str:
+    """The TOML form; `parse_recipe_toml` inverts it."""
+    lines = ["version = 1"]
+    lines += [f"{name} = '{text}'" for name, text in directives_text(recipe, full=False)]
+    for rule in recipe.rules:
+        lines += ["", "[[rule]]", f"match = '{rule.selector.text}'", f"policy = '{policy_to_text(rule.policy)}'"]
+    return "\n".join(lines) + "\n"
+
+
+def parse_recipe_toml(text: str) -> Recipe:
+    """The recipe of a TOML document. Raises RecipeError on anything it does not know."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"the recipe is not valid TOML: {error}") from None
+    unknown = set(document) - {"version", "container", *DIRECTIVES, "rule"}
+    rules = document.get("rule")
+    if unknown or document.get("version") != 1 or not isinstance(rules, list):
+        found = f"; unknown: {', '.join(sorted(unknown))}" if unknown else ""
+        raise RecipeError(f"a TOML recipe has version = 1, [[rule]] tables and optional directives{found}")
+    items = []
+    for rule in rules:
+        if set(rule) != {"match", "policy"}:
+            raise RecipeError(f"a [[rule]] has exactly match and policy, found {', '.join(sorted(rule))}")
+        items.append(f"{rule['match']}={rule['policy']}")
+    items += [f"@{key}={document[key]}" for key in ("container", *DIRECTIVES) if key in document]
+    return parse_recipe("; ".join(items))

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pgpack.errors import RecipeError
 
 from .dials import SMALL, step_recipe, trellis_recipe
-from .recipe import Recipe
+from .recipe import Recipe, parse_recipe
 from .selector import Shapes
-from .text import parse_recipe
 
 MAX_RECIPES = 100_000
 _BRACES = re.compile(r"\{([^{}]*)\}")

@@ -1,4 +1,4 @@
-"""The one-line and the TOML form of a recipe; both round-trip.
+"""The grammar of a recipe's one-line form.
 
     recipe     = item (";" item)*
     item       = selector "=" stages | directive
@@ -24,22 +24,14 @@ from pgpack.errors import RecipeError
 from pgpack.formats.containers import CONTAINERS
 from pgpack.stages import Fault, parse_stage
 
-from .recipe import DIRECTIVES, KINDS, STAGES, Coding, Recipe, Rule, TensorPolicy, directives_text, policy_to_text
+from .policy import DIRECTIVES, KINDS, STAGES, Coding, Rule, TensorPolicy
 from .selector import Selector
 
 _RANK = {name: rank for rank, (_, table) in enumerate(KINDS) for name in table}
 
 
-def parse_recipe(text: str) -> Recipe:
-    """The recipe that `text` describes. Raises RecipeError with a caret under the fault."""
-    try:
-        return _parse(text)
-    except Fault as fault:
-        flat = text.replace("\n", " ")
-        raise RecipeError(f"{fault}\n  {flat}\n  {' ' * fault.position}^") from None
-
-
-def _parse(text: str) -> Recipe:
+def parsed(text: str) -> tuple[tuple[Rule, ...], dict[str, Any]]:
+    """The rules and the directives, by field of `Recipe`. Raises: Fault (a RecipeError) pointing into `text`."""
     rules: list[Rule] = []
     directives: dict[str, Any] = {}
     for item, position in _split(text, ";", 0):
@@ -52,7 +44,7 @@ def _parse(text: str) -> Recipe:
             rules.append(_parse_rule(item, position, start))
     if not rules:
         raise Fault("a recipe needs at least one rule, for example *=rtn(bits=8)|brotli", 0)
-    return Recipe(tuple(rules), **directives)
+    return tuple(rules), directives
 
 
 def _split(text: str, separator: str, position: int) -> list[tuple[str, int]]:
@@ -117,34 +109,3 @@ def _parse_policy(text: str, position: int) -> TensorPolicy:
     coder = slots[3][0] if slots[3] else CODERS["raw"]()
     coding = Coding(tuple(slots[2]), coder, tuple(slots[4]))
     return TensorPolicy(tuple(slots[0]), slots[1][0], coding)
-
-
-def recipe_to_toml(recipe: Recipe) -> str:
-    """The TOML form; `parse_recipe_toml` inverts it."""
-    lines = ["version = 1"]
-    lines += [f"{name} = '{text}'" for name, text in directives_text(recipe, full=False)]
-    for rule in recipe.rules:
-        lines += ["", "[[rule]]", f"match = '{rule.selector.text}'", f"policy = '{policy_to_text(rule.policy)}'"]
-    return "\n".join(lines) + "\n"
-
-
-def parse_recipe_toml(text: str) -> Recipe:
-    """The recipe of a TOML document. Raises RecipeError on anything it does not know."""
-    import tomllib
-
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"the recipe is not valid TOML: {error}") from None
-    unknown = set(document) - {"version", "container", *DIRECTIVES, "rule"}
-    rules = document.get("rule")
-    if unknown or document.get("version") != 1 or not isinstance(rules, list):
-        found = f"; unknown: {', '.join(sorted(unknown))}" if unknown else ""
-        raise RecipeError(f"a TOML recipe has version = 1, [[rule]] tables and optional directives{found}")
-    items = []
-    for rule in rules:
-        if set(rule) != {"match", "policy"}:
-            raise RecipeError(f"a [[rule]] has exactly match and policy, found {', '.join(sorted(rule))}")
-        items.append(f"{rule['match']}={rule['policy']}")
-    items += [f"@{key}={document[key]}" for key in ("container", *DIRECTIVES) if key in document]
-    return parse_recipe("; ".join(items))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from tests.bench.sweep_cost import CODINGS, ELEVENTH, QUANTIZERS, Spent, document_of, markdown, recipe, sample, total
 
 

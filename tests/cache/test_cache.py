@@ -23,7 +23,7 @@ from pgpack.calibration.calibration import Calibration, from_arrays
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgpack.errors import FormatError
 from pgpack.pack import pack
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = Form[bytes](lambda value: [value], bytes)

@@ -17,7 +17,7 @@ from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.checkpoint.dialects import banked
 from pgpack.checkpoint.parameters import held_tensors
 from pgpack.pack import pack
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.refine.compensate import compensate
 from pgpack.refine.divergence import Divergence
 from pgpack.tensors.roles import role_of

@@ -13,7 +13,7 @@ from pgpack.checkpoint.dialects import BANKS, banked, common_prefix, dialect_of
 from pgpack.errors import CheckpointError
 from pgpack.pack import pack
 from pgpack.recipe.presets import preset_text
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.tensors.roles import role_of
 from pgpack.unpack import unpack
 from pgtrain.model.tensor_table import count_parameters, tensor_shapes

@@ -12,8 +12,8 @@ from pgpack_cli.screen import live_table
 from pgpack_cli.screen.live_table import LiveTable, duration, left, shown_live, thinned
 
 from pgpack.loss.intervals import pack_floats
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.recipe.spaces import Candidate
-from pgpack.recipe.text import parse_recipe
 from pgpack.study.frontier import pareto
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial

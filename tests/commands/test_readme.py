@@ -16,7 +16,7 @@ from pgpack_cli.pgtrain_app import app as pgtrain
 from experiments.rate_distortion.publish import markdown
 from experiments.rate_distortion.summary import summary as rd_summary
 from experiments.replication.pages import block
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from experiments.replication.measures import Measures
 from experiments.replication.pages import EXPERIMENTS
 from experiments.replication.plan import Study
 from experiments.replication.rows import read_rows
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgtrain.model.gpt import GPT
 from pgtrain.model.tensor_table import count_parameters
 from pgtrain.training.optim import frozen_names

@@ -19,7 +19,7 @@ from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, PREFIX_LEN, frame, unframe
 from pgpack.formats.own.size_report import apportion
 from pgpack.pack import pack
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.unpack import check_digest, unpack
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

@@ -13,7 +13,7 @@ import pytest
 from pgpack.calibration.calibration import from_arrays
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgpack.pack import pack
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 
 # byte codecs of the standard library; brotli, the default, saves 0.04 % and needs its own module to decode
 RECIPE = parse_recipe(

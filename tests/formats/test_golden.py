@@ -18,7 +18,7 @@ from pgpack.errors import CorruptArtifact, FormatError, TruncatedArtifact
 from pgpack.formats.containers import CONTAINERS
 from pgpack.formats.own.layout import PREFIX_LEN
 from pgpack.pack import pack
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.tensors.grids import GRIDS
 from pgpack.tensors.record import FORMS
 from pgpack.unpack import check_digest, unpack

@@ -28,7 +28,7 @@ from pgpack.formats.torch_files.stream import load
 from pgpack.formats.torch_files.zip import entries_of, framed
 from pgpack.pack import pack
 from pgpack.recipe.presets import preset_text
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.unpack import unpack
 from tests.contracts.interop_records import BROTLI, all_kinds, assert_same_records, contents, rows
 from tests.formats.reading import identify, read_field_artifact, skeleton

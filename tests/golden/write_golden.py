@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from pgpack.errors import PgpackError
 from pgpack.pack import pack
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.unpack import check_digest, unpack
 from tests.golden.cases import CASES, FOLDER, decoded_sha256, libraries
 

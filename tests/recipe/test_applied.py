@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgpack.recipe.applied import Applied, AppliedTensor, apply
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 
 SHAPES = {
     "tok_emb.weight": (64, 32),

@@ -13,8 +13,7 @@ from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import RecipeError
 from pgpack.pack import pack
 from pgpack.recipe.presets import PRESETS, preset, preset_text
-from pgpack.recipe.recipe import recipe_to_text
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe, recipe_to_text
 from tests.contracts import field_packers
 from tests.formats.reading import read_field_artifact
 

@@ -15,7 +15,7 @@ from pgpack.errors import CalibrationError, RecipeError
 from pgpack.pack import encode, quantize
 from pgpack.recipe.applied import apply
 from pgpack.recipe.directives import Compensate
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.refine.compensate import compensate, groups_of
 from pgpack.unpack import unpack
 

@@ -12,7 +12,7 @@ from pgpack.errors import CalibrationError, RecipeError
 from pgpack.pack import Quantized, encode
 from pgpack.recipe.applied import apply
 from pgpack.recipe.directives import Tune
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.refine.divergence import fresh_tokens
 from pgpack.refine.tuning import tune
 from pgpack.tensors.grids import QuantizedTensor, UniformGrid

@@ -18,8 +18,7 @@ from pgpack.errors import FormatError
 from pgpack.formats.own.manifest import Manifest, write_artifact_file
 from pgpack.inspect import Anatomy, TensorAnatomy, anatomy, inspect_artifact, slope_of
 from pgpack.pack import Artifact, pack
-from pgpack.recipe.recipe import Recipe
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.report.anatomy import anatomy_sections, cell_colours
 from pgpack.report.outputs import ANATOMY_FILE, read_anatomy, write_anatomy
 

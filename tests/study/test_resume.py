@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.study.reuse import reuse
 from pgpack.study.study import Study
 from tests.study.test_journal import META, a_trial

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pgpack.fit.every_seed import every_seed
 from pgpack.loss.intervals import pack_floats, ratio, unpack_floats
 from pgpack.measure import Measurer
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.study.card import StudyCheckpoint, StudyMeta
 from pgpack.study.frontier import best_under, pareto
 from pgpack.study.seeds import Spread, across, together

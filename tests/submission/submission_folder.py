@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.pack import pack
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 
 SEEDS = {42: 1.06190, 0: 1.06120, 1234: 1.06250}
 VAL_TOKENS, VAL_BYTES = 40_540_160, 151_080_891

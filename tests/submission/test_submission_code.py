@@ -16,7 +16,7 @@ from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import BudgetExceeded, SubmissionError
 from pgpack.loss.evaluator import BitsPerByte
 from pgpack.pack import pack
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.submission.decoder import Decoder, make_decoder
 from pgpack.submission.folder import folder_files, write_folder
 from pgpack.submission.minify import minified

@@ -9,8 +9,8 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.recipe.spaces import Candidate
-from pgpack.recipe.text import parse_recipe
 from pgpack.sweep.executors.dispatch import Dispatcher, n_batches, shared_work
 from pgpack.sweep.executors.jobs import Job, Setting
 from pgpack.sweep.executors.machine import fitting_workers, free_bytes, paying_workers, usable_cores

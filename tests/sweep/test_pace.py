@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.recipe.spaces import Candidate
-from pgpack.recipe.text import parse_recipe
 from pgpack.study.trial import Trial
 from pgpack.sweep.executors.jobs import Job, Setting
 from pgpack.sweep.pace import Pace

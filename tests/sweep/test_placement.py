@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.recipe.spaces import Candidate
-from pgpack.recipe.text import parse_recipe
 from pgpack.sweep.executors.jobs import Job
 from pgpack.sweep.executors.placement import Work, gpus, n_workers
 

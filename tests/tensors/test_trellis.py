@@ -18,7 +18,7 @@ from pgpack.quantizers.base import QuantizerInput
 from pgpack.quantizers.feedback import factorize, ordered_transpose
 from pgpack.quantizers.tcq import Price, Tcq, sensitivity
 from pgpack.quantizers.viterbi import predecessors, trellis_path
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.tensors.trellis import POLYNOMIALS, supersets, transitions
 from pgpack.tensors.trellis_grid import TrellisGrid, octaves
 from tests.contracts.check_quantizers import check_quantizer

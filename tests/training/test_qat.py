@@ -13,7 +13,7 @@ import torch
 from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
 from pgpack.errors import DataError
 from pgpack.pack import pack
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.text.text_folder import TextFolder
 from pgpack.unpack import unpack
 from pgtrain.model.gpt import GPT, initialize_

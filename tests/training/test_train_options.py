@@ -19,7 +19,7 @@ from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
 from pgpack.checkpoint.files import read_file
 from pgpack.errors import DataError
 from pgpack.pack import pack
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.text.corpus import read_text_folder
 from pgpack.text.data import BatchSampler, DocumentSampler
 from pgpack.text.text_folder import TextFolder

@@ -16,8 +16,7 @@ from pgpack.fit.budget import FILL, SLACK, Training, fit_budget
 from pgpack.measure import Measurer
 from pgpack.pack import Quantized, pack, quantize
 from pgpack.recipe.applied import apply
-from pgpack.recipe.recipe import Recipe
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.unpack import unpack
 
 

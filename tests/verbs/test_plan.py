@@ -13,7 +13,7 @@ from pgpack.pack import quantize
 from pgpack.plan import plan
 from pgpack.quantizers.tcq import Tcq
 from pgpack.recipe.applied import apply
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 
 ROWS, COLUMNS = 192, 96
 

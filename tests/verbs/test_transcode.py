@@ -17,7 +17,7 @@ from pgpack.formats.field.torch_sdclip import TorchSdclip
 from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.writer import write_artifact
 from pgpack.inspect import inspect_artifact
-from pgpack.recipe.recipe import Coding
+from pgpack.recipe.policy import Coding
 from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.record import Record
 from pgpack.tensors.trellis_grid import TrellisGrid

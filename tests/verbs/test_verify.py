@@ -20,7 +20,7 @@ from pgpack.inspect import inspect_artifact, inspect_checkpoint
 from pgpack.loss.evaluator import BitsPerByte
 from pgpack.pack import Artifact, pack
 from pgpack.plan import plan
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.verify import CleanDecode, Verification, decode_apart, relative_errors, verify
 
 RECIPES = (

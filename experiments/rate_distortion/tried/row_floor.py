@@ -22,7 +22,7 @@ from pgpack.cache.store import Cache
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.errors import StudyError
 from pgpack.loss.evaluator import BitsPerByte
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.study.frontier import Metric, bd_rate
 
 FLOORS = (12, 10, 8, 6, 4)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pgpack.recipe.dials import SMALL
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import STATES, Candidate, SpaceOptions, option_recipe, template_parts
-from pgpack.recipe.text import parse_recipe
 
 Point = tuple[int, ...]
 _KEY = re.compile(r"(\w+)\s*=\s*\Z")

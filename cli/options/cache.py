@@ -32,7 +32,9 @@ def say_shared(cache: Cache | None, quiet: bool) -> None:
 
 def opened(cache: CacheOptions, quiet: bool, in_memory: bool = True) -> Cache:
     """The cache that the flags ask for; `in_memory` False holds nothing large, for commands that pack once."""
-    return cache.open(functools.partial(note, quiet=quiet), in_memory)
+    from pgpack.cache.opening import open_cache
+
+    return open_cache(cache, functools.partial(note, quiet=quiet), in_memory)
 
 
 _FOLDER = flag(

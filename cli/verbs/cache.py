@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgpack.cache.options import CacheOptions, default_folder
+from pgpack.cache.options import default_folder
 from pgpack.tables import table
 
 from ..options.cache import FOLDER
@@ -101,7 +101,9 @@ def _opened(folder: Path | None) -> Disk:
     folder = folder or default_folder()
     if folder is None:
         raise click.UsageError("this user has no home folder; name the cache with --cache DIR")
-    return CacheOptions().disk(folder, note)
+    from pgpack.cache.opening import open_disk
+
+    return open_disk(folder, note)
 
 
 def _by_kind(disk: Disk) -> list[tuple[str, int, int, float, float]]:

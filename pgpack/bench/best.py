@@ -7,7 +7,7 @@ from pathlib import Path
 from pgpack.errors import FormatError
 from pgpack.files import refusing
 from pgpack.formats.own.manifest import Manifest, manifest_path, read_manifest
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.report.outputs import ANATOMY_FILE, write_anatomy
 from pgpack.study.study import BEST_FILE, Study
 from pgpack.study.trial import Trial

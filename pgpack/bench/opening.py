@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from pgpack.cache.opening import open_cache
 from pgpack.cache.options import CacheOptions
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.errors import DataError
@@ -69,7 +70,7 @@ def open_bench(
 
     >>> bench = pgpack.open_bench("model.safetensors", text="text", max_tokens=2048)
     >>> bench.checkpoint.n_params
-    10560
+    9716
     """
     path = Path(path)
     checkpoint = load_checkpoint(path)
@@ -92,7 +93,7 @@ def open_bench(
         calibration=None if calibration is None else str(calibration),
     )
     kept = CacheOptions(folder=None if isinstance(cache, bool) else Path(cache), off=cache is False)
-    bench = Bench(path, checkpoint, options, progress=progress, cache=kept.open(lambda line: None))
+    bench = Bench(path, checkpoint, options, progress=progress, cache=open_cache(kept))
     if held is not None:
         weakref.finalize(bench, held.cleanup)
     return bench

@@ -57,7 +57,11 @@ class Checkpoint:
     dialect: str = ""
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """float32 (or the integer dtype of a non-floating tensor). Raises CheckpointError on NaN or infinity."""
+        """float32 (or the integer dtype of a non-floating tensor). Raises CheckpointError on NaN or infinity.
+
+        >>> float(pgpack.open_checkpoint("model.safetensors").tensor("tok_emb.weight").std()) > 0
+        True
+        """
         array = self.load(name)
         if array.dtype.kind != "f":
             return array
@@ -69,7 +73,11 @@ class Checkpoint:
         return array
 
     def items(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """(name, tensor) in file order, aliases included."""
+        """(name, tensor) in file order, aliases included.
+
+        >>> dict(pgpack.open_checkpoint("model.safetensors").items())["tok_emb.weight"].shape
+        (310, 16)
+        """
         for name in self.shapes:
             yield name, self.tensor(name)
 

@@ -7,6 +7,7 @@ gets the nearest entry of the *stored* table. Under a mask the table holds an ex
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -205,8 +206,6 @@ def nf4_levels() -> NDArray[np.float16]:
     Source: Dettmers et al. 2023, arXiv:2305.14314, Eq. 4 and the offset of its released code.
     Where we differ: the table is stored in fp16 (error at most 2^-12), as every codebook here.
     """
-    from statistics import NormalDist
-
     quantile = NormalDist().inv_cdf
     tail = 0.9677083  # mean of the two outermost probabilities 1 - 1/32 and 1 - 1/30 (arXiv:2305.14314, App. E)
     positive = [quantile(p) for p in np.linspace(tail, 0.5, 9)[:-1]]

@@ -56,7 +56,11 @@ class Recipe:
         return recipe_to_text(self)
 
     def canonical(self) -> str:
-        """Every field of every stage written out, after a version tag; what the digest hashes."""
+        """Every field of every stage written out, after a version tag; what the digest hashes.
+
+        >>> pgpack.Recipe.parse("*=rtn(bits=8)|brotli").canonical().startswith("pgpack-recipe-1 *=rtn(bits=8,")
+        True
+        """
         return "pgpack-recipe-1 " + recipe_to_text(self, full=True)
 
     @property

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 
 from pgpack.errors import RecipeError
 
@@ -53,8 +54,6 @@ def values_of(text: str) -> tuple[str, ...]:
         if not all(values):
             raise RecipeError(f"{text!r} has an empty value; write values as a,b,c or a range as lo:hi:step")
         return values
-    from decimal import Decimal, InvalidOperation
-
     try:
         low, high, step = (Decimal(match.group(i) or "1") for i in (1, 2, 3))
     except InvalidOperation:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pgpack.errors import StudyError
 from pgpack.files import refusing, replace_study_file
+from pgpack.sizes import Size, bytes_of
 
 from .card import STUDY_FILE, StudyMeta, continued, read_card
 from .frontier import Metric, main_metric
@@ -82,15 +83,20 @@ class Study:
         return dataclasses.replace(self, meta=dataclasses.replace(self.meta, **losses), trials=trials, seeds=seeds)
 
     def frontier(
-        self, metric: Metric | None = None, budget: int | None = None, best_by: Metric | None = None
+        self, metric: Metric | None = None, budget: Size | None = None, best_by: Metric | None = None
     ) -> FrontierView:
         """The frontier of the study's recipes in (bytes, `metric`), with its best point within the budget.
 
-        `metric` None: bits per byte, in a study without text the error of the weights.
-        Units: `budget` bytes; None: that of the study. `best_by` None: KL to the fp32 model where every measured
-        trial has it, else bits per byte, as `best.pgpack` is chosen.
+        `metric` None: bits per byte, in a study without text the error of the weights. Units: `budget` bytes, or text
+        such as "16MB"; None: that of the study. `best_by` None: KL to the fp32 model where every measured trial has
+        it, else bits per byte, as `best.pgpack` is chosen. Raises: ValueError for a size that is none.
+
+        >>> view = pgpack.open_study("study").frontier(metric="kl", budget="16MB")
+        >>> view.best in view.points
+        True
         """
-        view = frontier_of({self.directory.resolve().name: self}, metric, budget, best_by)
+        limit = None if budget is None else bytes_of(budget)
+        view = frontier_of({self.directory.resolve().name: self}, metric, limit, best_by)
         return dataclasses.replace(view, title=f"Frontier of {self.meta.title}")
 
     @property

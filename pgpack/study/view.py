@@ -45,6 +45,9 @@ class FrontierView(Front):
         """A line for each point, or for those `shown`, the best marked by a star; losses with their 95 % intervals.
 
         `heading` stands over the names; `more` over further columns, which `more_of` fills.
+
+        >>> print(pgpack.open_study("study").frontier().table())
+        bytes  bits/byte ...
         """
         trials = self.points if shown is None else shown
         on_weights = self.metric == "weight_error"
@@ -62,13 +65,20 @@ class FrontierView(Front):
         return table(("", "bytes", *losses, *more, heading), rows)
 
     def to_csv(self) -> str:
-        """The points as CSV text with a header and full precision."""
+        """The points as CSV text with a header and full precision.
+
+        >>> pgpack.open_study("study").frontier().to_csv().splitlines()[0]
+        'n_bytes,bpb,...'
+        """
         return distortion_csv(self.points) if self.metric == "weight_error" else frontier_csv(self.points)
 
     def plot(self, path: Path | str | None = None) -> str:
         """The picture as SVG text, also written to `path`, as SVG or PNG by its suffix.
 
         Raises: StudyError when no trial was measured, or for another suffix.
+
+        >>> pgpack.open_study("study").frontier(metric="kl").plot("frontier.png").startswith("<?xml")
+        True
         """
         if path is not None:
             write_picture(self.picture, Path(path))

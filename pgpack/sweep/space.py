@@ -17,7 +17,7 @@ from pgpack.recipe.spaces import (
     sorted_by_quantization,
     space_templates,
 )
-from pgpack.recipe.text import parse_recipe
+from pgpack.recipe.recipe import parse_recipe
 
 from .samplers.space import SearchSpace, fixed, options_template, template_of
 

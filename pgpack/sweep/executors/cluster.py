@@ -15,6 +15,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError as OfFutures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -260,8 +261,6 @@ def _client(address: str, timeout_s: float) -> Client:
 
 def _lost() -> tuple[type[BaseException], ...]:
     """What calls raise when the scheduler or a worker is gone; `CommClosedError` is an OSError."""
-    from concurrent.futures import CancelledError as OfFutures
-
     try:
         from distributed.client import FutureCancelledError
     except ImportError:

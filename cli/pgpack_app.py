@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import click
 
-from pgpack import __version__
+from pgpack.version import __version__
 
 from .lazy import LazyGroup
 from .screen.output import run

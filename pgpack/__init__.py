@@ -15,12 +15,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__ as __version__
+
 if TYPE_CHECKING:
     from .bench.artifact import open_artifact
     from .bench.opening import open_bench, open_checkpoint, open_study
     from .recipe.recipe import Recipe
 
-__version__ = "0.1.0"
 __all__ = ["Recipe", "open_artifact", "open_bench", "open_checkpoint", "open_study"]
 
 _PLACES = {

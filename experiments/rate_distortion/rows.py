@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pgpack import __version__
 from pgpack.errors import StudyError
 from pgpack.study.frontier import Points, bd_rate
+from pgpack.version import __version__
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pgpack.cache.opening import open_cache
 from pgpack.cache.options import CacheOptions
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.checkpoint.files import require_file
@@ -40,7 +41,7 @@ class Blueprint:
     def __call__(self, setting: Setting) -> Measurer:
         """The measurer of `setting`. Raises: whatever opening the files does."""
         path = self.checkpoints[setting.checkpoint]
-        cache = self.cache.open()
+        cache = open_cache(self.cache)
         bench = Bench(path, load_checkpoint(path), self.text, keep_in=self.keep_in, cache=cache)
         return bench.trial_measurer(setting.text_share)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgpack import __version__
 from pgpack.study.card import StudyCheckpoint, StudyMeta
 from pgpack.study.trial import timestamp
 from pgpack.sweep.executors.jobs import Setting
+from pgpack.version import __version__
 
 from .benches import Benches
 

@@ -6,13 +6,13 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgpack import __version__
 from pgpack.calibration.calibration import Calibration
 from pgpack.formats.own.manifest import Manifest, write_artifact_file
 from pgpack.loss.evaluator import BitsPerByte, Evaluator
 from pgpack.pack import Artifact
 from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe
+from pgpack.version import __version__
 
 from .bench import Bench
 

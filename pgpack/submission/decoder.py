@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from pgpack import __version__
 from pgpack.errors import RoundTripError, SubmissionError
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, unframe
 from pgpack.tensors.trellis import POLYNOMIALS
 from pgpack.unpack import unpack
+from pgpack.version import __version__
 
 from .assemble import Key, Override, assemble
 from .minify import minified

@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from pgpack import __version__
+from pgpack.version import __version__
 
 from .submission import Submission
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pgpack.recipe.preset_candidates import field_presets, preset_curve
+from pgpack.recipe.recipe import parse_recipe
 from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import (
     Candidate,
@@ -17,7 +18,6 @@ from pgpack.recipe.spaces import (
     sorted_by_quantization,
     space_templates,
 )
-from pgpack.recipe.recipe import parse_recipe
 
 from .samplers.space import SearchSpace, fixed, options_template, template_of
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pgpack import __version__
 from pgpack.errors import PgpackError, RoundTripError
 from pgpack.loss.intervals import pack_floats
 from pgpack.recipe.spaces import Candidate
 from pgpack.study.trial import Trial, timestamp, trial_key
+from pgpack.version import __version__
 
 if TYPE_CHECKING:
     from pgpack.measure import Measurer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ import click
 
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
-from pgpack.progress import Bar, shown
 from pgpack.tables import table
 
 from ..options.cache import cache_options, opened
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from pgpack.bench.packed import Packed
     from pgpack.checkpoint.checkpoint import Checkpoint
     from pgpack.pack import Artifact
-    from pgpack.recipe.recipe import Recipe
-    from pgpack.recipe.spaces import Candidate
     from pgpack.submission.submission import RunResult
 
 LARGEST = 8  # tensors shown
@@ -132,17 +129,17 @@ def command(
     if dry_run:
         _show_dry_run(checkpoint, recipe, preset, passthrough, budget, out, as_json)
         return
+    from pgpack.bench.packed import write_packed
+    from pgpack.bench.packing import fit_packed, pack_recipe
     from pgpack.checkpoint.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(checkpoint)
     bench = bench_of(checkpoint, loaded, text, quiet, cache=opened(cache, quiet, in_memory=budget is not None))
     if budget is not None:
-        packed = _fit(bench, budget, compensate, tune)
+        packed = fit_packed(bench, budget, compensate, tune)
     else:
         given = chosen_recipe(recipe, preset, passthrough, loaded.stored_shapes)
-        packed = _pack(bench, given, evaluate)
-    from pgpack.bench.packed import write_packed
-
+        packed = pack_recipe(bench, given, evaluate)
     write_packed(out, packed, bench)
     _show(out, packed, bench.checkpoint, as_json)
 
@@ -179,18 +176,19 @@ class _Maker:
         )
 
     def _packed(self, n_bytes: int) -> Packed:
+        from pgpack.bench.packing import fit_packed, pack_recipe
         from pgpack.errors import CheckpointError, DataError
 
         if self.recipe is None and self.preset is None:
-            return _fit(self.bench, n_bytes, self.compensate, self.tune, [])
+            return fit_packed(self.bench, n_bytes, self.compensate, self.tune, [])
         tensors = self.bench.checkpoint.stored_shapes
         chosen = chosen_recipe(self.recipe, self.preset, self.passthrough, tensors)
         try:
             self.bench.measurer()
         except (DataError, CheckpointError) as error:
             note(f"no loss is measured ({error})", self.quiet)
-            return _pack(self.bench, chosen, evaluate=False)
-        return _pack(self.bench, chosen, evaluate=True)
+            return pack_recipe(self.bench, chosen, evaluate=False)
+        return pack_recipe(self.bench, chosen, evaluate=True)
 
 
 def _require_study_of(directory: Path, makers: Sequence[_Maker]) -> None:
@@ -206,58 +204,6 @@ def _require_study_of(directory: Path, makers: Sequence[_Maker]) -> None:
             f"{directory} is a study of checkpoint {studied[0]} ({meta.checkpoint}), but {makers[0].path} is "
             f"checkpoint {given[0]}; give a study of it as --study, or leave --study out"
         )
-
-
-def _pack(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
-    from pgpack.bench.packed import Packed, needed_calibration
-    from pgpack.pack import pack
-
-    if recipe.tune.count or recipe.compensate.count:
-        bench.calib_tokens("tuning")  # missing text is known before the work, not after
-    measurer = bench.measurer(evaluate)
-    calibration = needed_calibration(bench, recipe)
-    with shown(bench.progress, len(bench.checkpoint.stored_shapes), "tensor", "quantizing") as bar:
-        artifact = pack(
-            bench.checkpoint,
-            recipe,
-            calibration,
-            cache=bench.cache,
-            progress=lambda name: bar.update(),
-            trainer=bench,
-        )
-    return Packed(recipe, artifact, calibration, measurer.evaluate(artifact), measurer.evaluator)
-
-
-def _fit(bench: Bench, budget: int, compensate: int, tune: int, presets: Sequence[Candidate] | None = None) -> Packed:
-    """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known."""
-    from pgpack.bench.packed import Packed, needed_calibration
-    from pgpack.errors import CheckpointError, DataError
-    from pgpack.fit.budget import Training, fit_budget
-
-    try:
-        measurer = bench.measurer()
-    except (DataError, CheckpointError) as error:
-        bench.note(f"no loss is measured, the error of the weights decides ({error})")
-        measurer = bench.measurer(evaluate=False)
-    with shown(bench.progress, None, "artifact", "searching") as bar:
-        rivals = _presets(bench.checkpoint) if presets is None else presets
-        fitted = fit_budget(measurer, budget, rivals, _noting(bar), Training(compensate, tune))
-    calibration = needed_calibration(bench, fitted.recipe)
-    return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, measurer.evaluator)
-
-
-def _presets(checkpoint: Checkpoint) -> list[Candidate]:
-    from pgpack.recipe.preset_candidates import field_presets
-
-    return field_presets(checkpoint.stored_shapes)
-
-
-def _noting(bar: Bar) -> Callable[[str], None]:
-    def say(line: str) -> None:
-        bar.say(line)
-        bar.update()
-
-    return say
 
 
 def _show(out: Path, packed: Packed, checkpoint: Checkpoint, as_json: bool) -> None:

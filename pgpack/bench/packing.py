@@ -1,0 +1,58 @@
+"""What a bench packs: by a recipe, or the best within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pgpack.errors import CheckpointError, DataError
+from pgpack.fit.budget import Training, fit_budget
+from pgpack.pack import pack
+from pgpack.progress import Bar, shown
+from pgpack.recipe.preset_candidates import field_presets
+from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.spaces import Candidate
+
+from .bench import Bench
+from .packed import Packed, needed_calibration
+
+
+def pack_recipe(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
+    """The artifact of `recipe`, its loss measured if asked for."""
+    if recipe.tune.count or recipe.compensate.count:
+        bench.calib_tokens("tuning")  # missing text is known before the work, not after
+    measurer = bench.measurer(evaluate)
+    calibration = needed_calibration(bench, recipe)
+    with shown(bench.progress, len(bench.checkpoint.stored_shapes), "tensor", "quantizing") as bar:
+        artifact = pack(
+            bench.checkpoint,
+            recipe,
+            calibration,
+            cache=bench.cache,
+            progress=lambda name: bar.update(),
+            trainer=bench,
+        )
+    return Packed(recipe, artifact, calibration, measurer.evaluate(artifact), measurer.evaluator)
+
+
+def fit_packed(
+    bench: Bench, budget: int, compensate: int, tune: int, presets: Sequence[Candidate] | None = None
+) -> Packed:
+    """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known."""
+    try:
+        measurer = bench.measurer()
+    except (DataError, CheckpointError) as error:
+        bench.note(f"no loss is measured, the error of the weights decides ({error})")
+        measurer = bench.measurer(evaluate=False)
+    with shown(bench.progress, None, "artifact", "searching") as bar:
+        rivals = field_presets(bench.checkpoint.stored_shapes) if presets is None else presets
+        fitted = fit_budget(measurer, budget, rivals, _noting(bar), Training(compensate, tune))
+    calibration = needed_calibration(bench, fitted.recipe)
+    return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, measurer.evaluator)
+
+
+def _noting(bar: Bar) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        bar.say(line)
+        bar.update()
+
+    return say

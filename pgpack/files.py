@@ -78,6 +78,12 @@ def replace_file(path: Path, data: bytes) -> None:
             os.close(fd)
 
 
+def refuse_existing(path: Path, force: bool) -> None:
+    """Raises: FileExistsError when `path` exists, unless `force`: known before the work, not after."""
+    if path.exists() and not force:
+        raise FileExistsError(errno.EEXIST, "exists; give another name, or force=True to replace it", str(path))
+
+
 def replace_study_file(path: Path, data: bytes) -> None:
     """`replace_file` for a file of a study. Raises: StudyError that says what to do."""
     with refusing(path, "write it"):

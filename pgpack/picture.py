@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from pgpack.errors import StudyError
+from .errors import StudyError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,7 +17,7 @@ from ..screen.output import note
 from .group import flag, flag_group
 
 if TYPE_CHECKING:
-    from pgpack.bench.bench import Bench
+    from pgpack.bench.workpiece import Workpiece
     from pgpack.cache.store import Cache
     from pgpack.checkpoint.checkpoint import Checkpoint
 
@@ -49,9 +49,9 @@ def bench_of(
     quiet: bool,
     keep_in: Path | None = None,
     cache: Cache | None = None,
-) -> Bench:
+) -> Workpiece:
     """The bench of a command: notes and bars go to stderr, unless it is to be quiet."""
-    from pgpack.bench.bench import Bench
+    from pgpack.bench.workpiece import Workpiece
 
     say = functools.partial(note, quiet=quiet)
-    return Bench(path, checkpoint, options, note=say, progress=not quiet, keep_in=keep_in, cache=cache)
+    return Workpiece(path, checkpoint, options, note=say, progress=not quiet, keep_in=keep_in, cache=cache)

@@ -22,8 +22,8 @@ from ..options.text import bench_of, text_options
 from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
 
 if TYPE_CHECKING:
-    from pgpack.bench.bench import Bench
     from pgpack.bench.packed import Packed
+    from pgpack.bench.workpiece import Workpiece
     from pgpack.checkpoint.checkpoint import Checkpoint
     from pgpack.pack import Artifact
     from pgpack.submission.submission import RunResult
@@ -159,7 +159,7 @@ class _Maker:
     quiet: bool
 
     @functools.cached_property
-    def bench(self) -> Bench:
+    def bench(self) -> Workpiece:
         from pgpack.checkpoint.checkpoint import load_checkpoint
 
         cache = opened(self.cache, self.quiet)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from pgpack.bench.bench import Bench
 from pgpack.bench.options import BenchOptions
+from pgpack.bench.workpiece import Workpiece
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.errors import PgpackError
 from pgpack.referee.evidence import CAP, Evidence, Options, collect
@@ -55,7 +55,7 @@ def _scores(
     What the flags leave open, such as the text, is what the `checkpoint` names.
     """
 
-    def opened(path: Path, tensors: Checkpoint) -> Bench:
+    def opened(path: Path, tensors: Checkpoint) -> Workpiece:
         return bench_of(path, tensors, text, quiet)
 
     try:

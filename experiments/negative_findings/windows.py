@@ -6,8 +6,8 @@ from pathlib import Path
 
 from experiments.replication.found import Found
 from experiments.replication.training import Trained
-from pgpack.bench.bench import Bench as TextBench
 from pgpack.bench.options import BenchOptions
+from pgpack.bench.workpiece import Workpiece as TextBench
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.loss.sliding import EvaluationWay
 

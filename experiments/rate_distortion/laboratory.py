@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.bench.bench import Bench
 from pgpack.bench.options import BenchOptions
+from pgpack.bench.workpiece import Workpiece
 from pgpack.cache.store import Cache, Memory
 from pgpack.calibration.calibration import LOOKUP, Calibration, from_arrays
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
@@ -35,7 +35,7 @@ class Laboratory:
 
     name: str
     checkpoint: Checkpoint
-    bench: Bench
+    bench: Workpiece
     rows: Rows
     calibrations: dict[str, Calibration]
 
@@ -132,7 +132,7 @@ def open_laboratory(path: Path, name: str, folder: Path, max_tokens: int) -> Lab
     """The laboratory of a pgtrain checkpoint; rows and calibration are kept in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = load_checkpoint(path)
-    bench = Bench(path, checkpoint, BenchOptions(max_tokens=max_tokens), keep_in=folder)
+    bench = Workpiece(path, checkpoint, BenchOptions(max_tokens=max_tokens), keep_in=folder)
     scope = f"{checkpoint.digest} {bench.evaluator.digest}"
     return Laboratory(name, checkpoint, bench, Rows(folder / "rows.jsonl", scope), {})
 

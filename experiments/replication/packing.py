@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pgpack.bench.bench import Bench as TextBench
 from pgpack.bench.options import BenchOptions
+from pgpack.bench.workpiece import Workpiece as TextBench
 from pgpack.cache.store import Cache, Memory
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.measure import Measurer

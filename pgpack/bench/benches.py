@@ -10,7 +10,7 @@ from pgpack.measure import Measurer
 from pgpack.recipe.selector import Shapes
 from pgpack.sweep.executors.jobs import Setting
 
-from .bench import Bench
+from .workpiece import Workpiece
 
 
 class Benches:
@@ -19,7 +19,7 @@ class Benches:
     Refuses checkpoints that one recipe cannot be compared on: other shapes, the same weights twice, other text.
     """
 
-    def __init__(self, benches: Sequence[Bench]) -> None:
+    def __init__(self, benches: Sequence[Workpiece]) -> None:
         self.all = tuple(benches)
         self._measurers: dict[Setting, Measurer] = {}
         for bench in self.all[1:]:
@@ -30,7 +30,7 @@ class Benches:
             raise SettingError("several checkpoints are compared by loss, and no text is known: give --val")
 
     @property
-    def first(self) -> Bench:
+    def first(self) -> Workpiece:
         """The bench of the first checkpoint, which gives the study's text."""
         return self.all[0]
 
@@ -69,7 +69,7 @@ class Benches:
             )
 
 
-def _check_alike(first: Bench, other: Bench) -> None:
+def _check_alike(first: Workpiece, other: Workpiece) -> None:
     ours, theirs = first.checkpoint.stored_shapes, other.checkpoint.stored_shapes
     for name in [*ours, *theirs]:
         if ours.get(name) != theirs.get(name):

@@ -13,9 +13,9 @@ from pgpack.study.study import BEST_FILE, Study
 from pgpack.study.trial import Trial
 from pgpack.sweep.runner import trial_loss
 
-from .bench import Bench
 from .benches import Benches
 from .packed import Packed, needed_calibration, write_packed
+from .workpiece import Workpiece
 
 Parts = list[tuple[str, int]]
 
@@ -41,7 +41,7 @@ def write_best(benches: Benches, study: Study) -> tuple[Trial | None, tuple[Path
     return best, tuple(paths), [item for part in written[0].sizes.values() for item in part.items()]
 
 
-def _write(bench: Bench, trial: Trial, path: Path, study: Study, is_first: bool) -> Manifest:
+def _write(bench: Workpiece, trial: Trial, path: Path, study: Study, is_first: bool) -> Manifest:
     """The manifest of the artifact at `path`, which is packed again unless it is that of `trial` already."""
     try:
         written = read_manifest(path) if path.is_file() else None

@@ -18,10 +18,10 @@ from pgpack.measure import Measurer
 from pgpack.sweep.executors.jobs import Setting
 from pgpack.text.shard_files import find_shards
 
-from .bench import Bench
 from .benches import Benches
 from .defaults import text_defaults
 from .options import BenchOptions
+from .workpiece import Workpiece
 
 PYTHON = ".py"
 
@@ -42,7 +42,7 @@ class Blueprint:
         """The measurer of `setting`. Raises: whatever opening the files does."""
         path = self.checkpoints[setting.checkpoint]
         cache = open_cache(self.cache)
-        bench = Bench(path, load_checkpoint(path), self.text, keep_in=self.keep_in, cache=cache)
+        bench = Workpiece(path, load_checkpoint(path), self.text, keep_in=self.keep_in, cache=cache)
         return bench.trial_measurer(setting.text_share)
 
     @property

@@ -14,7 +14,7 @@ from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe
 from pgpack.version import __version__
 
-from .bench import Bench
+from .workpiece import Workpiece
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Packed:
     evaluator: Evaluator | None
 
 
-def needed_calibration(bench: Bench, recipe: Recipe) -> Calibration | None:
+def needed_calibration(bench: Workpiece, recipe: Recipe) -> Calibration | None:
     """The calibration of `recipe`; None when none of its stages needs a Hessian."""
     return bench.calibration(recipe) if apply(recipe, bench.checkpoint.stored_shapes).needs_calibration else None
 
 
-def write_packed(out: Path, packed: Packed, bench: Bench) -> Manifest:
+def write_packed(out: Path, packed: Packed, bench: Workpiece) -> Manifest:
     """Write the artifact and its manifest, which comes back."""
     artifact, recipe, calibration, loss = packed.artifact, packed.recipe, packed.calibration, packed.loss
     manifest = Manifest(

@@ -12,11 +12,11 @@ from pgpack.recipe.preset_candidates import field_presets
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.spaces import Candidate
 
-from .bench import Bench
 from .packed import Packed, needed_calibration
+from .workpiece import Workpiece
 
 
-def pack_recipe(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
+def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
     """The artifact of `recipe`, its loss measured if asked for."""
     if recipe.tune.count or recipe.compensate.count:
         bench.calib_tokens("tuning")  # missing text is known before the work, not after
@@ -35,7 +35,7 @@ def pack_recipe(bench: Bench, recipe: Recipe, evaluate: bool) -> Packed:
 
 
 def fit_packed(
-    bench: Bench, budget: int, compensate: int, tune: int, presets: Sequence[Candidate] | None = None
+    bench: Workpiece, budget: int, compensate: int, tune: int, presets: Sequence[Candidate] | None = None
 ) -> Packed:
     """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known."""
     try:

@@ -33,11 +33,11 @@ from pgpack.sweep.samplers.base import Search, search
 from pgpack.sweep.searching import Answers, asked_first
 from pgpack.sweep.space import Space, without_hessians
 
-from .bench import Bench
 from .benches import Benches
 from .best import write_best
 from .blueprint import blueprint_of
 from .card import study_card, with_fp32
+from .workpiece import Workpiece
 
 TUNED = "tuned to a budget of"
 Live = Callable[[Study, Pace, int | None], AbstractContextManager[OnTrial]]
@@ -116,7 +116,7 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
     return Swept(study, benches.first.has_text, len(jobs) - len(missing), len(new), best, files, artifacts)
 
 
-def study_of(bench: Bench, to: Path, space: Space | None = None, budget: int | None = None) -> Study:
+def study_of(bench: Workpiece, to: Path, space: Space | None = None, budget: int | None = None) -> Study:
     """The study in `to` of one checkpoint under all recipes of `space` (None: the default), measured where it lacks
     them. With a budget the default space's last recipe is tuned to it. Units: bytes.
 

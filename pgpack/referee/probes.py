@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.bench.bench import Bench
 from pgpack.bench.defaults import text_defaults
+from pgpack.bench.workpiece import Workpiece
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgpack.errors import DataError
 from pgpack.unpack import unpack
@@ -27,20 +27,12 @@ from pgpack.unpack import unpack
 from .evidence import Evidence
 from .logs import TTT
 from .options import FolderOptions
-from .scoring import (
-    Answer,
-    Scores,
-    candidate_test,
-    document_test,
-    flip_test,
-    log_softmax,
-    normalization_test,
-)
+from .scoring import Answer, Scores, candidate_test, document_test, flip_test, log_softmax, normalization_test
 
 Tensors = Mapping[str, NDArray[Any]]
 Tokens = NDArray[np.int64]
 Losses = Callable[[Tokens], NDArray[np.floating[Any]]]
-Opener = Callable[[Path, Checkpoint], Bench]  # where the text's defaults are relative to, tensors -> their bench
+Opener = Callable[[Path, Checkpoint], Workpiece]  # where the text's defaults are relative to, tensors -> their bench
 PROBE_TOKENS = 96  # of the text that the peeking tests use
 SCORED_CANDIDATES = 8192  # largest vocabulary whose every token is tried
 RECOUNTED = 200_000  # tokens decoded to recount their bytes
@@ -63,7 +55,7 @@ def measure(evidence: Evidence, named: Checkpoint | None, open_bench: Opener, op
     return dataclasses.replace(_scores(bench, tensors, options), seed=sound.seed)
 
 
-def _scores(bench: Bench, tensors: Tensors, options: FolderOptions) -> Scores:
+def _scores(bench: Workpiece, tensors: Tensors, options: FolderOptions) -> Scores:
     from pgpack.loss.sliding import EvaluationWay
 
     text = bench.text
@@ -92,7 +84,7 @@ def _scores(bench: Bench, tensors: Tensors, options: FolderOptions) -> Scores:
 
 
 def _learned(
-    score: Losses, bench: Bench, options: FolderOptions, fixed: Scores, probe: Tokens, softmax: Answer
+    score: Losses, bench: Workpiece, options: FolderOptions, fixed: Scores, probe: Tokens, softmax: Answer
 ) -> Scores:
     """Scores of the user's own scorer, which may learn while it scores."""
     text = bench.text
@@ -144,7 +136,7 @@ def _load_scorer(spec: str, tensors: Tensors) -> Losses:
     return losses
 
 
-def _logits(module: Any, bench: Bench) -> Losses:
+def _logits(module: Any, bench: Workpiece) -> Losses:
     import torch
 
     from pgpack.loss.bpb import next_token_logits
@@ -169,7 +161,7 @@ def _fixed(logits: Losses) -> Losses:
     return score
 
 
-def _documents(score: Losses, bench: Bench, probe: Tokens) -> Answer:
+def _documents(score: Losses, bench: Workpiece, probe: Tokens) -> Answer:
     """Two documents of the probe's tokens, the second behind a begin token."""
     text = bench.text
     half = len(probe) // 2
@@ -179,7 +171,7 @@ def _documents(score: Losses, bench: Bench, probe: Tokens) -> Answer:
     return document_test(score, ids, len(first) + 1, text.vocab_size)
 
 
-def _calibration(bench: Bench) -> Answer:
+def _calibration(bench: Workpiece) -> Answer:
     try:
         return Answer(
             True, f"{len(bench.text.calib_tokens):,} tokens of calibration text, apart from the evaluated ones"
@@ -188,7 +180,7 @@ def _calibration(bench: Bench) -> Answer:
         return Answer(False, str(error))
 
 
-def _recount(bench: Bench) -> tuple[int | None, int | None]:
+def _recount(bench: Workpiece) -> tuple[int | None, int | None]:
     """(bytes by the tables, bytes of the decoded text) of the whole documents at the start of the text.
 
     (None, None) when no document ends within the first tokens, or the tokenizer's file is not known.

@@ -24,15 +24,7 @@ from pgpack.files import replace_study_file
 from pgpack.inspect import Anatomy
 from pgpack.study.comparison import half_width
 from pgpack.study.frontier import Metric, loss_of, main_metric, measured
-from pgpack.study.plot import (
-    AXIS_LABELS,
-    WEIGHT_LABEL,
-    Curve,
-    byte_unit,
-    chart_view,
-    frontier_svg,
-    size_axis_label,
-)
+from pgpack.study.plot import AXIS_LABELS, WEIGHT_LABEL, Curve, byte_unit, chart_view, frontier_svg, size_axis_label
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 from pgpack.study.view import FrontierView

@@ -18,8 +18,7 @@ from pgpack.recipe.spaces import (
     sorted_by_quantization,
     space_templates,
 )
-
-from .samplers.space import SearchSpace, fixed, options_template, template_of
+from pgpack.sweep.samplers.space import SearchSpace, fixed, options_template, template_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,12 @@ class Space:
     preset: str | None = None
     passthrough: int | None = None
     text: str = "the default space"
+
+    @classmethod
+    def of(cls, templates: Iterable[str]) -> Space:
+        """The recipes of all these templates."""
+        text = "\n".join([templates] if isinstance(templates, str) else templates)
+        return cls(templates=text, text=text)
 
     @property
     def is_default(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pgpack.bench.bench import Bench
+from pgpack.bench.workpiece import Workpiece
 from pgpack.cache.options import default_folder
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.loss.bpb import TextEvaluator
@@ -41,7 +41,7 @@ def test_a_second_study_runs_no_model_at_all(model: Path, tmp_path: Path, monkey
     flags = (*SPACE, "--cache", tmp_path / "cache", "-q")
     monkeypatch.setattr("pgpack.pack.AT_ONCE", 0)  # the model's matrices are small
     succeed(pgpack("sweep", model, *flags, "--out", tmp_path / "a"))
-    monkeypatch.setattr(Bench, "observe", refuse)
+    monkeypatch.setattr(Workpiece, "observe", refuse)
     monkeypatch.setattr(TextEvaluator, "evaluate_module", refuse)
     monkeypatch.setattr("pgpack.quantizers.gptq.Gptq.quantize", refuse)
     said = succeed(pgpack("sweep", model, *flags[:-1], "--out", tmp_path / "b")).err
@@ -68,7 +68,7 @@ def test_packing_twice_computes_once_and_writes_the_same_file(
     flags = ("--recipe", RECIPE, "--eval", "--json", "-q", "--cache", tmp_path / "cache")
     first = succeed(pgpack("pack", model, *flags, "-o", tmp_path / "a")).json
     alone = succeed(pgpack("pack", model, *flags[:-2], "--no-cache", "-o", tmp_path / "b")).json
-    monkeypatch.setattr(Bench, "observe", refuse)
+    monkeypatch.setattr(Workpiece, "observe", refuse)
     monkeypatch.setattr(TextEvaluator, "evaluate_module", refuse)
     second = succeed(pgpack("pack", model, *flags, "-o", tmp_path / "c")).json
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
@@ -94,7 +94,7 @@ def test_another_model_configuration_is_another_model(model: Path) -> None:
     config = json.loads(loaded.metadata["model_config"])
     changed = {**loaded.metadata, "model_config": json.dumps({**config, "rope_base": 2 * config["rope_base"]})}
     other = replace(loaded, metadata=changed)
-    digests = [Bench(model, each, BenchOptions()).model_digest for each in (loaded, loaded, other)]
+    digests = [Workpiece(model, each, BenchOptions()).model_digest for each in (loaded, loaded, other)]
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -106,7 +106,7 @@ def test_a_changed_model_file_or_what_it_imports_is_another_model(tmp_path: Path
 
     def digest(text: str) -> str:
         file.write_text(text)
-        return Bench(model, loaded, BenchOptions(model=f"{file}:build", seq_len=32)).model_digest
+        return Workpiece(model, loaded, BenchOptions(model=f"{file}:build", seq_len=32)).model_digest
 
     assert digest("def build(state): ...\n") == digest("def build(state): ...\n")
     assert digest("def build(state): ...\n") != digest("def build(state): return None\n")

@@ -11,10 +11,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from pgpack.bench.bench import Bench
 from pgpack.bench.benches import Benches
 from pgpack.bench.blueprint import blueprint_of
 from pgpack.bench.options import BenchOptions
+from pgpack.bench.workpiece import Workpiece
 from pgpack.cache.options import CacheOptions
 from pgpack.cache.store import Cache
 from pgpack.checkpoint.checkpoint import load_checkpoint
@@ -139,7 +139,7 @@ def test_every_checkpoint_is_opened_alike_where_its_files_were_sent(trained: lis
     out, sent = tmp_path / "study", tmp_path / "sent"
     out.mkdir()
     loaded = [(path, load_checkpoint(path)) for path in trained]
-    benches = Benches([Bench(path, found, BenchOptions(), keep_in=out, cache=Cache()) for path, found in loaded])
+    benches = Benches([Workpiece(path, found, BenchOptions(), keep_in=out, cache=Cache()) for path, found in loaded])
     blueprint = blueprint_of(benches, out, CacheOptions())
     for name, path in blueprint.files.items():
         (sent / name).parent.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pgpack.bench.bench import Bench
 from pgpack.bench.sweeping import study_of
+from pgpack.bench.workpiece import Workpiece
 from pgpack.calibration.calibration import from_arrays, save_calibration
 from pgpack.calibration.distortion import relative_error
 from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint, save_tensors
@@ -101,7 +101,7 @@ def test_a_budget_that_nothing_fits_and_recipes_that_need_hessians_are_said(unkn
 def test_a_library_call_is_the_command_and_goes_on_with_its_study(unknown: Path, tmp_path: Path) -> None:
     succeed(pgpack("sweep", unknown, *SPACE, "--out", tmp_path / "s", "-q", "--no-cache"))
     before = Study.load(tmp_path / "s").trials
-    bench = Bench(unknown, load_checkpoint(unknown))
+    bench = Workpiece(unknown, load_checkpoint(unknown))
     study = study_of(bench, tmp_path / "s", Space(template=SPACE[1], text=SPACE[1]))
     assert study.trials == before
     assert [trial.relative_error for trial in study.frontier().points] == [each.relative_error for each in before]

@@ -17,7 +17,7 @@ from pgpack.study.view import FrontierView
 PAGE = Path(__file__).resolve().parents[2] / "pgpack" / "API.md"
 NOUNS: dict[type[Any], tuple[str, ...]] = {
     Checkpoint: ("tensor", "items", "digest", "n_params"),
-    Bench: (),
+    Bench: ("plan", "calibrate", "pack", "fit", "measure", "sweep"),
     ArtifactFile: ("n_bytes", "tensors", "unpack", "verify", "inspect"),
     Study: ("trials", "frontier"),
     FrontierView: ("points", "best", "table", "plot", "to_csv"),

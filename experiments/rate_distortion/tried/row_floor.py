@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pgpack.bench.bench import Bench
 from pgpack.bench.options import BenchOptions
+from pgpack.bench.workpiece import Workpiece
 from pgpack.cache.store import Cache
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.errors import StudyError
@@ -32,7 +32,7 @@ SMALL = "cast|shuffle|brotli"
 Point = tuple[int, BitsPerByte]
 
 
-def curve(bench: Bench, floor: int) -> list[Point]:
+def curve(bench: Workpiece, floor: int) -> list[Point]:
     """The dial at one floor."""
     measurer = bench.measurer()
     measurer.cache = Cache()
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=16384)
     given = parser.parse_args()
     flags = BenchOptions(given.val, given.calib, given.tokenizer, given.seq_len, given.max_tokens)
-    bench = Bench(given.checkpoint, load_checkpoint(given.checkpoint), flags)
+    bench = Workpiece(given.checkpoint, load_checkpoint(given.checkpoint), flags)
     print("# How coarse rows may get that calibration hardly saw\n")
     print(
         f"Written by `python -m experiments.rate_distortion.row_floor`: `{given.checkpoint.name}`, 64 states, "

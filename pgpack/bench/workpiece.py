@@ -1,0 +1,313 @@
+"""A checkpoint with its model and its text: observed, measured, tuned; what is costly is opened when first needed.
+
+    checkpoint + text --observe--> calibration        checkpoint + model + text --> evaluator, with KL to the fp32
+    recipe --@compensate, @tune--> a model trained on calibration text, as `pgpack.pack` asks for it
+
+Owns what of this is done once and kept. Refuses calibration on text that is evaluated (`text`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgpack.cache.entries import CALIBRATION, RECORDS, records_key, stage_name
+from pgpack.cache.store import Cache, cache_key
+from pgpack.calibration.calibration import Calibration, load_calibration, save_calibration
+from pgpack.calibration.distortion import WeightError
+from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.errors import CalibrationError, DataError
+from pgpack.loss.evaluator import BitsPerByte, Evaluator, Tensors
+from pgpack.measure import Measurer
+from pgpack.pack import Quantized
+from pgpack.progress import Progress, shown
+from pgpack.recipe.recipe import Recipe
+from pgpack.text.data import Tokens, digest_tokens
+
+from .options import BenchOptions
+
+if TYPE_CHECKING:
+    from .text import Text
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+@dataclass
+class Workpiece:
+    """A checkpoint with its model and text, opened when first needed.
+
+    `calibration(recipe)` reads the file of `options.calibration` once, or observes the model on the recipe's token
+    count; with `keep_in`, what was observed is kept in that folder and read from there the next time. `cache` keeps
+    it, and all other work, from one run to the next. `note` is told in a line what a user should know; `progress` as
+    in `pgpack.progress`.
+    """
+
+    path: Path
+    checkpoint: Checkpoint
+    options: BenchOptions = field(default_factory=BenchOptions)
+    note: Callable[[str], None] = _silent
+    progress: Progress = None
+    keep_in: Path | None = None
+    cache: Cache | None = None
+    _observed: dict[int, Calibration] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.options.calibration is not None:
+            _ = self.file_calibration  # a wrong file is refused before any work
+
+    @functools.cached_property
+    def text(self) -> Text:
+        """The model and text. Raises DataError or CheckpointError, saying which flag to give."""
+        from .text import open_text
+
+        text = open_text(self.path, self.checkpoint, self.options)
+        if text.how:
+            self.note(f"model: {text.how}; --model, --set and --seq-len change it")
+        return text
+
+    def calib_tokens(self, purpose: str) -> Tokens:
+        """The calibration text. Raises DataError, naming every flag that `purpose` lacks."""
+        options = self.options
+        needed = {
+            "--calib GLOB": options.calib,
+            "--tokenizer FILE.model": options.tokenizer,
+            "--val GLOB": options.val,
+        }
+        lacking = [flag for flag, value in needed.items() if value is None]
+        if lacking and "data_defaults" not in self.checkpoint.metadata:
+            if options.model is None and "model_config" not in self.checkpoint.metadata:
+                lacking.append("for a model that is not pgtrain's --model FILE.py:build --seq-len N")
+            raise DataError(
+                f"{purpose} runs the model on calibration text, and {self.path} names none; "
+                f"give {', '.join(lacking)} (the evaluated text of --val is kept out of it)"
+            )
+        return self.text.calib_tokens
+
+    @functools.cached_property
+    def evaluator(self) -> Evaluator:
+        """An evaluator whose KL is to this checkpoint."""
+        return self._evaluator_on(self.text)
+
+    def _evaluator_on(self, text: Text) -> Evaluator:
+        self.note(f"evaluating on {text.n_tokens:,} tokens")
+        return text.evaluator(dict(self.checkpoint.items()))
+
+    @functools.cached_property
+    def model_digest(self) -> str:
+        """sha256 hex of what turns tensors into logits, themselves aside: model, its code, device and torch.
+
+        Of a --model FILE.py the file counts and what it imports from its own folder; code from elsewhere is not seen.
+        """
+        import torch
+
+        model = self.text.model
+        code, device = list(model.code()), self.options.device or "cpu"
+        return cache_key(model.config, self.options.model, code, device, torch.__version__)
+
+    def measurer(self, evaluate: bool = True, text_share: float = 1.0) -> Measurer:
+        """What measures recipes on this checkpoint and the first `text_share` of its text; KL is to the checkpoint.
+
+        Raises: DataError or CheckpointError when it is to evaluate and there is no text.
+        """
+        evaluator = self._when_needed(text_share) if evaluate else None
+        digest = cache_key(self.model_digest, self.checkpoint.digest) if evaluate else None
+        cache = Cache() if self.cache is None else self.cache
+        return Measurer(self.checkpoint, evaluator, self.calibration, cache, self, digest)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether a loss can be measured: the checkpoint names its text, or an option does."""
+        return self.options.val is not None or "data_defaults" in self.checkpoint.metadata
+
+    def trial_measurer(self, text_share: float = 1.0) -> Measurer:
+        """What measures the trials of a sweep: on text, or where none is known on the error of the weights.
+
+        Raises: as `measurer`.
+        """
+        if self.has_text:
+            return self.measurer(text_share=text_share)
+        calibration = None if self.options.calibration is None else self.file_calibration
+        weights = WeightError(self.checkpoint, calibration)
+        return dataclasses.replace(
+            self.measurer(evaluate=False), calibrate=lambda recipe: calibration, weights=weights
+        )
+
+    def _when_needed(self, text_share: float) -> Evaluator:
+        if text_share == 1:
+            return _WhenNeeded(self.text.evaluator().digest, lambda: self.evaluator)
+        text = self.text.first(text_share)
+        return _WhenNeeded(text.evaluator().digest, functools.cache(lambda: self._evaluator_on(text)))
+
+    def calibration(self, recipe: Recipe) -> Calibration:
+        """The statistics that `recipe` asks for. Raises CalibrationError or DataError when there are none."""
+        if self.options.calibration is not None:
+            return self.file_calibration
+        count = recipe.calib.count
+        if count not in self._observed:
+            observed = self._kept(self.keep_in, count) if self.keep_in is not None else self._recalled(count)
+            self._observed[count] = observed
+        return self._observed[count]
+
+    def _kept(self, folder: Path, count: int) -> Calibration:
+        """The statistics in `folder` when they are of this checkpoint and text, else observed and kept there.
+
+        Rounding differs between machines, and a trial's key depends on the last bit of its calibration: a study
+        that goes on elsewhere must go on with the same file.
+        """
+        path = folder / f"calibration-{self.checkpoint.digest[:8]}-{count}.safetensors"
+        tokens = self.text.calib_tokens[:count]
+        tokens = tokens[: len(tokens) // self.text.seq_len * self.text.seq_len]
+        origin = {
+            "checkpoint_digest": self.checkpoint.digest,
+            "observed": f"{digest_tokens(tokens)} in windows of {self.text.seq_len}",
+        }
+        if path.is_file():
+            kept = load_calibration(path)
+            if origin.items() <= kept.metadata.items():
+                return kept
+        calibration = dataclasses.replace(self._recalled(count), metadata=origin)
+        save_calibration(path, calibration)
+        return calibration
+
+    def _recalled(self, count: int) -> Calibration:
+        """The statistics of `count` tokens from the cache, else observed and kept there."""
+        if self.cache is None:
+            return self.observe(count)
+        tokens = self.calib_tokens("calibration")[:count]
+        key = cache_key(self.checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
+        return self.cache.recall("calibration", key, CALIBRATION, lambda: self.observe(count), in_memory=False)
+
+    @functools.cached_property
+    def file_calibration(self) -> Calibration:
+        assert self.options.calibration is not None
+        return load_calibration(self.options.calibration)
+
+    def tune(self, quantized: Quantized, recipe: Recipe) -> Quantized:
+        """What a recipe's @tune asks for, on the calibration text; taken from the cache where it was done before."""
+        from pgpack.refine.divergence import fresh_tokens, tokens_for
+
+        used = recipe.calib.count + tokens_for(recipe.compensate.count)
+        tokens = fresh_tokens(self.calib_tokens("tuning"), used, recipe.tune.count)
+        if self.cache is None:
+            return self._tuned(quantized, recipe, tokens)
+        origin = (self.checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
+        symbols = records_key(quantized.records, quantized.aliases)
+        key = cache_key("tuned", symbols, stage_name(recipe.tune), *origin)
+        started = time.perf_counter()
+        records = self.cache.recall(
+            "tuned", key, RECORDS, lambda: self._tuned(quantized, recipe, tokens).records, in_memory=False
+        )
+        elapsed = time.perf_counter() - started
+        return dataclasses.replace(quantized, records=records, quantize_s=quantized.quantize_s + elapsed)
+
+    def compensate(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None) -> Quantized:
+        """What a recipe's @compensate asks for, on calibration text that the Hessians have not seen."""
+        from pgpack.refine.divergence import fresh_tokens
+
+        plan = recipe.compensate
+        tokens = fresh_tokens(self.calib_tokens("compensation"), recipe.calib.count, plan.count)
+        if self.cache is None:
+            return self._compensated(checkpoint, recipe, calibration, tokens)
+        origin = (checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
+        statistics = calibration.digest if calibration else None
+        key = cache_key("compensated", recipe.digest, statistics, *origin)
+        started = time.perf_counter()
+        records = self.cache.recall(
+            "tuned",
+            key,
+            RECORDS,
+            lambda: self._compensated(checkpoint, recipe, calibration, tokens).records,
+            in_memory=False,
+        )
+        return Quantized(records, checkpoint.aliases, time.perf_counter() - started)
+
+    def _compensated(
+        self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None, tokens: Tokens
+    ) -> Quantized:
+        from pgpack.refine.compensate import compensate
+
+        with shown(self.progress, recipe.compensate.count, "step", "compensating") as bar:
+            return compensate(
+                checkpoint,
+                recipe,
+                calibration,
+                self.text.build,
+                tokens,
+                self.text.seq_len,
+                device=self.options.device or "cpu",
+                progress=lambda step, kl: bar.update(),
+            )
+
+    def _tuned(self, quantized: Quantized, recipe: Recipe, tokens: Tokens) -> Quantized:
+        from pgpack.refine.tuning import tune
+
+        with shown(self.progress, recipe.tune.count, "step", "tuning") as bar:
+            return tune(
+                quantized,
+                self.text.build,
+                dict(self.checkpoint.items()),
+                tokens,
+                self.text.seq_len,
+                recipe.tune,
+                device=self.options.device or "cpu",
+                progress=lambda step, kl: bar.update(),
+            )
+
+    def observe(self, n_tokens: int) -> Calibration:
+        """Statistics of the first `n_tokens` of the calibration text, under the names of the stored tensors."""
+        import torch
+
+        from pgpack.calibration.observe import observe
+
+        tokens = self.calib_tokens("calibration")[:n_tokens]
+        if len(tokens) < n_tokens:
+            self.note(f"the calibration text has {len(tokens):,} tokens, fewer than {n_tokens:,}; all are used")
+        device = self.options.device or "cpu"
+        state = {name: torch.tensor(array, device=device) for name, array in self.checkpoint.items()}
+        with shown(self.progress, len(tokens), "tok", "calibrating") as bar:
+            calibration = observe(
+                self.text.build(state),
+                tokens,
+                self.text.seq_len,
+                token_digest=digest_tokens(tokens),
+                stored=self.checkpoint.shapes,
+                progress=bar.update,
+            )
+        if not calibration.names:
+            raise CalibrationError("the model was run but none of its matrices was seen in a product x W^T")
+        return under_stored_names(calibration, self.checkpoint.aliases)
+
+
+@dataclass
+class _WhenNeeded:
+    """An evaluator that is opened for the first loss that no cache has: it runs the fp32 model over all the text."""
+
+    digest: str
+    opened: Callable[[], Evaluator]
+
+    def evaluate(self, tensors: Tensors) -> BitsPerByte:
+        return self.opened().evaluate(tensors)
+
+
+def under_stored_names(calibration: Calibration, aliases: dict[str, str]) -> Calibration:
+    """The calibration with statistics that were observed under a tied name moved to the stored name."""
+    names = set(calibration.names)
+    moved = {alias: stored for alias, stored in aliases.items() if alias in names and stored not in names}
+    if not moved:
+        return calibration
+    sources = {}
+    for key in calibration.shapes:
+        name, _, kind = key.rpartition(".")
+        sources[f"{moved.get(name, name)}.{kind}"] = key
+    return dataclasses.replace(
+        calibration,
+        shapes={key: calibration.shapes[source] for key, source in sources.items()},
+        load=lambda key: calibration.load(sources[key]),
+    )

@@ -205,11 +205,7 @@ def frontier_csv(frontier: Sequence[Trial]) -> str:
 
 def distortion_csv(frontier: Sequence[Trial]) -> str:
     """The trials of a study without text as CSV text with the header DISTORTION_COLUMNS; empty where unknown."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(DISTORTION_COLUMNS)
-    writer.writerows([getattr(trial, column) for column in DISTORTION_COLUMNS] for trial in frontier)
-    return text.getvalue()
+    return csv_text(DISTORTION_COLUMNS, ([getattr(t, column) for column in DISTORTION_COLUMNS] for t in frontier))
 
 
 def _as_points(points: ArrayLike) -> Points:

@@ -14,7 +14,7 @@ seen of the parts of one tensor is joined in `_joined`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ from torch.overrides import TorchFunctionMode
 
 from pgpack.checkpoint.parameters import held_tensors
 from pgpack.errors import CalibrationError
+from pgpack.loss.bpb import logits_of
 
 from .calibration import LOOKUP, Calibration, from_arrays
 
@@ -126,9 +127,9 @@ class _Watch(TorchFunctionMode):
             if rows.shape[-1] <= _LARGEST_OUTPUT:
                 _add(self.outputs, use, rows.T @ rows)
             if y.requires_grad:
-                y.register_hook(lambda gradient: _add_moment(self.moments, use, _rows(gradient)))
+                y.register_hook(lambda gradient: _add_moment(self.moments, use, gradient))
             return
-        _add_moment(self.moments, use, _rows(x))
+        _add_moment(self.moments, use, x)
         if y.requires_grad:
             y.register_hook(lambda gradient: self._add_square(use, gradient))
 
@@ -160,7 +161,8 @@ def _add(sums: dict[_Use, Tensor], use: _Use, value: Tensor) -> None:
     sums[use] = sums[use] + value if use in sums else value
 
 
-def _add_moment(sums: dict[_Use, Tensor], use: _Use, rows: Tensor) -> None:
+def _add_moment(sums: dict[_Use, Tensor], use: _Use, x: Tensor) -> None:
+    rows = _rows(x)
     _add(sums, use, rows.T @ rows)
 
 
@@ -205,9 +207,11 @@ def observe(
     for parameter in parameters.values():
         parameter.requires_grad_(True)
     windows = np.asarray(tokens[: n_windows * seq_len]).astype(np.int64).reshape(n_windows, seq_len)
-    for ids in _batches(windows, max(1, batch_tokens // seq_len)):
+    size = max(1, batch_tokens // seq_len)
+    for start in range(0, n_windows, size):
+        ids = windows[start : start + size]
         with watch:
-            logits = _logits(model, torch.from_numpy(ids).to(device))
+            logits = logits_of(model, torch.from_numpy(ids).to(device))
         flat = logits.reshape(-1, logits.shape[-1]).float()
         with torch.no_grad():
             noise = torch.rand(len(flat), 1, generator=generator).to(device)
@@ -297,17 +301,6 @@ def _token_shares(
             continue
         found[key] = (np.bincount(look_ups, minlength=len(shares)) / max(1, len(look_ups))).astype(np.float32)
     return found
-
-
-def _batches(windows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(windows), size):
-        yield windows[start : start + size]
-
-
-def _logits(model: nn.Module, ids: Tensor) -> Tensor:
-    forward: Any = getattr(model, "forward_logits", model)
-    logits: Tensor = forward(ids)
-    return logits
 
 
 def uncovered(calibration: Calibration, shapes: Mapping[str, tuple[int, ...]]) -> Sequence[str]:

@@ -35,6 +35,15 @@ class Expanded(NamedTuple):
     trailing: bool
 
 
+def expanded(decoder: Any, data: bytes, limit: int, what: str) -> Expanded:
+    """What a decoder of the standard library makes of a stream. Raises CorruptArtifact."""
+    try:
+        plain = decoder.decompress(data, limit)
+    except (zlib.error, lzma.LZMAError, OSError, ValueError, MemoryError) as error:
+        raise CorruptArtifact(f"{what} does not decode: {error}") from None
+    return Expanded(plain, decoder.eof, bool(decoder.unused_data))
+
+
 class StreamCodec:
     """A codec whose streams say where they end."""
 
@@ -76,12 +85,7 @@ class Zlib(StreamCodec):
         return zlib.compress(data, self.level)
 
     def expand(self, data: bytes, limit: int) -> Expanded:
-        decoder = zlib.decompressobj()
-        try:
-            plain = decoder.decompress(data, limit)
-        except zlib.error as error:
-            raise CorruptArtifact(f"a zlib stream does not decode: {error}") from None
-        return Expanded(plain, decoder.eof, bool(decoder.unused_data))
+        return expanded(zlib.decompressobj(), data, limit, "a zlib stream")
 
 
 @dataclass(frozen=True)
@@ -102,12 +106,7 @@ class Bz2(StreamCodec):
         return bz2.compress(data, self.level)
 
     def expand(self, data: bytes, limit: int) -> Expanded:
-        decoder = bz2.BZ2Decompressor()
-        try:
-            plain = decoder.decompress(data, limit)
-        except (OSError, ValueError) as error:
-            raise CorruptArtifact(f"a bz2 stream does not decode: {error}") from None
-        return Expanded(plain, decoder.eof, bool(decoder.unused_data))
+        return expanded(bz2.BZ2Decompressor(), data, limit, "a bz2 stream")
 
 
 @dataclass(frozen=True)
@@ -130,11 +129,7 @@ class Lzma(StreamCodec):
 
     def expand(self, data: bytes, limit: int) -> Expanded:
         decoder = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=XZ_MEMORY_LIMIT)
-        try:
-            plain = decoder.decompress(data, limit)
-        except (lzma.LZMAError, MemoryError) as error:
-            raise CorruptArtifact(f"an xz stream does not decode: {error}") from None
-        return Expanded(plain, decoder.eof, bool(decoder.unused_data))
+        return expanded(decoder, data, limit, "an xz stream")
 
 
 @dataclass(frozen=True)

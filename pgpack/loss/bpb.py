@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ from pgpack.errors import DataError
 from pgpack.text.data import Tokens, digest_tokens
 from pgpack.text.tokenizer import ByteTables
 
-from .evaluator import BitsPerByte, Tensors, block_starts, with_errors
+from .evaluator import BitsPerByte, Tensors, with_errors
+from .intervals import block_starts
 from .sliding import Batch, Windows, batches, cut_windows
 
 Build = Callable[[Mapping[str, Tensor]], nn.Module]
@@ -35,12 +37,18 @@ BATCH_TOKENS = (2048, 32_768)  # CPU: 8 MB of logits per 1024 pieces stay near t
 REFERENCE_BYTES = 768 * 2**20  # reference log-probabilities up to this size are kept in memory
 
 
+def logits_of(model: nn.Module, ids: Tensor) -> Tensor:
+    """What a model gives by `forward_logits(ids)` if it has one, else by `forward(ids)`."""
+    logits: Tensor = getattr(model, "forward_logits", model)(ids)
+    return logits
+
+
 def next_token_logits(model: nn.Module, ids: Tensor, vocab_size: int) -> Tensor:
-    """Logits of a model that has `forward_logits(ids)`, or else `forward(ids)`. Shape: (B, T) -> (B, T, V).
+    """`logits_of` the model in float32. Shape: (B, T) -> (B, T, V).
 
     Raises: DataError when the model gives something else; a vocabulary padded beyond `vocab_size` is fine.
     """
-    logits = getattr(model, "forward_logits", model)(ids)
+    logits: Any = logits_of(model, ids)
     if not isinstance(logits, Tensor) or logits.shape[:-1] != ids.shape or logits.shape[-1] < vocab_size:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise DataError(

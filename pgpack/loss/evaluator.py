@@ -15,9 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .intervals import block_starts, ratio
-
-__all__ = ["BitsPerByte", "Evaluator", "Tensors", "block_starts", "with_errors"]
+from .intervals import ratio
 
 Tensors = Mapping[str, NDArray[np.float32]]
 

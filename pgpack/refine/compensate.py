@@ -26,6 +26,7 @@ from torch import Tensor
 from pgpack.calibration.calibration import Calibration
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgpack.errors import RecipeError
+from pgpack.loss.bpb import Build
 from pgpack.pack import Quantized, quantize
 from pgpack.quantizers.cast import Cast
 from pgpack.recipe.applied import Applied, apply
@@ -33,9 +34,8 @@ from pgpack.recipe.directives import Compensate
 from pgpack.recipe.recipe import Recipe
 from pgpack.tensors.record import Record
 
-from .divergence import BATCH_TOKENS, Batches, Build, Divergence
+from .divergence import BATCH_TOKENS, Batches, Divergence, warmed
 
-WARM_UP = 5  # steps
 Progress = Callable[[int, float], None]
 
 
@@ -147,10 +147,7 @@ class _Stages:
             self.weights[name] = leaf
             groups.append({"params": [leaf], "base": plan.lr * float(leaf.detach().square().mean().sqrt())})
         optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
-        for step, ids in zip(range(count), batches, strict=False):
-            for each in optimizer.param_groups:
-                each["lr"] = each["base"] * min(1.0, (step + 1) / WARM_UP) * (1 - step / count)
-            optimizer.zero_grad()
+        for _, ids in warmed(optimizer, count, batches):
             yield ids, optimizer
 
 

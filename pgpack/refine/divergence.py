@@ -8,7 +8,7 @@ to keep out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,11 @@ from torch.func import functional_call
 
 from pgpack.checkpoint.parameters import held_tensors
 from pgpack.errors import CalibrationError, RecipeError
+from pgpack.loss.bpb import Build, logits_of
 
-Build = Callable[[Mapping[str, Tensor]], nn.Module]
 Tokens = NDArray[Any]
 BATCH_TOKENS = 2048
+WARM_UP = 5  # steps
 CHECKED = 8  # one batch in so many is not trained on and decides whether what was trained is kept
 
 
@@ -69,6 +70,15 @@ class Batches:
                 yield self.trained[i]
 
 
+def warmed(optimizer: torch.optim.Optimizer, count: int, batches: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
+    """Steps and their batches, gradients at zero; each group's rate rises to its `base`, then falls to zero."""
+    for step, ids in zip(range(count), batches, strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = group["base"] * min(1.0, (step + 1) / WARM_UP) * (1 - step / count)
+        optimizer.zero_grad()
+        yield step, ids
+
+
 class _Logits(nn.Module):
     """A model seen as a function from ids to float32 logits."""
 
@@ -77,8 +87,7 @@ class _Logits(nn.Module):
         self.model = model
 
     def forward(self, ids: Tensor) -> Tensor:
-        logits: Tensor = getattr(self.model, "forward_logits", self.model)(ids)
-        return logits.float()
+        return logits_of(self.model, ids).float()
 
 
 class Divergence:

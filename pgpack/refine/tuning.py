@@ -40,6 +40,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pgpack.loss.bpb import Build
 from pgpack.pack import Quantized
 from pgpack.recipe.directives import Tune
 from pgpack.tensors.grids import QuantizedTensor
@@ -47,12 +48,11 @@ from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
 from pgpack.tensors.trellis_grid import TrellisGrid
 
-from .divergence import BATCH_TOKENS, Batches, Build, Divergence
+from .divergence import BATCH_TOKENS, Batches, Divergence, warmed
 
 EIGHTHS = 8  # the resolution of a trellis grid's exponents, in steps an octave
 SMALL = 8192  # raw tensors of at most so many values are tuned
 STAGES = (0.5, 0.6, 0.7, 0.8)  # of all steps: where a further quarter of the exponents is rounded and kept
-WARM_UP = 5  # steps
 RAW_LR = 0.003  # the largest change of a raw tensor per step, in units of its root mean square
 
 
@@ -231,13 +231,10 @@ def _descend(
     groups = [{"params": factors, "base": steps.lr}, {"params": raw, "base": RAW_LR}]
     optimizer = torch.optim.Adam([g for g in groups if g["params"]], lr=steps.lr, betas=(0.9, 0.99))
     stages = [math.ceil(part * steps.count) for part in STAGES]
-    for step, ids in zip(range(steps.count), batches, strict=False):
+    for step, ids in warmed(optimizer, steps.count, batches):
         if step in stages:
             _round(tensors, (stages.index(step) + 1) / len(stages))
-        for group in optimizer.param_groups:
-            group["lr"] = group["base"] * min(1.0, (step + 1) / WARM_UP) * (1 - step / steps.count)
         loss = divergence.kl(_weights(tensors), ids)
-        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         progress(step, float(loss.detach()))

@@ -33,6 +33,11 @@ def half_width(trial: Trial, metric: str) -> float | None:
     return student_quantile(LEVEL, n_blocks - 1) * error if n_blocks > 1 else None
 
 
+def half_widths(trial: Trial) -> tuple[float | None, float | None]:
+    """Those of bits per byte and of KL."""
+    return half_width(trial, "bpb"), half_width(trial, "kl")
+
+
 def paired_difference(trial: Trial, other: Trial, block_bytes: Sequence[int]) -> Estimate | None:
     """Bits per byte of one trial above another's, block by block of one text; equal weights differ by 0 +- 0.
 

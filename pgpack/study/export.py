@@ -7,17 +7,16 @@ Refuses other suffixes. Unknown values are empty cells in CSV and nulls in Parqu
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pgpack.errors import StudyError, ToolMissing
 from pgpack.files import replace_study_file
+from pgpack.tables import csv_text
 
-from .comparison import half_width
+from .comparison import half_widths
 from .frontier import Front
 from .study import Study
 from .trial import Trial
@@ -34,12 +33,7 @@ def rows_of(studies: Sequence[tuple[str, Study]]) -> list[tuple[Any, ...]]:
     smaller and better in bits per byte."""
     frontier = {id(trial) for trial in Front(tuple(trial for _, study in studies for trial in study.trials)).points}
     return [
-        (
-            name,
-            *(getattr(trial, field) for field, _ in _FIELDS),
-            *(half_width(trial, metric) for metric in ("bpb", "kl")),
-            id(trial) in frontier,
-        )
+        (name, *(getattr(trial, field) for field, _ in _FIELDS), *half_widths(trial), id(trial) in frontier)
         for name, study in studies
         for trial in study.trials
     ]
@@ -47,11 +41,7 @@ def rows_of(studies: Sequence[tuple[str, Study]]) -> list[tuple[Any, ...]]:
 
 def trials_csv(studies: Sequence[tuple[str, Study]]) -> str:
     """The table as CSV text with a header; numbers in full precision, True and False, empty where unknown."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([name for name, _ in COLUMNS])
-    writer.writerows(rows_of(studies))
-    return text.getvalue()
+    return csv_text([name for name, _ in COLUMNS], rows_of(studies))
 
 
 def trials_parquet(studies: Sequence[tuple[str, Study]]) -> bytes:

@@ -1,14 +1,12 @@
 """Pareto frontiers in (artifact bytes, loss), both minimised, and the two figures that compare frontiers.
 
-Owns dominance, the Pareto set, the best point, the loss at a budget, hypervolume and Bjontegaard delta rate. Pure:
-points are float64 arrays *Shape* (n, 2) with columns bytes and loss; trials are only read.
+Owns the Pareto set, the best point, hypervolume and Bjontegaard delta rate. Pure: points are float64 arrays
+*Shape* (n, 2) with columns bytes and loss; trials are only read.
 Refuses to compare curves that share no losses: a number outside the measured range is not a measurement.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pgpack.errors import StudyError
+from pgpack.tables import csv_text
 
-from .comparison import half_width
+from .comparison import half_widths
 from .trial import Trial
 
 Metric: TypeAlias = Literal["bpb", "kl", "weight_error"]
@@ -55,12 +54,6 @@ def points_of(trials: Sequence[Trial], metric: Metric | None = None) -> Points:
     metric = metric or main_metric(trials)
     rows = [(trial.n_bytes, loss_of(trial, metric)) for trial in measured(trials, metric)]
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
-
-
-def dominates(a: ArrayLike, b: ArrayLike) -> bool:
-    """True when point `a` is nowhere worse than point `b` and somewhere better."""
-    a, b = np.asarray(a), np.asarray(b)
-    return bool(np.all(a <= b) and np.any(a < b))
 
 
 def pareto_indices(points: ArrayLike) -> list[int]:
@@ -141,25 +134,6 @@ class Front:
         return self.best is not None and trial.key == self.best.key
 
 
-def loss_at(points: ArrayLike, n_bytes: float) -> float | None:
-    """The least measured loss within `n_bytes`: a step function that never rises; None when nothing fits."""
-    table = _as_points(points)
-    fitting = table[table[:, 0] <= n_bytes, 1]
-    return float(fitting.min()) if fitting.size else None
-
-
-def interpolated_loss_at(points: ArrayLike, n_bytes: float) -> float | None:
-    """Loss at `n_bytes` on straight lines through the Pareto points over log(bytes); an estimate.
-
-    Never rises with `n_bytes`; constant above the largest point, None below the smallest.
-    """
-    table = _as_points(points)
-    curve = table[pareto_indices(table)]
-    if not len(curve) or n_bytes < curve[0, 0]:
-        return None
-    return float(np.interp(math.log(n_bytes), np.log(curve[:, 0]), curve[:, 1]))
-
-
 def hypervolume(points: ArrayLike, reference: tuple[float, float]) -> float:
     """Area that the points dominate inside the corner `reference` = (bytes, loss). Units: bytes x loss.
 
@@ -226,22 +200,12 @@ def frontier_csv(frontier: Sequence[Trial]) -> str:
 
     Half widths are those of 95 % intervals of the loss above the fp32 model (`pgpack.study.comparison`).
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for trial in frontier:
-        widths = [half_width(trial, metric) for metric in ("bpb", "kl")]
-        writer.writerow([*(getattr(trial, field) for field in CSV_FIELDS), *widths])
-    return text.getvalue()
+    return csv_text(CSV_COLUMNS, ((*(getattr(t, field) for field in CSV_FIELDS), *half_widths(t)) for t in frontier))
 
 
 def distortion_csv(frontier: Sequence[Trial]) -> str:
     """The trials of a study without text as CSV text with the header DISTORTION_COLUMNS; empty where unknown."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(DISTORTION_COLUMNS)
-    writer.writerows([getattr(trial, column) for column in DISTORTION_COLUMNS] for trial in frontier)
-    return text.getvalue()
+    return csv_text(DISTORTION_COLUMNS, ([getattr(t, column) for column in DISTORTION_COLUMNS] for t in frontier))
 
 
 def _as_points(points: ArrayLike) -> Points:

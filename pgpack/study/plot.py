@@ -184,21 +184,11 @@ def frontier_svg(picture: FrontierPicture) -> str:
     return figure_bytes(frontier_figure(picture), ".svg").decode()
 
 
-def frontier_png(picture: FrontierPicture) -> bytes:
-    """The picture as a PNG of 2000 x 1200 pixels (to be shown 1000 wide)."""
-    return figure_bytes(frontier_figure(picture), ".png")
-
-
-def picture_bytes(picture: FrontierPicture, suffix: str) -> bytes:
-    """The picture as a file of this suffix, one of PICTURE_SUFFIXES. Raises: StudyError as `frontier_figure`."""
-    return frontier_svg(picture).encode() if suffix == ".svg" else frontier_png(picture)
-
-
 def write_picture(picture: FrontierPicture, path: Path) -> None:
     """Write `path` as SVG or PNG by its suffix. Raises: StudyError for another suffix or an empty picture."""
     if path.suffix not in PICTURE_SUFFIXES:
         raise StudyError(f"{path}: a picture is written as .svg or .png, not {path.suffix or 'without suffix'!r}")
-    replace_study_file(path, picture_bytes(picture, path.suffix))
+    replace_study_file(path, figure_bytes(frontier_figure(picture), path.suffix))
 
 
 def _colour(index: int) -> str:

@@ -8,10 +8,8 @@ that was not measured on all checkpoints yet is no point, one that failed on any
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
 import json
 import math
 import statistics
@@ -22,10 +20,12 @@ from typing import Any
 import numpy as np
 
 from pgpack.loss.intervals import pack_floats, ratio, unpack_floats
+from pgpack.tables import csv_text
 
 from .card import StudyMeta
 from .trial import Trial
 
+FIGURES = ("n_bytes", "bpb", "kl")
 TIMES = ("quantize_s", "encode_s", "decode_s", "eval_s")
 
 
@@ -110,21 +110,22 @@ def together(trials: Sequence[Trial], block_bytes: Sequence[int] = ()) -> Trial:
 
 def seeds_csv(points: Iterable[Across]) -> str:
     """Every recipe with the spread of its figures as CSV text with a header; empty where one of its rows failed."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     figures = [field.name for field in dataclasses.fields(Spread)]
-    names = ("n_bytes", "bpb", "kl")
-    writer.writerow([*(f"{name}_{figure}" for name in names for figure in figures), "n_checkpoints", "recipe"])
-    for point in points:
-        spreads = [getattr(point, name) for name in names]
-        cells = [getattr(spread, figure, None) for spread in spreads for figure in figures]
-        writer.writerow([*cells, len(point.trials), point.trial.recipe])
-    return text.getvalue()
+    cells = [(name, figure) for name in FIGURES for figure in figures]
+    rows = (
+        [
+            *(getattr(getattr(point, name), figure, None) for name, figure in cells),
+            len(point.trials),
+            point.trial.recipe,
+        ]
+        for point in points
+    )
+    return csv_text([*("_".join(cell) for cell in cells), "n_checkpoints", "recipe"], rows)
 
 
 def _across(trials: Sequence[Trial], block_bytes: Sequence[int]) -> Across:
     spreads = {}
-    for name in ("n_bytes", "bpb", "kl"):
+    for name in FIGURES:
         values = [getattr(trial, name) for trial in trials if trial.ok]
         known = len(values) == len(trials) and None not in values
         spreads[name] = Spread.of(values) if known else None

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pgpack.formats.field import torch_baseline
+from pgpack.formats.field.torch_baseline import TorchBaseline
 from pgpack.formats.own.contents import Contents
 from pgpack.tensors.grids import QuantizedTensor, UniformGrid
 from pgpack.tensors.raw_values import RawValues
@@ -82,7 +82,7 @@ def of_the_field(*parts: QuantizedTensor) -> bytes:
     records = [Record(f"blocks.{i}.w", part.shape, "plain", (part,)) for i, part in enumerate(parts)]
     from pgpack.codecs import BYTE_CODECS
 
-    return torch_baseline.write(Contents(records, {}, {}), (BYTE_CODECS["zlib"](),))[0]
+    return TorchBaseline().write(Contents(records, {}, {}), (BYTE_CODECS["zlib"](),))[0]
 
 
 def raw(values: Any, dtype: str = "fp32") -> QuantizedTensor:

@@ -19,11 +19,8 @@ from pgpack.loss.intervals import pack_floats
 from pgpack.study.frontier import (
     bd_rate,
     best_under,
-    dominates,
     frontier_csv,
     hypervolume,
-    interpolated_loss_at,
-    loss_at,
     measured,
     pareto,
     pareto_indices,
@@ -60,6 +57,11 @@ def curve(rates: np.ndarray, scale: float = 1.0) -> np.ndarray:
 RATES = np.array([2.0, 2.6, 3.1, 4.0, 5.2, 6.0])
 
 
+def dominates(a: tuple[int, float], b: tuple[int, float]) -> bool:
+    """True when `a` is nowhere worse than `b` and somewhere better."""
+    return a != b and a[0] <= b[0] and a[1] <= b[1]
+
+
 @given(tables)
 def test_the_pareto_set_is_what_brute_force_dominance_leaves(points: list[tuple[int, float]]) -> None:
     kept = pareto_indices(points)
@@ -68,13 +70,6 @@ def test_the_pareto_set_is_what_brute_force_dominance_leaves(points: list[tuple[
         repeated = point in points[:index]
         assert (index in kept) == (not beaten and not repeated)
     assert [points[i][0] for i in kept] == sorted(points[i][0] for i in kept)
-
-
-def test_drawn_dominance() -> None:
-    assert dominates((1, 1), (1, 2))
-    assert dominates((1, 1), (2, 2))
-    assert not dominates((1, 1), (1, 1))
-    assert not dominates((1, 2), (2, 1))
 
 
 def test_the_pareto_set_of_trials_leaves_out_failed_ones_and_keeps_the_first_of_equals() -> None:
@@ -104,28 +99,6 @@ def test_best_under_a_budget() -> None:
     assert best_under(trials, 20) is trials[1]
     assert best_under(trials, 29) is trials[1]
     assert best_under(trials, None) is trials[2]
-
-
-@given(tables, st.integers(1, 13))
-def test_loss_at_is_the_slow_minimum(points: list[tuple[int, float]], n_bytes: int) -> None:
-    assert loss_at(points, n_bytes) == min((loss for size, loss in points if size <= n_bytes), default=None)
-
-
-@given(tables, st.floats(1, 14), st.floats(1, 14))
-def test_the_interpolated_loss_never_rises_and_never_exceeds_the_step(
-    points: list[tuple[int, float]], a: float, b: float
-) -> None:
-    small, large = (interpolated_loss_at(points, n_bytes) for n_bytes in sorted((a, b)))
-    step = loss_at(points, min(a, b))
-    assert (small is None) == (step is None)
-    if small is not None and step is not None:
-        assert large is not None
-        assert large <= small + 1e-12
-        assert small <= step + 1e-12
-
-
-def test_the_interpolated_loss_is_half_way_at_the_geometric_mean() -> None:
-    assert interpolated_loss_at([(100, 3.0), (400, 1.0), (390, 9.0)], 200) == pytest.approx(2.0)
 
 
 @given(tables)

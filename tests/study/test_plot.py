@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from matplotlib.collections import LineCollection
 
 from pgpack.errors import StudyError
+from pgpack.picture import figure_bytes
 from pgpack.study.comparison import half_width
 from pgpack.study.frontier import Front, Metric, best_under, pareto
 from pgpack.study.plot import (
@@ -24,7 +25,6 @@ from pgpack.study.plot import (
     byte_unit,
     chart_view,
     frontier_figure,
-    frontier_png,
     frontier_svg,
     write_picture,
 )
@@ -183,7 +183,7 @@ def test_files_are_written_by_suffix(tmp_path: Path) -> None:
     one = dataclasses.replace(PICTURE, curves=PICTURE.curves[:1])
     write_picture(one, tmp_path / "f.png")
     data = (tmp_path / "f.png").read_bytes()
-    assert data == frontier_png(one)
+    assert data == figure_bytes(frontier_figure(one), ".png")
     assert (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")) == (2000, 1200)
     write_picture(one, tmp_path / "f.svg")
     assert (tmp_path / "f.svg").read_text(encoding="utf-8") == frontier_svg(one)

@@ -15,7 +15,7 @@ from pgpack.formats.field.pergroup import Pergroup
 from pgpack.formats.field.torch_baseline import TorchBaseline
 from pgpack.formats.field.torch_sdclip import TorchSdclip
 from pgpack.formats.own.contents import Contents
-from pgpack.formats.own.writer import write_artifact
+from pgpack.formats.own.writer import Pgpack
 from pgpack.inspect import inspect_artifact
 from pgpack.recipe.policy import Coding
 from pgpack.tensors.grids import QuantizedTensor
@@ -73,7 +73,7 @@ def trellis_artifact():
     record = Record("w", (16, 24), "plain", (QuantizedTensor(symbols, grid, (16, 24)),))
     kept = raw("scale", rng.standard_normal(8).astype("f4"), "fp16")
     coding = {"w": Coding(), "scale": Coding((), CODERS["bitpack"]())}
-    return write_artifact(Contents([record, kept], coding, {"other": "w"}), ())[0]
+    return Pgpack().write(Contents([record, kept], coding, {"other": "w"}), ())[0]
 
 
 def test_our_own_artifacts_are_coded_anew_with_their_ties():

@@ -72,28 +72,6 @@ def group_of(key: str) -> tuple[str, int] | None:
     return (EMBEDDING, 0) if "_" + key == EMBEDDING else None
 
 
-def write(contents: Contents, codecs: tuple[ByteCodec, ...], level: int) -> tuple[bytes, SizeReport]:
-    """The artifact and where its bytes went.
-
-    Raises RecipeError on a record that the format cannot hold, ToolMissing without lrzip.
-    """
-    entries = entries_of(contents, NAME)
-    groups = _grouped(entries)
-    rest = {key: entries.w[key] for key in sorted(entries.w) if not group_of(key)}
-    shapes = {kind: group.shapes for kind, group in groups.items() if group.keys}
-    stream = pieces({"r": rest, "m": entries.m, "s": shapes})
-    lrzip = BYTE_CODECS["lrzip"](level=level)
-    streams = [lrzip.encode(b"".join(group.chunks)) for group in groups.values()]
-    streams.append(compress(b"".join(stream), codecs, NAME))
-    orders = b"".join(order for group in groups.values() for order in group.orders)
-    streams.append(BYTE_CODECS["brotli"](quality=11).encode(orders) if orders else b"")
-    zero = dict.fromkeys((record.name for record in contents.records), 0.0)
-    rest_costs = Entries(rest, entries.m, entries.owners).costs(zero)
-    n_serialization = len(compress(scaffold(stream), codecs, NAME))
-    rest_report = measured_report(len(streams[-2]), n_serialization, rest_costs)
-    return framed(streams), merged([rest_report, *_stream_reports(entries, groups, streams)])
-
-
 def _grouped(entries: Entries) -> dict[str, _Group]:
     """The matrices of each kind, layer by layer."""
     groups = {kind: _Group() for kind in GROUPS}
@@ -228,4 +206,22 @@ class Pergroup:
     is_field: ClassVar[bool] = True
 
     def write(self, contents: Contents, codecs: tuple[ByteCodec, ...]) -> tuple[bytes, SizeReport]:
-        return write(contents, codecs, self.level)
+        """The artifact and where its bytes went.
+
+        Raises RecipeError on a record that the format cannot hold, ToolMissing without lrzip.
+        """
+        entries = entries_of(contents, NAME)
+        groups = _grouped(entries)
+        rest = {key: entries.w[key] for key in sorted(entries.w) if not group_of(key)}
+        shapes = {kind: group.shapes for kind, group in groups.items() if group.keys}
+        stream = pieces({"r": rest, "m": entries.m, "s": shapes})
+        lrzip = BYTE_CODECS["lrzip"](level=self.level)
+        streams = [lrzip.encode(b"".join(group.chunks)) for group in groups.values()]
+        streams.append(compress(b"".join(stream), codecs, NAME))
+        orders = b"".join(order for group in groups.values() for order in group.orders)
+        streams.append(BYTE_CODECS["brotli"](quality=11).encode(orders) if orders else b"")
+        zero = dict.fromkeys((record.name for record in contents.records), 0.0)
+        rest_costs = Entries(rest, entries.m, entries.owners).costs(zero)
+        n_serialization = len(compress(scaffold(stream), codecs, NAME))
+        rest_report = measured_report(len(streams[-2]), n_serialization, rest_costs)
+        return framed(streams), merged([rest_report, *_stream_reports(entries, groups, streams)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from pgpack.formats.own.size_report import SizeReport, apportion
@@ -20,10 +21,8 @@ def measured_report(n_bytes: int, n_serialization: int, costs: Mapping[str, floa
 
 def merged(reports: list[SizeReport]) -> SizeReport:
     """The sum of several reports, entry by entry."""
-    tensors: dict[str, int] = {}
-    overhead: dict[str, int] = {}
+    tensors, overhead = Counter[str](), Counter[str]()
     for report in reports:
-        for target, source in ((tensors, report.tensors), (overhead, report.overhead)):
-            for name, n_bytes in source.items():
-                target[name] = target.get(name, 0) + n_bytes
-    return SizeReport(tensors, overhead)
+        tensors.update(report.tensors)
+        overhead.update(report.overhead)
+    return SizeReport(dict(tensors), dict(overhead))

@@ -29,11 +29,11 @@ from pgpack.formats.torch_files.stored_tensor import (
     stored,
     stored_of_raw,
 )
-from pgpack.formats.torch_files.stream import load, pieces, scaffold
+from pgpack.formats.torch_files.stream import pieces, scaffold
 from pgpack.tensors.entropy import order0_bytes
 from pgpack.tensors.record import Record
 
-from .compressed import compress, decompress
+from .compressed import compress
 from .row_scaled import inexpressible, is_raw, row_scaled, row_scaled_part
 from .shares import measured_report
 
@@ -49,14 +49,6 @@ def untied(contents: Contents, container: str) -> Sequence[Record]:
         alias = next(iter(contents.aliases))
         raise RecipeError(f"{alias}: the field's format {container} stores every name; write a record for it")
     return contents.records
-
-
-def write(contents: Contents, codecs: tuple[ByteCodec, ...]) -> tuple[bytes, SizeReport]:
-    """The artifact and where its bytes went. Raises RecipeError on a record that the format cannot hold."""
-    state, costs = _state(contents)
-    stream = pieces(state)
-    data = compress(b"".join(stream), codecs, NAME)
-    return data, measured_report(len(data), len(compress(scaffold(stream), codecs, NAME)), costs)
 
 
 def _state(contents: Contents) -> tuple[dict[str, Any], dict[str, float]]:
@@ -97,16 +89,8 @@ def _float32() -> str:
     return "".join(("float", "32"))
 
 
-def read(data: bytes, limit: int = DEFAULT_LIMIT) -> list[Record]:
-    """The records of an artifact, quantized tensors first. Raises FormatError when it is not one.
-
-    `limit`: the most bytes that anything may decode to.
-    """
-    return records_of(load(decompress(data, limit), limit))
-
-
 def records_of(state: Mapping[str, Any]) -> list[Record]:
-    """The records of a loaded dictionary. Raises FormatError when entries are missing or do not fit."""
+    """The records of a loaded dictionary, quantized first. Raises FormatError when entries lack or do not fit."""
     if state.get("__quant_format__") not in QUANT_FORMATS:
         raise FormatError(f"the baseline dictionary does not say __quant_format__ {' or '.join(QUANT_FORMATS)}")
     quantized, scales = _tensors(state, "quantized"), _tensors(state, "scales")
@@ -139,4 +123,8 @@ class TorchBaseline:
     is_field: ClassVar[bool] = True
 
     def write(self, contents: Contents, codecs: tuple[ByteCodec, ...]) -> tuple[bytes, SizeReport]:
-        return write(contents, codecs)
+        """The artifact and where its bytes went. Raises RecipeError on a record that the format cannot hold."""
+        state, costs = _state(contents)
+        stream = pieces(state)
+        data = compress(b"".join(stream), codecs, NAME)
+        return data, measured_report(len(data), len(compress(scaffold(stream), codecs, NAME)), costs)

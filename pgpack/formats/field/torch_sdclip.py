@@ -35,15 +35,15 @@ from pgpack.formats.torch_files.stored_tensor import (
     stored,
     stored_of_raw,
 )
-from pgpack.formats.torch_files.stream import load, pieces, scaffold
+from pgpack.formats.torch_files.stream import pieces, scaffold
 from pgpack.formats.torch_files.zip import Buffer
 from pgpack.tensors.entropy import order0_bytes
 from pgpack.tensors.record import Record
 
-from .compressed import compress, decompress
+from .compressed import compress
 from .row_scaled import LowRank, corrected_record, is_raw, low_rank, row_scaled, row_scaled_part
 from .shares import measured_report
-from .torch_baseline import DEFAULT_LIMIT, untied
+from .torch_baseline import untied
 
 NAME = "torch_sdclip"
 MARK = b"BSHF"
@@ -67,16 +67,6 @@ class Entries:
         for key, tensor in self.w.items():
             costs[self.owners[key]] += order0_bytes(tensor.array)
         return costs
-
-
-def write(contents: Contents, codecs: tuple[ByteCodec, ...], stride: int) -> tuple[bytes, SizeReport]:
-    """The artifact and where its bytes went. Raises RecipeError on a record that the format cannot hold."""
-    entries = entries_of(contents, NAME)
-    stream = pieces({"w": entries.w, "m": entries.m})
-    data = compress(shuffled(stream, stride), codecs, NAME)
-    n_serialization = len(compress(shuffled([scaffold(stream)], stride), codecs, NAME))
-    costs = entries.costs(dict.fromkeys((record.name for record in contents.records), 0.0))
-    return data, measured_report(len(data), n_serialization, costs)
 
 
 def shuffled(stream: Sequence[Buffer], stride: int) -> bytes:
@@ -114,10 +104,9 @@ def entries_of(contents: Contents, container: str) -> Entries:
     for record in pending:
         correction = low_rank(record, container)
         suffixes = ASYMMETRIC if correction.asymmetric else SYMMETRIC
-        tensors = [stored(correction.A), stored(correction.A_scales)]
-        tensors += [stored(correction.B), stored(correction.B_scales)]
-        for suffix, tensor in zip(suffixes, tensors, strict=True):
-            _add(entries, record.name + suffix, record.name, tensor)
+        arrays: tuple[NDArray[Any], ...] = (correction.A, correction.A_scales, correction.B, correction.B_scales)
+        for suffix, array in zip(suffixes, arrays, strict=True):
+            _add(entries, record.name + suffix, record.name, stored(array))
         entries.m[record.name] += "+lqer_asym" if correction.asymmetric else "+lqer"
     return entries
 
@@ -134,15 +123,6 @@ def _is_gate(name: str, symbols: NDArray[Any]) -> bool:
 def _least_bits(symbols: NDArray[np.int8]) -> int:
     """The least b of at least 2 with |symbol| <= 2^(b-1) - 1."""
     return max(int(np.abs(symbols.astype(np.int16)).max(initial=1)).bit_length(), 1) + 1
-
-
-def read(data: bytes, limit: int = DEFAULT_LIMIT) -> list[Record]:
-    """The records of an artifact, in its order. Raises FormatError when it is not one.
-
-    `limit`: the most bytes that anything may decode to.
-    """
-    state = load(unshuffled(decompress(data, limit)), limit)
-    return records_of(state.get("w"), state.get("m"))
 
 
 def records_of(w: Any, m: Any) -> list[Record]:
@@ -209,4 +189,10 @@ class TorchSdclip:
             raise RecipeError("torch_sdclip needs a stride from 0 (no shuffle) to 255")
 
     def write(self, contents: Contents, codecs: tuple[ByteCodec, ...]) -> tuple[bytes, SizeReport]:
-        return write(contents, codecs, self.stride)
+        """The artifact and where its bytes went. Raises RecipeError on a record that the format cannot hold."""
+        entries = entries_of(contents, NAME)
+        stream = pieces({"w": entries.w, "m": entries.m})
+        data = compress(shuffled(stream, self.stride), codecs, NAME)
+        n_serialization = len(compress(shuffled([scaffold(stream)], self.stride), codecs, NAME))
+        costs = entries.costs(dict.fromkeys((record.name for record in contents.records), 0.0))
+        return data, measured_report(len(data), n_serialization, costs)

@@ -54,31 +54,6 @@ class _Stream:
         self.owners.append(owner)
 
 
-def write_artifact(contents: Contents, side_codecs: tuple[ByteCodec, ...]) -> tuple[bytes, SizeReport]:
-    """The artifact's bytes and where they went."""
-    filling: dict[tuple[Any, ...], _Stream] = {}
-    side = _Stream(CODERS["raw"](), side_codecs)
-    tensors = tuple(_stored(record, contents.coding[record.name], filling, side) for record in contents.records)
-    chunks, streams, charges = [], [], []
-    for stream in filling.values():
-        encoded = contents.encode_stream(stream.coder, stream.codecs, stream.arrays)
-        chunks.append(encoded.data)
-        streams.append(Stream(_text(stream.coder, CODERS), _codec_texts(stream), encoded.lengths))
-        charges.append(Charge(len(encoded.data), stream.owners, encoded.ideal_bits))
-    joined = np.frombuffer(b"".join(array.tobytes() for array in side.arrays), np.uint8)
-    encoded = contents.encode_stream(side.coder, side_codecs, [joined])
-    chunks.append(encoded.data)
-    charges.append(Charge(len(encoded.data), side.owners, [array.nbytes for array in side.arrays]))
-    digest = weights_digest(contents.records, contents.aliases)[:DIGEST_CHARS]
-    header = Header(
-        tensors, tuple(streams), Stream("", _codec_texts(side), encoded.lengths), digest, contents.aliases
-    )
-    body = b"".join(chunks)
-    framed = frame(header.to_json(), body)
-    names = [record.name for record in contents.records]
-    return framed, file_report(names, charges, len(framed), len(framed) - len(body) - PREFIX_LEN - 4)
-
-
 def _text(stage: Any, table: Table) -> str:
     return stage_text(table.name_of(stage), stage, omit=stage.encoder_only)
 
@@ -120,4 +95,25 @@ class Pgpack:
     is_field: ClassVar[bool] = False
 
     def write(self, contents: Contents, codecs: tuple[ByteCodec, ...]) -> tuple[bytes, SizeReport]:
-        return write_artifact(contents, codecs)
+        """The artifact's bytes and where they went; `codecs` are those of the side stream."""
+        filling: dict[tuple[Any, ...], _Stream] = {}
+        side = _Stream(CODERS["raw"](), codecs)
+        tensors = tuple(_stored(record, contents.coding[record.name], filling, side) for record in contents.records)
+        chunks, streams, charges = [], [], []
+        for stream in filling.values():
+            encoded = contents.encode_stream(stream.coder, stream.codecs, stream.arrays)
+            chunks.append(encoded.data)
+            streams.append(Stream(_text(stream.coder, CODERS), _codec_texts(stream), encoded.lengths))
+            charges.append(Charge(len(encoded.data), stream.owners, encoded.ideal_bits))
+        joined = np.frombuffer(b"".join(array.tobytes() for array in side.arrays), np.uint8)
+        encoded = contents.encode_stream(side.coder, codecs, [joined])
+        chunks.append(encoded.data)
+        charges.append(Charge(len(encoded.data), side.owners, [array.nbytes for array in side.arrays]))
+        digest = weights_digest(contents.records, contents.aliases)[:DIGEST_CHARS]
+        header = Header(
+            tensors, tuple(streams), Stream("", _codec_texts(side), encoded.lengths), digest, contents.aliases
+        )
+        body = b"".join(chunks)
+        framed = frame(header.to_json(), body)
+        names = [record.name for record in contents.records]
+        return framed, file_report(names, charges, len(framed), len(framed) - len(body) - PREFIX_LEN - 4)

@@ -9,8 +9,6 @@ exactly those that the system has.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +52,10 @@ def adopt(source: Path, config: GPTConfig, out: Path, folder: TextFolder | None 
         "adopted_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
     }
     if folder is not None:
-        metadata |= _text_metadata(folder, out, config.seq_len)
+        metadata |= {
+            "tokenizer_sha256": Tokenizer.load(folder.tokenizer_path).sha256,
+            "data_defaults": folder.as_defaults(out, config.seq_len),
+        }
     n_bytes = save_tensors(out, held, metadata)
     return Adopted(
         count_parameters(config),
@@ -75,22 +76,3 @@ def _check(config: GPTConfig, stored: Mapping[str, tuple[int, ...]], held: Mappi
         raise CheckpointError(
             f"the tensors are not those of the preset; they are those of {', '.join(whose)}"
         ) from error
-
-
-def _text_metadata(folder: TextFolder, out: Path, seq_len: int) -> dict[str, str]:
-    """Where the text is, as seen from the checkpoint, in the form that `pgtrain run` writes."""
-    here = out.resolve().parent
-
-    def seen(path: str) -> str:
-        return Path(os.path.relpath(Path(path).absolute(), here)).as_posix()
-
-    defaults = {
-        "val": seen(folder.val_glob),
-        "calib": seen(folder.train_glob),
-        "tokenizer": seen(str(folder.tokenizer_path)),
-        "seq_len": seq_len,
-    }
-    return {
-        "tokenizer_sha256": Tokenizer.load(folder.tokenizer_path).sha256,
-        "data_defaults": json.dumps(defaults, sort_keys=True),
-    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .check_claims import claimed_mode
 from .evidence import Evidence
 from .findings import Finding, fail, ok, skip, warn
@@ -52,28 +54,19 @@ def bytes_recounted(evidence: Evidence) -> Finding:
     return ok(f"{scores.text_bytes:,} bytes by the tables and in the decoded text")
 
 
-def causal(evidence: Evidence) -> Finding:
-    return _answer(evidence, "causal", NO_TEXT)
+def answered(name: str, otherwise: str = NO_TEXT) -> Callable[[Evidence], Finding]:
+    """The rule that the test called `name` was passed; skipped with `otherwise` where it was not run."""
+
+    def judge(evidence: Evidence) -> Finding:
+        answer: Answer | None = getattr(evidence.scores, name, None)
+        if answer is None:
+            return skip(otherwise)
+        return ok(answer.detail) if answer.ok else fail(answer.detail)
+
+    return judge
 
 
-def normalized(evidence: Evidence) -> Finding:
-    return _answer(evidence, "normalized", NO_TEXT)
-
-
-def score_first(evidence: Evidence) -> Finding:
-    return _answer(evidence, "score_first", "no test-time training (--scorer FILE.py:score)")
-
-
-def calibration_apart(evidence: Evidence) -> Finding:
-    return _answer(evidence, "calibration", "no calibration text was given (--calib)")
-
-
-def documents_apart(evidence: Evidence) -> Finding:
-    return _answer(evidence, "documents", "documents are not said to be apart (--documents)")
-
-
-def _answer(evidence: Evidence, name: str, otherwise: str) -> Finding:
-    answer: Answer | None = getattr(evidence.scores, name) if evidence.scores is not None else None
-    if answer is None:
-        return skip(otherwise)
-    return ok(answer.detail) if answer.ok else fail(answer.detail)
+causal, normalized = answered("causal"), answered("normalized")
+score_first = answered("score_first", "no test-time training (--scorer FILE.py:score)")
+calibration_apart = answered("calibration", "no calibration text was given (--calib)")
+documents_apart = answered("documents", "documents are not said to be apart (--documents)")

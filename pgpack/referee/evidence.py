@@ -7,8 +7,9 @@ Collecting never fails for a bad folder: what went wrong is part of the evidence
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,10 +45,7 @@ class TensorFacts:
 
     @property
     def numel(self) -> int:
-        n = 1
-        for length in self.shape:
-            n *= length
-        return n
+        return math.prod(self.shape)
 
 
 def tensor_facts(document: Any) -> dict[str, TensorFacts]:
@@ -230,7 +228,7 @@ def _scripts(
 
 
 def _counted(
-    folder: Folder, scripts: Iterable[source.Script], touched: Iterable[str]
+    folder: Folder, scripts: Sequence[source.Script], touched: Iterable[str]
 ) -> tuple[dict[str, int], dict[str, int]]:
     """(counted files, tokenizers): the two entry scripts, what they import or name, what was opened when they ran."""
     passive = {entry.name for entry in (*folder.artifacts, *folder.logs)}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ast
 import base64
 import lzma
+import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -105,7 +106,7 @@ def is_stub(script: Script) -> bool:
     return any(name in ("exec", "eval", "runpy.run_path", "exec_module") for _, name in script.calls())
 
 
-def imports(scripts: Iterable[Script]) -> Iterator[tuple[str, Place, bool]]:
+def imports(scripts: Sequence[Script]) -> Iterator[tuple[str, Place, bool]]:
     """(top-level module, where, whether it stands in a `try`) of every absolute import."""
     for script in scripts:
         guarded = {id(inner) for node in script.nodes if isinstance(node, ast.Try) for inner in ast.walk(node)}
@@ -120,7 +121,12 @@ def imports(scripts: Iterable[Script]) -> Iterator[tuple[str, Place, bool]]:
                 yield name.partition(".")[0], script.place(node, f"import {name}"), id(node) in guarded
 
 
-def texts(scripts: Iterable[Script]) -> Iterator[tuple[str, Place]]:
+def libraries(source: str) -> set[str]:
+    """Top-level modules that a source imports beyond the standard library."""
+    return {module for module, _, _ in imports([Script("", source.encode())])} - sys.stdlib_module_names
+
+
+def texts(scripts: Sequence[Script]) -> Iterator[tuple[str, Place]]:
     """Every short string constant that is not a docstring or a statement of its own."""
     for script in scripts:
         idle = {id(node.value) for node in script.nodes if isinstance(node, ast.Expr)}
@@ -131,7 +137,7 @@ def texts(scripts: Iterable[Script]) -> Iterator[tuple[str, Place]]:
                 yield node.value, script.place(node, repr(node.value[:60]))
 
 
-def unsafe_loads(scripts: Iterable[Script]) -> Iterator[Place]:
+def unsafe_loads(scripts: Sequence[Script]) -> Iterator[Place]:
     """Calls that can run code out of a file: unpickling, and torch.load that asks for it."""
     for script in scripts:
         for call, name in script.calls():
@@ -144,7 +150,7 @@ def unsafe_loads(scripts: Iterable[Script]) -> Iterator[Place]:
                 yield script.place(call, f"{name}(allow_pickle=True) runs whatever the file says")
 
 
-def bare_torch_loads(scripts: Iterable[Script]) -> Iterator[Place]:
+def bare_torch_loads(scripts: Sequence[Script]) -> Iterator[Place]:
     """torch.load without `weights_only`: safe from torch 2.6 on, not before."""
     for script in scripts:
         for call, name in script.calls():
@@ -152,7 +158,7 @@ def bare_torch_loads(scripts: Iterable[Script]) -> Iterator[Place]:
                 yield script.place(call, "torch.load without weights_only=True")
 
 
-def lenient_loads(scripts: Iterable[Script]) -> Iterator[Place]:
+def lenient_loads(scripts: Sequence[Script]) -> Iterator[Place]:
     """load_state_dict that accepts missing and unexpected keys."""
     for script in scripts:
         for call, name in script.calls():
@@ -167,9 +173,8 @@ def _is_false(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and not node.value
 
 
-def fetches(scripts: Iterable[Script]) -> Iterator[Place]:
+def fetches(scripts: Sequence[Script]) -> Iterator[Place]:
     """Imports, calls and commands that reach for the network or install something."""
-    scripts = tuple(scripts)
     for module, place, _ in imports(scripts):
         if module in NETWORK_MODULES:
             yield place
@@ -182,7 +187,7 @@ def fetches(scripts: Iterable[Script]) -> Iterator[Place]:
             yield place
 
 
-def commands(scripts: Iterable[Script]) -> Iterator[tuple[str, Place]]:
+def commands(scripts: Sequence[Script]) -> Iterator[tuple[str, Place]]:
     """(command line, where) of every program that a script starts or looks for, as far as it is literal."""
     starters = ("run", "Popen", "call", "check_call", "check_output", "system", "popen", "which", "execvp")
     for script in scripts:
@@ -197,10 +202,9 @@ def commands(scripts: Iterable[Script]) -> Iterator[tuple[str, Place]]:
                 yield text, script.place(call, f"{name}({text[:60]!r})")
 
 
-def outside_programs(scripts: Iterable[Script]) -> dict[str, Place]:
+def outside_programs(scripts: Sequence[Script]) -> dict[str, Place]:
     """External compressors that a script starts, looks for or names as the head of a command."""
     found: dict[str, Place] = {}
-    scripts = tuple(scripts)
     for text, place in commands(scripts):
         head = text.split()[0].rpartition("/")[2] if text.split() else ""
         if head in PROGRAMS:
@@ -213,9 +217,8 @@ def outside_programs(scripts: Iterable[Script]) -> dict[str, Place]:
     return found
 
 
-def minifier_counts(scripts: Iterable[Script]) -> Iterator[Place]:
+def minifier_counts(scripts: Sequence[Script]) -> Iterator[Place]:
     """A minifier that the script itself runs: its own code size then depends on whether that is installed."""
-    scripts = tuple(scripts)
     for module, place, _ in imports(scripts):
         if module in MINIFIERS:
             yield place
@@ -224,7 +227,7 @@ def minifier_counts(scripts: Iterable[Script]) -> Iterator[Place]:
             yield place
 
 
-def calibrations_on_evaluated(scripts: Iterable[Script]) -> Iterator[Place]:
+def calibrations_on_evaluated(scripts: Sequence[Script]) -> Iterator[Place]:
     """Calls whose name speaks of calibration or Hessians and whose argument is the evaluated text."""
     for script in scripts:
         for call, name in script.calls():
@@ -245,9 +248,8 @@ def _is_evaluated(name: str) -> bool:
     return last.startswith(("val_tokens", "val_data", "val_loader", "validation", "val_files", "val_pattern"))
 
 
-def opened_names(scripts: Iterable[Script], present: Iterable[str]) -> frozenset[str]:
+def opened_names(scripts: Sequence[Script], present: Iterable[str]) -> frozenset[str]:
     """Files of the folder that a script names in a string or imports as a module."""
-    scripts, present = tuple(scripts), tuple(present)
     spoken = {text.rpartition("/")[2] for text, _ in texts(scripts)}
     modules = {module for module, _, _ in imports(scripts)}
     found = set()

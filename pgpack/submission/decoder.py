@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 from pgpack.errors import RoundTripError, SubmissionError
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, unframe
+from pgpack.referee.source import libraries
 from pgpack.tensors.trellis import POLYNOMIALS
 from pgpack.unpack import unpack
 from pgpack.version import __version__
@@ -86,7 +86,7 @@ def make_decoder(artifacts: Sequence[bytes]) -> Decoder:
             expected = unpack(data).tensors()
             for program in programs:
                 _compare(program(str(path)), expected)
-    return Decoder(readable, code, _libraries(tree))
+    return Decoder(readable, code, tuple(sorted(libraries(readable) - {"numpy"})))
 
 
 def _header(data: bytes) -> Header:
@@ -148,17 +148,6 @@ def _readable(tree: ast.Module, origin: dict[str, str], n: int) -> str:
         gap = "\n" if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else ""
         parts.append(f"{gap}{ast.unparse(node)}\n")
     return "".join([*parts, "\n\n", START])
-
-
-def _libraries(tree: ast.Module) -> tuple[str, ...]:
-    """Top-level modules outside the standard library and numpy."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module.partition(".")[0])
-    return tuple(sorted(found - set(sys.stdlib_module_names) - {"numpy", "__future__"}))
 
 
 def _compare(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

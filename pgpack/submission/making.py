@@ -9,8 +9,6 @@ Owns what is known before any packing, and how often a search is repeated. How a
 
 from __future__ import annotations
 
-import ast
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +18,7 @@ from typing import Protocol
 from pgpack.errors import BudgetExceeded, SubmissionError
 from pgpack.referee.evidence import CAP
 from pgpack.referee.folder import seed_of
+from pgpack.referee.source import libraries
 from pgpack.study.study import Study
 
 from .decoder import make_decoder
@@ -149,10 +148,4 @@ def _requirements(order: Order) -> tuple[str, ...]:
     """The given lines; without them, what the script imports beyond the standard library."""
     if order.requirements is not None:
         return tuple(order.requirements.read_text(encoding="utf-8").splitlines())
-    found = set()
-    for node in ast.walk(ast.parse(order.source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.partition(".")[0])
-    return tuple(sorted(found - set(sys.stdlib_module_names)))
+    return tuple(sorted(libraries(order.source)))

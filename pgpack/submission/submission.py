@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -120,18 +120,12 @@ class Submission:
 
     def document(self) -> dict[str, Any]:
         """submission.json, in the field's names; null where nothing was measured."""
-        losses, about = self.losses, self.about
+        losses = self.losses
         bpb, nats = [loss.bpb for loss in losses], [loss.nats for loss in losses]
         before = [run.before.bpb for run in self.runs if run.before is not None]
         rows = {str(run.seed): _row(run) for run in self.runs if run.seed is not None}
         return {
-            "name": about.name,
-            "author": about.author,
-            "github_id": about.github_id,
-            "date": about.date,
-            "track": about.track,
-            "blurb": about.blurb,
-            "hardware": about.hardware,
+            **asdict(self.about),
             "val_loss": statistics.fmean(nats) if nats else None,
             "val_bpb": statistics.fmean(bpb) if bpb else None,
             **({"val_bpb_std": statistics.stdev(bpb)} if len(bpb) > 1 else {}),

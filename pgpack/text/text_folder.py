@@ -9,6 +9,7 @@ Owns the layout of the folder that `pgtrain data` writes and `pgtrain run` reads
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,13 @@ class TextFolder:
         import sentencepiece
 
         return int(sentencepiece.SentencePieceProcessor(model_file=str(self.tokenizer_path)).vocab_size())
+
+    def as_defaults(self, checkpoint: Path, seq_len: int) -> str:
+        """The JSON by which a checkpoint says where its text lies: as seen from it, so that the pair can be moved."""
+        here = checkpoint.resolve().parent
+        paths = {"val": self.val_glob, "calib": self.train_glob, "tokenizer": str(self.tokenizer_path)}
+        seen = {name: Path(os.path.relpath(Path(path).absolute(), here)).as_posix() for name, path in paths.items()}
+        return json.dumps({**seen, "seq_len": seq_len}, sort_keys=True)
 
     def count_tokens(self) -> tuple[int, int]:
         """(training, validation) tokens by the shard headers alone."""

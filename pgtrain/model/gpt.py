@@ -101,10 +101,8 @@ class GPT(nn.Module):
             self.virtual_resid_mix_delta = nn.Parameter(torch.zeros(rows, 2, config.model_dim))
             self.virtual_q_gain_mult = nn.Parameter(torch.ones(rows, config.num_heads))
         if config.repartition != "none":
-            q_sources, k_sources, v_sources = permutation_tables(config)
-            self.register_buffer("q_sources", q_sources, persistent=False)
-            self.register_buffer("k_sources", k_sources, persistent=False)
-            self.register_buffer("v_sources", v_sources, persistent=False)
+            for name, table in zip("qkv", permutation_tables(config), strict=True):
+                self.register_buffer(f"{name}_sources", table, persistent=False)
 
     @property
     def layers(self) -> Sequence[Block]:

@@ -1,8 +1,8 @@
 """Loss curves of runs as one SVG: training loss against tokens, bits per byte where they were measured.
 
 Owns the drawing; reads the logs that `pgtrain.training.train` writes. Equal logs give equal bytes. Plain SVG and
-no plotting
-library, because a picture is drawn at the end of every run and loading one takes longer than a tiny run's last steps.
+no plotting library, because a picture is drawn at the end of every run and loading one takes longer than a tiny run's
+last steps.
 """
 
 from __future__ import annotations

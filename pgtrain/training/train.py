@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -307,21 +306,9 @@ class Trainer:
 
     def _identity(self) -> dict[str, str]:
         """The part of the metadata that says what model this is and where its text lies."""
-        here = self.out.resolve().parent
-        data_defaults = {
-            "val": _relative(self.folder.val_glob, here),
-            "calib": _relative(self.folder.train_glob, here),
-            "tokenizer": _relative(str(self.folder.tokenizer_path), here),
-            "seq_len": self.model_config.seq_len,
-        }
         return {
             "format": FORMAT,
             "model_config": self.model_config.to_json(),
             "tokenizer_sha256": self.tokenizer.sha256,
-            "data_defaults": json.dumps(data_defaults, sort_keys=True),
+            "data_defaults": self.folder.as_defaults(self.out, self.model_config.seq_len),
         }
-
-
-def _relative(path: str, folder: Path) -> str:
-    """`path` as seen from `folder`, with forward slashes: the pair can be moved together."""
-    return Path(os.path.relpath(Path(path).absolute(), folder)).as_posix()

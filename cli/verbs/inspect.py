@@ -6,17 +6,19 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgpack.checkpoint.checkpoint import Checkpoint
-from pgpack.inspect import ArtifactView, TensorValues, inspect_artifact, inspect_checkpoint
 from pgpack.tables import clipped, shape_text, table
 
 from ..screen.output import emit_json, format_bytes, shared_options
 
 _BANKS = ": its banks are shown, and packed, as one matrix per layer"
+
+if TYPE_CHECKING:
+    from pgpack.checkpoint.checkpoint import Checkpoint
+    from pgpack.inspect import ArtifactView, TensorValues
 
 EPILOG = """\b
 Examples:
@@ -37,6 +39,7 @@ def command(*, file: Path, as_json: bool, quiet: bool) -> None:
     bits per symbol. Checkpoint: shapes, roles, spread, tied names, and what its metadata says.
     """
     from pgpack.bench.artifact import ArtifactFile, open_either
+    from pgpack.inspect import inspect_artifact, inspect_checkpoint
 
     found = open_either(file)
     if isinstance(found, ArtifactFile):

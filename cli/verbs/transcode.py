@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgpack.bench.artifact import read_artifact_file
 from pgpack.bench.options import BenchOptions
 from pgpack.files import replace_file
 from pgpack.progress import progress_bar
@@ -64,6 +63,8 @@ def command(
         if checkpoint is None or equal_loss.resolve() == out.resolve():
             raise click.UsageError("--equal-loss packs the fp32 model into a file of its own; give --checkpoint FILE")
         refuse_overwrite(equal_loss, force, artifact, checkpoint)
+    from pgpack.bench.artifact import read_artifact_file
+
     given = read_artifact_file(artifact)
     if given is None:
         raise click.UsageError(f"{artifact} is no artifact of a known format; pack a checkpoint with `pgpack pack`")

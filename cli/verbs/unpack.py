@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from pgpack.bench.artifact import open_artifact
-
 from ..screen.output import emit_json, refuse_overwrite, shared_options
 
 EPILOG = """\b
@@ -42,6 +40,8 @@ def command(
     Nothing is written when the decoded weights fail their digest.
     """
     refuse_overwrite(out, force, artifact)
+    from pgpack.bench.artifact import open_artifact
+
     opened = open_artifact(artifact)
     tensors, unpacked = opened.unpack(out, form, banked), opened.unpacked
     values = sum(array.size for array in tensors.values())

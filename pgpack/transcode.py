@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.codecs.base import ByteCodec
+from pgpack.codecs.fixed_width import little_endian
 from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.size_report import SizeReport
 from pgpack.formats.own.writer import Pgpack
@@ -204,16 +204,10 @@ def chain_coding(chain: str) -> Coding:
 
 def best_side_codecs(records: Iterable[Record]) -> tuple[ByteCodec, ...]:
     """The codecs that take the fewest bytes for scales and tables, in the order in which the writer joins them."""
-    joined = b"".join(_side_arrays(records))
+    sides = [array for record in records for part in record.parts for array in part.grid.arrays.values()]
+    joined = b"".join(little_endian(array).tobytes() for array in sides)
     chains = [tuple(parse_stage(codec, BYTE_CODECS) for codec in chain.split("|")) for chain in SIDE_CHAINS]
     return min([(), *chains], key=lambda chain: len(_through(joined, chain)))
-
-
-def _side_arrays(records: Iterable[Record]) -> Iterator[bytes]:
-    for record in records:
-        for part in record.parts:
-            for array in part.grid.arrays.values():
-                yield np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
 
 
 def _through(data: bytes, codecs: Sequence[ByteCodec]) -> bytes:
@@ -224,7 +218,7 @@ def _through(data: bytes, codecs: Sequence[ByteCodec]) -> bytes:
 
 def compare(given: Unpacked, ours: Unpacked) -> None:
     """Every tensor of both decodes to the same bits. Raises RoundTripError naming the first that does not."""
-    before, after = dict(_decoders(given)), dict(_decoders(ours))
+    before, after = _by_name(given), _by_name(ours)
     if before.keys() != after.keys():
         raise RoundTripError(f"other tensors come back: {', '.join(sorted(before.keys() ^ after.keys())[:4])}")
     for name, record in before.items():
@@ -233,8 +227,6 @@ def compare(given: Unpacked, ours: Unpacked) -> None:
             raise RoundTripError(f"{name} does not decode to what the given file decodes to")
 
 
-def _decoders(unpacked: Unpacked) -> Iterator[tuple[str, Record]]:
-    by_name = {record.name: record for record in unpacked.records}
-    yield from by_name.items()
-    for alias, stored in unpacked.aliases.items():
-        yield alias, by_name[stored]
+def _by_name(unpacked: Unpacked) -> dict[str, Record]:
+    records = {record.name: record for record in unpacked.records}
+    return records | {alias: records[stored] for alias, stored in unpacked.aliases.items()}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgpack.files import replace_file
+from pgpack.picture import PICTURE_SUFFIXES, figure_bytes
 from pgpack.tables import clipped, shape_text, table
 
 from ..screen.output import emit_json, note, refuse_overwrite, shared_options
@@ -39,34 +40,26 @@ def command(*, file: Path, output: Path | None, force: bool, all_tensors: bool, 
     (1 - sigmoid(gate)). Tensors: peak = largest magnitude / std, rows = largest / smallest std of a row. A checkpoint
     of any dialect that pack reads, or an artifact, whose decoded weights are looked at. What it has not got is said.
     """
+    from pgpack.bench.artifact import ArtifactFile, open_either
     from pgpack.checkpoint.analysis import analyze
     from pgpack.checkpoint.checkpoint import from_tensors
     from pgpack.checkpoint.dialects import dialect_of
 
     if output is not None:
-        _check_suffix(output)
+        if output.suffix not in PICTURE_SUFFIXES:
+            raise click.UsageError(f"{output}: a picture is written as .png or .svg")
         refuse_overwrite(output, force, file)
-    from pgpack.bench.artifact import ArtifactFile, open_either
-
     found = open_either(file)
     if isinstance(found, ArtifactFile):
         decoded = from_tensors(found.unpacked.tensors(), source=str(file))
         found = dataclasses.replace(decoded, dialect=dialect_of(decoded.shapes))
     analysis = analyze(found)
     if output is not None:
-        from pgpack.picture import figure_bytes
         from pgpack.report.analysis_plot import analysis_figure
 
         replace_file(output, figure_bytes(analysis_figure(analysis, file.name), output.suffix))
         note(f"wrote {output}", quiet)
     emit_json(_document(analysis)) if as_json else click.echo(_text(analysis, all_tensors))
-
-
-def _check_suffix(output: Path) -> None:
-    from pgpack.picture import PICTURE_SUFFIXES
-
-    if output.suffix not in PICTURE_SUFFIXES:
-        raise click.UsageError(f"{output}: a picture is written as .png or .svg")
 
 
 def _text(analysis: Analysis, all_tensors: bool) -> str:
@@ -105,16 +98,8 @@ def _lanes(analysis: Analysis) -> str:
         for row in analysis.lanes
     ]  # fmt: skip
     headings = (
-        "lanes",
-        "attn>attn",
-        "attn>mlp",
-        "crosses",
-        "mlp>attn",
-        "mlp>mlp",
-        "crosses",
-        "keep attn",
-        "keep mlp",
-    )
+        "lanes", "attn>attn", "attn>mlp", "crosses", "mlp>attn", "mlp>mlp", "crosses", "keep attn", "keep mlp",
+    )  # fmt: skip
     return table(headings, rows) if rows else ""
 
 

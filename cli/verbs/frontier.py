@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgpack.errors import StudyError
 from pgpack.files import replace_file
 from pgpack.tables import clipped, table
 
@@ -127,7 +128,6 @@ def _measure(
     studies: Mapping[str, Study], view: FrontierView, reference: tuple[int | None, float | None]
 ) -> dict[str, Any]:
     """Frontier, best point and hypervolumes as the JSON document; also what the table is made of."""
-    from pgpack.errors import StudyError
     from pgpack.study.frontier import hypervolume, points_of
 
     metric = view.metric

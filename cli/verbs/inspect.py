@@ -14,6 +14,10 @@ from pgpack.tables import clipped, shape_text, table
 
 from ..screen.output import emit_json, format_bytes, shared_options
 
+if TYPE_CHECKING:
+    from pgpack.checkpoint.checkpoint import Checkpoint
+    from pgpack.inspect import ArtifactView, TensorValues
+
 _BANKS = ": its banks are shown, and packed, as one matrix per layer"
 
 if TYPE_CHECKING:
@@ -76,15 +80,17 @@ def _artifact_text(view: ArtifactView) -> str:
     lines += [f"{alias} is tied to {stored}" for alias, stored in view.aliases.items()]
     if view.stages:
         stages = [
-            (stage.stream, clipped(stage.stage, 40), stage.before, stage.after, _ratio(stage.after, stage.before))
+            (
+                stage.stream,
+                clipped(stage.stage, 40),
+                stage.before,
+                stage.after,
+                stage.after / stage.before if stage.before else None,
+            )
             for stage in view.stages
         ]
         lines += ["", table(("stream", "stage", "bytes in", "bytes out", "ratio"), stages)]
     return "\n".join(lines)
-
-
-def _ratio(after: int, before: int) -> float | None:
-    return after / before if before else None
 
 
 def _artifact_document(view: ArtifactView) -> dict[str, Any]:
@@ -112,7 +118,9 @@ def _checkpoint_text(checkpoint: Checkpoint, rows: Sequence[TensorValues], file:
     ]
     lines = [table(("tensor", "role", "shape", "values", "std", "absmax", "tied to"), cells)]
     n_params = checkpoint.n_params
-    lines.append(f"{n_params:,} parameters ({format_bytes(4 * n_params)} in fp32), file {format_bytes(_size(file))}")
+    lines.append(
+        f"{n_params:,} parameters ({format_bytes(4 * n_params)} in fp32), file {format_bytes(file.stat().st_size)}"
+    )
     lines.append(f"dialect {checkpoint.dialect}{_BANKS if checkpoint.dialect.startswith('banked') else ''}")
     lines.append(f"checkpoint digest {checkpoint.digest[:16]}")
     lines += [f"{key:18} {clipped(value, 400)}" for key, value in checkpoint.metadata.items()]
@@ -122,7 +130,7 @@ def _checkpoint_text(checkpoint: Checkpoint, rows: Sequence[TensorValues], file:
 def _checkpoint_document(checkpoint: Checkpoint, rows: Sequence[TensorValues], file: Path) -> dict[str, Any]:
     return {
         "kind": "checkpoint",
-        "n_bytes": _size(file),
+        "n_bytes": file.stat().st_size,
         "n_params": checkpoint.n_params,
         "dialect": checkpoint.dialect,
         "checkpoint_digest": checkpoint.digest,
@@ -139,7 +147,3 @@ def _parsed(value: str) -> Any:
         return json.loads(value) if value.startswith("{") else value
     except ValueError:
         return value
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from pgpack.errors import StudyError
 
 from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
 
@@ -68,9 +71,6 @@ def _write(study: Study, path: Path, as_json: bool) -> None:
 
 def _serve(directory: Path, port: int, as_json: bool, quiet: bool) -> int:
     """Serve until Ctrl-C, with a line on the terminal whenever the study has changed."""
-    import threading
-
-    from pgpack.errors import StudyError
     from pgpack.report.live import LivePage, LiveServer
 
     page = LivePage(directory)
@@ -95,8 +95,6 @@ def _serve(directory: Path, port: int, as_json: bool, quiet: bool) -> int:
 
 def _follow(page: LivePage, quiet: bool) -> None:
     """A line for every state of the study, until interrupted."""
-    from pgpack.errors import StudyError
-
     seen = said = ""
     while True:
         version = page.version()

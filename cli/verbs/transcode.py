@@ -58,6 +58,9 @@ def command(
     Both files are decoded and compared bit for bit. With text, the loss of the decoded weights is measured; with
     the checkpoint and --equal-loss, what the engine makes of it at the same loss.
     """
+    from pgpack.bench.artifact import read_artifact_file
+    from pgpack.transcode import transcode
+
     refuse_overwrite(out, force, artifact, checkpoint)
     if equal_loss is not None:
         if checkpoint is None or equal_loss.resolve() == out.resolve():
@@ -68,8 +71,6 @@ def command(
     given = read_artifact_file(artifact)
     if given is None:
         raise click.UsageError(f"{artifact} is no artifact of a known format; pack a checkpoint with `pgpack pack`")
-    from pgpack.transcode import transcode
-
     with progress_bar(None, "kind", "choosing codecs", quiet) as bar:
         found = transcode(given.data, lambda kind: bar.update())
     loss = _loss(found, artifact, checkpoint, text, quiet)

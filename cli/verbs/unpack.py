@@ -39,6 +39,8 @@ def command(
     and --banked puts them together again. The checkpoint's metadata (its model and text) is not part of an artifact.
     Nothing is written when the decoded weights fail their digest.
     """
+    from pgpack.bench.artifact import open_artifact
+
     refuse_overwrite(out, force, artifact)
     from pgpack.bench.artifact import open_artifact
 

@@ -66,7 +66,6 @@ def command(
         if checkpoint is None or equal_loss.resolve() == out.resolve():
             raise click.UsageError("--equal-loss packs the fp32 model into a file of its own; give --checkpoint FILE")
         refuse_overwrite(equal_loss, force, artifact, checkpoint)
-    from pgpack.bench.artifact import read_artifact_file
 
     given = read_artifact_file(artifact)
     if given is None:

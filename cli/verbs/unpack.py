@@ -42,7 +42,6 @@ def command(
     from pgpack.bench.artifact import open_artifact
 
     refuse_overwrite(out, force, artifact)
-    from pgpack.bench.artifact import open_artifact
 
     opened = open_artifact(artifact)
     tensors, unpacked = opened.unpack(out, form, banked), opened.unpacked

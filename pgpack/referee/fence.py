@@ -185,11 +185,6 @@ def peak_bytes() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def run_file(path: str, arguments: list[str]) -> None:
-    """`python path arguments...` in this process."""
-    exec(compile(Path(path).read_bytes(), path, "exec"), _as_main(path, arguments))
-
-
 def unwrap_file(path: str, layers: list[bytes]) -> None:
     """Run a self-extracting file up to the code that it would execute; that code is kept, not run."""
     run: Callable[..., Any] = exec
@@ -246,7 +241,8 @@ def main() -> int:
         elif request["module"]:
             importlib.import_module(request["module"]).main(request["arguments"])
         else:
-            run_file(request["file"], request["arguments"])
+            file = request["file"]
+            exec(compile(Path(file).read_bytes(), file, "exec"), _as_main(file, request["arguments"]))
     except (Stop, SystemExit) as ended:
         code = ended.code if isinstance(ended, SystemExit) else 0
         error = "" if code in (None, 0) else code if isinstance(code, str) else f"it ended with status {code}"

@@ -27,15 +27,11 @@ class WeightAverage:
             name: parameter.detach().float().clone() for name, parameter in model.named_parameters()
         }
 
-    def decay_at(self, step: int) -> float:
-        """Decay used after step number `step` (from 0)."""
-        return min(self.decay, (1 + step) / (10 + step))
-
     @torch.no_grad()
     def update_(self, model: nn.Module, step: int, lr_scale: float = 1.0) -> None:
-        """Take in the weights after step number `step`."""
+        """Take in the weights after step number `step` (from 0)."""
         self.count += 1
-        self._take_(model, 1.0 - self.decay_at(step))
+        self._take_(model, 1.0 - min(self.decay, (1 + step) / (10 + step)))
 
     def _take_(self, model: nn.Module, weight: float) -> None:
         """average <- (1 - weight) average + weight * parameters."""

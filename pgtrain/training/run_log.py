@@ -1,6 +1,6 @@
 """What a run tells while it lasts: a row of JSON per step; and what tells it to stop.
 
-Owns the log file beside the checkpoint (`OUT.log.jsonl`), the clock of a run and its signals.
+Owns the log file beside the checkpoint (`OUT.log.jsonl`) and the signals of a run.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import dataclasses
 import json
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,16 +38,6 @@ def log_path(checkpoint: Path) -> Path:
 
 def no_row(row: StepRow) -> None:
     """The log of a process that does not lead."""
-
-
-class Clock:
-    """Seconds of this session on top of those of earlier ones."""
-
-    def __init__(self, before_s: float) -> None:
-        self._before_s, self._started = before_s, time.monotonic()
-
-    def elapsed_s(self) -> float:
-        return self._before_s + time.monotonic() - self._started
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import math
 import platform
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ from .optim import make_optimizers, set_rates_
 from .processes import Processes
 from .qat import FakeQuantizer
 from .resume import RunState, state_path
-from .run_log import Clock, StepRow, log_path, no_row, open_log, stop_requested
+from .run_log import StepRow, log_path, no_row, open_log, stop_requested
 from .schedule import lr_scale, muon_momentum, run_fraction, sequence_length
 from .train_config import TrainConfig
 
@@ -126,7 +127,7 @@ class Trainer:
         val: BitsPerByte | None = None
         log = open_log(log_path(self.out), resumed_from) if leads else nullcontext(no_row)
         with log as write_row, stop_requested() as stop:
-            clock = Clock(progress.elapsed_s)
+            began_s = time.monotonic() - progress.elapsed_s  # sessions before this one count
             while True:
                 progress.elapsed_s, stopping = self.processes.agree(progress.elapsed_s, stop.is_set(), self.device)
                 if self._is_over(progress):
@@ -136,7 +137,7 @@ class Trainer:
                     return TrainResult(
                         False, progress.step, progress.train_loss, None, progress.elapsed_s, resumed_from
                     )
-                row = self._step(progress, clock)
+                row = self._step(progress, began_s)
                 if not leads:
                     continue
                 over = self._is_over(progress)
@@ -163,7 +164,7 @@ class Trainer:
         arrays = {name: tensor.float().cpu().numpy() for name, tensor in weights.items()}
         save_tensors(path, arrays, self._identity() | {"training": json.dumps(training, sort_keys=True)})
 
-    def _step(self, progress: _Progress, clock: Clock) -> StepRow:
+    def _step(self, progress: _Progress, began_s: float) -> StepRow:
         """One optimizer step; `progress` moves on."""
         step, config = progress.step, self.config
         scale = lr_scale(config, step, progress.elapsed_s)
@@ -181,7 +182,7 @@ class Trainer:
         self.average.update_(self.model, step, scale)
         progress.step += 1
         progress.losses = [*progress.losses, value][-LOSS_WINDOW:]
-        progress.elapsed_s = clock.elapsed_s()
+        progress.elapsed_s = time.monotonic() - began_s
         tokens = progress.step * config.batch_tokens
         return StepRow(progress.step, value, config.matrix_lr * scale, tokens, round(progress.elapsed_s, 3))
 

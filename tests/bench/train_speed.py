@@ -37,7 +37,6 @@ from pgtrain.model.gpt import GPT, initialize_
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import parameter_group
 from pgtrain.presets import find_preset
-from pgtrain.training.run_log import Clock
 from pgtrain.training.train import Trainer, _Progress
 from pgtrain.training.train_config import TrainConfig
 
@@ -125,8 +124,8 @@ def plain_loop(trainer: Trainer, peer: str) -> Step:
 
 def our_loop(trainer: Trainer) -> Step:
     """The steps of a run, with everything that a run does in them but the log and the state file."""
-    progress, clock = _Progress(), Clock(0.0)
-    return lambda: trainer._step(progress, clock).loss
+    progress, began_s = _Progress(), time.monotonic()
+    return lambda: trainer._step(progress, began_s).loss
 
 
 def step_seconds(

@@ -1,6 +1,6 @@
 """Bits per byte of any language model on a fixed text, computed as the challenge computes it.
 
-    tokens -> windows of seq_len (pgtrain.sliding) -> logits -> nats (fp32 per token, fp64 sum)
+    tokens -> windows of seq_len (`sliding`) -> logits -> nats (fp32 per token, fp64 sum)
            -> bits / bytes of the decoded text             [+ KL(reference || model) per token]
 
 Owns `TextEvaluator`, an implementation of `pgpack.loss.evaluator.Evaluator`: full, sliding and document-isolated.

@@ -66,6 +66,15 @@ TABLES = (
     "pgpack/stages.py",
     "pgpack/__init__.py",
 )
+# What training needs of the packer: it never packs, plans, sweeps or judges.
+PGTRAIN_MAY_USE = {
+    "pgpack/checkpoint",
+    "pgpack/errors.py",
+    "pgpack/files.py",
+    "pgpack/loss",
+    "pgpack/models",
+    "pgpack/text",
+}
 MAX_LINES, MAX_MEDIAN, MAX_ROOT_MODULES, MAX_FLOORS = 400, 124, 16, 14
 
 
@@ -215,6 +224,15 @@ def test_no_package_imports_upwards(top: str) -> None:
         and root not in MAY_IMPORT[top]
     ]
     assert not wrong
+
+
+def test_training_uses_checkpoints_text_and_losses_of_the_packer_and_nothing_else() -> None:
+    used = {
+        room_of(found.module)
+        for found in imports()
+        if found.file.is_relative_to(ROOT / "pgtrain") and found.module in modules()
+    }
+    assert used - {"pgtrain"} <= PGTRAIN_MAY_USE
 
 
 @pytest.mark.parametrize("room", NEVER)

@@ -1,19 +1,20 @@
-"""The best artifact taken apart, as HTML: size waterfall, bits-per-weight heat map, bytes and loss per layer.
+"""The best artifact taken apart for a report: size waterfall, bits-per-weight heat map, bytes and loss per layer.
 
-Owns these sections of the report; `anatomy` owns the numbers. All names are escaped; without scripts the heat map
+Owns what these sections show, `assets/anatomy.html` how; `inspect` owns the numbers. Without scripts the heat map
 shows bits per weight and the table keeps its order.
 """
 
 from __future__ import annotations
 
-import html
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from pgpack.inspect import SLOPE_BYTES, Anatomy, TensorAnatomy, slope_of
 
-from .tables import heading
+from .tables import Cell, number_cell
+from .templates import filled
 
 PALE, DEEP = (0xF1, 0xF6, 0xFB), (0x0B, 0x3D, 0x75)  # of the heat map
 DARK = 0.68  # deeper cells carry white text, the others black: a contrast of 4.5 everywhere
@@ -22,36 +23,22 @@ SMALL = "small"
 RELATIVE = "relative squared error"
 
 
-def anatomy_sections(anatomy: Anatomy | None) -> str:
+def anatomy_sections(anatomy: Anatomy | None) -> Markup | str:
     """The sections of `anatomy`, '' without one."""
     if anatomy is None or not anatomy.tensors:
         return ""
-    return "\n".join([_waterfall(anatomy), _heat_section(anatomy), _layer_section(anatomy)])
-
-
-# --- stages --------------------------------------------------------------------------------------------
-
-
-def _waterfall(anatomy: Anatomy) -> str:
-    if not anatomy.stages:
-        return ""
-    first = max(stage.n_bytes for stage in anatomy.stages) or 1
-    bars, before = [], anatomy.stages[0].n_bytes
-    for stage in anatomy.stages:
-        lost = max(0, before - stage.n_bytes)
-        ratio = f" &middot; {anatomy.stages[0].n_bytes / stage.n_bytes:.1f}x smaller" if stage.n_bytes else ""
-        bars.append(
-            f'<span class="name">{html.escape(stage.name)}</span>'
-            f'<span class="size">{stage.n_bytes:,} B{ratio if stage is not anatomy.stages[0] else ""}</span>'
-            f'<span class="bar"><i style="width:{100 * stage.n_bytes / first:.2f}%"></i>'
-            f'<i class="lost" style="width:{100 * lost / first:.2f}%"></i></span>'
-        )
-        before = stage.n_bytes
-    return (
-        '<section aria-labelledby="h-stages"><h2 id="h-stages">Size of the best artifact, stage by stage</h2>'
-        '<p class="note">What is left after each stage; the pale part is what the stage took away.</p>'
-        f'<div class="bars waterfall">\n{chr(10).join(bars)}\n</div></section>'
-    )
+    layers = _layers(anatomy)
+    rows = _layer_groups(layers)
+    columns = _layer_columns(anatomy, [group for _, group in rows])
+    values = {
+        "anatomy": anatomy,
+        "bits_per_weight": 8 * anatomy.n_bytes / max(1, _Group(anatomy.tensors).numel),
+        "heat": _heat_tables(layers, anatomy),
+        "slope_bytes": SLOPE_BYTES,
+        "columns": list(columns),
+        "layers": [(name, {label: cell(group) for label, cell in columns.items()}) for name, group in rows],
+    }
+    return filled("anatomy.html", values)
 
 
 # --- heat map ------------------------------------------------------------------------------------------
@@ -114,29 +101,47 @@ def _columns(layers: dict[str, list[TensorAnatomy]]) -> list[str]:
     return [part for part in weights if part in kept] + ([SMALL] if rest or len(kept) < len(weights) else [])
 
 
-def _heat_section(anatomy: Anatomy) -> str:
-    layers = _layers(anatomy)
+@dataclass(frozen=True)
+class _HeatCell:
+    """A cell with the values of its faces (bits, share, loss, slope); small tensors, stored whole, take no part in
+    the scale of colours."""
+
+    group: _Group
+    colours: tuple[str, str]
+    faces: dict[str, float]
+    is_small: bool
+
+
+@dataclass(frozen=True)
+class _HeatTable:
+    """Headings, and rows with their names; no cell where a layer has no such weights."""
+
+    names: tuple[str, ...]
+    rows: list[tuple[str, list[_HeatCell | None]]]
+
+
+def _heat_tables(layers: dict[str, list[TensorAnatomy]], anatomy: Anatomy) -> list[_HeatTable]:
+    """The layers, and the largest tensors outside of them; without a table that has no rows."""
     columns = _columns(layers)
-    alone = [tensor for tensor in layers.get("", []) if tensor.numel]
-    rows = [(tensor.part, {"": _Group((tensor,))}) for tensor in sorted(alone, key=lambda t: -t.numel)[:MAX_PARTS]]
     named = {layer: _by_column(tensors, columns) for layer, tensors in layers.items() if layer}
-    groups = [group for _, cells in (*rows, *named.items()) for part, group in cells.items() if part != SMALL]
-    span = _extent([group.bits_per_weight for group in groups if group.numel])
-    body = [_heat_row(layer, cells, columns, anatomy, span) for layer, cells in named.items()]
-    outside = [_heat_row(name, cells, [""], anatomy, span) for name, cells in rows]
-    tables = [_heat_table(["layer", *columns], body)] if body else []
-    tables += [_heat_table(["tensor", "outside of layers"], outside)] if outside else []
-    return (
-        '<section aria-labelledby="h-heat"><h2 id="h-heat">Bits per weight, tensor by tensor</h2>'
-        f'<p class="note" id="heat-note">{_bits_note(anatomy)}</p>'
-        '<div id="heat-controls" class="controls" role="group" aria-label="What the heat map shows" hidden></div>'
-        f'<div class="heat-box">{"".join(tables)}</div></section>'
-    )
+    alone = sorted((tensor for tensor in layers.get("", []) if tensor.numel), key=lambda tensor: -tensor.numel)
+    outside = [(tensor.part, _Group((tensor,))) for tensor in alone[:MAX_PARTS]]
+    coloured = [group for cells in named.values() for part, group in cells.items() if part != SMALL and group.numel]
+    bits = [group.bits_per_weight for group in (*coloured, *(group for _, group in outside))]
+    low, high = min(bits, default=0.0), max(bits, default=0.0)
 
+    def cell(group: _Group | None, is_small: bool = False) -> _HeatCell | None:
+        if group is None or not group.numel:
+            return None
+        depth = min(1.0, max(0.0, (group.bits_per_weight - low) / (high - low))) if high > low else 0.0
+        return _HeatCell(group, cell_colours(depth), _faces(group, anatomy), is_small)
 
-def _bits_note(anatomy: Anatomy) -> str:
-    numel = sum(tensor.numel for tensor in anatomy.tensors)
-    return f"Of the best artifact; {8 * anatomy.n_bytes / max(1, numel):.3f} bits per weight for the whole file."
+    inside = [(layer, [cell(cells.get(part), part == SMALL) for part in columns]) for layer, cells in named.items()]
+    tables = [
+        _HeatTable(("layer", *columns), inside),
+        _HeatTable(("tensor", "outside of layers"), [(name, [cell(group)]) for name, group in outside]),
+    ]
+    return [table for table in tables if table.rows]
 
 
 def _by_column(tensors: Sequence[TensorAnatomy], columns: Sequence[str]) -> dict[str, _Group]:
@@ -147,36 +152,11 @@ def _by_column(tensors: Sequence[TensorAnatomy], columns: Sequence[str]) -> dict
     return {column: _Group(tuple(found)) for column, found in cells.items()}
 
 
-def _extent(values: Sequence[float]) -> tuple[float, float]:
-    return (min(values), max(values)) if values else (0.0, 0.0)
-
-
-def _heat_row(
-    name: str, cells: dict[str, _Group], columns: Sequence[str], anatomy: Anatomy, span: tuple[float, float]
-) -> str:
-    head = f'<th scope="row">{html.escape(name)}</th>'
-    return f"<tr>{head}{''.join(_heat_cell(column, cells.get(column), anatomy, span) for column in columns)}</tr>"
-
-
-def _heat_cell(column: str, group: _Group | None, anatomy: Anatomy, span: tuple[float, float]) -> str:
-    """A cell; the column of small tensors, stored whole, takes no part in the scale of colours."""
-    if group is None or not group.numel:
-        return "<td></td>"
-    back, ink = cell_colours(_depth(group.bits_per_weight, span))
-    values = {"bits": group.bits_per_weight, "share": 100 * group.n_bytes / max(1, anatomy.n_bytes)}
+def _faces(group: _Group, anatomy: Anatomy) -> dict[str, float]:
+    faces = {"bits": group.bits_per_weight, "share": 100 * group.n_bytes / max(1, anatomy.n_bytes)}
     if group.loss is not None and group.slope is not None:
-        values |= {"loss": group.loss, "slope": group.slope}
-    data = "".join(f' data-{name}="{value:.6g}"' for name, value in values.items())
-    data += " data-small" if column == SMALL else ""
-    title = html.escape("; ".join(tensor.name for tensor in group.tensors[:4]), quote=True)
-    more = f" and {len(group.tensors) - 4} more" if len(group.tensors) > 4 else ""
-    hint = f"{title}{more}: {group.numel:,} weights, {group.n_bytes:,} B"
-    return f'<td style="background:{back};color:{ink}" title="{hint}"{data}>{group.bits_per_weight:.2f}</td>'
-
-
-def _depth(value: float, span: tuple[float, float]) -> float:
-    low, high = span
-    return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.0
+        faces |= {"loss": group.loss, "slope": group.slope}
+    return faces
 
 
 def cell_colours(depth: float) -> tuple[str, str]:
@@ -185,85 +165,44 @@ def cell_colours(depth: float) -> tuple[str, str]:
     return "#" + "".join(f"{part:02x}" for part in shade), "#ffffff" if depth > DARK else "#000000"
 
 
-def _heat_table(names: Sequence[str], rows: Sequence[str]) -> str:
-    heads = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
-    return f'<table class="heat"><thead><tr>{heads}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody></table>'
-
-
 # --- layers --------------------------------------------------------------------------------------------
 
 
-def _layer_section(anatomy: Anatomy) -> str:
-    rows = []
-    for layer, tensors in _layers(anatomy).items():
-        if layer:
-            rows.append((layer, _Group(tuple(tensors))))
-        else:
-            rows += [(tensor.part, _Group((tensor,))) for tensor in tensors if tensor.numel]
-    total = _Group(anatomy.tensors)
-    most = _Most(
-        max((group.n_bytes for _, group in rows), default=0) or 1,
-        max((group.loss or 0.0 for _, group in rows), default=0.0) or 1.0,
-    )
-    names = ["name", "weights", "bytes", "bits/weight", *_loss_names(anatomy)]
-    heads = "".join(heading(name, "name" if name == "name" else "n") for name in names)
-    body = "\n".join(_layer_row(name, group, total, most, anatomy) for name, group in rows)
-    return (
-        '<section aria-labelledby="h-layers"><h2 id="h-layers">Bytes and loss, layer by layer</h2>'
-        f'<p class="note">{_loss_note(anatomy)}</p>'
-        f'<div class="table-box"><table class="sortable layers"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>\n{body}\n</tbody></table></div></section>"
-    )
+def _layer_groups(layers: dict[str, list[TensorAnatomy]]) -> list[tuple[str, _Group]]:
+    """The rows: tensors that are in no layer one by one, then the layers."""
+    rows = [(tensor.part, _Group((tensor,))) for tensor in layers.get("", []) if tensor.numel]
+    return rows + [(layer, _Group(tuple(tensors))) for layer, tensors in layers.items() if layer]
 
 
-def _loss_names(anatomy: Anatomy) -> list[str]:
-    if not anatomy.loss_unit:
-        return []
-    return ["relative error"] if anatomy.loss_unit == RELATIVE else ["loss", "% of loss", "saved by 1 kB"]
-
-
-def _loss_note(anatomy: Anatomy) -> str:
-    if not anatomy.loss_unit:
-        return "What quantizing each layer costs is known after a sweep that packs the best artifact itself."
+def _layer_columns(anatomy: Anatomy, rows: Sequence[_Group]) -> dict[str, Callable[[_Group], Cell]]:
+    """The columns by their headings; a bar is full in the row that has most."""
+    most_bytes = max((group.n_bytes for group in rows), default=0) or 1
+    columns: dict[str, Callable[[_Group], Cell]] = {
+        "weights": lambda group: number_cell(group.numel, ","),
+        "bytes": lambda group: number_cell(group.n_bytes, ",", group.n_bytes / most_bytes),
+        "bits/weight": lambda group: number_cell(group.bits_per_weight, ".3f"),
+    }
     if anatomy.loss_unit == RELATIVE:
-        return "Relative error: squared error of the decoded weights over their squared norm (no calibration)."
-    return (
-        "Loss: expected nats per token that quantizing the layer adds, from Hessians and Fisher weights. Saved by "
-        f"1 kB: the loss that {SLOPE_BYTES:,} more bytes there would save; where it is equal, bytes are well spent."
-    )
-
-
-@dataclass(frozen=True)
-class _Most:
-    """The largest values of the table, whose bars are full."""
-
-    n_bytes: int
-    loss: float
-
-
-def _layer_row(name: str, group: _Group, total: _Group, most: _Most, anatomy: Anatomy) -> str:
-    cells: list[tuple[str, str, float | None, float | None]] = [
-        ("weights", f"{group.numel:,}", group.numel, None),
-        ("bytes", f"{group.n_bytes:,}", group.n_bytes, group.n_bytes / most.n_bytes),
-        ("bits/weight", f"{group.bits_per_weight:.3f}", group.bits_per_weight, None),
-    ]
-    loss, whole = group.loss, total.loss or 0.0
-    if anatomy.loss_unit == RELATIVE:
-        known = [(t.loss, t.numel) for t in group.tensors if t.loss is not None]
-        mean = sum(error * numel for error, numel in known) / max(1, sum(numel for _, numel in known))
-        cells.append(("relative error", f"{mean:.3g}" if known else "", mean if known else math.inf, None))
+        columns["relative error"] = _relative_error
     elif anatomy.loss_unit:
-        share = loss / whole if loss is not None and whole else 0.0
-        slope = group.slope
-        cells += [
-            ("loss", "" if loss is None else f"{loss:.3g}", loss, None),
-            ("% of loss", "" if loss is None else f"{100 * share:.1f}", 100 * share, (loss or 0.0) / most.loss),
-            ("saved by 1 kB", "" if slope is None else f"{slope:.2g}", slope, None),
-        ]
-    markup = "".join(
-        f'<td class="n" data-l="{html.escape(label)}" data-v="{"" if value is None else f"{value:.9g}"}">{text}'
-        + ("" if part is None else f'<i class="mini" style="width:{100 * part:.1f}%"></i>')
-        + "</td>"
-        for label, text, value, part in cells
-    )
-    return f'<tr><td class="name">{html.escape(name)}</td>{markup}</tr>'
+        most_loss = max((group.loss or 0.0 for group in rows), default=0.0) or 1.0
+        whole = _Group(anatomy.tensors).loss or 1.0
+        columns |= {
+            "loss": lambda group: number_cell(group.loss, ".3g"),
+            "% of loss": lambda group: _loss_share(group.loss, whole, most_loss),
+            "saved by 1 kB": lambda group: number_cell(group.slope, ".2g"),
+        }
+    return columns
+
+
+def _loss_share(loss: float | None, whole: float, most: float) -> Cell:
+    return Cell("", "0", 0.0) if loss is None else number_cell(100 * loss / whole, ".1f", loss / most)
+
+
+def _relative_error(group: _Group) -> Cell:
+    """The mean over the group's weights; rows without one come last."""
+    known = [(tensor.loss, tensor.numel) for tensor in group.tensors if tensor.loss is not None]
+    if not known:
+        return Cell("", "inf")
+    mean = sum(loss * numel for loss, numel in known) / max(1, sum(numel for _, numel in known))
+    return number_cell(mean, ".3g")

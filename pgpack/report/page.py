@@ -1,23 +1,19 @@
 """A study as one self-contained HTML page: chart, frontier, bytes, and the lines that reproduce the best point.
 
-Owns what the page says; `assets/page.html`, `.css` and the scripts there own how it looks and moves, and
-`report_anatomy` the sections on the best artifact's insides.
-Refuses every outside request (its content security policy forbids them) and trusts no text of the study:
-all of it is escaped. The tables and a static chart are there without scripts. However many trials a study has, the
-page stays below 5 MB: the frontier comes first, and what is left out is said.
+Owns what the page says of this study; `assets/page.html`, `.css` and the scripts there own its standing words, how it
+looks and moves, and `anatomy` the sections on the best artifact's insides.
+Refuses every outside request (its content security policy forbids them) and trusts no text of the study: the
+templates escape all of it. The tables and a static chart are there without scripts. However many trials a study has,
+the page stays below 5 MB: the frontier comes first, and what is left out is said.
 """
 
 from __future__ import annotations
 
-import html
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from pgpack.files import replace_study_file
@@ -30,13 +26,12 @@ from pgpack.study.trial import Trial
 from pgpack.study.view import FrontierView
 
 from .anatomy import anatomy_sections
-from .tables import TIMES, clipped, excess_text, frontier_table, trials_table
+from .tables import clipped, excess_text, frontier_table, trials_table
+from .templates import filled
 
 MAX_BARS = 30
 MAX_DOTS, MAX_STATIC_DOTS = 8_000, 1_500  # trials in the chart, and in the one for readers without scripts
 MAX_TEXT = 20_000  # characters of a space
-SCRIPTS = ("page.js", "chart.js", "heat.js")
-LIVE_SCRIPT = "live.js"
 
 
 def render_report(
@@ -54,28 +49,24 @@ def render_report(
     study = study.merged
     views = {metric: study.frontier(metric) for metric in AXIS_LABELS}
     view = study.frontier()
-    points, _ = frontier_table(study, view)
-    trials, n_left_out = trials_table(study, views)
-    page = Template(_asset("page.html"))
-    return page.substitute(
-        css=_asset("page.css"),
-        js="\n".join(_asset(name) for name in (*SCRIPTS, *([LIVE_SCRIPT] if live_version else []))),
-        policy="; connect-src 'self'" if live_version else "",
-        live=f'<p id="live" class="live" data-version="{html.escape(live_version)}"></p>' if live_version else "",
-        title=html.escape(view.title),
-        lead=html.escape(_lead(study, view)),
-        cards="\n".join(_cards(study, view)),
-        static_chart="" if live_version and view.metric == "bpb" else _static_chart(view),
-        frontier_note=html.escape(_frontier_note(study, view)),
-        frontier_table=points,
-        anatomy=anatomy_sections(anatomy),
-        breakdown=_breakdown_section(breakdown),
-        reproduce=_reproduce(study, view.best),
-        trials_note=html.escape(_trials_note(n_left_out)),
-        trials_table=trials,
-        provenance=_provenance(study),
-        data=_script_json(_chart_data(study, views)),
-    )
+    values = {
+        "live_version": live_version,
+        "title": view.title,
+        "meta": study.meta,
+        "lead": _lead(study, view),
+        "cards": _cards(study, view),
+        "static_chart": "" if live_version and view.metric == "bpb" else _static_chart(view),
+        "has_intervals": any(half_width(trial, "bpb") is not None for trial in view.points),
+        "frontier_table": frontier_table(study, view),
+        "anatomy": anatomy_sections(anatomy),
+        "parts": _largest(breakdown),
+        "n_parts": len(breakdown),
+        "commands": _commands(study, view.best),
+        "space": clipped(study.meta.space, MAX_TEXT),
+        "trials_table": trials_table(study, views),
+        "data": _chart_data(study, views),
+    }
+    return str(filled("page.html", values))
 
 
 def write_report(
@@ -105,102 +96,44 @@ def _lead(study: Study, view: FrontierView) -> str:
     return f"Nothing fits the budget: the smallest artifact is {_bytes(smallest - budget)} too large."
 
 
-def _cards(study: Study, view: FrontierView) -> list[str]:
+def _cards(study: Study, view: FrontierView) -> list[tuple[str, str, str]]:
+    """(name, value, what is said below it); the first is that of the checkpoints."""
     meta, best = study.meta, view.best
-    cards = [_card("Checkpoint", meta.checkpoint, f"sha256 {meta.checkpoint_digest[:16]}", wide=True)]
+    cards = [("Checkpoint", meta.checkpoint, f"sha256 {meta.checkpoint_digest[:16]}")]
     if meta.others:
-        cards = [_card(f"{len(meta.checkpoints)} checkpoints", meta.title, "largest artifact, mean loss", wide=True)]
+        cards = [(f"{len(meta.checkpoints)} checkpoints", meta.title, "largest artifact, mean loss")]
     if meta.fp32_bpb is not None:
         size = "" if meta.fp32_n_bytes is None else f"{_bytes(meta.fp32_n_bytes)} as fp32"
-        cards.append(_card("fp32 models, mean" if meta.others else "fp32 model", f"{meta.fp32_bpb:.4f} bpb", size))
+        cards.append(("fp32 models, mean" if meta.others else "fp32 model", f"{meta.fp32_bpb:.4f} bpb", size))
     if meta.budget is not None:
         divisor, unit = byte_unit(meta.budget)
-        cards.append(_card("Budget", f"{meta.budget / divisor:g} {unit}", _bytes(meta.budget)))
+        cards.append(("Budget", f"{meta.budget / divisor:g} {unit}", _bytes(meta.budget)))
     if best is not None and best.n_bytes:
         ratio = f", {meta.fp32_n_bytes / best.n_bytes:.1f}x smaller than fp32" if meta.fp32_n_bytes else ""
         value = f"{WEIGHT_LABEL} {best.weight_error:.3g}" if best.bpb is None else f"{best.bpb:.4f} bpb"
-        cards.append(_card("Best point", value, f"{_bytes(best.n_bytes)}{ratio}"))
-    cards.append(
-        _card(
-            "Recipes" if meta.others else "Trials",
-            f"{len(study.trials)}, {view.n_failed} failed",
-            f"{len(view.points)} on the frontier",
-        )
-    )
+        cards.append(("Best point", value, f"{_bytes(best.n_bytes)}{ratio}"))
+    tried = f"{len(study.trials)}, {view.n_failed} failed"
+    cards.append(("Recipes" if meta.others else "Trials", tried, f"{len(view.points)} on the frontier"))
     return cards
-
-
-def _card(name: str, value: str, small: str, *, wide: bool = False) -> str:
-    extra = f"<small>{html.escape(small)}</small>" if small else ""
-    kind = ' class="wide"' if wide else ""
-    return f"<div{kind}><dt>{html.escape(name)}</dt><dd>{html.escape(value)}{extra}</dd></div>"
-
-
-def _frontier_note(study: Study, view: FrontierView) -> str:
-    fp32 = "" if study.meta.fp32_bpb is None else " mBPB: thousandths of a bit per byte above the fp32 model."
-    known = any(half_width(trial, "bpb") is not None for trial in view.points)
-    sure = " ±: 95 % interval to fp32, paired by blocks of the text, for the text's sampling alone." if known else ""
-    note = f"No other trial is both smaller and better in bits per byte.{fp32} KL in nats per token to fp32.{sure}"
-    if not study.meta.others:
-        return note
-    return (
-        f"{note} Of {len(study.meta.checkpoints)} checkpoints: bytes of the largest artifact, mean losses; span: "
-        "largest less smallest; sd: standard deviation of bits per byte."
-    )
-
-
-def _trials_note(n_left_out: int) -> str:
-    names = ", ".join(name for name, _ in TIMES)
-    rest = f" {n_left_out:,} more are in trials.jsonl; pgpack frontier DIR --export lists all." if n_left_out else ""
-    return f"Every measured recipe, failed ones too. Times in seconds: {names}. Click a heading to sort.{rest}"
-
-
-def _provenance(study: Study) -> str:
-    meta = study.meta
-    calibration = meta.calibration_digest or "none"
-    return html.escape(
-        f"pgpack {meta.pgpack_version}, study of {meta.created}. Checkpoint {meta.checkpoint_digest}; "
-        f"evaluator {meta.evaluator_digest}; calibration {calibration}."
-    )
 
 
 # --- bytes and commands --------------------------------------------------------------------------------
 
 
-def _breakdown_section(breakdown: Sequence[tuple[str, int]]) -> str:
-    total = sum(n_bytes for _, n_bytes in breakdown)
-    if not total:
-        return ""
+def _largest(breakdown: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """The parts, largest first, and those beyond MAX_BARS as one; nothing when they are empty."""
     parts = sorted(breakdown, key=lambda part: -part[1])
     if len(parts) > MAX_BARS:
         rest = parts[MAX_BARS - 1 :]
         parts = [*parts[: MAX_BARS - 1], (f"{len(rest)} smaller parts", sum(n_bytes for _, n_bytes in rest))]
-    largest = max(n_bytes for _, n_bytes in parts)
-    bars = "\n".join(
-        f'<span class="name">{html.escape(name)}</span>'
-        f'<span class="size">{_bytes(n_bytes)} &middot; {_percent(n_bytes, total)}</span>'
-        f'<span class="bar"><i style="width:{100 * n_bytes / largest:.2f}%"></i></span>'
-        for name, n_bytes in parts
-    )
-    return (
-        '<section aria-labelledby="h-bytes"><h2 id="h-bytes">Bytes of the best artifact</h2>'
-        f'<p class="note">{_bytes(total)} in {len(breakdown)} parts, largest first.</p>'
-        f'<div class="bars">\n{bars}\n</div></section>'
-    )
+    return parts if any(n_bytes for _, n_bytes in parts) else []
 
 
-def _reproduce(study: Study, best: Trial | None) -> str:
+def _commands(study: Study, best: Trial | None) -> list[tuple[str, str]]:
+    """What a line does, and the line."""
     if best is None:
-        return '<p class="note">There is no artifact to reproduce yet.</p>'
-    lines = [("Pack the best point:", pack_command(study, best)), ("Check it:", _verify_command(study))]
-    parts = [
-        f'<p class="note">{html.escape(what)}</p><pre class="command">{html.escape(line)}</pre>'
-        for what, line in lines
-    ]
-    if study.meta.space:
-        space = html.escape(clipped(study.meta.space, MAX_TEXT))
-        parts.append(f'<p class="note">The space that was swept:</p><pre>{space}</pre>')
-    return "\n".join(parts)
+        return []
+    return [("Pack the best point:", pack_command(study, best)), ("Check it:", _verify_command(study))]
 
 
 def pack_command(study: Study, trial: Trial) -> str:
@@ -270,9 +203,9 @@ def _metric_data(view: FrontierView, row_of: Mapping[str, int]) -> dict[str, Any
 
 
 def _static_chart(view: FrontierView) -> str:
-    """The chart for readers without scripts, from `plot`; a sentence when there is nothing to draw."""
+    """The chart for readers without scripts, from `plot`; '' when there is nothing to draw."""
     if not view.points:
-        return "<p>No trial was measured; the table below shows why.</p>"
+        return ""
     others = [number for number, trial in enumerate(view.trials) if trial.key not in view.keys]
     kept = set(_spread(others, MAX_STATIC_DOTS))
     trials = tuple(trial for n, trial in enumerate(view.trials) if n in kept or trial.key in view.keys)
@@ -282,16 +215,6 @@ def _static_chart(view: FrontierView) -> str:
 
 
 # --- text ----------------------------------------------------------------------------------------------
-
-
-def _asset(name: str) -> str:
-    return resources.files("pgpack.report").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _script_json(document: dict[str, Any]) -> str:
-    """JSON that no HTML parser can leave: `<`, `>` and `&` are escaped inside strings."""
-    text = json.dumps(document, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _bytes(n_bytes: int) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from pgpack_cli.pgpack_app import VERBS
 
-HEAVY = {"torch", "scipy", "numba", "matplotlib", "sentencepiece", "brotli", "zstandard", "tqdm"}
+from tests.synthetic_study import write_study
+
+HEAVY = {"torch", "scipy", "numba", "matplotlib", "sentencepiece", "brotli", "zstandard", "tqdm", "jinja2"}
 LISTING = """
 import sys
 from pgpack_cli.{app} import main
@@ -61,3 +63,11 @@ def test_dry_runs_of_packing_load_numpy_and_nothing_heavier(model: Path, flags: 
     assert not modules_of("pgpack", verb, model, *rest, "--dry-run") & HEAVY
     assert not Path("new.pgpack").exists()
     assert not Path("new-study").exists()
+
+
+def test_a_frontier_loads_templates_and_pictures_only_for_a_page_or_picture(tmp_path: Path) -> None:
+    write_study(tmp_path / "study")
+    page = tmp_path / "page.html"
+    assert not modules_of("pgpack", "frontier", tmp_path / "study") & {"jinja2", "matplotlib", "torch"}
+    assert "jinja2" in modules_of("pgpack", "frontier", tmp_path / "study", "-o", page)
+    assert page.exists()

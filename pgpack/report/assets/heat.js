@@ -1,5 +1,5 @@
 "use strict";
-// The heat map's other faces: share of bytes, expected loss, what a kilobyte would save. Colours as in report_anatomy.py.
+// The heat map's other faces: share of bytes, expected loss, what a kilobyte would save. Colours as in report/anatomy.py.
 report.parts.push(() => {
   const { chosen, button } = report;
   const home = document.getElementById("heat-controls");

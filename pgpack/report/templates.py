@@ -1,0 +1,42 @@
+"""Jinja2 templates of the page: every text is escaped, and what a template made stands as it is.
+
+Owns the way from a name in `assets` to markup. Refuses a template whose values are not all given. Jinja2 is loaded
+when a page is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def filled(name: str, values: Mapping[str, Any]) -> Markup:
+    """The template `name` with these values."""
+    return Markup(_environment().get_template(name).render(values))
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FunctionLoader(_asset),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["asset"] = lambda name: Markup(_asset(name))
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment
+
+
+def _asset(name: str) -> str:
+    return resources.files("pgpack.report").joinpath("assets", name).read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,10 +217,6 @@ class _Tensors:
         known = name in self.checkpoint.shapes
         return np.asarray(self.checkpoint.tensor(name), dtype=np.float64) if known else None
 
-    def value(self, name: str, of: Callable[[NDArray[np.float64]], float]) -> float | None:
-        tensor = self.get(name)
-        return None if tensor is None or not tensor.size else float(of(tensor))
-
 
 def _block_names(names: Iterable[str]) -> list[tuple[str, int]]:
     """(name, index) of every block, by list and number."""
@@ -234,31 +230,27 @@ def _block(found: _Tensors, name: str, index: int) -> list[Block]:
     gains = found.get(f"{name}.attn.q_gain")
     mean = None if gains is None else float(gains.mean())
     spread = None if gains is None or gains.size < 2 else float(gains.std(ddof=1))
-    runs = found.get(f"{name}.attn_scales")
-    if runs is None:
-        attn, mlp = (found.value(f"{name}.{side}_scale", np.mean) for side in OUTPUTS)
-        mix = found.get(f"{name}.resid_mix")
-        keep, x0 = (None, None) if mix is None else (float(mix[0].mean()), float(mix[1].mean()))
-        return [Block(name, index, None, norms["attn"], attn, norms["mlp"], mlp, mean, spread, keep, x0)]
-    mlps, mixes = found.get(f"{name}.mlp_scales"), found.get(f"{name}.resid_mixes")
-    return [
-        Block(
-            name, index, run, norms["attn"], float(runs[run].mean()),
-            norms["mlp"], None if mlps is None else float(mlps[run].mean()), mean, spread,
-            None if mixes is None else float(mixes[run][0].mean()),
-            None if mixes is None else float(mixes[run][1].mean()),
-        )
-        for run in range(len(runs))
-    ]  # fmt: skip
+
+    def block(
+        run: int | None, attn: NDArray[Any] | None, mlp: NDArray[Any] | None, mix: NDArray[Any] | None
+    ) -> Block:
+        keep, x0 = (None, None) if mix is None else (_mean(mix[0]), _mean(mix[1]))
+        return Block(name, index, run, norms["attn"], _mean(attn), norms["mlp"], _mean(mlp), mean, spread, keep, x0)
+
+    of_runs = [found.get(f"{name}.{part}") for part in ("attn_scales", "mlp_scales", "resid_mixes")]
+    if of_runs[0] is None:
+        return [block(None, *(found.get(f"{name}.{part}") for part in ("attn_scale", "mlp_scale", "resid_mix")))]
+    return [block(r, *(None if part is None else part[r] for part in of_runs)) for r in range(len(of_runs[0]))]
 
 
 def _norm(found: _Tensors, names: list[str]) -> float | None:
     """Frobenius norm of the first of these that exists."""
-    return next((value for name in names if (value := found.value(name, _frobenius)) is not None), None)
+    tensors = (found.get(name) for name in names)
+    return next((float(np.linalg.norm(each)) for each in tensors if each is not None and each.size), None)
 
 
-def _frobenius(tensor: NDArray[np.float64]) -> float:
-    return float(np.linalg.norm(tensor))
+def _mean(tensor: NDArray[Any] | None) -> float | None:
+    return None if tensor is None or not tensor.size else float(tensor.mean())
 
 
 def _skips(found: _Tensors) -> tuple[Skip, ...]:

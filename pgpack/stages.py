@@ -3,16 +3,24 @@
     name(key=value, key=value)          text -> stage by `parse_stage`; stage -> text by `stage_text`
 
 Numbers print shortest (12.85, 20, 1e-05), booleans as true/false. Tables of names live with their kinds
-(`pgpack.quantizers`, `pgpack.codecs`, `pgpack.formats.containers`); there is no registration at a distance. A stage
-is imported when its name is first looked up: a dry run that names two of thirty pays for two.
+(`pgpack.quantizers`, `pgpack.codecs`, `pgpack.formats.containers`). A stage is imported when its name is first looked
+up: a dry run that names two of thirty pays for two.
+
+Other packages add names to a table through its entry-point group, such as `pgpack.quantizers`. They are asked only
+when a name is not built in or the whole table is listed, and never take a built-in name. Refused: a name that two
+packages have, an entry that cannot be loaded.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from itertools import chain
 from typing import Any
 
 from .errors import RecipeError
@@ -28,11 +36,21 @@ class Fault(RecipeError):
         self.position = position
 
 
-class Table(Mapping[str, type[Any]]):
-    """name -> class of one kind of stage; `places` says where each is, as "module:Class" below `package`."""
+@lru_cache(maxsize=64)
+def _entries(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """What packages on `path`, the search path of imports, register in a group; looked for once."""
+    return tuple(sorted(entry_points(group=group), key=lambda entry: entry.name))
 
-    def __init__(self, package: str, places: Mapping[str, str]) -> None:
+
+class Table(Mapping[str, type[Any]]):
+    """name -> class of one kind of stage; `places` says where each is, as "module:Class" below `package`.
+
+    `group`: the entry points by which other packages add to it; '' for a table that is closed.
+    """
+
+    def __init__(self, package: str, places: Mapping[str, str], group: str = "") -> None:
         self._places = {name: f"{package}.{place}" for name, place in places.items()}
+        self._groups = [group] if group else []
 
     @staticmethod
     def joined(tables: Iterable[Table]) -> Table:
@@ -40,21 +58,40 @@ class Table(Mapping[str, type[Any]]):
         table = Table("", {})
         for part in tables:
             table._places.update(part._places)
+            table._groups += part._groups
         return table
 
+    @property
+    def built_in(self) -> tuple[str, ...]:
+        """The names that are ours; other packages are not asked."""
+        return tuple(self._places)
+
+    def _added(self) -> dict[str, EntryPoint]:
+        """What other packages add. Raises RecipeError where two of them have the same name."""
+        added: dict[str, EntryPoint] = {}
+        for entry in chain.from_iterable(_entries(group, tuple(sys.path)) for group in self._groups):
+            if entry.name in added:
+                places = f"{added[entry.name].value} and {entry.value}"
+                raise RecipeError(f"two packages name a stage {entry.name}, {places}; uninstall one of them")
+            if entry.name not in self._places:
+                added[entry.name] = entry
+        return added
+
     def __getitem__(self, name: str) -> type[Any]:
+        if name not in self._places:
+            return _loaded(self._added()[name])
         module, _, cls = self._places[name].partition(":")
         found: type[Any] = getattr(import_module(module), cls)
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return chain(self._places, self._added())
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._places) + len(self._added())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._places
+        return name in self._places or name in self._added()
 
     def name_of(self, stage: Any) -> str:
         """The name of a stage's class. Raises RecipeError where it is not in this table."""
@@ -62,7 +99,18 @@ class Table(Mapping[str, type[Any]]):
         for name, found in self._places.items():
             if found == place:
                 return name
+        for name, entry in self._added().items():
+            if _loaded(entry) is type(stage):
+                return name
         raise RecipeError(f"{type(stage).__name__} is not a registered stage")
+
+
+def _loaded(entry: EntryPoint) -> type[Any]:
+    try:
+        found: type[Any] = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise RecipeError(f"the stage {entry.name} of {entry.value} cannot be loaded: {error}") from error
+    return found
 
 
 def value_text(value: Any) -> str:
@@ -91,6 +139,11 @@ def default_example(name: str, cls: type[Any]) -> str:
         known = field.default is not dataclasses.MISSING
         parts.append(f"{field.name}={value_text(field.default) if known else '...'}")
     return f"{name}({','.join(parts)})" if parts else name
+
+
+def _annotation(field: dataclasses.Field[Any]) -> str:
+    """The name of a field's type, in a module that postpones annotations and in one that does not."""
+    return field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
 
 
 def parse_value(text: str, annotation: str, position: int) -> Any:
@@ -125,7 +178,7 @@ def parse_stage(text: str, table: Table, position: int = 0) -> Any:
                 offset + len(part) - len(part.lstrip()),
             )
         value_at = offset + part.index("=") + 1
-        values[key.strip()] = parse_value(value.strip(), str(fields[key.strip()].type), value_at)
+        values[key.strip()] = parse_value(value.strip(), _annotation(fields[key.strip()]), value_at)
         offset += len(part) + 1
     try:
         return cls(**values)

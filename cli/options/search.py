@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +11,17 @@ from pgpack.sweep.samplers.table import SAMPLERS
 
 from .group import flag, flag_group
 
-SEARCHES = ("grid", *SAMPLERS)
+if TYPE_CHECKING:
+    _Choice = click.Choice[str]
+else:
+    _Choice = click.Choice  # not yet generic in click 8.1
+
+
+class SearchName(_Choice):
+    """`grid` or a sampler; those of other packages are looked for only when a name is not ours."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return value if value in SAMPLERS else super().convert(value, param, ctx)
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ search_options = flag_group(
     {
         "name": flag(
             "--search",
-            type=click.Choice(SEARCHES),
+            type=SearchName(("grid", *SAMPLERS.built_in)),
             default="grid",
             show_default=True,
             help="How the space is gone through.",

@@ -32,9 +32,10 @@ from pgpack.quantizers.base import Encoding
 from pgpack.tensors.grids import QuantizedTensor, grid_from_parts
 from pgpack.tensors.record import Record
 
-from .store import ALIGNED, Buffer, Form, cache_key
+from .store import ALIGNED, Buffer, Form, cache_key, package_code
 
 Array = NDArray[Any]
+_OURS = __package__.partition(".")[0]  # its code is part of every key already
 
 
 def bundled(head: Any, arrays: Sequence[Array]) -> list[Buffer]:
@@ -70,9 +71,11 @@ def unbundled(data: memoryview) -> tuple[Any, list[Array]]:
 
 
 def stage_name(stage: Any) -> list[Any]:
-    """Class and every field of a stage: its whole configuration."""
+    """Class and every field of a stage, its whole configuration; the code too where it is another package's."""
     values = {f.name: getattr(stage, f.name) for f in dataclasses.fields(stage)}
-    return [f"{type(stage).__module__}:{type(stage).__qualname__}", values]
+    module = type(stage).__module__
+    code = [] if module.partition(".")[0] == _OURS else [package_code(module)]
+    return [f"{module}:{type(stage).__qualname__}", values, *code]
 
 
 def quantized_key(array: str, stages: Sequence[Any], statistics: str | None) -> str:

@@ -18,10 +18,12 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -58,6 +60,16 @@ def source_digest(folder: Path) -> str:
         data = path.read_bytes()
         digest.update(f"{path.relative_to(folder).as_posix()}\0{len(data)}\0".encode() + data)
     return digest.hexdigest()
+
+
+@lru_cache
+def package_code(module: str) -> str:
+    """sha256 hex of another package's code, of which `module` is loaded; read once; '' where there is no file."""
+    home = sys.modules.get(module.partition(".")[0], sys.modules[module])
+    file = getattr(home, "__file__", None) or getattr(sys.modules[module], "__file__", None)
+    if file is None:
+        return ""
+    return source_digest(Path(file).parent) if hasattr(home, "__path__") else cache_key(Path(file).read_text("utf-8"))
 
 
 @dataclass(frozen=True)

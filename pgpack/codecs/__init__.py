@@ -13,6 +13,7 @@ SYMBOL_TRANSFORMS = Table(
         "transpose": "order:Transpose",
         "row_sort": "order:RowSort",
     },
+    group="pgpack.symbol_transforms",
 )
 
 CODERS = Table(
@@ -24,6 +25,7 @@ CODERS = Table(
         "rans": "rans.coder:Rans",
         "rans_scaled": "rans.scaled:RansScaled",
     },
+    group="pgpack.coders",
 )
 
 BYTE_CODECS = Table(
@@ -38,4 +40,5 @@ BYTE_CODECS = Table(
         "zpaq": "external:Zpaq",
         "shuffle": "shuffle:Shuffle",
     },
+    group="pgpack.byte_codecs",
 )

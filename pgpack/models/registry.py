@@ -11,14 +11,12 @@ the checkpoint.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import entry_points
-from pathlib import Path
 
-from pgpack.cache.store import source_digest
+from pgpack.cache.store import package_code
 from pgpack.errors import CheckpointError, PgpackError
 
 from . import adapter_file
@@ -52,11 +50,4 @@ def _sources() -> Iterator[ModelSource]:
 def _with_code(source: ModelSource, wanted: Wanted) -> FoundModel | None:
     """What `source` finds; its code is all of its package."""
     found = source(wanted)
-    return found if found is None else replace(found, code=partial(_package_code, source.__module__))
-
-
-def _package_code(module: str) -> Sequence[str]:
-    """The Python files of a module's package, as a digest."""
-    loaded = sys.modules[module.partition(".")[0]]
-    file = Path(loaded.__file__ or sys.modules[module].__file__ or "")
-    return [source_digest(file.parent) if hasattr(loaded, "__path__") else file.read_text(encoding="utf-8")]
+    return found if found is None else replace(found, code=lambda: [package_code(source.__module__)])

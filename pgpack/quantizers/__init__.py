@@ -20,6 +20,7 @@ QUANTIZERS = Table(
         "ternary": "ternary:Ternary",
         "binary": "ternary:Binary",
     },
+    group="pgpack.quantizers",
 )
 
 TRANSFORMS = Table(
@@ -35,4 +36,5 @@ TRANSFORMS = Table(
         "lqer_asym": "low_rank:LqerAsym",
         "svd": "low_rank:Svd",
     },
+    group="pgpack.transforms",
 )

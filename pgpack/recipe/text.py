@@ -27,7 +27,7 @@ from pgpack.stages import Fault, parse_stage
 from .policy import DIRECTIVES, KINDS, STAGES, Coding, Rule, TensorPolicy
 from .selector import Selector
 
-_RANK = {name: rank for rank, (_, table) in enumerate(KINDS) for name in table}
+_RANK = {name: rank for rank, (_, table) in enumerate(KINDS) for name in table.built_in}
 
 
 def parsed(text: str) -> tuple[tuple[Rule, ...], dict[str, Any]]:
@@ -95,7 +95,7 @@ def _parse_policy(text: str, position: int) -> TensorPolicy:
     reached = 0
     for piece, at in _split(text, "|", position):
         stage = parse_stage(piece, STAGES, at)
-        rank = _RANK[STAGES.name_of(stage)]
+        rank = _rank(STAGES.name_of(stage))
         here = at + len(piece) - len(piece.lstrip())
         if rank < reached:
             order = " -> ".join(kind for kind, _ in KINDS)
@@ -109,3 +109,8 @@ def _parse_policy(text: str, position: int) -> TensorPolicy:
     coder = slots[3][0] if slots[3] else CODERS["raw"]()
     coding = Coding(tuple(slots[2]), coder, tuple(slots[4]))
     return TensorPolicy(tuple(slots[0]), slots[1][0], coding)
+
+
+def _rank(name: str) -> int:
+    """Which kind a stage is of; other packages are asked only about names that are not ours."""
+    return _RANK[name] if name in _RANK else next(rank for rank, (_, table) in enumerate(KINDS) if name in table)

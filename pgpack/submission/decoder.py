@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
 from pgpack.errors import RoundTripError, SubmissionError
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, unframe
@@ -95,17 +96,35 @@ def _header(data: bytes) -> Header:
             "a decoder is made for artifacts in pgpack's own format; a field container is decoded by the field's "
             "script: choose a recipe without @container"
         )
-    return Header.from_json(unframe(data)[0])
+    header = Header.from_json(unframe(data)[0])
+    coders, codecs, transforms = _stage_texts([header])
+    for texts, table in ((coders, CODERS), (codecs, BYTE_CODECS), (transforms, SYMBOL_TRANSFORMS)):
+        for name in (text.partition("(")[0] for text in texts):
+            if name not in table.built_in:
+                raise SubmissionError(
+                    f"the single-file decoder is made of pgpack's own code, and {name} is of another package; "
+                    "choose a recipe without it"
+                )
+    return header
+
+
+def _stage_texts(headers: Sequence[Header]) -> tuple[list[str], list[str], list[str]]:
+    """Coders, byte codecs and symbol transforms as they stand in the headers."""
+    return (
+        [stream.coder for header in headers for stream in header.streams],
+        [text for header in headers for stream in (*header.streams, header.side) for text in stream.codecs],
+        [text for header in headers for _, part in header.parts for text in part.transforms],
+    )
 
 
 def _tables(headers: Sequence[Header]) -> dict[Key, Override]:
     """The tables of `program` with what the artifacts use, keyed by the texts that stand in their headers."""
     parts = [part for header in headers for _, part in header.parts]
-    coders = [stream.coder for header in headers for stream in header.streams]
+    coders, codecs, transforms = _stage_texts(headers)
     tables = {
         "CODERS": _table(coders, {}),
-        "BYTE_CODECS": _table([text for h in headers for s in (*h.streams, h.side) for text in s.codecs], UNDO),
-        "TRANSFORMS": _table([text for part in parts for text in part.transforms], {}),
+        "BYTE_CODECS": _table(codecs, UNDO),
+        "TRANSFORMS": _table(transforms, {}),
         "GRIDS": _table([part.grid for part in parts], GRIDS),
     }
     coded = {int(n) for coder in coders for n in re.findall(r"states=(\d+)", coder)}

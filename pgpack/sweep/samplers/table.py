@@ -14,4 +14,5 @@ SAMPLERS = Table(
         "surrogate": "surrogate:SurrogateSampler",
         "ladder": "ladder:LadderSampler",
     },
+    group="pgpack.samplers",
 )

@@ -29,13 +29,16 @@ from pgpack.verify import Verification, verify
 TORCH_SUFFIXES = (".pt", ".pth")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ArtifactFile:
     """An artifact of any known format: `data` are the bytes of `path`; it is decoded once, when first asked for."""
 
     path: Path
     data: bytes
     decode: Callable[[], Unpacked]
+
+    def __repr__(self) -> str:
+        return f"<ArtifactFile {self.path}: {self.n_bytes:,} bytes>"
 
     @property
     def n_bytes(self) -> int:

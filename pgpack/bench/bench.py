@@ -33,6 +33,9 @@ class Bench(Workpiece):
     A recipe is given as a `Recipe` or as its text. Sizes are bytes or text such as "16MB".
     """
 
+    def __repr__(self) -> str:
+        return f"<Bench {self.path}: {self.checkpoint.n_params:,} parameters>"
+
     def plan(self, recipe: Recipe | str) -> Plan:
         """What `recipe` does to each tensor, and an estimate of the bytes, before any work.
 

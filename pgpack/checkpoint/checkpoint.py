@@ -56,6 +56,9 @@ class Checkpoint:
     source: str = "memory"
     dialect: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Checkpoint {self.source}: {len(self.shapes)} tensors>"
+
     def tensor(self, name: str) -> NDArray[Any]:
         """float32 (or the integer dtype of a non-floating tensor). Raises CheckpointError on NaN or infinity.
 

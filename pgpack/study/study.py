@@ -40,6 +40,9 @@ class Study:
     partial: tuple[Trial, ...] = ()
     seeds: Mapping[str, Across] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<Study {self.directory}: {len(self.trials)} trials>"
+
     @classmethod
     def of(cls, directory: Path, meta: StudyMeta, rows: tuple[Trial, ...]) -> Study:
         """The study that these rows of a journal make."""

@@ -35,6 +35,9 @@ class FrontierView(Front):
     fp32_bpb: float | None = None
     block_bytes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<FrontierView {self.title}: {len(self.points)} points>"
+
     def table(
         self,
         shown: Sequence[Trial] | None = None,

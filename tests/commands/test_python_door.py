@@ -50,6 +50,14 @@ def test_the_door_has_the_documented_names_and_no_other() -> None:
         _ = pgpack.pack_all  # type: ignore[attr-defined]
 
 
+def test_nouns_introduce_themselves_in_a_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    study = pgpack.open_study("study")
+    nouns = (pgpack.open_checkpoint("model.safetensors"), pgpack.open_bench("model.safetensors", cache=False))
+    for noun in (*nouns, pgpack.open_artifact("model.pgpack"), study, study.frontier()):
+        assert len(repr(noun)) < 90, repr(noun)[:200]
+
+
 def test_importing_the_door_loads_neither_torch_nor_numpy() -> None:
     code = "import sys, pgpack; dir(pgpack); sys.exit(bool({'torch', 'numpy'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

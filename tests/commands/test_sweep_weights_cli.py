@@ -53,6 +53,9 @@ def test_sizes_and_errors_are_those_of_real_artifacts_and_the_note_says_what_is_
     assert len(table) == 4
     page = (tmp_path / "s" / "report.html").read_text()
     assert "no text is known, so no loss was measured" in page
+    assert "<noscript>" not in page  # the chart is drawn for readers with scripts too
+    assert "better in the error of its weights" in page
+    assert "in bits per byte" not in page
     assert (
         "error of the weights</text>" in page or "error of the weights" in (tmp_path / "s/frontier.svg").read_text()
     )

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from experiments.replication.packing import Workpiece
+from experiments.replication.packing import Bench
 from experiments.replication.rows import Value
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.loss.evaluator import Tensors
@@ -27,7 +27,7 @@ def blocks_of(model: nn.Module) -> list[DeviatingBlock]:
     return [module for module in model.modules() if isinstance(module, DeviatingBlock)]
 
 
-def batches(bench: Workpiece, n_tokens: int, skip: int = 0) -> Iterator[Tensor]:
+def batches(bench: Bench, n_tokens: int, skip: int = 0) -> Iterator[Tensor]:
     """Held-out text in windows of the model's length. Shape: (8, T) int64."""
     length = bench.text.text.seq_len
     tokens = torch.from_numpy(np.asarray(bench.text.text.val_tokens[skip : skip + n_tokens], dtype=np.int64))
@@ -47,7 +47,7 @@ def gammas(path: Path) -> list[dict[str, Value]]:
 
 def places(path: Path) -> list[dict[str, Value]]:
     """One row per virtual layer and module: gamma, share of the output, effective rank of A B."""
-    bench = Workpiece(path, SHARE_TOKENS)
+    bench = Bench(path, SHARE_TOKENS)
     model = bench.text.text.evaluator().module(dict(bench.checkpoint.items()))
     shares = output_shares(model, batches(bench, SHARE_TOKENS))
     rows: list[dict[str, Value]] = []
@@ -74,7 +74,7 @@ def worth(path: Path, n_tokens: int) -> dict[str, float]:
     cut_attn, cut_mlp, cut_both: branches removed. cut_scales: scales and mixes replaced by their mean over the
     virtual layers of a block.
     """
-    bench = Workpiece(path, n_tokens)
+    bench = Bench(path, n_tokens)
     evaluator, tensors = bench.text.text.evaluator(), dict(bench.checkpoint.items())
     whole = evaluator.evaluate(tensors).bpb
     taken = {
@@ -104,7 +104,7 @@ def unfoldable(path: Path, n_tokens: int = 8192) -> dict[str, float]:
     Least squares of gamma (norm x) A B on the inputs of `proj`, fitted on one half of the text, measured on the
     other; mean over virtual layers. 0: W_i = W + a low-rank change of it.
     """
-    bench = Workpiece(path, n_tokens)
+    bench = Bench(path, n_tokens)
     model = bench.text.text.evaluator().module(dict(bench.checkpoint.items()))
     half = min(n_tokens, len(bench.text.text.val_tokens)) // 2
     fitted, tested = (_moments(model, list(batches(bench, half, skip))) for skip in (0, half))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.replication.packing import Workpiece
+from experiments.replication.packing import Bench
 
 from .recipes import GROUPS, floor_under, int6
 
@@ -19,7 +19,7 @@ PARTS = ("swap", "int6", "floor", "rest")
 
 def parts(last: Path, averaged: Path, n_tokens: int) -> dict[str, float]:
     """Bits per byte of each part, of their sum without rest, and of the whole gap; and bytes of the artifact."""
-    before, after = Workpiece(last, n_tokens), Workpiece(averaged, n_tokens)
+    before, after = Bench(last, n_tokens), Bench(averaged, n_tokens)
     rounded, floored = before.packed(int6(floor=False)).bpb, before.packed(int6(floor=True)).bpb
     whole = after.packed(int6(floor=True))
     found = {
@@ -36,6 +36,6 @@ def parts(last: Path, averaged: Path, n_tokens: int) -> dict[str, float]:
 
 def floors(last: Path, n_tokens: int) -> dict[str, float]:
     """Bits per byte that the floor under one group's steps alone costs."""
-    bench = Workpiece(last, n_tokens)
+    bench = Bench(last, n_tokens)
     without = bench.packed(int6(floor=False)).bpb
     return {f"floor_{group}": bench.packed(floor_under(group)).bpb - without for group in GROUPS}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from experiments.replication.found import Found
-from experiments.replication.packing import Workpiece
+from experiments.replication.packing import Bench
 from experiments.replication.training import Trained, checkpoints
 from pgtrain.model.gpt import deployable
 from pgtrain.training.run_log import StepRow
@@ -31,7 +31,7 @@ Weights = Mapping[str, Tensor]
 def measure(trained: Trained, seed: int) -> Found:
     """Loss of the averages by number of snapshots, and of the last weights."""
     snapshots = _snapshots(trained, seed)
-    evaluator = Workpiece(trained.path("control", seed), TOKENS).text.evaluator
+    evaluator = Bench(trained.path("control", seed), TOKENS).text.evaluator
     found = Found(seed)
 
     def loss(weights: Weights) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 
 from experiments.replication.found import Found
-from experiments.replication.packing import Workpiece
+from experiments.replication.packing import Bench
 from experiments.replication.training import Trained
 from pgpack.loss.bpb import TextEvaluator
 from pgpack.loss.sliding import EvaluationWay
@@ -25,7 +25,7 @@ def measure(trained: Trained, seed: int) -> Found:
     """Loss of the three models at every number of passes."""
     found = Found(seed)
     for run, name in MODELS.items():
-        bench = Workpiece(trained.path(run, seed), TOKENS)
+        bench = Bench(trained.path(run, seed), TOKENS)
         tensors = dict(bench.checkpoint.items())
         losses = {}
         for passes in PASSES:
@@ -38,7 +38,7 @@ def measure(trained: Trained, seed: int) -> Found:
     return found
 
 
-def _evaluator(bench: Workpiece, run: str, passes: int) -> TextEvaluator:
+def _evaluator(bench: Bench, run: str, passes: int) -> TextEvaluator:
     text = bench.text.text
     if run != "shallow":
         return text.evaluator(way=EvaluationWay(loops=passes - 1))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.replication.packing import Packed, Workpiece
+from experiments.replication.packing import Bench, Packed
 from pgpack.loss.evaluator import Tensors
 
 CODECS = {
@@ -55,7 +55,7 @@ def recipe(quantizer: str, codec: str, blocks: str = "*") -> str:
     return f"{matrices}; *=cast(dtype=fp16)"
 
 
-class MatrixBench(Workpiece):
+class MatrixBench(Bench):
     """A checkpoint whose matrices, those of `blocks`, are packed in many ways."""
 
     def __init__(self, path: Path, max_tokens: int, blocks: str = "*") -> None:

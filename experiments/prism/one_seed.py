@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from experiments.replication.found import Found
-from experiments.replication.packing import Workpiece, logged_bpb
+from experiments.replication.packing import Bench, logged_bpb
 from experiments.replication.plan import Study
 from experiments.replication.training import Trained
 from pgtrain.model.model_config import GPTConfig
@@ -63,7 +63,7 @@ def measure_seed(trained: Trained, seed: int) -> Found:
 
 def _measure_run(found: Found, run: str, path: Path) -> NDArray[np.float32] | None:
     """Of the six models: targets and their losses in nats. Shape: (2, n)."""
-    bench = Workpiece(path, TEXT_TOKENS)
+    bench = Bench(path, TEXT_TOKENS)
     evaluator = bench.text.text.evaluator()
     model = evaluator.module(dict(bench.checkpoint.items()))
     tokens = torch.from_numpy(evaluator.tokens[:-1].astype(np.int64))
@@ -130,7 +130,7 @@ def _compare_courses(found: Found, paths: Mapping[str, Path]) -> None:
 
     Training losses over a fifth of the run around each, on batches that are the same for both runs.
     """
-    evaluator = Workpiece(paths["wo"], TEXT_TOKENS).text.text.evaluator()
+    evaluator = Bench(paths["wo"], TEXT_TOKENS).text.text.evaluator()
     tokens_per_byte = evaluator.n_tokens / evaluator.n_text_bytes
     for run, other in (("wo", "standard"), ("wt", "wo")):
         nats = _training_losses(paths[run]) - _training_losses(paths[other])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.replication.packing import Workpiece
+from experiments.replication.packing import Bench
 from experiments.replication.rows import Row
 from pgpack.loss.evaluator import Tensors
 from pgpack.loss.sliding import EvaluationWay
@@ -40,7 +40,7 @@ def recipe(clip: float = 12.85, first: str = "") -> str:
 
 def removals(path: Path) -> list[float]:
     """Bits per byte that the loss rises by when a block adds nothing to the stream, block by block."""
-    bench = Workpiece(path, REMOVAL_TOKENS)
+    bench = Bench(path, REMOVAL_TOKENS)
     evaluator, tensors = bench.text.text.evaluator(), dict(bench.checkpoint.items())
     whole = evaluator.evaluate(tensors).bpb
     blocks = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")})
@@ -64,7 +64,7 @@ def agreement(rises: list[float], contributions: list[float]) -> float:
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def clip_curve(bench: Workpiece, run: str, seed: int) -> list[Row]:
+def clip_curve(bench: Bench, run: str, seed: int) -> list[Row]:
     """Bytes and loss at every clip of the blocks' matrices.
 
     The table is int8 by its largest values: at 20 standard deviations its error would hide all that a clip changes.
@@ -93,7 +93,7 @@ def curve_measures(rows: list[Row]) -> dict[str, float]:
     }
 
 
-def coverage(bench: Workpiece) -> dict[str, float]:
+def coverage(bench: Bench) -> dict[str, float]:
     """Projections as fp16, as that packer left them, against int6 GPTQ like every other matrix."""
     raw = bench.packed(recipe(first="*embed_proj*=cast(dtype=fp16); *head_proj*=cast(dtype=fp16); "))
     covered = bench.packed(recipe())
@@ -110,7 +110,7 @@ def coverage(bench: Workpiece) -> dict[str, float]:
 
 def learning(path: Path, freezes: list[str]) -> dict[str, float]:
     """What learning from scored text changes the loss by, for each way to freeze the first two blocks."""
-    bench = Workpiece(path, TEXT_TOKENS)
+    bench = Bench(path, TEXT_TOKENS)
     text = bench.text.text.evaluator(way=EvaluationWay())
     tensors = dict(bench.checkpoint.items())
     fixed = text.evaluate(tensors).bpb

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.replication.found import Found
-from experiments.replication.packing import Workpiece, logged_bpb
+from experiments.replication.packing import Bench, logged_bpb
 from experiments.replication.plan import Study
 from experiments.replication.training import Trained
 from pgpack.checkpoint.analysis import analyze
@@ -39,11 +39,11 @@ def measure_seed(trained: Trained, seed: int) -> Found:
     _compare(found, study, scale, paths)
     for run in REMOVED_FROM:
         _remove_blocks(found, run, paths[run])
-    tied = Workpiece(paths["tied"], measuring.TEXT_TOKENS)
+    tied = Bench(paths["tied"], measuring.TEXT_TOKENS)
     curve = measuring.clip_curve(tied, "tied", seed)
     found.rows["clips"] = curve
     found.put("clip", measuring.curve_measures(curve))
-    found.put("cover", measuring.coverage(Workpiece(paths["narrow-12"], measuring.TEXT_TOKENS)))
+    found.put("cover", measuring.coverage(Bench(paths["narrow-12"], measuring.TEXT_TOKENS)))
     found.put("tied", measuring.learning(paths["tied"], ["all_learn"]))
     found.put("combination", measuring.learning(paths["combination"], list(measuring.FREEZES)))
     _compare_learning(found)

@@ -149,7 +149,16 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
     val_tokens = read_tokens(find_shards(val), tokenizer.vocab_size)
     probed = read_tokens(find_shards(calib), tokenizer.vocab_size) if calib else val_tokens
     probe = Probe(lambda: dict(checkpoint.items()), probed)
-    model = find_model(Wanted(metadata, checkpoint.shapes, tokenizer.vocab_size, probe, options.model, options.set))
+    wanted = Wanted(
+        metadata,
+        checkpoint.shapes,
+        tokenizer.vocab_size,
+        probe,
+        options.model,
+        options.set,
+        checkpoint.companions,
+    )
+    model = find_model(wanted)
     length = options.seq_len or defaults.seq_len or model.seq_len
     if length is None:
         raise DataError("the length of a sequence is not known for this model; give it as --seq-len N")

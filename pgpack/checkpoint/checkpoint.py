@@ -48,6 +48,8 @@ class Checkpoint:
 
     `shapes`: name -> shape; `load`: name -> a fresh array; `metadata`: the strings the file carries;
     `source`: where it came from, for messages; `dialect`: how the file named its tensors, for people.
+    `companions`: file name -> contents of what lies beside the weights of a model folder and is needed to run it
+    (config.json, tokenizer.json, ...), whatever the file they were read from; read when asked for.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -55,6 +57,7 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict)
     source: str = "memory"
     dialect: str = ""
+    companions: Mapping[str, bytes] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<Checkpoint {self.source}: {len(self.shapes)} tensors>"

@@ -10,7 +10,7 @@ to give, for one that it knows and cannot build.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A checkpoint whose model is wanted. `spec`: what the user named; `changes`: FIELD=VALUE of the model."""
+    """A checkpoint whose model is wanted. `spec`: what the user named; `changes`: FIELD=VALUE of the model;
+    `companions`: the checkpoint's (config.json, ...)."""
 
     metadata: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
@@ -29,6 +30,7 @@ class Wanted:
     probe: Probe
     spec: str | None = None
     changes: Sequence[str] = ()
+    companions: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class ArtifactView:
-    """An artifact taken apart. `overhead`: bytes that belong to no tensor, by name; everything sums to `n_bytes`."""
+    """An artifact taken apart. `overhead`: bytes that belong to no tensor, by name; everything sums to `n_bytes`.
+    `companions`: file name -> its size, before all of them were packed together."""
 
     kind: str
     n_bytes: int
@@ -89,6 +90,7 @@ class ArtifactView:
     stages: tuple[Stage, ...]
     aliases: dict[str, str]
     digest: str
+    companions: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def numel(self) -> int:
@@ -115,9 +117,9 @@ def inspect_artifact(data: bytes, unpacked: Unpacked | None = None) -> ArtifactV
         shares = dict(zip(costs, apportion(len(data), list(costs.values())), strict=True))
         report = SizeReport(shares, {} if shares else {"serialization": len(data)})
     rows = tuple(_tensor_bytes(record, report.tensors[record.name]) for record in unpacked.records)
-    return ArtifactView(
-        unpacked.kind, len(data), rows, dict(report.overhead), stages, dict(unpacked.aliases), unpacked.digest
-    )
+    companions = {name: len(contents) for name, contents in unpacked.companions.items()}
+    about = (dict(unpacked.aliases), unpacked.digest, companions)
+    return ArtifactView(unpacked.kind, len(data), rows, dict(report.overhead), stages, *about)
 
 
 def _tensor_bytes(record: Record, n_bytes: int) -> TensorBytes:
@@ -164,17 +166,21 @@ def _size_report(header: Header, streams: Sequence[_Contents], data: bytes) -> S
     ]
     side = [(tensor.name, layout.n_bytes) for tensor, part in header.parts for _, layout in part.arrays]
     charges.append(Charge(header.side.n_bytes, [name for name, _ in side], [n_bytes for _, n_bytes in side]))
-    return file_report([tensor.name for tensor in header.tensors], charges, len(data), header_length(data))
+    names = [tensor.name for tensor in header.tensors]
+    n_companion_bytes = header.companions.stream.n_bytes if header.companions else 0
+    return file_report(names, charges, len(data), header_length(data), n_companion_bytes)
 
 
 def _stages(header: Header, streams: Sequence[_Contents]) -> Iterator[Stage]:
-    """Each stage of each stream with its bytes before and after, the side stream last."""
+    """Each stage of each stream with its bytes before and after, side stream and companions last."""
     for index, (stream, found) in enumerate(zip(header.streams, streams, strict=True)):
         lengths = (sum(array.nbytes for array in found.arrays), *stream.lengths)
         for stage, (before, after) in zip((stream.coder, *stream.codecs), pairwise(lengths), strict=True):
             yield Stage(f"stream {index}", stage, before, after)
-    for stage, (before, after) in zip(header.side.codecs, pairwise(header.side.lengths), strict=True):
-        yield Stage("side", stage, before, after)
+    chains = {"side": header.side} | ({"companions": header.companions.stream} if header.companions else {})
+    for name, chain in chains.items():
+        for stage, (before, after) in zip(chain.codecs, pairwise(chain.lengths), strict=True):
+            yield Stage(name, stage, before, after)
 
 
 def slope_of(loss: float, numel: int) -> float:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,6 +39,7 @@ from .errors import CalibrationError, RecipeError, RoundTripError
 from .unpack import Unpacked, unpack
 
 Progress = Callable[[str], None]
+NO_COMPANIONS: Mapping[str, bytes] = MappingProxyType({})
 AT_ONCE = 4096  # values of a tensor, bytes of a stream: up to here the work is done sooner than looked up
 
 
@@ -99,7 +101,7 @@ def pack(
     progress: Progress = _silent,
     trainer: Trainer | None = None,
 ) -> Artifact:
-    """The artifact of `checkpoint` under `recipe`, decoded once and compared before it is returned.
+    """The artifact of `checkpoint` and its companions under `recipe`; it is decoded once and compared before.
 
     `cache` keeps quantized matrices and encoded streams for other recipes; it changes no byte. `progress` is told
     each tensor's name as it is done; `trainer` does what a recipe's @compensate and @tune ask for.
@@ -129,7 +131,7 @@ def pack_applied(
         quantized = quantize(checkpoint, applied, calibration, cache=cache, progress=progress)
     if trainer is not None and recipe.tune.count:
         quantized = trainer.tune(quantized, recipe)
-    return encode(quantized, applied, cache)
+    return encode(quantized, applied, cache, checkpoint.companions)
 
 
 def quantize(
@@ -207,10 +209,15 @@ def _record(tensor: AppliedTensor, encoding: Encoding) -> Record:
     return Record(tensor.name, tensor.shape, encoding.form, (first, *factors))
 
 
-def encode(quantized: Quantized, applied: Applied, cache: Cache | None = None) -> Artifact:
+def encode(
+    quantized: Quantized,
+    applied: Applied,
+    cache: Cache | None = None,
+    companions: Mapping[str, bytes] = NO_COMPANIONS,
+) -> Artifact:
     """Records -> bytes, by the coding that `applied` gives each tensor; the round trip is checked each time."""
     start = time.perf_counter()
-    contents = _contents(quantized, applied)
+    contents = _contents(quantized, applied, companions)
     data, report = _written(contents, applied.recipe, cache)
     if report.n_bytes != len(data):
         raise RoundTripError(f"the size report sums to {report.n_bytes}, the artifact has {len(data)} bytes")
@@ -218,18 +225,21 @@ def encode(quantized: Quantized, applied: Applied, cache: Cache | None = None) -
     decoded = unpack(data)
     decode_s = time.perf_counter() - encoded
     _compare(tuple(contents.records), decoded.records)
+    if decoded.companions != dict(contents.companions):
+        raise RoundTripError("decoding gives other companions than were encoded")
     digest = weights_digest(decoded.records, decoded.aliases)
     return Artifact(data, report, decoded, digest, quantized.quantize_s, encoded - start, decode_s)
 
 
-def _contents(quantized: Quantized, applied: Applied) -> Contents:
-    """What is to be written: records, the coding of each, and their width where a field's container fixes it."""
+def _contents(quantized: Quantized, applied: Applied, companions: Mapping[str, bytes]) -> Contents:
+    """What is to be written: records, the coding of each, their width where a field's container fixes it, and in our
+    own format the companions."""
     policies = {record.name: applied.tensors[record.name].policy for record in quantized.records}
     coding = {name: policy.coding for name, policy in policies.items()}
     bits = {name: policy.quantizer.bits for name, policy in policies.items() if policy.quantizer.bits}
     contents = Contents(quantized.records, coding, quantized.aliases, bits)
     if not applied.recipe.container.is_field:
-        return contents
+        return dataclasses.replace(contents, companions=dict(companions))
     if any(each != Coding() for each in coding.values()):
         raise RecipeError(
             "a field container fixes the coding of every tensor; leave coders and codecs out of the rules"

@@ -92,7 +92,7 @@ def transcode(data: bytes, progress: Progress = lambda kind: None) -> Transcoded
         choices.append(choice)
         coding |= {record.name: chain_coding(choice.chain) for record in members}
         progress(kind)
-    contents = Contents(records, coding, aliases)
+    contents = Contents(records, coding, aliases, companions=given.companions)
     fresh, report = Pgpack().write(contents, best_side_codecs(records))
     encoded = time.perf_counter()
     read = unpack(fresh)

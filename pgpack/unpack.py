@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class Unpacked:
     """A decoded artifact of any known format.
 
     `kind`: container name; `digest`: what the packer recorded of the weights ('' when the format has no such field);
-    `header`: that of our own format.
+    `header`: that of our own format; `companions`: file name -> contents of what lies beside the weights.
     """
 
     kind: str
@@ -41,6 +41,7 @@ class Unpacked:
     aliases: Mapping[str, str]
     digest: str
     header: Header | None = None
+    companions: Mapping[str, bytes] = field(default_factory=dict)
 
     def items(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """(name, decoded array) one at a time, aliases last."""
@@ -64,8 +65,8 @@ def unpack(data: bytes, max_bytes: int = MAX_BYTES) -> Unpacked:
     FormatError or one of its kinds.
     """
     if data[:4] == MAGIC[: len(data)]:
-        header, own = read_artifact(data, max_bytes)
-        return Unpacked("pgpack", own, header.aliases, header.digest, header)
+        header, own, companions = read_artifact(data, max_bytes)
+        return Unpacked("pgpack", own, header.aliases, header.digest, header, companions)
     kind, records = read_identified(data, min(max_bytes, DEFAULT_LIMIT))
     return Unpacked(kind, tuple(records), {}, "")
 

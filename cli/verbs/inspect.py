@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 _BANKS = ": its banks are shown, and packed, as one matrix per layer"
 
-if TYPE_CHECKING:
-    from pgpack.checkpoint.checkpoint import Checkpoint
-    from pgpack.inspect import ArtifactView, TensorValues
-
 EPILOG = """\b
 Examples:
   pgpack inspect model.pgpack
@@ -77,6 +73,12 @@ def _artifact_text(view: ArtifactView) -> str:
         lines.append("one stream holds every tensor: the shares are estimates by order-0 entropy")
     if view.digest:
         lines.append(f"weights digest {view.digest}")
+    if view.companions:
+        named = ", ".join(f"{name} {n_bytes:,}" for name, n_bytes in view.companions.items())
+        packed = format_bytes(view.overhead["companions"])
+        lines.append(
+            f"companions {packed}, of {sum(view.companions.values()):,} in {len(view.companions)} files: {named}"
+        )
     lines += [f"{alias} is tied to {stored}" for alias, stored in view.aliases.items()]
     if view.stages:
         stages = [
@@ -108,6 +110,7 @@ def _artifact_document(view: ArtifactView) -> dict[str, Any]:
         "overhead": view.overhead,
         "stages": [dataclasses.asdict(stage) for stage in view.stages],
         "aliases": view.aliases,
+        "companions": dict(view.companions),
     }
 
 

@@ -63,6 +63,7 @@ Examples:
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Artifact to write.")
 @submission_options
 @click.option("--eval", "evaluate", is_flag=True, help="Measure the decoded artifact and record its loss.")
+@click.option("--weights-only", is_flag=True, help="Leave config and tokenizer of a model folder out.")
 @click.option("--dry-run", is_flag=True, help="Check the recipe against the checkpoint and stop.")
 @click.option("--force", is_flag=True, help="Replace the artifact if it exists.")
 @text_options
@@ -80,6 +81,7 @@ def command(
     out: Path | None,
     flags: SubmissionFlags,
     evaluate: bool,
+    weights_only: bool,
     dry_run: bool,
     force: bool,
     text: BenchOptions,
@@ -90,6 +92,7 @@ def command(
     """Pack CHECKPOINT by a recipe, a preset of the field, or into a byte budget.
 
     The artifact is decoded once and compared before it is written; OUT.json records what it was made of.
+    Of a model folder it also holds what is needed to run it (config, tokenizer, licence), which the budget counts.
     With --budget the step sizes are searched on real bytes, and the loss decides between what fits; exit code 3
     when nothing does.
     With --submission DIR a whole folder is written (README.md, submission.json, a decoder of its own, the script
@@ -134,6 +137,8 @@ def command(
     from pgpack.checkpoint.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(checkpoint)
+    if weights_only:
+        loaded = loaded.alone()
     bench = bench_of(checkpoint, loaded, text, quiet, cache=opened(cache, quiet, in_memory=budget is not None))
     if budget is not None:
         packed = fit_packed(bench, budget, compensate, tune)
@@ -163,7 +168,7 @@ class _Maker:
         from pgpack.checkpoint.checkpoint import load_checkpoint
 
         cache = opened(self.cache, self.quiet)
-        return bench_of(self.path, load_checkpoint(self.path), self.text, self.quiet, cache=cache)
+        return bench_of(self.path, load_checkpoint(self.path).alone(), self.text, self.quiet, cache=cache)
 
     def __call__(self, n_bytes: int) -> RunResult:
         from pgpack.submission.submission import RunResult

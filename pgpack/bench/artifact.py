@@ -6,7 +6,7 @@ path --open_either--> ArtifactFile | Checkpoint        ArtifactFile --> sizes, t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,6 +54,15 @@ class ArtifactFile:
     def unpacked(self) -> Unpacked:
         """The decoded records. Raises: FormatError when the file is damaged."""
         return self.decode()
+
+    @property
+    def companions(self) -> Mapping[str, bytes]:
+        """File name -> contents of what lies beside the weights: config, tokenizer, licence. Raises as `unpacked`.
+
+        >>> dict(pgpack.open_artifact("model.pgpack").companions)
+        {}
+        """
+        return self.unpacked.companions
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """The decoded weights by name, tied names included: what runs. float32, integers and bools as they were.

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,10 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         return f"<Checkpoint {self.source}: {len(self.shapes)} tensors>"
+
+    def alone(self) -> Checkpoint:
+        """The same weights without their companions."""
+        return replace(self, companions={})
 
     def tensor(self, name: str) -> NDArray[Any]:
         """float32 (or the integer dtype of a non-floating tensor). Raises CheckpointError on NaN or infinity.

@@ -18,7 +18,8 @@ class Contents:
     """Everything an artifact holds.
 
     `coding`: tensor name -> its Coding; `aliases`: tied name -> stored name; `bits`: tensor name -> the width that
-    its quantizer was asked for, where it has one (a label in the field's formats). `encode_stream`: how our own
+    its quantizer was asked for, where it has one (a label in the field's formats); `companions`: file name ->
+    contents of what lies beside the weights, which the field's formats leave out. `encode_stream`: how our own
     format turns a stream's symbols into bytes; another one may remember what was encoded, never give other bytes.
     """
 
@@ -26,6 +27,7 @@ class Contents:
     coding: Mapping[str, Any]
     aliases: Mapping[str, str]
     bits: Mapping[str, int] = field(default_factory=dict)
+    companions: Mapping[str, bytes] = field(default_factory=dict)
     encode_stream: StreamCoder = encode_stream
 
     def untied(self) -> Contents:

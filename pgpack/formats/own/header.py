@@ -1,6 +1,6 @@
 """The header of an artifact as a value: which tensors, parts and streams its body holds (FORMAT.md).
 
-    JSON <--from_json, to_json--> Header: tensors of parts | streams | side stream | digest | aliases
+    JSON <--from_json, to_json--> Header: tensors of parts | streams | side stream | digest | aliases | companions
 
 Stages stay the texts that they are in the file, so that reading a header loads no codec. Refuses what FORMAT.md does
 not allow; how the sizes fit the body is the reader's.
@@ -16,9 +16,13 @@ from pgpack.codecs.base import SymbolLayout
 from pgpack.errors import CorruptArtifact
 from pgpack.tensors.record import FORMS
 
+from .companions import CODECS, check_files
+from .companions import MAX_BYTES as MAX_COMPANION_BYTES
+
 SYMBOL_DTYPES = ("|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8")
 ARRAY_DTYPES = (*SYMBOL_DTYPES, "<f2", "<f4")
 MAX_DIMENSIONS = 32
+MAX_COMPANION_STREAM = 2 * MAX_COMPANION_BYTES  # before, between and after its codecs
 
 
 @dataclass(frozen=True)
@@ -105,14 +109,47 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class StoredCompanions:
+    """Small files beside the weights: (name, bytes) in the order of the stream that holds them."""
+
+    files: tuple[tuple[str, int], ...]
+    stream: Stream
+
+    def to_json(self) -> list[Any]:
+        return [[list(file) for file in self.files], list(self.stream.codecs), list(self.stream.lengths)]
+
+    @classmethod
+    def from_json(cls, entry: Any) -> StoredCompanions:
+        """The inverse of `to_json`. Raises ValueError or TypeError."""
+        files, codecs, lengths = _list(entry)
+        named = tuple((name, n_bytes) for name, n_bytes in _list(files))
+        if not named or any(type(name) is not str or type(n) is not int or n < 0 for name, n in named):
+            raise ValueError("companions are names with sizes")
+        check_files(named)
+        stream = Stream.parse("", codecs, lengths)
+        if stream.lengths[0] != sum(n_bytes for _, n_bytes in named) or max(stream.lengths) > MAX_COMPANION_STREAM:
+            raise ValueError(f"companions do not fill their stream of {stream.lengths[0]} bytes")
+        if unknown := {text.partition("(")[0] for text in stream.codecs} - CODECS:
+            raise ValueError(f"companions are not packed by {sorted(unknown)[0]!r}")
+        return cls(named, stream)
+
+
+@dataclass(frozen=True)
 class Header:
-    """`digest`: the first 16 hex digits of the packer's weights digest; `aliases`: tied name -> stored name."""
+    """`digest`: the first 16 hex digits of the packer's weights digest; `aliases`: tied name -> stored name;
+    `companions`: None when the artifact holds weights alone."""
 
     tensors: tuple[StoredTensor, ...]
     streams: tuple[Stream, ...]
     side: Stream
     digest: str
     aliases: Mapping[str, str]
+    companions: StoredCompanions | None = None
+
+    @property
+    def chains(self) -> tuple[Stream, ...]:
+        """Every stream of the body, in file order."""
+        return (*self.streams, self.side, *([self.companions.stream] if self.companions else []))
 
     @property
     def parts(self) -> Iterator[tuple[StoredTensor, StoredPart]]:
@@ -126,7 +163,8 @@ class Header:
             "side": [list(self.side.codecs), list(self.side.lengths)],
             "digest": self.digest,
         }
-        return document | ({"aliases": dict(self.aliases)} if self.aliases else {})
+        document |= {"aliases": dict(self.aliases)} if self.aliases else {}
+        return document | ({"companions": self.companions.to_json()} if self.companions else {})
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Header:
@@ -138,6 +176,7 @@ class Header:
                 Stream.parse("", *_list(document["side"])),
                 str(document["digest"]),
                 {str(k): str(v) for k, v in dict(document.get("aliases", {})).items()},
+                StoredCompanions.from_json(document["companions"]) if "companions" in document else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CorruptArtifact(f"the header does not describe an artifact ({error})") from None

@@ -19,18 +19,22 @@ from pgpack.stages import Table, parse_stage
 from pgpack.tensors.grids import QuantizedTensor, grid_from_parts
 from pgpack.tensors.record import Record
 
+from .companions import split_companions
 from .header import Header, StoredPart, Stream
 from .layout import unframe
 
 MAX_BYTES = 8 << 30
 
 
-def read_artifact(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Header, tuple[Record, ...]]:
-    """All records of a pgpack artifact. Raises a FormatError when anything is not as FORMAT.md says."""
+def read_artifact(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Header, tuple[Record, ...], dict[str, bytes]]:
+    """All records of a pgpack artifact, and its companions by name.
+
+    Raises a FormatError when anything is not as FORMAT.md says.
+    """
     document, body = unframe(data)
     header = Header.from_json(document)
     coders = _stages([stream.coder for stream in header.streams], CODERS)
-    codecs = [_stages(stream.codecs, BYTE_CODECS) for stream in (*header.streams, header.side)]
+    codecs = [_stages(stream.codecs, BYTE_CODECS) for stream in header.chains]
     transforms = [_stages(part.transforms, SYMBOL_TRANSFORMS) for _, part in header.parts]
     _check_sizes(header, len(body), max_bytes)
     position, decoded = 0, []
@@ -39,7 +43,11 @@ def read_artifact(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Header, tupl
         position += stream.n_bytes
         layouts = [part.layout for _, part in header.parts if part.stream == index]
         decoded.append(iter(coder.decode(coded, layouts)))
-    side = _undo(bytes(body[position:]), codecs[-1], header.side)
+    after_side = position + header.side.n_bytes
+    side = _undo(bytes(body[position:after_side]), codecs[len(decoded)], header.side)
+    companions = {}
+    if kept := header.companions:
+        companions = split_companions(kept.files, _undo(bytes(body[after_side:]), codecs[-1], kept.stream))
     chains, offset, records = iter(transforms), 0, []
     for tensor in header.tensors:
         quantized = []
@@ -47,7 +55,7 @@ def read_artifact(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Header, tupl
             found, offset = _quantized(part, next(chains), next(decoded[part.stream]), side, offset)
             quantized.append(found)
         records.append(Record(tensor.name, tensor.shape, tensor.form, tuple(quantized)))
-    return header, tuple(records)
+    return header, tuple(records), companions
 
 
 def _stages(texts: Sequence[str], table: Table) -> list[Any]:
@@ -59,13 +67,12 @@ def _stages(texts: Sequence[str], table: Table) -> list[Any]:
 
 def _check_sizes(header: Header, body_len: int, max_bytes: int) -> None:
     """No holes and no overlap in the body; no declared size above `max_bytes`."""
-    chains = (*header.streams, header.side)
-    declared = sum(chain.n_bytes for chain in chains)
+    declared = sum(chain.n_bytes for chain in header.chains)
     if declared != body_len:
         raise CorruptArtifact(f"streams declare {declared} bytes, the body has {body_len}")
     side = sum(part.n_side_bytes for _, part in header.parts)
     needed = side + sum(part.layout.n_bytes + math.prod(part.shape) for _, part in header.parts)
-    largest = max(needed, *(length for chain in chains for length in chain.lengths))
+    largest = max(needed, *(length for chain in header.chains for length in chain.lengths))
     if largest > max_bytes:
         raise FormatError(f"decoding needs {largest:,} bytes, above the limit of {max_bytes:,}")
     if side != header.side.lengths[0]:

@@ -15,7 +15,7 @@ from .layout import PREFIX_LEN
 @dataclass(frozen=True)
 class SizeReport:
     """Units: bytes. `tensors`: stored name -> its share of symbols and side information; `overhead`: everything
-    else by name (header, integrity checks, serialization)."""
+    else by name (header, integrity checks, companions, serialization)."""
 
     tensors: Mapping[str, int]
     overhead: Mapping[str, int]
@@ -47,13 +47,21 @@ class Charge:
     costs: Sequence[float]
 
 
-def file_report(names: Iterable[str], charges: Iterable[Charge], n_bytes: int, n_header_bytes: int) -> SizeReport:
+def file_report(
+    names: Iterable[str],
+    charges: Iterable[Charge],
+    n_bytes: int,
+    n_header_bytes: int,
+    n_companion_bytes: int = 0,
+) -> SizeReport:
     """The report of a file of ours: `charges` shared out over its tensors, the rest is overhead."""
     shares = dict.fromkeys(names, 0)
     for charge in charges:
         for owner, share in zip(charge.owners, apportion(charge.n_bytes, charge.costs), strict=True):
             shares[owner] += share
     overhead = {"header": n_header_bytes, "integrity": PREFIX_LEN + 4}
+    if n_companion_bytes:
+        overhead["companions"] = n_companion_bytes
     if leftover := n_bytes - sum(shares.values()) - sum(overhead.values()):
         overhead["empty streams"] = leftover
     return SizeReport(shares, overhead)

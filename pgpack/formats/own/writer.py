@@ -2,6 +2,7 @@
 
 records --symbol transforms--> symbols --coder (one call per stream)--> bytes --byte codecs--> stream
 side arrays (scales, tables, permutations) --concatenated--> raw bytes --container codecs--> side stream
+companions (config, tokenizer) --concatenated--> raw bytes --the best codecs--> the last stream, where there are any
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from pgpack.codecs.fixed_width import little_endian
 from pgpack.stages import Table, stage_text
 from pgpack.tensors.record import Record
 
+from .companions import encode_companions
 from .contents import Contents
-from .header import Header, StoredPart, StoredTensor, Stream
+from .header import Header, StoredCompanions, StoredPart, StoredTensor, Stream
 from .layout import PREFIX_LEN, frame
 from .size_report import Charge, SizeReport, file_report
 
@@ -58,8 +60,8 @@ def _text(stage: Any, table: Table) -> str:
     return stage_text(table.name_of(stage), stage, omit=stage.encoder_only)
 
 
-def _codec_texts(stream: _Stream) -> tuple[str, ...]:
-    return tuple(_text(codec, BYTE_CODECS) for codec in stream.codecs)
+def _codec_texts(codecs: Iterable[ByteCodec]) -> tuple[str, ...]:
+    return tuple(_text(codec, BYTE_CODECS) for codec in codecs)
 
 
 def _stored(record: Record, coding: Any, filling: dict[tuple[Any, ...], _Stream], side: _Stream) -> StoredTensor:
@@ -103,17 +105,29 @@ class Pgpack:
         for stream in filling.values():
             encoded = contents.encode_stream(stream.coder, stream.codecs, stream.arrays)
             chunks.append(encoded.data)
-            streams.append(Stream(_text(stream.coder, CODERS), _codec_texts(stream), encoded.lengths))
+            streams.append(Stream(_text(stream.coder, CODERS), _codec_texts(stream.codecs), encoded.lengths))
             charges.append(Charge(len(encoded.data), stream.owners, encoded.ideal_bits))
         joined = np.frombuffer(b"".join(array.tobytes() for array in side.arrays), np.uint8)
         encoded = contents.encode_stream(side.coder, codecs, [joined])
         chunks.append(encoded.data)
         charges.append(Charge(len(encoded.data), side.owners, [array.nbytes for array in side.arrays]))
         digest = weights_digest(contents.records, contents.aliases)[:DIGEST_CHARS]
-        header = Header(
-            tensors, tuple(streams), Stream("", _codec_texts(side), encoded.lengths), digest, contents.aliases
-        )
+        side_stream = Stream("", _codec_texts(side.codecs), encoded.lengths)
+        companions = _companions(contents, chunks)
+        header = Header(tensors, tuple(streams), side_stream, digest, contents.aliases, companions)
         body = b"".join(chunks)
         framed = frame(header.to_json(), body)
         names = [record.name for record in contents.records]
-        return framed, file_report(names, charges, len(framed), len(framed) - len(body) - PREFIX_LEN - 4)
+        n_header_bytes = len(framed) - len(body) - PREFIX_LEN - 4
+        n_companion_bytes = companions.stream.n_bytes if companions else 0
+        return framed, file_report(names, charges, len(framed), n_header_bytes, n_companion_bytes)
+
+
+def _companions(contents: Contents, chunks: list[bytes]) -> StoredCompanions | None:
+    """Their entry in the header, None for weights alone; their stream is added to `chunks`."""
+    if not contents.companions:
+        return None
+    codecs, encoded = encode_companions(contents.companions, contents.encode_stream)
+    chunks.append(encoded.data)
+    files = tuple((name, len(each)) for name, each in contents.companions.items())
+    return StoredCompanions(files, Stream("", _codec_texts(codecs), encoded.lengths))

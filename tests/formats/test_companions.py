@@ -125,15 +125,16 @@ HOSTILE_ENTRIES = {
     "sizes that do not sum": lambda c: c[0][0].__setitem__(1, c[0][0][1] + 1),
     "too many files": lambda c: c.__setitem__(0, [[f"{i}.json", 0] for i in range(MAX_FILES)] + c[0]),
     "a bomb": lambda c: (c[0].__setitem__(0, ["a.json", MAX_FILE_BYTES]), c[2].__setitem__(0, MAX_FILE_BYTES)),
-    "huge length between codecs": lambda c: (c[1].append("zlib"), c[2].insert(1, 1 << 40)),
+    "huge length between codecs": lambda c: (c[1].append("bz2"), c[2].insert(1, 1 << 40)),
     "a program for a codec": lambda c: c[1].__setitem__(0, "lrzip"),
+    "a codec of the weights' streams": lambda c: c[1].__setitem__(0, "zpaq"),
     "an unknown codec": lambda c: c[1].__setitem__(0, "exec(cmd=rm)"),
     "a codec that is no text": lambda c: c[1].__setitem__(0, {"brotli": 1}),
     "no files": lambda c: c.__setitem__(0, []),
     "one length too few": lambda c: c[2].pop(),
     "another stream length": lambda c: c[2].__setitem__(-1, c[2][-1] - 1),
     "a list too many": lambda c: c.append([]),
-    "another codec than it was packed by": lambda c: c[1].__setitem__(0, "zlib"),
+    "another codec than it was packed by": lambda c: c[1].__setitem__(0, "zstd"),
 }
 
 

@@ -11,25 +11,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
-from pgpack.codecs import BYTE_CODECS, CODERS
+from pgpack.codecs import CODERS
 from pgpack.codecs.base import ByteCodec
 from pgpack.errors import FormatError
-from pgpack.stages import parse_stage
+from pgpack.stages import Table, parse_stage
 
+from .bpe_json import BpeJson
 from .stream import EncodedStream, StreamCoder
 
 MAX_FILES = 64
 MAX_FILE_BYTES = 64 << 20
 MAX_BYTES = 128 << 20  # of all together
-CHAINS = (("brotli(lgwin=24)",), ("zstd(level=22)",), ("lzma(preset=9,extreme=true)",), ("bz2",))
-CODECS = frozenset({"brotli", "zstd", "lzma", "bz2", "zlib"})  # a reader needs no program for a tokenizer
+CODECS = Table(  # a closed table: a reader needs no program and no other package for a tokenizer
+    "pgpack",
+    {
+        "bpe_json": "formats.own.bpe_json:BpeJson",
+        "brotli": "codecs.streams:Brotli",
+        "zstd": "codecs.streams:Zstd",
+        "lzma": "codecs.streams:Lzma",
+        "bz2": "codecs.streams:Bz2",
+    },
+)
+LAST = ("brotli(lgwin=24)", "zstd(level=22)", "lzma(preset=9,extreme=true)", "bz2")
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+() -]{0,99}")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-_KINDS = (".json", ".jinja", ".model", ".txt", ".md")
+_KINDS = (".json", ".jinja", ".model", ".txt", ".md", ".rst")
 _LEADS_AWAY = re.compile(r"adapter_config\.json|.*\.index\.json", re.IGNORECASE)
 
 
@@ -59,11 +71,24 @@ def encode_companions(files: Mapping[str, bytes], encode: StreamCoder) -> tuple[
         check_files((name, len(contents)) for name, contents in files.items())
     except ValueError as error:
         raise FormatError(f"{error}; pack without it, or with --weights-only") from None
-    joined = np.frombuffer(b"".join(files.values()), np.uint8)
-    raw = CODERS["raw"]()
-    chains = [tuple(parse_stage(text, BYTE_CODECS) for text in chain) for chain in CHAINS]
-    tried = [(chain, encode(raw, chain, [joined])) for chain in chains]
-    return min(tried, key=lambda each: len(each[1].data))
+    joined = b"".join(files.values())
+    told = _told(joined)
+    first, lengths = ((BpeJson(),), (len(joined),)) if len(told) < len(joined) else ((), ())
+    array = np.frombuffer(told if first else joined, np.uint8)
+    best: tuple[tuple[ByteCodec, ...], EncodedStream] | None = None
+    for text in LAST:
+        codec = parse_stage(text, CODECS)
+        encoded = encode(CODERS["raw"](), (codec,), [array])
+        if best is None or len(encoded.data) < len(best[1].data):
+            best = (*first, codec), replace(encoded, lengths=(*lengths, *encoded.lengths))
+    assert best is not None
+    return best
+
+
+@lru_cache(maxsize=1)
+def _told(joined: bytes) -> bytes:
+    """Every recipe of a sweep packs the same companions."""
+    return BpeJson().encode(joined)
 
 
 def split_companions(files: Iterable[tuple[str, int]], joined: bytes) -> dict[str, bytes]:

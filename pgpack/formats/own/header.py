@@ -16,8 +16,8 @@ from pgpack.codecs.base import SymbolLayout
 from pgpack.errors import CorruptArtifact
 from pgpack.tensors.record import FORMS
 
-from .companions import CODECS, check_files
 from .companions import MAX_BYTES as MAX_COMPANION_BYTES
+from .companions import check_files
 
 SYMBOL_DTYPES = ("|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8")
 ARRAY_DTYPES = (*SYMBOL_DTYPES, "<f2", "<f4")
@@ -129,8 +129,6 @@ class StoredCompanions:
         stream = Stream.parse("", codecs, lengths)
         if stream.lengths[0] != sum(n_bytes for _, n_bytes in named) or max(stream.lengths) > MAX_COMPANION_STREAM:
             raise ValueError(f"companions do not fill their stream of {stream.lengths[0]} bytes")
-        if unknown := {text.partition("(")[0] for text in stream.codecs} - CODECS:
-            raise ValueError(f"companions are not packed by {sorted(unknown)[0]!r}")
         return cls(named, stream)
 
 

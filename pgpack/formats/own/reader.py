@@ -19,7 +19,7 @@ from pgpack.stages import Table, parse_stage
 from pgpack.tensors.grids import QuantizedTensor, grid_from_parts
 from pgpack.tensors.record import Record
 
-from .companions import split_companions
+from .companions import CODECS, split_companions
 from .header import Header, StoredPart, Stream
 from .layout import unframe
 
@@ -34,7 +34,7 @@ def read_artifact(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Header, tupl
     document, body = unframe(data)
     header = Header.from_json(document)
     coders = _stages([stream.coder for stream in header.streams], CODERS)
-    codecs = [_stages(stream.codecs, BYTE_CODECS) for stream in header.chains]
+    codecs = [_stages(stream.codecs, BYTE_CODECS) for stream in (*header.streams, header.side)]
     transforms = [_stages(part.transforms, SYMBOL_TRANSFORMS) for _, part in header.parts]
     _check_sizes(header, len(body), max_bytes)
     position, decoded = 0, []
@@ -44,10 +44,11 @@ def read_artifact(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Header, tupl
         layouts = [part.layout for _, part in header.parts if part.stream == index]
         decoded.append(iter(coder.decode(coded, layouts)))
     after_side = position + header.side.n_bytes
-    side = _undo(bytes(body[position:after_side]), codecs[len(decoded)], header.side)
+    side = _undo(bytes(body[position:after_side]), codecs[-1], header.side)
     companions = {}
     if kept := header.companions:
-        companions = split_companions(kept.files, _undo(bytes(body[after_side:]), codecs[-1], kept.stream))
+        chain = _stages(kept.stream.codecs, CODECS)
+        companions = split_companions(kept.files, _undo(bytes(body[after_side:]), chain, kept.stream))
     chains, offset, records = iter(transforms), 0, []
     for tensor in header.tensors:
         quantized = []

@@ -21,7 +21,7 @@ from pgpack.codecs.fixed_width import little_endian
 from pgpack.stages import Table, stage_text
 from pgpack.tensors.record import Record
 
-from .companions import encode_companions
+from .companions import CODECS, encode_companions
 from .contents import Contents
 from .header import Header, StoredCompanions, StoredPart, StoredTensor, Stream
 from .layout import PREFIX_LEN, frame
@@ -60,8 +60,8 @@ def _text(stage: Any, table: Table) -> str:
     return stage_text(table.name_of(stage), stage, omit=stage.encoder_only)
 
 
-def _codec_texts(codecs: Iterable[ByteCodec]) -> tuple[str, ...]:
-    return tuple(_text(codec, BYTE_CODECS) for codec in codecs)
+def _codec_texts(codecs: Iterable[ByteCodec], table: Table = BYTE_CODECS) -> tuple[str, ...]:
+    return tuple(_text(codec, table) for codec in codecs)
 
 
 def _stored(record: Record, coding: Any, filling: dict[tuple[Any, ...], _Stream], side: _Stream) -> StoredTensor:
@@ -130,4 +130,4 @@ def _companions(contents: Contents, chunks: list[bytes]) -> StoredCompanions | N
     codecs, encoded = encode_companions(contents.companions, contents.encode_stream)
     chunks.append(encoded.data)
     files = tuple((name, len(each)) for name, each in contents.companions.items())
-    return StoredCompanions(files, Stream("", _codec_texts(codecs), encoded.lengths))
+    return StoredCompanions(files, Stream("", _codec_texts(codecs, CODECS), encoded.lengths))

@@ -37,11 +37,12 @@ def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, as_json:
     """
     from pgpack.bench.artifact import ArtifactFile, open_either
     from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
+    from pgpack.checkpoint.files import weight_files
     from pgpack.unpack import check_digest
 
     found = open_either(file)
     unpacked: Unpacked | None = None
-    n_bytes = file.stat().st_size
+    n_bytes = found.n_bytes if isinstance(found, ArtifactFile) else sum(p.stat().st_size for p in weight_files(file))
     if isinstance(found, ArtifactFile):
         unpacked = found.unpacked
         check_digest(unpacked)

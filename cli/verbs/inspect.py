@@ -122,7 +122,7 @@ def _checkpoint_text(checkpoint: Checkpoint, rows: Sequence[TensorValues], file:
     lines = [table(("tensor", "role", "shape", "values", "std", "absmax", "tied to"), cells)]
     n_params = checkpoint.n_params
     lines.append(
-        f"{n_params:,} parameters ({format_bytes(4 * n_params)} in fp32), file {format_bytes(file.stat().st_size)}"
+        f"{n_params:,} parameters ({format_bytes(4 * n_params)} in fp32), file {format_bytes(_n_bytes(file))}"
     )
     lines.append(f"dialect {checkpoint.dialect}{_BANKS if checkpoint.dialect.startswith('banked') else ''}")
     lines.append(f"checkpoint digest {checkpoint.digest[:16]}")
@@ -133,7 +133,7 @@ def _checkpoint_text(checkpoint: Checkpoint, rows: Sequence[TensorValues], file:
 def _checkpoint_document(checkpoint: Checkpoint, rows: Sequence[TensorValues], file: Path) -> dict[str, Any]:
     return {
         "kind": "checkpoint",
-        "n_bytes": file.stat().st_size,
+        "n_bytes": _n_bytes(file),
         "n_params": checkpoint.n_params,
         "dialect": checkpoint.dialect,
         "checkpoint_digest": checkpoint.digest,
@@ -142,6 +142,13 @@ def _checkpoint_document(checkpoint: Checkpoint, rows: Sequence[TensorValues], f
             {**dataclasses.asdict(row), "numel": row.numel} for row in sorted(rows, key=lambda row: -row.numel)
         ],
     }
+
+
+def _n_bytes(file: Path) -> int:
+    """Of the weights, all shards together."""
+    from pgpack.checkpoint.files import weight_files
+
+    return sum(part.stat().st_size for part in weight_files(file))
 
 
 def _parsed(value: str) -> Any:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 from pgpack.cache.opening import open_cache
 from pgpack.cache.options import CacheOptions
 from pgpack.checkpoint.checkpoint import load_checkpoint
-from pgpack.checkpoint.files import require_file
+from pgpack.checkpoint.files import parts_of, require_file
 from pgpack.measure import Measurer
 from pgpack.sweep.executors.jobs import Setting
 from pgpack.text.shard_files import find_shards
@@ -50,7 +48,7 @@ class Blueprint:
         """Everything that is read, under the names that `moved` looks for."""
 
         defaults = text_defaults(load_checkpoint(self.checkpoints[0]).metadata, self.checkpoints[0])
-        parts = [(number, part) for number, path in enumerate(self.checkpoints) for part in _parts(path)]
+        parts = [(number, part) for number, path in enumerate(self.checkpoints) for part in parts_of(path)]
         found = {f"checkpoint-{number}/{part.name}": part for number, part in parts}
         for name, pattern in (("val", self.text.val or defaults.val), ("calib", self.text.calib or defaults.calib)):
             shards = find_shards(pattern) if pattern is not None else []
@@ -96,11 +94,3 @@ def blueprint_of(benches: Benches, out: Path, cache: CacheOptions) -> Blueprint:
         out.absolute(),
         dataclasses.replace(cache, folder=folder),
     )
-
-
-def _parts(checkpoint: Path) -> Iterator[Path]:
-    """The files of a checkpoint: itself, and the shards that it is the index of."""
-    yield checkpoint
-    if checkpoint.name.endswith(".index.json"):
-        names = json.loads(checkpoint.read_text(encoding="utf-8"))["weight_map"].values()
-        yield from (checkpoint.parent / name for name in sorted(set(names)))

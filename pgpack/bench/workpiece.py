@@ -21,6 +21,7 @@ from pgpack.cache.store import Cache, cache_key
 from pgpack.calibration.calibration import Calibration, load_calibration, save_calibration
 from pgpack.calibration.distortion import WeightError
 from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.checkpoint.folders import CONFIG
 from pgpack.errors import CalibrationError, DataError
 from pgpack.loss.evaluator import BitsPerByte, Evaluator, Tensors
 from pgpack.measure import Measurer
@@ -82,7 +83,8 @@ class Workpiece:
         }
         lacking = [flag for flag, value in needed.items() if value is None]
         if lacking and "data_defaults" not in self.checkpoint.metadata:
-            if options.model is None and "model_config" not in self.checkpoint.metadata:
+            told = "model_config" in self.checkpoint.metadata or CONFIG in self.checkpoint.companions
+            if options.model is None and not told:
                 lacking.append("for a model that is not pgtrain's --model FILE.py:build --seq-len N")
             raise DataError(
                 f"{purpose} runs the model on calibration text, and {self.path} names none; "

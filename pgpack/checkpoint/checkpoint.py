@@ -24,6 +24,8 @@ from pgpack.files import replacing
 
 from .dialects import dialect_of, normalised
 from .files import read_file, require_file
+from .folders import companions_of, config_of
+from .ties import head_tie, with_ties
 
 SAFETENSORS_DTYPES = {
     "float64": "F64",
@@ -151,15 +153,19 @@ def from_tensors(
 def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:
     """The checkpoint in a safetensors or torch file, or in the shards of an index (told apart by content).
 
+    A folder means its weights, as Hugging Face names them; what lies beside them comes along as companions. A name
+    that a file leaves out because its tensor is tied is there again.
     Banks are taken apart into matrices under the names that the field's artifacts use (`dialects`), unless
     `as_stored`. Raises CheckpointError when it is missing, unreadable, not a state dict, or needs unpickling of code.
     """
     path = require_file(Path(path))
     stored = read_file(path)
     shapes, load = stored.shapes, stored.load
+    companions = companions_of(path.parent)
     if not as_stored:
-        shapes, load = normalised(shapes, load, str(path))
-    return Checkpoint(shapes, load, stored.metadata, str(path), dialect_of(stored.shapes))
+        shapes, load = normalised(*with_ties(shapes, load, stored.tied), str(path))
+        shapes, load = with_ties(shapes, load, head_tie(shapes, config_of(companions)))
+    return Checkpoint(shapes, load, stored.metadata, str(path), dialect_of(stored.shapes), companions)
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> int:

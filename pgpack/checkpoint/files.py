@@ -27,11 +27,14 @@ from pgpack.formats.torch_files.stored_tensor import StoredTensor, raw_of_stored
 from pgpack.formats.torch_files.stream import read_value
 from pgpack.formats.torch_files.zip import entries_of
 
+from .folders import companions_of, refuse_pointer, weights_in
+from .ties import told_ties
+
 WRAPPERS = (
     "state_dict", "model_state_dict", "model", "module", "params", "net", "weights", "ema_state_dict", "ema",
 )  # fmt: skip
 MAX_WRAPPERS = 3
-INDEX = "*.index.json"
+INDEX = ".index.json"
 INDEX_LIMIT = 64 << 20
 ARTIFACT_LIMIT = 1 << 28
 ZIP = b"PK\x03\x04"
@@ -44,23 +47,41 @@ CODE = (
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file holds. `load` gives a fresh array: float32 for bf16, fp16 and fp8, any other dtype as stored."""
+    """What a file holds. `load` gives a fresh array: float32 for bf16, fp16 and fp8, any other dtype as stored.
+
+    `tied`: names that the file leaves out -> the name in `shapes` that holds the tensor.
+    """
 
     shapes: Mapping[str, tuple[int, ...]]
     load: Callable[[str], NDArray[Any]]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
 
 
 def require_file(path: Path) -> Path:
-    """The file that `path` means: itself, or the only index or checkpoint in a folder. Raises CheckpointError."""
+    """The file that `path` means: itself, or the weights of a folder. Raises CheckpointError."""
     if path.is_dir():
-        found = sorted(path.glob(INDEX)) or sorted(path.glob("*.safetensors"))
-        if len(found) != 1:
-            raise CheckpointError(f"{path}: a folder; name the checkpoint file in it")
-        return found[0]
+        return weights_in(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
     return path
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files of a checkpoint: the one that `path` means, and the shards that it is the index of.
+
+    Raises: CheckpointError when one of them is not there.
+    """
+    file = require_file(path)
+    if not file.name.endswith(INDEX):
+        return [file]
+    return [file, *(file.with_name(name) for name in dict.fromkeys(_weight_map(file).values()))]
+
+
+def parts_of(path: Path) -> list[Path]:
+    """Every file that is read for a checkpoint: its weights and its companions. Raises as `weight_files`."""
+    found = weight_files(path)
+    return found + [other for other in companions_of(found[0].parent).paths.values() if other not in found]
 
 
 def is_safetensors(path: Path) -> bool:
@@ -78,6 +99,7 @@ def is_torch_zip(path: Path) -> bool:
 
 def read_file(path: Path) -> Stored:
     """What a checkpoint file holds. Raises CheckpointError when it is none, or would run code."""
+    refuse_pointer(path)
     if is_safetensors(path):
         return _read_safetensors(path)
     if is_torch_zip(path):
@@ -110,7 +132,7 @@ def _read_safetensors(path: Path) -> Stored:
 
     if not shapes:
         raise CheckpointError(f"{path}: holds no tensors")
-    return Stored(shapes, load, metadata)
+    return Stored(shapes, load, metadata, told_ties(shapes, metadata))
 
 
 def _read_torch_zip(path: Path) -> Stored:
@@ -205,33 +227,48 @@ def _is_state(value: Any, tensor: type) -> bool:
     return isinstance(value, dict) and bool(value) and all(isinstance(item, tensor) for item in value.values())
 
 
-def _read_index(path: Path) -> Stored:
-    """All shards that an index names. Refuses shards that lie elsewhere than beside it."""
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor -> the shard beside `index` that holds it. Raises CheckpointError for shards elsewhere or not there."""
     try:
-        if path.stat().st_size > INDEX_LIMIT:
+        if index.stat().st_size > INDEX_LIMIT:
             raise ValueError("it is larger than an index")
-        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = {str(name): str(file) for name, file in weight_map.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise CheckpointError(f"{path}: neither a checkpoint nor the index of one (no 'weight_map')") from None
-    shards: dict[str, Stored] = {}
+        raise CheckpointError(f"{index}: neither a checkpoint nor the index of one (no 'weight_map')") from None
+    if not names:
+        raise CheckpointError(f"{index}: holds no tensors")
     for file in dict.fromkeys(names.values()):
         if Path(file).name != file or file in ("", ".", ".."):
-            raise CheckpointError(f"{path}: names the shard {file!r}; shards must lie beside the index")
+            raise CheckpointError(f"{index}: names the shard {file!r}; shards must lie beside the index")
+        shard = index.with_name(file)
+        if not shard.is_file() or shard == index:
+            raise CheckpointError(f"{index}: its shard {file} is not there")
+    return names
+
+
+def _read_index(path: Path) -> Stored:
+    """All shards that an index names, with what they hold besides.
+
+    Where the index says nothing of a tensor it is stale, and transformers reads the tensor all the same.
+    Refuses shards that lie elsewhere than beside it.
+    """
+    names = _weight_map(path)
+    shards: dict[str, Stored] = {}
+    for file in dict.fromkeys(names.values()):
         shard = path.with_name(file)
-        if not shard.is_file() or shard == path:
-            raise CheckpointError(f"{path}: its shard {file} is not there")
+        refuse_pointer(shard)
         if not is_safetensors(shard) and not is_torch_zip(shard):
             raise CheckpointError(f"{path}: its shard {file} is no safetensors or torch file")
         shards[file] = read_file(shard)
     for name, file in names.items():
         if name not in shards[file].shapes:
             raise CheckpointError(f"{path}: {name} is not in its shard {file}")
-    if not names:
-        raise CheckpointError(f"{path}: holds no tensors")
+    for file, stored in shards.items():
+        names |= {name: file for name in stored.shapes if name not in names}
     metadata = {key: text for shard in shards.values() for key, text in shard.metadata.items()}
     shapes = {name: shards[file].shapes[name] for name, file in names.items()}
-    return Stored(shapes, lambda name: shards[names[name]].load(name), metadata)
+    return Stored(shapes, lambda name: shards[names[name]].load(name), metadata, told_ties(shapes, metadata))
 
 
 def opens_without_torch(path: Path) -> bool:

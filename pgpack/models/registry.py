@@ -5,8 +5,8 @@ A package registers its function `find` (`pgpack.models.source`) as an entry poi
     [project.entry-points."pgpack.models"]
     my_models = "my_package:find"
 
-The user's own file is asked first, then packages by name. What a source refuses counts only when nobody else knows
-the checkpoint.
+The user's own file is asked first, then the config.json beside the weights, then packages by name. What a source
+refuses counts only when nobody else knows the checkpoint.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from importlib.metadata import entry_points
 from pgpack.cache.store import package_code
 from pgpack.errors import CheckpointError, PgpackError
 
-from . import adapter_file
+from . import adapter_file, huggingface
 from .source import FoundModel, ModelSource, Wanted
 
 GROUP = "pgpack.models"
@@ -43,6 +43,7 @@ def find_model(wanted: Wanted) -> FoundModel:
 
 def _sources() -> Iterator[ModelSource]:
     yield adapter_file.find
+    yield huggingface.find
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         yield partial(_with_code, point.load())
 

@@ -1,0 +1,105 @@
+"""A model folder as Hugging Face writes it: which of its files are the weights, and which run beside them.
+
+    model.safetensors | its shards' index | pytorch_model.bin | its index      the weights, in this order
+    config.json, tokenizer.json, ..., LICENSE                                  companions: read when asked for
+
+Owns names and sizes. Nothing outside the folder is read, and nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgpack.errors import CheckpointError
+
+CONFIG = "config.json"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+ANY_WEIGHTS = ("*.index.json", "*.safetensors", "*.gguf", "*.bin")
+COMPANIONS = (
+    CONFIG,
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+LICENCES = ("LICENSE*", "LICENCE*")
+COMPANION_LIMIT = 64 << 20
+LFS_MARK = b"version https://git-lfs"
+
+
+def weights_in(folder: Path) -> Path:
+    """The file in `folder` that holds its weights or lists their shards, by transformers' order of preference.
+
+    Raises: CheckpointError when there is none, or several and none of them has a model's usual name.
+    """
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    for pattern in ANY_WEIGHTS:
+        found = sorted(path for path in folder.glob(pattern) if path.name not in COMPANIONS)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(path.name for path in found[:3]) + (", ..." if len(found) > 3 else "")
+            index = " (shards need their index, *.index.json)" if "-of-" in found[0].name else ""
+            raise CheckpointError(f"{folder}: a folder with {names}{index}; name the checkpoint file in it")
+    raise CheckpointError(f"{folder}: a folder without weights (model.safetensors, pytorch_model.bin, *.gguf)")
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raises CheckpointError when a file is what git-lfs leaves in place of the contents."""
+    with path.open("rb") as file:
+        if file.read(len(LFS_MARK)) == LFS_MARK:
+            raise CheckpointError(f"{path} is a git-lfs pointer, not the file itself; run `git lfs pull` there")
+
+
+@dataclass(frozen=True, eq=False)
+class Companions(Mapping[str, bytes]):
+    """File name -> contents, read when asked for.
+
+    Raises: CheckpointError for a file of more than COMPANION_LIMIT bytes, or a git-lfs pointer.
+    """
+
+    paths: Mapping[str, Path]
+
+    def __getitem__(self, name: str) -> bytes:
+        path = self.paths[name]
+        if path.stat().st_size > COMPANION_LIMIT:
+            raise CheckpointError(f"{path} has more than {COMPANION_LIMIT >> 20} MiB, too much for what it should be")
+        refuse_pointer(path)
+        return path.read_bytes()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.paths
+
+
+def companions_of(folder: Path) -> Companions:
+    """What lies beside the weights in `folder` and is needed to run them; nothing where there is no config.json."""
+    if not (folder / CONFIG).is_file():
+        return Companions({})
+    licences = sorted(path for pattern in LICENCES for path in folder.glob(pattern))
+    found = [folder / name for name in COMPANIONS] + licences
+    return Companions({path.name: path for path in found if path.is_file()})
+
+
+def config_of(companions: Mapping[str, bytes]) -> dict[str, object]:
+    """The fields of config.json; none where there is no such file, or it is no JSON object."""
+    try:
+        found = json.loads(companions[CONFIG]) if CONFIG in companions else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

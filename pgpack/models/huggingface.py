@@ -1,0 +1,192 @@
+"""Models that transformers builds from the config.json beside the weights: a Hugging Face folder, a GGUF.
+
+    config.json --its own classes--> config --AutoModelForCausalLM--> module <--loaded-- tensors of the checkpoint
+
+Owns what is refused of a config. Nothing from a folder is ever run (`trust_remote_code` is never given), nothing is
+fetched, and a tensor that the model needs and the checkpoint lacks is never filled with random numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pgpack.checkpoint.folders import CONFIG
+from pgpack.errors import CheckpointError, DataError, ToolMissing
+
+from .source import FoundModel, Wanted
+
+LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
+LONGEST = 2048  # tokens per window unless the user says more: what a model allows is often far beyond any memory
+NOT_OF_THE_MODEL = (  # fields that say how a folder came to be; the logits do not depend on them
+    "_name_or_path", "architectures", "auto_map", "dtype", "quantization_config", "torch_dtype",
+    "transformers_version", "use_cache",
+)  # fmt: skip
+
+
+def find(wanted: Wanted) -> FoundModel | None:
+    """The model of the config.json beside the weights; None where there is none, or the user named another model.
+
+    Raises: CheckpointError when transformers cannot build it or its tensors are others; ToolMissing without
+    transformers; DataError when the tokenizer is of another vocabulary.
+    """
+    if wanted.spec is not None or CONFIG not in wanted.companions:
+        return None
+    config_json = wanted.companions[CONFIG]
+    fields = config_fields(config_json)
+    if "model_type" not in fields and "auto_map" not in fields:
+        return None
+    if wanted.changes:
+        raise DataError("--set changes fields of a pgtrain model; this one is built as config.json says")
+    no_memory = {name: torch.zeros(()).expand(shape) for name, shape in wanted.shapes.items()}
+    model, unused = _loaded(config_json, no_memory)
+    size = int(getattr(model.config.get_text_config(), "vocab_size", wanted.vocab_size))
+    if size < wanted.vocab_size:
+        raise DataError(f"the tokenizer has {wanted.vocab_size:,} tokens and the model only {size:,}; give its own")
+    left = f"; {len(unused)} tensors are none of its own and change nothing (first: {unused[0]})" if unused else ""
+    return FoundModel(
+        partial(_logits_model, config_json),
+        seq_len=_seq_len(fields),
+        how=f"{type(model).__name__} of config.json{left}" if left else "",
+        config=json.dumps({key: fields[key] for key in sorted(fields) if key not in NOT_OF_THE_MODEL}),
+        code=_versions,
+    )
+
+
+def build_transformers(config_json: bytes, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The transformers model of a config.json that holds `tensors`, in eval mode; it shares their memory.
+
+    Raises: CheckpointError when the config asks for code, is of no class that transformers has, or needs tensors
+    that are not there; ToolMissing without transformers.
+    """
+    model: nn.Module = _loaded(config_json, tensors)[0]
+    return model
+
+
+def config_fields(config_json: bytes) -> dict[str, Any]:
+    """The fields of a config.json. Raises: CheckpointError when it is no JSON object."""
+    try:
+        fields = json.loads(config_json)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise CheckpointError("the config.json beside the weights is not a JSON object")
+    return fields
+
+
+class _LogitsModel(nn.Module):
+    """A transformers model as a function of token ids. Shape: (B, T) -> (B, T, V)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
+        return logits
+
+
+def _logits_model(config_json: bytes, tensors: Mapping[str, Tensor]) -> nn.Module:
+    return _LogitsModel(build_transformers(config_json, tensors)).requires_grad_(False).eval()
+
+
+def _loaded(config_json: bytes, tensors: Mapping[str, Tensor]) -> tuple[Any, list[str]]:
+    """The model with `tensors` in it, and the names among them that it has no use for."""
+    with _quiet_transformers():
+        config = _config(config_fields(config_json))
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+        model, info = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+            None,
+            config=config,
+            state_dict={name: tensor for name, tensor in tensors.items() if tensor.dtype.is_floating_point},
+            dtype=torch.float32,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f"{type(model).__name__} of config.json needs {missing[0]}{_more(missing)}, which the checkpoint lacks; "
+            "the config is of another model, or the checkpoint is not whole"
+        )
+    if mismatched := sorted(info["mismatched_keys"]):
+        name, found, expected = mismatched[0]
+        raise CheckpointError(
+            f"{name}{_more(mismatched)} has shape {tuple(found)}, and by config.json it is {tuple(expected)}; the "
+            "config is of another model"
+        )
+    return model.to(next(iter(tensors.values())).device), sorted(info["unexpected_keys"])
+
+
+def _more(names: list[Any]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def _config(fields: Mapping[str, Any]) -> Any:
+    """The config of transformers. Raises: CheckpointError, ToolMissing."""
+    try:
+        import transformers
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+    except ImportError:
+        raise ToolMissing(
+            "a model with a config.json is built by transformers, which is not installed: pip install 'pgpack[hf]'"
+        ) from None
+    kind = fields.get("model_type")
+    known = kind in CONFIG_MAPPING and CONFIG_MAPPING[kind] in MODEL_FOR_CAUSAL_LM_MAPPING
+    if fields.get("auto_map"):
+        also = f"; transformers has {kind} itself: without auto_map in config.json that is used" if known else ""
+        raise CheckpointError(
+            f"config.json asks to run code that comes with the model (auto_map), which pgpack never does{also}; or "
+            "give --model FILE.py:build"
+        )
+    if not known:
+        raise CheckpointError(
+            f"transformers {transformers.__version__} has no causal language model of type {kind!r}; a newer one may "
+            "(pip install -U transformers), or give --model FILE.py:build"
+        )
+    kept = {key: value for key, value in fields.items() if key not in ("quantization_config", "model_type")}
+    try:
+        return CONFIG_MAPPING[kind].from_dict(kept)
+    except Exception as error:  # noqa: BLE001  each class of transformers checks its own fields in its own way
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise CheckpointError(f"config.json is no config of a {kind} model ({reason[0][:200]})") from None
+
+
+def _seq_len(fields: Mapping[str, Any]) -> int:
+    """Units: tokens per window."""
+    told = (fields.get(name) for name in LENGTHS)
+    return min(next((length for length in told if isinstance(length, int) and length > 0), LONGEST), LONGEST)
+
+
+def _versions() -> list[str]:
+    """What logits depend on besides config, tensors and torch."""
+    return [f"transformers {version('transformers')}"]
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No bars and no reports of loading while it lasts: what is wrong is said as an error of ours."""
+    try:
+        from transformers.utils import logging
+    except ImportError:
+        yield
+        return
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.ERROR)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

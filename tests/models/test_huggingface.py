@@ -1,0 +1,156 @@
+"""A Hugging Face folder is the model that transformers makes of it, whatever its family, files and dtype."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from pgpack.errors import CheckpointError, DataError
+from pgpack.models.huggingface import build_transformers, find
+from pgpack.models.probe import Probe
+from pgpack.models.source import FoundModel, Wanted
+
+from .tiny_hf import FAMILIES, LENGTH, VOCABULARY, as_torch_files, reference_logits, tokens, write_folder
+
+pytest.importorskip("transformers")
+pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers about itself
+
+
+def wanted(checkpoint: Checkpoint, vocab_size: int = VOCABULARY, **said) -> Wanted:
+    probe = Probe(dict, np.zeros(4, np.uint16))
+    shapes, companions = checkpoint.shapes, checkpoint.companions
+    return Wanted(checkpoint.metadata, shapes, vocab_size, probe, companions=companions, **said)
+
+
+def found_model(checkpoint: Checkpoint) -> FoundModel:
+    found = find(wanted(checkpoint))
+    assert found is not None
+    return found
+
+
+def our_logits(path: Path, ids: torch.Tensor) -> torch.Tensor:
+    checkpoint = load_checkpoint(path)
+    state = {name: torch.tensor(array) for name, array in checkpoint.items()}
+    with torch.no_grad():
+        return found_model(checkpoint).build(state)(ids)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_those_of_from_pretrained(tmp_path: Path, family: str) -> None:
+    folder = write_folder(tmp_path, family)
+    assert torch.allclose(our_logits(folder, tokens()), reference_logits(folder, tokens()), atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llama-tied", "gpt2"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+@pytest.mark.parametrize("shards", [False, True])
+def test_files_and_dtypes_make_no_difference(
+    tmp_path: Path, family: str, dtype: str, form: str, shards: bool
+) -> None:
+    folder = write_folder(tmp_path, family, shards, dtype)
+    expected = reference_logits(folder, tokens())
+    if form == "bin":
+        as_torch_files(folder)
+    assert len(list(folder.glob("*.index.json"))) == shards
+    assert torch.allclose(our_logits(folder, tokens()), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("family", "alias", "stored"),
+    [
+        ("llama-tied", "lm_head.weight", "model.embed_tokens.weight"),
+        ("gpt2", "lm_head.weight", "transformer.wte.weight"),
+        ("gemma", "lm_head.weight", "model.embed_tokens.weight"),
+        ("opt", "lm_head.weight", "model.decoder.embed_tokens.weight"),
+        ("mamba", "lm_head.weight", "backbone.embeddings.weight"),
+    ],
+)
+def test_a_tied_head_that_the_file_leaves_out_has_its_name_again(
+    tmp_path: Path, family: str, alias: str, stored: str
+) -> None:
+    checkpoint = load_checkpoint(write_folder(tmp_path, family))
+    assert checkpoint.aliases == {alias: stored}
+    assert np.array_equal(checkpoint.tensor(alias), checkpoint.tensor(stored))
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt_neox", "phi"])
+def test_an_untied_head_is_no_alias(tmp_path: Path, family: str) -> None:
+    assert load_checkpoint(write_folder(tmp_path, family)).aliases == {}
+
+
+def test_the_module_is_transformers_own_and_shares_the_memory_of_the_tensors(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(write_folder(tmp_path, "llama-tied"))
+    state = {name: torch.tensor(array) for name, array in checkpoint.items()}
+    model = build_transformers(checkpoint.companions["config.json"], state)
+    assert type(model).__name__ == "LlamaForCausalLM"
+    assert not model.training
+    assert model.model.norm.weight.data_ptr() == state["model.norm.weight"].data_ptr()
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+def test_windows_are_as_long_as_the_config_says_and_at_most_2048(tmp_path: Path) -> None:
+    assert found_model(load_checkpoint(write_folder(tmp_path / "a"))).seq_len == LENGTH
+    long = load_checkpoint(write_folder(tmp_path / "b", max_position_embeddings=8192))
+    assert found_model(long).seq_len == 2048
+    assert found_model(load_checkpoint(write_folder(tmp_path / "c", "mamba"))).seq_len == 2048
+
+
+def changed(folder: Path, **fields) -> Checkpoint:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    return load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"auto_map": {"AutoModelForCausalLM": "modeling_x.X"}}, "pgpack never does; transformers has llama itself"),
+        ({"auto_map": {"AutoModelForCausalLM": "modeling_x.X"}, "model_type": "x"}, "never does; or give --model"),
+        ({"model_type": "no_such_model"}, "no causal language model of type 'no_such_model'"),
+        ({"model_type": "vit"}, "no causal language model of type 'vit'"),
+        ({"num_hidden_layers": 3}, "needs model.layers.2.*which the checkpoint lacks"),
+        ({"intermediate_size": 64}, "mlp.* has shape"),
+        ({"num_attention_heads": "four"}, "no config of a llama model"),
+    ],
+)
+def test_a_config_that_cannot_be_built_gets_one_sentence(tmp_path: Path, fields, sentence: str) -> None:
+    (tmp_path / "modeling_x.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    checkpoint = changed(write_folder(tmp_path), **fields)
+    with pytest.raises(CheckpointError, match=sentence) as refused:
+        find(wanted(checkpoint))
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_tensors_that_the_model_has_no_use_for_are_named(tmp_path: Path) -> None:
+    found = found_model(changed(write_folder(tmp_path), num_hidden_layers=1))
+    assert "LlamaForCausalLM" in found.how
+    assert "first: model.layers.1.input_layernorm.weight" in found.how
+
+
+def test_a_larger_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="400 tokens and the model only 300"):
+        find(wanted(load_checkpoint(write_folder(tmp_path)), 400))
+
+
+def test_what_the_user_names_and_what_has_no_config_is_not_ours(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(write_folder(tmp_path))
+    assert find(wanted(checkpoint, spec="adapter.py:build")) is None
+    (tmp_path / "config.json").unlink()
+    assert find(wanted(load_checkpoint(tmp_path))) is None
+
+
+def test_the_digest_of_a_model_depends_on_its_config_and_on_transformers(tmp_path: Path) -> None:
+    from importlib.metadata import version
+
+    folder = write_folder(tmp_path)
+    before, after = found_model(load_checkpoint(folder)), found_model(changed(folder, rms_norm_eps=1e-3))
+    assert before.config != after.config
+    assert list(before.code()) == [f"transformers {version('transformers')}"]
+    assert found_model(changed(folder, rms_norm_eps=1e-6, _name_or_path="elsewhere")).config == before.config

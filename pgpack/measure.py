@@ -47,7 +47,7 @@ class Measurer:
         """
         judge = self.evaluator or self.weights
         if judge is None:
-            raise PgpackError("a sweep needs an evaluator; give text to evaluate on with --val and --tokenizer")
+            raise PgpackError("a sweep needs an evaluator; give text with --text, or --val and --tokenizer")
         return judge.digest
 
     def needs_calibration(self, recipe: Recipe) -> bool:
@@ -76,7 +76,9 @@ class Measurer:
         """Loss of the checkpoint itself. Raises PgpackError without an evaluator."""
         evaluator = self.evaluator
         if evaluator is None:
-            raise PgpackError("the loss of a checkpoint needs an evaluator; give text with --val and --tokenizer")
+            raise PgpackError(
+                "the loss of a checkpoint needs an evaluator; give text with --text, or --val and --tokenizer"
+            )
         return self.cache.recall(
             "evaluation",
             self._loss_key(evaluator, f"checkpoint {self.checkpoint.digest}"),

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from pgpack.checkpoint.checkpoint import load_checkpoint, save_tensors
 from pgpack.errors import CheckpointError
+from pgpack.text.sentence_piece import SentencePiece
 from pgpack.text.text_folder import TextFolder
-from pgpack.text.tokenizer import Tokenizer
 from pgtrain.model.dialects import systems_with, without_unused
 from pgtrain.model.model_config import FORMAT, GPTConfig
 from pgtrain.model.tensor_table import check_shapes, count_parameters
@@ -53,7 +53,7 @@ def adopt(source: Path, config: GPTConfig, out: Path, folder: TextFolder | None 
     }
     if folder is not None:
         metadata |= {
-            "tokenizer_sha256": Tokenizer.load(folder.tokenizer_path).sha256,
+            "tokenizer_sha256": SentencePiece.load(folder.tokenizer_path).sha256,
             "data_defaults": folder.as_defaults(out, config.seq_len),
         }
     n_bytes = save_tensors(out, held, metadata)

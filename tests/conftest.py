@@ -13,8 +13,8 @@ import pytest
 from pgpack.text.builtin import builtin_corpus
 from pgpack.text.corpus import write_text_folder
 from pgpack.text.documents import Document
+from pgpack.text.sentence_piece import SentencePiece, train_tokenizer
 from pgpack.text.text_folder import TextFolder
-from pgpack.text.tokenizer import Tokenizer, train_tokenizer
 from pgtrain.model.model_config import GPTConfig
 
 # A shell's background job ignores Ctrl-C, and its children would inherit that: programs that tests start must not.
@@ -42,7 +42,7 @@ def corpus() -> list[Document]:
 
 
 @pytest.fixture(scope="session")
-def tokenizer(corpus: list[Document]) -> Tokenizer:
+def tokenizer(corpus: list[Document]) -> SentencePiece:
     """1024 pieces trained on a quarter of the built-in corpus."""
     return train_tokenizer((d.text for d in corpus[::4]), 1024)
 

@@ -25,9 +25,21 @@ text_options = flag_group(
     BenchOptions,
     "text",
     {
-        "val": flag("--val", metavar="GLOB", help="Token shards to evaluate on."),
-        "calib": flag("--calib", metavar="GLOB", help="Token shards to calibrate on; must not overlap --val."),
-        "tokenizer": flag("--tokenizer", metavar="FILE.model", help="SentencePiece model of the shards."),
+        "text": flag(
+            "--text",
+            multiple=True,
+            metavar="PATH",
+            help="Text to calibrate and evaluate on: .txt, .md, .jsonl, .parquet (also .gz, .xz, .zst), folders of "
+            "them, or builtin; split by document. May be repeated.",
+        ),
+        "field": flag("--field", metavar="NAME", help="What holds the text in .jsonl and .parquet: text by default."),
+        "val": flag("--val", metavar="GLOB", help="Token shards to evaluate on, or a text as --text takes it."),
+        "calib": flag("--calib", metavar="GLOB", help="The same to calibrate on; must not overlap --val."),
+        "tokenizer": flag(
+            "--tokenizer",
+            metavar="FILE.model",
+            help="SentencePiece model, tokenizer.json or a model's folder; default: the checkpoint's own.",
+        ),
         "seq_len": flag("--seq-len", type=click.IntRange(1), metavar="N", help="Tokens per window."),
         "max_tokens": flag("--max-tokens", type=click.IntRange(1), metavar="N", help="Evaluate at most N tokens."),
         "device": flag("--device", metavar="NAME", help="cpu (the default), cuda or cuda:N."),

@@ -48,9 +48,9 @@ def command(
     from pgpack.text.builtin import builtin_corpus
     from pgpack.text.corpus import write_text_folder
     from pgpack.text.documents import read_documents
-    from pgpack.text.tokenizer import Tokenizer
+    from pgpack.text.sentence_piece import SentencePiece
 
-    given = Tokenizer.load(tokenizer) if tokenizer else None
+    given = SentencePiece.load(tokenizer) if tokenizer else None
     note("reading " + (", ".join(map(str, sources)) if sources else "the built-in corpus"), quiet)
     documents = read_documents(sources) if sources else builtin_corpus()
     record = write_text_folder(documents, out, given, vocab_size, val_fraction)

@@ -79,8 +79,8 @@ def command(
     named = str(tokenizer) if tokenizer else None
     options = BenchOptions(val, None, named, seq_len, max_tokens, device, model_spec)
     text, tensors = open_text(checkpoint, loaded, options), dict(loaded.items())
-    if text.how:
-        note(f"model: {text.how}; --model and --seq-len change it", quiet)
+    for line in text.notes:
+        note(line, quiet)
     note(f"scoring {text.n_tokens:,} tokens", quiet)
     fixed = text.evaluator(way=EvaluationWay(stride or 0, documents, loops, bf16))
     evaluator, learner = (fixed, None) if ttt is None else _learning(fixed, ttt, given)

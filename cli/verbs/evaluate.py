@@ -50,9 +50,9 @@ def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, as_json:
     else:
         subject = found
     reference = load_checkpoint(checkpoint) if checkpoint else None
-    if unpacked is not None and reference is None and (text.val is None or text.tokenizer is None):
+    if unpacked is not None and reference is None and not (text.names_text and text.tokenizer):
         raise click.UsageError(
-            f"{file} is an artifact and holds neither model nor text; give --checkpoint FILE, or --val GLOB, "
+            f"{file} is an artifact and holds neither model nor text; give --checkpoint FILE, or --text PATH, "
             "--tokenizer FILE.model, --seq-len N and, unless it is a pgtrain model, --model FILE.py:build"
         )
     bench = bench_of(checkpoint or file, reference or subject, text, quiet)

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 NO_LOSS = (
     "no text is known, so no loss is measured: sizes are set against the error of the decoded weights{hessians}; "
-    "for bits per byte give --val GLOB --tokenizer FILE.model (and --model FILE.py:build if it is asked for)"
+    "for bits per byte give --text PATH, or --val GLOB --tokenizer FILE.model (and --model FILE.py:build if it is "
+    "asked for)"
 )
 HESSIANS = " and, by your Hessians, the loss it is expected to cost"
 
@@ -161,6 +162,6 @@ def _asked(
     )
     if not flags.is_grid:
         if not bench.has_text:
-            raise click.UsageError(f"--search {flags.name} needs a loss, and no text is known: give --val")
+            raise click.UsageError(f"--search {flags.name} needs a loss, and no text is known: give --text or --val")
         return replace(asked, search=search_of(flags, space, tensors, budget, bench.text.n_windows))
     return replace(asked, candidates=grid_of(benches, space))

@@ -116,8 +116,8 @@ def _loss(
     """The loss of the decoded weights, where model and text are known."""
     from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
 
-    if checkpoint is None and text.val is None:
-        note("no loss is measured: give --val GLOB --tokenizer FILE.model, or --checkpoint FILE", quiet)
+    if checkpoint is None and not text.names_text:
+        note("no loss is measured: give --text PATH --tokenizer FILE.model, or --checkpoint FILE", quiet)
         return None
     subject = from_tensors(found.unpacked.tensors(), source=str(artifact))
     reference = load_checkpoint(checkpoint) if checkpoint else None

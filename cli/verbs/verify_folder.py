@@ -61,6 +61,6 @@ def _scores(
     try:
         return measure(evidence, checkpoint, opened, flags)
     except PgpackError as error:
-        if text.val is None:
+        if not text.names_text:
             raise click.UsageError(f"{error}") from None
         return Scores(fault=str(error))

@@ -27,7 +27,7 @@ class Benches:
         if len({bench.checkpoint.digest for bench in self.all}) < len(self.all):
             raise SettingError("the same weights are given twice; name each checkpoint once")
         if len(self.all) > 1 and not self.first.has_text:
-            raise SettingError("several checkpoints are compared by loss, and no text is known: give --val")
+            raise SettingError("several checkpoints are compared by loss, and no text is known: give --text or --val")
 
     @property
     def first(self) -> Workpiece:
@@ -65,7 +65,7 @@ class Benches:
         if measurer.digest != self(Setting(0, setting.text_share)).digest:
             raise SettingError(
                 f"{self.all[setting.checkpoint].path} is evaluated on other text or in another way than "
-                f"{self.first.path}; give --val, --tokenizer and --seq-len for all of them"
+                f"{self.first.path}; give --text or --val, --tokenizer and --seq-len for all of them"
             )
 
 

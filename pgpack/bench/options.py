@@ -11,8 +11,10 @@ from dataclasses import dataclass
 class BenchOptions:
     """Plain values; None (or nothing) where the checkpoint's own metadata decides.
 
-    `val`, `calib`: globs of token shards. `model`: FILE.py:build, or a name that a model source knows. `set`:
-    FIELD=VALUE of that model. `calibration`: the file of a finished calibration, instead of text.
+    `text`: files and folders of text, or "builtin"; `field`: of .jsonl and .parquet. `val`, `calib`: globs of token
+    shards, or a text each. `tokenizer`: a SentencePiece model, a tokenizer.json or a folder. `model`: FILE.py:build,
+    or a name that a model source knows. `set`: FIELD=VALUE of that model. `calibration`: the file of a finished
+    calibration, instead of text.
     """
 
     val: str | None = None
@@ -24,6 +26,13 @@ class BenchOptions:
     model: str | None = None
     set: tuple[str, ...] = ()
     calibration: str | None = None
+    text: tuple[str, ...] = ()
+    field: str | None = None
+
+    @property
+    def names_text(self) -> bool:
+        """Whether a text to evaluate on is said."""
+        return bool(self.text) or self.val is not None
 
     def as_flags(self) -> str:
         """As flags of the command line, quoted for a POSIX shell; '' when nothing is said."""

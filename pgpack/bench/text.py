@@ -6,6 +6,7 @@ Refuses calibration text that overlaps the evaluated text: a packer tuned on its
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,35 +21,42 @@ from pgpack.loss.sliding import EvaluationWay
 from pgpack.models.probe import Probe
 from pgpack.models.registry import find_model
 from pgpack.models.source import FoundModel, Wanted
-from pgpack.text.data import Tokens, digest_tokens, overlap_fraction, read_tokens
-from pgpack.text.shard_files import find_shards
-from pgpack.text.tokenizer import ByteTables, Tokenizer
+from pgpack.text.data import Tokens, digest_tokens, overlap_fraction
+from pgpack.text.stream import DocumentTokens, TokenSource
+from pgpack.text.tokenizer import TokenizedText, Tokenizer
 
 from .defaults import text_defaults
 from .options import BenchOptions
+from .sources import Sources, open_sources
 
 MAX_OVERLAP = 0.02
+SHORTEST = 16  # tokens of the shortest text that windows are shortened for
+PROBED = 1 << 16  # tokens that tell models apart at most
+
+
+VAL_TOKENS = 1 << 16  # of documents, without --max-tokens; shards are evaluated whole
+CALIB_TOKENS = 1 << 20  # of documents, where no number is asked for
 
 
 @dataclass(frozen=True, eq=False)
 class Text:
     """A model's text: what it is evaluated on, what it may be calibrated on, and how it is built.
 
-    `val_tokens` is already trimmed to whole windows. Shape: tokens (n,) uint16. `how`: a sentence on how the model
-    was found, '' when it was named; `variant`: its config where the checkpoint does not say it, for the digest of
-    evaluations.
+    `val` is already trimmed to whole windows. `notes`: sentences on the text and how the model was found, for the
+    user; `variant`: the model's config where the checkpoint does not say it, for the digest of evaluations.
+    `split_digest`: sha256 hex of how documents were parted and of those that validate; None for shards.
     """
 
     model: FoundModel
-    val_tokens: Tokens
-    byte_tables: ByteTables
-    tokenizer_sha256: str
+    val: TokenizedText
+    calib: TokenSource | None
+    tokenizer: Tokenizer
     seq_len: int
     device: str
-    calib_glob: str | None
-    document_token: int = 1
-    how: str = ""
+    counted: bool = False  # whether bytes were counted from the text itself
+    notes: tuple[str, ...] = ()
     variant: str = ""
+    split_digest: str | None = None
 
     @property
     def build(self) -> Build:
@@ -56,9 +64,14 @@ class Text:
         return self.model.build
 
     @property
+    def val_tokens(self) -> Tokens:
+        """The evaluated tokens. Shape: (n,) uint16 or uint32."""
+        return self.val.tokens
+
+    @property
     def n_tokens(self) -> int:
         """Scored validation tokens."""
-        return len(self.val_tokens) - 1
+        return len(self.val) - 1
 
     @property
     def n_windows(self) -> int:
@@ -67,29 +80,49 @@ class Text:
     def first(self, share: float) -> Text:
         """The same with the first `share` of the evaluated windows, at least one."""
         n_windows = max(1, round(share * self.n_windows))
-        return replace(self, val_tokens=self.val_tokens[: n_windows * self.seq_len + 1])
+        return replace(self, val=self.val.first(n_windows * self.seq_len + 1))
 
     @property
     def vocab_size(self) -> int:
-        return len(self.byte_tables.base_bytes)
+        return self.tokenizer.vocab_size
 
     @cached_property
     def calib_tokens(self) -> Tokens:
-        """Calibration tokens, read on first use.
+        """Calibration tokens, read on first use: all of shards, the first 2^20 of documents.
 
-        Raises: DataError when there are none, or when more than 2 % of the evaluated text occurs in them.
+        Raises: DataError as `first_calib_tokens`.
         """
-        if self.calib_glob is None:
-            raise DataError("no calibration text is known for this checkpoint; give it as --calib GLOB")
-        tokens = read_tokens(find_shards(self.calib_glob), self.vocab_size)
-        share = overlap_fraction(tokens, self.val_tokens)
+        return self.first_calib_tokens(CALIB_TOKENS if isinstance(self.calib, DocumentTokens) else None)
+
+    def first_calib_tokens(self, n_tokens: int | None) -> Tokens:
+        """The first `n_tokens` of the calibration text, or as many as there are; None: all.
+
+        Raises: DataError when there is none, or when more than 2 % of the evaluated text occurs in them.
+        """
+        if self.calib is None:
+            raise DataError(
+                "no calibration text is known for this checkpoint; give it as --calib GLOB, or give --text PATH"
+            )
+        # Shards are looked at whole, as they always were: what is refused must not depend on how much is used.
+        tokens = self.calib.tokens(n_tokens if isinstance(self.calib, DocumentTokens) else None)
+        share = self._overlap(tokens)
         if share > MAX_OVERLAP:
             raise DataError(
-                f"{share:.1%} of the evaluated text also occurs in the calibration text {self.calib_glob} "
+                f"{share:.1%} of the evaluated text also occurs in the calibration text {self.calib.name} "
                 f"(64-token windows; at most {MAX_OVERLAP:.0%} is allowed): results would be tuned on "
                 "their own test; give other text as --calib GLOB"
             )
-        return tokens
+        return tokens[:n_tokens]
+
+    def _overlap(self, tokens: Tokens) -> float:
+        """Looked for once per number of tokens."""
+        if len(tokens) not in self._overlaps:
+            self._overlaps[len(tokens)] = overlap_fraction(tokens, self.val_tokens)
+        return self._overlaps[len(tokens)]
+
+    @cached_property
+    def _overlaps(self) -> dict[int, float]:
+        return {}
 
     @property
     def calib_digest(self) -> str:
@@ -101,20 +134,31 @@ class Text:
     ) -> TextEvaluator:
         """An evaluator on this text; `reference` (the fp32 tensors) makes it report KL as well."""
         way = way or EvaluationWay()
+        if way.documents and self.tokenizer.bos_id is None:
+            raise DataError(
+                f"{self.tokenizer.source} begins no document with a token of its own; leave out --documents"
+            )
         return TextEvaluator(
             self.build if way.loops is None else self._looped(way.loops),
-            self.val_tokens,
-            self.byte_tables,
+            self.val,
+            self.vocab_size,
             self.seq_len,
-            tokenizer_sha256=self.tokenizer_sha256,
+            tokenizer_sha256=self.tokenizer.sha256,
             reference=reference,
             device=self.device,
             batch_tokens=batch_tokens,
             stride=way.stride or None,
-            document_token=self.document_token if way.documents else None,
-            variant="|".join(part for part in (self.variant, way.variant) if part),
+            document_token=self.tokenizer.bos_id if way.documents else None,
+            variant="|".join(part for part in (self.variant, way.variant, self._count_digest) if part),
             bf16=way.bf16,
         )
+
+    @property
+    def _count_digest(self) -> str:
+        """What the digest of an evaluation says of bytes that no table of the tokenizer gives."""
+        if not self.counted:
+            return ""
+        return f"bytes {hashlib.sha256(self.val.n_bytes.astype('<i4').tobytes()).hexdigest()}"
 
     def _looped(self, loops: int) -> Build:
         if self.model.looped is None:
@@ -129,53 +173,53 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
     Raises: DataError or CheckpointError, saying which flag to give.
     """
     metadata, device = checkpoint.metadata, options.device or "cpu"
-    defaults = text_defaults(metadata, path)
-    val, calib = options.val or defaults.val, options.calib or defaults.calib
-    tokenizer_path = Path(options.tokenizer) if options.tokenizer else defaults.tokenizer
-    if val is None:
-        also = "" if tokenizer_path else " and no tokenizer"
-        flags = "" if tokenizer_path else ", and --tokenizer FILE.model"
-        raise DataError(f"{path} names no validation text{also}; give its shards as --val GLOB{flags}")
-    if tokenizer_path is None:
-        raise DataError(f"{path} names no tokenizer; give it as --tokenizer FILE.model")
+    sources = open_sources(path, checkpoint, options)
     check_device(device)
-    tokenizer = Tokenizer.load(tokenizer_path)
-    trained_with = metadata.get("tokenizer_sha256", tokenizer.sha256)
-    if tokenizer.sha256 != trained_with:
-        raise DataError(
-            f"{tokenizer_path} is not the tokenizer that {path} was trained with "
-            f"(sha256 {tokenizer.sha256[:12]}, trained with {trained_with[:12]})"
-        )
-    val_tokens = read_tokens(find_shards(val), tokenizer.vocab_size)
-    probed = read_tokens(find_shards(calib), tokenizer.vocab_size) if calib else val_tokens
+    counted = isinstance(sources.val, DocumentTokens)
+    n_scored = options.max_tokens or (VAL_TOKENS if counted else None)
+    val = sources.val.counted(None if n_scored is None else n_scored + 1)
+    # Shards for calibration tell the model apart as well, and leave the evaluated text alone.
+    probed = val.tokens if counted or sources.calib is None else sources.calib.tokens(PROBED)
     probe = Probe(lambda: dict(checkpoint.items()), probed)
     wanted = Wanted(
         metadata,
         checkpoint.shapes,
-        tokenizer.vocab_size,
+        sources.tokenizer.vocab_size,
         probe,
         options.model,
         options.set,
         checkpoint.companions,
     )
     model = find_model(wanted)
-    length = options.seq_len or defaults.seq_len or model.seq_len
+    length = options.seq_len or text_defaults(metadata, path).seq_len or model.seq_len
     if length is None:
         raise DataError("the length of a sequence is not known for this model; give it as --seq-len N")
     hint = probe.shorter_windows(model.build, length) if model.how and options.seq_len is None else ""
+    notes = [sources.note]
+    if counted and options.seq_len is None and SHORTEST < len(val) <= length:
+        length = 1 << (len(val) - 1).bit_length() - 1
+        notes.append(f"windows of {length} tokens: the validation text has {len(val):,}; give more for longer ones")
+    if model.how:
+        notes.append(f"model: {model.how}; windows of {length} tokens{hint}; --model, --set and --seq-len change it")
     told = "model_config" in metadata and not options.set and options.model is None
     return Text(
         model=model,
-        val_tokens=trim(val_tokens, length, options.max_tokens),
-        byte_tables=tokenizer.byte_tables,
-        tokenizer_sha256=tokenizer.sha256,
+        val=val.first(len(trim(val.tokens, length, options.max_tokens))),
+        calib=sources.calib,
+        tokenizer=sources.tokenizer,
         seq_len=length,
         device=device,
-        calib_glob=calib,
-        document_token=tokenizer.bos_id,
+        counted=counted,
+        notes=tuple(note for note in notes if note),
         variant="" if told else model.config,
-        how=f"{model.how}; windows of {length} tokens{hint}" if model.how else "",
+        split_digest=_split_digest(sources),
     )
+
+
+def _split_digest(sources: Sources) -> str | None:
+    if sources.split is None or not isinstance(sources.val, DocumentTokens):
+        return None
+    return hashlib.sha256(f"{sources.split.rule}|{sources.val.read.hexdigest()}".encode()).hexdigest()
 
 
 def check_device(device: str) -> None:

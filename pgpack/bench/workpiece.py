@@ -69,28 +69,30 @@ class Workpiece:
         from .text import open_text
 
         text = open_text(self.path, self.checkpoint, self.options)
-        if text.how:
-            self.note(f"model: {text.how}; --model, --set and --seq-len change it")
+        for line in text.notes:
+            self.note(line)
         return text
 
-    def calib_tokens(self, purpose: str) -> Tokens:
-        """The calibration text. Raises DataError, naming every flag that `purpose` lacks."""
+    def calib_tokens(self, purpose: str, n_tokens: int | None = None) -> Tokens:
+        """The first `n_tokens` of the calibration text. Raises DataError, naming every flag that `purpose` lacks."""
         options = self.options
         needed = {
             "--calib GLOB": options.calib,
-            "--tokenizer FILE.model": options.tokenizer,
+            "--tokenizer FILE.model": options.tokenizer
+            or any("tokenizer" in name for name in self.checkpoint.companions),
             "--val GLOB": options.val,
         }
-        lacking = [flag for flag, value in needed.items() if value is None]
+        lacking = [flag for flag, value in needed.items() if not value and not options.text]
         if lacking and "data_defaults" not in self.checkpoint.metadata:
             told = "model_config" in self.checkpoint.metadata or CONFIG in self.checkpoint.companions
             if options.model is None and not told:
                 lacking.append("for a model that is not pgtrain's --model FILE.py:build --seq-len N")
             raise DataError(
                 f"{purpose} runs the model on calibration text, and {self.path} names none; "
-                f"give {', '.join(lacking)} (the evaluated text of --val is kept out of it)"
+                f"give {', '.join(lacking)} (the evaluated text of --val is kept out of it); "
+                "or text for both as --text PATH"
             )
-        return self.text.calib_tokens
+        return self.text.calib_tokens if n_tokens is None else self.text.first_calib_tokens(n_tokens)
 
     @functools.cached_property
     def evaluator(self) -> Evaluator:
@@ -126,7 +128,7 @@ class Workpiece:
     @property
     def has_text(self) -> bool:
         """Whether a loss can be measured: the checkpoint names its text, or an option does."""
-        return self.options.val is not None or "data_defaults" in self.checkpoint.metadata
+        return self.options.names_text or "data_defaults" in self.checkpoint.metadata
 
     def trial_measurer(self, text_share: float = 1.0) -> Measurer:
         """What measures the trials of a sweep: on text, or where none is known on the error of the weights.
@@ -164,7 +166,7 @@ class Workpiece:
         that goes on elsewhere must go on with the same file.
         """
         path = folder / f"calibration-{self.checkpoint.digest[:8]}-{count}.safetensors"
-        tokens = self.text.calib_tokens[:count]
+        tokens = self.text.first_calib_tokens(count)
         tokens = tokens[: len(tokens) // self.text.seq_len * self.text.seq_len]
         origin = {
             "checkpoint_digest": self.checkpoint.digest,
@@ -182,7 +184,7 @@ class Workpiece:
         """The statistics of `count` tokens from the cache, else observed and kept there."""
         if self.cache is None:
             return self.observe(count)
-        tokens = self.calib_tokens("calibration")[:count]
+        tokens = self.calib_tokens("calibration", count)
         key = cache_key(self.checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
         return self.cache.recall("calibration", key, CALIBRATION, lambda: self.observe(count), in_memory=False)
 
@@ -196,7 +198,8 @@ class Workpiece:
         from pgpack.refine.divergence import fresh_tokens, tokens_for
 
         used = recipe.calib.count + tokens_for(recipe.compensate.count)
-        tokens = fresh_tokens(self.calib_tokens("tuning"), used, recipe.tune.count)
+        wanted = used + tokens_for(recipe.tune.count)
+        tokens = fresh_tokens(self.calib_tokens("tuning", wanted), used, recipe.tune.count)
         if self.cache is None:
             return self._tuned(quantized, recipe, tokens)
         origin = (self.checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
@@ -211,10 +214,10 @@ class Workpiece:
 
     def compensate(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None) -> Quantized:
         """What a recipe's @compensate asks for, on calibration text that the Hessians have not seen."""
-        from pgpack.refine.divergence import fresh_tokens
+        from pgpack.refine.divergence import fresh_tokens, tokens_for
 
-        plan = recipe.compensate
-        tokens = fresh_tokens(self.calib_tokens("compensation"), recipe.calib.count, plan.count)
+        used, count = recipe.calib.count, recipe.compensate.count
+        tokens = fresh_tokens(self.calib_tokens("compensation", used + tokens_for(count)), used, count)
         if self.cache is None:
             return self._compensated(checkpoint, recipe, calibration, tokens)
         origin = (checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
@@ -268,7 +271,7 @@ class Workpiece:
 
         from pgpack.calibration.observe import observe
 
-        tokens = self.calib_tokens("calibration")[:n_tokens]
+        tokens = self.calib_tokens("calibration", n_tokens)
         if len(tokens) < n_tokens:
             self.note(f"the calibration text has {len(tokens):,} tokens, fewer than {n_tokens:,}; all are used")
         device = self.options.device or "cpu"

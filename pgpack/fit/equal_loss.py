@@ -52,7 +52,9 @@ def match_kl(measurer: Measurer, kl: float, note: Callable[[str], None] = lambda
         artifact = measurer.pack(recipe)
         loss = measurer.evaluate(artifact)
         if loss is None or loss.kl is None:
-            raise PgpackError("matching a loss needs text and the fp32 checkpoint; give --val and --checkpoint")
+            raise PgpackError(
+                "matching a loss needs text and the fp32 checkpoint; give --text or --val, and --checkpoint"
+            )
         note(f"{artifact.n_bytes:,} B, KL {loss.kl:.3g} nats per token")
         return math.log2(max(loss.kl, LEAST_KL)), Matched(recipe, artifact, loss)
 

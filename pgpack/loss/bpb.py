@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from pgpack.errors import DataError
 from pgpack.text.data import Tokens, digest_tokens
-from pgpack.text.tokenizer import ByteTables
+from pgpack.text.tokenizer import TokenizedText
 
 from .evaluator import BitsPerByte, Tensors, with_errors
 from .intervals import block_starts
@@ -87,6 +87,7 @@ class _Sums:
 class TextEvaluator:
     """Measures tensors on one text; implements `pgpack.loss.evaluator.Evaluator`.
 
+    `text`: tokens and the bytes that each stands for; `vocab_size`: how many logits a model must give at least.
     `build` turns a state dict into a module; `reference` (the fp32 tensors) turns the KL on. Windows start every
     `stride` tokens (None: seq_len, no overlap); with `document_token` no context crosses the start of a document.
     `variant` names what `build` does beyond the tensors, such as extra loops; it is part of the digest.
@@ -95,8 +96,8 @@ class TextEvaluator:
     def __init__(
         self,
         build: Build,
-        tokens: Tokens,
-        byte_tables: ByteTables,
+        text: TokenizedText,
+        vocab_size: int,
         seq_len: int,
         *,
         tokenizer_sha256: str = "",
@@ -110,15 +111,14 @@ class TextEvaluator:
         bf16: bool = False,
     ) -> None:
         self.build, self.seq_len, self.device, self.bf16 = build, seq_len, torch.device(device), bf16
-        self.tokens = trim(tokens, seq_len, max_tokens)
+        self.tokens = trim(text.tokens, seq_len, max_tokens)
         self.stride, self.document_token = stride or seq_len, document_token
         self.windows = cut_windows(self.tokens, seq_len, self.stride, document_token)
         self.batch_tokens = batch_tokens or BATCH_TOKENS[self.device.type == "cuda"]
         self.n_tokens = len(self.tokens) - 1
-        self.n_text_bytes = byte_tables.count(self.tokens[:-1], self.tokens[1:])
-        self.vocab_size = len(byte_tables.base_bytes)
+        self.text, self.vocab_size = text.first(len(self.tokens)), vocab_size
+        self.n_text_bytes = self.text.scored_bytes
         self._digest = self._make_digest(tokenizer_sha256, variant)
-        self._byte_tables = byte_tables
         self._reference_model: nn.Module | None = None
         self._reference_logprobs: list[Tensor] | None = None
         if reference is not None:
@@ -167,7 +167,7 @@ class TextEvaluator:
     def _with_errors(self, loss: BitsPerByte, sums: _Sums, edges: NDArray[np.int64]) -> BitsPerByte:
         ends = [*edges[1:].tolist(), self.n_tokens]
         spans = list(zip(edges.tolist(), ends, strict=True))
-        n_bytes = [self._byte_tables.count(self.tokens[a:b], self.tokens[a + 1 : b + 1]) for a, b in spans]
+        n_bytes = [int(self.text.n_bytes[a + 1 : b + 1].sum(dtype=np.int64)) for a, b in spans]
         return with_errors(loss, sums.excess, sums.kl_blocks, n_bytes, [b - a for a, b in spans])
 
     @torch.inference_mode()

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.bench.defaults import text_defaults
 from pgpack.bench.workpiece import Workpiece
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgpack.errors import DataError
@@ -69,7 +68,7 @@ def _scores(bench: Workpiece, tensors: Tensors, options: FolderOptions) -> Score
         decoded_bytes=decoded,
         causal=flip_test(score, probe, text.vocab_size),
         normalized=candidate_test(score, probe, text.vocab_size, SCORED_CANDIDATES),
-        calibration=_calibration(bench) if text.calib_glob is not None else None,
+        calibration=_calibration(bench) if text.calib is not None else None,
         whole=bench.options.max_tokens is None,
     )
     if options.scorer is None:
@@ -92,7 +91,7 @@ def _learned(
     nats = np.asarray(score(tokens), dtype=np.float64)
     if nats.shape != (len(tokens) - 1,):
         raise DataError(f"{options.scorer} gave losses of shape {nats.shape} for {len(tokens) - 1} targets")
-    n_bytes = text.byte_tables.count(tokens[:-1], tokens[1:])
+    n_bytes = text.val.scored_bytes
     first = flip_test(score, probe, text.vocab_size)
     if first.ok:
         first = candidate_test(score, probe, text.vocab_size, SCORED_CANDIDATES)
@@ -164,10 +163,11 @@ def _fixed(logits: Losses) -> Losses:
 def _documents(score: Losses, bench: Workpiece, probe: Tokens) -> Answer:
     """Two documents of the probe's tokens, the second behind a begin token."""
     text = bench.text
+    begin = text.tokenizer.bos_id  # there is one: the evaluator refused --documents otherwise
     half = len(probe) // 2
-    plain = probe[probe != text.document_token]
+    plain = probe[probe != begin]
     first, second = plain[: half - 1], plain[half - 1 : -1]
-    ids = np.concatenate([[text.document_token], first, [text.document_token], second]).astype(np.int64)
+    ids = np.concatenate([[begin], first, [begin], second]).astype(np.int64)
     return document_test(score, ids, len(first) + 1, text.vocab_size)
 
 
@@ -183,22 +183,21 @@ def _calibration(bench: Workpiece) -> Answer:
 def _recount(bench: Workpiece) -> tuple[int | None, int | None]:
     """(bytes by the tables, bytes of the decoded text) of the whole documents at the start of the text.
 
-    (None, None) when no document ends within the first tokens, or the tokenizer's file is not known.
+    (None, None) when no document ends within the first tokens, or bytes were not counted by tables.
     """
-    tokenizer = bench.options.tokenizer or text_defaults(bench.checkpoint.metadata, bench.path).tokenizer
-    if tokenizer is None:
-        return None, None
-    from pgpack.text.tokenizer import Tokenizer
+    from pgpack.text.sentence_piece import SentencePiece
 
-    text, model = bench.text, Tokenizer.load(Path(tokenizer))
+    text, model = bench.text, bench.text.tokenizer
+    if text.counted or not isinstance(model, SentencePiece):
+        return None, None
     tokens = np.asarray(text.val_tokens[:RECOUNTED], dtype=np.int64)
-    starts = np.flatnonzero(tokens == text.document_token)
+    starts = np.flatnonzero(tokens == model.bos_id)
     if len(starts) < 2:
         return None, None
     counted = decoded = 0
     for begin, end in pairwise(starts):
         if (tokens[begin:end] == model.processor.unk_id()).any():
             continue  # decoded as a question mark that stands for any text
-        counted += text.byte_tables.count(tokens[begin : end - 1], tokens[begin + 1 : end])
+        counted += model.byte_tables.count(tokens[begin : end - 1], tokens[begin + 1 : end])
         decoded += len(model.decode(tokens[begin + 1 : end]).encode("utf-8"))
     return counted, decoded

@@ -11,9 +11,9 @@ from pgpack.files import replace_file
 
 from .data import Tokens, digest_tokens, read_tokens, write_shards
 from .documents import Document, split_documents
+from .sentence_piece import SentencePiece, train_tokenizer
 from .shard_files import find_shards
 from .text_folder import RECORD_NAME, TOKENIZER_NAME, TRAIN_GLOB, VAL_GLOB, TextFolder
-from .tokenizer import Tokenizer, train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class CorpusRecord:
 
 
 def write_text_folder(
-    documents: Sequence[Document], folder: Path, tokenizer: Tokenizer | None, vocab_size: int, val_fraction: float
+    documents: Sequence[Document], folder: Path, tokenizer: SentencePiece | None, vocab_size: int, val_fraction: float
 ) -> CorpusRecord:
     """Split, tokenize and write documents; without a `tokenizer` one is trained on the training part.
 
@@ -48,7 +48,7 @@ def write_text_folder(
     train, val = split_documents(documents, val_fraction)
     if tokenizer is None:
         tokenizer = train_tokenizer((d.text for d in train), vocab_size)
-    train_tokens, val_tokens = (tokenizer.encode(d.text for d in part) for part in (train, val))
+    train_tokens, val_tokens = (tokenizer.encode_documents(d.text for d in part) for part in (train, val))
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in (TRAIN_GLOB, VAL_GLOB):  # a shorter corpus must not leave shards of an older one behind
         for old in folder.glob(f"corpus{pattern[1:]}"):
@@ -67,7 +67,7 @@ def write_text_folder(
         val_tokens=len(val_tokens),
         train_sha256=digest_tokens(train_tokens),
         val_sha256=digest_tokens(val_tokens),
-        val_text_bytes=tokenizer.byte_tables.count(val_tokens[:-1], val_tokens[1:]),
+        val_text_bytes=tokenizer.byte_tables.counted(val_tokens).scored_bytes,
     )
     replace_file(folder / RECORD_NAME, (json.dumps(asdict(record), indent=2) + "\n").encode())
     return record

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,21 +18,30 @@ from numpy.typing import NDArray
 from pgpack.errors import DataError
 from pgpack.files import replace_file
 
-from .shard_files import HEADER_INTS, MAGIC, VERSION, shard_length
+from .shard_files import HEADER_INTS, MAGIC, VERSION, VERSION_32, read_header
 
 SHARD_TOKENS = 100_000_000
-Tokens = NDArray[np.uint16]
+Tokens = NDArray[np.unsignedinteger[Any]]  # uint16 where the vocabulary fits, else uint32: `token_dtype`
+
+
+def token_dtype(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
+    """What holds the tokens of a vocabulary."""
+    return np.uint16 if vocab_size <= 1 << 16 else np.uint32
 
 
 def write_shards(tokens: Tokens, folder: Path, name: str) -> list[Path]:
-    """Write `NAME_000000.bin`, `NAME_000001.bin`, ... of at most 10^8 tokens each; their paths come back."""
+    """Write `NAME_000000.bin`, `NAME_000001.bin`, ... of at most 10^8 tokens each; their paths come back.
+
+    32 bits a token where they are uint32, else 16.
+    """
+    version, dtype = (VERSION_32, "<u4") if tokens.dtype == np.uint32 else (VERSION, "<u2")
     paths = []
     for index, start in enumerate(range(0, max(len(tokens), 1), SHARD_TOKENS)):
         part = tokens[start : start + SHARD_TOKENS]
         header = np.zeros(HEADER_INTS, dtype="<i4")
-        header[:3] = MAGIC, VERSION, len(part)
+        header[:3] = MAGIC, version, len(part)
         path = folder / f"{name}_{index:06d}.bin"
-        replace_file(path, header.tobytes() + part.astype("<u2").tobytes())
+        replace_file(path, header.tobytes() + part.astype(dtype).tobytes())
         paths.append(path)
     return paths
 
@@ -41,22 +51,25 @@ def read_tokens(paths: Sequence[Path], vocab_size: int | None = None) -> Tokens:
 
     Raises: DataError.
     """
-    parts = []
+    parts: list[Tokens] = []
     for path in paths:
-        n_tokens = shard_length(path)
-        part = np.fromfile(path, dtype="<u2", count=n_tokens, offset=HEADER_INTS * 4)
+        n_tokens, width = read_header(path)
+        part: Tokens = np.fromfile(path, dtype=f"<u{width}", count=n_tokens, offset=HEADER_INTS * 4)
         if vocab_size is not None and n_tokens and int(part.max()) >= vocab_size:
             raise DataError(
                 f"{path} holds token {int(part.max())}, the vocabulary ends at {vocab_size - 1}; "
                 "shards and tokenizer do not belong together"
             )
         parts.append(part)
-    return np.concatenate(parts).astype(np.uint16, copy=False)
+    widest = max(part.dtype.itemsize for part in parts)
+    dtype = token_dtype(vocab_size) if vocab_size is not None else np.uint16 if widest == 2 else np.uint32
+    return np.concatenate(parts).astype(dtype, copy=False)
 
 
 def digest_tokens(tokens: Tokens) -> str:
-    """sha256 hex of the tokens as uint16 little-endian."""
-    return hashlib.sha256(np.ascontiguousarray(tokens, dtype="<u2").data).hexdigest()
+    """sha256 hex of the tokens, little-endian: four bytes each where they are uint32, else two."""
+    dtype = "<u4" if tokens.dtype == np.uint32 else "<u2"
+    return hashlib.sha256(np.ascontiguousarray(tokens, dtype=dtype).data).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +175,8 @@ def overlap_fraction(calib: Tokens, val: Tokens, width: int = 64) -> float:
 
 
 def _window_hashes(tokens: Tokens, width: int) -> NDArray[np.uint64]:
-    """Hash of every window, all arithmetic modulo 2^64: sum of scramble[token] * odd^(position in the window)."""
-    scramble = np.random.default_rng(20240520).integers(0, 2**64, size=65_536, dtype=np.uint64)
-    values = scramble[tokens]
+    """Hash of every window, all arithmetic modulo 2^64: sum of scrambled token * odd^(position in the window)."""
+    values = _scrambled(tokens)
     odd = np.uint64(0x9E3779B97F4A7C15)
     hashes = np.zeros(len(tokens) - width + 1, dtype=np.uint64)
     with np.errstate(over="ignore"):
@@ -172,3 +184,11 @@ def _window_hashes(tokens: Tokens, width: int) -> NDArray[np.uint64]:
             hashes *= odd
             hashes += values[j : j + len(hashes)]
     return hashes
+
+
+def _scrambled(tokens: Tokens) -> NDArray[np.uint64]:
+    """64 well mixed bits of every token. Source: the finalizer of splitmix64 (Steele, Lea and Flood 2014)."""
+    bits = (tokens.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))

@@ -1,19 +1,33 @@
-"""Documents of the user's files: what one is (a name and its text), how it is read, which of them validate."""
+"""Documents of the user's files: what one is, how it is read without holding more of a file than a part.
+
+.txt .md     one document, or several separated by lines that hold one NUL
+.jsonl       one document a line, in the field "text" or another
+.parquet     one document a row, in the column of that name
+each also as .gz, .xz, .zst; folders of them
+"""
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import io
 import json
-import lzma
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from pgpack.errors import DataError
 
-TEXT_SUFFIXES = (".txt", ".md", ".jsonl", ".jsonl.xz", ".txt.xz", ".jsonl.zst", ".txt.zst")
+from .compressed import PACKED, opened
+from .parquet import parquet_texts
+
+PLAIN = (".txt", ".md")
+KINDS = (*PLAIN, ".jsonl", ".parquet")
+EXPECTED = f"{', '.join(KINDS)}, each also as {', '.join(PACKED)}"
+FIELD = "text"
+PART = 1 << 18  # characters
+LONGEST_LINE = 1 << 28  # characters of a line of .jsonl, which is held whole
 
 
 @dataclass(frozen=True)
@@ -24,79 +38,152 @@ class Document:
     text: str
 
 
-def read_documents(sources: Iterable[Path]) -> list[Document]:
-    """Documents of files and directories, in the order given (inside a directory: sorted by path).
+@dataclass(frozen=True)
+class Part:
+    """A part of a document, `number` 0, 1, ...; most documents are one part.
 
-    .txt/.md: one document, or several separated by lines that hold one NUL; .jsonl: one per line, key `text`;
-    both also as .xz, .zst. Raises: DataError for a missing path, an unknown suffix, text that is not UTF-8.
+    A document of more than `PART` characters is cut at its next blank line, at the latest after twice as many.
     """
-    documents: list[Document] = []
+
+    name: str
+    number: int
+    text: str
+
+
+def text_kind(path: Path) -> str | None:
+    """Which of `KINDS` a file is, by its name; None for none."""
+    name = path.name.lower()
+    for packed in PACKED:
+        name = name.removesuffix(packed)
+    return next((kind for kind in KINDS if name.endswith(kind)), None)
+
+
+def find_texts(sources: Iterable[Path]) -> list[Path]:
+    """The files of text that `sources` name, in the order given; of a folder all but hidden ones, sorted by path.
+
+    Raises: DataError for a missing path, a folder without text, a file of another kind.
+    """
+    found: list[Path] = []
     for source in sources:
         if source.is_dir():
-            files = sorted(p for p in source.rglob("*") if p.is_file() and p.name.endswith(TEXT_SUFFIXES))
+            files = [path for path in sorted(source.rglob("*")) if text_kind(path) and path.is_file()]
+            files = [path for path in files if not any(s.startswith(".") for s in path.relative_to(source).parts)]
             if not files:
-                raise DataError(f"{source} holds no text; expected files ending in {', '.join(TEXT_SUFFIXES)}")
-        elif source.is_file():
-            files = [source]
-        else:
+                raise DataError(f"{source} holds no text; expected files ending in {EXPECTED}")
+            found.extend(files)
+        elif not source.is_file():
             raise DataError(f"{source} does not exist; give text files or folders, or none for the built-in corpus")
-        for path in files:
-            documents.extend(_read_file(path))
+        elif text_kind(source) is None:
+            raise DataError(f"{source} is not text that I know; expected {EXPECTED}")
+        else:
+            found.append(source)
+    return found
+
+
+def read_documents(sources: Iterable[Path], field: str = FIELD) -> list[Document]:
+    """Documents of files and folders, whole, in the order of `find_texts`; empty ones are left out.
+
+    Lines of .txt and .md end in LF alone. Raises: DataError as `find_texts` and `read_parts`, and without any.
+    """
+    documents = []
+    for path in find_texts(sources):
+        for name, parts in groupby(read_parts(path, field), lambda part: part.name):
+            text = "".join(part.text for part in parts)
+            documents.append(Document(name, text.replace("\r\n", "\n") if text_kind(path) in PLAIN else text))
     if not documents:
         raise DataError("the sources hold no documents; every text in them is empty")
     return documents
 
 
-def _read_file(path: Path) -> Iterator[Document]:
-    if not path.name.endswith(TEXT_SUFFIXES):
-        raise DataError(f"{path} is not text that I know; expected {', '.join(TEXT_SUFFIXES)}")
-    texts = _jsonl_texts(path) if ".jsonl" in path.suffixes else _separated_texts(path)
-    for index, text in enumerate(texts):
-        if text.strip():
-            yield Document(f"{path.name}#{index}", text)
+def read_parts(path: Path, field: str = FIELD, longest: int = PART) -> Iterator[Part]:
+    """The documents of one file in parts of about `longest` characters; nothing more of the file is held.
+
+    Text is given as it stands in the file, less a byte order mark. Parts without a letter are left out.
+    Raises: DataError for text that is not UTF-8, lines that are not JSON, a field that is not there.
+    """
+    kind = text_kind(path)
+    if kind == ".parquet":
+        texts: Iterator[tuple[int, Iterable[str]]] = (
+            (index, _lines(text, longest)) for index, text in enumerate(parquet_texts(path, field))
+        )
+        yield from _parts(path, texts, longest)
+        return
+    with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", newline="\n") as stream:
+        try:
+            if kind == ".jsonl":
+                texts = ((n, _lines(text, longest)) for n, text in enumerate(_jsonl_texts(path, stream, field)))
+            else:
+                texts = _separated(iter(lambda: stream.readline(longest), ""))
+            yield from _parts(path, texts, longest)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
 
 
-def _jsonl_texts(path: Path) -> Iterator[str]:
-    for number, line in enumerate(_decoded(path).splitlines(), start=1):
+def beginning(path: Path) -> bytes:
+    """sha256 of how a file begins: what orders files, whatever their names."""
+    if text_kind(path) == ".parquet":
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read(4096)).digest()
+    with opened(path) as stream:
+        return hashlib.sha256(stream.read(4096)).digest()
+
+
+def _parts(path: Path, texts: Iterable[tuple[int, Iterable[str]]], longest: int) -> Iterator[Part]:
+    for index, lines in texts:
+        for number, text in enumerate(_cut(lines, longest)):
+            if text.strip():
+                yield Part(f"{path.name}#{index}", number, text)
+
+
+def _cut(lines: Iterable[str], longest: int) -> Iterator[str]:
+    held: list[str] = []
+    size = 0
+    for line in lines:
+        held.append(line)
+        size += len(line)
+        if size >= 2 * longest or (size >= longest and not line.strip()):
+            yield "".join(held)
+            held, size = [], 0
+    yield "".join(held)
+
+
+def _lines(text: str, longest: int) -> Iterator[str]:
+    """The lines of a text, long ones in pieces; their ends stay."""
+    stream = io.StringIO(text, newline="\n")
+    return iter(lambda: stream.readline(longest), "")
+
+
+def _separated(lines: Iterable[str]) -> Iterator[tuple[int, Iterable[str]]]:
+    """(number, lines) of every document; the numbers count empty ones too."""
+    index = 0
+    for separates, run in groupby(lines, lambda line: line.rstrip("\r\n") == "\0"):
+        if separates:
+            index += sum(1 for _ in run)
+        else:
+            yield index, run
+
+
+def _jsonl_texts(path: Path, stream: io.TextIOWrapper, field: str) -> Iterator[str]:
+    read: Callable[[], str] = lambda: stream.readline(LONGEST_LINE)  # noqa: E731
+    for number, line in enumerate(iter(read, ""), start=1):
+        where = f"{path}, line {number}"
+        if len(line) == LONGEST_LINE:
+            raise DataError(f"{where}: is longer than {LONGEST_LINE:,} characters; .jsonl holds one object a line")
         if not line.strip():
             continue
         try:
-            text = json.loads(line)["text"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f'{path}, line {number}: expected one JSON object with a "text" string') from error
+            row: Any = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict) or field not in row:
+            keys = (
+                f"; it has {', '.join(map(str, row))}: name one as --field" if isinstance(row, dict) and row else ""
+            )
+            raise DataError(f'{where}: expected one JSON object with a "{field}" string{keys}')
+        text = row[field]
         if not isinstance(text, str):
-            raise DataError(f'{path}, line {number}: "text" is a {type(text).__name__}, expected a string')
-        yield text
-
-
-def _separated_texts(path: Path) -> list[str]:
-    return ("\n" + _decoded(path).replace("\r\n", "\n") + "\n").split("\n\0\n")
-
-
-def _decoded(path: Path) -> str:
-    """The file's text: decompressed when its name says so, UTF-8 with or without a mark."""
-    blob = path.read_bytes()
-    try:
-        if path.suffix == ".xz":
-            blob = lzma.decompress(blob)
-        elif path.suffix == ".zst":
-            blob = _unzstd(blob)
-        return blob.removeprefix(codecs.BOM_UTF8).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: byte {error.start} cannot be decoded") from error
-    except lzma.LZMAError as error:
-        raise DataError(f"{path} is not a complete .xz file: {error}") from error
-
-
-def _unzstd(blob: bytes) -> bytes:
-    import zstandard
-
-    try:
-        # Long-distance archives use windows up to 2^27 and more; the default limit would refuse them.
-        reader = zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(io.BytesIO(blob))
-        return bytes(reader.read())
-    except zstandard.ZstdError as error:
-        raise DataError(f"not a complete .zst file: {error}") from error
+            raise DataError(f'{where}: "{field}" is a {type(text).__name__}, expected a string')
+        yield text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def split_documents(documents: Iterable[Document], val_fraction: float) -> tuple[list[Document], list[Document]]:

@@ -1,9 +1,11 @@
 """Token shards as files: the challenge's format, checked by header and size alone.
 
     shard = 256 x int32 LE header (20240520, 1, n tokens, zeros) + n x uint16 LE tokens
+                                  (20240520, 2, n tokens, zeros) + n x uint32 LE tokens, for large vocabularies
 
-Owns finding and checking shards. Refuses a file whose size is not exactly 1024 + 2n bytes; refuses numpy, so
-that a plan prints at once. Source: openai/parameter-golf train_gpt.py, load_data_shard.
+Owns finding and checking shards. Refuses a file whose size is not exactly 1024 + 2n or 1024 + 4n bytes; refuses
+numpy, so that a plan prints at once. Source: openai/parameter-golf train_gpt.py, load_data_shard, which knows
+version 1.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from pathlib import Path
 
 from pgpack.errors import DataError
 
-MAGIC, VERSION, HEADER_INTS = 20240520, 1, 256
+MAGIC, VERSION, VERSION_32, HEADER_INTS = 20240520, 1, 2, 256
+WIDTHS = {VERSION: 2, VERSION_32: 4}  # bytes a token
 
 
 def find_shards(pattern: str) -> list[Path]:
@@ -29,16 +32,22 @@ def find_shards(pattern: str) -> list[Path]:
 
 
 def shard_length(path: Path) -> int:
-    """Tokens in a shard, from its header and size alone.
+    """Tokens in a shard. Raises: DataError as `read_header`."""
+    return read_header(path)[0]
+
+
+def read_header(path: Path) -> tuple[int, int]:
+    """(tokens, bytes a token) of a shard, from its header and size alone.
 
     Raises: DataError when the header or the size is not that of a shard.
     """
     with open(path, "rb") as file:
         header = file.read(4 * HEADER_INTS)
-    if len(header) < 4 * HEADER_INTS or struct.unpack_from("<2i", header) != (MAGIC, VERSION):
+    magic, version, n_tokens = struct.unpack_from("<3i", header) if len(header) == 4 * HEADER_INTS else (0, 0, 0)
+    if magic != MAGIC or version not in WIDTHS:
         raise DataError(f"{path} is not a token shard: its header does not start with {MAGIC}, {VERSION}")
-    (n_tokens,) = struct.unpack_from("<i", header, 8)
-    size, expected = path.stat().st_size, 4 * HEADER_INTS + 2 * n_tokens
+    width = WIDTHS[version]
+    size, expected = path.stat().st_size, 4 * HEADER_INTS + width * n_tokens
     if n_tokens < 0 or size != expected:
         raise DataError(f"{path} has {size} bytes, its header says {expected}; the copy is incomplete or damaged")
-    return int(n_tokens)
+    return n_tokens, width

@@ -1,147 +1,153 @@
-"""SentencePiece tokenizers: trained here or given, and the byte tables that turn nats per token into bits per byte.
+"""What a tokenizer is, and the bytes of text that its tokens stand for.
 
-Owns `Tokenizer` and `ByteTables`. Refuses a vocabulary without a U+2581 piece: its byte counts would be wrong.
+    text --encode--> TokenizedText (tokens, bytes of each token counted from the text)
+    tokens of shards, no text at hand --ByteTables--> the same, by the pieces
 
-Source: settings and tables as in openai/parameter-golf (the 1024-piece FineWeb model and train_gpt.py).
+Owns `Tokenizer`, which every kind implements, and the two ways to count bytes. What a piece looks like never counts
+where the text is known: normalization, prefixes and unknown characters make it differ from the text.
+Source: tables as in openai/parameter-golf (train_gpt.py). Where we differ: a space inside or at the end of a piece is
+one byte, not the three of U+2581 (google/sentencepiece #18, #278, #650).
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-import sentencepiece
 from numpy.typing import NDArray
 
-from pgpack.errors import DataError
+from .data import Tokens
 
-SPACE = "\u2581"  # how SentencePiece writes a space
-MAX_VOCABULARY = 65_536  # shards hold uint16 tokens
+Counts = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizedText:
+    """Tokens and the UTF-8 bytes that each stands for. Shape: (n,) each; special tokens stand for none."""
+
+    tokens: Tokens
+    n_bytes: Counts
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def first(self, n_tokens: int) -> TokenizedText:
+        """The first `n_tokens`, or all where there are fewer."""
+        return TokenizedText(self.tokens[:n_tokens], self.n_bytes[:n_tokens])
+
+    @cached_property
+    def scored_bytes(self) -> int:
+        """Bytes of all tokens but the first, which nothing predicts."""
+        return int(self.n_bytes[1:].sum(dtype=np.int64))
+
+    @classmethod
+    def joined(cls, parts: Sequence[TokenizedText], dtype: type[np.unsignedinteger]) -> TokenizedText:
+        """All parts after one another; `dtype`: of the tokens, which counts where there is no part."""
+        tokens = [part.tokens for part in parts] or [np.zeros(0, dtype)]
+        n_bytes = [part.n_bytes for part in parts] or [np.zeros(0, np.int32)]
+        return cls(np.concatenate(tokens).astype(dtype, copy=False), np.concatenate(n_bytes))
 
 
 @dataclass(frozen=True, eq=False)
 class ByteTables:
-    """Bytes of text that each token stands for.
+    """Bytes of text that each piece stands for, for tokens whose text is not at hand.
 
     Shape: (V,) each. A token costs `base_bytes[token]`, and one more for its leading space unless the token
-    before it is a boundary (control, unknown or unused piece), after which the decoder drops the space.
+    before it is a boundary (control, unknown or unused piece), after which the decoder drops the space. Where the
+    tokenizer ends a text with a space of its own, `dummy_space` marks pieces that end in one; a boundary takes it
+    back.
     """
 
     base_bytes: NDArray[np.int64]
     leading_space: NDArray[np.bool_]
     boundary: NDArray[np.bool_]
-
-    def count(self, previous: NDArray[np.integer], target: NDArray[np.integer]) -> int:
-        """Bytes of text that the `target` tokens decode to, each following its `previous` token."""
-        spaces = self.leading_space[target] & ~self.boundary[previous]
-        return int(self.base_bytes[target].sum()) + int(spaces.sum())
-
-
-class Tokenizer:
-    """A SentencePiece model and the sha256 of its file.
-
-    Raises: DataError when the bytes are not a SentencePiece model that can be counted in bytes.
-    """
-
-    def __init__(self, model: bytes, source: str) -> None:
-        self.model, self.source = model, source
-        self.sha256 = hashlib.sha256(model).hexdigest()
-        try:
-            self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        except RuntimeError as error:
-            raise DataError(f"{source} is not a SentencePiece .model file") from error
-        if self.processor.unk_id() == self.processor.piece_to_id(SPACE):
-            raise DataError(f"{source} has no piece for a space (U+2581); bits per byte would be miscounted")
-
-    @classmethod
-    def load(cls, path: Path) -> Tokenizer:
-        """The tokenizer in a .model file."""
-        if not path.is_file():
-            raise DataError(f"tokenizer {path} does not exist; give a SentencePiece file as --tokenizer FILE.model")
-        return cls(path.read_bytes(), str(path))
+    dummy_space: NDArray[np.bool_] | None = None
 
     @property
     def vocab_size(self) -> int:
-        return int(self.processor.vocab_size())
+        return len(self.base_bytes)
+
+    def count(self, previous: NDArray[np.integer], target: NDArray[np.integer]) -> int:
+        """Bytes of text that the `target` tokens decode to, each following its `previous` token."""
+        return int(self._each(previous, target).sum(dtype=np.int64))
+
+    def counted(self, tokens: Tokens) -> TokenizedText:
+        """The tokens of shards with their bytes; the first counts as if it followed a boundary."""
+        n_bytes = np.zeros(len(tokens), np.int32)
+        n_bytes[:1] = self.base_bytes[tokens[:1]]
+        for start in range(1, len(tokens), 1 << 20):  # a table look-up takes 8 bytes a token
+            stop = start + (1 << 20)
+            target = tokens[start:stop]
+            n_bytes[start:stop] = self._each(tokens[start - 1 : start - 1 + len(target)], target)
+        return TokenizedText(tokens, n_bytes)
+
+    def _each(self, previous: NDArray[np.integer], target: NDArray[np.integer]) -> NDArray[np.int64]:
+        found: NDArray[np.int64] = self.base_bytes[target] + (self.leading_space[target] & ~self.boundary[previous])
+        if self.dummy_space is not None:
+            found = found - (self.dummy_space[previous] & self.boundary[target])
+        return found
+
+
+class Tokenizer(Protocol):
+    """Text <-> tokens of one vocabulary.
+
+    `source`: where it came from, for messages. `sha256`: hex, of the file that defines it. `bos_id`: the token that
+    it begins a text with, None where it begins with none. `dtype`: of its tokens.
+    """
+
+    source: str
+    sha256: str
 
     @property
-    def bos_id(self) -> int:
-        return int(self.processor.bos_id())
+    def vocab_size(self) -> int: ...
 
-    def encode(self, texts: Iterable[str]) -> NDArray[np.uint16]:
-        """All documents as one token stream; each starts with the begin token, as in the challenge's shards."""
-        if self.bos_id < 0:
-            raise DataError(f"{self.source} has no begin-of-document piece; documents could not be told apart")
-        parts = [np.array([self.bos_id, *self.processor.encode(text)], dtype=np.uint16) for text in texts]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint16)
+    @property
+    def bos_id(self) -> int | None: ...
+
+    def encode(self, text: str) -> TokenizedText:
+        """One document with the special tokens that the tokenizer adds; the bytes sum to those of `text` in UTF-8."""
+        ...
 
     def decode(self, tokens: NDArray[np.integer]) -> str:
-        """Text of tokens; control tokens give nothing."""
-        return str(self.processor.decode(tokens.tolist()))
+        """Text of tokens; special tokens give nothing."""
+        ...
 
-    @cached_property
+    @property
     def byte_tables(self) -> ByteTables:
-        """The challenge's byte tables over this vocabulary."""
-        size = self.vocab_size
-        base = np.zeros(size, dtype=np.int64)
-        leading, boundary = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
-        sp = self.processor
-        for token in range(size):
-            if sp.is_control(token) or sp.is_unknown(token) or sp.is_unused(token):
-                boundary[token] = True
-            elif sp.is_byte(token):
-                base[token] = 1
-            else:
-                piece = sp.id_to_piece(token)
-                leading[token] = piece.startswith(SPACE)
-                base[token] = len(piece.removeprefix(SPACE).encode("utf-8"))
-        return ByteTables(base, leading, boundary)
+        """Bytes by piece, for tokens without their text. Raises: DataError where the pieces do not tell."""
+        ...
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A byte-pair model with byte fallback, as the challenge trains its own; equal texts give equal files.
+def counts_of_pieces(pieces: Sequence[bytes], text: bytes) -> Counts | None:
+    """The length of every piece where together they are the text, but for a space put before it; else None."""
+    joined = b"".join(pieces)
+    counts = np.fromiter(map(len, pieces), np.int32, len(pieces))
+    if joined == text:
+        return counts
+    if pieces and pieces[0][:1] == b" " and joined[1:] == text:
+        counts[0] -= 1
+        return counts
+    return None
 
-    Raises: DataError when the texts are too few for `vocab_size` pieces.
+
+def counts_up_to(ends: NDArray[np.integer], n_bytes: int) -> Counts:
+    """Bytes of each token, where token i ends at byte ends[i] of a text of `n_bytes`.
+
+    What lies before a token and after the one before it is the token's; what lies after the last token is the last
+    one's. Tokens that end inside one character end there together: the first of them gets it.
     """
-    if not 300 <= vocab_size <= MAX_VOCABULARY:
-        raise DataError(f"vocabulary of {vocab_size} pieces: must be 300 to {MAX_VOCABULARY} (256 are bytes)")
-    sentences = [line for text in texts for line in text.splitlines() if line.strip()]
-    model = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
-            model_writer=model,
-            model_type="bpe",
-            vocab_size=vocab_size,
-            character_coverage=0.999,
-            byte_fallback=True,
-            split_digits=True,
-            normalization_rule_name="nmt_nfkc",
-            add_dummy_prefix=False,
-            hard_vocab_limit=False,
-            pad_id=0,
-            bos_id=1,
-            eos_id=2,
-            unk_id=3,
-            num_threads=1,
-            shuffle_input_sentence=False,
-            max_sentence_length=1 << 20,
-            minloglevel=2,
-        )
-    except RuntimeError as error:
-        raise DataError(
-            f"no tokenizer of {vocab_size} pieces could be trained on {len(sentences)} lines of text; "
-            "give more text or another --vocab-size"
-        ) from error
-    tokenizer = Tokenizer(model.getvalue(), "the trained tokenizer")
-    if tokenizer.vocab_size != vocab_size:
-        raise DataError(
-            f"the text only gives {tokenizer.vocab_size} of {vocab_size} pieces; "
-            f"give more text or --vocab-size {tokenizer.vocab_size}"
-        )
-    return tokenizer
+    if len(ends) == 0:
+        return np.zeros(0, np.int32)
+    stops = np.maximum.accumulate(np.minimum(ends, n_bytes))
+    stops[-1] = n_bytes
+    return np.diff(stops, prepend=0).astype(np.int32)
+
+
+def byte_position(text: str) -> NDArray[np.int64]:
+    """The UTF-8 bytes before each character, and of all. Shape: (len(text) + 1,)."""
+    points = np.frombuffer(text.encode("utf-32-le"), "<u4")
+    sizes = 1 + (points >= 0x80).astype(np.int64) + (points >= 0x800) + (points >= 0x10000)
+    return np.concatenate(([0], np.cumsum(sizes)))

@@ -32,8 +32,8 @@ from pgpack.loss.bpb import TextEvaluator
 from pgpack.loss.evaluator import BitsPerByte
 from pgpack.text.corpus import read_text_folder
 from pgpack.text.data import BatchSampler, DocumentSampler, Tokens, digest_tokens
+from pgpack.text.sentence_piece import SentencePiece
 from pgpack.text.text_folder import TextFolder
-from pgpack.text.tokenizer import Tokenizer
 from pgtrain.model.gpt import GPT, build, deployable, initialize_
 from pgtrain.model.model_config import FORMAT, GPTConfig
 
@@ -94,7 +94,7 @@ class Trainer:
     ) -> None:
         self.model_config, self.config, self.folder, self.out = model_config, config, folder, out
         self.device, self.processes = torch.device(device), processes or Processes()
-        self.tokenizer = Tokenizer.load(folder.tokenizer_path)
+        self.tokenizer = SentencePiece.load(folder.tokenizer_path)
         if self.tokenizer.vocab_size != model_config.vocab_size:
             raise DataError(
                 f"the model has {model_config.vocab_size} tokens, {folder.tokenizer_path} has "
@@ -232,7 +232,9 @@ class Trainer:
                 )
             common = (self.train_tokens, length, config.batch_tokens, config.seed)
             samplers[length] = (
-                DocumentSampler(*common, self.tokenizer.bos_id) if config.document_batches else BatchSampler(*common)
+                DocumentSampler(*common, int(self.tokenizer.processor.bos_id()))
+                if config.document_batches
+                else BatchSampler(*common)
             )
         return samplers
 
@@ -260,8 +262,8 @@ class Trainer:
     def _make_evaluator(self, val_tokens: Tokens) -> TextEvaluator:
         return TextEvaluator(
             self._build,
-            val_tokens,
-            self.tokenizer.byte_tables,
+            self.tokenizer.byte_tables.counted(val_tokens[: MAX_VAL_TOKENS + 1]),
+            self.tokenizer.vocab_size,
             self.model_config.seq_len,
             tokenizer_sha256=self.tokenizer.sha256,
             device=str(self.device),

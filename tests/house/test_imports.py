@@ -43,6 +43,7 @@ LATE = {
     "brotli",
     "zstandard",
     "sentencepiece",
+    "tokenizers",
     "safetensors",
     "tqdm",
     "jinja2",

@@ -22,8 +22,8 @@ from pgpack.loss.bpb import TextEvaluator, trim
 from pgpack.loss.evaluator import Evaluator
 from pgpack.text.corpus import read_text_folder
 from pgpack.text.data import write_shards
+from pgpack.text.sentence_piece import SentencePiece
 from pgpack.text.text_folder import TextFolder
-from pgpack.text.tokenizer import Tokenizer
 from pgtrain.model.gpt import build
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import tensor_shapes
@@ -35,18 +35,19 @@ def random_tensors(config: GPTConfig, seed: int) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def tokenizer_400(text_folder: TextFolder) -> Tokenizer:
-    return Tokenizer.load(text_folder.tokenizer_path)
+def tokenizer_400(text_folder: TextFolder) -> SentencePiece:
+    return SentencePiece.load(text_folder.tokenizer_path)
 
 
-def evaluator(tiny: GPTConfig, text_folder: TextFolder, tokenizer: Tokenizer, **options) -> TextEvaluator:
+def evaluator(tiny: GPTConfig, text_folder: TextFolder, tokenizer: SentencePiece, **options) -> TextEvaluator:
     tokens = read_text_folder(text_folder, 400)[1]
     options = {"seq_len": 32, "max_tokens": 700, **options}
-    return TextEvaluator(lambda state: build(tiny, state), tokens, tokenizer.byte_tables, **options)
+    text = tokenizer.byte_tables.counted(tokens)
+    return TextEvaluator(lambda state: build(tiny, state), text, tokenizer.vocab_size, **options)
 
 
 def test_bpb_equals_the_sum_token_by_token(
-    tiny: GPTConfig, text_folder: TextFolder, tokenizer_400: Tokenizer
+    tiny: GPTConfig, text_folder: TextFolder, tokenizer_400: SentencePiece
 ) -> None:
     tensors = random_tensors(tiny, 0)
     loss = evaluator(tiny, text_folder, tokenizer_400).evaluate(tensors)
@@ -69,7 +70,7 @@ def test_bpb_equals_the_sum_token_by_token(
 
 
 def test_kl_equals_its_definition_and_is_zero_to_itself(
-    tiny: GPTConfig, text_folder: TextFolder, tokenizer_400: Tokenizer, monkeypatch: pytest.MonkeyPatch
+    tiny: GPTConfig, text_folder: TextFolder, tokenizer_400: SentencePiece, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference, other = random_tensors(tiny, 0), random_tensors(tiny, 1)
     cached = evaluator(tiny, text_folder, tokenizer_400, reference=reference)
@@ -90,7 +91,7 @@ def test_kl_equals_its_definition_and_is_zero_to_itself(
 
 @pytest.mark.parametrize("options", [{}, {"stride": 8}, {"max_tokens": 32 * 100, "batch_tokens": 96}])
 def test_blocks_add_up_and_their_errors_are_those_of_the_losses_token_by_token(
-    tiny: GPTConfig, text_folder: TextFolder, tokenizer_400: Tokenizer, options: dict[str, int]
+    tiny: GPTConfig, text_folder: TextFolder, tokenizer_400: SentencePiece, options: dict[str, int]
 ) -> None:
     reference, other = random_tensors(tiny, 0), random_tensors(tiny, 1)
     measured = evaluator(tiny, text_folder, tokenizer_400, reference=reference, **options)
@@ -112,7 +113,7 @@ def test_blocks_add_up_and_their_errors_are_those_of_the_losses_token_by_token(
 
 
 def test_evaluation_leaves_the_tensors_alone_and_does_not_depend_on_batching(
-    tiny: GPTConfig, text_folder: TextFolder, tokenizer_400: Tokenizer
+    tiny: GPTConfig, text_folder: TextFolder, tokenizer_400: SentencePiece
 ) -> None:
     tensors = random_tensors(tiny, 0)
     for array in tensors.values():
@@ -123,7 +124,7 @@ def test_evaluation_leaves_the_tensors_alone_and_does_not_depend_on_batching(
 
 
 def test_the_digest_names_the_text_and_the_way(
-    tiny: GPTConfig, text_folder: TextFolder, tokenizer_400: Tokenizer
+    tiny: GPTConfig, text_folder: TextFolder, tokenizer_400: SentencePiece
 ) -> None:
     def digest(**options) -> str:
         made: Evaluator = evaluator(tiny, text_folder, tokenizer_400, **options)
@@ -143,8 +144,8 @@ def test_text_is_trimmed_to_whole_windows() -> None:
         trim(tokens, 100)
 
 
-def test_any_module_that_gives_logits_is_measured(text_folder: TextFolder, tokenizer_400: Tokenizer) -> None:
-    tokens = read_text_folder(text_folder, 400)[1][:321]
+def test_any_module_that_gives_logits_is_measured(text_folder: TextFolder, tokenizer_400: SentencePiece) -> None:
+    text = tokenizer_400.byte_tables.counted(read_text_folder(text_folder, 400)[1][:321])
 
     class Table(nn.Module):
         def __init__(self, table: torch.Tensor) -> None:
@@ -154,12 +155,12 @@ def test_any_module_that_gives_logits_is_measured(text_folder: TextFolder, token
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
             return self.table[ids]
 
-    made = TextEvaluator(lambda s: Table(s["table"]), tokens, tokenizer_400.byte_tables, 64)
+    made = TextEvaluator(lambda s: Table(s["table"]), text, 400, 64)
     assert made.evaluate({"table": np.zeros((400, 400), np.float32)}).nats == pytest.approx(math.log(400))
     with pytest.raises(DataError, match="not a finite number"):
         made.evaluate({"table": np.full((400, 400), np.nan, np.float32)})
     for module in (nn.Embedding(400, 4), nn.Flatten()):
-        wrong = TextEvaluator(lambda state, module=module: module, tokens, tokenizer_400.byte_tables, 64)
+        wrong = TextEvaluator(lambda state, module=module: module, text, 400, 64)
         with pytest.raises(DataError, match=r"must return logits of shape \(batch, tokens, 400"):
             wrong.evaluate({})
 
@@ -168,7 +169,7 @@ def text_of(path: Path, metadata: dict[str, str], tensors: Any, **options: Any) 
     return open_text(path, from_tensors(tensors, metadata), BenchOptions(**options))
 
 
-def metadata_of(tiny: GPTConfig, folder: Path, tokenizer: Tokenizer, seq_len: int = 32) -> dict[str, str]:
+def metadata_of(tiny: GPTConfig, folder: Path, tokenizer: SentencePiece, seq_len: int = 32) -> dict[str, str]:
     defaults = {"val": "*_val_*.bin", "calib": "*_train_*.bin", "tokenizer": "tokenizer.model", "seq_len": seq_len}
     return {
         "model_config": tiny.to_json(),
@@ -178,7 +179,7 @@ def metadata_of(tiny: GPTConfig, folder: Path, tokenizer: Tokenizer, seq_len: in
 
 
 def test_a_checkpoint_knows_its_text_and_flags_win(
-    tiny: GPTConfig, shard_folder: Path, tokenizer_400: Tokenizer
+    tiny: GPTConfig, shard_folder: Path, tokenizer_400: SentencePiece
 ) -> None:
     tensors = random_tensors(tiny, 0)
     metadata = metadata_of(tiny, shard_folder, tokenizer_400)
@@ -205,7 +206,7 @@ def test_a_checkpoint_knows_its_text_and_flags_win(
 
 
 def test_calibration_on_the_evaluated_text_is_refused(
-    tiny: GPTConfig, shard_folder: Path, tokenizer_400: Tokenizer
+    tiny: GPTConfig, shard_folder: Path, tokenizer_400: SentencePiece
 ) -> None:
     metadata = metadata_of(tiny, shard_folder, tokenizer_400)
     text = text_of(
@@ -216,7 +217,7 @@ def test_calibration_on_the_evaluated_text_is_refused(
 
 
 def test_missing_parts_say_which_flag_to_give(
-    tiny: GPTConfig, shard_folder: Path, tokenizer_400: Tokenizer, tmp_path: Path
+    tiny: GPTConfig, shard_folder: Path, tokenizer_400: SentencePiece, tmp_path: Path
 ) -> None:
     path, tensors = tmp_path / "m.safetensors", random_tensors(tiny, 0)
     val, model = str(shard_folder / "*_val_*.bin"), shard_folder / "tokenizer.model"
@@ -241,7 +242,7 @@ def test_missing_parts_say_which_flag_to_give(
 
 
 def test_a_users_model_file_builds_the_module(
-    tiny: GPTConfig, shard_folder: Path, tokenizer_400: Tokenizer, tmp_path: Path
+    tiny: GPTConfig, shard_folder: Path, tokenizer_400: SentencePiece, tmp_path: Path
 ) -> None:
     adapter = tmp_path / "adapter.py"
     adapter.write_text(

@@ -14,8 +14,9 @@ from pgpack.errors import DataError
 from pgpack.loss.bpb import TextEvaluator
 from pgpack.loss.sliding import batches, cut_windows, document_starts
 from pgpack.text.corpus import read_text_folder
+from pgpack.text.sentence_piece import SentencePiece
 from pgpack.text.text_folder import TextFolder
-from pgpack.text.tokenizer import ByteTables, Tokenizer
+from pgpack.text.tokenizer import ByteTables
 from pgtrain.challenge_models import with_loops
 from pgtrain.model.gpt import build
 from pgtrain.model.model_config import GPTConfig
@@ -32,7 +33,8 @@ def one_byte_each(vocab_size: int) -> ByteTables:
 
 def evaluator(config: GPTConfig, tokens: np.ndarray, **options) -> TextEvaluator:
     options = {"seq_len": config.seq_len, **options}
-    return TextEvaluator(lambda state: build(config, state), tokens, one_byte_each(config.vocab_size), **options)
+    text, vocab_size = one_byte_each(config.vocab_size).counted(tokens), config.vocab_size
+    return TextEvaluator(lambda state: build(config, state), text, vocab_size, **options)
 
 
 @st.composite
@@ -166,7 +168,7 @@ def test_more_loops_than_trained_are_other_arithmetic_and_a_model_without_loops_
             return build(config, state)
 
         chosen = builder if loops is None else with_loops(builder, loops)
-        return TextEvaluator(chosen, tokens, one_byte_each(400), 32).evaluate(tensors).nats
+        return TextEvaluator(chosen, one_byte_each(400).counted(tokens), 400, 32).evaluate(tensors).nats
 
     assert nats(looped, None) == nats(looped, 1)
     assert len({nats(looped, loops) for loops in (0, 1, 2, 3)}) == 4
@@ -185,5 +187,5 @@ def test_impossible_strides_are_refused(tiny: GPTConfig, val_tokens: np.ndarray)
 @pytest.fixture(scope="module")
 def val_tokens(text_folder: TextFolder) -> np.ndarray:
     tokens = read_text_folder(text_folder, 400)[1][:1500]
-    assert Tokenizer.load(text_folder.tokenizer_path).bos_id == DOCUMENT
+    assert SentencePiece.load(text_folder.tokenizer_path).bos_id == DOCUMENT
     return tokens

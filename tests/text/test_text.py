@@ -17,9 +17,9 @@ from pgpack.errors import DataError
 from pgpack.text.corpus import read_text_folder
 from pgpack.text.data import BatchSampler, digest_tokens, overlap_fraction, read_tokens, write_shards
 from pgpack.text.documents import Document, read_documents, split_documents
+from pgpack.text.sentence_piece import SPACE, SentencePiece, train_tokenizer
 from pgpack.text.shard_files import find_shards, shard_length
 from pgpack.text.text_folder import TextFolder
-from pgpack.text.tokenizer import SPACE, Tokenizer, train_tokenizer
 
 
 def test_builtin_corpus_is_english_of_about_two_megabytes_without_repeats(corpus: list[Document]) -> None:
@@ -32,11 +32,11 @@ def test_builtin_corpus_is_english_of_about_two_megabytes_without_repeats(corpus
     assert sum(" the " in d.text for d in corpus) > len(corpus) // 2
 
 
-def test_builtin_validation_text_does_not_occur_in_training(corpus: list[Document], tokenizer: Tokenizer) -> None:
+def test_builtin_validation_text_does_not_occur_in_training(corpus: list[Document], tokenizer: SentencePiece) -> None:
     train, val = split_documents(corpus, 0.08)
-    val_tokens = tokenizer.encode(d.text for d in val)
+    val_tokens = tokenizer.encode_documents(d.text for d in val)
     assert 0.04 < sum(len(d.text) for d in val) / sum(len(d.text) for d in corpus) < 0.16
-    assert overlap_fraction(tokenizer.encode(d.text for d in train), val_tokens) < 0.005
+    assert overlap_fraction(tokenizer.encode_documents(d.text for d in train), val_tokens) < 0.005
 
 
 def test_a_document_keeps_its_side_when_others_come(corpus: list[Document]) -> None:
@@ -74,31 +74,35 @@ def test_unreadable_text_is_refused_in_one_sentence(tmp_path: Path, name: str, c
         read_documents([tmp_path / name])
 
 
-def test_counted_bytes_equal_decoded_bytes_on_every_document(corpus: list[Document], tokenizer: Tokenizer) -> None:
+def test_counted_bytes_equal_decoded_bytes_on_every_document(
+    corpus: list[Document], tokenizer: SentencePiece
+) -> None:
     for document in corpus[::3]:
-        tokens = tokenizer.encode([document.text])
+        tokens = tokenizer.encode_documents([document.text])
         counted = tokenizer.byte_tables.count(tokens[:-1], tokens[1:])
         assert counted == len(tokenizer.decode(tokens).encode("utf-8")), document.name
 
 
 @settings(max_examples=150, deadline=None)
 @given(text=st.text(max_size=80).map(lambda s: s.replace("\0", "")))
-def test_counted_bytes_equal_decoded_bytes_on_any_text(tokenizer: Tokenizer, text: str) -> None:
-    tokens = tokenizer.encode(["a" + text])  # a first letter: the decoder drops a space that opens a document
+def test_counted_bytes_equal_decoded_bytes_on_any_text(tokenizer: SentencePiece, text: str) -> None:
+    tokens = tokenizer.encode_documents(
+        ["a" + text]
+    )  # a first letter: the decoder drops a space that opens a document
     counted = tokenizer.byte_tables.count(tokens[:-1], tokens[1:])
     assert counted == len(tokenizer.decode(tokens).encode("utf-8"))
 
 
-def test_rare_characters_fall_back_to_single_bytes(tokenizer: Tokenizer) -> None:
+def test_rare_characters_fall_back_to_single_bytes(tokenizer: SentencePiece) -> None:
     text = "naïve 漢字 🙂 Ω"
-    tokens = tokenizer.encode([text])
+    tokens = tokenizer.encode_documents([text])
     tables = tokenizer.byte_tables
     assert any(tokenizer.processor.is_byte(int(t)) for t in tokens)
     assert tokenizer.decode(tokens) == text
     assert tables.count(tokens[:-1], tokens[1:]) == len(text.encode("utf-8"))
 
 
-def test_byte_tables_follow_the_definition(tokenizer: Tokenizer) -> None:
+def test_byte_tables_follow_the_definition(tokenizer: SentencePiece) -> None:
     tables, sp = tokenizer.byte_tables, tokenizer.processor
     for token in (sp.pad_id(), sp.bos_id(), sp.eos_id(), sp.unk_id()):
         assert tables.boundary[token]
@@ -113,8 +117,8 @@ def test_equal_texts_give_equal_tokenizers_and_each_document_starts_with_bos() -
     texts = ["some words and more words " * 20, "other letters, 123 and 456 " * 20]
     a, b = train_tokenizer(texts, 300), train_tokenizer(texts, 300)
     assert a.sha256 == b.sha256
-    tokens = a.encode(texts)
-    assert list(np.flatnonzero(tokens == a.bos_id)) == [0, len(a.encode(texts[:1]))]
+    tokens = a.encode_documents(texts)
+    assert list(np.flatnonzero(tokens == a.bos_id)) == [0, len(a.encode_documents(texts[:1]))]
 
 
 def test_a_tokenizer_that_cannot_be_made_or_read_is_refused(tmp_path: Path) -> None:
@@ -123,10 +127,10 @@ def test_a_tokenizer_that_cannot_be_made_or_read_is_refused(tmp_path: Path) -> N
     with pytest.raises(DataError, match="must be 300"):
         train_tokenizer(["x"], 10)
     with pytest.raises(DataError, match="does not exist"):
-        Tokenizer.load(tmp_path / "no.model")
+        SentencePiece.load(tmp_path / "no.model")
     (tmp_path / "bad.model").write_bytes(b"nonsense")
     with pytest.raises(DataError, match="not a SentencePiece"):
-        Tokenizer.load(tmp_path / "bad.model")
+        SentencePiece.load(tmp_path / "bad.model")
 
 
 def test_shards_hold_the_challenge_layout_and_come_back(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_no_loss_of_test_time_training_depends_on_later_tokens(name: str, kind: 
     settings = TTTConfig(kind, chunk_tokens=32, epochs=1, lr=0.02, batch_tokens=32, rank=2, freeze_blocks=1)
 
     def nats(text: np.ndarray) -> np.ndarray:
-        fixed = TextEvaluator(lambda state: build(config, state), text, tables, 32, stride=16)
+        fixed = TextEvaluator(lambda state: build(config, state), tables.counted(text), VOCAB, 32, stride=16)
         return TTTEvaluator(fixed, settings).token_nats(tensors)
 
     if kind == "lora" and config.num_blocks == 1 and not (config.embed_dim or config.input_residual_rank):

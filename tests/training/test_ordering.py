@@ -81,6 +81,11 @@ def bpb(trainer: Trainer, weights: dict[str, np.ndarray], stride: int | None = N
     """Bits per byte on the first TOKENS of the validation text."""
     tables, length = trainer.tokenizer.byte_tables, PRESET.model.seq_len
     evaluator = TextEvaluator(
-        lambda state: build(PRESET.model, state), trainer.val_tokens, tables, length, stride=stride, max_tokens=TOKENS
+        lambda state: build(PRESET.model, state),
+        tables.counted(trainer.val_tokens),
+        tables.vocab_size,
+        length,
+        stride=stride,
+        max_tokens=TOKENS,
     )
     return evaluator.evaluate(weights).bpb

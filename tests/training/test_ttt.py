@@ -13,8 +13,8 @@ from pgpack.errors import DataError, RoundTripError
 from pgpack.loss.bpb import TextEvaluator
 from pgpack.loss.evaluator import Evaluator
 from pgpack.text.corpus import read_text_folder
+from pgpack.text.sentence_piece import SentencePiece
 from pgpack.text.text_folder import TextFolder
-from pgpack.text.tokenizer import Tokenizer
 from pgtrain.model.gpt import build
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.training.ttt import Learner, TTTConfig, TTTEvaluator
@@ -29,12 +29,12 @@ LORA = dataclasses.replace(TTTConfig.of_kind("lora"), chunk_tokens=16, rank=2, l
 def text(tiny: GPTConfig, text_folder: TextFolder):
     tokens = read_text_folder(text_folder, 400)[1][:321].copy()
     tokens[[60, 200]] = DOCUMENT
-    tables = Tokenizer.load(text_folder.tokenizer_path).byte_tables
+    tables = SentencePiece.load(text_folder.tokenizer_path).byte_tables
 
     def make(changed: np.ndarray | None = None, **options) -> TextEvaluator:
         options = {"seq_len": 32, "stride": 8, **options}
         shown = tokens if changed is None else changed
-        return TextEvaluator(lambda state: build(tiny, state), shown, tables, **options)
+        return TextEvaluator(lambda state: build(tiny, state), tables.counted(shown), tables.vocab_size, **options)
 
     make.tokens = tokens
     return make

@@ -1,0 +1,129 @@
+"""Where the tokens of a bench come from: which text validates, which calibrates, which tokenizer cuts it.
+
+    --text PATH ...           documents, split by their content       a folder of `pgtrain data`: its two globs
+    --val NAME --calib NAME   shards or documents each                neither: what the checkpoint names
+
+Owns the order in which these are asked. Refuses both at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.errors import DataError
+from pgpack.text.find_tokenizer import load_tokenizer, tokenizer_of
+from pgpack.text.source import BUILTIN, Split, is_text, open_source, split
+from pgpack.text.stream import DocumentTokens, ShardTokens, TokenSource
+from pgpack.text.text_folder import VAL_GLOB, TextFolder
+from pgpack.text.tokenizer import Tokenizer
+
+from .defaults import TextDefaults, text_defaults
+from .options import BenchOptions
+
+EXCLUSIVE = "give either text, or val and calib"
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """Both sides of a text and what cuts it. `split`: how documents were parted, where they were."""
+
+    tokenizer: Tokenizer
+    val: TokenSource
+    calib: TokenSource | None
+    split: Split | None = None
+
+    @property
+    def note(self) -> str:
+        """What a user should hear about the text; '' for shards, which say it all."""
+        if not isinstance(self.val, DocumentTokens):
+            return ""
+        if self.split is None:
+            return f"text: {self.val.name}"
+        cut = ", cut into parts" if self.split.source.document_parts == 1 else ""
+        return f"text: {self.val.name}{cut}; about {self.split.share:.0%} of its documents validate"
+
+
+def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Sources:
+    """The sources of the checkpoint in `path`; what the options say wins over its metadata.
+
+    Raises: DataError, saying which flag to give.
+    """
+    defaults = _named(text_defaults(checkpoint.metadata, path), options)
+    if not options.text and defaults.val is None:
+        also = "" if _has_tokenizer(checkpoint, options, defaults) else " and no tokenizer"
+        flags = f", and --tokenizer FILE.model{' (or tokenizer.json)'}" if also else ""
+        raise DataError(
+            f"{path} names no validation text{also}; give text as --text PATH (files, folders, or {BUILTIN}), "
+            f"or its shards as --val GLOB{flags}"
+        )
+    tokenizer = _tokenizer(path, checkpoint, options, defaults)
+    if defaults.val is None:
+        parted = split(open_source(options.text, options.field))
+        name = _spoken(options.text)
+        val, calib = (DocumentTokens(side, tokenizer, name) for side in (parted.val(), parted.calib()))
+        return Sources(tokenizer, val, calib, parted)
+    return Sources(
+        tokenizer,
+        _source(defaults.val, tokenizer, options.field),
+        None if defaults.calib is None else _source(defaults.calib, tokenizer, options.field),
+    )
+
+
+def shard_folder(options: BenchOptions) -> TextFolder | None:
+    """The folder of `pgtrain data` that --text names; None where it names anything else."""
+    if len(options.text) != 1 or not any(Path(options.text[0]).glob(VAL_GLOB)):
+        return None
+    folder = Path(options.text[0])
+    given = Path(options.tokenizer) if options.tokenizer else None
+    return TextFolder.open(folder, given)
+
+
+def _named(defaults: TextDefaults, options: BenchOptions) -> TextDefaults:
+    """What flags and metadata name together; no `val` where --text names documents."""
+    if options.text and (options.val is not None or options.calib is not None):
+        raise DataError(EXCLUSIVE)
+    given = Path(options.tokenizer) if options.tokenizer else defaults.tokenizer
+    if (folder := shard_folder(options)) is not None:
+        return TextDefaults(folder.val_glob, folder.train_glob, folder.tokenizer_path, defaults.seq_len)
+    if options.text:
+        return TextDefaults(None, None, given, defaults.seq_len)
+    val, calib = options.val or defaults.val, options.calib or defaults.calib
+    return dataclasses.replace(defaults, val=val, calib=calib, tokenizer=given)
+
+
+def _has_tokenizer(checkpoint: Checkpoint, options: BenchOptions, defaults: TextDefaults) -> bool:
+    return defaults.tokenizer is not None or any("tokenizer" in name for name in checkpoint.companions)
+
+
+def _tokenizer(path: Path, checkpoint: Checkpoint, options: BenchOptions, defaults: TextDefaults) -> Tokenizer:
+    if defaults.tokenizer is not None:
+        found: Tokenizer | None = load_tokenizer(defaults.tokenizer)
+    else:
+        found = tokenizer_of(checkpoint.companions, str(path))
+    if found is None:
+        raise DataError(
+            f"{path} names no tokenizer; give it as --tokenizer FILE.model (or a tokenizer.json, or a model's folder)"
+        )
+    trained_with = checkpoint.metadata.get("tokenizer_sha256", found.sha256)
+    if found.sha256 != trained_with:
+        raise DataError(
+            f"{found.source} is not the tokenizer that {path} was trained with "
+            f"(sha256 {found.sha256[:12]}, trained with {trained_with[:12]})"
+        )
+    return found
+
+
+def _source(name: str, tokenizer: Tokenizer, field: str | None) -> TokenSource:
+    if is_text(name):
+        return DocumentTokens(open_source([name], field).parts(), tokenizer, _spoken([name]))
+    return ShardTokens(name, tokenizer)
+
+
+def _spoken(names: tuple[str, ...] | list[str]) -> str:
+    if names[0] == BUILTIN:
+        return f"{BUILTIN}, the documentation inside CPython {sys.version_info.major}.{sys.version_info.minor}"
+    return ", ".join(names)

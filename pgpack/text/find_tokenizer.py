@@ -1,0 +1,104 @@
+"""Which tokenizer a file, a folder or a checkpoint's companions hold.
+
+Looked for in this order: tokenizer.json, tokenizer.model (SentencePiece), vocab.json with merges.txt (GPT-2's own).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pgpack.errors import DataError, ToolMissing
+
+from .json_tokenizer import EXTRA, JsonTokenizer
+from .sentence_piece import SentencePiece
+from .tokenizer import Tokenizer
+
+JSON, MODEL, VOCAB, MERGES, SETTINGS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+)
+NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
+
+
+def tokenizer_of(companions: Mapping[str, bytes], source: str = "the checkpoint") -> Tokenizer | None:
+    """The tokenizer among a checkpoint's companions; None where there is none.
+
+    Raises: DataError when it cannot be read, ToolMissing without the package that reads it.
+    """
+    settings = _settings(companions, source)
+    if JSON in companions:
+        return JsonTokenizer(companions[JSON], f"{JSON} of {source}", settings)
+    if MODEL in companions:
+        return SentencePiece(companions[MODEL], f"{MODEL} of {source}", settings.get("add_bos_token") is not False)
+    if VOCAB in companions and MERGES in companions:
+        return JsonTokenizer(_from_merges(companions, settings, source), f"{VOCAB} of {source}", settings)
+    return None
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer in a .model file, a tokenizer.json, or the folder of a model.
+
+    A tokenizer_config.json beside a file counts too. Raises: DataError, ToolMissing as `tokenizer_of`.
+    """
+    if path.is_dir():
+        models = sorted(path.glob("*.model"))
+        names = {name: path / name for name in (JSON, MODEL, VOCAB, MERGES, SETTINGS)}
+        if len(models) == 1:
+            names[MODEL] = models[0]
+        found = tokenizer_of(_read(names), str(path))
+        if found is None:
+            raise DataError(f"{path} holds no tokenizer: no {JSON}, no {MODEL}, no {VOCAB} with {MERGES}")
+        return found
+    if not path.is_file():
+        raise DataError(
+            f"tokenizer {path} does not exist; give a SentencePiece .model, a {JSON} or a folder as --tokenizer FILE"
+        )
+    name = JSON if path.suffix == ".json" else MODEL
+    found = tokenizer_of(_read({name: path, SETTINGS: path.parent / SETTINGS}), str(path.parent))
+    assert found is not None
+    found.source = str(path)
+    return found
+
+
+def _read(files: Mapping[str, Path]) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in files.items() if path.is_file()}
+
+
+def _settings(companions: Mapping[str, bytes], source: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", SETTINGS):
+        if name in companions:
+            try:
+                found |= json.loads(companions[name].removeprefix(b"\xef\xbb\xbf"))
+            except (ValueError, TypeError) as error:
+                raise DataError(f"{name} of {source} is not a JSON object ({error})") from None
+    return found
+
+
+def _from_merges(companions: Mapping[str, bytes], settings: Mapping[str, Any], source: str) -> bytes:
+    """A tokenizer.json of the two files that GPT-2's tokenizer came in. Source: its encoder.py."""
+    try:
+        from tokenizers import AddedToken, decoders, models, pre_tokenizers
+        from tokenizers import Tokenizer as Backend
+    except ImportError as error:
+        raise ToolMissing(f"{source}: {EXTRA}") from error
+    try:
+        vocabulary = {str(piece): int(token) for piece, token in json.loads(companions[VOCAB]).items()}
+        lines = companions[MERGES].decode("utf-8").split("\n")
+        merges = [(pair[0], pair[1]) for line in lines if not line.startswith("#version") and (pair := line.split())]
+        backend = Backend(models.BPE(vocabulary, merges))
+    except Exception as error:  # noqa: BLE001 - the package raises nothing narrower
+        raise DataError(f"{VOCAB} and {MERGES} of {source} are not a byte-level tokenizer ({error})") from None
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(settings.get("add_prefix_space", False)))
+    backend.decoder = decoders.ByteLevel()
+    named: list[Callable[[], Any] | Any] = [settings.get(name) for name in NAMED]
+    contents = [each.get("content") if isinstance(each, Mapping) else each for each in named]
+    special = dict.fromkeys(each for each in contents if isinstance(each, str) and each in vocabulary)
+    backend.add_special_tokens([AddedToken(each, special=True, normalized=False) for each in special])
+    return str(backend.to_str()).encode("utf-8")

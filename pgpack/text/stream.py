@@ -1,0 +1,81 @@
+"""Tokens of a text, read no further than they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Protocol
+
+from .data import Tokens, read_tokens, token_dtype
+from .documents import Part
+from .shard_files import find_shards
+from .tokenizer import TokenizedText, Tokenizer
+
+
+class TokenSource(Protocol):
+    """Where tokens come from. `name`: for messages."""
+
+    name: str
+
+    def tokens(self, n_tokens: int | None = None) -> Tokens:
+        """The first `n_tokens`, or as many as there are; None: all. Raises: DataError when they cannot be read."""
+        ...
+
+    def counted(self, n_tokens: int | None = None) -> TokenizedText:
+        """The same with the bytes that they stand for."""
+        ...
+
+
+class ShardTokens:
+    """Tokens of the shards that a glob names, counted by tables. Implements `TokenSource`."""
+
+    def __init__(self, pattern: str, tokenizer: Tokenizer) -> None:
+        self.name, self.tokenizer = pattern, tokenizer
+
+    @cached_property
+    def _all(self) -> Tokens:
+        return read_tokens(find_shards(self.name), self.tokenizer.vocab_size)
+
+    def tokens(self, n_tokens: int | None = None) -> Tokens:
+        return self._all[:n_tokens]
+
+    def counted(self, n_tokens: int | None = None) -> TokenizedText:
+        return self.tokenizer.byte_tables.counted(self._all[:n_tokens])
+
+
+class DocumentTokens:
+    """Tokens of documents, which are tokenized as they are needed. Implements `TokenSource`.
+
+    A document without a token is left out; a part that goes on with a document begins with no special token.
+    """
+
+    def __init__(self, parts: Iterator[Part], tokenizer: Tokenizer, name: str) -> None:
+        self.parts, self.tokenizer, self.name = parts, tokenizer, name
+        self.read = hashlib.sha256()  # of every part that was read
+        self._held: list[TokenizedText] = []
+        self._n_tokens = 0
+
+    def tokens(self, n_tokens: int | None = None) -> Tokens:
+        return self.counted(n_tokens).tokens
+
+    def counted(self, n_tokens: int | None = None) -> TokenizedText:
+        while n_tokens is None or self._n_tokens < n_tokens:
+            part = next(self.parts, None)
+            if part is None:
+                break
+            self.read.update(hashlib.sha256(part.text.encode("utf-8")).digest())
+            self._take(part)
+        if len(self._held) > 1:
+            self._held = [TokenizedText.joined(self._held, token_dtype(self.tokenizer.vocab_size))]
+        whole = TokenizedText.joined(self._held, token_dtype(self.tokenizer.vocab_size))
+        return whole if n_tokens is None else whole.first(n_tokens)
+
+    def _take(self, part: Part) -> None:
+        found = self.tokenizer.encode(part.text)
+        if not found.n_bytes.any():
+            return
+        if part.number and len(found) and int(found.tokens[0]) == self.tokenizer.bos_id:
+            found = TokenizedText(found.tokens[1:], found.n_bytes[1:])
+        self._held.append(found)
+        self._n_tokens += len(found)

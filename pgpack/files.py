@@ -1,15 +1,18 @@
 """Files on disks that fill up, forbid or vanish: replaced whole or not at all, and for studies one sentence when it
 fails.
 
-Owns the one way in which a file is written whole: aside, flushed to the disk, renamed.
+Owns the one way in which a file, or a folder of files, is written whole: aside, flushed to the disk, renamed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fnmatch
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .errors import StudyError
@@ -66,6 +69,46 @@ def replacing(path: Path, aside: Path | None = None, durable: bool = True) -> It
     if durable:
         with contextlib.suppress(OSError):  # the file is there and whole; some file systems sync no directories
             sync(path.parent)
+
+
+def refuse_occupied(path: Path, replaceable: Sequence[str] = ()) -> None:
+    """Raises: FileExistsError unless a folder may take the place of `path`: nothing is there, or an empty folder, or
+    one whose files all have names that `replaceable` (glob patterns) knows."""
+    found = sorted(item.name for item in path.iterdir()) if path.is_dir() else [path.name] if path.exists() else []
+    foreign = [name for name in found if not any(fnmatch.fnmatchcase(name, known) for known in replaceable)]
+    if foreign and replaceable:
+        raise FileExistsError(errno.EEXIST, f"holds {foreign[0]}, which is not replaced; give another name", str(path))
+    if foreign:
+        raise FileExistsError(errno.EEXIST, "exists; give another name, or --force to replace it", str(path))
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path, replaceable: Sequence[str] = ()) -> Iterator[Path]:
+    """An empty folder to be filled in the block, which then takes the place of `path` in one step.
+
+    A block that fails leaves what was there, and no trace. Raises: as `refuse_occupied`; OSError.
+    """
+    refuse_occupied(path, replaceable)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        new, old = aside / "new", aside / "old"
+        new.mkdir()
+        yield new
+        for item in new.iterdir():
+            sync(item)
+        if path.exists():
+            path.rename(old)
+        try:
+            new.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        sync(path.parent)
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -29,6 +29,22 @@ from .errors import CorruptArtifact, PgpackError
 
 
 @dataclass(frozen=True, eq=False)
+class Decoded(Mapping[str, NDArray[Any]]):
+    """Records as a mapping from names to arrays that holds no array."""
+
+    records: Mapping[str, Record]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.records[name].dequantize()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+@dataclass(frozen=True, eq=False)
 class Unpacked:
     """A decoded artifact of any known format.
 
@@ -52,6 +68,11 @@ class Unpacked:
             yield record.name, record.dequantize()
         for name, stored in self.aliases.items():
             yield name, by_name[stored].dequantize()
+
+    def decoded(self) -> Decoded:
+        """Every tensor by name, tied names included, decoded each time that it is asked for."""
+        stored = {record.name: record for record in self.records}
+        return Decoded(stored | {name: stored[kept] for name, kept in self.aliases.items()})
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Every decoded tensor by name."""

@@ -55,6 +55,11 @@ def refuse_overwrite(path: Path, force: bool, *inputs: Path | None) -> None:
         raise click.UsageError(f"{path} is what the command reads; give another -o")
     if path.exists() and not force:
         raise click.UsageError(f"{path} exists; give another -o or --force to replace it")
+    refuse_unwritable(path)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """OSError when `path` lies where nothing can be written."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, f"a file, so that {path} cannot be written below it", str(folder))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
 
-from ..screen.output import emit_json, refuse_overwrite, shared_options
+from ..screen.output import emit_json, refuse_overwrite, refuse_unwritable, shared_options
 
 EPILOG = """\b
 Examples:
+  pgpack unpack smol.pgpack -o smol-back/
+  pgpack unpack smol.pgpack -o smol-back/ --dtype bf16
   pgpack unpack model.pgpack -o decoded.safetensors
   pgpack unpack final_model.int8.ptz -o decoded.pt
   pgpack unpack model.pgpack --banked -o final_model.pt
@@ -18,37 +21,53 @@ Examples:
 
 @click.command("unpack", epilog=EPILOG)
 @click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option("-o", "--out", required=True, type=click.Path(), help="File to write, or folder (NAME/).")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(("safetensors", "pt")),
-    help="By default what OUT's name says: .pt and .pth are torch files, all others safetensors.",
+    type=click.Choice(("safetensors", "npz", "pt", "folder")),
+    help="By default what OUT's name says: .safetensors, .npz, .pt, .pth; NAME/ a folder.",
 )
+@click.option("--dtype", type=click.Choice(("f32", "f16", "bf16")), default="f32", help="How floats are stored.")
 @click.option(
     "--banked", is_flag=True, help="Matrices in banks (qo_bank, kv_bank, ...), as banked scripts load them."
 )
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@click.option("--force", is_flag=True, help="Replace the file, or the model folder, if it exists.")
 @shared_options
 def command(
-    *, artifact: Path, out: Path, form: str | None, banked: bool, force: bool, as_json: bool, quiet: bool
+    *,
+    artifact: Path,
+    out: str,
+    form: str | None,
+    dtype: str,
+    banked: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
-    """Decode ARTIFACT (ours or one of the field's formats) to named float32 tensors.
+    """Decode ARTIFACT (ours or one of the field's formats) to named tensors, or to a model folder.
 
-    Names and shapes are those of the checkpoint, tied names included; artifacts hold banks as one matrix per layer,
-    and --banked puts them together again. The checkpoint's metadata (its model and text) is not part of an artifact.
-    Nothing is written when the decoded weights fail their digest.
+    A folder is what from_pretrained of transformers loads: the weights and what was packed beside them (config,
+    tokenizer, licence). In a file, names and shapes are those of the checkpoint, tied names included; artifacts hold
+    banks as one matrix per layer, and --banked puts them together again. The checkpoint's metadata (its model and text)
+    is not part of an artifact. Nothing is written when the decoded weights fail their digest.
     """
     from pgpack.bench.artifact import open_artifact
+    from pgpack.bench.unpacking import FOLDER, form_of
 
-    refuse_overwrite(out, force, artifact)
-
+    path = Path(out)
+    if form != FOLDER and path.suffix and not path.is_dir():
+        refuse_overwrite(path, force, artifact)
     opened = open_artifact(artifact)
-    tensors, unpacked = opened.unpack(out, form, banked), opened.unpacked
-    values = sum(array.size for array in tensors.values())
+    form = form or form_of(out, opened.companions)
+    refuse_unwritable(path) if form == FOLDER else refuse_overwrite(path, force, artifact)
+    opened.unpack(path, form, banked, dtype, force)
+    unpacked = opened.unpacked
+    shapes = [record.shape for record in unpacked.decoded().records.values()]
+    values = sum(math.prod(shape) for shape in shapes)
     if as_json:
-        document = {"artifact": str(artifact), "kind": unpacked.kind, "out": str(out), "tensors": len(tensors)}
+        document = {"artifact": str(artifact), "kind": unpacked.kind, "out": str(path), "tensors": len(shapes)}
         emit_json({**document, "values": values, "aliases": dict(unpacked.aliases), "weights_digest": opened.digest})
         return
-    click.echo(f"{len(tensors)} tensors, {values:,} values, weights digest {opened.digest[:16]}")
+    click.echo(f"{len(shapes)} tensors, {values:,} values, weights digest {opened.digest[:16]}")
     click.echo(f"written to {out}")

@@ -14,8 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_tensors, save_torch
-from pgpack.checkpoint.dialects import banked as in_banks
+from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.checkpoint.files import is_safetensors
 from pgpack.errors import FormatError
 from pgpack.formats.field.compressed import codec_of
@@ -26,7 +25,7 @@ from pgpack.sizes import Size, bytes_of
 from pgpack.unpack import Unpacked, check_digest, unpack
 from pgpack.verify import Verification, verify
 
-TORCH_SUFFIXES = (".pt", ".pth")
+from .unpacking import FOLDER, form_of, refuse_folder, write_unpacked
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,25 +95,26 @@ class ArtifactFile:
             raise FormatError(f"{self.path} has changed since it was opened; open it again")
         return verify(self.path, checkpoint=checkpoint, budget=None if budget is None else bytes_of(budget))
 
-    def unpack(self, to: Path | str, form: str | None = None, banked: bool = False) -> dict[str, NDArray[Any]]:
-        """Write the weights as one file and return them; nothing is written when they fail their digest.
+    def unpack(
+        self, to: Path | str, form: str | None = None, banked: bool = False, dtype: str = "f32", force: bool = False
+    ) -> Mapping[str, NDArray[Any]]:
+        """Write the weights, one file or a model folder, and return them; nothing is written when they fail their digest.
 
-        `form`: "safetensors" or "pt"; None: as the name of `to` says, safetensors where it says nothing. `banked`:
-        matrices in banks, as banked scripts load them. A file that exists is replaced whole.
-        Raises: FormatError as `tensors`; OSError when `to` cannot be written.
+        `form`: "safetensors", "npz", "pt" or "folder"; None: as the name of `to` says, NAME/ is a folder.
+        A folder is what transformers' `from_pretrained` loads. `dtype`: "f32", "f16" or "bf16", how floats are stored.
+        `banked`: matrices in banks, as banked scripts load them. A file that exists is replaced whole, a folder only
+        with `force`. What comes back is decoded when it is asked for.
+        Raises: FormatError as `tensors`; SettingError for a name or type that cannot be; OSError when `to` cannot be
+        written.
 
         >>> "tok_emb.weight" in pgpack.open_artifact("model.pgpack").unpack("back.safetensors")
         True
         """
-        out = Path(to)
-        digest = self.digest
-        tensors = in_banks(self.unpacked.tensors()) if banked else self.unpacked.tensors()
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if (form or ("pt" if out.suffix in TORCH_SUFFIXES else "safetensors")) == "pt":
-            save_torch(out, tensors, self.unpacked.aliases)
-        else:
-            save_tensors(out, tensors, {"weights_digest": digest})
-        return tensors
+        form = form or form_of(to, self.companions)
+        if form == FOLDER:
+            refuse_folder(Path(to), force)
+        metadata = {"weights_digest": self.digest}
+        return write_unpacked(Path(to), self.unpacked, form, metadata, dtype, banked, force)
 
 
 def open_artifact(path: Path | str) -> ArtifactFile:

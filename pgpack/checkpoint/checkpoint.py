@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError
-from pgpack.files import replacing
 
 from .dialects import dialect_of, normalised
 from .files import read_file, require_file
 from .folders import companions_of, config_of
 from .ties import head_tie, with_ties
+from .writing import KINDS, Outgoing, write_safetensors
 
-SAFETENSORS_DTYPES = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "int64": "I64",
-    "int32": "I32",
-    "int16": "I16",
-    "int8": "I8",
-    "uint64": "U64",
-    "uint32": "U32",
-    "uint16": "U16",
-    "uint8": "U8",
-    "bool": "BOOL",
-}
 OPENING = 64  # values of a matrix that tell it from others before anything is hashed
 
 
@@ -172,35 +158,8 @@ def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata
     """Write a .safetensors file in one step; its size in bytes. Equal tensors and metadata give equal bytes.
 
     Raises: OSError when it cannot be written; nothing of it is left behind.
-    Source: the safetensors format (8-byte little-endian header length, JSON header, raw tensors). Where we differ
-    from the reference writer: it orders the metadata by a random hash of the process, here it is sorted.
     """
-    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
-    offset, arrays = 0, []
-    # Widest first, so that every tensor starts at a multiple of its item size.
-    for name in sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)):
-        array = np.asarray(tensors[name], order="C")
-        dtype, end = SAFETENSORS_DTYPES[array.dtype.name], offset + array.nbytes
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, end]}
-        arrays.append(array)
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with replacing(Path(path)) as aside, aside.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for array in arrays:
-            file.write(array.data if array.size else b"")
-    return 8 + len(text) + offset
-
-
-def save_torch(path: Path, tensors: Mapping[str, NDArray[Any]], aliases: Mapping[str, str]) -> None:
-    """Write a torch state dict in one step; `aliases`: tied name -> the name whose tensor it shares.
-
-    Raises: OSError when it cannot be written; nothing of it is left behind.
-    """
-    import torch
-
-    state = {name: torch.tensor(array) for name, array in tensors.items()}
-    state |= {name: state[stored] for name, stored in aliases.items() if name in state and stored in state}
-    with replacing(path) as aside, aside.open("wb") as file:
-        torch.save(state, file)
+    arrays = tensors.items()
+    return write_safetensors(
+        Path(path), [Outgoing(name, a.shape, KINDS[a.dtype.name], partial(np.asarray, a)) for name, a in arrays], metadata
+    )

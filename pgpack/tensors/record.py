@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pgpack.errors import FormatError
 
 from .grids import QuantizedTensor
+from .raw_values import RawValues
 
 FORMS = {"plain": 1, "corrected": 3, "factored": 2}  # form -> number of parts
 
@@ -32,6 +33,12 @@ class Record:
     def __post_init__(self) -> None:
         if FORMS.get(self.form) != len(self.parts):
             raise FormatError(f"{self.name}: form {self.form!r} with {len(self.parts)} parts is not defined")
+
+    @property
+    def dtype(self) -> str:
+        """numpy's name for the type that `dequantize` gives."""
+        grid = self.parts[0].grid
+        return grid.values_dtype if self.form == "plain" and isinstance(grid, RawValues) else "float32"
 
     def dequantize(self) -> NDArray[Any]:
         """Shape: `shape`; float32 unless the tensor was stored as integers."""

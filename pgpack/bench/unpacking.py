@@ -1,0 +1,92 @@
+"""Where an artifact's weights go: one file in three forms, or a model folder that transformers loads.
+
+    Unpacked --form_of the name--> FILE.safetensors | FILE.npz | FILE.pt | FOLDER/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pgpack.checkpoint.dialects import banked as in_banks
+from pgpack.checkpoint.folders import CONFIG
+from pgpack.checkpoint.model_folder import OURS, write_folder
+from pgpack.checkpoint.writing import Outgoing, outgoing, write_npz, write_safetensors, write_torch
+from pgpack.errors import SettingError
+from pgpack.files import refuse_occupied
+from pgpack.unpack import Unpacked
+
+ENDINGS = {".safetensors": "safetensors", ".npz": "npz", ".pt": "pt", ".pth": "pt"}
+FOLDER = "folder"
+FORMS = (*dict.fromkeys(ENDINGS.values()), FOLDER)
+
+
+def form_of(out: Path | str, companions: Mapping[str, bytes]) -> str:
+    """The form that the name of `out` asks for: by its ending; NAME/ or one that is there is a folder; without an ending
+    a folder where the artifact can fill one, else safetensors.
+
+    Raises: SettingError for another ending, or for a folder where there is no config.json to go into it.
+    """
+    path, runs = Path(out), CONFIG in companions
+    names = "NAME.safetensors, NAME.npz or NAME.pt"
+    if str(out).endswith("/") or path.is_dir():
+        if not runs:
+            raise SettingError(f"{out} is a folder, and the artifact has no config.json to run from one; give {names}")
+        return FOLDER
+    if not path.suffix:
+        return FOLDER if runs else "safetensors"
+    if path.suffix.lower() not in ENDINGS:
+        raise SettingError(f"{out}: nothing is written with the ending {path.suffix}; give {names}, or NAME/ for a folder")
+    return ENDINGS[path.suffix.lower()]
+
+
+def write_unpacked(
+    out: Path,
+    unpacked: Unpacked,
+    form: str,
+    metadata: Mapping[str, str],
+    dtype: str = "f32",
+    banked: bool = False,
+    force: bool = False,
+) -> Mapping[str, NDArray[Any]]:
+    """Write the decoded weights, and return them, decoded when asked for; `form` is one of FORMS.
+
+    Raises: SettingError, CheckpointError for what the form cannot hold; OSError when `out` cannot be written.
+    """
+    decoded = unpacked.decoded()
+    if banked:
+        banks = in_banks(dict(decoded))
+        tensors = [
+            outgoing(name, array.shape, array.dtype.name, partial(banks.__getitem__, name), dtype)
+            for name, array in banks.items()
+        ]
+    else:
+        tensors = _outgoing(unpacked, dtype)
+    if form == FOLDER:
+        write_folder(out, tensors, unpacked.companions, unpacked.aliases, force)
+        return decoded
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if form == "pt":
+        write_torch(out, tensors, unpacked.aliases)
+    elif form == "npz":
+        write_npz(out, tensors)
+    else:
+        write_safetensors(out, tensors, metadata)
+    return banks if banked else decoded
+
+
+def refuse_folder(out: Path, force: bool) -> None:
+    """Raises: FileExistsError where a model folder would take the place of something: known before the work."""
+    refuse_occupied(out, OURS if force else ())
+
+
+def _outgoing(unpacked: Unpacked, dtype: str) -> list[Outgoing]:
+    decoded = unpacked.decoded()
+    return [
+        outgoing(name, tuple(record.shape), record.dtype, partial(decoded.__getitem__, name), dtype)
+        for name, record in decoded.records.items()
+    ]

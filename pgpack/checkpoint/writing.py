@@ -1,0 +1,136 @@
+"""Weights -> one file that others load: safetensors, .npz or .pt. One tensor is in memory at a time, but for .pt.
+
+    Outgoing (name, shape, kind, load) --as it is stored--> file, replaced whole
+
+Owns the stored types. Refuses numbers that a type cannot hold, before anything takes the file's place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgpack.errors import SettingError
+from pgpack.files import replacing
+from pgpack.tensors.raw_values import RawValues
+
+FLOATS = {"f32": "F32", "f16": "F16", "bf16": "BF16"}  # what a user calls it -> in safetensors' words
+KINDS = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+WIDTHS = {kind: np.dtype(name).itemsize for name, kind in KINDS.items()} | {"BF16": 2}
+
+
+@dataclass(frozen=True, eq=False)
+class Outgoing:
+    """A tensor to be written. `kind`: how it is stored, in safetensors' words; `load` gives its values."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    load: Callable[[], NDArray[Any]]
+
+    @property
+    def n_bytes(self) -> int:
+        return math.prod(self.shape) * WIDTHS[self.kind]
+
+    def stored(self) -> NDArray[Any]:
+        """Its values as `kind` has them; of BF16 the bits, as uint16.
+
+        Raises: SettingError when a value is beyond what F16 holds.
+        """
+        array = np.asarray(self.load(), order="C")
+        if self.kind == "BF16":
+            return RawValues("bf16").symbols_of(array)
+        if self.kind != "F16":
+            return array
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        if (np.isinf(half) & np.isfinite(array)).any():
+            largest = float(np.abs(array).max())
+            raise SettingError(f"{self.name} holds {largest:.4g}, beyond float16; give --dtype bf16 or f32")
+        return half
+
+
+def outgoing(name: str, shape: tuple[int, ...], dtype: str, load: Callable[[], NDArray[Any]], to: str) -> Outgoing:
+    """A tensor of numpy's `dtype` on its way: floats are stored as `to` (a key of FLOATS), the rest as it is."""
+    return Outgoing(name, shape, FLOATS[to] if dtype in ("float32", "float16") else KINDS[dtype], load)
+
+
+def write_safetensors(path: Path, tensors: Sequence[Outgoing], metadata: Mapping[str, str]) -> int:
+    """Write a .safetensors file in one step; its size in bytes. Equal tensors and metadata give equal bytes.
+
+    Raises: OSError when it cannot be written; nothing of it is left behind.
+    Source: the safetensors format (8-byte little-endian header length, JSON header, raw tensors). Where we differ
+    from the reference writer: it orders the metadata by a random hash of the process, here it is sorted.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    offset = 0
+    # Widest first, so that every tensor starts at a multiple of its item size.
+    ordered = sorted(tensors, key=lambda tensor: (-WIDTHS[tensor.kind], tensor.name))
+    for tensor in ordered:
+        end = offset + tensor.n_bytes
+        header[tensor.name] = {"dtype": tensor.kind, "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as aside, aside.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in ordered:
+            array = tensor.stored()
+            file.write(array.data if array.size else b"")
+    return 8 + len(text) + offset
+
+
+def write_npz(path: Path, tensors: Sequence[Outgoing]) -> None:
+    """Write what `numpy.load` reads without pickles, in one step. Equal tensors give equal bytes.
+
+    Raises: SettingError for bf16, which numpy has not; OSError when it cannot be written.
+    """
+    if any(tensor.kind == "BF16" for tensor in tensors):
+        raise SettingError("numpy has no bf16; give --dtype f32 or f16 for an .npz file")
+    with replacing(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as target:
+        for tensor in tensors:
+            entry = zipfile.ZipInfo(f"{tensor.name}.npy", (1980, 1, 1, 0, 0, 0))
+            with target.open(entry, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, tensor.stored(), allow_pickle=False)
+
+
+def write_torch(path: Path, tensors: Sequence[Outgoing], aliases: Mapping[str, str]) -> None:
+    """Write a torch state dict in one step; `aliases`: tied name -> the name whose tensor it shares.
+
+    Raises: OSError when it cannot be written; nothing of it is left behind.
+    """
+    import torch
+
+    names = {tensor.name for tensor in tensors}
+    shared = {name: stored for name, stored in aliases.items() if {name, stored} <= names}
+    state = {}
+    for tensor in tensors:
+        if tensor.name not in shared:
+            values = torch.tensor(tensor.stored())
+            state[tensor.name] = values.view(torch.bfloat16) if tensor.kind == "BF16" else values
+        else:
+            state[tensor.name] = torch.empty(0)  # keeps its place
+    state |= {name: state[stored] for name, stored in shared.items()}
+    with replacing(path) as aside, aside.open("wb") as file:
+        torch.save(state, file)

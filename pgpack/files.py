@@ -77,7 +77,9 @@ def refuse_occupied(path: Path, replaceable: Sequence[str] = ()) -> None:
     found = sorted(item.name for item in path.iterdir()) if path.is_dir() else [path.name] if path.exists() else []
     foreign = [name for name in found if not any(fnmatch.fnmatchcase(name, known) for known in replaceable)]
     if foreign and replaceable:
-        raise FileExistsError(errno.EEXIST, f"holds {foreign[0]}, which is not replaced; give another name", str(path))
+        raise FileExistsError(
+            errno.EEXIST, f"holds {foreign[0]}, which is not replaced; give another name", str(path)
+        )
     if foreign:
         raise FileExistsError(errno.EEXIST, "exists; give another name, or --force to replace it", str(path))
 

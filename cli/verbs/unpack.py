@@ -49,8 +49,8 @@ def command(
 
     A folder is what from_pretrained of transformers loads: the weights and what was packed beside them (config,
     tokenizer, licence). In a file, names and shapes are those of the checkpoint, tied names included; artifacts hold
-    banks as one matrix per layer, and --banked puts them together again. The checkpoint's metadata (its model and text)
-    is not part of an artifact. Nothing is written when the decoded weights fail their digest.
+    banks as one matrix per layer, and --banked puts them together again. The checkpoint's metadata (its model and
+    text) is not part of an artifact. Nothing is written when the decoded weights fail their digest.
     """
     from pgpack.bench.artifact import open_artifact
     from pgpack.bench.unpacking import FOLDER, form_of

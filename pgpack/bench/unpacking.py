@@ -1,6 +1,6 @@
 """Where an artifact's weights go: one file in three forms, or a model folder that transformers loads.
 
-    Unpacked --form_of the name--> FILE.safetensors | FILE.npz | FILE.pt | FOLDER/
+Unpacked --form_of the name--> FILE.safetensors | FILE.npz | FILE.pt | FOLDER/
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ FORMS = (*dict.fromkeys(ENDINGS.values()), FOLDER)
 
 
 def form_of(out: Path | str, companions: Mapping[str, bytes]) -> str:
-    """The form that the name of `out` asks for: by its ending; NAME/ or one that is there is a folder; without an ending
-    a folder where the artifact can fill one, else safetensors.
+    """The form that the name of `out` asks for: by its ending; NAME/ or one that is there is a folder; without an
+    ending a folder where the artifact can fill one, else safetensors.
 
     Raises: SettingError for another ending, or for a folder where there is no config.json to go into it.
     """
@@ -35,12 +35,16 @@ def form_of(out: Path | str, companions: Mapping[str, bytes]) -> str:
     names = "NAME.safetensors, NAME.npz or NAME.pt"
     if str(out).endswith("/") or path.is_dir():
         if not runs:
-            raise SettingError(f"{out} is a folder, and the artifact has no config.json to run from one; give {names}")
+            raise SettingError(
+                f"{out} is a folder, and the artifact holds no config.json to go with the weights; give {names}"
+            )
         return FOLDER
     if not path.suffix:
         return FOLDER if runs else "safetensors"
     if path.suffix.lower() not in ENDINGS:
-        raise SettingError(f"{out}: nothing is written with the ending {path.suffix}; give {names}, or NAME/ for a folder")
+        raise SettingError(
+            f"{out}: nothing is written with the ending {path.suffix}; give {names}, or NAME/ for a folder"
+        )
     return ENDINGS[path.suffix.lower()]
 
 

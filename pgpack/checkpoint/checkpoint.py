@@ -161,5 +161,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata
     """
     arrays = tensors.items()
     return write_safetensors(
-        Path(path), [Outgoing(name, a.shape, KINDS[a.dtype.name], partial(np.asarray, a)) for name, a in arrays], metadata
+        Path(path),
+        [Outgoing(name, a.shape, KINDS[a.dtype.name], partial(np.asarray, a)) for name, a in arrays],
+        metadata,
     )

@@ -2,8 +2,9 @@
 
     model.safetensors, or shards of 5 GB with their index | config.json, tokenizer.json, ...
 
-Owns what the config says of the weights: the type they are stored in, whether the head is tied. A head that is tied to
-the input embedding is left out of the file and named in the config; other tied tensors are written under each name.
+Owns what the config says of the weights: the type they are stored in, whether the head is tied, and that no code
+comes with them. A head that is tied to the input embedding is left out of the file and named in the config; other
+tied tensors are written under each name.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from .writing import Outgoing, write_safetensors
 
 SHARD_BYTES = 5 * 10**9
 TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-OURS = ("model*.safetensors", "model.safetensors.index.json", *COMPANIONS, *LICENCES)  # what a folder of ours may hold
+STALE = ("torch_dtype", "quantization_config", "auto_map")  # of a config, once the weights are stored plainly
+TELL_CODE = ("tokenizer_config.json", "generation_config.json")
+OURS = (
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    *COMPANIONS,
+    *LICENCES,
+)  # what a folder of ours may hold
 
 
 def write_folder(
@@ -40,16 +48,17 @@ def write_folder(
     """
     config = config_of(companions)
     if not config:
-        raise CheckpointError("no config.json came with the weights, and a model folder needs one; write a file instead")
+        raise CheckpointError(
+            "no config.json came with the weights, and a model folder needs one; write a file instead"
+        )
     tied = _tied_head([tensor.name for tensor in tensors], aliases, config)
     kept = [tensor for tensor in tensors if tensor.name not in tied]
     kinds = {tensor.kind for tensor in kept} & TORCH_NAMES.keys()
     with replacing_folder(path, OURS if force else ()) as aside:
         for name, contents in companions.items():
-            (aside / name).write_bytes(contents)
+            (aside / name).write_bytes(_without_code(contents) if name in TELL_CODE else contents)
         described = _described(config, TORCH_NAMES[kinds.pop()] if len(kinds) == 1 else "float32", bool(tied))
-        if described != config:
-            (aside / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        (aside / CONFIG).write_bytes(_json(described))
         _write_shards(aside, kept, shard_bytes)
 
 
@@ -64,9 +73,23 @@ def _tied_head(names: Sequence[str], aliases: Mapping[str, str], config: Mapping
 
 def _described(config: Mapping[str, Any], dtype: str, tied: bool) -> dict[str, Any]:
     """The config of weights that are stored plainly in `dtype`."""
-    found = {key: value for key, value in config.items() if key not in ("torch_dtype", "quantization_config")}
-    found["dtype"] = dtype
+    found = {key: value for key, value in config.items() if key not in STALE} | {"dtype": dtype}
     return found | ({"tie_word_embeddings": True} if tied else {})
+
+
+def _without_code(contents: bytes) -> bytes:
+    """A JSON file without the names of code that would have to come with it."""
+    try:
+        found = json.loads(contents)
+    except (ValueError, RecursionError):
+        return contents
+    if not isinstance(found, dict) or "auto_map" not in found:
+        return contents
+    return _json({key: value for key, value in found.items() if key != "auto_map"})
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _write_shards(folder: Path, tensors: Sequence[Outgoing], shard_bytes: int) -> None:
@@ -74,14 +97,14 @@ def _write_shards(folder: Path, tensors: Sequence[Outgoing], shard_bytes: int) -
     if len(shards) == 1:
         write_safetensors(folder / "model.safetensors", shards[0], {"format": "pt"})
         return
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         write_safetensors(folder / name, shard, {"format": "pt"})
         weight_map |= {tensor.name: name for tensor in shard}
     total = sum(tensor.n_bytes for tensor in tensors)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    (folder / "model.safetensors.index.json").write_bytes(_json(index))
 
 
 def _shards(tensors: Iterable[Outgoing], shard_bytes: int) -> Iterable[list[Outgoing]]:

@@ -49,7 +49,9 @@ class RawValues:
     @property
     def values_dtype(self) -> str:
         """numpy's name for the type of the values: 16 bits and fewer of a float are read as float32."""
-        return {"fp64": "float64"}.get(self.dtype, "float32" if self.dtype[0] in "fb" and self.dtype != "bool" else self.dtype)
+        return {"fp64": "float64"}.get(
+            self.dtype, "float32" if self.dtype[0] in "fb" and self.dtype != "bool" else self.dtype
+        )
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:

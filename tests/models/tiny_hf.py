@@ -89,3 +89,22 @@ def reference_logits(folder: Path, ids: torch.Tensor) -> torch.Tensor:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.no_grad():
         return model(ids).logits
+
+
+def write_tokenizer(folder: Path, pieces: int = VOCABULARY) -> Path:
+    """A byte-level tokenizer of `pieces` tokens beside a model, as `save_pretrained` writes it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    text = ["the quick brown fox jumps over the lazy dog and runs to an old river, caf\u00e9 \u20ac"] * 3
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    ends = ["<|pad|>", "<|begin|>", "<|end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=pieces, initial_alphabet=alphabet, special_tokens=ends, show_progress=False
+    )
+    tokenizer.train_from_iterator(text, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=ends[2], pad_token=ends[0]).save_pretrained(folder)
+    return folder

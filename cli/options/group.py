@@ -19,8 +19,9 @@ def flag(*names: str, **attributes: Any) -> Flag:
 
 
 def flag_group(kind: type[Any], keyword: str, flags: Mapping[str, Flag]) -> Decorator:
-    """Decorator that adds `flags` (field of `kind` -> flag) to a command, which receives them as `keyword: kind`."""
-    parameters = {field.name: f"{keyword}_{field.name}" for field in dataclasses.fields(kind)}
+    """Decorator that adds `flags` (field of `kind` -> flag) to a command, which receives them as `keyword: kind`;
+    fields without a flag keep their defaults."""
+    parameters = {field.name: f"{keyword}_{field.name}" for field in dataclasses.fields(kind) if field.name in flags}
     assert flags.keys() == parameters.keys()
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from ..options.cache import cache_options, opened
 from ..options.recipe import chosen_recipe, one_of, recipe_options, require_own_container
 from ..options.sizes import SIZE
 from ..options.submission import SubmissionFlags, require_alone, submission_options
-from ..options.text import bench_of, text_options
+from ..options.text import bench_of, strict_option, text_options
 from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ Examples:
 @click.option("--weights-only", is_flag=True, help="Leave config and tokenizer of a model folder out.")
 @click.option("--dry-run", is_flag=True, help="Check the recipe against the checkpoint and stop.")
 @click.option("--force", is_flag=True, help="Replace the artifact if it exists.")
+@strict_option
 @text_options
 @cache_options
 @shared_options
@@ -84,6 +86,7 @@ def command(
     weights_only: bool,
     dry_run: bool,
     force: bool,
+    strict: bool,
     text: BenchOptions,
     cache: CacheOptions,
     as_json: bool,
@@ -97,7 +100,9 @@ def command(
     when nothing does.
     With --submission DIR a whole folder is written (README.md, submission.json, a decoder of its own, the script
     packed); --budget is for code and weights together, 16 MB unless it is given, and several checkpoints are seeds.
+    Tensors that a recipe wants a Hessian for and that have none are packed by the weights alone, and named.
     """
+    text = dataclasses.replace(text, strict=strict)
     if flags.submission is not None:
         if out is not None or force:
             raise click.UsageError("--submission DIR takes the place of -o and --force; DIR must be new")

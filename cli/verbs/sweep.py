@@ -19,7 +19,7 @@ from ..options.recipe import one_of
 from ..options.search import SearchFlags, search_options
 from ..options.sizes import SIZE
 from ..options.space import AXES, SpaceFlags, axis_options
-from ..options.text import bench_of, text_options
+from ..options.text import bench_of, strict_option, text_options
 from ..screen.live_table import shown_live
 from ..screen.output import EXIT_RESUMABLE, note, shared_options
 from ..screen.stopping import stopping
@@ -63,6 +63,7 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Print the recipes (with --resume: what is reused) and stop.")
 @search_options
 @executor_options
+@strict_option
 @text_options
 @cache_options
 @shared_options
@@ -77,6 +78,7 @@ def command(
     dry_run: bool,
     search: SearchFlags,
     workers: ExecutorFlags,
+    strict: bool,
     text: BenchOptions,
     cache: CacheOptions,
     as_json: bool,
@@ -89,6 +91,7 @@ def command(
     best.pgpack. Where no text is known, sizes are set against the error of the weights instead (distortion.csv).
     Several checkpoints (seeds) are measured under the same recipes: a recipe's size is that of its largest artifact,
     its loss the mean.
+    Tensors that a recipe wants a Hessian for and that have none are packed by the weights alone.
     After Ctrl-C or a kill the same command goes on: it says what it reuses, no trial is repeated.
     """
     one_of(
@@ -101,6 +104,7 @@ def command(
         return 0
     from pgpack.bench.sweeping import reused, sweep
 
+    text = replace(text, strict=strict)
     benches = _benches(checkpoints, text, quiet, out, opened(cache, quiet))
     asked = _asked(benches, space.read(), search, workers.placement(), cache, out, budget)
     asked = replace(asked, retry_failed=retry_failed)

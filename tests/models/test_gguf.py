@@ -15,7 +15,7 @@ from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.errors import CheckpointError
 from pgpack.formats.gguf.families import FAMILIES, LLAMA3, llama3_factors
 from pgpack.formats.gguf.reader import read_gguf
-from pgpack.text.tokenizer import train_tokenizer
+from pgpack.text.sentence_piece import train_tokenizer
 
 from .test_huggingface import found_model, our_logits
 from .tiny_gguf import write_gguf

@@ -33,7 +33,8 @@ OF_TRANSFORMERS = {
     "attention": (
         "model.layers.0.self_attn.q_proj.weight model.layers.0.self_attn.o_proj.weight "
         "transformer.h.0.attn.c_attn.weight transformer.h.11.attn.c_proj.weight "
-        "gpt_neox.layers.0.attention.query_key_value.weight gpt_neox.layers.0.attention.dense.weight model.layers.0.self_attn.dense.weight "
+        "gpt_neox.layers.0.attention.query_key_value.weight gpt_neox.layers.0.attention.dense.weight "
+        "model.layers.0.self_attn.dense.weight "
         "model.decoder.layers.0.self_attn.out_proj.weight h.0.self_attention.query_key_value.weight "
         "blk.0.attn_q.weight blk.0.attn_output.weight blk.0.attn_qkv.weight"
     ),

@@ -126,6 +126,7 @@ def _checkpoint_text(checkpoint: Checkpoint, rows: Sequence[TensorValues], file:
     )
     lines.append(f"dialect {checkpoint.dialect}{_BANKS if checkpoint.dialect.startswith('banked') else ''}")
     lines.append(f"checkpoint digest {checkpoint.digest[:16]}")
+    lines += checkpoint.notes
     lines += [f"{key:18} {clipped(value, 400)}" for key, value in checkpoint.metadata.items()]
     return "\n".join(lines)
 

@@ -57,6 +57,8 @@ def command(
     loaded = load_checkpoint(checkpoint)
     observed = load_calibration(calibration) if calibration is not None else None
     planned = plan(loaded, chosen_recipe(recipe, preset, passthrough, loaded.stored_shapes), observed)
+    for line in loaded.notes:
+        note(line, quiet)
     if as_json:
         emit_json(_document(planned))
         return

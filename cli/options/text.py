@@ -49,8 +49,14 @@ text_options = flag_group(
         "set": flag(
             "--set", multiple=True, metavar="FIELD=VALUE", help="A field of a pgtrain model: mlp_activation=relu3."
         ),
+        "base": flag(
+            "--base", metavar="DIR", help="The model that an adapter (LoRA) was trained on; they are merged."
+        ),
         "calibration": flag("--calibration", metavar="FILE", help="Hessians of `pgpack calibrate`, instead of text."),
     },
+)
+base_option = click.option(
+    "--base", metavar="DIR", help="The model that an adapter (LoRA) was trained on; they are merged."
 )
 strict_option = click.option(
     "--strict", is_flag=True, help="Refuse tensors that a recipe wants a Hessian for and that have none."

@@ -44,9 +44,9 @@ def command(
     if text.calibration is not None:
         raise click.UsageError("--calibration names a finished file; leave it out to write one")
     from pgpack.calibration.calibration import save_calibration
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
 
-    loaded = load_checkpoint(checkpoint)
+    loaded = open_merged(checkpoint, text.base)
     calibration = bench_of(checkpoint, loaded, text, quiet).observe(tokens)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_calibration(out, calibration)

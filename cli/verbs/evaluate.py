@@ -36,11 +36,12 @@ def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, as_json:
     the text flags.
     """
     from pgpack.bench.artifact import ArtifactFile, open_either
-    from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
+    from pgpack.checkpoint.checkpoint import from_tensors
     from pgpack.checkpoint.files import weight_files
     from pgpack.unpack import check_digest
 
-    found = open_either(file)
+    found = open_either(file, text.base)
     unpacked: Unpacked | None = None
     n_bytes = found.n_bytes if isinstance(found, ArtifactFile) else sum(p.stat().st_size for p in weight_files(file))
     if isinstance(found, ArtifactFile):
@@ -49,7 +50,7 @@ def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, as_json:
         subject = from_tensors(unpacked.tensors(), source=str(file))
     else:
         subject = found
-    reference = load_checkpoint(checkpoint) if checkpoint else None
+    reference = open_merged(checkpoint, text.base) if checkpoint else None
     if unpacked is not None and reference is None and not (text.names_text and text.tokenizer):
         raise click.UsageError(
             f"{file} is an artifact and holds neither model nor text; give --checkpoint FILE, or --text PATH, "

@@ -12,6 +12,7 @@ import click
 
 from pgpack.tables import clipped, shape_text, table
 
+from ..options.text import base_option
 from ..screen.output import emit_json, format_bytes, shared_options
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ Examples:
 
 @click.command("inspect", epilog=EPILOG)
 @click.argument("file", type=click.Path(path_type=Path))
+@base_option
 @shared_options
-def command(*, file: Path, as_json: bool, quiet: bool) -> None:
+def command(*, file: Path, base: str | None, as_json: bool, quiet: bool) -> None:
     """Where the bytes of FILE are: an artifact (ours or one of the field's) or a checkpoint.
 
     Artifact: bytes per tensor, largest first, and per coding stage; they sum to the file. Entropy is of order 0, in
@@ -41,7 +43,7 @@ def command(*, file: Path, as_json: bool, quiet: bool) -> None:
     from pgpack.bench.artifact import ArtifactFile, open_either
     from pgpack.inspect import inspect_artifact, inspect_checkpoint
 
-    found = open_either(file)
+    found = open_either(file, base)
     if isinstance(found, ArtifactFile):
         view = inspect_artifact(found.data, found.unpacked)
         emit_json(_artifact_document(view)) if as_json else click.echo(_artifact_text(view))

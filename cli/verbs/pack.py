@@ -135,13 +135,13 @@ def command(
         )
     refuse_overwrite(out, force or dry_run, checkpoint)
     if dry_run:
-        _show_dry_run(checkpoint, recipe, preset, passthrough, budget, out, as_json)
+        _show_dry_run(checkpoint, text.base, recipe, preset, passthrough, budget, out, as_json)
         return
     from pgpack.bench.packed import write_packed
     from pgpack.bench.packing import fit_packed, pack_recipe
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
 
-    loaded = load_checkpoint(checkpoint)
+    loaded = open_merged(checkpoint, text.base)
     if weights_only:
         loaded = loaded.alone()
     bench = bench_of(checkpoint, loaded, text, quiet, cache=opened(cache, quiet, in_memory=budget is not None))
@@ -170,10 +170,10 @@ class _Maker:
 
     @functools.cached_property
     def bench(self) -> Workpiece:
-        from pgpack.checkpoint.checkpoint import load_checkpoint
+        from pgpack.checkpoint.adapter import open_merged
 
         cache = opened(self.cache, self.quiet)
-        return bench_of(self.path, load_checkpoint(self.path).alone(), self.text, self.quiet, cache=cache)
+        return bench_of(self.path, open_merged(self.path, self.text.base).alone(), self.text, self.quiet, cache=cache)
 
     def __call__(self, n_bytes: int) -> RunResult:
         from pgpack.submission.submission import RunResult
@@ -272,6 +272,7 @@ def _numel(shape: tuple[int, ...]) -> int:
 
 def _show_dry_run(
     path: Path,
+    base: str | None,
     recipe: str | None,
     preset: str | None,
     passthrough: int | None,
@@ -280,14 +281,14 @@ def _show_dry_run(
     as_json: bool,
 ) -> None:
     """What `pack` would do, from names and shapes alone; those of an old torch file are not read (it takes torch)."""
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch, require_file
     from pgpack.recipe.applied import apply
 
     require_file(path)
     document: dict[str, Any] = {"checkpoint": str(path), "artifact": str(out), "budget": budget}
     if opens_without_torch(path):
-        loaded = load_checkpoint(path)
+        loaded = open_merged(path, base)
         tensors = loaded.stored_shapes
         document |= {"tensors": len(tensors), "n_params": loaded.n_params}
     else:

@@ -11,6 +11,7 @@ import click
 from pgpack.tables import clipped, shape_text, table
 
 from ..options.recipe import chosen_recipe, one_of, recipe_options
+from ..options.text import base_option
 from ..screen.output import emit_json, format_bytes, note, shared_options
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ Examples:
 @click.option(
     "--calibration", type=click.Path(path_type=Path), metavar="FILE", help="Show what `tcq` allocates from it."
 )
+@base_option
 @shared_options
 def command(
     *,
@@ -39,6 +41,7 @@ def command(
     preset: str | None,
     passthrough: int | None,
     calibration: Path | None,
+    base: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -51,10 +54,10 @@ def command(
     """
     one_of({"--recipe": recipe, "--preset": preset})
     from pgpack.calibration.calibration import load_calibration
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
     from pgpack.plan import plan
 
-    loaded = load_checkpoint(checkpoint)
+    loaded = open_merged(checkpoint, base)
     observed = load_calibration(calibration) if calibration is not None else None
     planned = plan(loaded, chosen_recipe(recipe, preset, passthrough, loaded.stored_shapes), observed)
     for line in loaded.notes:

@@ -100,7 +100,7 @@ def command(
     if resume and not (out / "study.json").is_file() and not (out / "distortion.jsonl").is_file():
         raise click.UsageError(f"--resume: {out} holds no study; leave --resume out to begin one")
     if dry_run and not resume:
-        show_dry_run(checkpoints, space.read(), search, budget, as_json)
+        show_dry_run(checkpoints, text.base, space.read(), search, budget, as_json)
         return 0
     from pgpack.bench.sweeping import reused, sweep
 
@@ -130,14 +130,14 @@ def command(
 def _benches(checkpoints: Sequence[Path], text: BenchOptions, quiet: bool, out: Path, cache: Cache) -> Benches:
     """The checkpoints with their model and text. Raises: click.UsageError, SettingError."""
     from pgpack.bench.benches import Benches
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
 
     if len(checkpoints) > 1 and text.calibration is not None:
         raise click.UsageError(
             f"--calibration {text.calibration} is of one checkpoint, and {len(checkpoints)} are given; leave it out, "
             "and each is calibrated on the calibration text"
         )
-    loaded = [(path, load_checkpoint(path)) for path in checkpoints]
+    loaded = [(path, open_merged(path, text.base)) for path in checkpoints]
     return Benches([bench_of(path, checkpoint, text, quiet, out, cache) for path, checkpoint in loaded])
 
 

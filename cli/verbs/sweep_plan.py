@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 SHOWN = 5  # recipes of a dry run
 
 
-def show_dry_run(paths: Sequence[Path], space: Space, search: SearchFlags, budget: int | None, as_json: bool) -> None:
+def show_dry_run(
+    paths: Sequence[Path], base: str | None, space: Space, search: SearchFlags, budget: int | None, as_json: bool
+) -> None:
     """The recipes that would be measured, of a search those that it asks for first."""
     from pgpack.checkpoint.files import require_file
 
     for path in paths:
         require_file(path)
-    tensors = _tensors(paths[0])
+    tensors = _tensors(paths[0], base)
     head, facts = "", {}
     if search.is_grid:
         candidates: Sequence[Candidate] = space.candidates(tensors)
@@ -63,13 +65,13 @@ def search_of(
     return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows).begin()
 
 
-def _tensors(path: Path) -> Shapes:
+def _tensors(path: Path, base: str | None) -> Shapes:
     """What recipes are made for; of an old torch file the shapes are not read (that would load torch)."""
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch
 
     if opens_without_torch(path):
-        return load_checkpoint(path).stored_shapes
+        return open_merged(path, base).stored_shapes
     from pgtrain.model.model_config import GPTConfig
     from pgtrain.model.tensor_table import tensor_shapes
 

@@ -89,10 +89,10 @@ def command(
 def _match(loss: BitsPerByte, checkpoint: Path, out: Path, text: BenchOptions, quiet: bool) -> Matched:
     """The engine's file at no more KL, written with its manifest."""
     from pgpack.bench.packed import Packed, write_packed
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
     from pgpack.fit.equal_loss import match_kl
 
-    bench = bench_of(checkpoint, load_checkpoint(checkpoint), text, quiet)
+    bench = bench_of(checkpoint, open_merged(checkpoint, text.base), text, quiet)
     measurer = bench.measurer()
     matched = match_kl(measurer, loss.kl or 0.0, lambda line: note(line, quiet))
     calibration = bench.calibration(matched.recipe)
@@ -114,13 +114,14 @@ def _loss(
     found: Transcoded, artifact: Path, checkpoint: Path | None, text: BenchOptions, quiet: bool
 ) -> BitsPerByte | None:
     """The loss of the decoded weights, where model and text are known."""
-    from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
+    from pgpack.checkpoint.checkpoint import from_tensors
 
     if checkpoint is None and not text.names_text:
         note("no loss is measured: give --text PATH --tokenizer FILE.model, or --checkpoint FILE", quiet)
         return None
     subject = from_tensors(found.unpacked.tensors(), source=str(artifact))
-    reference = load_checkpoint(checkpoint) if checkpoint else None
+    reference = open_merged(checkpoint, text.base) if checkpoint else None
     bench = bench_of(checkpoint or artifact, reference or subject, text, quiet)
     evaluator = bench.evaluator if reference else bench.text.evaluator()
     return evaluator.evaluate(dict(subject.items()))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from pgpack.checkpoint.parameters import held_tensors
+from pgpack.checkpoint.parameters import held_tensors, told_names
 from pgpack.errors import CalibrationError
 from pgpack.loss.bpb import logits_of
 
@@ -222,7 +222,9 @@ def observe(
         progress(ids.size)
     model.train(was_training)
     n_tokens = n_windows * seq_len
-    held = held_tensors({name: tuple(p.shape) for name, p in parameters.items()}, stored)
+    held = held_tensors(
+        {name: tuple(p.shape) for name, p in parameters.items()}, stored, told_names(model.named_modules())
+    )
     arrays = _arrays(watch, held, {name: _whole(name, p).stop for name, p in parameters.items()}, n_tokens)
     if look_ups is not None:
         arrays |= _token_shares(arrays, windows, np.asarray(look_ups))

@@ -24,7 +24,7 @@ from pgpack.tensors.masks import is_mask
 
 from .dialects import dialect_of, normalised
 from .files import read_file, require_file
-from .folders import Companions, companions_of, config_of
+from .folders import Companions, companions_of, config_of, refuse_adapter
 from .ties import head_tie, with_ties
 from .writing import KINDS, Outgoing, write_safetensors
 
@@ -148,6 +148,7 @@ def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:
     Banks are taken apart into matrices under the names that the field's artifacts use (`dialects`), unless
     `as_stored`. Raises CheckpointError when it is missing, unreadable, not a state dict, or needs unpickling of code.
     """
+    refuse_adapter(Path(path))
     path = require_file(Path(path))
     stored = read_file(path)
     shapes, load = stored.shapes, stored.load

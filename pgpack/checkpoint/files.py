@@ -27,7 +27,7 @@ from pgpack.formats.torch_files.stored_tensor import StoredTensor, raw_of_stored
 from pgpack.formats.torch_files.stream import read_value
 from pgpack.formats.torch_files.zip import entries_of
 
-from .folders import companion_paths, refuse_pointer, weights_in
+from .folders import ADAPTER_CONFIG, adapter_in, companion_paths, refuse_pointer, weights_in
 from .gguf_file import read_gguf_file
 from .stored import Stored
 from .ties import told_ties
@@ -70,6 +70,8 @@ def weight_files(path: Path) -> list[Path]:
 def parts_of(path: Path) -> list[Path]:
     """Every file that is read for a checkpoint: its weights and its companions. Raises as `weight_files`."""
     found = weight_files(path)
+    if (folder := adapter_in(path)) is not None:
+        found.append(folder / ADAPTER_CONFIG)
     return found + [other for other in companion_paths(found[0].parent).values() if other not in found]
 
 

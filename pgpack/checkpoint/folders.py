@@ -32,8 +32,36 @@ COMPANIONS = (
     "chat_template.jinja",
 )
 LICENCES = ("LICENSE*", "LICENCE*")
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 COMPANION_LIMIT = 64 << 20
 LFS_MARK = b"version https://git-lfs"
+
+
+def adapter_in(path: Path) -> Path | None:
+    """The folder of an adapter (PEFT), given by itself or by the file of its weights; None for anything else."""
+    folder = path if path.is_dir() else path.parent
+    if not path.is_dir() and path.name not in ADAPTER_WEIGHTS:
+        return None
+    whole = path.is_dir() and any((folder / name).is_file() for name in WEIGHTS)
+    has_both = (folder / ADAPTER_CONFIG).is_file() and any((folder / name).is_file() for name in ADAPTER_WEIGHTS)
+    return folder if has_both and not whole else None
+
+
+def refuse_adapter(path: Path) -> None:
+    """Raises CheckpointError when `path` is an adapter: by itself it is no model."""
+    folder = adapter_in(path)
+    if folder is None:
+        return
+    try:
+        base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (ValueError, AttributeError, RecursionError):
+        base = None
+    of = f" of {base}" if isinstance(base, str) else ""
+    raise CheckpointError(
+        f"{path}: an adapter{of}, not a model; give that model's folder as --base DIR, or merge it first "
+        "(PEFT: merge_and_unload)"
+    )
 
 
 def weights_in(folder: Path) -> Path:

@@ -62,7 +62,7 @@ def open_bench(
     losses are not. `model`: FILE.py:build, or a name that an installed model source knows; `settings`: fields of that
     model. `calibration`: a finished one, instead of text. `strict`: a tensor that a recipe wants a Hessian for and
     that has none is refused, not packed by the weights alone. `base`: the folder of the model that an adapter (LoRA)
-    was trained on; both are merged. `cache`: whether, or in which folder, work is kept between runs. Units: `seq_len`,
+    was trained on; both are merged. `cache`: whether, or in which folder, work is kept. Units: `seq_len`,
     `max_tokens` tokens.
     Raises: CheckpointError, DataError; CalibrationError for a `calibration` that is none.
 

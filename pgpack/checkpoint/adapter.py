@@ -2,7 +2,7 @@
 
     adapter_config.json  adapter_model.safetensors     W + alpha / r B A, one tensor at a time
 
-Owns what a folder with an adapter is. Refuses one without its base, other kinds of adapters, and one of another model.
+Owns what a folder with an adapter is. Refuses one without its base, of another kind, or of another model.
 Source: Hu et al. 2021, arXiv:2106.09685; names and scaling as in huggingface/peft, tuners/lora; alpha / sqrt(r) of
 Kalajdzievski 2023, arXiv:2312.03732.
 """

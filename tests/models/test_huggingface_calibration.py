@@ -1,4 +1,4 @@
-"""What calibration sees of transformers' models: every matrix, under the checkpoint's name, with the right moments."""
+"""What calibration sees of transformers' models: every matrix, by the checkpoint's name, with the right moments."""
 
 from __future__ import annotations
 

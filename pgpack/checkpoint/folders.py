@@ -79,8 +79,11 @@ def weights_in(folder: Path) -> Path:
         if found:
             names = ", ".join(path.name for path in found[:3]) + (", ..." if len(found) > 3 else "")
             index = " (shards need their index, *.index.json)" if "-of-" in found[0].name else ""
-            raise CheckpointError(f"{folder}: a folder with {names}{index}; name the checkpoint file in it")
-    raise CheckpointError(f"{folder}: a folder without weights (model.safetensors, pytorch_model.bin, *.gguf)")
+            raise CheckpointError(f"{folder}: a folder; name the checkpoint file in it: {names}{index}")
+    raise CheckpointError(
+        f"{folder}: a folder; name the checkpoint file in it (there is no model.safetensors, pytorch_model.bin or "
+        "*.gguf)"
+    )
 
 
 def refuse_pointer(path: Path) -> None:

@@ -55,7 +55,7 @@ def command(
 
     A folder is what from_pretrained of transformers loads: the weights and what was packed beside them (config,
     tokenizer, licence). A GGUF is what llama.cpp loads (Llama, Qwen2, Qwen3, GPT-2). In any other file, names and
-    shapes are those of the checkpoint, tied names included; artifacts hold banks as one matrix per layer, and --banked
+    shapes are those of the checkpoint, tied names included; artifacts hold banks as one matrix per layer, --banked
     puts them together again. The checkpoint's metadata (its model and text) is not part of an artifact.
     Nothing is written when the decoded weights fail their digest.
     """

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from .agreement import check_agreement
 from .data import Tokens, read_tokens, repeated, token_dtype
 from .documents import Part
 from .shard_files import find_shards
@@ -30,14 +31,19 @@ class TokenSource(Protocol):
 
 
 class ShardTokens:
-    """Tokens of the shards that a glob names, counted by tables. Implements `TokenSource`."""
+    """Tokens of the shards that a glob names, counted by tables. Implements `TokenSource`.
+
+    Refuses shards that another tokenizer wrote (`check_agreement`).
+    """
 
     def __init__(self, pattern: str, tokenizer: Tokenizer) -> None:
         self.name, self.tokenizer = pattern, tokenizer
 
     @cached_property
     def _all(self) -> Tokens:
-        return read_tokens(find_shards(self.name), self.tokenizer.vocab_size)
+        tokens = read_tokens(find_shards(self.name), self.tokenizer.vocab_size)
+        check_agreement(tokens, self.tokenizer, self.name)
+        return tokens
 
     def tokens(self, n_tokens: int | None = None) -> Tokens:
         return self._all[:n_tokens]

@@ -53,9 +53,9 @@ def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, as_json:
     whole = bool(text.tokenizer or subject.companions)
     if unpacked is not None and reference is None and not (text.names_text and whole):
         raise click.UsageError(
-            f"{file} is an artifact and holds no text, and no model unless it was a model folder; give --checkpoint FILE, "
-            "or --text PATH, and without a model --tokenizer FILE.model, --seq-len N and, unless it is a pgtrain model, "
-            "--model FILE.py:build"
+            f"{file} is an artifact and holds no text, nor a model unless it was a model folder; give --checkpoint "
+            "FILE, or --text PATH, and without a model --tokenizer FILE.model, --seq-len N and, unless it is "
+            "a pgtrain model, --model FILE.py:build"
         )
     bench = bench_of(checkpoint or file, reference or subject, text, quiet)
     evaluator = bench.evaluator if reference else bench.text.evaluator()

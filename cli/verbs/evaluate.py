@@ -32,8 +32,8 @@ Examples:
 def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, as_json: bool, quiet: bool) -> None:
     """Bits per byte of FILE, a checkpoint or an artifact.
 
-    An artifact does not hold its model and text: give --checkpoint (the loss is then compared with it, by KL), or
-    the text flags.
+    An artifact holds no text, and its model only where it was a folder: give --checkpoint (the loss is then compared
+    with it, by KL), or the text flags.
     """
     from pgpack.bench.artifact import ArtifactFile, open_either
     from pgpack.checkpoint.adapter import open_merged
@@ -47,14 +47,16 @@ def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, as_json:
     if isinstance(found, ArtifactFile):
         unpacked = found.unpacked
         check_digest(unpacked)
-        subject = from_tensors(unpacked.tensors(), source=str(file))
+        subject = from_tensors(unpacked.tensors(), source=str(file), companions=unpacked.companions)
     else:
         subject = found
     reference = open_merged(checkpoint, text.base) if checkpoint else None
-    if unpacked is not None and reference is None and not (text.names_text and text.tokenizer):
+    whole = bool(text.tokenizer or subject.companions)
+    if unpacked is not None and reference is None and not (text.names_text and whole):
         raise click.UsageError(
-            f"{file} is an artifact and holds neither model nor text; give --checkpoint FILE, or --text PATH, "
-            "--tokenizer FILE.model, --seq-len N and, unless it is a pgtrain model, --model FILE.py:build"
+            f"{file} is an artifact and holds no text, nor a model unless it was a model folder; give --checkpoint "
+            "FILE, or --text PATH, and without a model --tokenizer FILE.model, --seq-len N and, unless it is "
+            "a pgtrain model, --model FILE.py:build"
         )
     bench = bench_of(checkpoint or file, reference or subject, text, quiet)
     evaluator = bench.evaluator if reference else bench.text.evaluator()

@@ -48,18 +48,25 @@ def command(
     """What a recipe does to each tensor of CHECKPOINT, and an estimate of the bytes.
 
     Works on the weights alone: no text is read and nothing is calibrated. The estimate is the order-0 entropy of
-    sampled rows plus side information; only `pack` measures. With --calibration FILE (of `pgpack calibrate`) matrices
-    quantized by tcq show their allocation: the middle step, how far steps of columns and rows go from it in octaves,
-    and the bits of Gaussian weights under it. Nothing is quantized.
+    sampled rows plus side information; only `pack` measures. What tcq makes of a checkpoint that names its text needs
+    calibration, and no number is given without; of another one it is that of packing without text. With --calibration
+    FILE (of `pgpack calibrate`) matrices quantized by tcq show their allocation: the middle step, how far steps of
+    columns and rows go from it in octaves, and the bits of Gaussian weights under it. Nothing is quantized.
     """
     one_of({"--recipe": recipe, "--preset": preset})
     from pgpack.calibration.calibration import load_calibration
+    from pgpack.calibration.coverage import covered
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.plan import plan
 
     loaded = open_merged(checkpoint, base)
     observed = load_calibration(calibration) if calibration is not None else None
-    planned = plan(loaded, chosen_recipe(recipe, preset, passthrough, loaded.stored_shapes), observed)
+    chosen = chosen_recipe(recipe, preset, passthrough, loaded.stored_shapes)
+    if observed is not None or "data_defaults" not in loaded.metadata:
+        whole = covered(loaded, chosen, observed)
+        note(whole.note, quiet or not whole.note)
+        chosen, observed = whole.applied.recipe, whole.calibration
+    planned = plan(loaded, chosen, observed)
     for line in loaded.notes:
         note(line, quiet)
     if as_json:
@@ -84,14 +91,20 @@ def _table(planned: Plan) -> str:
             tensor.role,
             shape_text(tensor.shape),
             clipped(tensor.policy, 56),
-            round(tensor.ideal_bits / 8),
-            tensor.ideal_bits / max(1, tensor.numel),
+            None if tensor.ideal_bits is None else round(tensor.ideal_bits / 8),
+            None if tensor.ideal_bits is None else tensor.ideal_bits / max(1, tensor.numel),
         )
         for tensor in planned.tensors
     ]
     lines = table(("tensor", "role", "shape", "policy", "est. bytes", "bits/weight"), rows)
-    n_bytes, bits = round(planned.ideal_bits / 8), planned.ideal_bits / max(1, planned.numel)
-    total = f"{planned.numel:,} weights, estimated {format_bytes(n_bytes)}, {bits:.3f} bits per weight"
+    total = f"{planned.numel:,} weights, "
+    if planned.ideal_bits is None:
+        total += (
+            "the bytes need calibration: the step of tcq is a loss, and what it buys only --calibration FILE shows"
+        )
+    else:
+        n_bytes, bits = round(planned.ideal_bits / 8), planned.ideal_bits / max(1, planned.numel)
+        total += f"estimated {format_bytes(n_bytes)}, {bits:.3f} bits per weight"
     return f"{lines}\n{total}\nrecipe {planned.recipe.digest[:16]}  {planned.recipe}"
 
 

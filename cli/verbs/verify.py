@@ -103,10 +103,11 @@ def _evaluator(
     if path is not None and checkpoint is not None:
         return bench_of(path, checkpoint, text, quiet).evaluator
     try:
-        tensors = unpack(file.read_bytes()).tensors()
+        unpacked = unpack(file.read_bytes())
+        held = from_tensors(unpacked.tensors(), source=str(file), companions=unpacked.companions)
     except FormatError:
         return None
-    return bench_of(file, from_tensors(tensors, source=str(file)), text, quiet).text.evaluator()
+    return bench_of(file, held, text, quiet).text.evaluator()
 
 
 def _checklist(file: Path, result: Verification) -> str:

@@ -9,16 +9,15 @@ from typing import Any
 
 import click
 
-Flag = tuple[tuple[str, ...], Mapping[str, Any]]
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def flag(*names: str, **attributes: Any) -> Flag:
-    """A flag as `click.option` takes it, less the name of its parameter: that is its field's."""
-    return names, attributes
+def flag(*names: str, **attributes: Any) -> Callable[[str], Decorator]:
+    """`click.option` that waits for the name of its parameter, which is its field's."""
+    return functools.partial(click.option, *names, **attributes)
 
 
-def flag_group(kind: type[Any], keyword: str, flags: Mapping[str, Flag]) -> Decorator:
+def flag_group(kind: type[Any], keyword: str, flags: Mapping[str, Callable[[str], Decorator]]) -> Decorator:
     """Decorator that adds `flags` (field of `kind` -> flag) to a command, which receives them as `keyword: kind`."""
     parameters = {field.name: f"{keyword}_{field.name}" for field in dataclasses.fields(kind)}
     assert flags.keys() == parameters.keys()
@@ -30,8 +29,8 @@ def flag_group(kind: type[Any], keyword: str, flags: Mapping[str, Flag]) -> Deco
             return function(*args, **{keyword: kind(**values)}, **options)
 
         wrapped: Callable[..., Any] = with_flags
-        for name, (names, attributes) in reversed(list(flags.items())):
-            wrapped = click.option(*names, parameters[name], **attributes)(wrapped)
+        for name in reversed(list(flags)):
+            wrapped = flags[name](parameters[name])(wrapped)
         return wrapped
 
     return decorate

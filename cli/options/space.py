@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from .group import flag, flag_group
 from .recipe import recipe_text
 
 if TYPE_CHECKING:
@@ -32,17 +32,30 @@ AXES = "axes (--bits, ...)"
 
 @dataclass(frozen=True)
 class SpaceFlags:
-    """The values of the flags that name a space; `axes`: flag -> text as typed."""
+    """The values of the flags that name a space, as typed; of the axes under the names of SpaceOptions."""
 
     space: str | None = None
     recipe: str | None = None
     preset: str | None = None
-    axes: Mapping[str, str] = field(default_factory=dict)
-    preset_passthrough: int | None = None
+    bits: str | None = None
+    clip_sigmas: str | None = None
+    embed_bits: str | None = None
+    passthrough: str | None = None
+    codecs: str | None = None
+    prune: str | None = None
+    codebook: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.preset is not None and self.passthrough is not None and not self.passthrough.isdigit():
+            raise click.UsageError(f"--passthrough {self.passthrough}: with --preset give one whole number")
 
     @property
-    def is_default(self) -> bool:
-        return self.space is None and self.recipe is None and self.preset is None and not self.axes
+    def axes(self) -> dict[str, str]:
+        """The axes that were given, flag -> text; --passthrough is none where it belongs to --preset."""
+        given = {flag: getattr(self, name) for flag, (name, _) in AXIS_FLAGS.items()}
+        if self.preset is not None:
+            del given["--passthrough"]
+        return {flag: text for flag, text in given.items() if text is not None}
 
     def read(self) -> Space:
         """The space that the flags name. Raises: RecipeError, click.UsageError."""
@@ -59,48 +72,34 @@ class SpaceFlags:
             text = recipe_text(self.recipe)[0]
             return Space(template=text, text=text)
         if self.preset is not None:
-            limit = "" if self.preset_passthrough is None else f" --passthrough {self.preset_passthrough}"
-            return Space(
-                preset=self.preset, passthrough=self.preset_passthrough, text=f"--preset {self.preset}{limit}"
-            )
+            limit = None if self.passthrough is None else int(self.passthrough)
+            said = f"--preset {self.preset}" + ("" if limit is None else f" --passthrough {limit}")
+            return Space(preset=self.preset, passthrough=limit, text=said)
         if self.axes:
             typed = shlex.join(word for item in self.axes.items() for word in item)
             return Space(options=_axis_options(self.axes), text=typed)
         return Space()
 
 
-def axis_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags of a space to a command; it receives them as `space: SpaceFlags`."""
-
-    @functools.wraps(function)
-    def with_space(*args: Any, **options: Any) -> Any:
-        given = {flag: options.pop(f"axis_{name}") for flag, (name, _) in AXIS_FLAGS.items()}
-        axes = {flag: text for flag, text in given.items() if text is not None}
-        named = {name: options.pop(name) for name in ("space", "recipe", "preset")}
-        limit = axes.pop("--passthrough", None) if named["preset"] is not None else None
-        if limit is not None and not limit.isdigit():
-            raise click.UsageError(f"--passthrough {limit}: with --preset give one whole number")
-        flags = SpaceFlags(**named, axes=axes, preset_passthrough=None if limit is None else int(limit))
-        return function(*args, space=flags, **options)
-
-    wrapped: Callable[..., Any] = with_space
-    for flag, (name, text) in reversed(AXIS_FLAGS.items()):
-        wrapped = click.option(flag, f"axis_{name}", metavar="VALUES", help=text)(wrapped)
-    wrapped = click.option("--preset", metavar="NAME", help="A packer of the field, over its own dial.")(wrapped)
-    wrapped = click.option(
-        "--recipe", metavar="TEMPLATE", help="A recipe with {a,b} or {lo:hi:step} wherever something varies."
-    )(wrapped)
-    return click.option("--space", metavar="FILE", help="Templates, one per line; # starts a comment.")(wrapped)
-
-
 def _axis_options(axes: Mapping[str, str]) -> SpaceOptions:
     """The axes as typed, flag -> text, as values. Raises: RecipeError."""
     from pgpack.recipe.spaces import SpaceOptions, values_of
 
-    settings: dict[str, tuple[str, ...]] = {}
-    for flag, text in axes.items():
-        values = values_of(text)
-        if flag == "--codebook":
-            values = tuple("" if value == "none" else value for value in values)
-        settings[AXIS_FLAGS[flag][0]] = values
+    settings = {AXIS_FLAGS[flag][0]: values_of(text) for flag, text in axes.items()}
+    if "codebook" in settings:
+        settings["codebook"] = tuple("" if value == "none" else value for value in settings["codebook"])
     return SpaceOptions(**settings)
+
+
+space_options = flag_group(
+    SpaceFlags,
+    "space",
+    {
+        "space": flag("--space", metavar="FILE", help="Templates, one per line; # starts a comment."),
+        "recipe": flag(
+            "--recipe", metavar="TEMPLATE", help="A recipe with {a,b} or {lo:hi:step} wherever something varies."
+        ),
+        "preset": flag("--preset", metavar="NAME", help="A packer of the field, over its own dial."),
+        **{name: flag(option, metavar="VALUES", help=text) for option, (name, text) in AXIS_FLAGS.items()},
+    },
+)

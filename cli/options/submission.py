@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from .group import flag, flag_group
+from .types import PATH
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -34,7 +35,7 @@ submission_options = flag_group(
         "submission": flag(
             "--submission",
             metavar="DIR",
-            type=click.Path(path_type=Path),
+            type=PATH,
             help="Write a whole submission folder instead of an artifact; --budget is then for code and weights.",
         ),
         "train_script": flag(

@@ -1,8 +1,7 @@
-"""What a sweep would do and what it reuses, before it does it."""
+"""What a sweep would do, before it does it."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,18 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 from ..options.search import SearchFlags
-from ..screen.output import emit_json, note
+from ..screen.output import Screen, note
 
 if TYPE_CHECKING:
     from pgpack.recipe.selector import Shapes
     from pgpack.recipe.spaces import Candidate
-    from pgpack.study.reuse import Reuse
     from pgpack.sweep.samplers.base import Search
     from pgpack.sweep.space import Space
 SHOWN = 5  # recipes of a dry run
 
 
-def show_dry_run(paths: Sequence[Path], space: Space, search: SearchFlags, budget: int | None, as_json: bool) -> None:
+def show_dry_run(
+    paths: Sequence[Path], space: Space, search: SearchFlags, budget: int | None, screen: Screen
+) -> None:
     """The recipes that would be measured, of a search those that it asks for first."""
     from pgpack.checkpoint.files import require_file
 
@@ -37,15 +37,13 @@ def show_dry_run(paths: Sequence[Path], space: Space, search: SearchFlags, budge
         facts = {"search": search.as_text(), "n_trials": found.n_trials, "n_points": found.n_points}
         among = "" if found.n_points is None else f" in a space of {found.n_points:,}"
         head = f"{search.as_text()}: at most {found.n_trials} trials{among}; it begins with these "
-    if as_json:
-        recipes = [str(each.recipe) for each in candidates]
-        emit_json({"n_recipes": len(candidates), "n_checkpoints": len(paths), "recipes": recipes, **facts})
-        return
-    click.echo(f"{head}{len(candidates)} recipes" + (f" on {len(paths)} checkpoints" if len(paths) > 1 else ""))
-    for each in candidates[:SHOWN]:
-        click.echo(f"  {each.recipe}" + (f"  ({each.label})" if each.label else ""))
+    recipes = [str(each.recipe) for each in candidates]
+    document = {"n_recipes": len(candidates), "n_checkpoints": len(paths), "recipes": recipes, **facts}
+    lines = [f"{head}{len(candidates)} recipes" + (f" on {len(paths)} checkpoints" if len(paths) > 1 else "")]
+    lines += [f"  {each.recipe}" + (f"  ({each.label})" if each.label else "") for each in candidates[:SHOWN]]
     if len(candidates) > SHOWN:
-        click.echo(f"  and {len(candidates) - SHOWN} more")
+        lines.append(f"  and {len(candidates) - SHOWN} more")
+    screen.show(document, *lines)
 
 
 def search_of(
@@ -75,11 +73,3 @@ def _tensors(path: Path) -> Shapes:
 
     note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
     return tensor_shapes(GPTConfig())
-
-
-def show_reuse(account: Reuse, as_json: bool) -> None:
-    """The account on stdout, for a run that stops there."""
-    if as_json:
-        emit_json({**dataclasses.asdict(account), "n_missing": account.n_missing})
-    else:
-        click.echo("\n".join(account.sentences()))

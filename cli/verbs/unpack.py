@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ..screen.output import emit_json, refuse_overwrite, shared_options
+from ..options.types import PATH
+from ..screen.output import Screen, refuse_overwrite, screen_options
 
 EPILOG = """\b
 Examples:
@@ -17,8 +18,8 @@ Examples:
 
 
 @click.command("unpack", epilog=EPILOG)
-@click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.argument("artifact", type=PATH)
+@click.option("-o", "--out", required=True, type=PATH, help="File to write.")
 @click.option(
     "--format",
     "form",
@@ -29,10 +30,8 @@ Examples:
     "--banked", is_flag=True, help="Matrices in banks (qo_bank, kv_bank, ...), as banked scripts load them."
 )
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
-@shared_options
-def command(
-    *, artifact: Path, out: Path, form: str | None, banked: bool, force: bool, as_json: bool, quiet: bool
-) -> None:
+@screen_options
+def command(*, artifact: Path, out: Path, form: str | None, banked: bool, force: bool, screen: Screen) -> None:
     """Decode ARTIFACT (ours or one of the field's formats) to named float32 tensors.
 
     Names and shapes are those of the checkpoint, tied names included; artifacts hold banks as one matrix per layer,
@@ -42,13 +41,12 @@ def command(
     from pgpack.bench.artifact import open_artifact
 
     refuse_overwrite(out, force, artifact)
-
     opened = open_artifact(artifact)
     tensors, unpacked = opened.unpack(out, form, banked), opened.unpacked
     values = sum(array.size for array in tensors.values())
-    if as_json:
-        document = {"artifact": str(artifact), "kind": unpacked.kind, "out": str(out), "tensors": len(tensors)}
-        emit_json({**document, "values": values, "aliases": dict(unpacked.aliases), "weights_digest": opened.digest})
-        return
-    click.echo(f"{len(tensors)} tensors, {values:,} values, weights digest {opened.digest[:16]}")
-    click.echo(f"written to {out}")
+    document = {"artifact": str(artifact), "kind": unpacked.kind, "out": str(out), "tensors": len(tensors)}
+    screen.show(
+        {**document, "values": values, "aliases": unpacked.aliases, "weights_digest": opened.digest},
+        f"{len(tensors)} tensors, {values:,} values, weights digest {opened.digest[:16]}",
+        f"written to {out}",
+    )

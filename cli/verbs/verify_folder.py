@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import click
 
 from pgpack.bench.options import BenchOptions
-from pgpack.bench.workpiece import Workpiece
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.errors import PgpackError
 from pgpack.referee.evidence import CAP, Evidence, Options, collect
@@ -19,7 +19,7 @@ from pgpack.referee.scoring import Scores
 from pgpack.referee.verdict import as_document, checklist, judged
 
 from ..options.text import bench_of
-from ..screen.output import emit_json
+from ..screen.output import Screen
 
 
 def verify_folder(
@@ -29,8 +29,7 @@ def verify_folder(
     evaluate: bool,
     text: BenchOptions,
     flags: FolderOptions,
-    as_json: bool,
-    quiet: bool,
+    screen: Screen,
 ) -> bool:
     """Print the checklist, or its JSON, and say whether the folder is accepted."""
     loaded = load_checkpoint(checkpoint) if checkpoint else None
@@ -38,28 +37,21 @@ def verify_folder(
     limits = Limits(timeout_s=flags.timeout_s)
     evidence = collect(folder, Options(CAP if budget is None else budget, shapes, limits=limits))
     if evaluate or flags.scorer:
-        evidence = dataclasses.replace(evidence, scores=_scores(evidence, loaded, text, flags, quiet))
+        evidence = dataclasses.replace(evidence, scores=_scores(evidence, loaded, text, flags, screen))
     verdict = judged(evidence, strict=flags.strict)
-    if as_json:
-        emit_json(as_document(verdict))
-    else:
-        click.echo(checklist(verdict))
+    screen.show(as_document(verdict), checklist(verdict))
     return verdict.ok
 
 
 def _scores(
-    evidence: Evidence, checkpoint: Checkpoint | None, text: BenchOptions, flags: FolderOptions, quiet: bool
+    evidence: Evidence, checkpoint: Checkpoint | None, text: BenchOptions, flags: FolderOptions, screen: Screen
 ) -> Scores:
     """What was measured; why nothing was, when that is impossible. Usage error when no text was named.
 
     What the flags leave open, such as the text, is what the `checkpoint` names.
     """
-
-    def opened(path: Path, tensors: Checkpoint) -> Workpiece:
-        return bench_of(path, tensors, text, quiet)
-
     try:
-        return measure(evidence, checkpoint, opened, flags)
+        return measure(evidence, checkpoint, partial(bench_of, options=text, screen=screen), flags)
     except PgpackError as error:
         if text.val is None:
             raise click.UsageError(f"{error}") from None

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pgpack.cache.options import CacheOptions
 
+from ..flag_group import flag, flag_group
 from ..screen.output import Screen
-from .group import flag, flag_group
 from .types import FOLDER, size
 
 if TYPE_CHECKING:

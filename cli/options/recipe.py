@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .group import flag, flag_group
+from ..flag_group import flag, flag_group
 
 if TYPE_CHECKING:
     from pgpack.recipe.recipe import Recipe

@@ -9,7 +9,7 @@ import click
 
 from pgpack.sweep.samplers.table import SAMPLERS
 
-from .group import flag, flag_group
+from ..flag_group import flag, flag_group
 
 if TYPE_CHECKING:
     _Choice = click.Choice[str]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .group import flag, flag_group
+from ..flag_group import flag, flag_group
 from .recipe import recipe_text
 
 if TYPE_CHECKING:

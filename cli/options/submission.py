@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .group import flag, flag_group
+from ..flag_group import flag, flag_group
 from .types import PATH
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

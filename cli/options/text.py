@@ -12,8 +12,8 @@ import click
 
 from pgpack.bench.options import BenchOptions
 
+from ..flag_group import flag, flag_group
 from ..screen.output import Screen
-from .group import flag, flag_group
 
 if TYPE_CHECKING:
     from pgpack.bench.workpiece import Workpiece

@@ -22,7 +22,7 @@ import click
 
 from pgpack.errors import PgpackError
 
-from ..options.group import flag, flag_group
+from ..flag_group import flag, flag_group
 
 EXIT_RESUMABLE = 5
 EXIT_INTERRUPTED = 130

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,13 +10,8 @@ from pgpack.sweep.samplers.table import SAMPLERS
 
 from ..flag_group import flag, flag_group
 
-if TYPE_CHECKING:
-    _Choice = click.Choice[str]
-else:
-    _Choice = click.Choice  # not yet generic in click 8.1
 
-
-class SearchName(_Choice):
+class SearchName(click.Choice):  # type: ignore[type-arg]  # not yet generic in click 8.1
     """`grid` or a sampler; those of other packages are looked for only when a name is not ours."""
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:

@@ -15,7 +15,7 @@ from pgpack.files import replace_file
 from pgpack.tables import clipped, table
 
 from ..options.types import PATH, size
-from ..screen.output import Screen, format_bytes, refuse_overwrite, screen_options
+from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
     from pgpack.study.frontier import Metric
@@ -135,8 +135,7 @@ def _measure(
             {
                 "name": name,
                 "directory": str(study.directory),
-                "checkpoint_digest": study.meta.checkpoint_digest,
-                "evaluator_digest": study.meta.evaluator_digest,
+                **picked(study.meta, "checkpoint_digest", "evaluator_digest"),
                 "n_checkpoints": len(study.meta.checkpoints),
                 "n_trials": len(study.trials),
                 "n_failed": study.frontier(metric).n_failed,
@@ -155,9 +154,8 @@ def _measure(
 def _bd_rate(studies: Mapping[str, Study], metric: Metric) -> dict[str, Any]:
     from pgpack.study.frontier import bd_rate, points_of
 
-    anchor, test = studies
-    curves = [points_of(studies[name].trials, metric) for name in (anchor, test)]
-    rate = bd_rate(curves[0], curves[1], metric)
+    (anchor, first), (test, second) = studies.items()
+    rate = bd_rate(points_of(first.trials, metric), points_of(second.trials, metric), metric)
     return {"anchor": anchor, "test": test, **asdict(rate)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.referee.options import FolderOptions
 
-from ..options.text import evaluator_of, text_options
+from ..options.text import bench_of, evaluator_of, text_options
 from ..options.types import PATH, size
 from ..screen.output import Screen, picked, screen_options
 
@@ -62,11 +63,7 @@ def command(
     Exit code 0 when all checks hold, 4 when one fails.
     """
     if file.is_dir():
-        from .verify_folder import verify_folder
-
-        flags = FolderOptions(**folder)
-        accepted = verify_folder(file, checkpoint, budget, evaluate, text, flags, screen)
-        return 0 if accepted else EXIT_FAILED
+        return _judge_folder(file, checkpoint, budget, evaluate, text, FolderOptions(**folder), screen)
     _refuse_folder_flags(folder)
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.verify import verify
@@ -82,6 +79,44 @@ def command(
     }
     screen.show(document, *_checklist(file, result))
     return 0 if result.ok else EXIT_FAILED
+
+
+def _judge_folder(
+    folder: Path,
+    checkpoint: Path | None,
+    budget: int | None,
+    evaluate: bool,
+    text: BenchOptions,
+    flags: FolderOptions,
+    screen: Screen,
+) -> int:
+    """The referee's checklist over a submission folder, or its JSON. Usage error when no text was named.
+
+    What the flags leave open, such as the text, is what the checkpoint names.
+    """
+    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.errors import PgpackError
+    from pgpack.referee.evidence import CAP, Options, collect
+    from pgpack.referee.probes import measure
+    from pgpack.referee.runs import Limits
+    from pgpack.referee.scoring import Scores
+    from pgpack.referee.verdict import as_document, checklist, judged
+
+    loaded = load_checkpoint(checkpoint) if checkpoint else None
+    shapes = None if loaded is None else {name: tuple(shape) for name, shape in loaded.shapes.items()}
+    limits = Limits(timeout_s=flags.timeout_s)
+    evidence = collect(folder, Options(CAP if budget is None else budget, shapes, limits=limits))
+    if evaluate or flags.scorer:
+        try:
+            scores = measure(evidence, loaded, partial(bench_of, options=text, screen=screen), flags)
+        except PgpackError as error:
+            if text.val is None:
+                raise click.UsageError(f"{error}") from None
+            scores = Scores(fault=str(error))  # why nothing was measured
+        evidence = dataclasses.replace(evidence, scores=scores)
+    verdict = judged(evidence, strict=flags.strict)
+    screen.show(as_document(verdict), checklist(verdict))
+    return 0 if verdict.ok else EXIT_FAILED
 
 
 def _refuse_folder_flags(given: dict[str, Any]) -> None:

@@ -12,15 +12,27 @@ import click
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def flag(*names: str, **attributes: Any) -> Callable[[str], Decorator]:
-    """`click.option` that waits for the name of its parameter, which is its field's."""
-    return functools.partial(click.option, *names, **attributes)
+def flag(*names: str, **attributes: Any) -> Any:
+    """A field with its flag: all that `click.option` takes but the name of the parameter, which is the field's."""
+    absent = () if attributes.get("multiple") else False if attributes.get("is_flag") else None
+    option = functools.partial(click.option, *names, **attributes)
+    return dataclasses.field(default=attributes.get("default", absent), metadata={"option": option})
 
 
-def flag_group(kind: type[Any], keyword: str, flags: Mapping[str, Callable[[str], Decorator]]) -> Decorator:
-    """Decorator that adds `flags` (field of `kind` -> flag) to a command, which receives them as `keyword: kind`."""
-    parameters = {field.name: f"{keyword}_{field.name}" for field in dataclasses.fields(kind)}
-    assert flags.keys() == parameters.keys()
+def option_of(field: dataclasses.Field[Any], parameter: str) -> Decorator:
+    """The flag of one field by itself, under the name of a command's parameter."""
+    decorator: Decorator = field.metadata["option"](parameter)
+    return decorator
+
+
+def flag_group(kind: type[Any], keyword: str, flags: Mapping[str, Any] | None = None) -> Decorator:
+    """Decorator that adds the flags of `kind` to a command, which receives them as `keyword: kind`.
+
+    `flags`: field -> flag of a `kind` from elsewhere, whose fields do not hold theirs.
+    """
+    if flags is None:
+        flags = {field.name: field for field in dataclasses.fields(kind)}
+    parameters = {name: f"{keyword}_{name}" for name in flags}
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -29,8 +41,8 @@ def flag_group(kind: type[Any], keyword: str, flags: Mapping[str, Callable[[str]
             return function(*args, **{keyword: kind(**values)}, **options)
 
         wrapped: Callable[..., Any] = with_flags
-        for name in reversed(list(flags)):
-            wrapped = flags[name](parameters[name])(wrapped)
+        for name, field in reversed(list(flags.items())):
+            wrapped = option_of(field, parameters[name])(wrapped)
         return wrapped
 
     return decorate

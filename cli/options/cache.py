@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pgpack.cache.options import CacheOptions
 
-from ..flag_group import flag, flag_group
+from ..flag_group import flag, flag_group, option_of
 from ..screen.output import Screen
 from .types import FOLDER, size
 
@@ -26,7 +26,7 @@ def say_shared(cache: Cache | None, screen: Screen) -> None:
         screen.note(f"taken from earlier work: {', '.join(parts)}")
 
 
-folder_flag = flag(
+_FOLDER = flag(
     "--cache",
     type=FOLDER,
     envvar="PGPACK_CACHE",
@@ -34,11 +34,12 @@ folder_flag = flag(
     metavar="DIR",
     help="Where results are kept between runs [default: pgpack in the user's cache folder].",
 )
+folder_option = option_of(_FOLDER, "cache_folder")
 cache_options = flag_group(
     CacheOptions,
     "cache",
     {
-        "folder": folder_flag,
+        "folder": _FOLDER,
         "off": flag("--no-cache", is_flag=True, help="Keep nothing between runs and use nothing that was kept."),
         "limit": flag("--cache-limit", type=size, metavar="BYTES", help="Size of the cache [default: 4GB]."),
     },

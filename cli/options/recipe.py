@@ -23,9 +23,20 @@ RECIPE_SUFFIXES = (".toml", ".txt", ".recipe")
 class RecipeFlags:
     """The values of the flags; None where one was not given."""
 
-    recipe: str | None = None
-    preset: str | None = None
-    passthrough: int | None = None
+    recipe: str | None = flag(
+        "--recipe", metavar="TEXT|FILE", help="A recipe as text, @FILE, or a .toml or .txt file of one."
+    )
+    preset: str | None = flag(
+        "--preset",
+        metavar="NAME[:DIAL]",
+        help="A packer of the field, its dial elsewhere if given; an unknown name lists them all.",
+    )
+    passthrough: int | None = flag(
+        "--passthrough",
+        type=click.IntRange(0),
+        metavar="N",
+        help="With --preset: tensors of at most N values stay fp16 (the field's packers: 65536).",
+    )
 
     @property
     def named(self) -> dict[str, str | None]:
@@ -71,26 +82,7 @@ class RecipeFlags:
             )
 
 
-recipe_options = flag_group(
-    RecipeFlags,
-    "recipe",
-    {
-        "recipe": flag(
-            "--recipe", metavar="TEXT|FILE", help="A recipe as text, @FILE, or a .toml or .txt file of one."
-        ),
-        "preset": flag(
-            "--preset",
-            metavar="NAME[:DIAL]",
-            help="A packer of the field, its dial elsewhere if given; an unknown name lists them all.",
-        ),
-        "passthrough": flag(
-            "--passthrough",
-            type=click.IntRange(0),
-            metavar="N",
-            help="With --preset: tensors of at most N values stay fp16 (the field's packers: 65536).",
-        ),
-    },
-)
+recipe_options = flag_group(RecipeFlags, "recipe")
 
 
 def recipe_text(value: str) -> tuple[str, bool]:

@@ -22,9 +22,21 @@ class SearchName(click.Choice):  # type: ignore[type-arg]  # not yet generic in 
 class SearchFlags:
     """The values of the flags."""
 
-    name: str = "grid"
-    trials: int = 40
-    seed: int = 0
+    name: str = flag(
+        "--search",
+        type=SearchName(("grid", *SAMPLERS.built_in)),
+        default="grid",
+        show_default=True,
+        help="How the space is gone through.",
+    )
+    trials: int = flag(
+        "--trials",
+        type=click.IntRange(1),
+        default=40,
+        show_default=True,
+        help="Recipes of a search; halving begins with so many.",
+    )
+    seed: int = flag("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a search's choices.")
 
     @property
     def is_grid(self) -> bool:
@@ -35,24 +47,4 @@ class SearchFlags:
         return "" if self.is_grid else f"--search {self.name} --trials {self.trials} --seed {self.seed}"
 
 
-search_options = flag_group(
-    SearchFlags,
-    "search",
-    {
-        "name": flag(
-            "--search",
-            type=SearchName(("grid", *SAMPLERS.built_in)),
-            default="grid",
-            show_default=True,
-            help="How the space is gone through.",
-        ),
-        "trials": flag(
-            "--trials",
-            type=click.IntRange(1),
-            default=40,
-            show_default=True,
-            help="Recipes of a search; halving begins with so many.",
-        ),
-        "seed": flag("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a search's choices."),
-    },
-)
+search_options = flag_group(SearchFlags, "search")

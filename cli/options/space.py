@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,33 +18,28 @@ if TYPE_CHECKING:
     from pgpack.recipe.spaces import SpaceOptions
     from pgpack.sweep.space import Space
 
-# flag -> field of SpaceOptions
-AXIS_FLAGS = {
-    "--bits": ("bits", "Bits of GPTQ symbols, such as 4,5,6."),
-    "--clip-sigmas": ("clip_sigmas", "Clip in row standard deviations, such as 8:16:2."),
-    "--embed-bits": ("embed_bits", "Bits of the embedding."),
-    "--passthrough": ("passthrough", "Tensors of at most N values stay fp16; with --preset one value."),
-    "--codec": ("codecs", "Coders and byte codecs, such as brotli:11,zstd:22,rans."),
-    "--prune": ("prune", "Fractions of each matrix to set to 0."),
-    "--codebook": ("codebook", "Codebooks instead of GPTQ, such as kmeans:16,nf4; none is GPTQ."),
-}
 AXES = "axes (--bits, ...)"
+axis = partial(flag, metavar="VALUES")
 
 
 @dataclass(frozen=True)
 class SpaceFlags:
     """The values of the flags that name a space, as typed; of the axes under the names of SpaceOptions."""
 
-    space: str | None = None
-    recipe: str | None = None
-    preset: str | None = None
-    bits: str | None = None
-    clip_sigmas: str | None = None
-    embed_bits: str | None = None
-    passthrough: str | None = None
-    codecs: str | None = None
-    prune: str | None = None
-    codebook: str | None = None
+    space: str | None = flag("--space", metavar="FILE", help="Templates, one per line; # starts a comment.")
+    recipe: str | None = flag(
+        "--recipe", metavar="TEMPLATE", help="A recipe with {a,b} or {lo:hi:step} wherever something varies."
+    )
+    preset: str | None = flag("--preset", metavar="NAME", help="A packer of the field, over its own dial.")
+    bits: str | None = axis("--bits", help="Bits of GPTQ symbols, such as 4,5,6.")
+    clip_sigmas: str | None = axis("--clip-sigmas", help="Clip in row standard deviations, such as 8:16:2.")
+    embed_bits: str | None = axis("--embed-bits", help="Bits of the embedding.")
+    passthrough: str | None = axis(
+        "--passthrough", help="Tensors of at most N values stay fp16; with --preset one value."
+    )
+    codecs: str | None = axis("--codec", help="Coders and byte codecs, such as brotli:11,zstd:22,rans.")
+    prune: str | None = axis("--prune", help="Fractions of each matrix to set to 0.")
+    codebook: str | None = axis("--codebook", help="Codebooks instead of GPTQ, such as kmeans:16,nf4; none is GPTQ.")
 
     def __post_init__(self) -> None:
         if self.preset is not None and self.passthrough is not None and not self.passthrough.isdigit():
@@ -51,11 +47,9 @@ class SpaceFlags:
 
     @property
     def axes(self) -> dict[str, str]:
-        """The axes that were given, flag -> text; --passthrough is none where it belongs to --preset."""
-        given = {flag: getattr(self, name) for flag, (name, _) in AXIS_FLAGS.items()}
-        if self.preset is not None:
-            del given["--passthrough"]
-        return {flag: text for flag, text in given.items() if text is not None}
+        """The axes that were given, name -> text; --passthrough is none where it belongs to --preset."""
+        others = {"space", "recipe", "preset", *(["passthrough"] if self.preset is not None else [])}
+        return {name: text for name, text in vars(self).items() if text is not None and name not in others}
 
     def read(self) -> Space:
         """The space that the flags name. Raises: RecipeError, click.UsageError."""
@@ -76,30 +70,20 @@ class SpaceFlags:
             said = f"--preset {self.preset}" + ("" if limit is None else f" --passthrough {limit}")
             return Space(preset=self.preset, passthrough=limit, text=said)
         if self.axes:
-            typed = shlex.join(word for item in self.axes.items() for word in item)
+            flags = {field.name: field.metadata["option"].args[0] for field in fields(self)}
+            typed = shlex.join(word for name, text in self.axes.items() for word in (flags[name], text))
             return Space(options=_axis_options(self.axes), text=typed)
         return Space()
 
 
 def _axis_options(axes: Mapping[str, str]) -> SpaceOptions:
-    """The axes as typed, flag -> text, as values. Raises: RecipeError."""
+    """The axes as typed, name -> text, as values. Raises: RecipeError."""
     from pgpack.recipe.spaces import SpaceOptions, values_of
 
-    settings = {AXIS_FLAGS[flag][0]: values_of(text) for flag, text in axes.items()}
+    settings = {name: values_of(text) for name, text in axes.items()}
     if "codebook" in settings:
         settings["codebook"] = tuple("" if value == "none" else value for value in settings["codebook"])
     return SpaceOptions(**settings)
 
 
-space_options = flag_group(
-    SpaceFlags,
-    "space",
-    {
-        "space": flag("--space", metavar="FILE", help="Templates, one per line; # starts a comment."),
-        "recipe": flag(
-            "--recipe", metavar="TEMPLATE", help="A recipe with {a,b} or {lo:hi:step} wherever something varies."
-        ),
-        "preset": flag("--preset", metavar="NAME", help="A packer of the field, over its own dial."),
-        **{name: flag(option, metavar="VALUES", help=text) for option, (name, text) in AXIS_FLAGS.items()},
-    },
-)
+space_options = flag_group(SpaceFlags, "space")

@@ -37,8 +37,8 @@ def note(message: str) -> None:
 class Screen:
     """How a command speaks. `quiet`: no notes and no progress bars; `as_json`: results as one document."""
 
-    quiet: bool = False
-    as_json: bool = False
+    quiet: bool = flag("-q", "--quiet", is_flag=True, help="No notes and no progress bars.")
+    as_json: bool = flag("--json", is_flag=True, help="Print one JSON document on stdout.")
 
     def note(self, message: str) -> None:
         """One line of information on stderr, unless it is to be quiet."""
@@ -65,14 +65,7 @@ def picked(value: object, *names: str) -> dict[str, Any]:
     return {name: getattr(value, name) for name in names}
 
 
-screen_options = flag_group(
-    Screen,
-    "screen",
-    {
-        "quiet": flag("-q", "--quiet", is_flag=True, help="No notes and no progress bars."),
-        "as_json": flag("--json", is_flag=True, help="Print one JSON document on stdout."),
-    },
-)
+screen_options = flag_group(Screen, "screen")
 
 
 def refuse_overwrite(path: Path, force: bool, *inputs: Path | None) -> None:

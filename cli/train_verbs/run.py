@@ -20,7 +20,7 @@ from pgtrain.training.train_config import ORTHOGONALIZERS, ROUNDINGS, TrainConfi
 
 from ..options.settings import preset_name
 from ..options.types import PATH
-from ..screen.output import EXIT_RESUMABLE, Screen, note, refuse_overwrite, screen_options
+from ..screen.output import EXIT_RESUMABLE, Screen, note, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
     from pgtrain.training.run_log import StepRow
@@ -223,8 +223,7 @@ def _show_result(out: Path, model: GPTConfig, training: TrainConfig, result: Tra
     document = {
         "checkpoint": str(out),
         "parameters": count_parameters(model),
-        "steps": result.steps,
-        "resumed_from": result.resumed_from,
+        **picked(result, "steps", "resumed_from"),
         "tokens": result.steps * training.batch_tokens,
         "train_loss": result.train_loss,
         "train_s": result.elapsed_s,

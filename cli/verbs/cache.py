@@ -11,7 +11,7 @@ import click
 from pgpack.cache.options import default_folder
 from pgpack.tables import table
 
-from ..options.cache import folder_flag
+from ..options.cache import folder_option
 from ..options.types import size
 from ..screen.output import Screen, format_bytes, note, screen_options
 
@@ -39,7 +39,7 @@ def command() -> None:
 
 
 @command.command("ls")
-@folder_flag("cache_folder")
+@folder_option
 @screen_options
 def list_(*, cache_folder: Path | None, screen: Screen) -> None:
     """What is kept, by kind: entries, bytes, and when the first and the last of them was used.
@@ -63,7 +63,7 @@ def list_(*, cache_folder: Path | None, screen: Screen) -> None:
 
 
 @command.command("gc")
-@folder_flag("cache_folder")
+@folder_option
 @click.option("--limit", type=size, metavar="BYTES", help="Delete what was used least recently above this size.")
 @click.option("--all", "everything", is_flag=True, help="Delete every entry.")
 @click.option("--check", is_flag=True, help="Read every entry and delete those that are damaged.")

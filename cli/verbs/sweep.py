@@ -19,15 +19,19 @@ from ..options.space import AXES, SpaceFlags, space_options
 from ..options.text import bench_of, text_options
 from ..options.types import FOLDER, PATH, size
 from ..screen.live_table import shown_live
-from ..screen.output import EXIT_RESUMABLE, Screen, screen_options
+from ..screen.output import EXIT_RESUMABLE, Screen, note, screen_options
 from ..screen.stopping import stopping
-from .sweep_plan import search_of, show_dry_run
 from .sweep_show import nothing_fits, show_swept
 
 if TYPE_CHECKING:
     from pgpack.bench.benches import Benches
     from pgpack.cache.store import Cache
+    from pgpack.recipe.selector import Shapes
+    from pgpack.recipe.spaces import Candidate
+    from pgpack.sweep.samplers.base import Search
+    from pgpack.sweep.space import Space
 
+SHOWN = 5  # recipes of a dry run
 NO_LOSS = (
     "no text is known, so no loss is measured: sizes are set against the error of the decoded weights{hessians}; "
     "for bits per byte give --val GLOB --tokenizer FILE.model (and --model FILE.py:build if it is asked for)"
@@ -96,7 +100,7 @@ def command(
     if resume and not (out / "study.json").is_file() and not (out / "distortion.jsonl").is_file():
         raise click.UsageError(f"--resume: {out} holds no study; leave --resume out to begin one")
     if dry_run and not resume:
-        show_dry_run(checkpoints, space.read(), search, budget, screen)
+        _show_dry_run(checkpoints, space.read(), search, budget, screen)
         return 0
     from pgpack.bench.sweeping import Sweep, fills, grid_of, reused, sweep
     from pgpack.cache.opening import open_cache
@@ -109,7 +113,7 @@ def command(
     asked = Sweep(
         out,
         candidates=grid_of(benches, wanted) if search.is_grid else (),
-        search=None if search.is_grid else search_of(search, wanted, benches.tensors, budget, first.text.n_windows),
+        search=None if search.is_grid else _search_of(search, wanted, benches.tensors, budget, first.text.n_windows),
         budget=budget,
         fill=fills(benches, wanted, budget),
         retry_failed=retry_failed,
@@ -151,3 +155,59 @@ def _benches(checkpoints: Sequence[Path], text: BenchOptions, screen: Screen, ou
         )
     loaded = [(path, load_checkpoint(path)) for path in checkpoints]
     return Benches([bench_of(path, checkpoint, text, screen, out, cache) for path, checkpoint in loaded])
+
+
+def _show_dry_run(
+    paths: Sequence[Path], space: Space, search: SearchFlags, budget: int | None, screen: Screen
+) -> None:
+    """The recipes that would be measured, of a search those that it asks for first."""
+    from pgpack.checkpoint.files import require_file
+
+    for path in paths:
+        require_file(path)
+    tensors = _tensors(paths[0])
+    head, facts = "", {}
+    if search.is_grid:
+        candidates: Sequence[Candidate] = space.candidates(tensors)
+    else:
+        found = _search_of(search, space, tensors, budget)
+        candidates = found.sampler.ask().candidates
+        facts = {"search": search.as_text(), "n_trials": found.n_trials, "n_points": found.n_points}
+        among = "" if found.n_points is None else f" in a space of {found.n_points:,}"
+        head = f"{search.as_text()}: at most {found.n_trials} trials{among}; it begins with these "
+    recipes = [str(each.recipe) for each in candidates]
+    document = {"n_recipes": len(candidates), "n_checkpoints": len(paths), "recipes": recipes, **facts}
+    lines = [f"{head}{len(candidates)} recipes" + (f" on {len(paths)} checkpoints" if len(paths) > 1 else "")]
+    lines += [f"  {each.recipe}" + (f"  ({each.label})" if each.label else "") for each in candidates[:SHOWN]]
+    if len(candidates) > SHOWN:
+        lines.append(f"  and {len(candidates) - SHOWN} more")
+    screen.show(document, *lines)
+
+
+def _search_of(
+    flags: SearchFlags, space: Space, tensors: Shapes, budget: int | None, n_windows: int | None = None
+) -> Search:
+    """The search that the flags name, on a text of `n_windows` (None: not known yet).
+
+    Raises: click.UsageError, RecipeError; ToolMissing without optuna.
+    """
+    from pgpack.sweep.samplers.base import SearchTask
+
+    if flags.name == "ladder" and not space.is_default:
+        raise click.UsageError("--search ladder turns the engine's own dial; it takes no space")
+    points = space.points(tensors)
+    return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows).begin()
+
+
+def _tensors(path: Path) -> Shapes:
+    """What recipes are made for; of an old torch file the shapes are not read (that would load torch)."""
+    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.files import opens_without_torch
+
+    if opens_without_torch(path):
+        return load_checkpoint(path).stored_shapes
+    from pgtrain.model.model_config import GPTConfig
+    from pgtrain.model.tensor_table import tensor_shapes
+
+    note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
+    return tensor_shapes(GPTConfig())

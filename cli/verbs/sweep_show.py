@@ -66,10 +66,8 @@ def _frontier_table(view: FrontierView, seeds: Mapping[str, Across]) -> str:
     """A row for each point; with several checkpoints also how far they differ."""
 
     def spread(trial: Trial) -> tuple[str, str]:
-        each = seeds[trial.key]
-        assert each.n_bytes is not None
-        assert each.bpb is not None
-        return f"{each.n_bytes.most - each.n_bytes.least:,.0f}", f"{each.bpb.sd:.4f}"
+        n_bytes, bpb = seeds[trial.key].n_bytes, seeds[trial.key].bpb
+        return f"{n_bytes.most - n_bytes.least:,.0f}" if n_bytes else "-", f"{bpb.sd:.4f}" if bpb else "-"
 
     if not seeds:
         return view.table(heading="name or recipe")

@@ -78,8 +78,14 @@ def command(
     document, lines = _document(found, artifact, out, loss), [_text(found, loss), f"written to {out}"]
     if equal_loss is not None and checkpoint is not None and loss is not None:
         matched = _match(loss, checkpoint, equal_loss, text, screen)
-        document["equal_loss"] = {"out": str(equal_loss), "n_bytes": matched.artifact.n_bytes} | matched.loss.as_row()
-        lines += [_matched_verdict(found, matched, loss), f"written to {equal_loss}"]
+        ours, n_bytes = matched.loss, matched.artifact.n_bytes
+        document["equal_loss"] = {"out": str(equal_loss), "n_bytes": n_bytes} | ours.as_row()
+        lines.append(
+            f"at the same loss: yours {format_bytes(found.n_before)}, ours {format_bytes(n_bytes)} "
+            f"({n_bytes / found.n_before - 1:+.1%}); {loss.bpb:.6f} and {ours.bpb:.6f} bits per byte, "
+            f"KL {loss.kl:.6f} and {ours.kl:.6f} nats per token"
+        )
+        lines.append(f"written to {equal_loss}")
     screen.show(document, *lines)
 
 
@@ -95,16 +101,6 @@ def _match(loss: BitsPerByte, checkpoint: Path, out: Path, text: BenchOptions, s
     calibration = bench.calibration(matched.recipe)
     write_packed(out, Packed(matched.recipe, matched.artifact, calibration, matched.loss, bench.evaluator), bench)
     return matched
-
-
-def _matched_verdict(found: Transcoded, matched: Matched, loss: BitsPerByte) -> str:
-    """One sentence: both sizes and both losses."""
-    ours = matched.loss
-    return (
-        f"at the same loss: yours {format_bytes(found.n_before)}, ours {format_bytes(matched.artifact.n_bytes)} "
-        f"({matched.artifact.n_bytes / found.n_before - 1:+.1%}); {loss.bpb:.6f} and {ours.bpb:.6f} bits per byte, "
-        f"KL {loss.kl:.6f} and {ours.kl:.6f} nats per token"
-    )
 
 
 def _loss(

@@ -64,7 +64,9 @@ def command(
     """
     if file.is_dir():
         return _judge_folder(file, checkpoint, budget, evaluate, text, FolderOptions(**folder), screen)
-    _refuse_folder_flags(folder)
+    defaults = dataclasses.asdict(FolderOptions())
+    if odd := [name.removesuffix("_s") for name, value in folder.items() if value != defaults[name]]:
+        raise click.UsageError(f"--{odd[0]} is for a submission folder; FILE is a single file")
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.verify import verify
 
@@ -117,14 +119,6 @@ def _judge_folder(
     verdict = judged(evidence, strict=flags.strict)
     screen.show(as_document(verdict), checklist(verdict))
     return 0 if verdict.ok else EXIT_FAILED
-
-
-def _refuse_folder_flags(given: dict[str, Any]) -> None:
-    """Usage error for flags that a single file has no use for."""
-    defaults = dataclasses.asdict(FolderOptions())
-    odd = [name.removesuffix("_s") for name, value in given.items() if value != defaults[name]]
-    if odd:
-        raise click.UsageError(f"--{odd[0]} is for a submission folder; FILE is a single file")
 
 
 def _evaluator(

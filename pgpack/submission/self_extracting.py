@@ -50,18 +50,13 @@ def code_file(name: str, source: str, *, raw: bool = False) -> CodeFile:
     Raises SubmissionError when it is not Python, RoundTripError when packing does not give back what went in.
     """
     given = source.encode()
-    require_python(name, source)
-    if raw:
-        return CodeFile(name, given, given, given, RAW)
-    return smallest(name, given, minified(source).encode(), packable=not list(reads_itself(source)))
-
-
-def require_python(name: str, source: str) -> None:
-    """Raises SubmissionError unless `source` parses."""
     try:
         ast.parse(source)
     except (SyntaxError, ValueError) as error:
         raise SubmissionError(f"{name} does not parse as Python: {error}") from None
+    if raw:
+        return CodeFile(name, given, given, given, RAW)
+    return smallest(name, given, minified(source).encode(), packable=not list(reads_itself(source)))
 
 
 def smallest(name: str, given: bytes, running: bytes, *, packable: bool = True) -> CodeFile:

@@ -70,7 +70,7 @@ class SpaceFlags:
             said = f"--preset {self.preset}" + ("" if limit is None else f" --passthrough {limit}")
             return Space(preset=self.preset, passthrough=limit, text=said)
         if self.axes:
-            flags = {field.name: field.metadata["option"].args[0] for field in fields(self)}
+            flags = {field.name: field.metadata["flag"] for field in fields(self)}
             typed = shlex.join(word for name, text in self.axes.items() for word in (flags[name], text))
             return Space(options=_axis_options(self.axes), text=typed)
         return Space()

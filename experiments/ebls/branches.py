@@ -29,8 +29,8 @@ def blocks_of(model: nn.Module) -> list[DeviatingBlock]:
 
 def batches(bench: Bench, n_tokens: int, skip: int = 0) -> Iterator[Tensor]:
     """Held-out text in windows of the model's length. Shape: (8, T) int64."""
-    length = bench.text.text.seq_len
-    tokens = torch.from_numpy(np.asarray(bench.text.text.val_tokens[skip : skip + n_tokens], dtype=np.int64))
+    length = bench.text.seq_len
+    tokens = torch.from_numpy(np.asarray(bench.text.val_tokens[skip : skip + n_tokens], dtype=np.int64))
     yield from tokens[: len(tokens) // length * length].reshape(-1, length).split(8)
 
 
@@ -48,7 +48,7 @@ def gammas(path: Path) -> list[dict[str, Value]]:
 def places(path: Path) -> list[dict[str, Value]]:
     """One row per virtual layer and module: gamma, share of the output, effective rank of A B."""
     bench = Bench(path, SHARE_TOKENS)
-    model = bench.text.text.evaluator().module(dict(bench.checkpoint.items()))
+    model = bench.text.evaluator().module(bench.tensors)
     shares = output_shares(model, batches(bench, SHARE_TOKENS))
     rows: list[dict[str, Value]] = []
     for index, block in enumerate(blocks_of(model)):
@@ -75,7 +75,7 @@ def worth(path: Path, n_tokens: int) -> dict[str, float]:
     virtual layers of a block.
     """
     bench = Bench(path, n_tokens)
-    evaluator, tensors = bench.text.text.evaluator(), dict(bench.checkpoint.items())
+    evaluator, tensors = bench.text.evaluator(), bench.tensors
     whole = evaluator.evaluate(tensors).bpb
     taken = {
         "cut_attn": _silent(tensors, "attn_lora_B"),
@@ -105,8 +105,8 @@ def unfoldable(path: Path, n_tokens: int = 8192) -> dict[str, float]:
     other; mean over virtual layers. 0: W_i = W + a low-rank change of it.
     """
     bench = Bench(path, n_tokens)
-    model = bench.text.text.evaluator().module(dict(bench.checkpoint.items()))
-    half = min(n_tokens, len(bench.text.text.val_tokens)) // 2
+    model = bench.text.evaluator().module(bench.tensors)
+    half = min(n_tokens, len(bench.text.val_tokens)) // 2
     fitted, tested = (_moments(model, list(batches(bench, half, skip))) for skip in (0, half))
     errors: dict[str, list[float]] = {side: [] for side in SIDES}
     for place, (gram, cross, _) in fitted.items():

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from experiments.replication.found import Found
 from experiments.replication.packing import logged_bpb
 from experiments.replication.results import Results
-from experiments.replication.rows import Row
+from experiments.replication.rows import Found, Row
 from experiments.replication.training import Trained
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgtrain.model.tensor_table import count_parameters

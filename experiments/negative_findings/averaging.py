@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from experiments.replication.found import Found
 from experiments.replication.packing import Bench
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained, checkpoints
 from pgtrain.model.gpt import deployable
 from pgtrain.training.run_log import StepRow
@@ -31,7 +31,7 @@ Weights = Mapping[str, Tensor]
 def measure(trained: Trained, seed: int) -> Found:
     """Loss of the averages by number of snapshots, and of the last weights."""
     snapshots = _snapshots(trained, seed)
-    evaluator = Bench(trained.path("control", seed), TOKENS).text.evaluator
+    evaluator = Bench(trained.path("control", seed), TOKENS).piece.evaluator
     found = Found(seed)
 
     def loss(weights: Weights) -> float:

@@ -5,8 +5,8 @@ Losses are those that each run ended with, on all of the validation text and bef
 
 from __future__ import annotations
 
-from experiments.replication.found import Found
 from experiments.replication.packing import logged_bpb
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgtrain.model.tensor_table import count_parameters

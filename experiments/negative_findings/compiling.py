@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.replication.found import Found
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained
 from pgtrain.model.gpt import GPT, initialize_
 from pgtrain.training.loss_function import LossFunction

@@ -12,8 +12,8 @@ import zlib
 
 import numpy as np
 
-from experiments.replication.found import Found
 from experiments.replication.packing import Packed
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained
 from pgpack.codecs import BYTE_CODECS
 from pgpack.errors import PgpackError
@@ -80,14 +80,14 @@ def measure(trained: Trained, seed: int) -> Found:
 def _rows_at_the_floor(bench: MatrixBench) -> float:
     """Share of the rows of matrices and table whose largest weight is below 1, where the floor replaces the step."""
     names = [*bench.matrices, "tok_emb.weight"]
-    below = [np.abs(bench.weights[name]).max(axis=1) < 1 for name in names]
+    below = [np.abs(bench.tensors[name]).max(axis=1) < 1 for name in names]
     return float(np.concatenate(below).mean())
 
 
 def _table_in_fp16(bench: MatrixBench, found: Found) -> None:
     """What fp16 costs and gains beside the int8 that the baseline stores a table in."""
     full, int8 = exported(bench, law(6, True), FP16), exported(bench, law(6, True), law(8, True))
-    found.values["fp16_table.bytes_per_value"] = (full.n_bytes - int8.n_bytes) / bench.weights["tok_emb.weight"].size
+    found.values["fp16_table.bytes_per_value"] = (full.n_bytes - int8.n_bytes) / bench.tensors["tok_emb.weight"].size
     found.values["fp16_table.gain"] = full.bpb - int8.bpb
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.replication.found import Found
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained
 from pgpack.codecs import BYTE_CODECS
 from pgpack.quantizers.base import QuantizerInput
@@ -67,7 +67,7 @@ def _already_zero(bench: MatrixBench, found: Found, seed: int) -> None:
         for sparsity in SPARSITIES:
             pruned = zero = 0
             for matrix in bench.matrices:
-                weight = bench.weights[matrix]
+                weight = bench.tensors[matrix]
                 magnitudes = np.abs(weight).reshape(-1)
                 mask = smallest(magnitudes, int(sparsity * magnitudes.size)).reshape(weight.shape)
                 symbols = rule.quantize(QuantizerInput(matrix, weight)).symbols
@@ -81,7 +81,7 @@ def _reexport_noise(bench: MatrixBench, seed: int) -> float:
     zstd, rng = BYTE_CODECS["zstd"](level=22), np.random.default_rng(seed)
     sizes = []
     for _ in range(RE_EXPORTS):
-        streams = [_nudged_symbols(name, bench.weights[name], rng) for name in bench.matrices]
+        streams = [_nudged_symbols(name, bench.tensors[name], rng) for name in bench.matrices]
         sizes.append(len(zstd.encode(b"".join(stream.tobytes() for stream in streams))))
     return float(np.std(sizes, ddof=1) / np.mean(sizes))
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiments.replication.found import Found
 from experiments.replication.packing import Bench, logged_bpb
 from experiments.replication.plan import Study
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.repartition import channel_permutation
@@ -64,8 +64,8 @@ def measure_seed(trained: Trained, seed: int) -> Found:
 def _measure_run(found: Found, run: str, path: Path) -> NDArray[np.float32] | None:
     """Of the six models: targets and their losses in nats. Shape: (2, n)."""
     bench = Bench(path, TEXT_TOKENS)
-    evaluator = bench.text.text.evaluator()
-    model = evaluator.module(dict(bench.checkpoint.items()))
+    evaluator = bench.text.evaluator()
+    model = evaluator.module(bench.tensors)
     tokens = torch.from_numpy(evaluator.tokens[:-1].astype(np.int64))
     ids = tokens[: PROBE_WINDOWS * evaluator.seq_len].view(PROBE_WINDOWS, -1)
     found.put(run, {"bpb": logged_bpb(bench.checkpoint)} | numbers(model, ids))
@@ -79,7 +79,7 @@ def _measure_run(found: Found, run: str, path: Path) -> NDArray[np.float32] | No
         return None
     nats = evaluator.token_nats(model)
     targets = evaluator.tokens[1:].astype(np.int64)
-    found.put(run, {"rare_over_common": rare_over_common(nats, targets, bench.text.text.calib_tokens)})
+    found.put(run, {"rare_over_common": rare_over_common(nats, targets, bench.text.calib_tokens)})
     return np.stack([targets, nats]).astype(np.float32)
 
 
@@ -130,7 +130,7 @@ def _compare_courses(found: Found, paths: Mapping[str, Path]) -> None:
 
     Training losses over a fifth of the run around each, on batches that are the same for both runs.
     """
-    evaluator = Bench(paths["wo"], TEXT_TOKENS).text.text.evaluator()
+    evaluator = Bench(paths["wo"], TEXT_TOKENS).text.evaluator()
     tokens_per_byte = evaluator.n_tokens / evaluator.n_text_bytes
     for run, other in (("wo", "standard"), ("wt", "wo")):
         nats = _training_losses(paths[run]) - _training_losses(paths[other])

@@ -18,7 +18,6 @@ from pgpack.codecs.rans.scaled import RansScaled
 from pgpack.quantizers.base import QuantizerInput
 from pgpack.quantizers.tcq import Tcq, sensitivity
 from pgpack.recipe.recipe import parse_recipe
-from pgpack.unpack import unpack
 
 from .curves import ENGINES, Variant, text_of
 from .gaussian import rate_bound, weighted_distortion
@@ -40,16 +39,16 @@ class Gap:
 
 def gaps(laboratory: Laboratory, step: float, variant: Variant = ENGINES[1]) -> Iterator[Gap]:
     """One Gap per matrix that the engine codes."""
-    recipe = parse_recipe(text_of(variant, step)).without_idle_rules(laboratory.tensors)
+    recipe = parse_recipe(text_of(variant, step)).without_idle_rules(laboratory.shapes)
     artifact = laboratory.pack(recipe)
-    tensors = unpack(artifact.data).tensors()
+    tensors = artifact.decoded.tensors()
     calibration = laboratory.calibration("observed", recipe)
     coded = [record for record in artifact.records if record.name in laboratory.matrices]
     states = int(coded[0].parts[0].grid.params["states"])
     ideal = RansScaled(states).ideal_bits([record.parts[0].symbols for record in coded])
     for record, bits in zip(coded, ideal, strict=True):
         name = record.name
-        weight = laboratory.checkpoint.tensor(name)
+        weight = laboratory.tensors[name]
         known = (calibration.hessian(name), calibration.fisher(name), None, *calibration.lookup(name))
         source, fisher = sensitivity(QuantizerInput(name, weight, *known))
         assert source.hessian is not None

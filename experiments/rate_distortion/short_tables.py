@@ -6,7 +6,7 @@ from experiments.replication.pages import markdown_table
 from experiments.replication.results import Results
 
 from .curves import ENGINE
-from .short import ABLATIONS, PRESET_DIALS
+from .one_seed import ABLATIONS, PRESET_DIALS
 
 
 def _percent(results: Results, name: str) -> str:

@@ -23,12 +23,11 @@ from pgpack.text.text_folder import TextFolder
 from pgtrain.model.tensor_table import count_parameters
 
 from .claims import record
-from .found import Found
 from .measures import Measures
 from .pages import publish
 from .plan import SCALES, Study
 from .results import Results
-from .rows import Row, write_rows
+from .rows import Found, Row, write_rows
 from .training import Trained, checkpoints, in_processes, text_folder, train_runs
 
 Measure = Callable[[Trained, int], Found]

@@ -27,3 +27,7 @@ class Results:
     def rows(self, table: str) -> list[dict[str, Value]]:
         """The rows of <table>.csv."""
         return read_rows(self.folder / f"{table}.csv")
+
+    def shown(self, digits: int, *names: str, sign: str = "") -> list[str]:
+        """Mean ± standard deviation of measures over seeds, as cells of a table."""
+        return [self.measures[name].shown(digits, sign) for name in names]

@@ -41,7 +41,7 @@ def recipe(clip: float = 12.85, first: str = "") -> str:
 def removals(path: Path) -> list[float]:
     """Bits per byte that the loss rises by when a block adds nothing to the stream, block by block."""
     bench = Bench(path, REMOVAL_TOKENS)
-    evaluator, tensors = bench.text.text.evaluator(), dict(bench.checkpoint.items())
+    evaluator, tensors = bench.text.evaluator(), bench.tensors
     whole = evaluator.evaluate(tensors).bpb
     blocks = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")})
     return [evaluator.evaluate(_without(tensors, block)).bpb - whole for block in blocks]
@@ -111,7 +111,7 @@ def coverage(bench: Bench) -> dict[str, float]:
 def learning(path: Path, freezes: list[str]) -> dict[str, float]:
     """What learning from scored text changes the loss by, for each way to freeze the first two blocks."""
     bench = Bench(path, TEXT_TOKENS)
-    text = bench.text.text.evaluator(way=EvaluationWay())
-    tensors = dict(bench.checkpoint.items())
+    text = bench.text.evaluator(way=EvaluationWay())
+    tensors = bench.tensors
     fixed = text.evaluate(tensors).bpb
     return {f"learning_{name}": TTTEvaluator(text, FREEZES[name]).evaluate(tensors).bpb - fixed for name in freezes}

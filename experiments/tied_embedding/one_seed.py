@@ -10,9 +10,9 @@ import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.replication.found import Found
 from experiments.replication.packing import Bench, logged_bpb
 from experiments.replication.plan import Study
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained
 from pgpack.checkpoint.analysis import analyze
 from pgpack.checkpoint.checkpoint import load_checkpoint

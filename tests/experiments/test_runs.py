@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.rate_distortion import one_seed, short
+from experiments.rate_distortion import one_seed
 from experiments.replication import packing, pages
 from experiments.replication.claims import CONFOUNDED, NOT_REPRODUCED, REPRODUCED, UNTESTED, read_claims
 from experiments.replication.command import Replication
@@ -57,7 +57,7 @@ def shrunk(study: Study, folder: Path) -> Study:
 def test_a_study_runs(name: str, text: TextFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its tables, claims and pictures come out with the names that are published."""
     monkeypatch.setattr(packing, "CALIBRATION", CALIBRATED)
-    monkeypatch.setattr(short, "CALIBRATED", CALIBRATED)
+    monkeypatch.setattr(one_seed, "CALIBRATED", CALIBRATED)
     monkeypatch.setattr(one_seed, "MAX_TOKENS", 1024)
     published = EXPERIMENTS / name
     parts: Replication = importlib.import_module(f"experiments.{name}.run").STUDY

@@ -106,13 +106,6 @@ class FakeQuantizer:
                 gradient = gradient * soft_slope(x, torch.tensor(sharpness, device=x.device))
             parameter.grad = gradient
 
-    def packed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors that unpacking an artifact of `recipe(tensors)` gives."""
-        return {
-            name: on_grid(tensor, *self.setting(name)) if self.setting(name)[0] else tensor
-            for name, tensor in tensors.items()
-        }
-
     def recipe(self, names: Mapping[str, Tensor]) -> str:
         """The recipe that stores exactly the forward pass's weights; whatever was not quantized stays fp32.
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments.ebls.branches import effective_rank
-from experiments.ebls.recipes import GROUPS, floor_under, int6
+from experiments.ebls.gap import GROUPS, floor_under, int6
 from experiments.ebls.summaries import of_places, pattern_agreement
 from experiments.replication.measures import Measures
 from experiments.replication.pages import EXPERIMENTS

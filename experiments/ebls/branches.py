@@ -1,12 +1,14 @@
-"""What a checkpoint's branches are: gammas, share of the module's output on text, rank, and what they are worth.
+"""What a checkpoint's branches are: gammas, share of the module's output on text, rank, and what they are worth; and
+how alike the patterns of seeds are.
 
 Owns the quantities of one checkpoint. A `Place` is (block, "attn" or "mlp", use); virtual layer = 3 * block + use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -14,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.replication.packing import Bench
-from experiments.replication.rows import Value
+from experiments.replication.rows import Row, Value, by
 from pgpack.checkpoint.checkpoint import load_checkpoint
-from pgpack.loss.evaluator import Tensors
 from pgtrain.model.shrinkage import DeviatingBlock, Place, branches_seen, output_shares
 
 SHARE_TOKENS = 2048
 SIDES = ("attn", "mlp")
+EARLY = 3  # virtual layers 0-2 are those for which #433 reports an attention gamma above zero at the end
 
 
 def blocks_of(model: nn.Module) -> list[DeviatingBlock]:
@@ -77,25 +79,21 @@ def worth(path: Path, n_tokens: int) -> dict[str, float]:
     bench = Bench(path, n_tokens)
     evaluator, tensors = bench.text.evaluator(), bench.tensors
     whole = evaluator.evaluate(tensors).bpb
+
+    def averaged(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.broadcast_to(array.mean(axis=0, keepdims=True), array.shape).copy()
+
     taken = {
-        "cut_attn": _silent(tensors, "attn_lora_B"),
-        "cut_mlp": _silent(tensors, "mlp_lora_B"),
-        "cut_both": _silent(tensors, "lora_B"),
-        "cut_scales": _averaged(tensors),
+        "cut_attn": (np.zeros_like, ("attn_lora_B",)),
+        "cut_mlp": (np.zeros_like, ("mlp_lora_B",)),
+        "cut_both": (np.zeros_like, ("lora_B",)),
+        "cut_scales": (averaged, ("attn_scales", "mlp_scales", "resid_mixes")),
     }
-    return {name: evaluator.evaluate(changed).bpb - whole for name, changed in taken.items()}
-
-
-def _silent(tensors: Tensors, ending: str) -> Tensors:
-    return {name: np.zeros_like(a) if name.endswith(ending) else a for name, a in tensors.items()}
-
-
-def _averaged(tensors: Tensors) -> Tensors:
-    per_layer = ("attn_scales", "mlp_scales", "resid_mixes")
-    return {
-        name: np.broadcast_to(a.mean(axis=0, keepdims=True), a.shape).copy() if name.endswith(per_layer) else a
-        for name, a in tensors.items()
-    }
+    rises = {}
+    for name, (change, endings) in taken.items():
+        changed = {key: change(array) for key, array in tensors.items() if key.endswith(endings)}
+        rises[name] = evaluator.evaluate(tensors | changed).bpb - whole
+    return rises
 
 
 def unfoldable(path: Path, n_tokens: int = 8192) -> dict[str, float]:
@@ -148,4 +146,32 @@ def _moments(model: nn.Module, text: list[Tensor]) -> dict[Place, Moments]:
     finally:
         for handle in handles:
             handle.remove()
+    return found
+
+
+def of_places(rows: Sequence[Row]) -> dict[str, float]:
+    """Means and largest values by module, early against late, attention against MLP."""
+    found: dict[str, float] = {}
+    for side in SIDES:
+        own = [row for row in rows if row["side"] == side]
+        for what in ("gamma", "share", "rank"):
+            values = {int(row["layer"]): float(row[what]) for row in own}
+            found[f"{what}_{side}"] = fmean(values.values())
+            found[f"{what}_{side}_max"] = max(values.values())
+            early = fmean(value for layer, value in values.items() if layer < EARLY)
+            late = fmean(value for layer, value in values.items() if layer >= EARLY)
+            found[f"{what}_{side}_early_over_late"] = early / max(late, 1e-12)
+    for what in ("gamma", "share", "rank"):
+        found[f"{what}_mean"] = (found[f"{what}_attn"] + found[f"{what}_mlp"]) / 2
+        found[f"{what}_attn_over_mlp"] = found[f"{what}_attn"] / max(found[f"{what}_mlp"], 1e-12)
+    return found
+
+
+def pattern_agreement(rows: Sequence[Row]) -> dict[int, float]:
+    """Correlation of each seed's log gammas with the mean of the other seeds'."""
+    by_seed = {int(seed): np.log(gammas) for (seed,), gammas in by(rows, ("seed",), "gamma").items()}
+    found = {}
+    for seed, own in by_seed.items():
+        others = np.mean([values for other, values in by_seed.items() if other != seed], axis=0)
+        found[seed] = float(np.corrcoef(own, others)[0, 1])
     return found

@@ -37,10 +37,8 @@ GAP_PARTS = {
 
 def draw(results: Results) -> None:
     """All four pictures."""
-    draw_gammas(results)
-    draw_shares(results)
-    draw_losses(results)
-    draw_gap(results)
+    for picture in (draw_gammas, draw_shares, draw_losses, draw_gap):
+        picture(results)
 
 
 def draw_gammas(results: Results) -> None:

@@ -11,9 +11,8 @@ from experiments.replication.training import Trained
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgtrain.model.tensor_table import count_parameters
 
-from .branches import gammas, places, unfoldable, worth
+from .branches import gammas, of_places, pattern_agreement, places, unfoldable, worth
 from .gap import floors, parts
-from .summaries import of_places, pattern_agreement
 from .tables import BRANCH_RUNS, WORTH_RUNS
 
 DRAWN = ("ebls", "no-penalty", "random-b", "mute")  # gammas at every snapshot

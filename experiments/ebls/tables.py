@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from experiments.replication.command import named
 from experiments.replication.pages import markdown_table
 from experiments.replication.results import Results
 
@@ -81,4 +82,4 @@ def gap_table(results: Results) -> str:
     return markdown_table(header, rows, "lrr")
 
 
-TABLES = {"branches": branches_table, "losses": losses_table, "worth": worth_table, "gap": gap_table}
+TABLES = named(branches_table, losses_table, worth_table, gap_table)

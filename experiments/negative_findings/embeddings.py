@@ -46,11 +46,8 @@ def measure(trained: Trained, seed: int) -> Found:
         cost = bpb - bench.fp32_bpb
         found.add("truncation", seed=seed, share=share, rank=rank, cost=cost)
         found.values[f"svd.cost_{share:g}"] = cost
-    for name, share in (("eighth", 1 / 8), ("half", 1 / 2)):
-        at = round(share * width) - 1
-        found.values[f"svd.learned_{name}"] = float(learned[at])
-        found.values[f"svd.random_{name}"] = float(random[at])
     wide = captured(np.random.default_rng(seed).normal(size=SOURCE_SHAPE).astype(np.float32))
-    found.values["svd.random_source_eighth"] = float(wide[SOURCE_SHAPE[1] // 8 - 1])
-    found.values["svd.random_source_half"] = float(wide[SOURCE_SHAPE[1] // 2 - 1])
+    for name, share in (("eighth", 1 / 8), ("half", 1 / 2)):
+        for of, energy in (("learned", learned), ("random", random), ("random_source", wide)):
+            found.values[f"svd.{of}_{name}"] = float(energy[round(share * len(energy)) - 1])
     return found

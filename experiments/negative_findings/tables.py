@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from experiments.replication.command import Table
-from experiments.replication.measures import Measured
+from experiments.replication.command import named
 from experiments.replication.pages import markdown_table
-from experiments.replication.results import Results
+from experiments.replication.results import Measured, Results
 from experiments.replication.rows import Key, by
 
 Groups = Mapping[Key, list[float]]  # of all seeds
@@ -138,7 +137,4 @@ def averaging(results: Results) -> str:
     return markdown_table(("accumulated as", *counts), table, "lrrrrr")
 
 
-TABLES: Mapping[str, Table] = {
-    table.__name__: table
-    for table in (trainings, codebooks, losses, pruning, already_zero, exports, truncation, loops, averaging)
-}
+TABLES = named(trainings, codebooks, losses, pruning, already_zero, exports, truncation, loops, averaging)

@@ -7,8 +7,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from experiments.replication.figures import chart, drawing, prepare
-from experiments.replication.measures import Measures
-from experiments.replication.results import Results
+from experiments.replication.results import Measures, Results
 from pgpack.picture import COLOURS, INK, SOFT_INK
 
 from .one_seed import PACKED
@@ -22,11 +21,8 @@ BLUE, ORANGE = COLOURS[0], COLOURS[1]
 
 def draw(results: Results) -> None:
     """changes, bytes, packing and gates, as PNG and SVG."""
-    folder, measures = results.folder, results.measures
-    _changes(folder / "changes", measures)
-    _bytes(folder / "bytes", measures)
-    _packing(folder / "packing", measures)
-    _gates(folder / "gates", measures)
+    for name, picture in {"changes": _changes, "bytes": _bytes, "packing": _packing, "gates": _gates}.items():
+        picture(results.folder / name, results.measures)
 
 
 def _dots(axes: Axes, y: float, values: tuple[float, ...], colour: str) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from experiments.replication.command import Table
-from experiments.replication.measures import Measured, Measures
+from experiments.replication.command import named
 from experiments.replication.pages import markdown_table
 from experiments.replication.plan import SCALES
-from experiments.replication.results import Results
+from experiments.replication.results import Measured, Measures, Results
 from pgtrain.model.tensor_table import count_parameters
 
 from .one_seed import EQUAL_BYTES, MODELS, PACKED
@@ -106,10 +103,4 @@ def gates_table(results: Results) -> str:
     return markdown_table(header, rows, "lrrrrr")
 
 
-TABLES: Mapping[str, Table] = {
-    "models": models_table,
-    "changes": changes_table,
-    "packed": packed_table,
-    "probes": probes_table,
-    "gates": gates_table,
-}
+TABLES = named(models_table, changes_table, packed_table, probes_table, gates_table)

@@ -60,6 +60,8 @@ def study(laboratory: Laboratory, groups: Sequence[str], nncodec: str | None) ->
     """The document of one checkpoint, growing curve by curve."""
     evaluator = laboratory.piece.evaluator
     fp32 = evaluator.evaluate(laboratory.tensors)
+    steps = [curves.dials(laboratory)[i] for i in GAP_TARGETS]
+    variants = (curves.ENGINES[1], curves.FULL_ROWS, curves.SCALAR)
     document: dict[str, Any] = {
         "name": laboratory.name,
         "n_params": laboratory.checkpoint.n_params,
@@ -68,13 +70,9 @@ def study(laboratory: Laboratory, groups: Sequence[str], nncodec: str | None) ->
         "n_tokens": fp32.n_tokens,
         "fp32_bpb": fp32.bpb,
         "curves": [],
-        "gap": [],
-        "total_gap": [],
+        "gap": [dataclasses.asdict(gap) for gap in gaps(laboratory, steps[-1])],
+        "total_gap": [dataclasses.asdict(total_gap(laboratory, s, v)) for v in variants for s in steps],
     }
-    steps = [curves.dials(laboratory)[i] for i in GAP_TARGETS]
-    document["gap"] = [dataclasses.asdict(gap) for gap in gaps(laboratory, steps[-1])]
-    variants = (curves.ENGINES[1], curves.FULL_ROWS, curves.SCALAR)
-    document["total_gap"] = [dataclasses.asdict(total_gap(laboratory, s, v)) for v in variants for s in steps]
     for group, name, measure in work_of(laboratory, nncodec):
         if group not in groups:
             continue

@@ -42,12 +42,11 @@ def qp_of(step: float) -> int:
 
 def settings_of(qp: int, rate_weight: float, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """Arguments of its `compress`: dependent quantization on, parameters of the coder optimized."""
-    fine = {name: FINE_QP for name, shape in shapes.items() if len(shape) < 2 or role_of(name, shape) == "control"}
-    per_tensor = {name: fine.get(name, qp) for name in shapes}
+    is_fine = {name: len(shape) < 2 or role_of(name, shape) == "control" for name, shape in shapes.items()}
     return {
         "qp": qp,
         "nonweight_qp": FINE_QP,
-        "qp_per_tensor": per_tensor,
+        "qp_per_tensor": {name: FINE_QP if fine else qp for name, fine in is_fine.items()},
         "use_dq": True,
         "param_opt": True,
         "lambda_scale": rate_weight,

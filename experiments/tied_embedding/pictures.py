@@ -35,11 +35,8 @@ LOSS_RUNS = ("untied", "narrow-12", "narrow-14", "combination", "refunded", "ful
 
 def draw(results: Results) -> None:
     """Everything, as PNG and SVG."""
-    profiles(results)
-    worth(results)
-    losses(results)
-    rotations(results)
-    clips(results)
+    for picture in (profiles, worth, losses, rotations, clips):
+        picture(results)
 
 
 def profiles(results: Results) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from statistics import fmean
 
-from experiments.replication.command import Table
+from experiments.replication.command import named
 from experiments.replication.pages import markdown_table
 from experiments.replication.results import Results
 from experiments.replication.rows import by
@@ -85,11 +84,4 @@ def learning_table(results: Results) -> str:
     return markdown_table(header, rows, "lrr")
 
 
-TABLES: Mapping[str, Table] = {
-    "runs": runs_table,
-    "removals": removals_table,
-    "rotations": rotations_table,
-    "clips": clips_table,
-    "coverage": coverage_table,
-    "learning": learning_table,
-}
+TABLES = named(runs_table, removals_table, rotations_table, clips_table, coverage_table, learning_table)

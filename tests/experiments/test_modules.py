@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments.rate_distortion import bench, curves, nncodec_peer, summary
-from experiments.rate_distortion.gaussian import rate_bound
+from experiments.rate_distortion.gap import rate_bound
 from experiments.rate_distortion.tried import gaussian_source
 from experiments.replication.pages import EXPERIMENTS, ROOT
 from experiments.replication.plan import Run

@@ -51,7 +51,7 @@ def test_packing_with_the_matching_recipe_gives_the_weights_of_the_forward_pass(
     tensors = random_tensors(config, 0)
     tensors["blocks.0.mlp.fc.weight"][3] = 0.0  # a row without spread
     tensors["blocks.1.mlp.fc.weight"][1] = 1e-9  # a step below fp16
-    quantizer = FakeQuantizer(bits, clip, 8, 20.0, soft=False)
+    quantizer = FakeQuantizer(TrainConfig(qat_bits=bits, qat_clip=clip, qat_embed_bits=8, qat_embed_clip=20.0))
     held = {name: torch.from_numpy(array) for name, array in tensors.items()}
     recipe = quantizer.recipe(held)
     unpacked = packed_and_unpacked(tensors, recipe)
@@ -111,7 +111,7 @@ def test_straight_through_gives_the_gradient_at_the_grid_weights(tiny: GPTConfig
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    quantizer = FakeQuantizer(4, 3.0, 6, 0.0, soft=False)
+    quantizer = FakeQuantizer(TrainConfig(qat_bits=4, qat_clip=3.0, qat_embed_bits=6, qat_embed_clip=0.0))
     named = dict(model.named_parameters())
     weights = quantizer.weights(named)
     LossFunction(model)(ids, ids, weights).backward()
@@ -141,7 +141,7 @@ def test_soft_rounding_has_the_slope_of_its_definition_and_mean_one() -> None:
 
 def test_soft_rounding_has_grid_weights_forward_and_its_slope_backward() -> None:
     weight = torch.randn(3, 50, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    quantizer = FakeQuantizer(4, 3.0, 0, 0.0, soft=True)
+    quantizer = FakeQuantizer(TrainConfig(qat_bits=4, qat_clip=3.0, qat_rounding="soft"))
     named = {"blocks.0.mlp.fc.weight": weight}
     seen = quantizer.weights(named)
     assert torch.equal(seen["blocks.0.mlp.fc.weight"], on_grid(weight.detach(), 4, 3.0))
@@ -155,4 +155,4 @@ def test_soft_rounding_has_grid_weights_forward_and_its_slope_backward() -> None
 def test_quantizing_nothing_has_no_recipe() -> None:
     assert FakeQuantizer.of(FAST) is None
     with pytest.raises(DataError, match="no tensor was quantized"):
-        FakeQuantizer(0, 0.0, 8, 0.0, soft=False).recipe({"skip_weights": torch.zeros(2)})
+        FakeQuantizer(TrainConfig(qat_embed_bits=8)).recipe({"skip_weights": torch.zeros(2)})

@@ -1,4 +1,4 @@
-"""The frontier of the short bench as a picture: bytes against KL, engine and field packers, one model per seed."""
+"""The page of the short bench, from results/ alone: bytes against KL as a picture, one model per seed, and tables."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from experiments.replication.command import named
 from experiments.replication.figures import chart, label
+from experiments.replication.pages import markdown_table
 from experiments.replication.results import Results
 from experiments.replication.rows import Row, by
 from pgpack.picture import COLOURS
 
 from .curves import ENGINE
-from .one_seed import PRESET_DIALS
+from .one_seed import ABLATIONS, PRESET_DIALS
 
 SHOWN = (ENGINE, *PRESET_DIALS)
 NAMES = {ENGINE: "this engine"}
@@ -47,3 +49,28 @@ def _curves(axes: Axes, rows: Sequence[Row], colour: str, marker: str, name: str
         axes.plot(*zip(*own, strict=True), color=colour, marker=marker, markersize=5, linewidth=1.4, alpha=alpha)
         if seed == 1:
             label(axes, *own[0], name, colour, xytext=(9, 9), va="baseline", fontsize=11, fontweight="bold")
+
+
+def _percent(results: Results, name: str) -> str:
+    """Mean and standard deviation over seeds, a dash where the curves did not overlap."""
+    if name not in results.measures:
+        return "-"
+    return f"{results.measures[name].shown(1, '+')} %"
+
+
+def peers_table(results: Results) -> str:
+    header = ("against", "bytes at equal KL", "at equal bits per byte")
+    rows = [
+        (f"`{name}`", *(_percent(results, f"against {name}.{metric}") for metric in ("kl", "bpb")))
+        for name in PRESET_DIALS
+    ]
+    return markdown_table(header, rows, "lrr")
+
+
+def ingredients_table(results: Results) -> str:
+    header = (f"changed in `{ENGINE}`", "bytes at equal KL")
+    rows = [(name, _percent(results, f"{name}.kl")) for name in ("tcq-8", *ABLATIONS)]
+    return markdown_table(header, rows, "lr")
+
+
+TABLES = named(peers_table, ingredients_table)

@@ -30,8 +30,6 @@ UNSEEN = ("qk_gain_init", "weight_init", "embed_init", "tied_embed_init_std", "e
           "repartition_penalty", "repartition_start",
           "lane_residual_init", "mtp_weight")  # fmt: skip
 
-_MATRICES = ("tok_emb.weight", "blocks.0.attn.c_k.weight", "blocks.0.mlp.fc.weight")
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -62,8 +60,6 @@ def candidates(stored: Shapes, changes: Mapping[str, Any] | None = None) -> list
         if config is not None and fits(config, shapes):
             found.setdefault(replace(config, **{key: getattr(GPTConfig(), key) for key in UNSEEN}), []).append(name)
     if not found:
-        if wrong := next((name for name in _MATRICES if len(shapes.get(name, (0, 0))) != 2), None):
-            raise CheckpointError(f"{wrong} has shape {shapes[wrong]}, expected a matrix; give --model FILE.py:build")
         found = {infer_config(shapes, **(changes or {})): ["baseline"]}
     return [Candidate(tuple(names), config) for config, names in found.items()]
 

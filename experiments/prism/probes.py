@@ -47,10 +47,8 @@ def read(model: GPT, ids: Tensor) -> Reading:
     def saw_gate(_: nn.Module, __: Any, out: Tensor) -> None:
         found.gates.append(torch.sigmoid(out))
 
-    handles = []
-    for block in model.layers:
-        handles.append(block.register_forward_hook(saw_block))
-        handles.append(block.attn.register_forward_pre_hook(sees_attention))
+    handles = [block.register_forward_hook(saw_block) for block in model.layers]
+    handles += [block.attn.register_forward_pre_hook(sees_attention) for block in model.layers]
     model.forward_logits(ids)
     for handle in handles:
         handle.remove()

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from pgpack.recipe.preset_candidates import SMALL_PASSTHROUGH, preset_recipe
 from pgpack.recipe.presets import PRESETS
 
 from .laboratory import Laboratory
-from .nncodec_peer import qp_of
+from .nncodec_peer import QP_PER_OCTAVE
 from .rows import Row
 
 ENGINE = "tcq-64"
@@ -35,10 +37,7 @@ def _tcq(states: int, more: str = "", coder: str = "") -> str:
     return f"tcq(step={{step}},states={states}{more})|{coder or f'rans_scaled(states={states})'}"
 
 
-ENGINES = (
-    Variant("tcq-8", _tcq(8)),
-    Variant(ENGINE, _tcq(64)),
-)
+ENGINES = (Variant("tcq-8", _tcq(8)), Variant(ENGINE, _tcq(64)))
 TRAINED = {
     "compensated": Variant("tcq-64, compensated", _tcq(64), suffix=COMPENSATION),
     "tuned": Variant("tcq-64, tuned steps", _tcq(64), suffix=TUNING),
@@ -94,6 +93,7 @@ def preset_rows(laboratory: Laboratory, name: str, dials: Iterable[float] | None
 
 
 def nncodec_rows(laboratory: Laboratory, name: str, python: str) -> Iterator[Row]:
-    unit = laboratory.rms()
+    """At the settings whose steps are nearest, in octaves, to those of `plain_dials`."""
     for relative in RELATIVE_STEPS:
-        yield laboratory.nncodec_row(name, qp_of(relative * unit), NNCODEC[name], python)
+        qp = round(QP_PER_OCTAVE * float(np.log2(relative * laboratory.rms())))
+        yield laboratory.nncodec_row(name, qp, NNCODEC[name], python)

@@ -35,11 +35,6 @@ class Coded:
     tensors: dict[str, NDArray[np.float32]]
 
 
-def qp_of(step: float) -> int:
-    """The qp whose step is nearest to `step` in octaves."""
-    return round(QP_PER_OCTAVE * float(np.log2(step)))
-
-
 def settings_of(qp: int, rate_weight: float, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """Arguments of its `compress`: dependent quantization on, parameters of the coder optimized."""
     is_fine = {name: len(shape) < 2 or role_of(name, shape) == "control" for name, shape in shapes.items()}

@@ -50,17 +50,13 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(rows[0])
-        writer.writerows([_written(value) for value in row.values()] for row in rows)
+        writer.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in row.values()] for row in rows)
 
 
 def read_rows(path: Path) -> list[dict[str, Value]]:
     """The rows that `write_rows` wrote; what looks like a number is one."""
     with path.open(encoding="utf-8", newline="") as file:
         return [{key: _read(value) for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def _written(value: Value) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _read(text: str) -> Value:

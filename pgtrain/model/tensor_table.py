@@ -150,11 +150,14 @@ def visible_fields(shapes: Mapping[str, tuple[int, ...]], first_block: str = "bl
     """
     axes = {"tok_emb.weight": 2, f"{first_block}.attn.q_gain": 1}
     axes |= {f"{first_block}.attn.c_k.weight": 2, f"{first_block}.mlp.fc.weight": 2}
-    missing = [name for name, n in axes.items() if len(shapes.get(name, ())) != n or not min(shapes[name])]
-    if missing:
+    wrong = [
+        f"{name} has shape {shapes[name]}" if name in shapes else f"{name} not found"
+        for name, n in axes.items()
+        if len(shapes.get(name, ())) != n or not min(shapes[name])
+    ]
+    if wrong:
         raise CheckpointError(
-            f"cannot tell the model from its tensors: {', '.join(missing)} not found; "
-            "give the model as --model FILE.py:build"
+            f"cannot tell the model from its tensors: {', '.join(wrong)}; give the model as --model FILE.py:build"
         )
     (vocabulary, width), (heads, *_), (kv_dim, dim), (hidden, _) = (shapes[name] for name in axes)
     return {

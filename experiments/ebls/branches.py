@@ -7,6 +7,7 @@ Owns the quantities of one checkpoint. A `Place` is (block, "attn" or "mlp", use
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -131,14 +132,11 @@ def _moments(model: nn.Module, text: list[Tensor]) -> dict[Place, Moments]:
         old = found.get(place)
         found[place] = new if old is None else (old[0] + new[0], old[1] + new[1], old[2] + new[2])
 
-    def keep(side: str):  # type: ignore[no-untyped-def]
-        return lambda module, given: inputs.__setitem__(side, given[0].detach())
+    def keep(side: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        inputs[side] = given[0].detach()
 
-    handles = [
-        getattr(block, side).proj.register_forward_pre_hook(keep(side))
-        for block in blocks_of(model)
-        for side in SIDES
-    ]
+    projections = [(side, getattr(block, side).proj) for block in blocks_of(model) for side in SIDES]
+    handles = [projection.register_forward_pre_hook(partial(keep, side)) for side, projection in projections]
     try:
         with branches_seen(model, see):
             for ids in text:

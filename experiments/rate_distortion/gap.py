@@ -63,13 +63,8 @@ def gaps(laboratory: Laboratory, step: float, variant: Variant = ENGINES[1]) -> 
         hessian[np.diag_indices_from(hessian)] += DAMP * np.mean(np.diag(hessian))
         error = (tensors[name] - weight).astype(np.float64)
         bound = rate_bound(weight.astype(np.float64), hessian, fisher, weighted_distortion(error, hessian, fisher))
-        yield Gap(
-            name,
-            weight.size,
-            8 * artifact.report.tensors[name] / weight.size,
-            bits / weight.size,
-            bound / weight.size,
-        )
+        n = weight.size
+        yield Gap(name, n, 8 * artifact.report.tensors[name] / n, bits / n, bound / n)
 
 
 def total_gap(laboratory: Laboratory, step: float, variant: Variant) -> Gap:

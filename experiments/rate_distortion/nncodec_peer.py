@@ -54,12 +54,8 @@ def run_nncodec(python: str, tensors: Mapping[str, NDArray[np.float32]], setting
         source, target = Path(folder, "tensors.npz"), Path(folder, "decoded.npz")
         arrays: dict[str, Any] = {name: np.asarray(array, np.float32) for name, array in tensors.items()}
         np.savez(source, **arrays)
-        done = subprocess.run(
-            [python, str(DRIVER), str(source), str(target), json.dumps(dict(settings))],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = [python, str(DRIVER), str(source), str(target), json.dumps(dict(settings))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise PgpackError(f"NNCodec failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         found = json.loads(done.stdout.splitlines()[-1])

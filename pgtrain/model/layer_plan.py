@@ -9,8 +9,9 @@ Source: order and pairing of openai/parameter-golf #1394 (loops), #2090 and #433
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from operator import or_
 from typing import TYPE_CHECKING
 
 from pgpack.errors import DataError
@@ -87,20 +88,12 @@ def layer_plan(config: GPTConfig, loops: int | None = None) -> tuple[LayerStep, 
     extra = [
         step(layer, extra_at - len(segment) + i) for _ in range(loops - trained) for i, layer in enumerate(segment)
     ]
-    return tuple(_kept_in_lanes([*steps[:extra_at], *extra, *steps[extra_at:]]))
-
-
-def _kept_in_lanes(steps: list[LayerStep]) -> Iterator[LayerStep]:
-    """The steps, with every step after the first in lanes in lanes too: lanes never merge before the end."""
-    started = False
-    for step in steps:
-        started = started or step.in_lanes
-        yield replace(step, in_lanes=started)
+    order = [*steps[:extra_at], *extra, *steps[extra_at:]]
+    in_lanes = accumulate((step.in_lanes for step in order), or_)  # lanes never merge before the end
+    return tuple(replace(step, in_lanes=held) for step, held in zip(order, in_lanes, strict=True))
 
 
 def uses_of(config: GPTConfig) -> list[int]:
     """How often each block runs in one pass with all its loops."""
-    counts = [0] * config.num_blocks
-    for step in layer_plan(config):
-        counts[step.block] += 1
-    return counts
+    counts = Counter(step.block for step in layer_plan(config))
+    return [counts[block] for block in range(config.num_blocks)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,9 @@ import click
 
 from pgpack.tables import clipped, shape_text, table
 
-from ..options.recipe import chosen_recipe, one_of, recipe_options
-from ..screen.output import emit_json, format_bytes, note, shared_options
+from ..options.recipe import RecipeFlags, one_of, recipe_options
+from ..options.types import PATH
+from ..screen.output import Screen, format_bytes, picked, screen_options
 
 if TYPE_CHECKING:
     from pgpack.plan import Plan
@@ -26,22 +27,11 @@ Examples:
 
 
 @click.command("plan", epilog=EPILOG)
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=PATH)
 @recipe_options
-@click.option(
-    "--calibration", type=click.Path(path_type=Path), metavar="FILE", help="Show what `tcq` allocates from it."
-)
-@shared_options
-def command(
-    *,
-    checkpoint: Path,
-    recipe: str | None,
-    preset: str | None,
-    passthrough: int | None,
-    calibration: Path | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+@click.option("--calibration", type=PATH, metavar="FILE", help="Show what `tcq` allocates from it.")
+@screen_options
+def command(*, checkpoint: Path, recipe: RecipeFlags, calibration: Path | None, screen: Screen) -> None:
     """What a recipe does to each tensor of CHECKPOINT, and an estimate of the bytes.
 
     Works on the weights alone: no text is read and nothing is calibrated. The estimate is the order-0 entropy of
@@ -49,30 +39,23 @@ def command(
     quantized by tcq show their allocation: the middle step, how far steps of columns and rows go from it in octaves,
     and the bits of Gaussian weights under it. Nothing is quantized.
     """
-    one_of({"--recipe": recipe, "--preset": preset})
+    one_of(recipe.named)
     from pgpack.calibration.calibration import load_calibration
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.plan import plan
 
     loaded = load_checkpoint(checkpoint)
     observed = load_calibration(calibration) if calibration is not None else None
-    planned = plan(loaded, chosen_recipe(recipe, preset, passthrough, loaded.stored_shapes), observed)
-    if as_json:
-        emit_json(_document(planned))
-        return
-    click.echo(_table(planned))
-    if any(tensor.allocation for tensor in planned.tensors):
-        click.echo(_allocations(planned))
-    for alias, stored in planned.aliases.items():
-        click.echo(f"{alias} is tied to {stored} and costs nothing")
-    if planned.needs_hessian and observed is None:
+    planned = plan(loaded, recipe.read(loaded.stored_shapes), observed)
+    screen.show(_document(planned), *_lines(planned))
+    if planned.needs_hessian and observed is None and not screen.as_json:
         count = planned.recipe.calib.count
-        note(
-            f"{len(planned.needs_hessian)} tensors need Hessians, from {count:,} tokens or --calibration FILE", quiet
+        screen.note(
+            f"{len(planned.needs_hessian)} tensors need Hessians, from {count:,} tokens or --calibration FILE"
         )
 
 
-def _table(planned: Plan) -> str:
+def _lines(planned: Plan) -> Iterator[str]:
     rows = [
         (
             tensor.name,
@@ -84,10 +67,14 @@ def _table(planned: Plan) -> str:
         )
         for tensor in planned.tensors
     ]
-    lines = table(("tensor", "role", "shape", "policy", "est. bytes", "bits/weight"), rows)
+    yield table(("tensor", "role", "shape", "policy", "est. bytes", "bits/weight"), rows)
     n_bytes, bits = round(planned.ideal_bits / 8), planned.ideal_bits / max(1, planned.numel)
-    total = f"{planned.numel:,} weights, estimated {format_bytes(n_bytes)}, {bits:.3f} bits per weight"
-    return f"{lines}\n{total}\nrecipe {planned.recipe.digest[:16]}  {planned.recipe}"
+    yield f"{planned.numel:,} weights, estimated {format_bytes(n_bytes)}, {bits:.3f} bits per weight"
+    yield f"recipe {planned.recipe.digest[:16]}  {planned.recipe}"
+    if any(tensor.allocation for tensor in planned.tensors):
+        yield _allocations(planned)
+    for alias, stored in planned.aliases.items():
+        yield f"{alias} is tied to {stored} and costs nothing"
 
 
 def _allocations(planned: Plan) -> str:
@@ -107,24 +94,10 @@ def _allocations(planned: Plan) -> str:
 
 
 def _document(planned: Plan) -> dict[str, object]:
+    columns = ("name", "role", "shape", "numel", "policy", "needs_hessian", "ideal_bits", "allocation")
     return {
         "recipe": str(planned.recipe),
         "recipe_digest": planned.recipe.digest,
-        "numel": planned.numel,
-        "ideal_bits": planned.ideal_bits,
-        "aliases": planned.aliases,
-        "needs_hessian": list(planned.needs_hessian),
-        "tensors": [
-            {
-                "name": tensor.name,
-                "role": tensor.role,
-                "shape": list(tensor.shape),
-                "numel": tensor.numel,
-                "policy": tensor.policy,
-                "needs_hessian": tensor.needs_hessian,
-                "ideal_bits": tensor.ideal_bits,
-                "allocation": dataclasses.asdict(tensor.allocation) if tensor.allocation else None,
-            }
-            for tensor in planned.tensors
-        ],
+        **picked(planned, "numel", "ideal_bits", "aliases", "needs_hessian"),
+        "tensors": [picked(tensor, *columns) for tensor in planned.tensors],
     }

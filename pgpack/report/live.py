@@ -57,8 +57,7 @@ class LivePage:
             version = self.version()  # before reading: what changes meanwhile is news for the next question
             if self._rendered[0] != version:
                 anatomy = read_anatomy(self.directory)
-                parts = [(tensor.name, tensor.n_bytes) for tensor in anatomy.tensors] if anatomy else []
-                text = render_report(self.study(), parts, anatomy, live_version=version)
+                text = render_report(self.study(), anatomy=anatomy, live_version=version)
                 self._rendered = (version, text.encode())
             return self._rendered[1]
 

@@ -36,17 +36,19 @@ MAX_TEXT = 20_000  # characters of a space
 
 def render_report(
     study: Study,
-    breakdown: Sequence[tuple[str, int]] = (),
+    breakdown: Sequence[tuple[str, int]] | None = None,
     anatomy: Anatomy | None = None,
     *,
     live_version: str = "",
 ) -> str:
     """The page of `study` as HTML text; `breakdown` lists (name, n_bytes) of the best artifact's parts, which
-    `anatomy` takes apart. Equal arguments give equal text.
+    `anatomy` takes apart; None: its tensors. Equal arguments give equal text.
 
     `live_version`: the page is to ask its own server for news of a study that was in this state.
     """
     study = study.merged
+    if breakdown is None:
+        breakdown = [(tensor.name, tensor.n_bytes) for tensor in anatomy.tensors] if anatomy else []
     views = {metric: study.frontier(metric) for metric in AXIS_LABELS}
     view = study.frontier()
     values = {
@@ -70,7 +72,7 @@ def render_report(
 
 
 def write_report(
-    study: Study, path: Path, breakdown: Sequence[tuple[str, int]] = (), anatomy: Anatomy | None = None
+    study: Study, path: Path, breakdown: Sequence[tuple[str, int]] | None = None, anatomy: Anatomy | None = None
 ) -> None:
     """Write the page of `study` to `path` in one step; see `render_report`. Raises: StudyError when it cannot."""
     replace_study_file(path, render_report(study, breakdown, anatomy).encode())
@@ -133,7 +135,9 @@ def _commands(study: Study, best: Trial | None) -> list[tuple[str, str]]:
     """What a line does, and the line."""
     if best is None:
         return []
-    return [("Pack the best point:", pack_command(study, best)), ("Check it:", _verify_command(study))]
+    budget = [] if study.meta.budget is None else ["--budget", str(study.meta.budget)]
+    check = shlex.join(["pgpack", "verify", "best.pgpack", "--checkpoint", study.meta.checkpoint, *budget])
+    return [("Pack the best point:", pack_command(study, best)), ("Check it:", check)]
 
 
 def pack_command(study: Study, trial: Trial) -> str:
@@ -141,11 +145,6 @@ def pack_command(study: Study, trial: Trial) -> str:
     words = ["pgpack", "pack", study.meta.checkpoint, "--recipe", trial.recipe]
     flags = f" {study.meta.data_flags}" if study.meta.data_flags else ""
     return f"{shlex.join(words)}{flags} -o best.pgpack"
-
-
-def _verify_command(study: Study) -> str:
-    budget = [] if study.meta.budget is None else ["--budget", str(study.meta.budget)]
-    return shlex.join(["pgpack", "verify", "best.pgpack", "--checkpoint", study.meta.checkpoint, *budget])
 
 
 # --- chart ---------------------------------------------------------------------------------------------

@@ -198,16 +198,12 @@ class _Joint:
         if isinstance(node, ast.ClassDef):
             node.decorator_list = [linker.visit(each) for each in node.decorator_list]
             node.bases = [linker.visit(each) for each in node.bases]
-            fields = {
-                name for each in node.body if not isinstance(each, ast.FunctionDef) for name in bound_names(each)
-            }
-            linker.scopes.append(fields)
-            body = [
-                new for each in node.body if not isinstance(each, ast.FunctionDef) and (new := linker.visit(each))
-            ]
+            functions = [each for each in node.body if isinstance(each, ast.FunctionDef)]
+            others = [each for each in node.body if not isinstance(each, ast.FunctionDef)]
+            linker.scopes.append({name for each in others for name in bound_names(each)})
+            kept = [new for each in others if (new := linker.visit(each))]
             linker.scopes.pop()
-            functions = {id(each): linker.visit(each) for each in node.body if isinstance(each, ast.FunctionDef)}
-            node.body = [*body, *functions.values()] or [ast.Pass()]
+            node.body = [*kept, *map(linker.visit, functions)] or [ast.Pass()]
         else:
             node = linker.visit(node)
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -266,8 +262,6 @@ def _in_order(roots: Sequence[str], joint: _Joint) -> list[Module]:
                 visit(other, (*above, name))
         found[name] = module
 
-    for root in roots:
-        visit(root, ())
-    for name in sorted(taking_part):
+    for name in (*roots, *sorted(taking_part)):
         visit(name, ())
     return [module for name, module in found.items() if name in taking_part]

@@ -51,7 +51,6 @@ LATE = {
     "distributed",
     "pyarrow",
     "transformers",
-    "tokenizers",
     "gguf",
     "python_minifier",
     "fcntl",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pgpack.cache.entries import LOSS, loss_bytes
 from pgpack.cache.store import Cache, cache_key
 from pgpack.calibration.calibration import Calibration
+from pgpack.calibration.coverage import covered
 from pgpack.calibration.distortion import WeightError
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.loss.evaluator import BitsPerByte, Evaluator
@@ -18,17 +19,22 @@ from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe
 
 from .errors import PgpackError
-from .pack import Artifact, Trainer, pack_applied
+from .pack import Artifact, Trainer, pack, pack_applied
+
+
+def _silent(line: str) -> None:
+    pass
 
 
 @dataclass
 class Measurer:
     """Measures recipes on one checkpoint; work that they share is done once and kept in `cache`.
 
-    `calibrate` gives the calibration that a recipe asks for (called only for recipes that need Hessians); `trainer`
-    as in `pgpack.pack.pack`. `model_digest`: sha256 hex of what the evaluator's digest leaves out (the model and its
-    code, the KL's reference, device and libraries); without it losses are kept in memory only. `weights`
-    measures where there is no evaluator.
+    `calibrate` gives the calibration that a recipe asks for (called only for recipes that need Hessians), None where
+    there is nothing to calibrate on; what it lacks is assumed (`pgpack.calibration.coverage`), which `note` is told,
+    or refused where `strict`. `trainer` as in `pgpack.pack.pack`. `model_digest`: sha256 hex of what the evaluator's
+    digest leaves out (the model and its code, the KL's reference, device and libraries); without it losses are kept
+    in memory only. `weights` measures where there is no evaluator.
     """
 
     checkpoint: Checkpoint
@@ -38,6 +44,8 @@ class Measurer:
     trainer: Trainer | None = None
     model_digest: str | None = None
     weights: WeightError | None = None
+    strict: bool = False
+    note: Callable[[str], None] = _silent
 
     @property
     def digest(self) -> str:
@@ -55,9 +63,12 @@ class Measurer:
 
     def pack(self, recipe: Recipe) -> Artifact:
         """The artifact of `recipe`. Raises whatever `pgpack.pack.pack` does."""
-        applied = apply(recipe, self.checkpoint.stored_shapes)
-        calibration = self.calibrate(recipe) if applied.needs_calibration else None
-        return pack_applied(self.checkpoint, applied, calibration, cache=self.cache, trainer=self.trainer)
+        calibration = self.calibrate(recipe) if self.needs_calibration(recipe) else None
+        if self.strict:
+            return pack(self.checkpoint, recipe, calibration, cache=self.cache, trainer=self.trainer)
+        whole = covered(self.checkpoint, recipe, calibration)
+        self.note(whole.note)
+        return pack_applied(self.checkpoint, whole.applied, whole.calibration, cache=self.cache, trainer=self.trainer)
 
     def evaluate(self, artifact: Artifact) -> BitsPerByte | None:
         """Loss of the decoded artifact; measured once per set of decoded weights. None without an evaluator."""

@@ -32,6 +32,7 @@ from pgpack.recipe.applied import Applied, AppliedTensor, apply
 from pgpack.recipe.policy import Coding
 from pgpack.recipe.recipe import Recipe
 from pgpack.tensors.grids import QuantizedTensor
+from pgpack.tensors.masks import is_mask
 from pgpack.tensors.raw_values import RAW_DTYPES, RawValues
 from pgpack.tensors.record import Record
 
@@ -182,8 +183,8 @@ def _encoding(
 
     def compute() -> Encoding:
         array = checkpoint.tensor(name)
-        if array.dtype.kind != "f":
-            return _integers(name, array)
+        if array.dtype.kind != "f" or is_mask(array):
+            return _as_it_is(name, array)
         return quantize_matrix(quantizer_input(tensor, array, calibration), transforms, policy.quantizer)
 
     if cache is None or tensor.numel <= AT_ONCE:
@@ -193,9 +194,9 @@ def _encoding(
     return cache.recall("quantized", key, ENCODING, compute)
 
 
-def _integers(name: str, array: NDArray[Any]) -> Encoding:
-    """Integer and bool tensors are stored as they are, whatever their rule says."""
-    dtype = {"b": "bool"}.get(array.dtype.kind, array.dtype.name)
+def _as_it_is(name: str, array: NDArray[Any]) -> Encoding:
+    """Integer, bool and complex tensors and masks with -inf are stored as they are, whatever their rule says."""
+    dtype = {"bool": "bool", "float32": "fp32"}.get(array.dtype.name, array.dtype.name)
     if dtype not in RAW_DTYPES:
         raise RecipeError(f"{name}: tensors of type {array.dtype} cannot be stored; convert it to float32 or int64")
     grid = RawValues(dtype)

@@ -25,6 +25,7 @@ from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.checkpoint.mlp_order import mlp_permutations, ordered_checkpoint
 from pgpack.formats.own.manifest import Manifest, manifest_path, read_manifest
 from pgpack.loss.evaluator import BitsPerByte, Evaluator
+from pgpack.tensors.masks import is_mask
 
 from .errors import FormatError
 from .inspect import inspect_artifact
@@ -197,7 +198,7 @@ def _digests(digest: str, clean_digest: str, unpacked: Unpacked, manifest: Manif
 
 
 def _finite(tensors: Mapping[str, NDArray[Any]]) -> Check:
-    broken = [name for name, array in tensors.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    broken = [name for name, array in tensors.items() if not np.isfinite(array).all() and not is_mask(array)]
     if broken:
         return Check("values", False, f"{len(broken)} tensors hold NaN or infinity, first {broken[0]}")
     return Check("values", True, f"{sum(array.size for array in tensors.values()):,} finite values")
@@ -253,9 +254,11 @@ def relative_errors(tensors: Mapping[str, NDArray[Any]], checkpoint: Checkpoint)
 
 
 def _relative_error(decoded: NDArray[Any], original: NDArray[Any]) -> float:
-    wide = original.astype(np.float64)
+    if is_mask(original):
+        return 0.0 if np.array_equal(decoded, original) else 1.0
+    wide = original.astype(np.result_type(original.dtype, np.float64))
     norm = float(np.linalg.norm(wide))
-    error = float(np.linalg.norm(decoded.astype(np.float64) - wide))
+    error = float(np.linalg.norm(decoded.astype(wide.dtype) - wide))
     return error / norm if norm else error
 
 

@@ -52,6 +52,9 @@ text_options = flag_group(
         "calibration": flag("--calibration", metavar="FILE", help="Hessians of `pgpack calibrate`, instead of text."),
     },
 )
+strict_option = click.option(
+    "--strict", is_flag=True, help="Refuse tensors that a recipe wants a Hessian for and that have none."
+)
 
 
 def bench_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from pathlib import Path
@@ -16,7 +17,7 @@ from pgpack.tables import table
 from ..options.cache import cache_options
 from ..options.recipe import RecipeFlags, one_of, recipe_options
 from ..options.submission import SubmissionFlags, require_alone, submission_options
-from ..options.text import bench_of, text_options
+from ..options.text import bench_of, strict_option, text_options
 from ..options.types import PATH, size
 from ..screen.output import Screen, format_bytes, note, picked, refuse_overwrite, screen_options
 
@@ -64,6 +65,7 @@ Examples:
 @click.option("--weights-only", is_flag=True, help="Leave config and tokenizer of a model folder out.")
 @click.option("--dry-run", is_flag=True, help="Check the recipe against the checkpoint and stop.")
 @click.option("--force", is_flag=True, help="Replace the artifact if it exists.")
+@strict_option
 @text_options
 @cache_options
 @screen_options
@@ -80,6 +82,7 @@ def command(
     weights_only: bool,
     dry_run: bool,
     force: bool,
+    strict: bool,
     text: BenchOptions,
     cache: CacheOptions,
     screen: Screen,
@@ -92,7 +95,9 @@ def command(
     when nothing does.
     With --submission DIR a whole folder is written (README.md, submission.json, a decoder of its own, the script
     packed); --budget is for code and weights together, 16 MB unless it is given, and several checkpoints are seeds.
+    Tensors that a recipe wants a Hessian for and that have none are packed by the weights alone, and named.
     """
+    text = dataclasses.replace(text, strict=strict)
 
     @functools.cache
     def bench(path: Path, in_memory: bool = True) -> Workpiece:

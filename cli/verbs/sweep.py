@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..options.cache import cache_options, say_shared
 from ..options.recipe import one_of
 from ..options.search import SearchFlags, search_options
 from ..options.space import AXES, SpaceFlags, space_options
-from ..options.text import bench_of, text_options
+from ..options.text import bench_of, strict_option, text_options
 from ..options.types import FOLDER, PATH, size
 from ..screen.live_table import shown_live
 from ..screen.output import EXIT_RESUMABLE, Screen, note, screen_options
@@ -65,6 +66,7 @@ Examples:
 @click.option(
     "--scheduler", metavar="ADDRESS", help="Measure on a Dask cluster: tcp://HOST:PORT or its scheduler file."
 )
+@strict_option
 @text_options
 @cache_options
 @screen_options
@@ -80,6 +82,7 @@ def command(
     search: SearchFlags,
     jobs: int | None,
     scheduler: str | None,
+    strict: bool,
     text: BenchOptions,
     cache: CacheOptions,
     screen: Screen,
@@ -91,6 +94,7 @@ def command(
     best.pgpack. Where no text is known, sizes are set against the error of the weights instead (distortion.csv).
     Several checkpoints (seeds) are measured under the same recipes: a recipe's size is that of its largest artifact,
     its loss the mean.
+    Tensors that a recipe wants a Hessian for and that have none are packed by the weights alone.
     After Ctrl-C or a kill the same command goes on: it says what it reuses, no trial is repeated.
     """
     if jobs is not None and scheduler is not None:
@@ -107,6 +111,7 @@ def command(
     from pgpack.cache.opening import open_cache
     from pgpack.sweep.executors.placement import Placement
 
+    text = dataclasses.replace(text, strict=strict)
     benches = _benches(checkpoints, text, screen, out, open_cache(cache, screen.note))
     first, wanted = benches.first, space.read()
     if not search.is_grid and not first.has_text:

@@ -45,6 +45,7 @@ def open_bench(
     settings: Mapping[str, object] | None = None,
     calibration: Path | str | None = None,
     device: str | None = None,
+    strict: bool = False,
     cache: bool | Path | str = True,
     progress: Progress = None,
 ) -> Bench:
@@ -56,7 +57,8 @@ def open_bench(
     token shards, or a text each. `tokenizer`: a SentencePiece model, a tokenizer.json or a folder; None: the
     checkpoint's own. What is not given is what the checkpoint itself names; without any text sizes are still known,
     losses are not. `model`: FILE.py:build, or a name that an installed model source
-    knows; `settings`: fields of that model. `calibration`: a finished one, instead of text. `cache`: whether, or in
+    knows; `settings`: fields of that model. `calibration`: a finished one, instead of text. `strict`: a tensor that a
+    recipe wants a Hessian for and that has none is refused, not packed by the weights alone. `cache`: whether, or in
     which folder, work is kept between runs. Units: `seq_len`, `max_tokens` tokens.
     Raises: CheckpointError, DataError; CalibrationError for a `calibration` that is none.
 
@@ -79,6 +81,7 @@ def open_bench(
         calibration=None if calibration is None else str(calibration),
         text=tuple(map(str, names)),
         field=field,
+        strict=strict,
     )
     kept = CacheOptions(folder=None if isinstance(cache, bool) else Path(cache), off=cache is False)
     return Bench(path, checkpoint, options, progress=progress, cache=open_cache(kept))

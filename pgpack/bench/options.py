@@ -14,7 +14,8 @@ class BenchOptions:
     `text`: files and folders of text, or "builtin"; `field`: of .jsonl and .parquet. `val`, `calib`: globs of token
     shards, or a text each. `tokenizer`: a SentencePiece model, a tokenizer.json or a folder. `model`: FILE.py:build,
     or a name that a model source knows. `set`: FIELD=VALUE of that model. `calibration`: the file of a finished
-    calibration, instead of text.
+    calibration, instead of text. `strict`: tensors that a recipe wants a Hessian for and that have none are refused,
+    where else they are packed without.
     """
 
     val: str | None = None
@@ -28,6 +29,7 @@ class BenchOptions:
     calibration: str | None = None
     text: tuple[str, ...] = ()
     field: str | None = None
+    strict: bool = False
 
     @property
     def names_text(self) -> bool:
@@ -37,5 +39,8 @@ class BenchOptions:
     def as_flags(self) -> str:
         """As flags of the command line, quoted for a POSIX shell; '' when nothing is said."""
         given = [(f.name.replace("_", "-"), getattr(self, f.name)) for f in dataclasses.fields(self)]
-        each = ((name, one) for name, value in given for one in (value if isinstance(value, tuple) else (value,)))
-        return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in each if value is not None)
+        each = [(name, one) for name, value in given for one in (value if isinstance(value, tuple) else (value,))]
+        said = ((name, value) for name, value in each if value is not None and value is not False)
+        return " ".join(
+            f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}" for name, value in said
+        )

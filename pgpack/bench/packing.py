@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pgpack.calibration.coverage import covered
 from pgpack.errors import CheckpointError, DataError
 from pgpack.fit.budget import Training, fit_budget
-from pgpack.pack import pack
+from pgpack.pack import pack_applied
 from pgpack.progress import Bar, shown
+from pgpack.recipe.applied import apply
 from pgpack.recipe.preset_candidates import field_presets
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.spaces import Candidate
@@ -22,11 +24,17 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
         bench.calib_tokens("tuning")  # missing text is known before the work, not after
     measurer = bench.measurer(evaluate)
     calibration = needed_calibration(bench, recipe)
+    if bench.options.strict:
+        applied, statistics = apply(recipe, bench.checkpoint.stored_shapes), calibration
+    else:
+        whole = covered(bench.checkpoint, recipe, calibration)
+        applied, statistics = whole.applied, whole.calibration
+        bench.note_once(whole.note)
     with shown(bench.progress, len(bench.checkpoint.stored_shapes), "tensor", "quantizing") as bar:
-        artifact = pack(
+        artifact = pack_applied(
             bench.checkpoint,
-            recipe,
-            calibration,
+            applied,
+            statistics,
             cache=bench.cache,
             progress=lambda name: bar.update(),
             trainer=bench,

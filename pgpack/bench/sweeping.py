@@ -134,9 +134,10 @@ def fills(benches: Benches, space: Space, budget: int | None) -> bool:
 
 
 def grid_of(benches: Benches, space: Space) -> Sequence[Candidate]:
-    """All recipes of a space; of the default one, where nothing can be calibrated, those that need no Hessians."""
+    """All recipes of a space; of the default one, where nothing can be calibrated and that is refused (`strict`),
+    those that need no Hessians."""
     candidates, bench = space.candidates(benches.tensors), benches.first
-    lacks_hessians = not bench.has_text and bench.options.calibration is None
+    lacks_hessians = bench.options.strict and not bench.has_text and bench.options.calibration is None
     return without_hessians(candidates) if space.is_default and lacks_hessians else candidates
 
 

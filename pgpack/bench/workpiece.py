@@ -58,6 +58,7 @@ class Workpiece:
     keep_in: Path | None = None
     cache: Cache | None = None
     _observed: dict[int, Calibration] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self.options.calibration is not None:
@@ -123,7 +124,22 @@ class Workpiece:
         evaluator = self._when_needed(text_share) if evaluate else None
         digest = cache_key(self.model_digest, self.checkpoint.digest) if evaluate else None
         cache = Cache() if self.cache is None else self.cache
-        return Measurer(self.checkpoint, evaluator, self.calibration, cache, self, digest)
+        return Measurer(
+            self.checkpoint,
+            evaluator,
+            self.calibration,
+            cache,
+            self,
+            digest,
+            strict=self.options.strict,
+            note=self.note_once,
+        )
+
+    def note_once(self, line: str) -> None:
+        """`note`, unless there is nothing to say or it was said before."""
+        if line and line not in self._told:
+            self._told.add(line)
+            self.note(line)
 
     @property
     def has_text(self) -> bool:
@@ -149,10 +165,22 @@ class Workpiece:
         text = self.text.first(text_share)
         return _WhenNeeded(text.evaluator().digest, functools.cache(lambda: self._evaluator_on(text)))
 
-    def calibration(self, recipe: Recipe) -> Calibration:
-        """The statistics that `recipe` asks for. Raises CalibrationError or DataError when there are none."""
+    @property
+    def can_calibrate(self) -> bool:
+        """Whether statistics are there or a text to take them from: the checkpoint names one, or an option does."""
+        options = self.options
+        named = options.calibration is not None or options.calib is not None or bool(options.text)
+        return named or "data_defaults" in self.checkpoint.metadata
+
+    def calibration(self, recipe: Recipe) -> Calibration | None:
+        """The statistics that `recipe` asks for; None where no text is known and nothing is refused for that.
+
+        Raises: CalibrationError or DataError.
+        """
         if self.options.calibration is not None:
             return self.file_calibration
+        if not self.can_calibrate and not self.options.strict:
+            return None
         count = recipe.calib.count
         if count not in self._observed:
             observed = self._kept(self.keep_in, count) if self.keep_in is not None else self._recalled(count)

@@ -52,6 +52,7 @@ class Calibration:
     n_tokens: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
     _tensor_digests: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+    _sensitivities: dict[str, tuple[float, float]] = field(default_factory=dict, init=False, repr=False)
 
     def hessian(self, name: str) -> Float32 | None:
         """Shape: (in, in) float32, or None when this tensor was not observed. A table that takes part in no product
@@ -77,6 +78,18 @@ class Calibration:
     def hessian_shape(self, name: str) -> tuple[int, ...] | None:
         """The shape of `hessian(name)` without loading it."""
         return self.shapes.get(f"{self._observed(name)}.hessian")
+
+    def fisher_shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of `fisher(name)` without loading it."""
+        return self.shapes.get(f"{self._observed(name)}.fisher")
+
+    def sensitivity(self, name: str) -> tuple[float, float]:
+        """Means of the Hessian's diagonal and of the Fisher weights; 0 for what is not known or all zero."""
+        if name not in self._sensitivities:
+            hessian, fisher = self.hessian(name), self.fisher(name)
+            diagonal = hessian if hessian is None or hessian.ndim == 1 else hessian.diagonal()
+            self._sensitivities[name] = _mean(diagonal), _mean(fisher)
+        return self._sensitivities[name]
 
     def _observed(self, name: str) -> str:
         return name if f"{name}.hessian" in self.shapes else name + LOOKUP
@@ -116,6 +129,10 @@ class Calibration:
                 f"{len(missing)} tensors lack a Hessian: {shown}; calibrate with a model that uses them, or "
                 "give them a rule that needs none, such as rtn(bits=8)"
             )
+
+
+def _mean(values: Float32 | None) -> float:
+    return 0.0 if values is None or not values.size else float(values.mean(dtype=np.float64))
 
 
 def from_arrays(arrays: Mapping[str, Float32], token_digest: str, n_tokens: int) -> Calibration:

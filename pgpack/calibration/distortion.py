@@ -18,6 +18,7 @@ import numpy as np
 
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.recipe.recipe import Recipe
+from pgpack.tensors.masks import is_mask
 from pgpack.tensors.record import Record
 
 from .calibration import Calibration
@@ -73,11 +74,12 @@ def relative_error(checkpoint: Checkpoint, records: Sequence[Record]) -> float:
 
 
 def relative_errors(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[str, float]:
-    """Squared error of each tensor relative to its squared norm; 0 for a tensor of zeros. Integers are left out."""
+    """Squared error of each tensor relative to its squared norm; 0 for a tensor of zeros. What is stored as it is
+    (integers, complex values, masks) is left out."""
     errors: dict[str, float] = {}
     for record in records:
         weight = checkpoint.tensor(record.name)
-        if weight.dtype.kind == "f" and weight.size:
+        if weight.dtype.kind == "f" and weight.size and not is_mask(weight):
             error = float(np.square(weight - record.dequantize(), dtype=np.float64).sum())
             power = float(np.square(weight, dtype=np.float64).sum())
             errors[record.name] = error / power if power else 0.0

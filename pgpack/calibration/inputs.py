@@ -38,7 +38,7 @@ def require_coverage(applied: Applied, calibration: Calibration | None) -> None:
     for name in needy:
         found = calibration.hessian_shape(name)
         n_inputs = applied.tensors[name].matrix_shape(found)[1]
-        if found != (n_inputs, n_inputs):
+        if found not in ((n_inputs, n_inputs), (n_inputs,)):
             raise CalibrationError(
                 f"{name} has {n_inputs} inputs and its Hessian is {found}; this calibration is of another model"
             )
@@ -61,7 +61,7 @@ def _ordered(calibration: Calibration, permutations: Mapping[str, tuple[int, Per
         name, _, kind = key.rpartition(".")
         axis, permutation = permutations.get(name, (-1, np.empty(0, np.intp)))
         if (kind, axis) in (("hessian", 1), ("output", 0)):
-            return array[np.ix_(permutation, permutation)]
+            return array[np.ix_(permutation, permutation)] if array.ndim == 2 else array[permutation]
         return array[permutation] if kind == "fisher" and axis == 0 else array
 
     return dataclasses.replace(calibration, load=load)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError
+from pgpack.tensors.masks import is_mask
 
 from .dialects import dialect_of, normalised
 from .files import read_file, require_file
@@ -55,7 +56,8 @@ class Checkpoint:
         return replace(self, companions={})
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """float32 (or the integer dtype of a non-floating tensor). Raises CheckpointError on NaN or infinity.
+        """float32 (or the dtype of a tensor that does not float). Raises CheckpointError on NaN or infinity; the -inf
+        of a mask is none of these.
 
         >>> float(pgpack.open_checkpoint("model.safetensors").tensor("tok_emb.weight").std()) > 0
         True
@@ -64,7 +66,7 @@ class Checkpoint:
         if array.dtype.kind != "f":
             return array
         array = np.asarray(array, dtype=np.float32, order="C")
-        if not np.isfinite(array).all():
+        if not np.isfinite(array).all() and not is_mask(array):
             raise CheckpointError(
                 f"{self.source}: {name} holds NaN or infinity; a model that diverged cannot be packed"
             )

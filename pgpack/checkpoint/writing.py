@@ -36,6 +36,7 @@ KINDS = {
     "uint16": "U16",
     "uint8": "U8",
     "bool": "BOOL",
+    "complex64": "C64",
 }
 WIDTHS = {kind: np.dtype(name).itemsize for name, kind in KINDS.items()} | {"BF16": 2}
 

@@ -137,6 +137,7 @@ def _searched(
         return Family(name, _trellis_at(states, trained.directives, tensors), *TRELLIS_RANGE, guess)
 
     try:
+        _require_fisher(measurer, trellis(QUICK_STATES, 1e-3))
         dial, _ = turn_dial(measurer, budget, trellis(QUICK_STATES, 1e-3), ROUGH_FILL)
         family = trellis(BEST_STATES, dial)
         dial, artifact = turn_dial(measurer, budget, family)
@@ -156,6 +157,14 @@ def _searched(
             note(f"{family.name}: {error}")
             continue
         yield family.name, family.recipe_at(dial), artifact
+
+
+def _require_fisher(measurer: Measurer, family: Family) -> None:
+    """Raises CalibrationError where there is a calibration without any Fisher weight."""
+    recipe = family.recipe_at(family.guess)
+    calibration = measurer.calibrate(recipe) if measurer.needs_calibration(recipe) else None
+    if calibration is not None and not any(key.endswith(".fisher") for key in calibration.shapes):
+        raise CalibrationError("the calibration holds no Fisher weights")
 
 
 def _trellis_at(states: int, directives: str, tensors: Shapes) -> Callable[[float], Recipe]:

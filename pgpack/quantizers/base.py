@@ -26,11 +26,11 @@ Matrix = NDArray[np.float32]
 class QuantizerInput:
     """One matrix and what is known about it.
 
-    Shape: weight (out, in) float32; hessian (in, in) float32 = mean over tokens of x x^T of the layer's input,
-    or None; fisher (out,) float32 = mean over tokens of (dL/dy)^2, or None; keep (out, in) bool, or None:
-    where it is False the decoded weight must be exactly 0. lookup_hessian (in, in), lookup_fisher (out,): the same
-    for a table whose rows are looked up as inputs (`pgpack.calibration.calibration`). outputs (out, out) = mean
-    over tokens of d d^T, d = dL/dy, or None; fisher is its diagonal.
+    Shape: weight (out, in) float32; hessian (in, in) float32 = mean over tokens of x x^T of the layer's input, or
+    (in,), a diagonal one, or None; fisher (out,) float32 = mean over tokens of (dL/dy)^2, or None; keep (out, in)
+    bool, or None: where it is False the decoded weight must be exactly 0. lookup_hessian (in, in), lookup_fisher
+    (out,): the same for a table whose rows are looked up as inputs (`pgpack.calibration.calibration`). outputs
+    (out, out) = mean over tokens of d d^T, d = dL/dy, or None; fisher is its diagonal.
     """
 
     name: str

@@ -26,18 +26,32 @@ class Factor:
     """The upper Cholesky factor U of the inverse Hessian, H^-1 = U^T U, split as U = diag(d) V.
 
     Shape: order (cols,), the original column at each step; dead (cols,) bool in original order; V (cols, cols)
-    float32 unit upper triangular; d (cols,) float64. d[j]^2 is the inverse-Hessian diagonal of the column at
-    step j given the columns not yet decided.
+    float32 unit upper triangular, None for the identity; d (cols,) float64. d[j]^2 is the inverse-Hessian diagonal
+    of the column at step j given the columns not yet decided.
     """
 
     order: NDArray[np.intp]
     dead: NDArray[np.bool_]
-    V: NDArray[np.float32]
+    V: NDArray[np.float32] | None
     d: NDArray[np.float64]
+
+    def corner(self, start: int, stop: int) -> NDArray[np.float32]:
+        """V of the steps [start, stop)."""
+        if self.V is None:
+            return np.eye(stop - start, dtype=np.float32)
+        return np.ascontiguousarray(self.V[start:stop, start:stop])
+
+    def squared(self, part: Matrix) -> Matrix:
+        """H^-1 part = U^T U part. Shape: part and result (cols, any)."""
+        if self.V is None:
+            return np.square(self.d).astype(np.float32)[:, None] * part
+        U = self.V * self.d[:, None].astype(np.float32)
+        found: Matrix = U.T @ (U @ part)
+        return found
 
 
 def factorize(source: QuantizerInput, stage: str, damp: float, act_order: bool, ridge: float = 0.0) -> Factor:
-    """The factor of the damped, ordered Hessian.
+    """The factor of the damped, ordered Hessian; a diagonal one moves no error.
 
     Columns that never fired (H_ii = 0) count as H_ii = 1 and as dead; damp * mean(diag H) + ridge is added to the
     diagonal; `act_order` takes columns by falling diagonal, equal ones in their own order.
@@ -50,10 +64,13 @@ def factorize(source: QuantizerInput, stage: str, damp: float, act_order: bool, 
     from scipy.linalg import cholesky as scipy_cholesky
 
     H = checked_hessian(source, stage)
-    diagonal = H.diagonal().astype(np.float64)
+    diagonal = (H if H.ndim == 1 else H.diagonal()).astype(np.float64)
     dead = diagonal == 0
     diagonal[dead] = 1.0
     order = np.argsort(-diagonal, kind="stable") if act_order else np.arange(len(diagonal))
+    if H.ndim == 1:
+        added = damp * diagonal.mean() + ridge if len(diagonal) else 0.0
+        return Factor(order, dead, None, 1 / np.sqrt(diagonal[order] + added))
     reverse = order[::-1]
     damped = H[np.ix_(reverse, reverse)].astype(np.float64)
     damped[np.diag_indices_from(damped)] = diagonal[reverse] + damp * diagonal.mean() + ridge if len(diagonal) else 0
@@ -102,9 +119,8 @@ def feedback_blocks(W_T: Matrix, factor: Factor, block: int) -> Iterator[Block]:
     for start in range(0, cols, block):
         stop = min(start + block, cols)
         errors = np.zeros((stop - start, rows), dtype=np.float32)
-        corner = np.ascontiguousarray(factor.V[start:stop, start:stop])
-        yield Block(start, stop, W_T[start:stop], errors, corner)
-        if stop < cols:
+        yield Block(start, stop, W_T[start:stop], errors, factor.corner(start, stop))
+        if stop < cols and factor.V is not None:
             W_T[stop:] -= factor.V[start:stop, stop:].T @ errors
 
 

@@ -62,14 +62,17 @@ def refuse_mask(source: QuantizerInput, why: str) -> None:
 
 
 def checked_hessian(source: QuantizerInput, stage: str) -> NDArray[np.float32]:
-    """The Hessian. Shape: (in, in). Raises CalibrationError when it is missing, misshapen or not finite."""
+    """The Hessian. Shape: (in, in), or (in,) of a diagonal one.
+
+    Raises CalibrationError when it is missing, misshapen or not finite.
+    """
     cols = source.weight.shape[1]
     if source.hessian is None:
         raise CalibrationError(
             f"{source.name}: {stage} needs a Hessian of shape {(cols, cols)} and the calibration has none; "
             "calibrate this tensor or give it a quantizer that works without"
         )
-    if source.hessian.shape != (cols, cols):
+    if source.hessian.shape not in ((cols, cols), (cols,)):
         raise CalibrationError(
             f"{source.name}: {stage} needs a Hessian of shape {(cols, cols)}, found {source.hessian.shape}"
         )

@@ -100,9 +100,10 @@ class Svd(Transform):
         A, B = balanced_factors(finite_weight(source), self.rank)
         right = plain_part(inner(replace(source, weight=B, fisher=None)), source, "svd")
         hessian = None
-        if source.hessian is not None and source.hessian.shape == (B.shape[1], B.shape[1]):
+        H = source.hessian
+        if H is not None and H.shape in ((B.shape[1],) * 2, (B.shape[1],)):
             decoded = right.dequantize().astype(np.float64)
-            hessian = (decoded @ source.hessian @ decoded.T).astype(np.float32)
+            hessian = ((decoded * H if H.ndim == 1 else decoded @ H) @ decoded.T).astype(np.float32)
         left = plain_part(inner(replace(source, weight=A, hessian=hessian)), source, "svd")
         return Encoding("factored", (left, right))
 

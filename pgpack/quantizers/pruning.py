@@ -127,7 +127,7 @@ class PruneWanda(Transform):
 
     def apply(self, source: QuantizerInput, inner: Inner) -> Encoding:
         H = checked_hessian(source, "prune_wanda")
-        scores = np.abs(finite_weight(source)) * np.sqrt(np.maximum(H.diagonal(), 0))
+        scores = np.abs(finite_weight(source)) * np.sqrt(np.maximum(H if H.ndim == 1 else H.diagonal(), 0))
         return with_mask(source, ~smallest(scores, int(self.sparsity * scores.shape[1])), inner)
 
 

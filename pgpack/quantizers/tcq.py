@@ -67,10 +67,9 @@ class Price:
 
     def target(self, W_T: Float32, factor: Factor) -> Float32:
         """w' of weights in the factor's order, in place. Shape: (cols, rows)."""
-        U = factor.V * factor.d[:, None].astype(np.float32)
         for rows in range(0, W_T.shape[1], ROWS_AT_ONCE):
             part = W_T[:, rows : rows + ROWS_AT_ONCE]
-            part -= np.float32(self.ridge) * (U.T @ (U @ part))
+            part -= np.float32(self.ridge) * factor.squared(part)
         return W_T
 
 

@@ -91,8 +91,9 @@ def decide_columns(
         w = weights_[k]
         for j in range(k):
             v = V[j, k]
-            for i in range(rows):
-                w[i] -= v * errors_[j, i]
+            if v != 0:
+                for i in range(rows):
+                    w[i] -= v * errors_[j, i]
         for i in range(rows):
             x[i] = w[i] / (row_steps[i] * steps[k] * (np.float32(1) + shrinking[k] * excess[i]))
         states_[k] = trellis_path(x, branches, decisions, nearest, path, states_[k])

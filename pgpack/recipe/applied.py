@@ -35,7 +35,8 @@ class AppliedTensor(TensorInfo):
         shape = self.shape
         if len(shape) < 2:
             return 1, self.numel
-        rows = shape[:-1] if len(shape) > 2 and hessian == (shape[-1], shape[-1]) else shape[:1]
+        stacked = len(shape) > 2 and hessian in ((shape[-1], shape[-1]), (shape[-1],))
+        rows = shape[:-1] if stacked else shape[:1]
         return math.prod(rows), math.prod(shape[len(rows) :])
 
 

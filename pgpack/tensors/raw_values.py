@@ -22,8 +22,13 @@ RAW_DTYPES = {
     "int32": "<i4",
     "int16": "<i2",
     "int8": "|i1",
+    "uint64": "<u8",
+    "uint32": "<u4",
+    "uint16": "<u2",
     "uint8": "|u1",
     "bool": "|u1",
+    "complex128": "<u8",
+    "complex64": "<u4",
 }
 
 
@@ -32,7 +37,7 @@ class RawValues:
     """Symbols are the bit patterns of `dtype` (a key of RAW_DTYPES); lossless storage and fp16/bf16 passthrough.
 
     fp8 is E4M3 without infinities: 1 sign, 4 exponent bits of bias 7, 3 mantissa bits. *Source* Micikevicius et al.
-    2022, arXiv:2209.05433.
+    2022, arXiv:2209.05433. Of a complex value real and imaginary part are two symbols, along a last axis of 2.
     """
 
     dtype: str = "fp16"
@@ -65,6 +70,9 @@ class RawValues:
             bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
             rounded: Symbols = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
             return rounded.reshape(np.shape(values))
+        if self.dtype.startswith("complex"):
+            flat = np.ascontiguousarray(values, dtype=self.dtype).reshape(-1)
+            return flat.view(RAW_DTYPES[self.dtype]).reshape(*np.shape(values), 2)
         target = {"fp32": np.float32, "fp16": np.float16, "fp64": np.float64}.get(self.dtype)
         array = np.asarray(values, dtype=target or np.dtype(RAW_DTYPES[self.dtype]))
         return np.ascontiguousarray(array).view(RAW_DTYPES[self.dtype]).reshape(np.shape(values))
@@ -77,6 +85,10 @@ class RawValues:
             return fp8_values()[symbols.astype(np.uint8, copy=False)]
         if self.dtype == "fp16":
             return symbols.view(np.float16).astype(np.float32)
+        if self.dtype.startswith("complex"):
+            if symbols.shape[-1:] != (2,):
+                raise FormatError(f"complex values are pairs of symbols, found shape {symbols.shape}")
+            return symbols.view(self.dtype).reshape(symbols.shape[:-1])
         view = {"fp32": np.float32, "fp64": np.float64, "bool": np.bool_}.get(self.dtype)
         return symbols.view(view) if view else symbols
 

@@ -16,7 +16,9 @@ def flag(*names: str, **attributes: Any) -> Any:
     """A field with its flag: all that `click.option` takes but the name of the parameter, which is the field's."""
     absent = () if attributes.get("multiple") else False if attributes.get("is_flag") else None
     option = functools.partial(click.option, *names, **attributes)
-    return dataclasses.field(default=attributes.get("default", absent), metadata={"flag": names[-1], "option": option})
+    return dataclasses.field(
+        default=attributes.get("default", absent), metadata={"flag": names[-1], "option": option}
+    )
 
 
 def option_of(field: dataclasses.Field[Any], parameter: str) -> Decorator:

@@ -26,8 +26,9 @@ from pgpack.tensors.trellis_grid import TrellisGrid, octaves, walked_rows
 
 from .base import Quantizer, QuantizerInput
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose
-from .inputs import finite_weight, refuse_mask, require
+from .inputs import finite_weight, refuse_mask
 from .row_feedback import RowFactor
+from .settings import AT_LEAST_1, NOT_NEGATIVE, POSITIVE, UP_TO_1, Allowed, setting
 
 Float32 = NDArray[np.float32]
 
@@ -104,27 +105,16 @@ class Tcq(Quantizer):
     smaller at equal KL (columns shrunk one by one 1.7 %, then rows in order 5.6 %, then the ridge 6.9 %).
     """
 
-    step: float
-    states: int = 8
-    rows: float = 0.5
-    columns: float = 1.0
-    damp: float = 0.01
-    block: int = 128
-    group: int = 0
-    row_damp: float = 0.1
-    floor: float = 12.0
+    step: float = setting(POSITIVE)
+    states: int = setting(Allowed(f"one of {', '.join(map(str, POLYNOMIALS))}", POLYNOMIALS.__contains__), 8)
+    rows: float = setting(UP_TO_1, 0.5)
+    columns: float = setting(UP_TO_1, 1.0)
+    damp: float = setting(NOT_NEGATIVE, 0.01)
+    block: int = setting(AT_LEAST_1, 128)
+    group: int = setting(Allowed("a number of rows, or 0", lambda n: n >= 0), 0)
+    row_damp: float = setting(POSITIVE, 0.1)
+    floor: float = setting(Allowed("a number of octaves from 0 to 60", lambda x: 0 <= x <= 60), 12.0)
     needs_hessian: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        require(0 < self.step < np.inf, "step", "a positive number", self.step)
-        require(self.states in POLYNOMIALS, "states", f"one of {', '.join(map(str, POLYNOMIALS))}", self.states)
-        require(0 <= self.rows <= 1, "rows", "a number from 0 to 1", self.rows)
-        require(0 <= self.columns <= 1, "columns", "a number from 0 to 1", self.columns)
-        require(0 <= self.damp < np.inf, "damp", "a number of at least 0", self.damp)
-        require(self.block >= 1, "block", "an integer of at least 1", self.block)
-        require(self.group >= 0, "group", "a number of rows, or 0", self.group)
-        require(0 < self.row_damp < np.inf, "row_damp", "a positive number", self.row_damp)
-        require(0 <= self.floor <= 60, "floor", "a number of octaves from 0 to 60", self.floor)
 
     @property
     def corrects_rows(self) -> bool:

@@ -28,9 +28,10 @@ from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, header_length, unframe
 from pgpack.formats.own.size_report import Charge, SizeReport, apportion, file_report
+from pgpack.recipe.selector import TensorInfo
 from pgpack.tensors.entropy import order0_bits
 from pgpack.tensors.record import Record
-from pgpack.tensors.roles import role_of
+from pgpack.tensors.roles import Shaped, role_of
 
 from .codecs import CODERS, SYMBOL_TRANSFORMS
 from .errors import FormatError
@@ -43,7 +44,7 @@ NUMBERED = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 
 
 @dataclass(frozen=True)
-class TensorBytes:
+class TensorBytes(Shaped):
     """One stored tensor of an artifact.
 
     Units: `n_bytes` its share of the file; `entropy` order-0 bits per symbol over all its parts (estimate of what
@@ -58,10 +59,6 @@ class TensorBytes:
     n_bytes: int
     n_symbols: int
     entropy: float
-
-    @property
-    def numel(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
 
     @property
     def bits_per_weight(self) -> float:
@@ -187,21 +184,11 @@ def slope_of(loss: float, numel: int) -> float:
 
 
 @dataclass(frozen=True)
-class TensorAnatomy:
+class TensorAnatomy(TensorInfo):
     """One stored tensor. Units: `n_bytes` its share of the file; `loss` as `Anatomy.loss_unit`, None when unknown."""
 
-    name: str
-    shape: tuple[int, ...]
     n_bytes: int
     loss: float | None = None
-
-    @property
-    def numel(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def role(self) -> str:
-        return role_of(self.name, self.shape)
 
     @property
     def bits_per_weight(self) -> float:
@@ -315,7 +302,7 @@ def _field_ladder(data: bytes) -> tuple[dict[str, tuple[int, ...]], tuple[SizeSt
 
 
 @dataclass(frozen=True)
-class TensorValues:
+class TensorValues(Shaped):
     """One tensor of a checkpoint; `alias_of` names the tensor it is tied to, '' when it stands alone."""
 
     name: str
@@ -325,10 +312,6 @@ class TensorValues:
     std: float
     absmax: float
     alias_of: str
-
-    @property
-    def numel(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
 
 
 def inspect_checkpoint(checkpoint: Checkpoint) -> tuple[TensorValues, ...]:

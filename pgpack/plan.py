@@ -25,6 +25,7 @@ from pgpack.quantizers.tcq import EIGHTHS, NOISE, TINY, Tcq
 from pgpack.recipe.applied import AppliedTensor, apply
 from pgpack.recipe.policy import Coding, policy_to_text
 from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.selector import TensorInfo
 from pgpack.tensors.entropy import entropy_bits, order0_bits
 from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.trellis_grid import TrellisGrid, octaves
@@ -50,20 +51,13 @@ class Allocation:
 
 
 @dataclass(frozen=True)
-class PlannedTensor:
+class PlannedTensor(TensorInfo):
     """One row of a plan. Units: `ideal_bits` of the whole tensor, side information included (estimate)."""
 
-    name: str
-    role: str
-    shape: tuple[int, ...]
     policy: str
     needs_hessian: bool
     ideal_bits: float
     allocation: Allocation | None = None
-
-    @property
-    def numel(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -110,7 +104,7 @@ def _planned(
     else:
         bits = _tensor_bits(weight, tensor, None if recipe.container.is_field else policy.coding)
     text = policy_to_text(policy)
-    return PlannedTensor(tensor.name, tensor.role, tensor.shape, text, policy.needs_hessian, bits, allocation)
+    return PlannedTensor(tensor.name, tensor.shape, text, policy.needs_hessian, bits, allocation)
 
 
 def _allocation(weight: NDArray[Any], tensor: AppliedTensor, calibration: Calibration) -> Allocation | None:

@@ -6,14 +6,14 @@ They help byte codecs that look for repetition near by; the cost of a static ent
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CorruptArtifact
 
-from .base import Symbols
+from .base import Symbols, SymbolTransform
 from .fixed_width import codes_of, span
 
 Side = NDArray[Any]
@@ -22,13 +22,11 @@ CACHE_BYTES = 1 << 18  # rows compared at once: their differences stay in the se
 
 
 @dataclass(frozen=True)
-class Transpose:
+class Transpose(SymbolTransform):
     """Column-major order of a matrix; anything that is not 2-D is unchanged.
 
     Use when: columns, not rows, hold like symbols and a byte codec follows.
     """
-
-    encoder_only: ClassVar[frozenset[str]] = frozenset()
 
     def forward(self, symbols: Symbols) -> tuple[Symbols, Side | None]:
         return (np.ascontiguousarray(symbols.T) if symbols.ndim == 2 else symbols), None
@@ -40,7 +38,7 @@ class Transpose:
 
 
 @dataclass(frozen=True)
-class RowSort:
+class RowSort(SymbolTransform):
     """Rows of a matrix in greedy nearest-neighbour order: row 0, then always the L1-nearest of the rows left.
 
     Use when: like rows are far apart and a byte codec with a window follows; costs 2 bytes a row.
@@ -49,8 +47,6 @@ class RowSort:
     Anything that is not a matrix of at least 2 rows is unchanged, without side information.
     *Source* the row order of openai/parameter-golf PR #1855.
     """
-
-    encoder_only: ClassVar[frozenset[str]] = frozenset()
 
     def forward(self, symbols: Symbols) -> tuple[Symbols, Side | None]:
         if symbols.ndim != 2 or len(symbols) < 2:

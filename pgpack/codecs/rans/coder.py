@@ -26,12 +26,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.codecs.base import SymbolLayout, Symbols
+from pgpack.codecs.base import SymbolCoder, SymbolLayout, Symbols
 from pgpack.codecs.settings import require_range
 from pgpack.errors import CorruptArtifact
 
@@ -42,7 +41,7 @@ from .tables import COST_UNIT, frequencies
 
 
 @dataclass(frozen=True)
-class Rans:
+class Rans(SymbolCoder):
     """Entropy coder with one static integer table per array; `precision` is log2 of the tables' sums.
 
     Use when: symbols of any quantizer should cost their entropy: within a few bytes of it, and fast both ways.
@@ -51,7 +50,6 @@ class Rans:
     """
 
     precision: int = 14
-    encoder_only: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
         require_range("rans precision", self.precision, 12, 15)

@@ -42,11 +42,9 @@ class Portable(Protocol):
     @property
     def files(self) -> Mapping[str, Path]:
         """Everything that it reads: a relative name -> the file."""
-        ...
 
     def moved(self, folder: Path) -> Open:
         """The same with `files` below `folder`, under their names."""
-        ...
 
     def __call__(self, setting: Setting) -> Measurer: ...
 

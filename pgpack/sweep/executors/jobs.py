@@ -60,7 +60,6 @@ class Subjects(Protocol):
 
     def settings(self, text_share: float = 1.0) -> Sequence[Setting]:
         """Every checkpoint on the first `text_share` of the text."""
-        ...
 
 
 class Executor(Protocol):
@@ -69,7 +68,6 @@ class Executor(Protocol):
     @property
     def n_workers(self) -> int:
         """How many trials it measures at a time, as things are now."""
-        ...
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Measured]:
         """Every job's outcome exactly once, in any order.
@@ -77,7 +75,6 @@ class Executor(Protocol):
         An iterator of jobs is drawn from only as far as workers are free, so one that looks at outcomes that were
         yielded before (a sampler) works. Raises: PgpackError when no trial can be measured any more.
         """
-        ...
 
     def __enter__(self) -> Executor: ...
 

@@ -77,15 +77,12 @@ class Sampler(Protocol):
     @classmethod
     def of(cls, task: SearchTask) -> Search:
         """The search of a task."""
-        ...
 
     def ask(self) -> Batch:
         """What to measure next."""
-        ...
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """The rows of the last batch, in its order, failed ones too."""
-        ...
 
 
 Measure = Callable[[Batch], Sequence[Trial]]

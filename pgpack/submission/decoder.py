@@ -27,7 +27,7 @@ from pgpack.tensors.trellis import POLYNOMIALS
 from pgpack.unpack import unpack
 from pgpack.version import __version__
 
-from .assemble import Key, Override, assemble
+from .assemble import Key, Override, assemble, defined_names
 from .minify import minified
 from .specialise import namespace_of, specialise, without_annotations
 
@@ -158,9 +158,7 @@ def _readable(tree: ast.Module, origin: dict[str, str], n: int) -> str:
     parts = [INTRO.format(n=title, version=__version__), FUTURE]
     module = ""
     for node in tree.body:
-        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
-        name = node.name if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else min(names, default="")
-        home = origin.get(name, module)
+        home = origin.get(min(defined_names(node), default=""), module)
         if home != module:
             module = home
             parts.append(f"\n# {home.replace('.', '/')}.py\n")

@@ -82,7 +82,7 @@ def write_report(
 def _lead(study: Study, view: FrontierView) -> str:
     budget, best = view.budget, view.best
     if best is not None and best.n_bytes is not None and best.bpb is not None:
-        where = "" if budget is None else f", {_percent(best.n_bytes, budget)} of the budget"
+        where = "" if budget is None else f", {100 * best.n_bytes / budget:.1f} % of the budget"
         excess = "" if study.meta.fp32_bpb is None else excess_text(best.bpb - study.meta.fp32_bpb, best)
         cost = f" ({excess} mBPB to fp32)" if excess else ""
         by_kl = " It has the least KL to fp32." if view.chosen_by == "kl" else ""
@@ -219,7 +219,3 @@ def _static_chart(view: FrontierView) -> str:
 
 def _bytes(n_bytes: int) -> str:
     return f"{n_bytes:,} B"
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %"

@@ -121,16 +121,13 @@ class Front:
 
     @cached_property
     def keys(self) -> frozenset[str]:
-        """Of the points."""
         return frozenset(trial.key for trial in self.points)
 
     @property
     def n_failed(self) -> int:
-        """Trials that failed."""
         return sum(not trial.ok for trial in self.trials)
 
     def is_best(self, trial: Trial) -> bool:
-        """Whether the trial is the best point."""
         return self.best is not None and trial.key == self.best.key
 
 

@@ -28,7 +28,6 @@ from .trial import Trial
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
     from matplotlib.path import Path as MarkerPath
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
@@ -322,7 +321,8 @@ def _place_labels(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     frame = axes.get_window_extent()
     points = points_of(picture.whole.trials, picture.metric)
     dots = axes.transData.transform(points[points[:, 1] > 0])
-    taken = [artist.get_window_extent().padded(1) for artist in (*axes.texts, *_reference_lines(axes))]
+    named = (line for line in axes.lines if line.get_gid() == "fp32")
+    taken = [artist.get_window_extent().padded(1) for artist in (*axes.texts, *named)]
     legend = axes.get_legend()
     if legend is not None:
         taken.append(legend.get_window_extent())
@@ -340,10 +340,6 @@ def _place_labels(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
         choice = int(np.argmin(costs))
         _move_label(label, _LABEL_OFFSETS[choice])
         taken.append(boxes[choice])
-
-
-def _reference_lines(axes: Axes) -> list[Line2D]:
-    return [line for line in axes.lines if line.get_gid() == "fp32"]
 
 
 def _move_label(label: Annotation, offset: tuple[float, float]) -> None:

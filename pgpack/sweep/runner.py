@@ -23,8 +23,6 @@ from pgpack.sweep.executors.dispatch import shared_work
 from pgpack.sweep.executors.here import SerialExecutor
 from pgpack.sweep.executors.jobs import Executor, Job, Open, Setting, job_key
 
-__all__ = ["Measurer", "jobs_of", "new_jobs", "record", "run_jobs", "trial_loss"]
-
 OnTrial = Callable[[Trial], None]
 
 

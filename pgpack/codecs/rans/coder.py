@@ -123,7 +123,8 @@ class Rans(SymbolCoder):
         read, length = 0, block_length(n_states) if n_states else 1
         for first in range(0, positions.n, length):
             segments = list(positions.segments(first, min(first + length, positions.n)))
-            tables = {i: tables[i] if i in tables else self._tables(positions.digits[i].plane) for i, *_ in segments}
+            planes = {i: positions.digits[i].plane for i, *_ in segments}
+            tables = {i: tables.get(i) or DecodeTables.of(self._freqs(p), p.low) for i, p in planes.items()}
             n, bases = segments[-1][2].stop, None
             if len(segments) > 1:
                 bases = np.arange(len(segments)).repeat([w.stop - w.start for *_, w in segments]) << self.precision
@@ -134,6 +135,3 @@ class Rans(SymbolCoder):
                 positions.digits[i].put_(at, codes[where])
         if read != n_words or (states != LOWEST).any():
             raise CorruptArtifact("a rANS stream does not end where its symbols end")
-
-    def _tables(self, plane: Plane) -> DecodeTables:
-        return DecodeTables.of(self._freqs(plane), plane.low)

@@ -22,7 +22,6 @@ from pgpack.version import __version__
 if TYPE_CHECKING:
     from pgpack.measure import Measurer
     from pgpack.pack import Artifact
-    from pgpack.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Measured:
     trial: Trial
 
 
-Open = Callable[[Setting], "Measurer"]
+Open = Callable[[Setting], "Measurer"]  # pickled for executors with other processes: paths and flags, never tensors
 
 
 class Subjects(Protocol):
@@ -79,14 +78,6 @@ class Executor(Protocol):
     def __enter__(self) -> Executor: ...
 
     def __exit__(self, *exc: object) -> None: ...
-
-
-def candidate_key(measurer: Measurer, recipe: Recipe) -> tuple[str, str | None]:
-    """(trial key, calibration digest) of a recipe; the calibration counts only where the recipe uses it."""
-    calibration = measurer.calibrate(recipe) if measurer.needs_calibration(recipe) else None
-    digest = calibration.digest if calibration else None
-    key = trial_key(measurer.checkpoint.digest, recipe.digest, digest, measurer.digest, __version__)
-    return key, digest
 
 
 def job_key(measurer: Measurer, job: Job) -> str:
@@ -146,11 +137,13 @@ def _fields(measurer: Measurer, job: Job) -> dict[str, Any]:
         "evaluator_digest": measurer.digest,
         "text_share": job.setting.text_share,
     }
+    digest = None
     try:
-        fields["key"], fields["calibration_digest"] = candidate_key(measurer, recipe)
+        calibration = measurer.calibrate(recipe) if measurer.needs_calibration(recipe) else None
+        digest = fields["calibration_digest"] = calibration.digest if calibration else None
     except (PgpackError, MemoryError) as error:
-        fields["key"] = trial_key(measurer.checkpoint.digest, recipe.digest, None, measurer.digest, __version__)
         fields["error"] = str(error) or type(error).__name__
+    fields["key"] = trial_key(measurer.checkpoint.digest, recipe.digest, digest, measurer.digest, __version__)
     return fields
 
 

@@ -24,7 +24,7 @@ from pgpack.errors import PgpackError
 
 from .dispatch import Dispatcher
 from .jobs import Job, Measured, Open, Setting
-from .remote import Losses, Report, check, end_with, report_on
+from .remote import Outcomes, Report, end_with, report_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,8 +61,7 @@ class WorkerExecutor:
         self._open, self._local = open_measurer, local
         self._slots: list[_Worker | None] = [None] * n_workers
         self._variables = [_variables(threads, gpus[slot % len(gpus)] if gpus else "") for slot in range(n_workers)]
-        self._losses = Losses(TRIES)
-        self._n_measured = 0
+        self._outcomes = Outcomes(TRIES)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Measured]:
         """As `Executor.run`, in order of completion.
@@ -114,14 +113,10 @@ class WorkerExecutor:
             report = future.result()
         except BrokenProcessPool:
             self._bury(slot)
-            if self._losses.again(job):
+            if self._outcomes.again(job):
                 return None
-            return Measured(job, self._losses.give_up(measurer, job, self._n_measured))
-        check(measurer, job, report)
-        self._n_measured += 1
-        measurer.cache.hits += report.hits
-        measurer.cache.misses += report.misses
-        return Measured(job, report.trial)
+            return self._outcomes.give_up(measurer, job)
+        return self._outcomes.take(measurer, job, report)
 
     def _bury(self, slot: int) -> None:
         """Raises: PgpackError when the worker died before it began, which no recipe is to blame for."""

@@ -34,7 +34,6 @@ class OptunaSampler:
 
     @classmethod
     def of(cls, task: SearchTask) -> Search:
-        """As `Sampler.of`."""
         space = task.points()
         return Search(cls(space, task.n_trials, task.seed, task.sampler), min(task.n_trials, len(space)), len(space))
 

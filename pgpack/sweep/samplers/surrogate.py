@@ -45,7 +45,6 @@ class SurrogateSampler:
 
     @classmethod
     def of(cls, task: SearchTask) -> Search:
-        """As `Sampler.of`."""
         space = task.points()
         return Search(cls(space, task.n_trials, task.seed), min(task.n_trials, len(space)), len(space))
 

@@ -144,7 +144,6 @@ class Disk:
         self._since_scan += n_bytes
 
     def drop(self, kind: str, key: str) -> None:
-        """Delete an entry if it is there."""
         with contextlib.suppress(OSError):
             self._path(kind, key).unlink(missing_ok=True)
 
@@ -243,7 +242,6 @@ class Memory:
             self.n_bytes -= len(self._large.popitem(last=False)[1])
 
     def drop(self, kind: str, key: str) -> None:
-        """Forget an entry if it is held."""
         for held in (self._small, self._large):
             self.n_bytes -= len(held.pop((kind, key), b""))
 

@@ -118,7 +118,6 @@ class Tcq(Quantizer):
 
     @property
     def corrects_rows(self) -> bool:
-        """Whether second moments of output gradients are of use."""
         return self.group > 0
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:

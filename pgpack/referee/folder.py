@@ -40,7 +40,6 @@ class Entry:
 
     @property
     def seed(self) -> int | None:
-        """The seed in the file's name."""
         return seed_of(self.name)
 
 
@@ -53,7 +52,6 @@ class Folder:
     faults: tuple[tuple[str, str], ...]
 
     def entry(self, name: str) -> Entry | None:
-        """The entry of that name."""
         return next((entry for entry in self.entries if entry.name == name), None)
 
     @property

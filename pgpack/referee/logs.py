@@ -61,7 +61,6 @@ class Log:
     calibrated_on_evaluated: str = ""
 
     def at(self, stage: str) -> tuple[Figure, ...]:
-        """The figures of one stage in the order of the log."""
         return tuple(figure for figure in self.figures if figure.stage == stage)
 
     @property

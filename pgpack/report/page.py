@@ -133,7 +133,9 @@ def _commands(study: Study, best: Trial | None) -> list[tuple[str, str]]:
     """What a line does, and the line."""
     if best is None:
         return []
-    return [("Pack the best point:", pack_command(study, best)), ("Check it:", _verify_command(study))]
+    budget = [] if study.meta.budget is None else ["--budget", str(study.meta.budget)]
+    verify = shlex.join(["pgpack", "verify", "best.pgpack", "--checkpoint", study.meta.checkpoint, *budget])
+    return [("Pack the best point:", pack_command(study, best)), ("Check it:", verify)]
 
 
 def pack_command(study: Study, trial: Trial) -> str:
@@ -141,11 +143,6 @@ def pack_command(study: Study, trial: Trial) -> str:
     words = ["pgpack", "pack", study.meta.checkpoint, "--recipe", trial.recipe]
     flags = f" {study.meta.data_flags}" if study.meta.data_flags else ""
     return f"{shlex.join(words)}{flags} -o best.pgpack"
-
-
-def _verify_command(study: Study) -> str:
-    budget = [] if study.meta.budget is None else ["--budget", str(study.meta.budget)]
-    return shlex.join(["pgpack", "verify", "best.pgpack", "--checkpoint", study.meta.checkpoint, *budget])
 
 
 # --- chart ---------------------------------------------------------------------------------------------

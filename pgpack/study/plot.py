@@ -68,12 +68,10 @@ class FrontierPicture:
 
     @cached_property
     def fronts(self) -> tuple[Front, ...]:
-        """Of the curves, in their order."""
         return tuple(self._front(curve.trials) for curve in self.curves)
 
     @cached_property
     def whole(self) -> Front:
-        """Of all curves together."""
         return self._front(tuple(trial for curve in self.curves for trial in curve.trials))
 
     def _front(self, trials: tuple[Trial, ...]) -> Front:

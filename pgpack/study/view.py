@@ -89,7 +89,6 @@ class FrontierView(Front):
 
     @property
     def picture(self) -> FrontierPicture:
-        """What `plot` draws."""
         return FrontierPicture(self.curves, self.title, self.metric, self.budget, self.fp32_bpb, self.best_by)
 
     def row(self, trial: Trial) -> dict[str, Any]:

@@ -69,10 +69,9 @@ def make_decoder(artifacts: Sequence[bytes]) -> Decoder:
     overrides = _tables([_header(data) for data in artifacts])
     tree, origin = assemble([(PROGRAM, name) for name in ROOTS], overrides)
     with tempfile.TemporaryDirectory(prefix="pgpack-decoder-") as folder:
-        paths = []
-        for i, data in enumerate(artifacts):
-            paths.append(Path(folder, f"{i}"))
-            paths[-1].write_bytes(data)
+        paths = [Path(folder, f"{i}") for i in range(len(artifacts))]
+        for path, data in zip(paths, artifacts, strict=True):
+            path.write_bytes(data)
 
         def run(namespace: dict[str, Any]) -> None:
             for path in paths:

@@ -90,7 +90,6 @@ class Submission:
 
     @property
     def spare(self) -> int:
-        """Bytes left under the budget."""
         return self.budget - self.n_total
 
     @property

@@ -52,7 +52,6 @@ class Shaped:
 
     @property
     def numel(self) -> int:
-        """How many values there are."""
         return math.prod(self.shape)
 
 

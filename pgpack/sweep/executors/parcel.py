@@ -47,7 +47,6 @@ class Parcel(WorkerPlugin):  # type: ignore[misc]  # Dask is not typed throughou
         aside.rename(folder)
 
     def teardown(self, worker: Worker) -> None:
-        """Delete them."""
         shutil.rmtree(folder_on(worker, self.name), ignore_errors=True)
 
 

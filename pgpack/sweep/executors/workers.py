@@ -142,7 +142,6 @@ class _Worker:
 
     @property
     def began(self) -> bool:
-        """True once it has answered."""
         return self._pid.done() and self._pid.exception() is None
 
     def submit(self, open_measurer: Open, job: Job) -> Future[Report]:
@@ -158,7 +157,6 @@ class _Worker:
                 os.kill(self._pid.result(), signal.SIGKILL)
 
     def end(self) -> None:
-        """Leave nothing of it behind."""
         self.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
 

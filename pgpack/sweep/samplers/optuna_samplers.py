@@ -55,7 +55,6 @@ class OptunaSampler:
         return Batch(tuple(self._space.candidate(point) for point in self._pending))
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Hands the outcomes to Optuna."""
         for (point, asked), measured in zip(self._pending.items(), trials, strict=True):
             self._known[point] = objectives(measured)
             for trial in asked:

@@ -74,7 +74,10 @@ def nearest_order(symbols: Symbols) -> NDArray[np.intp]:
 
     O(rows^2 cols / 2) on 8- or 16-bit differences where the symbols' range allows, float64 beyond.
     """
-    codes = narrow_codes(symbols)
+    low, width = span(symbols)
+    codes: NDArray[Any] = codes_of(symbols, low).astype(
+        np.uint8 if width <= 8 else np.uint16 if width <= 16 else np.float64
+    )
     rows = len(codes)
     ids = np.arange(rows)  # of the rows left, ascending, so that argmin breaks ties as documented
     order = np.zeros(rows, np.intp)
@@ -90,13 +93,6 @@ def nearest_order(symbols: Symbols) -> NDArray[np.intp]:
         at = int(distances.argmin())
         order[i] = ids[at]
     return order
-
-
-def narrow_codes(symbols: Symbols) -> NDArray[Any]:
-    """Symbols minus their minimum, in the narrowest of uint8, uint16, float64 that holds them."""
-    low, width = span(symbols)
-    codes = codes_of(symbols, low)
-    return codes.astype(np.uint8 if width <= 8 else np.uint16 if width <= 16 else np.float64)
 
 
 def l1_distances(codes: NDArray[Any], row: NDArray[Any]) -> NDArray[np.float64]:

@@ -192,17 +192,13 @@ def bd_rate(anchor: ArrayLike, test: ArrayLike, metric: Metric = "bpb") -> BDRat
     )
 
 
-def frontier_csv(frontier: Sequence[Trial]) -> str:
-    """The trials as CSV text with the header CSV_COLUMNS; empty where unknown.
-
-    Half widths are those of 95 % intervals of the loss above the fp32 model (`pgpack.study.comparison`).
+def frontier_csv(frontier: Sequence[Trial], metric: Metric = "bpb") -> str:
+    """The trials as CSV text with the header CSV_COLUMNS, of a study without text DISTORTION_COLUMNS; empty where
+    unknown. Half widths are those of 95 % intervals of the loss above the fp32 model (`pgpack.study.comparison`).
     """
+    if metric == "weight_error":
+        return csv_text(DISTORTION_COLUMNS, ([getattr(t, name) for name in DISTORTION_COLUMNS] for t in frontier))
     return csv_text(CSV_COLUMNS, ((*(getattr(t, field) for field in CSV_FIELDS), *half_widths(t)) for t in frontier))
-
-
-def distortion_csv(frontier: Sequence[Trial]) -> str:
-    """The trials of a study without text as CSV text with the header DISTORTION_COLUMNS; empty where unknown."""
-    return csv_text(DISTORTION_COLUMNS, ([getattr(t, column) for column in DISTORTION_COLUMNS] for t in frontier))
 
 
 def _as_points(points: ArrayLike) -> Points:

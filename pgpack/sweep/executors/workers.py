@@ -73,7 +73,8 @@ class WorkerExecutor:
             working = {slot for slot, _ in busy.values()}
             for slot in range(len(self._slots)):
                 if slot not in working and (job := dispatcher.take(slot)) is not None:
-                    busy[self._worker(slot).submit(self._open, job)] = slot, job
+                    worker = self._slots[slot] = self._slots[slot] or _Worker(self._variables[slot])
+                    busy[worker.submit(self._open, job)] = slot, job
             if not busy:
                 return
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
@@ -94,12 +95,6 @@ class WorkerExecutor:
                 worker.kill()
         for slot in range(len(self._slots)):
             self._end(slot)
-
-    def _worker(self, slot: int) -> _Worker:
-        worker = self._slots[slot]
-        if worker is None:
-            worker = self._slots[slot] = _Worker(self._variables[slot])
-        return worker
 
     def _end(self, slot: int) -> None:
         worker, self._slots[slot] = self._slots[slot], None

@@ -59,12 +59,8 @@ class Training:
     @property
     def directives(self) -> str:
         """What it adds to a recipe; '' for none."""
-        parts = []
-        if self.compensate:
-            parts.append(f"; @compensate=weights(count={self.compensate})")
-        if self.tune:
-            parts.append(f"; @tune=steps(count={self.tune})")
-        return "".join(parts)
+        compensate = f"; @compensate=weights(count={self.compensate})" if self.compensate else ""
+        return compensate + (f"; @tune=steps(count={self.tune})" if self.tune else "")
 
     @property
     def label(self) -> str:
@@ -215,13 +211,12 @@ def _step_for(bits: float) -> float:
 def _scored(measurer: Measurer, recipe: Recipe, label: str, artifact: Artifact) -> Fitted:
     loss = measurer.evaluate(artifact)
     if loss is not None:
-        return Fitted(recipe, label, artifact, loss, loss.kl if loss.kl is not None else loss.nats)
-    calibration = measurer.calibrate(recipe)
-    if calibration is not None:
-        return Fitted(
-            recipe, label, artifact, None, expected_loss(measurer.checkpoint, artifact.records, calibration)
-        )
-    return Fitted(recipe, label, artifact, None, relative_error(measurer.checkpoint, artifact.records))
+        score = loss.nats if loss.kl is None else loss.kl
+    elif (calibration := measurer.calibrate(recipe)) is not None:
+        score = expected_loss(measurer.checkpoint, artifact.records, calibration)
+    else:
+        score = relative_error(measurer.checkpoint, artifact.records)
+    return Fitted(recipe, label, artifact, loss, score)
 
 
 def _shown(fitted: Fitted) -> str:

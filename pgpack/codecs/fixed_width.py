@@ -49,10 +49,6 @@ def symbols_of(codes: NDArray[np.uint64], low: int, dtype: str) -> Symbols:
     return (codes + np.uint64(low % (1 << 64))).astype(dtype)
 
 
-def header(low: int, width: int) -> bytes:
-    return (low % (1 << 64)).to_bytes(8, "little") + bytes([width])
-
-
 def parse_header(data: bytes, start: int, dtype: str) -> tuple[int, int]:
     """Minimum and width of the array whose header is at `start`. Raises CorruptArtifact."""
     if start + HEADER_BYTES > len(data):
@@ -108,7 +104,8 @@ class Packed(SymbolCoder):
         parts = []
         for array in arrays:
             low, width = span(array)
-            parts += [header(low, width), *self.pieces(array.reshape(-1), low, width)]
+            header = (low % (1 << 64)).to_bytes(8, "little") + bytes([width])
+            parts += [header, *self.pieces(array.reshape(-1), low, width)]
         return b"".join(parts)
 
     def decode(self, data: bytes, layouts: Sequence[SymbolLayout]) -> list[Symbols]:

@@ -23,7 +23,6 @@ from pgpack.measure import Measurer
 from pgpack.pack import Artifact
 from pgpack.recipe.dials import gaussian_bits, step_recipe, trellis_recipe
 from pgpack.recipe.recipe import Recipe, parse_recipe
-from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import Candidate
 from pgpack.tensors.roles import role_of
 
@@ -130,7 +129,11 @@ def _searched(
 
     def trellis(states: int, guess: float, trained: Training = Training()) -> Family:
         name = f"trellis, {states} states{trained.label}"
-        return Family(name, _trellis_at(states, trained.directives, tensors), *TRELLIS_RANGE, guess)
+
+        def recipe_at(step: float) -> Recipe:
+            return parse_recipe(f"{trellis_recipe(step, states, tensors)}{trained.directives}")
+
+        return Family(name, recipe_at, *TRELLIS_RANGE, guess)
 
     try:
         dial, _ = turn_dial(measurer, budget, trellis(QUICK_STATES, 1e-3), ROUGH_FILL)
@@ -152,10 +155,6 @@ def _searched(
             note(f"{family.name}: {error}")
             continue
         yield family.name, family.recipe_at(dial), artifact
-
-
-def _trellis_at(states: int, directives: str, tensors: Shapes) -> Callable[[float], Recipe]:
-    return lambda step: parse_recipe(f"{trellis_recipe(step, states, tensors)}{directives}")
 
 
 def _gptq_families(measurer: Measurer, budget: int) -> list[Family]:

@@ -111,7 +111,6 @@ class Evidence:
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of the counted code as it lies in the folder."""
         return sum(self.counted.values())
 
     @cached_property

@@ -101,7 +101,8 @@ def scan(path: Path) -> Folder:
             break
         try:
             if not fault:
-                entries.append(_entry(path, name))
+                mark = mark_of(read_file(path / name, 16))
+                entries.append(Entry(name, (path / name).lstat().st_size, mark))
         except OSError as error:
             fault = f"it cannot be read ({error.strerror or error})"
         if fault:
@@ -150,11 +151,6 @@ def _link_fault(root: Path, name: str) -> str:
     inside = target.startswith(os.path.realpath(root) + os.sep)
     where = "another file" if inside else "a file outside the folder"
     return f"it is a link to {where}; put the file itself there"
-
-
-def _entry(root: Path, name: str) -> Entry:
-    head = read_file(root / name, 16)
-    return Entry(name, (root / name).lstat().st_size, mark_of(head))
 
 
 def mark_of(head: bytes) -> str:

@@ -116,7 +116,6 @@ class Front:
 
     @cached_property
     def chosen_by(self) -> Metric:
-        """The loss that the best point has least of."""
         return self.best_by or ranking(self.trials)
 
     @cached_property

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.path import Path as MarkerPath
-    from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
 AXIS_LABELS: dict[Metric, str] = {"bpb": "bits per byte", "kl": "KL to the fp32 model (nats per token)"}
@@ -336,14 +335,9 @@ def _place_labels(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
         boxes = [_label_box(anchor, offset, width, height, scale) for offset in _LABEL_OFFSETS]
         costs = [_label_cost(box, frame, taken, dots) + 0.4 * n for n, box in enumerate(boxes)]
         choice = int(np.argmin(costs))
-        _move_label(label, _LABEL_OFFSETS[choice])
+        label.xyann = x, y = _LABEL_OFFSETS[choice]
+        label.set(ha="left" if x > 0 else "right", va="bottom" if y > 0 else "top")
         taken.append(boxes[choice])
-
-
-def _move_label(label: Annotation, offset: tuple[float, float]) -> None:
-    label.set_horizontalalignment("left" if offset[0] > 0 else "right")
-    label.set_verticalalignment("bottom" if offset[1] > 0 else "top")
-    label.xyann = offset
 
 
 def _label_box(

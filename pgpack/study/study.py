@@ -45,7 +45,6 @@ class Study:
 
     @classmethod
     def of(cls, directory: Path, meta: StudyMeta, rows: tuple[Trial, ...]) -> Study:
-        """The study that these rows of a journal make."""
         latest = {trial.key: trial for trial in rows}.values()
         whole = tuple(trial for trial in latest if trial.on_full_text)
         return cls(directory, meta, whole, tuple(trial for trial in latest if not trial.on_full_text))

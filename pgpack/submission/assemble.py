@@ -61,14 +61,6 @@ class Module:
         return found
 
 
-def load_module(name: str) -> Module:
-    """The module's source, parsed; it is not imported."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        raise SubmissionError(f"the decoder is made from the source of {name}, which is not there")
-    return Module(name, ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
-
-
 def bound_names(node: ast.AST) -> set[str]:
     """Every name that a statement binds, in itself or in anything below it."""
     found: set[str] = set()
@@ -168,8 +160,12 @@ class _Joint:
     externals: set[str] = field(default_factory=set)
 
     def module(self, name: str) -> Module:
+        """A module's source, parsed once; it is not imported."""
         if name not in self.modules:
-            self.modules[name] = load_module(name)
+            spec = importlib.util.find_spec(name)
+            if spec is None or spec.origin is None:
+                raise SubmissionError(f"the decoder is made from the source of {name}, which is not there")
+            self.modules[name] = Module(name, ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
         return self.modules[name]
 
     def need(self, key: Key) -> str:

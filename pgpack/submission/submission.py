@@ -72,7 +72,6 @@ class Submission:
 
     @cached_property
     def code(self) -> tuple[CodeFile, ...]:
-        """The counted code files."""
         return (self.train, decoder_file(self.decoder))
 
     @property

@@ -39,9 +39,7 @@ def run_jobs(
     `local` opens measurers in this process, for keys. `on_trial` is told each new trial once the row is on disk.
     `executor`: where they are measured; without one, here, in their order.
     """
-    if executor is None:
-        executor = SerialExecutor(local)
-    return record(executor, tuple(new_jobs(local, jobs, study)), journal, on_trial)
+    return record(executor or SerialExecutor(local), tuple(new_jobs(local, jobs, study)), journal, on_trial)
 
 
 def jobs_of(candidates: Iterable[Candidate], settings: Sequence[Setting] = (Setting(),)) -> list[Job]:

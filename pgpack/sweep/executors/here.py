@@ -26,7 +26,6 @@ class SerialExecutor:
             yield measure(self.measurer(job.setting), job)
 
     def measurer(self, setting: Setting) -> Measurer:
-        """The measurer of `setting`, opened when first asked for."""
         if setting not in self._measurers:
             self._measurers[setting] = self._open(setting)
         return self._measurers[setting]

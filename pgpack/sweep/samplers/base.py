@@ -116,7 +116,6 @@ class RandomSampler:
         return Search(cls(space, task.n_trials, task.seed), min(task.n_trials, len(space)), len(space))
 
     def ask(self) -> Batch:
-        """All points the first time, then none."""
         points, self._asked = ([] if self._asked else self._points), True
         return Batch(tuple(self._space.candidate(point) for point in points))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import FormatError
 
-from .base import Symbols
+from .base import Grid, Symbols
 
 RAW_DTYPES = {
     "fp32": "<u4",
@@ -28,27 +28,19 @@ RAW_DTYPES = {
 
 
 @dataclass(frozen=True)
-class RawValues:
+class RawValues(Grid):
     """Symbols are the bit patterns of `dtype` (a key of RAW_DTYPES); lossless storage and fp16/bf16 passthrough.
 
     fp8 is E4M3 without infinities: 1 sign, 4 exponent bits of bias 7, 3 mantissa bits. *Source* Micikevicius et al.
     2022, arXiv:2209.05433.
     """
 
-    dtype: str = "fp16"
+    dtype: str
     kind: ClassVar[str] = "raw"
 
     def __post_init__(self) -> None:
         if self.dtype not in RAW_DTYPES:
             raise FormatError(f"unknown raw dtype {self.dtype!r}; known: {', '.join(RAW_DTYPES)}")
-
-    @property
-    def params(self) -> dict[str, Any]:
-        return {"dtype": self.dtype}
-
-    @property
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        return {}
 
     def symbols_of(self, values: NDArray[Any]) -> Symbols:
         """Bit patterns of `values` rounded to this dtype (bf16 and fp8: round to nearest, ties to even)."""

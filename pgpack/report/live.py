@@ -17,7 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from pgpack.errors import PgpackError
-from pgpack.study.journal import STUDY_FILE, TRIALS_FILE
+from pgpack.study.card import STUDY_FILE
+from pgpack.study.journal import TRIALS_FILE
 from pgpack.study.study import BEST_FILE, Study
 
 from .outputs import ANATOMY_FILE, read_anatomy

@@ -36,19 +36,17 @@ MAX_TEXT = 20_000  # characters of a space
 
 def render_report(
     study: Study,
-    breakdown: Sequence[tuple[str, int]] | None = None,
+    breakdown: Sequence[tuple[str, int]] = (),
     anatomy: Anatomy | None = None,
     *,
     live_version: str = "",
 ) -> str:
     """The page of `study` as HTML text; `breakdown` lists (name, n_bytes) of the best artifact's parts, which
-    `anatomy` takes apart; None: its tensors. Equal arguments give equal text.
+    `anatomy` takes apart. Equal arguments give equal text.
 
     `live_version`: the page is to ask its own server for news of a study that was in this state.
     """
     study = study.merged
-    if breakdown is None:
-        breakdown = [(tensor.name, tensor.n_bytes) for tensor in anatomy.tensors] if anatomy else []
     views = {metric: study.frontier(metric) for metric in AXIS_LABELS}
     view = study.frontier()
     values = {
@@ -72,7 +70,7 @@ def render_report(
 
 
 def write_report(
-    study: Study, path: Path, breakdown: Sequence[tuple[str, int]] | None = None, anatomy: Anatomy | None = None
+    study: Study, path: Path, breakdown: Sequence[tuple[str, int]] = (), anatomy: Anatomy | None = None
 ) -> None:
     """Write the page of `study` to `path` in one step; see `render_report`. Raises: StudyError when it cannot."""
     replace_study_file(path, render_report(study, breakdown, anatomy).encode())
@@ -84,7 +82,7 @@ def write_report(
 def _lead(study: Study, view: FrontierView) -> str:
     budget, best = view.budget, view.best
     if best is not None and best.n_bytes is not None and best.bpb is not None:
-        where = "" if budget is None else f", {_percent(best.n_bytes, budget)} of the budget"
+        where = "" if budget is None else f", {100 * best.n_bytes / budget:.1f} % of the budget"
         excess = "" if study.meta.fp32_bpb is None else excess_text(best.bpb - study.meta.fp32_bpb, best)
         cost = f" ({excess} mBPB to fp32)" if excess else ""
         by_kl = " It has the least KL to fp32." if view.chosen_by == "kl" else ""
@@ -136,8 +134,8 @@ def _commands(study: Study, best: Trial | None) -> list[tuple[str, str]]:
     if best is None:
         return []
     budget = [] if study.meta.budget is None else ["--budget", str(study.meta.budget)]
-    check = shlex.join(["pgpack", "verify", "best.pgpack", "--checkpoint", study.meta.checkpoint, *budget])
-    return [("Pack the best point:", pack_command(study, best)), ("Check it:", check)]
+    verify = shlex.join(["pgpack", "verify", "best.pgpack", "--checkpoint", study.meta.checkpoint, *budget])
+    return [("Pack the best point:", pack_command(study, best)), ("Check it:", verify)]
 
 
 def pack_command(study: Study, trial: Trial) -> str:
@@ -218,7 +216,3 @@ def _static_chart(view: FrontierView) -> str:
 
 def _bytes(n_bytes: int) -> str:
     return f"{n_bytes:,} B"
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %"

@@ -15,6 +15,7 @@ import base64
 import lzma
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from pgpack.errors import RoundTripError, SubmissionError
 from pgpack.referee.source import wrapped_size
@@ -78,12 +79,11 @@ def self_extracting(source: bytes) -> bytes:
 
 def _bodies(source: bytes) -> Iterator[bytes]:
     size = max(4096, 1 << max(0, len(source) - 1).bit_length())
-    search = {"id": lzma.FILTER_LZMA1, "dict_size": size, "mode": lzma.MODE_NORMAL}
-    search |= {"nice_len": 273, "mf": lzma.MF_BT4, "depth": 1000}
-    for literal_context in range(5):
-        for position in (0, 1, 2):
-            context = {"lc": literal_context, "lp": 0, "pb": position}
-            yield lzma.compress(source, format=lzma.FORMAT_ALONE, filters=[{**search, **context}])
+    search = {"mode": lzma.MODE_NORMAL, "nice_len": 273, "mf": lzma.MF_BT4, "depth": 1000}
+    for literal_context, position in product(range(5), range(3)):
+        settings = {"dict_size": size, "lc": literal_context, "lp": 0, "pb": position}
+        filters = [{"id": lzma.FILTER_LZMA1, **settings, **search}]
+        yield lzma.compress(source, format=lzma.FORMAT_ALONE, filters=filters)
 
 
 def extracted(packed: bytes) -> bytes:

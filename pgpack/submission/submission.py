@@ -72,7 +72,6 @@ class Submission:
 
     @cached_property
     def code(self) -> tuple[CodeFile, ...]:
-        """The counted code files."""
         return (self.train, decoder_file(self.decoder))
 
     @property
@@ -90,7 +89,6 @@ class Submission:
 
     @property
     def spare(self) -> int:
-        """Bytes left under the budget."""
         return self.budget - self.n_total
 
     @property

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 # '*' is the only wildcard here, and every glob begins with it.
 ROLE_GLOBS: tuple[tuple[str, str], ...] = (
@@ -42,6 +43,16 @@ ROLE_GLOBS: tuple[tuple[str, str], ...] = (
     ("*ffn*", "mlp"),
 )
 ROLES = ("embedding", "head", "attention", "mlp", "projection", "matrix", "control")
+
+
+class Shaped:
+    """What has the shape of a tensor."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
 
 
 @functools.cache

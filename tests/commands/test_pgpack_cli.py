@@ -141,7 +141,8 @@ def test_a_fault_in_a_recipe_is_marked_by_a_caret(model: Path) -> None:
 
 
 def test_recipes_are_read_from_text_and_files_alike(model: Path, tmp_path: Path) -> None:
-    from pgpack.recipe.recipe import parse_recipe, recipe_to_toml
+    from pgpack.recipe.recipe import parse_recipe
+    from tests.recipe.toml_form import recipe_to_toml
 
     (tmp_path / "recipe.toml").write_text(recipe_to_toml(parse_recipe(RECIPE)))
     (tmp_path / "recipe.txt").write_text(RECIPE.replace("; ", ";\n  "))

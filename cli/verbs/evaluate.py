@@ -50,7 +50,8 @@ def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, screen: 
             "--tokenizer FILE.model, --seq-len N and, unless it is a pgtrain model, --model FILE.py:build"
         )
     evaluator = evaluator_of(file, subject, text, screen, checkpoint, reference)
-    loss, n_bytes = evaluator.evaluate(dict(subject.items())), sum(part.stat().st_size for part in weight_files(file))
+    loss = evaluator.evaluate(dict(subject.items()))
+    n_bytes = found.n_bytes if isinstance(found, ArtifactFile) else sum(p.stat().st_size for p in weight_files(file))
     lines = [f"bpb     {loss.bpb:.6f}", f"nats    {loss.nats:.6f} per token"]
     if loss.kl is not None:
         lines.append(f"kl      {loss.kl:.6f} nats per token to {checkpoint}")

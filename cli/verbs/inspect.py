@@ -39,6 +39,7 @@ def command(*, file: Path, screen: Screen) -> None:
     bits per symbol. Checkpoint: shapes, roles, spread, tied names, and what its metadata says.
     """
     from pgpack.bench.artifact import ArtifactFile, open_either
+    from pgpack.checkpoint.files import weight_files
     from pgpack.inspect import inspect_checkpoint
 
     found = open_either(file)
@@ -48,7 +49,7 @@ def command(*, file: Path, screen: Screen) -> None:
         screen.show(_artifact_document(view, tensors), *_artifact_lines(view, tensors))
     else:
         rows = sorted(inspect_checkpoint(found), key=lambda row: -row.numel)
-        n_bytes = file.stat().st_size
+        n_bytes = sum(part.stat().st_size for part in weight_files(file))
         screen.show(_checkpoint_document(found, rows, n_bytes), *_checkpoint_lines(found, rows, n_bytes))
 
 
@@ -113,6 +114,7 @@ def _checkpoint_lines(checkpoint: Checkpoint, rows: Sequence[TensorValues], n_by
     yield f"{n_params:,} parameters ({format_bytes(4 * n_params)} in fp32), file {format_bytes(n_bytes)}"
     yield f"dialect {checkpoint.dialect}{BANKS if checkpoint.dialect.startswith('banked') else ''}"
     yield f"checkpoint digest {checkpoint.digest[:16]}"
+    yield from checkpoint.notes
     for key, value in checkpoint.metadata.items():
         yield f"{key:18} {clipped(value, 400)}"
 

@@ -47,6 +47,8 @@ def command(*, checkpoint: Path, recipe: RecipeFlags, calibration: Path | None, 
     loaded = load_checkpoint(checkpoint)
     observed = load_calibration(calibration) if calibration is not None else None
     planned = plan(loaded, recipe.read(loaded.stored_shapes), observed)
+    for line in loaded.notes:
+        screen.note(line)
     screen.show(_document(planned), *_lines(planned))
     if planned.needs_hessian and observed is None and not screen.as_json:
         count = planned.recipe.calib.count

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.checkpoint.files import is_safetensors
-from pgpack.errors import FormatError
+from pgpack.checkpoint.folders import CONFIG
+from pgpack.errors import DataError, FormatError
 from pgpack.formats.field.compressed import codec_of
 from pgpack.formats.own.layout import MAGIC
 from pgpack.formats.sniff import open_field, read_identified
@@ -73,6 +74,39 @@ class ArtifactFile:
         """
         _ = self.digest
         return self.unpacked.tensors()
+
+    def model(self) -> Any:
+        """The transformers model with the decoded weights, in eval mode.
+
+        Raises: DataError when the artifact was packed without a config.json; ToolMissing without transformers; as
+        `tensors`.
+
+        >>> model = pgpack.open_artifact("tiny-llama.pgpack").model()
+        >>> type(model).__name__, model.training
+        ('LlamaForCausalLM', False)
+        """
+        import torch
+
+        from pgpack.models.huggingface import build_transformers
+
+        if CONFIG not in self.companions:
+            raise DataError(
+                f"{self.path} holds weights alone; only what was packed from a model folder builds a model"
+            )
+        state = {name: torch.tensor(array) for name, array in self.tensors().items()}
+        return build_transformers(self.companions[CONFIG], state)
+
+    def tokenizer(self) -> Any:
+        """The tokenizer that was packed beside the weights, as transformers loads it.
+
+        Raises: DataError when the artifact was packed without one; ToolMissing without transformers.
+
+        >>> pgpack.open_artifact("tiny-llama.pgpack").tokenizer()("the fox")["input_ids"] != []
+        True
+        """
+        from pgpack.models.huggingface import load_tokenizer
+
+        return load_tokenizer(self.companions, str(self.path))
 
     def inspect(self) -> ArtifactView:
         """Where the bytes are: by tensor and by coding stage; they sum to the file.

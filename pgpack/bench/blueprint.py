@@ -14,11 +14,10 @@ from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.checkpoint.files import parts_of, require_file
 from pgpack.measure import Measurer
 from pgpack.sweep.executors.jobs import Setting
-from pgpack.text.shard_files import find_shards
 
 from .benches import Benches
-from .defaults import text_defaults
 from .options import BenchOptions
+from .sources import absolute, files_of, tokenizer_files
 from .workpiece import Workpiece
 
 PYTHON = ".py"
@@ -47,17 +46,16 @@ class Blueprint:
     def files(self) -> dict[str, Path]:
         """Everything that is read, under the names that `moved` looks for."""
 
-        defaults = text_defaults(load_checkpoint(self.checkpoints[0]).metadata, self.checkpoints[0])
         parts = [(number, part) for number, path in enumerate(self.checkpoints) for part in parts_of(path)]
         found = {f"checkpoint-{number}/{part.name}": part for number, part in parts}
-        for name, pattern in (("val", self.text.val or defaults.val), ("calib", self.text.calib or defaults.calib)):
-            shards = find_shards(pattern) if pattern is not None else []
-            found |= {f"{name}/{number:05d}-{path.name}": path for number, path in enumerate(shards)}
-        model = self._model_file
-        single = {"tokenizer": self.text.tokenizer or defaults.tokenizer, "calibration": self.text.calibration}
-        for name, path in {**single, "model": model}.items():
-            if path is not None:
-                found[f"{name}/{Path(path).name}"] = Path(path)
+        first = load_checkpoint(self.checkpoints[0])
+        for name, paths in files_of(self.checkpoints[0], first.metadata, self.text).items():
+            found |= {f"{name}/{number:05d}-{path.name}": path for number, path in enumerate(paths)}
+        for path in tokenizer_files(self.checkpoints[0], first.metadata, self.text):
+            found[f"tokenizer/{path.name}"] = path
+        for name, file in {"calibration": self.text.calibration, "model": self._model_file}.items():
+            if file is not None:
+                found[f"{name}/{Path(file).name}"] = Path(file)
         kept = sorted(self.keep_in.glob("calibration-*.safetensors"))
         return found | {f"study/{path.name}": path for path in kept}
 
@@ -65,7 +63,12 @@ class Blueprint:
         """The same bench with its files below `folder`; results are kept where that machine keeps its own."""
         places = {place.name: sorted(place.iterdir()) for place in folder.iterdir()}
         flags: dict[str, Any] = {name: str(folder / name / "*") for name in ("val", "calib") if name in places}
-        flags |= {name: str(places[name][0]) for name in ("tokenizer", "calibration", "model") if name in places}
+        flags |= {name: str(places[name][0]) for name in ("calibration", "model") if name in places}
+        if "text" in places:
+            flags["text"] = (str(folder / "text"),)
+        if "tokenizer" in places:
+            alone = len(places["tokenizer"]) == 1
+            flags["tokenizer"] = str(places["tokenizer"][0] if alone else folder / "tokenizer")
         if "model" in flags and self.text.model is not None:
             flags["model"] += self.text.model.partition(PYTHON)[2]
         checkpoints = tuple(folder / f"checkpoint-{n}" / path.name for n, path in enumerate(self.checkpoints))
@@ -84,7 +87,8 @@ def blueprint_of(benches: Benches, out: Path, cache: CacheOptions) -> Blueprint:
     """The blueprint of `benches` with paths that do not depend on the working directory."""
     flags = benches.first.options
     given = {name: getattr(flags, name) for name in ("val", "calib", "tokenizer", "calibration")}
-    paths: dict[str, Any] = {name: os.path.abspath(value) for name, value in given.items() if value is not None}
+    paths: dict[str, Any] = {name: absolute(value) for name, value in given.items() if value is not None}
+    paths["text"] = tuple(map(absolute, flags.text))
     if flags.model is not None and PYTHON in flags.model:
         paths["model"] = os.path.abspath(flags.model)
     folder = None if cache.folder is None else cache.folder.absolute()

@@ -34,6 +34,7 @@ def study_card(benches: Benches, budget: int | None, space: str, search: str) ->
         space=space,
         search=search,
         data_flags=options.as_flags(),
+        split_digest=benches.first.text.split_digest if options.text else None,
     )
     return card.with_checkpoints(checkpoints)
 

@@ -9,13 +9,16 @@ Owns the order in which these are asked. Refuses both at once.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.errors import DataError
-from pgpack.text.find_tokenizer import load_tokenizer, tokenizer_of
+from pgpack.text.find_tokenizer import files_of_tokenizer, load_tokenizer, tokenizer_of
+from pgpack.text.shard_files import find_shards
 from pgpack.text.source import BUILTIN, Split, is_text, open_source, split
 from pgpack.text.stream import DocumentTokens, ShardTokens, TokenSource
 from pgpack.text.text_folder import VAL_GLOB, TextFolder
@@ -71,6 +74,32 @@ def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> S
         _source(defaults.val, tokenizer, options.field),
         None if defaults.calib is None else _source(defaults.calib, tokenizer, options.field),
     )
+
+
+def files_of(path: Path, metadata: Mapping[str, str], options: BenchOptions) -> dict[str, list[Path]]:
+    """The files of the text of the checkpoint in `path`: those of `text`, or those of `val` and of `calib`.
+
+    Raises: DataError where there are none.
+    """
+    named = _named(text_defaults(metadata, path), options)
+    if named.val is None and options.text:
+        return {"text": list(open_source(options.text, options.field).files)}
+    return {side: _files(name) for side in ("val", "calib") if (name := getattr(named, side)) is not None}
+
+
+def tokenizer_files(path: Path, metadata: Mapping[str, str], options: BenchOptions) -> list[Path]:
+    """The files of the tokenizer that flags or metadata name; none where it is one of the checkpoint's companions."""
+    named = _named(text_defaults(metadata, path), options).tokenizer
+    return [] if named is None else list(files_of_tokenizer(named).values())
+
+
+def absolute(name: str) -> str:
+    """A text as other working directories name it."""
+    return name if name == BUILTIN else os.path.abspath(name)
+
+
+def _files(name: str) -> list[Path]:
+    return list(open_source([name]).files) if is_text(name) else find_shards(name)
 
 
 def shard_folder(options: BenchOptions) -> TextFolder | None:

@@ -21,6 +21,7 @@ from pgpack.loss.sliding import EvaluationWay
 from pgpack.models.probe import Probe
 from pgpack.models.registry import find_model
 from pgpack.models.source import FoundModel, Wanted
+from pgpack.text.agreement import check_agreement
 from pgpack.text.data import Tokens, digest_tokens, overlap_fraction
 from pgpack.text.stream import DocumentTokens, TokenSource
 from pgpack.text.tokenizer import TokenizedText, Tokenizer
@@ -178,6 +179,8 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
     counted = isinstance(sources.val, DocumentTokens)
     n_scored = options.max_tokens or (VAL_TOKENS if counted else None)
     val = sources.val.counted(None if n_scored is None else n_scored + 1)
+    if not counted:
+        check_agreement(val.tokens, sources.tokenizer, sources.val.name)
     # Shards for calibration tell the model apart as well, and leave the evaluated text alone.
     probed = val.tokens if counted or sources.calib is None else sources.calib.tokens(PROBED)
     probe = Probe(lambda: dict(checkpoint.items()), probed)

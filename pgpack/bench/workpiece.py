@@ -61,6 +61,8 @@ class Workpiece:
     _told: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        for line in self.checkpoint.notes:
+            self.note(line)
         if self.options.calibration is not None:
             _ = self.file_calibration  # a wrong file is refused before any work
 

@@ -24,7 +24,7 @@ from pgpack.tensors.masks import is_mask
 
 from .dialects import dialect_of, normalised
 from .files import read_file, require_file
-from .folders import companions_of, config_of
+from .folders import Companions, companions_of, config_of
 from .ties import head_tie, with_ties
 from .writing import KINDS, Outgoing, write_safetensors
 
@@ -39,6 +39,7 @@ class Checkpoint:
     `source`: where it came from, for messages; `dialect`: how the file named its tensors, for people.
     `companions`: file name -> contents of what lies beside the weights of a model folder and is needed to run it
     (config.json, tokenizer.json, ...), whatever the file they were read from; read when asked for.
+    `notes`: what reading found that a user should know, a line each.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -47,6 +48,7 @@ class Checkpoint:
     source: str = "memory"
     dialect: str = ""
     companions: Mapping[str, bytes] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Checkpoint {self.source}: {len(self.shapes)} tensors>"
@@ -149,11 +151,11 @@ def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:
     path = require_file(Path(path))
     stored = read_file(path)
     shapes, load = stored.shapes, stored.load
-    companions = companions_of(path.parent)
+    companions = Companions(stored.companions) if stored.companions else companions_of(path.parent)
     if not as_stored:
         shapes, load = normalised(*with_ties(shapes, load, stored.tied), str(path))
         shapes, load = with_ties(shapes, load, head_tie(shapes, config_of(companions)))
-    return Checkpoint(shapes, load, stored.metadata, str(path), dialect_of(stored.shapes), companions)
+    return Checkpoint(shapes, load, stored.metadata, str(path), dialect_of(stored.shapes), companions, stored.notes)
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> int:

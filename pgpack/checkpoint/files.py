@@ -2,6 +2,7 @@
 
     .safetensors      memory-mapped                           torch zip   memory-mapped, our own reader, no torch
     older torch       torch.load(weights_only), on the CPU    *.index.json   its shards, each of these
+    GGUF              memory-mapped (`gguf_file`)
 
 Owns what is read from disk and in which dtype it comes back. Told apart by content. Nothing is unpickled by pickle
 itself, devices are ignored, and nothing compressed inside a torch file is expanded.
@@ -13,8 +14,6 @@ import json
 import mmap
 import pickle
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError, CorruptArtifact, FormatError
+from pgpack.formats.gguf.reader import is_gguf
 from pgpack.formats.sniff import PGPACK, open_field
 from pgpack.formats.torch_files.stored_tensor import StoredTensor, raw_of_stored
 from pgpack.formats.torch_files.stream import read_value
 from pgpack.formats.torch_files.zip import entries_of
 
-from .folders import companions_of, refuse_pointer, weights_in
+from .folders import companion_paths, refuse_pointer, weights_in
+from .gguf_file import read_gguf_file
+from .stored import Stored
 from .ties import told_ties
 
 WRAPPERS = (
@@ -43,19 +45,6 @@ CODE = (
     "refused, because reading it would run code or it is no torch file; "
     "save model.state_dict() alone with torch.save or as .safetensors"
 )
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What a file holds. `load` gives a fresh array: float32 for bf16, fp16 and fp8, any other dtype as stored.
-
-    `tied`: names that the file leaves out -> the name in `shapes` that holds the tensor.
-    """
-
-    shapes: Mapping[str, tuple[int, ...]]
-    load: Callable[[str], NDArray[Any]]
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    tied: Mapping[str, str] = field(default_factory=dict)
 
 
 def require_file(path: Path) -> Path:
@@ -81,7 +70,7 @@ def weight_files(path: Path) -> list[Path]:
 def parts_of(path: Path) -> list[Path]:
     """Every file that is read for a checkpoint: its weights and its companions. Raises as `weight_files`."""
     found = weight_files(path)
-    return found + [other for other in companions_of(found[0].parent).paths.values() if other not in found]
+    return found + [other for other in companion_paths(found[0].parent).values() if other not in found]
 
 
 def is_safetensors(path: Path) -> bool:
@@ -104,6 +93,8 @@ def read_file(path: Path) -> Stored:
         return _read_safetensors(path)
     if is_torch_zip(path):
         return _read_torch_zip(path)
+    if is_gguf(path):
+        return read_gguf_file(path)
     with path.open("rb") as file:
         head = file.read(64).lstrip()
     return _read_index(path) if head.startswith(b"{") else _read_with_torch(path)
@@ -273,4 +264,4 @@ def _read_index(path: Path) -> Stored:
 
 def opens_without_torch(path: Path) -> bool:
     """Whether names and shapes of a checkpoint are read without loading torch."""
-    return path.is_dir() or is_safetensors(path) or is_torch_zip(path)
+    return path.is_dir() or is_safetensors(path) or is_torch_zip(path) or is_gguf(path)

@@ -9,8 +9,9 @@ Owns names and sizes. Nothing outside the folder is read, and nothing in it is e
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pgpack.errors import CheckpointError
@@ -63,37 +64,45 @@ def refuse_pointer(path: Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Companions(Mapping[str, bytes]):
-    """File name -> contents, read when asked for.
+    """File name -> contents, read or made when asked for. Raises: whatever making one does."""
 
-    Raises: CheckpointError for a file of more than COMPANION_LIMIT bytes, or a git-lfs pointer.
-    """
-
-    paths: Mapping[str, Path]
+    makers: Mapping[str, Callable[[], bytes]]
 
     def __getitem__(self, name: str) -> bytes:
-        path = self.paths[name]
-        if path.stat().st_size > COMPANION_LIMIT:
-            raise CheckpointError(f"{path} has more than {COMPANION_LIMIT >> 20} MiB, too much for what it should be")
-        refuse_pointer(path)
-        return path.read_bytes()
+        return self.makers[name]()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.paths)
+        return iter(self.makers)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.makers)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.paths
+        return name in self.makers
 
 
 def companions_of(folder: Path) -> Companions:
-    """What lies beside the weights in `folder` and is needed to run them; nothing where there is no config.json."""
+    """What lies beside the weights in `folder` and is needed to run them; nothing where there is no config.json.
+
+    Asking raises: CheckpointError for a file of more than COMPANION_LIMIT bytes, or a git-lfs pointer.
+    """
+    return Companions({name: partial(_contents, path) for name, path in companion_paths(folder).items()})
+
+
+def companion_paths(folder: Path) -> dict[str, Path]:
+    """File name -> path of what `companions_of` reads."""
     if not (folder / CONFIG).is_file():
-        return Companions({})
+        return {}
     licences = sorted(path for pattern in LICENCES for path in folder.glob(pattern))
     found = [folder / name for name in COMPANIONS] + licences
-    return Companions({path.name: path for path in found if path.is_file()})
+    return {path.name: path for path in found if path.is_file()}
+
+
+def _contents(path: Path) -> bytes:
+    if path.stat().st_size > COMPANION_LIMIT:
+        raise CheckpointError(f"{path} has more than {COMPANION_LIMIT >> 20} MiB, too much for what it should be")
+    refuse_pointer(path)
+    return path.read_bytes()
 
 
 def config_of(companions: Mapping[str, bytes]) -> dict[str, object]:

@@ -9,10 +9,12 @@ fetched, and a tensor that the model needs and the checkpoint lacks is never fil
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -79,6 +81,27 @@ def config_fields(config_json: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise CheckpointError("the config.json beside the weights is not a JSON object")
     return fields
+
+
+def load_tokenizer(companions: Mapping[str, bytes], source: str) -> Any:
+    """The transformers tokenizer of a model's companions; nothing among them is run and nothing is fetched.
+
+    Raises: DataError when there is none, or it cannot be read; ToolMissing without transformers.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise ToolMissing(
+            "a tokenizer is loaded by transformers, which is not installed: pip install 'pgpack[hf]'"
+        ) from None
+    with tempfile.TemporaryDirectory() as folder, _quiet_transformers():
+        for name, contents in companions.items():
+            (Path(folder) / name).write_bytes(contents)
+        try:
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # noqa: BLE001  each class of transformers fails in its own way
+            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            raise DataError(f"{source} holds no tokenizer that transformers loads ({reason[0][:200]})") from None
 
 
 class _LogitsModel(nn.Module):

@@ -21,7 +21,13 @@ from pgpack.errors import StudyError
 from .trial import SCHEMA_VERSION, read_row
 
 STUDY_FILE = "study.json"
-CARD_SINCE: Mapping[str, int] = {"search": 2, "block_bytes": 2, "others": 2}  # as `trial.SINCE`, of the card
+SPLIT_VERSION = 4  # of the card of a study on documents; all others are written as before
+CARD_SINCE: Mapping[str, int] = {  # as `trial.SINCE`, of the card
+    "search": 2,
+    "block_bytes": 2,
+    "others": 2,
+    "split_digest": SPLIT_VERSION,
+}
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),
@@ -55,7 +61,8 @@ class StudyMeta:
     `search` the flags of the search through it, '' for all of it. `others`: further checkpoints (seeds).
     Units: `budget` and `fp32_n_bytes` bytes; `fp32_bpb` bits per byte and `fp32_nats` nats per token of the
     unpacked model under the same evaluator; None where unknown. `block_bytes`: bytes of the evaluated text's blocks,
-    over which errors are estimated; empty where unknown.
+    over which errors are estimated; empty where unknown. `split_digest`: sha256 of how documents were parted into
+    calibration and validation, and of those that validate; None where the text is not documents.
 
     Raises: StudyError when a field has the wrong type.
     """
@@ -75,6 +82,7 @@ class StudyMeta:
     search: str = ""
     block_bytes: tuple[int, ...] = ()
     others: tuple[StudyCheckpoint, ...] = ()
+    split_digest: str | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -98,12 +106,16 @@ class StudyMeta:
 
     def to_json(self) -> str:
         """The card as indented JSON text; `from_json` is its exact inverse."""
-        return json.dumps({"v": SCHEMA_VERSION, **dataclasses.asdict(self)}, indent=2, allow_nan=False) + "\n"
+        row = {"v": SCHEMA_VERSION if self.split_digest is None else SPLIT_VERSION, **dataclasses.asdict(self)}
+        if self.split_digest is None:
+            del row["split_digest"]
+        return json.dumps(row, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> StudyMeta:
         """The card that `to_json` wrote. Raises: StudyError for anything else."""
-        row = dict(read_row(text, tuple(field.name for field in dataclasses.fields(cls)), "study card", CARD_SINCE))
+        names = tuple(field.name for field in dataclasses.fields(cls))
+        row = dict(read_row(text, names, "study card", CARD_SINCE, newest=SPLIT_VERSION))
         if "others" in row:
             row["others"] = tuple(_checkpoint(other) for other in _list(row, "others"))
             row["block_bytes"] = tuple(_list(row, "block_bytes"))

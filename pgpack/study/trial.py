@@ -165,10 +165,13 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def read_row(text: str, names: tuple[str, ...], what: str, since: Mapping[str, int]) -> Mapping[str, Any]:
+def read_row(
+    text: str, names: tuple[str, ...], what: str, since: Mapping[str, int], newest: int = SCHEMA_VERSION
+) -> Mapping[str, Any]:
     """The fields of one JSON object that holds exactly `names` and its version `"v"`, which is taken off.
 
     `since` names the version that added a field: an object of an older version lacks it, and its default counts.
+    `newest`: the last version that is known.
     Raises: StudyError naming the first thing that is not as it should be.
     """
     try:
@@ -178,9 +181,9 @@ def read_row(text: str, names: tuple[str, ...], what: str, since: Mapping[str, i
     if not isinstance(row, dict):
         raise StudyError(f"{what} is a JSON {type(row).__name__}; expected an object")
     version = row.pop("v", None)
-    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
-        newer = "; read it with a newer pgpack" if type(version) is int and version > SCHEMA_VERSION else ""
-        raise StudyError(f"{what} has schema version {version!r}; this pgpack reads 1 to {SCHEMA_VERSION}{newer}")
+    if type(version) is not int or not 1 <= version <= newest:
+        newer = "; read it with a newer pgpack" if type(version) is int and version > newest else ""
+        raise StudyError(f"{what} has schema version {version!r}; this pgpack reads 1 to {newest}{newer}")
     known = {name for name in names if since.get(name, 1) <= version}
     unknown, missing = sorted(row.keys() - known), sorted(known - row.keys())
     if unknown:

@@ -1,13 +1,14 @@
-"""What a tensor is for, read off its name and shape. Names are those of the challenge's dialects; an unknown
-2-D tensor is a `matrix`, and whatever has fewer dimensions is `control`.
+"""What a tensor is for, read off its name and shape. Names are those of the challenge's dialects, of transformers and
+of llama.cpp; an unknown 2-D tensor is a `matrix`, and whatever has fewer dimensions is `control`.
 
-    embedding   token, bigram or value embedding tables (rows are looked up)
+    embedding   token, position, bigram or value embedding tables (rows are looked up)
     head        an untied output matrix
-    attention   q, k, v and output projections
-    mlp         the two MLP matrices
+    attention   q, k, v and output projections, fused or not
+    mlp         the matrices of an MLP, or of its experts
     projection  embed_proj, head_proj and other low-rank or basis-changing matrices
     matrix      any other tensor with at least two dimensions
-    control     scales, gains, mixes, gates, norms: at most one dimension, or a known control name
+    control     scales, gains, mixes, gates, norms, routers, short convolutions, masks: at most one dimension, or a
+                known control name
 """
 
 from __future__ import annotations
@@ -27,20 +28,43 @@ ROLE_GLOBS: tuple[tuple[str, str], ...] = (
     ("*lambda*", "control"),
     ("*attn_gate*", "control"),
     ("*perm_gate*", "control"),
+    ("*.attn.bias", "control"),
+    ("*masked_bias", "control"),
+    ("*A_log", "control"),
+    ("*conv1d*", "control"),
+    ("*router*", "control"),
+    ("*mlp.gate.weight", "control"),
+    ("*moe.gate.weight", "control"),
     ("*embed_proj*", "projection"),
     ("*head_proj*", "projection"),
     ("*lora*", "projection"),
     ("*put_residual.*", "projection"),
     ("*bigram*proj*", "projection"),
+    ("*project_in.*", "projection"),
+    ("*project_out.*", "projection"),
+    ("*mixer.x_proj*", "projection"),
+    ("*mixer.dt_proj*", "projection"),
     ("*lm_head*", "head"),
+    ("*embed_out*", "head"),
     ("*emb*", "embedding"),
     ("*wte*", "embedding"),
+    ("*wpe*", "embedding"),
     ("*.attn.*", "attention"),
+    ("*self_attn.*", "attention"),
     ("*attention*", "attention"),
+    ("*attn_q.*", "attention"),
+    ("*attn_k.*", "attention"),
+    ("*attn_v.*", "attention"),
+    ("*attn_qkv.*", "attention"),
+    ("*attn_output.*", "attention"),
     ("*qo_bank*", "attention"),
     ("*kv_bank*", "attention"),
     ("*mlp*", "mlp"),
     ("*ffn*", "mlp"),
+    ("*experts*", "mlp"),
+    ("*.fc1.*", "mlp"),
+    ("*.fc2.*", "mlp"),
+    ("*output.weight", "head"),
 )
 ROLES = ("embedding", "head", "attention", "mlp", "projection", "matrix", "control")
 

@@ -23,6 +23,7 @@ JSON, MODEL, VOCAB, MERGES, SETTINGS = (
     "merges.txt",
     "tokenizer_config.json",
 )
+SPECIAL = "special_tokens_map.json"
 NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
@@ -31,14 +32,7 @@ def tokenizer_of(companions: Mapping[str, bytes], source: str = "the checkpoint"
 
     Raises: DataError when it cannot be read, ToolMissing without the package that reads it.
     """
-    settings = _settings(companions, source)
-    if JSON in companions:
-        return JsonTokenizer(companions[JSON], f"{JSON} of {source}", settings)
-    if MODEL in companions:
-        return SentencePiece(companions[MODEL], f"{MODEL} of {source}", settings.get("add_bos_token") is not False)
-    if VOCAB in companions and MERGES in companions:
-        return JsonTokenizer(_from_merges(companions, settings, source), f"{VOCAB} of {source}", settings)
-    return None
+    return _made(companions, lambda name: f"{name} of {source}")
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -46,38 +40,49 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
     A tokenizer_config.json beside a file counts too. Raises: DataError, ToolMissing as `tokenizer_of`.
     """
+    companions = {name: file.read_bytes() for name, file in files_of_tokenizer(path).items()}
+    found = _made(companions, lambda name: str(path / name if path.is_dir() else path))
+    if found is None:
+        raise DataError(f"{path} holds no tokenizer: no {JSON}, no {MODEL}, no {VOCAB} with {MERGES}")
+    return found
+
+
+def files_of_tokenizer(path: Path) -> dict[str, Path]:
+    """The files behind a path that `load_tokenizer` takes, under the names of companions. Raises: DataError."""
     if path.is_dir():
+        names = {name: path / name for name in (JSON, MODEL, VOCAB, MERGES, SETTINGS, SPECIAL)}
         models = sorted(path.glob("*.model"))
-        names = {name: path / name for name in (JSON, MODEL, VOCAB, MERGES, SETTINGS)}
         if len(models) == 1:
             names[MODEL] = models[0]
-        found = tokenizer_of(_read(names), str(path))
-        if found is None:
-            raise DataError(f"{path} holds no tokenizer: no {JSON}, no {MODEL}, no {VOCAB} with {MERGES}")
-        return found
+        return {name: file for name, file in names.items() if file.is_file()}
     if not path.is_file():
         raise DataError(
             f"tokenizer {path} does not exist; give a SentencePiece .model, a {JSON} or a folder as --tokenizer FILE"
         )
-    name = JSON if path.suffix == ".json" else MODEL
-    found = tokenizer_of(_read({name: path, SETTINGS: path.parent / SETTINGS}), str(path.parent))
-    assert found is not None
-    found.source = str(path)
-    return found
+    settings = path.parent / SETTINGS
+    return {JSON if path.suffix == ".json" else MODEL: path} | ({SETTINGS: settings} if settings.is_file() else {})
 
 
-def _read(files: Mapping[str, Path]) -> dict[str, bytes]:
-    return {name: path.read_bytes() for name, path in files.items() if path.is_file()}
+def _made(companions: Mapping[str, bytes], named: Callable[[str], str]) -> Tokenizer | None:
+    """The tokenizer of these files; `named`: how a message calls one of them."""
+    settings = _settings(companions, named)
+    if JSON in companions:
+        return JsonTokenizer(companions[JSON], named(JSON), settings)
+    if MODEL in companions:
+        return SentencePiece(companions[MODEL], named(MODEL), settings.get("add_bos_token") is not False)
+    if VOCAB in companions and MERGES in companions:
+        return JsonTokenizer(_from_merges(companions, settings, named(VOCAB)), named(VOCAB), settings)
+    return None
 
 
-def _settings(companions: Mapping[str, bytes], source: str) -> dict[str, Any]:
+def _settings(companions: Mapping[str, bytes], named: Callable[[str], str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", SETTINGS):
+    for name in (SPECIAL, SETTINGS):
         if name in companions:
             try:
                 found |= json.loads(companions[name].removeprefix(b"\xef\xbb\xbf"))
             except (ValueError, TypeError) as error:
-                raise DataError(f"{name} of {source} is not a JSON object ({error})") from None
+                raise DataError(f"{named(name)} is not a JSON object ({error})") from None
     return found
 
 
@@ -94,11 +99,11 @@ def _from_merges(companions: Mapping[str, bytes], settings: Mapping[str, Any], s
         merges = [(pair[0], pair[1]) for line in lines if not line.startswith("#version") and (pair := line.split())]
         backend = Backend(models.BPE(vocabulary, merges))
     except Exception as error:  # noqa: BLE001 - the package raises nothing narrower
-        raise DataError(f"{VOCAB} and {MERGES} of {source} are not a byte-level tokenizer ({error})") from None
+        raise DataError(f"{source} with {MERGES} is not a byte-level tokenizer ({error})") from None
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(settings.get("add_prefix_space", False)))
     backend.decoder = decoders.ByteLevel()
-    named: list[Callable[[], Any] | Any] = [settings.get(name) for name in NAMED]
-    contents = [each.get("content") if isinstance(each, Mapping) else each for each in named]
+    given = [settings.get(name) for name in NAMED]
+    contents = [each.get("content") if isinstance(each, Mapping) else each for each in given]
     special = dict.fromkeys(each for each in contents if isinstance(each, str) and each in vocabulary)
     backend.add_special_tokens([AddedToken(each, special=True, normalized=False) for each in special])
     return str(backend.to_str()).encode("utf-8")

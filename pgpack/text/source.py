@@ -13,14 +13,14 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from glob import glob
 from pathlib import Path
 
 from pgpack.errors import DataError
 
 from .builtin import builtin_corpus
-from .documents import FIELD, PART, Part, beginning, find_texts, read_parts, text_kind
+from .documents import FIELD, PART, Document, Part, beginning, find_texts, read_parts, text_kind
 
 BUILTIN = "builtin"
 VAL_SHARE = 0.2  # of the documents; few are read of a large source, so this matters for small ones
@@ -47,7 +47,7 @@ class TextSource:
         for path in self._ordered:
             yield from read_parts(path, self.field, self.longest)
         if not self.files:
-            yield from (Part(document.name, 0, document.text) for document in builtin_corpus())
+            yield from (Part(document.name, 0, document.text) for document in _builtin())
 
     @cached_property
     def _ordered(self) -> list[Path]:
@@ -134,6 +134,11 @@ def split(source: TextSource, share: float = VAL_SHARE, seed: int = SEED) -> Spl
     if source.document_parts == 1 or not source.files:
         raise DataError("the text is too short to be split; give more, or --val PATH and --calib PATH")
     return split(replace(source, longest=max(1, n_chars // CUTS), document_parts=1), share, seed)
+
+
+@cache
+def _builtin() -> list[Document]:
+    return builtin_corpus()
 
 
 def _placed(source: TextSource, seed: int) -> Iterator[tuple[float, Part]]:

@@ -17,6 +17,7 @@ import pgpack
 from tests.commands.workshop import pgpack as command
 from tests.commands.workshop import succeed
 from tests.house.api_page import NOUNS, PAGE, member, page
+from tests.models.tiny_hf import write_folder, write_tokenizer
 
 DOCUMENTED = ["Recipe", "open_artifact", "open_bench", "open_checkpoint", "open_study"]
 SPACE = ("--recipe", "role:control=cast; *=rtn(bits={3:5})|rans")
@@ -24,8 +25,11 @@ SPACE = ("--recipe", "role:control=cast; *=rtn(bits={3:5})|rans")
 
 @pytest.fixture(scope="module")
 def folder(model: Path, text_folder: Path, artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the examples name: model.safetensors, text, model.pgpack and study."""
+    """What the examples name: model.safetensors, text, model.pgpack, study and tiny-llama.pgpack."""
+    pytest.importorskip("transformers")
     home = tmp_path_factory.mktemp("door")
+    write_tokenizer(write_folder(home / "tiny-llama", "llama-tied"))
+    succeed(command("pack", home / "tiny-llama", "--recipe", "*=cast", "-o", home / "tiny-llama.pgpack", "-q"))
     shutil.copytree(text_folder, home / "text")
     for file in (model, artifact):
         shutil.copy(file, home / file.name)

@@ -18,7 +18,7 @@ PAGE = Path(__file__).resolve().parents[2] / "pgpack" / "API.md"
 NOUNS: dict[type[Any], tuple[str, ...]] = {
     Checkpoint: ("tensor", "items", "digest", "n_params"),
     Bench: ("plan", "calibrate", "pack", "fit", "measure", "sweep"),
-    ArtifactFile: ("n_bytes", "tensors", "companions", "unpack", "verify", "inspect"),
+    ArtifactFile: ("n_bytes", "tensors", "companions", "unpack", "model", "tokenizer", "verify", "inspect"),
     Study: ("trials", "frontier"),
     FrontierView: ("points", "best", "table", "plot", "to_csv"),
     pgpack.Recipe: ("parse", "canonical", "digest"),

@@ -1,0 +1,25 @@
+"""What a checkpoint file holds, whatever its format: what every reader of this room gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file holds. `load` gives a fresh array: float32 for bf16, fp16 and fp8, any other dtype as stored.
+
+    `tied`: names that the file leaves out -> the name in `shapes` that holds the tensor. `companions`: files that the
+    format itself stands for, made when asked for. `notes`: what a user should know, a line each.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    load: Callable[[str], NDArray[Any]]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
+    companions: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

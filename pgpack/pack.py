@@ -6,8 +6,11 @@ apply -> order -> quantize (at once or in stages, compensated) -> tune -> encode
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -22,9 +25,10 @@ from pgpack.calibration.inputs import in_order, quantizer_input, require_coverag
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.codecs.base import ByteCodec, SymbolCoder, Symbols
 from pgpack.formats.own.contents import Contents
+from pgpack.formats.own.layout import MAGIC
+from pgpack.formats.own.reader import open_records
 from pgpack.formats.own.size_report import SizeReport
 from pgpack.formats.own.stream import EncodedStream, StreamCoder, encode_stream
-from pgpack.formats.own.writer import weights_digest
 from pgpack.quantizers.base import Encoding, Transform
 from pgpack.quantizers.chain import quantize_matrix
 from pgpack.quantizers.low_rank import select_corrections
@@ -41,6 +45,7 @@ from .unpack import Unpacked, unpack
 
 Progress = Callable[[str], None]
 NO_COMPANIONS: Mapping[str, bytes] = MappingProxyType({})
+LARGE = 1 << 24  # values of a tensor, of which threads have no two in work
 AT_ONCE = 4096  # values of a tensor, bytes of a stream: up to here the work is done sooner than looked up
 
 
@@ -120,8 +125,9 @@ def pack_applied(
     cache: Cache | None = None,
     progress: Progress = _silent,
     trainer: Trainer | None = None,
+    threads: int = 1,
 ) -> Artifact:
-    """`pack` under a recipe that is applied to the checkpoint already."""
+    """`pack` under a recipe that is applied to the checkpoint already; `threads` as in `quantize`."""
     recipe = applied.recipe
     if trainer is None and (recipe.compensate.count or recipe.tune.count):
         which = "@compensate" if recipe.compensate.count else "@tune"
@@ -129,7 +135,7 @@ def pack_applied(
     if trainer is not None and recipe.compensate.count:
         quantized = trainer.compensate(checkpoint, recipe, calibration)
     else:
-        quantized = quantize(checkpoint, applied, calibration, cache=cache, progress=progress)
+        quantized = quantize(checkpoint, applied, calibration, cache=cache, progress=progress, threads=threads)
     if trainer is not None and recipe.tune.count:
         quantized = trainer.tune(quantized, recipe)
     return encode(quantized, applied, cache, checkpoint.companions)
@@ -143,23 +149,48 @@ def quantize(
     cache: Cache | None = None,
     progress: Progress = _silent,
     names: Collection[str] | None = None,
+    threads: int = 1,
 ) -> Quantized:
-    """All stored tensors of `checkpoint` as records, or those of `names` alone. Raises as `pack` does."""
+    """All stored tensors of `checkpoint` as records, or those of `names` alone. Raises as `pack` does.
+
+    `threads`: how many tensors are worked on at a time, of which one at most is larger than LARGE; no byte depends on
+    it.
+    """
     start = time.perf_counter()
     require_coverage(applied, calibration)
     checkpoint, calibration = in_order(checkpoint, calibration, applied.recipe.order.by)
     bound = _bound(checkpoint, applied)
+    chosen = [tensor for name, tensor in applied.tensors.items() if names is None or name in names]
+    one_large = threading.Lock()
+
+    def encoding(tensor: AppliedTensor) -> Encoding:
+        transforms = tuple(bound[transform] for transform in tensor.policy.transforms)
+        with one_large if tensor.numel > LARGE else nullcontext():
+            return _encoding(checkpoint, tensor, transforms, calibration, cache)
+
     encodings: dict[str, Encoding] = {}
-    for name, tensor in applied.tensors.items():
-        if names is None or name in names:
-            transforms = tuple(bound[transform] for transform in tensor.policy.transforms)
-            encodings[name] = _encoding(checkpoint, tensor, transforms, calibration, cache)
-            progress(name)
+    for tensor, each in zip(chosen, _in_threads(encoding, chosen, threads), strict=True):
+        encodings[tensor.name] = each
+        progress(tensor.name)
     for transform, group in applied.by_transform().items():
         if transform.top:
             encodings |= select_corrections({name: encodings[name] for name in group}, transform.top)
     records = tuple(_record(applied.tensors[name], encoding) for name, encoding in encodings.items())
     return Quantized(records, checkpoint.aliases, time.perf_counter() - start)
+
+
+def _in_threads(
+    work: Callable[[AppliedTensor], Encoding], tensors: Sequence[AppliedTensor], threads: int
+) -> Iterator[Encoding]:
+    """What `work` makes of each tensor, in their order; nothing more is begun once one fails."""
+    if threads == 1 or len(tensors) < 2:
+        yield from map(work, tensors)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            yield from pool.map(work, tensors)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _bound(checkpoint: Checkpoint, applied: Applied) -> dict[Transform, Transform]:
@@ -219,17 +250,29 @@ def encode(
     """Records -> bytes, by the coding that `applied` gives each tensor; the round trip is checked each time."""
     start = time.perf_counter()
     contents = _contents(quantized, applied, companions)
+    if cache is not None:
+        contents = dataclasses.replace(contents, encode_stream=_kept_streams(cache))
     data, report = _written(contents, applied.recipe, cache)
     if report.n_bytes != len(data):
         raise RoundTripError(f"the size report sums to {report.n_bytes}, the artifact has {len(data)} bytes")
     encoded = time.perf_counter()
-    decoded = unpack(data)
-    decode_s = time.perf_counter() - encoded
-    _compare(tuple(contents.records), decoded.records)
-    if decoded.companions != dict(contents.companions):
+    decoded = _decoded(data, contents)
+    if dict(decoded.companions) != dict(contents.companions):
         raise RoundTripError("decoding gives other companions than were encoded")
-    digest = weights_digest(decoded.records, decoded.aliases)
-    return Artifact(data, report, decoded, digest, quantized.quantize_s, encoded - start, decode_s)
+    decode_s = time.perf_counter() - encoded
+    return Artifact(data, report, decoded, contents.weights_digest, quantized.quantize_s, encoded - start, decode_s)
+
+
+def _decoded(data: bytes, contents: Contents) -> Unpacked:
+    """What `data` decodes to, which is what `contents` hold: compared record by record, so that no second copy of an
+    artifact of ours is held."""
+    if data[:4] != MAGIC:
+        decoded = unpack(data)
+        _compare(contents.records, decoded.records)
+        return decoded
+    header, records, companions = open_records(data)
+    _compare(contents.records, records)
+    return Unpacked("pgpack", tuple(contents.records), header.aliases, header.digest, header, companions)
 
 
 def _contents(quantized: Quantized, applied: Applied, companions: Mapping[str, bytes]) -> Contents:
@@ -251,12 +294,10 @@ def _contents(quantized: Quantized, applied: Applied, companions: Mapping[str, b
 def _written(contents: Contents, recipe: Recipe, cache: Cache | None) -> tuple[bytes, SizeReport]:
     """What the recipe's container makes of `contents`; streams of ours and whole field files are kept."""
     container, codecs = recipe.container, recipe.container_codecs
-    if cache is None:
+    if cache is None or not container.is_field:
         return container.write(contents, codecs)
-    if container.is_field:
-        key = artifact_key(contents, container, codecs)
-        return cache.recall("encoded", key, ARTIFACT, lambda: container.write(contents, codecs))
-    return container.write(dataclasses.replace(contents, encode_stream=_kept_streams(cache)), codecs)
+    key = artifact_key(contents, container, codecs)
+    return cache.recall("encoded", key, ARTIFACT, lambda: container.write(contents, codecs))
 
 
 def _kept_streams(cache: Cache) -> StreamCoder:
@@ -269,16 +310,18 @@ def _kept_streams(cache: Cache) -> StreamCoder:
     return encode_kept
 
 
-def _compare(written: tuple[Record, ...], read: tuple[Record, ...]) -> None:
+def _compare(written: Sequence[Record], read: Iterable[Record]) -> None:
     """Every symbol and every side array must come back."""
-    by_name = {record.name: record for record in read}
-    if {(r.name, r.shape, r.form) for r in written} != {(r.name, r.shape, r.form) for r in read}:
-        raise RoundTripError("decoding gives other tensors than were encoded")
-    for before in written:
-        after = by_name[before.name]
+    by_name = {record.name: record for record in written}
+    for after in read:
+        before = by_name.pop(after.name, None)
+        if before is None or (before.shape, before.form) != (after.shape, after.form):
+            raise RoundTripError("decoding gives other tensors than were encoded")
         for p, q in zip(before.parts, after.parts, strict=True):
             same = np.array_equal(p.symbols, q.symbols) and p.grid.params == q.grid.params and p.shape == q.shape
             arrays = p.grid.arrays
             same &= arrays.keys() == q.grid.arrays.keys()
             if not same or any(not np.array_equal(arrays[k], v) for k, v in q.grid.arrays.items()):
                 raise RoundTripError(f"{before.name} does not decode to what was encoded")
+    if by_name:
+        raise RoundTripError("decoding gives other tensors than were encoded")

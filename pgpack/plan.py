@@ -3,7 +3,8 @@
     sampled rows --the tensor's own chain--> symbols --order-0 entropy, or the coder's own cost--> ideal bits
 
 Needs no text: a stage that wants a Hessian gets the identity, under which GPTQ is plain rounding on its own grid.
-With a calibration the allocation of trellis-coded matrices is worked out as packing does it, and no symbol is chosen.
+With a calibration the allocation of trellis-coded matrices is worked out as packing does it, and no symbol is chosen;
+without one the bytes of `tcq`, whose step is a loss, are not known and no number is given for them.
 An estimate (`ideal_bits`), never a measurement: byte codecs may find more than order-0 entropy or less.
 """
 
@@ -52,11 +53,12 @@ class Allocation:
 
 @dataclass(frozen=True)
 class PlannedTensor(TensorInfo):
-    """One row of a plan. Units: `ideal_bits` of the whole tensor, side information included (estimate)."""
+    """One row of a plan. Units: `ideal_bits` of the whole tensor, side information included (estimate); None where
+    only a calibration tells."""
 
     policy: str
     needs_hessian: bool
-    ideal_bits: float
+    ideal_bits: float | None
     allocation: Allocation | None = None
 
 
@@ -69,9 +71,10 @@ class Plan:
     aliases: dict[str, str]
 
     @property
-    def ideal_bits(self) -> float:
-        """Estimated bits of all tensors, without the header."""
-        return sum(tensor.ideal_bits for tensor in self.tensors)
+    def ideal_bits(self) -> float | None:
+        """Estimated bits of all tensors, without the header; None where that of one is not known."""
+        bits = [tensor.ideal_bits for tensor in self.tensors]
+        return None if None in bits else sum(each for each in bits if each is not None)
 
     @property
     def numel(self) -> int:
@@ -99,9 +102,10 @@ def _planned(
 ) -> PlannedTensor:
     policy, weight = tensor.policy, checkpoint.tensor(tensor.name)
     allocation = None if calibration is None else _allocation(weight, tensor, calibration)
+    bits: float | None = None
     if allocation is not None:
         bits = allocation.ideal_bits
-    else:
+    elif not isinstance(policy.quantizer, Tcq) or weight.dtype.kind != "f" or not weight.size:
         bits = _tensor_bits(weight, tensor, None if recipe.container.is_field else policy.coding)
     text = policy_to_text(policy)
     return PlannedTensor(tensor.name, tensor.shape, text, policy.needs_hessian, bits, allocation)

@@ -18,10 +18,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pgpack.formats.field.torch_baseline import DEFAULT_LIMIT
+from pgpack.formats.own.contents import weights_digest
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC
 from pgpack.formats.own.reader import MAX_BYTES, read_artifact
-from pgpack.formats.own.writer import weights_digest
 from pgpack.formats.sniff import read_identified
 from pgpack.tensors.record import Record
 

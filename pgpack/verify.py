@@ -229,6 +229,8 @@ def _against_checkpoint(
     name, worst = max(errors.items(), key=lambda item: item[1])
     median = float(np.median([*errors.values()]))
     detail = f"largest relative error {worst:.3g} ({name}), median {median:.3g}"
+    if lost := [name for name, error in errors.items() if error == 1]:
+        detail += f"; {len(lost)} tensors became all zero, first {lost[0]}"
     if median > 1:
         detail += "; zeros would be nearer to the checkpoint"
     elif worst > 1:

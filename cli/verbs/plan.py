@@ -35,18 +35,26 @@ def command(*, checkpoint: Path, recipe: RecipeFlags, calibration: Path | None, 
     """What a recipe does to each tensor of CHECKPOINT, and an estimate of the bytes.
 
     Works on the weights alone: no text is read and nothing is calibrated. The estimate is the order-0 entropy of
-    sampled rows plus side information; only `pack` measures. With --calibration FILE (of `pgpack calibrate`) matrices
-    quantized by tcq show their allocation: the middle step, how far steps of columns and rows go from it in octaves,
-    and the bits of Gaussian weights under it. Nothing is quantized.
+    sampled rows plus side information; only `pack` measures. What tcq makes of a checkpoint that names its text needs
+    calibration, and no number is given without; of another one it is that of packing without text. With --calibration
+    FILE (of `pgpack calibrate`) matrices quantized by tcq show their allocation: the middle step, how far steps of
+    columns and rows go from it in octaves, and the bits of Gaussian weights under it. Nothing is quantized.
     """
     one_of(recipe.named)
     from pgpack.calibration.calibration import load_calibration
+    from pgpack.calibration.coverage import covered
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.plan import plan
 
     loaded = load_checkpoint(checkpoint)
     observed = load_calibration(calibration) if calibration is not None else None
-    planned = plan(loaded, recipe.read(loaded.stored_shapes), observed)
+    chosen = recipe.read(loaded.stored_shapes)
+    if observed is not None or "data_defaults" not in loaded.metadata:
+        whole = covered(loaded, chosen, observed)
+        if whole.note:
+            screen.note(whole.note)
+        chosen, observed = whole.applied.recipe, whole.calibration
+    planned = plan(loaded, chosen, observed)
     for line in loaded.notes:
         screen.note(line)
     screen.show(_document(planned), *_lines(planned))
@@ -64,14 +72,17 @@ def _lines(planned: Plan) -> Iterator[str]:
             tensor.role,
             shape_text(tensor.shape),
             clipped(tensor.policy, 56),
-            round(tensor.ideal_bits / 8),
-            tensor.ideal_bits / max(1, tensor.numel),
+            None if tensor.ideal_bits is None else round(tensor.ideal_bits / 8),
+            None if tensor.ideal_bits is None else tensor.ideal_bits / max(1, tensor.numel),
         )
         for tensor in planned.tensors
     ]
     yield table(("tensor", "role", "shape", "policy", "est. bytes", "bits/weight"), rows)
-    n_bytes, bits = round(planned.ideal_bits / 8), planned.ideal_bits / max(1, planned.numel)
-    yield f"{planned.numel:,} weights, estimated {format_bytes(n_bytes)}, {bits:.3f} bits per weight"
+    total = "the bytes need calibration: the step of tcq is a loss, and what it buys only --calibration FILE shows"
+    if planned.ideal_bits is not None:
+        n_bytes, bits = round(planned.ideal_bits / 8), planned.ideal_bits / max(1, planned.numel)
+        total = f"estimated {format_bytes(n_bytes)}, {bits:.3f} bits per weight"
+    yield f"{planned.numel:,} weights, {total}"
     yield f"recipe {planned.recipe.digest[:16]}  {planned.recipe}"
     if any(tensor.allocation for tensor in planned.tensors):
         yield _allocations(planned)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pgpack.calibration.calibration import Calibration, save_calibration
+from pgpack.calibration.coverage import covered
 from pgpack.errors import PgpackError
 from pgpack.files import refuse_existing
 from pgpack.loss.evaluator import BitsPerByte
@@ -39,6 +40,7 @@ class Bench(Workpiece):
     def plan(self, recipe: Recipe | str) -> Plan:
         """What `recipe` does to each tensor, and an estimate of the bytes, before any work.
 
+        Of bytes that only calibration on the text tells there is None.
         Raises: RecipeError; CoverageError where a tensor has no rule or a rule no tensor.
 
         >>> plan = pgpack.open_bench("model.safetensors").plan("role:control=cast; *=rtn(bits=4)|rans")
@@ -47,7 +49,11 @@ class Bench(Workpiece):
         """
         chosen = _recipe(recipe)
         needy = apply(chosen, self.checkpoint.stored_shapes).needs_calibration
-        return plan(self.checkpoint, chosen, self.file_calibration if needy and self.options.calibration else None)
+        known = self.file_calibration if needy and self.options.calibration else None
+        if self.options.strict or (known is None and self.can_calibrate):
+            return plan(self.checkpoint, chosen, known)
+        whole = covered(self.checkpoint, chosen, known)
+        return plan(self.checkpoint, whole.applied.recipe, whole.calibration)
 
     def calibrate(self, n_tokens: int = Calibrate().count, to: Path | str | None = None) -> Calibration:
         """Hessians `(in, in)` and Fisher weights `(out,)` of every matrix on the first `n_tokens` calibration tokens.

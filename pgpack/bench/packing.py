@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pgpack.calibration.coverage import covered
+from pgpack.calibration.distortion import vanished
 from pgpack.errors import CheckpointError, DataError
 from pgpack.fit.budget import Training, fit_budget
-from pgpack.pack import pack_applied
+from pgpack.pack import Artifact, pack_applied
 from pgpack.progress import Bar, shown
 from pgpack.recipe.applied import apply
 from pgpack.recipe.preset_candidates import field_presets
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.spaces import Candidate
+from pgpack.sweep.executors.machine import usable_cores
 
 from .packed import Packed, needed_calibration
 from .workpiece import Workpiece
@@ -38,7 +41,9 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
             cache=bench.cache,
             progress=lambda name: bar.update(),
             trainer=bench,
+            threads=usable_cores(),
         )
+    _warn_of_zeros(bench, artifact)
     return Packed(recipe, artifact, calibration, measurer.evaluate(artifact), measurer.evaluator)
 
 
@@ -51,11 +56,22 @@ def fit_packed(
     except (DataError, CheckpointError) as error:
         bench.note(f"no loss is measured, the error of the weights decides ({error})")
         measurer = bench.measurer(evaluate=False)
+    measurer = replace(measurer, threads=usable_cores())
     with shown(bench.progress, None, "artifact", "searching") as bar:
         rivals = field_presets(bench.checkpoint.stored_shapes) if presets is None else presets
         fitted = fit_budget(measurer, budget, rivals, _noting(bar), Training(compensate, tune))
     calibration = needed_calibration(bench, fitted.recipe)
+    _warn_of_zeros(bench, fitted.artifact)
     return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, measurer.evaluator)
+
+
+def _warn_of_zeros(bench: Workpiece, artifact: Artifact) -> None:
+    if names := vanished(bench.checkpoint, artifact.records):
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        bench.note(
+            f"{names[0]}{more} became all zero: the weights are too small for the step that stores them; give a "
+            "finer recipe, or cast(dtype=fp32)"
+        )
 
 
 def _noting(bar: Bar) -> Callable[[str], None]:

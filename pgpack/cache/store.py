@@ -19,6 +19,7 @@ import os
 import secrets
 import shutil
 import sys
+import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -257,6 +258,7 @@ class Cache:
         self.memory = Memory() if memory is None else memory
         self.hits: Counter[str] = Counter()
         self.misses: Counter[str] = Counter()
+        self._one_thread = threading.Lock()
 
     def recall(
         self,
@@ -268,30 +270,33 @@ class Cache:
         in_memory: bool = True,
         on_disk: bool = True,
     ) -> T:
-        """The value kept under `key`, or that of `compute`, which is then kept. Arrays of a kept value are read-only.
+        """The value kept under `key`, or that of `compute`, which is then kept. Arrays of a kept value are read-only;
+        threads may call it at a time.
 
         `in_memory`, `on_disk`: where this value may be kept.
         """
         disk = self.disk if on_disk else None
-        data = self.memory.get(kind, key)
-        found = data is not None
-        if data is None and disk is not None:
-            data = disk.get(kind, key)
-        if data is not None:
-            with contextlib.suppress(ValueError, TypeError, LookupError, FormatError):
-                value = form.read(data)
-                if in_memory and not found:
-                    self.memory.put(kind, key, [data])
-                self.hits[kind] += 1
-                return value
-            self.memory.drop(kind, key)
-        self.misses[kind] += 1
+        with self._one_thread:
+            data = self.memory.get(kind, key)
+            found = data is not None
+            if data is None and disk is not None:
+                data = disk.get(kind, key)
+            if data is not None:
+                with contextlib.suppress(ValueError, TypeError, LookupError, FormatError):
+                    value = form.read(data)
+                    if in_memory and not found:
+                        self.memory.put(kind, key, [data])
+                    self.hits[kind] += 1
+                    return value
+                self.memory.drop(kind, key)
+            self.misses[kind] += 1
         value = compute()
         pieces = form.write(value)
-        if in_memory:
-            self.memory.put(kind, key, pieces)
-        if disk is not None:
-            disk.put(kind, key, pieces)
+        with self._one_thread:
+            if in_memory:
+                self.memory.put(kind, key, pieces)
+            if disk is not None:
+                disk.put(kind, key, pieces)
         return value
 
     def hold(self, kind: str, key: str, pieces: Sequence[Buffer]) -> None:

@@ -86,6 +86,13 @@ def relative_errors(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[s
     return errors
 
 
+def vanished(checkpoint: Checkpoint, records: Sequence[Record]) -> list[str]:
+    """Tensors that decode to nothing but zeros and were more than that: their step is too small for 16 bits, or their
+    weights are too small for their step."""
+    coded = [record for record in records if all(not part.symbols.any() for part in record.parts)]
+    return [r.name for r in coded if not r.dequantize().any() and checkpoint.tensor(r.name).any()]
+
+
 def added_losses(
     checkpoint: Checkpoint, records: Sequence[Record], recipe: Recipe, calibration: Calibration | None
 ) -> tuple[dict[str, float], str]:

@@ -11,9 +11,9 @@ hostile input costs bounded memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,24 @@ class SymbolCoder(Protocol):
 
     def ideal_bits(self, arrays: Sequence[Symbols]) -> list[float]:
         """Estimated cost of each array in bits under this coder's model (tables included)."""
+
+
+@runtime_checkable
+class PricedCoder(Protocol):
+    """A coder whose bytes and costs come of one model, which is fitted once for both."""
+
+    def encode_priced(self, arrays: Sequence[Symbols]) -> tuple[bytes, list[float]]:
+        """`encode` and `ideal_bits`."""
+        ...
+
+
+@runtime_checkable
+class SteadyCoder(Protocol):
+    """A coder that decodes an array at a time, so that not all of them are in memory."""
+
+    def decode_each(self, data: memoryview, layouts: Sequence[SymbolLayout]) -> Iterator[Symbols]:
+        """`decode`; what is wrong behind the last array is found when more is asked for."""
+        ...
 
 
 class ByteCodec(Protocol):

@@ -123,7 +123,10 @@ class Tcq(Quantizer):
         refuse_mask(source, "tcq has no 0 in half of its states and cannot follow pruning; use gptq instead")
         weight = finite_weight(source)
         allocation = self.allocation(source)
-        symbols = self._symbols(weight[allocation.grid.path], allocation)
+        if allocation.factor.V is None and allocation.rows is None:
+            symbols = narrow(Walk(allocation, self.block).alone(weight))
+        else:
+            symbols = self._symbols(weight[allocation.grid.path], allocation)
         return QuantizedTensor(symbols, allocation.grid, weight.shape)
 
     def allocation(self, source: QuantizerInput) -> Allocation:
@@ -173,9 +176,13 @@ class Tcq(Quantizer):
             for rows in allocation.rows.groups():
                 target = weight[rows] - allocation.rows.shift(rows, errors)
                 errors[rows] = walk.decide(target, rows, levels) - weight[rows]
-        symbols = levels.T >> 1
-        narrow = symbols.astype(np.int8)
-        return narrow if np.array_equal(narrow, symbols) else np.ascontiguousarray(symbols)
+        return narrow(levels.T >> 1)
+
+
+def narrow(symbols: NDArray[np.int16]) -> NDArray[np.signedinteger]:
+    """The same symbols as int8 where that holds them."""
+    small = symbols.astype(np.int8)
+    return small if np.array_equal(small, symbols) else np.ascontiguousarray(symbols)
 
 
 class Walk:
@@ -188,7 +195,7 @@ class Walk:
         from .viterbi import predecessors
 
         grid, price, factor = allocation.grid, allocation.price, allocation.factor
-        self.factor, self.price, self.block = factor, price, block
+        self.factor, self.price, self.block, self.path = factor, price, block, grid.path
         self.steps = (np.float32(grid.step) * octaves(grid.columns, EIGHTHS))[factor.order]
         self.d2 = np.square(factor.d).astype(np.float32)
         self.states = np.zeros(len(factor.order), np.int64)
@@ -196,6 +203,35 @@ class Walk:
         self.row_steps = octaves(grid.rows[grid.path], EIGHTHS) if grid.rows.size else np.ones(n_rows, np.float32)
         self.excess = price.excess[grid.path] * np.float32(price.ridge)
         self.branches = predecessors(transitions(grid.states))
+
+    def alone(self, weight: Float32) -> NDArray[np.int16]:
+        """All symbols where columns do not correct each other, some columns at a time. Shape: weight (rows, cols) in
+        the tensor's order, the result's rows in that of the grid's path."""
+        from .viterbi import decide_columns
+
+        symbols, order = np.empty(weight.shape, np.int16), self.factor.order
+        kept = np.eye(self.block, dtype=np.float32)
+        for start in range(0, len(order), self.block):
+            cols = slice(start, start + self.block)
+            W_T = np.ascontiguousarray(weight[:, order[cols]][self.path].T)
+            W_T[self.factor.dead[order[cols]]] = 0.0
+            W_T -= np.float32(self.price.ridge) * (self.d2[cols, None] * W_T)
+            levels, decoded = np.empty(W_T.shape, np.int16), np.empty_like(W_T)
+            decide_columns(
+                W_T,
+                kept[: len(W_T), : len(W_T)],
+                self.steps[cols],
+                self.row_steps,
+                self.d2[cols],
+                self.excess,
+                self.branches,
+                self.states[cols],
+                np.zeros_like(W_T),
+                levels,
+                decoded,
+            )
+            symbols[:, order[cols]] = levels.T >> 1
+        return symbols
 
     def decide(self, target: Float32, rows: slice, levels_: NDArray[np.int16]) -> Float32:
         """The decoded weights of some rows. Shape: target and result (rows, cols); levels_ (cols, all rows)."""

@@ -222,3 +222,23 @@ def test_inspect_shows_ties_and_metadata_of_a_checkpoint(model: Path, tied: Path
     assert document["metadata"]["model_config"]["model_dim"] == 16
     assert document["n_params"] == load_checkpoint(model).n_params
     assert "data_defaults" in succeed(pgpack("inspect", model)).out
+
+
+def test_weights_that_became_zero_and_tensors_without_a_hessian_are_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.standard_normal((40, 24)).astype("f4") for name in ("a.weight", "b.weight")}
+    save_tensors(tmp_path / "m.safetensors", {**tensors, "b.weight": tensors["b.weight"] * 1e-9}, {})
+    model, out = tmp_path / "m.safetensors", tmp_path / "o.pgpack"
+    said = succeed(pgpack("pack", model, "--recipe", "*=rtn(bits=4)|rans", "-o", out)).err
+    assert "b.weight became all zero" in said
+    assert "a.weight" not in said
+    shown = succeed(pgpack("verify", out, "--checkpoint", model)).out
+    assert "1 tensors became all zero, first b.weight" in shown
+    flags = ("pack", model, "--recipe", "*=tcq(step=1e-4)|rans", "-o", out, "--force")
+    said = succeed(pgpack(*flags)).err
+    assert "nothing is calibrated: 2 tensors are packed by the weights alone" in said
+    assert "became" not in said
+    refused = pgpack(*flags, "--strict")
+    assert (refused.code, "--calib GLOB" in refused.err) == (1, True)
+    planned = succeed(pgpack("plan", model, "--recipe", "*=tcq(step=1e-4)|rans", "--json")).json
+    assert planned["ideal_bits"] > 0

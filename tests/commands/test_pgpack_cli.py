@@ -103,7 +103,7 @@ def test_a_dry_run_of_a_torch_file_loads_no_torch(tmp_path: Path) -> None:
         ("plan MODEL --recipe tok_emb.weight=rtn", 2, "no rule covers"),
         ("pack MODEL --budget 12parsecs -o out", 2, "is not a size"),
         ("pack MODEL --budget 5kB --passthrough 5 -o out", 2, "belongs to --preset"),
-        ("pack MODEL --recipe *=gptq|rans -o out -q", 1, "lack a Hessian"),
+        ("pack MODEL --recipe *=gptq|rans -o out -q --strict", 1, "lack a Hessian"),
         ("pack MODEL --recipe *=gptq|rans --calibration nowhere -o out", 1, "no such calibration file"),
         ("unpack MODEL -o out", 4, "not an artifact of any known format"),
         ("unpack nowhere -o out", 1, "nowhere: No such file"),

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from pgpack.calibration.calibration import from_arrays
+from pgpack.calibration.coverage import covered
 from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.codecs import CODERS
 from pgpack.errors import CalibrationError
-from pgpack.pack import quantize
+from pgpack.pack import pack_applied, quantize
 from pgpack.plan import plan
 from pgpack.quantizers.tcq import Tcq
 from pgpack.recipe.applied import apply
@@ -65,6 +66,24 @@ def test_without_calibration_and_behind_transforms_there_is_no_allocation(checkp
     assert plan(checkpoint, recipe(0.5)).tensors[0].allocation is None
     behind = parse_recipe("ndim<=1=cast; *=lqer(rank=4)|tcq(step=0.5)|rans")
     assert plan(checkpoint, behind, calibration).tensors[0].allocation is None
+
+
+def test_without_calibration_no_number_is_given_for_tcq(checkpoint, calibration):
+    for text in ("*=tcq(step=0.5)|rans", "*=lqer(rank=4)|tcq(step=0.5)|rans"):
+        planned = plan(checkpoint, parse_recipe(f"ndim<=1=cast; {text}"))
+        assert [tensor.ideal_bits is None for tensor in planned.tensors] == [True, False]
+        assert planned.ideal_bits is None
+    behind = parse_recipe("ndim<=1=cast; *=lqer(rank=4)|tcq(step=0.5)|rans")
+    assert plan(checkpoint, behind, calibration).ideal_bits is None
+    assert plan(checkpoint, parse_recipe("*=gptq|rans")).ideal_bits is not None
+
+
+@pytest.mark.parametrize("step", [2e-4, 1e-4, 3e-5])
+def test_the_plan_of_packing_without_text_is_near_what_it_takes(checkpoint, step):
+    whole = covered(checkpoint, recipe(step), None)
+    planned = plan(checkpoint, whole.applied.recipe, whole.calibration)
+    measured = pack_applied(checkpoint, whole.applied, whole.calibration).report.tensors["w"]
+    assert planned.tensors[0].ideal_bits / 8 == pytest.approx(measured, rel=0.15)
 
 
 def test_a_calibration_of_another_model_is_refused(checkpoint, calibration):

@@ -82,7 +82,7 @@ def varint(value: int) -> bytes:
 class Cursor:
     """Reads numbers from the front of `data`. Raises CorruptArtifact at its end."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self.data = data
         self.position = 0
 

@@ -22,7 +22,7 @@ An array with other than two dimensions is folded to (-1, last dimension); a 1-d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +33,9 @@ from pgpack.errors import CorruptArtifact, RecipeError
 from pgpack.tensors.trellis import POLYNOMIALS, supersets, transitions
 
 from .coder import Rans
-from .lanes import LOWEST, encode_block_, n_lanes
+from .lanes import LOWEST, n_lanes
 from .models import Cursor, varint, zigzag
-from .scaled_decoder import Decoder, runs
+from .scaled_decoder import Decoder
 from .scaled_tables import (
     FINE_PRECISION,
     MAX_ALPHABET,
@@ -74,15 +74,50 @@ class _Classes:
 
 @dataclass(frozen=True, eq=False)
 class _Model:
-    """All arrays of a stream that are not empty, as matrices, with the table of every symbol."""
+    """All arrays of a stream that are not empty, as matrices, with the table of every symbol.
+
+    `counts`: for each matrix (places, how often) of every pair of context and symbol that occurs in it.
+    """
 
     matrices: Sequence[Symbols]
     classes: Sequence[_Classes]
-    contexts: Sequence[Contexts]
     tables: Sequence[Table | None]
     precision: int
+    span: _Span
+    counts: Sequence[tuple[Ints, Ints]]
+
+
+@dataclass(frozen=True)
+class _Span:
+    """How contexts and symbols are numbered; `width` tables per class, `states` of the trellis or 0."""
+
     lowest: int
     n_classes: int
+    states: int
+    low: int
+    size: int
+
+    @property
+    def width(self) -> int:
+        return 2 if self.states else 1
+
+    @property
+    def n_contexts(self) -> int:
+        return self.n_classes * self.width
+
+    def contexts(self, classes: _Classes, matrix: Symbols) -> Contexts:
+        """The table of every symbol. Shape: as `matrix`.
+
+        Worked out anew whenever it is needed: a byte per symbol of everything at once would be too much.
+        """
+        narrow = np.uint8 if self.n_contexts <= 256 else np.uint16
+        index = classes.of(self.lowest, self.n_classes) * self.width
+        contexts: Contexts = (index + _bits(matrix, self.states)).astype(narrow)
+        return contexts
+
+
+def _bits(matrix: Symbols, states: int) -> NDArray[np.uint8]:
+    return supersets(matrix, states) if states else np.zeros(matrix.shape, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -100,14 +135,25 @@ class RansScaled(SymbolCoder):
             raise RecipeError(f"rans_scaled needs states of 0 (no trellis) or {known}, found {self.states}")
 
     def encode(self, arrays: Sequence[Symbols]) -> bytes:
+        return self._encoded(self._fit(arrays))
+
+    def encode_priced(self, arrays: Sequence[Symbols]) -> tuple[bytes, list[float]]:
+        """`encode` and `ideal_bits` by one model."""
         model = self._fit(arrays)
+        return self._encoded(model), _spread(_costs(model), arrays)
+
+    def _encoded(self, model: _Model) -> bytes:
         levels = Rans().encode([part for c in model.classes for part in (c.columns, c.rows)])
-        described = varint(model.precision) + varint(model.n_classes) + varint(zigzag(model.lowest))
+        described = varint(model.precision) + varint(model.span.n_classes) + varint(zigzag(model.span.lowest))
         described += write_tables(model.tables)
         head = [varint(len(levels)), levels, varint(len(described)), described]
         return b"".join([*head, *_encode(model)])
 
     def decode(self, data: bytes, layouts: Sequence[SymbolLayout]) -> list[Symbols]:
+        return list(self.decode_each(memoryview(data), layouts))
+
+    def decode_each(self, data: memoryview, layouts: Sequence[SymbolLayout]) -> Iterator[Symbols]:
+        """`decode`, an array at a time; what is wrong at the end of the stream is found behind the last."""
         filled = [layout for layout in layouts if layout.size]
         shapes = [matrix_shape(layout.shape) for layout in filled]
         cursor = Cursor(data)
@@ -116,57 +162,56 @@ class RansScaled(SymbolCoder):
         classes = [_Classes(levels[i], levels[i + 1]) for i in range(0, len(levels), 2)]
         tables, precision, lowest, n_classes = read_tables(take_section(data, cursor), self._width)
         decoder = Decoder(data[cursor.position :], tables, precision, sum(layout.size for layout in filled))
-        found = []
-        trellis = transitions(self.states) if self.states else None
-        for c, layout in zip(classes, filled, strict=True):
+        trellis, each = transitions(self.states) if self.states else None, iter(classes)
+        for layout in layouts:
+            if not layout.size:
+                yield np.zeros(layout.shape, layout.dtype)
+                continue
+            c = next(each)
             row_levels, which = np.unique(c.rows, return_inverse=True)
             bases = _Classes(c.columns, row_levels).of(lowest, n_classes).astype(np.intp) * self._width
             matrix = decoder.matrix(bases, which, trellis)
             info = np.iinfo(layout.dtype)
             if int(matrix.min()) < info.min or int(matrix.max()) > info.max:
                 raise CorruptArtifact(f"a decoded symbol does not fit {layout.dtype}")
-            found.append(matrix.astype(layout.dtype).reshape(layout.shape))
+            yield matrix.astype(layout.dtype).reshape(layout.shape)
         decoder.finish()
-        rest = iter(found)
-        return [next(rest) if layout.size else np.zeros(layout.shape, layout.dtype) for layout in layouts]
 
     def ideal_bits(self, arrays: Sequence[Symbols]) -> list[float]:
         """Cross-entropy of each array under the shared tables; levels and tables are left out (a few per mille)."""
-        model = self._fit(arrays)
-        costs = iter(_costs(model))
-        return [next(costs) if array.size else 0.0 for array in arrays]
+        return _spread(_costs(self._fit(arrays)), arrays)
 
     def _fit(self, arrays: Sequence[Symbols]) -> _Model:
         matrices = [array.reshape(matrix_shape(array.shape)) for array in arrays if array.size]
-        # the bits of a matrix are computed twice rather than kept: a byte per symbol of everything is too much
-        classes = [_classes_of(matrix, self._bits(matrix), bool(self.states)) for matrix in matrices]
-        lowest, n_classes = _class_range(classes)
-        contexts = [self._contexts(c, m, lowest, n_classes) for c, m in zip(classes, matrices, strict=True)]
-        tables, precision = _fit_tables(matrices, contexts, self._width * n_classes)
-        return _Model(matrices, classes, contexts, tables, precision, lowest, n_classes)
+        classes = [_classes_of(matrix, _bits(matrix, self.states), bool(self.states)) for matrix in matrices]
+        span = _Span(*_class_range(classes), self.states, *_alphabet(matrices))
+        tables, precision, counts = _fit_tables(matrices, classes, span)
+        return _Model(matrices, classes, tables, precision, span, counts)
 
     @property
     def _width(self) -> int:
         """Tables per class."""
         return 2 if self.states else 1
 
-    def _bits(self, matrix: Symbols) -> NDArray[np.uint8]:
-        return supersets(matrix, self.states) if self.states else np.zeros(matrix.shape, np.uint8)
 
-    def _contexts(self, classes: _Classes, matrix: Symbols, lowest: int, n_classes: int) -> Contexts:
-        narrow = np.uint8 if n_classes * self._width <= 256 else np.uint16
-        contexts: Contexts = (classes.of(lowest, n_classes) * self._width + self._bits(matrix)).astype(narrow)
-        return contexts
+def _spread(costs: Sequence[float], arrays: Sequence[Symbols]) -> list[float]:
+    """The costs of the arrays that are not empty among those of all."""
+    rest = iter(costs)
+    return [next(rest) if array.size else 0.0 for array in arrays]
 
 
 def _classes_of(matrix: Symbols, bits: NDArray[np.uint8], trellis: bool) -> _Classes:
     """Row and column levels from the mean magnitudes, columns first, rows relative to their columns."""
-    magnitude = np.abs(matrix.astype(np.float32))
+    magnitude = matrix.astype(np.float32)
     if trellis:
-        magnitude = np.abs(2 * matrix.astype(np.float32) + bits) / 2
+        magnitude *= 2
+        magnitude += bits
+    np.abs(magnitude, out=magnitude)
+    if trellis:
+        magnitude /= 2
     columns = _levels(magnitude.mean(axis=0, dtype=np.float64))
-    relative = magnitude / np.exp2(columns / PER_OCTAVE).astype(np.float32)
-    return _Classes(columns, _levels(relative.mean(axis=1, dtype=np.float64)))
+    magnitude /= np.exp2(columns / PER_OCTAVE).astype(np.float32)
+    return _Classes(columns, _levels(magnitude.mean(axis=1, dtype=np.float64)))
 
 
 def _levels(means: NDArray[np.float64]) -> NDArray[np.int8]:
@@ -190,21 +235,32 @@ def _class_range(classes: Sequence[_Classes]) -> tuple[int, int]:
     return first - 256, max(1, last - first + 1)
 
 
-def _fit_tables(matrices: Sequence[Symbols], contexts: Sequence[Contexts], n: int) -> tuple[list[Table | None], int]:
-    """One table per context that occurs, and the precision of all."""
+def _alphabet(matrices: Sequence[Symbols]) -> tuple[int, int]:
+    """(lowest symbol, number of symbols from it to the largest). Raises RecipeError where there are too many."""
     if not matrices:
-        return [None] * n, PRECISION
+        return 0, 1
     low = min(int(matrix.min()) for matrix in matrices)
     size = max(int(matrix.max()) for matrix in matrices) - low + 1
     if size > MAX_FINE_ALPHABET:
         raise RecipeError(
             f"symbols span {size} values, above the {MAX_FINE_ALPHABET} of rans_scaled; use a coarser step, or rans"
         )
-    precision = PRECISION if size <= MAX_ALPHABET else FINE_PRECISION
-    counts = np.zeros((n, size), np.int64)
-    for matrix, context in zip(matrices, contexts, strict=True):
-        counts += _counts(matrix, context, n, low, size)
-    return [_table(row, low, precision) for row in counts], precision
+    return low, size
+
+
+def _fit_tables(
+    matrices: Sequence[Symbols], classes: Sequence[_Classes], span: _Span
+) -> tuple[list[Table | None], int, list[tuple[Ints, Ints]]]:
+    """One table per context that occurs, the precision of all, and the counts of each matrix."""
+    precision = PRECISION if span.size <= MAX_ALPHABET else FINE_PRECISION
+    counts = np.zeros((span.n_contexts, span.size), np.int64)
+    kept = []
+    for matrix, c in zip(matrices, classes, strict=True):
+        own = _counts(matrix, span.contexts(c, matrix), span.n_contexts, span.low, span.size)
+        counts += own
+        places = np.flatnonzero(own)
+        kept.append((places, own.reshape(-1)[places]))
+    return [_table(row, span.low, precision) for row in counts], precision, kept
 
 
 def _counts(matrix: Symbols, context: Contexts, n: int, low: int, size: int) -> Ints:
@@ -241,8 +297,13 @@ def _costs(model: _Model) -> list[float]:
         if table is not None:
             at = table.low - low
             row[at : at + table.levels.size] = model.precision - np.log2(np.maximum(table.freqs, 1))
-    pairs = zip(model.matrices, model.contexts, strict=True)
-    return [float((_counts(matrix, context, len(bits), low, size) * bits).sum()) for matrix, context in pairs]
+    found = []
+    for places, often in model.counts:
+        context, symbol = np.divmod(places, model.span.size)
+        counts = np.zeros((len(bits), size), np.int64)
+        counts[context, symbol + model.span.low - low] = often
+        found.append(float((counts * bits).sum()))
+    return found
 
 
 def _encode(model: _Model) -> list[bytes]:
@@ -258,15 +319,15 @@ def _encode(model: _Model) -> list[bytes]:
         if table is not None:
             offsets[i] = at - table.low
             at += table.levels.size
-    lanes = n_lanes(sum(matrix.size for matrix in model.matrices))
-    states = np.full(lanes, LOWEST, np.uint32)
+    from .scaled_encoder import encode_matrix
+
+    states = np.full(n_lanes(sum(matrix.size for matrix in model.matrices)), LOWEST, np.uint32)
     parts = []
-    for matrix, context in zip(reversed(model.matrices), reversed(model.contexts), strict=True):
-        row_runs = list(runs(matrix.shape[1], lanes))[::-1]
-        for row, contexts in zip(matrix[::-1], context[::-1], strict=True):
-            index = offsets.take(contexts)
-            index += row
-            for run in row_runs:
-                words = encode_block_(states, index[run], joined, starts, model.precision)
-                parts.append(words.astype("<u2").tobytes())
+    for matrix, classes in zip(reversed(model.matrices), reversed(model.classes), strict=True):
+        narrow = matrix if matrix.dtype in (np.int8, np.int16) else matrix.astype(np.int64)
+        words = np.empty(matrix.size, np.uint16)  # a symbol emits at most one, because precision <= 16
+        contexts = model.span.contexts(classes, matrix)
+        ordered = np.ascontiguousarray(narrow)
+        begin = encode_matrix(ordered, contexts, offsets, joined, starts, model.precision, states, words)
+        parts.append(words[begin:].astype("<u2").tobytes())
     return [states.astype("<u4").tobytes(), *reversed(parts)]

@@ -26,7 +26,7 @@ def runs(cols: int, lanes: int) -> Iterator[slice]:
 class Decoder:
     """The lanes of one stream, matrix after matrix."""
 
-    def __init__(self, data: bytes, tables: Sequence[Table | None], precision: int, n: int) -> None:
+    def __init__(self, data: memoryview, tables: Sequence[Table | None], precision: int, n: int) -> None:
         self.lanes = n_lanes(n) if n else 0
         self.precision = precision
         n_words, odd = divmod(len(data) - 4 * self.lanes, 2)
@@ -35,7 +35,7 @@ class Decoder:
                 f"a scaled rANS stream has {len(data)} bytes for {self.lanes} lanes and their words"
             )
         self.states = np.frombuffer(data, "<u4", self.lanes).astype(np.uint32)
-        self.words = np.frombuffer(data, "<u2", n_words, 4 * self.lanes).astype(np.uint16)
+        self.words = np.frombuffer(data, "<u2", n_words, 4 * self.lanes).astype(np.uint16, copy=False)
         if (self.states < LOWEST).any():
             raise CorruptArtifact("a rANS lane has a state below 2^16")
         self.read = 0

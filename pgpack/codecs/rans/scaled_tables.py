@@ -74,11 +74,11 @@ def read_tables(data: bytes, width: int) -> tuple[list[Table | None], int, int, 
     return tables, precision, lowest, n_classes
 
 
-def take_section(data: bytes, cursor: Cursor) -> bytes:
+def take_section(data: memoryview, cursor: Cursor) -> bytes:
     """The next section, behind its length; `cursor` moves on. Raises CorruptArtifact."""
     length = cursor.varint()
     section = data[cursor.position : cursor.position + length]
     if len(section) < length:
         raise CorruptArtifact("a scaled rANS stream ends inside its side information")
     cursor.position += length
-    return section
+    return bytes(section)

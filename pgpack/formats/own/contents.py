@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
+
+import numpy as np
 
 from pgpack.codecs.base import ByteCodec
 from pgpack.tensors.record import Record
 
 from .size_report import SizeReport
 from .stream import StreamCoder, encode_stream
+
+
+def weights_digest(records: Iterable[Record], aliases: Mapping[str, str]) -> str:
+    """sha256 hex over name, dtype, shape and contents of every decoded tensor, by name, then the aliases."""
+    digest = hashlib.sha256()
+    for record in sorted(records, key=lambda record: record.name):
+        values = record.dequantize()
+        digest.update(f"{record.name}\0{values.dtype.str}{tuple(record.shape)}\0".encode())
+        digest.update(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).data)
+    for name, stored in aliases.items():
+        digest.update(f"{name}\0={stored}\0".encode())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +45,11 @@ class Contents:
     bits: Mapping[str, int] = field(default_factory=dict)
     companions: Mapping[str, bytes] = field(default_factory=dict)
     encode_stream: StreamCoder = encode_stream
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """`weights_digest` of the records."""
+        return weights_digest(self.records, self.aliases)
 
     def untied(self) -> Contents:
         """The same with a record for every tied name, for formats that know no tied names."""

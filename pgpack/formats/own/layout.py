@@ -22,15 +22,17 @@ PREFIX_LEN = PREFIX.size + 4
 HEADER_LIMIT = 64 << 20
 
 
-def frame(header: dict[str, Any], body: bytes) -> bytes:
-    """The whole file for a header and a body."""
+def frame(header: dict[str, Any], *body: bytes) -> bytes:
+    """The whole file for a header and the parts of a body."""
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = deflate.compress(text) + deflate.flush()
-    prefix = PREFIX.pack(MAGIC, VERSION, len(packed), len(body))
+    prefix = PREFIX.pack(MAGIC, VERSION, len(packed), sum(map(len, body)))
     prefix += zlib.crc32(prefix).to_bytes(4, "little")
-    crc = zlib.crc32(body, zlib.crc32(packed))
-    return prefix + packed + body + crc.to_bytes(4, "little")
+    crc = zlib.crc32(packed)
+    for part in body:
+        crc = zlib.crc32(part, crc)
+    return b"".join([prefix, packed, *body, crc.to_bytes(4, "little")])
 
 
 def unframe(data: bytes) -> tuple[dict[str, Any], memoryview]:

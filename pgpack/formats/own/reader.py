@@ -7,13 +7,14 @@ their sum may not pass `max_bytes`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
+from pgpack.codecs.base import SteadyCoder, Symbols
 from pgpack.errors import CorruptArtifact, FormatError, RecipeError
 from pgpack.stages import Table, parse_stage
 from pgpack.tensors.grids import QuantizedTensor, grid_from_parts
@@ -31,6 +32,13 @@ def read_artifact(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Header, tupl
 
     Raises a FormatError when anything is not as FORMAT.md says.
     """
+    header, records, companions = open_records(data, max_bytes)
+    return header, tuple(records), companions
+
+
+def open_records(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Header, Iterator[Record], dict[str, bytes]]:
+    """`read_artifact` with the records one at a time, of which most coders keep no other in memory; what is wrong
+    with the end of a stream is found behind the last."""
     document, body = unframe(data)
     header = Header.from_json(document)
     coders = _stages([stream.coder for stream in header.streams], CODERS)
@@ -39,24 +47,34 @@ def read_artifact(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Header, tupl
     _check_sizes(header, len(body), max_bytes)
     position, decoded = 0, []
     for index, (stream, coder, chain) in enumerate(zip(header.streams, coders, codecs, strict=False)):
-        coded = _undo(bytes(body[position : position + stream.n_bytes]), chain, stream)
+        coded = body[position : position + stream.n_bytes]
         position += stream.n_bytes
         layouts = [part.layout for _, part in header.parts if part.stream == index]
-        decoded.append(iter(coder.decode(coded, layouts)))
+        if isinstance(coder, SteadyCoder):
+            decoded.append(coder.decode_each(memoryview(_undo(coded, chain, stream)) if chain else coded, layouts))
+        else:
+            decoded.append(iter(coder.decode(_undo(coded, chain, stream), layouts)))
     after_side = position + header.side.n_bytes
-    side = _undo(bytes(body[position:after_side]), codecs[-1], header.side)
+    side = _undo(body[position:after_side], codecs[-1], header.side)
     companions = {}
     if kept := header.companions:
         chain = _stages(kept.stream.codecs, CODECS)
-        companions = split_companions(kept.files, _undo(bytes(body[after_side:]), chain, kept.stream))
-    chains, offset, records = iter(transforms), 0, []
+        companions = split_companions(kept.files, _undo(body[after_side:], chain, kept.stream))
+    return header, _records(header, decoded, transforms, side), companions
+
+
+def _records(
+    header: Header, decoded: Sequence[Iterator[Symbols]], transforms: Sequence[Sequence[Any]], side: bytes
+) -> Iterator[Record]:
+    chains, offset = iter(transforms), 0
     for tensor in header.tensors:
         quantized = []
         for part in tensor.parts:
             found, offset = _quantized(part, next(chains), next(decoded[part.stream]), side, offset)
             quantized.append(found)
-        records.append(Record(tensor.name, tensor.shape, tensor.form, tuple(quantized)))
-    return header, tuple(records), companions
+        yield Record(tensor.name, tensor.shape, tensor.form, tuple(quantized))
+    for stream in decoded:
+        next(stream, None)  # to the end, where a stream is checked
 
 
 def _stages(texts: Sequence[str], table: Table) -> list[Any]:
@@ -80,7 +98,8 @@ def _check_sizes(header: Header, body_len: int, max_bytes: int) -> None:
         raise CorruptArtifact(f"side information declares {side} bytes, its stream {header.side.lengths[0]}")
 
 
-def _undo(data: bytes, codecs: Sequence[Any], stream: Stream) -> bytes:
+def _undo(coded: memoryview, codecs: Sequence[Any], stream: Stream) -> bytes:
+    data = bytes(coded)
     for codec, n_bytes in zip(reversed(codecs), reversed(stream.lengths[:-1]), strict=True):
         data = codec.decode(data, n_bytes)
     return data

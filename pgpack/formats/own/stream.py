@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pgpack.codecs.base import ByteCodec, SymbolCoder, Symbols
+from pgpack.codecs.base import ByteCodec, PricedCoder, SymbolCoder, Symbols
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +26,12 @@ StreamCoder = Callable[[SymbolCoder, Sequence[ByteCodec], Sequence[Symbols]], En
 
 def encode_stream(coder: SymbolCoder, codecs: Sequence[ByteCodec], arrays: Sequence[Symbols]) -> EncodedStream:
     """The stream of `arrays`."""
-    data = coder.encode(arrays)
+    if isinstance(coder, PricedCoder):
+        data, bits = coder.encode_priced(arrays)
+    else:
+        data, bits = coder.encode(arrays), coder.ideal_bits(arrays)
     lengths = [len(data)]
     for codec in codecs:
         data = codec.encode(data)
         lengths.append(len(data))
-    return EncodedStream(data, tuple(lengths), tuple(float(bits) for bits in coder.ideal_bits(arrays)))
+    return EncodedStream(data, tuple(lengths), tuple(map(float, bits)))

@@ -7,8 +7,7 @@ companions (config, tokenizer) --concatenated--> raw bytes --the best codecs--> 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -24,22 +23,10 @@ from pgpack.tensors.record import Record
 from .companions import CODECS, encode_companions
 from .contents import Contents
 from .header import Header, StoredCompanions, StoredPart, StoredTensor, Stream
-from .layout import PREFIX_LEN, frame
+from .layout import frame, header_length
 from .size_report import Charge, SizeReport, file_report
 
 DIGEST_CHARS = 16
-
-
-def weights_digest(records: Iterable[Record], aliases: Mapping[str, str]) -> str:
-    """sha256 hex over name, dtype, shape and contents of every decoded tensor, by name, then the aliases."""
-    digest = hashlib.sha256()
-    for record in sorted(records, key=lambda record: record.name):
-        values = record.dequantize()
-        digest.update(f"{record.name}\0{values.dtype.str}{tuple(record.shape)}\0".encode())
-        digest.update(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).data)
-    for name, stored in aliases.items():
-        digest.update(f"{name}\0={stored}\0".encode())
-    return digest.hexdigest()
 
 
 @dataclass
@@ -111,14 +98,13 @@ class Pgpack:
         encoded = contents.encode_stream(side.coder, codecs, [joined])
         chunks.append(encoded.data)
         charges.append(Charge(len(encoded.data), side.owners, [array.nbytes for array in side.arrays]))
-        digest = weights_digest(contents.records, contents.aliases)[:DIGEST_CHARS]
+        digest = contents.weights_digest[:DIGEST_CHARS]
         side_stream = Stream("", _codec_texts(side.codecs), encoded.lengths)
         companions = _companions(contents, chunks)
         header = Header(tensors, tuple(streams), side_stream, digest, contents.aliases, companions)
-        body = b"".join(chunks)
-        framed = frame(header.to_json(), body)
+        framed = frame(header.to_json(), *chunks)
         names = [record.name for record in contents.records]
-        n_header_bytes = len(framed) - len(body) - PREFIX_LEN - 4
+        n_header_bytes = header_length(framed)
         n_companion_bytes = companions.stream.n_bytes if companions else 0
         return framed, file_report(names, charges, len(framed), n_header_bytes, n_companion_bytes)
 

@@ -40,9 +40,9 @@ def command(
 ) -> None:
     """Write token shards and a tokenizer.
 
-    SOURCES are .txt, .md or .jsonl files (also .xz, .zst) or folders of them. A .txt holds one document, or several
-    separated by lines of one NUL; a .jsonl line is an object with a "text". Without SOURCES the corpus is
-    the documentation that ships inside CPython.
+    SOURCES are .txt, .md, .jsonl or .parquet files (also .gz, .xz, .zst) or folders of them. A .txt holds one
+    document, or several separated by lines of one NUL; a .jsonl line is an object with a "text". Without SOURCES the
+    corpus is the documentation that ships inside CPython.
     """
     refuse_overwrite(out / "corpus.json", force)
     from pgpack.text.builtin import builtin_corpus

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     "      --tokenizer fineweb_1024_bpe.model --seq-len 1024",
 )
 @click.argument("checkpoint", type=PATH)
-@click.option("--val", help="Glob of the validation shards.")
-@click.option("--tokenizer", type=PATH, help="SentencePiece .model of the shards.")
+@click.option("--val", help="Glob of the validation shards, or a text: files, a folder, builtin.")
+@click.option("--tokenizer", type=PATH, help="SentencePiece .model, or a tokenizer.json.")
 @click.option("--seq-len", type=click.IntRange(1), help="Tokens per window.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Score at most this many tokens.")
 @click.option("--model", "model_spec", help="FILE.py:build, a function from state dict to module; or a preset.")

@@ -29,8 +29,8 @@ Examples:
 def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, screen: Screen) -> None:
     """Bits per byte of FILE, a checkpoint or an artifact.
 
-    An artifact does not hold its model and text: give --checkpoint (the loss is then compared with it, by KL), or
-    the text flags.
+    An artifact holds no text, and its model only where it was a folder: give --checkpoint (the loss is then compared
+    with it, by KL), or the text flags.
     """
     from pgpack.bench.artifact import ArtifactFile, open_either
     from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
@@ -39,15 +39,19 @@ def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, screen: 
 
     found = open_either(file)
     if isinstance(found, ArtifactFile):
-        check_digest(found.unpacked)
-        kind, subject = found.unpacked.kind, from_tensors(found.unpacked.tensors(), source=str(file))
+        unpacked = found.unpacked
+        check_digest(unpacked)
+        kind = unpacked.kind
+        subject = from_tensors(unpacked.tensors(), source=str(file), companions=unpacked.companions)
     else:
         kind, subject = "checkpoint", found
     reference = load_checkpoint(checkpoint) if checkpoint else None
-    if subject is not found and reference is None and not (text.names_text and text.tokenizer):
+    whole = bool(text.tokenizer or subject.companions)
+    if subject is not found and reference is None and not (text.names_text and whole):
         raise click.UsageError(
-            f"{file} is an artifact and holds neither model nor text; give --checkpoint FILE, or --text PATH, "
-            "--tokenizer FILE.model, --seq-len N and, unless it is a pgtrain model, --model FILE.py:build"
+            f"{file} is an artifact and holds no text, nor a model unless it was a model folder; give --checkpoint "
+            "FILE, or --text PATH, and without a model --tokenizer FILE.model, --seq-len N and, unless it is "
+            "a pgtrain model, --model FILE.py:build"
         )
     evaluator = evaluator_of(file, subject, text, screen, checkpoint, reference)
     loss = evaluator.evaluate(dict(subject.items()))

@@ -129,11 +129,14 @@ def _evaluator(
     from pgpack.errors import FormatError
     from pgpack.unpack import unpack
 
+    if checkpoint is not None:
+        return evaluator_of(file, checkpoint, text, screen, path, checkpoint)
     try:
-        subject = checkpoint or from_tensors(unpack(file.read_bytes()).tensors(), source=str(file))
+        unpacked = unpack(file.read_bytes())
+        held = from_tensors(unpacked.tensors(), source=str(file), companions=unpacked.companions)
     except FormatError:
         return None
-    return evaluator_of(file, subject, text, screen, path, checkpoint)
+    return evaluator_of(file, held, text, screen, None, None)
 
 
 def _checklist(file: Path, result: Verification) -> Iterator[str]:

@@ -134,8 +134,9 @@ class ArtifactFile:
     ) -> Mapping[str, NDArray[Any]]:
         """Write the weights, a file or a model folder, and return them; nothing where they fail their digest.
 
-        `form`: "safetensors", "npz", "pt" or "folder"; None: as the name of `to` says, NAME/ is a folder.
-        A folder is what transformers' `from_pretrained` loads. `dtype`: "f32", "f16" or "bf16", as floats are stored.
+        `form`: "safetensors", "npz", "pt", "gguf" or "folder"; None: as the name of `to` says, NAME/ is a folder.
+        A folder is what transformers' `from_pretrained` loads. `dtype`: "f32", "f16" or "bf16", as floats are stored;
+        in a GGUF, which llama.cpp loads, also "q8_0".
         `banked`: matrices in banks, as banked scripts load them. A file that exists is replaced whole, a folder only
         with `force`. What comes back is decoded when it is asked for.
         Raises: FormatError as `tensors`; SettingError for a name or type that cannot be; OSError when `to` cannot be

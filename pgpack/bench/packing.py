@@ -24,7 +24,7 @@ from .workpiece import Workpiece
 def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
     """The artifact of `recipe`, its loss measured if asked for."""
     if recipe.tune.count or recipe.compensate.count:
-        bench.calib_tokens("tuning")  # missing text is known before the work, not after
+        bench.calib_tokens("tuning", 1)  # missing text is known before the work, not after
     measurer = bench.measurer(evaluate)
     calibration = needed_calibration(bench, recipe)
     if bench.options.strict:

@@ -21,9 +21,8 @@ from pgpack.loss.sliding import EvaluationWay
 from pgpack.models.probe import Probe
 from pgpack.models.registry import find_model
 from pgpack.models.source import FoundModel, Wanted
-from pgpack.text.agreement import check_agreement
 from pgpack.text.data import Tokens, digest_tokens, overlap_fraction
-from pgpack.text.stream import DocumentTokens, TokenSource
+from pgpack.text.stream import ApartTokens, DocumentTokens, ShardTokens, TokenSource
 from pgpack.text.tokenizer import TokenizedText, Tokenizer
 
 from .defaults import text_defaults
@@ -93,7 +92,7 @@ class Text:
 
         Raises: DataError as `first_calib_tokens`.
         """
-        return self.first_calib_tokens(CALIB_TOKENS if isinstance(self.calib, DocumentTokens) else None)
+        return self.first_calib_tokens(None if isinstance(self.calib, ShardTokens) else CALIB_TOKENS)
 
     def first_calib_tokens(self, n_tokens: int | None) -> Tokens:
         """The first `n_tokens` of the calibration text, or as many as there are; None: all.
@@ -105,7 +104,7 @@ class Text:
                 "no calibration text is known for this checkpoint; give it as --calib GLOB, or give --text PATH"
             )
         # Shards are looked at whole, as they always were: what is refused must not depend on how much is used.
-        tokens = self.calib.tokens(n_tokens if isinstance(self.calib, DocumentTokens) else None)
+        tokens = self.calib.tokens(None if isinstance(self.calib, ShardTokens) else n_tokens)
         share = self._overlap(tokens)
         if share > MAX_OVERLAP:
             raise DataError(
@@ -124,6 +123,11 @@ class Text:
     @cached_property
     def _overlaps(self) -> dict[int, float]:
         return {}
+
+    @property
+    def n_left_out(self) -> int:
+        """Calibration tokens left out so far because their passages are also evaluated."""
+        return self.calib.n_left_out if isinstance(self.calib, ApartTokens) else 0
 
     @property
     def calib_digest(self) -> str:
@@ -179,8 +183,6 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
     counted = isinstance(sources.val, DocumentTokens)
     n_scored = options.max_tokens or (VAL_TOKENS if counted else None)
     val = sources.val.counted(None if n_scored is None else n_scored + 1)
-    if not counted:
-        check_agreement(val.tokens, sources.tokenizer, sources.val.name)
     # Shards for calibration tell the model apart as well, and leave the evaluated text alone.
     probed = val.tokens if counted or sources.calib is None else sources.calib.tokens(PROBED)
     probe = Probe(lambda: dict(checkpoint.items()), probed)
@@ -204,11 +206,14 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
         notes.append(f"windows of {length} tokens: the validation text has {len(val):,}; give more for longer ones")
     if model.how:
         notes.append(f"model: {model.how}; windows of {length} tokens{hint}; --model, --set and --seq-len change it")
+    calib = sources.calib
+    if sources.split is not None and calib is not None:
+        calib = ApartTokens(calib, val.tokens)
     told = "model_config" in metadata and not options.set and options.model is None
     return Text(
         model=model,
         val=val.first(len(trim(val.tokens, length, options.max_tokens))),
-        calib=sources.calib,
+        calib=calib,
         tokenizer=sources.tokenizer,
         seq_len=length,
         device=device,

@@ -58,6 +58,7 @@ class Workpiece:
     keep_in: Path | None = None
     cache: Cache | None = None
     _observed: dict[int, Calibration] = field(default_factory=dict)
+    _n_left_out: int = 0
     _told: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -95,7 +96,12 @@ class Workpiece:
                 f"give {', '.join(lacking)} (the evaluated text of --val is kept out of it); "
                 "or text for both as --text PATH"
             )
-        return self.text.calib_tokens if n_tokens is None else self.text.first_calib_tokens(n_tokens)
+        text = self.text
+        tokens = text.calib_tokens if n_tokens is None else text.first_calib_tokens(n_tokens)
+        if text.n_left_out > self._n_left_out:
+            self._n_left_out = text.n_left_out
+            self.note(f"{text.n_left_out:,} calibration tokens of passages that are also evaluated are left out")
+        return tokens
 
     @functools.cached_property
     def evaluator(self) -> Evaluator:

@@ -133,11 +133,14 @@ def tensor_digest(array: NDArray[Any]) -> str:
 
 
 def from_tensors(
-    tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None, source: str = "memory"
+    tensors: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, str] | None = None,
+    source: str = "memory",
+    companions: Mapping[str, bytes] | None = None,
 ) -> Checkpoint:
     """A checkpoint over arrays already in memory."""
     shapes = {name: tuple(int(n) for n in array.shape) for name, array in tensors.items()}
-    return Checkpoint(shapes, tensors.__getitem__, dict(metadata or {}), source)
+    return Checkpoint(shapes, tensors.__getitem__, dict(metadata or {}), source, companions=companions or {})
 
 
 def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:

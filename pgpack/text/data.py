@@ -21,6 +21,7 @@ from pgpack.files import replace_file
 from .shard_files import HEADER_INTS, MAGIC, VERSION, VERSION_32, read_header
 
 SHARD_TOKENS = 100_000_000
+WINDOW = 64  # tokens that are looked for in another text
 Tokens = NDArray[np.unsignedinteger[Any]]  # uint16 where the vocabulary fits, else uint32: `token_dtype`
 
 
@@ -155,7 +156,7 @@ def _epoch_order(seed: int, epoch: int, seq_len: int, windows: int) -> tuple[int
     return int(generator.integers(seq_len)), generator.permutation(windows)
 
 
-def overlap_fraction(calib: Tokens, val: Tokens, width: int = 64) -> float:
+def overlap_fraction(calib: Tokens, val: Tokens, width: int = WINDOW) -> float:
     """Share of validation windows of `width` tokens that occur somewhere in the calibration text.
 
     Above 2^18 windows an evenly spaced sample of that many is looked up. 64-bit rolling hashes: the chance of
@@ -172,6 +173,20 @@ def overlap_fraction(calib: Tokens, val: Tokens, width: int = 64) -> float:
         present = np.unique(_window_hashes(calib[start : start + chunk + width - 1], width))
         hit |= np.isin(wanted, present, assume_unique=False)
     return float(hit.mean())
+
+
+def repeated(tokens: Tokens, others: Tokens, width: int = WINDOW) -> NDArray[np.bool_]:
+    """Which tokens lie in a window of `width` tokens that occurs in `others`. Shape: (n,) as `tokens`."""
+    covered = np.zeros(len(tokens) + 1, dtype=np.int32)
+    if len(others) >= width:
+        present = np.unique(_window_hashes(others, width))
+        chunk = 1 << 20
+        for start in range(0, len(tokens) - width + 1, chunk):
+            hashes = _window_hashes(tokens[start : start + chunk + width - 1], width)
+            found = start + np.flatnonzero(np.isin(hashes, present))
+            np.add.at(covered, found, 1)
+            np.add.at(covered, found + width, -1)
+    return np.cumsum(covered[:-1]) > 0
 
 
 def _window_hashes(tokens: Tokens, width: int) -> NDArray[np.uint64]:

@@ -74,7 +74,8 @@ def find_texts(sources: Iterable[Path]) -> list[Path]:
         elif not source.is_file():
             raise DataError(f"{source} does not exist; give text files or folders, or none for the built-in corpus")
         elif text_kind(source) is None:
-            raise DataError(f"{source} is not text that I know; expected {EXPECTED}")
+            shards = "; token shards go to --val and --calib" if source.suffix == ".bin" else ""
+            raise DataError(f"{source} is not text that I know; expected {EXPECTED}{shards}")
         else:
             found.append(source)
     return found

@@ -23,7 +23,7 @@ JSON, MODEL, VOCAB, MERGES, SETTINGS = (
     "merges.txt",
     "tokenizer_config.json",
 )
-SPECIAL = "special_tokens_map.json"
+SPECIAL, ADDED = "special_tokens_map.json", "added_tokens.json"
 NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
@@ -50,7 +50,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
 def files_of_tokenizer(path: Path) -> dict[str, Path]:
     """The files behind a path that `load_tokenizer` takes, under the names of companions. Raises: DataError."""
     if path.is_dir():
-        names = {name: path / name for name in (JSON, MODEL, VOCAB, MERGES, SETTINGS, SPECIAL)}
+        names = {name: path / name for name in (JSON, MODEL, VOCAB, MERGES, SETTINGS, SPECIAL, ADDED)}
         models = sorted(path.glob("*.model"))
         if len(models) == 1:
             names[MODEL] = models[0]
@@ -97,6 +97,7 @@ def _from_merges(companions: Mapping[str, bytes], settings: Mapping[str, Any], s
         vocabulary = {str(piece): int(token) for piece, token in json.loads(companions[VOCAB]).items()}
         lines = companions[MERGES].decode("utf-8").split("\n")
         merges = [(pair[0], pair[1]) for line in lines if not line.startswith("#version") and (pair := line.split())]
+        added = {str(piece): int(token) for piece, token in json.loads(companions.get(ADDED, b"{}")).items()}
         backend = Backend(models.BPE(vocabulary, merges))
     except Exception as error:  # noqa: BLE001 - the package raises nothing narrower
         raise DataError(f"{source} with {MERGES} is not a byte-level tokenizer ({error})") from None
@@ -106,4 +107,5 @@ def _from_merges(companions: Mapping[str, bytes], settings: Mapping[str, Any], s
     contents = [each.get("content") if isinstance(each, Mapping) else each for each in given]
     special = dict.fromkeys(each for each in contents if isinstance(each, str) and each in vocabulary)
     backend.add_special_tokens([AddedToken(each, special=True, normalized=False) for each in special])
+    backend.add_tokens([AddedToken(each, normalized=False) for each in sorted(added, key=added.__getitem__)])
     return str(backend.to_str()).encode("utf-8")

@@ -90,7 +90,7 @@ class JsonTokenizer:
 
     @property
     def _byte_level(self) -> bool:
-        return '"ByteLevel"' in json.dumps(self.layout.get("decoder"))
+        return '"ByteLevel"' in json.dumps([self.layout.get("decoder"), self.layout.get("pre_tokenizer")])
 
     @property
     def _marks_spaces(self) -> bool:

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Protocol
 
-from .data import Tokens, read_tokens, token_dtype
+import numpy as np
+
+from .agreement import check_agreement
+from .data import Tokens, read_tokens, repeated, token_dtype
 from .documents import Part
 from .shard_files import find_shards
 from .tokenizer import TokenizedText, Tokenizer
@@ -28,14 +31,19 @@ class TokenSource(Protocol):
 
 
 class ShardTokens:
-    """Tokens of the shards that a glob names, counted by tables. Implements `TokenSource`."""
+    """Tokens of the shards that a glob names, counted by tables. Implements `TokenSource`.
+
+    Refuses shards that another tokenizer wrote (`check_agreement`).
+    """
 
     def __init__(self, pattern: str, tokenizer: Tokenizer) -> None:
         self.name, self.tokenizer = pattern, tokenizer
 
     @cached_property
     def _all(self) -> Tokens:
-        return read_tokens(find_shards(self.name), self.tokenizer.vocab_size)
+        tokens = read_tokens(find_shards(self.name), self.tokenizer.vocab_size)
+        check_agreement(tokens, self.tokenizer, self.name)
+        return tokens
 
     def tokens(self, n_tokens: int | None = None) -> Tokens:
         return self._all[:n_tokens]
@@ -79,3 +87,29 @@ class DocumentTokens:
             found = TokenizedText(found.tokens[1:], found.n_bytes[1:])
         self._held.append(found)
         self._n_tokens += len(found)
+
+
+class ApartTokens:
+    """A source without the passages that also occur in other tokens. Implements `TokenSource`.
+
+    Licences, headings and quotations stand in many documents: what of them is evaluated must not be calibrated on.
+    `n_left_out`: tokens of such passages among those that were read.
+    """
+
+    def __init__(self, source: TokenSource, others: Tokens) -> None:
+        self.name, self.source, self.others = source.name, source, others
+        self.n_left_out = 0
+
+    def tokens(self, n_tokens: int | None = None) -> Tokens:
+        return self.counted(n_tokens).tokens
+
+    def counted(self, n_tokens: int | None = None) -> TokenizedText:
+        wanted = n_tokens
+        while True:
+            whole = self.source.counted(wanted)
+            left_out = repeated(whole.tokens, self.others)
+            self.n_left_out = int(np.count_nonzero(left_out))
+            kept = len(whole) - self.n_left_out
+            if wanted is None or n_tokens is None or kept >= n_tokens or len(whole) < wanted:
+                return TokenizedText(whole.tokens[~left_out], whole.n_bytes[~left_out]).first(n_tokens)
+            wanted += 2 * self.n_left_out

@@ -34,8 +34,8 @@ class TokenizedText:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def first(self, n_tokens: int) -> TokenizedText:
-        """The first `n_tokens`, or all where there are fewer."""
+    def first(self, n_tokens: int | None) -> TokenizedText:
+        """The first `n_tokens`, or all where there are fewer; None: all."""
         return TokenizedText(self.tokens[:n_tokens], self.n_bytes[:n_tokens])
 
     @cached_property

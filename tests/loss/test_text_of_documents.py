@@ -21,6 +21,8 @@ from pgpack.text.data import overlap_fraction, read_tokens, write_shards
 from pgpack.text.find_tokenizer import load_tokenizer
 from pgpack.text.json_tokenizer import JsonTokenizer
 from pgpack.text.shard_files import shard_length
+from tests.commands.workshop import pgpack as command
+from tests.commands.workshop import succeed
 from tests.models.tiny_hf import LENGTH, VOCABULARY, write_folder
 from tests.text.made_tokenizers import byte_level, sentence_piece
 
@@ -203,3 +205,14 @@ def test_overlap_of_large_tokens_is_that_of_small_ones() -> None:
     )
     assert overlap_fraction(large[:2000], large[2000:], 8) == 0.0
     assert overlap_fraction(large[:3000], (large + 65_536)[2000:], 8) == 0.0
+
+
+def test_an_artifact_of_a_folder_is_evaluated_on_a_text_alone(folder: Path, text: Path, tmp_path: Path) -> None:
+    artifact = tmp_path / "a.pgpack"
+    succeed(command("pack", folder, "--recipe", "*=cast(dtype=fp32)|raw", "-o", artifact, "-q"))
+    flags = ("--text", text, "--max-tokens", 256, "-q", "--json")
+    alone, whole = (succeed(command("eval", each, *flags)).json for each in (artifact, folder))
+    assert (alone["bpb"], alone["evaluator_digest"]) == (whole["bpb"], whole["evaluator_digest"])
+    assert succeed(command("verify", artifact, "--eval", *flags)).json["bpb"] == whole["bpb"]
+    refused = command("eval", artifact, "-q")
+    assert (refused.code, "--text PATH" in refused.err) == (2, True)

@@ -18,14 +18,16 @@ from typing import Any
 import numpy as np
 import pytest
 import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pgpack.errors import DataError
 from pgpack.text import compressed
-from pgpack.text.data import digest_tokens
+from pgpack.text.data import digest_tokens, overlap_fraction, repeated
 from pgpack.text.documents import PART, Part, read_parts
 from pgpack.text.sentence_piece import SentencePiece
 from pgpack.text.source import BUILTIN, DOCUMENT_PARTS, TextSource, is_text, open_source, split
-from pgpack.text.stream import DocumentTokens
+from pgpack.text.stream import ApartTokens, DocumentTokens
 from pgpack.text.tokenizer import TokenizedText
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
@@ -306,3 +308,30 @@ def test_what_is_asked_for_first_changes_no_token(tmp_path: Path, tokenizer: Sen
     assert lengths == [10, 500, 100]
     assert digest_tokens(grown.tokens()) == digest_tokens(tokens_of(source.parts(), tokenizer).tokens)
     assert len(grown.tokens(10**9)) == len(grown.tokens())
+
+
+def test_passages_that_are_evaluated_are_left_out_of_the_other_side(tmp_path: Path, tokenizer: SentencePiece) -> None:
+    licence = " ".join(f"clause {i} holds" for i in range(60))
+    (tmp_path / "a.txt").write_bytes(joined(f"{text} {licence}" for text in documents(60, words=90)))
+    parted = split(open_source([str(tmp_path)]))
+    val, calib = (DocumentTokens(side, tokenizer, "a text") for side in (parted.val(), parted.calib()))
+    assert overlap_fraction(calib.tokens(), val.tokens()) > 0.3
+    apart = ApartTokens(calib, val.tokens())
+    assert overlap_fraction(apart.tokens(), val.tokens()) == 0.0
+    assert apart.n_left_out > 60 * 64 // 2
+    assert len(apart.tokens(2000)) == 2000  # more is read until there are enough
+    assert apart.tokens(2000).tolist() == apart.tokens()[:2000].tolist()
+    assert len(apart.counted()) + apart.n_left_out == len(calib.tokens())
+
+
+@given(
+    tokens=st.lists(st.integers(0, 2), max_size=60),
+    others=st.lists(st.integers(0, 2), max_size=40),
+    width=st.integers(1, 6),
+)
+def test_repeated_tokens_are_those_of_windows_found_by_hand(tokens: list[int], others: list[int], width: int) -> None:
+    windows = {tuple(others[i : i + width]) for i in range(len(others) - width + 1)}
+    starts = [i for i in range(len(tokens) - width + 1) if tuple(tokens[i : i + width]) in windows]
+    expected = [any(start <= i < start + width for start in starts) for i in range(len(tokens))]
+    found = repeated(np.array(tokens, np.uint16), np.array(others, np.uint16), width)
+    assert found.tolist() == expected

@@ -240,8 +240,10 @@ def test_the_two_files_of_gpt2_are_a_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
     (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}')
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<|b|>": len(vocabulary) + 1, "<|a|>": len(vocabulary)}))
+    backend.add_tokens(["<|a|>", "<|b|>"])
     found = load_tokenizer(tmp_path)
-    for text in ["hello world", "the cat\n sat 漢字 <|endoftext|> x"]:
+    for text in ["hello world", "the cat\n sat 漢字 <|endoftext|> x<|b|><|a|>"]:
         assert found.encode(text).tokens.tolist() == backend.encode(text).ids
 
 

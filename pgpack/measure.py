@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
 
 from pgpack.cache.entries import LOSS, loss_bytes
 from pgpack.cache.store import Cache, cache_key
@@ -83,13 +86,7 @@ class Measurer:
         evaluator = self.evaluator
         if evaluator is None:
             return None
-        return self.cache.recall(
-            "evaluation",
-            self._loss_key(evaluator, artifact.weights_digest),
-            LOSS,
-            lambda: evaluator.evaluate(artifact.decoded.tensors()),
-            on_disk=self.model_digest is not None,
-        )
+        return self._recalled(evaluator, artifact.weights_digest, artifact.decoded.tensors)
 
     def fp32_loss(self) -> BitsPerByte:
         """Loss of the checkpoint itself. Raises PgpackError without an evaluator."""
@@ -98,18 +95,19 @@ class Measurer:
             raise PgpackError(
                 "the loss of a checkpoint needs an evaluator; give text with --text, or --val and --tokenizer"
             )
-        return self.cache.recall(
-            "evaluation",
-            self._loss_key(evaluator, f"checkpoint {self.checkpoint.digest}"),
-            LOSS,
-            lambda: evaluator.evaluate(dict(self.checkpoint.items())),
-            on_disk=self.model_digest is not None,
-        )
+        weights = f"checkpoint {self.checkpoint.digest}"
+        return self._recalled(evaluator, weights, lambda: dict(self.checkpoint.items()))
 
     def know(self, weights_digest: str, loss: BitsPerByte) -> None:
         """Take over a loss that this evaluator measured before; it is kept in memory only."""
         if self.evaluator is not None:
             self.cache.hold("evaluation", self._loss_key(self.evaluator, weights_digest), loss_bytes(loss))
+
+    def _recalled(
+        self, evaluator: Evaluator, weights_digest: str, tensors: Callable[[], dict[str, NDArray[Any]]]
+    ) -> BitsPerByte:
+        key, on_disk = self._loss_key(evaluator, weights_digest), self.model_digest is not None
+        return self.cache.recall("evaluation", key, LOSS, lambda: evaluator.evaluate(tensors()), on_disk=on_disk)
 
     def _loss_key(self, evaluator: Evaluator, weights_digest: str) -> str:
         return cache_key(weights_digest, evaluator.digest, self.model_digest)

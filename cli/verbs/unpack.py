@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ..screen.output import emit_json, refuse_overwrite, refuse_unwritable, shared_options
+from ..options.types import PATH
+from ..screen.output import Screen, refuse_overwrite, refuse_unwritable, screen_options
 
 EPILOG = """\b
 Examples:
@@ -21,7 +22,7 @@ Examples:
 
 
 @click.command("unpack", epilog=EPILOG)
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=PATH)
 @click.option("-o", "--out", required=True, type=click.Path(), help="File to write, or folder (NAME/).")
 @click.option(
     "--format",
@@ -38,7 +39,7 @@ Examples:
     "--banked", is_flag=True, help="Matrices in banks (qo_bank, kv_bank, ...), as banked scripts load them."
 )
 @click.option("--force", is_flag=True, help="Replace the file, or the model folder, if it exists.")
-@shared_options
+@screen_options
 def command(
     *,
     artifact: Path,
@@ -48,8 +49,7 @@ def command(
     gguf_type: str | None,
     banked: bool,
     force: bool,
-    as_json: bool,
-    quiet: bool,
+    screen: Screen,
 ) -> None:
     """Decode ARTIFACT (ours or one of the field's formats) to named tensors, or to a model folder.
 
@@ -74,9 +74,9 @@ def command(
     unpacked = opened.unpacked
     shapes = [record.shape for record in unpacked.decoded().records.values()]
     values = sum(math.prod(shape) for shape in shapes)
-    if as_json:
-        document = {"artifact": str(artifact), "kind": unpacked.kind, "out": str(path), "tensors": len(shapes)}
-        emit_json({**document, "values": values, "aliases": dict(unpacked.aliases), "weights_digest": opened.digest})
-        return
-    click.echo(f"{len(shapes)} tensors, {values:,} values, weights digest {opened.digest[:16]}")
-    click.echo(f"written to {out}")
+    document = {"artifact": str(artifact), "kind": unpacked.kind, "out": str(path), "tensors": len(shapes)}
+    screen.show(
+        {**document, "values": values, "aliases": dict(unpacked.aliases), "weights_digest": opened.digest},
+        f"{len(shapes)} tensors, {values:,} values, weights digest {opened.digest[:16]}",
+        f"written to {out}",
+    )

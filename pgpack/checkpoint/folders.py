@@ -111,6 +111,11 @@ class Companions(Mapping[str, bytes]):
     def __contains__(self, name: object) -> bool:
         return name in self.makers
 
+    def with_config(self, config: Mapping[str, object]) -> Companions:
+        """The same with another config.json."""
+        text = json.dumps(config, indent=2).encode()
+        return Companions({**self.makers, CONFIG: lambda: text})
+
 
 def companions_of(folder: Path) -> Companions:
     """What lies beside the weights in `folder` and is needed to run them; nothing where there is no config.json.

@@ -29,6 +29,7 @@ from pgpack.text.data import Tokens, digest_tokens
 from pgpack.text.tokenizer import TokenizedText
 
 from .evaluator import BitsPerByte, Tensors, with_errors
+from .head import logits_of
 from .intervals import block_starts
 from .sliding import Batch, Windows, batches, cut_windows
 
@@ -37,25 +38,23 @@ BATCH_TOKENS = (2048, 32_768)  # CPU: 8 MB of logits per 1024 pieces stay near t
 REFERENCE_BYTES = 768 * 2**20  # reference log-probabilities up to this size are kept in memory
 
 
-def logits_of(model: nn.Module, ids: Tensor) -> Tensor:
-    """What a model gives by `forward_logits(ids)` if it has one, else by `forward(ids)`."""
-    logits: Tensor = getattr(model, "forward_logits", model)(ids)
-    return logits
-
-
 def next_token_logits(model: nn.Module, ids: Tensor, vocab_size: int) -> Tensor:
     """`logits_of` the model in float32. Shape: (B, T) -> (B, T, V).
 
     Raises: DataError when the model gives something else; a vocabulary padded beyond `vocab_size` is fine.
     """
-    logits: Any = logits_of(model, ids)
+    logits = logits_of(model, ids)
+    _require_logits(logits, ids, vocab_size)
+    return logits.float()
+
+
+def _require_logits(logits: Any, ids: Tensor, vocab_size: int) -> None:
     if not isinstance(logits, Tensor) or logits.shape[:-1] != ids.shape or logits.shape[-1] < vocab_size:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise DataError(
             f"the model's forward_logits (or forward) must return logits of shape (batch, tokens, {vocab_size}); "
             f"got {found}"
         )
-    return logits.float()
 
 
 def trim(tokens: Tokens, seq_len: int, max_tokens: int | None = None) -> Tokens:

@@ -152,7 +152,12 @@ class Watch(TorchFunctionMode):
     def _see(self, x: Tensor, y: Tensor, place: Place, rows_are_outputs: bool) -> None:
         """Record y = x W^T, or y = x W. What the gradient tells is added when it comes."""
         use = Use(*place[:3], rows_are_outputs)
-        if self._replaying or x.ndim < 1 or x.shape[-1] == 0 or y.ndim < 1:
+        if x.ndim < 1 or x.shape[-1] == 0 or y.ndim < 1:
+            return
+        if self._replaying:  # room is made before activations come and go, which would leave holes between sums
+            if use not in self.moments:
+                n = (x if rows_are_outputs else y).shape[-1]
+                self.moments[use] = torch.zeros(n, n, device=x.device)
             return
         if not rows_are_outputs:
             rows = _rows(x)

@@ -157,7 +157,7 @@ class _HeadWatch(TorchFunctionMode):
         one = args[0][:, :1]
         self.seen.append(one)
         with torch._C.DisableTorchFunction(), torch.no_grad():  # another watch counts only what is run in earnest
-            result = func(one.detach(), *args[1:], **kwargs)
+            result: Tensor = func(one.detach(), *args[1:], **kwargs)
         self._keep(_Step(func, (one, *args[1:]), kwargs), result)
         return result
 

@@ -29,7 +29,7 @@ from .watch import Watch
 
 BATCH_TOKENS = 8192  # at most, at a time
 AS_ALWAYS = 2**30  # bytes that a batch of BATCH_TOKENS may keep
-BOUND = 384 * 2**20  # bytes that a smaller batch may keep, or twice those of the model itself
+BOUND = 384 * 2**20  # bytes that a smaller batch may keep, or as many as the model itself takes
 OUTSIDE = -1  # what is kept outside of all blocks
 
 
@@ -71,7 +71,7 @@ def plan(run: Run, model: nn.Module, windows: Tensor, watch: Watch) -> Plan:
         return Plan(most, int(windows.max()) + 1)
     if kept.of(seq_len, most).total() <= AS_ALWAYS:
         return Plan(most, kept.n_pieces)
-    bound = max(BOUND, 2 * sum(parameter.nbytes for parameter in model.parameters()))
+    bound = max(BOUND, sum(parameter.nbytes for parameter in model.parameters()))
     tokens = next((n for n in range(most, seq_len, -seq_len) if kept.of(seq_len, n).total() <= bound), seq_len)
     again = _without(kept.of(seq_len, tokens), blocks, bound)
     able = again and _can_run_again(run, again, windows[:1, : max(1, seq_len // 8)], watch)

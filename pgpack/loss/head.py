@@ -61,12 +61,13 @@ class _Unlike(Exception):
 class Split(NamedTuple):
     """A model's output in two: hidden states, and the head that makes logits of any of them.
 
-    Shape: hidden (B, T, D); head (n, D) -> (n, V) float32.
+    Shape: hidden (B, T, D); head (n, D) -> (n, V) float32. Where the head is not `told_apart`, D is V.
     """
 
     hidden: Tensor
     head: Callable[[Tensor], Tensor]
     n_pieces: int
+    told_apart: bool
 
 
 def slices(n_tokens: int, n_pieces: int) -> Iterator[slice]:
@@ -88,7 +89,8 @@ class Splitter:
                 return split
             self.possible = False
         logits = logits_of(model, ids)
-        return Split(logits, Tensor.float, logits.shape[-1])
+        n_pieces = logits.shape[-1] if isinstance(logits, Tensor) else 0
+        return Split(logits, Tensor.float, n_pieces, told_apart=False)
 
     def _split(self, model: nn.Module, ids: Tensor) -> Split | None:
         watch = _HeadWatch(ids.shape, self.vocab_size)
@@ -99,7 +101,7 @@ class Splitter:
             return None
         if watch.hidden is None or watch.slot(last) is None or last.shape[-1] < self.vocab_size:
             return None
-        return Split(watch.hidden, watch.head(), last.shape[-1])
+        return Split(watch.hidden, watch.head(), last.shape[-1], told_apart=True)
 
 
 class _HeadWatch(TorchFunctionMode):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pgpack.cache.entries import LOSS, loss_bytes
 from pgpack.cache.store import Cache, cache_key
 from pgpack.calibration.calibration import Calibration
-from pgpack.calibration.coverage import covered
+from pgpack.calibration.coverage import Shares, covered, no_shares
 from pgpack.calibration.distortion import WeightError
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.loss.evaluator import BitsPerByte, Evaluator
@@ -37,7 +37,8 @@ class Measurer:
     there is nothing to calibrate on; what it lacks is assumed (`pgpack.calibration.coverage`), which `note` is told,
     or refused where `strict`. `trainer` as in `pgpack.pack.pack`. `model_digest`: sha256 hex of what the evaluator's
     digest leaves out (the model and its code, the KL's reference, device and libraries); without it losses are kept
-    in memory only. `weights` measures where there is no evaluator. `threads` as in `pgpack.pack.quantize`.
+    in memory only. `weights` measures where there is no evaluator. `threads` as in
+    `pgpack.pack.quantize`, `shares` as in `covered`.
     """
 
     checkpoint: Checkpoint
@@ -50,6 +51,7 @@ class Measurer:
     strict: bool = False
     note: Callable[[str], None] = _silent
     threads: int = 1
+    shares: Shares = no_shares
 
     @property
     def digest(self) -> str:
@@ -70,7 +72,7 @@ class Measurer:
         calibration = self.calibrate(recipe) if self.needs_calibration(recipe) else None
         if self.strict:
             return pack(self.checkpoint, recipe, calibration, cache=self.cache, trainer=self.trainer)
-        whole = covered(self.checkpoint, recipe, calibration)
+        whole = covered(self.checkpoint, recipe, calibration, self.shares)
         self.note(whole.note)
         return pack_applied(
             self.checkpoint,

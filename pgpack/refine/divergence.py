@@ -20,7 +20,8 @@ from torch.func import functional_call
 
 from pgpack.checkpoint.parameters import held_tensors, told_names
 from pgpack.errors import CalibrationError, RecipeError
-from pgpack.loss.bpb import Build, logits_of
+from pgpack.loss.bpb import Build
+from pgpack.loss.head import logits_of
 
 Tokens = NDArray[Any]
 BATCH_TOKENS = 2048

@@ -28,9 +28,10 @@ from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, header_length, unframe
 from pgpack.formats.own.size_report import Charge, SizeReport, apportion, file_report
+from pgpack.recipe.selector import TensorInfo
 from pgpack.tensors.entropy import order0_bits
 from pgpack.tensors.record import Record
-from pgpack.tensors.roles import role_of
+from pgpack.tensors.roles import Shaped, role_of
 
 from .codecs import CODERS, SYMBOL_TRANSFORMS
 from .errors import FormatError
@@ -38,12 +39,13 @@ from .stages import parse_stage
 from .unpack import Unpacked, unpack
 
 ANATOMY_FORMAT = "pgpack-anatomy-1"
+_Contents = tuple[list[str], list[NDArray[Any]]]  # of a stream: the tensor that each array belongs to, the arrays
 SLOPE_BYTES = 1000  # of `TensorAnatomy.slope`
 NUMBERED = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 
 
 @dataclass(frozen=True)
-class TensorBytes:
+class TensorBytes(Shaped):
     """One stored tensor of an artifact.
 
     Units: `n_bytes` its share of the file; `entropy` order-0 bits per symbol over all its parts (estimate of what
@@ -58,10 +60,6 @@ class TensorBytes:
     n_bytes: int
     n_symbols: int
     entropy: float
-
-    @property
-    def numel(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
 
     @property
     def bits_per_weight(self) -> float:
@@ -125,44 +123,32 @@ def inspect_artifact(data: bytes, unpacked: Unpacked | None = None) -> ArtifactV
 def _tensor_bytes(record: Record, n_bytes: int) -> TensorBytes:
     n_symbols = sum(int(part.symbols.size) for part in record.parts)
     bits = sum(order0_bits(part) for part in record.parts)
-    grids = "+".join(_grid_text(part.grid) for part in record.parts)
+    grids = "+".join(getattr(part.grid, "dtype", part.grid.kind) for part in record.parts)  # raw values: their dtype
     entropy = bits / max(1, n_symbols)
     return TensorBytes(
         record.name, role_of(record.name, record.shape), record.shape, record.form, grids, n_bytes, n_symbols, entropy
     )
 
 
-def _grid_text(grid: Any) -> str:
-    """The grid's kind, with the dtype of raw values: `uniform`, `codebook`, `fp16`."""
-    return str(grid.params.get("dtype", grid.kind)) if grid.kind == "raw" else str(grid.kind)
-
-
-@dataclass(frozen=True, eq=False)
-class _Contents:
-    """What went into a stream: arrays, and the tensor that each belongs to."""
-
-    owners: list[str] = field(default_factory=list)
-    arrays: list[NDArray[Any]] = field(default_factory=list)
-
-
 def _contents(header: Header, records: Sequence[Record]) -> list[_Contents]:
     """The coded symbols of every stream, in file order."""
-    streams = [_Contents() for _ in header.streams]
+    streams: list[_Contents] = [([], []) for _ in header.streams]
     decoded = (part for record in records for part in record.parts)
     for (tensor, part), found in zip(header.parts, decoded, strict=True):
         symbols = found.symbols
         for text in part.transforms:
             symbols, _ = parse_stage(text, SYMBOL_TRANSFORMS).forward(symbols)
-        streams[part.stream].owners.append(tensor.name)
-        streams[part.stream].arrays.append(symbols)
+        owners, arrays = streams[part.stream]
+        owners.append(tensor.name)
+        arrays.append(symbols)
     return streams
 
 
 def _size_report(header: Header, streams: Sequence[_Contents], data: bytes) -> SizeReport:
     """The packer's own size report, worked out again."""
     charges = [
-        Charge(stream.n_bytes, found.owners, parse_stage(stream.coder, CODERS).ideal_bits(found.arrays))
-        for stream, found in zip(header.streams, streams, strict=True)
+        Charge(stream.n_bytes, owners, parse_stage(stream.coder, CODERS).ideal_bits(arrays))
+        for stream, (owners, arrays) in zip(header.streams, streams, strict=True)
     ]
     side = [(tensor.name, layout.n_bytes) for tensor, part in header.parts for _, layout in part.arrays]
     charges.append(Charge(header.side.n_bytes, [name for name, _ in side], [n_bytes for _, n_bytes in side]))
@@ -173,8 +159,8 @@ def _size_report(header: Header, streams: Sequence[_Contents], data: bytes) -> S
 
 def _stages(header: Header, streams: Sequence[_Contents]) -> Iterator[Stage]:
     """Each stage of each stream with its bytes before and after, side stream and companions last."""
-    for index, (stream, found) in enumerate(zip(header.streams, streams, strict=True)):
-        lengths = (sum(array.nbytes for array in found.arrays), *stream.lengths)
+    for index, (stream, (_, arrays)) in enumerate(zip(header.streams, streams, strict=True)):
+        lengths = (sum(array.nbytes for array in arrays), *stream.lengths)
         for stage, (before, after) in zip((stream.coder, *stream.codecs), pairwise(lengths), strict=True):
             yield Stage(f"stream {index}", stage, before, after)
     chains = {"side": header.side} | ({"companions": header.companions.stream} if header.companions else {})
@@ -193,21 +179,11 @@ def slope_of(loss: float, numel: int) -> float:
 
 
 @dataclass(frozen=True)
-class TensorAnatomy:
+class TensorAnatomy(TensorInfo):
     """One stored tensor. Units: `n_bytes` its share of the file; `loss` as `Anatomy.loss_unit`, None when unknown."""
 
-    name: str
-    shape: tuple[int, ...]
     n_bytes: int
     loss: float | None = None
-
-    @property
-    def numel(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def role(self) -> str:
-        return role_of(self.name, self.shape)
 
     @property
     def bits_per_weight(self) -> float:
@@ -321,7 +297,7 @@ def _field_ladder(data: bytes) -> tuple[dict[str, tuple[int, ...]], tuple[SizeSt
 
 
 @dataclass(frozen=True)
-class TensorValues:
+class TensorValues(Shaped):
     """One tensor of a checkpoint; `alias_of` names the tensor it is tied to, '' when it stands alone."""
 
     name: str
@@ -331,10 +307,6 @@ class TensorValues:
     std: float
     absmax: float
     alias_of: str
-
-    @property
-    def numel(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
 
 
 def inspect_checkpoint(checkpoint: Checkpoint) -> tuple[TensorValues, ...]:

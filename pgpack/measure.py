@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
 
 from pgpack.cache.entries import LOSS, loss_bytes
 from pgpack.cache.store import Cache, cache_key
 from pgpack.calibration.calibration import Calibration
-from pgpack.calibration.coverage import covered
+from pgpack.calibration.coverage import Shares, covered, no_shares
 from pgpack.calibration.distortion import WeightError
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.loss.evaluator import BitsPerByte, Evaluator
@@ -34,7 +37,8 @@ class Measurer:
     there is nothing to calibrate on; what it lacks is assumed (`pgpack.calibration.coverage`), which `note` is told,
     or refused where `strict`. `trainer` as in `pgpack.pack.pack`. `model_digest`: sha256 hex of what the evaluator's
     digest leaves out (the model and its code, the KL's reference, device and libraries); without it losses are kept
-    in memory only. `weights` measures where there is no evaluator. `threads` as in `pgpack.pack.quantize`.
+    in memory only. `weights` measures where there is no evaluator. `threads` as in
+    `pgpack.pack.quantize`, `shares` as in `covered`.
     """
 
     checkpoint: Checkpoint
@@ -47,6 +51,7 @@ class Measurer:
     strict: bool = False
     note: Callable[[str], None] = _silent
     threads: int = 1
+    shares: Shares = no_shares
 
     @property
     def digest(self) -> str:
@@ -67,7 +72,7 @@ class Measurer:
         calibration = self.calibrate(recipe) if self.needs_calibration(recipe) else None
         if self.strict:
             return pack(self.checkpoint, recipe, calibration, cache=self.cache, trainer=self.trainer)
-        whole = covered(self.checkpoint, recipe, calibration)
+        whole = covered(self.checkpoint, recipe, calibration, self.shares)
         self.note(whole.note)
         return pack_applied(
             self.checkpoint,
@@ -83,13 +88,7 @@ class Measurer:
         evaluator = self.evaluator
         if evaluator is None:
             return None
-        return self.cache.recall(
-            "evaluation",
-            self._loss_key(evaluator, artifact.weights_digest),
-            LOSS,
-            lambda: evaluator.evaluate(artifact.decoded.tensors()),
-            on_disk=self.model_digest is not None,
-        )
+        return self._recalled(evaluator, artifact.weights_digest, artifact.decoded.tensors)
 
     def fp32_loss(self) -> BitsPerByte:
         """Loss of the checkpoint itself. Raises PgpackError without an evaluator."""
@@ -98,18 +97,19 @@ class Measurer:
             raise PgpackError(
                 "the loss of a checkpoint needs an evaluator; give text with --text, or --val and --tokenizer"
             )
-        return self.cache.recall(
-            "evaluation",
-            self._loss_key(evaluator, f"checkpoint {self.checkpoint.digest}"),
-            LOSS,
-            lambda: evaluator.evaluate(dict(self.checkpoint.items())),
-            on_disk=self.model_digest is not None,
-        )
+        weights = f"checkpoint {self.checkpoint.digest}"
+        return self._recalled(evaluator, weights, lambda: dict(self.checkpoint.items()))
 
     def know(self, weights_digest: str, loss: BitsPerByte) -> None:
         """Take over a loss that this evaluator measured before; it is kept in memory only."""
         if self.evaluator is not None:
             self.cache.hold("evaluation", self._loss_key(self.evaluator, weights_digest), loss_bytes(loss))
+
+    def _recalled(
+        self, evaluator: Evaluator, weights_digest: str, tensors: Callable[[], dict[str, NDArray[Any]]]
+    ) -> BitsPerByte:
+        key, on_disk = self._loss_key(evaluator, weights_digest), self.model_digest is not None
+        return self.cache.recall("evaluation", key, LOSS, lambda: evaluator.evaluate(tensors()), on_disk=on_disk)
 
     def _loss_key(self, evaluator: Evaluator, weights_digest: str) -> str:
         return cache_key(weights_digest, evaluator.digest, self.model_digest)

@@ -26,6 +26,7 @@ from pgpack.quantizers.tcq import EIGHTHS, NOISE, TINY, Tcq
 from pgpack.recipe.applied import AppliedTensor, apply
 from pgpack.recipe.policy import Coding, policy_to_text
 from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.selector import TensorInfo
 from pgpack.tensors.entropy import entropy_bits, order0_bits
 from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.trellis_grid import TrellisGrid, octaves
@@ -51,21 +52,14 @@ class Allocation:
 
 
 @dataclass(frozen=True)
-class PlannedTensor:
+class PlannedTensor(TensorInfo):
     """One row of a plan. Units: `ideal_bits` of the whole tensor, side information included (estimate); None where
     only a calibration tells."""
 
-    name: str
-    role: str
-    shape: tuple[int, ...]
     policy: str
     needs_hessian: bool
     ideal_bits: float | None
     allocation: Allocation | None = None
-
-    @property
-    def numel(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -114,7 +108,7 @@ def _planned(
     elif not isinstance(policy.quantizer, Tcq) or weight.dtype.kind != "f" or not weight.size:
         bits = _tensor_bits(weight, tensor, None if recipe.container.is_field else policy.coding)
     text = policy_to_text(policy)
-    return PlannedTensor(tensor.name, tensor.role, tensor.shape, text, policy.needs_hessian, bits, allocation)
+    return PlannedTensor(tensor.name, tensor.shape, text, policy.needs_hessian, bits, allocation)
 
 
 def _allocation(weight: NDArray[Any], tensor: AppliedTensor, calibration: Calibration) -> Allocation | None:
@@ -167,34 +161,24 @@ def _tensor_bits(weight: NDArray[Any], tensor: AppliedTensor, coding: Coding | N
     transforms = tuple(transform.bind(iter([sample])) for transform in policy.transforms)
     source = QuantizerInput(tensor.name, sample, hessian, np.ones(len(sample), np.float32))
     encoding = quantize_matrix(source, transforms, policy.quantizer)
-    scaled = _Scale(len(matrix) / len(rows), matrix.shape[1] / sample.shape[1])
-    return sum(scaled.bits(part, bits) for part, bits in _part_bits(encoding, coding))
+    return sum(_part_bits(encoding, coding, len(matrix) / len(rows), matrix.shape[1] / sample.shape[1]))
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """From a sample to the whole: how many times more rows and columns there are."""
+def _part_bits(encoding: Encoding, coding: Coding | None, rows: float, columns: float) -> Iterator[float]:
+    """Bits of each part of a whole that has so many times more rows and columns than its sample.
 
-    rows: float
-    columns: float
-
-    def bits(self, index: int, bits: tuple[float, float]) -> float:
-        """Symbols grow with rows and columns, side information with rows; of two low-rank factors the left one
-        (the last but one part) has the matrix's rows, the right one its columns."""
-        symbols, side = bits
-        if index == 0:
-            return symbols * self.rows * self.columns + side * self.rows
-        if index % 2:
-            return (symbols + side) * self.rows
-        return symbols * self.columns + side
-
-
-def _part_bits(encoding: Encoding, coding: Coding | None) -> Iterator[tuple[int, tuple[float, float]]]:
-    """(position, (bits of the symbols, bits of the side arrays)) of each part; factors count from 1."""
-    first = 0 if encoding.form != "factored" else 1
-    for index, part in enumerate(encoding.parts, start=first):
+    Symbols grow with rows and columns, side information with rows; of two low-rank factors the left one (the last but
+    one part) has the matrix's rows, the right one its columns.
+    """
+    for index, part in enumerate(encoding.parts, start=1 if encoding.form == "factored" else 0):
         tables = [array for key, array in part.grid.arrays.items() if key != "table"]
-        yield index, (symbol_bits(part, coding), 8.0 * sum(array.nbytes for array in tables))
+        symbols, side = symbol_bits(part, coding), 8.0 * sum(array.nbytes for array in tables)
+        if index == 0:
+            yield symbols * rows * columns + side * rows
+        elif index % 2:
+            yield (symbols + side) * rows
+        else:
+            yield symbols * columns + side
 
 
 def symbol_bits(part: QuantizedTensor, coding: Coding | None) -> float:

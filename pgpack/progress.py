@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 LOG_INTERVAL_S = 15.0  # between lines when stderr is not a terminal
 
@@ -16,14 +18,13 @@ Told = Callable[[str, int, int | None], object]  # what is done, how much of it,
 Progress = bool | Told | None  # True: bars on stderr; None or False: nothing
 
 
-class Bar(Protocol):
-    """Work under way."""
+@dataclass(frozen=True)
+class Bar:
+    """Work under way. `update(n)`: so many more are done, one by default; `say(line)`: for people, about what was
+    just done."""
 
-    def update(self, n: int = 1) -> None:
-        """`n` more are done."""
-
-    def say(self, line: str) -> None:
-        """A line for people about what was just done."""
+    update: Callable[..., None]
+    say: Callable[[str], None] = lambda line: None
 
 
 @contextmanager
@@ -57,32 +58,20 @@ def say_above(bar: Any, line: str) -> None:
 def shown(progress: Progress, total: int | None, unit: str, what: str) -> Iterator[Bar]:
     """The bar that `progress` asks for, of `total` units."""
     if callable(progress):
-        yield _Telling(progress, what, total)
+        yield Bar(_counting(progress, what, total))
     elif progress:
         with progress_bar(total, unit, what, quiet=False) as bar:
-            yield _Drawn(bar)
+            yield Bar(bar.update, partial(say_above, bar))
     else:
-        yield _Telling(lambda what, done, total: None, what, total)
+        yield Bar(lambda n=1: None)
 
 
-class _Drawn:
-    def __init__(self, bar: Any) -> None:
-        self.bar = bar
+def _counting(tell: Told, what: str, total: int | None) -> Callable[..., None]:
+    done = 0
 
-    def update(self, n: int = 1) -> None:
-        self.bar.update(n)
+    def update(n: int = 1) -> None:
+        nonlocal done
+        done += n
+        tell(what, done, total)
 
-    def say(self, line: str) -> None:
-        say_above(self.bar, line)
-
-
-class _Telling:
-    def __init__(self, tell: Told, what: str, total: int | None) -> None:
-        self.tell, self.what, self.total, self.done = tell, what, total, 0
-
-    def update(self, n: int = 1) -> None:
-        self.done += n
-        self.tell(self.what, self.done, self.total)
-
-    def say(self, line: str) -> None:
-        pass
+    return update

@@ -17,9 +17,9 @@ from typing import Any
 from pgpack.checkpoint.dialects import unbanked_shapes
 from pgpack.errors import CheckpointError, DataError
 from pgpack.models.probe import CLEAR
-from pgtrain.model.dialects import without_unused
+from pgtrain.model.dialects import fits
 from pgtrain.model.model_config import ACTIVATIONS, GPTConfig
-from pgtrain.model.tensor_table import infer_config, tensor_shapes
+from pgtrain.model.tensor_table import infer_config, visible_fields
 
 from .presets import PRESETS, SYSTEMS
 
@@ -29,8 +29,6 @@ Measure = Callable[[GPTConfig], float]
 UNSEEN = ("qk_gain_init", "weight_init", "embed_init", "tied_embed_init_std", "ebls_b_std", "ebls_penalty",
           "repartition_penalty", "repartition_start",
           "lane_residual_init", "mtp_weight")  # fmt: skip
-
-_MATRICES = ("tok_emb.weight", "blocks.0.attn.c_k.weight", "blocks.0.mlp.fc.weight")
 
 
 @dataclass(frozen=True)
@@ -55,15 +53,13 @@ def candidates(stored: Shapes, changes: Mapping[str, Any] | None = None) -> list
     Raises CheckpointError when it is of none.
     """
     shapes = unbanked_shapes(stored)
-    exact = {name: preset.model for name, preset in PRESETS.items() if _fits(preset.model, shapes)}
+    exact = {name: preset.model for name, preset in PRESETS.items() if fits(preset.model, shapes)}
     found: dict[GPTConfig, list[str]] = {}
     for name, model in (exact or {name: system.model for name, system in SYSTEMS.items()}).items():
         config = sized(model, shapes, changes)
-        if config is not None and _fits(config, shapes):
+        if config is not None and fits(config, shapes):
             found.setdefault(replace(config, **{key: getattr(GPTConfig(), key) for key in UNSEEN}), []).append(name)
     if not found:
-        if wrong := next((name for name in _MATRICES if len(shapes.get(name, (0, 0))) != 2), None):
-            raise CheckpointError(f"{wrong} has shape {shapes[wrong]}, expected a matrix; give --model FILE.py:build")
         found = {infer_config(shapes, **(changes or {})): ["baseline"]}
     return [Candidate(tuple(names), config) for config, names in found.items()]
 
@@ -72,7 +68,7 @@ def named(name: str, stored: Shapes, changes: Mapping[str, Any] | None = None) -
     """The system `name` in the sizes of a state dict where it fits, else in its own."""
     shapes = unbanked_shapes(stored)
     config = sized(PRESETS[name].model, shapes, changes)
-    if config is not None and _fits(config, shapes):
+    if config is not None and fits(config, shapes):
         return config
     return replace(PRESETS[name].model, **(changes or {}))
 
@@ -132,22 +128,13 @@ def sized(model: GPTConfig, shapes: Shapes, changes: Mapping[str, Any] | None = 
     """`model` in the sizes that names and shapes show; None when these cannot be its tensors."""
     blocks = {name.split(".")[1] for name in shapes if name.startswith(("blocks.", "shared_blocks."))}
     at = "shared_blocks.0" if "shared_blocks.0.attn.q_gain" in shapes else "blocks.0"
-    needed = ("tok_emb.weight", f"{at}.attn.q_gain", f"{at}.attn.c_k.weight", f"{at}.mlp.fc.weight")
-    if [len(shapes.get(name, ())) for name in needed] != [2, 1, 2, 2] or not all(
-        min(shapes[name]) for name in needed
-    ):
+    try:
+        values = visible_fields(shapes, at)
+    except CheckpointError:
         return None
-    (vocabulary, width), (heads, *_), (kv_dim, dim), (hidden, _) = (shapes[name] for name in needed)
     layers = {"none": len(blocks), "encoder_decoder": _rows(shapes, "virtual_attn_scales", model.num_layers)}
     layers["consecutive"] = _rows(shapes, f"{at}.attn_scales", 0) * len(blocks)
-    values: dict[str, Any] = {
-        "vocab_size": vocabulary,
-        "model_dim": dim,
-        "num_heads": heads,
-        "num_kv_heads": kv_dim * heads // dim,
-        "mlp_mult": hidden / dim,
-        "embed_dim": 0 if width == dim else width,
-        "tie_embeddings": "lm_head.weight" not in shapes,
+    values |= {
         "num_layers": layers.get(model.sharing, model.num_layers),
         "shared_blocks": len(blocks) if model.sharing == "consecutive" else model.shared_blocks,
         "input_residual_rank": _rows(shapes, "input_residual.A.weight", 0),
@@ -165,10 +152,6 @@ def sized(model: GPTConfig, shapes: Shapes, changes: Mapping[str, Any] | None = 
 
 def _rows(shapes: Shapes, name: str, default: int) -> int:
     return shapes[name][0] if shapes.get(name) else default
-
-
-def _fits(config: GPTConfig, shapes: Shapes) -> bool:
-    return without_unused(config, shapes) == tensor_shapes(config)
 
 
 def _choice(found: list[Candidate]) -> str:

@@ -23,7 +23,7 @@ from pgpack.measure import Measurer
 from pgpack.pack import Artifact
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.spaces import Candidate, read_space
-from pgpack.study.journal import StudyMeta
+from pgpack.study.card import StudyMeta
 from pgpack.sweep.executors.jobs import Setting
 
 SPACE = "ndim<=1=cast; *=rtn(bits={3:6})|{zlib,rans,bitpack}\nndim<=1=cast; *=gptq|rans"

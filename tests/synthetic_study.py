@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from pgpack.loss.intervals import pack_floats, ratio
-from pgpack.study.journal import Journal, StudyMeta
+from pgpack.study.card import StudyMeta
+from pgpack.study.journal import Journal
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial, trial_key
 

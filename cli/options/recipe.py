@@ -2,41 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from ..flag_group import flag, flag_group
 
 if TYPE_CHECKING:
     from pgpack.recipe.recipe import Recipe
     from pgpack.recipe.selector import Shapes
 
-F = TypeVar("F", bound=Callable[..., Any])
 DIRECTIVES = ("@container=", "@calib=", "@order=", "@tune=", "@compensate=")
 RECIPE_SUFFIXES = (".toml", ".txt", ".recipe")
 
 
-def recipe_options(function: F) -> F:
-    """Add `--recipe`, `--preset` and `--passthrough`."""
-    for option in (
-        click.option(
-            "--passthrough",
-            type=click.IntRange(0),
-            metavar="N",
-            help="With --preset: tensors of at most N values stay fp16 (the field's packers: 65536).",
-        ),
-        click.option(
-            "--preset",
-            metavar="NAME[:DIAL]",
-            help="A packer of the field, its dial elsewhere if given; an unknown name lists them all.",
-        ),
-        click.option(
-            "--recipe", metavar="TEXT|FILE", help="A recipe as text, @FILE, or a .toml or .txt file of one."
-        ),
-    ):
-        function = option(function)
-    return function
+@dataclass(frozen=True)
+class RecipeFlags:
+    """The values of the flags; None where one was not given."""
+
+    recipe: str | None = flag(
+        "--recipe", metavar="TEXT|FILE", help="A recipe as text, @FILE, or a .toml or .txt file of one."
+    )
+    preset: str | None = flag(
+        "--preset",
+        metavar="NAME[:DIAL]",
+        help="A packer of the field, its dial elsewhere if given; an unknown name lists them all.",
+    )
+    passthrough: int | None = flag(
+        "--passthrough",
+        type=click.IntRange(0),
+        metavar="N",
+        help="With --preset: tensors of at most N values stay fp16 (the field's packers: 65536).",
+    )
+
+    @property
+    def named(self) -> dict[str, str | None]:
+        """The flags that name a recipe, for `one_of`."""
+        return {"--recipe": self.recipe, "--preset": self.preset}
+
+    @property
+    def is_given(self) -> bool:
+        return self.recipe is not None or self.preset is not None
+
+    def read(self, tensors: Shapes) -> Recipe:
+        """The recipe of --recipe, or of --preset with its rules fitted to `tensors`; one of them is given."""
+        if self.recipe is not None:
+            if self.passthrough is not None:
+                raise click.UsageError("--passthrough belongs to --preset; a recipe says numel<=N=cast(dtype=fp16)")
+            return read_recipe(self.recipe)
+        from pgpack.recipe.preset_candidates import preset_recipe
+
+        assert self.preset is not None
+        name, colon, dial = self.preset.partition(":")
+        try:
+            value = float(dial) if colon else None
+        except ValueError:
+            raise click.UsageError(f"--preset NAME:DIAL: {dial!r} is not a number") from None
+        return preset_recipe(name, value, self.passthrough, tensors)
+
+    def require_own_container(self) -> None:
+        """Raises: click.UsageError for a recipe that writes a container of the field; no decoder is made for one."""
+        from pgpack.recipe.presets import preset_text
+        from pgpack.recipe.recipe import parse_recipe
+
+        if self.recipe is not None:
+            flag, recipe = "--recipe", read_recipe(self.recipe)
+        elif self.preset is not None:
+            flag, recipe = f"--preset {self.preset}", parse_recipe(preset_text(self.preset.partition(":")[0]))
+        else:
+            return
+        if recipe.container.is_field:
+            raise click.UsageError(
+                f"{flag} writes a container of the field, which the "
+                "field's script decodes; a submission's decoder is made for pgpack's own format: leave it out "
+                "(--budget searches), or give a --recipe without @container"
+            )
+
+
+recipe_options = flag_group(RecipeFlags, "recipe")
 
 
 def recipe_text(value: str) -> tuple[str, bool]:
@@ -64,54 +110,8 @@ def read_recipe(value: str) -> Recipe:
     return parse_recipe_toml(text) if is_toml else parse_recipe(text)
 
 
-def one_of(given: Mapping[str, Any], at_least_one: bool = True) -> str | None:
-    """The one flag of `given` (flag -> value) that was given.
-
-    Raises: click.UsageError when there is more than one, or none although `at_least_one`.
-    """
-    named = [flag for flag, value in given.items() if value is not None]
-    if len(named) > 1 or (at_least_one and not named):
+def one_of(given: Mapping[str, Any], at_least_one: bool = True) -> None:
+    """Raises: click.UsageError when of `given` (flag -> value) more than one is given, or none if `at_least_one`."""
+    n_given = sum(value is not None for value in given.values())
+    if n_given > 1 or (at_least_one and not n_given):
         raise click.UsageError(f"give exactly one of {', '.join(given)}")
-    return named[0] if named else None
-
-
-def chosen_recipe(recipe: str | None, preset: str | None, passthrough: int | None, tensors: Shapes) -> Recipe:
-    """The recipe of --recipe, or of --preset with its rules fitted to `tensors`."""
-    if recipe is not None:
-        if passthrough is not None:
-            raise click.UsageError("--passthrough belongs to --preset; a recipe says numel<=N=cast(dtype=fp16)")
-        return read_recipe(recipe)
-    from pgpack.recipe.preset_candidates import preset_recipe
-
-    assert preset is not None
-    name, colon, dial = preset.partition(":")
-    return preset_recipe(name, number(dial, "--preset NAME:DIAL") if colon else None, passthrough, tensors)
-
-
-def require_own_container(recipe: str | None, preset: str | None) -> None:
-    """Raises: click.UsageError for a recipe that writes a container of the field; no decoder is made for one."""
-    if recipe is None and preset is None:
-        return
-    chosen = read_recipe(recipe) if recipe is not None else _preset_as_written(preset or "")
-    if chosen.container.is_field:
-        flag = "--recipe" if recipe is not None else f"--preset {preset}"
-        raise click.UsageError(
-            f"{flag} writes a container of the field, which the "
-            "field's script decodes; a submission's decoder is made for pgpack's own format: leave it out (--budget "
-            "searches), or give a --recipe without @container"
-        )
-
-
-def _preset_as_written(preset: str) -> Recipe:
-    from pgpack.recipe.presets import preset_text
-    from pgpack.recipe.recipe import parse_recipe
-
-    return parse_recipe(preset_text(preset.partition(":")[0]))
-
-
-def number(text: str, flag: str) -> float:
-    """The number in `text`. Raises: click.UsageError naming the flag."""
-    try:
-        return float(text)
-    except ValueError:
-        raise click.UsageError(f"{flag}: {text!r} is not a number") from None

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import click
 
 from pgpack.sweep.samplers.table import SAMPLERS
 
-from .group import flag, flag_group
-
-if TYPE_CHECKING:
-    _Choice = click.Choice[str]
-else:
-    _Choice = click.Choice  # not yet generic in click 8.1
+from ..flag_group import flag, flag_group
 
 
-class SearchName(_Choice):
+class SearchName(click.Choice):  # type: ignore[type-arg]  # not yet generic in click 8.1
     """`grid` or a sampler; those of other packages are looked for only when a name is not ours."""
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -28,9 +22,21 @@ class SearchName(_Choice):
 class SearchFlags:
     """The values of the flags."""
 
-    name: str = "grid"
-    trials: int = 40
-    seed: int = 0
+    name: str = flag(
+        "--search",
+        type=SearchName(("grid", *SAMPLERS.built_in)),
+        default="grid",
+        show_default=True,
+        help="How the space is gone through.",
+    )
+    trials: int = flag(
+        "--trials",
+        type=click.IntRange(1),
+        default=40,
+        show_default=True,
+        help="Recipes of a search; halving begins with so many.",
+    )
+    seed: int = flag("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a search's choices.")
 
     @property
     def is_grid(self) -> bool:
@@ -41,24 +47,4 @@ class SearchFlags:
         return "" if self.is_grid else f"--search {self.name} --trials {self.trials} --seed {self.seed}"
 
 
-search_options = flag_group(
-    SearchFlags,
-    "search",
-    {
-        "name": flag(
-            "--search",
-            type=SearchName(("grid", *SAMPLERS.built_in)),
-            default="grid",
-            show_default=True,
-            help="How the space is gone through.",
-        ),
-        "trials": flag(
-            "--trials",
-            type=click.IntRange(1),
-            default=40,
-            show_default=True,
-            help="Recipes of a search; halving begins with so many.",
-        ),
-        "seed": flag("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a search's choices."),
-    },
-)
+search_options = flag_group(SearchFlags, "search")

@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from ..flag_group import flag, flag_group
 from .recipe import recipe_text
 
 if TYPE_CHECKING:
     from pgpack.recipe.spaces import SpaceOptions
     from pgpack.sweep.space import Space
 
-# flag -> field of SpaceOptions
-AXIS_FLAGS = {
-    "--bits": ("bits", "Bits of GPTQ symbols, such as 4,5,6."),
-    "--clip-sigmas": ("clip_sigmas", "Clip in row standard deviations, such as 8:16:2."),
-    "--embed-bits": ("embed_bits", "Bits of the embedding."),
-    "--passthrough": ("passthrough", "Tensors of at most N values stay fp16; with --preset one value."),
-    "--codec": ("codecs", "Coders and byte codecs, such as brotli:11,zstd:22,rans."),
-    "--prune": ("prune", "Fractions of each matrix to set to 0."),
-    "--codebook": ("codebook", "Codebooks instead of GPTQ, such as kmeans:16,nf4; none is GPTQ."),
-}
 AXES = "axes (--bits, ...)"
+axis = partial(flag, metavar="VALUES")
 
 
 @dataclass(frozen=True)
 class SpaceFlags:
-    """The values of the flags that name a space; `axes`: flag -> text as typed."""
+    """The values of the flags that name a space, as typed; of the axes under the names of SpaceOptions."""
 
-    space: str | None = None
-    recipe: str | None = None
-    preset: str | None = None
-    axes: Mapping[str, str] = field(default_factory=dict)
-    preset_passthrough: int | None = None
+    space: str | None = flag("--space", metavar="FILE", help="Templates, one per line; # starts a comment.")
+    recipe: str | None = flag(
+        "--recipe", metavar="TEMPLATE", help="A recipe with {a,b} or {lo:hi:step} wherever something varies."
+    )
+    preset: str | None = flag("--preset", metavar="NAME", help="A packer of the field, over its own dial.")
+    bits: str | None = axis("--bits", help="Bits of GPTQ symbols, such as 4,5,6.")
+    clip_sigmas: str | None = axis("--clip-sigmas", help="Clip in row standard deviations, such as 8:16:2.")
+    embed_bits: str | None = axis("--embed-bits", help="Bits of the embedding.")
+    passthrough: str | None = axis(
+        "--passthrough", help="Tensors of at most N values stay fp16; with --preset one value."
+    )
+    codecs: str | None = axis("--codec", help="Coders and byte codecs, such as brotli:11,zstd:22,rans.")
+    prune: str | None = axis("--prune", help="Fractions of each matrix to set to 0.")
+    codebook: str | None = axis("--codebook", help="Codebooks instead of GPTQ, such as kmeans:16,nf4; none is GPTQ.")
+
+    def __post_init__(self) -> None:
+        if self.preset is not None and self.passthrough is not None and not self.passthrough.isdigit():
+            raise click.UsageError(f"--passthrough {self.passthrough}: with --preset give one whole number")
 
     @property
-    def is_default(self) -> bool:
-        return self.space is None and self.recipe is None and self.preset is None and not self.axes
+    def axes(self) -> dict[str, str]:
+        """The axes that were given, name -> text; --passthrough is none where it belongs to --preset."""
+        others = {"space", "recipe", "preset", *(["passthrough"] if self.preset is not None else [])}
+        return {name: text for name, text in vars(self).items() if text is not None and name not in others}
 
     def read(self) -> Space:
         """The space that the flags name. Raises: RecipeError, click.UsageError."""
@@ -59,48 +66,24 @@ class SpaceFlags:
             text = recipe_text(self.recipe)[0]
             return Space(template=text, text=text)
         if self.preset is not None:
-            limit = "" if self.preset_passthrough is None else f" --passthrough {self.preset_passthrough}"
-            return Space(
-                preset=self.preset, passthrough=self.preset_passthrough, text=f"--preset {self.preset}{limit}"
-            )
+            limit = None if self.passthrough is None else int(self.passthrough)
+            said = f"--preset {self.preset}" + ("" if limit is None else f" --passthrough {limit}")
+            return Space(preset=self.preset, passthrough=limit, text=said)
         if self.axes:
-            typed = shlex.join(word for item in self.axes.items() for word in item)
+            flags = {field.name: field.metadata["flag"] for field in fields(self)}
+            typed = shlex.join(word for name, text in self.axes.items() for word in (flags[name], text))
             return Space(options=_axis_options(self.axes), text=typed)
         return Space()
 
 
-def axis_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags of a space to a command; it receives them as `space: SpaceFlags`."""
-
-    @functools.wraps(function)
-    def with_space(*args: Any, **options: Any) -> Any:
-        given = {flag: options.pop(f"axis_{name}") for flag, (name, _) in AXIS_FLAGS.items()}
-        axes = {flag: text for flag, text in given.items() if text is not None}
-        named = {name: options.pop(name) for name in ("space", "recipe", "preset")}
-        limit = axes.pop("--passthrough", None) if named["preset"] is not None else None
-        if limit is not None and not limit.isdigit():
-            raise click.UsageError(f"--passthrough {limit}: with --preset give one whole number")
-        flags = SpaceFlags(**named, axes=axes, preset_passthrough=None if limit is None else int(limit))
-        return function(*args, space=flags, **options)
-
-    wrapped: Callable[..., Any] = with_space
-    for flag, (name, text) in reversed(AXIS_FLAGS.items()):
-        wrapped = click.option(flag, f"axis_{name}", metavar="VALUES", help=text)(wrapped)
-    wrapped = click.option("--preset", metavar="NAME", help="A packer of the field, over its own dial.")(wrapped)
-    wrapped = click.option(
-        "--recipe", metavar="TEMPLATE", help="A recipe with {a,b} or {lo:hi:step} wherever something varies."
-    )(wrapped)
-    return click.option("--space", metavar="FILE", help="Templates, one per line; # starts a comment.")(wrapped)
-
-
 def _axis_options(axes: Mapping[str, str]) -> SpaceOptions:
-    """The axes as typed, flag -> text, as values. Raises: RecipeError."""
+    """The axes as typed, name -> text, as values. Raises: RecipeError."""
     from pgpack.recipe.spaces import SpaceOptions, values_of
 
-    settings: dict[str, tuple[str, ...]] = {}
-    for flag, text in axes.items():
-        values = values_of(text)
-        if flag == "--codebook":
-            values = tuple("" if value == "none" else value for value in values)
-        settings[AXIS_FLAGS[flag][0]] = values
+    settings = {name: values_of(text) for name, text in axes.items()}
+    if "codebook" in settings:
+        settings["codebook"] = tuple("" if value == "none" else value for value in settings["codebook"])
     return SpaceOptions(**settings)
+
+
+space_options = flag_group(SpaceFlags, "space")

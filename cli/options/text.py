@@ -5,7 +5,6 @@ A checkpoint of pgtrain carries its own defaults, so usually no flag is needed.
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +12,14 @@ import click
 
 from pgpack.bench.options import BenchOptions
 
-from ..screen.output import note
-from .group import flag, flag_group
+from ..flag_group import flag, flag_group
+from ..screen.output import Screen
 
 if TYPE_CHECKING:
     from pgpack.bench.workpiece import Workpiece
     from pgpack.cache.store import Cache
     from pgpack.checkpoint.checkpoint import Checkpoint
+    from pgpack.loss.evaluator import Evaluator
 
 text_options = flag_group(
     BenchOptions,
@@ -49,8 +49,14 @@ text_options = flag_group(
         "set": flag(
             "--set", multiple=True, metavar="FIELD=VALUE", help="A field of a pgtrain model: mlp_activation=relu3."
         ),
+        "base": flag(
+            "--base", metavar="DIR", help="The model that an adapter (LoRA) was trained on; they are merged."
+        ),
         "calibration": flag("--calibration", metavar="FILE", help="Hessians of `pgpack calibrate`, instead of text."),
     },
+)
+base_option = click.option(
+    "--base", metavar="DIR", help="The model that an adapter (LoRA) was trained on; they are merged."
 )
 strict_option = click.option(
     "--strict", is_flag=True, help="Refuse tensors that a recipe wants a Hessian for and that have none."
@@ -61,12 +67,26 @@ def bench_of(
     path: Path,
     checkpoint: Checkpoint,
     options: BenchOptions,
-    quiet: bool,
+    screen: Screen,
     keep_in: Path | None = None,
     cache: Cache | None = None,
 ) -> Workpiece:
     """The bench of a command: notes and bars go to stderr, unless it is to be quiet."""
     from pgpack.bench.workpiece import Workpiece
 
-    say = functools.partial(note, quiet=quiet)
-    return Workpiece(path, checkpoint, options, note=say, progress=not quiet, keep_in=keep_in, cache=cache)
+    return Workpiece(path, checkpoint, options, screen.note, not screen.quiet, keep_in, cache)
+
+
+def evaluator_of(
+    file: Path,
+    subject: Checkpoint,
+    text: BenchOptions,
+    screen: Screen,
+    path: Path | None,
+    reference: Checkpoint | None,
+) -> Evaluator:
+    """With a `reference`, the checkpoint in `path`: its model and text, KL to it. Without: those that the flags name,
+    for the model that the `subject` in `file` holds."""
+    if path is not None and reference is not None:
+        return bench_of(path, reference, text, screen).evaluator
+    return bench_of(file, subject, text, screen).text.evaluator()

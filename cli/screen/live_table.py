@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pgpack.progress import progress_bar, say_above
 from pgpack.tables import clipped
@@ -39,11 +39,8 @@ def shown_live(study: Study, pace: Pace, budget: int | None, quiet: bool) -> Ite
         live.clear()
 
 
-def _tell(bar: object, pace: Pace, trial: Trial) -> None:
+def _tell(bar: Any, pace: Pace, trial: Trial) -> None:
     """Move the bar, which shows the time left, and say what failed above it."""
-    from tqdm import tqdm
-
-    assert isinstance(bar, tqdm)
     pace.saw(trial)
     bar.total = bar.n + 1 + pace.n_left  # a search that goes on is spared what it asked for before
     bar.set_postfix_str(left(pace), refresh=False)

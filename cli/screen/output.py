@@ -8,39 +8,64 @@ Results go to stdout (a table, or one JSON document with --json); notes and prog
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
 from pgpack.errors import PgpackError
 
+from ..flag_group import flag, flag_group
+
 EXIT_RESUMABLE = 5
 EXIT_INTERRUPTED = 130
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def shared_options(function: F) -> F:
-    """Add `--json` (as `as_json`) and `-q/--quiet` (as `quiet`) to a command."""
-    function = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(function)
-    return click.option("-q", "--quiet", is_flag=True, help="No notes and no progress bars.")(function)
-
-
-def note(message: str, quiet: bool = False) -> None:
+def note(message: str) -> None:
     """One line of information on stderr."""
-    if not quiet:
-        click.echo(message, err=True)
+    click.echo(message, err=True)
 
 
-def emit_json(document: Any) -> None:
-    """One JSON document on stdout; never NaN."""
-    click.echo(json.dumps(document, indent=2, allow_nan=False, default=str))
+@dataclass(frozen=True)
+class Screen:
+    """How a command speaks. `quiet`: no notes and no progress bars; `as_json`: results as one document."""
+
+    quiet: bool = flag("-q", "--quiet", is_flag=True, help="No notes and no progress bars.")
+    as_json: bool = flag("--json", is_flag=True, help="Print one JSON document on stdout.")
+
+    def note(self, message: str) -> None:
+        """One line of information on stderr, unless it is to be quiet."""
+        if not self.quiet:
+            note(message)
+
+    def show(self, document: Any, *lines: str) -> None:
+        """A result on stdout: the lines, or the document. What JSON does not know in it: see `_plain`."""
+        if self.as_json:
+            click.echo(json.dumps(document, indent=2, allow_nan=False, default=_plain))
+        else:
+            click.echo("\n".join(lines))
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses and mappings as objects of JSON, everything else as its text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def picked(value: object, *names: str) -> dict[str, Any]:
+    """These attributes of `value`, in this order, as a part of a document."""
+    return {name: getattr(value, name) for name in names}
+
+
+screen_options = flag_group(Screen, "screen")
 
 
 def refuse_overwrite(path: Path, force: bool, *inputs: Path | None) -> None:

@@ -11,10 +11,11 @@ import click
 from pgpack.text.text_folder import TextFolder
 from pgtrain.changed_fields import changed_fields
 from pgtrain.model.model_config import GPTConfig
-from pgtrain.presets import PRESETS, find_preset
+from pgtrain.presets import find_preset
 
-from ..options.settings import PresetName
-from ..screen.output import emit_json, format_bytes, refuse_overwrite, shared_options
+from ..options.settings import preset_name
+from ..options.types import PATH
+from ..screen.output import Screen, format_bytes, refuse_overwrite, screen_options
 
 
 @click.command(
@@ -22,14 +23,14 @@ from ..screen.output import emit_json, format_bytes, refuse_overwrite, shared_op
     epilog="\b\nExamples:\n  pgtrain adopt final_model.pt --preset lanes -o model.safetensors --data text\n"
     "  pgtrain adopt final_model.pt --preset embed-416 --set lane_start=8 -o model.safetensors",
 )
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write.")
-@click.option("--preset", required=True, type=PresetName(PRESETS), help="Its system.")
+@click.argument("source", type=PATH)
+@click.option("-o", "--out", required=True, type=PATH, help="Checkpoint to write.")
+@click.option("--preset", required=True, type=preset_name, metavar="NAME", help="Its system.")
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the preset's model.")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of shards and tokenizer to evaluate it on.")
-@click.option("--tokenizer", type=click.Path(path_type=Path), help="SentencePiece .model of the shards.")
+@click.option("--data", type=PATH, help="Folder of shards and tokenizer to evaluate it on.")
+@click.option("--tokenizer", type=PATH, help="SentencePiece .model of the shards.")
 @click.option("--force", is_flag=True, help="Replace the checkpoint if it exists.")
-@shared_options
+@screen_options
 def command(
     *,
     source: Path,
@@ -39,8 +40,7 @@ def command(
     data: Path | None,
     tokenizer: Path | None,
     force: bool,
-    as_json: bool,
-    quiet: bool,
+    screen: Screen,
 ) -> None:
     """Read SOURCE, the final_model.pt of a public training script, and write it as a checkpoint of ours.
 
@@ -55,10 +55,8 @@ def command(
     from pgtrain.adopt import adopt
 
     adopted = adopt(source, config, out, folder)
-    if as_json:
-        emit_json({"checkpoint": str(out), **asdict(adopted), "model": json.loads(config.to_json())})
-        return
-    click.echo(f"{adopted.parameters:,} parameters" + (", banks split" if adopted.was_banked else ""))
+    lines = [f"{adopted.parameters:,} parameters" + (", banks split" if adopted.was_banked else "")]
     if adopted.left_out:
-        click.echo(f"left out, never read by {preset}: {', '.join(adopted.left_out)}")
-    click.echo(f"written to {out}, {format_bytes(adopted.n_bytes)}")
+        lines.append(f"left out, never read by {preset}: {', '.join(adopted.left_out)}")
+    document = {"checkpoint": str(out), **asdict(adopted), "model": json.loads(config.to_json())}
+    screen.show(document, *lines, f"written to {out}, {format_bytes(adopted.n_bytes)}")

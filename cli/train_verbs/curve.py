@@ -6,18 +6,16 @@ from pathlib import Path
 
 import click
 
-from ..screen.output import emit_json, refuse_overwrite, shared_options
+from ..options.types import PATH
+from ..screen.output import Screen, refuse_overwrite, screen_options
 
 
-@click.command(
-    "curve",
-    epilog="\b\nExamples:\n  pgtrain curve wide.log.jsonl narrow.log.jsonl -o curves.svg",
-)
-@click.argument("logs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="SVG file to write.")
+@click.command("curve", epilog="\b\nExamples:\n  pgtrain curve wide.log.jsonl narrow.log.jsonl -o curves.svg")
+@click.argument("logs", nargs=-1, required=True, type=PATH)
+@click.option("-o", "--out", required=True, type=PATH, help="SVG file to write.")
 @click.option("--force", is_flag=True, help="Replace the picture if it exists.")
-@shared_options
-def command(*, logs: tuple[Path, ...], out: Path, force: bool, as_json: bool, quiet: bool) -> None:
+@screen_options
+def command(*, logs: tuple[Path, ...], out: Path, force: bool, screen: Screen) -> None:
     """Draw training loss and bits per byte of LOGS (OUT.log.jsonl of `pgtrain run`) against training tokens."""
     if out.suffix != ".svg":
         raise click.UsageError(f"-o {out}: the picture's name must end in .svg")
@@ -30,7 +28,6 @@ def command(*, logs: tuple[Path, ...], out: Path, force: bool, as_json: bool, qu
         {"name": c.name, "steps_drawn": len(c.losses), "loss": c.losses[-1][1], "val_bpb": dict(c.measured)}
         for c in curves
     ]
-    if as_json:
-        emit_json({"picture": str(out), "runs": rows})
-    elif not quiet:
-        click.echo(f"{len(curves)} {'run' if len(curves) == 1 else 'runs'} drawn in {out}")
+    if screen.as_json or not screen.quiet:
+        said = f"{len(curves)} {'run' if len(curves) == 1 else 'runs'} drawn in {out}"
+        screen.show({"picture": str(out), "runs": rows}, said)

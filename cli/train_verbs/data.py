@@ -7,17 +7,18 @@ from pathlib import Path
 
 import click
 
-from ..screen.output import emit_json, note, refuse_overwrite, shared_options
+from ..options.types import FOLDER, PATH
+from ..screen.output import Screen, refuse_overwrite, screen_options
 
 
 @click.command(
     "data",
     epilog="\b\nExamples:\n  pgtrain data -o text\n  pgtrain data books/ notes.jsonl.xz -o text --vocab-size 4096",
 )
-@click.argument("sources", nargs=-1, type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write.")
+@click.argument("sources", nargs=-1, type=PATH)
+@click.option("-o", "--out", required=True, type=FOLDER, help="Folder to write.")
 @click.option("--vocab-size", default=1024, show_default=True, help="Pieces of the tokenizer to train.")
-@click.option("--tokenizer", type=click.Path(path_type=Path), help="Use this SentencePiece .model instead.")
+@click.option("--tokenizer", type=PATH, help="Use this SentencePiece .model instead.")
 @click.option(
     "--val-fraction",
     default=0.08,
@@ -26,7 +27,7 @@ from ..screen.output import emit_json, note, refuse_overwrite, shared_options
     help="Share of documents that validate, chosen by a hash of their names.",
 )
 @click.option("--force", is_flag=True, help="Replace the shards already in the folder.")
-@shared_options
+@screen_options
 def command(
     *,
     sources: tuple[Path, ...],
@@ -35,8 +36,7 @@ def command(
     tokenizer: Path | None,
     val_fraction: float,
     force: bool,
-    as_json: bool,
-    quiet: bool,
+    screen: Screen,
 ) -> None:
     """Write token shards and a tokenizer.
 
@@ -51,18 +51,20 @@ def command(
     from pgpack.text.sentence_piece import SentencePiece
 
     given = SentencePiece.load(tokenizer) if tokenizer else None
-    note("reading " + (", ".join(map(str, sources)) if sources else "the built-in corpus"), quiet)
+    screen.note("reading " + (", ".join(map(str, sources)) if sources else "the built-in corpus"))
     documents = read_documents(sources) if sources else builtin_corpus()
     record = write_text_folder(documents, out, given, vocab_size, val_fraction)
-    if as_json:
-        emit_json({"folder": str(out), **asdict(record)})
-        return
-    click.echo(f"{'':10}  {'documents':>10}  {'tokens':>12}  {'text bytes':>12}")
     rows = (
         ("train", record.train_documents, record.train_tokens, record.train_bytes),
         ("validation", record.val_documents, record.val_tokens, record.val_bytes),
     )
-    for part, n_documents, n_tokens, n_bytes in rows:
-        click.echo(f"{part:10}  {n_documents:>10,}  {n_tokens:>12,}  {n_bytes:>12,}")
-    click.echo(f"tokenizer of {record.vocab_size:,} pieces, {record.val_bytes_per_token:.3f} bytes per token")
-    click.echo(f"written to {out}")
+    screen.show(
+        {"folder": str(out), **asdict(record)},
+        f"{'':10}  {'documents':>10}  {'tokens':>12}  {'text bytes':>12}",
+        *(
+            f"{part:10}  {n_documents:>10,}  {n_tokens:>12,}  {n_bytes:>12,}"
+            for part, n_documents, n_tokens, n_bytes in rows
+        ),
+        f"tokenizer of {record.vocab_size:,} pieces, {record.val_bytes_per_token:.3f} bytes per token",
+        f"written to {out}",
+    )

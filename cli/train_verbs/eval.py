@@ -11,11 +11,11 @@ import click
 
 from pgpack.bench.options import BenchOptions
 
-from ..screen.output import emit_json, note, shared_options
+from ..options.types import PATH
+from ..screen.output import Screen, note, screen_options
 
 if TYPE_CHECKING:
-    from pgpack.loss.bpb import TextEvaluator
-    from pgtrain.training.ttt import TTTEvaluator
+    from pgpack.loss.evaluator import Evaluator
 
 
 @click.command(
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     "  pgtrain eval final_model.pt --model adapter.py:build --val 'shards/*_val_*.bin' \\\n"
     "      --tokenizer fineweb_1024_bpe.model --seq-len 1024",
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=PATH)
 @click.option("--val", help="Glob of the validation shards, or a text: files, a folder, builtin.")
-@click.option("--tokenizer", type=click.Path(path_type=Path), help="SentencePiece .model, or a tokenizer.json.")
+@click.option("--tokenizer", type=PATH, help="SentencePiece .model, or a tokenizer.json.")
 @click.option("--seq-len", type=click.IntRange(1), help="Tokens per window.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Score at most this many tokens.")
 @click.option("--model", "model_spec", help="FILE.py:build, a function from state dict to module; or a preset.")
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--ttt-rank", "rank", type=click.IntRange(1), help="Rank of its adapters (lora).")
 @click.option("--freeze-blocks", type=click.IntRange(0), help="First blocks that it must not change.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@shared_options
+@screen_options
 def command(
     *,
     checkpoint: Path,
@@ -58,8 +58,7 @@ def command(
     bf16: bool,
     ttt: str | None,
     device: str,
-    as_json: bool,
-    quiet: bool,
+    screen: Screen,
     **ttt_settings: Any,
 ) -> None:
     """Bits per byte of CHECKPOINT (.safetensors or .pt), computed as the challenge computes it.
@@ -80,43 +79,33 @@ def command(
     options = BenchOptions(val, None, named, seq_len, max_tokens, device, model_spec)
     text, tensors = open_text(checkpoint, loaded, options), dict(loaded.items())
     for line in text.notes:
-        note(line, quiet)
-    note(f"scoring {text.n_tokens:,} tokens", quiet)
+        screen.note(line)
+    screen.note(f"scoring {text.n_tokens:,} tokens")
     fixed = text.evaluator(way=EvaluationWay(stride or 0, documents, loops, bf16))
-    evaluator, learner = (fixed, None) if ttt is None else _learning(fixed, ttt, given)
+    evaluator: Evaluator = fixed
+    if ttt is not None:
+        from pgtrain.training.ttt import TTTConfig, TTTEvaluator
+
+        evaluator = learner = TTTEvaluator(fixed, dataclasses.replace(TTTConfig.of_kind(ttt), **given))
     loss = evaluator.evaluate(tensors)
+    report = {} if ttt is None or learner.report is None else dataclasses.asdict(learner.report)
     weights = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    report = dataclasses.asdict(learner.report) if learner is not None and learner.report is not None else {}
-    way: dict[str, Any] = {
-        "seq_len": text.seq_len,
-        "stride": fixed.stride,
-        "documents": documents,
-        "loops": loops,
-        "bf16": bf16,
-    }
-    way["ttt"] = ttt
-    if as_json:
-        subject = {"checkpoint": str(checkpoint), "checkpoint_sha256": weights}
-        emit_json({**subject, **loss.as_row(), "digest": evaluator.digest, **way, **report})
-        return
-    click.echo(f"bpb     {loss.bpb:.6f}")
-    click.echo(f"nats    {loss.nats:.6f} per token")
-    click.echo(f"text    {loss.n_tokens:,} tokens, {loss.n_text_bytes:,} bytes, {loss.eval_s:.1f} s")
-    click.echo(f"way     {_way_text(way)}")
-    if report and not report["steps"]:
+    way: dict[str, Any] = {"seq_len": text.seq_len, "stride": fixed.stride, "documents": documents}
+    way |= {"loops": loops, "bf16": bf16, "ttt": ttt}
+    if report and not report["steps"] and not screen.as_json:
         note(f"nothing was trained on: one chunk holds all {text.n_tokens:,} tokens; give a smaller --ttt-chunk")
-    if report:
-        click.echo("ttt     " + ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in report.items()))
-    click.echo(f"digest  {evaluator.digest} of text and way")
-    click.echo(f"sha256  {weights} of {checkpoint.name}")
-
-
-def _learning(fixed: TextEvaluator, kind: str, given: dict[str, Any]) -> tuple[TTTEvaluator, TTTEvaluator]:
-    """(the evaluator, itself): test-time training with the settings that were given."""
-    from pgtrain.training.ttt import TTTConfig, TTTEvaluator
-
-    learner = TTTEvaluator(fixed, dataclasses.replace(TTTConfig.of_kind(kind), **given))
-    return learner, learner
+    figures = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in report.items())
+    subject = {"checkpoint": str(checkpoint), "checkpoint_sha256": weights}
+    screen.show(
+        {**subject, **loss.as_row(), "digest": evaluator.digest, **way, **report},
+        f"bpb     {loss.bpb:.6f}",
+        f"nats    {loss.nats:.6f} per token",
+        f"text    {loss.n_tokens:,} tokens, {loss.n_text_bytes:,} bytes, {loss.eval_s:.1f} s",
+        f"way     {_way_text(way)}",
+        *([f"ttt     {figures}"] if report else []),
+        f"digest  {evaluator.digest} of text and way",
+        f"sha256  {weights} of {checkpoint.name}",
+    )
 
 
 def _way_text(way: dict[str, Any]) -> str:

@@ -13,13 +13,13 @@ from pgtrain.model.size_estimate import ideal_artifact_bytes
 from pgtrain.model.tensor_table import count_parameters
 from pgtrain.presets import PRESETS, Preset
 
-from ..screen.output import emit_json, shared_options
+from ..screen.output import Screen, screen_options
 
 
 @click.command("ls", epilog="\b\nExamples:\n  pgtrain ls\n  pgtrain ls prism --json")
 @click.argument("name", required=False)
-@shared_options
-def command(*, name: str | None, as_json: bool, quiet: bool) -> None:
+@screen_options
+def command(*, name: str | None, screen: Screen) -> None:
     """List the presets of `pgtrain run`, or those whose names contain NAME.
 
     MB estimates the artifact at int6 with an int8 embedding, before anything is trained; `pgpack pack` measures.
@@ -28,11 +28,9 @@ def command(*, name: str | None, as_json: bool, quiet: bool) -> None:
     chosen = {key: preset for key, preset in PRESETS.items() if name is None or name in key}
     if not chosen:
         raise click.UsageError(f"no preset's name contains {name!r}; `pgtrain ls` shows all")
-    if as_json:
-        emit_json([_document(key, preset) for key, preset in chosen.items()])
-        return
     headings = ("preset", "parameters", "MB", "layers", "dim", "from", "system")
-    click.echo(table(headings, [_row(key, preset) for key, preset in chosen.items()]))
+    rows = [_row(key, preset) for key, preset in chosen.items()]
+    screen.show([_document(key, preset) for key, preset in chosen.items()], table(headings, rows))
 
 
 def _row(name: str, preset: Preset) -> tuple[str | int, ...]:

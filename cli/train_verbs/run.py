@@ -15,11 +15,12 @@ from pgtrain.changed_fields import changed_fields
 from pgtrain.model.flop_count import flop_per_token
 from pgtrain.model.model_config import ACTIVATIONS, GPTConfig
 from pgtrain.model.tensor_table import count_parameters
-from pgtrain.presets import PRESETS, find_preset
+from pgtrain.presets import find_preset
 from pgtrain.training.train_config import ORTHOGONALIZERS, ROUNDINGS, TrainConfig
 
-from ..options.settings import PresetName
-from ..screen.output import EXIT_RESUMABLE, emit_json, note, refuse_overwrite, shared_options
+from ..options.settings import preset_name
+from ..options.types import PATH
+from ..screen.output import EXIT_RESUMABLE, Screen, note, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
     from pgtrain.training.run_log import StepRow
@@ -93,23 +94,24 @@ def _setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "  pgtrain run --data text --preset lanes-tiny --set attn_gate=window -o gated.safetensors\n"
     "  torchrun --nproc-per-node 2 -m pgpack_cli.pgtrain_app run --data text -o model.safetensors --micro-batches 2",
 )
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of `pgtrain data`.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write.")
+@click.option("--data", required=True, type=PATH, help="Folder of `pgtrain data`.")
+@click.option("-o", "--out", required=True, type=PATH, help="Checkpoint to write.")
 @click.option(
     "--preset",
-    type=PresetName(PRESETS),
+    type=preset_name,
+    metavar="NAME",
     default="demo",
     show_default=True,
     help="Settings to start from, of `pgtrain ls`.",
 )
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change any field that --dry-run shows.")
-@click.option("--tokenizer", type=click.Path(path_type=Path), help="SentencePiece .model of the shards.")
+@click.option("--tokenizer", type=PATH, help="SentencePiece .model of the shards.")
 @_setting_options
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--restart", is_flag=True, help="Discard the state of an unfinished run.")
 @click.option("--force", is_flag=True, help="Replace the checkpoint if it exists.")
-@shared_options
+@screen_options
 def command(
     *,
     data: Path,
@@ -121,8 +123,7 @@ def command(
     dry_run: bool,
     restart: bool,
     force: bool,
-    as_json: bool,
-    quiet: bool,
+    screen: Screen,
     **settings: Any,
 ) -> int:
     """Train a GPT on a folder of shards and write one fp32 checkpoint.
@@ -136,9 +137,10 @@ def command(
     settings |= changed_fields(changes, GPTConfig(), TrainConfig())
     model, training, folder = _plan(data, tokenizer, preset, settings)
     if dry_run:
-        _show_plan(model, training, folder, as_json)
+        _show_plan(model, training, folder, screen)
         return 0
     from pgpack.bench.text import check_device
+    from pgtrain.training.loss_curve import read_curve, write_curves
     from pgtrain.training.processes import join_processes, leave_processes
     from pgtrain.training.run_log import log_path
     from pgtrain.training.train import Trainer
@@ -147,29 +149,23 @@ def command(
     processes, device = join_processes(device)
     try:
         trainer = Trainer(model, training, folder, out, device, processes)
-        silent = quiet or not processes.leads
-        note(f"{count_parameters(model):,} parameters, {training.steps:,} steps; log in {log_path(out)}", silent)
-        result = _train_with_bar(trainer.train, training, silent or as_json, restart)
+        silent = screen.quiet or not processes.leads
+        if not silent:
+            note(f"{count_parameters(model):,} parameters, {training.steps:,} steps; log in {log_path(out)}")
+        result = _train_with_bar(trainer.train, training, silent or screen.as_json, restart)
     finally:
         leave_processes(processes)
     if not processes.leads:
         return 0 if result.finished else EXIT_RESUMABLE
     picture = out.with_suffix(".loss.svg")
     if result.steps > result.resumed_from:
-        _draw(log_path(out), picture)
+        write_curves(picture, [read_curve(log_path(out))])
     if not result.finished:
         note(f"stopped at step {result.steps}; the state is saved, repeat the same command to continue")
         return EXIT_RESUMABLE
-    _show_result(out, model, training, result, as_json)
-    note(f"loss curve in {picture}", quiet)
+    _show_result(out, model, training, result, screen)
+    screen.note(f"loss curve in {picture}")
     return 0
-
-
-def _draw(log: Path, picture: Path) -> None:
-    """The picture of the run so far, beside its log."""
-    from pgtrain.training.loss_curve import read_curve, write_curves
-
-    write_curves(picture, [read_curve(log)])
 
 
 def _plan(
@@ -187,7 +183,7 @@ def _plan(
     return model, training, folder
 
 
-def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, as_json: bool) -> None:
+def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, screen: Screen) -> None:
     train_tokens, val_tokens = folder.count_tokens()
     seen = training.steps * training.batch_tokens
     plan = {
@@ -198,14 +194,12 @@ def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, as_j
         "epochs": round(seen / max(train_tokens, 1), 3),
         "training_flop": flop_per_token(model) * seen,
     }
-    if as_json:
-        emit_json({**plan, "model": json.loads(model.to_json()), "training": dataclasses.asdict(training)})
-        return
-    for key, value in plan.items():
-        click.echo(f"{key:15} {value:,}")
-    for config in (model, training):
-        for key, value in dataclasses.asdict(config).items():
-            click.echo(f"  {key:20} {value}")
+    configs = (dataclasses.asdict(model), dataclasses.asdict(training))
+    screen.show(
+        {**plan, "model": json.loads(model.to_json()), "training": dataclasses.asdict(training)},
+        *(f"{key:15} {value:,}" for key, value in plan.items()),
+        *(f"  {key:20} {value}" for config in configs for key, value in config.items()),
+    )
 
 
 def _train_with_bar(
@@ -224,25 +218,23 @@ def _train_with_bar(
         return train(on_step, restart=restart)
 
 
-def _show_result(out: Path, model: GPTConfig, training: TrainConfig, result: TrainResult, as_json: bool) -> None:
+def _show_result(out: Path, model: GPTConfig, training: TrainConfig, result: TrainResult, screen: Screen) -> None:
     assert result.val is not None
-    if as_json:
-        emit_json(
-            {
-                "checkpoint": str(out),
-                "parameters": count_parameters(model),
-                "steps": result.steps,
-                "resumed_from": result.resumed_from,
-                "tokens": result.steps * training.batch_tokens,
-                "train_loss": result.train_loss,
-                "train_s": result.elapsed_s,
-                "qat_recipe": result.qat_recipe,
-                **result.val.as_row(),
-            }
-        )
-        return
-    click.echo(f"bpb     {result.val.bpb:.4f} on {result.val.n_tokens:,} validation tokens")
-    click.echo(f"loss    {result.train_loss:.4f} nats per training token, {result.elapsed_s:.0f} s")
-    click.echo(f"written to {out}")
+    document = {
+        "checkpoint": str(out),
+        "parameters": count_parameters(model),
+        **picked(result, "steps", "resumed_from"),
+        "tokens": result.steps * training.batch_tokens,
+        "train_loss": result.train_loss,
+        "train_s": result.elapsed_s,
+        "qat_recipe": result.qat_recipe,
+        **result.val.as_row(),
+    }
+    lines = [
+        f"bpb     {result.val.bpb:.4f} on {result.val.n_tokens:,} validation tokens",
+        f"loss    {result.train_loss:.4f} nats per training token, {result.elapsed_s:.0f} s",
+        f"written to {out}",
+    ]
     if result.qat_recipe is not None:
-        click.echo(f"pack the weights it trained with: pgpack pack {out} --recipe '{result.qat_recipe}'")
+        lines.append(f"pack the weights it trained with: pgpack pack {out} --recipe '{result.qat_recipe}'")
+    screen.show(document, *lines)

@@ -12,7 +12,8 @@ from pgpack.files import replace_file
 from pgpack.picture import PICTURE_SUFFIXES, figure_bytes
 from pgpack.tables import clipped, shape_text, table
 
-from ..screen.output import emit_json, note, refuse_overwrite, shared_options
+from ..options.types import PATH
+from ..screen.output import Screen, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
     from pgpack.checkpoint.analysis import Analysis
@@ -28,12 +29,12 @@ Examples:
 
 
 @click.command("analyze", epilog=EPILOG)
-@click.argument("file", metavar="CKPT", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the picture as a .png or .svg file.")
+@click.argument("file", metavar="CKPT", type=PATH)
+@click.option("-o", "--output", type=PATH, help="Write the picture as a .png or .svg file.")
 @click.option("--force", is_flag=True, help="Replace the picture.")
 @click.option("--all", "all_tensors", is_flag=True, help="Show every tensor, not the twelve with the largest peaks.")
-@shared_options
-def command(*, file: Path, output: Path | None, force: bool, all_tensors: bool, as_json: bool, quiet: bool) -> None:
+@screen_options
+def command(*, file: Path, output: Path | None, force: bool, all_tensors: bool, screen: Screen) -> None:
     """What the weights of CKPT say: contribution of every block, query gains, mixes, skips, lanes, projections.
 
     Contribution: Frobenius norm of the output projection x mean learned scale, attention and MLP. Skips: weight x
@@ -58,8 +59,8 @@ def command(*, file: Path, output: Path | None, force: bool, all_tensors: bool, 
         from pgpack.report.analysis_plot import analysis_figure
 
         replace_file(output, figure_bytes(analysis_figure(analysis, file.name), output.suffix))
-        note(f"wrote {output}", quiet)
-    emit_json(_document(analysis)) if as_json else click.echo(_text(analysis, all_tensors))
+        screen.note(f"wrote {output}")
+    screen.show(_document(analysis), _text(analysis, all_tensors))
 
 
 def _text(analysis: Analysis, all_tensors: bool) -> str:
@@ -138,19 +139,14 @@ def _tensors(analysis: Analysis, all_tensors: bool) -> str:
 
 
 def _document(analysis: Analysis) -> dict[str, Any]:
-    return {
-        "kind": "analysis",
-        **dataclasses.asdict(analysis),
-        "blocks": [
-            {**dataclasses.asdict(row), "attn": row.attn, "mlp": row.mlp, "contribution": row.contribution}
-            for row in analysis.blocks
-        ],
-        "skips": [{**dataclasses.asdict(row), "effective": row.effective} for row in analysis.skips],
-        "lanes": [
-            {**dataclasses.asdict(row), "attn_crosses": row.attn_crosses, "mlp_crosses": row.mlp_crosses}
-            for row in analysis.lanes
-        ],
-        "tensors": [{**dataclasses.asdict(row), "numel": row.numel} for row in analysis.tensors],
-        "total": analysis.total,
-        "ratio": analysis.ratio,
+    computed = {
+        "blocks": ("attn", "mlp", "contribution"),
+        "skips": ("effective",),
+        "lanes": ("attn_crosses", "mlp_crosses"),
+        "tensors": ("numel",),
     }
+    tables = {
+        table: [{**vars(row), **picked(row, *names)} for row in getattr(analysis, table)]
+        for table, names in computed.items()
+    }
+    return {"kind": "analysis", **vars(analysis), **tables, **picked(analysis, "total", "ratio")}

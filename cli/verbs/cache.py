@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pgpack.cache.options import default_folder
 from pgpack.tables import table
 
-from ..options.cache import FOLDER
-from ..options.sizes import SIZE
-from ..screen.output import emit_json, format_bytes, note, shared_options
+from ..options.cache import folder_option
+from ..options.types import size
+from ..screen.output import Screen, format_bytes, note, screen_options
 
 if TYPE_CHECKING:
     from pgpack.cache.store import Disk
@@ -39,40 +39,36 @@ def command() -> None:
 
 
 @command.command("ls")
-@FOLDER
-@shared_options
-def list_(*, cache_folder: Path | None, as_json: bool, quiet: bool) -> None:
+@folder_option
+@screen_options
+def list_(*, cache_folder: Path | None, screen: Screen) -> None:
     """What is kept, by kind: entries, bytes, and when the first and the last of them was used.
 
     \b
     Example:
       pgpack cache ls --json
     """
-    disk = _opened(cache_folder)
-    rows, now = _by_kind(disk), time.time()
-    total = sum(row[2] for row in rows)
-    if as_json:
-        kinds = {
-            kind: {"entries": n, "n_bytes": size, "first_used": first, "last_used": last}
-            for kind, n, size, first, last in rows
-        }
-        emit_json({"cache": str(disk.folder), "n_bytes": total, "limit": disk.limit, "kinds": kinds})
-        return
-    shown = [(kind, n, size, _ago(now - first), _ago(now - last)) for kind, n, size, first, last in rows]
-    if rows:
-        click.echo(table(("kind", "entries", "bytes", "first used", "last used"), shown))
-    click.echo(f"{format_bytes(total)} in {disk.folder}")
+    disk, now = _opened(cache_folder), time.time()
+    kinds = _by_kind(disk)
+    total = sum(kind["n_bytes"] for kind in kinds.values())
+    rows = [
+        (name, kind["entries"], kind["n_bytes"], _ago(now - kind["first_used"]), _ago(now - kind["last_used"]))
+        for name, kind in kinds.items()
+    ]
+    screen.show(
+        {"cache": str(disk.folder), "n_bytes": total, "limit": disk.limit, "kinds": kinds},
+        *([table(("kind", "entries", "bytes", "first used", "last used"), rows)] if rows else []),
+        f"{format_bytes(total)} in {disk.folder}",
+    )
 
 
 @command.command("gc")
-@FOLDER
-@click.option("--limit", type=SIZE, metavar="BYTES", help="Delete what was used least recently above this size.")
+@folder_option
+@click.option("--limit", type=size, metavar="BYTES", help="Delete what was used least recently above this size.")
 @click.option("--all", "everything", is_flag=True, help="Delete every entry.")
 @click.option("--check", is_flag=True, help="Read every entry and delete those that are damaged.")
-@shared_options
-def collect(
-    *, cache_folder: Path | None, limit: int | None, everything: bool, check: bool, as_json: bool, quiet: bool
-) -> None:
+@screen_options
+def collect(*, cache_folder: Path | None, limit: int | None, everything: bool, check: bool, screen: Screen) -> None:
     """Delete what killed processes left behind, and whatever passes the limit (4 GB unless given).
 
     Running sweeps are not disturbed: they do again what they no longer find.
@@ -87,14 +83,11 @@ def collect(
     damaged = disk.drop_damaged() if check else 0
     gone, freed = disk.shrink(0 if everything else disk.limit if limit is None else limit)
     left = sum(entry.n_bytes for entry in disk.entries())
-    if as_json:
-        emit_json(
-            {"cache": str(disk.folder), "damaged": damaged, "deleted": gone, "freed_bytes": freed, "n_bytes": left}
-        )
-        return
-    if check:
-        click.echo(f"{damaged} damaged entries deleted")
-    click.echo(f"{gone} entries of {format_bytes(freed)} deleted, {format_bytes(left)} left in {disk.folder}")
+    screen.show(
+        {"cache": str(disk.folder), "damaged": damaged, "deleted": gone, "freed_bytes": freed, "n_bytes": left},
+        *([f"{damaged} damaged entries deleted"] if check else []),
+        f"{gone} entries of {format_bytes(freed)} deleted, {format_bytes(left)} left in {disk.folder}",
+    )
 
 
 def _opened(folder: Path | None) -> Disk:
@@ -106,18 +99,22 @@ def _opened(folder: Path | None) -> Disk:
     return open_disk(folder, note)
 
 
-def _by_kind(disk: Disk) -> list[tuple[str, int, int, float, float]]:
-    """(kind, entries, bytes, first used, last used) of every kind that there is."""
+def _by_kind(disk: Disk) -> dict[str, dict[str, Any]]:
+    """What is known of every kind that there is."""
     from pgpack.cache.store import KINDS
 
     entries = list(disk.entries())
-    rows = []
-    for kind in KINDS:
-        of_kind = [entry for entry in entries if entry.kind == kind]
-        if of_kind:
-            used = [entry.used for entry in of_kind]
-            rows.append((kind, len(of_kind), sum(entry.n_bytes for entry in of_kind), min(used), max(used)))
-    return rows
+    found = {kind: [entry for entry in entries if entry.kind == kind] for kind in KINDS}
+    return {
+        kind: {
+            "entries": len(each),
+            "n_bytes": sum(entry.n_bytes for entry in each),
+            "first_used": min(entry.used for entry in each),
+            "last_used": max(entry.used for entry in each),
+        }
+        for kind, each in found.items()
+        if each
+    }
 
 
 def _ago(seconds: float) -> str:

@@ -10,7 +10,8 @@ import click
 
 from pgpack.tables import table
 
-from ..screen.output import emit_json, shared_options
+from ..options.types import PATH
+from ..screen.output import Screen, screen_options
 
 if TYPE_CHECKING:
     from pgpack.models.language_model import SideBySide
@@ -23,11 +24,11 @@ Examples:
 
 
 @click.command("compare", epilog=EPILOG)
-@click.argument("models", metavar="A B [C ...]", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("models", metavar="A B [C ...]", nargs=-1, required=True, type=PATH)
 @click.option("--prompt", required=True, metavar="TEXT", help="What A goes on from.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=32, show_default=True, metavar="N")
-@shared_options
-def command(*, models: tuple[Path, ...], prompt: str, max_new_tokens: int, as_json: bool, quiet: bool) -> None:
+@screen_options
+def command(*, models: tuple[Path, ...], prompt: str, max_new_tokens: int, screen: Screen) -> None:
     """The greedy tokens of A after a prompt, what each other model would say in their place, and the KL to A.
 
     Each is an artifact or a model folder; an artifact of weights alone runs with A's config and tokenizer. KL is in
@@ -38,11 +39,8 @@ def command(*, models: tuple[Path, ...], prompt: str, max_new_tokens: int, as_js
     if len(models) < 2:
         raise click.UsageError("give two models or more: the first, and those to set beside it")
     found = compare_models(models, prompt, max_new_tokens)
-    if as_json:
-        others = [{**dataclasses.asdict(other), "mean_kl": other.mean_kl} for other in found.others]
-        emit_json({**dataclasses.asdict(found), "others": others})
-        return
-    click.echo(_shown(found))
+    others = [{**dataclasses.asdict(other), "mean_kl": other.mean_kl} for other in found.others]
+    screen.show({**dataclasses.asdict(found), "others": others}, _shown(found))
 
 
 def _shown(found: SideBySide) -> str:

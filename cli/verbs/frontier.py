@@ -14,8 +14,8 @@ from pgpack.errors import StudyError
 from pgpack.files import replace_file
 from pgpack.tables import clipped, table
 
-from ..options.sizes import SIZE
-from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
+from ..options.types import PATH, size
+from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
     from pgpack.study.frontier import Metric
@@ -28,16 +28,16 @@ EXPORT_SUFFIXES = (".csv", ".parquet")
 
 
 @click.command("frontier")
-@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=PATH)
 @click.option("--metric", type=click.Choice(["bpb", "kl"]), default="bpb", show_default=True, help="The loss.")
 @click.option("--bd-rate", "with_bd_rate", is_flag=True, help="Mean size difference at equal loss of the second DIR.")
-@click.option("--budget", type=SIZE, metavar="SIZE", help="Mark the best point within SIZE, such as 16MB.")
-@click.option("--reference-bytes", type=SIZE, metavar="SIZE", help="Corner of the hypervolume: bytes.")
+@click.option("--budget", type=size, metavar="SIZE", help="Mark the best point within SIZE, such as 16MB.")
+@click.option("--reference-bytes", type=size, metavar="SIZE", help="Corner of the hypervolume: bytes.")
 @click.option("--reference-loss", type=float, metavar="LOSS", help="Corner of the hypervolume: loss.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write a .svg, .png, .csv or .html file.")
-@click.option("--export", type=click.Path(path_type=Path), help="Write all trials as a .csv or .parquet file.")
+@click.option("-o", "--output", type=PATH, help="Write a .svg, .png, .csv or .html file.")
+@click.option("--export", type=PATH, help="Write all trials as a .csv or .parquet file.")
 @click.option("--force", is_flag=True, help="Replace the output files.")
-@shared_options
+@screen_options
 def command(
     directories: tuple[Path, ...],
     metric: Metric,
@@ -48,8 +48,7 @@ def command(
     output: Path | None,
     export: Path | None,
     force: bool,
-    as_json: bool,
-    quiet: bool,
+    screen: Screen,
 ) -> None:
     """The trials that no other trial beats in both bytes and loss, over all studies DIR together.
 
@@ -66,62 +65,48 @@ def command(
     """
     from pgpack.study.study import Study, frontier_of
 
-    _check_usage(directories, with_bd_rate, output, force)
-    _check_export(export, output, force)
+    if with_bd_rate and len(directories) != 2:
+        raise click.UsageError(f"--bd-rate compares exactly two studies; {len(directories)} given (anchor first)")
+    if output is not None:
+        _check_name("-o", output, SUFFIXES)
+        if output.suffix == ".html" and len(directories) != 1:
+            raise click.UsageError(f"-o {output}: a report page shows one study; {len(directories)} given")
+        refuse_overwrite(output, force)
+    if export is not None:
+        _check_name("--export", export, EXPORT_SUFFIXES)
+        if export == output:
+            raise click.UsageError(f"--export and -o both name {export}; give two names")
+        refuse_overwrite(export, force)
+        if export.suffix == ".parquet":
+            from pgpack.study.export import require_parquet
+
+            require_parquet()
     if reference_loss is not None and not math.isfinite(reference_loss):
         raise click.UsageError(f"--reference-loss {reference_loss} is not a finite number")
     measured = [Study.load(directory) for directory in directories]
     names = _names(measured)
     studies = {name: study.merged for name, study in zip(names, measured, strict=True)}
-    _note_differences(measured, quiet)
+    if len({study.meta.evaluator_digest for study in measured}) > 1:
+        screen.note("note: the studies were evaluated on different texts or in different ways; losses do not compare")
+    if len({study.meta.checkpoint_digest for study in measured}) > 1:
+        screen.note("note: the studies are of different checkpoints")
     if export is not None:
         from pgpack.study.export import write_export
 
         write_export(list(zip(names, measured, strict=True)), export)
-        note(f"wrote {sum(len(study.trials) for study in measured)} trials to {export}", quiet)
+        screen.note(f"wrote {sum(len(study.trials) for study in measured)} trials to {export}")
     view = frontier_of(studies, metric, budget, best_by=metric)
     result = _measure(studies, view, (reference_bytes, reference_loss))
     result["bd_rate"] = _bd_rate(studies, metric) if with_bd_rate else None
     if output is not None:
         _write(output, studies, view)
-        note(f"wrote {output}", quiet)
-    if as_json:
-        emit_json(result)
-    else:
-        click.echo(_rendered(result, metric))
+        screen.note(f"wrote {output}")
+    screen.show(result, _table(result, metric), "", *_summary(result, metric))
 
 
-def _check_usage(directories: Sequence[Path], with_bd_rate: bool, output: Path | None, force: bool) -> None:
-    if with_bd_rate and len(directories) != 2:
-        raise click.UsageError(f"--bd-rate compares exactly two studies; {len(directories)} given (anchor first)")
-    if output is None:
-        return
-    if output.suffix not in SUFFIXES:
-        raise click.UsageError(f"-o {output}: expected a name that ends in {', '.join(SUFFIXES)}")
-    if output.suffix == ".html" and len(directories) != 1:
-        raise click.UsageError(f"-o {output}: a report page shows one study; {len(directories)} given")
-    refuse_overwrite(output, force)
-
-
-def _check_export(export: Path | None, output: Path | None, force: bool) -> None:
-    if export is None:
-        return
-    if export.suffix not in EXPORT_SUFFIXES:
-        raise click.UsageError(f"--export {export}: expected a name that ends in {', '.join(EXPORT_SUFFIXES)}")
-    if export == output:
-        raise click.UsageError(f"--export and -o both name {export}; give two names")
-    refuse_overwrite(export, force)
-    if export.suffix == ".parquet":
-        from pgpack.study.export import require_parquet
-
-        require_parquet()
-
-
-def _note_differences(studies: Sequence[Study], quiet: bool) -> None:
-    if len({study.meta.evaluator_digest for study in studies}) > 1:
-        note("note: the studies were evaluated on different texts or in different ways; losses do not compare", quiet)
-    if len({study.meta.checkpoint_digest for study in studies}) > 1:
-        note("note: the studies are of different checkpoints", quiet)
+def _check_name(flag: str, path: Path, suffixes: Sequence[str]) -> None:
+    if path.suffix not in suffixes:
+        raise click.UsageError(f"{flag} {path}: expected a name that ends in {', '.join(suffixes)}")
 
 
 def _measure(
@@ -136,11 +121,9 @@ def _measure(
         directories = ", ".join(str(study.directory) for study in studies.values())
         raise StudyError(f"no trial of {directories} has a measured {metric}")
     fronts = {name: points_of(study.frontier(metric).points, metric) for name, study in studies.items()}
-    corners = [corner for front in fronts.values() for corner in front.tolist()]
-    corner = (
-        float(max(n_bytes for n_bytes, _ in corners)) if reference[0] is None else float(reference[0]),
-        max(loss for _, loss in corners) if reference[1] is None else reference[1],
-    )
+    sizes, losses = zip(*(point for front in fronts.values() for point in front.tolist()), strict=True)
+    n_bytes, loss = reference
+    corner = (float(max(sizes) if n_bytes is None else n_bytes), max(losses) if loss is None else loss)
 
     def row(trial: Trial) -> dict[str, Any]:
         return {"study": home[id(trial)], **view.row(trial)}
@@ -152,8 +135,7 @@ def _measure(
             {
                 "name": name,
                 "directory": str(study.directory),
-                "checkpoint_digest": study.meta.checkpoint_digest,
-                "evaluator_digest": study.meta.evaluator_digest,
+                **picked(study.meta, "checkpoint_digest", "evaluator_digest"),
                 "n_checkpoints": len(study.meta.checkpoints),
                 "n_trials": len(study.trials),
                 "n_failed": study.frontier(metric).n_failed,
@@ -172,9 +154,8 @@ def _measure(
 def _bd_rate(studies: Mapping[str, Study], metric: Metric) -> dict[str, Any]:
     from pgpack.study.frontier import bd_rate, points_of
 
-    anchor, test = studies
-    curves = [points_of(studies[name].trials, metric) for name in (anchor, test)]
-    rate = bd_rate(curves[0], curves[1], metric)
+    (anchor, first), (test, second) = studies.items()
+    rate = bd_rate(points_of(first.trials, metric), points_of(second.trials, metric), metric)
     return {"anchor": anchor, "test": test, **asdict(rate)}
 
 
@@ -196,7 +177,7 @@ def _write(output: Path, studies: Mapping[str, Study], view: FrontierView) -> No
         replace(view, title=clipped(view.title, 80)).plot(output)
 
 
-def _rendered(result: dict[str, Any], metric: Metric) -> str:
+def _table(result: dict[str, Any], metric: Metric) -> str:
     from pgpack.study.comparison import difference_text, half_width_text
 
     several, by_kl = len(result["studies"]) > 1, metric == "kl"
@@ -218,7 +199,7 @@ def _rendered(result: dict[str, Any], metric: Metric) -> str:
         ]
         for row in result["frontier"]
     ]
-    return "\n".join([table(headings, rows), "", *_summary(result, metric)])
+    return table(headings, rows)
 
 
 def _summary(result: dict[str, Any], metric: Metric) -> list[str]:

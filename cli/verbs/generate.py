@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ..screen.output import emit_json, shared_options
+from ..options.types import PATH
+from ..screen.output import Screen, screen_options
 
 EPILOG = """\b
 Examples:
@@ -16,11 +17,11 @@ Examples:
 
 
 @click.command("generate", epilog=EPILOG)
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=PATH)
 @click.argument("prompt")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True, metavar="N")
-@shared_options
-def command(*, model: Path, prompt: str, max_new_tokens: int, as_json: bool, quiet: bool) -> None:
+@screen_options
+def command(*, model: Path, prompt: str, max_new_tokens: int, screen: Screen) -> None:
     """Greedy text from MODEL, an artifact that was packed from a model folder, or such a folder.
 
     The prompt is taken as it is, without a chat template. Ends at the model's own end of text.
@@ -28,12 +29,11 @@ def command(*, model: Path, prompt: str, max_new_tokens: int, as_json: bool, qui
     from pgpack.bench.speaking import open_model
 
     opened = open_model(model)
-    if as_json:
-        text = opened.continued(prompt, max_new_tokens)
-        emit_json({"model": str(model), "prompt": prompt, "text": text})
+    if screen.as_json:
+        screen.show({"model": str(model), "prompt": prompt, "text": opened.continued(prompt, max_new_tokens)})
         return
     _ = opened.tokens_of(prompt)  # an empty one is refused before anything is shown
-    if not quiet:
+    if not screen.quiet:
         click.echo(prompt, nl=False)
     opened.continued(prompt, max_new_tokens, lambda text: click.echo(text, nl=False))
     click.echo()

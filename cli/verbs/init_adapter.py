@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ..screen.output import emit_json, refuse_overwrite, shared_options
+from ..options.types import PATH
+from ..screen.output import Screen, refuse_overwrite, screen_options
 
 EPILOG = """\b
 Examples:
@@ -97,13 +98,11 @@ SHOWN = 40  # tensors listed in the file
 
 
 @click.command("init-adapter", epilog=EPILOG)
-@click.argument("out", type=click.Path(path_type=Path), default="adapter.py")
-@click.option(
-    "--checkpoint", type=click.Path(path_type=Path), help="List the tensors of this checkpoint or artifact."
-)
+@click.argument("out", type=PATH, default="adapter.py")
+@click.option("--checkpoint", type=PATH, help="List the tensors of this checkpoint or artifact.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
-@shared_options
-def command(*, out: Path, checkpoint: Path | None, force: bool, as_json: bool, quiet: bool) -> None:
+@screen_options
+def command(*, out: Path, checkpoint: Path | None, force: bool, screen: Screen) -> None:
     """Write OUT, a template of the file that --model takes for a model that is not pgtrain's.
 
     Its head says what the function must do; run as a program on a checkpoint it checks that.
@@ -114,10 +113,8 @@ def command(*, out: Path, checkpoint: Path | None, force: bool, as_json: bool, q
     shapes, dialect = _tensors(checkpoint) if checkpoint else ({}, "")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(template(out.name, shapes, dialect), encoding="utf-8")
-    if as_json:
-        emit_json({"adapter": str(out), "tensors": len(shapes), "dialect": dialect})
-        return
-    click.echo(f"written to {out}; fill in the two functions, then try it: python {out} CHECKPOINT")
+    document = {"adapter": str(out), "tensors": len(shapes), "dialect": dialect}
+    screen.show(document, f"written to {out}; fill in the two functions, then try it: python {out} CHECKPOINT")
 
 
 def template(file: str, shapes: Mapping[str, Sequence[int]], dialect: str) -> str:

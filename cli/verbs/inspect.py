@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,15 @@ import click
 
 from pgpack.tables import clipped, shape_text, table
 
-from ..screen.output import emit_json, format_bytes, shared_options
+from ..options.text import base_option
+from ..options.types import PATH
+from ..screen.output import Screen, format_bytes, picked, screen_options
 
 if TYPE_CHECKING:
     from pgpack.checkpoint.checkpoint import Checkpoint
-    from pgpack.inspect import ArtifactView, TensorValues
+    from pgpack.inspect import ArtifactView, TensorBytes, TensorValues
 
-_BANKS = ": its banks are shown, and packed, as one matrix per layer"
+BANKS = ": its banks are shown, and packed, as one matrix per layer"
 
 EPILOG = """\b
 Examples:
@@ -30,27 +31,31 @@ Examples:
 
 
 @click.command("inspect", epilog=EPILOG)
-@click.argument("file", type=click.Path(path_type=Path))
-@shared_options
-def command(*, file: Path, as_json: bool, quiet: bool) -> None:
+@click.argument("file", type=PATH)
+@base_option
+@screen_options
+def command(*, file: Path, base: str | None, screen: Screen) -> None:
     """Where the bytes of FILE are: an artifact (ours or one of the field's) or a checkpoint.
 
     Artifact: bytes per tensor, largest first, and per coding stage; they sum to the file. Entropy is of order 0, in
     bits per symbol. Checkpoint: shapes, roles, spread, tied names, and what its metadata says.
     """
     from pgpack.bench.artifact import ArtifactFile, open_either
-    from pgpack.inspect import inspect_artifact, inspect_checkpoint
+    from pgpack.checkpoint.files import weight_files
+    from pgpack.inspect import inspect_checkpoint
 
-    found = open_either(file)
+    found = open_either(file, base)
     if isinstance(found, ArtifactFile):
-        view = inspect_artifact(found.data, found.unpacked)
-        emit_json(_artifact_document(view)) if as_json else click.echo(_artifact_text(view))
-        return
-    rows = inspect_checkpoint(found)
-    emit_json(_checkpoint_document(found, rows, file)) if as_json else click.echo(_checkpoint_text(found, rows, file))
+        view = found.inspect()
+        tensors = sorted(view.tensors, key=lambda tensor: -tensor.n_bytes)
+        screen.show(_artifact_document(view, tensors), *_artifact_lines(view, tensors))
+    else:
+        rows = sorted(inspect_checkpoint(found), key=lambda row: -row.numel)
+        n_bytes = sum(part.stat().st_size for part in weight_files(file))
+        screen.show(_checkpoint_document(found, rows, n_bytes), *_checkpoint_lines(found, rows, n_bytes))
 
 
-def _artifact_text(view: ArtifactView) -> str:
+def _artifact_lines(view: ArtifactView, tensors: Sequence[TensorBytes]) -> Iterator[str]:
     rows: list[tuple[Any, ...]] = [
         (
             tensor.name,
@@ -61,95 +66,70 @@ def _artifact_text(view: ArtifactView) -> str:
             tensor.bits_per_weight,
             tensor.entropy,
         )
-        for tensor in sorted(view.tensors, key=lambda tensor: -tensor.n_bytes)
+        for tensor in tensors
     ]
     rows += [(name, "overhead", "", "", n_bytes, None, None) for name, n_bytes in view.overhead.items()]
-    lines = [table(("tensor", "role", "shape", "grid", "bytes", "bits/weight", "entropy"), rows)]
-    lines.append(
-        f"{view.kind}: {format_bytes(view.n_bytes)} in all, {view.numel:,} weights, "
-        f"{view.bits_per_weight:.3f} bits per weight"
-    )
+    yield table(("tensor", "role", "shape", "grid", "bytes", "bits/weight", "entropy"), rows)
+    bits = f"{view.bits_per_weight:.3f} bits per weight"
+    yield f"{view.kind}: {format_bytes(view.n_bytes)} in all, {view.numel:,} weights, {bits}"
     if view.kind != "pgpack":
-        lines.append("one stream holds every tensor: the shares are estimates by order-0 entropy")
+        yield "one stream holds every tensor: the shares are estimates by order-0 entropy"
     if view.digest:
-        lines.append(f"weights digest {view.digest}")
+        yield f"weights digest {view.digest}"
     if view.companions:
         named = ", ".join(f"{name} {n_bytes:,}" for name, n_bytes in view.companions.items())
-        packed = format_bytes(view.overhead["companions"])
-        lines.append(
-            f"companions {packed}, of {sum(view.companions.values()):,} in {len(view.companions)} files: {named}"
-        )
-    lines += [f"{alias} is tied to {stored}" for alias, stored in view.aliases.items()]
+        packed, n_bytes = format_bytes(view.overhead["companions"]), sum(view.companions.values())
+        yield f"companions {packed}, of {n_bytes:,} in {len(view.companions)} files: {named}"
+    for alias, stored in view.aliases.items():
+        yield f"{alias} is tied to {stored}"
     if view.stages:
         stages = [
             (
-                stage.stream,
-                clipped(stage.stage, 40),
-                stage.before,
-                stage.after,
-                stage.after / stage.before if stage.before else None,
+                each.stream,
+                clipped(each.stage, 40),
+                each.before,
+                each.after,
+                each.after / each.before if each.before else None,
             )
-            for stage in view.stages
+            for each in view.stages
         ]
-        lines += ["", table(("stream", "stage", "bytes in", "bytes out", "ratio"), stages)]
-    return "\n".join(lines)
+        yield ""
+        yield table(("stream", "stage", "bytes in", "bytes out", "ratio"), stages)
 
 
-def _artifact_document(view: ArtifactView) -> dict[str, Any]:
+def _artifact_document(view: ArtifactView, tensors: Sequence[TensorBytes]) -> dict[str, Any]:
     return {
-        "kind": view.kind,
-        "n_bytes": view.n_bytes,
-        "numel": view.numel,
-        "bits_per_weight": view.bits_per_weight,
+        **picked(view, "kind", "n_bytes", "numel", "bits_per_weight"),
         "shares": "measured" if view.kind == "pgpack" else "estimated",
         "weights_digest": view.digest,
-        "tensors": [
-            {**dataclasses.asdict(tensor), "numel": tensor.numel, "bits_per_weight": tensor.bits_per_weight}
-            for tensor in sorted(view.tensors, key=lambda tensor: -tensor.n_bytes)
-        ],
-        "overhead": view.overhead,
-        "stages": [dataclasses.asdict(stage) for stage in view.stages],
-        "aliases": view.aliases,
-        "companions": dict(view.companions),
+        "tensors": [{**vars(tensor), **picked(tensor, "numel", "bits_per_weight")} for tensor in tensors],
+        **picked(view, "overhead", "stages", "aliases", "companions"),
     }
 
 
-def _checkpoint_text(checkpoint: Checkpoint, rows: Sequence[TensorValues], file: Path) -> str:
+def _checkpoint_lines(checkpoint: Checkpoint, rows: Sequence[TensorValues], n_bytes: int) -> Iterator[str]:
     cells = [
-        (row.name, row.role, shape_text(row.shape), row.numel, row.std, row.absmax, row.alias_of)
-        for row in sorted(rows, key=lambda row: -row.numel)
+        (row.name, row.role, shape_text(row.shape), row.numel, row.std, row.absmax, row.alias_of) for row in rows
     ]
-    lines = [table(("tensor", "role", "shape", "values", "std", "absmax", "tied to"), cells)]
+    yield table(("tensor", "role", "shape", "values", "std", "absmax", "tied to"), cells)
     n_params = checkpoint.n_params
-    lines.append(
-        f"{n_params:,} parameters ({format_bytes(4 * n_params)} in fp32), file {format_bytes(_n_bytes(file))}"
-    )
-    lines.append(f"dialect {checkpoint.dialect}{_BANKS if checkpoint.dialect.startswith('banked') else ''}")
-    lines.append(f"checkpoint digest {checkpoint.digest[:16]}")
-    lines += checkpoint.notes
-    lines += [f"{key:18} {clipped(value, 400)}" for key, value in checkpoint.metadata.items()]
-    return "\n".join(lines)
+    yield f"{n_params:,} parameters ({format_bytes(4 * n_params)} in fp32), file {format_bytes(n_bytes)}"
+    yield f"dialect {checkpoint.dialect}{BANKS if checkpoint.dialect.startswith('banked') else ''}"
+    yield f"checkpoint digest {checkpoint.digest[:16]}"
+    yield from checkpoint.notes
+    for key, value in checkpoint.metadata.items():
+        yield f"{key:18} {clipped(value, 400)}"
 
 
-def _checkpoint_document(checkpoint: Checkpoint, rows: Sequence[TensorValues], file: Path) -> dict[str, Any]:
+def _checkpoint_document(checkpoint: Checkpoint, rows: Sequence[TensorValues], n_bytes: int) -> dict[str, Any]:
     return {
         "kind": "checkpoint",
-        "n_bytes": _n_bytes(file),
-        "n_params": checkpoint.n_params,
-        "dialect": checkpoint.dialect,
+        "n_bytes": n_bytes,
+        **picked(checkpoint, "n_params", "dialect"),
         "checkpoint_digest": checkpoint.digest,
         "metadata": {key: _parsed(value) for key, value in checkpoint.metadata.items()},
-        "tensors": [
-            {**dataclasses.asdict(row), "numel": row.numel} for row in sorted(rows, key=lambda row: -row.numel)
-        ],
+        "tensors": [{**vars(row), "numel": row.numel} for row in rows],
     }
-
-
-def _n_bytes(file: Path) -> int:
-    """Of the weights, all shards together."""
-    from pgpack.checkpoint.files import weight_files
-
-    return sum(part.stat().st_size for part in weight_files(file))
 
 
 def _parsed(value: str) -> Any:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +14,18 @@ from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
 from pgpack.tables import table
 
-from ..options.cache import cache_options, opened
-from ..options.recipe import chosen_recipe, one_of, recipe_options, require_own_container
-from ..options.sizes import SIZE
+from ..options.cache import cache_options
+from ..options.recipe import RecipeFlags, one_of, recipe_options
 from ..options.submission import SubmissionFlags, require_alone, submission_options
 from ..options.text import bench_of, strict_option, text_options
-from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
+from ..options.types import PATH, size
+from ..screen.output import Screen, format_bytes, note, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
     from pgpack.bench.packed import Packed
     from pgpack.bench.workpiece import Workpiece
     from pgpack.checkpoint.checkpoint import Checkpoint
     from pgpack.pack import Artifact
-    from pgpack.submission.submission import RunResult
 
 LARGEST = 8  # tensors shown
 
@@ -44,9 +42,9 @@ Examples:
 
 
 @click.command("pack", epilog=EPILOG)
-@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=PATH)
 @recipe_options
-@click.option("--budget", type=SIZE, metavar="BYTES", help="Search for the best recipe that fits, such as 16MB.")
+@click.option("--budget", type=size, metavar="BYTES", help="Search for the best recipe that fits, such as 16MB.")
 @click.option(
     "--compensate",
     type=click.IntRange(0),
@@ -61,7 +59,7 @@ Examples:
     metavar="N",
     help="With --budget: fit the step sizes too, by N optimizer steps on calibration text.",
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Artifact to write.")
+@click.option("-o", "--out", type=PATH, help="Artifact to write.")
 @submission_options
 @click.option("--eval", "evaluate", is_flag=True, help="Measure the decoded artifact and record its loss.")
 @click.option("--weights-only", is_flag=True, help="Leave config and tokenizer of a model folder out.")
@@ -70,13 +68,11 @@ Examples:
 @strict_option
 @text_options
 @cache_options
-@shared_options
+@screen_options
 def command(
     *,
     checkpoints: tuple[Path, ...],
-    recipe: str | None,
-    preset: str | None,
-    passthrough: int | None,
+    recipe: RecipeFlags,
     budget: int | None,
     compensate: int,
     tune: int,
@@ -89,8 +85,7 @@ def command(
     strict: bool,
     text: BenchOptions,
     cache: CacheOptions,
-    as_json: bool,
-    quiet: bool,
+    screen: Screen,
 ) -> None:
     """Pack CHECKPOINT by a recipe, a preset of the field, or into a byte budget.
 
@@ -103,21 +98,27 @@ def command(
     Tensors that a recipe wants a Hessian for and that have none are packed by the weights alone, and named.
     """
     text = dataclasses.replace(text, strict=strict)
+
+    @functools.cache
+    def bench(path: Path, in_memory: bool = True) -> Workpiece:
+        from pgpack.cache.opening import open_cache
+        from pgpack.checkpoint.adapter import open_merged
+
+        kept = open_cache(cache, screen.note, in_memory)
+        loaded = open_merged(path, text.base)
+        alone = weights_only or flags.submission is not None
+        return bench_of(path, loaded.alone() if alone else loaded, text, screen, cache=kept)
+
     if flags.submission is not None:
         if out is not None or force:
             raise click.UsageError("--submission DIR takes the place of -o and --force; DIR must be new")
         from .pack_submission import run_submission
 
-        chosen = one_of({"--recipe": recipe, "--preset": preset}, at_least_one=False)
-        if chosen and (compensate or tune):
+        one_of(recipe.named, at_least_one=False)
+        if recipe.is_given and (compensate or tune):
             raise click.UsageError("--compensate and --tune belong to a search, not to a given recipe")
-        require_own_container(recipe, preset)
-        makers = [
-            _Maker(path, recipe, preset, passthrough, compensate, tune, text, cache, quiet) for path in checkpoints
-        ]
-        if flags.study is not None and not dry_run:
-            _require_study_of(flags.study, makers)
-        run_submission(checkpoints, makers, flags, budget, chosen is None, dry_run, as_json, quiet)
+        recipe.require_own_container()
+        run_submission(checkpoints, bench, recipe, budget, (compensate, tune), flags, dry_run, screen)
         return
     require_alone(flags)
     if len(checkpoints) > 1:
@@ -125,8 +126,8 @@ def command(
     if out is None:
         raise click.UsageError("give -o FILE for the artifact, or --submission DIR")
     checkpoint = checkpoints[0]
-    one_of({"--recipe": recipe, "--preset": preset, "--budget": budget})
-    if budget is not None and passthrough is not None:
+    one_of({**recipe.named, "--budget": budget})
+    if budget is not None and recipe.passthrough is not None:
         raise click.UsageError("--passthrough belongs to --preset")
     if budget is None and (compensate or tune):
         raise click.UsageError(
@@ -135,124 +136,49 @@ def command(
         )
     refuse_overwrite(out, force or dry_run, checkpoint)
     if dry_run:
-        _show_dry_run(checkpoint, recipe, preset, passthrough, budget, out, as_json)
+        _show_dry_run(checkpoint, text.base, recipe, budget, out, screen)
         return
     from pgpack.bench.packed import write_packed
     from pgpack.bench.packing import fit_packed, pack_recipe
-    from pgpack.checkpoint.checkpoint import load_checkpoint
 
-    loaded = load_checkpoint(checkpoint)
-    if weights_only:
-        loaded = loaded.alone()
-    bench = bench_of(checkpoint, loaded, text, quiet, cache=opened(cache, quiet, in_memory=budget is not None))
+    piece = bench(checkpoint, in_memory=budget is not None)
     if budget is not None:
-        packed = fit_packed(bench, budget, compensate, tune)
+        packed = fit_packed(piece, budget, compensate, tune)
     else:
-        given = chosen_recipe(recipe, preset, passthrough, loaded.stored_shapes)
-        packed = pack_recipe(bench, given, evaluate)
-    write_packed(out, packed, bench)
-    _show(out, packed, bench.checkpoint, as_json)
+        packed = pack_recipe(piece, recipe.read(piece.checkpoint.stored_shapes), evaluate)
+    write_packed(out, packed, piece)
+    _show(out, packed, piece.checkpoint, screen)
 
 
-@dataclass
-class _Maker:
-    """Makes the artifact of one checkpoint of a submission, of at most so many bytes where no recipe is given."""
-
-    path: Path
-    recipe: str | None
-    preset: str | None
-    passthrough: int | None
-    compensate: int
-    tune: int
-    text: BenchOptions
-    cache: CacheOptions
-    quiet: bool
-
-    @functools.cached_property
-    def bench(self) -> Workpiece:
-        from pgpack.checkpoint.checkpoint import load_checkpoint
-
-        cache = opened(self.cache, self.quiet)
-        return bench_of(self.path, load_checkpoint(self.path).alone(), self.text, self.quiet, cache=cache)
-
-    def __call__(self, n_bytes: int) -> RunResult:
-        from pgpack.submission.submission import RunResult
-
-        packed = self._packed(n_bytes)
-        before = self.bench.measurer().fp32_loss() if packed.loss is not None else None
-        artifact = packed.artifact.data
-        return RunResult(
-            None, artifact, str(packed.recipe), self.bench.checkpoint.n_params, None, packed.loss, before
-        )
-
-    def _packed(self, n_bytes: int) -> Packed:
-        from pgpack.bench.packing import fit_packed, pack_recipe
-        from pgpack.errors import CheckpointError, DataError
-
-        if self.recipe is None and self.preset is None:
-            return fit_packed(self.bench, n_bytes, self.compensate, self.tune, [])
-        tensors = self.bench.checkpoint.stored_shapes
-        chosen = chosen_recipe(self.recipe, self.preset, self.passthrough, tensors)
-        try:
-            self.bench.measurer()
-        except (DataError, CheckpointError) as error:
-            note(f"no loss is measured ({error})", self.quiet)
-            return pack_recipe(self.bench, chosen, evaluate=False)
-        return pack_recipe(self.bench, chosen, evaluate=True)
-
-
-def _require_study_of(directory: Path, makers: Sequence[_Maker]) -> None:
-    """Raises StudyError when the study in `directory` is of none of the checkpoints."""
-    from pgpack.errors import StudyError
-    from pgpack.study.study import Study
-
-    meta = Study.load(directory).meta
-    studied = [each.checkpoint_digest for each in meta.checkpoints]
-    given = [maker.bench.checkpoint.digest for maker in makers]
-    if not set(studied) & set(given):
-        raise StudyError(
-            f"{directory} is a study of checkpoint {studied[0]} ({meta.checkpoint}), but {makers[0].path} is "
-            f"checkpoint {given[0]}; give a study of it as --study, or leave --study out"
-        )
-
-
-def _show(out: Path, packed: Packed, checkpoint: Checkpoint, as_json: bool) -> None:
+def _show(out: Path, packed: Packed, checkpoint: Checkpoint, screen: Screen) -> None:
     artifact, loss = packed.artifact, packed.loss
     bits = 8 * artifact.n_bytes / max(1, checkpoint.n_params)
-    if as_json:
-        emit_json(
-            {
-                "artifact": str(out),
-                "recipe": str(packed.recipe),
-                "recipe_digest": packed.recipe.digest,
-                "n_bytes": artifact.n_bytes,
-                "bits_per_weight": bits,
-                "weights_digest": artifact.weights_digest,
-                "quantize_s": artifact.quantize_s,
-                "encode_s": artifact.encode_s,
-                "decode_s": artifact.decode_s,
-                **({"bpb": loss.bpb, "nats": loss.nats, "kl": loss.kl, "eval_s": loss.eval_s} if loss else {}),
-                "sizes": {"tensors": dict(artifact.report.tensors), "overhead": dict(artifact.report.overhead)},
-            }
-        )
-        return
-    click.echo(f"recipe    {packed.recipe}")
-    click.echo(f"size      {format_bytes(artifact.n_bytes)}, {bits:.3f} bits per weight")
+    document = {
+        "artifact": str(out),
+        "recipe": str(packed.recipe),
+        "recipe_digest": packed.recipe.digest,
+        "n_bytes": artifact.n_bytes,
+        "bits_per_weight": bits,
+        **picked(artifact, "weights_digest", "quantize_s", "encode_s", "decode_s"),
+        **(picked(loss, "bpb", "nats", "kl", "eval_s") if loss else {}),
+        "sizes": picked(artifact.report, "tensors", "overhead"),
+    }
+    lines = [f"recipe    {packed.recipe}", f"size      {format_bytes(artifact.n_bytes)}, {bits:.3f} bits per weight"]
     if loss:
         kl = "" if loss.kl is None else f", KL {loss.kl:.5f} nats per token to the checkpoint"
-        click.echo(f"loss      {loss.bpb:.5f} bits per byte{kl}")
-    times = (
-        f"quantize {artifact.quantize_s:.2f} s, encode {artifact.encode_s:.2f} s, decode {artifact.decode_s:.2f} s"
+        lines.append(f"loss      {loss.bpb:.5f} bits per byte{kl}")
+    lines.append(
+        f"times     quantize {artifact.quantize_s:.2f} s, encode {artifact.encode_s:.2f} s, "
+        f"decode {artifact.decode_s:.2f} s"
     )
-    click.echo(f"times     {times}")
-    click.echo(_largest(artifact, checkpoint))
-    click.echo(f"written to {out}, described by {out.name}.json")
+    lines.append(_largest(artifact))
+    screen.show(document, *lines, f"written to {out}, described by {out.name}.json")
 
 
-def _largest(artifact: Artifact, checkpoint: Checkpoint) -> str:
+def _largest(artifact: Artifact) -> str:
     """The largest tensors, then the rest and the overhead in one line each; sums to the file."""
     by_size = sorted(artifact.report.tensors.items(), key=lambda item: -item[1])
-    numel = {record.name: max(1, _numel(record.shape)) for record in artifact.records}
+    numel = {record.name: max(1, math.prod(record.shape)) for record in artifact.records}
     rows: list[tuple[str, int, float | None]] = [
         (name, n_bytes, 8 * n_bytes / numel[name]) for name, n_bytes in by_size[:LARGEST]
     ]
@@ -263,43 +189,26 @@ def _largest(artifact: Artifact, checkpoint: Checkpoint) -> str:
     return table(("where the bytes are", "bytes", "bits/weight"), rows)
 
 
-def _numel(shape: tuple[int, ...]) -> int:
-    n = 1
-    for length in shape:
-        n *= length
-    return n
-
-
 def _show_dry_run(
-    path: Path,
-    recipe: str | None,
-    preset: str | None,
-    passthrough: int | None,
-    budget: int | None,
-    out: Path,
-    as_json: bool,
+    path: Path, base: str | None, recipe: RecipeFlags, budget: int | None, out: Path, screen: Screen
 ) -> None:
     """What `pack` would do, from names and shapes alone; those of an old torch file are not read (it takes torch)."""
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch, require_file
     from pgpack.recipe.applied import apply
 
     require_file(path)
     document: dict[str, Any] = {"checkpoint": str(path), "artifact": str(out), "budget": budget}
     if opens_without_torch(path):
-        loaded = load_checkpoint(path)
+        loaded = open_merged(path, base)
         tensors = loaded.stored_shapes
         document |= {"tensors": len(tensors), "n_params": loaded.n_params}
     else:
         tensors = {}
         note("the shapes of a torch file this old are not read in a dry run; the recipe is checked alone")
-    if budget is None and (recipe is not None or tensors):
-        chosen = chosen_recipe(recipe, preset, passthrough, tensors)
+    if budget is None and (recipe.recipe is not None or tensors):
+        chosen = recipe.read(tensors)
         needy = list(apply(chosen, tensors).needs_hessian) if tensors else []
         document |= {"recipe": str(chosen), "recipe_digest": chosen.digest, "needs_hessian": needy}
-    if as_json:
-        emit_json(document)
-        return
-    for key, value in document.items():
-        if value is not None:
-            click.echo(f"{key:14} {len(value) if isinstance(value, list) else value}")
+    said = {key: len(value) if isinstance(value, list) else value for key, value in document.items()}
+    screen.show(document, *(f"{key:14} {value}" for key, value in said.items() if value is not None))

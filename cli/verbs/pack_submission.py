@@ -3,45 +3,84 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pgpack.errors import SubmissionError
+from pgpack.bench.packing import fit_packed, pack_recipe
+from pgpack.bench.workpiece import Workpiece
+from pgpack.errors import CheckpointError, DataError, StudyError, SubmissionError
+from pgpack.study.study import Study
 from pgpack.submission.folder import folder_files, write_folder
-from pgpack.submission.making import DECODER_BYTES, Order, Packer, Plan, make_submission, plan_submission
-from pgpack.submission.submission import About, Submission
+from pgpack.submission.making import DECODER_BYTES, Order, Plan, make_submission, plan_submission
+from pgpack.submission.submission import About, RunResult, Submission
 from pgpack.tables import table
 
+from ..options.recipe import RecipeFlags
 from ..options.submission import SubmissionFlags
-from ..screen.output import emit_json, note
+from ..screen.output import Screen, picked
 
 
 def run_submission(
     checkpoints: Sequence[Path],
-    packers: Sequence[Packer],
-    flags: SubmissionFlags,
+    bench: Callable[[Path], Workpiece],
+    recipe: RecipeFlags,
     budget: int | None,
-    search: bool,
+    training: tuple[int, int],
+    flags: SubmissionFlags,
     dry_run: bool,
-    as_json: bool,
-    quiet: bool,
+    screen: Screen,
 ) -> None:
-    """Plan, pack, write, show."""
-    say = functools.partial(note, quiet=quiet)
-    plan = plan_submission(_order(checkpoints, flags, budget), say)
+    """Plan, pack, write, show. `training`: steps of --compensate and --tune."""
+    if flags.study is not None and not dry_run:
+        _require_study_of(flags.study, checkpoints, bench)
+    plan = plan_submission(_order(checkpoints, flags, budget), screen.note)
     if dry_run:
-        show_plan(plan, as_json)
+        _show_plan(plan, screen)
         return
-    submission = make_submission(plan, packers, search, say)
+    packers = [partial(_run_of, path, bench, recipe, training) for path in checkpoints]
+    submission = make_submission(plan, packers, not recipe.is_given, screen.note)
     files = folder_files(submission)
     write_folder(plan.order.target, files)
-    show_submission(submission, plan.order.target, list(files), as_json)
+    _show_submission(submission, plan.order.target, list(files), screen)
+
+
+def _run_of(
+    path: Path, bench: Callable[[Path], Workpiece], recipe: RecipeFlags, training: tuple[int, int], n_bytes: int
+) -> RunResult:
+    """The artifact of one checkpoint, of at most so many bytes where no recipe is given."""
+    piece = bench(path)
+    if not recipe.is_given:
+        packed = fit_packed(piece, n_bytes, *training, [])
+    else:
+        chosen = recipe.read(piece.checkpoint.stored_shapes)
+        try:
+            piece.measurer()
+        except (DataError, CheckpointError) as error:
+            piece.note(f"no loss is measured ({error})")
+            packed = pack_recipe(piece, chosen, evaluate=False)
+        else:
+            packed = pack_recipe(piece, chosen, evaluate=True)
+    before = piece.measurer().fp32_loss() if packed.loss is not None else None
+    n_params = piece.checkpoint.n_params
+    return RunResult(None, packed.artifact.data, str(packed.recipe), n_params, None, packed.loss, before)
+
+
+def _require_study_of(directory: Path, checkpoints: Sequence[Path], bench: Callable[[Path], Workpiece]) -> None:
+    """Raises StudyError when the study in `directory` is of none of the checkpoints."""
+    meta = Study.load(directory).meta
+    studied = [each.checkpoint_digest for each in meta.checkpoints]
+    given = [bench(path).checkpoint.digest for path in checkpoints]
+    if not set(studied) & set(given):
+        raise StudyError(
+            f"{directory} is a study of checkpoint {studied[0]} ({meta.checkpoint}), but {checkpoints[0]} is "
+            f"checkpoint {given[0]}; give a study of it as --study, or leave --study out"
+        )
 
 
 def _order(checkpoints: Sequence[Path], flags: SubmissionFlags, budget: int | None) -> Order:
@@ -91,7 +130,7 @@ def _source_of(script: Path) -> str:
         raise click.UsageError(f"{script} is not UTF-8; save it in that encoding, then pack it") from None
 
 
-def show_plan(plan: Plan, as_json: bool) -> None:
+def _show_plan(plan: Plan, screen: Screen) -> None:
     """What would be done, for --dry-run."""
     document: dict[str, Any] = {
         "submission": str(plan.order.target),
@@ -102,34 +141,22 @@ def show_plan(plan: Plan, as_json: bool) -> None:
         "decoder_estimate": DECODER_BYTES,
         "weights_budget": plan.weights_budget,
     }
-    if as_json:
-        emit_json(document)
-        return
+    lines = []
     for key, value in document.items():
         if isinstance(value, dict):
             value = ", ".join(f"{name} {n:,}" if isinstance(n, int) else f"{n}" for name, n in value.items())
-        click.echo(f"{key:18} {f'{value:,}' if isinstance(value, int) else re.sub(r'[][]', '', str(value))}")
+        lines.append(f"{key:18} {f'{value:,}' if isinstance(value, int) else re.sub(r'[][]', '', str(value))}")
+    screen.show(document, *lines)
 
 
-def show_submission(submission: Submission, directory: Path, files: Sequence[str], as_json: bool) -> None:
+def _show_submission(submission: Submission, directory: Path, files: Sequence[str], screen: Screen) -> None:
     """What was written."""
-    spare, spread = submission.spare, submission.spread
-    if as_json:
-        emit_json(
-            {
-                "submission": str(directory),
-                "files": sorted(files),
-                "spare": spare,
-                "spread": spread,
-                "decoder": {
-                    "readable": len(submission.decoder.readable.encode()),
-                    "minified": len(submission.decoder.code.encode()),
-                    "shipped": len(submission.code[1].shipped),
-                },
-                **submission.document(),
-            }
-        )
-        return
+    decoder = {
+        "readable": len(submission.decoder.readable.encode()),
+        "minified": len(submission.decoder.code.encode()),
+        "shipped": len(submission.code[1].shipped),
+    }
+    document = {"submission": str(directory), "files": sorted(files), **picked(submission, "spare", "spread")}
     rows = [
         (f"{code.name} ({code.form})", *(f"{n:,}" for n in (len(code.given), *code.conventions.values())))
         for code in submission.code
@@ -137,10 +164,16 @@ def show_submission(submission: Submission, directory: Path, files: Sequence[str
     conventions = submission.conventions
     rows += [(run.model_name, "", *[f"{len(run.artifact):,}"] * len(conventions)) for run in submission.runs]
     rows.append(("total", "", *(f"{n + submission.n_model:,}" for n in conventions.values())))
-    click.echo(table(("bytes", "as written", *conventions), rows))
-    for run in submission.runs:
-        if run.loss is not None and run.before is not None:
-            click.echo(f"loss      {run.loss.bpb:.6f} bits per byte, {run.before.bpb:.6f} before ({run.model_name})")
-    click.echo(f"spare     {spare:,} of {submission.budget:,} bytes; seeds spread over {spread:,}")
-    click.echo(f"written to {directory}: {', '.join(sorted(files))}")
-    click.echo(f"next      fill in README.md and submission.json, then: pgpack verify {directory}")
+    losses = [
+        f"loss      {run.loss.bpb:.6f} bits per byte, {run.before.bpb:.6f} before ({run.model_name})"
+        for run in submission.runs
+        if run.loss is not None and run.before is not None
+    ]
+    screen.show(
+        {**document, "decoder": decoder, **submission.document()},
+        table(("bytes", "as written", *conventions), rows),
+        *losses,
+        f"spare     {submission.spare:,} of {submission.budget:,} bytes; seeds spread over {submission.spread:,}",
+        f"written to {directory}: {', '.join(sorted(files))}",
+        f"next      fill in README.md and submission.json, then: pgpack verify {directory}",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,10 @@ import click
 
 from pgpack.tables import clipped, shape_text, table
 
-from ..options.recipe import chosen_recipe, one_of, recipe_options
-from ..screen.output import emit_json, format_bytes, note, shared_options
+from ..options.recipe import RecipeFlags, one_of, recipe_options
+from ..options.text import base_option
+from ..options.types import PATH
+from ..screen.output import Screen, format_bytes, picked, screen_options
 
 if TYPE_CHECKING:
     from pgpack.plan import Plan
@@ -26,21 +28,13 @@ Examples:
 
 
 @click.command("plan", epilog=EPILOG)
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=PATH)
 @recipe_options
-@click.option(
-    "--calibration", type=click.Path(path_type=Path), metavar="FILE", help="Show what `tcq` allocates from it."
-)
-@shared_options
+@click.option("--calibration", type=PATH, metavar="FILE", help="Show what `tcq` allocates from it.")
+@base_option
+@screen_options
 def command(
-    *,
-    checkpoint: Path,
-    recipe: str | None,
-    preset: str | None,
-    passthrough: int | None,
-    calibration: Path | None,
-    as_json: bool,
-    quiet: bool,
+    *, checkpoint: Path, recipe: RecipeFlags, calibration: Path | None, base: str | None, screen: Screen
 ) -> None:
     """What a recipe does to each tensor of CHECKPOINT, and an estimate of the bytes.
 
@@ -50,38 +44,32 @@ def command(
     FILE (of `pgpack calibrate`) matrices quantized by tcq show their allocation: the middle step, how far steps of
     columns and rows go from it in octaves, and the bits of Gaussian weights under it. Nothing is quantized.
     """
-    one_of({"--recipe": recipe, "--preset": preset})
+    one_of(recipe.named)
     from pgpack.calibration.calibration import load_calibration
     from pgpack.calibration.coverage import covered
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
     from pgpack.plan import plan
 
-    loaded = load_checkpoint(checkpoint)
+    loaded = open_merged(checkpoint, base)
     observed = load_calibration(calibration) if calibration is not None else None
-    chosen = chosen_recipe(recipe, preset, passthrough, loaded.stored_shapes)
+    chosen = recipe.read(loaded.stored_shapes)
     if observed is not None or "data_defaults" not in loaded.metadata:
         whole = covered(loaded, chosen, observed)
-        note(whole.note, quiet or not whole.note)
+        if whole.note:
+            screen.note(whole.note)
         chosen, observed = whole.applied.recipe, whole.calibration
     planned = plan(loaded, chosen, observed)
     for line in loaded.notes:
-        note(line, quiet)
-    if as_json:
-        emit_json(_document(planned))
-        return
-    click.echo(_table(planned))
-    if any(tensor.allocation for tensor in planned.tensors):
-        click.echo(_allocations(planned))
-    for alias, stored in planned.aliases.items():
-        click.echo(f"{alias} is tied to {stored} and costs nothing")
-    if planned.needs_hessian and observed is None:
+        screen.note(line)
+    screen.show(_document(planned), *_lines(planned))
+    if planned.needs_hessian and observed is None and not screen.as_json:
         count = planned.recipe.calib.count
-        note(
-            f"{len(planned.needs_hessian)} tensors need Hessians, from {count:,} tokens or --calibration FILE", quiet
+        screen.note(
+            f"{len(planned.needs_hessian)} tensors need Hessians, from {count:,} tokens or --calibration FILE"
         )
 
 
-def _table(planned: Plan) -> str:
+def _lines(planned: Plan) -> Iterator[str]:
     rows = [
         (
             tensor.name,
@@ -93,16 +81,17 @@ def _table(planned: Plan) -> str:
         )
         for tensor in planned.tensors
     ]
-    lines = table(("tensor", "role", "shape", "policy", "est. bytes", "bits/weight"), rows)
-    total = f"{planned.numel:,} weights, "
-    if planned.ideal_bits is None:
-        total += (
-            "the bytes need calibration: the step of tcq is a loss, and what it buys only --calibration FILE shows"
-        )
-    else:
+    yield table(("tensor", "role", "shape", "policy", "est. bytes", "bits/weight"), rows)
+    total = "the bytes need calibration: the step of tcq is a loss, and what it buys only --calibration FILE shows"
+    if planned.ideal_bits is not None:
         n_bytes, bits = round(planned.ideal_bits / 8), planned.ideal_bits / max(1, planned.numel)
-        total += f"estimated {format_bytes(n_bytes)}, {bits:.3f} bits per weight"
-    return f"{lines}\n{total}\nrecipe {planned.recipe.digest[:16]}  {planned.recipe}"
+        total = f"estimated {format_bytes(n_bytes)}, {bits:.3f} bits per weight"
+    yield f"{planned.numel:,} weights, {total}"
+    yield f"recipe {planned.recipe.digest[:16]}  {planned.recipe}"
+    if any(tensor.allocation for tensor in planned.tensors):
+        yield _allocations(planned)
+    for alias, stored in planned.aliases.items():
+        yield f"{alias} is tied to {stored} and costs nothing"
 
 
 def _allocations(planned: Plan) -> str:
@@ -122,24 +111,10 @@ def _allocations(planned: Plan) -> str:
 
 
 def _document(planned: Plan) -> dict[str, object]:
+    columns = ("name", "role", "shape", "numel", "policy", "needs_hessian", "ideal_bits", "allocation")
     return {
         "recipe": str(planned.recipe),
         "recipe_digest": planned.recipe.digest,
-        "numel": planned.numel,
-        "ideal_bits": planned.ideal_bits,
-        "aliases": planned.aliases,
-        "needs_hessian": list(planned.needs_hessian),
-        "tensors": [
-            {
-                "name": tensor.name,
-                "role": tensor.role,
-                "shape": list(tensor.shape),
-                "numel": tensor.numel,
-                "policy": tensor.policy,
-                "needs_hessian": tensor.needs_hessian,
-                "ideal_bits": tensor.ideal_bits,
-                "allocation": dataclasses.asdict(tensor.allocation) if tensor.allocation else None,
-            }
-            for tensor in planned.tensors
-        ],
+        **picked(planned, "numel", "ideal_bits", "aliases", "needs_hessian"),
+        "tensors": [picked(tensor, *columns) for tensor in planned.tensors],
     }

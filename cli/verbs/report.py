@@ -11,7 +11,8 @@ import click
 
 from pgpack.errors import StudyError
 
-from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
+from ..options.types import FOLDER, PATH
+from ..screen.output import Screen, format_bytes, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
     from pgpack.report.live import LivePage
@@ -28,15 +29,13 @@ Examples:
 
 
 @click.command("report", epilog=EPILOG)
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("directory", metavar="DIR", type=FOLDER)
 @click.option("--watch", is_flag=True, help="Serve the page on this machine and renew it as trials come in.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="With --watch; 0: any free one.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the page here (DIR/report.html).")
+@click.option("-o", "--output", type=PATH, help="Write the page here (DIR/report.html).")
 @click.option("--force", is_flag=True, help="Replace the file of -o.")
-@shared_options
-def command(
-    *, directory: Path, watch: bool, port: int, output: Path | None, force: bool, as_json: bool, quiet: bool
-) -> int:
+@screen_options
+def command(*, directory: Path, watch: bool, port: int, output: Path | None, force: bool, screen: Screen) -> None:
     """The page of the study in DIR: frontier, heat map, layers, stages, all trials. It works offline, as one file.
 
     With --watch it is served on 127.0.0.1 (to nobody else) until Ctrl-C, and renews itself while a sweep appends
@@ -48,28 +47,21 @@ def command(
         raise click.UsageError("--watch serves the page and writes none; leave out --watch or -o")
     study = Study.load(directory).merged  # what is no study is refused before anything is written or served
     if watch:
-        return _serve(directory, port, as_json, quiet)
+        _serve(directory, port, screen)
+        return
     if output is not None:
         refuse_overwrite(output, force)
-    _write(study, output or directory / "report.html", as_json)
-    return 0
-
-
-def _write(study: Study, path: Path, as_json: bool) -> None:
     from pgpack.report.outputs import read_anatomy
     from pgpack.report.page import write_report
 
-    anatomy = read_anatomy(study.directory)
-    parts = [(tensor.name, tensor.n_bytes) for tensor in anatomy.tensors] if anatomy else []
-    write_report(study, path, parts, anatomy)
-    n_bytes = path.stat().st_size
-    if as_json:
-        emit_json({"report": str(path), "n_bytes": n_bytes, "n_trials": len(study.trials)})
-    else:
-        click.echo(f"{path}  {len(study.trials)} trials, {format_bytes(n_bytes)}")
+    path = output or directory / "report.html"
+    write_report(study, path, anatomy=read_anatomy(study.directory))
+    n_bytes, n_trials = path.stat().st_size, len(study.trials)
+    document = {"report": str(path), "n_bytes": n_bytes, "n_trials": n_trials}
+    screen.show(document, f"{path}  {n_trials} trials, {format_bytes(n_bytes)}")
 
 
-def _serve(directory: Path, port: int, as_json: bool, quiet: bool) -> int:
+def _serve(directory: Path, port: int, screen: Screen) -> None:
     """Serve until Ctrl-C, with a line on the terminal whenever the study has changed."""
     from pgpack.report.live import LivePage, LiveServer
 
@@ -79,21 +71,17 @@ def _serve(directory: Path, port: int, as_json: bool, quiet: bool) -> int:
     except OSError as error:
         raise StudyError(f"port {port} cannot be had ({error.strerror}); give another --port, or none") from None
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    if as_json:
-        emit_json({"url": server.url, "directory": str(directory)})
-    else:
-        click.echo(f"{server.url}  (Ctrl-C ends it)")
+    screen.show({"url": server.url, "directory": str(directory)}, f"{server.url}  (Ctrl-C ends it)")
     try:
-        _follow(page, quiet)
+        _follow(page, screen)
     except KeyboardInterrupt:
-        note("", quiet)
+        screen.note("")
     finally:
         server.shutdown()
         server.server_close()
-    return 0
 
 
-def _follow(page: LivePage, quiet: bool) -> None:
+def _follow(page: LivePage, screen: Screen) -> None:
     """A line for every state of the study, until interrupted."""
     seen = said = ""
     while True:
@@ -106,7 +94,7 @@ def _follow(page: LivePage, quiet: bool) -> None:
                 line = str(error)
             if line != said:
                 said = line
-                note(line, quiet)
+                screen.note(line)
         time.sleep(LOOK_S)
 
 

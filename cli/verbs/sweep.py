@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,26 +13,26 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
 
-from ..options.cache import cache_options, opened, say_shared
-from ..options.executor import ExecutorFlags, executor_options
+from ..options.cache import cache_options, say_shared
 from ..options.recipe import one_of
 from ..options.search import SearchFlags, search_options
-from ..options.sizes import SIZE
-from ..options.space import AXES, SpaceFlags, axis_options
+from ..options.space import AXES, SpaceFlags, space_options
 from ..options.text import bench_of, strict_option, text_options
+from ..options.types import FOLDER, PATH, size
 from ..screen.live_table import shown_live
-from ..screen.output import EXIT_RESUMABLE, note, shared_options
+from ..screen.output import EXIT_RESUMABLE, Screen, note, screen_options
 from ..screen.stopping import stopping
-from .sweep_plan import search_of, show_dry_run, show_reuse
 from .sweep_show import nothing_fits, show_swept
 
 if TYPE_CHECKING:
     from pgpack.bench.benches import Benches
-    from pgpack.bench.sweeping import Sweep
     from pgpack.cache.store import Cache
-    from pgpack.sweep.executors.placement import Placement
+    from pgpack.recipe.selector import Shapes
+    from pgpack.recipe.spaces import Candidate
+    from pgpack.sweep.samplers.base import Search
     from pgpack.sweep.space import Space
 
+SHOWN = 5  # recipes of a dry run
 NO_LOSS = (
     "no text is known, so no loss is measured: sizes are set against the error of the decoded weights{hessians}; "
     "for bits per byte give --text PATH, or --val GLOB --tokenizer FILE.model (and --model FILE.py:build if it is "
@@ -52,21 +52,24 @@ Examples:
 
 
 @click.command("sweep", epilog=EPILOG)
-@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@axis_options
+@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=PATH)
+@space_options
 @click.option(
-    "--budget", type=SIZE, metavar="BYTES", help="The size to be best at, such as 16MB, on every checkpoint."
+    "--budget", type=size, metavar="BYTES", help="The size to be best at, such as 16MB, on every checkpoint."
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the study.")
+@click.option("--out", required=True, type=FOLDER, help="Folder of the study.")
 @click.option("--resume", is_flag=True, help="Go on with the study in --out; an error when there is none.")
 @click.option("--retry-failed", is_flag=True, help="Measure trials that failed before once more.")
 @click.option("--dry-run", is_flag=True, help="Print the recipes (with --resume: what is reused) and stop.")
 @search_options
-@executor_options
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Worker processes [default: what cores allow].")
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Measure on a Dask cluster: tcp://HOST:PORT or its scheduler file."
+)
 @strict_option
 @text_options
 @cache_options
-@shared_options
+@screen_options
 def command(
     *,
     checkpoints: tuple[Path, ...],
@@ -77,12 +80,12 @@ def command(
     retry_failed: bool,
     dry_run: bool,
     search: SearchFlags,
-    workers: ExecutorFlags,
+    jobs: int | None,
+    scheduler: str | None,
     strict: bool,
     text: BenchOptions,
     cache: CacheOptions,
-    as_json: bool,
-    quiet: bool,
+    screen: Screen,
 ) -> int:
     """Pack, decode and evaluate CHECKPOINT under many recipes, and draw the frontier of bytes and loss.
 
@@ -94,78 +97,123 @@ def command(
     Tensors that a recipe wants a Hessian for and that have none are packed by the weights alone.
     After Ctrl-C or a kill the same command goes on: it says what it reuses, no trial is repeated.
     """
+    if jobs is not None and scheduler is not None:
+        raise click.UsageError("--jobs is for this machine; a cluster has the workers that it has: leave one out")
     one_of(
         {"--space": space.space, "--recipe": space.recipe, "--preset": space.preset, AXES: space.axes or None}, False
     )
     if resume and not (out / "study.json").is_file() and not (out / "distortion.jsonl").is_file():
         raise click.UsageError(f"--resume: {out} holds no study; leave --resume out to begin one")
     if dry_run and not resume:
-        show_dry_run(checkpoints, space.read(), search, budget, as_json)
+        _show_dry_run(checkpoints, text.base, space.read(), search, budget, screen)
         return 0
-    from pgpack.bench.sweeping import reused, sweep
+    from pgpack.bench.sweeping import Sweep, fills, grid_of, reused, sweep
+    from pgpack.cache.opening import open_cache
+    from pgpack.sweep.executors.placement import Placement
 
-    text = replace(text, strict=strict)
-    benches = _benches(checkpoints, text, quiet, out, opened(cache, quiet))
-    asked = _asked(benches, space.read(), search, workers.placement(), cache, out, budget)
-    asked = replace(asked, retry_failed=retry_failed)
-    if not benches.first.has_text:
-        note(NO_LOSS.format(hessians="" if text.calibration is None else HESSIANS), quiet)
+    text = dataclasses.replace(text, strict=strict)
+    benches = _benches(checkpoints, text, screen, out, open_cache(cache, screen.note))
+    first, wanted = benches.first, space.read()
+    if not search.is_grid and not first.has_text:
+        raise click.UsageError(f"--search {search.name} needs a loss, and no text is known: give --text or --val")
+    asked = Sweep(
+        out,
+        candidates=grid_of(benches, wanted) if search.is_grid else (),
+        search=None if search.is_grid else _search_of(search, wanted, benches.tensors, budget, first.text.n_windows),
+        budget=budget,
+        fill=fills(benches, wanted, budget),
+        retry_failed=retry_failed,
+        placement=Placement(jobs, scheduler),
+        cache=cache,
+        space=wanted.text,
+        search_flags=search.as_text(),
+    )
+    if not first.has_text:
+        screen.note(NO_LOSS.format(hessians="" if text.calibration is None else HESSIANS))
     if dry_run:
-        show_reuse(reused(benches, asked), as_json)
+        account = reused(benches, asked)
+        document = {**vars(account), "n_missing": account.n_missing}
+        screen.show(document, *account.sentences())
         return 0
     last_word = f"stopped; repeat the same command to go on, or look at what is there: pgpack frontier {out}"
     with stopping(last_word) as stop:
         try:
-            swept = sweep(benches, asked, partial(shown_live, quiet=quiet))
+            swept = sweep(benches, asked, partial(shown_live, quiet=screen.quiet))
         except KeyboardInterrupt:
             stop.say()
             return EXIT_RESUMABLE
-    say_shared(benches.first.cache, quiet)
-    show_swept(swept, as_json)
+    say_shared(first.cache, screen)
+    show_swept(swept, screen)
     if swept.best is None and budget is not None:
         raise nothing_fits(swept.study, budget)
     return 0
 
 
-def _benches(checkpoints: Sequence[Path], text: BenchOptions, quiet: bool, out: Path, cache: Cache) -> Benches:
+def _benches(checkpoints: Sequence[Path], text: BenchOptions, screen: Screen, out: Path, cache: Cache) -> Benches:
     """The checkpoints with their model and text. Raises: click.UsageError, SettingError."""
     from pgpack.bench.benches import Benches
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
 
     if len(checkpoints) > 1 and text.calibration is not None:
         raise click.UsageError(
             f"--calibration {text.calibration} is of one checkpoint, and {len(checkpoints)} are given; leave it out, "
             "and each is calibrated on the calibration text"
         )
-    loaded = [(path, load_checkpoint(path)) for path in checkpoints]
-    return Benches([bench_of(path, checkpoint, text, quiet, out, cache) for path, checkpoint in loaded])
+    loaded = [(path, open_merged(path, text.base)) for path in checkpoints]
+    return Benches([bench_of(path, checkpoint, text, screen, out, cache) for path, checkpoint in loaded])
 
 
-def _asked(
-    benches: Benches,
-    space: Space,
-    flags: SearchFlags,
-    placement: Placement,
-    cache: CacheOptions,
-    out: Path,
-    budget: int | None,
-) -> Sweep:
-    """What the flags ask for. Raises: click.UsageError, RecipeError."""
-    from pgpack.bench.sweeping import Sweep, fills, grid_of
+def _show_dry_run(
+    paths: Sequence[Path], base: str | None, space: Space, search: SearchFlags, budget: int | None, screen: Screen
+) -> None:
+    """The recipes that would be measured, of a search those that it asks for first."""
+    from pgpack.checkpoint.files import require_file
 
-    bench, tensors = benches.first, benches.tensors
-    fill = fills(benches, space, budget)
-    asked = Sweep(
-        out,
-        budget=budget,
-        fill=fill,
-        placement=placement,
-        cache=cache,
-        space=space.text,
-        search_flags=flags.as_text(),
-    )
-    if not flags.is_grid:
-        if not bench.has_text:
-            raise click.UsageError(f"--search {flags.name} needs a loss, and no text is known: give --text or --val")
-        return replace(asked, search=search_of(flags, space, tensors, budget, bench.text.n_windows))
-    return replace(asked, candidates=grid_of(benches, space))
+    for path in paths:
+        require_file(path)
+    tensors = _tensors(paths[0], base)
+    head, facts = "", {}
+    if search.is_grid:
+        candidates: Sequence[Candidate] = space.candidates(tensors)
+    else:
+        found = _search_of(search, space, tensors, budget)
+        candidates = found.sampler.ask().candidates
+        facts = {"search": search.as_text(), "n_trials": found.n_trials, "n_points": found.n_points}
+        among = "" if found.n_points is None else f" in a space of {found.n_points:,}"
+        head = f"{search.as_text()}: at most {found.n_trials} trials{among}; it begins with these "
+    recipes = [str(each.recipe) for each in candidates]
+    document = {"n_recipes": len(candidates), "n_checkpoints": len(paths), "recipes": recipes, **facts}
+    lines = [f"{head}{len(candidates)} recipes" + (f" on {len(paths)} checkpoints" if len(paths) > 1 else "")]
+    lines += [f"  {each.recipe}" + (f"  ({each.label})" if each.label else "") for each in candidates[:SHOWN]]
+    if len(candidates) > SHOWN:
+        lines.append(f"  and {len(candidates) - SHOWN} more")
+    screen.show(document, *lines)
+
+
+def _search_of(
+    flags: SearchFlags, space: Space, tensors: Shapes, budget: int | None, n_windows: int | None = None
+) -> Search:
+    """The search that the flags name, on a text of `n_windows` (None: not known yet).
+
+    Raises: click.UsageError, RecipeError; ToolMissing without optuna.
+    """
+    from pgpack.sweep.samplers.base import SearchTask
+
+    if flags.name == "ladder" and not space.is_default:
+        raise click.UsageError("--search ladder turns the engine's own dial; it takes no space")
+    points = space.points(tensors)
+    return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows).begin()
+
+
+def _tensors(path: Path, base: str | None) -> Shapes:
+    """What recipes are made for; of an old torch file the shapes are not read (that would load torch)."""
+    from pgpack.checkpoint.adapter import open_merged
+    from pgpack.checkpoint.files import opens_without_torch
+
+    if opens_without_torch(path):
+        return open_merged(path, base).stored_shapes
+    from pgtrain.model.model_config import GPTConfig
+    from pgtrain.model.tensor_table import tensor_shapes
+
+    note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
+    return tensor_shapes(GPTConfig())

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from pgpack.tables import clipped
 
-from ..screen.output import emit_json, format_bytes
+from ..screen.output import Screen, format_bytes, picked
 
 WEIGHT_FIELDS = ("key", "recipe", "label", "n_bytes", "relative_error", "expected_loss", "error")
 
@@ -22,14 +19,11 @@ if TYPE_CHECKING:
     from pgpack.study.view import FrontierView
 
 
-def show_swept(swept: Swept, as_json: bool) -> None:
+def show_swept(swept: Swept, screen: Screen) -> None:
     """Print the frontier and what else there is to know, or all of it as JSON."""
     whole, view = swept.study.merged, swept.study.frontier()
-    if as_json:
-        emit_json(_document(swept, whole, view))
-        return
-    click.echo(_frontier_table(view, whole.seeds))
-    click.echo("\n".join(_sentences(swept, whole, len(view.points))))
+    sentences = _sentences(swept, whole, len(view.points))
+    screen.show(_document(swept, whole, view), _frontier_table(view, whole.seeds), *sentences)
 
 
 def nothing_fits(study: Study, budget: int) -> Exception:
@@ -46,44 +40,34 @@ def nothing_fits(study: Study, budget: int) -> Exception:
 
 def _document(swept: Swept, whole: Study, view: FrontierView) -> dict[str, Any]:
     study, seeds = swept.study, whole.seeds
-    counts: dict[str, Any] = {"n_trials": len(study.trials)}
-    if not swept.on_text:
-        counts |= {"measured": "weights", "n_points": len(study.trials)}
     return {
         "out": str(study.directory),
         "budget": study.meta.budget,
         "fp32_bpb": whole.meta.fp32_bpb,
         "n_checkpoints": len(study.meta.checkpoints),
-        **counts,
+        "n_trials": len(study.trials),
+        **({} if swept.on_text else {"measured": "weights", "n_points": len(study.trials)}),
         "n_partial": len(study.partial),
-        "n_new": swept.n_new,
-        "n_skipped": swept.n_skipped,
+        **picked(swept, "n_new", "n_skipped"),
         "n_failed": sum(not trial.ok for trial in study.trials),
         "frontier": [_row(trial, seeds) for trial in view.points],
         "best": _row(swept.best, seeds) if swept.best else None,
-        "files": [str(path) for path in (*swept.files, *swept.artifacts)],
+        "files": [*swept.files, *swept.artifacts],
     }
 
 
 def _row(trial: Trial, seeds: Mapping[str, Across]) -> dict[str, Any]:
-    row = trial.summary()
-    if trial.bpb is None:
-        row = {field: getattr(trial, field) for field in WEIGHT_FIELDS}
+    row = picked(trial, *WEIGHT_FIELDS) if trial.bpb is None else trial.summary()
     each = seeds.get(trial.key)
-    if each is None:
-        return row
-    spreads = {"n_bytes": each.n_bytes, "bpb": each.bpb, "kl": each.kl}
-    return {**row, "spread": {name: value and dataclasses.asdict(value) for name, value in spreads.items()}}
+    return row if each is None else {**row, "spread": picked(each, "n_bytes", "bpb", "kl")}
 
 
 def _frontier_table(view: FrontierView, seeds: Mapping[str, Across]) -> str:
     """A row for each point; with several checkpoints also how far they differ."""
 
     def spread(trial: Trial) -> tuple[str, str]:
-        each = seeds[trial.key]
-        assert each.n_bytes is not None
-        assert each.bpb is not None
-        return f"{each.n_bytes.most - each.n_bytes.least:,.0f}", f"{each.bpb.sd:.4f}"
+        n_bytes, bpb = seeds[trial.key].n_bytes, seeds[trial.key].bpb
+        return f"{n_bytes.most - n_bytes.least:,.0f}" if n_bytes else "-", f"{bpb.sd:.4f}" if bpb else "-"
 
     if not seeds:
         return view.table(heading="name or recipe")

@@ -12,8 +12,9 @@ from pgpack.files import replace_file
 from pgpack.progress import progress_bar
 from pgpack.tables import table
 
-from ..options.text import bench_of, text_options
-from ..screen.output import emit_json, format_bytes, note, refuse_overwrite, shared_options
+from ..options.text import bench_of, evaluator_of, text_options
+from ..options.types import PATH
+from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
     from pgpack.fit.equal_loss import Matched
@@ -30,17 +31,17 @@ Examples:
 
 
 @click.command("transcode", epilog=EPILOG)
-@click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="pgpack artifact to write.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Its fp32 checkpoint: model, text, and KL to it.")
+@click.argument("artifact", type=PATH)
+@click.option("-o", "--out", required=True, type=PATH, help="pgpack artifact to write.")
+@click.option("--checkpoint", type=PATH, help="Its fp32 checkpoint: model, text, and KL to it.")
 @click.option(
     "--equal-loss",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Also pack CHECKPOINT into this file, as small as no more KL than ARTIFACT's allows.",
 )
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @text_options
-@shared_options
+@screen_options
 def command(
     *,
     artifact: Path,
@@ -49,8 +50,7 @@ def command(
     equal_loss: Path | None,
     force: bool,
     text: BenchOptions,
-    as_json: bool,
-    quiet: bool,
+    screen: Screen,
 ) -> None:
     """Code ARTIFACT (any format that `inspect` knows) anew without changing a weight, and say what that saves.
 
@@ -70,71 +70,53 @@ def command(
     given = read_artifact_file(artifact)
     if given is None:
         raise click.UsageError(f"{artifact} is no artifact of a known format; pack a checkpoint with `pgpack pack`")
-    with progress_bar(None, "kind", "choosing codecs", quiet) as bar:
+    with progress_bar(None, "kind", "choosing codecs", screen.quiet) as bar:
         found = transcode(given.data, lambda kind: bar.update())
-    loss = _loss(found, artifact, checkpoint, text, quiet)
+    loss = _loss(found, artifact, checkpoint, text, screen)
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(out, found.data)
     document, lines = _document(found, artifact, out, loss), [_text(found, loss), f"written to {out}"]
     if equal_loss is not None and checkpoint is not None and loss is not None:
-        matched = _match(loss, checkpoint, equal_loss, text, quiet)
-        document["equal_loss"] = {"out": str(equal_loss), "n_bytes": matched.artifact.n_bytes} | matched.loss.as_row()
-        lines += [_matched_verdict(found, matched, loss), f"written to {equal_loss}"]
-    if as_json:
-        emit_json(document)
-        return
-    click.echo("\n".join(lines))
+        matched = _match(loss, checkpoint, equal_loss, text, screen)
+        ours, n_bytes = matched.loss, matched.artifact.n_bytes
+        document["equal_loss"] = {"out": str(equal_loss), "n_bytes": n_bytes} | ours.as_row()
+        lines.append(
+            f"at the same loss: yours {format_bytes(found.n_before)}, ours {format_bytes(n_bytes)} "
+            f"({n_bytes / found.n_before - 1:+.1%}); {loss.bpb:.6f} and {ours.bpb:.6f} bits per byte, "
+            f"KL {loss.kl:.6f} and {ours.kl:.6f} nats per token"
+        )
+        lines.append(f"written to {equal_loss}")
+    screen.show(document, *lines)
 
 
-def _match(loss: BitsPerByte, checkpoint: Path, out: Path, text: BenchOptions, quiet: bool) -> Matched:
+def _match(loss: BitsPerByte, checkpoint: Path, out: Path, text: BenchOptions, screen: Screen) -> Matched:
     """The engine's file at no more KL, written with its manifest."""
     from pgpack.bench.packed import Packed, write_packed
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
     from pgpack.fit.equal_loss import match_kl
 
-    bench = bench_of(checkpoint, load_checkpoint(checkpoint), text, quiet)
+    bench = bench_of(checkpoint, open_merged(checkpoint, text.base), text, screen)
     measurer = bench.measurer()
-    matched = match_kl(measurer, loss.kl or 0.0, lambda line: note(line, quiet))
+    matched = match_kl(measurer, loss.kl or 0.0, screen.note)
     calibration = bench.calibration(matched.recipe)
     write_packed(out, Packed(matched.recipe, matched.artifact, calibration, matched.loss, bench.evaluator), bench)
     return matched
 
 
-def _matched_verdict(found: Transcoded, matched: Matched, loss: BitsPerByte) -> str:
-    """One sentence: both sizes and both losses."""
-    ours = matched.loss
-    return (
-        f"at the same loss: yours {format_bytes(found.n_before)}, ours {format_bytes(matched.artifact.n_bytes)} "
-        f"({matched.artifact.n_bytes / found.n_before - 1:+.1%}); {loss.bpb:.6f} and {ours.bpb:.6f} bits per byte, "
-        f"KL {loss.kl:.6f} and {ours.kl:.6f} nats per token"
-    )
-
-
 def _loss(
-    found: Transcoded, artifact: Path, checkpoint: Path | None, text: BenchOptions, quiet: bool
+    found: Transcoded, artifact: Path, checkpoint: Path | None, text: BenchOptions, screen: Screen
 ) -> BitsPerByte | None:
     """The loss of the decoded weights, where model and text are known."""
-    from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
+    from pgpack.checkpoint.checkpoint import from_tensors
 
     if checkpoint is None and not text.names_text:
-        note("no loss is measured: give --text PATH --tokenizer FILE.model, or --checkpoint FILE", quiet)
+        screen.note("no loss is measured: give --text PATH --tokenizer FILE.model, or --checkpoint FILE")
         return None
     subject = from_tensors(found.unpacked.tensors(), source=str(artifact))
-    reference = load_checkpoint(checkpoint) if checkpoint else None
-    bench = bench_of(checkpoint or artifact, reference or subject, text, quiet)
-    evaluator = bench.evaluator if reference else bench.text.evaluator()
+    reference = open_merged(checkpoint, text.base) if checkpoint else None
+    evaluator = evaluator_of(artifact, subject, text, screen, checkpoint, reference)
     return evaluator.evaluate(dict(subject.items()))
-
-
-def verdict(found: Transcoded) -> str:
-    """One sentence: both sizes and what they differ by."""
-    saved = found.n_before - found.n_bytes
-    share = abs(saved) / max(1, found.n_before)
-    word = "less" if saved >= 0 else "more: keep yours"
-    return (
-        f"yours {format_bytes(found.n_before)}, ours {format_bytes(found.n_bytes)} at the same decoded weights: "
-        f"{format_bytes(abs(saved))} ({share:.1%}) {word}"
-    )
 
 
 def _text(found: Transcoded, loss: BitsPerByte | None) -> str:
@@ -148,11 +130,15 @@ def _text(found: Transcoded, loss: BitsPerByte | None) -> str:
     ]
     rows.append(("header, checks", None, None, found.n_bytes - sum(stored.values()), ""))
     n = len(found.unpacked.records) + len(found.unpacked.aliases)
+    saved = found.n_before - found.n_bytes
+    share = abs(saved) / max(1, found.n_before)
+    word = "less" if saved >= 0 else "more: keep yours"
+    tied = f", {len(found.unpacked.aliases)} of them tied" if found.unpacked.aliases else ""
     lines = [
         table(("symbols and scales", "tensors", "values", "bytes", "coded by"), rows),
-        f"{found.kind}: {verdict(found)}",
-        f"both files decoded, {n} tensors equal bit for bit"
-        + (f", {len(found.unpacked.aliases)} of them tied" if found.unpacked.aliases else ""),
+        f"{found.kind}: yours {format_bytes(found.n_before)}, ours {format_bytes(found.n_bytes)} at the same decoded "
+        f"weights: {format_bytes(abs(saved))} ({share:.1%}) {word}",
+        f"both files decoded, {n} tensors equal bit for bit{tied}",
     ]
     if loss is not None:
         kl = "" if loss.kl is None else f", KL {loss.kl:.6f} nats per token to the checkpoint"
@@ -168,11 +154,9 @@ def _document(found: Transcoded, artifact: Path, out: Path, loss: BitsPerByte | 
         "n_bytes": found.n_bytes,
         "out": str(out),
         "tensors": len(found.unpacked.records),
-        "aliases": dict(found.unpacked.aliases),
+        "aliases": found.unpacked.aliases,
         "equal_bits": True,
         "weights_digest": found.unpacked.digest,
-        "encode_s": found.encode_s,
-        "decode_s": found.decode_s,
-        "choices": [{**choice.__dict__, "others": dict(choice.others)} for choice in found.choices],
+        **picked(found, "encode_s", "decode_s", "choices"),
     }
     return {**document, **loss.as_row()} if loss else document

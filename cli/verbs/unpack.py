@@ -7,12 +7,14 @@ from pathlib import Path
 
 import click
 
-from ..screen.output import emit_json, refuse_overwrite, refuse_unwritable, shared_options
+from ..options.types import PATH
+from ..screen.output import Screen, refuse_overwrite, refuse_unwritable, screen_options
 
 EPILOG = """\b
 Examples:
   pgpack unpack smol.pgpack -o smol-back/
   pgpack unpack smol.pgpack -o smol-back/ --dtype bf16
+  pgpack unpack smol.pgpack -o smol.gguf --type q8_0
   pgpack unpack model.pgpack -o decoded.safetensors
   pgpack unpack final_model.int8.ptz -o decoded.pt
   pgpack unpack model.pgpack --banked -o final_model.pt
@@ -20,54 +22,61 @@ Examples:
 
 
 @click.command("unpack", epilog=EPILOG)
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=PATH)
 @click.option("-o", "--out", required=True, type=click.Path(), help="File to write, or folder (NAME/).")
 @click.option(
     "--format",
+    "--as",
     "form",
-    type=click.Choice(("safetensors", "npz", "pt", "folder")),
-    help="By default what OUT's name says: .safetensors, .npz, .pt, .pth; NAME/ a folder.",
+    type=click.Choice(("safetensors", "npz", "pt", "gguf", "folder")),
+    help="By default what OUT's name says: .safetensors, .npz, .pt, .pth, .gguf; NAME/ a folder.",
 )
 @click.option("--dtype", type=click.Choice(("f32", "f16", "bf16")), default="f32", help="How floats are stored.")
+@click.option(
+    "--type", "gguf_type", type=click.Choice(("f32", "f16", "bf16", "q8_0")), help="Of matrices in a GGUF: f16."
+)
 @click.option(
     "--banked", is_flag=True, help="Matrices in banks (qo_bank, kv_bank, ...), as banked scripts load them."
 )
 @click.option("--force", is_flag=True, help="Replace the file, or the model folder, if it exists.")
-@shared_options
+@screen_options
 def command(
     *,
     artifact: Path,
     out: str,
     form: str | None,
     dtype: str,
+    gguf_type: str | None,
     banked: bool,
     force: bool,
-    as_json: bool,
-    quiet: bool,
+    screen: Screen,
 ) -> None:
     """Decode ARTIFACT (ours or one of the field's formats) to named tensors, or to a model folder.
 
     A folder is what from_pretrained of transformers loads: the weights and what was packed beside them (config,
-    tokenizer, licence). In a file, names and shapes are those of the checkpoint, tied names included; artifacts hold
-    banks as one matrix per layer, and --banked puts them together again. The checkpoint's metadata (its model and
-    text) is not part of an artifact. Nothing is written when the decoded weights fail their digest.
+    tokenizer, licence). A GGUF is what llama.cpp loads (Llama, Qwen2, Qwen3, GPT-2). In any other file, names and
+    shapes are those of the checkpoint, tied names included; artifacts hold banks as one matrix per layer, --banked
+    puts them together again. The checkpoint's metadata (its model and text) is not part of an artifact.
+    Nothing is written when the decoded weights fail their digest.
     """
     from pgpack.bench.artifact import open_artifact
-    from pgpack.bench.unpacking import FOLDER, form_of
+    from pgpack.bench.unpacking import FOLDER, GGUF, form_of
 
     path = Path(out)
     if form != FOLDER and path.suffix and not path.is_dir():
         refuse_overwrite(path, force, artifact)
     opened = open_artifact(artifact)
     form = form or form_of(out, opened.companions)
+    if gguf_type and form != GGUF:
+        raise click.UsageError("--type belongs to --as gguf; elsewhere --dtype says how floats are stored")
     refuse_unwritable(path) if form == FOLDER else refuse_overwrite(path, force, artifact)
-    opened.unpack(path, form, banked, dtype, force)
+    opened.unpack(path, form, banked, gguf_type or "f16" if form == GGUF else dtype, force)
     unpacked = opened.unpacked
     shapes = [record.shape for record in unpacked.decoded().records.values()]
     values = sum(math.prod(shape) for shape in shapes)
-    if as_json:
-        document = {"artifact": str(artifact), "kind": unpacked.kind, "out": str(path), "tensors": len(shapes)}
-        emit_json({**document, "values": values, "aliases": dict(unpacked.aliases), "weights_digest": opened.digest})
-        return
-    click.echo(f"{len(shapes)} tensors, {values:,} values, weights digest {opened.digest[:16]}")
-    click.echo(f"written to {out}")
+    document = {"artifact": str(artifact), "kind": unpacked.kind, "out": str(path), "tensors": len(shapes)}
+    screen.show(
+        {**document, "values": values, "aliases": dict(unpacked.aliases), "weights_digest": opened.digest},
+        f"{len(shapes)} tensors, {values:,} values, weights digest {opened.digest[:16]}",
+        f"written to {out}",
+    )

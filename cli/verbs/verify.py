@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +13,9 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.referee.options import FolderOptions
 
-from ..options.sizes import SIZE
-from ..options.text import bench_of, text_options
-from ..screen.output import emit_json, shared_options
+from ..options.text import bench_of, evaluator_of, text_options
+from ..options.types import PATH, size
+from ..screen.output import Screen, picked, screen_options
 
 if TYPE_CHECKING:
     from pgpack.checkpoint.checkpoint import Checkpoint
@@ -33,9 +35,9 @@ Examples:
 
 
 @click.command("verify", epilog=EPILOG)
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Compare names, shapes and weights with it.")
-@click.option("--budget", type=SIZE, metavar="BYTES", help="Largest size allowed, such as 16MB (decimal).")
+@click.argument("file", type=PATH)
+@click.option("--checkpoint", type=PATH, help="Compare names, shapes and weights with it.")
+@click.option("--budget", type=size, metavar="BYTES", help="Largest size allowed, such as 16MB (decimal).")
 @click.option("--eval", "evaluate", is_flag=True, help="Measure the loss of the decoded weights.")
 @click.option("--scorer", metavar="FILE.py:score", help="Folder: score(state_dict, ids) -> nats, learning included.")
 @click.option("--documents", is_flag=True, help="Folder: no context crosses the start of a document; test that.")
@@ -43,7 +45,7 @@ Examples:
 @click.option("--strict", is_flag=True, help="Folder: a warning refuses as well.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, help="Folder: seconds per decode.")
 @text_options
-@shared_options
+@screen_options
 def command(
     *,
     file: Path,
@@ -51,8 +53,7 @@ def command(
     budget: int | None,
     evaluate: bool,
     text: BenchOptions,
-    as_json: bool,
-    quiet: bool,
+    screen: Screen,
     **folder: Any,
 ) -> int:
     """Check that FILE is a sound artifact: it decodes in a clean process, and every digest and size is right.
@@ -62,72 +63,85 @@ def command(
     Exit code 0 when all checks hold, 4 when one fails.
     """
     if file.is_dir():
-        from .verify_folder import verify_folder
-
-        flags = FolderOptions(**folder)
-        accepted = verify_folder(file, checkpoint, budget, evaluate, text, flags, as_json, quiet)
-        return 0 if accepted else EXIT_FAILED
-    _refuse_folder_flags(folder)
+        return _judge_folder(file, checkpoint, budget, evaluate, text, FolderOptions(**folder), screen)
+    defaults = dataclasses.asdict(FolderOptions())
+    if odd := [name.removesuffix("_s") for name, value in folder.items() if value != defaults[name]]:
+        raise click.UsageError(f"--{odd[0]} is for a submission folder; FILE is a single file")
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.verify import verify
 
     loaded = load_checkpoint(checkpoint) if checkpoint else None
-    evaluator = _evaluator(file, checkpoint, loaded, text, quiet) if evaluate else None
+    evaluator = _evaluator(file, checkpoint, loaded, text, screen) if evaluate else None
     result = verify(file, checkpoint=loaded, budget=budget, evaluator=evaluator)
-    if as_json:
-        emit_json(_document(file, result))
-    else:
-        click.echo(_checklist(file, result))
+    document = {
+        "file": str(file),
+        **picked(result, "ok", "kind", "n_bytes", "decode_s", "weights_digest", "checks"),
+        "relative_errors": result.errors,
+        **(result.loss.as_row() if result.loss else {}),
+    }
+    screen.show(document, *_checklist(file, result))
     return 0 if result.ok else EXIT_FAILED
 
 
-def _refuse_folder_flags(given: dict[str, Any]) -> None:
-    """Usage error for flags that a single file has no use for."""
-    defaults = dataclasses.asdict(FolderOptions())
-    odd = [name.removesuffix("_s") for name, value in given.items() if value != defaults[name]]
-    if odd:
-        raise click.UsageError(f"--{odd[0]} is for a submission folder; FILE is a single file")
+def _judge_folder(
+    folder: Path,
+    checkpoint: Path | None,
+    budget: int | None,
+    evaluate: bool,
+    text: BenchOptions,
+    flags: FolderOptions,
+    screen: Screen,
+) -> int:
+    """The referee's checklist over a submission folder, or its JSON. Usage error when no text was named.
+
+    What the flags leave open, such as the text, is what the checkpoint names.
+    """
+    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.errors import PgpackError
+    from pgpack.referee.evidence import CAP, Options, collect
+    from pgpack.referee.probes import measure
+    from pgpack.referee.runs import Limits
+    from pgpack.referee.scoring import Scores
+    from pgpack.referee.verdict import as_document, checklist, judged
+
+    loaded = load_checkpoint(checkpoint) if checkpoint else None
+    shapes = None if loaded is None else {name: tuple(shape) for name, shape in loaded.shapes.items()}
+    limits = Limits(timeout_s=flags.timeout_s)
+    evidence = collect(folder, Options(CAP if budget is None else budget, shapes, limits=limits))
+    if evaluate or flags.scorer:
+        try:
+            scores = measure(evidence, loaded, partial(bench_of, options=text, screen=screen), flags)
+        except PgpackError as error:
+            if not text.names_text:
+                raise click.UsageError(f"{error}") from None
+            scores = Scores(fault=str(error))  # why nothing was measured
+        evidence = dataclasses.replace(evidence, scores=scores)
+    verdict = judged(evidence, strict=flags.strict)
+    screen.show(as_document(verdict), checklist(verdict))
+    return 0 if verdict.ok else EXIT_FAILED
 
 
 def _evaluator(
-    file: Path, path: Path | None, checkpoint: Checkpoint | None, text: BenchOptions, quiet: bool
+    file: Path, path: Path | None, checkpoint: Checkpoint | None, text: BenchOptions, screen: Screen
 ) -> Evaluator | None:
-    """With a checkpoint: its model and text, KL to it. Without: the flags, for the model that the artifact holds.
-
-    None when the artifact cannot be decoded: the checklist will say so.
-    """
+    """As `evaluator_of`; None when the artifact cannot be decoded: the checklist will say so."""
     from pgpack.checkpoint.checkpoint import from_tensors
     from pgpack.errors import FormatError
     from pgpack.unpack import unpack
 
-    if path is not None and checkpoint is not None:
-        return bench_of(path, checkpoint, text, quiet).evaluator
+    if checkpoint is not None:
+        return evaluator_of(file, checkpoint, text, screen, path, checkpoint)
     try:
         unpacked = unpack(file.read_bytes())
         held = from_tensors(unpacked.tensors(), source=str(file), companions=unpacked.companions)
     except FormatError:
         return None
-    return bench_of(file, held, text, quiet).text.evaluator()
+    return evaluator_of(file, held, text, screen, None, None)
 
 
-def _checklist(file: Path, result: Verification) -> str:
+def _checklist(file: Path, result: Verification) -> Iterator[str]:
     width = max(len(check.name) for check in result.checks)
-    lines = [f"{'ok  ' if check.ok else 'FAIL'}  {check.name:{width}}  {check.detail}" for check in result.checks]
+    for check in result.checks:
+        yield f"{'ok  ' if check.ok else 'FAIL'}  {check.name:{width}}  {check.detail}"
     failed = sum(not check.ok for check in result.checks)
-    lines.append(f"verify ok: {file}" if result.ok else f"verify FAILED: {failed} of {len(result.checks)} checks")
-    return "\n".join(lines)
-
-
-def _document(file: Path, result: Verification) -> dict[str, Any]:
-    loss = result.loss
-    return {
-        "file": str(file),
-        "ok": result.ok,
-        "kind": result.kind,
-        "n_bytes": result.n_bytes,
-        "decode_s": result.decode_s,
-        "weights_digest": result.weights_digest,
-        "checks": [dataclasses.asdict(check) for check in result.checks],
-        "relative_errors": dict(result.errors),
-        **(loss.as_row() if loss else {}),
-    }
+    yield f"verify ok: {file}" if result.ok else f"verify FAILED: {failed} of {len(result.checks)} checks"

@@ -1,12 +1,15 @@
-"""What a checkpoint's branches are: gammas, share of the module's output on text, rank, and what they are worth.
+"""What a checkpoint's branches are: gammas, share of the module's output on text, rank, and what they are worth; and
+how alike the patterns of seeds are.
 
 Owns the quantities of one checkpoint. A `Place` is (block, "attn" or "mlp", use); virtual layer = 3 * block + use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -14,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.replication.packing import Bench
-from experiments.replication.rows import Value
+from experiments.replication.rows import Row, Value, by
 from pgpack.checkpoint.checkpoint import load_checkpoint
-from pgpack.loss.evaluator import Tensors
 from pgtrain.model.shrinkage import DeviatingBlock, Place, branches_seen, output_shares
 
 SHARE_TOKENS = 2048
 SIDES = ("attn", "mlp")
+EARLY = 3  # virtual layers 0-2 are those for which #433 reports an attention gamma above zero at the end
 
 
 def blocks_of(model: nn.Module) -> list[DeviatingBlock]:
@@ -29,8 +32,8 @@ def blocks_of(model: nn.Module) -> list[DeviatingBlock]:
 
 def batches(bench: Bench, n_tokens: int, skip: int = 0) -> Iterator[Tensor]:
     """Held-out text in windows of the model's length. Shape: (8, T) int64."""
-    length = bench.text.text.seq_len
-    tokens = torch.from_numpy(np.asarray(bench.text.text.val_tokens[skip : skip + n_tokens], dtype=np.int64))
+    length = bench.text.seq_len
+    tokens = torch.from_numpy(np.asarray(bench.text.val_tokens[skip : skip + n_tokens], dtype=np.int64))
     yield from tokens[: len(tokens) // length * length].reshape(-1, length).split(8)
 
 
@@ -48,7 +51,7 @@ def gammas(path: Path) -> list[dict[str, Value]]:
 def places(path: Path) -> list[dict[str, Value]]:
     """One row per virtual layer and module: gamma, share of the output, effective rank of A B."""
     bench = Bench(path, SHARE_TOKENS)
-    model = bench.text.text.evaluator().module(dict(bench.checkpoint.items()))
+    model = bench.text.evaluator().module(bench.tensors)
     shares = output_shares(model, batches(bench, SHARE_TOKENS))
     rows: list[dict[str, Value]] = []
     for index, block in enumerate(blocks_of(model)):
@@ -75,27 +78,23 @@ def worth(path: Path, n_tokens: int) -> dict[str, float]:
     virtual layers of a block.
     """
     bench = Bench(path, n_tokens)
-    evaluator, tensors = bench.text.text.evaluator(), dict(bench.checkpoint.items())
+    evaluator, tensors = bench.text.evaluator(), bench.tensors
     whole = evaluator.evaluate(tensors).bpb
+
+    def averaged(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.broadcast_to(array.mean(axis=0, keepdims=True), array.shape).copy()
+
     taken = {
-        "cut_attn": _silent(tensors, "attn_lora_B"),
-        "cut_mlp": _silent(tensors, "mlp_lora_B"),
-        "cut_both": _silent(tensors, "lora_B"),
-        "cut_scales": _averaged(tensors),
+        "cut_attn": (np.zeros_like, ("attn_lora_B",)),
+        "cut_mlp": (np.zeros_like, ("mlp_lora_B",)),
+        "cut_both": (np.zeros_like, ("lora_B",)),
+        "cut_scales": (averaged, ("attn_scales", "mlp_scales", "resid_mixes")),
     }
-    return {name: evaluator.evaluate(changed).bpb - whole for name, changed in taken.items()}
-
-
-def _silent(tensors: Tensors, ending: str) -> Tensors:
-    return {name: np.zeros_like(a) if name.endswith(ending) else a for name, a in tensors.items()}
-
-
-def _averaged(tensors: Tensors) -> Tensors:
-    per_layer = ("attn_scales", "mlp_scales", "resid_mixes")
-    return {
-        name: np.broadcast_to(a.mean(axis=0, keepdims=True), a.shape).copy() if name.endswith(per_layer) else a
-        for name, a in tensors.items()
-    }
+    rises = {}
+    for name, (change, endings) in taken.items():
+        changed = {key: change(array) for key, array in tensors.items() if key.endswith(endings)}
+        rises[name] = evaluator.evaluate(tensors | changed).bpb - whole
+    return rises
 
 
 def unfoldable(path: Path, n_tokens: int = 8192) -> dict[str, float]:
@@ -105,8 +104,8 @@ def unfoldable(path: Path, n_tokens: int = 8192) -> dict[str, float]:
     other; mean over virtual layers. 0: W_i = W + a low-rank change of it.
     """
     bench = Bench(path, n_tokens)
-    model = bench.text.text.evaluator().module(dict(bench.checkpoint.items()))
-    half = min(n_tokens, len(bench.text.text.val_tokens)) // 2
+    model = bench.text.evaluator().module(bench.tensors)
+    half = min(n_tokens, len(bench.text.val_tokens)) // 2
     fitted, tested = (_moments(model, list(batches(bench, half, skip))) for skip in (0, half))
     errors: dict[str, list[float]] = {side: [] for side in SIDES}
     for place, (gram, cross, _) in fitted.items():
@@ -133,14 +132,11 @@ def _moments(model: nn.Module, text: list[Tensor]) -> dict[Place, Moments]:
         old = found.get(place)
         found[place] = new if old is None else (old[0] + new[0], old[1] + new[1], old[2] + new[2])
 
-    def keep(side: str):  # type: ignore[no-untyped-def]
-        return lambda module, given: inputs.__setitem__(side, given[0].detach())
+    def keep(side: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        inputs[side] = given[0].detach()
 
-    handles = [
-        getattr(block, side).proj.register_forward_pre_hook(keep(side))
-        for block in blocks_of(model)
-        for side in SIDES
-    ]
+    projections = [(side, getattr(block, side).proj) for block in blocks_of(model) for side in SIDES]
+    handles = [projection.register_forward_pre_hook(partial(keep, side)) for side, projection in projections]
     try:
         with branches_seen(model, see):
             for ids in text:
@@ -148,4 +144,32 @@ def _moments(model: nn.Module, text: list[Tensor]) -> dict[Place, Moments]:
     finally:
         for handle in handles:
             handle.remove()
+    return found
+
+
+def of_places(rows: Sequence[Row]) -> dict[str, float]:
+    """Means and largest values by module, early against late, attention against MLP."""
+    found: dict[str, float] = {}
+    for side in SIDES:
+        own = [row for row in rows if row["side"] == side]
+        for what in ("gamma", "share", "rank"):
+            values = {int(row["layer"]): float(row[what]) for row in own}
+            found[f"{what}_{side}"] = fmean(values.values())
+            found[f"{what}_{side}_max"] = max(values.values())
+            early = fmean(value for layer, value in values.items() if layer < EARLY)
+            late = fmean(value for layer, value in values.items() if layer >= EARLY)
+            found[f"{what}_{side}_early_over_late"] = early / max(late, 1e-12)
+    for what in ("gamma", "share", "rank"):
+        found[f"{what}_mean"] = (found[f"{what}_attn"] + found[f"{what}_mlp"]) / 2
+        found[f"{what}_attn_over_mlp"] = found[f"{what}_attn"] / max(found[f"{what}_mlp"], 1e-12)
+    return found
+
+
+def pattern_agreement(rows: Sequence[Row]) -> dict[int, float]:
+    """Correlation of each seed's log gammas with the mean of the other seeds'."""
+    by_seed = {int(seed): np.log(gammas) for (seed,), gammas in by(rows, ("seed",), "gamma").items()}
+    found = {}
+    for seed, own in by_seed.items():
+        others = np.mean([values for other, values in by_seed.items() if other != seed], axis=0)
+        found[seed] = float(np.corrcoef(own, others)[0, 1])
     return found

@@ -11,7 +11,6 @@ from .one_seed import agreement, measure_seed
 from .tables import TABLES
 
 STUDY = Replication(Path(__file__).parent, (measure_seed,), TABLES, draw, agreement)
-main = study_command(STUDY)
 
 if __name__ == "__main__":
-    main()
+    study_command(STUDY)()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from experiments.replication.command import named
 from experiments.replication.pages import markdown_table
 from experiments.replication.results import Results
 
-from .figures import LOSS_RUNS
+from .figures import LOSS_RUNS, NAMES
 
 BRANCH_RUNS = {
     "ebls": "the study's model",
@@ -32,21 +33,22 @@ GAP_ROWS = {
     "sum": "sum of the three",
     "rest": "rest: the parts together less their sum",
     "total": "the whole gap",
+    "averaged_int6": "int6 rows, no floor, averaged weights",
 }
 FLOORS = {"embedding": "the table", "bigram": "BigramHash", "attention": "attention", "mlp": "the MLPs"}
 
 
 def branches_table(results: Results) -> str:
-    measures = results.measures
-    header = (
-        "run", "gamma, attention", "gamma, MLP", "share, attention", "share, MLP", "rank, attention", "rank, MLP",
-    )  # fmt: skip
+    kinds = (("gamma", 4), ("share", 3), ("rank", 1))
+    header = ("run", *(f"{kind}, {side}" for kind, _ in kinds for side in NAMES.values()))
     rows = [
         (
             name,
-            *(measures[f"{run}.gamma_{side}"].shown(4) for side in ("attn", "mlp")),
-            *(measures[f"{run}.share_{side}"].shown(3) for side in ("attn", "mlp")),
-            *(measures[f"{run}.rank_{side}"].shown(1) for side in ("attn", "mlp")),
+            *(
+                cell
+                for kind, digits in kinds
+                for cell in results.shown(digits, *(f"{run}.{kind}_{s}" for s in NAMES))
+            ),
         )
         for run, name in BRANCH_RUNS.items()
     ]
@@ -54,35 +56,30 @@ def branches_table(results: Results) -> str:
 
 
 def losses_table(results: Results) -> str:
-    measures = results.measures
     header = ("run", "bits per byte", "more than EBLS")
-    rows = [("the study's model", measures["ebls.bpb"].shown(4), "")]
+    rows = [("the study's model", *results.shown(4, "ebls.bpb"), "")]
     for run, name in {**LOSS_RUNS, "no-qat": "no QAT"}.items():
-        rows.append((name, measures[f"{run}.bpb"].shown(4), measures[f"{run}-less-ebls.bpb"].shown(4, "+")))
+        rows.append((name, *results.shown(4, f"{run}.bpb"), *results.shown(4, f"{run}-less-ebls.bpb", sign="+")))
     return markdown_table(header, rows, "lrr")
 
 
 def worth_table(results: Results) -> str:
     header = ("taken from the trained model", *(BRANCH_RUNS[run] for run in WORTH_RUNS))
     rows = [
-        (name, *(results.measures[f"{run}.{cut}"].shown(4, "+") for run in WORTH_RUNS)) for cut, name in TAKEN.items()
+        (name, *results.shown(4, *(f"{run}.{cut}" for run in WORTH_RUNS), sign="+")) for cut, name in TAKEN.items()
     ]
     return markdown_table(header, rows, "lrrr")
 
 
 def gap_table(results: Results) -> str:
-    measures = results.measures
     header = ("part, bits per byte", "with QAT", "without QAT")
     rows = [
-        (name, *(measures[f"{group}.{part}"].shown(4, "+") for group in ("gap", "gap-no-qat")))
-        for part, name in GAP_ROWS.items()
+        (name, *results.shown(4, f"gap.{part}", f"gap-no-qat.{part}", sign="+")) for part, name in GAP_ROWS.items()
     ]
-    name = "int6 rows, no floor, averaged weights"
-    rows.append((name, *(measures[f"{g}.averaged_int6"].shown(4, "+") for g in ("gap", "gap-no-qat"))))
     rows += [
-        (f"floor under {of} alone", measures[f"gap.floor_{group}"].shown(4, "+"), "") for group, of in FLOORS.items()
+        (f"floor under {of} alone", *results.shown(4, f"gap.floor_{g}", sign="+"), "") for g, of in FLOORS.items()
     ]
     return markdown_table(header, rows, "lrr")
 
 
-TABLES = {"branches": branches_table, "losses": losses_table, "worth": worth_table, "gap": gap_table}
+TABLES = named(branches_table, losses_table, worth_table, gap_table)

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from experiments.replication.found import Found
 from experiments.replication.packing import Bench
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained, checkpoints
 from pgtrain.model.gpt import deployable
 from pgtrain.training.run_log import StepRow
@@ -31,7 +31,7 @@ Weights = Mapping[str, Tensor]
 def measure(trained: Trained, seed: int) -> Found:
     """Loss of the averages by number of snapshots, and of the last weights."""
     snapshots = _snapshots(trained, seed)
-    evaluator = Bench(trained.path("control", seed), TOKENS).text.evaluator
+    evaluator = Bench(trained.path("control", seed), TOKENS).piece.evaluator
     found = Found(seed)
 
     def loss(weights: Weights) -> float:
@@ -40,33 +40,26 @@ def measure(trained: Trained, seed: int) -> Found:
     last = loss(snapshots[-1])
     for count, sums, running in accumulated(snapshots, COUNTS):
         exact = loss(exact_mean(snapshots, count))
-        by_way = {"sum in bf16": loss(sums) - exact, "running mean in bf16": loss(running) - exact}
-        for way, cost in by_way.items():
+        for way, name, weights in (("sum in bf16", "sum", sums), ("running mean in bf16", "running", running)):
+            cost = loss(weights) - exact
             found.add("averaging", seed=seed, way=way, snapshots=count, cost=cost)
-        if count == SOURCE_COUNT:
-            found.values["swa.bf16_sum_cost"] = by_way["sum in bf16"]
-            found.values["swa.bf16_running_cost"] = by_way["running mean in bf16"]
+            if count == SOURCE_COUNT:
+                found.values[f"swa.bf16_{name}_cost"] = cost
     found.values["swa.fp32_less_last"] = loss(exact_mean(snapshots, len(snapshots))) - last
     return found
 
 
 def accumulated(snapshots: list[Weights], counts: tuple[int, ...]) -> Iterator[tuple[int, Weights, Weights]]:
     """(n, the sum of n snapshots / n, their running mean), both kept in bfloat16, for every n of `counts`."""
-    names = list(snapshots[0])
-    halves = [[snapshot[name].bfloat16() for name in names] for snapshot in snapshots]
-    sums = [torch.zeros_like(tensor) for tensor in halves[0]]
-    means = [torch.zeros_like(tensor) for tensor in halves[0]]
+    halves = [{name: tensor.bfloat16() for name, tensor in snapshot.items()} for snapshot in snapshots]
+    sums, means = ({name: torch.zeros_like(tensor) for name, tensor in halves[0].items()} for _ in range(2))
     for n in range(1, max(counts) + 1):
-        weights = halves[(n - 1) % len(halves)]
-        for total, mean, weight in zip(sums, means, weights, strict=True):
-            total.add_(weight)
-            mean.add_((weight - mean) / n)
+        for name, weight in halves[(n - 1) % len(halves)].items():
+            sums[name].add_(weight)
+            means[name].add_((weight - means[name]) / n)
         if n in counts:
-            yield (
-                n,
-                dict(zip(names, (total.float() / n for total in sums), strict=True)),
-                dict(zip(names, (mean.float() for mean in means), strict=True)),
-            )
+            mean = {name: tensor.float() for name, tensor in means.items()}
+            yield n, {name: tensor.float() / n for name, tensor in sums.items()}, mean
 
 
 def exact_mean(snapshots: list[Weights], count: int) -> Weights:

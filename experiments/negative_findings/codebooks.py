@@ -9,9 +9,11 @@ the same KL. The source compared two points of two curves instead: 63 values wit
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
-from experiments.replication.found import Found
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained
 from pgpack.codecs import BYTE_CODECS
 from pgpack.quantizers.base import QuantizerInput
@@ -40,23 +42,15 @@ def measure(trained: Trained, seed: int) -> Found:
     points: dict[tuple[str, str], Points] = {}
     at: dict[tuple[str, float, str], tuple[float, float]] = {}
     for curve, (template, dials) in CURVES.items():
-        for dial in dials:
-            for codec in CODECS if curve in EVERY_CODEC else ("rans",):
-                sized = bench.sized(template.format(dial), codec)
-                kl = sized.packed.kl
-                found.add(
-                    "codebooks",
-                    seed=seed,
-                    curve=curve,
-                    dial=dial,
-                    codec=codec,
-                    n_bytes=sized.matrix_bytes,
-                    bits_per_weight=sized.bits_per_weight,
-                    kl=kl,
-                    mse=sized.mse,
-                )
-                points.setdefault((curve, codec), []).append((sized.matrix_bytes, kl))
-                at[curve, dial, codec] = (sized.matrix_bytes, sized.mse)
+        for dial, codec in product(dials, CODECS if curve in EVERY_CODEC else ("rans",)):
+            sized = bench.sized(template.format(dial), codec)
+            n_bytes, kl = sized.matrix_bytes, sized.packed.kl
+            found.add(
+                "codebooks", seed=seed, curve=curve, dial=dial, codec=codec, n_bytes=n_bytes,
+                bits_per_weight=sized.bits_per_weight, kl=kl, mse=sized.mse,
+            )  # fmt: skip
+            points.setdefault((curve, codec), []).append((n_bytes, kl))
+            at[curve, dial, codec] = (n_bytes, sized.mse)
     _compare_points(found, at)
     for codec in CODECS:
         percent = _percent(points["int", codec], points["kmeans", codec])
@@ -77,11 +71,9 @@ def _percent(anchor: Points, test: Points) -> float:
 
 def _compare_points(found: Found, at: dict[tuple[str, float, str], tuple[float, float]]) -> None:
     """The source's own comparison, and the same one for an integer grid of as many values as its codebook."""
-    int6, int8, book = at["int", 6, "zstd"], at["int", 8, "zstd"], at["kmeans", 256, "zstd"]
-    found.values["codebook.mse_change"] = book[1] / int6[1] - 1
-    found.values["codebook.zstd_ratio"] = book[0] / int6[0]
-    found.values["int8.mse_change"] = int8[1] / int6[1] - 1
-    found.values["int8.zstd_ratio"] = int8[0] / int6[0]
+    int6, book = at["int", 6, "zstd"], at["kmeans", 256, "zstd"]
+    for name, (n_bytes, mse) in (("codebook", book), ("int8", at["int", 8, "zstd"])):
+        found.put(name, {"mse_change": mse / int6[1] - 1, "zstd_ratio": n_bytes / int6[0]})
     found.values["codebook.rans_saving"] = 1 - at["kmeans", 256, "rans"][0] / book[0]
 
 

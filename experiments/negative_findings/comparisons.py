@@ -5,8 +5,8 @@ Losses are those that each run ended with, on all of the validation text and bef
 
 from __future__ import annotations
 
-from experiments.replication.found import Found
 from experiments.replication.packing import logged_bpb
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgtrain.model.tensor_table import count_parameters
@@ -27,6 +27,7 @@ PAIRS = (
     ("loop_skips", "shallow"),
     ("shallow", "deep"),
 )
+WIDER = ("shallow", "deep")  # 3x MLPs, one of them as deep as the control
 TOKENS = 16_384
 
 
@@ -40,32 +41,23 @@ def measure(trained: Trained, seed: int) -> Found:
         found.add("trainings", seed=seed, run=run, parameters=parameters, bpb=losses[run])
     for of, less in PAIRS:
         found.values[f"{of}.less_{less}"] = losses[of] - losses[less]
-    _after_int8(trained, seed, found)
-    _wider_at_int6(trained, seed, found)
+    _after_packing(found, trained)
     return found
 
 
-def _bench(trained: Trained, run: str, seed: int) -> MatrixBench:
-    return MatrixBench(trained.path(run, seed), TOKENS)
-
-
-def _after_int8(trained: Trained, seed: int, found: Found) -> None:
-    """int8 QAT against rounding a model that never saw the grid, both on the grid that QAT trained for."""
-    int8 = [exported(_bench(trained, run, seed), "rtn(bits=8)", "rtn(bits=8)").bpb for run in ("qat", "control")]
-    found.values["qat.int8_less_control_int8"] = int8[0] - int8[1]
-    found.values["control.int8_cost"] = int8[1] - _bench(trained, "control", seed).fp32_bpb
-
-
-def _wider_at_int6(trained: Trained, seed: int, found: Found) -> None:
-    """A 3x MLP at int6 against a 2x MLP at int8, through their own codecs; the table is fp16 in both.
+def _after_packing(found: Found, trained: Trained) -> None:
+    """int8 QAT against rounding a model that never saw the grid, both on the grid that QAT trained for; and a 3x MLP
+    at int6 against a 2x MLP at int8, through their own codecs, with the table in fp16 in both.
 
     A table is a third of our small models and a thirtieth of the source's: it would hide the matrices otherwise.
     """
-    depth = trained.study.run("control", seed, trained.scale).model.num_layers
-    wider = [
-        run for run in ("shallow", "deep") if trained.study.run(run, seed, trained.scale).model.num_layers == depth
-    ]
-    wide = exported(_bench(trained, wider[0], seed), law(6, False), FP16)
-    narrow = exported(_bench(trained, "control", seed), law(8, False), FP16, ZLIB)
+    control, qat = (MatrixBench(trained.path(run, found.seed), TOKENS) for run in ("control", "qat"))
+    with_qat, without = (exported(bench, "rtn(bits=8)", "rtn(bits=8)").bpb for bench in (qat, control))
+    found.values["qat.int8_less_control_int8"] = with_qat - without
+    found.values["control.int8_cost"] = without - control.fp32_bpb
+    layers = {run: trained.study.run(run, found.seed, trained.scale).model.num_layers for run in ("control", *WIDER)}
+    wider = next(run for run in WIDER if layers[run] == layers["control"])
+    wide = exported(MatrixBench(trained.path(wider, found.seed), TOKENS), law(6, False), FP16)
+    narrow = exported(control, law(8, False), FP16, ZLIB)
     found.values["wide_int6.bpb_less_int8"] = wide.bpb - narrow.bpb
     found.values["wide_int6.size_ratio"] = wide.n_bytes / narrow.n_bytes

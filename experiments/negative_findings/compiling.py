@@ -7,12 +7,12 @@ Compiled with the "eager" backend: what is folded is decided while the graph is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from experiments.replication.found import Found
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained
 from pgtrain.model.gpt import GPT, initialize_
 from pgtrain.training.loss_function import LossFunction
@@ -63,27 +63,19 @@ class BaseSwitch(OwnSwitch):
         ClassSwitch.enabled = True
 
 
-def compiled(module: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """As the challenge's scripts compile."""
-    return torch.compile(module, backend="eager", dynamic=False, fullgraph=True)
-
-
-def unguarded(module: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """Without guards: nothing checks whether the captured graph still holds."""
-    options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-    return torch.compile(module, backend="eager", dynamic=False, fullgraph=True, options=options)
-
-
-def exported(module: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """Captured once, for good."""
-    return torch.export.export(module, (x,)).module()
+eager = partial(torch.compile, backend="eager", dynamic=False, fullgraph=True)
+WAYS: dict[str, Compile] = {
+    "compiled": lambda module, x: eager(module),  # as the challenge's scripts compile
+    # Nothing checks whether the captured graph still holds.
+    "unguarded": lambda module, x: eager(module, options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}),
+    "exported": lambda module, x: torch.export.export(module, (x,)).module(),  # captured once, for good
+}
 
 
 def measure(trained: Trained, seed: int) -> Found:
     """Shares of the three places in which a late switch is not seen; and pgtrain's own way."""
-    ways: dict[str, Compile] = {"compiled": compiled, "unguarded": unguarded, "exported": exported}
     found = Found(seed)
-    for way, compile_ in ways.items():
+    for way, compile_ in WAYS.items():
         ignored = [_is_ignored(kind, compile_, seed) for kind in (OwnSwitch, ClassSwitch, BaseSwitch)]
         found.values[f"switch.ignored_{way}"] = sum(ignored) / len(ignored)
     found.values["switch.ignored_by_pgtrain"] = float(_pgtrain_ignores(trained, seed))

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.replication.found import Found
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained
 
 from .recipes import MatrixBench
@@ -33,7 +33,7 @@ def truncated(table: NDArray[np.float32], rank: int) -> NDArray[np.float32]:
 def measure(trained: Trained, seed: int) -> Found:
     """Spectrum and truncation of one checkpoint's table."""
     bench = MatrixBench(trained.path("packed", seed), TOKENS)
-    table = bench.weights["tok_emb.weight"]
+    table = bench.tensors["tok_emb.weight"]
     width = table.shape[1]
     normal = partial(np.random.default_rng(seed).normal, size=table.shape)
     learned, random = captured(table), captured(normal().astype(np.float32))
@@ -42,15 +42,12 @@ def measure(trained: Trained, seed: int) -> Found:
         found.add("spectrum", seed=seed, rank=rank, learned=float(learned[rank - 1]), random=float(random[rank - 1]))
     for share in SHARES:
         rank = round(share * width)
-        bpb = bench.text.evaluator.evaluate(bench.weights | {"tok_emb.weight": truncated(table, rank)}).bpb
+        bpb = bench.piece.evaluator.evaluate(bench.tensors | {"tok_emb.weight": truncated(table, rank)}).bpb
         cost = bpb - bench.fp32_bpb
         found.add("truncation", seed=seed, share=share, rank=rank, cost=cost)
         found.values[f"svd.cost_{share:g}"] = cost
-    for name, share in (("eighth", 1 / 8), ("half", 1 / 2)):
-        at = round(share * width) - 1
-        found.values[f"svd.learned_{name}"] = float(learned[at])
-        found.values[f"svd.random_{name}"] = float(random[at])
     wide = captured(np.random.default_rng(seed).normal(size=SOURCE_SHAPE).astype(np.float32))
-    found.values["svd.random_source_eighth"] = float(wide[SOURCE_SHAPE[1] // 8 - 1])
-    found.values["svd.random_source_half"] = float(wide[SOURCE_SHAPE[1] // 2 - 1])
+    for name, share in (("eighth", 1 / 8), ("half", 1 / 2)):
+        for of, energy in (("learned", learned), ("random", random), ("random_source", wide)):
+            found.values[f"svd.{of}_{name}"] = float(energy[round(share * len(energy)) - 1])
     return found

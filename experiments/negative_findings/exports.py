@@ -12,8 +12,8 @@ import zlib
 
 import numpy as np
 
-from experiments.replication.found import Found
 from experiments.replication.packing import Packed
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained
 from pgpack.codecs import BYTE_CODECS
 from pgpack.errors import PgpackError
@@ -41,69 +41,56 @@ def measure(trained: Trained, seed: int) -> Found:
     """Every variant on one checkpoint, then what they say together."""
     bench = MatrixBench(trained.path("packed", seed), TOKENS)
     found = Found(seed)
-    loss: dict[tuple[int, bool, str], float] = {}
-    size: dict[tuple[int, bool, str], int] = {}
-    for key in VARIANTS:
-        bits, floor, table = key
+    points: dict[tuple[int, bool, str], Packed] = {}
+    for bits, floor, table in VARIANTS:
         point = exported(bench, law(bits, floor), FP16 if table == "fp16" else law(bits, floor))
-        loss[key], size[key] = point.bpb, point.n_bytes
+        points[bits, floor, table] = point
         found.add(
-            "exports",
-            seed=seed,
-            bits=bits,
-            floor=int(floor),
-            table=table,
-            n_bytes=point.n_bytes,
-            cost=point.bpb - bench.fp32_bpb,
-            kl=point.kl,
-        )
-    documented, int6 = loss[5, True, "same"], loss[6, True, "fp16"]
-    table_only = exported(bench, law(6, True), law(5, True)).bpb
+            "exports", seed=seed, bits=bits, floor=int(floor), table=table, n_bytes=point.n_bytes,
+            cost=point.bpb - bench.fp32_bpb, kl=point.kl,
+        )  # fmt: skip
+    loss = {key: point.bpb for key, point in points.items()}
+    size = {key: point.n_bytes for key, point in points.items()}
+    floored, free = loss[6, True, "fp16"], loss[6, False, "fp16"]
+    int8_table, n_table = exported(bench, law(6, True), law(8, True)), bench.tensors["tok_emb.weight"].size
     found.values |= {
-        "int5.cost_as_documented": documented - int6,
-        "int5.cost_table_alone": table_only - int6,
-        "int5.cost_clean": loss[5, False, "fp16"] - loss[6, False, "fp16"],
-        "int5.cost_clean_with_table": loss[5, False, "same"] - loss[6, False, "fp16"],
+        "int5.cost_as_documented": loss[5, True, "same"] - floored,
+        "int5.cost_table_alone": exported(bench, law(6, True), law(5, True)).bpb - floored,
+        "int5.cost_clean": loss[5, False, "fp16"] - free,
+        "int5.cost_clean_with_table": loss[5, False, "same"] - free,
         "int5.size_ratio": size[5, False, "fp16"] / size[6, False, "fp16"],
-        "floor.cost_int6": int6 - loss[6, False, "fp16"],
+        "floor.cost_int6": floored - free,
         "floor.cost_int5": loss[5, True, "fp16"] - loss[5, False, "fp16"],
         "floor.cost_int6_table": loss[6, True, "same"] - loss[6, False, "same"],
         "floor.size_ratio_int6": size[6, True, "fp16"] / size[6, False, "fp16"],
         "floor.rows": _rows_at_the_floor(bench),
-        "int6.bpb": loss[6, False, "fp16"],
+        "int6.bpb": free,
+        # What fp16 costs and gains beside the int8 that the baseline stores a table in.
+        "fp16_table.bytes_per_value": (size[6, True, "fp16"] - int8_table.n_bytes) / n_table,
+        "fp16_table.gain": floored - int8_table.bpb,
+        "zlib.size_change": exported(bench, law(6, True), FP16, ZLIB).n_bytes / size[6, True, "fp16"] - 1,
+        **_zstd_read_as_zlib(),
     }
-    _table_in_fp16(bench, found)
-    _codec_switch(bench, found, size[6, True, "fp16"])
     return found
 
 
 def _rows_at_the_floor(bench: MatrixBench) -> float:
     """Share of the rows of matrices and table whose largest weight is below 1, where the floor replaces the step."""
     names = [*bench.matrices, "tok_emb.weight"]
-    below = [np.abs(bench.weights[name]).max(axis=1) < 1 for name in names]
+    below = [np.abs(bench.tensors[name]).max(axis=1) < 1 for name in names]
     return float(np.concatenate(below).mean())
 
 
-def _table_in_fp16(bench: MatrixBench, found: Found) -> None:
-    """What fp16 costs and gains beside the int8 that the baseline stores a table in."""
-    full, int8 = exported(bench, law(6, True), FP16), exported(bench, law(6, True), law(8, True))
-    found.values["fp16_table.bytes_per_value"] = (full.n_bytes - int8.n_bytes) / bench.weights["tok_emb.weight"].size
-    found.values["fp16_table.gain"] = full.bpb - int8.bpb
-
-
-def _codec_switch(bench: MatrixBench, found: Found, zstd_bytes: int) -> None:
-    """The same export through zlib, and a zstd stream handed to zlib."""
-    found.values["zlib.size_change"] = exported(bench, law(6, True), FP16, ZLIB).n_bytes / zstd_bytes - 1
+def _zstd_read_as_zlib() -> dict[str, float]:
+    """Whether a zstd stream handed to zlib crashes, and whether our own codec refuses it by name."""
     stream = BYTE_CODECS["zstd"](level=22).encode(b"symbols" * 64)
+    crashed = named = 0.0
     try:
         zlib.decompress(stream)
-        crashed = 0.0
     except zlib.error:
         crashed = 1.0
-    found.values["zlib.reads_zstd_crash"] = crashed
     try:
         BYTE_CODECS["zlib"]().decode(stream, 7 * 64)
-        named = 0.0
     except PgpackError:
         named = 1.0
-    found.values["zlib.refused_by_name"] = named
+    return {"zlib.reads_zstd_crash": crashed, "zlib.refused_by_name": named}

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import torch
 
-from experiments.replication.found import Found
 from experiments.replication.packing import Bench
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained
 from pgpack.loss.bpb import TextEvaluator
 from pgpack.loss.sliding import EvaluationWay
@@ -26,7 +26,7 @@ def measure(trained: Trained, seed: int) -> Found:
     found = Found(seed)
     for run, name in MODELS.items():
         bench = Bench(trained.path(run, seed), TOKENS)
-        tensors = dict(bench.checkpoint.items())
+        tensors = bench.tensors
         losses = {}
         for passes in PASSES:
             losses[passes] = _evaluator(bench, run, passes).evaluate(tensors).bpb
@@ -39,7 +39,7 @@ def measure(trained: Trained, seed: int) -> Found:
 
 
 def _evaluator(bench: Bench, run: str, passes: int) -> TextEvaluator:
-    text = bench.text.text
+    text = bench.text
     if run != "shallow":
         return text.evaluator(way=EvaluationWay(loops=passes - 1))
 

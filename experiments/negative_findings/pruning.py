@@ -6,10 +6,11 @@ much bytes move when equal weights are exported again after a change far below a
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from itertools import product
 
-from experiments.replication.found import Found
+import numpy as np
+
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained
 from pgpack.codecs import BYTE_CODECS
 from pgpack.quantizers.base import QuantizerInput
@@ -35,25 +36,18 @@ def measure(trained: Trained, seed: int) -> Found:
     bench = MatrixBench(trained.path("packed", seed), TOKENS, BLOCKS)
     found = Found(seed)
     changes: dict[tuple[str, str], list[float]] = {}
-    for name, quantizer in QUANTIZERS.items():
-        for codec in CODECS:
-            plain = bench.sized(quantizer, codec)
-            for sparsity in SPARSITIES:
-                pruned = bench.sized(f"prune_magnitude(sparsity={sparsity})|{quantizer}", codec)
-                change = pruned.matrix_bytes / plain.matrix_bytes - 1
-                changes.setdefault((name, codec), []).append(change)
-                found.add(
-                    "pruning",
-                    seed=seed,
-                    quantizer=name,
-                    codec=codec,
-                    sparsity=sparsity,
-                    change=change,
-                    kl_plain=plain.packed.kl,
-                    kl=pruned.packed.kl,
-                )
+    for (name, quantizer), codec in product(QUANTIZERS.items(), CODECS):
+        plain = bench.sized(quantizer, codec)
+        for sparsity in SPARSITIES:
+            pruned = bench.sized(f"prune_magnitude(sparsity={sparsity})|{quantizer}", codec)
+            change = pruned.matrix_bytes / plain.matrix_bytes - 1
+            changes.setdefault((name, codec), []).append(change)
+            found.add(
+                "pruning", seed=seed, quantizer=name, codec=codec, sparsity=sparsity, change=change,
+                kl_plain=plain.packed.kl, kl=pruned.packed.kl,
+            )  # fmt: skip
     for sparsity, change in zip(SPARSITIES, changes["int6", "zstd"], strict=True):
-        found.values[f"prune.int6_zstd_{sparsity:.0%}".replace("%", "")] = change
+        found.values[f"prune.int6_zstd_{100 * sparsity:.0f}"] = change
     found.values["prune.worst_rise"] = max(max(each[:3]) for each in changes.values())
     found.values["prune.worst_bump"] = max(each[1] - max(each[0], each[2]) for each in changes.values())
     _already_zero(bench, found, seed)
@@ -63,17 +57,16 @@ def measure(trained: Trained, seed: int) -> Found:
 
 def _already_zero(bench: MatrixBench, found: Found, seed: int) -> None:
     """Share of the pruned weights whose symbol is 0 without pruning."""
-    for name, rule in (("int6", Rtn(6)), ("int8", Rtn(8))):
-        for sparsity in SPARSITIES:
-            pruned = zero = 0
-            for matrix in bench.matrices:
-                weight = bench.weights[matrix]
-                magnitudes = np.abs(weight).reshape(-1)
-                mask = smallest(magnitudes, int(sparsity * magnitudes.size)).reshape(weight.shape)
-                symbols = rule.quantize(QuantizerInput(matrix, weight)).symbols
-                pruned, zero = pruned + int(mask.sum()), zero + int((symbols[mask] == 0).sum())
-            found.add("already_zero", seed=seed, quantizer=name, sparsity=sparsity, share=zero / pruned)
-            found.values[f"prune.already_zero_{name}_{sparsity:.0%}".replace("%", "")] = zero / pruned
+    for (name, rule), sparsity in product((("int6", Rtn(6)), ("int8", Rtn(8))), SPARSITIES):
+        pruned = zero = 0
+        for matrix in bench.matrices:
+            weight = bench.tensors[matrix]
+            magnitudes = np.abs(weight).reshape(-1)
+            mask = smallest(magnitudes, int(sparsity * magnitudes.size)).reshape(weight.shape)
+            symbols = rule.quantize(QuantizerInput(matrix, weight)).symbols
+            pruned, zero = pruned + int(mask.sum()), zero + int((symbols[mask] == 0).sum())
+        found.add("already_zero", seed=seed, quantizer=name, sparsity=sparsity, share=zero / pruned)
+        found.values[f"prune.already_zero_{name}_{100 * sparsity:.0f}"] = zero / pruned
 
 
 def _reexport_noise(bench: MatrixBench, seed: int) -> float:
@@ -81,11 +74,10 @@ def _reexport_noise(bench: MatrixBench, seed: int) -> float:
     zstd, rng = BYTE_CODECS["zstd"](level=22), np.random.default_rng(seed)
     sizes = []
     for _ in range(RE_EXPORTS):
-        streams = [_nudged_symbols(name, bench.weights[name], rng) for name in bench.matrices]
-        sizes.append(len(zstd.encode(b"".join(stream.tobytes() for stream in streams))))
+        stream = b""
+        for name in bench.matrices:
+            weight = bench.tensors[name]
+            nudge = rng.normal(size=weight.shape).astype(np.float32) * weight.std(axis=1, keepdims=True) * NUDGE
+            stream += Rtn(6).quantize(QuantizerInput(name, weight + nudge)).symbols.tobytes()
+        sizes.append(len(zstd.encode(stream)))
     return float(np.std(sizes, ddof=1) / np.mean(sizes))
-
-
-def _nudged_symbols(name: str, weight: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.generic]:
-    nudge = rng.normal(size=weight.shape).astype(np.float32) * weight.std(axis=1, keepdims=True) * NUDGE
-    return Rtn(6).quantize(QuantizerInput(name, weight + nudge)).symbols

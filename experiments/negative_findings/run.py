@@ -13,7 +13,6 @@ from .tables import TABLES
 # The longest first, so that no process ends alone.
 PARTS = (codebooks, pruning, averaging, windows, exports, loops, embeddings, comparisons, compiling)
 STUDY = Replication(Path(__file__).parent, tuple(part.measure for part in PARTS), TABLES, draw)
-main = study_command(STUDY)
 
 if __name__ == "__main__":
-    main()
+    study_command(STUDY)()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
 
-from experiments.replication.command import Table
-from experiments.replication.measures import Measured
+from experiments.replication.command import named
 from experiments.replication.pages import markdown_table
-from experiments.replication.results import Results
-from experiments.replication.rows import Row, Value
+from experiments.replication.results import Measured, Results
+from experiments.replication.rows import Key, by
 
-Key = tuple[Value, ...]
+Groups = Mapping[Key, list[float]]  # of all seeds
+Pivot = tuple[list[str], list[list[str]]]
 CODEC_NAMES = {
     "zstd": "zstd 22",
     "brotli": "brotli 11",
@@ -22,26 +23,32 @@ CODEC_NAMES = {
 }
 
 
-def by(rows: Iterable[Row], keys: Sequence[str], value: str) -> dict[Key, list[float]]:
-    """The values of all seeds under each combination of keys, in the order of the file."""
-    found: dict[Key, list[float]] = {}
-    for row in rows:
-        found.setdefault(tuple(row[key] for key in keys), []).append(float(row[value]))
-    return found
-
-
 def spread(values: Sequence[float], digits: int, sign: str = "") -> str:
     """Mean ± standard deviation over seeds."""
     return Measured(tuple(values)).shown(digits, sign)
 
 
+def percent(values: Sequence[float], digits: int, sign: str = "") -> str:
+    """The same of shares, in percent."""
+    return f"{spread([100 * value for value in values], digits, sign)} %"
+
+
+def _pivot(groups: Groups, columns: Callable[[Any], str], cell: Callable[[Sequence[float]], str]) -> Pivot:
+    """(a heading per last key, ascending; a row per combination of the others)."""
+    lasts = sorted({key[-1] for key in groups})  # type: ignore[type-var]
+    firsts = dict.fromkeys(key[:-1] for key in groups)
+    rows = [
+        [*(CODEC_NAMES.get(str(name), str(name)) for name in first), *(cell(groups[*first, last]) for last in lasts)]
+        for first in firsts
+    ]
+    return [columns(last) for last in lasts], rows
+
+
 def trainings(results: Results) -> str:
     """Every run with its loss."""
-    rows = results.rows("trainings")
-    losses = by(rows, ("run", "parameters"), "bpb")
-    purposes = results.study.purposes
+    losses = by(results.rows("trainings"), ("run", "parameters"), "bpb")
     table = [
-        (str(run), f"{parameters:,}", spread(values, 4), purposes[str(run)])
+        (str(run), f"{parameters:,}", spread(values, 4), results.study.purposes[str(run)])
         for (run, parameters), values in losses.items()
     ]
     return markdown_table(("run", "parameters", "bits per byte", "what it is for"), table, "lrrl")
@@ -49,8 +56,7 @@ def trainings(results: Results) -> str:
 
 def codebooks(results: Results) -> str:
     """Bits per weight of three points under each codec, and the mean difference at equal KL."""
-    rows = results.rows("codebooks")
-    sizes = by(rows, ("curve", "dial", "codec"), "bits_per_weight")
+    sizes = by(results.rows("codebooks"), ("curve", "dial", "codec"), "bits_per_weight")
     percents = by(results.rows("equal_kl"), ("codec",), "percent")
     points = (("int", 6), ("kmeans", 256), ("int", 8), ("kmeans", 64))
     table = [
@@ -64,73 +70,53 @@ def codebooks(results: Results) -> str:
 def losses(results: Results) -> str:
     """Relative squared error and KL of the points of both curves."""
     rows = [row for row in results.rows("codebooks") if row["codec"] == "rans"]
-    errors, kls = by(rows, ("curve", "dial"), "mse"), by(rows, ("curve", "dial"), "kl")
     names = {"int": "int, bits", "kmeans": "k-means, values", "sdclip": "std grid, clip", "vectors": "pairs, values"}
-    sizes = by(rows, ("curve", "dial"), "bits_per_weight")
+    sizes, errors, kls = (by(rows, ("curve", "dial"), value) for value in ("bits_per_weight", "mse", "kl"))
     table = [
-        (names[str(curve)], f"{dial:g}", spread(sizes[curve, dial], 3), _small(errors[curve, dial]), _small(values))
-        for (curve, dial), values in kls.items()
+        (
+            names[str(curve)],
+            f"{dial:g}",
+            spread(size, 3),
+            *(f"{fmean(each[curve, dial]):.2e}" for each in (errors, kls)),
+        )
+        for (curve, dial), size in sizes.items()
     ]
     return markdown_table(("grid", "dial", "bits per weight, rANS", "squared error", "KL"), table, "lrrrr")
-
-
-def _small(values: Sequence[float]) -> str:
-    return f"{statistics.fmean(values):.2e}"
 
 
 def pruning(results: Results) -> str:
     """Change of bytes by quantizer and codec."""
     changes = by(results.rows("pruning"), ("quantizer", "codec", "sparsity"), "change")
-    sparsities = sorted({float(sparsity) for _, _, sparsity in changes})
-    table = []
-    for quantizer, codec in dict.fromkeys((q, c) for q, c, _ in changes):
-        cells = [f"{spread([100 * v for v in changes[quantizer, codec, s]], 2, '+')} %" for s in sparsities]
-        table.append((str(quantizer), CODEC_NAMES[str(codec)], *cells))
-    return markdown_table(("quantizer", "codec", *(f"{s:.0%}" for s in sparsities)), table, "llrrrr")
+    sparsities, table = _pivot(changes, "{:.0%}".format, lambda values: percent(values, 2, "+"))
+    return markdown_table(("quantizer", "codec", *sparsities), table, "llrrrr")
 
 
 def already_zero(results: Results) -> str:
     """Share of the pruned weights that the grid had at 0."""
     shares = by(results.rows("already_zero"), ("quantizer", "sparsity"), "share")
-    sparsities = sorted({float(sparsity) for _, sparsity in shares})
-    table = [
-        (str(name), *(f"{spread([100 * v for v in shares[name, s]], 1)} %" for s in sparsities))
-        for name in dict.fromkeys(name for name, _ in shares)
-    ]
-    return markdown_table(("grid", *(f"{s:.0%}" for s in sparsities)), table, "lrrrr")
+    sparsities, table = _pivot(shares, "{:.0%}".format, lambda values: percent(values, 1))
+    return markdown_table(("grid", *sparsities), table, "lrrrr")
 
 
 def exports(results: Results) -> str:
     """Size and cost of every variant of the source's exporter."""
-    rows = results.rows("exports")
-    keys = ("bits", "floor", "table")
-    sizes, costs = by(rows, keys, "n_bytes"), by(rows, keys, "cost")
-    table = [
-        (
-            f"int{bits}",
-            "1 / R" if floor else "none",
-            "fp16" if kind == "fp16" else f"int{bits}",
-            spread([n / 1000 for n in sizes[bits, floor, kind]], 1),
-            spread(costs[bits, floor, kind], 4, "+"),
-        )
-        for bits, floor, kind in sizes
-    ]
+    rows, keys = results.rows("exports"), ("bits", "floor", "table")
+    costs = by(rows, keys, "cost")
+    table = []
+    for (bits, floor, kind), sizes in by(rows, keys, "n_bytes").items():
+        stored = "fp16" if kind == "fp16" else f"int{bits}"
+        kilobytes = spread([size / 1000 for size in sizes], 1)
+        cost = spread(costs[bits, floor, kind], 4, "+")
+        table.append((f"int{bits}", "1 / R" if floor else "none", stored, kilobytes, cost))
     return markdown_table(("matrices", "step floor", "table", "kB", "bits per byte above fp32"), table, "lllrr")
 
 
 def truncation(results: Results) -> str:
     """Variance and loss at every rank that was tried."""
     costs = by(results.rows("truncation"), ("share", "rank"), "cost")
-    spectrum = results.rows("spectrum")
-    learned, random = by(spectrum, ("rank",), "learned"), by(spectrum, ("rank",), "random")
+    learned, random = (by(results.rows("spectrum"), ("rank",), name) for name in ("learned", "random"))
     table = [
-        (
-            f"{share:g}",
-            f"{rank}",
-            f"{spread([100 * v for v in learned[(rank,)]], 1)} %",
-            f"{spread([100 * v for v in random[(rank,)]], 1)} %",
-            spread(values, 4, "+"),
-        )
+        (f"{share:g}", f"{rank}", percent(learned[(rank,)], 1), percent(random[(rank,)], 1), spread(values, 4, "+"))
         for (share, rank), values in costs.items()
     ]
     header = ("share of the width", "rank", "variance, learned", "variance, random", "bits per byte lost")
@@ -140,32 +126,15 @@ def truncation(results: Results) -> str:
 def loops(results: Results) -> str:
     """Loss by number of passes."""
     losses = by(results.rows("loops"), ("model", "passes"), "bpb")
-    passes = sorted({int(n) for _, n in losses})
-    table = [
-        (str(model), *(spread(losses[model, n], 3) for n in passes))
-        for model in dict.fromkeys(model for model, _ in losses)
-    ]
-    return markdown_table(("blocks", *(f"{n} passes" if n > 1 else "1 pass" for n in passes)), table, "lrrrrrr")
+    passes, table = _pivot(losses, lambda n: f"{n} passes" if n > 1 else "1 pass", lambda values: spread(values, 3))
+    return markdown_table(("blocks", *passes), table, "lrrrrrr")
 
 
 def averaging(results: Results) -> str:
     """Loss that arithmetic alone adds, by number of snapshots."""
     costs = by(results.rows("averaging"), ("way", "snapshots"), "cost")
-    counts = sorted({int(n) for _, n in costs})
-    table = [
-        (str(way), *(spread(costs[way, n], 4, "+") for n in counts)) for way in dict.fromkeys(way for way, _ in costs)
-    ]
-    return markdown_table(("accumulated as", *(f"{n} snapshots" for n in counts)), table, "lrrrrr")
+    counts, table = _pivot(costs, "{} snapshots".format, lambda values: spread(values, 4, "+"))
+    return markdown_table(("accumulated as", *counts), table, "lrrrrr")
 
 
-TABLES: Mapping[str, Table] = {
-    "trainings": trainings,
-    "codebooks": codebooks,
-    "losses": losses,
-    "pruning": pruning,
-    "already_zero": already_zero,
-    "exports": exports,
-    "truncation": truncation,
-    "loops": loops,
-    "averaging": averaging,
-}
+TABLES = named(trainings, codebooks, losses, pruning, already_zero, exports, truncation, loops, averaging)

@@ -15,17 +15,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiments.replication.found import Found
 from experiments.replication.packing import Bench, logged_bpb
 from experiments.replication.plan import Study
+from experiments.replication.rows import Found
 from experiments.replication.training import Trained
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.repartition import channel_permutation
 from pgtrain.model.tensor_table import count_parameters
 from pgtrain.training.run_log import log_path
 
-from .probes import numbers
-from .rope import shift_error
+from .probes import numbers, shift_error
 
 TEXT_TOKENS = 16_384  # packed models are compared with themselves, token by token: less text is enough
 PROBE_WINDOWS = 16
@@ -42,6 +41,15 @@ MBPB = (
     ("wt-consistent", "wo"), ("wt", "wt-consistent"), ("wt", "adapt"), ("adapt", "wo"), ("adapt-free", "wo"),
     ("adapt-free-high", "wo"), ("adapt", "adapt-free"), ("standard-narrow", "standard"),
     ("standard-shallow", "standard"),
+)  # fmt: skip
+RATIOS = (
+    ("naive", "wo", "q_condition"), ("wt", "wo", "q_condition"), ("wo", "standard", "q_condition"),
+    ("wt", "wo", "head_cosine"),
+)  # fmt: skip
+DIFFERENCES = (
+    ("naive", "wo", "gap_mbpb"), ("albert", "wo", "first_last_cosine"), ("albert", "standard", "adjacent_cosine"),
+    ("naive", "wo", "adjacent_cosine"), ("naive", "wo-bare", "adjacent_cosine"), ("adapt", "wo", "last_entropy"),
+    ("wo", "adapt", "rare_over_common"),
 )  # fmt: skip
 EQUAL_BYTES = ("standard-narrow", "standard-shallow", "albert-wide", "naive", "wt", "adapt")
 
@@ -64,8 +72,8 @@ def measure_seed(trained: Trained, seed: int) -> Found:
 def _measure_run(found: Found, run: str, path: Path) -> NDArray[np.float32] | None:
     """Of the six models: targets and their losses in nats. Shape: (2, n)."""
     bench = Bench(path, TEXT_TOKENS)
-    evaluator = bench.text.text.evaluator()
-    model = evaluator.module(dict(bench.checkpoint.items()))
+    evaluator = bench.text.evaluator()
+    model = evaluator.module(bench.tensors)
     tokens = torch.from_numpy(evaluator.tokens[:-1].astype(np.int64))
     ids = tokens[: PROBE_WINDOWS * evaluator.seq_len].view(PROBE_WINDOWS, -1)
     found.put(run, {"bpb": logged_bpb(bench.checkpoint)} | numbers(model, ids))
@@ -79,7 +87,7 @@ def _measure_run(found: Found, run: str, path: Path) -> NDArray[np.float32] | No
         return None
     nats = evaluator.token_nats(model)
     targets = evaluator.tokens[1:].astype(np.int64)
-    found.put(run, {"rare_over_common": rare_over_common(nats, targets, bench.text.text.calib_tokens)})
+    found.put(run, {"rare_over_common": rare_over_common(nats, targets, bench.text.calib_tokens)})
     return np.stack([targets, nats]).astype(np.float32)
 
 
@@ -110,18 +118,12 @@ def _compare(found: Found, losses: Mapping[str, NDArray[np.float32]]) -> None:
     shared = [run for run in MODELS if run not in ("standard", "wo")]
     values["best-other-less-wo.mbpb"] = min(_mbpb(found, run, "wo", "bpb") for run in shared)
     values["wo.types_won_of_wt"] = types_won(losses["wo"], losses["wt"])
+    values["wo.adapter_attn_over_mlp"] = values["wo.adapter_attn"] / values["wo.adapter_mlp"]
     for run in PACKED:
         values[f"{run}.gap_over_standard"] = values[f"{run}.gap_mbpb"] / values["standard.gap_mbpb"]
-    values["naive-less-wo.gap_mbpb"] = values["naive.gap_mbpb"] - values["wo.gap_mbpb"]
-    for run, other in (("naive", "wo"), ("wt", "wo"), ("wo", "standard")):
-        values[f"{run}-over-{other}.q_condition"] = values[f"{run}.q_condition"] / values[f"{other}.q_condition"]
-    values["wt-over-wo.head_cosine"] = values["wt.head_cosine"] / values["wo.head_cosine"]
-    values["wo.adapter_attn_over_mlp"] = values["wo.adapter_attn"] / values["wo.adapter_mlp"]
-    for run, other, probe in (
-        ("albert", "wo", "first_last_cosine"), ("albert", "standard", "adjacent_cosine"),
-        ("naive", "wo", "adjacent_cosine"), ("naive", "wo-bare", "adjacent_cosine"),
-        ("adapt", "wo", "last_entropy"), ("wo", "adapt", "rare_over_common"),
-    ):  # fmt: skip
+    for run, other, probe in RATIOS:
+        values[f"{run}-over-{other}.{probe}"] = values[f"{run}.{probe}"] / values[f"{other}.{probe}"]
+    for run, other, probe in DIFFERENCES:
         values[f"{run}-less-{other}.{probe}"] = values[f"{run}.{probe}"] - values[f"{other}.{probe}"]
 
 
@@ -130,12 +132,12 @@ def _compare_courses(found: Found, paths: Mapping[str, Path]) -> None:
 
     Training losses over a fifth of the run around each, on batches that are the same for both runs.
     """
-    evaluator = Bench(paths["wo"], TEXT_TOKENS).text.text.evaluator()
+    evaluator = Bench(paths["wo"], TEXT_TOKENS).text.evaluator()
     tokens_per_byte = evaluator.n_tokens / evaluator.n_text_bytes
     for run, other in (("wo", "standard"), ("wt", "wo")):
         nats = _training_losses(paths[run]) - _training_losses(paths[other])
-        early, late = (float(part.mean()) for part in (nats[len(nats) // 10 : 3 * len(nats) // 10],
-                                                       nats[7 * len(nats) // 10 : 9 * len(nats) // 10]))  # fmt: skip
+        n = len(nats) // 10
+        early, late = float(nats[n : 3 * n].mean()), float(nats[7 * n : 9 * n].mean())
         growth = 1000 * (late - early) * tokens_per_byte / math.log(2.0)
         found.values[f"{run}-less-{other}.growth_mbpb"] = growth
 

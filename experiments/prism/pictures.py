@@ -6,9 +6,8 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from experiments.replication.figures import drawing, prepare
-from experiments.replication.measures import Measures
-from experiments.replication.results import Results
+from experiments.replication.figures import chart, drawing, prepare
+from experiments.replication.results import Measures, Results
 from pgpack.picture import COLOURS, INK, SOFT_INK
 
 from .one_seed import PACKED
@@ -22,11 +21,8 @@ BLUE, ORANGE = COLOURS[0], COLOURS[1]
 
 def draw(results: Results) -> None:
     """changes, bytes, packing and gates, as PNG and SVG."""
-    folder, measures = results.folder, results.measures
-    _changes(folder / "changes", measures)
-    _bytes(folder / "bytes", measures)
-    _packing(folder / "packing", measures)
-    _gates(folder / "gates", measures)
+    for name, picture in {"changes": _changes, "bytes": _bytes, "packing": _packing, "gates": _gates}.items():
+        picture(results.folder / name, results.measures)
 
 
 def _dots(axes: Axes, y: float, values: tuple[float, ...], colour: str) -> None:
@@ -35,31 +31,30 @@ def _dots(axes: Axes, y: float, values: tuple[float, ...], colour: str) -> None:
     axes.plot(values, [y] * len(values), "o", color=colour, markersize=5, alpha=0.55)
 
 
+def _beside(axes: Axes, y: float, words: str, colour: str) -> None:
+    """The name of a group of rows, at the right edge."""
+    axes.text(1.0, y, words, color=colour, ha="right", va="bottom", fontweight="bold",
+              transform=axes.get_yaxis_transform())  # fmt: skip
+
+
 def _changes(path: Path, measures: Measures) -> None:
-    with drawing(path, 10.0, 5.6) as figure:
-        axes = figure.subplots()
-        title = "Gain of each change (right of 0), three seeds"
-        prepare(axes, title, "thousandths of a bit per byte that the loss falls by", "")
+    title = "Gain of each change (right of 0), three seeds"
+    with chart(path, title, "thousandths of a bit per byte that the loss falls by", "", 5.6) as axes:
         axes.axvline(0.0, color=SOFT_INK, linewidth=1.0)
-        places, names = [], []
-        for place, (what, before, after) in enumerate((*BUILT, *ADDED)):
-            added = place >= len(BUILT)
-            places.append(-place - added)
-            names.append(what)
-            _dots(axes, places[-1], gains(measures, before, after).values, ORANGE if added else BLUE)
-        axes.set_yticks(places, names)
-        for place, words, colour in ((0, "added to naive", BLUE), (-len(BUILT) - 1, "added to wo", ORANGE)):
-            axes.text(1.0, place + 0.5, words, color=colour, ha="right", va="bottom", fontweight="bold",
-                      transform=axes.get_yaxis_transform())  # fmt: skip
+        changes = (*BUILT, *ADDED)
+        places = [-row - (row >= len(BUILT)) for row in range(len(changes))]
+        for row, (place, (_, before, after)) in enumerate(zip(places, changes, strict=True)):
+            _dots(axes, place, gains(measures, before, after).values, ORANGE if row >= len(BUILT) else BLUE)
+        axes.set_yticks(places, [what for what, _, _ in changes])
+        _beside(axes, 0.5, "added to naive", BLUE)
+        _beside(axes, -len(BUILT) - 0.5, "added to wo", ORANGE)
         axes.set_ylim(places[-1] - 0.7, 1.4)
 
 
 def _bytes(path: Path, measures: Measures) -> None:
     """Paired with wo, seed by seed; the size of each artifact stands beside its row."""
-    with drawing(path, 10.0, 4.6) as figure:
-        axes = figure.subplots()
-        title = "Packed loss less that of wo: sharing blocks (blue) and not sharing (orange)"
-        prepare(axes, title, "thousandths of a bit per byte; left of 0 is better than wo", "")
+    title = "Packed loss less that of wo: sharing blocks (blue) and not sharing (orange)"
+    with chart(path, title, "thousandths of a bit per byte; left of 0 is better than wo", "", 4.6) as axes:
         axes.axvline(0.0, color=SOFT_INK, linewidth=1.0)
         places, names = [], []
         for group, (words, runs) in enumerate((("at the bytes of wo", AT_EQUAL_BYTES), ("at their own", OTHERS))):
@@ -68,8 +63,7 @@ def _bytes(path: Path, measures: Measures) -> None:
                 names.append(f"{run}, {measures[f'{run}.bytes'].mean / 1000:.0f} kB")
                 values = gains(measures, run, "wo", "quantized_bpb").values
                 _dots(axes, places[-1], values, BLUE if run in SHARED else ORANGE)
-            axes.text(1.0, places[-len(runs)] + 0.45, words, color=INK, ha="right", va="bottom", fontweight="bold",
-                      transform=axes.get_yaxis_transform())  # fmt: skip
+            _beside(axes, places[-len(runs)] + 0.45, words, INK)
         axes.set_yticks(places, names)
         axes.set_ylim(places[-1] - 0.6, 1.2)
 
@@ -91,19 +85,13 @@ def _packing(path: Path, measures: Measures) -> None:
 
 
 def _gates(path: Path, measures: Measures) -> None:
-    with drawing(path, 10.0, 2.6) as figure:
-        axes = figure.subplots()
-        title = "Without its penalty the gate goes elsewhere (dots: three seeds, ring: where it began)"
-        prepare(axes, title, "mean share of unpermuted q and k", "")
-        names = {
-            "adapt": "penalty pulls to 0.5",
-            "adapt-free": "no penalty, from 0.5",
-            "adapt-free-high": "no penalty, from 0.9",
-        }
+    title = "Without its penalty the gate goes elsewhere (dots: three seeds, ring: where it began)"
+    names = ("penalty pulls to 0.5", "no penalty, from 0.5", "no penalty, from 0.9")
+    with chart(path, title, "mean share of unpermuted q and k", "", 2.6) as axes:
         for row, run in enumerate(GATED):
             began = 0.9 if run.endswith("high") else 0.5
             axes.plot([began], [-row], "o", markerfacecolor="none", color=INK, markersize=13)
             _dots(axes, -row, measures[f"{run}.gate"].values, BLUE)
-        axes.set_yticks([-row for row in range(len(GATED))], [names[run] for run in GATED])
+        axes.set_yticks([-row for row in range(len(GATED))], names)
         axes.set_xlim(0.0, 1.0)
         axes.set_ylim(-len(GATED) + 0.4, 0.6)

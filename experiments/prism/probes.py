@@ -16,8 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pgtrain.model.blocks import Attention, LayerValues, Pass
+from pgtrain.model.blocks import Attention, LayerValues, Pass, rotary_tables, rotate
 from pgtrain.model.gpt import GPT
+from pgtrain.model.model_config import GPTConfig
+
+LENGTH, SHIFT = 32, 5  # of the scores that a permutation of channels should leave a matter of distances
 
 
 @dataclass
@@ -44,10 +47,8 @@ def read(model: GPT, ids: Tensor) -> Reading:
     def saw_gate(_: nn.Module, __: Any, out: Tensor) -> None:
         found.gates.append(torch.sigmoid(out))
 
-    handles = []
-    for block in model.layers:
-        handles.append(block.register_forward_hook(saw_block))
-        handles.append(block.attn.register_forward_pre_hook(sees_attention))
+    handles = [block.register_forward_hook(saw_block) for block in model.layers]
+    handles += [block.attn.register_forward_pre_hook(sees_attention) for block in model.layers]
     model.forward_logits(ids)
     for handle in handles:
         handle.remove()
@@ -120,3 +121,17 @@ def numbers(model: GPT, ids: Tensor) -> dict[str, float]:
         found["gate_token_std"] = sum(float(gate.std()) for gate in reading.gates) / len(means)
         found["gate_off_half"] = max(abs(mean - 0.5) for mean in means)
     return found | adapter_spread(model)
+
+
+def shift_error(config: GPTConfig, sources: Tensor, seed: int) -> float:
+    """How far scores of permuted q and k depend on more than how far apart they are, over their size.
+
+    The same random q and k stand at every position; the scores of (t + SHIFT, s + SHIFT) should be those of (t, s).
+    Shape: sources (head_dim,) int64.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    q, k = (torch.randn(1, 1, 1, config.head_dim, generator=generator) for _ in range(2))
+    cos, sin = rotary_tables(config, LENGTH, torch.device("cpu"))
+    q, k = (rotate(x[..., sources].expand(1, 1, LENGTH, -1), cos, sin)[0, 0] for x in (q, k))
+    scores = q @ k.T
+    return float((scores[SHIFT:, SHIFT:] - scores[:-SHIFT, :-SHIFT]).abs().max() / scores.abs().max())

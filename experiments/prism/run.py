@@ -11,7 +11,6 @@ from .pictures import draw
 from .tables import TABLES
 
 STUDY = Replication(Path(__file__).parent, (measure_seed,), TABLES, draw)
-main = study_command(STUDY)
 
 if __name__ == "__main__":
-    main()
+    study_command(STUDY)()

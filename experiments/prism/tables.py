@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from experiments.replication.command import Table
-from experiments.replication.measures import Measured, Measures
+from experiments.replication.command import named
 from experiments.replication.pages import markdown_table
 from experiments.replication.plan import SCALES
-from experiments.replication.results import Results
+from experiments.replication.results import Measured, Measures, Results
 from pgtrain.model.tensor_table import count_parameters
 
 from .one_seed import EQUAL_BYTES, MODELS, PACKED
@@ -91,27 +88,19 @@ def probes_table(results: Results) -> str:
     """Ours above, theirs below."""
     rows = []
     for name, (what, digits, theirs) in PROBES.items():
-        rows.append((what, *(results.measures[f"{run}.{name}"].shown(digits) for run in MODELS)))
+        rows.append((what, *results.shown(digits, *(f"{run}.{name}" for run in MODELS))))
         rows.append(("there", *("" if value is None else f"{value:g}" for value in theirs)))
     return markdown_table(("probe", *(f"`{run}`" for run in MODELS)), rows, "lrrrrrr")
 
 
 def gates_table(results: Results) -> str:
-    measures = results.measures
     header = ("run", "began at", "penalty", "mean gate", "std over tokens", "layer furthest from 1/2 by")
     rows = []
     for run in GATED:
         model = results.study.run(run, results.study.seeds[0], "tiny").model
-        rows.append((f"`{run}`", f"{model.repartition_start:g}", f"{model.repartition_penalty:g}",
-                     measures[f"{run}.gate"].shown(3), measures[f"{run}.gate_token_std"].shown(3),
-                     measures[f"{run}.gate_off_half"].shown(3)))  # fmt: skip
+        gates = results.shown(3, f"{run}.gate", f"{run}.gate_token_std", f"{run}.gate_off_half")
+        rows.append((f"`{run}`", f"{model.repartition_start:g}", f"{model.repartition_penalty:g}", *gates))
     return markdown_table(header, rows, "lrrrrr")
 
 
-TABLES: Mapping[str, Table] = {
-    "models": models_table,
-    "changes": changes_table,
-    "packed": packed_table,
-    "probes": probes_table,
-    "gates": gates_table,
-}
+TABLES = named(models_table, changes_table, packed_table, probes_table, gates_table)

@@ -15,6 +15,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pgpack.recipe.presets import PRESETS
 
 from . import curves
 from .gap import gaps, total_gap
-from .laboratory import Laboratory, open_laboratory
+from .laboratory import Laboratory
 from .rows import Row
 from .tables import markdown
 
@@ -37,7 +38,7 @@ def work_of(laboratory: Laboratory, nncodec: str | None) -> Iterator[Work]:
     steps = curves.dials(laboratory)
 
     def variant(each: curves.Variant, some: Sequence[float]) -> Callable[[], Iterator[Row]]:
-        return lambda: curves.variant_rows(laboratory, each, list(some))
+        return partial(curves.variant_rows, laboratory, each, some)
 
     for each in curves.ENGINES:
         yield "engine", each.name, variant(each, steps)
@@ -45,20 +46,22 @@ def work_of(laboratory: Laboratory, nncodec: str | None) -> Iterator[Work]:
         yield group, each.name, variant(each, steps[2:5])
     for name, preset in PRESETS.items():
         if all(shutil.which(program) for program in preset.requires):
-            yield "preset", name, lambda name=name: curves.preset_rows(laboratory, name)  # type: ignore[misc]
+            yield "preset", name, partial(curves.preset_rows, laboratory, name)
     if nncodec:
         for name in curves.NNCODEC:
-            yield "peer", name, lambda name=name: curves.nncodec_rows(laboratory, name, nncodec)  # type: ignore[misc]
+            yield "peer", name, partial(curves.nncodec_rows, laboratory, name, nncodec)
         for each in curves.PLAIN:
-            yield "plain", each.name, lambda each=each: curves.plain_rows(laboratory, each)  # type: ignore[misc]
+            yield "plain", each.name, variant(each, curves.plain_dials(laboratory))
     for each in curves.ABLATIONS:
         yield "ablation", each.name, variant(each, steps[1:5])
 
 
 def study(laboratory: Laboratory, groups: Sequence[str], nncodec: str | None) -> Iterator[dict[str, Any]]:
     """The document of one checkpoint, growing curve by curve."""
-    evaluator = laboratory.bench.evaluator
-    fp32 = evaluator.evaluate(dict(laboratory.checkpoint.items()))
+    evaluator = laboratory.piece.evaluator
+    fp32 = evaluator.evaluate(laboratory.tensors)
+    steps = [curves.dials(laboratory)[i] for i in GAP_TARGETS]
+    variants = (curves.ENGINES[1], curves.FULL_ROWS, curves.SCALAR)
     document: dict[str, Any] = {
         "name": laboratory.name,
         "n_params": laboratory.checkpoint.n_params,
@@ -67,13 +70,9 @@ def study(laboratory: Laboratory, groups: Sequence[str], nncodec: str | None) ->
         "n_tokens": fp32.n_tokens,
         "fp32_bpb": fp32.bpb,
         "curves": [],
-        "gap": [],
-        "total_gap": [],
+        "gap": [dataclasses.asdict(gap) for gap in gaps(laboratory, steps[-1])],
+        "total_gap": [dataclasses.asdict(total_gap(laboratory, s, v)) for v in variants for s in steps],
     }
-    steps = [curves.dials(laboratory)[i] for i in GAP_TARGETS]
-    document["gap"] = [dataclasses.asdict(gap) for gap in gaps(laboratory, steps[-1])]
-    variants = (curves.ENGINES[1], curves.FULL_ROWS, curves.SCALAR)
-    document["total_gap"] = [dataclasses.asdict(total_gap(laboratory, s, v)) for v in variants for s in steps]
     for group, name, measure in work_of(laboratory, nncodec):
         if group not in groups:
             continue
@@ -96,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     documents: list[dict[str, Any]] = []
     for path in given.checkpoints:
         name = path.parent.name if path.stem == "model" else path.stem
-        laboratory = open_laboratory(path, name, given.work / name, given.max_tokens)
+        laboratory = Laboratory(path, name, given.work / name, given.max_tokens)
         documents.append({})
         for document in study(laboratory, given.groups, given.nncodec):
             documents[-1] = document

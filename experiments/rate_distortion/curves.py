@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from pgpack.recipe.preset_candidates import SMALL_PASSTHROUGH, preset_curve
+import numpy as np
+
+from pgpack.recipe.preset_candidates import SMALL_PASSTHROUGH, preset_recipe
 from pgpack.recipe.presets import PRESETS
 
 from .laboratory import Laboratory
-from .nncodec_peer import qp_of
+from .nncodec_peer import QP_PER_OCTAVE
 from .rows import Row
 
 ENGINE = "tcq-64"
@@ -35,10 +37,7 @@ def _tcq(states: int, more: str = "", coder: str = "") -> str:
     return f"tcq(step={{step}},states={states}{more})|{coder or f'rans_scaled(states={states})'}"
 
 
-ENGINES = (
-    Variant("tcq-8", _tcq(8)),
-    Variant(ENGINE, _tcq(64)),
-)
+ENGINES = (Variant("tcq-8", _tcq(8)), Variant(ENGINE, _tcq(64)))
 TRAINED = {
     "compensated": Variant("tcq-64, compensated", _tcq(64), suffix=COMPENSATION),
     "tuned": Variant("tcq-64, tuned steps", _tcq(64), suffix=TUNING),
@@ -75,27 +74,26 @@ def text_of(variant: Variant, step: float) -> str:
     return f"{recipe}; {variant.suffix}" if variant.suffix else recipe
 
 
-def variant_rows(laboratory: Laboratory, variant: Variant, steps: list[float]) -> Iterator[Row]:
+def plain_dials(laboratory: Laboratory) -> list[float]:
+    """Steps relative to the weights: one step for all of them, as NNCodec has, for squared error alone."""
+    unit = laboratory.rms()
+    return [float(f"{relative * unit:.4g}") for relative in RELATIVE_STEPS]
+
+
+def variant_rows(laboratory: Laboratory, variant: Variant, steps: Iterable[float]) -> Iterator[Row]:
     for step in steps:
         yield laboratory.recipe_row(variant.name, step, text_of(variant, step), variant.calibration)
 
 
-def preset_rows(laboratory: Laboratory, name: str) -> Iterator[Row]:
+def preset_rows(laboratory: Laboratory, name: str, dials: Iterable[float] | None = None) -> Iterator[Row]:
     """A field preset over its own dial. In small models only tensors of up to 4,096 values stay fp16."""
-    candidates = preset_curve(name, SMALL_PASSTHROUGH, laboratory.tensors)
-    for value, candidate in zip(PRESETS[name].dial_values, candidates, strict=True):
-        yield laboratory.recipe_row(name, value, str(candidate.recipe))
+    for dial in PRESETS[name].dial_values if dials is None else dials:
+        recipe = preset_recipe(name, dial, SMALL_PASSTHROUGH, laboratory.shapes)
+        yield laboratory.recipe_row(name, dial, str(recipe))
 
 
 def nncodec_rows(laboratory: Laboratory, name: str, python: str) -> Iterator[Row]:
-    unit = laboratory.rms()
+    """At the settings whose steps are nearest, in octaves, to those of `plain_dials`."""
     for relative in RELATIVE_STEPS:
-        yield laboratory.nncodec_row(name, qp_of(relative * unit), NNCODEC[name], python)
-
-
-def plain_rows(laboratory: Laboratory, variant: Variant) -> Iterator[Row]:
-    """The engine for squared error alone: one step for all weights, as NNCodec has."""
-    unit = laboratory.rms()
-    for relative in RELATIVE_STEPS:
-        step = float(f"{relative * unit:.4g}")
-        yield laboratory.recipe_row(variant.name, step, text_of(variant, step), variant.calibration)
+        qp = round(QP_PER_OCTAVE * float(np.log2(relative * laboratory.rms())))
+        yield laboratory.nncodec_row(name, qp, NNCODEC[name], python)

@@ -5,48 +5,46 @@ recipe --pack--> real bytes --decode--> tensors --evaluator--> KL, bits per byte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.bench.options import BenchOptions
-from pgpack.bench.workpiece import Workpiece
-from pgpack.cache.store import Cache, Memory
+from experiments.replication.packing import Bench, fresh_cache, relative_error
 from pgpack.calibration.calibration import LOOKUP, Calibration, from_arrays
-from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
-from pgpack.measure import Measurer
+from pgpack.loss.evaluator import Tensors
 from pgpack.pack import Artifact
 from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.recipe.selector import Shapes
 from pgpack.tensors.roles import role_of
 
-from .nncodec_peer import Coded, run_nncodec, settings_of
+from .nncodec_peer import run_nncodec, settings_of
 from .rows import Row, Rows
 
-CACHE_BYTES = 1 << 28
 
+class Laboratory(Bench):
+    """One checkpoint with its text; rows and calibration are kept in `folder`.
 
-@dataclass(frozen=True, eq=False)
-class Laboratory:
-    """One checkpoint with its text. `evaluator` and calibration text never overlap (`pgpack.bench`)."""
+    `calibrated` is the directive of recipes that do not say themselves how many tokens they are calibrated on.
+    """
 
-    name: str
-    checkpoint: Checkpoint
-    bench: Workpiece
-    rows: Rows
-    calibrations: dict[str, Calibration]
+    def __init__(self, path: Path, name: str, folder: Path, max_tokens: int, calibrated: str = "") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(path, max_tokens, keep_in=folder)
+        self.name, self.calibrated = name, calibrated
+        self.rows = Rows(folder / "rows.jsonl", f"{self.checkpoint.digest} {self.piece.evaluator.digest}")
+        self.calibrations: dict[str, Calibration] = {}
 
     @property
-    def tensors(self) -> Shapes:
+    def shapes(self) -> Shapes:
         return self.checkpoint.stored_shapes
 
-    @property
+    @cached_property
     def matrices(self) -> list[str]:
         """Names of the tensors that an entropy coder is for."""
-        return [name for name, shape in self.tensors.items() if len(shape) > 1 and role_of(name, shape) != "control"]
+        return [name for name, shape in self.shapes.items() if len(shape) > 1 and role_of(name, shape) != "control"]
 
     def calibration(self, kind: str, recipe: Recipe) -> Calibration:
         """`observed`, or with one of its parts taken away.
@@ -56,30 +54,25 @@ class Laboratory:
         """
         key = f"{kind} {recipe.calib.count}"
         if key not in self.calibrations:
-            observed = self.bench.calibration(recipe)
-            self.calibrations[key] = observed if kind == "observed" else _reduced(kind, observed, self)
+            observed = self.piece.calibration(recipe)
+            self.calibrations[key] = observed if kind == "observed" else _reduced(kind, observed)
         return self.calibrations[key]
 
     def pack(self, recipe: Recipe, kind: str = "observed") -> Artifact:
-        """The artifact of `recipe` under a kind of calibration."""
-        measurer = Measurer(
-            self.checkpoint,
-            None,
-            lambda r: self.calibration(kind, r),
-            Cache(memory=Memory(CACHE_BYTES)),
-            self.bench,
-        )
-        return measurer.pack(recipe)
+        """The artifact of `recipe` under a kind of calibration; nothing is shared with other packs, for the clock."""
+        calibrate = partial(self.calibration, kind)
+        return replace(self.measurer, calibrate=calibrate, cache=fresh_cache()).pack(recipe)
 
     def recipe_row(self, curve: str, dial: float, text: str, kind: str = "observed") -> Row:
         """The point of a recipe."""
+        if self.calibrated and "@calib" not in text:
+            text = f"{text}; {self.calibrated}"
 
         def measure() -> Row:
-            recipe = parse_recipe(text).without_idle_rules(self.tensors)
+            recipe = parse_recipe(text).without_idle_rules(self.shapes)
             artifact = self.pack(recipe, kind)
-            tensors = artifact.decoded.tensors()
             times = (artifact.quantize_s, artifact.encode_s, artifact.decode_s)
-            return self._row(curve, dial, artifact.n_bytes, tensors, times, str(recipe))
+            return self._row(curve, dial, artifact.n_bytes, artifact.decoded.tensors(), times, str(recipe))
 
         return self.rows.measured(curve, dial, measure)
 
@@ -87,57 +80,30 @@ class Laboratory:
         """The point of NNCodec at `qp`."""
 
         def measure() -> Row:
-            coded = self.nncodec(qp, rate_weight, python)
+            stored = {name: self.checkpoint.tensor(name) for name in self.shapes}
+            coded = run_nncodec(python, stored, settings_of(qp, rate_weight, self.shapes))
             times = (0.0, coded.encode_s, coded.decode_s)
             tensors = coded.tensors | {alias: coded.tensors[name] for alias, name in self.checkpoint.aliases.items()}
-            return self._row(
-                curve, qp, coded.n_bytes, tensors, times, f"nncodec qp={qp} lambda_scale={rate_weight:g}"
-            )
+            recipe = f"nncodec qp={qp} lambda_scale={rate_weight:g}"
+            return self._row(curve, qp, coded.n_bytes, tensors, times, recipe)
 
         return self.rows.measured(curve, qp, measure)
 
-    def nncodec(self, qp: int, rate_weight: float, python: str) -> Coded:
-        stored = {name: self.checkpoint.tensor(name) for name in self.checkpoint.stored_shapes}
-        return run_nncodec(python, stored, settings_of(qp, rate_weight, self.checkpoint.stored_shapes))
-
     def _row(
-        self,
-        curve: str,
-        dial: float,
-        n_bytes: int,
-        tensors: Mapping[str, NDArray[np.float32]],
-        times: tuple[float, float, float],
-        recipe: str,
+        self, curve: str, dial: float, n_bytes: int, tensors: Tensors, times: tuple[float, float, float], recipe: str
     ) -> Row:
-        loss = self.bench.evaluator.evaluate(tensors)
+        loss = self.piece.evaluator.evaluate(tensors)
         assert loss.kl is not None
-        return Row(curve, dial, n_bytes, self.relative_error(tensors), loss.kl, loss.bpb, *times, recipe)
-
-    def relative_error(self, tensors: Mapping[str, NDArray[np.float32]]) -> float:
-        """Squared error of all matrices over their squared norm."""
-        error = power = 0.0
-        for name in self.matrices:
-            weight = self.checkpoint.tensor(name)
-            error += float(np.square(weight - tensors[name], dtype=np.float64).sum())
-            power += float(np.square(weight, dtype=np.float64).sum())
-        return error / power
+        error = relative_error(self.tensors, tensors, self.matrices)
+        return Row(curve, dial, n_bytes, error, loss.kl, loss.bpb, *times, recipe)
 
     def rms(self) -> float:
         """Root mean square of all matrices' weights."""
-        power = sum(float(np.square(self.checkpoint.tensor(n), dtype=np.float64).sum()) for n in self.matrices)
-        return float(np.sqrt(power / sum(self.checkpoint.tensor(n).size for n in self.matrices)))
+        power = sum(float(np.square(self.tensors[n], dtype=np.float64).sum()) for n in self.matrices)
+        return float(np.sqrt(power / sum(self.tensors[n].size for n in self.matrices)))
 
 
-def open_laboratory(path: Path, name: str, folder: Path, max_tokens: int) -> Laboratory:
-    """The laboratory of a pgtrain checkpoint; rows and calibration are kept in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = load_checkpoint(path)
-    bench = Workpiece(path, checkpoint, BenchOptions(max_tokens=max_tokens), keep_in=folder)
-    scope = f"{checkpoint.digest} {bench.evaluator.digest}"
-    return Laboratory(name, checkpoint, bench, Rows(folder / "rows.jsonl", scope), {})
-
-
-def _reduced(kind: str, observed: Calibration, laboratory: Laboratory) -> Calibration:
+def _reduced(kind: str, observed: Calibration) -> Calibration:
     arrays: dict[str, NDArray[np.float32]] = {}
     fisher = [observed.load(key).mean() for key in observed.shapes if key.endswith(".fisher") and LOOKUP not in key]
     common = np.float32(np.exp(np.mean(np.log(fisher))))  # of all matrices, so that the dial keeps its meaning

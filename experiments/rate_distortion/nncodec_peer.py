@@ -35,19 +35,13 @@ class Coded:
     tensors: dict[str, NDArray[np.float32]]
 
 
-def qp_of(step: float) -> int:
-    """The qp whose step is nearest to `step` in octaves."""
-    return round(QP_PER_OCTAVE * float(np.log2(step)))
-
-
 def settings_of(qp: int, rate_weight: float, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """Arguments of its `compress`: dependent quantization on, parameters of the coder optimized."""
-    fine = {name: FINE_QP for name, shape in shapes.items() if len(shape) < 2 or role_of(name, shape) == "control"}
-    per_tensor = {name: fine.get(name, qp) for name in shapes}
+    is_fine = {name: len(shape) < 2 or role_of(name, shape) == "control" for name, shape in shapes.items()}
     return {
         "qp": qp,
         "nonweight_qp": FINE_QP,
-        "qp_per_tensor": per_tensor,
+        "qp_per_tensor": {name: FINE_QP if fine else qp for name, fine in is_fine.items()},
         "use_dq": True,
         "param_opt": True,
         "lambda_scale": rate_weight,
@@ -60,12 +54,8 @@ def run_nncodec(python: str, tensors: Mapping[str, NDArray[np.float32]], setting
         source, target = Path(folder, "tensors.npz"), Path(folder, "decoded.npz")
         arrays: dict[str, Any] = {name: np.asarray(array, np.float32) for name, array in tensors.items()}
         np.savez(source, **arrays)
-        done = subprocess.run(
-            [python, str(DRIVER), str(source), str(target), json.dumps(dict(settings))],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = [python, str(DRIVER), str(source), str(target), json.dumps(dict(settings))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise PgpackError(f"NNCodec failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         found = json.loads(done.stdout.splitlines()[-1])

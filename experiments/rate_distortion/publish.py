@@ -23,6 +23,9 @@ from pgpack.study.frontier import bd_rate, frontier_csv, measured, pareto, point
 from pgpack.study.plot import Curve, FrontierPicture, write_picture
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
+from pgpack.tables import csv_text
+
+from .tables import number_table
 
 FIELDS = ("name", "n_bytes", "bpb", "kl", "recipe")
 ENGINE = "tcq("
@@ -46,60 +49,46 @@ def best_points(study: Study) -> list[Trial]:
 def markdown(rows: Sequence[Mapping[str, str]], summary: Mapping[str, Any]) -> str:
     """The README's sentence and table. `rows` and `summary` as published."""
     bd = summary["bd_rate"]
-    lines = [
+    sentence = (
         f"BD-rate of the trellis engine against `{summary['peer']}` swept over its own dial, at equal KL to the fp32 "
-        f"model: **{bd['kl']:+.1f} %** bytes (at equal bits per byte {bd['bpb']:+.1f} %), without tuning.",
-        "",
-        "| recipe | bytes | bits per byte | over fp32 | KL, nats per token |",
-        "|---|---:|---:|---:|---:|",
-    ]
+        f"model: **{bd['kl']:+.1f} %** bytes (at equal bits per byte {bd['bpb']:+.1f} %), without tuning."
+    )
+    table = []
     for row in rows:
-        excess = 1000 * (float(row["bpb"]) - summary["fp32_bpb"])
-        lines.append(
-            f"| {row['name']} | {int(row['n_bytes']):,} | {float(row['bpb']):.4f} | {excess:+.1f} mBPB "
-            f"| {float(row['kl']):.2g} |"
-        )
-    return "\n".join(lines)
+        bpb = float(row["bpb"])
+        excess = f"{1000 * (bpb - summary['fp32_bpb']):+.1f} mBPB"
+        table.append((row["name"], f"{int(row['n_bytes']):,}", f"{bpb:.4f}", excess, f"{float(row['kl']):.2g}"))
+    header = ("recipe", "bytes", "bits per byte", "over fp32", "KL, nats per token")
+    return "\n".join([sentence, "", *number_table(header, table)])
 
 
 def publish(directory: Path, peer_directory: Path, out: Path) -> None:
     """Write CSV, pictures and the README table. Raises StudyError when the studies are not of one checkpoint."""
     study, peer = Study.load(directory), Study.load(peer_directory)
-    if (study.meta.checkpoint_digest, study.meta.evaluator_digest) != (
-        peer.meta.checkpoint_digest,
-        peer.meta.evaluator_digest,
-    ):
+    digests = [(each.meta.checkpoint_digest, each.meta.evaluator_digest) for each in (study, peer)]
+    if digests[0] != digests[1]:
         raise StudyError(f"{directory} and {peer_directory} measure different checkpoints or text")
     out.mkdir(parents=True, exist_ok=True)
-    rows = [_row(trial) for trial in best_points(study)]
     engine = [trial for trial in study.trials if ENGINE in trial.recipe]
     name = peer.trials[0].label.partition(":")[0].partition(" ")[0]
     rates = {m: bd_rate(points_of(peer.trials, m), points_of(engine, m), m).percent for m in ("kl", "bpb")}
     summary = {"fp32_bpb": study.meta.fp32_bpb, "peer": name, "bd_rate": rates, "budget": study.meta.budget}
-    with (out / "points.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    points = csv_text(FIELDS, ((name_of(t), t.n_bytes, t.bpb, t.kl, t.recipe) for t in best_points(study)))
+    (out / "points.csv").write_text(points, encoding="utf-8")
     (out / "frontier.csv").write_text(frontier_csv(pareto(study.trials)), encoding="utf-8")
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     _draw(study, peer, name, out)
-    fill(ROOT / "README.md", "frontier", markdown(rows, summary))
-
-
-def _row(trial: Trial) -> dict[str, str]:
-    numbers = {"n_bytes": str(trial.n_bytes), "bpb": repr(trial.bpb), "kl": repr(trial.kl)}
-    return {"name": name_of(trial), **numbers, "recipe": trial.recipe}
+    fill(ROOT / "README.md", "frontier", markdown(list(csv.DictReader(points.splitlines())), summary))
 
 
 def _draw(study: Study, peer: Study, name: str, out: Path) -> None:
     title = "one small GPT, every packer: the demo's model on the built-in corpus"
     unnamed = tuple(dataclasses.replace(trial, label="") for trial in peer.trials)
     curves = (Curve("pgpack", study.trials), Curve(f"{name}, its own dial", unnamed))
-    for suffix in ("svg", "png"):
-        picture = FrontierPicture(curves, title, "kl", study.meta.budget, None)
-        write_picture(picture, out / f"frontier-kl.{suffix}")
-        picture = FrontierPicture(curves, title, "bpb", study.meta.budget, study.meta.fp32_bpb)
-        write_picture(picture, out / f"frontier-bpb.{suffix}")
+    for metric, fp32 in (("kl", None), ("bpb", study.meta.fp32_bpb)):
+        picture = FrontierPicture(curves, title, metric, study.meta.budget, fp32)
+        for suffix in ("svg", "png"):
+            write_picture(picture, out / f"frontier-{metric}.{suffix}")
 
 
 def main(arguments: Sequence[str]) -> int:

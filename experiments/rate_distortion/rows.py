@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pgpack.errors import StudyError
-from pgpack.study.frontier import Points, bd_rate
+from pgpack.study.frontier import bd_rate
 from pgpack.version import __version__
 
 
@@ -63,12 +63,8 @@ class Rows:
 
 def rate(anchor: Sequence[Row], test: Sequence[Row], metric: str) -> float | None:
     """BD-rate of `test` against `anchor` in percent, None where the curves do not overlap."""
+    curves = [np.array([(row.n_bytes, getattr(row, metric)) for row in rows], np.float64) for rows in (anchor, test)]
     try:
-        return bd_rate(_points(anchor, metric), _points(test, metric), "bpb" if metric == "bpb" else "kl").percent
+        return bd_rate(*(curve.reshape(-1, 2) for curve in curves), "bpb" if metric == "bpb" else "kl").percent
     except StudyError:
         return None
-
-
-def _points(rows: Sequence[Row], metric: str) -> Points:
-    """Bytes and loss of rows. *Shape* (n, 2)."""
-    return np.array([(row.n_bytes, getattr(row, metric)) for row in rows], np.float64).reshape(-1, 2)

@@ -7,11 +7,9 @@ from pathlib import Path
 from experiments.replication.command import Replication, study_command
 
 from .one_seed import measure_seed
-from .pictures import draw
-from .short_tables import TABLES
+from .short_page import TABLES, draw
 
 STUDY = Replication(Path(__file__).parent, (measure_seed,), TABLES, draw)
-main = study_command(STUDY)
 
 if __name__ == "__main__":
-    main()
+    study_command(STUDY)()

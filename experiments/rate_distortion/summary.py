@@ -12,7 +12,7 @@ from typing import Any
 from experiments.replication.pages import ROOT, fill
 
 from .curves import ENGINE, TRAINED
-from .tables import rows_of, saving
+from .tables import names, number_table, rows_of, saving
 
 
 def summary(documents: Sequence[Mapping[str, Any]]) -> str:
@@ -21,19 +21,15 @@ def summary(documents: Sequence[Mapping[str, Any]]) -> str:
         f"Mean difference of file size at equal loss (BD-rate) of the engine, `{ENGINE}`, against each packer "
         "over its own dial (`make bench-rd`, [results/rd.md](results/rd.md)):",
         "",
-        "| against | "
-        + " | ".join(f"{d['name']} ({d['n_params'] / 1e6:.1f} M), equal KL | equal bits per byte" for d in documents)
-        + " |",
-        "|---|" + "---:|---:|" * len(documents),
     ]
-    groups = [(c["group"], c["name"]) for c in documents[0]["curves"]]
-    for name in [name for group, name in groups if group in ("preset", "peer")]:
-        cells = [
-            saving(rows_of(document, name), rows_of(document, ENGINE), metric)
-            for document in documents
-            for metric in ("kl", "bpb")
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    header = ["against"]
+    for document in documents:
+        header += [f"{document['name']} ({document['n_params'] / 1e6:.1f} M), equal KL", "equal bits per byte"]
+    rows = (
+        [name, *(saving(rows_of(d, name), rows_of(d, ENGINE), metric) for d in documents for metric in ("kl", "bpb"))]
+        for name in names(documents[0], "preset", "peer")
+    )
+    lines += number_table(header, rows)
     for directive, (group, each) in zip(("--compensate 120", "--tune 100"), TRAINED.items(), strict=True):
         gains = [
             f"{saving(rows_of(document, ENGINE), rows_of(document, each.name), 'kl')} on {document['name']}"

@@ -22,39 +22,24 @@ Owns `Claim` and the rule of verdicts; nothing here is a judgement by hand.
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pgpack.errors import DataError
 
-from .measures import Measured, Measures
+from .results import Measures
 
 REPRODUCED, NOT_REPRODUCED, CONFOUNDED = "reproduced", "not reproduced", "confounded"
 UNTESTED = "needs full scale"
 WRITTEN = ("ours", "std", "seeds", "verdict")
+WRITTEN_LINE = re.compile(rf"({'|'.join(WRITTEN)}) = ")
 NEEDED = {"id", "text", "source"}
 KNOWN = NEEDED | {"theirs", "unit", "measure", "holds", "bound", "tolerance", "control", "needs", "note", *WRITTEN}
-
-
-@dataclass(frozen=True)
-class Test:
-    """When a measured quantity says yes."""
-
-    measure: str
-    holds: str
-    bound: float
-    tolerance: float = 0.0
-
-    def passes(self, measured: Measured) -> bool:
-        return all(self._is_met(value) for value in (measured.mean, *measured.values))
-
-    def _is_met(self, value: float) -> bool:
-        if self.holds == "near":
-            return abs(value - self.bound) <= self.tolerance
-        return value > self.bound if self.holds == "above" else value < self.bound
 
 
 @dataclass(frozen=True)
@@ -67,33 +52,32 @@ class Claim:
     def id(self) -> str:
         return str(self.entry["id"])
 
-    @property
-    def test(self) -> Test | None:
-        return _test(self.entry) if "measure" in self.entry else None
-
-    @property
-    def control(self) -> Test | None:
-        return _test(self.entry["control"]) if "control" in self.entry else None
-
     def judge(self, measures: Measures) -> dict[str, Any]:
         """The four written fields. Raises: DataError for a measure that does not exist."""
-        if self.test is None:
+        if "measure" not in self.entry:
             return {"verdict": UNTESTED}
-        measured = measures[self.test.measure]
-        if not self.test.passes(measured):
+        if not _passes(self.entry, measures):
             verdict = NOT_REPRODUCED
-        elif self.control is not None and self.control.passes(measures[self.control.measure]):
+        elif "control" in self.entry and _passes(self.entry["control"], measures):
             verdict = CONFOUNDED
         else:
             verdict = REPRODUCED
+        measured = measures[self.entry["measure"]]
         numbers = {"ours": float(f"{measured.mean:.4g}"), "std": float(f"{measured.std:.2g}")}
         return {**numbers, "seeds": len(measured.values), "verdict": verdict}
 
 
-def _test(entry: dict[str, Any]) -> Test:
-    if entry["holds"] not in ("above", "below", "near"):
-        raise DataError(f"holds = {entry['holds']!r}; known: above, below, near")
-    return Test(entry["measure"], entry["holds"], entry["bound"], entry.get("tolerance", 0.0))
+def _passes(rule: Mapping[str, Any], measures: Measures) -> bool:
+    """Whether the measure of a claim or control is where `rule` wants it, on average and on every seed."""
+    measured, bound, tolerance = measures[rule["measure"]], rule["bound"], rule.get("tolerance", 0.0)
+    tests: dict[str, Callable[[float], bool]] = {
+        "above": lambda value: value > bound,
+        "below": lambda value: value < bound,
+        "near": lambda value: abs(value - bound) <= tolerance,
+    }
+    if rule["holds"] not in tests:
+        raise DataError(f"holds = {rule['holds']!r}; known: {', '.join(tests)}")
+    return all(map(tests[rule["holds"]], (measured.mean, *measured.values)))
 
 
 def read_claims(path: Path) -> list[Claim]:
@@ -112,19 +96,11 @@ def read_claims(path: Path) -> list[Claim]:
 def record(path: Path, measures: Measures) -> None:
     """Write what was measured, and the verdict, into every claim; all other lines stay as they are."""
     verdicts = iter([claim.judge(measures) for claim in read_claims(path)])
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not _is_written(line)]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not WRITTEN_LINE.match(line)]
     blocks = "\n".join(lines).split("[[claim]]")
     written = [blocks[0]]
     for block in blocks[1:]:
         body = block.rstrip("\n")
-        results = "\n".join(f"{key} = {_toml(value)}" for key, value in next(verdicts).items())
+        results = "\n".join(f"{key} = {json.dumps(value)}" for key, value in next(verdicts).items())
         written.append(f"{body}\n{results}\n\n")
     path.write_text("[[claim]]".join(written).rstrip("\n") + "\n", encoding="utf-8")
-
-
-def _is_written(line: str) -> bool:
-    return re.match(rf"({'|'.join(WRITTEN)}) = ", line) is not None
-
-
-def _toml(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)

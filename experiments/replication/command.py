@@ -23,20 +23,19 @@ from pgpack.text.text_folder import TextFolder
 from pgtrain.model.tensor_table import count_parameters
 
 from .claims import record
-from .found import Found
-from .measures import Measures
 from .pages import publish
 from .plan import SCALES, Study
-from .results import Results
-from .rows import Row, write_rows
+from .results import Measures, Results
+from .rows import Found, Row, write_rows
 from .training import Trained, checkpoints, in_processes, text_folder, train_runs
 
 Measure = Callable[[Trained, int], Found]
 Table = Callable[[Results], str]
 
 
-def _nothing(results: Results) -> Mapping[str, Mapping[int, float]]:
-    return {}
+def named(*tables: Table) -> Mapping[str, Table]:
+    """Block of a README -> its text, each called as its function is, without `_table`."""
+    return {table.__name__.removesuffix("_table"): table for table in tables}
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,13 @@ class Replication:
     parts: Sequence[Measure]
     tables: Mapping[str, Table]
     draw: Callable[[Results], None]
-    across: Callable[[Results], Mapping[str, Mapping[int, float]]] = _nothing
+    across: Callable[[Results], Mapping[str, Mapping[int, float]]] = lambda results: {}
 
     def measure(self, trained: Trained) -> Results:
         """Measure every seed; rows, measures.json and pictures are written."""
         measures, rows = Measures(trained.scale), defaultdict[str, list[Row]](list)
-        tasks = list(product(self.parts, trained.study.seeds))
-        for found in in_processes(partial(_measured, trained), tasks, trained.jobs):
+        tasks = [partial(part, trained, seed) for part, seed in product(self.parts, trained.study.seeds)]
+        for found in in_processes(tasks, trained.jobs, "measuring"):
             for name, value in found.values.items():
                 measures.put(name, found.seed, value)
             for table, more in found.rows.items():
@@ -79,11 +78,6 @@ class Replication:
         publish(self.folder, {name: table(results) for name, table in self.tables.items()})
 
 
-def _measured(trained: Trained, task: tuple[Measure, int]) -> Found:
-    part, seed = task
-    return part(trained, seed)
-
-
 def study_command(replication: Replication) -> click.Command:
     """The command of a study."""
     name = replication.folder.name
@@ -98,18 +92,15 @@ def study_command(replication: Replication) -> click.Command:
         try:
             study = Study.load(replication.folder)
             if dry_run:
-                _print_runs(study, scale)
+                for run in study.runs(scale):
+                    size = f"{count_parameters(run.model):>12,} parameters {run.training.steps:>7} steps"
+                    click.echo(f"{run.file_name:40} {size}")
             else:
                 _reproduce(replication, study, scale, data, device, jobs)
         except PgpackError as error:
             raise click.ClickException(str(error)) from error
 
     return command
-
-
-def _print_runs(study: Study, scale: str) -> None:
-    for run in study.runs(scale):
-        click.echo(f"{run.file_name:40} {count_parameters(run.model):>12,} parameters {run.training.steps:>7} steps")
 
 
 def _reproduce(replication: Replication, study: Study, scale: str, data: Path | None, device: str, jobs: int) -> None:

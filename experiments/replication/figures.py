@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -27,6 +28,15 @@ def drawing(path: Path, width: float = 10.0, height: float = 5.0) -> Iterator[Fi
             path.with_suffix(ending).write_bytes(figure_bytes(figure, ending, dpi=180))
 
 
+@contextmanager
+def chart(path: Path, title: str, x: str, y: str, height: float) -> Iterator[Axes]:
+    """The axes of a drawing that has only one, prepared."""
+    with drawing(path, height=height) as figure:
+        axes = figure.subplots()
+        prepare(axes, title, x, y)
+        yield axes
+
+
 def prepare(axes: Axes, title: str, x: str, y: str) -> None:
     """Title to the left, names of the axes with their units, a quiet grid."""
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
@@ -35,3 +45,9 @@ def prepare(axes: Axes, title: str, x: str, y: str) -> None:
     axes.grid(True, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def label(axes: Axes, x: float, y: float, text: str, colour: str, **places: Any) -> None:
+    """The name of a curve beside its point (x, y), in its colour."""
+    options = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 10} | places
+    axes.annotate(text, (x, y), color=colour, **options)

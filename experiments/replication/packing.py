@@ -6,14 +6,20 @@ Owns `Bench`: one checkpoint with its text; Hessians are observed once, equal we
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pgpack.bench.options import BenchOptions
-from pgpack.bench.workpiece import Workpiece as TextBench
+from pgpack.bench.text import Text
+from pgpack.bench.workpiece import Workpiece
 from pgpack.cache.store import Cache, Memory
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from pgpack.loss.evaluator import Tensors
 from pgpack.measure import Measurer
 from pgpack.pack import Artifact
 from pgpack.recipe.recipe import parse_recipe
@@ -40,16 +46,21 @@ def logged_bpb(checkpoint: Checkpoint) -> float:
 class Bench:
     """A pgtrain checkpoint on held-out text. Calibration text is the training text, which it does not overlap."""
 
-    def __init__(self, path: Path, max_tokens: int = 8192) -> None:
+    def __init__(self, path: Path, max_tokens: int = 8192, keep_in: Path | None = None) -> None:
         self.checkpoint: Checkpoint = load_checkpoint(path)
-        self.text = TextBench(path, self.checkpoint, BenchOptions(max_tokens=max_tokens))
+        self.piece = Workpiece(path, self.checkpoint, BenchOptions(max_tokens=max_tokens), keep_in=keep_in)
         self.measurer = Measurer(
-            self.checkpoint,
-            self.text.evaluator,
-            self.text.calibration,
-            Cache(memory=Memory(CACHE_BYTES)),
-            self.text,
+            self.checkpoint, self.piece.evaluator, self.piece.calibration, fresh_cache(), self.piece
         )
+
+    @property
+    def text(self) -> Text:
+        return self.piece.text
+
+    @cached_property
+    def tensors(self) -> dict[str, NDArray[np.float32]]:
+        """The checkpoint's weights by name."""
+        return dict(self.checkpoint.items())
 
     @cached_property
     def fp32_bpb(self) -> float:
@@ -67,3 +78,17 @@ class Bench:
         assert loss is not None
         assert loss.kl is not None
         return Packed(artifact.n_bytes, loss.bpb, loss.kl, artifact)
+
+
+def fresh_cache() -> Cache:
+    """Memory for what the recipes of one checkpoint share."""
+    return Cache(memory=Memory(CACHE_BYTES))
+
+
+def relative_error(original: Tensors, decoded: Tensors, names: Iterable[str]) -> float:
+    """Squared error over squared norm, all of `names` together."""
+    error = norm = 0.0
+    for name in names:
+        error += float(np.square(decoded[name] - original[name], dtype=np.float64).sum())
+        norm += float(np.square(original[name], dtype=np.float64).sum())
+    return error / norm

@@ -19,11 +19,6 @@ ROOT = EXPERIMENTS.parent
 STUDIES = ("tied_embedding", "prism", "negative_findings", "ebls", "rate_distortion")
 
 
-def target(study: str) -> str:
-    """The make target of a study."""
-    return f"make reproduce-{study.replace('_', '-')}"
-
-
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> str:
     """A table; columns whose letter in `right` is r are aligned right."""
     rule = ["---:" if index < len(right) and right[index] == "r" else "---" for index in range(len(header))]
@@ -33,22 +28,26 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: 
 
 def block(path: Path, name: str) -> str:
     """What stands between the markers. Raises: DataError when the file has no such markers."""
-    text = path.read_text(encoding="utf-8")
-    begin, end = f"<!-- {name}: begin -->\n", f"\n<!-- {name}: end -->"
-    if begin not in text or end not in text.partition(begin)[2]:  # also when no line stands between them
-        raise DataError(
-            f"{path} has no block {name}; add '{begin.strip()}' and '{end.strip()}' on lines of their own, "
-            "an empty one between them"
-        )
-    return text.partition(begin)[2].partition(end)[0]
+    return _around(path, name)[1]
 
 
 def fill(path: Path, name: str, content: str) -> None:
     """Replace what stands between the markers."""
-    block(path, name)
+    before, _, after = _around(path, name)
+    path.write_text(before + content + after, encoding="utf-8")
+
+
+def _around(path: Path, name: str) -> tuple[str, str, str]:
+    """(all up to the block, the block, all from its end on)."""
     begin, end = f"<!-- {name}: begin -->\n", f"\n<!-- {name}: end -->"
-    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
-    path.write_text(before + begin + content + end + rest.partition(end)[2], encoding="utf-8")
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    inside, closed, after = rest.partition(end)
+    if not found or not closed:  # also when no line stands between them
+        raise DataError(
+            f"{path} has no block {name}; add '{begin.strip()}' and '{end.strip()}' on lines of their own, "
+            "an empty one between them"
+        )
+    return before + begin, inside, end + after
 
 
 def verdict_table(claims: Iterable[Claim]) -> str:
@@ -65,7 +64,7 @@ def summary_table() -> str:
         path = EXPERIMENTS / study / "claims.toml"
         for claim in read_claims(path) if path.is_file() else ():
             text, _, theirs, ours, _, verdict = _row(claim)
-            command = claim.entry.get("needs", f"`{target(study)}`")
+            command = claim.entry.get("needs", f"`make reproduce-{study.replace('_', '-')}`")
             rows.append((f"[{study}]({study}/README.md)", text, theirs, ours, verdict.partition(":")[0], command))
     return markdown_table(header, rows, "llrrll")
 

@@ -105,15 +105,11 @@ class Study:
         try:
             model = replace(preset.model, **_merged(layers, "model"))
             training = replace(training, **_merged(layers, "training") | {"seed": seed})
-            return Run(name, seed, model, training, _snapshots(layers))
+            snapshots = next((layer["snapshots"] for layer in reversed(layers) if "snapshots" in layer), ())
+            return Run(name, seed, model, training, tuple(snapshots))
         except TypeError as error:
             raise DataError(f"{self.folder / 'study.toml'}: run {name}: {error}") from error
 
 
 def _merged(layers: tuple[Mapping[str, Any], ...], part: str) -> dict[str, Any]:
     return {key: value for layer in layers for key, value in layer.get(part, {}).items()}
-
-
-def _snapshots(layers: tuple[Mapping[str, Any], ...]) -> tuple[int, ...]:
-    given = [tuple(layer["snapshots"]) for layer in layers if "snapshots" in layer]
-    return given[-1] if given else ()

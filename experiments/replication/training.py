@@ -10,8 +10,10 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from operator import call
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +31,6 @@ from pgtrain.training.train_config import TrainConfig
 from .pages import ROOT
 from .plan import Run, Study
 
-Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
@@ -75,39 +76,26 @@ def train_runs(runs: Sequence[Run], text: TextFolder, out: Path, jobs: int = 2, 
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / run.file_name for run in runs]
     todo = [(run, path) for run, path in zip(runs, paths, strict=True) if not _is_trained(run, path)]
-    if not todo:
-        return paths
-    if jobs == 1:
-        one_thread()
-        for run, path in todo:
-            _check_finished(run, _train(run, text, path, device))
-        return paths
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=context, initializer=one_thread) as pool:
-        futures = {pool.submit(_train, run, text, path, device): run for run, path in todo}
-        try:
-            for future in tqdm(as_completed(futures), total=len(futures), desc=f"training in {out.name}", unit="run"):
-                _check_finished(futures[future], future.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    in_processes([partial(_train, run, text, path, device) for run, path in todo], jobs, f"training in {out.name}")
     return paths
 
 
-def _check_finished(run: Run, finished: bool) -> None:
-    if not finished:
-        raise DataError(f"{run.name}, seed {run.seed}, was interrupted; the same command continues it")
+def in_processes(tasks: Sequence[Callable[[], Result]], jobs: int, name: str) -> list[Result]:
+    """What every task gives, in their order; each in a process of its own, `jobs` at a time; one job runs here.
 
-
-def in_processes(measure: Callable[[Task], Result], tasks: Sequence[Task], jobs: int) -> list[Result]:
-    """`measure` of every task, in their order; each in a process of its own, `jobs` at a time; one job runs here."""
-    if jobs == 1:
+    A bar called `name` says how far it is. What has not begun is left out when a task fails.
+    """
+    if jobs == 1 or not tasks:
         one_thread()
-        return [measure(task) for task in tasks]
+        return [task() for task in tasks]
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context, initializer=one_thread) as pool:
-        return list(pool.map(measure, tasks))
+        try:
+            return list(tqdm(pool.map(call, tasks), total=len(tasks), desc=name, unit="task"))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def one_thread() -> None:
@@ -117,7 +105,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _train(run: Run, text: TextFolder, path: Path, device: str) -> bool:
+def _train(run: Run, text: TextFolder, path: Path, device: str) -> None:
     path.unlink(missing_ok=True)
     trainer = Trainer(run.model, run.training, text, path, device)
 
@@ -125,7 +113,8 @@ def _train(run: Run, text: TextFolder, path: Path, device: str) -> bool:
         if row.step in run.snapshots:
             trainer.write_snapshot(path.with_name(run.snapshot_name(row.step)), row.step)
 
-    return trainer.train(keep).finished
+    if not trainer.train(keep).finished:
+        raise DataError(f"{run.name}, seed {run.seed}, was interrupted; the same command continues it")
 
 
 def _is_trained(run: Run, path: Path) -> bool:
@@ -136,14 +125,11 @@ def _is_trained(run: Run, path: Path) -> bool:
 
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata() or {}
-    model = _defaults(GPTConfig) | json.loads(metadata.get("model_config", "{}"))
-    training = _defaults(TrainConfig) | json.loads(metadata.get("training", "{}")).get("config", {})
-    return bool(model == _as_read(run.model) and training == _as_read(run.training))
-
-
-def _defaults(config: type[GPTConfig] | type[TrainConfig]) -> dict[str, Any]:
-    """What a file says by leaving out an option that is younger than it."""
-    return _as_read(config())
+    model = json.loads(metadata.get("model_config", "{}"))
+    training = json.loads(metadata.get("training", "{}")).get("config", {})
+    # A file leaves out options that are younger than it.
+    same_model = _as_read(GPTConfig()) | model == _as_read(run.model)
+    return same_model and _as_read(TrainConfig()) | training == _as_read(run.training)
 
 
 def _as_read(config: GPTConfig | TrainConfig) -> dict[str, Any]:

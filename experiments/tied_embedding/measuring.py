@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +13,6 @@ import numpy as np
 
 from experiments.replication.packing import Bench
 from experiments.replication.rows import Row
-from pgpack.loss.evaluator import Tensors
 from pgpack.loss.sliding import EvaluationWay
 from pgtrain.training.ttt import TTTConfig, TTTEvaluator
 
@@ -19,11 +20,10 @@ CLIPS = (3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 12.85, 16.0, 20.0)
 TEXT_TOKENS = 8192
 REMOVAL_TOKENS = 4096
 LEARNING = TTTConfig(chunk_tokens=1024, epochs=3, lr=0.01, batch_tokens=512)
-FROZEN_BLOCKS = 2
 FREEZES = {
     "all_learn": LEARNING,
-    "frozen": TTTConfig(**(vars(LEARNING) | {"freeze_blocks": FROZEN_BLOCKS})),
-    "scalars_frozen": TTTConfig(**(vars(LEARNING) | {"freeze_blocks": FROZEN_BLOCKS, "frozen_part": "scalars"})),
+    "frozen": replace(LEARNING, freeze_blocks=2),
+    "scalars_frozen": replace(LEARNING, freeze_blocks=2, frozen_part="scalars"),
 }
 
 
@@ -41,15 +41,12 @@ def recipe(clip: float = 12.85, first: str = "") -> str:
 def removals(path: Path) -> list[float]:
     """Bits per byte that the loss rises by when a block adds nothing to the stream, block by block."""
     bench = Bench(path, REMOVAL_TOKENS)
-    evaluator, tensors = bench.text.text.evaluator(), dict(bench.checkpoint.items())
+    evaluator, tensors = bench.text.evaluator(), bench.tensors
     whole = evaluator.evaluate(tensors).bpb
     blocks = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")})
-    return [evaluator.evaluate(_without(tensors, block)).bpb - whole for block in blocks]
-
-
-def _without(tensors: Tensors, block: int) -> Tensors:
-    silent = {f"blocks.{block}.{side}_scale" for side in ("attn", "mlp")}
-    return {name: np.zeros_like(array) if name in silent else array for name, array in tensors.items()}
+    scales = [[f"blocks.{block}.{side}_scale" for side in ("attn", "mlp")] for block in blocks]
+    silent = [{name: np.zeros_like(tensors[name]) for name in names} for names in scales]
+    return [evaluator.evaluate(tensors | without).bpb - whole for without in silent]
 
 
 def boundary_importance(rises: list[float]) -> dict[str, float]:
@@ -69,13 +66,11 @@ def clip_curve(bench: Bench, run: str, seed: int) -> list[Row]:
 
     The table is int8 by its largest values: at 20 standard deviations its error would hide all that a clip changes.
     """
-    rows: list[Row] = []
-    for clip in CLIPS:
-        point = bench.packed(recipe(clip, "*tok_emb*=rtn(bits=8); "))
-        rows.append(
-            {"run": run, "seed": seed, "clip": clip, "n_bytes": point.n_bytes, "bpb": point.bpb, "kl": point.kl}
-        )
-    return rows
+    points = {clip: bench.packed(recipe(clip, "*tok_emb*=rtn(bits=8); ")) for clip in CLIPS}
+    return [
+        {"run": run, "seed": seed, "clip": clip, "n_bytes": point.n_bytes, "bpb": point.bpb, "kl": point.kl}
+        for clip, point in points.items()
+    ]
 
 
 def curve_measures(rows: list[Row]) -> dict[str, float]:
@@ -108,10 +103,10 @@ def coverage(bench: Bench) -> dict[str, float]:
     }
 
 
-def learning(path: Path, freezes: list[str]) -> dict[str, float]:
+def learning(path: Path, freezes: Iterable[str]) -> dict[str, float]:
     """What learning from scored text changes the loss by, for each way to freeze the first two blocks."""
     bench = Bench(path, TEXT_TOKENS)
-    text = bench.text.text.evaluator(way=EvaluationWay())
-    tensors = dict(bench.checkpoint.items())
+    text = bench.text.evaluator(way=EvaluationWay())
+    tensors = bench.tensors
     fixed = text.evaluate(tensors).bpb
     return {f"learning_{name}": TTTEvaluator(text, FREEZES[name]).evaluate(tensors).bpb - fixed for name in freezes}

@@ -10,15 +10,16 @@ import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.replication.found import Found
 from experiments.replication.packing import Bench, logged_bpb
 from experiments.replication.plan import Study
+from experiments.replication.rows import Found, by
 from experiments.replication.training import Trained
 from pgpack.checkpoint.analysis import analyze
-from pgpack.checkpoint.checkpoint import load_checkpoint
+from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 
 from . import measuring, weights
 
+LEARNING = {"tied": ("all_learn",), "combination": tuple(measuring.FREEZES)}
 REMOVED_FROM = ("tied", "untied", "narrow-12")
 STARTS = ("narrow-12", "learned", "gaussian")
 PAIRS = (
@@ -39,14 +40,19 @@ def measure_seed(trained: Trained, seed: int) -> Found:
     _compare(found, study, scale, paths)
     for run in REMOVED_FROM:
         _remove_blocks(found, run, paths[run])
-    tied = Bench(paths["tied"], measuring.TEXT_TOKENS)
-    curve = measuring.clip_curve(tied, "tied", seed)
-    found.rows["clips"] = curve
-    found.put("clip", measuring.curve_measures(curve))
+    found.rows["clips"] = measuring.clip_curve(Bench(paths["tied"], measuring.TEXT_TOKENS), "tied", seed)
+    found.put("clip", measuring.curve_measures(found.rows["clips"]))
     found.put("cover", measuring.coverage(Bench(paths["narrow-12"], measuring.TEXT_TOKENS)))
-    found.put("tied", measuring.learning(paths["tied"], ["all_learn"]))
-    found.put("combination", measuring.learning(paths["combination"], list(measuring.FREEZES)))
-    _compare_learning(found)
+    tied, learned = (measuring.learning(paths[run], freezes) for run, freezes in LEARNING.items())
+    found.put("tied", tied)
+    found.put("combination", learned)
+    everything = learned["learning_all_learn"]
+    differences = {
+        "frozen_less_all": learned["learning_frozen"] - everything,
+        "scalars_less_all": learned["learning_scalars_frozen"] - everything,
+        "combination_less_tied": everything - tied["learning_all_learn"],
+    }
+    found.put("learning", differences)
     return found
 
 
@@ -64,17 +70,17 @@ def _read_weights(found: Found, run: str, path: Path) -> None:
 
 
 def _read_starts(found: Found, study: Study, scale: str, paths: Mapping[str, Path]) -> None:
+    def start_of(run: str) -> Checkpoint:
+        return weights.start_of(study.run(run, found.seed, scale))
+
     for run in STARTS:
-        start, end = weights.start_of(study.run(run, found.seed, scale)), load_checkpoint(paths[run])
+        start, end = start_of(run), load_checkpoint(paths[run])
         found.put(f"{run}-start", weights.rotations(analyze(start)))
         for when, checkpoint in (("start", start), ("end", end)):
             for name, values in weights.singular_values(checkpoint).items():
                 for rank, value in enumerate(values):
                     found.add("singular", run=run, seed=found.seed, when=when, tensor=name, rank=rank, value=value)
-    for name, checkpoint in (
-        ("tied", load_checkpoint(paths["tied"])),
-        ("tied-start", weights.start_of(study.run("tied", found.seed, scale))),
-    ):
+    for name, checkpoint in (("tied", load_checkpoint(paths["tied"])), ("tied-start", start_of("tied"))):
         errors = weights.rounding_errors(checkpoint)
         found.put(name, {"error": statistics.fmean(errors), "error_spread": max(errors) - min(errors)})
 
@@ -94,12 +100,9 @@ def _compare(found: Found, study: Study, scale: str, paths: Mapping[str, Path]) 
         values["gaussian.singular_spread"] / values["gaussian-start.singular_spread"]
     )
     lanes = study.run("combination", found.seed, scale).model.lane_start
+    contributions = by(found.rows["blocks"], ("run", "block"), "contribution")
     before = {
-        run: statistics.fmean(
-            float(row["contribution"])
-            for row in found.rows["blocks"]
-            if row["run"] == run and row["block"] in (lanes - 2, lanes - 1)
-        )
+        run: sum(contributions[run, block][0] for block in (lanes - 2, lanes - 1))
         for run in ("tied", "combination", "narrow-12")
     }
     for run in ("combination", "narrow-12"):
@@ -114,11 +117,3 @@ def _remove_blocks(found: Found, run: str, path: Path) -> None:
     found.put(run, {"agreement": measuring.agreement(rises, contributions)})
     for block, (rise, contribution) in enumerate(zip(rises, contributions, strict=True)):
         found.add("removals", run=run, seed=found.seed, block=block, contribution=contribution, bpb_rise=rise)
-
-
-def _compare_learning(found: Found) -> None:
-    values = found.values
-    everything = values["combination.learning_all_learn"]
-    values["learning.frozen_less_all"] = values["combination.learning_frozen"] - everything
-    values["learning.scalars_less_all"] = values["combination.learning_scalars_frozen"] - everything
-    values["learning.combination_less_tied"] = everything - values["tied.learning_all_learn"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.replication.plan import Run
-from pgpack.checkpoint.analysis import Analysis, Block
+from pgpack.checkpoint.analysis import Analysis
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgtrain.model.gpt import GPT, initialize_
 
@@ -50,13 +50,10 @@ def profile(analysis: Analysis) -> dict[str, float]:
         "last_lane_kept": abs(lanes[-1].keep_attn),
         "last_lane_kept_over_other": abs(lanes[-1].keep_attn / lanes[-1].keep_mlp),
     }
-    return values | _mixes(blocks)
-
-
-def _mixes(blocks: Sequence[Block]) -> dict[str, float]:
-    """The embedding's share at the two boundaries less the largest share inside, by magnitude."""
-    shares = [abs(block.x0) for block in blocks if block.x0 is not None]
-    return {"x0_boundary_less_inner": min(shares[0], shares[-1]) - max(shares[1:-1])} if shares else {}
+    mixes = [abs(block.x0) for block in blocks if block.x0 is not None]
+    if mixes:  # the embedding's share at the two boundaries less the largest share inside
+        values["x0_boundary_less_inner"] = min(mixes[0], mixes[-1]) - max(mixes[1:-1])
+    return values
 
 
 def rotations(analysis: Analysis) -> dict[str, float]:
@@ -90,21 +87,16 @@ def rounding_errors(checkpoint: Checkpoint) -> list[float]:
     Matrices of zeros, as output projections are at the start, count for nothing.
     """
     blocks = sorted({int(name.split(".")[1]) for name in checkpoint.shapes if name.startswith("blocks.")})
-    errors = []
+    largest, errors = 2 ** (BITS - 1) - 1, []
     for block in blocks:
         squares, lost = 0.0, 0.0
         for name, shape in checkpoint.shapes.items():
             if name.startswith(f"blocks.{block}.") and len(shape) == 2 and name.endswith(".weight"):
                 matrix = checkpoint.tensor(name).astype(np.float64)
+                steps = CLIP * matrix.std(axis=1, keepdims=True) / largest
+                steps[steps == 0] = 1.0
+                rounded = np.clip(np.round(matrix / steps), -largest, largest) * steps
                 squares += float(np.square(matrix).sum())
-                lost += float(np.square(matrix - _rounded(matrix)).sum())
+                lost += float(np.square(matrix - rounded).sum())
         errors.append((lost / squares) ** 0.5)
     return errors
-
-
-def _rounded(matrix: np.ndarray) -> np.ndarray:
-    largest = 2 ** (BITS - 1) - 1
-    steps = CLIP * matrix.std(axis=1, keepdims=True) / largest
-    steps[steps == 0] = 1.0
-    rounded: np.ndarray = np.clip(np.round(matrix / steps), -largest, largest) * steps
-    return rounded

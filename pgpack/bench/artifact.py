@@ -14,11 +14,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from pgpack.checkpoint.adapter import open_merged
+from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.checkpoint.files import is_safetensors
 from pgpack.checkpoint.folders import CONFIG
 from pgpack.errors import DataError, FormatError
 from pgpack.formats.field.compressed import codec_of
+from pgpack.formats.gguf.reader import is_gguf
 from pgpack.formats.own.layout import MAGIC
 from pgpack.formats.sniff import open_field, read_identified
 from pgpack.inspect import ArtifactView, inspect_artifact
@@ -134,8 +136,9 @@ class ArtifactFile:
     ) -> Mapping[str, NDArray[Any]]:
         """Write the weights, a file or a model folder, and return them; nothing where they fail their digest.
 
-        `form`: "safetensors", "npz", "pt" or "folder"; None: as the name of `to` says, NAME/ is a folder.
-        A folder is what transformers' `from_pretrained` loads. `dtype`: "f32", "f16" or "bf16", as floats are stored.
+        `form`: "safetensors", "npz", "pt", "gguf" or "folder"; None: as the name of `to` says, NAME/ is a folder.
+        A folder is what transformers' `from_pretrained` loads. `dtype`: "f32", "f16" or "bf16", as floats are stored;
+        in a GGUF, which llama.cpp loads, also "q8_0".
         `banked`: matrices in banks, as banked scripts load them. A file that exists is replaced whole, a folder only
         with `force`. What comes back is decoded when it is asked for.
         Raises: FormatError as `tensors`; SettingError for a name or type that cannot be; OSError when `to` cannot be
@@ -171,7 +174,7 @@ def open_artifact(path: Path | str) -> ArtifactFile:
 
 def read_artifact_file(path: Path) -> ArtifactFile | None:
     """The artifact in a file; None when the file is something else. Raises OSError when it cannot be read."""
-    if is_safetensors(path):
+    if is_safetensors(path) or is_gguf(path):
         return None
     data = path.read_bytes()
     if data[:4] == MAGIC[: len(data)]:
@@ -180,17 +183,17 @@ def read_artifact_file(path: Path) -> ArtifactFile | None:
     return ArtifactFile(path, data, lambda: Unpacked(field.kind, tuple(field.read()), {}, "")) if field else None
 
 
-def open_either(path: Path) -> ArtifactFile | Checkpoint:
-    """An artifact or a checkpoint.
+def open_either(path: Path, base: str | None = None) -> ArtifactFile | Checkpoint:
+    """An artifact or a checkpoint, which may be an adapter of the model in `base`.
 
     Raises CheckpointError when the file is neither, FormatError when it is a compressed file that holds no artifact.
     """
     artifact = read_artifact_file(path) if path.is_file() else None
     if artifact is not None:
         return artifact
-    if path.is_file() and not is_safetensors(path):
+    if path.is_file() and not is_safetensors(path) and not is_gguf(path):
         with path.open("rb") as file:
             head = file.read(8)
         if codec_of(head) != "brotli":  # which has no mark
             read_identified(path.read_bytes())
-    return load_checkpoint(path)
+    return open_merged(path, base)

@@ -52,7 +52,7 @@ class Bench(Workpiece):
         known = self.file_calibration if needy and self.options.calibration else None
         if self.options.strict or (known is None and self.can_calibrate):
             return plan(self.checkpoint, chosen, known)
-        whole = covered(self.checkpoint, chosen, known)
+        whole = covered(self.checkpoint, chosen, known, self.token_shares)
         return plan(self.checkpoint, whole.applied.recipe, whole.calibration)
 
     def calibrate(self, n_tokens: int = Calibrate().count, to: Path | str | None = None) -> Calibration:

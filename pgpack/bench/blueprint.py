@@ -10,7 +10,7 @@ from typing import Any
 
 from pgpack.cache.opening import open_cache
 from pgpack.cache.options import CacheOptions
-from pgpack.checkpoint.checkpoint import load_checkpoint
+from pgpack.checkpoint.adapter import open_merged
 from pgpack.checkpoint.files import parts_of, require_file
 from pgpack.measure import Measurer
 from pgpack.sweep.executors.jobs import Setting
@@ -39,7 +39,7 @@ class Blueprint:
         """The measurer of `setting`. Raises: whatever opening the files does."""
         path = self.checkpoints[setting.checkpoint]
         cache = open_cache(self.cache)
-        bench = Workpiece(path, load_checkpoint(path), self.text, keep_in=self.keep_in, cache=cache)
+        bench = Workpiece(path, open_merged(path, self.text.base), self.text, keep_in=self.keep_in, cache=cache)
         return bench.trial_measurer(setting.text_share)
 
     @property
@@ -48,7 +48,9 @@ class Blueprint:
 
         parts = [(number, part) for number, path in enumerate(self.checkpoints) for part in parts_of(path)]
         found = {f"checkpoint-{number}/{part.name}": part for number, part in parts}
-        first = load_checkpoint(self.checkpoints[0])
+        if self.text.base is not None:
+            found |= {f"base/{part.name}": part for part in parts_of(Path(self.text.base))}
+        first = open_merged(self.checkpoints[0], self.text.base)
         for name, paths in files_of(self.checkpoints[0], first.metadata, self.text).items():
             found |= {f"{name}/{number:05d}-{path.name}": path for number, path in enumerate(paths)}
         for path in tokenizer_files(self.checkpoints[0], first.metadata, self.text):
@@ -64,6 +66,8 @@ class Blueprint:
         places = {place.name: sorted(place.iterdir()) for place in folder.iterdir()}
         flags: dict[str, Any] = {name: str(folder / name / "*") for name in ("val", "calib") if name in places}
         flags |= {name: str(places[name][0]) for name in ("calibration", "model") if name in places}
+        if "base" in places:
+            flags["base"] = str(folder / "base")
         if "text" in places:
             flags["text"] = (str(folder / "text"),)
         if "tokenizer" in places:
@@ -86,7 +90,7 @@ class Blueprint:
 def blueprint_of(benches: Benches, out: Path, cache: CacheOptions) -> Blueprint:
     """The blueprint of `benches` with paths that do not depend on the working directory."""
     flags = benches.first.options
-    given = {name: getattr(flags, name) for name in ("val", "calib", "tokenizer", "calibration")}
+    given = {name: getattr(flags, name) for name in ("val", "calib", "tokenizer", "calibration", "base")}
     paths: dict[str, Any] = {name: absolute(value) for name, value in given.items() if value is not None}
     paths["text"] = tuple(map(absolute, flags.text))
     if flags.model is not None and PYTHON in flags.model:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pgpack.cache.opening import open_cache
 from pgpack.cache.options import CacheOptions
-from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from pgpack.checkpoint.adapter import open_merged
+from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.progress import Progress
 from pgpack.study.study import Study
 
@@ -18,8 +19,9 @@ from .bench import Bench
 from .options import BenchOptions
 
 
-def open_checkpoint(path: Path | str) -> Checkpoint:
-    """The named tensors of a safetensors file, a torch file, or the shards of an index (told apart by content).
+def open_checkpoint(path: Path | str, base: Path | str | None = None) -> Checkpoint:
+    """The named tensors of a model folder, or of a safetensors file, a torch file, a GGUF or the shards of an index
+    (told apart by content); with `base`, of an adapter (LoRA) merged into the model that it was trained on.
 
     Shape: each tensor as it is stored, float32 when it is read; nothing is unpickled.
     Raises: CheckpointError when it is missing, unreadable, or no state dict.
@@ -28,7 +30,7 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     >>> checkpoint.shapes["tok_emb.weight"], checkpoint.tensor("tok_emb.weight").dtype
     ((310, 16), dtype('float32'))
     """
-    return load_checkpoint(path)
+    return open_merged(path, base)
 
 
 def open_bench(
@@ -46,6 +48,7 @@ def open_bench(
     calibration: Path | str | None = None,
     device: str | None = None,
     strict: bool = False,
+    base: Path | str | None = None,
     cache: bool | Path | str = True,
     progress: Progress = None,
 ) -> Bench:
@@ -56,10 +59,11 @@ def open_bench(
     that every Python holds; or a folder that `pgtrain data` wrote. Or say both sides, `val` and `calib`: globs of
     token shards, or a text each. `tokenizer`: a SentencePiece model, a tokenizer.json or a folder; None: the
     checkpoint's own. What is not given is what the checkpoint itself names; without any text sizes are still known,
-    losses are not. `model`: FILE.py:build, or a name that an installed model source
-    knows; `settings`: fields of that model. `calibration`: a finished one, instead of text. `strict`: a tensor that a
-    recipe wants a Hessian for and that has none is refused, not packed by the weights alone. `cache`: whether, or in
-    which folder, work is kept between runs. Units: `seq_len`, `max_tokens` tokens.
+    losses are not. `model`: FILE.py:build, or a name that an installed model source knows; `settings`: fields of that
+    model. `calibration`: a finished one, instead of text. `strict`: a tensor that a recipe wants a Hessian for and
+    that has none is refused, not packed by the weights alone. `base`: the folder of the model that an adapter (LoRA)
+    was trained on; both are merged. `cache`: whether, or in which folder, work is kept. Units: `seq_len`,
+    `max_tokens` tokens.
     Raises: CheckpointError, DataError; CalibrationError for a `calibration` that is none.
 
     >>> bench = pgpack.open_bench("model.safetensors", text="text", max_tokens=2048)
@@ -67,7 +71,7 @@ def open_bench(
     9716
     """
     path = Path(path)
-    checkpoint = load_checkpoint(path)
+    checkpoint = open_merged(path, base)
     names = () if text is None else (text,) if isinstance(text, (str, Path)) else tuple(text)
     options = BenchOptions(
         val=val,
@@ -82,6 +86,7 @@ def open_bench(
         text=tuple(map(str, names)),
         field=field,
         strict=strict,
+        base=None if base is None else str(base),
     )
     kept = CacheOptions(folder=None if isinstance(cache, bool) else Path(cache), off=cache is False)
     return Bench(path, checkpoint, options, progress=progress, cache=open_cache(kept))

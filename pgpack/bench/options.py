@@ -11,11 +11,11 @@ from dataclasses import dataclass
 class BenchOptions:
     """Plain values; None (or nothing) where the checkpoint's own metadata decides.
 
-    `text`: files and folders of text, or "builtin"; `field`: of .jsonl and .parquet. `val`, `calib`: globs of token
-    shards, or a text each. `tokenizer`: a SentencePiece model, a tokenizer.json or a folder. `model`: FILE.py:build,
-    or a name that a model source knows. `set`: FIELD=VALUE of that model. `calibration`: the file of a finished
-    calibration, instead of text. `strict`: tensors that a recipe wants a Hessian for and that have none are refused,
-    where else they are packed without.
+    `base`: the folder of the model that an adapter (LoRA) was trained on. `text`: files and folders of text, or
+    "builtin"; `field`: of .jsonl and .parquet. `val`, `calib`: globs of token shards, or a text each. `tokenizer`: a
+    SentencePiece model, a tokenizer.json or a folder. `model`: FILE.py:build, or a name that a model source knows.
+    `set`: FIELD=VALUE of that model. `calibration`: the file of a finished calibration, instead of text. `strict`:
+    tensors that a recipe wants a Hessian for and that have none are refused, where else they are packed without.
     """
 
     val: str | None = None
@@ -30,6 +30,7 @@ class BenchOptions:
     text: tuple[str, ...] = ()
     field: str | None = None
     strict: bool = False
+    base: str | None = None
 
     @property
     def names_text(self) -> bool:

@@ -30,7 +30,7 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
     if bench.options.strict:
         applied, statistics = apply(recipe, bench.checkpoint.stored_shapes), calibration
     else:
-        whole = covered(bench.checkpoint, recipe, calibration)
+        whole = covered(bench.checkpoint, recipe, calibration, bench.token_shares)
         applied, statistics = whole.applied, whole.calibration
         bench.note_once(whole.note)
     with shown(bench.progress, len(bench.checkpoint.stored_shapes), "tensor", "quantizing") as bar:

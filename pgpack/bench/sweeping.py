@@ -129,8 +129,9 @@ def study_of(bench: Workpiece, to: Path, space: Space | None = None, budget: int
 
 
 def fills(benches: Benches, space: Space, budget: int | None) -> bool:
-    """Whether one more recipe is tuned to the budget: where no space is named and losses are measured."""
-    return budget is not None and space.is_default and benches.first.has_text
+    """Whether one more recipe is tuned to the budget: where no space is named."""
+    bench = benches.first
+    return budget is not None and space.is_default and (bench.has_text or not bench.options.strict)
 
 
 def grid_of(benches: Benches, space: Space) -> Sequence[Candidate]:

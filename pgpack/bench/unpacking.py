@@ -13,15 +13,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pgpack.checkpoint.dialects import banked as in_banks
-from pgpack.checkpoint.folders import CONFIG
+from pgpack.checkpoint.folders import CONFIG, config_of
 from pgpack.checkpoint.model_folder import OURS, write_folder
-from pgpack.checkpoint.writing import Outgoing, outgoing, write_npz, write_safetensors, write_torch
+from pgpack.checkpoint.writing import FLOATS, Outgoing, outgoing, write_npz, write_safetensors, write_torch
 from pgpack.errors import SettingError
 from pgpack.files import refuse_occupied
-from pgpack.unpack import Unpacked
+from pgpack.formats.gguf.writer import TYPES, GgufSource, write_gguf
+from pgpack.unpack import Decoded, Unpacked
 
-ENDINGS = {".safetensors": "safetensors", ".npz": "npz", ".pt": "pt", ".pth": "pt"}
-FOLDER = "folder"
+ENDINGS = {".safetensors": "safetensors", ".npz": "npz", ".pt": "pt", ".pth": "pt", ".gguf": "gguf"}
+FOLDER, GGUF = "folder", "gguf"
 FORMS = (*dict.fromkeys(ENDINGS.values()), FOLDER)
 
 
@@ -32,7 +33,7 @@ def form_of(out: Path | str, companions: Mapping[str, bytes]) -> str:
     Raises: SettingError for another ending, or for a folder where there is no config.json to go into it.
     """
     path, runs = Path(out), CONFIG in companions
-    names = "NAME.safetensors, NAME.npz or NAME.pt"
+    names = "NAME.safetensors, NAME.npz, NAME.pt or NAME.gguf"
     if str(out).endswith("/") or path.is_dir():
         if not runs:
             raise SettingError(
@@ -59,17 +60,19 @@ def write_unpacked(
 ) -> Mapping[str, NDArray[Any]]:
     """Write the decoded weights, and return them, decoded when asked for; `form` is one of FORMS.
 
-    Raises: SettingError, CheckpointError for what the form cannot hold; OSError when `out` cannot be written.
+    Raises: SettingError, CheckpointError, FormatError for what the form cannot hold; OSError when `out` cannot be
+    written.
     """
+    known = TYPES if form == GGUF else FLOATS
+    if dtype not in known:
+        raise SettingError(f"no {form} is written in {dtype}; give {', '.join(known)}")
     decoded = unpacked.decoded()
-    if banked:
-        banks = in_banks(dict(decoded))
-        tensors = [
-            outgoing(name, array.shape, array.dtype.name, partial(banks.__getitem__, name), dtype)
-            for name, array in banks.items()
-        ]
-    else:
-        tensors = _outgoing(unpacked, dtype)
+    if form == GGUF:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_gguf(out, _gguf_source(unpacked, decoded), dtype)
+        return decoded
+    weights: Mapping[str, NDArray[Any]] = in_banks(dict(decoded)) if banked else decoded
+    tensors = _banks(weights, dtype) if banked else _outgoing(decoded, dtype)
     if form == FOLDER:
         write_folder(out, tensors, unpacked.companions, unpacked.aliases, force)
         return decoded
@@ -80,7 +83,7 @@ def write_unpacked(
         write_npz(out, tensors)
     else:
         write_safetensors(out, tensors, metadata)
-    return banks if banked else decoded
+    return weights
 
 
 def refuse_folder(out: Path, force: bool) -> None:
@@ -88,9 +91,22 @@ def refuse_folder(out: Path, force: bool) -> None:
     refuse_occupied(out, OURS if force else ())
 
 
-def _outgoing(unpacked: Unpacked, dtype: str) -> list[Outgoing]:
-    decoded = unpacked.decoded()
+def _outgoing(decoded: Decoded, dtype: str) -> list[Outgoing]:
     return [
         outgoing(name, tuple(record.shape), record.dtype, partial(decoded.__getitem__, name), dtype)
         for name, record in decoded.records.items()
     ]
+
+
+def _banks(banks: Mapping[str, NDArray[Any]], dtype: str) -> list[Outgoing]:
+    return [
+        outgoing(name, array.shape, array.dtype.name, partial(banks.__getitem__, name), dtype)
+        for name, array in banks.items()
+    ]
+
+
+def _gguf_source(unpacked: Unpacked, decoded: Decoded) -> GgufSource:
+    tensors = {
+        name: (tuple(record.shape), partial(decoded.__getitem__, name)) for name, record in decoded.records.items()
+    }
+    return GgufSource(config_of(unpacked.companions), unpacked.companions, tensors, unpacked.aliases)

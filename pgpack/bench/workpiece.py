@@ -8,6 +8,7 @@ Owns what of this is done once and kept. Refuses calibration on text that is eva
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -16,20 +17,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pgpack.cache.entries import CALIBRATION, RECORDS, records_key, stage_name
 from pgpack.cache.store import Cache, cache_key
 from pgpack.calibration.calibration import Calibration, load_calibration, save_calibration
 from pgpack.calibration.distortion import WeightError
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.checkpoint.folders import CONFIG
-from pgpack.errors import CalibrationError, DataError
+from pgpack.errors import CalibrationError, DataError, ToolMissing
 from pgpack.loss.evaluator import BitsPerByte, Evaluator, Tensors
 from pgpack.measure import Measurer
 from pgpack.pack import Quantized
 from pgpack.progress import Progress, shown
 from pgpack.recipe.recipe import Recipe
 from pgpack.text.data import Tokens, digest_tokens
+from pgpack.text.find_tokenizer import load_tokenizer, tokenizer_of
+from pgpack.text.token_shares import token_shares
 
+from .defaults import text_defaults
 from .options import BenchOptions
 
 if TYPE_CHECKING:
@@ -141,7 +148,25 @@ class Workpiece:
             digest,
             strict=self.options.strict,
             note=self.note_once,
+            shares=self.token_shares,
         )
+
+    def token_shares(self) -> NDArray[np.float64] | None:
+        """How often each token is to be expected, where a tokenizer is named or among the companions.
+
+        Raises: DataError for a tokenizer that an option or the metadata names and that cannot be read.
+        """
+        return self._token_shares
+
+    @functools.cached_property
+    def _token_shares(self) -> NDArray[np.float64] | None:
+        named = self.options.tokenizer or text_defaults(self.checkpoint.metadata, self.path).tokenizer
+        if named is not None:
+            return token_shares(load_tokenizer(Path(named)))
+        with contextlib.suppress(DataError, ToolMissing):  # nobody asked for it
+            found = tokenizer_of(self.checkpoint.companions, str(self.path))
+            return None if found is None else token_shares(found)
+        return None
 
     def note_once(self, line: str) -> None:
         """`note`, unless there is nothing to say or it was said before."""

@@ -188,7 +188,6 @@ def _read_artifact(data: memoryview) -> tuple[bytes, SizeReport]:
 
 
 def loss_bytes(loss: BitsPerByte) -> list[Buffer]:
-    """A measured loss as JSON."""
     return [json.dumps(loss.__dict__).encode()]
 
 

@@ -92,10 +92,6 @@ class Entry:
     used: float
 
 
-def _silent(_: str) -> None:
-    return None
-
-
 @dataclass
 class Disk:
     """Entries as files, at most about `limit` bytes of them.
@@ -109,7 +105,7 @@ class Disk:
     limit: int = DISK_BYTES
     engine: str = ""
     reserve: int = RESERVE
-    trouble: Callable[[str], None] = _silent
+    trouble: Callable[[str], None] = lambda line: None
     _sealed: bool = field(default=False, init=False)
     _held: int | None = field(default=None, init=False)
     _since_scan: int = field(default=0, init=False)
@@ -149,7 +145,6 @@ class Disk:
         self._since_scan += n_bytes
 
     def drop(self, kind: str, key: str) -> None:
-        """Delete an entry if it is there."""
         with contextlib.suppress(OSError):
             self._path(kind, key).unlink(missing_ok=True)
 
@@ -248,7 +243,6 @@ class Memory:
             self.n_bytes -= len(self._large.popitem(last=False)[1])
 
     def drop(self, kind: str, key: str) -> None:
-        """Forget an entry if it is held."""
         for held in (self._small, self._large):
             self.n_bytes -= len(held.pop((kind, key), b""))
 
@@ -299,19 +293,16 @@ class Cache:
         value = compute()
         pieces = form.write(value)
         with self._one_thread:
-            self._keep(kind, key, pieces, in_memory, disk)
+            if in_memory:
+                self.memory.put(kind, key, pieces)
+            if disk is not None:
+                disk.put(kind, key, pieces)
         return value
 
     def hold(self, kind: str, key: str, pieces: Sequence[Buffer]) -> None:
         """Keep in memory what was found elsewhere, unless something is held there already."""
         if self.memory.get(kind, key) is None:
             self.memory.put(kind, key, pieces)
-
-    def _keep(self, kind: str, key: str, pieces: Sequence[Buffer], in_memory: bool, disk: Disk | None) -> None:
-        if in_memory:
-            self.memory.put(kind, key, pieces)
-        if disk is not None:
-            disk.put(kind, key, pieces)
 
 
 def _head(path: Path, pieces: Sequence[Buffer]) -> bytes:

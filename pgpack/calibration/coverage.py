@@ -2,6 +2,7 @@
 
     no Hessian, or all 0        H = I, so that no column corrects another
     no Fisher weights, or 0     F = c for every row, with c mean(diag H) mean(w^2) as of the tensors that are known
+    a table of tokens           F times how often each token is to be expected, where that is known
     no product can be meant     integers, complex values, masks: stored bit for bit;  control tensors: 16 bits
 
 The mean over what is known is what a second-order loss expects of a tensor of which nothing is; where nothing at all
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,9 @@ STRENGTH = 2.0**-24  # nats per token that a weight costs when it is as wrong as
 LARGEST = 1e30  # of an assumed Fisher weight
 SHOWN = 4  # names in a sentence
 LARGEST_FP16 = 65504.0
+TABLES = ("embedding", "head")
+PADDED = 1.1  # rows of a table, of its vocabulary: at most
+Shares = Callable[[], NDArray[np.float64] | None]
 
 UNSEEN, ZERO = "no product with it was seen", "its inputs were all zero"
 OTHER_SIZE, NO_GRADIENT = "its Hessian is of another size", "no gradient reached it"
@@ -63,8 +67,8 @@ class Covered:
             return ""
         if not self.calibrated:
             return (
-                f"nothing is calibrated: {_count(len(self.assumed))} packed by the weights alone; "
-                "with text to calibrate on the file would be better at every size"
+                "nothing is calibrated: tensors are packed by the weights alone; with text to calibrate on the file "
+                "would be better at every size"
             )
         reasons: dict[str, list[str]] = {}
         for name, why in self.assumed.items():
@@ -82,9 +86,16 @@ def _names(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def covered(checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None) -> Covered:
+def no_shares() -> None:
+    """Nothing is known of tokens."""
+
+
+def covered(
+    checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None, shares: Shares = no_shares
+) -> Covered:
     """`recipe` on `checkpoint` with something to go by for every tensor.
 
+    `shares`, asked when there is a table without statistics: how often each token is to be expected.
     Raises: CoverageError; CalibrationError when `calibration` is of another model.
     """
     applied = apply(recipe, checkpoint.stored_shapes)
@@ -109,7 +120,7 @@ def covered(checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | N
     whole = dataclasses.replace(recipe, rules=(*rules, *_uncorrected(recipe, calibration)))
     applied = apply(whole.without_idle_rules(checkpoint.stored_shapes), checkpoint.stored_shapes)
     lacking = [applied.tensors[name] for name in why if name not in kept]
-    statistics = _assumed(lacking, powers, calibration, recipe.container.is_field)
+    statistics = _assumed(lacking, powers, calibration, recipe.container.is_field, shares)
     return Covered(applied, statistics, why, tuple(kept), calibrated=calibration is not None)
 
 
@@ -183,7 +194,11 @@ def _uncorrected(recipe: Recipe, calibration: Calibration | None) -> Iterator[Ru
 
 
 def _assumed(
-    lacking: list[AppliedTensor], powers: Mapping[str, float], calibration: Calibration | None, is_field: bool
+    lacking: list[AppliedTensor],
+    powers: Mapping[str, float],
+    calibration: Calibration | None,
+    is_field: bool,
+    shares: Shares,
 ) -> Calibration | None:
     """`calibration` with statistics of the tensors that lack them; a field's container fixes how they are folded."""
     if not lacking:
@@ -197,7 +212,8 @@ def _assumed(
         for inputs, outputs in (known.sensitivity(name),)
     ]
     strength = float(np.mean(strengths)) if any(strengths) else STRENGTH
-    shapes, values = dict(known.shapes), dict[str, float]()
+    expected = shares() if any(tensor.role in TABLES for tensor in lacking) else None
+    shapes, values = dict(known.shapes), dict[str, float | NDArray[np.float64]]()
     for tensor in lacking:
         rows, columns = folded(tensor.shape) if not is_field else tensor.matrix_shape()
         own = known.hessian_shape(tensor.name)
@@ -207,12 +223,26 @@ def _assumed(
         elif own is not None:
             rows = tensor.matrix_shape(own)[0]
         cost = max(inputs or 1.0, 1 / LARGEST) * max(powers[tensor.name], 1 / LARGEST)
-        shapes[f"{tensor.name}.fisher"], values[f"{tensor.name}.fisher"] = (rows,), min(strength / cost, LARGEST)
+        weights = min(strength / cost, LARGEST) * _of_tokens(tensor, rows, expected)
+        shapes[f"{tensor.name}.fisher"], values[f"{tensor.name}.fisher"] = (rows,), weights
 
     def load(key: str) -> NDArray[np.float32]:
-        return np.full(shapes[key], values[key], np.float32) if key in values else known.load(key)
+        if key not in values:
+            return known.load(key)
+        return np.full(shapes[key], values[key], np.float32)
 
     return dataclasses.replace(known, shapes=shapes, load=load)
+
+
+def _of_tokens(tensor: AppliedTensor, rows: int, expected: NDArray[np.float64] | None) -> float | NDArray[np.float64]:
+    """What each row of a table counts, 1 on average: how often its token is to be expected; 1 for what is no table of
+    these tokens. Rows beyond the vocabulary, there for their number alone, count as its rarest token."""
+    if expected is None or tensor.role not in TABLES or not len(expected) <= rows < PADDED * len(expected):
+        return 1.0
+    counts = np.full(rows, expected.min())
+    counts[: len(expected)] = expected
+    counts /= counts.mean()
+    return counts
 
 
 def folded(shape: tuple[int, ...]) -> tuple[int, int]:

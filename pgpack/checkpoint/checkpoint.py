@@ -24,7 +24,8 @@ from pgpack.tensors.masks import is_mask
 
 from .dialects import dialect_of, normalised
 from .files import read_file, require_file
-from .folders import Companions, companions_of, config_of
+from .folders import Companions, companions_of, config_of, refuse_adapter
+from .scales import QUANTIZED, unscaled
 from .ties import head_tie, with_ties
 from .writing import KINDS, Outgoing, write_safetensors
 
@@ -151,13 +152,18 @@ def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:
     Banks are taken apart into matrices under the names that the field's artifacts use (`dialects`), unless
     `as_stored`. Raises CheckpointError when it is missing, unreadable, not a state dict, or needs unpickling of code.
     """
+    refuse_adapter(Path(path))
     path = require_file(Path(path))
     stored = read_file(path)
     shapes, load = stored.shapes, stored.load
     companions = Companions(stored.companions) if stored.companions else companions_of(path.parent)
     if not as_stored:
-        shapes, load = normalised(*with_ties(shapes, load, stored.tied), str(path))
-        shapes, load = with_ties(shapes, load, head_tie(shapes, config_of(companions)))
+        config = config_of(companions)
+        shapes, load = unscaled(*with_ties(shapes, load, stored.tied), config, str(path))
+        shapes, load = normalised(shapes, load, str(path))
+        shapes, load = with_ties(shapes, load, head_tie(shapes, config))
+        if QUANTIZED in config:
+            companions = companions.with_config({key: value for key, value in config.items() if key != QUANTIZED})
     return Checkpoint(shapes, load, stored.metadata, str(path), dialect_of(stored.shapes), companions, stored.notes)
 
 

@@ -27,7 +27,7 @@ from pgpack.formats.torch_files.stored_tensor import StoredTensor, raw_of_stored
 from pgpack.formats.torch_files.stream import read_value
 from pgpack.formats.torch_files.zip import entries_of
 
-from .folders import companion_paths, refuse_pointer, weights_in
+from .folders import ADAPTER_CONFIG, adapter_in, companion_paths, refuse_pointer, weights_in
 from .gguf_file import read_gguf_file
 from .stored import Stored
 from .ties import told_ties
@@ -39,6 +39,7 @@ MAX_WRAPPERS = 3
 INDEX = ".index.json"
 INDEX_LIMIT = 64 << 20
 ARTIFACT_LIMIT = 1 << 28
+PACKED_FLOATS = ("F4", "F6_")
 ZIP = b"PK\x03\x04"
 NO_LIMIT = 1 << 50  # bytes of tensors: views of a mapped file cost nothing until they are used
 CODE = (
@@ -70,6 +71,8 @@ def weight_files(path: Path) -> list[Path]:
 def parts_of(path: Path) -> list[Path]:
     """Every file that is read for a checkpoint: its weights and its companions. Raises as `weight_files`."""
     found = weight_files(path)
+    if (folder := adapter_in(path)) is not None:
+        found.append(folder / ADAPTER_CONFIG)
     return found + [other for other in companion_paths(found[0].parent).values() if other not in found]
 
 
@@ -113,8 +116,13 @@ def _read_safetensors(path: Path) -> Stored:
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
 
+    if strange := next((name for name, dtype in dtypes.items() if dtype.startswith(PACKED_FLOATS)), None):
+        raise CheckpointError(
+            f"{path}: {strange} is of type {dtypes[strange]}, several values in a byte; store it as float32"
+        )
+
     def load(name: str) -> NDArray[Any]:
-        if dtypes[name] in ("BF16", "F8_E4M3", "F8_E5M2"):
+        if dtypes[name].startswith(("BF16", "F8_")):
             with safe_open(str(path), framework="pt") as file:
                 array: NDArray[Any] = file.get_tensor(name).float().numpy()
                 return array
@@ -140,7 +148,7 @@ def _read_torch_zip(path: Path) -> Stored:
         value = read_value(data, NO_LIMIT)
     except FormatError:
         return _read_with_torch(path)
-    tensors = state_of(value, StoredTensor, path)
+    tensors, notes = state_of(value, StoredTensor, path)
 
     def load(name: str) -> NDArray[Any]:
         return raw_of_stored(contiguous(tensors[name])).dequantize()
@@ -148,7 +156,7 @@ def _read_torch_zip(path: Path) -> Stored:
     def contiguous(tensor: StoredTensor) -> StoredTensor:
         return StoredTensor(tensor.dtype, np.array(tensor.array, order="C"))  # a copy: the file may be replaced
 
-    return Stored({name: tensor.shape for name, tensor in tensors.items()}, load)
+    return Stored({name: tensor.shape for name, tensor in tensors.items()}, load, notes=notes)
 
 
 def _read_with_torch(path: Path) -> Stored:
@@ -164,7 +172,7 @@ def _read_with_torch(path: Path) -> Stored:
         known = isinstance(error, RuntimeError) and str(error)
         reason = str(error).splitlines()[0][:120] if known else "it is neither safetensors nor a torch file"
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from None
-    tensors = state_of(value, torch.Tensor, path)
+    tensors, notes = state_of(value, torch.Tensor, path)
     if strange := next(
         (name for name, value in tensors.items() if value.is_meta or value.layout != torch.strided), ""
     ):
@@ -172,10 +180,12 @@ def _read_with_torch(path: Path) -> Stored:
 
     def load(name: str) -> NDArray[Any]:
         value = tensors[name].detach()
+        value = value.dequantize() if value.is_quantized else value
         array: NDArray[Any] = (value.float() if value.is_floating_point() else value).numpy()
         return array
 
-    return Stored({name: tuple(int(n) for n in value.shape) for name, value in tensors.items()}, load)
+    shapes = {name: tuple(int(n) for n in value.shape) for name, value in tensors.items()}
+    return Stored(shapes, load, notes=notes)
 
 
 def _artifact(path: Path) -> str:
@@ -189,10 +199,11 @@ def _artifact(path: Path) -> str:
     return what if kind else ""
 
 
-def state_of(value: Any, tensor: type, path: Path) -> dict[str, Any]:
-    """The state dict in what a torch file holds: itself, or what training scripts put it into.
+def state_of(value: Any, tensor: type, path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The state dict in what a torch file holds: itself, or what training scripts put it into; and notes on what in
+    it is no tensor and was left out.
 
-    Raises CheckpointError when there is none, or when it holds anything but tensors.
+    Raises CheckpointError when there is none, or two of its names are one.
     """
     for _ in range(MAX_WRAPPERS):
         if not isinstance(value, dict):
@@ -208,10 +219,22 @@ def state_of(value: Any, tensor: type, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         found = "an empty one" if isinstance(value, dict) else type(value).__name__
         raise CheckpointError(f"{path}: expected a dictionary of tensors, found {found}")
-    strange = next((str(name) for name, item in value.items() if not isinstance(item, tensor)), None)
-    if strange is not None:
-        raise CheckpointError(f"{path}: {strange!r} is not a tensor; save model.state_dict() alone")
-    return {str(name): item for name, item in value.items()}
+    tensors = {str(name): item for name, item in value.items() if isinstance(item, tensor)}
+    others = {str(name): item for name, item in value.items() if not isinstance(item, tensor)}
+    strange = next((name for name, item in others.items() if not _is_extra(name, item)), None)
+    if strange is not None or not tensors:
+        raise CheckpointError(
+            f"{path}: {strange or 'what it holds'!r} is not a tensor; save model.state_dict() alone"
+        )
+    if len(tensors) + len(others) < len(value):
+        raise CheckpointError(f"{path}: two of its keys are one name as text; rename one of them")
+    notes = (f"{path.name}: {', '.join(others)}: no tensor, left out",) if others else ()
+    return tensors, notes
+
+
+def _is_extra(name: str, item: Any) -> bool:
+    """Whether an entry of a state dict is what modules keep beside their tensors (`get_extra_state`), or nothing."""
+    return item is None or name.endswith("_extra_state")
 
 
 def _is_state(value: Any, tensor: type) -> bool:

@@ -32,8 +32,36 @@ COMPANIONS = (
     "chat_template.jinja",
 )
 LICENCES = ("LICENSE*", "LICENCE*")
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 COMPANION_LIMIT = 64 << 20
 LFS_MARK = b"version https://git-lfs"
+
+
+def adapter_in(path: Path) -> Path | None:
+    """The folder of an adapter (PEFT), given by itself or by the file of its weights; None for anything else."""
+    folder = path if path.is_dir() else path.parent
+    if not path.is_dir() and path.name not in ADAPTER_WEIGHTS:
+        return None
+    whole = path.is_dir() and any((folder / name).is_file() for name in WEIGHTS)
+    has_both = (folder / ADAPTER_CONFIG).is_file() and any((folder / name).is_file() for name in ADAPTER_WEIGHTS)
+    return folder if has_both and not whole else None
+
+
+def refuse_adapter(path: Path) -> None:
+    """Raises CheckpointError when `path` is an adapter: by itself it is no model."""
+    folder = adapter_in(path)
+    if folder is None:
+        return
+    try:
+        base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (ValueError, AttributeError, RecursionError):
+        base = None
+    of = f" of {base}" if isinstance(base, str) else ""
+    raise CheckpointError(
+        f"{path}: an adapter{of}, not a model; give that model's folder as --base DIR, or merge it first "
+        "(PEFT: merge_and_unload)"
+    )
 
 
 def weights_in(folder: Path) -> Path:
@@ -51,8 +79,11 @@ def weights_in(folder: Path) -> Path:
         if found:
             names = ", ".join(path.name for path in found[:3]) + (", ..." if len(found) > 3 else "")
             index = " (shards need their index, *.index.json)" if "-of-" in found[0].name else ""
-            raise CheckpointError(f"{folder}: a folder with {names}{index}; name the checkpoint file in it")
-    raise CheckpointError(f"{folder}: a folder without weights (model.safetensors, pytorch_model.bin, *.gguf)")
+            raise CheckpointError(f"{folder}: a folder; name the checkpoint file in it: {names}{index}")
+    raise CheckpointError(
+        f"{folder}: a folder; name the checkpoint file in it (there is no model.safetensors, pytorch_model.bin or "
+        "*.gguf)"
+    )
 
 
 def refuse_pointer(path: Path) -> None:
@@ -79,6 +110,11 @@ class Companions(Mapping[str, bytes]):
 
     def __contains__(self, name: object) -> bool:
         return name in self.makers
+
+    def with_config(self, config: Mapping[str, object]) -> Companions:
+        """The same with another config.json."""
+        text = json.dumps(config, indent=2).encode()
+        return Companions({**self.makers, CONFIG: lambda: text})
 
 
 def companions_of(folder: Path) -> Companions:

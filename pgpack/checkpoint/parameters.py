@@ -9,26 +9,40 @@ Owns names. Refuses torch, and guesses: a parameter that is nowhere in the check
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from .dialects import bank_members
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def held_tensors(shapes: Shapes, stored: Collection[str] | None = None) -> dict[str, tuple[str, ...]]:
+def held_tensors(
+    shapes: Shapes, stored: Collection[str] | None = None, told: Mapping[str, str] | None = None
+) -> dict[str, tuple[str, ...]]:
     """Parameter -> the checkpoint's names of what it holds: one, or one for each index of a bank.
 
-    `shapes`: those of the module's parameters; `stored`: all names of the checkpoint, None when they are not known.
+    `shapes`: those of the module's parameters; `stored`: all names of the checkpoint, None when they are not known;
+    `told`: what the module itself says (`told_names`).
     """
+    told = told or {}
     known = None if stored is None else frozenset(stored)
     prefix = "" if known is None else _prefix(shapes, known)
     found = {}
     for parameter, shape in shapes.items():
-        name = parameter.removeprefix(prefix)
+        name = told.get(parameter, parameter.removeprefix(prefix))
         members = () if known is not None and name in known else bank_members(name, shape)
         absent = known is not None and any(member not in known for member in members)
         found[parameter] = members if members and not absent else (name,)
+    return found
+
+
+def told_names(modules: Iterable[tuple[str, object]]) -> dict[str, str]:
+    """Parameter -> its name in the checkpoint, as modules say in `stored_names`; `modules`: as `named_modules` of
+    torch gives them."""
+    found = {}
+    for path, module in modules:
+        for place, name in getattr(module, "stored_names", {}).items():
+            found[f"{path}.{place}" if path else place] = name
     return found
 
 

@@ -73,7 +73,12 @@ class Outgoing:
 
 
 def outgoing(name: str, shape: tuple[int, ...], dtype: str, load: Callable[[], NDArray[Any]], to: str) -> Outgoing:
-    """A tensor of numpy's `dtype` on its way: floats are stored as `to` (a key of FLOATS), the rest as it is."""
+    """A tensor of numpy's `dtype` on its way: floats are stored as `to` (a key of FLOATS), the rest as it is.
+
+    Raises: SettingError for a type that no file of these has.
+    """
+    if dtype not in KINDS:
+        raise SettingError(f"{name}: tensors of type {dtype} are not written; leave it out of the checkpoint")
     return Outgoing(name, shape, FLOATS[to] if dtype in ("float32", "float16") else KINDS[dtype], load)
 
 

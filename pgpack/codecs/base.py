@@ -2,14 +2,15 @@
 
     symbols --SymbolTransform*--> symbols --SymbolCoder--> bytes --ByteCodec*--> bytes
 
-A stage is a frozen dataclass: its fields are its whole configuration. Fields named in `encoder_only` steer the
-encoder alone and are not stored. Decoding needs numpy and the codec's own library, imported when first used.
-Every decoder is given the exact size of what it must return and refuses anything else, so that hostile input
-costs bounded memory.
+A stage is a frozen dataclass of one of these kinds: its fields are its whole configuration. Those named in
+`encoder_only` steer the encoder alone and are not stored. Decoding needs numpy and the codec's own library, imported
+when first used. Every decoder is given the exact size of what it must return and refuses anything else, so that
+hostile input costs bounded memory.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -29,10 +30,7 @@ class SymbolLayout:
 
     @property
     def size(self) -> int:
-        n = 1
-        for length in self.shape:
-            n *= length
-        return n
+        return math.prod(self.shape)
 
     @property
     def n_bytes(self) -> int:
@@ -42,11 +40,10 @@ class SymbolLayout:
 class SymbolTransform(Protocol):
     """Symbols -> symbols of the same dtype and count, invertible given `side`."""
 
-    encoder_only: ClassVar[frozenset[str]]
+    encoder_only: ClassVar[frozenset[str]] = frozenset()
 
     def forward(self, symbols: Symbols) -> tuple[Symbols, NDArray[Any] | None]:
         """Transformed symbols and the side information (little-endian array) that `inverse` needs, or None."""
-        ...
 
     def inverse(self, symbols: Symbols, side: NDArray[Any] | None) -> Symbols: ...
 
@@ -54,17 +51,15 @@ class SymbolTransform(Protocol):
 class SymbolCoder(Protocol):
     """All symbol arrays of a stream <-> bytes. One call codes many tensors, so that they share fixed costs."""
 
-    encoder_only: ClassVar[frozenset[str]]
+    encoder_only: ClassVar[frozenset[str]] = frozenset()
 
     def encode(self, arrays: Sequence[Symbols]) -> bytes: ...
 
     def decode(self, data: bytes, layouts: Sequence[SymbolLayout]) -> list[Symbols]:
         """Raises CorruptArtifact when `data` cannot hold exactly these layouts."""
-        ...
 
     def ideal_bits(self, arrays: Sequence[Symbols]) -> list[float]:
         """Estimated cost of each array in bits under this coder's model (tables included)."""
-        ...
 
 
 @runtime_checkable
@@ -88,10 +83,9 @@ class SteadyCoder(Protocol):
 class ByteCodec(Protocol):
     """Bytes <-> bytes, lossless and deterministic."""
 
-    encoder_only: ClassVar[frozenset[str]]
+    encoder_only: ClassVar[frozenset[str]] = frozenset()
 
     def encode(self, data: bytes) -> bytes: ...
 
     def decode(self, data: bytes, n_bytes: int) -> bytes:
         """Exactly `n_bytes` bytes. Raises CorruptArtifact when `data` decodes to anything else."""
-        ...

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CorruptArtifact
 
-from .base import SymbolLayout, Symbols
+from .base import SymbolCoder, SymbolLayout, Symbols
 
 HEADER_BYTES = 9
 CHUNK = 1 << 16  # symbols at a time: temporaries of at most 64 bits x 64 Ki = 4 MiB per array
@@ -49,10 +49,6 @@ def symbols_of(codes: NDArray[np.uint64], low: int, dtype: str) -> Symbols:
     return (codes + np.uint64(low % (1 << 64))).astype(dtype)
 
 
-def header(low: int, width: int) -> bytes:
-    return (low % (1 << 64)).to_bytes(8, "little") + bytes([width])
-
-
 def parse_header(data: bytes, start: int, dtype: str) -> tuple[int, int]:
     """Minimum and width of the array whose header is at `start`. Raises CorruptArtifact."""
     if start + HEADER_BYTES > len(data):
@@ -65,13 +61,11 @@ def parse_header(data: bytes, start: int, dtype: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Raw:
+class Raw(SymbolCoder):
     """Symbols as they are, little-endian, array after array.
 
     Use when: a byte codec that looks for its own patterns follows, or the tensor is too small to matter.
     """
-
-    encoder_only: ClassVar[frozenset[str]] = frozenset()
 
     def encode(self, arrays: Sequence[Symbols]) -> bytes:
         return b"".join(little_endian(array).tobytes() for array in arrays)
@@ -91,10 +85,8 @@ class Raw:
         return [8.0 * array.size * array.itemsize for array in arrays]
 
 
-class Packed:
+class Packed(SymbolCoder):
     """Arrays behind their headers, one after the other; how the codes of an array become bits is its subclasses'."""
-
-    encoder_only: ClassVar[frozenset[str]] = frozenset()
 
     def pieces(self, flat: Symbols, low: int, width: int) -> Iterator[bytes]:
         """The bits of an array that is not empty, a CHUNK of symbols at a time: whole bytes but for the last."""
@@ -112,7 +104,8 @@ class Packed:
         parts = []
         for array in arrays:
             low, width = span(array)
-            parts += [header(low, width), *self.pieces(array.reshape(-1), low, width)]
+            header = (low % (1 << 64)).to_bytes(8, "little") + bytes([width])
+            parts += [header, *self.pieces(array.reshape(-1), low, width)]
         return b"".join(parts)
 
     def decode(self, data: bytes, layouts: Sequence[SymbolLayout]) -> list[Symbols]:

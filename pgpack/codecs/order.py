@@ -6,14 +6,14 @@ They help byte codecs that look for repetition near by; the cost of a static ent
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CorruptArtifact
 
-from .base import Symbols
+from .base import Symbols, SymbolTransform
 from .fixed_width import codes_of, span
 
 Side = NDArray[Any]
@@ -22,13 +22,11 @@ CACHE_BYTES = 1 << 18  # rows compared at once: their differences stay in the se
 
 
 @dataclass(frozen=True)
-class Transpose:
+class Transpose(SymbolTransform):
     """Column-major order of a matrix; anything that is not 2-D is unchanged.
 
     Use when: columns, not rows, hold like symbols and a byte codec follows.
     """
-
-    encoder_only: ClassVar[frozenset[str]] = frozenset()
 
     def forward(self, symbols: Symbols) -> tuple[Symbols, Side | None]:
         return (np.ascontiguousarray(symbols.T) if symbols.ndim == 2 else symbols), None
@@ -40,7 +38,7 @@ class Transpose:
 
 
 @dataclass(frozen=True)
-class RowSort:
+class RowSort(SymbolTransform):
     """Rows of a matrix in greedy nearest-neighbour order: row 0, then always the L1-nearest of the rows left.
 
     Use when: like rows are far apart and a byte codec with a window follows; costs 2 bytes a row.
@@ -49,8 +47,6 @@ class RowSort:
     Anything that is not a matrix of at least 2 rows is unchanged, without side information.
     *Source* the row order of openai/parameter-golf PR #1855.
     """
-
-    encoder_only: ClassVar[frozenset[str]] = frozenset()
 
     def forward(self, symbols: Symbols) -> tuple[Symbols, Side | None]:
         if symbols.ndim != 2 or len(symbols) < 2:
@@ -78,7 +74,10 @@ def nearest_order(symbols: Symbols) -> NDArray[np.intp]:
 
     O(rows^2 cols / 2) on 8- or 16-bit differences where the symbols' range allows, float64 beyond.
     """
-    codes = narrow_codes(symbols)
+    low, width = span(symbols)
+    codes: NDArray[Any] = codes_of(symbols, low).astype(
+        np.uint8 if width <= 8 else np.uint16 if width <= 16 else np.float64
+    )
     rows = len(codes)
     ids = np.arange(rows)  # of the rows left, ascending, so that argmin breaks ties as documented
     order = np.zeros(rows, np.intp)
@@ -94,13 +93,6 @@ def nearest_order(symbols: Symbols) -> NDArray[np.intp]:
         at = int(distances.argmin())
         order[i] = ids[at]
     return order
-
-
-def narrow_codes(symbols: Symbols) -> NDArray[Any]:
-    """Symbols minus their minimum, in the narrowest of uint8, uint16, float64 that holds them."""
-    low, width = span(symbols)
-    codes = codes_of(symbols, low)
-    return codes.astype(np.uint8 if width <= 8 else np.uint16 if width <= 16 else np.float64)
 
 
 def l1_distances(codes: NDArray[Any], row: NDArray[Any]) -> NDArray[np.float64]:

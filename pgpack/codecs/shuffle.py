@@ -5,20 +5,20 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CorruptArtifact
 
+from .base import ByteCodec
 from .settings import require_range
 
 Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Shuffle:
+class Shuffle(ByteCodec):
     """Bytes 0, s, 2s, ..., then 1, 1+s, ..., for s = `stride`; any length.
 
     Use when: words of 2 or 4 bytes (fp16, fp32) go to a byte codec: their exponents come to lie together.
@@ -28,7 +28,6 @@ class Shuffle:
     """
 
     stride: int = 2
-    encoder_only: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
         require_range("shuffle stride", self.stride, 2, 256)

@@ -23,7 +23,6 @@ from pgpack.measure import Measurer
 from pgpack.pack import Artifact
 from pgpack.recipe.dials import gaussian_bits, step_recipe, trellis_recipe
 from pgpack.recipe.recipe import Recipe, parse_recipe
-from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import Candidate
 from pgpack.tensors.roles import role_of
 
@@ -59,12 +58,8 @@ class Training:
     @property
     def directives(self) -> str:
         """What it adds to a recipe; '' for none."""
-        parts = []
-        if self.compensate:
-            parts.append(f"; @compensate=weights(count={self.compensate})")
-        if self.tune:
-            parts.append(f"; @tune=steps(count={self.tune})")
-        return "".join(parts)
+        compensate = f"; @compensate=weights(count={self.compensate})" if self.compensate else ""
+        return compensate + (f"; @tune=steps(count={self.tune})" if self.tune else "")
 
     @property
     def label(self) -> str:
@@ -134,7 +129,11 @@ def _searched(
 
     def trellis(states: int, guess: float, trained: Training = Training()) -> Family:
         name = f"trellis, {states} states{trained.label}"
-        return Family(name, _trellis_at(states, trained.directives, tensors), *TRELLIS_RANGE, guess)
+
+        def recipe_at(step: float) -> Recipe:
+            return parse_recipe(f"{trellis_recipe(step, states, tensors)}{trained.directives}")
+
+        return Family(name, recipe_at, *TRELLIS_RANGE, guess)
 
     try:
         _require_fisher(measurer, trellis(QUICK_STATES, 1e-3))
@@ -165,10 +164,6 @@ def _require_fisher(measurer: Measurer, family: Family) -> None:
     calibration = measurer.calibrate(recipe) if measurer.needs_calibration(recipe) else None
     if calibration is not None and not any(key.endswith(".fisher") for key in calibration.shapes):
         raise CalibrationError("the calibration holds no Fisher weights")
-
-
-def _trellis_at(states: int, directives: str, tensors: Shapes) -> Callable[[float], Recipe]:
-    return lambda step: parse_recipe(f"{trellis_recipe(step, states, tensors)}{directives}")
 
 
 def _gptq_families(measurer: Measurer, budget: int) -> list[Family]:
@@ -224,13 +219,12 @@ def _step_for(bits: float) -> float:
 def _scored(measurer: Measurer, recipe: Recipe, label: str, artifact: Artifact) -> Fitted:
     loss = measurer.evaluate(artifact)
     if loss is not None:
-        return Fitted(recipe, label, artifact, loss, loss.kl if loss.kl is not None else loss.nats)
-    calibration = measurer.calibrate(recipe)
-    if calibration is not None:
-        return Fitted(
-            recipe, label, artifact, None, expected_loss(measurer.checkpoint, artifact.records, calibration)
-        )
-    return Fitted(recipe, label, artifact, None, relative_error(measurer.checkpoint, artifact.records))
+        score = loss.nats if loss.kl is None else loss.kl
+    elif (calibration := measurer.calibrate(recipe)) is not None:
+        score = expected_loss(measurer.checkpoint, artifact.records, calibration)
+    else:
+        score = relative_error(measurer.checkpoint, artifact.records)
+    return Fitted(recipe, label, artifact, loss, score)
 
 
 def _shown(fitted: Fitted) -> str:

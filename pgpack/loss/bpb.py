@@ -22,25 +22,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pgpack.errors import DataError
 from pgpack.text.data import Tokens, digest_tokens
 from pgpack.text.tokenizer import TokenizedText
 
 from .evaluator import BitsPerByte, Tensors, with_errors
+from .head import Split, Splitter, logits_of
 from .intervals import block_starts
+from .scored import Known, Scored, costs
 from .sliding import Batch, Windows, batches, cut_windows
 
 Build = Callable[[Mapping[str, Tensor]], nn.Module]
 BATCH_TOKENS = (2048, 32_768)  # CPU: 8 MB of logits per 1024 pieces stay near the cores; CUDA: fills the device
-REFERENCE_BYTES = 768 * 2**20  # reference log-probabilities up to this size are kept in memory
-
-
-def logits_of(model: nn.Module, ids: Tensor) -> Tensor:
-    """What a model gives by `forward_logits(ids)` if it has one, else by `forward(ids)`."""
-    logits: Tensor = getattr(model, "forward_logits", model)(ids)
-    return logits
+REFERENCE_BYTES = 768 * 2**20  # reference log-probabilities up to this size are kept in a file
 
 
 def next_token_logits(model: nn.Module, ids: Tensor, vocab_size: int) -> Tensor:
@@ -48,14 +43,19 @@ def next_token_logits(model: nn.Module, ids: Tensor, vocab_size: int) -> Tensor:
 
     Raises: DataError when the model gives something else; a vocabulary padded beyond `vocab_size` is fine.
     """
-    logits: Any = logits_of(model, ids)
+    logits = logits_of(model, ids)
+    require_logits(logits, ids, vocab_size)
+    return logits.float()
+
+
+def require_logits(logits: Any, ids: Tensor, vocab_size: int) -> None:
+    """Nothing. Raises: DataError when `logits` are none of `ids`."""
     if not isinstance(logits, Tensor) or logits.shape[:-1] != ids.shape or logits.shape[-1] < vocab_size:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise DataError(
             f"the model's forward_logits (or forward) must return logits of shape (batch, tokens, {vocab_size}); "
             f"got {found}"
         )
-    return logits.float()
 
 
 def trim(tokens: Tokens, seq_len: int, max_tokens: int | None = None) -> Tokens:
@@ -119,8 +119,8 @@ class TextEvaluator:
         self.text, self.vocab_size = text.first(len(self.tokens)), vocab_size
         self.n_text_bytes = self.text.scored_bytes
         self._digest = self._make_digest(tokenizer_sha256, variant)
-        self._reference_model: nn.Module | None = None
-        self._reference_logprobs: list[Tensor] | None = None
+        self._splitter = Splitter(vocab_size)
+        self._reference: Known | nn.Module | None = None
         if reference is not None:
             self._prepare_reference(reference)
 
@@ -143,19 +143,15 @@ class TextEvaluator:
         edges = self._block_edges()
         sums = _Sums(np.zeros(len(edges)), np.zeros(len(edges)))
         for index, batch in enumerate(self.batches()):
-            logprobs = self._logprobs(model, batch)
-            nats = _scored_nats(logprobs, batch)
-            sums.nats += float(nats.sum(dtype=torch.float64))
-            expected = self._reference_at(index, batch)
-            if expected is not None:
-                kl = expected.exp() * (expected - logprobs)
-                kl = (kl if batch.all_scored else kl[batch.scored]).sum(-1, dtype=torch.float64)
-                sums.kl += float(kl.sum())
+            found = costs(self._scored(model, batch), batch, self._reference_at(index, batch))
+            sums.nats += float(found.nats.sum(dtype=torch.float64))
+            if found.kl is not None and found.excess is not None:
+                sums.kl += float(found.kl.sum())
                 block = np.searchsorted(edges, batch.positions, side="right") - 1
-                sums.excess += _by_block(nats - _scored_nats(expected, batch), block, len(edges))
-                sums.kl_blocks += _by_block(kl, block, len(edges))
+                sums.excess += _by_block(found.excess, block, len(edges))
+                sums.kl_blocks += _by_block(found.kl, block, len(edges))
         elapsed = time.perf_counter() - started
-        if not self._has_reference:
+        if self._reference is None:
             return self.loss(sums.nats, elapsed)
         return self._with_errors(self.loss(sums.nats, elapsed, sums.kl), sums, edges)
 
@@ -180,7 +176,7 @@ class TextEvaluator:
 
     def scored_nats(self, model: nn.Module, batch: Batch) -> NDArray[np.float32]:
         """Loss of the scored targets of one batch, in the order of `batch.positions`."""
-        found: NDArray[np.float32] = _scored_nats(self._logprobs(model, batch), batch).flatten().cpu().numpy()
+        found: NDArray[np.float32] = costs(self._scored(model, batch), batch).nats.cpu().numpy()
         return found
 
     def loss(self, nats: float, eval_s: float, kl: float | None = None) -> BitsPerByte:
@@ -201,10 +197,6 @@ class TextEvaluator:
         """The chosen windows (None: all) as forward passes."""
         return batches(self.tokens, self.windows, chosen, self.batch_tokens, self.device)
 
-    @property
-    def _has_reference(self) -> bool:
-        return self._reference_model is not None or self._reference_logprobs is not None
-
     def module(self, tensors: Tensors) -> nn.Module:
         """The model of these tensors in eval mode; on a CPU it may share their memory."""
         state = {name: torch.from_numpy(_writable(array)).to(self.device) for name, array in tensors.items()}
@@ -213,30 +205,44 @@ class TextEvaluator:
     def with_windows(self, windows: Windows) -> TextEvaluator:
         """This evaluator with other windows over the same targets, without reference."""
         other = copy.copy(self)
-        other.windows, other._reference_model, other._reference_logprobs = windows, None, None
+        other.windows, other._reference = windows, None
         return other
 
-    def _logprobs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Log-probabilities from the first scored column on. Shape: (B, T - offset, V)."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = next_token_logits(model, batch.ids, self.vocab_size)
-        return F.log_softmax(logits[:, batch.offset :] if batch.offset else logits, dim=-1)
+    def _split(self, model: nn.Module, batch: Batch) -> Split:
+        with self._precision():
+            split = self._splitter(model, batch.ids)
+        if not split.told_apart:
+            require_logits(split.hidden, batch.ids, self.vocab_size)
+        return split
+
+    def _scored(self, model: nn.Module, batch: Batch) -> Scored:
+        return Scored.of(self._split(model, batch), batch, self._precision)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     @torch.inference_mode()
     def _prepare_reference(self, reference: Tensors) -> None:
+        """Keep what the reference says of every batch, or the model itself where that is too much."""
         model = self.module(reference)
-        n_scores = int(self.windows.scored.max()) * len(self.windows)
-        if n_scores * self.vocab_size * 4 > REFERENCE_BYTES:
-            self._reference_model = model
+        n_bytes = int(self.windows.scored.max()) * len(self.windows) * self.vocab_size * 4
+        known = Known()
+        try:
+            for index, batch in enumerate(self.batches()):
+                split = self._split(model, batch)
+                if index == 0 and n_bytes > REFERENCE_BYTES and not split.told_apart:
+                    self._reference = model
+                    return
+                known.add(Scored.of(split, batch, self._precision), states=split.told_apart)
+        except OSError:  # no room for the file
+            self._reference = model
             return
-        self._reference_logprobs = [self._logprobs(model, batch) for batch in self.batches()]
+        self._reference = known
 
-    def _reference_at(self, index: int, batch: Batch) -> Tensor | None:
-        if self._reference_logprobs is not None:
-            return self._reference_logprobs[index]
-        if self._reference_model is not None:
-            return self._logprobs(self._reference_model, batch)
-        return None
+    def _reference_at(self, index: int, batch: Batch) -> Scored | None:
+        if isinstance(self._reference, Known):
+            return self._reference[index]
+        return None if self._reference is None else self._scored(self._reference, batch)
 
     def _make_digest(self, tokenizer_sha256: str, variant: str) -> str:
         text = f"text-evaluation-1|{digest_tokens(self.tokens)}|{self.seq_len}|{tokenizer_sha256}|{self.vocab_size}"
@@ -249,12 +255,6 @@ class TextEvaluator:
         if variant:
             text += f"|{variant}"
         return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def _scored_nats(logprobs: Tensor, batch: Batch) -> Tensor:
-    """Negative log-probabilities of the scored targets, (B, T) where all are scored, else (n,)."""
-    nats = -logprobs.gather(-1, batch.targets[:, batch.offset :, None])
-    return nats if batch.all_scored else nats[..., 0][batch.scored]
 
 
 def _by_block(values: Tensor, block: NDArray[np.int64], n_blocks: int) -> NDArray[np.float64]:

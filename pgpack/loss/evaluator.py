@@ -72,8 +72,6 @@ class Evaluator(Protocol):
     @property
     def digest(self) -> str:
         """sha256 hex of the evaluated tokens and the way they are evaluated; equal digests compare exactly."""
-        ...
 
     def evaluate(self, tensors: Tensors) -> BitsPerByte:
         """Loss of the model that holds `tensors` (name -> float32 array, every tensor of the checkpoint)."""
-        ...

@@ -49,12 +49,15 @@ def find(wanted: Wanted) -> FoundModel | None:
         raise DataError("--set changes fields of a pgtrain model; this one is built as config.json says")
     no_memory = {name: torch.zeros(()).expand(shape) for name, shape in wanted.shapes.items()}
     model, unused = _loaded(config_json, no_memory)
+    names = {tensor.data_ptr(): name for name, tensor in no_memory.items()}
+    pairs = {place: names.get(tensor.data_ptr(), place) for place, tensor in model.named_parameters()}
+    renamed = {place: name for place, name in pairs.items() if name != place and place not in wanted.shapes}
     size = int(getattr(model.config.get_text_config(), "vocab_size", wanted.vocab_size))
     if size < wanted.vocab_size:
         raise DataError(f"the tokenizer has {wanted.vocab_size:,} tokens and the model only {size:,}; give its own")
     left = f"; {len(unused)} tensors are none of its own and change nothing (first: {unused[0]})" if unused else ""
     return FoundModel(
-        partial(_logits_model, config_json),
+        partial(_logits_model, config_json, renamed),
         seq_len=_seq_len(fields),
         how=f"{type(model).__name__} of config.json{left}" if left else "",
         config=json.dumps({key: fields[key] for key in sorted(fields) if key not in NOT_OF_THE_MODEL}),
@@ -105,19 +108,23 @@ def load_tokenizer(companions: Mapping[str, bytes], source: str) -> Any:
 
 
 class _LogitsModel(nn.Module):
-    """A transformers model as a function of token ids. Shape: (B, T) -> (B, T, V)."""
+    """A transformers model as a function of token ids. Shape: (B, T) -> (B, T, V).
 
-    def __init__(self, model: nn.Module) -> None:
+    `stored_names`: parameter -> its name in the checkpoint, where transformers renames it on loading.
+    """
+
+    def __init__(self, model: nn.Module, renamed: Mapping[str, str]) -> None:
         super().__init__()
         self.model = model
+        self.stored_names = {f"model.{place}": name for place, name in renamed.items()}
 
     def forward(self, ids: Tensor) -> Tensor:
         logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
         return logits
 
 
-def _logits_model(config_json: bytes, tensors: Mapping[str, Tensor]) -> nn.Module:
-    return _LogitsModel(build_transformers(config_json, tensors)).requires_grad_(False).eval()
+def _logits_model(config_json: bytes, renamed: Mapping[str, str], tensors: Mapping[str, Tensor]) -> nn.Module:
+    return _LogitsModel(build_transformers(config_json, tensors), renamed).requires_grad_(False).eval()
 
 
 def _loaded(config_json: bytes, tensors: Mapping[str, Tensor]) -> tuple[Any, list[str]]:

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from pgpack.tensors.grids import QuantizedTensor
 
+from .settings import check_settings
+
 Matrix = NDArray[np.float32]
 
 
@@ -62,6 +64,9 @@ class Stage:
     """A frozen dataclass whose fields are its whole configuration; what it does not declare otherwise is as here."""
 
     needs_hessian: ClassVar[bool] = False  # refuses to work without one
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 class Quantizer(Stage, ABC):

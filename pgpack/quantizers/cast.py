@@ -11,7 +11,8 @@ from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.raw_values import RawValues
 
 from .base import Quantizer, QuantizerInput
-from .inputs import FP16_MAX, masked_weight, require
+from .inputs import FP16_MAX, masked_weight
+from .settings import Allowed, setting
 
 _LARGEST = {"fp32": float(np.finfo(np.float32).max), "bf16": 3.3895313892515355e38, "fp16": FP16_MAX}
 
@@ -25,10 +26,7 @@ class Cast(Quantizer):
     Raises: CheckpointError on a weight that `dtype` cannot hold: a cast never saturates silently.
     """
 
-    dtype: str = "fp16"
-
-    def __post_init__(self) -> None:
-        require(self.dtype in _LARGEST, "dtype", "fp32, bf16 or fp16", self.dtype)
+    dtype: str = setting(Allowed("fp32, bf16 or fp16", _LARGEST.__contains__), "fp16")
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = masked_weight(source)

@@ -18,7 +18,8 @@ from pgpack.tensors.base import Symbols
 from pgpack.tensors.grids import Codebook, QuantizedTensor
 
 from .base import Quantizer, QuantizerInput
-from .inputs import divisors, fp16_values, masked_weight, per_column, require, require_group
+from .inputs import divisors, fp16_values, masked_weight, per_column
+from .settings import GROUP, SEED, TABLE_SIZE, Allowed, setting
 from .uniform import absmax_over
 
 NO_SCALES: NDArray[np.float16] = np.zeros((0, 0), dtype=np.float16)
@@ -87,12 +88,8 @@ class KMeans(Quantizer):
     boundaries. `seed` draws the fitting sample of tensors above a million weights.
     """
 
-    k: int = 256
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(2 <= self.k <= 65536, "k", "an integer from 2 to 65536", self.k)
-        require(self.seed >= 0, "seed", "an integer of at least 0", self.seed)
+    k: int = setting(TABLE_SIZE, 256)
+    seed: int = setting(SEED, 0)
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = masked_weight(source)
@@ -157,14 +154,9 @@ class ProductKMeans(Quantizer):
     Source: Gersho and Gray 1992, ch. 11 (Lloyd's vector quantizer); product codes as in Jegou et al. 2011.
     """
 
-    dim: int = 2
-    k: int = 256
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(self.dim in {2, 4}, "dim", "2 or 4", self.dim)
-        require(2 <= self.k <= 65536, "k", "an integer from 2 to 65536", self.k)
-        require(self.seed >= 0, "seed", "an integer of at least 0", self.seed)
+    dim: int = setting(Allowed("2 or 4", {2, 4}.__contains__), 2)
+    k: int = setting(TABLE_SIZE, 256)
+    seed: int = setting(SEED, 0)
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = masked_weight(source)
@@ -225,10 +217,7 @@ class Nf4(Quantizer):
     scales are fp16 and not quantized again.
     """
 
-    group: int = 64
-
-    def __post_init__(self) -> None:
-        require_group(self.group)
+    group: int = setting(GROUP, 64)
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = masked_weight(source)

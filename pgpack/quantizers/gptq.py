@@ -12,7 +12,8 @@ from pgpack.tensors.grids import QuantizedTensor, UniformGrid
 
 from .base import Matrix, Quantizer, QuantizerInput
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose
-from .inputs import divisors, finite_weight, fp16_values, require, require_bits, require_group
+from .inputs import divisors, finite_weight, fp16_values
+from .settings import AT_LEAST_1, BITS, DEVIATIONS, GROUP, NOT_NEGATIVE, setting
 from .uniform import largest_symbol, std_scales
 
 # Rows do not interact: 1024 of them keep a block's errors and weights (2 x 128 x 1024 x 4 B) in a core's cache.
@@ -32,20 +33,13 @@ class Gptq(Quantizer):
     Where we differ: see `pgpack.quantizers.feedback.factorize`; columns that never fired quantize to 0.
     """
 
-    bits: int = 6
-    clip: float = 12.85
-    group: int = 0
-    damp: float = 0.01
-    block: int = 128
+    bits: int = setting(BITS, 6)
+    clip: float = setting(DEVIATIONS, 12.85)
+    group: int = setting(GROUP, 0)
+    damp: float = setting(NOT_NEGATIVE, 0.01)
+    block: int = setting(AT_LEAST_1, 128)
     act_order: bool = True
     needs_hessian: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        require_bits(self.bits)
-        require_group(self.group)
-        require(0 < self.clip < np.inf, "clip", "a positive number of standard deviations", self.clip)
-        require(0 <= self.damp < np.inf, "damp", "a number of at least 0", self.damp)
-        require(self.block >= 1, "block", "an integer of at least 1", self.block)
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = finite_weight(source)

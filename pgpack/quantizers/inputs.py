@@ -1,7 +1,6 @@
-"""What every quantizer asks of its settings and of its input, so that all of them refuse in the same words.
+"""What every quantizer asks of its input, so that all of them refuse in the same words, which name the tensor.
 
-Settings out of range raise RecipeError, a matrix that is not finite raises CheckpointError, a Hessian that is
-missing or does not fit raises CalibrationError; the last two name the tensor.
+A matrix that is not finite raises CheckpointError, a Hessian that is missing or does not fit CalibrationError.
 """
 
 from __future__ import annotations
@@ -17,22 +16,6 @@ from pgpack.tensors.grids import QuantizedTensor, UniformGrid
 from .base import Matrix, QuantizerInput
 
 FP16_MAX = 65504.0
-
-
-def require(ok: bool, setting: str, allowed: str, found: object) -> None:
-    """Nothing. Raises RecipeError when a setting is outside its allowed range."""
-    if not ok:
-        raise RecipeError(f"{setting} must be {allowed}, found {found}")
-
-
-def require_bits(bits: int) -> None:
-    """Nothing. Raises RecipeError unless symmetric symbols of `bits` bits exist and fit int8."""
-    require(2 <= bits <= 8, "bits", "an integer from 2 to 8", bits)
-
-
-def require_group(group: int) -> None:
-    """Nothing. Raises RecipeError on a negative group; 0 means one group per row."""
-    require(group >= 0, "group", "a number of columns, or 0 for the whole row", group)
 
 
 def finite_weight(source: QuantizerInput) -> Matrix:

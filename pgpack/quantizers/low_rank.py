@@ -19,15 +19,11 @@ from pgpack.errors import RecipeError
 from pgpack.tensors.grids import QuantizedTensor, UniformGrid
 
 from .base import Encoding, Inner, Matrix, QuantizerInput, Transform
-from .inputs import divisors, finite_weight, fp16_values, refuse_mask, require, require_bits, round_to_grid
+from .inputs import divisors, finite_weight, fp16_values, refuse_mask, round_to_grid
+from .settings import AT_LEAST_1, BITS, setting
 from .uniform import Rtn, largest_symbol
 
 FILLS_IN = "{} fills pruned weights in again and cannot follow pruning; put it first"
-
-
-def require_rank(rank: int) -> None:
-    """Nothing. Raises RecipeError unless rank >= 1."""
-    require(rank >= 1, "rank", "an integer of at least 1", rank)
 
 
 def plain_part(encoding: Encoding, source: QuantizerInput, stage: str) -> QuantizedTensor:
@@ -90,10 +86,7 @@ class Svd(Transform):
     output's Fisher weights. A rank above the shorter side is lowered to it.
     """
 
-    rank: int = 64
-
-    def __post_init__(self) -> None:
-        require_rank(self.rank)
+    rank: int = setting(AT_LEAST_1, 64)
 
     def apply(self, source: QuantizerInput, inner: Inner) -> Encoding:
         refuse_mask(source, FILLS_IN.format("svd"))
@@ -128,12 +121,8 @@ class Lqer(Transform):
     columns are of like size, and a step per row would cost more than the row's symbols).
     """
 
-    rank: int = 8
-    bits: int = 8
-
-    def __post_init__(self) -> None:
-        require_rank(self.rank)
-        require_bits(self.bits)
+    rank: int = setting(AT_LEAST_1, 8)
+    bits: int = setting(BITS, 8)
 
     def apply(self, source: QuantizerInput, inner: Inner) -> Encoding:
         Q, E, norm = residual(source, inner, "lqer")
@@ -157,18 +146,11 @@ class LqerAsym(Transform):
     one that loses less on A's lopsided grid; a last group may be short.
     """
 
-    rank: int = 4
-    a_bits: int = 2
-    b_bits: int = 4
-    group: int = 64
-    top: int = 3
-
-    def __post_init__(self) -> None:
-        require_rank(self.rank)
-        require_bits(self.a_bits)
-        require_bits(self.b_bits)
-        require(self.group >= 1, "group", "an integer of at least 1", self.group)
-        require(self.top >= 1, "top", "an integer of at least 1", self.top)
+    rank: int = setting(AT_LEAST_1, 4)
+    a_bits: int = setting(BITS, 2)
+    b_bits: int = setting(BITS, 4)
+    group: int = setting(AT_LEAST_1, 64)
+    top: int = setting(AT_LEAST_1, 3)
 
     def apply(self, source: QuantizerInput, inner: Inner) -> Encoding:
         Q, E, norm = residual(source, inner, "lqer_asym")

@@ -16,12 +16,8 @@ from numpy.typing import NDArray
 from pgpack.errors import RecipeError
 
 from .base import Encoding, Inner, Matrix, QuantizerInput, Transform
-from .inputs import checked_hessian, finite_weight, require
-
-
-def require_sparsity(sparsity: float) -> None:
-    """Nothing. Raises RecipeError unless 0 <= sparsity < 1."""
-    require(0 <= sparsity < 1, "sparsity", "a fraction from 0 to below 1", sparsity)
+from .inputs import checked_hessian, finite_weight
+from .settings import NOT_NEGATIVE, SPARSITY, Allowed, setting
 
 
 def smallest(scores: NDArray[np.floating], count: int) -> NDArray[np.bool_]:
@@ -46,10 +42,7 @@ class PruneMagnitude(Transform):
     Use when: each tensor must have its own share of exact zeros and nothing is calibrated.
     """
 
-    sparsity: float = 0.5
-
-    def __post_init__(self) -> None:
-        require_sparsity(self.sparsity)
+    sparsity: float = setting(SPARSITY, 0.5)
 
     def apply(self, source: QuantizerInput, inner: Inner) -> Encoding:
         magnitudes = np.abs(finite_weight(source)).reshape(-1)
@@ -64,10 +57,7 @@ class PruneThreshold(Transform):
     Use when: the size of a negligible weight is known.
     """
 
-    threshold: float = 0.01
-
-    def __post_init__(self) -> None:
-        require(0 <= self.threshold < np.inf, "threshold", "a finite number of at least 0", self.threshold)
+    threshold: float = setting(Allowed("a finite number of at least 0", NOT_NEGATIVE.has), 0.01)
 
     def apply(self, source: QuantizerInput, inner: Inner) -> Encoding:
         return with_mask(source, np.abs(finite_weight(source)) >= np.float32(self.threshold), inner)
@@ -80,10 +70,7 @@ class PruneGlobal(Transform):
     Use when: the whole model must have a share of exact zeros, and tensors may differ in theirs.
     """
 
-    sparsity: float = 0.5
-
-    def __post_init__(self) -> None:
-        require_sparsity(self.sparsity)
+    sparsity: float = setting(SPARSITY, 0.5)
 
     def bind(self, population: Iterable[Matrix]) -> Transform:
         return PruneThreshold(global_threshold(population, self.sparsity))
@@ -119,11 +106,8 @@ class PruneWanda(Transform):
     Source: Sun et al. 2023, arXiv:2306.11695, Eq. 1 (sqrt(H_jj) is the norm of input feature j up to a factor).
     """
 
-    sparsity: float = 0.5
+    sparsity: float = setting(SPARSITY, 0.5)
     needs_hessian: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        require_sparsity(self.sparsity)
 
     def apply(self, source: QuantizerInput, inner: Inner) -> Encoding:
         H = checked_hessian(source, "prune_wanda")

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from .base import Encoding, Inner, Matrix, QuantizerInput, Transform
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose
-from .inputs import finite_weight, require
-from .pruning import require_sparsity, smallest
+from .inputs import finite_weight
+from .pruning import smallest
+from .settings import AT_LEAST_1, NOT_NEGATIVE, SPARSITY, setting
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,10 @@ class PruneObs(Transform):
     paper rounds in the same pass.
     """
 
-    sparsity: float = 0.5
-    damp: float = 0.01
-    block: int = 128
+    sparsity: float = setting(SPARSITY, 0.5)
+    damp: float = setting(NOT_NEGATIVE, 0.01)
+    block: int = setting(AT_LEAST_1, 128)
     needs_hessian: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        require_sparsity(self.sparsity)
-        require(0 <= self.damp < np.inf, "damp", "a number of at least 0", self.damp)
-        require(self.block >= 1, "block", "an integer of at least 1", self.block)
 
     def apply(self, source: QuantizerInput, inner: Inner) -> Encoding:
         weight = finite_weight(source)

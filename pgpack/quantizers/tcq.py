@@ -26,8 +26,9 @@ from pgpack.tensors.trellis_grid import TrellisGrid, octaves, walked_rows
 
 from .base import Quantizer, QuantizerInput
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose
-from .inputs import finite_weight, refuse_mask, require
+from .inputs import finite_weight, refuse_mask
 from .row_feedback import RowFactor
+from .settings import AT_LEAST_1, NOT_NEGATIVE, POSITIVE, UP_TO_1, Allowed, setting
 
 Float32 = NDArray[np.float32]
 
@@ -94,7 +95,7 @@ class Tcq(Quantizer):
     step ~ f^(-rows / 2); `columns`: how far column steps follow U_jj; 1 would be the whole way. `group`: how many
     rows are decided together before the next are corrected, where calibration has G; 0: never. `row_damp` times its
     mean joins G's diagonal. `floor`: a row's Fisher weight counts as at least 2^-floor of their mean, which
-    bounds how coarse rows get that calibration hardly saw (experiments/rate_distortion/tried/row_floor.py).
+    bounds how coarse rows get that calibration hardly saw (results/row-floor.md).
     Source: GPTQ as in `Gptq`; the column steps of WaterSIC (arXiv:2603.04956); TCQ as in `pgpack.tensors.trellis`.
     Where we differ: steps are stored to a quarter (columns) and half (rows) of an octave, and rows go half the way to
     their Fisher weights: on a challenge checkpoint of 0.5 M weights 12 % smaller at equal KL than rows = 0, while
@@ -103,31 +104,19 @@ class Tcq(Quantizer):
     smaller at equal KL (columns shrunk one by one 1.7 %, then rows in order 5.6 %, then the ridge 6.9 %).
     """
 
-    step: float
-    states: int = 8
-    rows: float = 0.5
-    columns: float = 1.0
-    damp: float = 0.01
-    block: int = 128
-    group: int = 0
-    row_damp: float = 0.1
-    floor: float = 12.0
+    step: float = setting(POSITIVE)
+    states: int = setting(Allowed(f"one of {', '.join(map(str, POLYNOMIALS))}", POLYNOMIALS.__contains__), 8)
+    rows: float = setting(UP_TO_1, 0.5)
+    columns: float = setting(UP_TO_1, 1.0)
+    damp: float = setting(NOT_NEGATIVE, 0.01)
+    block: int = setting(AT_LEAST_1, 128)
+    group: int = setting(Allowed("a number of rows, or 0", lambda n: n >= 0), 0)
+    row_damp: float = setting(POSITIVE, 0.1)
+    floor: float = setting(Allowed("a number of octaves from 0 to 60", lambda x: 0 <= x <= 60), 12.0)
     needs_hessian: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        require(0 < self.step < np.inf, "step", "a positive number", self.step)
-        require(self.states in POLYNOMIALS, "states", f"one of {', '.join(map(str, POLYNOMIALS))}", self.states)
-        require(0 <= self.rows <= 1, "rows", "a number from 0 to 1", self.rows)
-        require(0 <= self.columns <= 1, "columns", "a number from 0 to 1", self.columns)
-        require(0 <= self.damp < np.inf, "damp", "a number of at least 0", self.damp)
-        require(self.block >= 1, "block", "an integer of at least 1", self.block)
-        require(self.group >= 0, "group", "a number of rows, or 0", self.group)
-        require(0 < self.row_damp < np.inf, "row_damp", "a positive number", self.row_damp)
-        require(0 <= self.floor <= 60, "floor", "a number of octaves from 0 to 60", self.floor)
 
     @property
     def corrects_rows(self) -> bool:
-        """Whether second moments of output gradients are of use."""
         return self.group > 0
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pgpack.tensors.grids import QuantizedTensor, UniformGrid
 
 from .base import Matrix, Quantizer, QuantizerInput
-from .inputs import by_group, fp16_values, masked_weight, refuse_mask, require_group, round_to_grid
+from .inputs import by_group, fp16_values, masked_weight, refuse_mask, round_to_grid
+from .settings import GROUP, setting
 
 
 def mean_magnitudes(weight: Matrix, group: int, keep: NDArray[np.bool_] | None) -> NDArray[np.float32]:
@@ -35,10 +36,7 @@ class Ternary(Quantizer):
     Where we differ: the last group of a row is averaged over its own columns, not over padding.
     """
 
-    group: int = 128
-
-    def __post_init__(self) -> None:
-        require_group(self.group)
+    group: int = setting(GROUP, 128)
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = masked_weight(source)
@@ -56,10 +54,7 @@ class Binary(Quantizer):
     Source: Rastegari et al. 2016, arXiv:1603.05279, Eq. 6.
     """
 
-    group: int = 128
-
-    def __post_init__(self) -> None:
-        require_group(self.group)
+    group: int = setting(GROUP, 128)
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         refuse_mask(source, "binary has no symbol for 0 and cannot follow pruning; use ternary instead")

@@ -15,18 +15,8 @@ from numpy.typing import NDArray
 from pgpack.tensors.grids import QuantizedTensor, UniformGrid
 
 from .base import Matrix, Quantizer, QuantizerInput
-from .inputs import (
-    by_group,
-    divisors,
-    finite_weight,
-    fp16_values,
-    group_starts,
-    masked_weight,
-    require,
-    require_bits,
-    require_group,
-    round_to_grid,
-)
+from .inputs import by_group, divisors, finite_weight, fp16_values, group_starts, masked_weight, round_to_grid
+from .settings import BITS, DEVIATIONS, GROUP, Allowed, setting
 
 
 def largest_symbol(bits: int) -> int:
@@ -72,12 +62,8 @@ class Rtn(Quantizer):
     Use when: nothing is known of the inputs and symbols are cheap: 8 bits cost hardly any loss without calibration.
     """
 
-    bits: int = 8
-    group: int = 0
-
-    def __post_init__(self) -> None:
-        require_bits(self.bits)
-        require_group(self.group)
+    bits: int = setting(BITS, 8)
+    group: int = setting(GROUP, 0)
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = masked_weight(source)
@@ -97,14 +83,9 @@ class SdClip(Quantizer):
     Source: openai/parameter-golf PR #1394 (there inside GPTQ).
     """
 
-    bits: int = 6
-    clip: float = 12.85
-    group: int = 0
-
-    def __post_init__(self) -> None:
-        require_bits(self.bits)
-        require_group(self.group)
-        require(0 < self.clip < np.inf, "clip", "a positive number of standard deviations", self.clip)
+    bits: int = setting(BITS, 6)
+    clip: float = setting(DEVIATIONS, 12.85)
+    group: int = setting(GROUP, 0)
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = finite_weight(source)
@@ -126,13 +107,9 @@ class RtnPercentile(Quantizer):
     Source: openai/parameter-golf train_gpt.py, quantize_float_tensor.
     """
 
-    bits: int = 8
-    percentile: float = 99.99984
+    bits: int = setting(BITS, 8)
+    percentile: float = setting(Allowed("above 0 and at most 100", lambda x: 0 < x <= 100), 99.99984)
     scale_floor: bool = True
-
-    def __post_init__(self) -> None:
-        require_bits(self.bits)
-        require(0 < self.percentile <= 100, "percentile", "above 0 and at most 100", self.percentile)
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = masked_weight(source)
@@ -181,14 +158,9 @@ class RtnMse(Quantizer):
     Source: the `mse` option of the GPTQ reference implementation, there with |error|^2.4.
     """
 
-    bits: int = 6
-    group: int = 0
-    grid: int = 80
-
-    def __post_init__(self) -> None:
-        require_bits(self.bits)
-        require_group(self.group)
-        require(1 <= self.grid <= 1000, "grid", "an integer from 1 to 1000", self.grid)
+    bits: int = setting(BITS, 6)
+    group: int = setting(GROUP, 0)
+    grid: int = setting(Allowed("an integer from 1 to 1000", lambda n: 1 <= n <= 1000), 80)
 
     def quantize(self, source: QuantizerInput) -> QuantizedTensor:
         weight = masked_weight(source)

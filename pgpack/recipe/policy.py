@@ -64,8 +64,6 @@ DIRECTIVES = {  # of one stage
         ("compensate", "weights", "Compensate"),
     )
 }
-
-
 KINDS: tuple[tuple[str, Table], ...] = (
     ("transform", TRANSFORMS),
     ("quantizer", QUANTIZERS),
@@ -73,8 +71,6 @@ KINDS: tuple[tuple[str, Table], ...] = (
     ("coder", CODERS),
     ("byte codec", BYTE_CODECS),
 )
-
-
 STAGES = Table.joined(table for _, table in KINDS)
 
 

@@ -44,15 +44,13 @@ class Preset:
     description: str
     use_when: str
     recipe: str
-    dial: str
-    dial_default: float
-    dial_values: tuple[float, ...]
+    dial: str = "factor on every clip"
+    dial_default: float = 1.0
+    dial_values: tuple[float, ...] = (0.6, 0.75, 0.9, 1.0, 1.2, 1.5, 2.0, 2.6)
     requires: tuple[str, ...] = ()
     calibration_tokens: int = 0
 
 
-_CLIP_DIAL = "factor on every clip"
-_CLIP_LADDER = (0.6, 0.75, 0.9, 1.0, 1.2, 1.5, 2.0, 2.6)
 _BITS_DIAL = "bits"
 _BITS_LADDER = (8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0)
 
@@ -92,9 +90,6 @@ _ALL = (
             f"{_RAW_RULE}; *tok_emb*=gptq(bits=8,clip=20); *=gptq(bits=6,clip=12.85); "
             "@container=torch_sdclip(stride=2)|brotli(quality=11,lgwin=22)"
         ),
-        dial=_CLIP_DIAL,
-        dial_default=1.0,
-        dial_values=_CLIP_LADDER,
         calibration_tokens=64 * 98_304,
     ),
     Preset(
@@ -107,9 +102,6 @@ _ALL = (
             "*.attn.*=gptq(bits=6,clip=13); *=gptq(bits=6,clip=12.85); "
             "@container=torch_sdclip(stride=2)|brotli(quality=11,lgwin=22)"
         ),
-        dial=_CLIP_DIAL,
-        dial_default=1.0,
-        dial_values=_CLIP_LADDER,
         calibration_tokens=64 * 98_304,
     ),
     Preset(
@@ -123,9 +115,6 @@ _ALL = (
             f"*.attn.*={_LQER}|gptq(bits=6,clip=13); *={_LQER}|gptq(bits=6,clip=12.85); "
             "@container=pergroup(level=9)|brotli(quality=11,lgwin=24)"
         ),
-        dial=_CLIP_DIAL,
-        dial_default=1.0,
-        dial_values=_CLIP_LADDER,
         requires=("lrzip",),
         calibration_tokens=16 * 98_304,
     ),

@@ -117,15 +117,6 @@ def parse_recipe(text: str) -> Recipe:
         raise RecipeError(f"{fault}\n  {flat}\n  {' ' * fault.position}^") from None
 
 
-def recipe_to_toml(recipe: Recipe) -> str:
-    """The TOML form; `parse_recipe_toml` inverts it."""
-    lines = ["version = 1"]
-    lines += [f"{name} = '{text}'" for name, text in directives_text(recipe, full=False)]
-    for rule in recipe.rules:
-        lines += ["", "[[rule]]", f"match = '{rule.selector.text}'", f"policy = '{policy_to_text(rule.policy)}'"]
-    return "\n".join(lines) + "\n"
-
-
 def parse_recipe_toml(text: str) -> Recipe:
     """The recipe of a TOML document. Raises RecipeError on anything it does not know."""
     try:

@@ -7,24 +7,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from pgpack.errors import RecipeError
-from pgpack.tensors.roles import ROLES, role_of
+from pgpack.tensors.roles import ROLES, Shaped, role_of
 
 Shapes = Mapping[str, tuple[int, ...]]  # of a checkpoint's stored tensors, in its order
 
 
 @dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(Shaped):
     """What a selector, and whoever reads a recipe, sees of a tensor."""
 
     name: str
     shape: tuple[int, ...]
-
-    @property
-    def numel(self) -> int:
-        n = 1
-        for length in self.shape:
-            n *= length
-        return n
 
     @property
     def role(self) -> str:

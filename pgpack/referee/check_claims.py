@@ -166,7 +166,8 @@ def readme_agrees(evidence: Evidence) -> Finding:
             line for line in evidence.readme.splitlines() if re.match(rf"\W*(?:seed\W*)?{seed}\W*\|", line, re.I)
         ]
         found = [number for line in stated for number in decimals(line)]
-        if row.bpb is not None and found and not states(row.bpb, tuple(found)) and _looks_like_losses(found):
+        could_be_losses = any(0.3 < number < 4 and digits >= 3 for number, digits in found)
+        if row.bpb is not None and could_be_losses and not states(row.bpb, tuple(found)):
             wrong.append(f"README.md's row of seed {seed} does not state {row.bpb:g}")
     if wrong:
         return fail(listed(wrong))
@@ -174,11 +175,6 @@ def readme_agrees(evidence: Evidence) -> Finding:
     return (
         warn(f"README.md has {gaps} gaps to fill in") if gaps else ok("README.md states what submission.json states")
     )
-
-
-def _looks_like_losses(numbers: list[tuple[float, int]]) -> bool:
-    """Whether a row has a number that could be bits per byte: between 0.3 and 4 with three digits or more."""
-    return any(0.3 < number < 4 and digits >= 3 for number, digits in numbers)
 
 
 def bytes_per_token(evidence: Evidence) -> Finding:

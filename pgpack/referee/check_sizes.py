@@ -66,13 +66,11 @@ def logged_totals(evidence: Evidence) -> Finding:
     over = [f"{name} says {n:,}, {n - cap:,} over the cap" for name, n in logged.items() if n > cap]
     if over:
         return fail(listed(over))
-    off = []
-    for log in evidence.logs:
-        found = _of_seed(evidence, log.seed)
-        if found is None or log.model_bytes is None:
-            continue
-        if log.model_bytes != found:
-            off.append(f"{log.name} says the model has {log.model_bytes:,} bytes, it has {found:,}")
+    off = [
+        f"{log.name} says the model has {log.model_bytes:,} bytes, it has {found:,}"
+        for log in evidence.logs
+        if log.model_bytes is not None and (found := _of_seed(evidence, log.seed)) not in (None, log.model_bytes)
+    ]
     if off:
         return fail(listed(off))
     if not logged:
@@ -119,8 +117,7 @@ def _wrong_code(evidence: Evidence) -> Iterator[str]:
         yield f"bytes_code is {code:,}, the counted files have {evidence.code_bytes:,}"
     claimed = evidence.claims.values.get("bytes_code_conventions")
     said = claimed if isinstance(claimed, dict) else {}
-    for name in evidence.code_conventions:
-        found = evidence.code_conventions[name]
+    for name, found in evidence.code_conventions.items():
         if said.get(name, found) != found:
             yield f"bytes_code_conventions say {said[name]!r:.40} bytes {name}, measured {found:,}"
 

@@ -10,15 +10,12 @@ from .findings import Finding, fail, listed, ok, skip, warn
 from .folder import DECODER
 
 LARGE = 65_536  # values: what the challenge's scripts leave in fp16 is smaller
-CODECS = {
-    "zstd": "zstd",
-    "zlib": "zlib",
-    "lzma": "lzma",
+# a word in a name or a log -> the mark of what it names
+CODECS = {name: name for name in ("zstd", "zlib", "lzma", "bz2")} | {
     "xz": "lzma",
+    "zst": "zstd",
     "brotli": "",
     "br": "",
-    "bz2": "bz2",
-    "zst": "zstd",
 }
 
 
@@ -127,10 +124,8 @@ def strict_keys(evidence: Evidence) -> Finding:
     wanted = evidence.options.shapes
     what = "the checkpoint's"
     if wanted is None:
-        wanted, what = (
-            {name: facts.shape for name, facts in sound[0].tensors.items()},
-            f"those of {sound[0].entry.name}",
-        )
+        wanted = {name: facts.shape for name, facts in sound[0].tensors.items()}
+        what = f"those of {sound[0].entry.name}"
     for decoded in sound:
         found = {name: facts.shape for name, facts in decoded.tensors.items()}
         if found != dict(wanted):
@@ -149,41 +144,38 @@ def _tensors(evidence: Evidence) -> Iterator[tuple[str, TensorFacts]]:
                 yield (name if len(evidence.decoded) == 1 else f"{decoded.entry.name} {name}"), facts
 
 
-def finite(evidence: Evidence) -> Finding:
-    return _none(
-        evidence,
-        [f"{name} has {facts.not_finite:,}" for name, facts in _tensors(evidence) if facts.not_finite],
-        "NaN or infinite values",
-        fail,
-    )
+def none_has(
+    what: str, answer: Callable[[str], Finding], fault: Callable[[TensorFacts], object]
+) -> Callable[[Evidence], Finding]:
+    """The rule that no tensor has a `fault`; `answer` is given the list when some have."""
+
+    def judge(evidence: Evidence) -> Finding:
+        if not any(decoded.tensors for decoded in evidence.decoded):
+            return skip("nothing was decoded")
+        found = [f"{name} {said}" for name, facts in _tensors(evidence) if (said := fault(facts))]
+        return answer(f"{what}: {listed(found)}") if found else ok(f"no {what.partition(':')[0]}")
+
+    return judge
 
 
-def fp16_range(evidence: Evidence) -> Finding:
-    found = [f"{name} has {facts.fp16_overflow:,}" for name, facts in _tensors(evidence) if facts.fp16_overflow]
-    return _none(evidence, found, "fp16 values or scales at or beyond 65,504, where fp16 ends", fail)
-
-
-def scale_floor(evidence: Evidence) -> Finding:
-    found = [f"{name} {facts.floor_rows:,}" for name, facts in _tensors(evidence) if facts.floor_rows]
-    return _none(evidence, found, "rows held at a smallest scale too coarse for them", warn)
-
-
-def unquantized(evidence: Evidence) -> Finding:
-    found = [
-        f"{name} {facts.shape}"
-        for name, facts in _tensors(evidence)
-        if facts.unquantized and len(facts.shape) > 1 and facts.numel > LARGE
-    ]
-    return _none(evidence, found, "large matrices stored as floats", warn)
-
-
-def never_trained(evidence: Evidence) -> Finding:
-    found = [f"{name} is {facts.value:g} throughout" for name, facts in _tensors(evidence) if facts.constant]
-    return _none(evidence, found, "tensors as they were initialized: not in the optimizer, or not needed", warn)
-
-
-def _none(evidence: Evidence, found: list[str], what: str, answer: Callable[[str], Finding]) -> Finding:
-    """`answer` with the list when something was found."""
-    if not any(decoded.tensors for decoded in evidence.decoded):
-        return skip("nothing was decoded")
-    return answer(f"{what}: {listed(found)}") if found else ok(f"no {what.partition(':')[0]}")
+finite = none_has("NaN or infinite values", fail, lambda facts: facts.not_finite and f"has {facts.not_finite:,}")
+fp16_range = none_has(
+    "fp16 values or scales at or beyond 65,504, where fp16 ends",
+    fail,
+    lambda facts: facts.fp16_overflow and f"has {facts.fp16_overflow:,}",
+)
+scale_floor = none_has(
+    "rows held at a smallest scale too coarse for them",
+    warn,
+    lambda facts: facts.floor_rows and f"{facts.floor_rows:,}",
+)
+unquantized = none_has(
+    "large matrices stored as floats",
+    warn,
+    lambda facts: facts.unquantized and len(facts.shape) > 1 and facts.numel > LARGE and facts.shape,
+)
+never_trained = none_has(
+    "tensors as they were initialized: not in the optimizer, or not needed",
+    warn,
+    lambda facts: facts.constant and f"is {facts.value:g} throughout",
+)

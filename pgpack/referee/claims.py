@@ -39,7 +39,7 @@ class Claims:
 
     def number(self, *names: str) -> float | None:
         """The first of these fields that holds a finite number."""
-        return next((found for name in names if (found := _number(self.values.get(name))) is not None), None)
+        return _first(self.values, *names)
 
     def whole(self, *names: str) -> int | None:
         """The first of these fields that holds a whole number."""

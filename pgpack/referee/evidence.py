@@ -7,13 +7,14 @@ Collecting never fails for a bad folder: what went wrong is part of the evidence
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from pgpack.tensors.roles import Shaped
 
 from . import source
 from .claims import Claims, read_claims
@@ -29,7 +30,7 @@ PYTHON_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class TensorFacts:
+class TensorFacts(Shaped):
     """One decoded tensor. Counts are of values, `floor_rows` of rows; `value` is that of a constant tensor."""
 
     shape: tuple[int, ...]
@@ -42,10 +43,6 @@ class TensorFacts:
     constant: bool = False
     value: float = 0.0
     alias_of: str = ""
-
-    @property
-    def numel(self) -> int:
-        return math.prod(self.shape)
 
 
 def tensor_facts(document: Any) -> dict[str, TensorFacts]:
@@ -114,7 +111,6 @@ class Evidence:
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of the counted code as it lies in the folder."""
         return sum(self.counted.values())
 
     @cached_property

@@ -29,26 +29,17 @@ from typing import Any, NoReturn
 CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 NETWORK = (
-    "socket.",
-    "urllib.",
-    "http.client.",
-    "ftplib.",
-    "smtplib.",
-    "imaplib.",
-    "poplib.",
-    "telnetlib.",
-    "nntplib.",
-)
+    "socket.", "urllib.", "http.client.", "ftplib.", "smtplib.", "imaplib.", "poplib.", "telnetlib.", "nntplib.",
+)  # fmt: skip
 PROCESSES = (
     "os.system",
     "os.exec",
     "os.posix_spawn",
     "os.spawn",
     "os.fork",
-    "os.forkpty",
     "pty.spawn",
     "os.startfile",
-)
+)  # and os.forkpty
 CHANGES = (
     "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate",
     "os.utime", "os.setxattr", "os.removexattr",

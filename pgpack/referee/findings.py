@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from .evidence import Evidence
@@ -20,6 +21,12 @@ class Finding:
     detail: str
 
 
+ok = partial(Finding, "ok")
+fail = partial(Finding, "fail")
+warn = partial(Finding, "warn")
+skip = partial(Finding, "skip")
+
+
 @dataclass(frozen=True)
 class Rule:
     """One check: its id, the sentence that must hold, where the rule comes from, and the function that judges it."""
@@ -28,22 +35,6 @@ class Rule:
     sentence: str
     source: str
     judge: Callable[[Evidence], Finding]
-
-
-def ok(detail: str) -> Finding:
-    return Finding("ok", detail)
-
-
-def fail(detail: str) -> Finding:
-    return Finding("fail", detail)
-
-
-def warn(detail: str) -> Finding:
-    return Finding("warn", detail)
-
-
-def skip(detail: str) -> Finding:
-    return Finding("skip", detail)
 
 
 def listed(items: Iterable[object], separator: str = "; ") -> str:

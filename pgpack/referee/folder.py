@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pgpack.errors import DataError
+from pgpack.formats.field.compressed import codec_of
 from pgpack.formats.own.layout import MAGIC
 
 MAX_ENTRIES = 2000
@@ -23,10 +24,7 @@ TEXT_BYTES = 8 << 20  # read of a text file
 STAGED_BYTES = 64 << 20  # larger files cannot be part of a 16 MB submission and are not copied
 TRAIN, DECODER = "train_gpt.py", "decode.py"
 REQUIRED = ("README.md", "submission.json", TRAIN)
-MARKS = (
-    (MAGIC, "pgpack"), (b"PGRP", "pergroup"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\x00", "lzma"),
-    (b"BZh", "bz2"), (b"BSHF", "bshf"), (b"PK\x03\x04", "zip"),
-)  # fmt: skip
+MARKS = ((MAGIC, "pgpack"), (b"PGRP", "pergroup"), (b"BSHF", "bshf"), (b"PK\x03\x04", "zip"))
 ARTIFACT_NAME = re.compile(r"\.(ptz|pgpack|int\d+\w*|br|zst|xz|lzma|pgrp)$")
 NOT_ARTIFACTS = (".py", ".md", ".json", ".log", ".txt", ".svg", ".png", ".jpg", ".pdf", ".model", ".vocab", ".npz")
 CHECKPOINTS = (".pt", ".pth", ".safetensors")
@@ -42,7 +40,6 @@ class Entry:
 
     @property
     def seed(self) -> int | None:
-        """The seed in the file's name."""
         return seed_of(self.name)
 
 
@@ -55,7 +52,6 @@ class Folder:
     faults: tuple[tuple[str, str], ...]
 
     def entry(self, name: str) -> Entry | None:
-        """The entry of that name."""
         return next((entry for entry in self.entries if entry.name == name), None)
 
     @property
@@ -105,7 +101,8 @@ def scan(path: Path) -> Folder:
             break
         try:
             if not fault:
-                entries.append(_entry(path, name))
+                mark = mark_of(read_file(path / name, 16))
+                entries.append(Entry(name, (path / name).lstat().st_size, mark))
         except OSError as error:
             fault = f"it cannot be read ({error.strerror or error})"
         if fault:
@@ -156,16 +153,10 @@ def _link_fault(root: Path, name: str) -> str:
     return f"it is a link to {where}; put the file itself there"
 
 
-def _entry(root: Path, name: str) -> Entry:
-    head = read_file(root / name, 16)
-    return Entry(name, (root / name).lstat().st_size, mark_of(head))
-
-
 def mark_of(head: bytes) -> str:
     """What the first bytes of a file say about it."""
-    if len(head) >= 2 and head[0] == 0x78 and int.from_bytes(head[:2], "big") % 31 == 0:
-        return "zlib"
-    return next((kind for mark, kind in MARKS if head.startswith(mark)), "")
+    codec = codec_of(head)
+    return next((kind for mark, kind in MARKS if head.startswith(mark)), "" if codec == "brotli" else codec)
 
 
 def _is_artifact(entry: Entry) -> bool:

@@ -61,7 +61,6 @@ class Log:
     calibrated_on_evaluated: str = ""
 
     def at(self, stage: str) -> tuple[Figure, ...]:
-        """The figures of one stage in the order of the log."""
         return tuple(figure for figure in self.figures if figure.stage == stage)
 
     @property
@@ -73,6 +72,7 @@ class Log:
 def read_log(name: str, text: str) -> Log:
     """The log in `text`."""
     lines = [line[:LINE] for line in text.splitlines()]
+    confessions = (s for s in lines if _CALIBRATION.search(s) and _EVALUATED.search(s) and not _DENIED.search(s))
     trained = _last(_STOP, lines)
     return Log(
         name,
@@ -86,7 +86,7 @@ def read_log(name: str, text: str) -> Log:
         _seconds(_last(_HESSIANS, lines)),
         _seconds(_last(_EVAL, lines)),
         _whole(_last(_TOKENS, lines)),
-        next((line.strip() for line in lines if _is_confession(line)), ""),
+        next(confessions, "").strip(),
     )
 
 
@@ -115,10 +115,6 @@ def mode_of(label: str, rest: str = "") -> str:
     if "ttt" in words:
         return TTT
     return SLIDING if "sliding" in words or "stride" in words else PLAIN
-
-
-def _is_confession(line: str) -> bool:
-    return bool(_CALIBRATION.search(line) and _EVALUATED.search(line) and not _DENIED.search(line))
 
 
 def _code(lines: list[str]) -> int | None:

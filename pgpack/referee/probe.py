@@ -93,19 +93,16 @@ def described(values: NDArray[Any]) -> dict[str, Any]:
 def suspicions(record: Record, values: NDArray[Any]) -> dict[str, Any]:
     """Counts that should be zero, under the names that `evidence.TensorFacts` gives them."""
     floating = values.dtype.kind == "f"
+    stored = [part.grid.dtype for part in record.parts if isinstance(part.grid, RawValues)]
     constant = bool(floating and values.size > 1 and (values == values.flat[0]).all())
     return {
         "not_finite": int(values.size - np.isfinite(values).sum()) if floating else 0,
         "fp16_overflow": sum(_fp16_overflow(part.grid, part.symbols) for part in record.parts),
         "floor_rows": max((_floor_rows(part.grid, part.symbols) for part in record.parts), default=0),
-        "unquantized": bool(floating and any(_is_float(part.grid) for part in record.parts)),
+        "unquantized": bool(floating and {"fp16", "bf16", "fp32", "fp64"} & {*stored}),
         "constant": constant,
         "value": float(values.flat[0]) if constant and np.isfinite(values.flat[0]) else 0.0,
     }
-
-
-def _is_float(grid: Any) -> bool:
-    return isinstance(grid, RawValues) and grid.dtype in ("fp16", "bf16", "fp32", "fp64")
 
 
 def _fp16_overflow(grid: Any, symbols: NDArray[Any]) -> int:

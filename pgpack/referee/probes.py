@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from pgpack.unpack import unpack
 from .evidence import Evidence
 from .logs import TTT
 from .options import FolderOptions
-from .scoring import Answer, Scores, candidate_test, document_test, flip_test, log_softmax, normalization_test
+from .scoring import Answer, Scores, candidate_test, document_test, flip_test, normalization_test, softmax_losses
 
 Tensors = Mapping[str, NDArray[Any]]
 Tokens = NDArray[np.int64]
@@ -60,7 +61,7 @@ def _scores(bench: Workpiece, tensors: Tensors, options: FolderOptions) -> Score
     text = bench.text
     evaluator = text.evaluator(way=EvaluationWay(options.stride or 0, options.documents))
     logits = _logits(evaluator.module(tensors), bench)
-    score: Losses = _fixed(logits)
+    score: Losses = partial(softmax_losses, logits)
     counted, decoded = _recount(bench)
     probe = np.asarray(text.val_tokens[: min(PROBE_TOKENS, text.seq_len) + 1], dtype=np.int64)
     fixed = Scores(
@@ -149,15 +150,6 @@ def _logits(module: Any, bench: Workpiece) -> Losses:
             return found[:, : bench.text.vocab_size]
 
     return logits
-
-
-def _fixed(logits: Losses) -> Losses:
-    """The losses of a model that does not learn."""
-
-    def score(ids: Tokens) -> NDArray[np.floating[Any]]:
-        return -log_softmax(logits(ids[:-1]))[np.arange(len(ids) - 1), ids[1:]]
-
-    return score
 
 
 def _documents(score: Losses, bench: Workpiece, probe: Tokens) -> Answer:

@@ -147,11 +147,10 @@ def _report(text: bytes, status: int, stderr: bytes) -> Run:
     try:
         found: dict[str, Any] = json.loads(text)
         error, seconds, network, peak = (found[name] for name in ("error", "seconds", "network", "peak_bytes"))
-        plain = Run(str(error), float(seconds), str(network), int(peak), torch=bool(found["torch"]))
+        lists: dict[str, Any] = {name: tuple(found[name]) for name in ("opened", "refused", "missing", "programs")}
         layers = tuple(layer.encode("latin-1") for layer in found["layers"])
-        lists = (tuple(found[name]) for name in ("opened", "refused", "missing", "programs"))
-        opened, refused, missing, programs = lists
-        return replace(plain, opened=opened, refused=refused, missing=missing, programs=programs, layers=layers)
+        plain = Run(str(error), float(seconds), str(network), int(peak), torch=bool(found["torch"]), layers=layers)
+        return replace(plain, **lists)
     except (ValueError, KeyError, TypeError, AttributeError):
         last = (stderr.decode(errors="replace").strip().splitlines() or ["nothing was said"])[-1]
         return Run(error=f"the process ended with status {status} and without a report: {last[:300]}")

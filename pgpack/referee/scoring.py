@@ -65,6 +65,12 @@ def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     return found
 
 
+def softmax_losses(logits: Logits, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The losses of a model that does not learn. Shape: (n - 1,)."""
+    found: NDArray[np.float64] = -log_softmax(np.asarray(logits(ids[:-1])))[np.arange(len(ids) - 1), ids[1:]]
+    return found
+
+
 def flip_test(score: Score, ids: NDArray[np.int64], vocab_size: int, seed: int = 0, flips: int = 8) -> Answer:
     """Tokens changed one at a time: every earlier loss must stay as it was."""
     rng = np.random.default_rng(seed)
@@ -89,7 +95,7 @@ def flip_test(score: Score, ids: NDArray[np.int64], vocab_size: int, seed: int =
 
 def normalization_test(logits: Logits, score: Score, ids: NDArray[np.int64]) -> Answer:
     """The scorer's losses are those of a softmax over the whole vocabulary."""
-    expected = -log_softmax(np.asarray(logits(ids[:-1])))[np.arange(len(ids) - 1), ids[1:]]
+    expected = softmax_losses(logits, ids)
     found = np.asarray(score(ids), dtype=np.float64)
     worst = float(np.abs(found - expected).max())
     if not worst <= SAME:

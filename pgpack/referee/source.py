@@ -77,11 +77,13 @@ class Script:
     def place(self, node: ast.AST, what: str) -> Place:
         return Place(self.title, getattr(node, "lineno", 0), what)
 
-    def calls(self) -> Iterator[tuple[ast.Call, str]]:
-        """(call, dotted name of what is called)."""
-        for node in self.nodes:
+
+def calls(scripts: Iterable[Script]) -> Iterator[tuple[Script, ast.Call, str]]:
+    """(script, call, dotted name of what is called)."""
+    for script in scripts:
+        for node in script.nodes:
             if isinstance(node, ast.Call):
-                yield node, dotted(node.func)
+                yield script, node, dotted(node.func)
 
 
 def dotted(node: ast.AST) -> str:
@@ -103,7 +105,7 @@ def is_stub(script: Script) -> bool:
     tree = script.parsed[0]
     if tree is None or len(tree.body) > 12:
         return False
-    return any(name in ("exec", "eval", "runpy.run_path", "exec_module") for _, name in script.calls())
+    return any(name in ("exec", "eval", "runpy.run_path", "exec_module") for *_, name in calls([script]))
 
 
 def imports(scripts: Sequence[Script]) -> Iterator[tuple[str, Place, bool]]:
@@ -139,33 +141,30 @@ def texts(scripts: Sequence[Script]) -> Iterator[tuple[str, Place]]:
 
 def unsafe_loads(scripts: Sequence[Script]) -> Iterator[Place]:
     """Calls that can run code out of a file: unpickling, and torch.load that asks for it."""
-    for script in scripts:
-        for call, name in script.calls():
-            last = name.rpartition(".")[2]
-            if name in ("pickle.load", "pickle.loads", "pickle.Unpickler", "dill.load", "dill.loads", "joblib.load"):
-                yield script.place(call, f"{name} runs whatever the file says")
-            elif last == "load" and (only := keyword(call, "weights_only")) is not None and _is_false(only):
-                yield script.place(call, f"{name}(weights_only=False) runs whatever the file says")
-            elif last == "load" and (pickled := keyword(call, "allow_pickle")) is not None and not _is_false(pickled):
-                yield script.place(call, f"{name}(allow_pickle=True) runs whatever the file says")
+    for script, call, name in calls(scripts):
+        last = name.rpartition(".")[2]
+        if name in ("pickle.load", "pickle.loads", "pickle.Unpickler", "dill.load", "dill.loads", "joblib.load"):
+            yield script.place(call, f"{name} runs whatever the file says")
+        elif last == "load" and (only := keyword(call, "weights_only")) is not None and _is_false(only):
+            yield script.place(call, f"{name}(weights_only=False) runs whatever the file says")
+        elif last == "load" and (pickled := keyword(call, "allow_pickle")) is not None and not _is_false(pickled):
+            yield script.place(call, f"{name}(allow_pickle=True) runs whatever the file says")
 
 
 def bare_torch_loads(scripts: Sequence[Script]) -> Iterator[Place]:
     """torch.load without `weights_only`: safe from torch 2.6 on, not before."""
-    for script in scripts:
-        for call, name in script.calls():
-            if name == "torch.load" and keyword(call, "weights_only") is None:
-                yield script.place(call, "torch.load without weights_only=True")
+    for script, call, name in calls(scripts):
+        if name == "torch.load" and keyword(call, "weights_only") is None:
+            yield script.place(call, "torch.load without weights_only=True")
 
 
 def lenient_loads(scripts: Sequence[Script]) -> Iterator[Place]:
     """load_state_dict that accepts missing and unexpected keys."""
-    for script in scripts:
-        for call, name in script.calls():
-            if name.rpartition(".")[2] == "load_state_dict":
-                strict = keyword(call, "strict") or (call.args[1] if len(call.args) > 1 else None)
-                if strict is not None and _is_false(strict):
-                    yield script.place(call, "load_state_dict(strict=False) hides missing and unexpected tensors")
+    for script, call, name in calls(scripts):
+        if name.rpartition(".")[2] == "load_state_dict":
+            strict = keyword(call, "strict") or (call.args[1] if len(call.args) > 1 else None)
+            if strict is not None and _is_false(strict):
+                yield script.place(call, "load_state_dict(strict=False) hides missing and unexpected tensors")
 
 
 def _is_false(node: ast.expr) -> bool:
@@ -178,10 +177,9 @@ def fetches(scripts: Sequence[Script]) -> Iterator[Place]:
     for module, place, _ in imports(scripts):
         if module in NETWORK_MODULES:
             yield place
-    for script in scripts:
-        for call, name in script.calls():
-            if name.rpartition(".")[2] in DOWNLOADERS:
-                yield script.place(call, f"{name}(...)")
+    for script, call, name in calls(scripts):
+        if name.rpartition(".")[2] in DOWNLOADERS:
+            yield script.place(call, f"{name}(...)")
     for text, place in commands(scripts):
         if any(f"{word} " in f"{text} " if not word.endswith(" ") else word in f"{text} " for word in FETCHING):
             yield place
@@ -190,16 +188,15 @@ def fetches(scripts: Sequence[Script]) -> Iterator[Place]:
 def commands(scripts: Sequence[Script]) -> Iterator[tuple[str, Place]]:
     """(command line, where) of every program that a script starts or looks for, as far as it is literal."""
     starters = ("run", "Popen", "call", "check_call", "check_output", "system", "popen", "which", "execvp")
-    for script in scripts:
-        for call, name in script.calls():
-            if name.rpartition(".")[2] not in starters or not call.args or name.startswith("dist."):
-                continue
-            first = call.args[0]
-            words = first.elts if isinstance(first, (ast.List, ast.Tuple)) else [first]
-            literal = [word.value for word in words if isinstance(word, ast.Constant) and isinstance(word.value, str)]
-            if literal:
-                text = " ".join(literal)
-                yield text, script.place(call, f"{name}({text[:60]!r})")
+    for script, call, name in calls(scripts):
+        if name.rpartition(".")[2] not in starters or not call.args or name.startswith("dist."):
+            continue
+        first = call.args[0]
+        words = first.elts if isinstance(first, (ast.List, ast.Tuple)) else [first]
+        literal = [word.value for word in words if isinstance(word, ast.Constant) and isinstance(word.value, str)]
+        if literal:
+            text = " ".join(literal)
+            yield text, script.place(call, f"{name}({text[:60]!r})")
 
 
 def outside_programs(scripts: Sequence[Script]) -> dict[str, Place]:
@@ -229,18 +226,15 @@ def minifier_counts(scripts: Sequence[Script]) -> Iterator[Place]:
 
 def calibrations_on_evaluated(scripts: Sequence[Script]) -> Iterator[Place]:
     """Calls whose name speaks of calibration or Hessians and whose argument is the evaluated text."""
-    for script in scripts:
-        for call, name in script.calls():
-            words = name.rpartition(".")[2].lower()
-            if "eval" in words or not any(word in words for word in ("calib", "hessian", "gptq", "awq", "fisher")):
-                continue
-            for given in [*call.args, *(item.value for item in call.keywords)]:
-                inner = {
-                    dotted(node).lower() for node in ast.walk(given) if isinstance(node, (ast.Name, ast.Attribute))
-                }
-                if any(_is_evaluated(name) for name in inner):
-                    yield script.place(call, f"{name}(... {ast.unparse(given)[:40]} ...)")
-                    break
+    for script, call, name in calls(scripts):
+        words = name.rpartition(".")[2].lower()
+        if "eval" in words or not any(word in words for word in ("calib", "hessian", "gptq", "awq", "fisher")):
+            continue
+        for given in [*call.args, *(item.value for item in call.keywords)]:
+            inner = {dotted(node).lower() for node in ast.walk(given) if isinstance(node, (ast.Name, ast.Attribute))}
+            if any(_is_evaluated(name) for name in inner):
+                yield script.place(call, f"{name}(... {ast.unparse(given)[:40]} ...)")
+                break
 
 
 def _is_evaluated(name: str) -> bool:

@@ -14,7 +14,11 @@ from typing import Protocol
 
 from pgpack.errors import SettingError
 
-from . import check_claims, check_code, check_scoring, check_sizes, check_weights
+from . import check_claims as claims
+from . import check_code as code
+from . import check_scoring as scoring
+from . import check_sizes as sizes
+from . import check_weights as weights
 from .evidence import Evidence
 from .findings import Finding, Rule
 
@@ -37,83 +41,58 @@ class PluginRule(Protocol):
 
 
 RULES: tuple[Rule, ...] = (
-    Rule("files", "Every entry is a plain readable file inside the folder", "rules", check_code.regular_files),
-    Rule("required", "README, submission.json, script and log are there", "rules", check_code.required_files),
-    Rule("compiles", "Every script parses", "rules: compiles and runs inside the folder", check_code.compiles),
-    Rule("extracts", "A self-extracting file extracts to code", "#1412, #1835", check_code.extracts),
-    Rule("counted", "Every file that is opened or executed is counted", "#1934, #1412", check_code.counted_files),
-    Rule("code-size", "The counted code does not depend on a minifier", "#1934", check_code.own_code_size),
-    Rule("cap", "Artifact and code as shipped are within the cap", "rules; #1835, #1809", check_sizes.under_the_cap),
-    Rule("margin", "The margin exceeds what seeds differ by", "#1978, #1420, #637", check_sizes.margin),
+    Rule("files", "Every entry is a plain readable file inside the folder", "rules", code.regular_files),
+    Rule("required", "README, submission.json, script and log are there", "rules", code.required_files),
+    Rule("compiles", "Every script parses", "rules: compiles and runs inside the folder", code.compiles),
+    Rule("extracts", "A self-extracting file extracts to code", "#1412, #1835", code.extracts),
+    Rule("counted", "Every file that is opened or executed is counted", "#1934, #1412", code.counted_files),
+    Rule("code-size", "The counted code does not depend on a minifier", "#1934", code.own_code_size),
+    Rule("cap", "Artifact and code as shipped are within the cap", "rules; #1835, #1809", sizes.under_the_cap),
+    Rule("margin", "The margin exceeds what seeds differ by", "#1978, #1420, #637", sizes.margin),
+    Rule("log-bytes", "The logs' totals are within the cap and those of the files", "#1835", sizes.logged_totals),
+    Rule("json-bytes", "submission.json's byte counts are those of the files", "#1412", sizes.claimed_bytes),
+    Rule("readme-bytes", "README.md prints the total, not the weights alone", "#1412", sizes.readme_bytes),
+    Rule("unpickling", "Nothing is unpickled", "rules; #640", code.no_unpickling),
+    Rule("strict-load", "State dicts are loaded strictly", "#640", code.strict_loading),
     Rule(
-        "log-bytes", "The logs' totals are within the cap and those of the files", "#1835", check_sizes.logged_totals
+        "dependencies", "Every import is declared", "rules: packages via requirements.txt", code.declared_dependencies
     ),
-    Rule("json-bytes", "submission.json's byte counts are those of the files", "#1412", check_sizes.claimed_bytes),
-    Rule("readme-bytes", "README.md prints the total, not the weights alone", "#1412", check_sizes.readme_bytes),
-    Rule("unpickling", "Nothing is unpickled", "rules; #640", check_code.no_unpickling),
-    Rule("strict-load", "State dicts are loaded strictly", "#640", check_code.strict_loading),
+    Rule("programs", "Programs outside Python are named", "#1855, #1856, #2130", code.outside_programs),
+    Rule("network", "Nothing is downloaded or installed", "rules", code.no_network),
+    Rule("calibration", "Nothing is calibrated on the evaluated text", "C3; #1919, #1350", code.calibration_text),
     Rule(
-        "dependencies",
-        "Every import is declared",
-        "rules: packages via requirements.txt",
-        check_code.declared_dependencies,
+        "time", "Training with its Hessians takes 600 s, evaluation 600 s", "rules; #677, #1868", sizes.training_time
     ),
-    Rule("programs", "Programs outside Python are named", "#1855, #1856, #2130", check_code.outside_programs),
-    Rule("network", "Nothing is downloaded or installed", "rules", check_code.no_network),
-    Rule(
-        "calibration", "Nothing is calibrated on the evaluated text", "C3; #1919, #1350", check_code.calibration_text
-    ),
-    Rule(
-        "time",
-        "Training with its Hessians takes 600 s, evaluation 600 s",
-        "rules; #677, #1868",
-        check_sizes.training_time,
-    ),
-    Rule("artifact", "The packed weights are in the folder", "rules", check_weights.artifact_present),
-    Rule(
-        "codec",
-        "The artifact is of the codec that its name and log say",
-        "#1463, #1698",
-        check_weights.content_as_named,
-    ),
-    Rule("no-code", "The artifact holds no code", "#640", check_weights.no_code_inside),
-    Rule("decodes", "The artifact decodes in a clean process", "rules; #2130", check_weights.decodes),
-    Rule("bit-exact", "Every decode gives the same bits", "#1978", check_weights.bit_exact),
-    Rule("decoder", "The folder's decoder runs alone", "rules", check_weights.own_decoder),
-    Rule("keys", "No tensor is missing, none is unknown", "#640", check_weights.strict_keys),
-    Rule("finite", "Every weight is finite", "reviews", check_weights.finite),
-    Rule("fp16", "No fp16 number overflows", "reviews", check_weights.fp16_range),
-    Rule("scale-floor", "No row is held at a floor of its scale", "#433, #212", check_weights.scale_floor),
-    Rule("unquantized", "No large matrix is left in floats", "#1529", check_weights.unquantized),
-    Rule("trained", "No tensor is as it was initialized", "reviews", check_weights.never_trained),
-    Rule("json", "submission.json is complete", "rules", check_claims.json_fields),
-    Rule("log-loss", "The claimed losses are in the logs, after quantization", "rules", check_claims.loss_in_log),
-    Rule("seeds", "The table of seeds gives the mean and the std that are claimed", "rules", check_claims.seed_table),
-    Rule("one-mode", "Losses that are compared are measured alike", "#212, #433", check_claims.one_mode),
-    Rule("readme", "README.md states what submission.json states", "rules", check_claims.readme_agrees),
+    Rule("artifact", "The packed weights are in the folder", "rules", weights.artifact_present),
+    Rule("codec", "The artifact is of the codec that its name and log say", "#1463, #1698", weights.content_as_named),
+    Rule("no-code", "The artifact holds no code", "#640", weights.no_code_inside),
+    Rule("decodes", "The artifact decodes in a clean process", "rules; #2130", weights.decodes),
+    Rule("bit-exact", "Every decode gives the same bits", "#1978", weights.bit_exact),
+    Rule("decoder", "The folder's decoder runs alone", "rules", weights.own_decoder),
+    Rule("keys", "No tensor is missing, none is unknown", "#640", weights.strict_keys),
+    Rule("finite", "Every weight is finite", "reviews", weights.finite),
+    Rule("fp16", "No fp16 number overflows", "reviews", weights.fp16_range),
+    Rule("scale-floor", "No row is held at a floor of its scale", "#433, #212", weights.scale_floor),
+    Rule("unquantized", "No large matrix is left in floats", "#1529", weights.unquantized),
+    Rule("trained", "No tensor is as it was initialized", "reviews", weights.never_trained),
+    Rule("json", "submission.json is complete", "rules", claims.json_fields),
+    Rule("log-loss", "The claimed losses are in the logs, after quantization", "rules", claims.loss_in_log),
+    Rule("seeds", "The table of seeds gives the mean and the std that are claimed", "rules", claims.seed_table),
+    Rule("one-mode", "Losses that are compared are measured alike", "#212, #433", claims.one_mode),
+    Rule("readme", "README.md states what submission.json states", "rules", claims.readme_agrees),
     Rule(
         "bytes-per-token",
         "Loss and bits per byte are of one whole text",
         "#1545, #2071, #1289, #1854",
-        check_claims.bytes_per_token,
+        claims.bytes_per_token,
     ),
-    Rule("loss", "The loss measured here is the claimed one", "rules", check_scoring.loss_measured),
-    Rule(
-        "text-bytes",
-        "The bytes divided by are those of the text",
-        "#897, #1545, #1632",
-        check_scoring.bytes_recounted,
-    ),
-    Rule("causal", "No loss depends on a later token", "C1, C4", check_scoring.causal),
-    Rule("normalized", "Losses are of a full distribution", "C2", check_scoring.normalized),
-    Rule("score-first", "A token is scored before it is learned", "C3; #1493", check_scoring.score_first),
-    Rule(
-        "calibration-text",
-        "The calibration text is not the evaluated one",
-        "C3; #1919",
-        check_scoring.calibration_apart,
-    ),
-    Rule("documents", "Nothing leaks from one document into the next", "#1797, #1851", check_scoring.documents_apart),
+    Rule("loss", "The loss measured here is the claimed one", "rules", scoring.loss_measured),
+    Rule("text-bytes", "The bytes divided by are those of the text", "#897, #1545, #1632", scoring.bytes_recounted),
+    Rule("causal", "No loss depends on a later token", "C1, C4", scoring.causal),
+    Rule("normalized", "Losses are of a full distribution", "C2", scoring.normalized),
+    Rule("score-first", "A token is scored before it is learned", "C3; #1493", scoring.score_first),
+    Rule("calibration-text", "The calibration text is not the evaluated one", "C3; #1919", scoring.calibration_apart),
+    Rule("documents", "Nothing leaks from one document into the next", "#1797, #1851", scoring.documents_apart),
 )
 
 

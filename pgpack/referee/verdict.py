@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from .evidence import Evidence, Options, collect
 from .findings import Finding, Rule, fail
 from .scoring import Scores
-from .table import RULES, all_rules
+from .table import all_rules
 
 BOXES = {"ok": "[x]", "fail": "[ ]", "warn": "[x]", "skip": "[ ]"}
 WORDS = {"ok": "", "fail": "**FAIL** ", "warn": "*warning* ", "skip": "*not measured* "}
@@ -30,7 +30,6 @@ class Verdict:
         return not self.of("fail") and not (self.strict and self.of("warn"))
 
     def of(self, status: str) -> tuple[tuple[Rule, Finding], ...]:
-        """The findings of one status."""
         return tuple((rule, found) for rule, found in self.findings if found.status == status)
 
     def __getitem__(self, rule_id: str) -> Finding:
@@ -118,9 +117,3 @@ def _artifact_row(evidence: Evidence, index: int) -> Mapping[str, Any]:
         "peak_bytes": decoded.first.peak_bytes,
         "network": decoded.first.network,
     }
-
-
-def rule_table(rules: Sequence[Rule] = RULES) -> str:
-    """The rules as a Markdown table, as REFEREE.md shows them."""
-    rows = [f"| `{rule.id}` | {rule.sentence} | {rule.source} |" for rule in rules]
-    return "\n".join(["| id | what must hold | where the rule is from |", "|---|---|---|", *rows])

@@ -82,7 +82,8 @@ def compensate(
             progress(done, float(loss.detach()))
             done += 1
     stages.settle(list(checkpoint.stored_shapes))
-    before = divergence.mean(_decoded(plain.records, device), batches.checked)
+    decoded = {record.name: torch.tensor(record.dequantize()).to(device) for record in plain.records}
+    before = divergence.mean(decoded, batches.checked)
     if not divergence.mean(stages.weights, batches.checked) < before:
         return plain
     records = tuple(stages.records[name] for name in checkpoint.stored_shapes)
@@ -149,7 +150,3 @@ class _Stages:
         optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
         for _, ids in warmed(optimizer, count, batches):
             yield ids, optimizer
-
-
-def _decoded(records: Sequence[Record], device: str) -> dict[str, Tensor]:
-    return {record.name: torch.tensor(record.dequantize()).to(device) for record in records}

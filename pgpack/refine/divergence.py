@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pgpack.checkpoint.parameters import held_tensors
+from pgpack.checkpoint.parameters import held_tensors, told_names
 from pgpack.errors import CalibrationError, RecipeError
-from pgpack.loss.bpb import Build, logits_of
+from pgpack.loss.bpb import Build
+from pgpack.loss.head import logits_of
 
 Tokens = NDArray[Any]
 BATCH_TOKENS = 2048
@@ -103,7 +104,8 @@ class Divergence:
         self.model = _Logits(build(state)).to(device).eval().requires_grad_(False)
         places = dict(self.model.named_parameters(remove_duplicate=False)) | dict(self.model.named_buffers())
         self.dtypes = {name: each.dtype for name, each in places.items()}
-        self.held = held_tensors({name: tuple(each.shape) for name, each in places.items()}, reference)
+        told = told_names(self.model.named_modules())
+        self.held = held_tensors({name: tuple(each.shape) for name, each in places.items()}, reference, told)
         self.held = {place: names for place, names in self.held.items() if all(name in reference for name in names)}
         self.aliases, self.device = dict(aliases), device
 

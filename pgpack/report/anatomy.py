@@ -28,7 +28,8 @@ def anatomy_sections(anatomy: Anatomy | None) -> Markup | str:
     if anatomy is None or not anatomy.tensors:
         return ""
     layers = _layers(anatomy)
-    rows = _layer_groups(layers)
+    rows = [(tensor.part, _Group((tensor,))) for tensor in layers.get("", []) if tensor.numel]  # in no layer
+    rows += [(layer, _Group(tuple(tensors))) for layer, tensors in layers.items() if layer]
     columns = _layer_columns(anatomy, [group for _, group in rows])
     values = {
         "anatomy": anatomy,
@@ -166,12 +167,6 @@ def cell_colours(depth: float) -> tuple[str, str]:
 
 
 # --- layers --------------------------------------------------------------------------------------------
-
-
-def _layer_groups(layers: dict[str, list[TensorAnatomy]]) -> list[tuple[str, _Group]]:
-    """The rows: tensors that are in no layer one by one, then the layers."""
-    rows = [(tensor.part, _Group((tensor,))) for tensor in layers.get("", []) if tensor.numel]
-    return rows + [(layer, _Group(tuple(tensors))) for layer, tensors in layers.items() if layer]
 
 
 def _layer_columns(anatomy: Anatomy, rows: Sequence[_Group]) -> dict[str, Callable[[_Group], Cell]]:

@@ -17,7 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from pgpack.errors import PgpackError
-from pgpack.study.journal import STUDY_FILE, TRIALS_FILE
+from pgpack.study.card import STUDY_FILE
+from pgpack.study.journal import TRIALS_FILE
 from pgpack.study.study import BEST_FILE, Study
 
 from .outputs import ANATOMY_FILE, read_anatomy
@@ -57,8 +58,7 @@ class LivePage:
             version = self.version()  # before reading: what changes meanwhile is news for the next question
             if self._rendered[0] != version:
                 anatomy = read_anatomy(self.directory)
-                parts = [(tensor.name, tensor.n_bytes) for tensor in anatomy.tensors] if anatomy else []
-                text = render_report(self.study(), parts, anatomy, live_version=version)
+                text = render_report(self.study(), anatomy=anatomy, live_version=version)
                 self._rendered = (version, text.encode())
             return self._rendered[1]
 

@@ -82,7 +82,7 @@ def write_report(
 def _lead(study: Study, view: FrontierView) -> str:
     budget, best = view.budget, view.best
     if best is not None and best.n_bytes is not None and best.bpb is not None:
-        where = "" if budget is None else f", {_percent(best.n_bytes, budget)} of the budget"
+        where = "" if budget is None else f", {100 * best.n_bytes / budget:.1f} % of the budget"
         excess = "" if study.meta.fp32_bpb is None else excess_text(best.bpb - study.meta.fp32_bpb, best)
         cost = f" ({excess} mBPB to fp32)" if excess else ""
         by_kl = " It has the least KL to fp32." if view.chosen_by == "kl" else ""
@@ -133,7 +133,9 @@ def _commands(study: Study, best: Trial | None) -> list[tuple[str, str]]:
     """What a line does, and the line."""
     if best is None:
         return []
-    return [("Pack the best point:", pack_command(study, best)), ("Check it:", _verify_command(study))]
+    budget = [] if study.meta.budget is None else ["--budget", str(study.meta.budget)]
+    verify = shlex.join(["pgpack", "verify", "best.pgpack", "--checkpoint", study.meta.checkpoint, *budget])
+    return [("Pack the best point:", pack_command(study, best)), ("Check it:", verify)]
 
 
 def pack_command(study: Study, trial: Trial) -> str:
@@ -141,11 +143,6 @@ def pack_command(study: Study, trial: Trial) -> str:
     words = ["pgpack", "pack", study.meta.checkpoint, "--recipe", trial.recipe]
     flags = f" {study.meta.data_flags}" if study.meta.data_flags else ""
     return f"{shlex.join(words)}{flags} -o best.pgpack"
-
-
-def _verify_command(study: Study) -> str:
-    budget = [] if study.meta.budget is None else ["--budget", str(study.meta.budget)]
-    return shlex.join(["pgpack", "verify", "best.pgpack", "--checkpoint", study.meta.checkpoint, *budget])
 
 
 # --- chart ---------------------------------------------------------------------------------------------
@@ -219,7 +216,3 @@ def _static_chart(view: FrontierView) -> str:
 
 def _bytes(n_bytes: int) -> str:
     return f"{n_bytes:,} B"
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %"

@@ -89,7 +89,6 @@ class StudyMeta:
 
     @property
     def checkpoints(self) -> tuple[StudyCheckpoint, ...]:
-        """Every checkpoint of the study, in order."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(StudyCheckpoint)}
         return (StudyCheckpoint(**own), *self.others)
 

@@ -116,21 +116,17 @@ class Front:
 
     @cached_property
     def chosen_by(self) -> Metric:
-        """The loss that the best point has least of."""
         return self.best_by or ranking(self.trials)
 
     @cached_property
     def keys(self) -> frozenset[str]:
-        """Of the points."""
         return frozenset(trial.key for trial in self.points)
 
     @property
     def n_failed(self) -> int:
-        """Trials that failed."""
         return sum(not trial.ok for trial in self.trials)
 
     def is_best(self, trial: Trial) -> bool:
-        """Whether the trial is the best point."""
         return self.best is not None and trial.key == self.best.key
 
 
@@ -195,17 +191,13 @@ def bd_rate(anchor: ArrayLike, test: ArrayLike, metric: Metric = "bpb") -> BDRat
     )
 
 
-def frontier_csv(frontier: Sequence[Trial]) -> str:
-    """The trials as CSV text with the header CSV_COLUMNS; empty where unknown.
-
-    Half widths are those of 95 % intervals of the loss above the fp32 model (`pgpack.study.comparison`).
+def frontier_csv(frontier: Sequence[Trial], metric: Metric = "bpb") -> str:
+    """The trials as CSV text with the header CSV_COLUMNS, of a study without text DISTORTION_COLUMNS; empty where
+    unknown. Half widths are those of 95 % intervals of the loss above the fp32 model (`pgpack.study.comparison`).
     """
+    if metric == "weight_error":
+        return csv_text(DISTORTION_COLUMNS, ([getattr(t, name) for name in DISTORTION_COLUMNS] for t in frontier))
     return csv_text(CSV_COLUMNS, ((*(getattr(t, field) for field in CSV_FIELDS), *half_widths(t)) for t in frontier))
-
-
-def distortion_csv(frontier: Sequence[Trial]) -> str:
-    """The trials of a study without text as CSV text with the header DISTORTION_COLUMNS; empty where unknown."""
-    return csv_text(DISTORTION_COLUMNS, ([getattr(t, column) for column in DISTORTION_COLUMNS] for t in frontier))
 
 
 def _as_points(points: ArrayLike) -> Points:

@@ -21,10 +21,7 @@ from types import TracebackType
 from pgpack.errors import StudyError
 from pgpack.files import refused, refusing, sync, write_all
 
-from .card import STUDY_FILE, StudyMeta
 from .trial import Trial
-
-__all__ = ["STUDY_FILE", "TRIALS_FILE", "Journal", "StudyMeta"]
 
 TRIALS_FILE = "trials.jsonl"
 _TAIL_BLOCK = 1 << 16

@@ -28,9 +28,7 @@ from .trial import Trial
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
     from matplotlib.path import Path as MarkerPath
-    from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
 AXIS_LABELS: dict[Metric, str] = {"bpb": "bits per byte", "kl": "KL to the fp32 model (nats per token)"}
@@ -69,12 +67,10 @@ class FrontierPicture:
 
     @cached_property
     def fronts(self) -> tuple[Front, ...]:
-        """Of the curves, in their order."""
         return tuple(self._front(curve.trials) for curve in self.curves)
 
     @cached_property
     def whole(self) -> Front:
-        """Of all curves together."""
         return self._front(tuple(trial for curve in self.curves for trial in curve.trials))
 
     def _front(self, trials: tuple[Trial, ...]) -> Front:
@@ -322,7 +318,8 @@ def _place_labels(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     frame = axes.get_window_extent()
     points = points_of(picture.whole.trials, picture.metric)
     dots = axes.transData.transform(points[points[:, 1] > 0])
-    taken = [artist.get_window_extent().padded(1) for artist in (*axes.texts, *_reference_lines(axes))]
+    named = (line for line in axes.lines if line.get_gid() == "fp32")
+    taken = [artist.get_window_extent().padded(1) for artist in (*axes.texts, *named)]
     legend = axes.get_legend()
     if legend is not None:
         taken.append(legend.get_window_extent())
@@ -338,18 +335,9 @@ def _place_labels(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
         boxes = [_label_box(anchor, offset, width, height, scale) for offset in _LABEL_OFFSETS]
         costs = [_label_cost(box, frame, taken, dots) + 0.4 * n for n, box in enumerate(boxes)]
         choice = int(np.argmin(costs))
-        _move_label(label, _LABEL_OFFSETS[choice])
+        label.xyann = x, y = _LABEL_OFFSETS[choice]
+        label.set(ha="left" if x > 0 else "right", va="bottom" if y > 0 else "top")
         taken.append(boxes[choice])
-
-
-def _reference_lines(axes: Axes) -> list[Line2D]:
-    return [line for line in axes.lines if line.get_gid() == "fp32"]
-
-
-def _move_label(label: Annotation, offset: tuple[float, float]) -> None:
-    label.set_horizontalalignment("left" if offset[0] > 0 else "right")
-    label.set_verticalalignment("bottom" if offset[1] > 0 else "top")
-    label.xyann = offset
 
 
 def _label_box(

@@ -34,7 +34,6 @@ class Reuse:
 
     @property
     def n_missing(self) -> int:
-        """Trials to measure."""
         return self.n_candidates * self.n_checkpoints - self.n_measured
 
     def sentences(self) -> tuple[str, ...]:

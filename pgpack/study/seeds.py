@@ -40,7 +40,6 @@ class Spread:
 
     @staticmethod
     def of(values: Sequence[float]) -> Spread:
-        """The spread of at least one value."""
         sd = statistics.stdev(values) if len(values) > 1 else 0.0
         return Spread(math.fsum(values) / len(values), sd, min(values), max(values))
 

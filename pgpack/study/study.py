@@ -45,8 +45,7 @@ class Study:
 
     @classmethod
     def of(cls, directory: Path, meta: StudyMeta, rows: tuple[Trial, ...]) -> Study:
-        """The study that these rows of a journal make."""
-        latest = latest_by_key(rows)
+        latest = {trial.key: trial for trial in rows}.values()
         whole = tuple(trial for trial in latest if trial.on_full_text)
         return cls(directory, meta, whole, tuple(trial for trial in latest if not trial.on_full_text))
 
@@ -156,8 +155,3 @@ def recording(
         if card != before:
             replace_study_file(directory / STUDY_FILE, card.to_json().encode())
         yield Study.of(directory, card, journal.read()), journal
-
-
-def latest_by_key(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
-    """One trial per key: the latest row, in the order in which keys first appeared."""
-    return tuple({trial.key: trial for trial in trials}.values())

@@ -30,19 +30,7 @@ SINCE: Mapping[str, int] = {
 }  # field -> the version that added it; rows of older versions take its default
 STATUSES = ("ok", "failed")
 
-_TEXT = (
-    "key",
-    "recipe",
-    "recipe_digest",
-    "status",
-    "label",
-    "checkpoint_digest",
-    "evaluator_digest",
-    "created",
-)
-_OPTIONAL_TEXT = ("weights_digest", "error", "calibration_digest", "block_excess")
 _METRICS = ("bpb", "nats", "kl", "ideal_bits", "relative_error", "expected_loss")
-_OTHER_NUMBERS = ("quantize_s", "encode_s", "decode_s", "eval_s", "bpb_se", "kl_se", "text_share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,15 +81,16 @@ class Trial:
 
     def __post_init__(self) -> None:
         for name in _TEXT + _OPTIONAL_TEXT:
-            self._check_text(name)
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (value is None and name in _OPTIONAL_TEXT):
+                raise StudyError(f"trial field {name} is {value!r}; expected text")
         if self.status not in STATUSES:
             raise StudyError(f"trial status is {self.status!r}; expected 'ok' or 'failed'")
         if not isinstance(self.text_share, float | int) or not 0 < self.text_share <= 1:
             raise StudyError(f"trial field text_share is {self.text_share!r}; expected a share above 0 and up to 1")
         self._set("n_bytes", _whole(self.n_bytes, "n_bytes"))
-        lost = [name for name in _METRICS if self._take_number(name)]
-        for name in _OTHER_NUMBERS:
-            self._take_number(name)
+        broken = [name for name in _NUMBERS if self._take_number(name)]
+        lost = [name for name in _METRICS if name in broken]
         if lost:
             complaint = f"not a finite number: {', '.join(lost)}"
             self._set("status", "failed")
@@ -111,11 +100,6 @@ class Trial:
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-
-    def _check_text(self, name: str) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, str) and not (value is None and name in _OPTIONAL_TEXT):
-            raise StudyError(f"trial field {name} is {value!r}; expected text")
 
     def _take_number(self, name: str) -> bool:
         """Normalise a float field; True when it held a non-finite number, which is dropped."""
@@ -128,7 +112,6 @@ class Trial:
 
     @property
     def ok(self) -> bool:
-        """True when the artifact was measured."""
         return self.status == "ok"
 
     @property
@@ -157,6 +140,12 @@ class Trial:
         Raises: StudyError, one sentence, for anything that `to_json` does not write.
         """
         return cls(**read_row(line, tuple(field.name for field in dataclasses.fields(cls)), "trial row", SINCE))
+
+
+_TEXT, _OPTIONAL_TEXT, _NUMBERS = (
+    tuple(field.name for field in dataclasses.fields(Trial) if field.type in kinds)
+    for kinds in (("str",), ("str | None",), ("float", "float | None"))
+)
 
 
 def trial_key(

@@ -15,7 +15,7 @@ from typing import Any
 from pgpack.tables import clipped, table
 
 from .comparison import half_width, half_width_text, paired_difference
-from .frontier import Front, distortion_csv, frontier_csv, measured
+from .frontier import Front, frontier_csv, measured
 from .plot import Curve, FrontierPicture, frontier_svg, write_picture
 from .trial import Trial
 
@@ -73,7 +73,7 @@ class FrontierView(Front):
         >>> pgpack.open_study("study").frontier().to_csv().splitlines()[0]
         'n_bytes,bpb,...'
         """
-        return distortion_csv(self.points) if self.metric == "weight_error" else frontier_csv(self.points)
+        return frontier_csv(self.points, self.metric)
 
     def plot(self, path: Path | str | None = None) -> str:
         """The picture as SVG text, also written to `path`, as SVG or PNG by its suffix.
@@ -89,7 +89,6 @@ class FrontierView(Front):
 
     @property
     def picture(self) -> FrontierPicture:
-        """What `plot` draws."""
         return FrontierPicture(self.curves, self.title, self.metric, self.budget, self.fp32_bpb, self.best_by)
 
     def row(self, trial: Trial) -> dict[str, Any]:

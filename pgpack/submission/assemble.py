@@ -42,11 +42,8 @@ class Module:
     def definitions(self) -> dict[str, Definition]:
         found: dict[str, Definition] = {}
         for node in self.tree.body:
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                found[node.name] = node
-            elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-                for name in bound_names(node):
-                    found[name] = node
+            if isinstance(node, Definition):
+                found |= dict.fromkeys(defined_names(node), node)
         return found
 
     @cached_property
@@ -64,14 +61,6 @@ class Module:
         return found
 
 
-def load_module(name: str) -> Module:
-    """The module's source, parsed; it is not imported."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        raise SubmissionError(f"the decoder is made from the source of {name}, which is not there")
-    return Module(name, ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
-
-
 def bound_names(node: ast.AST) -> set[str]:
     """Every name that a statement binds, in itself or in anything below it."""
     found: set[str] = set()
@@ -86,6 +75,17 @@ def bound_names(node: ast.AST) -> set[str]:
             case ast.Import() | ast.ImportFrom() if not is_own(inner):
                 found |= {(alias.asname or alias.name).partition(".")[0] for alias in inner.names}
     return found
+
+
+def defined_names(node: ast.stmt) -> set[str]:
+    """Names that a top-level statement binds; none for statements that are run for what they do."""
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return {node.name}
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    if isinstance(node, (ast.Assign, ast.AnnAssign)):
+        return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return set()
 
 
 def is_own(node: ast.AST) -> bool:
@@ -160,8 +160,12 @@ class _Joint:
     externals: set[str] = field(default_factory=set)
 
     def module(self, name: str) -> Module:
+        """A module's source, parsed once; it is not imported."""
         if name not in self.modules:
-            self.modules[name] = load_module(name)
+            spec = importlib.util.find_spec(name)
+            if spec is None or spec.origin is None:
+                raise SubmissionError(f"the decoder is made from the source of {name}, which is not there")
+            self.modules[name] = Module(name, ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
         return self.modules[name]
 
     def need(self, key: Key) -> str:
@@ -198,16 +202,12 @@ class _Joint:
         if isinstance(node, ast.ClassDef):
             node.decorator_list = [linker.visit(each) for each in node.decorator_list]
             node.bases = [linker.visit(each) for each in node.bases]
-            fields = {
-                name for each in node.body if not isinstance(each, ast.FunctionDef) for name in bound_names(each)
-            }
-            linker.scopes.append(fields)
-            body = [
-                new for each in node.body if not isinstance(each, ast.FunctionDef) and (new := linker.visit(each))
-            ]
+            attributes = [each for each in node.body if not isinstance(each, ast.FunctionDef)]
+            methods = [each for each in node.body if isinstance(each, ast.FunctionDef)]
+            linker.scopes.append({name for each in attributes for name in bound_names(each)})
+            body = [new for each in attributes if (new := linker.visit(each))]
             linker.scopes.pop()
-            functions = {id(each): linker.visit(each) for each in node.body if isinstance(each, ast.FunctionDef)}
-            node.body = [*body, *functions.values()] or [ast.Pass()]
+            node.body = [*body, *map(linker.visit, methods)] or [ast.Pass()]
         else:
             node = linker.visit(node)
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -242,8 +242,7 @@ def assemble(roots: Sequence[Key], overrides: Mapping[Key, Override]) -> tuple[a
 def _place(module: Module, node: ast.stmt, joint: _Joint) -> tuple[int, str]:
     """Where a definition stood in its module; an override where the original stood, tables of classes last."""
     own = {joint.names[key]: key[1] for key in joint.names if key[0] == module.name}
-    names = {node.name} if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else bound_names(node)
-    name = min(names)
+    name = min(defined_names(node))
     original = module.definitions.get(own.get(name, name))
     return (original.lineno if original is not None else 0), name
 

@@ -27,7 +27,7 @@ from pgpack.tensors.trellis import POLYNOMIALS
 from pgpack.unpack import unpack
 from pgpack.version import __version__
 
-from .assemble import Key, Override, assemble
+from .assemble import Key, Override, assemble, defined_names
 from .minify import minified
 from .specialise import namespace_of, specialise, without_annotations
 
@@ -69,10 +69,9 @@ def make_decoder(artifacts: Sequence[bytes]) -> Decoder:
     overrides = _tables([_header(data) for data in artifacts])
     tree, origin = assemble([(PROGRAM, name) for name in ROOTS], overrides)
     with tempfile.TemporaryDirectory(prefix="pgpack-decoder-") as folder:
-        paths = []
-        for i, data in enumerate(artifacts):
-            paths.append(Path(folder, f"{i}"))
-            paths[-1].write_bytes(data)
+        paths = [Path(folder, f"{i}") for i in range(len(artifacts))]
+        for path, data in zip(paths, artifacts, strict=True):
+            path.write_bytes(data)
 
         def run(namespace: dict[str, Any]) -> None:
             for path in paths:
@@ -158,9 +157,7 @@ def _readable(tree: ast.Module, origin: dict[str, str], n: int) -> str:
     parts = [INTRO.format(n=title, version=__version__), FUTURE]
     module = ""
     for node in tree.body:
-        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
-        name = node.name if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else min(names, default="")
-        home = origin.get(name, module)
+        home = origin.get(min(defined_names(node), default=""), module)
         if home != module:
             module = home
             parts.append(f"\n# {home.replace('.', '/')}.py\n")

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 from pgpack.errors import BudgetExceeded, SubmissionError
 from pgpack.referee.evidence import CAP
@@ -29,13 +28,8 @@ from .submission import About, RunResult, Submission
 DECODER_BYTES = 4200  # of the default engine's decoder as shipped, with some room; its real size is known afterwards
 ATTEMPTS = 3
 Note = Callable[[str], None]
-
-
-class Packer(Protocol):
-    """Packs one checkpoint."""
-
-    def __call__(self, n_bytes: int) -> RunResult:
-        """Its run, seed and log left open; where a recipe is searched, the artifact has at most `n_bytes`."""
+Packer = Callable[[int], RunResult]
+"""Packs one checkpoint, seed and log left open; where a recipe is searched, into at most so many bytes."""
 
 
 @dataclass(frozen=True)

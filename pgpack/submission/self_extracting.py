@@ -15,6 +15,7 @@ import base64
 import lzma
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from pgpack.errors import RoundTripError, SubmissionError
 from pgpack.referee.source import wrapped_size
@@ -50,18 +51,13 @@ def code_file(name: str, source: str, *, raw: bool = False) -> CodeFile:
     Raises SubmissionError when it is not Python, RoundTripError when packing does not give back what went in.
     """
     given = source.encode()
-    require_python(name, source)
-    if raw:
-        return CodeFile(name, given, given, given, RAW)
-    return smallest(name, given, minified(source).encode(), packable=not list(reads_itself(source)))
-
-
-def require_python(name: str, source: str) -> None:
-    """Raises SubmissionError unless `source` parses."""
     try:
         ast.parse(source)
     except (SyntaxError, ValueError) as error:
         raise SubmissionError(f"{name} does not parse as Python: {error}") from None
+    if raw:
+        return CodeFile(name, given, given, given, RAW)
+    return smallest(name, given, minified(source).encode(), packable=not list(reads_itself(source)))
 
 
 def smallest(name: str, given: bytes, running: bytes, *, packable: bool = True) -> CodeFile:
@@ -83,25 +79,11 @@ def self_extracting(source: bytes) -> bytes:
 
 def _bodies(source: bytes) -> Iterator[bytes]:
     size = max(4096, 1 << max(0, len(source) - 1).bit_length())
-    for literal_context in range(5):
-        for position in (0, 1, 2):
-            yield lzma.compress(
-                source,
-                format=lzma.FORMAT_ALONE,
-                filters=[
-                    {
-                        "id": lzma.FILTER_LZMA1,
-                        "dict_size": size,
-                        "lc": literal_context,
-                        "lp": 0,
-                        "pb": position,
-                        "mode": lzma.MODE_NORMAL,
-                        "nice_len": 273,
-                        "mf": lzma.MF_BT4,
-                        "depth": 1000,
-                    }
-                ],
-            )
+    search = {"mode": lzma.MODE_NORMAL, "nice_len": 273, "mf": lzma.MF_BT4, "depth": 1000}
+    for literal_context, position in product(range(5), range(3)):
+        settings = {"dict_size": size, "lc": literal_context, "lp": 0, "pb": position}
+        filters = [{"id": lzma.FILTER_LZMA1, **settings, **search}]
+        yield lzma.compress(source, format=lzma.FORMAT_ALONE, filters=filters)
 
 
 def extracted(packed: bytes) -> bytes:

@@ -14,16 +14,21 @@ import copy
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from .assemble import defined_names
+
 Facts = Mapping[int, set[bool]]
 Run = Callable[[dict[str, Any]], None]  # runs the program in a namespace on every input
 
 PROBE = "_probe"
+NUMBER = "_number"  # attribute of a probed node
 _PROBED = (ast.If, ast.IfExp, ast.FunctionDef, ast.ExceptHandler)
 _BLOCKS = ("body", "orelse", "finalbody")
 
 
 def specialise(tree_: ast.Module, roots: Collection[str], run: Run) -> ast.Module:
     """The part of `tree_` that `run` uses; `tree_` itself is used up. Definitions named in `roots` stay whole."""
+    for number, node in enumerate(node for node in ast.walk(tree_) if isinstance(node, _PROBED)):
+        setattr(node, NUMBER, number)
     facts = _facts(tree_, run)
     return reachable(ast.fix_missing_locations(_Pruner(tree_, facts, roots).visit(tree_)), roots)
 
@@ -35,11 +40,6 @@ def namespace_of(tree: ast.Module, probes: Mapping[str, Any] | None = None) -> d
     return namespace
 
 
-def _numbered(tree: ast.AST) -> dict[int, int]:
-    """id of every probed node -> its number in the order of the tree."""
-    return {id(node): number for number, node in enumerate(n for n in ast.walk(tree) if isinstance(n, _PROBED))}
-
-
 def _facts(tree: ast.Module, run: Run) -> Facts:
     """Number of a probed node -> the truth values that its test had; of a function or handler {True} if it ran."""
     facts: dict[int, set[bool]] = {}
@@ -49,14 +49,11 @@ def _facts(tree: ast.Module, run: Run) -> Facts:
         return value
 
     probed = copy.deepcopy(tree)
-    for (identity, number), node in zip(
-        _numbered(probed).items(), [n for n in ast.walk(probed) if isinstance(n, _PROBED)], strict=True
-    ):
-        assert identity == id(node)
+    for node in ast.walk(probed):
         if isinstance(node, (ast.If, ast.IfExp)):
-            node.test = _call(number, node.test)
-        else:
-            node.body.insert(0, ast.Expr(_call(number, ast.Constant(True))))
+            node.test = _call(getattr(node, NUMBER), node.test)
+        elif isinstance(node, (ast.FunctionDef, ast.ExceptHandler)):
+            node.body.insert(0, ast.Expr(_call(getattr(node, NUMBER), ast.Constant(True))))
     run(namespace_of(without_annotations(probed), {PROBE: probe}))
     return facts
 
@@ -71,14 +68,12 @@ class _Pruner(ast.NodeTransformer):
     def __init__(self, tree: ast.Module, facts: Facts, roots: Collection[str]) -> None:
         self.facts, self.roots = facts, roots
         self.empty = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and is_idle(node.body)}
-        self.numbers: dict[int, int] = {}
 
     def visit_Module(self, node: ast.Module) -> Any:
-        self.numbers = _numbered(node)
         return self._blocks(node)
 
     def _values(self, node: ast.AST) -> set[bool]:
-        return self.facts.get(self.numbers[id(node)], set())
+        return self.facts.get(getattr(node, NUMBER), set())
 
     def _blocks(self, node: Any) -> Any:
         self.generic_visit(node)
@@ -87,6 +82,14 @@ class _Pruner(ast.NodeTransformer):
             if isinstance(block, list):
                 setattr(node, name, _ended(block) or ([ast.Pass()] if name == "body" else []))
         return node
+
+    def _visited(self, block: list[ast.stmt]) -> list[ast.AST]:
+        """What is left of a block that takes its statement's place."""
+        kept: list[ast.AST] = []
+        for each in block:
+            found = self.visit(each)
+            kept += found if isinstance(found, list) else [found] if found is not None else []
+        return kept
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
         if node.name in self.roots:
@@ -109,13 +112,10 @@ class _Pruner(ast.NodeTransformer):
             if is_idle(node.body) and is_idle(node.orelse):
                 return None
             return node
-        kept: list[ast.stmt] = []
-        if values and any(isinstance(each, ast.NamedExpr) for each in ast.walk(node.test)):
-            kept.append(ast.Expr(node.test))
-        for each in (node.body if True in values else node.orelse) if values else ():
-            found = self.visit(each)
-            kept += found if isinstance(found, list) else [found] if found is not None else []
-        return kept
+        if not values:
+            return []
+        named = any(isinstance(each, ast.NamedExpr) for each in ast.walk(node.test))
+        return [ast.Expr(node.test)] * named + self._visited(node.body if True in values else node.orelse)
 
     def visit_IfExp(self, node: ast.IfExp) -> Any:
         values = self._values(node)
@@ -126,13 +126,7 @@ class _Pruner(ast.NodeTransformer):
 
     def visit_Try(self, node: ast.Try) -> Any:
         handlers = [handler for handler in node.handlers if self._values(handler)]
-        if handlers or node.finalbody:
-            return self._blocks(node)
-        kept: list[ast.stmt] = []
-        for each in [*node.body, *node.orelse]:
-            found = self.visit(each)
-            kept += found if isinstance(found, list) else [found] if found is not None else []
-        return kept
+        return self._blocks(node) if handlers or node.finalbody else self._visited([*node.body, *node.orelse])
 
     def visit_For(self, node: ast.For) -> ast.AST | None:
         node = self._blocks(node)
@@ -215,32 +209,18 @@ def reachable(tree: ast.Module, roots: Collection[str]) -> ast.Module:
         if isinstance(node, ast.ClassDef):
             kept = [each for each in node.body if not _is_unused_attribute(each, attributes)]
             node.body = kept or [ast.Pass()]
-    bindings = [(_bound(node), _references(node), node) for node in tree.body]
-    needed, found = set(roots), True
-    while found:
-        more = {name for bound, references, _ in bindings if bound & needed for name in references} - needed
-        more |= {name for bound, references, _ in bindings if not bound for name in references} - needed
+    bindings = [(defined_names(node), _references(node), node) for node in tree.body]
+    needed, more = set[str](), set(roots)
+    while more - needed:
         needed |= more
-        found = bool(more)
-    body = [node for bound, _, node in bindings if not bound or bound & needed]
-    return ast.Module(body, [])
+        more = {name for bound, references, _ in bindings if not bound or bound & needed for name in references}
+    return ast.Module([node for bound, _, node in bindings if not bound or bound & needed], [])
 
 
 def _is_unused_attribute(node: ast.stmt, attributes: Collection[str]) -> bool:
     return isinstance(node, ast.Assign) and all(
         isinstance(target, ast.Name) and target.id not in attributes for target in node.targets
     )
-
-
-def _bound(node: ast.stmt) -> set[str]:
-    """Names that a top-level statement binds; none for statements that are run for what they do."""
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-        return {node.name}
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        return {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-    if isinstance(node, (ast.Assign, ast.AnnAssign)):
-        return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return set()
 
 
 def _references(node: ast.stmt) -> set[str]:

@@ -72,7 +72,6 @@ class Submission:
 
     @cached_property
     def code(self) -> tuple[CodeFile, ...]:
-        """The counted code files."""
         return (self.train, decoder_file(self.decoder))
 
     @property
@@ -90,7 +89,6 @@ class Submission:
 
     @property
     def spare(self) -> int:
-        """Bytes left under the budget."""
         return self.budget - self.n_total
 
     @property
@@ -123,7 +121,15 @@ class Submission:
         losses = self.losses
         bpb, nats = [loss.bpb for loss in losses], [loss.nats for loss in losses]
         before = [run.before.bpb for run in self.runs if run.before is not None]
-        rows = {str(run.seed): _row(run) for run in self.runs if run.seed is not None}
+        rows = {
+            str(run.seed): {
+                "val_loss": run.loss and run.loss.nats,
+                "val_bpb": run.loss and run.loss.bpb,
+                "artifact_bytes": len(run.artifact),
+            }
+            for run in self.runs
+            if run.seed is not None
+        }
         return {
             **asdict(self.about),
             "val_loss": statistics.fmean(nats) if nats else None,
@@ -143,12 +149,3 @@ class Submission:
 def decoder_file(decoder: Decoder) -> CodeFile:
     """decode.py as it is shipped."""
     return smallest(DECODE, decoder.readable.encode(), decoder.code.encode())
-
-
-def _row(run: RunResult) -> dict[str, Any]:
-    loss = run.loss
-    return {
-        "val_loss": loss.nats if loss else None,
-        "val_bpb": loss.bpb if loss else None,
-        "artifact_bytes": len(run.artifact),
-    }

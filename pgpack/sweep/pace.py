@@ -35,7 +35,6 @@ class Pace:
 
     @property
     def n_left(self) -> int:
-        """Trials that were not seen yet."""
         return self._left.total() + self._n_unknown
 
     def expect(self, jobs: Sequence[Job], n_spared: int) -> None:

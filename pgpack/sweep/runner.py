@@ -23,8 +23,6 @@ from pgpack.sweep.executors.dispatch import shared_work
 from pgpack.sweep.executors.here import SerialExecutor
 from pgpack.sweep.executors.jobs import Executor, Job, Open, Setting, job_key
 
-__all__ = ["Measurer", "jobs_of", "new_jobs", "record", "run_jobs", "trial_loss"]
-
 OnTrial = Callable[[Trial], None]
 
 
@@ -41,9 +39,7 @@ def run_jobs(
     `local` opens measurers in this process, for keys. `on_trial` is told each new trial once the row is on disk.
     `executor`: where they are measured; without one, here, in their order.
     """
-    if executor is None:
-        executor = SerialExecutor(local)
-    return record(executor, tuple(new_jobs(local, jobs, study)), journal, on_trial)
+    return record(executor or SerialExecutor(local), tuple(new_jobs(local, jobs, study)), journal, on_trial)
 
 
 def jobs_of(candidates: Iterable[Candidate], settings: Sequence[Setting] = (Setting(),)) -> list[Job]:

@@ -44,7 +44,6 @@ class Space:
 
     @property
     def is_default(self) -> bool:
-        """Whether nothing was named."""
         return self.template is None and self.templates is None and self.options is None and self.preset is None
 
     def candidates(self, tensors: Shapes) -> list[Candidate]:

@@ -24,7 +24,7 @@ from .trellis_grid import TrellisGrid
 
 
 @dataclass(frozen=True, eq=False)
-class UniformGrid:
+class UniformGrid(Grid):
     """value = scale * symbol, one fp16 (or fp32) scale per row and per group of `group` columns.
 
     Shape: symbols (rows, cols) signed integers; scales (rows, ceil(cols / group)), or (1, 1) for one per tensor.
@@ -38,14 +38,6 @@ class UniformGrid:
     def __post_init__(self) -> None:
         if self.scales.ndim != 2 or self.scales.dtype not in (np.float16, np.float32) or self.group < 0:
             raise FormatError("a uniform grid needs 2-D fp16 or fp32 scales and a group >= 0")
-
-    @property
-    def params(self) -> dict[str, Any]:
-        return {"group": self.group} if self.group else {}
-
-    @property
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        return {"scales": self.scales}
 
     def dequantize(self, symbols: Symbols) -> NDArray[Any]:
         if symbols.ndim != 2:
@@ -67,7 +59,7 @@ def _by_column(scales: NDArray[Any], group: int, cols: int) -> NDArray[np.float3
 
 
 @dataclass(frozen=True, eq=False)
-class MeanScaled:
+class MeanScaled(Grid):
     """value = symbol * (scale / mean |symbol| of its group): the scale is the mean magnitude of the values.
 
     Shape: symbols (rows, cols) signed; scales (rows, ceil(cols / group)), fp16 or fp32, one per group of `group`
@@ -78,14 +70,6 @@ class MeanScaled:
     scales: NDArray[Any]
     group: int
     kind: ClassVar[str] = "mean_scaled"
-
-    @property
-    def params(self) -> dict[str, Any]:
-        return {"group": self.group}
-
-    @property
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        return {"scales": self.scales}
 
     def dequantize(self, symbols: Symbols) -> NDArray[Any]:
         if symbols.ndim != 2 or self.scales.ndim != 2 or type(self.group) is not int or self.group < 1:
@@ -104,7 +88,7 @@ class MeanScaled:
 
 
 @dataclass(frozen=True, eq=False)
-class Codebook:
+class Codebook(Grid):
     """value = table[symbol] (times an optional scale): each symbol stands for `d` neighbouring values of a row.
 
     Shape: symbols (rows, cols / d) unsigned; table (k, d) fp16 or fp32; scales as in `UniformGrid`, counted in
@@ -115,14 +99,6 @@ class Codebook:
     scales: NDArray[Any]
     group: int = 0
     kind: ClassVar[str] = "codebook"
-
-    @property
-    def params(self) -> dict[str, Any]:
-        return {"group": self.group} if self.group else {}
-
-    @property
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        return {"table": self.table, "scales": self.scales}
 
     def dequantize(self, symbols: Symbols) -> NDArray[Any]:
         if symbols.ndim != 2 or self.table.ndim != 2:

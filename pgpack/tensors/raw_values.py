@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import FormatError
 
-from .base import Symbols
+from .base import Grid, Symbols
 
 RAW_DTYPES = {
     "fp32": "<u4",
@@ -33,14 +33,14 @@ RAW_DTYPES = {
 
 
 @dataclass(frozen=True)
-class RawValues:
+class RawValues(Grid):
     """Symbols are the bit patterns of `dtype` (a key of RAW_DTYPES); lossless storage and fp16/bf16 passthrough.
 
     fp8 is E4M3 without infinities: 1 sign, 4 exponent bits of bias 7, 3 mantissa bits. *Source* Micikevicius et al.
     2022, arXiv:2209.05433. Of a complex value real and imaginary part are two symbols, along a last axis of 2.
     """
 
-    dtype: str = "fp16"
+    dtype: str
     kind: ClassVar[str] = "raw"
 
     def __post_init__(self) -> None:
@@ -48,19 +48,11 @@ class RawValues:
             raise FormatError(f"unknown raw dtype {self.dtype!r}; known: {', '.join(RAW_DTYPES)}")
 
     @property
-    def params(self) -> dict[str, Any]:
-        return {"dtype": self.dtype}
-
-    @property
     def values_dtype(self) -> str:
         """numpy's name for the type of the values: 16 bits and fewer of a float are read as float32."""
         return {"fp64": "float64"}.get(
             self.dtype, "float32" if self.dtype[0] in "fb" and self.dtype != "bool" else self.dtype
         )
-
-    @property
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        return {}
 
     def symbols_of(self, values: NDArray[Any]) -> Symbols:
         """Bit patterns of `values` rounded to this dtype (bf16 and fp8: round to nearest, ties to even)."""

@@ -14,6 +14,7 @@ of llama.cpp; an unknown 2-D tensor is a `matrix`, and whatever has fewer dimens
 from __future__ import annotations
 
 import functools
+import math
 
 # '*' is the only wildcard here, and every glob begins with it.
 ROLE_GLOBS: tuple[tuple[str, str], ...] = (
@@ -66,6 +67,16 @@ ROLE_GLOBS: tuple[tuple[str, str], ...] = (
     ("*output.weight", "head"),
 )
 ROLES = ("embedding", "head", "attention", "mlp", "projection", "matrix", "control")
+
+
+class Shaped:
+    """What has the shape of a tensor."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
 
 
 @functools.cache

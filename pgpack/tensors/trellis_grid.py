@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import FormatError
 
-from .base import Symbols
+from .base import Grid, Symbols
 from .trellis import supersets
 
 
@@ -38,7 +38,7 @@ _EIGHTHS = (
 
 
 @dataclass(frozen=True, eq=False)
-class TrellisGrid:
+class TrellisGrid(Grid):
     """value = step * row factor * column factor * (2 symbol + b), b from the column's trellis
     (`pgpack.tensors.trellis`).
 
@@ -53,14 +53,6 @@ class TrellisGrid:
     step: float
     states: int
     kind: ClassVar[str] = "trellis"
-
-    @property
-    def params(self) -> dict[str, Any]:
-        return {"step": self.step, "states": self.states}
-
-    @property
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        return {"columns": self.columns, "rows": self.rows, "trims": self.trims}
 
     @property
     def path(self) -> NDArray[np.intp] | slice:

@@ -173,17 +173,15 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """q and k with their channels permuted, wholly or in a blend g q + (1 - g) P q; v where a third table is."""
         moved = [part.index_select(-1, source) for part, source in zip(parts, sources, strict=False)]
-        if self.config.repartition == "permute":
-            q, k, v = (*moved, *parts[len(moved) :])
-            return q, k, v
-        keep: Tensor | float = self.config.repartition_static
-        if self.perm_gate is not None:
-            keep = torch.sigmoid(self.perm_gate(x))
-            if self.training:
-                distance = keep.float().mean() - self.config.repartition_start
-                shared.penalties.append(self.config.repartition_penalty * distance.square())
-        blended = [keep * part + (1 - keep) * other for part, other in zip(parts, moved, strict=False)]
-        q, k, v = (*blended, *parts[len(moved) :])
+        if self.config.repartition != "permute":
+            keep: Tensor | float = self.config.repartition_static
+            if self.perm_gate is not None:
+                keep = torch.sigmoid(self.perm_gate(x))
+                if self.training:
+                    distance = keep.float().mean() - self.config.repartition_start
+                    shared.penalties.append(self.config.repartition_penalty * distance.square())
+            moved = [keep * part + (1 - keep) * other for part, other in zip(parts, moved, strict=False)]
+        q, k, v = (*moved, *parts[len(moved) :])
         return q, k, v
 
 

@@ -34,7 +34,12 @@ def unused_by(config: GPTConfig) -> tuple[str, ...]:
 def systems_with(shapes: Mapping[str, tuple[int, ...]], systems: Mapping[str, GPTConfig]) -> list[str]:
     """Names of the systems that have exactly these tensors, banked or not; several where only arithmetic differs."""
     flat = unbanked_shapes(shapes)
-    return [name for name, config in systems.items() if without_unused(config, flat) == tensor_shapes(config)]
+    return [name for name, config in systems.items() if fits(config, flat)]
+
+
+def fits(config: GPTConfig, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether these are exactly the tensors of `config`, and perhaps what its script never reads."""
+    return without_unused(config, shapes) == tensor_shapes(config)
 
 
 def without_unused(config: GPTConfig, tensors: Mapping[str, Array]) -> dict[str, Array]:

@@ -8,8 +8,10 @@ Source: order and pairing of openai/parameter-golf #1394 (loops), #2090 and #433
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from operator import or_
 from typing import TYPE_CHECKING
 
 from pgpack.errors import DataError
@@ -69,50 +71,29 @@ def layer_plan(config: GPTConfig, loops: int | None = None) -> tuple[LayerStep, 
 
     encoder_length = len(layers) // 2
     skips = encoder_length if config.skips != "none" else 0
-    uses: dict[int, int] = {}
+    uses = Counter[int]()
+
+    def step(layer: int, row: int, saves: bool = False, skip: int = -1) -> LayerStep:
+        block = block_of(config, layer)
+        use = uses[block]
+        uses[block] += 1
+        depth = {"none": 0, "block": block, "virtual": row}[config.norm_scale]
+        in_lanes, encoder = 0 <= config.lane_start <= layer, layer < config.num_layers // 2
+        return LayerStep(block, layer, use, row, (depth + 1) ** -0.5, saves, skip, in_lanes, encoder)
+
     steps = []
     for row, layer in enumerate(layers):
         taken = row - encoder_length
-        steps.append(_step(config, layer, row, uses, saves=row < skips, skip=taken if 0 <= taken < skips else -1))
+        steps.append(step(layer, row, saves=row < skips, skip=taken if 0 <= taken < skips else -1))
     extra = [
-        _step(config, layer, extra_at - len(segment) + i, uses)
-        for _ in range(loops - trained)
-        for i, layer in enumerate(segment)
+        step(layer, extra_at - len(segment) + i) for _ in range(loops - trained) for i, layer in enumerate(segment)
     ]
-    return tuple(_kept_in_lanes([*steps[:extra_at], *extra, *steps[extra_at:]]))
-
-
-def _kept_in_lanes(steps: list[LayerStep]) -> Iterator[LayerStep]:
-    """The steps, with every step after the first in lanes in lanes too: lanes never merge before the end."""
-    started = False
-    for step in steps:
-        started = started or step.in_lanes
-        yield replace(step, in_lanes=started)
+    order = [*steps[:extra_at], *extra, *steps[extra_at:]]
+    in_lanes = accumulate((step.in_lanes for step in order), or_)  # lanes never merge before the end
+    return tuple(replace(step, in_lanes=held) for step, held in zip(order, in_lanes, strict=True))
 
 
 def uses_of(config: GPTConfig) -> list[int]:
     """How often each block runs in one pass with all its loops."""
-    counts = [0] * config.num_blocks
-    for step in layer_plan(config):
-        counts[step.block] += 1
-    return counts
-
-
-def _step(
-    config: GPTConfig, layer: int, row: int, uses: dict[int, int], *, saves: bool = False, skip: int = -1
-) -> LayerStep:
-    block = block_of(config, layer)
-    use = uses.get(block, 0)
-    uses[block] = use + 1
-    depth = {"none": 0, "block": block, "virtual": row}[config.norm_scale]
-    return LayerStep(
-        block=block,
-        layer=layer,
-        use=use,
-        row=row,
-        norm_scale=(depth + 1) ** -0.5,
-        saves=saves,
-        skip=skip,
-        in_lanes=0 <= config.lane_start <= layer,
-        encoder=layer < config.num_layers // 2,
-    )
+    counts = Counter(step.block for step in layer_plan(config))
+    return [counts[block] for block in range(config.num_blocks)]

@@ -6,15 +6,14 @@
 Owns the block, its penalty and the report that says how large the deviations are. Source: openai/parameter-golf
 #433, train_gpt.py. Read with care: gamma alone says little, because only the product gamma A B acts and neither A
 nor B is penalised; and with B = 0 at the start the cross-entropy gives gamma no gradient while the penalty pushes it
-down. `deviations` therefore reports |gamma A B| against the weights, `output_shares` what the branch adds to the
-module's output on a text, and `ebls_penalty = 0` and `ebls_b_std > 0` are the control runs.
+down. `output_shares` therefore reports what the branch adds to the module's output on a text, and `ebls_penalty = 0`
+and `ebls_b_std > 0` are the control runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -62,30 +61,6 @@ class DeviatingBlock(Block):
         use = min(use, len(logits) - 1)
         gamma = torch.sigmoid(logits[use]).to(out.dtype)
         return out + gamma * ((seen @ a[use].to(seen.dtype)) @ b[use].to(seen.dtype))
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """One run of one module. relative = |gamma A B| / |W| in Frobenius norms, W the module's output projection."""
-
-    block: int
-    side: str
-    use: int
-    gamma: float
-    relative: float
-
-
-@torch.no_grad()
-def deviations(blocks: Iterable[DeviatingBlock]) -> list[Deviation]:
-    """How far every run of every shared block is from the shared weights."""
-    rows = []
-    for index, block in enumerate(blocks):
-        for side, weight in (("attn", block.attn.proj.weight), ("mlp", block.mlp.proj.weight)):
-            a, b, logits = block.branch(side)
-            for use, gamma in enumerate(torch.sigmoid(logits).tolist()):
-                size = gamma * float((a[use] @ b[use]).norm())
-                rows.append(Deviation(index, side, use, gamma, size / max(float(weight.norm()), 1e-12)))
-    return rows
 
 
 Place = tuple[int, str, int]  # block, "attn" or "mlp", use

@@ -143,6 +143,34 @@ def count_parameters(config: GPTConfig) -> int:
     return sum(math.prod(shape) for shape in tensor_shapes(config).values())
 
 
+def visible_fields(shapes: Mapping[str, tuple[int, ...]], first_block: str = "blocks.0") -> dict[str, Any]:
+    """The fields of a config that the names and shapes of any state dict show.
+
+    Raises: CheckpointError when a tensor that shows them is missing or has other axes.
+    """
+    axes = {"tok_emb.weight": 2, f"{first_block}.attn.q_gain": 1}
+    axes |= {f"{first_block}.attn.c_k.weight": 2, f"{first_block}.mlp.fc.weight": 2}
+    wrong = [
+        f"{name} has shape {shapes[name]}" if name in shapes else f"{name} not found"
+        for name, n in axes.items()
+        if len(shapes.get(name, ())) != n or not min(shapes[name])
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"cannot tell the model from its tensors: {', '.join(wrong)}; give the model as --model FILE.py:build"
+        )
+    (vocabulary, width), (heads, *_), (kv_dim, dim), (hidden, _) = (shapes[name] for name in axes)
+    return {
+        "vocab_size": vocabulary,
+        "model_dim": dim,
+        "num_heads": heads,
+        "num_kv_heads": kv_dim * heads // dim,
+        "mlp_mult": hidden / dim,
+        "tie_embeddings": "lm_head.weight" not in shapes,
+        "embed_dim": 0 if width == dim else width,
+    }
+
+
 def infer_config(shapes: Mapping[str, tuple[int, ...]], **overrides: Any) -> GPTConfig:
     """The config that a state dict's names and shapes imply.
 
@@ -150,33 +178,13 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]], **overrides: Any) -> GPT
     where loops and lanes are); they default to the baseline's.
     Raises: CheckpointError when the tensors are not those of the inferred model.
     """
-    needed = ("tok_emb.weight", "blocks.0.attn.q_gain", "blocks.0.attn.c_k.weight", "blocks.0.mlp.fc.weight")
-    missing = [name for name in needed if name not in shapes]
-    if missing:
-        raise CheckpointError(
-            f"cannot tell the model from its tensors: {', '.join(missing)} not found; "
-            "give the model as --model FILE.py:build"
-        )
-    dim = shapes["blocks.0.attn.c_k.weight"][1]
-    num_heads = shapes["blocks.0.attn.q_gain"][0]
-    blocks = {int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")}
-    vocab_size, width = shapes["tok_emb.weight"]
-    config = GPTConfig.from_mapping(
-        {
-            "vocab_size": vocab_size,
-            "num_layers": len(blocks),
-            "model_dim": dim,
-            "num_heads": num_heads,
-            "num_kv_heads": shapes["blocks.0.attn.c_k.weight"][0] // (dim // num_heads),
-            "mlp_mult": shapes["blocks.0.mlp.fc.weight"][0] / dim,
-            "tie_embeddings": "lm_head.weight" not in shapes,
-            "embed_dim": 0 if width == dim else width,
-            "projected": width == dim and "embed_proj.weight" in shapes,
-            "x0_mix": "blocks.0.resid_mix" in shapes,
-            "skips": "none" if "skip_weights" not in shapes else "gate" if "skip_gates" in shapes else "add",
-            **overrides,
-        }
-    )
+    values = visible_fields(shapes) | {
+        "num_layers": len({name.split(".")[1] for name in shapes if name.startswith("blocks.")}),
+        "x0_mix": "blocks.0.resid_mix" in shapes,
+        "skips": "none" if "skip_weights" not in shapes else "gate" if "skip_gates" in shapes else "add",
+    }
+    values["projected"] = not values["embed_dim"] and "embed_proj.weight" in shapes
+    config = GPTConfig.from_mapping(values | overrides)
     check_shapes(config, shapes)
     return config
 

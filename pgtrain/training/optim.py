@@ -41,13 +41,9 @@ def polynomials(orthogonalizer: str, iterations: int) -> list[Polynomial]:
     """The polynomials that `iterations` steps of newton_schulz or polar_express apply."""
     if orthogonalizer == "newton_schulz":
         return [NEWTON_SCHULZ] * iterations
-    last = len(POLAR_EXPRESS) - 1
-    found = []
-    for i in range(iterations):
-        a, b, c = POLAR_EXPRESS[min(i, last)]
-        safe = 1.0 if i >= last else POLAR_SAFETY
-        found.append((a / safe, b / safe**3, c / safe**5))
-    return found
+    *growing, last = POLAR_EXPRESS
+    safe = [(a / POLAR_SAFETY, b / POLAR_SAFETY**3, c / POLAR_SAFETY**5) for a, b, c in growing]
+    return [*safe, *[last] * iterations][:iterations]
 
 
 def orthogonalize(matrix: Tensor, iterations: int, orthogonalizer: str = "newton_schulz") -> Tensor:

@@ -58,30 +58,21 @@ def soft_slope(x: Tensor, sharpness: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class FakeQuantizer:
-    """Which tensors are on which grid while a run trains; equal settings mean an equal packed model."""
+    """Which tensors are on which grid while a run trains; equal qat_ settings mean an equal packed model."""
 
-    bits: int
-    clip: float
-    embed_bits: int
-    embed_clip: float
-    soft: bool
+    config: TrainConfig
 
     @classmethod
     def of(cls, config: TrainConfig) -> FakeQuantizer | None:
         """The quantizer of a run, None when QAT is off."""
-        if not config.qat_bits and not config.qat_embed_bits:
-            return None
-        return cls(
-            config.qat_bits, config.qat_clip, config.qat_embed_bits, config.qat_embed_clip,
-            config.qat_rounding == "soft",
-        )  # fmt: skip
+        return cls(config) if config.qat_bits or config.qat_embed_bits else None
 
     def setting(self, name: str) -> tuple[int, float]:
         """(bits, clip) of a tensor; 0 bits leave it alone."""
-        group = parameter_group(name)
+        group, config = parameter_group(name), self.config
         if group == "matrix":
-            return self.bits, self.clip
-        return (self.embed_bits, self.embed_clip) if group in ("embedding", "head") else (0, 0.0)
+            return config.qat_bits, config.qat_clip
+        return (config.qat_embed_bits, config.qat_embed_clip) if group in ("embedding", "head") else (0, 0.0)
 
     def weights(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Name -> grid weights of every quantized tensor, leaves that collect the gradient at the grid."""
@@ -100,18 +91,11 @@ class FakeQuantizer:
         sharpness = SOFT_START + fraction * (SOFT_END - SOFT_START)
         for name, seen in weights.items():
             parameter, gradient = parameters[name], seen.grad
-            if gradient is not None and self.soft:
+            if gradient is not None and self.config.qat_rounding == "soft":
                 steps = row_steps(parameter.detach(), *self.setting(name))
                 x = parameter.detach() / torch.where(steps > 0, steps, torch.inf)
                 gradient = gradient * soft_slope(x, torch.tensor(sharpness, device=x.device))
             parameter.grad = gradient
-
-    def packed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors that unpacking an artifact of `recipe(tensors)` gives."""
-        return {
-            name: on_grid(tensor, *self.setting(name)) if self.setting(name)[0] else tensor
-            for name, tensor in tensors.items()
-        }
 
     def recipe(self, names: Mapping[str, Tensor]) -> str:
         """The recipe that stores exactly the forward pass's weights; whatever was not quantized stays fp32.

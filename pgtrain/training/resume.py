@@ -67,10 +67,7 @@ class RunState:
         self._last_save_s = self._saved_at - started
 
     def restore_(
-        self,
-        model: nn.Module,
-        optimizers: Mapping[str, torch.optim.Optimizer],
-        average: WeightAverage,
+        self, model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], average: WeightAverage
     ) -> dict[str, Any] | None:
         """Fill model, optimizers and average from the file; its progress comes back, None without a file.
 

@@ -36,10 +36,6 @@ def log_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".log.jsonl")
 
 
-def no_row(row: StepRow) -> None:
-    """The log of a process that does not lead."""
-
-
 @contextmanager
 def open_log(path: Path, step: int) -> Iterator[Callable[[StepRow], None]]:
     """A writer of log rows. Rows after `step` are dropped first: a resumed run writes them again."""

@@ -31,7 +31,7 @@ from pgpack.errors import DataError
 from pgpack.loss.bpb import TextEvaluator
 from pgpack.loss.evaluator import BitsPerByte
 from pgpack.text.corpus import read_text_folder
-from pgpack.text.data import BatchSampler, DocumentSampler, Tokens, digest_tokens
+from pgpack.text.data import BatchSampler, DocumentSampler, digest_tokens
 from pgpack.text.sentence_piece import SentencePiece
 from pgpack.text.text_folder import TextFolder
 from pgtrain.model.gpt import GPT, build, deployable, initialize_
@@ -43,7 +43,7 @@ from .optim import make_optimizers, set_rates_
 from .processes import Processes
 from .qat import FakeQuantizer
 from .resume import RunState, state_path
-from .run_log import StepRow, log_path, no_row, open_log, stop_requested
+from .run_log import StepRow, log_path, open_log, stop_requested
 from .schedule import lr_scale, muon_momentum, run_fraction, sequence_length
 from .train_config import TrainConfig
 
@@ -103,7 +103,11 @@ class Trainer:
         self.train_tokens, self.val_tokens = read_text_folder(folder, model_config.vocab_size)
         self.data_digests = {"train": digest_tokens(self.train_tokens), "val": digest_tokens(self.val_tokens)}
         self.samplers = self._make_samplers()
-        self.evaluator = self._make_evaluator(self.val_tokens)
+        self.evaluator = TextEvaluator(
+            self._build, self.tokenizer.byte_tables.counted(self.val_tokens[: MAX_VAL_TOKENS + 1]),
+            self.tokenizer.vocab_size, model_config.seq_len,
+            tokenizer_sha256=self.tokenizer.sha256, device=str(self.device), max_tokens=MAX_VAL_TOKENS,
+        )  # fmt: skip
         self.model = initialize_(GPT(model_config), config.seed).to(self.device)
         self.optimizers = make_optimizers(self.model, config)
         self.loss = LossFunction(self.model, config.compile_backend)
@@ -125,7 +129,9 @@ class Trainer:
         self.processes.wait()
         resumed_from = progress.step
         val: BitsPerByte | None = None
-        log = open_log(log_path(self.out), resumed_from) if leads else nullcontext(no_row)
+        log = (
+            open_log(log_path(self.out), resumed_from) if leads else nullcontext(lambda row: None)
+        )  # only the leader keeps one
         with log as write_row, stop_requested() as stop:
             began_s = time.monotonic() - progress.elapsed_s  # sessions before this one count
             while True:
@@ -258,17 +264,6 @@ class Trainer:
         if self.loops != self.model_config.num_loops:
             model.set_loops_(self.loops)
         return model
-
-    def _make_evaluator(self, val_tokens: Tokens) -> TextEvaluator:
-        return TextEvaluator(
-            self._build,
-            self.tokenizer.byte_tables.counted(val_tokens[: MAX_VAL_TOKENS + 1]),
-            self.tokenizer.vocab_size,
-            self.model_config.seq_len,
-            tokenizer_sha256=self.tokenizer.sha256,
-            device=str(self.device),
-            max_tokens=MAX_VAL_TOKENS,
-        )
 
     def _settings(self) -> dict[str, Any]:
         """What must be equal for a run to be continued."""

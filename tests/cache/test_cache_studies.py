@@ -17,7 +17,7 @@ from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.loss.evaluator import BitsPerByte
 from pgpack.measure import Measurer
 from pgpack.recipe.spaces import read_space
-from pgpack.study.journal import StudyMeta
+from pgpack.study.card import StudyMeta
 from pgpack.study.study import recording
 from pgpack.sweep.runner import jobs_of, run_jobs
 from tests.cache.test_cache import CONTROL, disk_in, files_of, model_like

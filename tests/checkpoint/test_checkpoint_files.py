@@ -230,3 +230,72 @@ def test_a_tensor_outlives_its_file(tmp_path: Path) -> None:
     expected = kept.copy()
     kept += 1  # a copy: the file and the next reading are not changed
     assert np.array_equal(checkpoint.tensor("tok_emb.weight"), expected)
+
+
+def test_what_is_no_tensor_is_left_out_and_named(tmp_path: Path) -> None:
+    torch.save(state() | {"fc._extra_state": None}, tmp_path / "a.pt")
+    checkpoint = load_checkpoint(tmp_path / "a.pt")
+    assert_holds(checkpoint, state())
+    assert checkpoint.notes == ("a.pt: fc._extra_state: no tensor, left out",)
+    torch.save({"a": "text"}, tmp_path / "b.pt")
+    with pytest.raises(CheckpointError, match="'a' is not a tensor"):
+        load_checkpoint(tmp_path / "b.pt")
+
+
+def test_two_keys_that_are_one_name_are_refused(tmp_path: Path) -> None:
+    torch.save({1: torch.zeros(2), "1": torch.ones(2)}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="two of its keys are one name"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch about quantized tensors
+def test_quantized_tensors_and_every_8_bit_float_are_read(tmp_path: Path) -> None:
+    weight = torch.randn(8, 8)
+    quantized = torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8)
+    torch.save({"q": quantized, "w": weight}, tmp_path / "a.pt")
+    assert np.array_equal(load_checkpoint(tmp_path / "a.pt").tensor("q"), quantized.dequantize().numpy())
+    kinds = (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
+    save_file({str(i): weight.to(kind) for i, kind in enumerate(kinds)}, tmp_path / "b.safetensors")
+    found = load_checkpoint(tmp_path / "b.safetensors")
+    for i, kind in enumerate(kinds):
+        assert np.array_equal(found.tensor(str(i)), weight.to(kind).float().numpy())
+
+
+def test_floats_of_four_bits_are_refused_by_name(tmp_path: Path) -> None:
+    header = json.dumps({"w": {"dtype": "F4", "shape": [4, 4], "data_offsets": [0, 8]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(CheckpointError, match="w is of type F4, several values in a byte"):
+        load_checkpoint(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "model.gguf"])
+def test_a_git_lfs_pointer_says_what_it_is(tmp_path: Path, name: str) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 1918982\n"
+    (tmp_path / name).write_text(pointer)
+    for path in (tmp_path / name, tmp_path):
+        with pytest.raises(CheckpointError, match=r"a git-lfs pointer.*run `git lfs pull`"):
+            load_checkpoint(path)
+
+
+def test_a_tensor_that_a_stale_index_does_not_name_is_read(tmp_path: Path) -> None:
+    tensors = sharded(tmp_path, "safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    told = json.loads(index.read_text())
+    del told["weight_map"]["half"]
+    index.write_text(json.dumps(told))
+    found = load_checkpoint(tmp_path)
+    assert set(found.shapes) == set(tensors)
+    assert np.array_equal(found.tensor("half"), tensors["half"].float().numpy())
+
+
+def test_a_name_that_save_model_left_out_is_there_again(tmp_path: Path) -> None:
+    from safetensors.torch import save_model
+
+    model = torch.nn.Module()
+    model.a, model.b = torch.nn.Linear(4, 3, bias=False), torch.nn.Linear(4, 3, bias=False)
+    model.b.weight = model.a.weight
+    save_model(model, str(tmp_path / "tied.safetensors"))
+    found = load_checkpoint(tmp_path / "tied.safetensors")
+    assert set(found.shapes) == {"a.weight", "b.weight"}
+    assert len(found.aliases) == 1
+    assert np.array_equal(found.tensor("b.weight"), model.a.weight.detach().numpy())

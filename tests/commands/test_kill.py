@@ -49,7 +49,7 @@ space = "ndim<=1=cast; *=rtn(bits={3:6})|{zlib,rans,bitpack}" + chr(10) + "ndim<
 meta = StudyMeta(checkpoint="w", checkpoint_digest=checkpoint.digest, evaluator_digest=ErrorOfWeights.digest,
                  pgpack_version="1", created="2000-01-01T00:00:00+00:00")
 with recording(folder, meta) as (study, journal):
-    measurer = Measurer(checkpoint, ErrorOfWeights(), lambda recipe: None)
+    measurer = Measurer(checkpoint, ErrorOfWeights(), lambda recipe: None, strict=True)
     jobs = jobs_of(read_space(space))
     run_jobs(lambda setting: measurer, jobs, study, journal, lambda trial: time.sleep(float(sys.argv[2])))
 """

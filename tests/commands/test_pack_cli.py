@@ -236,7 +236,7 @@ def test_weights_that_became_zero_and_tensors_without_a_hessian_are_said(tmp_pat
     assert "1 tensors became all zero, first b.weight" in shown
     flags = ("pack", model, "--recipe", "*=tcq(step=1e-4)|rans", "-o", out, "--force")
     said = succeed(pgpack(*flags)).err
-    assert "nothing is calibrated: 2 tensors are packed by the weights alone" in said
+    assert "nothing is calibrated: tensors are packed by the weights alone" in said
     assert "became" not in said
     refused = pgpack(*flags, "--strict")
     assert (refused.code, "--calib GLOB" in refused.err) == (1, True)

@@ -98,7 +98,7 @@ def test_a_dry_run_of_a_torch_file_loads_no_torch(tmp_path: Path) -> None:
         ("plan MODEL --preset sdclip-brotli:x", 2, "'x' is not a number"),
         ("plan MODEL --recipe @missing.txt", 2, "cannot read missing.txt"),
         ("plan nowhere.safetensors --preset sdclip-brotli", 1, "no such checkpoint file"),
-        ("plan . --preset sdclip-brotli", 1, "a folder; name the checkpoint file in it"),
+        ("plan . --preset sdclip-brotli", 1, "a folder without weights"),
         ("plan MODEL --recipe nothing*=rtn;*=rtn", 2, "governs nothing"),
         ("plan MODEL --recipe tok_emb.weight=rtn", 2, "no rule covers"),
         ("pack MODEL --budget 12parsecs -o out", 2, "is not a size"),
@@ -141,7 +141,8 @@ def test_a_fault_in_a_recipe_is_marked_by_a_caret(model: Path) -> None:
 
 
 def test_recipes_are_read_from_text_and_files_alike(model: Path, tmp_path: Path) -> None:
-    from pgpack.recipe.recipe import parse_recipe, recipe_to_toml
+    from pgpack.recipe.recipe import parse_recipe
+    from tests.recipe.toml_form import recipe_to_toml
 
     (tmp_path / "recipe.toml").write_text(recipe_to_toml(parse_recipe(RECIPE)))
     (tmp_path / "recipe.txt").write_text(RECIPE.replace("; ", ";\n  "))

@@ -114,5 +114,5 @@ def test_a_folder_comes_back_and_is_not_overwritten(artifact: Path, tmp_path: Pa
     assert (refused.code, "--force" in refused.err) == (1, True)
     succeed(pgpack("unpack", artifact, "-o", back, "--force", "--dtype", "bf16"))
     ending = pgpack("unpack", artifact, "-o", tmp_path / "a.onnx")
-    assert (ending.code, "NAME.safetensors, NAME.npz or NAME.pt" in ending.err) == (2, True)
+    assert (ending.code, "NAME.safetensors, NAME.npz, NAME.pt or NAME.gguf" in ending.err) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["back"]

@@ -64,7 +64,9 @@ def test_a_failed_trial_is_a_row_and_is_not_repeated(model: Path, tmp_path: Path
     space = tmp_path / "space.txt"
     space.write_text("# two lines\nrole:control=cast; *=rtn|rans\n*=gptq|rans  # lacks Hessians of control tensors\n")
     for n_new in (2, 0):
-        done = succeed(pgpack("sweep", model, "--space", space, "--out", tmp_path / "out", "--json", "-q")).json
+        done = succeed(
+            pgpack("sweep", model, "--space", space, "--strict", "--out", tmp_path / "out", "--json", "-q")
+        ).json
         assert (done["n_trials"], done["n_failed"], done["n_new"]) == (2, 1, n_new)
 
 

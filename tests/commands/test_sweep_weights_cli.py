@@ -129,3 +129,28 @@ def test_the_frontier_is_of_bytes_and_distortion() -> None:
     assert pareto([c, b, a, point(None, None, status="failed")]) == [a, c]
     assert pareto([point(10, 0.1, 2.0), point(20, 0.5, 1.0)])[-1].n_bytes == 20
     assert pareto([]) == []
+
+
+def test_the_default_space_and_a_budget_need_no_text(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    tensors = {"emb.weight": (256, 32), "up.weight": (96, 32), "down.weight": (32, 96), "pos": (1, 40, 32)}
+    arrays = {name: (0.1 * rng.standard_normal(shape)).astype("f4") for name, shape in tensors.items()}
+    arrays["mask"] = np.triu(np.full((40, 40), -np.inf, "f4"), 1)
+    save_tensors(tmp_path / "m.safetensors", arrays, {})
+    bench = Workpiece(tmp_path / "m.safetensors", load_checkpoint(tmp_path / "m.safetensors"))
+    study = study_of(bench, tmp_path / "s", budget=6_000)
+    assert [trial.error for trial in study.trials if not trial.ok] == []
+    assert sum("tcq" in trial.recipe for trial in study.trials) == 9
+    best = study.frontier(budget=6_000).best
+    assert best is not None
+    assert best.label == "tuned to a budget of 6000"
+    assert 5_900 < best.n_bytes <= 6_000
+    rounding = [t for t in study.trials if "tcq" not in t.recipe and t.n_bytes <= best.n_bytes]
+    assert all(trial.relative_error > best.relative_error for trial in rounding)
+    assert "tcq" in unpack_recipe(tmp_path / "s" / "best.pgpack.json")
+
+
+def unpack_recipe(path: Path) -> str:
+    import json
+
+    return str(json.loads(path.read_text())["recipe"])

@@ -15,9 +15,9 @@ from experiments.replication.claims import (
     read_claims,
     record,
 )
-from experiments.replication.measures import Measures
 from experiments.replication.pages import block, fill
 from experiments.replication.plan import Study
+from experiments.replication.results import Measures
 from pgpack.errors import DataError
 
 ENTRY = {"id": "a", "text": "t", "source": "s", "measure": "m", "holds": "above", "bound": 1.0}

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.ebls.branches import effective_rank
-from experiments.ebls.recipes import GROUPS, floor_under, int6
-from experiments.ebls.summaries import of_places, pattern_agreement
-from experiments.replication.measures import Measures
+from experiments.ebls.branches import effective_rank, of_places, pattern_agreement
+from experiments.ebls.gap import GROUPS, floor_under, int6
 from experiments.replication.pages import EXPERIMENTS
 from experiments.replication.plan import Study
+from experiments.replication.results import Measures
 from experiments.replication.rows import read_rows
 from pgpack.recipe.recipe import parse_recipe
 from pgtrain.model.gpt import GPT

@@ -10,7 +10,7 @@ import torch
 
 from experiments.negative_findings.averaging import accumulated, exact_mean
 from experiments.negative_findings.embeddings import captured, truncated
-from experiments.negative_findings.recipes import relative_error
+from experiments.replication.packing import relative_error
 from experiments.replication.pages import EXPERIMENTS
 from experiments.replication.plan import Study
 from pgtrain.model.gpt import GPT

@@ -11,10 +11,10 @@ import torch
 
 from experiments.prism import probes
 from experiments.prism.one_seed import rare_over_common, types_won
-from experiments.prism.rope import shift_error
-from experiments.replication.measures import Measures
+from experiments.prism.probes import shift_error
 from experiments.replication.pages import EXPERIMENTS
 from experiments.replication.plan import Study
+from experiments.replication.results import Measures
 from pgtrain.model.gpt import GPT, initialize_
 from pgtrain.model.model_config import GPTConfig
 

@@ -7,9 +7,9 @@ import pytest
 
 from experiments.rate_distortion import curves
 from experiments.rate_distortion.curves import ENGINE
-from experiments.rate_distortion.short import ABLATIONS, PRESET_DIALS
-from experiments.replication.measures import Measures
+from experiments.rate_distortion.one_seed import ABLATIONS, PRESET_DIALS
 from experiments.replication.pages import EXPERIMENTS
+from experiments.replication.results import Measures
 from experiments.replication.rows import Row, read_rows
 from pgpack.study.frontier import bd_rate
 

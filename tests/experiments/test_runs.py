@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments.rate_distortion import one_seed, short
+from experiments.rate_distortion import one_seed
 from experiments.replication import packing, pages
 from experiments.replication.claims import CONFOUNDED, NOT_REPRODUCED, REPRODUCED, UNTESTED, read_claims
 from experiments.replication.command import Replication
-from experiments.replication.measures import Measures
 from experiments.replication.pages import EXPERIMENTS, STUDIES
 from experiments.replication.plan import Study
+from experiments.replication.results import Measures
 from experiments.replication.training import Trained, train_runs
 from pgpack.text.corpus import Document, write_text_folder
 from pgpack.text.text_folder import TextFolder
@@ -38,7 +38,7 @@ def shrunk(study: Study, folder: Path) -> Study:
     """One seed (two where seeds are compared), a few steps, short windows, few pieces; in a folder of its own."""
     sheet = copy.deepcopy(dict(study.sheet)) | {"seeds": [1, 2] if study.name == "ebls" else [1]}
     model = {"vocab_size": 400, "seq_len": 32}
-    training = {"steps": STEPS, "warmup_steps": 0, "warmdown_steps": 2, "batch_tokens": 128}
+    training = {"steps": STEPS, "warmup_steps": 0, "warmdown_steps": 3, "batch_tokens": 128}
     if study.name == "rate_distortion":
         model |= {"num_layers": 2, "model_dim": 32}
     for part in (sheet["tiny"], *(run.get("tiny", {}) for run in sheet["runs"].values())):
@@ -57,7 +57,7 @@ def shrunk(study: Study, folder: Path) -> Study:
 def test_a_study_runs(name: str, text: TextFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its tables, claims and pictures come out with the names that are published."""
     monkeypatch.setattr(packing, "CALIBRATION", CALIBRATED)
-    monkeypatch.setattr(short, "CALIBRATED", CALIBRATED)
+    monkeypatch.setattr(one_seed, "CALIBRATED", CALIBRATED)
     monkeypatch.setattr(one_seed, "MAX_TOKENS", 1024)
     published = EXPERIMENTS / name
     parts: Replication = importlib.import_module(f"experiments.{name}.run").STUDY

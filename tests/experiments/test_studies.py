@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from experiments.replication import figures
 from experiments.replication.claims import UNTESTED, read_claims
 from experiments.replication.command import Replication
-from experiments.replication.measures import Measures
 from experiments.replication.pages import EXPERIMENTS, STUDIES, block, summary_table, verdict_table
 from experiments.replication.plan import SCALES, Study
-from experiments.replication.results import Results
+from experiments.replication.results import Measures, Results
 from pgpack.picture import figure_bytes
 from pgtrain.model.tensor_table import count_parameters
 

@@ -25,10 +25,11 @@ from pgpack.errors import PgpackError
 from pgpack.formats.field import pergroup
 from pgpack.formats.field.compressed import decompress
 from pgpack.formats.own.layout import frame, unframe
-from pgpack.formats.torch_files.stream import load, save
+from pgpack.formats.torch_files.stream import load
 from pgpack.unpack import unpack
 from tests.formats.reading import identify, read_field_artifact
 from tests.formats.test_hostile import mutated
+from tests.formats.torch_stream import save
 from tests.hostile.write_hostile import CORPUS, entry
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

@@ -20,9 +20,10 @@ from pgpack.errors import CorruptArtifact, FormatError, RecipeError
 from pgpack.formats.torch_files.pickle_reader import unpickled
 from pgpack.formats.torch_files.serialization_id import set_order
 from pgpack.formats.torch_files.stored_tensor import ARRAY_DTYPES, StoredTensor
-from pgpack.formats.torch_files.stream import load, pieces, read_value, save, scaffold
+from pgpack.formats.torch_files.stream import load, pieces, read_value, scaffold
 from pgpack.formats.torch_files.zip import entries_of, framed
 from tests.formats.reading import skeleton
+from tests.formats.torch_stream import save
 
 LIMIT = 1 << 20
 DTYPES = sorted(ARRAY_DTYPES)

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from pgpack.errors import CoverageError, RecipeError
 from pgpack.recipe.applied import apply
-from pgpack.recipe.recipe import Recipe, parse_recipe, parse_recipe_toml, recipe_to_toml
+from pgpack.recipe.recipe import Recipe, parse_recipe, parse_recipe_toml
 from pgpack.recipe.selector import Selector, TensorInfo
 from pgpack.recipe.spaces import SpaceOptions, codec_text, default_space, expand, read_space, values_of
+from tests.recipe.toml_form import recipe_to_toml
 
 SHAPES = {
     "tok_emb.weight": (1024, 64),

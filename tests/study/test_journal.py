@@ -15,7 +15,8 @@ import pytest
 
 from pgpack.errors import StudyError
 from pgpack.study import journal as journal_module
-from pgpack.study.journal import Journal, StudyMeta
+from pgpack.study.card import StudyMeta
+from pgpack.study.journal import Journal
 from pgpack.study.study import Study, recording
 from pgpack.study.trial import SCHEMA_VERSION, Trial
 

@@ -54,7 +54,7 @@ def test_a_step_with_and_one_without_qat_move_every_matrix_and_lower_the_loss(na
     optimizers = make_optimizers(model, TrainConfig())
     covered = [id(p) for o in optimizers.values() for group in o.param_groups for p in group["params"]]
     assert sorted(covered) == sorted(id(parameter) for parameter in named.values())
-    quantizer = FakeQuantizer(6, 12.85, 8, 20.0, soft=False)
+    quantizer = FakeQuantizer(TrainConfig(qat_bits=6, qat_embed_bits=8))
     ids = torch.from_numpy(tokens[:96].astype(np.int64)).view(3, 32)
     targets = torch.from_numpy(tokens[1:97].astype(np.int64)).view(3, 32)
     start = {key: parameter.detach().clone() for key, parameter in named.items()}

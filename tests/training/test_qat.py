@@ -51,7 +51,7 @@ def test_packing_with_the_matching_recipe_gives_the_weights_of_the_forward_pass(
     tensors = random_tensors(config, 0)
     tensors["blocks.0.mlp.fc.weight"][3] = 0.0  # a row without spread
     tensors["blocks.1.mlp.fc.weight"][1] = 1e-9  # a step below fp16
-    quantizer = FakeQuantizer(bits, clip, 8, 20.0, soft=False)
+    quantizer = FakeQuantizer(TrainConfig(qat_bits=bits, qat_clip=clip, qat_embed_bits=8, qat_embed_clip=20.0))
     held = {name: torch.from_numpy(array) for name, array in tensors.items()}
     recipe = quantizer.recipe(held)
     unpacked = packed_and_unpacked(tensors, recipe)
@@ -59,9 +59,8 @@ def test_packing_with_the_matching_recipe_gives_the_weights_of_the_forward_pass(
     assert {"tok_emb.weight", "blocks.2.attn.proj.weight", "embed_proj.weight", "input_residual.A.weight"} <= set(
         seen
     )
-    for name, tensor in quantizer.packed(held).items():
-        assert np.array_equal(unpacked[name], tensor.numpy()), name
-        assert name not in seen or np.array_equal(unpacked[name], seen[name].detach().numpy()), name
+    for name, tensor in (held | seen).items():
+        assert np.array_equal(unpacked[name], tensor.detach().numpy()), name
 
 
 def test_a_trained_checkpoint_names_its_recipe(tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path) -> None:
@@ -72,8 +71,9 @@ def test_a_trained_checkpoint_names_its_recipe(tiny: GPTConfig, text_folder: Tex
     recipe = json.loads(metadata["training"])["qat_recipe"]
     assert "*.mlp.fc.weight=sdclip(bits=5,clip=12.85)|rans" in recipe
     unpacked = packed_and_unpacked(tensors, recipe)
-    packed = FakeQuantizer.of(QAT).packed({name: torch.from_numpy(array) for name, array in tensors.items()})
-    assert all(np.array_equal(unpacked[name], packed[name].numpy()) for name in tensors)
+    held = {name: torch.from_numpy(array) for name, array in tensors.items()}
+    packed = held | FakeQuantizer.of(QAT).weights(held)
+    assert all(np.array_equal(unpacked[name], packed[name].detach().numpy()) for name in tensors)
 
 
 def test_late_qat_changes_nothing_before_it_starts_and_the_loss_from_then_on(
@@ -111,7 +111,7 @@ def test_straight_through_gives_the_gradient_at_the_grid_weights(tiny: GPTConfig
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    quantizer = FakeQuantizer(4, 3.0, 6, 0.0, soft=False)
+    quantizer = FakeQuantizer(TrainConfig(qat_bits=4, qat_clip=3.0, qat_embed_bits=6, qat_embed_clip=0.0))
     named = dict(model.named_parameters())
     weights = quantizer.weights(named)
     LossFunction(model)(ids, ids, weights).backward()
@@ -119,7 +119,7 @@ def test_straight_through_gives_the_gradient_at_the_grid_weights(tiny: GPTConfig
     through = {name: parameter.grad.clone() for name, parameter in named.items()}
     model.zero_grad()
     with torch.no_grad():
-        for name, grid in quantizer.packed(named).items():
+        for name, grid in quantizer.weights(named).items():
             named[name].copy_(grid)
     LossFunction(model)(ids, ids).backward()
     assert all(torch.allclose(through[name], p.grad, rtol=1e-4, atol=1e-7) for name, p in named.items())
@@ -141,7 +141,7 @@ def test_soft_rounding_has_the_slope_of_its_definition_and_mean_one() -> None:
 
 def test_soft_rounding_has_grid_weights_forward_and_its_slope_backward() -> None:
     weight = torch.randn(3, 50, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    quantizer = FakeQuantizer(4, 3.0, 0, 0.0, soft=True)
+    quantizer = FakeQuantizer(TrainConfig(qat_bits=4, qat_clip=3.0, qat_rounding="soft"))
     named = {"blocks.0.mlp.fc.weight": weight}
     seen = quantizer.weights(named)
     assert torch.equal(seen["blocks.0.mlp.fc.weight"], on_grid(weight.detach(), 4, 3.0))
@@ -155,4 +155,4 @@ def test_soft_rounding_has_grid_weights_forward_and_its_slope_backward() -> None
 def test_quantizing_nothing_has_no_recipe() -> None:
     assert FakeQuantizer.of(FAST) is None
     with pytest.raises(DataError, match="no tensor was quantized"):
-        FakeQuantizer(0, 0.0, 8, 0.0, soft=False).recipe({"skip_weights": torch.zeros(2)})
+        FakeQuantizer(TrainConfig(qat_embed_bits=8)).recipe({"skip_weights": torch.zeros(2)})

@@ -170,7 +170,7 @@ def test_a_name_says_the_form() -> None:
     names = ["a.safetensors", "a.NPZ", "b/a.pt", "a.pth", "smol", "smol-1.7B/"]
     assert [form_of(name, config) for name in names] == ["safetensors", "npz", "pt", "pt", "folder", "folder"]
     assert form_of("decoded", {}) == "safetensors"
-    with pytest.raises(SettingError, match=r"ending .onnx; give NAME.safetensors, NAME.npz or NAME.pt, or NAME/"):
+    with pytest.raises(SettingError, match=r"ending .onnx; give NAME.safetensors, .*NAME.gguf, or NAME/"):
         form_of("a.onnx", config)
     with pytest.raises(SettingError, match="holds no config"):
         form_of("smol/", {})

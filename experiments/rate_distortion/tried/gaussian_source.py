@@ -1,7 +1,7 @@
 """Entropy-constrained trellises on Gaussian samples: how far from the rate-distortion function, with and without the
 price of bits, with plain supersets and with zero in both of them.
 
-    python -m experiments.rate_distortion.gaussian_source > results/gaussian-source.md
+    python -m experiments.rate_distortion.tried.gaussian_source > results/gaussian-source.md
 
 A cell is R - 1/2 log2(s^2 / D) in bits: R the order-0 entropy given the superset, D the mean squared error. With the
 price (`pgpack.quantizers.tcq.Price`) samples are shrunk by s^2 / (s^2 + NOISE) before the search; without, they are
@@ -72,7 +72,9 @@ def _entropy(symbols: NDArray[np.int64]) -> float:
 def main() -> None:
     """Print the table."""
     print("# A Gaussian source: bits above the rate-distortion function\n")
-    print("Written by `python -m experiments.rate_distortion.gaussian_source`. Cells: rate: gap, both in bits.\n")
+    print(
+        "Written by `python -m experiments.rate_distortion.tried.gaussian_source`. Cells: rate: gap, both in bits.\n"
+    )
     print("| states | supersets | price of bits | " + " | ".join(f"s = {scale:g} steps" for scale in SCALES) + " |")
     print("|---:|---|---|" + "---:|" * len(SCALES))
     for states in (1, 8, 64):

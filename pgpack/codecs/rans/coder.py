@@ -26,12 +26,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.codecs.base import SymbolLayout, Symbols
+from pgpack.codecs.base import SymbolCoder, SymbolLayout, Symbols
 from pgpack.codecs.settings import require_range
 from pgpack.errors import CorruptArtifact
 
@@ -42,7 +41,7 @@ from .tables import COST_UNIT, frequencies
 
 
 @dataclass(frozen=True)
-class Rans:
+class Rans(SymbolCoder):
     """Entropy coder with one static integer table per array; `precision` is log2 of the tables' sums.
 
     Use when: symbols of any quantizer should cost their entropy: within a few bytes of it, and fast both ways.
@@ -51,7 +50,6 @@ class Rans:
     """
 
     precision: int = 14
-    encoder_only: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
         require_range("rans precision", self.precision, 12, 15)
@@ -125,7 +123,8 @@ class Rans:
         read, length = 0, block_length(n_states) if n_states else 1
         for first in range(0, positions.n, length):
             segments = list(positions.segments(first, min(first + length, positions.n)))
-            tables = {i: tables[i] if i in tables else self._tables(positions.digits[i].plane) for i, *_ in segments}
+            planes = {i: positions.digits[i].plane for i, *_ in segments}
+            tables = {i: tables.get(i) or DecodeTables.of(self._freqs(p), p.low) for i, p in planes.items()}
             n, bases = segments[-1][2].stop, None
             if len(segments) > 1:
                 bases = np.arange(len(segments)).repeat([w.stop - w.start for *_, w in segments]) << self.precision
@@ -136,6 +135,3 @@ class Rans:
                 positions.digits[i].put_(at, codes[where])
         if read != n_words or (states != LOWEST).any():
             raise CorruptArtifact("a rANS stream does not end where its symbols end")
-
-    def _tables(self, plane: Plane) -> DecodeTables:
-        return DecodeTables.of(self._freqs(plane), plane.low)

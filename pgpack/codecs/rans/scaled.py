@@ -24,12 +24,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.codecs.base import SymbolLayout, Symbols
+from pgpack.codecs.base import SymbolCoder, SymbolLayout, Symbols
 from pgpack.errors import CorruptArtifact, RecipeError
 from pgpack.tensors.trellis import POLYNOMIALS, supersets, transitions
 
@@ -122,14 +121,13 @@ def _bits(matrix: Symbols, states: int) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class RansScaled:
+class RansScaled(SymbolCoder):
     """Entropy coder for matrices whose rows and columns differ in scale; `states` > 0 for trellis symbols.
 
     Use when: rows and columns differ in scale, as those of `tcq` do; there `rans` takes 20 % more.
     """
 
     states: int = 0
-    encoder_only: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
         if self.states and self.states not in POLYNOMIALS:

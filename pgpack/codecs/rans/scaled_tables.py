@@ -14,11 +14,7 @@ from .models import Cursor, varint, zigzag
 from .tables import frequencies, levels_from, residuals, rice_decode, rice_encode, rice_parameter
 
 PRECISION, FINE_PRECISION = 12, 15  # log2 of the tables' sums; the second for alphabets above MAX_ALPHABET
-
-
 MAX_ALPHABET, MAX_FINE_ALPHABET = 1 << 11, 1 << 14
-
-
 Ints = NDArray[np.int64]
 
 

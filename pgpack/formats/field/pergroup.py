@@ -12,7 +12,7 @@ Source: openai/parameter-golf PR #1855.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar
@@ -75,15 +75,16 @@ def group_of(key: str) -> tuple[str, int] | None:
 def _grouped(entries: Entries) -> dict[str, _Group]:
     """The matrices of each kind, layer by layer."""
     groups = {kind: _Group() for kind in GROUPS}
-    for key in sorted((key for key in entries.w if group_of(key)), key=_layer):
-        kind, _ = group_of(key) or (EMBEDDING, 0)
-        _append(groups[kind], kind, key, entries.w[key].array)
+    for kind, group in groups.items():
+        for key in _keys_of(kind, entries.w):
+            _append(group, kind, key, entries.w[key].array)
     return groups
 
 
-def _layer(key: str) -> tuple[int, int]:
-    kind, layer = group_of(key) or (EMBEDDING, 0)
-    return GROUPS.index(kind), layer
+def _keys_of(kind: str, keys: Iterable[str]) -> list[str]:
+    """Those of one kind, by layer."""
+    layers = {key: found[1] for key in keys if (found := group_of(key)) is not None and found[0] == kind}
+    return sorted(layers, key=layers.__getitem__)
 
 
 def _append(group: _Group, kind: str, key: str, symbols: NDArray[Any]) -> None:
@@ -154,7 +155,7 @@ def read(data: bytes, limit: int = DEFAULT_LIMIT) -> list[Record]:
     w = dict(rest)
     all_keys = [f"{name}.q" for name, label in labels.items() if isinstance(label, str) and label.startswith("gptq")]
     for kind, stream in zip(GROUPS, streams, strict=False):
-        keys = sorted((key for key in all_keys if (group_of(key) or "_")[0] == kind), key=_layer)
+        keys = _keys_of(kind, all_keys)
         matrices, orders = _matrices(kind, stream, shapes.get(kind, []), orders, limit)
         if len(keys) != len(matrices):
             raise CorruptArtifact(f"{kind}: {len(matrices)} matrices for {len(keys)} names")

@@ -68,7 +68,10 @@ def _record(name: str, entry: Mapping[str, Any], left: int) -> Record:
         return _nibbles(name, entry, left)
     if kind not in ("ternary", "ternary_bitmask", "binary"):
         raise FormatError(f"{name}: stored as {kind!r}, which this version does not read")
-    rows, cols = _whole_numbers(name, entry, "shape", 2)
+    lengths = _shape(name, entry.get("shape"))
+    if len(lengths) != 2:
+        raise CorruptArtifact(f"{name}: shape has {len(lengths)} numbers, expected 2")
+    rows, cols = lengths
     padded, group = _whole_number(name, entry, "padded_cols"), _whole_number(name, entry, "group_size")
     n = _whole_number(name, entry, "n_bits" if kind == "binary" else "n_trits")
     original = _shape(name, entry.get("orig_shape") or [rows, cols])
@@ -155,13 +158,6 @@ def _shape(name: str, value: Any) -> tuple[int, ...]:
     if not listed or any(type(length) is not int or not 0 <= length < 1 << 31 for length in value):
         raise CorruptArtifact(f"{name}: its shape is no list of lengths")
     return tuple(value)
-
-
-def _whole_numbers(name: str, entry: Mapping[str, Any], key: str, n: int) -> tuple[int, ...]:
-    found = _shape(name, entry.get(key))
-    if len(found) != n:
-        raise CorruptArtifact(f"{name}: {key} has {len(found)} numbers, expected {n}")
-    return found
 
 
 def _whole_number(name: str, entry: Mapping[str, Any], key: str) -> int:

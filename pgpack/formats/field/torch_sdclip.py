@@ -94,7 +94,8 @@ def entries_of(contents: Contents, container: str) -> Entries:
             entries.m[name] = PASSTHROUGH
             continue
         entry = row_scaled(record, container)
-        gate = record.form == "plain" and _is_gate(name, entry.symbols)
+        small = entry.symbols.ndim == 2 and 32 <= entry.symbols.size <= 8192
+        gate = record.form == "plain" and name.endswith(".attn_gate_w") and small
         keys = (".gq", ".gs") if gate else (".q", ".scale")
         _add(entries, name + keys[0], name, stored(entry.symbols))
         _add(entries, name + keys[1], name, stored(entry.scales))
@@ -114,10 +115,6 @@ def entries_of(contents: Contents, container: str) -> Entries:
 def _add(entries: Entries, key: str, owner: str, tensor: StoredTensor) -> None:
     entries.w[key] = tensor
     entries.owners[key] = owner
-
-
-def _is_gate(name: str, symbols: NDArray[Any]) -> bool:
-    return name.endswith(".attn_gate_w") and symbols.ndim == 2 and 32 <= symbols.size <= 8192
 
 
 def _least_bits(symbols: NDArray[np.int8]) -> int:

@@ -66,4 +66,3 @@ class Container(Protocol):
 
     def write(self, contents: Contents, codecs: tuple[ByteCodec, ...]) -> tuple[bytes, SizeReport]:
         """The artifact's bytes, and where they went."""
-        ...

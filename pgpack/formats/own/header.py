@@ -96,7 +96,6 @@ class Stream:
 
     @property
     def n_bytes(self) -> int:
-        """What it takes in the body."""
         return self.lengths[-1]
 
     @staticmethod
@@ -151,7 +150,6 @@ class Header:
 
     @property
     def parts(self) -> Iterator[tuple[StoredTensor, StoredPart]]:
-        """Every part with its tensor, in file order."""
         return ((tensor, part) for tensor in self.tensors for part in tensor.parts)
 
     def to_json(self) -> dict[str, Any]:

@@ -35,11 +35,6 @@ def scaffold(stream: list[Buffer]) -> bytes:
     return b"".join(piece for piece in stream if not isinstance(piece, memoryview))
 
 
-def save(value: dict[str, Any]) -> bytes:
-    """The torch.save stream of a dictionary in one piece."""
-    return b"".join(pieces(value))
-
-
 def load(data: Buffer, limit: int) -> dict[str, Any]:
     """The dictionary of a torch.save stream, tensors as views of `data`.
 

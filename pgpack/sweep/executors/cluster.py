@@ -23,7 +23,7 @@ from pgpack.errors import PgpackError, RoundTripError, StudyError, ToolMissing, 
 
 from .dispatch import Dispatcher
 from .jobs import Job, Measured, Open, Setting
-from .remote import Losses, Report, check, report_on
+from .remote import Outcomes, Report, report_on
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -42,11 +42,9 @@ class Portable(Protocol):
     @property
     def files(self) -> Mapping[str, Path]:
         """Everything that it reads: a relative name -> the file."""
-        ...
 
     def moved(self, folder: Path) -> Open:
         """The same with `files` below `folder`, under their names."""
-        ...
 
     def __call__(self, setting: Setting) -> Measurer: ...
 
@@ -74,7 +72,7 @@ class ClusterExecutor:
         self._looked = 0.0
         self._parcel: str | None = None
         self._news = threading.Event()
-        self._losses, self._n_measured = Losses(tries=1), 0
+        self._outcomes = Outcomes(tries=1)
 
     @property
     def n_workers(self) -> int:
@@ -169,7 +167,7 @@ class ClusterExecutor:
         if future.status == "error":
             error = future.exception()
             if isinstance(error, KilledWorker):
-                return Measured(job, self._losses.give_up(measurer, job, self._n_measured))
+                return self._outcomes.give_up(measurer, job)
             if isinstance(error, PgpackError):
                 raise error
             raise PgpackError(f"a worker of {self._address} cannot measure: {type(error).__name__}: {error}")
@@ -179,11 +177,7 @@ class ClusterExecutor:
             report: Report = future.result(timeout=CONNECT_S)
         except _lost():
             return None
-        check(measurer, job, report)
-        self._n_measured += 1
-        measurer.cache.hits += report.hits
-        measurer.cache.misses += report.misses
-        return Measured(job, report.trial)
+        return self._outcomes.take(measurer, job, report)
 
     def _take_back(self, dispatcher: Dispatcher, busy: Busy) -> None:
         """What was in flight when the scheduler went must be given out again."""

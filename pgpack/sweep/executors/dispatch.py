@@ -78,11 +78,7 @@ class Dispatcher:
 
     def _batch_for(self, worker: Worker) -> _Batch | None:
         waiting = [batch for batch in self._batches.values() if batch.waiting]
-        for choice in (
-            [batch for batch in waiting if batch.owner == worker],
-            [batch for batch in waiting if batch.owner is None],
-            sorted((batch for batch in waiting if batch.is_warm), key=lambda batch: -len(batch.waiting)),
-        ):
-            if choice:
-                return choice[0]
-        return None
+        own = [batch for batch in waiting if batch.owner == worker]
+        unbegun = [batch for batch in waiting if batch.owner is None]
+        warm = sorted((batch for batch in waiting if batch.is_warm), key=lambda batch: -len(batch.waiting))
+        return next(iter([*own, *unbegun, *warm]), None)

@@ -1,11 +1,4 @@
-"""Where trials are measured: an executor takes jobs and yields what became of each, as it becomes known.
-
-    jobs (an iterator, drawn from as workers fall free) --> Executor.run --> Measured, in order of completion
-
-Owns the interface and the executor of this process. `workers` has local worker processes, `cluster` a Dask cluster.
-Executors never touch the journal: whoever runs one writes the rows. What goes wrong with a recipe is a failed trial;
-what goes wrong with all of them (no such checkpoint, no scheduler) is raised.
-"""
+"""The executor of this process; `workers` has local worker processes, `cluster` a Dask cluster."""
 
 from __future__ import annotations
 
@@ -16,10 +9,6 @@ from .jobs import Job, Measured, Open, Setting, measure
 
 if TYPE_CHECKING:
     from pgpack.measure import Measurer
-
-
-"""Opens the measurer of a setting: called once per process and setting. For executors with other processes it is
-pickled, so it holds paths and flags, never tensors."""
 
 
 class SerialExecutor:
@@ -37,7 +26,6 @@ class SerialExecutor:
             yield measure(self.measurer(job.setting), job)
 
     def measurer(self, setting: Setting) -> Measurer:
-        """The measurer of `setting`, opened when first asked for."""
         if setting not in self._measurers:
             self._measurers[setting] = self._open(setting)
         return self._measurers[setting]

@@ -22,7 +22,6 @@ from pgpack.version import __version__
 if TYPE_CHECKING:
     from pgpack.measure import Measurer
     from pgpack.pack import Artifact
-    from pgpack.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Measured:
     trial: Trial
 
 
-Open = Callable[[Setting], "Measurer"]
+Open = Callable[[Setting], "Measurer"]  # pickled for executors with other processes: paths and flags, never tensors
 
 
 class Subjects(Protocol):
@@ -60,7 +59,6 @@ class Subjects(Protocol):
 
     def settings(self, text_share: float = 1.0) -> Sequence[Setting]:
         """Every checkpoint on the first `text_share` of the text."""
-        ...
 
 
 class Executor(Protocol):
@@ -69,7 +67,6 @@ class Executor(Protocol):
     @property
     def n_workers(self) -> int:
         """How many trials it measures at a time, as things are now."""
-        ...
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Measured]:
         """Every job's outcome exactly once, in any order.
@@ -77,19 +74,10 @@ class Executor(Protocol):
         An iterator of jobs is drawn from only as far as workers are free, so one that looks at outcomes that were
         yielded before (a sampler) works. Raises: PgpackError when no trial can be measured any more.
         """
-        ...
 
     def __enter__(self) -> Executor: ...
 
     def __exit__(self, *exc: object) -> None: ...
-
-
-def candidate_key(measurer: Measurer, recipe: Recipe) -> tuple[str, str | None]:
-    """(trial key, calibration digest) of a recipe; the calibration counts only where the recipe uses it."""
-    calibration = measurer.calibrate(recipe) if measurer.needs_calibration(recipe) else None
-    digest = calibration.digest if calibration else None
-    key = trial_key(measurer.checkpoint.digest, recipe.digest, digest, measurer.digest, __version__)
-    return key, digest
 
 
 def job_key(measurer: Measurer, job: Job) -> str:
@@ -149,11 +137,13 @@ def _fields(measurer: Measurer, job: Job) -> dict[str, Any]:
         "evaluator_digest": measurer.digest,
         "text_share": job.setting.text_share,
     }
+    digest = None
     try:
-        fields["key"], fields["calibration_digest"] = candidate_key(measurer, recipe)
+        calibration = measurer.calibrate(recipe) if measurer.needs_calibration(recipe) else None
+        digest = fields["calibration_digest"] = calibration.digest if calibration else None
     except (PgpackError, MemoryError) as error:
-        fields["key"] = trial_key(measurer.checkpoint.digest, recipe.digest, None, measurer.digest, __version__)
         fields["error"] = str(error) or type(error).__name__
+    fields["key"] = trial_key(measurer.checkpoint.digest, recipe.digest, digest, measurer.digest, __version__)
     return fields
 
 

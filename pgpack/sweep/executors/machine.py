@@ -22,10 +22,8 @@ def usable_cores(cgroup: Path = CGROUP) -> int:
 
 def free_bytes(cgroup: Path = CGROUP) -> int | None:
     """Memory that is free now, on the machine and within the container's limit; None where nobody says."""
-    found = []
-    for line in _lines(Path("/proc/meminfo")):
-        if line.startswith("MemAvailable:"):
-            found.append(int(line.split()[1]) * 1024)
+    lines = _lines(Path("/proc/meminfo"))
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     limit, used = (_words(cgroup / name) for name in ("memory.max", "memory.current"))
     if limit and used and limit[0].isdigit() and used[0].isdigit():
         found.append(max(0, int(limit[0]) - int(used[0])))

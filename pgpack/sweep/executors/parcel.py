@@ -32,7 +32,9 @@ class Parcel(WorkerPlugin):  # type: ignore[misc]  # Dask is not typed throughou
                 "put them on a disk that all workers have under the same path"
             )
         self.contents = {name: path.read_bytes() for name, path in files.items()}
-        self.name = f"pgpack-{digest_of(self.contents)[:32]}-{secrets.token_hex(4)}"
+        named = (f"{name}\0{hashlib.sha256(data).hexdigest()}\n" for name, data in sorted(self.contents.items()))
+        digest = hashlib.sha256("".join(named).encode()).hexdigest()
+        self.name = f"pgpack-{digest[:32]}-{secrets.token_hex(4)}"
 
     def setup(self, worker: Worker) -> None:
         """Write the files where `folder_on` looks for them; all of them or none."""
@@ -47,19 +49,12 @@ class Parcel(WorkerPlugin):  # type: ignore[misc]  # Dask is not typed throughou
         aside.rename(folder)
 
     def teardown(self, worker: Worker) -> None:
-        """Delete them."""
         shutil.rmtree(folder_on(worker, self.name), ignore_errors=True)
 
 
 def folder_on(worker: Worker, name: str) -> Path:
     """Where a worker keeps the parcel `name`; it goes with the worker's own folder."""
     return Path(worker.local_directory) / name
-
-
-def digest_of(contents: Mapping[str, bytes]) -> str:
-    """sha256 hex of names and contents."""
-    parts = (f"{name}\0{hashlib.sha256(data).hexdigest()}\n" for name, data in sorted(contents.items()))
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def sees(sizes: Mapping[str, int]) -> bool:

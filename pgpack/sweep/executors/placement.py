@@ -33,7 +33,6 @@ class Work:
 
     @staticmethod
     def of(jobs: Sequence[Job]) -> Work:
-        """That of jobs which are known."""
         return Work(len(jobs), n_batches(jobs))
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pgpack.errors import PgpackError, StudyError
 from pgpack.study.trial import Trial
 
-from .jobs import Job, Open, Setting, failed, job_key, measure
+from .jobs import Job, Measured, Open, Setting, failed, job_key, measure
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -53,43 +53,50 @@ def report_on(open_measurer: Open, job: Job) -> Report:
     return Report(trial, cache.hits - hits, cache.misses - misses, name)
 
 
-class Losses:
-    """Trials whose workers died: when that is the recipe's fault, and when it is not."""
+class Outcomes:
+    """What comes back from workers: rows that were asked for, and of workers that died whose fault that is.
+
+    In all of it `measurer` is the driver's own.
+    """
 
     def __init__(self, tries: int) -> None:
         self._tries = tries
         self._died: Counter[Job] = Counter()
-        self._n_given_up = 0
+        self._n_measured = self._n_given_up = 0
+
+    def take(self, measurer: Measurer, job: Job, report: Report) -> Measured:
+        """The row of a report. Raises: StudyError when it is not what was asked for."""
+        check(measurer, job, report)
+        self._n_measured += 1
+        measurer.cache.hits += report.hits
+        measurer.cache.misses += report.misses
+        return Measured(job, report.trial)
 
     def again(self, job: Job) -> bool:
         """Count a death; True when the job is to be tried once more."""
         self._died[job] += 1
         return self._died[job] < self._tries
 
-    def give_up(self, measurer: Measurer, job: Job, n_measured: int) -> Trial:
-        """The row of a job that nobody could measure; `measurer` is the driver's own.
+    def give_up(self, measurer: Measurer, job: Job) -> Measured:
+        """The row of a job that nobody could measure.
 
         Raises: PgpackError when workers die whatever they are given.
         """
         self._n_given_up += 1
-        if self._n_given_up >= HOPELESS and not n_measured:
+        if self._n_given_up >= HOPELESS and not self._n_measured:
             raise PgpackError(
                 f"workers died on each of the first {self._n_given_up} recipes, most likely killed for want of "
                 "memory; use fewer of them (--jobs) or machines with more memory, and repeat with --retry-failed"
             )
-        return failed(
-            measurer,
-            job,
+        died = (
             "the workers that measured this recipe died, most likely killed for want of memory; use fewer of them "
-            "(--jobs) or machines with more memory, and repeat with --retry-failed",
+            "(--jobs) or machines with more memory, and repeat with --retry-failed"
         )
+        return Measured(job, failed(measurer, job, died))
 
 
 def check(measurer: Measurer, job: Job, report: Report) -> None:
-    """Refuse a row that is not what was asked for; `measurer` is the driver's own.
-
-    Raises: StudyError naming what differs on the worker.
-    """
+    """Raises: StudyError naming what differs on the worker, for a row that is not what was asked for."""
     trial = report.trial
     if trial.key == job_key(measurer, job):
         return

@@ -24,7 +24,7 @@ from pgpack.errors import PgpackError
 
 from .dispatch import Dispatcher
 from .jobs import Job, Measured, Open, Setting
-from .remote import Losses, Report, check, end_with, report_on
+from .remote import Outcomes, Report, end_with, report_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,8 +61,7 @@ class WorkerExecutor:
         self._open, self._local = open_measurer, local
         self._slots: list[_Worker | None] = [None] * n_workers
         self._variables = [_variables(threads, gpus[slot % len(gpus)] if gpus else "") for slot in range(n_workers)]
-        self._losses = Losses(TRIES)
-        self._n_measured = 0
+        self._outcomes = Outcomes(TRIES)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Measured]:
         """As `Executor.run`, in order of completion.
@@ -74,7 +73,8 @@ class WorkerExecutor:
             working = {slot for slot, _ in busy.values()}
             for slot in range(len(self._slots)):
                 if slot not in working and (job := dispatcher.take(slot)) is not None:
-                    busy[self._worker(slot).submit(self._open, job)] = slot, job
+                    worker = self._slots[slot] = self._slots[slot] or _Worker(self._variables[slot])
+                    busy[worker.submit(self._open, job)] = slot, job
             if not busy:
                 return
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
@@ -96,12 +96,6 @@ class WorkerExecutor:
         for slot in range(len(self._slots)):
             self._end(slot)
 
-    def _worker(self, slot: int) -> _Worker:
-        worker = self._slots[slot]
-        if worker is None:
-            worker = self._slots[slot] = _Worker(self._variables[slot])
-        return worker
-
     def _end(self, slot: int) -> None:
         worker, self._slots[slot] = self._slots[slot], None
         if worker is not None:
@@ -114,14 +108,10 @@ class WorkerExecutor:
             report = future.result()
         except BrokenProcessPool:
             self._bury(slot)
-            if self._losses.again(job):
+            if self._outcomes.again(job):
                 return None
-            return Measured(job, self._losses.give_up(measurer, job, self._n_measured))
-        check(measurer, job, report)
-        self._n_measured += 1
-        measurer.cache.hits += report.hits
-        measurer.cache.misses += report.misses
-        return Measured(job, report.trial)
+            return self._outcomes.give_up(measurer, job)
+        return self._outcomes.take(measurer, job, report)
 
     def _bury(self, slot: int) -> None:
         """Raises: PgpackError when the worker died before it began, which no recipe is to blame for."""
@@ -147,7 +137,6 @@ class _Worker:
 
     @property
     def began(self) -> bool:
-        """True once it has answered."""
         return self._pid.done() and self._pid.exception() is None
 
     def submit(self, open_measurer: Open, job: Job) -> Future[Report]:
@@ -163,7 +152,6 @@ class _Worker:
                 os.kill(self._pid.result(), signal.SIGKILL)
 
     def end(self) -> None:
-        """Leave nothing of it behind."""
         self.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
 

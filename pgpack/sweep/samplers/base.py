@@ -77,15 +77,12 @@ class Sampler(Protocol):
     @classmethod
     def of(cls, task: SearchTask) -> Search:
         """The search of a task."""
-        ...
 
     def ask(self) -> Batch:
         """What to measure next."""
-        ...
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """The rows of the last batch, in its order, failed ones too."""
-        ...
 
 
 Measure = Callable[[Batch], Sequence[Trial]]
@@ -115,12 +112,10 @@ class RandomSampler:
 
     @classmethod
     def of(cls, task: SearchTask) -> Search:
-        """As `Sampler.of`."""
         space = task.points()
         return Search(cls(space, task.n_trials, task.seed), min(task.n_trials, len(space)), len(space))
 
     def ask(self) -> Batch:
-        """All points the first time, then none."""
         points, self._asked = ([] if self._asked else self._points), True
         return Batch(tuple(self._space.candidate(point) for point in points))
 

@@ -50,7 +50,6 @@ class HalvingSampler:
 
     @property
     def n_trials(self) -> int:
-        """How many it will still ask for at most."""
         sizes, n_left = [], len(self._left)
         for _ in self._shares:
             sizes.append(n_left)
@@ -62,7 +61,6 @@ class HalvingSampler:
         return Batch(tuple(self._left), self._shares[0]) if self._shares else Batch(())
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Drops all but the best third."""
         self._shares.pop(0)
         scored = [(i, found) for i, trial in enumerate(trials) if (found := objectives(trial)) is not None]
         points = np.array([found for _, found in scored]).reshape(-1, 2)

@@ -46,7 +46,6 @@ class LadderSampler:
         return Batch(tuple(Candidate(trellis_recipe(step, STATES, self._tensors)) for step in self._asked))
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Takes the outcomes down."""
         self._known |= {step: objectives(trial) for step, trial in zip(self._asked, trials, strict=True)}
 
     def _next(self) -> list[float]:

@@ -34,7 +34,6 @@ class OptunaSampler:
 
     @classmethod
     def of(cls, task: SearchTask) -> Search:
-        """As `Sampler.of`."""
         space = task.points()
         return Search(cls(space, task.n_trials, task.seed, task.sampler), min(task.n_trials, len(space)), len(space))
 
@@ -43,7 +42,8 @@ class OptunaSampler:
         repeats = 0
         while len(self._pending) < min(self._size, self._left):
             if repeats > MAX_REPEATS:
-                self._study.enqueue_trial(self._parameters(self._unseen()))
+                seen = {*self._known, *self._pending}
+                self._study.enqueue_trial(self._parameters(next(p for p in self._spare if p not in seen)))
                 repeats = 0
             trial = self._study.ask()
             point = self._point(trial)
@@ -56,7 +56,6 @@ class OptunaSampler:
         return Batch(tuple(self._space.candidate(point) for point in self._pending))
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Hands the outcomes to Optuna."""
         for (point, asked), measured in zip(self._pending.items(), trials, strict=True):
             self._known[point] = objectives(measured)
             for trial in asked:
@@ -70,9 +69,6 @@ class OptunaSampler:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
             self._study.tell(trial, values)
-
-    def _unseen(self) -> Point:
-        return next(point for point in self._spare if point not in self._known and point not in self._pending)
 
     def _point(self, trial: Any) -> Point:
         templates = self._space.templates

@@ -37,7 +37,7 @@ class Dimension:
 
     @staticmethod
     def of(name: str, values: Iterable[str]) -> Dimension:
-        """The dimension with repetitions left out and numbers sorted."""
+        """The dimension without repetitions, numbers sorted."""
         found = tuple(dict.fromkeys(values))
         if all(_number(value) is not None for value in found):
             found = tuple(sorted(found, key=float))

@@ -10,7 +10,8 @@ How much of an exhaustive grid's frontier that finds: `make bench-search`, resul
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,8 @@ class SurrogateSampler:
 
     def __init__(self, space: SearchSpace, n_trials: int, seed: int) -> None:
         self._space, self._left = space, n_trials
-        starts = [point for points in _interleaved(space) for point in points]
+        lines = [_first_points(which, template) for which, template in enumerate(space.templates)]
+        starts = [point for turn in zip_longest(*lines) for point in turn if point is not None]
         pool = [space.point(i) for i in range(len(space))] if len(space) <= POOL else space.sample(POOL, seed)
         self._pool = list(dict.fromkeys([*starts, *pool]))
         self._starts = list(dict.fromkeys(starts))
@@ -45,7 +47,6 @@ class SurrogateSampler:
 
     @classmethod
     def of(cls, task: SearchTask) -> Search:
-        """As `Sampler.of`."""
         space = task.points()
         return Search(cls(space, task.n_trials, task.seed), min(task.n_trials, len(space)), len(space))
 
@@ -115,13 +116,6 @@ def _likeness(template: Template, a: NDArray[np.int64], b: NDArray[np.int64]) ->
         product *= alike
     mean: Float64 = total / max(1, len(template.dimensions)) + PRODUCT * product
     return mean
-
-
-def _interleaved(space: SearchSpace) -> Iterator[list[Point]]:
-    """The first points of all templates, in turns."""
-    lines = [_first_points(which, template) for which, template in enumerate(space.templates)]
-    for turn in range(max((len(line) for line in lines), default=0)):
-        yield [line[turn] for line in lines if turn < len(line)]
 
 
 def _first_points(which: int, template: Template) -> list[Point]:

@@ -1,0 +1,151 @@
+"""LoRA adapters as PEFT writes them, merged into the checkpoint that they were trained on.
+
+    adapter_config.json  adapter_model.safetensors     W + alpha / r B A, one tensor at a time
+
+Owns what a folder with an adapter is. Refuses one without its base, of another kind, or of another model.
+Source: Hu et al. 2021, arXiv:2106.09685; names and scaling as in huggingface/peft, tuners/lora; alpha / sqrt(r) of
+Kalajdzievski 2023, arXiv:2312.03732.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgpack.errors import CheckpointError
+
+from .checkpoint import Checkpoint, load_checkpoint
+from .files import read_file
+from .folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_in
+
+PREFIX = "base_model.model."
+PARTS = {"lora_A.weight": ("A", ".weight"), "lora_B.weight": ("B", ".weight"),
+         "lora_embedding_A": ("A", ".weight"), "lora_embedding_B": ("B", ".weight")}  # fmt: skip
+
+
+def open_merged(path: Path | str, base: Path | str | None = None) -> Checkpoint:
+    """The checkpoint in `path`; where that is an adapter, `base` with the adapter merged into it.
+
+    Raises: CheckpointError as `load_checkpoint`, for an adapter without a base, or a base without an adapter.
+    """
+    folder = adapter_in(Path(path))
+    if folder is None and base is not None:
+        raise CheckpointError(f"{path} is no adapter folder (there is no {ADAPTER_CONFIG}), and --base is for those")
+    if folder is None or base is None:
+        return load_checkpoint(path)
+    if adapter_in(Path(base)) is not None:
+        raise CheckpointError(
+            f"{base} is an adapter itself; --base is the folder of the model that it was trained on"
+        )
+    return _Merge.read(folder, load_checkpoint(base)).checkpoint()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Merge:
+    """`parts`: the base's name -> {"A": adapter's name, "B": ...}; `whole`: the base's name -> adapter's name."""
+
+    folder: Path
+    base: Checkpoint
+    config: Mapping[str, Any]
+    adapter: Any
+    parts: Mapping[str, Mapping[str, str]]
+    whole: Mapping[str, str]
+
+    @classmethod
+    def read(cls, folder: Path, base: Checkpoint) -> _Merge:
+        """Raises: CheckpointError where the adapter cannot be merged into `base`."""
+        config = _config(folder)
+        file = next(folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file())
+        adapter = read_file(file)
+        parts: dict[str, dict[str, str]] = {}
+        whole = {}
+        for name in adapter.shapes:
+            stem = name.removeprefix(PREFIX)
+            end = next((end for end in PARTS if stem.endswith(f".{end}")), None)
+            if end is None and "lora_" in stem:
+                raise CheckpointError(f"{file}: {name} is no plain LoRA (DoRA?); merge the adapter with PEFT first")
+            if end is None:
+                whole[_held(stem.replace(".modules_to_save.", "."), base, file)] = name
+                continue
+            letter, kind = PARTS[end]
+            parts.setdefault(_held(stem.removesuffix(f".{end}") + kind, base, file), {})[letter] = name
+        if lone := next((name for name, pair in parts.items() if len(pair) < 2), None):
+            raise CheckpointError(f"{file}: {lone} has only one of lora_A and lora_B; the adapter is not whole")
+        tied = {name for pair in base.aliases.items() for name in pair}
+        if shared := next((name for name in (*parts, *whole) if name in tied), None):
+            raise CheckpointError(
+                f"{file} changes {shared}, which is tied to another tensor; merge it with PEFT first"
+            )
+        return cls(folder, base, config, adapter, parts, whole)
+
+    def checkpoint(self) -> Checkpoint:
+        for name in self.parts:
+            if self.delta_shape(name) != self.base.shapes[name]:
+                raise CheckpointError(
+                    f"{self.folder}: its change of {name} is of shape {self.delta_shape(name)}, the base's is "
+                    f"{self.base.shapes[name]}; the adapter is of another model"
+                )
+        shapes = {name: self.adapter.shapes[self.whole[name]] if name in self.whole else shape
+                  for name, shape in self.base.shapes.items()}  # fmt: skip
+        return dataclasses.replace(
+            self.base, shapes=shapes, load=self.load, source=f"{self.folder} merged into {self.base.source}"
+        )
+
+    def load(self, name: str) -> NDArray[Any]:
+        if name in self.whole:
+            return np.asarray(self.adapter.load(self.whole[name]))
+        array = self.base.load(name)
+        if name not in self.parts:
+            return array
+        a, b = (np.asarray(self.adapter.load(self.parts[name][letter]), np.float32) for letter in "AB")
+        delta = self.scale(name, len(a)) * (b @ a)
+        merged: NDArray[Any] = np.asarray(array, np.float32) + (delta.T if self.is_across(name) else delta)
+        return merged
+
+    def is_across(self, name: str) -> bool:
+        """Whether the base keeps W as (in, out): GPT-2's Conv1D, and embeddings."""
+        return bool(self.config.get("fan_in_fan_out")) or "embedding" in self.parts[name]["A"].rpartition("lora_")[2]
+
+    def delta_shape(self, name: str) -> tuple[int, ...]:
+        a, b = (self.adapter.shapes[self.parts[name][letter]] for letter in "AB")
+        shape = (b[0], a[1]) if len(a) == len(b) == 2 and a[0] == b[1] else ()
+        return shape[::-1] if self.is_across(name) else shape
+
+    def scale(self, name: str, rank: int) -> float:
+        module = name.rpartition(".")[0]
+        patterns = self.config.get("alpha_pattern") or {}
+        alpha = next((a for key, a in patterns.items() if re.fullmatch(rf"(.*\.)?({key})", module)), None)
+        alpha = float(self.config.get("lora_alpha", rank) if alpha is None else alpha)
+        return alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / ADAPTER_CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind, dora = str(config.get("peft_type", "LORA")), config.get("use_dora")
+    except (ValueError, AttributeError, RecursionError):
+        raise CheckpointError(f"{path}: not a JSON object") from None
+    if kind.upper() != "LORA" or dora:
+        raise CheckpointError(
+            f"{folder}: an adapter of kind {'DoRA' if dora else kind}; only LoRA is merged here, merge it with PEFT "
+            "first (merge_and_unload)"
+        )
+    return dict(config)
+
+
+def _held(name: str, base: Checkpoint, file: Path) -> str:
+    """The base's name of a tensor: it, or what is left of it without the names of wrappers."""
+    parts = name.split(".")
+    for i in range(len(parts)):
+        if (found := ".".join(parts[i:])) in base.shapes:
+            return found
+    raise CheckpointError(f"{file}: {name} is not in {base.source}; the adapter is of another model")

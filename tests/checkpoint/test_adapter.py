@@ -1,0 +1,133 @@
+"""A LoRA adapter is no model by itself; with the model that it was trained on it is that model, merged."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pgpack.checkpoint.adapter import open_merged
+from pgpack.checkpoint.checkpoint import load_checkpoint
+from pgpack.errors import CheckpointError
+
+Q, K, HEAD, EMB = (
+    "model.layers.0.self_attn.q_proj",
+    "model.layers.0.self_attn.k_proj",
+    "lm_head",
+    "model.embed_tokens",
+)
+SHAPES = {Q: (8, 6), K: (4, 6), HEAD: (10, 6), EMB: (10, 6)}
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def drawn(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=GENERATOR)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    folder = tmp_path / "base"
+    folder.mkdir()
+    save_file({f"{name}.weight": drawn(*shape) for name, shape in SHAPES.items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    return folder
+
+
+def write_adapter(folder: Path, tensors: dict[str, torch.Tensor], **config) -> Path:
+    folder.mkdir()
+    save_file(
+        {f"base_model.model.{name}": tensor for name, tensor in tensors.items()}, folder / "adapter_model.safetensors"
+    )
+    told = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "base_model_name_or_path": "someone/model"}
+    (folder / "adapter_config.json").write_text(json.dumps(told | config))
+    return folder
+
+
+def pair(name: str, rank: int = 2) -> dict[str, torch.Tensor]:
+    out, n_in = SHAPES[name]
+    return {f"{name}.lora_A.weight": drawn(rank, n_in), f"{name}.lora_B.weight": drawn(out, rank)}
+
+
+def by_hand(base: Path, name: str, tensors: dict[str, torch.Tensor], scale: float) -> np.ndarray:
+    before = load_checkpoint(base).tensor(f"{name}.weight").astype(np.float64)
+    a, b = (tensors[f"{name}.lora_{letter}.weight"].double().numpy() for letter in "AB")
+    return before + scale * b @ a
+
+
+@pytest.mark.parametrize("whole_path", [False, True])
+def test_weights_are_merged_and_everything_else_is_the_bases(tmp_path: Path, base: Path, whole_path: bool) -> None:
+    tensors = pair(Q) | pair(K, 3)
+    adapter = write_adapter(tmp_path / "adapter", tensors, alpha_pattern={"k_proj": 5})
+    merged = open_merged(adapter / "adapter_model.safetensors" if whole_path else adapter, base)
+    before = load_checkpoint(base)
+    assert merged.shapes == before.shapes
+    assert merged.companions["config.json"] == before.companions["config.json"]
+    assert np.allclose(merged.tensor(f"{Q}.weight"), by_hand(base, Q, tensors, 8 / 2), atol=1e-5)
+    assert np.allclose(merged.tensor(f"{K}.weight"), by_hand(base, K, tensors, 5 / 3), atol=1e-5)
+    assert np.array_equal(merged.tensor(f"{HEAD}.weight"), before.tensor(f"{HEAD}.weight"))
+    assert merged.digest != before.digest
+
+
+def test_rank_stabilised_scales_go_with_the_root_of_the_rank(tmp_path: Path, base: Path) -> None:
+    tensors = pair(Q)
+    merged = open_merged(write_adapter(tmp_path / "adapter", tensors, use_rslora=True), base)
+    assert np.allclose(merged.tensor(f"{Q}.weight"), by_hand(base, Q, tensors, 8 / math.sqrt(2)), atol=1e-5)
+
+
+def test_tables_and_matrices_that_lie_across_are_merged_transposed(tmp_path: Path, base: Path) -> None:
+    table = {f"{EMB}.lora_embedding_A": drawn(2, 10), f"{EMB}.lora_embedding_B": drawn(6, 2)}
+    merged = open_merged(write_adapter(tmp_path / "a", table), base)
+    delta = 4 * (table[f"{EMB}.lora_embedding_B"] @ table[f"{EMB}.lora_embedding_A"]).T.numpy()
+    before = load_checkpoint(base)
+    assert np.allclose(merged.tensor(f"{EMB}.weight"), before.tensor(f"{EMB}.weight") + delta, atol=1e-5)
+    across = {f"{Q}.lora_A.weight": drawn(2, 8), f"{Q}.lora_B.weight": drawn(6, 2)}
+    merged = open_merged(write_adapter(tmp_path / "b", across, fan_in_fan_out=True), base)
+    delta = 4 * (across[f"{Q}.lora_B.weight"] @ across[f"{Q}.lora_A.weight"]).T.numpy()
+    assert np.allclose(merged.tensor(f"{Q}.weight"), before.tensor(f"{Q}.weight") + delta, atol=1e-5)
+
+
+def test_modules_that_were_saved_whole_take_the_place_of_the_bases(tmp_path: Path, base: Path) -> None:
+    whole = drawn(10, 6)
+    merged = open_merged(write_adapter(tmp_path / "adapter", pair(Q) | {f"{HEAD}.weight": whole}), base)
+    assert np.array_equal(merged.tensor(f"{HEAD}.weight"), whole.numpy())
+
+
+@pytest.mark.parametrize(
+    ("tensors", "config", "sentence"),
+    [
+        ({"other.lora_A.weight": drawn(2, 6), "other.lora_B.weight": drawn(8, 2)}, {}, "other.weight is not in"),
+        ({f"{Q}.lora_A.weight": drawn(2, 6)}, {}, "only one of lora_A and lora_B"),
+        ({f"{Q}.lora_A.weight": drawn(2, 5), f"{Q}.lora_B.weight": drawn(8, 2)}, {}, "of another model"),
+        (pair(Q) | {f"{Q}.lora_magnitude_vector": drawn(8)}, {}, "DoRA"),
+        (pair(Q), {"use_dora": True}, "kind DoRA; only LoRA"),
+        (pair(Q), {"peft_type": "IA3"}, "kind IA3; only LoRA"),
+    ],
+)
+def test_what_cannot_be_merged_is_one_sentence(tmp_path: Path, base: Path, tensors, config, sentence: str) -> None:
+    with pytest.raises(CheckpointError, match=sentence):
+        open_merged(write_adapter(tmp_path / "adapter", tensors, **config), base)
+
+
+def test_a_change_of_a_tied_tensor_is_refused(tmp_path: Path, base: Path) -> None:
+    one = drawn(10, 6)
+    save_file({f"{name}.weight": one.clone() for name in (HEAD, EMB)}, base / "model.safetensors")
+    with pytest.raises(CheckpointError, match="tied to another"):
+        open_merged(write_adapter(tmp_path / "adapter", pair(HEAD)), base)
+
+
+def test_an_adapter_alone_says_what_to_do(tmp_path: Path, base: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter", pair(Q))
+    for path in (adapter, adapter / "adapter_model.safetensors"):
+        with pytest.raises(
+            CheckpointError, match=r"an adapter of someone/model, not a model; .*--base DIR, or merge"
+        ):
+            open_merged(path)
+    with pytest.raises(CheckpointError, match="is no adapter folder"):
+        open_merged(base, base)
+    with pytest.raises(CheckpointError, match="an adapter itself"):
+        open_merged(adapter, adapter)

@@ -1,0 +1,78 @@
+"""Weights stored as 8-bit floats with scales are read as the numbers they stand for; packed integers are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pgpack.checkpoint.checkpoint import load_checkpoint
+from pgpack.errors import CheckpointError
+
+GENERATOR = torch.Generator().manual_seed(0)
+NAME = "model.layers.0.mlp.up_proj.weight"
+
+
+def write(folder: Path, tensors: dict[str, torch.Tensor], **quantization) -> Path:
+    save_file(tensors, folder / "model.safetensors")
+    config = {"model_type": "llama", "vocab_size": 8, "quantization_config": {"quant_method": "fp8", **quantization}}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def stored(rows: int, columns: int) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=GENERATOR).to(torch.float8_e4m3fn)
+
+
+@pytest.mark.parametrize("block", [None, [128, 128], [64, 32]])
+def test_blocks_are_multiplied_by_their_scales(tmp_path: Path, block) -> None:
+    weight, (a, b) = stored(150, 200), block or (128, 128)
+    scales = torch.rand(-(-150 // a), -(-200 // b), generator=GENERATOR)
+    told = {"weight_block_size": block} if block else {}
+    folder = write(tmp_path, {NAME: weight, f"{NAME}_scale_inv": scales, "norm": torch.ones(3)}, **told)
+    expected = weight.float().clone()
+    for i in range(scales.shape[0]):
+        for j in range(scales.shape[1]):
+            expected[i * a : (i + 1) * a, j * b : (j + 1) * b] *= scales[i, j]
+    checkpoint = load_checkpoint(folder)
+    assert set(checkpoint.shapes) == {NAME, "norm"}
+    assert np.array_equal(checkpoint.tensor(NAME), expected.numpy())
+    assert set(load_checkpoint(folder, as_stored=True).shapes) == {NAME, f"{NAME}_scale_inv", "norm"}
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (6,), (6, 1)])
+def test_one_scale_or_one_a_row(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    weight, scales = stored(6, 5), torch.rand(shape, generator=GENERATOR)
+    tensors = {NAME: weight, f"{NAME}_scale": scales, NAME.replace("weight", "input_scale"): torch.ones(1)}
+    checkpoint = load_checkpoint(write(tmp_path, tensors))
+    assert set(checkpoint.shapes) == {NAME}
+    wide = scales.reshape(-1, 1) if scales.numel() > 1 else scales.reshape(())
+    assert np.array_equal(checkpoint.tensor(NAME), (weight.float() * wide).numpy())
+
+
+def test_the_config_no_longer_says_that_weights_are_quantized(tmp_path: Path) -> None:
+    folder = write(tmp_path, {NAME: stored(4, 4), f"{NAME}_scale_inv": torch.ones(1, 1)})
+    assert json.loads(load_checkpoint(folder).companions["config.json"]) == {"model_type": "llama", "vocab_size": 8}
+
+
+def test_scales_that_fit_no_weight_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no scales of"):
+        load_checkpoint(write(tmp_path, {NAME: stored(300, 4), f"{NAME}_scale_inv": torch.ones(2, 1)}))
+
+
+@pytest.mark.parametrize("end", ["qweight", "weight_packed", "SCB", "weight.absmax"])
+def test_weights_that_are_packed_integers_are_refused(tmp_path: Path, end: str) -> None:
+    name = NAME.replace("weight", end)
+    folder = write(tmp_path, {name: torch.ones(4, 4, dtype=torch.int32)}, quant_method="gptq")
+    with pytest.raises(CheckpointError, match=r"quantized by gptq .*; give the folder of the model"):
+        load_checkpoint(folder)
+
+
+def test_without_a_quantization_a_scale_is_a_tensor_like_others(tmp_path: Path) -> None:
+    folder = write(tmp_path, {NAME: torch.ones(4, 4), f"{NAME}_scale": torch.ones(4)})
+    (folder / "config.json").unlink()
+    assert set(load_checkpoint(folder).shapes) == {NAME, f"{NAME}_scale"}

@@ -1,0 +1,99 @@
+"""Models of others through the real commands: a Hugging Face folder, an adapter with its base, a GGUF."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.commands.workshop import pgpack, succeed
+from tests.models.tiny_gguf import write_gguf
+from tests.models.tiny_hf import tiny_model, write_folder
+
+pytest.importorskip("transformers")
+pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers about itself
+RECIPE = "role:control=cast; role:embedding=rtn(bits=8)|rans; *=gptq(clip=12)|rans"
+VOCABULARY = 310
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, text_folder: Path) -> Path:
+    """A tied Llama in bfloat16 shards, with the tokenizer of `text_folder`."""
+    made = tmp_path_factory.mktemp("models") / "tiny-llama"
+    write_folder(made, "llama-tied", shards=True, dtype="bfloat16", vocab_size=VOCABULARY)
+    shutil.copy(next(text_folder.glob("*.model")), made / "tokenizer.model")
+    return made
+
+
+@pytest.fixture(scope="module")
+def text(text_folder: Path) -> tuple[object, ...]:
+    val, train = (next(text_folder.glob(f"*_{kind}_*.bin")) for kind in ("val", "train"))
+    return ("--val", val, "--calib", train)
+
+
+def test_a_folder_is_inspected_as_one_checkpoint(folder: Path) -> None:
+    found = succeed(pgpack("inspect", folder, "--json")).json
+    assert found["n_bytes"] > sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    rows = {row["name"]: row for row in found["tensors"]}
+    assert rows["lm_head.weight"]["alias_of"] == "model.embed_tokens.weight"
+    assert rows["model.layers.0.self_attn.q_proj.weight"]["role"] == "attention"
+    assert "tied to" in succeed(pgpack("inspect", folder)).out
+
+
+def test_a_folder_is_planned_packed_and_measured(folder: Path, text, tmp_path: Path) -> None:
+    planned = succeed(pgpack("plan", folder, "--recipe", RECIPE, "--json", "-q")).json
+    assert planned["aliases"] == {"lm_head.weight": "model.embed_tokens.weight"}
+    out = tmp_path / "tiny.pgpack"
+    packed = succeed(pgpack("pack", folder, "--recipe", RECIPE, "-o", out, "--eval", "--json", "-q", *text)).json
+    assert packed["kl"] < 0.05
+    fp32 = succeed(pgpack("eval", folder, "--json", "-q", *text)).json
+    assert fp32["bpb"] == pytest.approx(packed["bpb"], rel=0.05)
+    again = succeed(pgpack("eval", out, "--checkpoint", folder, "--json", "-q", *text)).json
+    assert again["bpb"] == pytest.approx(packed["bpb"], rel=1e-6)
+
+
+def test_a_config_that_asks_for_code_is_refused_where_the_model_is_needed(folder: Path, text, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModelForCausalLM": "m.M"}}))
+    refused = pgpack("eval", other, *text)
+    assert refused.code == 1
+    assert "run code that comes with the model" in refused.err
+    assert "Traceback" not in refused.err
+
+
+def test_an_adapter_needs_its_base(folder: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    name = "base_model.model.model.layers.0.self_attn.q_proj"
+    save_file(
+        {f"{name}.lora_A.weight": torch.ones(2, 32), f"{name}.lora_B.weight": torch.ones(32, 2)},
+        adapter / "adapter_model.safetensors",
+    )
+    told = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": "some/model"}
+    (adapter / "adapter_config.json").write_text(json.dumps(told))
+    refused = pgpack("inspect", adapter)
+    assert (refused.code, "--base DIR" in refused.err) == (1, True)
+    before, after = (
+        succeed(pgpack("inspect", *which, "--json")).json for which in ((folder,), (adapter, "--base", folder))
+    )
+    assert before["checkpoint_digest"] != after["checkpoint_digest"]
+    changed = [old["name"] for old, new in zip(before["tensors"], after["tensors"], strict=True) if old != new]
+    assert changed == ["model.layers.0.self_attn.q_proj.weight"]
+    succeed(pgpack("plan", adapter, "--base", folder, "--recipe", "*=rtn(bits=4)|rans"))
+    succeed(pgpack("pack", adapter, "--base", folder, "--recipe", "*=rtn|rans", "-o", tmp_path / "x.pgpack", "-q"))
+
+
+def test_a_gguf_is_inspected_and_packed(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    write_gguf(tmp_path / "tiny.gguf", "llama", "Q8_0", model=tiny_model("llama", intermediate_size=64))
+    found = succeed(pgpack("inspect", tmp_path / "tiny.gguf", "--json")).json
+    assert {row["name"] for row in found["tensors"]} >= {"model.embed_tokens.weight", "lm_head.weight"}
+    out = tmp_path / "tiny.pgpack"
+    succeed(pgpack("pack", tmp_path / "tiny.gguf", "--recipe", "*=rtn(bits=5)|rans", "-o", out, "-q"))
+    assert out.stat().st_size < (tmp_path / "tiny.gguf").stat().st_size

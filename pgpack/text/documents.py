@@ -69,7 +69,8 @@ def find_texts(sources: Iterable[Path]) -> list[Path]:
             files = [path for path in sorted(source.rglob("*")) if text_kind(path) and path.is_file()]
             files = [path for path in files if not any(s.startswith(".") for s in path.relative_to(source).parts)]
             if not files:
-                raise DataError(f"{source} holds no text; expected files ending in {EXPECTED}")
+                shards = f"; token shards are named as {source}/*.bin" if any(source.glob("*.bin")) else ""
+                raise DataError(f"{source} holds no text; expected files ending in {EXPECTED}{shards}")
             found.extend(files)
         elif not source.is_file():
             raise DataError(f"{source} does not exist; give text files or folders, or none for the built-in corpus")
@@ -181,7 +182,7 @@ def _jsonl_texts(path: Path, stream: io.TextIOWrapper, field: str) -> Iterator[s
                 f"; it has {', '.join(map(str, row))}: name one as --field" if isinstance(row, dict) and row else ""
             )
             raise DataError(f'{where}: expected one JSON object with a "{field}" string{keys}')
-        text = row[field]
+        text = "" if row[field] is None else row[field]
         if not isinstance(text, str):
             raise DataError(f'{where}: "{field}" is a {type(text).__name__}, expected a string')
         yield text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -143,11 +143,14 @@ def _builtin() -> list[Document]:
 
 def _placed(source: TextSource, seed: int) -> Iterator[tuple[float, Part]]:
     """Every part, numbered within its document, with the document's place."""
-    last: tuple[str, int] | None = None
+    last: Part | None = None
     place = 0.0
     for part in source.parts():
-        document = (part.name, part.number // source.document_parts)
-        if document != last:
-            last, digest = document, hashlib.sha256(f"{seed}|{part.text.strip()}".encode())
-            place = int.from_bytes(digest.digest()[:8], "big") / 2.0**64
+        n = source.document_parts
+        # Files of one name may follow each other: only a higher number goes on with a document.
+        goes_on = last is not None and part.name == last.name and part.number > last.number
+        if last is None or not goes_on or part.number // n != last.number // n:
+            digest = hashlib.sha256(f"{seed}|{part.text.strip()}".encode()).digest()
+            place = int.from_bytes(digest[:8], "big") / 2.0**64
+        last = part
         yield place, replace(part, number=part.number % source.document_parts)

@@ -184,6 +184,16 @@ def test_names_of_files_and_the_order_of_flags_say_nothing(tmp_path: Path) -> No
     assert len(found[0]) > 12
 
 
+def test_files_of_one_name_are_documents_of_their_own(tmp_path: Path) -> None:
+    for i, text in enumerate(documents(60)):
+        (tmp_path / str(i)).mkdir()
+        (tmp_path / str(i) / "README.md").write_text(text, encoding="utf-8")
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents(60)))
+    apart, together = (split(open_source([str(tmp_path / name)])) for name in ("[0-9]*", "all.jsonl"))
+    assert sorted(texts_of(apart.val())) == sorted(texts_of(together.val()))
+    assert sorted(texts_of(apart.calib())) == sorted(texts_of(together.calib()))
+
+
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_few_documents_leave_no_side_empty(n: int, tmp_path: Path) -> None:
     for seed in range(12):

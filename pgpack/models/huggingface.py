@@ -194,7 +194,9 @@ def _config(fields: Mapping[str, Any]) -> Any:
 
 def _seq_len(fields: Mapping[str, Any]) -> int:
     """Units: tokens per window."""
-    told = (fields.get(name) for name in LENGTHS)
+    inner = fields.get("text_config")
+    known = {**fields, **inner} if isinstance(inner, dict) else fields
+    told = (known.get(name) for name in LENGTHS)
     return min(next((length for length in told if isinstance(length, int) and length > 0), LONGEST), LONGEST)
 
 

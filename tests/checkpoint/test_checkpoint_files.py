@@ -299,3 +299,23 @@ def test_a_name_that_save_model_left_out_is_there_again(tmp_path: Path) -> None:
     assert set(found.shapes) == {"a.weight", "b.weight"}
     assert len(found.aliases) == 1
     assert np.array_equal(found.tensor("b.weight"), model.a.weight.detach().numpy())
+
+
+def test_reading_bfloat16_loads_no_torch(tmp_path: Path) -> None:
+    tensors = {
+        "a": torch.randn(3, 5).bfloat16(),
+        "b": torch.tensor(-2.5).bfloat16(),
+        "c": torch.zeros(0, 2).bfloat16(),
+    }
+    tensors["d"] = torch.tensor([float("inf"), -0.0, 1e-40]).bfloat16()
+    save_file(tensors, tmp_path / "a.safetensors")
+    found = load_checkpoint(tmp_path / "a.safetensors")
+    assert all(np.array_equal(found.load(name), tensor.float().numpy()) for name, tensor in tensors.items())
+    code = (
+        "import sys; from pgpack.checkpoint.checkpoint import load_checkpoint; "
+        "c = load_checkpoint(sys.argv[1]); c.load('a'); print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.safetensors")], capture_output=True, check=True
+    )
+    assert done.stdout.split() == [b"False"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from pgpack.checkpoint.checkpoint import load_checkpoint
-from pgpack.errors import CheckpointError
+from pgpack.errors import CheckpointError, ToolMissing
 from pgpack.formats.gguf.families import FAMILIES, LLAMA3, llama3_factors
 from pgpack.formats.gguf.reader import read_gguf
 from pgpack.text.sentence_piece import train_tokenizer
@@ -232,3 +233,15 @@ def test_a_damaged_gguf_is_one_sentence(tmp_path: Path) -> None:
         path.write_bytes(data[:at] + b"\xff\xff\xff\xff" + data[at + 4 :])
         with suppress(CheckpointError):
             load_checkpoint(path)
+
+
+def test_without_the_package_gguf_the_sentence_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_gguf(tmp_path / "plain.gguf", "llama")
+    write_gguf(tmp_path / "tiny.gguf", "llama", "Q8_0", model=tiny_model("llama", **WIDE))
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    monkeypatch.setitem(sys.modules, "gguf.constants", None)
+    assert load_checkpoint(tmp_path / "plain.gguf").tensor("model.norm.weight").shape == (32,)
+    with pytest.raises(ToolMissing, match=r"pip install 'pgpack\[gguf\]'"):
+        load_checkpoint(tmp_path / "tiny.gguf")

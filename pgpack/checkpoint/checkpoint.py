@@ -164,7 +164,8 @@ def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:
         shapes, load = with_ties(shapes, load, head_tie(shapes, config))
         if QUANTIZED in config:
             companions = companions.with_config({key: value for key, value in config.items() if key != QUANTIZED})
-    return Checkpoint(shapes, load, stored.metadata, str(path), dialect_of(stored.shapes), companions, stored.notes)
+    dialect = dialect_of(stored.shapes, config_of(companions).get("model_type"))
+    return Checkpoint(shapes, load, stored.metadata, str(path), dialect, companions, stored.notes)
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> int:

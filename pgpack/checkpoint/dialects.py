@@ -51,12 +51,16 @@ _SIGNS = (  # the first that occurs among the names, in this order
 )
 
 
-def dialect_of(shapes: Shapes) -> str:
-    """The dialect of a state dict for people, such as 'unbanked', 'banked, value embeddings', 'PRISM', 'unknown'."""
+def dialect_of(shapes: Shapes, model_type: object = None) -> str:
+    """The dialect of a state dict for people, such as 'unbanked', 'banked, value embeddings', 'PRISM', 'unknown'.
+
+    `model_type`: what a config.json beside it says.
+    """
     shapes = {name.removeprefix(common_prefix(shapes)): shape for name, shape in shapes.items()}
     banked = "banked" if any(name in shapes for name in BANKS) else ""
     kind = next((word for sign, word in _SIGNS if any(name.startswith(sign) for name in shapes)), "")
-    return ", ".join(word for word in (banked, kind) if word) or "unknown"
+    named = f"transformers, {model_type}" if model_type else ""
+    return ", ".join(word for word in (banked, kind) if word) or named or "unknown"
 
 
 def common_prefix(shapes: Mapping[str, Any]) -> str:

@@ -96,7 +96,8 @@ def _load(file: GgufFile, name: str) -> NDArray[Any]:
 
 
 def _plain(value: Any) -> bool:
-    return not isinstance(value, list)
+    """Whether metadata can hold it: no list, and no chat template (tokenizer_config.json has that)."""
+    return not isinstance(value, list) and not (isinstance(value, str) and "\n" in value)
 
 
 def _told(value: Any) -> str:

@@ -41,7 +41,7 @@ def test_a_folder_is_inspected_as_one_checkpoint(folder: Path) -> None:
     rows = {row["name"]: row for row in found["tensors"]}
     assert rows["lm_head.weight"]["alias_of"] == "model.embed_tokens.weight"
     assert rows["model.layers.0.self_attn.q_proj.weight"]["role"] == "attention"
-    assert "tied to" in succeed(pgpack("inspect", folder)).out
+    assert "dialect transformers, llama" in succeed(pgpack("inspect", folder)).out
 
 
 def test_a_folder_is_planned_packed_and_measured(folder: Path, text, tmp_path: Path) -> None:

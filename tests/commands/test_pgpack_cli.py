@@ -98,7 +98,7 @@ def test_a_dry_run_of_a_torch_file_loads_no_torch(tmp_path: Path) -> None:
         ("plan MODEL --preset sdclip-brotli:x", 2, "'x' is not a number"),
         ("plan MODEL --recipe @missing.txt", 2, "cannot read missing.txt"),
         ("plan nowhere.safetensors --preset sdclip-brotli", 1, "no such checkpoint file"),
-        ("plan . --preset sdclip-brotli", 1, "a folder without weights"),
+        ("plan . --preset sdclip-brotli", 1, "a folder; name the checkpoint file in it"),
         ("plan MODEL --recipe nothing*=rtn;*=rtn", 2, "governs nothing"),
         ("plan MODEL --recipe tok_emb.weight=rtn", 2, "no rule covers"),
         ("pack MODEL --budget 12parsecs -o out", 2, "is not a size"),

@@ -193,6 +193,21 @@ def test_a_sentencepiece_tokenizer_is_rebuilt(tmp_path: Path) -> None:
     )
 
 
+def test_transformers_loads_the_folder_that_a_gguf_stands_for(tmp_path: Path) -> None:
+    from tokenizers import pre_tokenizers
+    from transformers import AutoTokenizer
+
+    original, write = byte_level("gpt-2", [pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    write_gguf(tmp_path / "tiny.gguf", "llama", tokenizer=write, tokenizer__chat_template=template)
+    for name, contents in load_checkpoint(tmp_path / "tiny.gguf").companions.items():
+        (tmp_path / name).write_bytes(contents)
+    found = AutoTokenizer.from_pretrained(tmp_path)
+    assert found(TEXTS[0]).input_ids == original.encode(TEXTS[0]).ids
+    assert found.bos_token == "<|endoftext|>"
+    assert found.apply_chat_template([{"content": "hi"}], tokenize=False) == "hi"
+
+
 def test_a_tokenizer_that_is_not_known_is_left_out_with_a_note(tmp_path: Path) -> None:
     _, write = byte_level("some-other", ["x"])
     write_gguf(tmp_path / "tiny.gguf", "llama", tokenizer=write)

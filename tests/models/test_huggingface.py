@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.errors import CheckpointError, DataError
@@ -82,6 +83,17 @@ def test_a_tied_head_that_the_file_leaves_out_has_its_name_again(
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gpt_neox", "phi"])
 def test_an_untied_head_is_no_alias(tmp_path: Path, family: str) -> None:
     assert load_checkpoint(write_folder(tmp_path, family)).aliases == {}
+
+
+def test_a_gpt2_with_the_names_of_its_hub_and_its_masks_is_the_same_model(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, "gpt2")
+    expected = reference_logits(folder, tokens())
+    mask = torch.tril(torch.ones(LENGTH, LENGTH)).view(1, 1, LENGTH, LENGTH)
+    stored = load_file(folder / "model.safetensors")
+    renamed = {name.removeprefix("transformer."): tensor for name, tensor in stored.items()}
+    save_file(renamed | {f"h.{i}.attn.bias": mask.clone() for i in range(2)}, folder / "model.safetensors")
+    assert load_checkpoint(folder).aliases["lm_head.weight"] == "wte.weight"
+    assert torch.allclose(our_logits(folder, tokens()), expected, atol=1e-5)
 
 
 def test_the_module_is_transformers_own_and_shares_the_memory_of_the_tensors(tmp_path: Path) -> None:

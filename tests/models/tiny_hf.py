@@ -33,6 +33,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {  # name -> (model type of tr
     "mamba": ("mamba", {
         "vocab_size": VOCABULARY, "hidden_size": HIDDEN, "num_hidden_layers": 2, "state_size": 4, "time_step_rank": 4,
     }),
+    "mixtral": ("mixtral", _LLAMA | {"num_local_experts": 3}),
 }  # fmt: skip
 
 

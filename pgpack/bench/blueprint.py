@@ -68,8 +68,8 @@ class Blueprint:
         flags |= {name: str(places[name][0]) for name in ("calibration", "model") if name in places}
         if "base" in places:
             flags["base"] = str(folder / "base")
-        if "text" in places:
-            flags["text"] = (str(folder / "text"),)
+        if places.keys() & {"text", "val"}:  # a folder of shards was sent as its two sides
+            flags["text"] = (str(folder / "text"),) if "text" in places else ()
         if "tokenizer" in places:
             alone = len(places["tokenizer"]) == 1
             flags["tokenizer"] = str(places["tokenizer"][0] if alone else folder / "tokenizer")

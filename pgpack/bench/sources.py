@@ -58,7 +58,7 @@ def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> S
     defaults = _named(text_defaults(checkpoint.metadata, path), options)
     if not options.text and defaults.val is None:
         also = "" if _has_tokenizer(checkpoint, options, defaults) else " and no tokenizer"
-        flags = f", and --tokenizer FILE.model{' (or tokenizer.json)'}" if also else ""
+        flags = ", and --tokenizer FILE.model (or tokenizer.json)" if also else ""
         raise DataError(
             f"{path} names no validation text{also}; give text as --text PATH (files, folders, or {BUILTIN}), "
             f"or its shards as --val GLOB{flags}"
@@ -102,7 +102,7 @@ def _files(name: str) -> list[Path]:
     return list(open_source([name]).files) if is_text(name) else find_shards(name)
 
 
-def shard_folder(options: BenchOptions) -> TextFolder | None:
+def _shard_folder(options: BenchOptions) -> TextFolder | None:
     """The folder of `pgtrain data` that --text names; None where it names anything else."""
     if len(options.text) != 1 or not any(Path(options.text[0]).glob(VAL_GLOB)):
         return None
@@ -116,7 +116,7 @@ def _named(defaults: TextDefaults, options: BenchOptions) -> TextDefaults:
     if options.text and (options.val is not None or options.calib is not None):
         raise DataError(EXCLUSIVE)
     given = Path(options.tokenizer) if options.tokenizer else defaults.tokenizer
-    if (folder := shard_folder(options)) is not None:
+    if (folder := _shard_folder(options)) is not None:
         return TextDefaults(folder.val_glob, folder.train_glob, folder.tokenizer_path, defaults.seq_len)
     if options.text:
         return TextDefaults(None, None, given, defaults.seq_len)

@@ -108,6 +108,7 @@ def test_workers_elsewhere_open_the_same_text(model: Path, documents: Path, tmp_
     for options in (
         BenchOptions(text=(str(named),), max_tokens=320),
         BenchOptions(text=("builtin",), max_tokens=320),
+        BenchOptions(text=(str(model.parent / "text"),), max_tokens=320),
         BenchOptions(
             val=str(named / "first.txt"), calib=str(named / "second.txt"), tokenizer=tokenizer, max_tokens=320
         ),

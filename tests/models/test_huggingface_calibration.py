@@ -40,17 +40,22 @@ def test_every_matrix_has_a_hessian(tmp_path: Path, family: str) -> None:
     assert {name.removesuffix(".lookup") for name in calibration.names} <= checkpoint.shapes.keys()
 
 
-def watched(module, backward: bool) -> list[torch.Tensor]:
-    """The rows of every input of `module` from now on, or of the gradients at its outputs."""
+def inputs_of(model, module) -> torch.Tensor:
+    """The rows of the inputs of `module` when the model runs over the text, once."""
     rows: list[torch.Tensor] = []
+    handle = module.register_forward_pre_hook(lambda m, x: rows.append(x[0].detach().reshape(-1, x[0].shape[-1])))
+    with torch.no_grad():
+        model(tokens(2 * LENGTH))
+    handle.remove()
+    return torch.cat(rows)
 
-    def keep(x: torch.Tensor) -> None:
-        rows.append(x.detach().reshape(-1, x.shape[-1]))
 
-    if backward:
-        module.register_full_backward_hook(lambda m, gi, go: keep(go[0]))
-    else:
-        module.register_forward_pre_hook(lambda m, x: keep(x[0]))
+def gradients_at(module) -> list[torch.Tensor]:
+    """The rows of the gradients at the outputs of `module`, from now on: labels are drawn by calibration itself."""
+    rows: list[torch.Tensor] = []
+    module.register_full_backward_hook(
+        lambda m, given, got: rows.append(got[0].detach().reshape(-1, got[0].shape[-1]))
+    )
     return rows
 
 
@@ -66,7 +71,8 @@ def watched(module, backward: bool) -> list[torch.Tensor]:
 )
 def test_moments_are_those_that_hooks_see(tmp_path: Path, family: str, name: str, backward: bool) -> None:
     checkpoint, model = opened(write_folder(tmp_path, family))
-    rows = watched(model.get_submodule(f"model.{name}"), backward)
+    module = model.get_submodule(f"model.{name}")
+    rows = gradients_at(module) if backward else [inputs_of(model, module)]
     calibration = observed(checkpoint, model)
     seen = torch.cat(rows)
     weight = f"{name}.weight"

@@ -34,7 +34,7 @@ def command(
     """Run CHECKPOINT on its calibration text and write what GPTQ and its kin need to know of every matrix.
 
     The file is plain safetensors: NAME.hessian (in, in) and NAME.fisher (out,). Every matrix that was not seen is
-    listed: recipes that need its Hessian will refuse to run.
+    listed: recipes pack it by its weights alone, or refuse with --strict.
     """
     refuse_overwrite(out, force, checkpoint)
     if text.calibration is not None:

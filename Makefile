@@ -9,7 +9,7 @@
 # make bench-workers  one sweep by one process and by several: results/bench-workers
 # make bench-search  a search beside the exhaustive grid of 216 recipes: results/bench-search
 # make reproduce-<study>  tied-embedding, prism, negative-findings, ebls or rate-distortion at tiny scale, from nothing
-# make bench-1b  1.1 B values packed without text: peak memory and time, results/bench-1b
+# make bench-billion  1.1 B values packed without text: peak memory and time, results/bench-billion
 # make bench-smollm  a real model, SmolLM2-135M: three budgets, verified, unpacked, run: results/smollm.md
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
 PYTHON ?= python3
@@ -17,7 +17,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-1b bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
+.PHONY: demo test check format bench bench-billion bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -49,8 +49,8 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench.pack_36m --json results/bench-36m.json --markdown results/bench-36m.md
 
-bench-1b: $(STAMP)
-	$(BIN)/python -m tests.bench.pack_1b --json results/bench-1b.json --markdown results/bench-1b.md
+bench-billion: $(STAMP)
+	$(BIN)/python -m tests.bench.pack_billion --json results/bench-billion.json --markdown results/bench-billion.md
 
 bench-sweep: $(STAMP) demo/model.safetensors
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.sweep_cost demo/model.safetensors \

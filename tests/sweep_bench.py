@@ -92,7 +92,7 @@ class OpenBench:
         checkpoint = matrix(self.seed)
         cache = Cache(Disk(self.folder / "cache", reserve=0) if self.cached else None)
         evaluator = ErrorOfWeights(checkpoint, self.folder, self.pause_s)
-        measurer = PlagueMeasurer(checkpoint, evaluator, lambda recipe: None, cache, model_digest="m")
+        measurer = PlagueMeasurer(checkpoint, evaluator, lambda recipe: None, cache, model_digest="m", strict=True)
         measurer.plague, measurer.deaths, measurer.folder = self.plague, self.deaths, self.folder
         return measurer
 

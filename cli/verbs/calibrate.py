@@ -24,25 +24,29 @@ Examples:
 @click.argument("checkpoint", type=PATH)
 @click.option("-o", "--out", required=True, type=PATH, help="File to write.")
 @click.option("--tokens", type=click.IntRange(1), default=32_768, show_default=True, help="Tokens to run.")
+@click.option("--outputs", is_flag=True, help="For tcq(group=N): also how output gradients go together.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @text_options
 @screen_options
-def command(*, checkpoint: Path, out: Path, tokens: int, force: bool, text: BenchOptions, screen: Screen) -> None:
+def command(
+    *, checkpoint: Path, out: Path, tokens: int, outputs: bool, force: bool, text: BenchOptions, screen: Screen
+) -> None:
     """Run CHECKPOINT on its calibration text and write what GPTQ and its kin need to know of every matrix.
 
     The file is plain safetensors: NAME.hessian (in, in) and NAME.fisher (out,). Every matrix that was not seen is
-    listed: recipes that need its Hessian will refuse to run.
+    listed: recipes pack it by its weights alone, or refuse with --strict.
     """
     refuse_overwrite(out, force, checkpoint)
     if text.calibration is not None:
         raise click.UsageError("--calibration names a finished file; leave it out to write one")
+    from pgpack.bench.workpiece import OUTPUT_ROWS
     from pgpack.calibration.calibration import save_calibration
     from pgpack.calibration.observe import uncovered
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.tensors.roles import role_of
 
     loaded = open_merged(checkpoint, text.base)
-    calibration = bench_of(checkpoint, loaded, text, screen).observe(tokens)
+    calibration = bench_of(checkpoint, loaded, text, screen).observe(tokens, OUTPUT_ROWS if outputs else 0)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_calibration(out, calibration)
     names, n_bytes = calibration.names, out.stat().st_size

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pgpack.calibration.coverage import covered
 from pgpack.calibration.distortion import vanished
-from pgpack.errors import CheckpointError, DataError
+from pgpack.errors import BudgetExceeded, CheckpointError, DataError
 from pgpack.fit.budget import Training, fit_budget
 from pgpack.pack import Artifact, pack_applied
 from pgpack.progress import Bar, shown
@@ -50,7 +50,11 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
 def fit_packed(
     bench: Workpiece, budget: int, compensate: int, tune: int, presets: Sequence[Candidate] | None = None
 ) -> Packed:
-    """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known."""
+    """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known.
+
+    `presets`: None for those of the field, which a model folder leaves out: their files hold no companions.
+    """
+    companions = bench.checkpoint.companions
     try:
         measurer = bench.measurer()
     except (DataError, CheckpointError) as error:
@@ -58,8 +62,13 @@ def fit_packed(
         measurer = bench.measurer(evaluate=False)
     measurer = replace(measurer, threads=usable_cores())
     with shown(bench.progress, None, "artifact", "searching") as bar:
-        rivals = field_presets(bench.checkpoint.stored_shapes) if presets is None else presets
-        fitted = fit_budget(measurer, budget, rivals, _noting(bar), Training(compensate, tune))
+        if presets is None:
+            presets = () if companions else field_presets(bench.checkpoint.stored_shapes)
+        try:
+            fitted = fit_budget(measurer, budget, presets, _noting(bar), Training(compensate, tune))
+        except BudgetExceeded as error:
+            also = f"; {', '.join(companions)} are part of it: --weights-only leaves them out" if companions else ""
+            raise BudgetExceeded(f"{error.args[0]}{also}", *error.args[1:]) from None
     calibration = needed_calibration(bench, fitted.recipe)
     _warn_of_zeros(bench, fitted.artifact)
     return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, measurer.evaluator)

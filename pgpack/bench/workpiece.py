@@ -31,6 +31,7 @@ from pgpack.loss.evaluator import BitsPerByte, Evaluator, Tensors
 from pgpack.measure import Measurer
 from pgpack.pack import Quantized
 from pgpack.progress import Progress, shown
+from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe
 from pgpack.text.data import Tokens, digest_tokens
 from pgpack.text.find_tokenizer import load_tokenizer, tokenizer_of
@@ -41,6 +42,9 @@ from .options import BenchOptions
 
 if TYPE_CHECKING:
     from .text import Text
+
+
+OUTPUT_ROWS = 4096  # of a matrix whose output gradients' second moments are kept where a recipe uses them: 64 MiB
 
 
 def _silent(line: str) -> None:
@@ -64,7 +68,7 @@ class Workpiece:
     progress: Progress = None
     keep_in: Path | None = None
     cache: Cache | None = None
-    _observed: dict[int, Calibration] = field(default_factory=dict)
+    _observed: dict[tuple[int, int], Calibration] = field(default_factory=dict)
     _n_left_out: int = 0
     _told: set[str] = field(default_factory=set)
 
@@ -215,39 +219,46 @@ class Workpiece:
         if not self.can_calibrate and not self.options.strict:
             return None
         count = recipe.calib.count
-        if count not in self._observed:
-            observed = self._kept(self.keep_in, count) if self.keep_in is not None else self._recalled(count)
-            self._observed[count] = observed
-        return self._observed[count]
+        rows = OUTPUT_ROWS if apply(recipe, self.checkpoint.stored_shapes).corrects_rows else 0
+        if (count, rows) not in self._observed:
+            observed = self._kept(self.keep_in, count, rows) if self.keep_in else self._recalled(count, rows)
+            self._observed[count, rows] = observed
+        return self._observed[count, rows]
 
-    def _kept(self, folder: Path, count: int) -> Calibration:
+    def _kept(self, folder: Path, count: int, output_rows: int) -> Calibration:
         """The statistics in `folder` when they are of this checkpoint and text, else observed and kept there.
 
         Rounding differs between machines, and a trial's key depends on the last bit of its calibration: a study
         that goes on elsewhere must go on with the same file.
         """
-        path = folder / f"calibration-{self.checkpoint.digest[:8]}-{count}.safetensors"
+        name = f"calibration-{self.checkpoint.digest[:8]}-{count}"
         tokens = self.text.first_calib_tokens(count)
         tokens = tokens[: len(tokens) // self.text.seq_len * self.text.seq_len]
         origin = {
             "checkpoint_digest": self.checkpoint.digest,
             "observed": f"{digest_tokens(tokens)} in windows of {self.text.seq_len}",
         }
-        if path.is_file():
-            kept = load_calibration(path)
-            if origin.items() <= kept.metadata.items():
+        paths = [folder / f"{name}.safetensors", folder / f"{name}-outputs.safetensors"]  # the former may have them
+        for path in paths[: 2 if output_rows else 1]:
+            kept = load_calibration(path) if path.is_file() else None
+            has_outputs = kept and any(key.endswith(".output") for key in kept.shapes)
+            if kept and origin.items() <= kept.metadata.items() and (has_outputs or not output_rows):
                 return kept
-        calibration = dataclasses.replace(self._recalled(count), metadata=origin)
-        save_calibration(path, calibration)
+        calibration = dataclasses.replace(self._recalled(count, output_rows), metadata=origin)
+        save_calibration(paths[bool(output_rows)], calibration)
         return calibration
 
-    def _recalled(self, count: int) -> Calibration:
+    def _recalled(self, count: int, output_rows: int) -> Calibration:
         """The statistics of `count` tokens from the cache, else observed and kept there."""
         if self.cache is None:
-            return self.observe(count)
+            return self.observe(count, output_rows)
         tokens = self.calib_tokens("calibration", count)
-        key = cache_key(self.checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
-        return self.cache.recall("calibration", key, CALIBRATION, lambda: self.observe(count), in_memory=False)
+        key = cache_key(
+            self.checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len, output_rows
+        )
+        return self.cache.recall(
+            "calibration", key, CALIBRATION, lambda: self.observe(count, output_rows), in_memory=False
+        )
 
     @functools.cached_property
     def file_calibration(self) -> Calibration:
@@ -326,8 +337,11 @@ class Workpiece:
                 progress=lambda step, kl: bar.update(),
             )
 
-    def observe(self, n_tokens: int) -> Calibration:
-        """Statistics of the first `n_tokens` of the calibration text, under the names of the stored tensors."""
+    def observe(self, n_tokens: int, output_rows: int = 0) -> Calibration:
+        """Statistics of the first `n_tokens` of the calibration text, under the names of the stored tensors.
+
+        `output_rows`: of matrices of at most so many rows also the second moments of output gradients.
+        """
         import torch
 
         from pgpack.calibration.observe import observe
@@ -336,13 +350,14 @@ class Workpiece:
         if len(tokens) < n_tokens:
             self.note(f"the calibration text has {len(tokens):,} tokens, fewer than {n_tokens:,}; all are used")
         device = self.options.device or "cpu"
-        state = {name: torch.tensor(array, device=device) for name, array in self.checkpoint.items()}
+        model = self.text.build({n: torch.tensor(array, device=device) for n, array in self.checkpoint.items()})
         with shown(self.progress, len(tokens), "tok", "calibrating") as bar:
             calibration = observe(
-                self.text.build(state),
+                model,
                 tokens,
                 self.text.seq_len,
                 token_digest=digest_tokens(tokens),
+                output_rows=output_rows,
                 stored=self.checkpoint.shapes,
                 progress=bar.update,
             )

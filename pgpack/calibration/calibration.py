@@ -7,6 +7,7 @@ File layout (plain safetensors, so that any training script can write it):
     NAME.hessian    float32 (in, in)   mean over tokens of x x^T, x = the input of y = x W^T; symmetric
     NAME.fisher     float32 (out,)     mean over tokens of (dL/dy)^2, optional
     NAME.output     float32 (out, out) mean over tokens of d d^T, d = dL/dy, optional; NAME.fisher is its diagonal
+                    A symmetric matrix may be stored as its upper triangle, row by row: (n (n + 1) / 2,)
     metadata        token_digest: sha256 hex of the uint16 little-endian tokens; n_tokens: decimal string
 
 A matrix that is used as y = x W has the roles exchanged: hessian (cols, cols) of dL/dy, fisher (rows,) = mean x^2,
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,6 +39,7 @@ from pgpack.errors import CalibrationError
 
 Float32 = NDArray[np.float32]
 LOOKUP = ".lookup"
+SQUARE = (".hessian", ".output")
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,11 +157,17 @@ def load_calibration(path: str | Path) -> Calibration:
             metadata = dict(file.metadata() or {})
     except SafetensorError as error:
         raise CalibrationError(f"{path}: not a readable safetensors file ({error})") from None
+    triangles = {key for key, shape in shapes.items() if key.endswith(SQUARE) and len(shape) == 1}
+    for key in triangles:
+        side = (math.isqrt(8 * shapes[key][0] + 1) - 1) // 2
+        if side * (side + 1) // 2 == shapes[key][0]:
+            shapes[key] = (side, side)
     for key, shape in shapes.items():
-        square = key.endswith((".hessian", ".output")) and len(shape) == 2 and shape[0] == shape[1]
+        square = key.endswith(SQUARE) and len(shape) == 2 and shape[0] == shape[1]
         if not square and not (key.endswith(".fisher") and len(shape) == 1):
             raise CalibrationError(
-                f"{path}: {key} of shape {shape} is neither a square NAME.hessian or .output nor a vector NAME.fisher"
+                f"{path}: {key} of shape {shape} is neither a square NAME.hessian or .output, whole or its triangle, "
+                "nor a vector NAME.fisher"
             )
 
     def load(key: str) -> Float32:
@@ -166,7 +175,7 @@ def load_calibration(path: str | Path) -> Calibration:
             array: Float32 = np.asarray(file.get_tensor(key), dtype=np.float32)
         if not np.isfinite(array).all():
             raise CalibrationError(f"{path}: {key} holds NaN or infinity")
-        return array
+        return _square(array, shapes[key]) if key in triangles else array
 
     n_tokens = metadata.get("n_tokens", "0")
     return Calibration(
@@ -183,4 +192,18 @@ def save_calibration(path: str | Path, calibration: Calibration) -> None:
         "n_tokens": str(calibration.n_tokens),
         "tensors": json.dumps(list(calibration.names)),
     }
-    save_tensors(path, {key: calibration.load(key) for key in calibration.shapes}, metadata)
+    save_tensors(path, {key: _stored(key, calibration.load(key)) for key in calibration.shapes}, metadata)
+
+
+def _stored(key: str, array: Float32) -> Float32:
+    """The upper triangle of a matrix that equals its transpose bit by bit, which takes half the room."""
+    return array[np.triu_indices(len(array))] if key.endswith(SQUARE) and np.array_equal(array, array.T) else array
+
+
+def _square(triangle: Float32, shape: tuple[int, ...]) -> Float32:
+    """The symmetric matrix of an upper triangle."""
+    square = np.empty(shape, np.float32)
+    rows, columns = np.triu_indices(shape[0])
+    square[rows, columns] = triangle
+    square[columns, rows] = triangle
+    return square

@@ -33,7 +33,7 @@ def require_coverage(applied: Applied, calibration: Calibration | None) -> None:
     if correcting and all(f"{name}.output" not in calibration.shapes for name in correcting):
         raise CalibrationError(
             f"the recipe lets rows correct each other ({correcting[0]}, group > 0), and the calibration holds no "
-            "NAME.output, the second moments of output gradients; calibrate again, or leave group out"
+            "NAME.output, the second moments of output gradients; calibrate again with --outputs, or leave group out"
         )
     for name in needy:
         found = calibration.hessian_shape(name)

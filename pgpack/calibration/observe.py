@@ -111,6 +111,9 @@ def _run(
     else:
         way = Plan(batch_tokens, int(windows.max()) + 1)
     splitter = Splitter(way.n_pieces)
+    with watch.replaying(), torch.no_grad():  # an attempt that fails must not be counted
+        splitter.told(model, windows[:1, :2].to(device))
+    watch.forget()
     generator = torch.Generator(device="cpu").manual_seed(seed)
     with running_again(way.again, watch):
         for ids in windows.split(max(1, way.tokens // seq_len)):

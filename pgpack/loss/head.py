@@ -92,6 +92,11 @@ class Splitter:
         n_pieces = logits.shape[-1] if isinstance(logits, Tensor) else 0
         return Split(logits, Tensor.float, n_pieces, told_apart=False)
 
+    def told(self, model: nn.Module, ids: Tensor) -> bool:
+        """Whether the head is told apart on these few tokens; if not, no attempt is made later."""
+        self.possible = self._split(model, ids) is not None
+        return self.possible
+
     def _split(self, model: nn.Module, ids: Tensor) -> Split | None:
         watch = _HeadWatch(ids.shape, self.vocab_size)
         try:

@@ -39,6 +39,7 @@ LEAST_POWER = 1e-6  # of a row, relative to the mean
 ROWS_AT_ONCE = 2048  # bounds temporaries
 NOISE = 0.25  # mean squared error of a trellis in units of its step, at high rate
 TINY = 1e-30
+LARGEST_LEVEL = 14_000  # of 16,383, so that rounded exponents and error feedback have room
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +146,7 @@ class Tcq(Quantizer):
         relative = octaves(exponents, EIGHTHS) if exponents.size else np.ones(len(weight))
         price = Price.of(weight, relative, self.step**2 / mean)
         factor = factorize(source, "tcq", self.damp, act_order=True, ridge=price.ridge)
-        return Allocation(self._grid(exponents, mean, factor), factor, price, rows)
+        return Allocation(self._grid(exponents, mean, factor, weight), factor, price, rows)
 
     def _row_factor(self, source: QuantizerInput, exponents: NDArray[np.int8]) -> RowFactor:
         assert source.outputs is not None
@@ -158,9 +159,11 @@ class Tcq(Quantizer):
         least = mean * 2.0**-self.floor
         return _exponents(-0.5 * self.rows * np.log2(np.maximum(fisher, least) / mean), ROWS_PER_OCTAVE)
 
-    def _grid(self, rows: NDArray[np.int8], mean: float, factor: Factor) -> TrellisGrid:
+    def _grid(self, rows: NDArray[np.int8], mean: float, factor: Factor, weight: Float32) -> TrellisGrid:
         wanted = np.empty(len(factor.order))
         wanted[factor.order] = self.step * factor.d / np.sqrt(mean)
+        if weight.size:
+            wanted = np.maximum(wanted, _least_steps(weight, rows, wanted))
         middle = float(np.exp(np.mean(np.log(wanted)))) if wanted.size else 1.0
         columns = _exponents(self.columns * np.log2(wanted / middle), COLUMNS_PER_OCTAVE)
         return TrellisGrid(columns, rows, np.empty(0, np.int8), float(np.float32(middle)), self.states)
@@ -258,6 +261,20 @@ class Walk:
         found = np.empty(target.shape, np.float32)
         found[:, self.factor.order] = decoded.T
         return found
+
+
+def _least_steps(weight: Float32, rows: NDArray[np.int8], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The step of every column below which a weight would need a level beyond LARGEST_LEVEL, which no coder has room
+    for: an input far larger than all others asks for steps that fine. Shape: (cols,)."""
+    factors = octaves(rows, EIGHTHS) if rows.size else np.ones(len(weight), np.float32)
+    largest = np.maximum(weight.max(axis=0), -weight.min(axis=0)) / np.float64(factors.min())
+    if (largest <= LARGEST_LEVEL * wanted).all():
+        return np.zeros_like(wanted)
+    for at in range(0, len(weight), ROWS_AT_ONCE):
+        part = np.abs(weight[at : at + ROWS_AT_ONCE]) / factors[at : at + ROWS_AT_ONCE, None]
+        largest = part.max(axis=0) if not at else np.maximum(largest, part.max(axis=0))
+    least: NDArray[np.float64] = largest.astype(np.float64) / LARGEST_LEVEL
+    return least
 
 
 def _exponents(octave: NDArray[np.float64], per_octave: int) -> NDArray[np.int8]:

@@ -282,3 +282,15 @@ def test_without_text_the_trellis_takes_at_least_0_15_bits_less_than_rounding_at
     order = np.argsort(others)
     for bits, e in zip(trellis, error, strict=True):
         assert np.interp(e, np.array(others)[order], np.array(scalar)[order]) - bits > 0.15
+
+
+@pytest.mark.parametrize("moment", [1e6, 1e9, 1e12])
+def test_one_huge_input_leaves_no_dial_unpackable(moment: float) -> None:
+    tensors = base()
+    arrays = statistics(tensors)
+    arrays["enc.weight.hessian"][5, 5] = moment
+    checkpoint = from_tensors(tensors)
+    for step in (1e-4, 1e-6):
+        artifact = packed(checkpoint, f"*=tcq(step={step})|rans_scaled(states=8)", from_arrays(arrays, "t", 1))
+        error = artifact.decoded.tensors()["enc.weight"][:, 5] - tensors["enc.weight"][:, 5]
+        assert np.abs(error).max() < 1e-4

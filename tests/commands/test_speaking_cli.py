@@ -116,3 +116,12 @@ def test_a_folder_comes_back_and_is_not_overwritten(artifact: Path, tmp_path: Pa
     ending = pgpack("unpack", artifact, "-o", tmp_path / "a.onnx")
     assert (ending.code, "NAME.safetensors, NAME.npz, NAME.pt or NAME.gguf" in ending.err) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["back"]
+
+
+def test_a_budget_counts_the_companions(llama: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "fits.pgpack"
+    succeed(pgpack("pack", llama, "--budget", "24kB", "-o", packed, "-q", "--no-cache"))
+    assert packed.stat().st_size <= 24_000
+    assert "tokenizer.json" in door.open_artifact(packed).companions
+    refused = pgpack("pack", llama, "--budget", "1kB", "-o", tmp_path / "none.pgpack", "-q", "--no-cache")
+    assert (refused.code, "--weights-only leaves them out" in refused.err) == (3, True)

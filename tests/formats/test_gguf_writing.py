@@ -136,3 +136,19 @@ def test_the_rotary_scaling_of_llama_3_is_a_table() -> None:
     sizes = whole | {"hidden_size": 8, "num_attention_heads": 2}
     with pytest.raises(ValueError, match="dynamic"):
         model_fields(config | sizes | {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}})
+
+
+def test_llama_cpp_says_the_same_next_tokens(tmp_path: Path) -> None:
+    llama_cpp = pytest.importorskip("llama_cpp")
+    folder = write_tokenizer(write_folder(tmp_path / "llama", "llama-tied"))
+    artifact = packed(folder)
+    artifact.unpack(tmp_path / "a.gguf")
+    theirs = llama_cpp.Llama(str(tmp_path / "a.gguf"), n_ctx=64, verbose=False)
+    model, tokenizer = artifact.model(), artifact.tokenizer()
+    words = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "and", "runs"]
+    for n_words in range(1, 11):
+        ids = tokenizer(" ".join(words[:n_words]))["input_ids"]
+        assert theirs.tokenize(" ".join(words[:n_words]).encode(), add_bos=False) == ids
+        theirs.reset()
+        theirs.eval(ids)
+        assert theirs.sample(temp=0.0) == int(model(torch.tensor([ids])).logits[0, -1].argmax())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from tests.bench.pack_1b import bench, llama_shapes, page
+from tests.bench.pack_billion import bench, llama_shapes, page
 
 
 def test_the_shapes_are_those_of_a_model_of_1_1_b_values() -> None:

@@ -1,4 +1,4 @@
-"""`make bench-1b`: a model of 1.1 B values packed without text. Peak memory, time and bytes of the engine.
+"""`make bench-billion`: a model of 1.1 B values packed without text. Peak memory, time and bytes of the engine.
 
     random weights in the shapes of TinyLlama, bf16, four shards --pgpack pack, no text--> artifact
 
@@ -100,7 +100,7 @@ def page(row: dict[str, Any]) -> str:
     wall = row["quantize_s"] + row["encode_s"] + row["decode_s"]
     return (
         f"# {row['n_values'] / 1e9:.2f} B values packed without text\n\n"
-        f"`make bench-1b` on {row['machine']}, load {row['load']} before it; `{row['recipe']}`.\n\n"
+        f"`make bench-billion` on {row['machine']}, load {row['load']} before it; `{row['recipe']}`.\n\n"
         "| | measured | goal |\n|---|---:|---:|\n"
         f"| peak memory | {row['peak_bytes'] / 1e9:.2f} GB | {PEAK_GOAL / 1e9:g} GB |\n"
         f"| quantize, encode, decode and compare | {wall:.0f} s | {WALL_GOAL_S:g} s |\n"

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import pgpack as door
+from pgpack.formats.own.layout import frame, unframe
 from tests.commands.workshop import pgpack, succeed
 from tests.models.tiny_hf import write_folder, write_tokenizer
 
@@ -116,6 +117,22 @@ def test_a_folder_comes_back_and_is_not_overwritten(artifact: Path, tmp_path: Pa
     ending = pgpack("unpack", artifact, "-o", tmp_path / "a.onnx")
     assert (ending.code, "NAME.safetensors, NAME.npz, NAME.pt or NAME.gguf" in ending.err) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["back"]
+
+
+@pytest.mark.parametrize("name", ["../../config.json", "modeling.py", "/etc/passwd.txt", "con.json"])
+def test_a_hostile_companion_is_refused_with_exit_4_and_nothing_is_written(
+    artifact: Path, name: str, tmp_path: Path
+) -> None:
+    header, body = unframe(artifact.read_bytes())
+    header["companions"][0][0][0] = name
+    hostile = tmp_path / "hostile.pgpack"
+    hostile.write_bytes(frame(header, bytes(body)))
+    for verb in (("unpack", hostile, "-o", tmp_path / "back"), ("inspect", hostile), ("generate", hostile, "x")):
+        refused = pgpack(*verb)
+        assert refused.code == 4, refused.err
+        assert refused.err.count("\n") == 1
+        assert "companion" in refused.err
+    assert [path.name for path in tmp_path.iterdir()] == ["hostile.pgpack"]
 
 
 def test_a_budget_counts_the_companions(llama: Path, tmp_path: Path) -> None:

@@ -32,6 +32,10 @@ NOT_OF_THE_MODEL = (  # fields that say how a folder came to be; the logits do n
     "transformers_version", "use_cache",
 )  # fmt: skip
 
+NOT_TO_BUILD = (  # how weights were stored and attention computed where the folder was made
+    "model_type", "quantization_config", "attn_implementation", "_attn_implementation",
+)  # fmt: skip
+
 
 def find(wanted: Wanted) -> FoundModel | None:
     """The model of the config.json beside the weights; None where there is none, or the user named another model.
@@ -146,7 +150,15 @@ def _loaded(config_json: bytes, tensors: Mapping[str, Tensor]) -> tuple[Any, lis
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
-        except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        except (
+            ArithmeticError,
+            AssertionError,
+            ImportError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
             reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
             raise CheckpointError(f"{maker.__name__} cannot be built from config.json ({reason[0][:200]})") from None
     if reads_both_ways and not any(getattr(module, "is_causal", False) for module in model.modules()):
@@ -201,7 +213,7 @@ def _config(fields: Mapping[str, Any]) -> Any:
             f"transformers {transformers.__version__} has no causal language model of type {kind!r}; a newer one may "
             "(pip install -U transformers), or give --model FILE.py:build"
         )
-    kept = {key: value for key, value in fields.items() if key not in ("quantization_config", "model_type")}
+    kept = {key: value for key, value in fields.items() if key not in NOT_TO_BUILD}
     try:
         return CONFIG_MAPPING[kind].from_dict(kept)
     except Exception as error:  # noqa: BLE001  each class of transformers checks its own fields in its own way

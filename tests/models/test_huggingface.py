@@ -154,6 +154,11 @@ def test_a_config_that_cannot_be_built_gets_one_sentence(tmp_path: Path, fields,
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation"])
+def test_how_attention_was_computed_elsewhere_is_no_demand(tmp_path: Path, name: str) -> None:
+    assert found_model(changed(write_folder(tmp_path), **{name: "flash_attention_2"})).seq_len == LENGTH
+
+
 def test_tensors_that_the_model_has_no_use_for_are_named(tmp_path: Path) -> None:
     found = found_model(changed(write_folder(tmp_path), num_hidden_layers=1))
     assert "LlamaForCausalLM" in found.how

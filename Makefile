@@ -4,6 +4,7 @@
 # make figures the demo, then its picture and table into results/ and README
 # make bench-start  processor time of help and dry runs, after `make demo`
 # make bench-rd the engine against the field's packers, NNCodec and the Gaussian bound: results/rd
+# make bench-memory  peak memory of calibration and evaluation at the sizes of real models
 # make bench-study  a study of 1,000 trials and more: frontier, report, browser
 # make bench-sweep  100 recipes in one sweep beside 100 packs on their own: results/bench-sweep
 # make bench-workers  one sweep by one process and by several: results/bench-workers
@@ -17,7 +18,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-billion bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
+.PHONY: demo test check format bench bench-billion bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -76,6 +77,9 @@ bench-smollm:
 
 bench-start: demo
 	$(BIN)/python -m tests.bench.startup demo/model.safetensors demo/text
+
+bench-memory: $(STAMP)
+	OMP_NUM_THREADS=2 $(BIN)/python -m tests.bench.memory --json results/bench-memory.json
 
 bench-study: $(STAMP)
 	$(BIN)/python -m tests.bench.large_study --json results/bench-study.json

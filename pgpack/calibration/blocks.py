@@ -29,7 +29,7 @@ from pgpack.loss.head import WHOLE_BYTES
 from .watch import Watch
 
 BATCH_TOKENS = 8192  # at most, at a time
-AS_ALWAYS = 2**30  # bytes that a batch of BATCH_TOKENS may keep
+AS_ALWAYS = 384 * 2**20  # bytes that a batch of BATCH_TOKENS may keep
 BOUND = 384 * 2**20  # bytes that a smaller batch may keep, or as many as the model itself takes
 OUTSIDE = -1  # what is kept outside of all blocks
 
@@ -66,6 +66,7 @@ def plan(run: Run, model: nn.Module, windows: Tensor, watch: Watch) -> Plan:
 
     A model that cannot be run on parts of a window is run as always.
     """
+    _return_freed_memory()
     seq_len = windows.shape[1]
     most = max(1, BATCH_TOKENS // seq_len) * seq_len
     blocks = blocks_of(model)
@@ -75,7 +76,6 @@ def plan(run: Run, model: nn.Module, windows: Tensor, watch: Watch) -> Plan:
         return Plan(most, int(windows.max()) + 1)
     if kept.of(seq_len, most).total() <= AS_ALWAYS:
         return Plan(most, kept.n_pieces)
-    _return_freed_memory()
     bound = bound_of(model)
     tokens = next((n for n in range(most, seq_len, -seq_len) if kept.of(seq_len, n).total() <= bound), seq_len)
     again = _without(kept.of(seq_len, tokens), blocks, bound)

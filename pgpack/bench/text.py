@@ -199,6 +199,10 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
     length = options.seq_len or text_defaults(metadata, path).seq_len or model.seq_len
     if length is None:
         raise DataError("the length of a sequence is not known for this model; give it as --seq-len N")
+    if model.longest is not None and length > model.longest:
+        raise DataError(
+            f"windows of {length:,} tokens are more than this model reads; give --seq-len {model.longest}"
+        )
     hint = probe.shorter_windows(model.build, length) if model.how and options.seq_len is None else ""
     notes = [sources.note]
     if counted and options.seq_len is None and SHORTEST < len(val) <= length:

@@ -125,8 +125,13 @@ def covered(
 
 
 def _refuse_another(applied: Applied, calibration: Calibration) -> None:
-    """Raises CalibrationError where there are Hessians of the recipe's tensors and not one of them fits."""
+    """Raises CalibrationError where the calibration knows other tensors only, or not one Hessian fits."""
     found = [(tensor, calibration.hessian_shape(name)) for name, tensor in applied.tensors.items()]
+    if calibration.shapes and applied.needs_calibration and all(shape is None for _, shape in found):
+        raise CalibrationError(
+            f"it knows no tensor of this checkpoint (its first: {min(calibration.shapes)}); this calibration is of "
+            "another model"
+        )
     known = [(tensor, shape) for tensor, shape in found if shape is not None and tensor.policy.needs_hessian]
     if known and not any(_fits(tensor, shape) for tensor, shape in known):
         tensor, shape = known[0]

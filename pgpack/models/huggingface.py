@@ -32,6 +32,10 @@ NOT_OF_THE_MODEL = (  # fields that say how a folder came to be; the logits do n
     "transformers_version", "use_cache",
 )  # fmt: skip
 
+NOT_TO_BUILD = (  # how weights were stored and attention computed where the folder was made
+    "model_type", "quantization_config", "attn_implementation", "_attn_implementation",
+)  # fmt: skip
+
 
 def find(wanted: Wanted) -> FoundModel | None:
     """The model of the config.json beside the weights; None where there is none, or the user named another model.
@@ -58,10 +62,11 @@ def find(wanted: Wanted) -> FoundModel | None:
     left = f"; {len(unused)} tensors are none of its own and change nothing (first: {unused[0]})" if unused else ""
     return FoundModel(
         partial(_logits_model, config_json, renamed),
-        seq_len=_seq_len(fields),
+        seq_len=min(_longest(fields) or LONGEST, LONGEST),
         how=f"{type(model).__name__} of config.json{left}" if left else "",
         config=json.dumps({key: fields[key] for key in sorted(fields) if key not in NOT_OF_THE_MODEL}),
         code=_versions,
+        longest=_longest(fields),
     )
 
 
@@ -131,16 +136,35 @@ def _loaded(config_json: bytes, tensors: Mapping[str, Tensor]) -> tuple[Any, lis
     """The model with `tensors` in it, and the names among them that it has no use for."""
     with _quiet_transformers():
         config = _config(config_fields(config_json))
+        reads_both_ways = getattr(config, "is_decoder", None) is False  # building some models changes it
         from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-        model, info = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
-            None,
-            config=config,
-            state_dict={name: tensor for name, tensor in tensors.items() if tensor.dtype.is_floating_point},
-            dtype=torch.float32,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
+        maker = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        try:
+            model, info = maker.from_pretrained(
+                None,
+                config=config,
+                state_dict={name: tensor for name, tensor in tensors.items() if tensor.dtype.is_floating_point},
+                dtype=torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+        except (
+            ArithmeticError,
+            AssertionError,
+            ImportError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            raise CheckpointError(f"{maker.__name__} cannot be built from config.json ({reason[0][:200]})") from None
+    if reads_both_ways and not any(getattr(module, "is_causal", False) for module in model.modules()):
+        raise CheckpointError(
+            f"{config.model_type} is a masked model (is_decoder is false in config.json): it sees the tokens that it "
+            "is to predict, so it has no bits per byte; pack it without text, which measures the error of the weights"
         )
     missing = sorted(info["missing_keys"])
     if missing:
@@ -179,12 +203,17 @@ def _config(fields: Mapping[str, Any]) -> Any:
             f"config.json asks to run code that comes with the model (auto_map), which pgpack never does{also}; or "
             "give --model FILE.py:build"
         )
+    if kind in CONFIG_MAPPING and fields.get("is_encoder_decoder", CONFIG_MAPPING[kind].is_encoder_decoder):
+        raise CheckpointError(
+            f"{kind} is an encoder-decoder, and a loss is only defined here for models that go on from text; pack it "
+            "without text, which measures the error of the weights, or give --model FILE.py:build"
+        )
     if not known:
         raise CheckpointError(
             f"transformers {transformers.__version__} has no causal language model of type {kind!r}; a newer one may "
             "(pip install -U transformers), or give --model FILE.py:build"
         )
-    kept = {key: value for key, value in fields.items() if key not in ("quantization_config", "model_type")}
+    kept = {key: value for key, value in fields.items() if key not in NOT_TO_BUILD}
     try:
         return CONFIG_MAPPING[kind].from_dict(kept)
     except Exception as error:  # noqa: BLE001  each class of transformers checks its own fields in its own way
@@ -192,12 +221,10 @@ def _config(fields: Mapping[str, Any]) -> Any:
         raise CheckpointError(f"config.json is no config of a {kind} model ({reason[0][:200]})") from None
 
 
-def _seq_len(fields: Mapping[str, Any]) -> int:
-    """Units: tokens per window."""
-    inner = fields.get("text_config")
-    known = {**fields, **inner} if isinstance(inner, dict) else fields
-    told = (known.get(name) for name in LENGTHS)
-    return min(next((length for length in told if isinstance(length, int) and length > 0), LONGEST), LONGEST)
+def _longest(fields: Mapping[str, Any]) -> int | None:
+    """Units: tokens that the model can read at once; None where the config sets no limit."""
+    told = (fields.get(name) for name in LENGTHS)
+    return next((length for length in told if isinstance(length, int) and length > 0), None)
 
 
 def _versions() -> list[str]:

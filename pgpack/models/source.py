@@ -40,7 +40,8 @@ class FoundModel:
     `build`: state dict of torch tensors -> module in eval mode that gives logits. `seq_len`: of its windows, if it
     says so. `how`: one sentence on how it was found, '' when it was named. `config`: its settings as JSON, '' for
     code alone. `looped`: the same with its loop repeated so often, for a model with loops. `code`: everything,
-    besides config and tensors, that its logits depend on, as text.
+    besides config and tensors, that its logits depend on, as text. `longest`: of the windows it can read, where there
+    is a limit.
     """
 
     build: Build
@@ -49,6 +50,7 @@ class FoundModel:
     config: str = ""
     looped: Callable[[int], Build] | None = None
     code: Callable[[], Sequence[str]] = tuple
+    longest: int | None = None
 
 
 ModelSource = Callable[[Wanted], FoundModel | None]

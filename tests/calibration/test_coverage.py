@@ -175,6 +175,14 @@ def test_a_calibration_of_another_model_is_still_refused() -> None:
         covered(from_tensors(base()), parse_recipe(TCQ), from_arrays(arrays, "t", 1))
 
 
+def test_a_calibration_that_knows_other_tensors_only_is_of_another_model() -> None:
+    others = from_arrays({f"other.{name}": array for name, array in statistics(base()).items()}, "t", 1)
+    with pytest.raises(CalibrationError, match=r"no tensor of this checkpoint .*another model"):
+        covered(from_tensors(base()), parse_recipe(TCQ), others)
+    without = parse_recipe("*=rtn(bits=4)|rans")
+    assert covered(from_tensors(base()), without, others).note == ""
+
+
 def test_a_model_that_diverged_is_no_mask() -> None:
     for broken in (np.inf, np.nan):
         with pytest.raises(CheckpointError, match="holds NaN or infinity"):

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from tests.commands.workshop import pgpack, succeed
 from tests.models.tiny_gguf import write_gguf
-from tests.models.tiny_hf import tiny_model, write_folder
+from tests.models.tiny_hf import LENGTH, tiny_model, write_folder
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers about itself
@@ -65,6 +65,13 @@ def test_a_config_that_asks_for_code_is_refused_where_the_model_is_needed(folder
     assert refused.code == 1
     assert "run code that comes with the model" in refused.err
     assert "Traceback" not in refused.err
+
+
+def test_windows_longer_than_the_model_reads_are_refused(folder: Path, text, tmp_path: Path) -> None:
+    other = write_folder(tmp_path, "gpt2", vocab_size=VOCABULARY)
+    shutil.copy(folder / "tokenizer.model", other)
+    refused = pgpack("eval", other, *text, "--seq-len", LENGTH + 1)
+    assert (refused.code, f"--seq-len {LENGTH}" in refused.err, "Traceback" in refused.err) == (1, True, False)
 
 
 def test_an_adapter_needs_its_base(folder: Path, tmp_path: Path) -> None:

@@ -114,6 +114,12 @@ def test_windows_are_as_long_as_the_config_says_and_at_most_2048(tmp_path: Path)
     assert found_model(load_checkpoint(write_folder(tmp_path / "c", "mamba"))).seq_len == 2048
 
 
+def test_no_window_is_longer_than_what_the_config_says(tmp_path: Path) -> None:
+    assert found_model(load_checkpoint(write_folder(tmp_path / "a", "gpt2"))).longest == LENGTH
+    assert found_model(load_checkpoint(write_folder(tmp_path / "b", max_position_embeddings=8192))).longest == 8192
+    assert found_model(load_checkpoint(write_folder(tmp_path / "c", "mamba"))).longest is None
+
+
 def changed(folder: Path, **fields) -> Checkpoint:
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
@@ -127,6 +133,13 @@ def changed(folder: Path, **fields) -> Checkpoint:
         ({"auto_map": {"AutoModelForCausalLM": "modeling_x.X"}, "model_type": "x"}, "never does; or give --model"),
         ({"model_type": "no_such_model"}, "no causal language model of type 'no_such_model'"),
         ({"model_type": "vit"}, "no causal language model of type 'vit'"),
+        ({"model_type": "t5"}, "t5 is an encoder-decoder"),
+        ({"model_type": "bart"}, "bart is an encoder-decoder"),
+        ({"model_type": "bert"}, "bert is a masked model"),
+        ({"model_type": "roberta"}, "roberta is a masked model"),
+        ({"model_type": "rembert"}, "rembert is a masked model"),
+        ({"model_type": "reformer"}, "ReformerModelWithLMHead cannot be built"),
+        ({"num_attention_heads": 0}, "cannot be built|no config of a llama"),
         ({"num_hidden_layers": 3}, "needs model.layers.2.*which the checkpoint lacks"),
         ({"intermediate_size": 64}, "mlp.* has shape"),
         ({"num_attention_heads": "four"}, "no config of a llama model"),
@@ -139,6 +152,11 @@ def test_a_config_that_cannot_be_built_gets_one_sentence(tmp_path: Path, fields,
         find(wanted(checkpoint))
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation"])
+def test_how_attention_was_computed_elsewhere_is_no_demand(tmp_path: Path, name: str) -> None:
+    assert found_model(changed(write_folder(tmp_path), **{name: "flash_attention_2"})).seq_len == LENGTH
 
 
 def test_tensors_that_the_model_has_no_use_for_are_named(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ class Text:
 
     @property
     def vocab_size(self) -> int:
-        return self.tokenizer.vocab_size
+        """Tokens that the text may hold: those that tokenizer and model both know."""
+        return known_tokens(self.model, self.tokenizer)
 
     @cached_property
     def calib_tokens(self) -> Tokens:
@@ -105,6 +106,7 @@ class Text:
             )
         # Shards are looked at whole, as they always were: what is refused must not depend on how much is used.
         tokens = self.calib.tokens(None if isinstance(self.calib, ShardTokens) else n_tokens)
+        require_known(tokens, self.model, self.tokenizer)
         share = self._overlap(tokens)
         if share > MAX_OVERLAP:
             raise DataError(
@@ -196,6 +198,7 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
         checkpoint.companions,
     )
     model = find_model(wanted)
+    require_known(val.tokens, model, sources.tokenizer)
     length = options.seq_len or text_defaults(metadata, path).seq_len or model.seq_len
     if length is None:
         raise DataError("the length of a sequence is not known for this model; give it as --seq-len N")
@@ -232,6 +235,21 @@ def _split_digest(sources: Sources) -> str | None:
     if sources.split is None or not isinstance(sources.val, DocumentTokens):
         return None
     return hashlib.sha256(f"{sources.split.rule}|{sources.val.read.hexdigest()}".encode()).hexdigest()
+
+
+def known_tokens(model: FoundModel, tokenizer: Tokenizer) -> int:
+    """How many tokens, from 0 on, tokenizer and model both know."""
+    return min(tokenizer.vocab_size, model.vocab_size or tokenizer.vocab_size)
+
+
+def require_known(tokens: Tokens, model: FoundModel, tokenizer: Tokenizer) -> None:
+    """Raises DataError for a token beyond the model's table: the tokenizer is another model's."""
+    largest, known = int(tokens.max(initial=0)), known_tokens(model, tokenizer)
+    if largest >= known:
+        raise DataError(
+            f"the text holds token {largest:,} and the model knows only {known:,} of the tokenizer's "
+            f"{tokenizer.vocab_size:,}; give the tokenizer that it was trained with as --tokenizer FILE"
+        )
 
 
 def check_device(device: str) -> None:

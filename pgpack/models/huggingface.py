@@ -41,7 +41,7 @@ def find(wanted: Wanted) -> FoundModel | None:
     """The model of the config.json beside the weights; None where there is none, or the user named another model.
 
     Raises: CheckpointError when transformers cannot build it or its tensors are others; ToolMissing without
-    transformers; DataError when the tokenizer is of another vocabulary.
+    transformers; DataError for --set.
     """
     if wanted.spec is not None or CONFIG not in wanted.companions:
         return None
@@ -56,9 +56,6 @@ def find(wanted: Wanted) -> FoundModel | None:
     names = {tensor.data_ptr(): name for name, tensor in no_memory.items()}
     pairs = {place: names.get(tensor.data_ptr(), place) for place, tensor in model.named_parameters()}
     renamed = {place: name for place, name in pairs.items() if name != place and place not in wanted.shapes}
-    size = int(getattr(model.config.get_text_config(), "vocab_size", wanted.vocab_size))
-    if size < wanted.vocab_size:
-        raise DataError(f"the tokenizer has {wanted.vocab_size:,} tokens and the model only {size:,}; give its own")
     left = f"; {len(unused)} tensors are none of its own and change nothing (first: {unused[0]})" if unused else ""
     return FoundModel(
         partial(_logits_model, config_json, renamed),
@@ -67,6 +64,7 @@ def find(wanted: Wanted) -> FoundModel | None:
         config=json.dumps({key: fields[key] for key in sorted(fields) if key not in NOT_OF_THE_MODEL}),
         code=_versions,
         longest=_longest(fields),
+        vocab_size=int(getattr(model.config.get_text_config(), "vocab_size", wanted.vocab_size)),
     )
 
 

@@ -41,7 +41,8 @@ class FoundModel:
     says so. `how`: one sentence on how it was found, '' when it was named. `config`: its settings as JSON, '' for
     code alone. `looped`: the same with its loop repeated so often, for a model with loops. `code`: everything,
     besides config and tensors, that its logits depend on, as text. `longest`: of the windows it can read, where there
-    is a limit.
+    is a limit. `vocab_size`: rows of its table, where it says so; a tokenizer may know more tokens than those that a
+    text holds.
     """
 
     build: Build
@@ -51,6 +52,7 @@ class FoundModel:
     looped: Callable[[int], Build] | None = None
     code: Callable[[], Sequence[str]] = tuple
     longest: int | None = None
+    vocab_size: int | None = None
 
 
 ModelSource = Callable[[Wanted], FoundModel | None]

@@ -11,13 +11,23 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import pgpack
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.errors import CheckpointError, DataError, ToolMissing
 from pgpack.models.huggingface import build_transformers, find
 from pgpack.models.probe import Probe
 from pgpack.models.source import FoundModel, Wanted
 
-from .tiny_hf import FAMILIES, LENGTH, VOCABULARY, as_torch_files, reference_logits, tokens, write_folder
+from .tiny_hf import (
+    FAMILIES,
+    LENGTH,
+    VOCABULARY,
+    as_torch_files,
+    reference_logits,
+    tokens,
+    write_folder,
+    write_tokenizer,
+)
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers about itself
@@ -165,9 +175,24 @@ def test_tensors_that_the_model_has_no_use_for_are_named(tmp_path: Path) -> None
     assert "first: model.layers.1.input_layernorm.weight" in found.how
 
 
-def test_a_larger_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="400 tokens and the model only 300"):
-        find(wanted(load_checkpoint(write_folder(tmp_path)), 400))
+def test_a_tokenizer_may_know_more_than_the_model_but_a_text_may_not(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = write_tokenizer(write_folder(tmp_path / "model"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|added|>"]})
+    assert tokenizer.convert_tokens_to_ids("<|added|>") == VOCABULARY
+    tokenizer.save_pretrained(folder)
+    plain, strange = tmp_path / "plain.txt", tmp_path / "strange.txt"
+    plain.write_text("the quick brown fox jumps over the lazy dog. " * 40)
+    strange.write_text("the quick brown fox <|added|> jumps over the lazy dog. " * 40)
+    bench = pgpack.open_bench(folder, val=str(plain), calib="builtin", max_tokens=128, cache=False)
+    assert bench.text.vocab_size == VOCABULARY
+    assert bench.measure().bpb > 0
+    with pytest.raises(DataError, match=f"holds token {VOCABULARY} and the model knows only {VOCABULARY} of"):
+        pgpack.open_bench(folder, val=str(strange), calib="builtin", cache=False).measure()
+    with pytest.raises(DataError, match=f"holds token {VOCABULARY} and the model knows only"):
+        pgpack.open_bench(folder, val=str(plain), calib=str(strange), cache=False).calibrate(64)
 
 
 def test_what_the_user_names_and_what_has_no_config_is_not_ours(tmp_path: Path) -> None:

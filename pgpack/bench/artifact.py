@@ -163,6 +163,8 @@ def open_artifact(path: Path | str) -> ArtifactFile:
     True
     """
     path = Path(path)
+    if path.is_dir():
+        raise FormatError(f"{path} is a folder, not an artifact; name the file that `pgpack pack` wrote")
     found = read_artifact_file(path)
     if found is None and is_safetensors(path):
         raise FormatError(f"{path} is a checkpoint, not an artifact of any known format")

@@ -107,7 +107,7 @@ def test_a_dry_run_of_a_torch_file_loads_no_torch(tmp_path: Path) -> None:
         ("pack MODEL --recipe *=gptq|rans --calibration nowhere -o out", 1, "no such calibration file"),
         ("unpack MODEL -o out", 4, "not an artifact of any known format"),
         ("unpack nowhere -o out", 1, "nowhere: No such file"),
-        ("unpack . -o out", 1, "Is a directory"),
+        ("unpack . -o out", 4, "is a folder, not an artifact"),
         ("sweep . --out out --dry-run", 1, "a folder"),
         ("inspect nowhere", 1, "no such checkpoint file"),
         ("verify nowhere", 1, "nowhere: No such file"),

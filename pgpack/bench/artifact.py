@@ -163,8 +163,6 @@ def open_artifact(path: Path | str) -> ArtifactFile:
     True
     """
     path = Path(path)
-    if path.is_dir():
-        raise FormatError(f"{path} is a folder, not an artifact; name the file that `pgpack pack` wrote")
     found = read_artifact_file(path)
     if found is None and is_safetensors(path):
         raise FormatError(f"{path} is a checkpoint, not an artifact of any known format")
@@ -175,7 +173,10 @@ def open_artifact(path: Path | str) -> ArtifactFile:
 
 
 def read_artifact_file(path: Path) -> ArtifactFile | None:
-    """The artifact in a file; None when the file is something else. Raises OSError when it cannot be read."""
+    """The artifact in a file; None when the file is something else. Raises FormatError for a folder,
+    OSError when it cannot be read."""
+    if path.is_dir():
+        raise FormatError(f"{path} is a folder, not an artifact; name the file that `pgpack pack` wrote")
     if is_safetensors(path) or is_gguf(path):
         return None
     data = path.read_bytes()

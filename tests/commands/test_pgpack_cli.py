@@ -110,6 +110,7 @@ def test_a_dry_run_of_a_torch_file_loads_no_torch(tmp_path: Path) -> None:
         ("unpack . -o out", 4, "is a folder, not an artifact"),
         ("sweep . --out out --dry-run", 1, "a folder"),
         ("inspect nowhere", 1, "no such checkpoint file"),
+        ("transcode . -o out", 4, "is a folder, not an artifact"),
         ("verify nowhere", 1, "nowhere: No such file"),
         ("eval MODEL --val nothing*.bin", 1, "no token shards match"),
         ("eval MODEL --tokenizer nowhere", 1, "does not exist"),

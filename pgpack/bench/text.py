@@ -21,7 +21,7 @@ from pgpack.loss.sliding import EvaluationWay
 from pgpack.models.probe import Probe
 from pgpack.models.registry import find_model
 from pgpack.models.source import FoundModel, Wanted
-from pgpack.text.data import Tokens, digest_tokens, overlap_fraction
+from pgpack.text.data import Tokens, overlap_fraction
 from pgpack.text.stream import ApartTokens, DocumentTokens, ShardTokens, TokenSource
 from pgpack.text.tokenizer import TokenizedText, Tokenizer
 
@@ -130,11 +130,6 @@ class Text:
     def n_left_out(self) -> int:
         """Calibration tokens left out so far because their passages are also evaluated."""
         return self.calib.n_left_out if isinstance(self.calib, ApartTokens) else 0
-
-    @property
-    def calib_digest(self) -> str:
-        """sha256 hex of the calibration tokens."""
-        return digest_tokens(self.calib_tokens)
 
     def evaluator(
         self, reference: Tensors | None = None, batch_tokens: int | None = None, way: EvaluationWay | None = None

@@ -7,6 +7,7 @@ width in bits (1 byte); a code is (symbol - minimum) in `width` bits; an array's
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,17 +89,17 @@ class Raw(SymbolCoder):
 class Packed(SymbolCoder):
     """Arrays behind their headers, one after the other; how the codes of an array become bits is its subclasses'."""
 
+    @abstractmethod
     def pieces(self, flat: Symbols, low: int, width: int) -> Iterator[bytes]:
         """The bits of an array that is not empty, a CHUNK of symbols at a time: whole bytes but for the last."""
-        raise NotImplementedError
 
+    @abstractmethod
     def n_bytes(self, n: int, width: int) -> int:
         """Bytes of `n` codes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def codes(self, packed: NDArray[np.uint8], at: int, n: int, width: int) -> NDArray[np.uint64]:
         """Codes `at` to `at + n` of an array's bits."""
-        raise NotImplementedError
 
     def encode(self, arrays: Sequence[Symbols]) -> bytes:
         parts = []

@@ -12,6 +12,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import zlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -44,14 +45,14 @@ def expanded(decoder: Any, data: bytes, limit: int, what: str) -> Expanded:
     return Expanded(plain, decoder.eof, bool(decoder.unused_data))
 
 
-class StreamCodec:
+class StreamCodec(ABC):
     """A codec whose streams say where they end."""
 
     name: ClassVar[str]
 
+    @abstractmethod
     def expand(self, data: bytes, limit: int) -> Expanded:
         """About `limit` bytes of a stream at most. Raises CorruptArtifact on one that is damaged."""
-        raise NotImplementedError
 
     def decode(self, data: bytes, n_bytes: int) -> bytes:
         """Exactly `n_bytes` bytes. Raises CorruptArtifact when the stream is anything else."""

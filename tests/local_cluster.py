@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +45,9 @@ class LocalCluster:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+        with warnings.catch_warnings():  # sockets to what was killed are left to the collector: not to a later test's
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
     def start_scheduler(self) -> None:
         flags = ("--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard", "--no-show")

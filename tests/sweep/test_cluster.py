@@ -23,6 +23,7 @@ from tests.local_cluster import ROOT, LocalCluster
 from tests.sweep.test_workers import facts
 from tests.sweep_bench import OpenBench, candidates, pids
 
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # sockets to what these tests kill
 JOBS = tuple(Job(candidate) for candidate in candidates())
 Rows = dict[str, dict[str, object]]
 

@@ -5,7 +5,7 @@
 File layout (plain safetensors, so that any training script can write it):
 
     NAME.hessian    float32 (in, in)   mean over tokens of x x^T, x = the input of y = x W^T; symmetric
-    NAME.fisher     float32 (out,)     mean over tokens of (dL/dy)^2, optional
+    NAME.fisher     float32 (out,)     mean over tokens of (dL/dy)^2, optional; of an expert, over those it is given
     NAME.output     float32 (out, out) mean over tokens of d d^T, d = dL/dy, optional; NAME.fisher is its diagonal
                     A symmetric matrix may be stored as its upper triangle, row by row: (n (n + 1) / 2,)
     metadata        token_digest: sha256 hex of the uint16 little-endian tokens; n_tokens: decimal string

@@ -103,7 +103,7 @@ class Divergence:
         state = {name: torch.tensor(array) for name, array in reference.items()}
         self.model = _Logits(build(state)).to(device).eval().requires_grad_(False)
         places = dict(self.model.named_parameters(remove_duplicate=False)) | dict(self.model.named_buffers())
-        self.dtypes = {name: each.dtype for name, each in places.items()}
+        self.kinds = {name: (each.dtype, each.shape) for name, each in places.items()}
         told = told_names(self.model.named_modules())
         self.held = held_tensors({name: tuple(each.shape) for name, each in places.items()}, reference, told)
         self.held = {place: names for place, names in self.held.items() if all(name in reference for name in names)}
@@ -123,8 +123,11 @@ class Divergence:
         everywhere = {**weights, **{alias: weights[name] for alias, name in self.aliases.items()}}
         state = {}
         for place, names in self.held.items():
-            parts = [everywhere[name].to(self.dtypes[place]) for name in names]
-            state[place] = parts[0] if len(parts) == 1 else torch.stack(parts)
+            dtype, shape = self.kinds[place]
+            parts = [everywhere[name].to(dtype) for name in names]
+            state[place] = (
+                parts[0] if len(parts) == 1 else torch.cat([part.reshape(-1) for part in parts]).view(shape)
+            )
         found = F.log_softmax(functional_call(self.model, state, (ids,)), dim=-1)
         return (expected.exp() * (expected - found)).sum() / ids.numel()
 

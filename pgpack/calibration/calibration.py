@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from pgpack.checkpoint.checkpoint import save_tensors, tensor_digest
 from pgpack.errors import CalibrationError
+from pgpack.tables import counted
 
 Float32 = NDArray[np.float32]
 LOOKUP = ".lookup"
@@ -128,8 +129,9 @@ class Calibration:
         missing = [name for name in names if self.hessian_shape(name) is None]
         if missing:
             shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+            lack = f"{counted(len(missing), 'tensor')} lack{'s' * (len(missing) == 1)} a Hessian"
             raise CalibrationError(
-                f"{len(missing)} tensors lack a Hessian: {shown}; calibrate with a model that uses them, or "
+                f"{lack}: {shown}; calibrate with a model that uses them, or "
                 "give them a rule that needs none, such as rtn(bits=8)"
             )
 

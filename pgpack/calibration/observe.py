@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from pgpack.checkpoint.parameters import held_tensors, told_names
 from pgpack.errors import CalibrationError
 from pgpack.loss.head import Split, Splitter, logits_of, slices
+from pgpack.tables import counted
 
 from .blocks import Plan, plan, running_again
 from .calibration import LOOKUP, Calibration, from_arrays
@@ -65,7 +66,7 @@ def observe(
     """
     n_windows = len(tokens) // seq_len
     if n_windows < 1:
-        raise CalibrationError(f"{len(tokens)} calibration tokens are fewer than one window of {seq_len}")
+        raise CalibrationError(f"{counted(len(tokens), 'calibration token')} are fewer than one window of {seq_len}")
     parameters = {name: p for name, p in model.named_parameters() if p.ndim >= 2}
     watch = Watch(parameters, output_rows)
     windows = np.asarray(tokens[: n_windows * seq_len]).astype(np.int64).reshape(n_windows, seq_len)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from pgpack.checkpoint.folders import CONFIG
 from pgpack.errors import CheckpointError, DataError, ToolMissing
+from pgpack.tables import counted
 
 from .source import FoundModel, Wanted
 
@@ -62,7 +63,7 @@ def find(wanted: Wanted) -> FoundModel | None:
         for place, parameter in model.named_parameters()
         if place not in wanted.shapes and (names := _held(parameter, wanted.shapes)) is not None
     }
-    left = f"; {len(unused)} tensors are none of its own and change nothing (first: {unused[0]})" if unused else ""
+    left = f"; {counted(len(unused), 'tensor')} of others change nothing (first: {unused[0]})" if unused else ""
     return FoundModel(
         partial(_logits_model, config_json, renamed),
         seq_len=min(_longest(fields) or LONGEST, LONGEST),

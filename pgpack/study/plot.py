@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.path import Path as MarkerPath
+    from matplotlib.ticker import Locator
     from matplotlib.transforms import Bbox
 
 AXIS_LABELS: dict[Metric, str] = {"bpb": "bits per byte", "kl": "KL to the fp32 model (nats per token)"}
@@ -208,6 +209,7 @@ def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / divisor:g}"))
     if view.log_y:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(_loss_ticks(*view.y))
         axes.set_ylim(*view.y)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -216,6 +218,15 @@ def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     axes.spines[["top", "right"]].set_visible(False)
     if view.n_outside:
         _note_below(axes, f"{view.n_outside} trial{'s' * (view.n_outside > 1)} outside the view", "right")
+
+
+def _loss_ticks(low: float, high: float) -> Locator:
+    """Where a logarithmic axis of losses is labelled: at powers of ten, or closer where it shows less than two."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    if math.floor(math.log10(high)) > math.ceil(math.log10(low)):
+        return LogLocator()
+    return LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)) if high > 4 * low else MaxNLocator(6)
 
 
 def _note_below(axes: Axes, text: str, side: Literal["left", "right"]) -> None:

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils.checkpoint import checkpoint
 
 from pgpack.checkpoint.parameters import held_tensors, told_names
 from pgpack.errors import CalibrationError, RecipeError
@@ -99,6 +98,19 @@ class _Output(nn.Module):
         return self.splitter(self.model, ids)
 
 
+class _Differentiated(torch.autograd.Function):
+    """A number whose gradients with respect to `tensors` are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, number: Tensor, gradients: list[Tensor | None], *tensors: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return number.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(None if each is None else outer[0] * each for each in ctx.gradients)
+
+
 def _sum_kl(expected: Split, before: Tensor, found: Split, after: Tensor) -> Tensor:
     """Sum over tokens, of their hidden states `before` and `after`."""
     p, q = (F.log_softmax(split.head(hidden), dim=-1) for split, hidden in ((expected, before), (found, after)))
@@ -133,7 +145,7 @@ class Divergence:
     def kl(self, weights: Mapping[str, Tensor], ids: Tensor) -> Tensor:
         """Nats per token of one batch. *Shape* ids (windows, time).
 
-        Of a large vocabulary the logits of a few tokens are held at a time, and made again for the gradients.
+        Of a large vocabulary the logits of a few tokens are held at a time; their gradients are made at once.
         """
         with torch.no_grad():
             expected = self.model(ids)
@@ -145,15 +157,32 @@ class Divergence:
             state[place] = (
                 parts[0] if len(parts) == 1 else torch.cat([part.reshape(-1) for part in parts]).view(shape)
             )
-        found, n = functional_call(self.model, state, (ids,)), ids.numel()
-        if 4 * n * found.n_pieces <= WHOLE_BYTES:
-            return _sum_kl(expected, expected.hidden, found, found.hidden) / n
+        n = ids.numel()
+        if 4 * n * expected.n_pieces > WHOLE_BYTES:
+            return self._kl_in_slices(expected, state, ids)
+        found = functional_call(self.model, state, (ids,))
+        return _sum_kl(expected, expected.hidden, found, found.hidden) / n
+
+    def _kl_in_slices(self, expected: Split, state: Mapping[str, Tensor], ids: Tensor) -> Tensor:
+        learning, n = torch.is_grad_enabled(), ids.numel()
+        leaves = {
+            place: each.detach().requires_grad_(learning and each.requires_grad) for place, each in state.items()
+        }
+        found = functional_call(self.model, leaves, (ids,))
         before, after = (split.hidden.reshape(n, -1) for split in (expected, found))
-        sums = [
-            checkpoint(_sum_kl, expected, before[part], found, after[part], use_reentrant=False)
-            for part in slices(n, found.n_pieces)
-        ]
-        return torch.stack(sums).sum() / n
+        total, gradient = torch.zeros((), device=ids.device), torch.zeros_like(after)
+        for part in slices(n, expected.n_pieces):
+            given = after[part].detach().requires_grad_(learning)
+            loss = _sum_kl(expected, before[part], found, given) / n
+            total += loss.detach()
+            if learning:
+                loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+                assert given.grad is not None
+                gradient[part] = given.grad
+        if found.hidden.requires_grad:
+            found.hidden.backward(gradient.view_as(found.hidden))
+        result: Tensor = _Differentiated.apply(total, [leaf.grad for leaf in leaves.values()], *state.values())  # type: ignore[no-untyped-call]
+        return result
 
     @torch.no_grad()
     def mean(self, weights: Mapping[str, Tensor], batches: list[Tensor]) -> float:

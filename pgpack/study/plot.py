@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.path import Path as MarkerPath
-    from matplotlib.ticker import Locator
     from matplotlib.transforms import Bbox
 
 AXIS_LABELS: dict[Metric, str] = {"bpb": "bits per byte", "kl": "KL to the fp32 model (nats per token)"}
@@ -209,7 +208,7 @@ def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / divisor:g}"))
     if view.log_y:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(_loss_ticks(*view.y))
+        _label_closely(axes, *view.y)
         axes.set_ylim(*view.y)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -220,13 +219,15 @@ def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
         _note_below(axes, f"{view.n_outside} trial{'s' * (view.n_outside > 1)} outside the view", "right")
 
 
-def _loss_ticks(low: float, high: float) -> Locator:
-    """Where a logarithmic axis of losses is labelled: at powers of ten, or closer where it shows less than two."""
-    from matplotlib.ticker import LogLocator, MaxNLocator
+def _label_closely(axes: Axes, low: float, high: float) -> None:
+    """More labels on a logarithmic axis of losses than powers of ten, where it shows less than two of these."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     if math.floor(math.log10(high)) > math.ceil(math.log10(low)):
-        return LogLocator()
-    return LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)) if high > 4 * low else MaxNLocator(6)
+        return
+    close = LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)) if high > 4 * low else MaxNLocator(6)
+    axes.yaxis.set_major_locator(close)
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _note_below(axes: Axes, text: str, side: Literal["left", "right"]) -> None:

@@ -24,7 +24,7 @@ from .trial import Trial
 from .view import FrontierView
 
 BEST_FILE = "best.pgpack"
-OF_A_STUDY = (STUDY_FILE, TRIALS_FILE, "calibration-*.safetensors")  # what a run leaves first
+OF_A_STUDY = (STUDY_FILE, "trials.*", "calibration-*.safetensors")  # what a run leaves first
 T = TypeVar("T")
 
 

@@ -32,7 +32,7 @@ def expected_shares(counts: NDArray[np.integer[Any]]) -> Float64:
     """How often each token is to be expected, none of them never. Shape: (vocabulary,); the result sums to 1."""
     total = float(counts.sum())
     exponent, spread = _likeliest(counts) if total else (1.0, 1.0)
-    shares = (counts + spread) / (total + spread / zipf_shares(len(counts), exponent))
+    shares: Float64 = (counts + spread) / (total + spread / zipf_shares(len(counts), exponent))
     shares /= shares.sum()
     return shares
 

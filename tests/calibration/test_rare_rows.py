@@ -55,7 +55,9 @@ def test_rows_seen_often_keep_their_fisher_weight_and_unseen_ones_get_their_shar
     expected = expected_fisher(fisher, shares, int(counts.sum()))
     often = counts > 300
     np.testing.assert_allclose(expected[often], fisher[often], rtol=0.02)
-    np.testing.assert_allclose(expected[counts == 0], 0.7 * shares[counts == 0], rtol=0.3)
+    rare = (counts == 0) & (shares * counts.sum() < 0.1)
+    assert rare.sum() > 100
+    np.testing.assert_allclose(expected[rare], 0.7 * shares[rare], rtol=0.15)
 
 
 def test_rows_beyond_the_vocabulary_stay_as_they_were_seen() -> None:

@@ -32,7 +32,8 @@ def expected_shares(counts: NDArray[np.integer[Any]]) -> Float64:
     """How often each token is to be expected, none of them never. Shape: (vocabulary,); the result sums to 1."""
     total = float(counts.sum())
     exponent, spread = _likeliest(counts) if total else (1.0, 1.0)
-    shares: Float64 = (counts + spread) / (total + spread / zipf_shares(len(counts), exponent))
+    rates = total + spread / zipf_shares(len(counts), exponent)
+    shares: Float64 = (counts.astype(np.float64) + spread) / rates
     shares /= shares.sum()
     return shares
 

@@ -33,9 +33,8 @@ def expected_shares(counts: NDArray[np.integer[Any]]) -> Float64:
     total = float(counts.sum())
     exponent, spread = _likeliest(counts) if total else (1.0, 1.0)
     rates = total + spread / zipf_shares(len(counts), exponent)
-    shares: Float64 = np.divide(counts + spread, rates, dtype=np.float64)
-    shares /= shares.sum()
-    return shares
+    shares = (counts + spread) / rates
+    return np.asarray(shares / shares.sum(), dtype=np.float64)
 
 
 def zipf_shares(n_tokens: int, exponent: float) -> Float64:

@@ -33,13 +33,14 @@ def expected_shares(counts: NDArray[np.integer[Any]]) -> Float64:
     total = float(counts.sum())
     exponent, spread = _likeliest(counts) if total else (1.0, 1.0)
     rates = total + spread / zipf_shares(len(counts), exponent)
-    shares = (counts + spread) / rates
-    return np.asarray(shares / shares.sum(), dtype=np.float64)
+    shares: Float64 = (counts + spread) / rates
+    shares /= shares.sum()
+    return shares
 
 
 def zipf_shares(n_tokens: int, exponent: float) -> Float64:
     """(id + SHIFT)^-exponent of `n_tokens` ids; sums to 1."""
-    shares: Float64 = (np.arange(n_tokens) + SHIFT) ** -exponent
+    shares: Float64 = np.power(np.arange(n_tokens) + SHIFT, -exponent, dtype=np.float64)
     shares /= shares.sum()
     return shares
 

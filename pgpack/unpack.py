@@ -21,7 +21,7 @@ from pgpack.formats.field.torch_baseline import DEFAULT_LIMIT
 from pgpack.formats.own.contents import weights_digest
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC
-from pgpack.formats.own.reader import MAX_BYTES, read_artifact
+from pgpack.formats.own.reader import read_artifact
 from pgpack.formats.sniff import read_identified
 from pgpack.tensors.record import Record
 
@@ -79,16 +79,17 @@ class Unpacked:
         return dict(self.items())
 
 
-def unpack(data: bytes, max_bytes: int = MAX_BYTES) -> Unpacked:
+def unpack(data: bytes, max_bytes: int | None = None) -> Unpacked:
     """Decode an artifact: ours, or one of the field's formats (told apart by content).
 
-    `max_bytes`: the most that anything in it may decode to (1 GiB at most in the field's formats). Raises
-    FormatError or one of its kinds.
+    `max_bytes`: the most that may come out of it, and that decoding may hold at once. None: what comes out is at most
+    400 times the file, or 64 MiB, and 4 GiB are held (FORMAT.md). In the field's formats nothing is above 1 GiB.
+    Raises FormatError or one of its kinds.
     """
     if data[:4] == MAGIC[: len(data)]:
         header, own, companions = read_artifact(data, max_bytes)
         return Unpacked("pgpack", own, header.aliases, header.digest, header, companions)
-    kind, records = read_identified(data, min(max_bytes, DEFAULT_LIMIT))
+    kind, records = read_identified(data, DEFAULT_LIMIT if max_bytes is None else min(max_bytes, DEFAULT_LIMIT))
     return Unpacked(kind, tuple(records), {}, "")
 
 

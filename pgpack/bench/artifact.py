@@ -111,12 +111,13 @@ class ArtifactFile:
         return load_tokenizer(self.companions, str(self.path))
 
     def inspect(self) -> ArtifactView:
-        """Where the bytes are: by tensor and by coding stage; they sum to the file.
+        """Where the bytes are: by tensor and by coding stage; they sum to the file. Raises as `tensors`.
 
         >>> view = pgpack.open_artifact("model.pgpack").inspect()
         >>> sum(tensor.n_bytes for tensor in view.tensors) + sum(view.overhead.values()) == view.n_bytes
         True
         """
+        _ = self.digest
         return inspect_artifact(self.data, self.unpacked)
 
     def verify(self, budget: Size | None = None, checkpoint: Checkpoint | None = None) -> Verification:

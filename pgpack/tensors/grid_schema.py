@@ -58,7 +58,7 @@ def check_values(kind: str, params: Params, symbols: NDArray[Any], arrays: Mappi
     """Raises ValueError where a floating array is not finite, or a bool is neither 0 nor 1."""
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ValueError(f"the {name} of a grid {kind} are not finite")
+            raise ValueError(f"an array {name} of a grid {kind} is not finite")
     if kind == "raw" and params.get("dtype") == "bool" and symbols.size and int(symbols.max()) > 1:
         raise ValueError(f"a bool is stored as {int(symbols.max())}, expected 0 or 1")
 
@@ -136,7 +136,9 @@ def _only(kind: str, params: Params, arrays: Layouts, names: tuple[str, ...], ra
         raise ValueError(f"a grid {kind} has the arrays {', '.join(ranks) or 'none'}, and no other")
     for name, rank in ranks.items():
         if len(arrays[name].shape) != rank:
-            raise ValueError(f"the {name} of a grid {kind} have {rank} dimensions, found {len(arrays[name].shape)}")
+            raise ValueError(
+                f"an array {name} of a grid {kind} has {rank} dimensions, found {len(arrays[name].shape)}"
+            )
 
 
 def _matrix(kind: str, symbols: SymbolLayout, dtypes: tuple[str, ...]) -> tuple[int, int]:

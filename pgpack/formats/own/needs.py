@@ -44,7 +44,8 @@ class Needs:
             if needed > limit:
                 raise FormatError(
                     f"decoding {what} {needed:,} bytes, above the limit of {limit:,} for a file of {n_bytes:,}; "
-                    f"where its origin is trusted, allow more: --max-bytes {max(self.output, self.held)}"
+                    f"if you trust its origin, allow more by --max-bytes {max(self.output, self.held)} of inspect, "
+                    "unpack, eval or verify (max_bytes in Python)"
                 )
 
 

@@ -255,7 +255,7 @@ class Workpiece:
         """The statistics of `count` tokens from the cache, else observed and kept there."""
         if self.cache is None:
             return self.observe(count, output_rows)
-        digests = (digest_tokens(self.calib_tokens("calibration", n)) for n in (count, None))
+        digests = [digest_tokens(self.calib_tokens("calibration", n)) for n in (count, None)]
         key = cache_key(self.checkpoint.digest, self.model_digest, *digests, self.text.seq_len, output_rows)
         return self.cache.recall(
             "calibration", key, CALIBRATION, lambda: self.observe(count, output_rows), in_memory=False

@@ -9,10 +9,14 @@ decoding fails.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,15 +28,18 @@ from numpy.typing import NDArray
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.checkpoint.mlp_order import mlp_permutations, ordered_checkpoint
 from pgpack.formats.own.manifest import Manifest, manifest_path, read_manifest
+from pgpack.formats.own.needs import HELD
 from pgpack.loss.evaluator import BitsPerByte, Evaluator
 from pgpack.tensors.masks import is_mask
 
 from .errors import FormatError
 from .inspect import inspect_artifact
-from .tables import counted
+from .tables import counted, escaped
 from .unpack import Decoded, Unpacked, check_digest, unpack
 
 DECODE_TIMEOUT_S = 600.0
+ROOM = 2 << 30  # bytes of address space for Python, numpy and the codecs themselves
+SAID = 1 << 20  # bytes of what the decoder says that are read
 SAME_LOSS = 1e-9  # relative: equal weights, text and machine
 ROUNDING = 1e-5  # relative: equal weights and text, but another processor adds floats in another order
 
@@ -70,8 +77,10 @@ def verify(
     budget: int | None = None,
     evaluator: Evaluator | None = None,
     timeout_s: float = DECODE_TIMEOUT_S,
+    max_bytes: int | None = None,
 ) -> Verification:
-    """Every check that the arguments allow. Units: `budget` bytes.
+    """Every check that the arguments allow. Units: `budget` bytes; `timeout_s` seconds and `max_bytes` bytes that
+    decoding may take, as `unpack` says.
 
     `evaluator` measures the decoded weights; its KL is to whatever reference it holds.
     Raises: OSError when the file cannot be read; errors of the evaluator when the model does not run.
@@ -79,12 +88,13 @@ def verify(
     data = path.read_bytes()
     checks = [_size(len(data), budget)]
     manifest = _take_manifest(path, data, checks)
-    clean = decode_apart(path, timeout_s)
+    limits = (timeout_s,) if max_bytes is None else (timeout_s, max_bytes)
+    clean = decode_apart(path, *limits)
     checks.append(_decoded_apart(clean))
     if not clean.ok:
         return Verification(len(data), clean.kind, tuple(checks))
     try:
-        unpacked = unpack(data)
+        unpacked = unpack(data, max_bytes)
         digest = check_digest(unpacked)
         checks.append(_structure(data, unpacked))
     except FormatError as error:
@@ -153,23 +163,46 @@ class CleanDecode:
     error: str = ""
 
 
-def decode_apart(path: Path, timeout_s: float = DECODE_TIMEOUT_S) -> CleanDecode:
-    """The artifact decoded by `python -I -m pgpack.unpack` with an empty environment. Never raises for a bad file."""
-    command = [sys.executable, "-I", "-m", "pgpack.unpack", str(path.absolute())]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=timeout_s, env={"PATH": "/usr/bin:/bin"}, check=False
+def decode_apart(path: Path, timeout_s: float = DECODE_TIMEOUT_S, max_bytes: int | None = None) -> CleanDecode:
+    """The artifact decoded by `python -I -m pgpack.unpack` with an empty environment. Never raises for a bad file.
+
+    The process may use what `max_bytes` allows decoding to hold, and a little; it ends, with all that it started,
+    after `timeout_s`, and itself when this process is gone.
+    """
+    memory = ROOM + 4 * path.stat().st_size + (HELD if max_bytes is None else max_bytes)
+    limits = [str(memory), *([] if max_bytes is None else [str(max_bytes)])]
+    environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-m", "pgpack.unpack", str(path.absolute()), *limits],
+            stdin=subprocess.PIPE,  # held open: its end tells the process that this one is gone
+            stdout=said,
+            stderr=complained,
+            env=environment,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        return CleanDecode(False, error=f"decoding did not end within {timeout_s:g} s")
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return CleanDecode(False, error=f"decoding did not end within {timeout_s:g} s; --timeout gives it longer")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its own session: programs that it started end with it
+            process.communicate()
+        said.seek(0)
+        complained.seek(0)
+        return _answer(said.read(SAID), complained.read(SAID), process.returncode)
+
+
+def _answer(said: bytes, complained: bytes, status: int) -> CleanDecode:
     try:
-        said: dict[str, Any] = json.loads(done.stdout.decode().splitlines()[-1])
+        answer: dict[str, Any] = json.loads(said.decode().splitlines()[-1])
     except (ValueError, IndexError):
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["nothing was said"])[-1]
-        return CleanDecode(False, error=f"the decoder stopped with status {done.returncode}: {last}")
-    if not said["ok"]:
-        return CleanDecode(False, error=f"{said['error_kind']}: {said['error']}")
-    return CleanDecode(True, said["kind"], said["weights_digest"], said["decode_s"], said["imported_torch"])
+        last = (complained.decode(errors="replace").strip().splitlines() or ["nothing was said"])[-1]
+        return CleanDecode(False, error=f"the decoder stopped with status {status}: {escaped(last[:500])}")
+    if not answer["ok"]:
+        return CleanDecode(False, error=f"{answer['error_kind']}: {answer['error']}")
+    return CleanDecode(True, answer["kind"], answer["weights_digest"], answer["decode_s"], answer["imported_torch"])
 
 
 def _decoded_apart(clean: CleanDecode) -> Check:

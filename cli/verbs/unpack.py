@@ -9,7 +9,7 @@ import click
 
 from pgpack.tables import counted
 
-from ..options.types import PATH
+from ..options.types import PATH, max_bytes_option
 from ..screen.output import Screen, refuse_overwrite, refuse_unwritable, screen_options
 
 EPILOG = """\b
@@ -41,6 +41,7 @@ Examples:
     "--banked", is_flag=True, help="Matrices in banks (qo_bank, kv_bank, ...), as banked scripts load them."
 )
 @click.option("--force", is_flag=True, help="Replace the file, or the model folder, if it exists.")
+@max_bytes_option
 @screen_options
 def command(
     *,
@@ -51,6 +52,7 @@ def command(
     gguf_type: str | None,
     banked: bool,
     force: bool,
+    max_bytes: int | None,
     screen: Screen,
 ) -> None:
     """Decode ARTIFACT (ours or one of the field's formats) to named tensors, or to a model folder.
@@ -67,7 +69,7 @@ def command(
     path = Path(out)
     if form != FOLDER and path.suffix and not path.is_dir():
         refuse_overwrite(path, force, artifact)
-    opened = open_artifact(artifact)
+    opened = open_artifact(artifact, max_bytes)
     form = form or form_of(out, opened.companions)
     if gguf_type and form != GGUF:
         raise click.UsageError("--type belongs to --as gguf; elsewhere --dtype says how floats are stored")

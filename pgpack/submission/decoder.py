@@ -22,6 +22,7 @@ from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
 from pgpack.errors import RoundTripError, SubmissionError
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, unframe
+from pgpack.formats.own.needs import UNLIMITED
 from pgpack.referee.source import libraries
 from pgpack.tensors.trellis import POLYNOMIALS
 from pgpack.unpack import unpack
@@ -83,7 +84,7 @@ def make_decoder(artifacts: Sequence[bytes]) -> Decoder:
         code = minified(plain, keep=("state_dict",), shared_names=True)
         programs = [namespace_of(ast.parse(source))["state_dict"] for source in (readable, code)]
         for path, data in zip(paths, artifacts, strict=True):
-            expected = unpack(data).tensors()
+            expected = unpack(data, UNLIMITED).tensors()
             for program in programs:
                 _compare(program(str(path)), expected)
     return Decoder(readable, code, tuple(sorted(libraries(readable) - {"numpy"})))

@@ -180,6 +180,9 @@ def outside_programs(evidence: Evidence) -> Finding:
     if not found:
         return ok("no program outside Python is needed")
     told = listed(f"{name} ({place})" for name, place in found.items())
+    words = {*re.findall(r"[\w+-]+", f"{evidence.readme} {evidence.requirements or ''}".lower())}
+    if found.keys() <= words:
+        return ok(f"the folder names what the target must have installed: {told}")
     return warn(
         f"the target must have it installed beforehand, nothing may be installed at run time: {told}",
         tuple(found.values()),

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from pgpack.checkpoint.checkpoint import load_checkpoint, save_tensors
-from pgpack.recipe.presets import PRESETS, preset_text
+from pgpack.recipe.preset_candidates import preset_recipe
+from pgpack.recipe.presets import PRESETS
 from pgpack.unpack import check_digest, unpack
 from tests.commands.conftest import RECIPE
 from tests.commands.workshop import pgpack, succeed
@@ -44,7 +45,8 @@ def about(tmp_path: Path) -> Path:
 def test_a_folder_of_our_own_is_accepted_without_a_warning_at_any_preset(
     name: str, model: Path, script: Path, about: Path, tmp_path: Path
 ) -> None:
-    recipe = re.sub(r";?\s*@container=[^;]*", "", preset_text(name))  # a submission is in our own container
+    chosen = str(preset_recipe(name, None, 64, load_checkpoint(model).stored_shapes))
+    recipe = re.sub(r";?\s*@container=[^;]*", "", chosen)  # a submission is in our own container
     target = tmp_path / "record"
     flags = ("--train-script", script, "--about", about, "--submission", target, "-q")
     succeed(pgpack("pack", model, "--recipe", recipe, *flags))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgpack.tables import clipped, shape_text, table
+from pgpack.tables import clipped, counted, shape_text, table
 
 from ..options.text import base_option
 from ..options.types import PATH, max_bytes_option
@@ -80,7 +80,7 @@ def _artifact_lines(view: ArtifactView, tensors: Sequence[TensorBytes]) -> Itera
     if view.companions:
         named = ", ".join(f"{name} {n_bytes:,}" for name, n_bytes in view.companions.items())
         packed, n_bytes = format_bytes(view.overhead["companions"]), sum(view.companions.values())
-        yield f"companions {packed}, of {n_bytes:,} in {len(view.companions)} files: {named}"
+        yield f"companions {packed}, of {n_bytes:,} in {counted(len(view.companions), 'file')}: {named}"
     for alias, stored in view.aliases.items():
         yield f"{alias} is tied to {stored}"
     if view.stages:

@@ -12,7 +12,7 @@ import click
 
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
-from pgpack.tables import table
+from pgpack.tables import counted, table
 
 from ..options.cache import cache_options
 from ..options.recipe import RecipeFlags, one_of, recipe_options
@@ -145,7 +145,7 @@ def command(
         )
     refuse_overwrite(out, force or dry_run, checkpoint)
     if dry_run:
-        _show_dry_run(checkpoint, text.base, recipe, budget, out, screen)
+        _show_dry_run(checkpoint, text.base, recipe, budget, out, weights_only, screen)
         return
     from pgpack.bench.packed import write_packed
     from pgpack.bench.packing import fit_packed, pack_recipe
@@ -201,7 +201,7 @@ def _largest(artifact: Artifact) -> str:
     ]
     if rest := by_size[LARGEST:]:
         rest_bytes, rest_numel = sum(n for _, n in rest), sum(numel[name] for name, _ in rest)
-        rows.append((f"{len(rest)} more tensors", rest_bytes, 8 * rest_bytes / rest_numel))
+        rows.append((counted(len(rest), "more tensor"), rest_bytes, 8 * rest_bytes / rest_numel))
     rows += [(name, n_bytes, None) for name, n_bytes in artifact.report.overhead.items()]
     return table(("where the bytes are", "bytes", "bits/weight"), rows)
 
@@ -218,11 +218,13 @@ def _explained(losses: list[KindLoss]) -> str:
 
 
 def _show_dry_run(
-    path: Path, base: str | None, recipe: RecipeFlags, budget: int | None, out: Path, screen: Screen
+    path: Path, base: str | None, recipe: RecipeFlags, budget: int | None, out: Path, alone: bool, screen: Screen
 ) -> None:
-    """What `pack` would do, from names and shapes alone; those of an old torch file are not read (it takes torch)."""
+    """What `pack` would do, from names, shapes and companions, none where weights go `alone`; those of an old torch
+    file are not read (it takes torch)."""
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch, require_file
+    from pgpack.formats.own.companions import packed_size
     from pgpack.recipe.applied import apply
 
     require_file(path)
@@ -232,11 +234,14 @@ def _show_dry_run(
         tensors = loaded.stored_shapes
         document |= {"tensors": len(tensors), "n_params": loaded.n_params}
     else:
-        tensors = {}
+        tensors, alone = {}, True
         note("the shapes of a torch file this old are not read in a dry run; the recipe is checked alone")
     if budget is None and (recipe.recipe is not None or tensors):
         chosen = recipe.read(tensors)
         needy = list(apply(chosen, tensors).needs_hessian) if tensors else []
         document |= {"recipe": str(chosen), "recipe_digest": chosen.digest, "needs_hessian": needy}
+        alone |= chosen.container.is_field
+    if not alone and loaded.companions:
+        document["companion_bytes"] = packed_size(loaded.companions)
     said = {key: len(value) if isinstance(value, list) else value for key, value in document.items()}
     screen.show(document, *(f"{key:14} {value}" for key, value in said.items() if value is not None))

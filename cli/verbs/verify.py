@@ -13,7 +13,7 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.referee.options import FolderOptions
 
-from ..options.text import bench_of, evaluator_of, text_options
+from ..options.text import bench_of, evaluator_of, say_idle, text_options
 from ..options.types import PATH, max_bytes_option, size
 from ..screen.output import Screen, picked, screen_options
 
@@ -73,6 +73,8 @@ def command(
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.verify import verify
 
+    if not evaluate:
+        say_idle(text, screen, "without --eval no model runs")
     loaded = load_checkpoint(checkpoint) if checkpoint else None
     evaluator = _evaluator(file, checkpoint, loaded, text, screen, max_bytes) if evaluate else None
     result = verify(

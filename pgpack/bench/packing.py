@@ -16,6 +16,7 @@ from pgpack.recipe.preset_candidates import field_presets
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.spaces import Candidate
 from pgpack.sweep.executors.machine import usable_cores
+from pgpack.tensors.trellis_grid import TrellisGrid
 
 from .packed import Packed, needed_calibration
 from .workpiece import Workpiece
@@ -25,7 +26,12 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
     """The artifact of `recipe`, its loss measured if asked for."""
     if recipe.tune.count or recipe.compensate.count:
         bench.calib_tokens("tuning", 1)  # missing text is known before the work, not after
+    if recipe.container.is_field and bench.checkpoint.companions:
+        bench.note(f"the field's files hold weights alone: {', '.join(bench.checkpoint.companions)} are left out")
     measurer = bench.measurer(evaluate)
+    runs = evaluate or recipe.tune.count or recipe.compensate.count or measurer.needs_calibration(recipe)
+    if bench.options.device is not None and not runs:
+        bench.note(f"--device {bench.options.device} changes nothing: no model runs for this recipe")
     calibration = needed_calibration(bench, recipe)
     if bench.options.strict:
         applied, statistics = apply(recipe, bench.checkpoint.stored_shapes), calibration
@@ -77,10 +83,17 @@ def fit_packed(
 def _warn_of_zeros(bench: Workpiece, artifact: Artifact) -> None:
     if names := vanished(bench.checkpoint, artifact.records):
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        bench.note(
-            f"{names[0]}{more} became all zero: the weights are too small for the step that stores them; give a "
-            "finer recipe, or cast(dtype=fp32)"
+        weighed = {
+            record.name
+            for record in artifact.records
+            if any(part.grid.kind == TrellisGrid.kind for part in record.parts)
+        }
+        why = (
+            "at this step they cost more bits than they are worth"
+            if weighed >= set(names)
+            else "the weights are too small for the step that stores them"
         )
+        bench.note(f"{names[0]}{more} became all zero: {why}; give a finer recipe, or cast(dtype=fp32)")
 
 
 def _noting(bar: Bar) -> Callable[[str], None]:

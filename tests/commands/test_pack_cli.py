@@ -231,13 +231,16 @@ def test_weights_that_became_zero_and_tensors_without_a_hessian_are_said(tmp_pat
     model, out = tmp_path / "m.safetensors", tmp_path / "o.pgpack"
     said = succeed(pgpack("pack", model, "--recipe", "*=rtn(bits=4)|rans", "-o", out)).err
     assert "b.weight became all zero" in said
+    assert "too small for the step that stores them" in said
     assert "a.weight" not in said
     shown = succeed(pgpack("verify", out, "--checkpoint", model)).out
-    assert "1 tensors became all zero, first b.weight" in shown
+    assert "1 tensor became all zero, first b.weight" in shown
     flags = ("pack", model, "--recipe", "*=tcq(step=1e-4)|rans", "-o", out, "--force")
     said = succeed(pgpack(*flags)).err
     assert "nothing is calibrated: tensors are packed by the weights alone" in said
     assert "became" not in said
+    coarse = (*flags[:3], "*=tcq(step=1)|rans", *flags[4:])
+    assert "at this step they cost more bits than they are worth" in succeed(pgpack(*coarse)).err
     refused = pgpack(*flags, "--strict")
     assert (refused.code, "--calib GLOB" in refused.err) == (1, True)
     planned = succeed(pgpack("plan", model, "--recipe", "*=tcq(step=1e-4)|rans", "--json")).json

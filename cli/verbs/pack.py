@@ -22,6 +22,7 @@ from ..options.types import PATH, size
 from ..screen.output import Screen, format_bytes, note, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
+    from pgpack.bench.explained import KindLoss
     from pgpack.bench.packed import Packed
     from pgpack.bench.workpiece import Workpiece
     from pgpack.checkpoint.checkpoint import Checkpoint
@@ -62,6 +63,11 @@ Examples:
 @click.option("-o", "--out", type=PATH, help="Artifact to write.")
 @submission_options
 @click.option("--eval", "evaluate", is_flag=True, help="Measure the decoded artifact and record its loss.")
+@click.option(
+    "--explain-loss",
+    is_flag=True,
+    help="Measure what each kind of tensor costs alone, beside what was expected of it.",
+)
 @click.option("--weights-only", is_flag=True, help="Leave config and tokenizer of a model folder out.")
 @click.option("--dry-run", is_flag=True, help="Check the recipe against the checkpoint and stop.")
 @click.option("--force", is_flag=True, help="Replace the artifact if it exists.")
@@ -79,6 +85,7 @@ def command(
     out: Path | None,
     flags: SubmissionFlags,
     evaluate: bool,
+    explain_loss: bool,
     weights_only: bool,
     dry_run: bool,
     force: bool,
@@ -110,6 +117,8 @@ def command(
         return bench_of(path, loaded.alone() if alone else loaded, text, screen, cache=kept)
 
     if flags.submission is not None:
+        if explain_loss:
+            raise click.UsageError("--explain-loss belongs to one artifact, not to a --submission DIR")
         if out is not None or force:
             raise click.UsageError("--submission DIR takes the place of -o and --force; DIR must be new")
         from .pack_submission import run_submission
@@ -142,15 +151,20 @@ def command(
     from pgpack.bench.packing import fit_packed, pack_recipe
 
     piece = bench(checkpoint, in_memory=budget is not None)
+    if explain_loss:
+        from pgpack.bench.explained import explained, require_text
+
+        require_text(piece)
     if budget is not None:
         packed = fit_packed(piece, budget, compensate, tune)
     else:
-        packed = pack_recipe(piece, recipe.read(piece.checkpoint.stored_shapes), evaluate)
+        packed = pack_recipe(piece, recipe.read(piece.checkpoint.stored_shapes), evaluate or explain_loss)
     write_packed(out, packed, piece)
-    _show(out, packed, piece.checkpoint, screen)
+    losses = explained(piece, packed) if explain_loss else []
+    _show(out, packed, piece.checkpoint, losses, screen)
 
 
-def _show(out: Path, packed: Packed, checkpoint: Checkpoint, screen: Screen) -> None:
+def _show(out: Path, packed: Packed, checkpoint: Checkpoint, losses: list[KindLoss], screen: Screen) -> None:
     artifact, loss = packed.artifact, packed.loss
     bits = 8 * artifact.n_bytes / max(1, checkpoint.n_params)
     document = {
@@ -162,6 +176,7 @@ def _show(out: Path, packed: Packed, checkpoint: Checkpoint, screen: Screen) -> 
         **picked(artifact, "weights_digest", "quantize_s", "encode_s", "decode_s"),
         **(picked(loss, "bpb", "nats", "kl", "eval_s") if loss else {}),
         "sizes": picked(artifact.report, "tensors", "overhead"),
+        **({"losses": [dataclasses.asdict(row) for row in losses]} if losses else {}),
     }
     lines = [f"recipe    {packed.recipe}", f"size      {format_bytes(artifact.n_bytes)}, {bits:.3f} bits per weight"]
     if loss:
@@ -172,6 +187,8 @@ def _show(out: Path, packed: Packed, checkpoint: Checkpoint, screen: Screen) -> 
         f"decode {artifact.decode_s:.2f} s"
     )
     lines.append(_largest(artifact))
+    if losses:
+        lines.append(_explained(losses))
     screen.show(document, *lines, f"written to {out}, described by {out.name}.json")
 
 
@@ -187,6 +204,17 @@ def _largest(artifact: Artifact) -> str:
         rows.append((f"{len(rest)} more tensors", rest_bytes, 8 * rest_bytes / rest_numel))
     rows += [(name, n_bytes, None) for name, n_bytes in artifact.report.overhead.items()]
     return table(("where the bytes are", "bytes", "bits/weight"), rows)
+
+
+def _explained(losses: list[KindLoss]) -> str:
+    """What each kind of tensor costs alone, and the sum."""
+    rows: list[tuple[str, int, float, float | None, float]] = [
+        (row.kind, row.n_bytes, 8 * row.n_bytes / max(1, row.n_values), row.expected, row.measured) for row in losses
+    ]
+    n_bytes, n_values = sum(row.n_bytes for row in losses), max(1, sum(row.n_values for row in losses))
+    expected = sum(row.expected or 0.0 for row in losses)
+    rows.append(("sum", n_bytes, 8 * n_bytes / n_values, expected, sum(row.measured for row in losses)))
+    return table(("loss by kind, each alone", "bytes", "bits/weight", "KL expected", "KL measured"), rows)
 
 
 def _show_dry_run(

@@ -26,6 +26,7 @@ from pgpack.loss.head import Split, Splitter, logits_of, slices
 
 from .blocks import Plan, plan, running_again
 from .calibration import LOOKUP, Calibration, from_arrays
+from .rare_rows import expected_fisher, expected_shares
 from .watch import Watch, whole
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -41,7 +42,7 @@ def observe(
     batch_tokens: int | None = None,
     output_rows: int = 4096,
     seed: int = 0,
-    look_ups: NDArray[np.integer[Any]] | None = None,
+    text: NDArray[np.integer[Any]] | None = None,
     stored: Collection[str] | None = None,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Calibration:
@@ -54,9 +55,9 @@ def observe(
     Fisher weights use labels sampled from the model's own distribution (the true Fisher, not the empirical one;
     Kunstner et al. 2019, arXiv:1905.12558), one sample per token.
 
-    `look_ups`: more text, whose tokens are only counted: the shares of tables that are looked up by token are taken
-    from there. Rows that 32,768 tokens never ask for are still asked for later: counted over the 0.65 M tokens of the
-    demo's calibration text, 1.8 % smaller at equal KL.
+    `text`: all text at hand, whose tokens are only counted: it tells what the rows of tables count that are looked up
+    by token, and those of the output matrix (`rare_rows`). Rows that 32,768 tokens never ask for are still asked for
+    later.
 
     `stored`: the names of the checkpoint, by which prefixes of wrappers are told from names
     (`pgpack.checkpoint.parameters`).
@@ -76,8 +77,8 @@ def observe(
         {name: tuple(p.shape) for name, p in parameters.items()}, stored, told_names(model.named_modules())
     )
     arrays = _arrays(watch, held, {name: whole(name, p).stop for name, p in parameters.items()}, n_tokens)
-    if look_ups is not None:
-        arrays |= _token_shares(arrays, windows, np.asarray(look_ups))
+    if text is not None:
+        arrays |= _of_tokens(arrays, windows, np.asarray(text), _head(watch, held))
     return from_arrays(arrays, token_digest, n_tokens)
 
 
@@ -204,16 +205,32 @@ def _joined(uses: Sequence[_Seen], rows: int) -> _Seen:
     return _Seen(0, rows, hessian, fisher if known else None, None)
 
 
-def _token_shares(
-    arrays: Mapping[str, NDArray[np.float32]], windows: NDArray[np.int64], look_ups: NDArray[np.integer[Any]]
-) -> dict[str, NDArray[np.float32]]:
-    """Shares counted in `look_ups`, of the tables that the tokens of `windows`, and nothing else, looked up."""
-    found = {}
-    for key, shares in arrays.items():
-        seen = np.bincount(windows.reshape(-1), minlength=len(shares))
-        if not key.endswith(f"{LOOKUP}.fisher") or not np.array_equal(np.rint(shares * windows.size), seen):
-            continue
-        found[key] = (np.bincount(look_ups, minlength=len(shares)) / max(1, len(look_ups))).astype(np.float32)
+def _head(watch: Watch, held: Mapping[str, tuple[str, ...]]) -> str | None:
+    """The output matrix: what the last product was made with, one that is stored as it is."""
+    last = watch.latest
+    return held[last.name][0] if last is not None and last.rows_are_outputs and len(held[last.name]) == 1 else None
+
+
+def _of_tokens(
+    arrays: Mapping[str, NDArray[np.float32]],
+    windows: NDArray[np.int64],
+    text: NDArray[np.integer[Any]],
+    head: str | None,
+) -> Arrays:
+    """What `text` tells of the tables that the tokens of `windows`, and nothing else, looked up, and of the head."""
+    found: Arrays = {}
+    tables = [
+        key
+        for key, shares in arrays.items()
+        if key.endswith(f"{LOOKUP}.fisher")
+        and np.array_equal(np.rint(shares * windows.size), np.bincount(windows.reshape(-1), minlength=len(shares)))
+    ]
+    n_rows = max([int(windows.max()) + 1, int(text.max(initial=0)) + 1, *(len(arrays[key]) for key in tables)])
+    shares = expected_shares(np.bincount(text, minlength=n_rows))
+    for key in tables:
+        found[key] = shares[: len(arrays[key])].astype(np.float32)
+    if head is not None and len(arrays.get(f"{head}.fisher", ())) >= n_rows:
+        found[f"{head}.fisher"] = expected_fisher(arrays[f"{head}.fisher"], shares, windows.size)
     return found
 
 

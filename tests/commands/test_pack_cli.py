@@ -242,3 +242,30 @@ def test_weights_that_became_zero_and_tensors_without_a_hessian_are_said(tmp_pat
     assert (refused.code, "--calib GLOB" in refused.err) == (1, True)
     planned = succeed(pgpack("plan", model, "--recipe", "*=tcq(step=1e-4)|rans", "--json")).json
     assert planned["ideal_bits"] > 0
+
+
+def test_loss_is_explained_by_kind(model: Path, tmp_path: Path) -> None:
+    recipe = "role:control=cast; *=tcq(step=0.0005)|rans_scaled"
+    packing = ("pack", model, "--recipe", recipe, "-o", tmp_path / "a.pgpack", "-q")
+    packed = succeed(pgpack(*packing, "--explain-loss", "--json")).json
+    rows = {row["kind"]: row for row in packed["losses"]}
+    assert sum(row["n_bytes"] for row in rows.values()) == sum(packed["sizes"]["tensors"].values())
+    assert sum(row["n_values"] for row in rows.values()) == load_checkpoint(model).n_params
+    layers = [kind for kind in rows if ".*." in kind]
+    assert layers
+    assert all(rows[kind]["n_tensors"] == 2 for kind in layers)
+    assert rows["vectors and scalars"]["measured"] < 1e-4  # fp16
+    together = sum(row["measured"] for row in rows.values())
+    assert together == pytest.approx(packed["kl"], rel=0.3)
+    expected = sum(row["expected"] or 0.0 for row in rows.values())
+    assert packed["kl"] / 10 < expected < packed["kl"] * 10  # of a model of four training steps
+    said = succeed(pgpack(*packing, "--explain-loss", "--force")).out
+    assert "KL measured" in said
+
+
+def test_loss_is_explained_only_where_there_is_text(tied: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.pgpack"
+    refused = pgpack("pack", tied, "--recipe", "*=cast", "--explain-loss", "-o", out, "-q")
+    assert refused.code
+    assert "--text PATH" in refused.err
+    assert not out.exists()

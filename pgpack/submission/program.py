@@ -5,15 +5,13 @@
 Every grid, coder and transform of `formats/own/FORMAT.md` in a few lines. Version, checks, and the bytes that the
 header declares are looked at before anything is decoded, the digest of the weights at the end; what lies between
 trusts the file: `pgpack.unpack` is the decoder for files of strangers. `decoder` joins this with the definitions that
-it imports and leaves out what a submission does not use.
+it imports, those of `byte_streams` among them, and leaves out what a submission does not use.
 """
 
 from __future__ import annotations
 
-import bz2
 import hashlib
 import json
-import lzma
 import math
 import sys
 import zipfile
@@ -224,50 +222,6 @@ def transpose(symbols: Array, side: Array | None) -> Array:
 def row_sort(symbols: Array, side: Array | None) -> Array:
     """Symbols of sorted rows; `side`: their numbers."""
     return symbols if side is None else symbols[np.argsort(side)]
-
-
-def shuffle(data: bytes, n_bytes: int, stride: int = 2) -> bytes:
-    """Bytes from their strands."""
-    plain, at = np.zeros(n_bytes, np.uint8), 0
-    for i in range(stride):
-        strand = plain[i::stride]
-        strand[:] = np.frombuffer(data, np.uint8, strand.size, at)
-        at += strand.size
-    return plain.tobytes()
-
-
-def unzlib(data: bytes, n_bytes: int) -> bytes:
-    """A zlib stream."""
-    return zlib.decompressobj().decompress(data, n_bytes + 1)
-
-
-def unbz2(data: bytes, n_bytes: int) -> bytes:
-    """A bz2 stream."""
-    return bz2.BZ2Decompressor().decompress(data, n_bytes)
-
-
-def unlzma(data: bytes, n_bytes: int) -> bytes:
-    """An xz stream."""
-    return lzma.LZMADecompressor().decompress(data, n_bytes)
-
-
-def unbrotli(data: bytes, n_bytes: int) -> bytes:
-    """A brotli stream."""
-    import brotli
-
-    decoder, parts, at, found = brotli.Decompressor(), [b""], 0, 0
-    while at < len(data) and found < n_bytes:  # 16 bytes may stand for 32 MiB
-        parts.append(decoder.process(data[at : at + 16]))
-        found += len(parts[-1])
-        at += 16
-    return b"".join(parts)
-
-
-def unzstd(data: bytes, n_bytes: int) -> bytes:
-    """A zstd frame."""
-    import zstandard
-
-    return zstandard.ZstdDecompressor().stream_reader(data).read(n_bytes)
 
 
 def spread(scales: Array, group: int, cols: int) -> Array:

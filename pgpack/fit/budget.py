@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pgpack.calibration.distortion import expected_loss, relative_error
-from pgpack.errors import BudgetExceeded, CalibrationError, PgpackError, RecipeError
+from pgpack.errors import BudgetExceeded, CalibrationError, InputChanged, PgpackError, RecipeError
 from pgpack.loss.evaluator import BitsPerByte
 from pgpack.measure import Measurer
 from pgpack.pack import Artifact
@@ -83,6 +83,8 @@ def fit_budget(
         recipe = preset.recipe.without_idle_rules(tensors)
         try:
             artifact = measurer.pack(recipe)
+        except InputChanged:
+            raise
         except PgpackError as error:
             note(f"{preset.label}: {error}")
             continue

@@ -19,7 +19,7 @@ from typing import Any
 
 from pgpack.checkpoint.dialects import unbanked_shapes
 from pgpack.errors import CheckpointError, DataError
-from pgtrain.model.dialects import without_unused
+from pgtrain.model.dialects import fits, without_unused
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import check_shapes
 
@@ -43,8 +43,9 @@ UNSEEN = ("qk_gain_init", "weight_init", "embed_init", "tied_embed_init_std", "e
 
 @dataclass(frozen=True)
 class Evidence:
-    """What decides one field. `by`: "names", "shapes", "loss", "user", or "nothing" where no value of it changes the
-    model. `behind`: the next value and by how many nats per token it is worse, where a loss decided."""
+    """What decides one field. `by`: "names", "shapes", "loss" (and the gradient, where losses are near each other),
+    "user", or "nothing" where no value of it changes the model. `behind`: the next value and how many nats per token
+    it loses more, where a loss decided."""
 
     field: str
     value: Any
@@ -53,7 +54,7 @@ class Evidence:
 
     def __str__(self) -> str:
         said = f"{self.field}={_value(self.value)}"
-        return said if self.behind is None else f"{said} ({self.behind[0]} loses {self.behind[1]:.4f} more)"
+        return said if self.behind is None else f"{said} ({self.behind[0]} {self.behind[1]:+.4f})"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Identified:
         by_loss = [str(each) for each in self.evidence if each.by == "loss"]
         return (
             f"found by its tensors and by its loss on {self.n_tokens:,} tokens ({self.nats:.3f} nats, a bigram of "
-            f"the text {self.bigram:.3f}): {', '.join(by_loss)}"
+            f"the text {self.bigram:.3f}): {', '.join(by_loss)}; in brackets the next value and what it loses more"
         )
 
     def to_json(self) -> str:
@@ -85,7 +86,8 @@ class Identified:
             for each in self.evidence
         }
         figures = {"nats": round(self.nats, 6), "bigram": round(self.bigram, 6), "tokens": self.n_tokens}
-        return json.dumps({**figures, "fields": fields}, separators=(",", ":"))
+        config = json.loads(self.config.to_json())
+        return json.dumps({**figures, "config": config, "fields": fields}, separators=(",", ":"))
 
 
 def identify(
@@ -102,7 +104,8 @@ def identify(
     trace = read_trace(shapes)
     if any(field in trace.fields and trace.fields[field] != value for field, value in said.items()):
         _refuse_said(trace, said)
-    asked = Asked(shapes, trace, {name: value for name, value in said.items() if name != "seq_len"})
+    said.pop("seq_len", None)
+    asked = Asked(shapes, trace, said, seq_len or FIRST_WINDOW)
     if not any(True for group in GROUPS[:1] for _ in asked.choices(GPTConfig(), group)[1:]):
         check_shapes(_nearest(asked), without_unused(_nearest(asked), shapes))
         raise CheckpointError(f"no order of layers has these tensors ({_layers(trace)}); give the model as "
@@ -112,15 +115,19 @@ def identify(
             "nothing in a state dict says which activation, loop or rotary setting its script ran with; give the "
             "system as --model NAME, or text that its loss tells it by"
         )
-    window = min(seq_len or FIRST_WINDOW, LONGEST_WINDOW, reader.n_tokens)
-    best = search(asked, _judge(reader, window, asked), _settings())
+    window = min(asked.seq_len, LONGEST_WINDOW, reader.n_tokens)
+    judge = _judge(reader, window, asked)
+    best = search(asked, judge, _settings())
     if best is None:
         raise CheckpointError(_no_model(trace))
     length = seq_len or window_of(
         partial(_through, reader, best), min(reader.n_tokens, THROUGH, reader.enough(best, 1))
     )
-    best = replace(best, seq_len=length, rope_max_len=best.rope_max_len * length // best.seq_len)
-    found = confirm(asked, _judge(reader, min(length, LONGEST_WINDOW, reader.n_tokens), asked), best)
+    if length != asked.seq_len:
+        best = replace(best, seq_len=length, rope_max_len=best.rope_max_len * length // best.seq_len)
+        asked, window = replace(asked, seq_len=length), min(length, LONGEST_WINDOW, reader.n_tokens)
+        judge = _judge(reader, window, asked)
+    found = confirm(asked, judge, best)
     _require_known(found, reader)
     return _identified(found, asked, reader, seq_len)
 
@@ -133,27 +140,35 @@ def named(name: str, stored: Shapes, said: Mapping[str, Any] | None = None) -> G
     shapes, model = unbanked_shapes(stored), PRESETS[name].model
     try:
         trace = read_trace(shapes)
-        values = {**_order_of(model, trace), **trace.fields, **(said or {})}
-        values.setdefault("xsa_last_n", values["num_layers"]) if model.xsa_last_n == model.num_layers else None
-        config = replace(model, **values)
-        check_shapes(config, without_unused(config, shapes))
+        depths = _depths(model, trace)
+        bare = {depth: _sized(replace(model, rope_dims=0), trace, depth, said or {}) for depth in depths}
+        if not any(fits(config, shapes) for config in bare.values()):
+            check_shapes(bare[depths[0]], without_unused(bare[depths[0]], shapes))
+        sized = [_sized(model, trace, depth, said or {}) for depth in depths if fits(bare[depth], shapes)]
     except (CheckpointError, DataError) as error:
         raise CheckpointError(
             f"the tensors are not those of {name} in any size: {error}; give what differs as --set FIELD=VALUE, or "
             "leave --model out, and the system is looked for"
         ) from error
-    return config
+    if len(sized) > 1:
+        layers = " or ".join(str(config.num_layers) for config in sized)
+        raise CheckpointError(f"{name} in the sizes of these tensors has {layers} layers; give --set num_layers=N")
+    return sized[0]
 
 
-def _order_of(model: GPTConfig, trace: Trace) -> dict[str, Any]:
-    """A named system's own sharing with the depth that tensors show."""
+def _sized(model: GPTConfig, trace: Trace, depth: int, said: Mapping[str, Any]) -> GPTConfig:
+    """A named system in the sizes of the tensors, with so many layers; what the user says wins."""
+    everywhere = {"xsa_last_n": depth} if model.xsa_last_n == model.num_layers else {}
+    return replace(model, **{"num_layers": depth, **everywhere, **trace.fields, **said})
+
+
+def _depths(model: GPTConfig, trace: Trace) -> Sequence[int]:
+    """How many layers a named system may have here: its own where the tensors allow it or do not say."""
     if model.sharing == "none":
-        return {"num_layers": trace.blocks}
+        return (trace.blocks,)
     if model.sharing == "consecutive" or model.num_layers in trace.virtual or not trace.virtual:
-        return {"num_layers": model.num_layers}
-    if len(trace.virtual) > 1:
-        raise DataError(f"they may be {' or '.join(map(str, trace.virtual))} layers (--set num_layers=N)")
-    return {"num_layers": trace.virtual[0]}
+        return (model.num_layers,)
+    return trace.virtual
 
 
 def _judge(reader: Reader, window: int, asked: Asked) -> Judge:
@@ -195,7 +210,7 @@ def _require_known(found: Found, reader: Reader) -> None:
     group = max(found.open, key=lambda group: len(found.rivals[group]))
     standings, near = found.standings[group], found.rivals[group]
     alike = [each for each in standings if each.config == found.config or each in near]
-    said = ", ".join(f"{_choice(each, alike, group)} {each.nats:.4f}" for each in alike[:SHOWN])
+    said = ", ".join(f"{_choice(each, alike, group)} {standings[0].nats + each.behind:.4f}" for each in alike[:SHOWN])
     more = f" and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""
     differing = [field for field in group.fields if len({getattr(each.config, field) for each in alike}) > 1]
     flags = " ".join(f"--set {field}=VALUE" for field in differing)
@@ -236,7 +251,8 @@ def _by_loss(field: str, best: GPTConfig, standings: Sequence[Standing]) -> Evid
         alone = all(getattr(each.config, field) == value for each in standings)
         return Evidence(field, value, "shapes" if alone else "nothing")
     near = min(other, key=lambda each: each.behind)
-    return Evidence(field, value, "loss", (_value(getattr(near.config, field)), near.behind))
+    own = next((each.behind for each in standings if each.config == best), 0.0)
+    return Evidence(field, value, "loss", (_value(getattr(near.config, field)), near.behind - own))
 
 
 def _value(value: Any) -> str:

@@ -53,6 +53,7 @@ def write_packed(out: Path, packed: Packed, bench: Workpiece) -> Manifest:
         bpb=loss.bpb if loss else None,
         nats=loss.nats if loss else None,
         kl=loss.kl if loss else None,
+        model=bench.found_by,
         sizes={"tensors": dict(artifact.report.tensors), "overhead": dict(artifact.report.overhead)},
     )
     write_artifact_file(out, artifact.data, manifest)

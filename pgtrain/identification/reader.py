@@ -55,7 +55,7 @@ class Reader:
     def grams(self, config: GPTConfig, window: int) -> dict[str, Losses]:
         """Products of the gradients of each tensor in each two of BATCHES batches; of a large tensor every so many
         values. Shape: (BATCHES, BATCHES)."""
-        n_tokens = min(self.enough(config, window) // 4, BATCHES * BATCH)
+        n_tokens = min(self.enough(config, window) // 2, BATCHES * BATCH)
         starts = self.probe.spread(window)[: max(n_tokens // window, BATCHES)]
         model = self.build(config)(self.probe.state).requires_grad_(True)
         found: dict[str, list[torch.Tensor]] = {name: [] for name, _ in model.named_parameters()}

@@ -22,24 +22,26 @@ from .trace import Shapes, Trace
 
 COARSE = 1024  # tokens of a contest on the way
 ROUNDS = 4
-NEAR = 0.01  # nats per token within which the gradient is asked as well
+NEAR = 0.005  # nats per token within which the gradient is asked as well
 MOST_PAIRED = 128  # choices of two groups together
 STARTS = 3  # settings of published systems that every order of layers is tried with
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a state dict is, as far as is known: its shapes without banks, their trace, and what the user said."""
+    """What a state dict is, as far as is known: its shapes without banks, their trace, what the user said, and the
+    length of windows."""
 
     shapes: Shapes
     trace: Trace
     said: Mapping[str, Any]
+    seq_len: int
 
     def config(self, base: GPTConfig, choice: Choice) -> GPTConfig | None:
         """`base` with a choice; None where no model is so, the tensors are others, or the user said otherwise."""
         if any(field in choice and choice[field] != value for field, value in self.said.items()):
             return None
-        values = {**choice, **self.trace.fields, **self.said}
+        values = {**choice, **self.trace.fields, **self.said, "seq_len": self.seq_len}
         try:
             config = replace(base, **values)
         except DataError:
@@ -165,11 +167,11 @@ def _fitted(setting: Mapping[str, Any], layers: int, trace: Trace) -> dict[str, 
 
 def _settled(asked: Asked, judge: Judge, best: GPTConfig) -> GPTConfig:
     """`best` moved along groups and pairs on little text, until nothing moves."""
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         before = best
         for group in GROUPS:
             best = _moved(judge, best, asked.choices(best, group))
-        for first, second in PAIRS:
+        for first, second in PAIRS if turn == 0 else ():
             together = [each for one in asked.choices(best, first) for each in asked.choices(one, second)]
             if len(together) <= MOST_PAIRED:
                 best = _moved(judge, best, together)

@@ -145,6 +145,8 @@ def named(name: str, stored: Shapes, said: Mapping[str, Any] | None = None) -> G
         if not any(fits(config, shapes) for config in bare.values()):
             check_shapes(bare[depths[0]], without_unused(bare[depths[0]], shapes))
         sized = [_sized(model, trace, depth, said or {}) for depth in depths if fits(bare[depth], shapes)]
+        if trace.virtual and not any(config.virtual_layers in trace.virtual for config in sized):
+            raise DataError(f"{name} has {sized[0].virtual_layers} layers in a pass, and these are {_layers(trace)}")
     except (CheckpointError, DataError) as error:
         raise CheckpointError(
             f"the tensors are not those of {name} in any size: {error}; give what differs as --set FIELD=VALUE, or "
@@ -186,7 +188,8 @@ def _through(reader: Reader, config: GPTConfig, length: int) -> Any:
 def _nearest(asked: Asked) -> GPTConfig:
     """A config in the sizes of the tensors; of its order of layers nothing is known."""
     layers = asked.trace.fields.get("num_layers", asked.trace.blocks)
-    return replace(GPTConfig(), **{"num_layers": max(layers, 1), "skips": asked.trace.skips, **asked.trace.fields})
+    sizes = {"num_layers": max(layers, 1), "skips": asked.trace.skips, "bigram_hash": "mul31"}
+    return replace(GPTConfig(), **{**sizes, **asked.trace.fields})
 
 
 def _settings() -> list[dict[str, Any]]:

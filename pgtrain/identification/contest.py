@@ -24,7 +24,7 @@ Losses = NDArray[np.float64]
 Measure = Callable[[GPTConfig, int, int], Losses]  # (config, first, last) -> nats of these tokens of a fixed order
 Slope = Callable[[GPTConfig], Grams]  # products of its gradients, `stationary`
 SIGMAS = 4.0  # standard errors that a difference must reach to be no chance
-SAME = 1e-7  # nats per token: two guesses that differ by less are one function on this text
+SAME = 1e-6  # nats per token: two guesses that differ by less are one function on this text
 STAGES = (256, 1024, 4096, 16_384, 65_536)  # tokens
 
 
@@ -71,6 +71,11 @@ class Judge:
             known = self._known[config] = np.concatenate((known, more))
         found = known[:n_tokens]
         return found if np.isfinite(found).all() else None
+
+    def equal(self, one: GPTConfig, other: GPTConfig) -> bool:
+        """Whether two guesses that were judged are one function on this text."""
+        shared = min(len(self._known[one]), len(self._known[other]))
+        return bool(np.abs(self._known[one][:shared] - self._known[other][:shared]).max(initial=0.0) < SAME)
 
     def prefers(self, one: GPTConfig, other: GPTConfig) -> tuple[int, int]:
         """(by loss, by gradient): 1 for the first, -1 for the second, 0 where neither is clear."""

@@ -16,7 +16,7 @@ from pgtrain.model.model_config import ACTIVATIONS, GPTConfig
 from .trace import Trace
 
 Choice = Mapping[str, Any]
-DEEPEST = 24  # layers that shared blocks are tried for where no table says
+DEEPEST = 16  # layers that shared blocks are tried for where no table says
 MOST_LOOPS = 4  # repetitions that a loop is tried for where no table says
 BOUNDARY = 1  # the token that starts a document in every public script
 

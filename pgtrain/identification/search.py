@@ -42,6 +42,8 @@ class Asked:
         if any(field in choice and choice[field] != value for field, value in self.said.items()):
             return None
         values = {**choice, **self.trace.fields, **self.said, "seq_len": self.seq_len}
+        if values.get("bigram_hash", base.bigram_hash) == "xor" != self.trace.fields.get("bigram_hash"):
+            values["bigram_hash"] = "mul31"  # only xor has a scale, and there is none
         try:
             config = replace(base, **values)
         except DataError:
@@ -109,10 +111,14 @@ def _decided(
     """
     front = ranked[0]
     same = next((each for each in ranked if each.config == best and each.same), front)
-    near = [each for each in ranked[1:] if not each.same and (each.behind < NEAR or not each.clear)]
-    if not near:
+    running = [same]
+    for each in ranked[1:]:
+        if (each.behind < NEAR or not each.clear) and not any(
+            judge.equal(each.config, one.config) for one in running
+        ):
+            running.append(each)
+    if len(running) == 1:
         return same.config, []
-    running = [same, *near]
     alike = {
         each.config: [other for other in running if other is not each and not _beats(judge, group, each, other)]
         for each in running

@@ -72,7 +72,7 @@ def read_trace(shapes: Shapes) -> Trace:
 
 def _bigram(shapes: Shapes) -> dict[str, Any]:
     if "bigram_hash.embed.weight" not in shapes:
-        return {"bigram_buckets": 0}
+        return {"bigram_buckets": 0, "bigram_hash": "xor"}
     buckets, dim = shapes["bigram_hash.embed.weight"]
     scaled = {"bigram_hash": "xor"} if "bigram_hash.scale" in shapes else {}
     return {"bigram_buckets": buckets, "bigram_dim": dim} | scaled

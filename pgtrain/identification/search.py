@@ -23,7 +23,7 @@ from .trace import Shapes, Trace
 COARSE = 1024  # tokens of a contest on the way
 ROUNDS = 4
 NEAR = 0.005  # nats per token within which the gradient is asked as well
-MOST_PAIRED = 128  # choices of two groups together
+PAIRED = 4  # choices of each of two groups that are tried together
 STARTS = 3  # settings of published systems that every order of layers is tried with
 
 
@@ -178,12 +178,30 @@ def _settled(asked: Asked, judge: Judge, best: GPTConfig) -> GPTConfig:
         for group in GROUPS:
             best = _moved(judge, best, asked.choices(best, group))
         for first, second in PAIRS if turn == 0 else ():
-            together = [each for one in asked.choices(best, first) for each in asked.choices(one, second)]
-            if len(together) <= MOST_PAIRED:
-                best = _moved(judge, best, together)
+            best = _moved(judge, best, _together(asked, judge, best, first, second))
         if best == before:
             break
     return best
+
+
+def _together(asked: Asked, judge: Judge, best: GPTConfig, first: Group, second: Group) -> list[GPTConfig]:
+    """The best few choices of two groups, each with each."""
+    fronts = [
+        {
+            tuple(getattr(each.config, field) for field in group.fields)
+            for each in judge.contest(asked.choices(best, group), COARSE)[:PAIRED]
+        }
+        for group in (first, second)
+    ]
+    if min(map(len, fronts)) < 2:
+        return []
+    choices = [
+        dict(zip((*first.fields, *second.fields), (*one, *other), strict=True))
+        for one in fronts[0]
+        for other in fronts[1]
+    ]
+    found = (asked.config(best, choice) for choice in choices)
+    return list(dict.fromkeys([best, *(config for config in found if config is not None)]))
 
 
 def _moved(judge: Judge, best: GPTConfig, guesses: Sequence[GPTConfig]) -> GPTConfig:

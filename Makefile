@@ -3,6 +3,8 @@
 # make check   format, lint, types, documentation tests
 # make figures the demo, then its picture and table into results/ and README
 # make bench-start  processor time of help and dry runs, after `make demo`
+# make bench-peers  the strongest published packers on a model of yours: results/peers-*
+# make bench-effort  time and bytes of each level of --effort: results/effort
 # make bench-rd the engine against the field's packers, NNCodec and the Gaussian bound: results/rd
 # make bench-memory  peak memory of calibration and evaluation at the sizes of real models
 # make bench-study  a study of 1,000 trials and more: frontier, report, browser
@@ -19,7 +21,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-billion bench-identify bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
+.PHONY: demo test check format bench bench-billion bench-effort bench-identify bench-peers bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -107,6 +109,14 @@ demo/model.safetensors:
 bench-rd: $(STAMP) $(MODELS)
 	$(BIN)/python -m experiments.rate_distortion.bench $(MODELS) --out results/rd $(if $(NNCODEC),--nncodec $(NNCODEC))
 	$(BIN)/python -m experiments.rate_distortion.summary
+
+# The strongest published packers on a model of yours: make bench-peers MODEL=folder TEXT=crawl.jsonl.xz
+bench-peers: $(STAMP) $(if $(MODEL),,demo/model.safetensors)
+	$(BIN)/python -m experiments.rate_distortion.peers $(or $(MODEL),demo/model.safetensors) \
+	  $(if $(TEXT),--text $(TEXT) --seq-len 1024) --out results/peers-$(notdir $(patsubst %/,%,$(or $(MODEL),demo)))
+
+bench-effort: $(STAMP) demo/model.safetensors
+	$(BIN)/python -m experiments.rate_distortion.effort demo/model.safetensors --out results/effort
 
 clean:
 	rm -rf demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

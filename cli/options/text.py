@@ -74,7 +74,16 @@ def bench_of(
     """The bench of a command: notes and bars go to stderr, unless it is to be quiet."""
     from pgpack.bench.workpiece import Workpiece
 
+    if "data_defaults" not in checkpoint.metadata and not options.names_text and options.calib is None:
+        say_idle(options, screen, "no text is given")
     return Workpiece(path, checkpoint, options, screen.note, not screen.quiet, keep_in, cache)
+
+
+def say_idle(options: BenchOptions, screen: Screen, why: str) -> None:
+    """A note for each flag that changes nothing where no text is read."""
+    for name, value in (("--field", options.field), ("--device", options.device)):
+        if value is not None:
+            screen.note(f"{name} {value} changes nothing: {why}")
 
 
 def evaluator_of(

@@ -9,7 +9,7 @@ import click
 from pgpack.bench.options import BenchOptions
 
 from ..options.text import evaluator_of, text_options
-from ..options.types import PATH
+from ..options.types import PATH, max_bytes_option
 from ..screen.output import Screen, format_bytes, screen_options
 
 EPILOG = """\b
@@ -25,9 +25,18 @@ Examples:
 @click.argument("file", type=PATH)
 @click.option("--checkpoint", type=PATH, help="Model and text of the artifact, and KL to it.")
 @click.option("--loops", type=click.IntRange(0), help="Repeat the model's loop this often instead of as trained.")
+@max_bytes_option
 @text_options
 @screen_options
-def command(*, file: Path, checkpoint: Path | None, loops: int | None, text: BenchOptions, screen: Screen) -> None:
+def command(
+    *,
+    file: Path,
+    checkpoint: Path | None,
+    loops: int | None,
+    max_bytes: int | None,
+    text: BenchOptions,
+    screen: Screen,
+) -> None:
     """Bits per byte of FILE, a checkpoint or an artifact.
 
     An artifact holds no text, and its model only where it was a folder: give --checkpoint (the loss is then compared
@@ -39,7 +48,7 @@ def command(*, file: Path, checkpoint: Path | None, loops: int | None, text: Ben
     from pgpack.checkpoint.files import weight_files
     from pgpack.unpack import check_digest
 
-    found = open_either(file, text.base)
+    found = open_either(file, text.base, max_bytes)
     if isinstance(found, ArtifactFile):
         unpacked = found.unpacked
         check_digest(unpacked)

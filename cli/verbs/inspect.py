@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgpack.errors import FormatError
 from pgpack.models.evidence import FOUND_KEY, evidence_lines, read_evidence
-from pgpack.tables import clipped, shape_text, table
+from pgpack.tables import clipped, counted, shape_text, table
 
 from ..options.text import base_option
-from ..options.types import PATH
+from ..options.types import PATH, max_bytes_option
 from ..screen.output import Screen, format_bytes, picked, screen_options
 
 if TYPE_CHECKING:
@@ -35,8 +37,9 @@ Examples:
 @click.command("inspect", epilog=EPILOG)
 @click.argument("file", type=PATH)
 @base_option
+@max_bytes_option
 @screen_options
-def command(*, file: Path, base: str | None, screen: Screen) -> None:
+def command(*, file: Path, base: str | None, max_bytes: int | None, screen: Screen) -> None:
     """Where the bytes of FILE are: an artifact (ours or one of the field's) or a checkpoint.
 
     Artifact: bytes per tensor, largest first, and per coding stage; they sum to the file. Entropy is of order 0, in
@@ -48,9 +51,11 @@ def command(*, file: Path, base: str | None, screen: Screen) -> None:
     from pgpack.formats.own.manifest import read_manifest
     from pgpack.inspect import inspect_checkpoint
 
-    found = open_either(file, base)
+    found = open_either(file, base, max_bytes)
     if isinstance(found, ArtifactFile):
-        view, manifest = found.inspect(), read_manifest(file)
+        view, manifest = found.inspect(), None
+        with contextlib.suppress(FormatError):  # what lies beside may be anybody's
+            manifest = read_manifest(file)
         tensors = sorted(view.tensors, key=lambda tensor: -tensor.n_bytes)
         own = manifest is not None and manifest.sha256 == hashlib.sha256(found.data).hexdigest()
         model = manifest.model if manifest and own else None
@@ -86,7 +91,7 @@ def _artifact_lines(view: ArtifactView, tensors: Sequence[TensorBytes]) -> Itera
     if view.companions:
         named = ", ".join(f"{name} {n_bytes:,}" for name, n_bytes in view.companions.items())
         packed, n_bytes = format_bytes(view.overhead["companions"]), sum(view.companions.values())
-        yield f"companions {packed}, of {n_bytes:,} in {len(view.companions)} files: {named}"
+        yield f"companions {packed}, of {n_bytes:,} in {counted(len(view.companions), 'file')}: {named}"
     for alias, stored in view.aliases.items():
         yield f"{alias} is tied to {stored}"
     if view.stages:

@@ -13,8 +13,8 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.referee.options import FolderOptions
 
-from ..options.text import bench_of, evaluator_of, text_options
-from ..options.types import PATH, size
+from ..options.text import bench_of, evaluator_of, say_idle, text_options
+from ..options.types import PATH, max_bytes_option, size
 from ..screen.output import Screen, picked, screen_options
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ Examples:
 @click.option("--documents", is_flag=True, help="Folder: no context crosses the start of a document; test that.")
 @click.option("--stride", type=click.IntRange(1), help="Folder: slide the window by this many tokens.")
 @click.option("--strict", is_flag=True, help="Folder: a warning refuses as well.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, help="Folder: seconds per decode.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, help="Seconds per decode.")
+@max_bytes_option
 @text_options
 @screen_options
 def command(
@@ -52,6 +53,7 @@ def command(
     checkpoint: Path | None,
     budget: int | None,
     evaluate: bool,
+    max_bytes: int | None,
     text: BenchOptions,
     screen: Screen,
     **folder: Any,
@@ -65,14 +67,19 @@ def command(
     if file.is_dir():
         return _judge_folder(file, checkpoint, budget, evaluate, text, FolderOptions(**folder), screen)
     defaults = dataclasses.asdict(FolderOptions())
-    if odd := [name.removesuffix("_s") for name, value in folder.items() if value != defaults[name]]:
+    timeout_s = folder.pop("timeout_s")
+    if odd := [name for name, value in folder.items() if value != defaults[name]]:
         raise click.UsageError(f"--{odd[0]} is for a submission folder; FILE is a single file")
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.verify import verify
 
+    if not evaluate:
+        say_idle(text, screen, "without --eval no model runs")
     loaded = load_checkpoint(checkpoint) if checkpoint else None
-    evaluator = _evaluator(file, checkpoint, loaded, text, screen) if evaluate else None
-    result = verify(file, checkpoint=loaded, budget=budget, evaluator=evaluator)
+    evaluator = _evaluator(file, checkpoint, loaded, text, screen, max_bytes) if evaluate else None
+    result = verify(
+        file, checkpoint=loaded, budget=budget, evaluator=evaluator, timeout_s=timeout_s, max_bytes=max_bytes
+    )
     document = {
         "file": str(file),
         **picked(result, "ok", "kind", "n_bytes", "decode_s", "weights_digest", "checks"),
@@ -122,7 +129,12 @@ def _judge_folder(
 
 
 def _evaluator(
-    file: Path, path: Path | None, checkpoint: Checkpoint | None, text: BenchOptions, screen: Screen
+    file: Path,
+    path: Path | None,
+    checkpoint: Checkpoint | None,
+    text: BenchOptions,
+    screen: Screen,
+    max_bytes: int | None,
 ) -> Evaluator | None:
     """As `evaluator_of`; None when the artifact cannot be decoded: the checklist will say so."""
     from pgpack.checkpoint.checkpoint import from_tensors
@@ -132,7 +144,7 @@ def _evaluator(
     if checkpoint is not None:
         return evaluator_of(file, checkpoint, text, screen, path, checkpoint)
     try:
-        unpacked = unpack(file.read_bytes())
+        unpacked = unpack(file.read_bytes(), max_bytes)
         held = from_tensors(unpacked.tensors(), source=str(file), companions=unpacked.companions)
     except FormatError:
         return None

@@ -150,6 +150,7 @@ def continued(directory: Path, before: StudyMeta, now: StudyMeta) -> StudyMeta:
 
     Checkpoints join those of the study when at least one is there already. Raises: StudyError as the module says.
     """
+    checkpoints = _joined(directory, before, now)  # first: of another model the evaluator is another too
     old, new = before.evaluator_digest, now.evaluator_digest
     if old != new:
         raise StudyError(
@@ -157,7 +158,7 @@ def continued(directory: Path, before: StudyMeta, now: StudyMeta) -> StudyMeta:
             f"{_other_evaluator(before, now)}"
         )
     merged = dataclasses.replace(now, created=before.created, block_bytes=now.block_bytes or before.block_bytes)
-    return merged.with_checkpoints(_joined(directory, before, now))
+    return merged.with_checkpoints(checkpoints)
 
 
 def _joined(directory: Path, before: StudyMeta, now: StudyMeta) -> tuple[StudyCheckpoint, ...]:

@@ -12,10 +12,10 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,6 @@ from pgpack.checkpoint.folders import CONFIG
 from pgpack.errors import CalibrationError, DataError, ToolMissing
 from pgpack.loss.evaluator import BitsPerByte, Evaluator, Tensors
 from pgpack.measure import Measurer
-from pgpack.models.evidence import read_evidence
 from pgpack.pack import Quantized
 from pgpack.progress import Progress, shown
 from pgpack.recipe.applied import apply
@@ -89,11 +88,6 @@ class Workpiece:
         for line in text.notes:
             self.note(line)
         return text
-
-    @property
-    def found_by(self) -> Mapping[str, Any] | None:
-        """How the model was found where nobody named it (`pgpack.models.evidence`), once its text was opened."""
-        return read_evidence(self.text.model.evidence) if "text" in vars(self) else None
 
     def calib_tokens(self, purpose: str, n_tokens: int | None = None) -> Tokens:
         """The first `n_tokens` of the calibration text. Raises DataError, naming every flag that `purpose` lacks."""

@@ -12,6 +12,7 @@ import click
 
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
+from pgpack.fit.effort import DEFAULT, LEVELS
 from pgpack.tables import counted, table
 
 from ..options.cache import cache_options
@@ -47,16 +48,20 @@ Examples:
 @recipe_options
 @click.option("--budget", type=size, metavar="BYTES", help="Search for the best recipe that fits, such as 16MB.")
 @click.option(
+    "--effort",
+    type=click.IntRange(0, len(LEVELS) - 1),
+    metavar="0..9",
+    help=f"With --budget: from no calibration (0) to the smallest file (9); {DEFAULT} unless given.",
+)
+@click.option(
     "--compensate",
     type=click.IntRange(0),
-    default=0,
     metavar="N",
     help="With --budget: quantize in stages; N optimizer steps on calibration text make up for the errors.",
 )
 @click.option(
     "--tune",
     type=click.IntRange(0),
-    default=0,
     metavar="N",
     help="With --budget: fit the step sizes too, by N optimizer steps on calibration text.",
 )
@@ -80,8 +85,9 @@ def command(
     checkpoints: tuple[Path, ...],
     recipe: RecipeFlags,
     budget: int | None,
-    compensate: int,
-    tune: int,
+    effort: int | None,
+    compensate: int | None,
+    tune: int | None,
     out: Path | None,
     flags: SubmissionFlags,
     evaluate: bool,
@@ -105,6 +111,8 @@ def command(
     Tensors that a recipe wants a Hessian for and that have none are packed by the weights alone, and named.
     """
     text = dataclasses.replace(text, strict=strict)
+    searching = (effort, compensate, tune) != (None, None, None)
+    spent = LEVELS[DEFAULT if effort is None else effort].trained_by(compensate, tune)
 
     @functools.cache
     def bench(path: Path, in_memory: bool = True) -> Workpiece:
@@ -124,10 +132,10 @@ def command(
         from .pack_submission import run_submission
 
         one_of(recipe.named, at_least_one=False)
-        if recipe.is_given and (compensate or tune):
-            raise click.UsageError("--compensate and --tune belong to a search, not to a given recipe")
+        if recipe.is_given and searching:
+            raise click.UsageError("--effort, --compensate and --tune belong to a search, not to a given recipe")
         recipe.require_own_container()
-        run_submission(checkpoints, bench, recipe, budget, (compensate, tune), flags, dry_run, screen)
+        run_submission(checkpoints, bench, recipe, budget, spent, flags, dry_run, screen)
         return
     require_alone(flags)
     if len(checkpoints) > 1:
@@ -138,9 +146,9 @@ def command(
     one_of({**recipe.named, "--budget": budget})
     if budget is not None and recipe.passthrough is not None:
         raise click.UsageError("--passthrough belongs to --preset")
-    if budget is None and (compensate or tune):
+    if budget is None and searching:
         raise click.UsageError(
-            "--compensate and --tune belong to --budget; in a recipe write @compensate=weights(count=N) or "
+            "--effort, --compensate and --tune belong to --budget; in a recipe write @compensate=weights(count=N) or "
             "@tune=steps(count=N)"
         )
     refuse_overwrite(out, force or dry_run, checkpoint)
@@ -156,7 +164,7 @@ def command(
 
         require_text(piece)
     if budget is not None:
-        packed = fit_packed(piece, budget, compensate, tune)
+        packed = fit_packed(piece, budget, spent)
     else:
         packed = pack_recipe(piece, recipe.read(piece.checkpoint.stored_shapes), evaluate or explain_loss)
     write_packed(out, packed, piece)

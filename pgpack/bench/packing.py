@@ -8,7 +8,8 @@ from dataclasses import replace
 from pgpack.calibration.coverage import covered
 from pgpack.calibration.distortion import vanished
 from pgpack.errors import BudgetExceeded, CheckpointError, DataError
-from pgpack.fit.budget import Training, fit_budget
+from pgpack.fit.budget import fit_budget
+from pgpack.fit.effort import Effort
 from pgpack.pack import Artifact, pack_applied
 from pgpack.progress import Bar, shown
 from pgpack.recipe.applied import apply
@@ -53,9 +54,7 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
     return Packed(recipe, artifact, calibration, measurer.evaluate(artifact), measurer.evaluator)
 
 
-def fit_packed(
-    bench: Workpiece, budget: int, compensate: int, tune: int, presets: Sequence[Candidate] | None = None
-) -> Packed:
+def fit_packed(bench: Workpiece, budget: int, effort: Effort, presets: Sequence[Candidate] | None = None) -> Packed:
     """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known.
 
     `presets`: None for those of the field, which a model folder leaves out: their files hold no companions.
@@ -67,15 +66,17 @@ def fit_packed(
         bench.note(f"no loss is measured, the error of the weights decides ({error})")
         measurer = bench.measurer(evaluate=False)
     measurer = replace(measurer, threads=usable_cores())
+    if effort.tokens == 0:
+        measurer = replace(measurer, calibrate=lambda recipe: None)
     with shown(bench.progress, None, "artifact", "searching") as bar:
         if presets is None:
             presets = () if companions else field_presets(bench.checkpoint.stored_shapes)
         try:
-            fitted = fit_budget(measurer, budget, presets, _noting(bar), Training(compensate, tune))
+            fitted = fit_budget(measurer, budget, presets, _noting(bar), effort)
         except BudgetExceeded as error:
             also = f"; {', '.join(companions)} are part of it: --weights-only leaves them out" if companions else ""
             raise BudgetExceeded(f"{error.args[0]}{also}", *error.args[1:]) from None
-    calibration = needed_calibration(bench, fitted.recipe)
+    calibration = needed_calibration(bench, fitted.recipe) if effort.tokens != 0 else None
     _warn_of_zeros(bench, fitted.artifact)
     return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, measurer.evaluator)
 

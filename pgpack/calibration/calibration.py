@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.checkpoint.checkpoint import save_tensors, tensor_digest
+from pgpack.checkpoint.unchanged import Unchanged
 from pgpack.errors import CalibrationError
 from pgpack.tables import counted
 
@@ -153,6 +154,7 @@ def load_calibration(path: str | Path) -> Calibration:
     path = Path(path)
     if not path.is_file():
         raise CalibrationError(f"{path}: no such calibration file; write one with pgpack calibrate CKPT -o {path}")
+    unchanged = Unchanged([path])
     try:
         with safe_open(str(path), framework="numpy") as file:
             shapes = {key: tuple(int(n) for n in file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
@@ -181,7 +183,11 @@ def load_calibration(path: str | Path) -> Calibration:
 
     n_tokens = metadata.get("n_tokens", "0")
     return Calibration(
-        shapes, load, metadata.get("token_digest", ""), int(n_tokens) if n_tokens.isdigit() else 0, metadata
+        shapes,
+        unchanged.watched(load),
+        metadata.get("token_digest", ""),
+        int(n_tokens) if n_tokens.isdigit() else 0,
+        metadata,
     )
 
 

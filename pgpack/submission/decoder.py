@@ -33,9 +33,10 @@ from .minify import minified
 from .specialise import namespace_of, specialise, without_annotations
 
 PACKAGE = __package__.rpartition(".")[0]
-PROGRAM = f"{PACKAGE}.submission.program"
+PROGRAM, STREAMS = f"{PACKAGE}.submission.program", f"{PACKAGE}.submission.byte_streams"
 UNDO = {  # byte codec -> what decodes it
     **{name: f"un{name}" for name in ("zlib", "bz2", "lzma", "zstd", "brotli")},
+    "shuffle": "shuffle",
     **{"lrzip": "Lrzip", "zpaq": "Zpaq"},
 }
 PROGRAMS = ("Lrzip", "Zpaq")  # external programs, run by the package's own classes
@@ -145,7 +146,7 @@ def _table(texts: Sequence[str], functions: Mapping[str, str]) -> tuple[str, dic
             uses[function] = (f"{PACKAGE}.codecs.external", function)
             entries.append(f"{text!r}: {function}().decode")
             continue
-        uses[function] = (PROGRAM, function)
+        uses[function] = (STREAMS if function in UNDO.values() else PROGRAM, function)
         if settings:
             function = f"lambda *given: {function}(*given, {settings})"
         entries.append(f"{text!r}: {function}")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.errors import DataError
+from pgpack.errors import DataError, InputChanged
 from pgpack.files import replace_file
 from pgpack.tables import counted
 
@@ -57,6 +57,8 @@ def read_tokens(paths: Sequence[Path], vocab_size: int | None = None) -> Tokens:
     for path in paths:
         n_tokens, width = read_header(path)
         part: Tokens = np.fromfile(path, dtype=f"<u{width}", count=n_tokens, offset=HEADER_INTS * 4)
+        if part.size != n_tokens:
+            raise InputChanged(f"{path} was cut while it was read; run the same command again once it is whole")
         if vocab_size is not None and n_tokens and int(part.max()) >= vocab_size:
             raise DataError(
                 f"{path} holds token {int(part.max())}, the vocabulary ends at {vocab_size - 1}; "

@@ -272,3 +272,22 @@ def test_loss_is_explained_only_where_there_is_text(tied: Path, tmp_path: Path) 
     assert refused.code
     assert "--text PATH" in refused.err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [(0, "trellis, 8 states: "), (1, "trellis, 4 states: "), (4, "trellis, 64 states, rows by 32: ")],
+)
+def test_a_search_spends_what_the_effort_says(level: int, said: str, model: Path, tmp_path: Path) -> None:
+    flags = ("--budget", "6kB", "--effort", level, "-o", tmp_path / "a.pgpack", "--json")
+    finished = succeed(pgpack("pack", model, *flags))
+    manifest = json.loads((tmp_path / "a.pgpack.json").read_text())
+    assert finished.json["n_bytes"] <= 6000
+    assert said in finished.err
+    assert (manifest["calibration_digest"] is None) == (level == 0)
+
+
+def test_effort_belongs_to_a_search(model: Path, tmp_path: Path) -> None:
+    refused = pgpack("pack", model, "--recipe", "*=cast", "--effort", 2, "-o", tmp_path / "a.pgpack")
+    assert refused.code == 2
+    assert "--budget" in refused.err

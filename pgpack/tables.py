@@ -44,6 +44,11 @@ def shown(value: Cell) -> str:
     return escaped(value)
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 token`, `2 tokens`, `12,000 tokens`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """The rows as aligned text under their headings. A column is numeric when no cell of it is text."""
     cells = [[shown(value) for value in row] for row in rows]

@@ -34,8 +34,8 @@ from pgpack.tensors.masks import is_mask
 
 from .errors import FormatError
 from .inspect import inspect_artifact
-from .tables import escaped
-from .unpack import Unpacked, check_digest, unpack
+from .tables import counted, escaped
+from .unpack import Decoded, Unpacked, check_digest, unpack
 
 DECODE_TIMEOUT_S = 600.0
 ROOM = 2 << 30  # bytes of address space for Python, numpy and the codecs themselves
@@ -102,18 +102,18 @@ def verify(
         checks.append(Check("structure", False, f"{type(error).__name__}: {error}"))
         return Verification(len(data), clean.kind, tuple(checks), clean.decode_s)
     checks.append(_digests(digest, clean.weights_digest, unpacked, manifest))
-    tensors = unpacked.tensors()
-    runnable = [_finite(tensors)]
+    decoded = unpacked.decoded()
+    runnable = [_finite(decoded)]
     errors: dict[str, float] = {}
     if checkpoint is not None:
-        runnable.append(_names_and_shapes(tensors, checkpoint))
+        runnable.append(_names_and_shapes(decoded, checkpoint))
     checks += runnable
     if checkpoint is not None and runnable[-1].ok:
-        errors = relative_errors(tensors, checkpoint)
+        errors = relative_errors(decoded, checkpoint)
         checks += _against_checkpoint(errors, checkpoint, manifest)
     loss = None
     if evaluator is not None and all(check.ok for check in runnable):
-        loss = evaluator.evaluate(tensors)
+        loss = evaluator.evaluate(unpacked.tensors())
         checks.append(_loss(loss, evaluator, manifest))
     return Verification(len(data), unpacked.kind, tuple(checks), clean.decode_s, digest, loss, errors)
 
@@ -218,7 +218,8 @@ def _structure(data: bytes, unpacked: Unpacked) -> Check:
     """Everything of the file belongs to something."""
     view = inspect_artifact(data, unpacked)
     total = sum(tensor.n_bytes for tensor in view.tensors) + sum(view.overhead.values())
-    parts = f"{len(view.tensors)} tensors, {len(view.aliases)} tied, {len(view.stages)} coding stages"
+    tensors, stages = counted(len(view.tensors), "tensor"), counted(len(view.stages), "coding stage")
+    parts = f"{tensors}, {len(view.aliases)} tied, {stages}"
     return Check("structure", total == len(data), f"{parts}; {total:,} of {len(data):,} bytes accounted for")
 
 
@@ -233,18 +234,22 @@ def _digests(digest: str, clean_digest: str, unpacked: Unpacked, manifest: Manif
 
 
 def _finite(tensors: Mapping[str, NDArray[Any]]) -> Check:
-    broken = [name for name, array in tensors.items() if not np.isfinite(array).all() and not is_mask(array)]
+    broken, n_values = [], 0
+    for name, array in tensors.items():  # decoded one at a time
+        n_values += array.size
+        if not np.isfinite(array).all() and not is_mask(array):
+            broken.append(name)
     if broken:
-        return Check("values", False, f"{len(broken)} tensors hold NaN or infinity, first {broken[0]}")
-    return Check("values", True, f"{sum(array.size for array in tensors.values()):,} finite values")
+        return Check("values", False, f"{counted(len(broken), 'tensor')} with NaN or infinity, first {broken[0]}")
+    return Check("values", True, f"{n_values:,} finite values")
 
 
-def _names_and_shapes(tensors: Mapping[str, NDArray[Any]], checkpoint: Checkpoint) -> Check:
-    decoded = {name: tuple(array.shape) for name, array in tensors.items()}
+def _names_and_shapes(tensors: Decoded, checkpoint: Checkpoint) -> Check:
+    decoded = {name: tuple(record.shape) for name, record in tensors.records.items()}
     wanted = {name: tuple(shape) for name, shape in checkpoint.shapes.items()}
     for what, names in (("missing", wanted.keys() - decoded.keys()), ("unknown", decoded.keys() - wanted.keys())):
         if names:
-            return Check("names", False, f"{len(names)} tensors {what}, first {sorted(names)[0]}")
+            return Check("names", False, f"{counted(len(names), 'tensor')} {what}, first {sorted(names)[0]}")
     for name, shape in wanted.items():
         if decoded[name] != shape:
             return Check("names", False, f"{name} decodes to shape {decoded[name]}, the checkpoint has {shape}")
@@ -265,7 +270,7 @@ def _against_checkpoint(
     median = float(np.median([*errors.values()]))
     detail = f"largest relative error {worst:.3g} ({name}), median {median:.3g}"
     if lost := [name for name, error in errors.items() if error == 1]:
-        detail += f"; {len(lost)} tensors became all zero, first {lost[0]}"
+        detail += f"; {counted(len(lost), 'tensor')} became all zero, first {lost[0]}"
     if median > 1:
         detail += "; zeros would be nearer to the checkpoint"
     elif worst > FARTHEST:

@@ -33,6 +33,7 @@ from pgpack.pack import Quantized
 from pgpack.progress import Progress, shown
 from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe
+from pgpack.tables import counted
 from pgpack.text.data import Tokens, digest_tokens
 from pgpack.text.find_tokenizer import load_tokenizer, tokenizer_of
 from pgpack.text.token_shares import token_shares
@@ -120,7 +121,7 @@ class Workpiece:
         return self._evaluator_on(self.text)
 
     def _evaluator_on(self, text: Text) -> Evaluator:
-        self.note(f"evaluating on {text.n_tokens:,} tokens")
+        self.note(f"evaluating on {counted(text.n_tokens, 'token')}")
         return text.evaluator(dict(self.checkpoint.items()))
 
     @functools.cached_property
@@ -349,7 +350,9 @@ class Workpiece:
 
         tokens = self.calib_tokens("calibration", n_tokens)
         if len(tokens) < n_tokens:
-            self.note(f"the calibration text has {len(tokens):,} tokens, fewer than {n_tokens:,}; all are used")
+            self.note(
+                f"the calibration text has {counted(len(tokens), 'token')}, fewer than {n_tokens:,}; all are used"
+            )
         device = self.options.device or "cpu"
         model = self.text.build({n: torch.tensor(array, device=device) for n, array in self.checkpoint.items()})
         with shown(self.progress, len(tokens), "tok", "calibrating") as bar:

@@ -5,7 +5,7 @@
 File layout (plain safetensors, so that any training script can write it):
 
     NAME.hessian    float32 (in, in)   mean over tokens of x x^T, x = the input of y = x W^T; symmetric
-    NAME.fisher     float32 (out,)     mean over tokens of (dL/dy)^2, optional
+    NAME.fisher     float32 (out,)     mean over tokens of (dL/dy)^2, optional; of an expert, over those it is given
     NAME.output     float32 (out, out) mean over tokens of d d^T, d = dL/dy, optional; NAME.fisher is its diagonal
                     A symmetric matrix may be stored as its upper triangle, row by row: (n (n + 1) / 2,)
     metadata        token_digest: sha256 hex of the uint16 little-endian tokens; n_tokens: decimal string
@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from pgpack.checkpoint.checkpoint import save_tensors, tensor_digest
 from pgpack.checkpoint.unchanged import Unchanged
 from pgpack.errors import CalibrationError
+from pgpack.tables import counted
 
 Float32 = NDArray[np.float32]
 LOOKUP = ".lookup"
@@ -129,8 +130,9 @@ class Calibration:
         missing = [name for name in names if self.hessian_shape(name) is None]
         if missing:
             shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+            lack = f"{counted(len(missing), 'tensor')} lack{'s' * (len(missing) == 1)} a Hessian"
             raise CalibrationError(
-                f"{len(missing)} tensors lack a Hessian: {shown}; calibrate with a model that uses them, or "
+                f"{lack}: {shown}; calibrate with a model that uses them, or "
                 "give them a rule that needs none, such as rtn(bits=8)"
             )
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from pgpack.checkpoint.parameters import held_tensors, told_names
 from pgpack.errors import CalibrationError
 from pgpack.loss.head import Split, Splitter, logits_of, slices
+from pgpack.tables import counted
 
 from .blocks import Plan, plan, running_again
 from .calibration import LOOKUP, Calibration, from_arrays
@@ -66,7 +67,7 @@ def observe(
     """
     n_windows = len(tokens) // seq_len
     if n_windows < 1:
-        raise CalibrationError(f"{len(tokens)} calibration tokens are fewer than one window of {seq_len}")
+        raise CalibrationError(f"{counted(len(tokens), 'calibration token')} are fewer than one window of {seq_len}")
     parameters = {name: p for name, p in model.named_parameters() if p.ndim >= 2}
     watch = Watch(parameters, output_rows)
     windows = np.asarray(tokens[: n_windows * seq_len]).astype(np.int64).reshape(n_windows, seq_len)
@@ -153,12 +154,22 @@ class _Seen(NamedTuple):
     fisher: NDArray[np.float32] | None
     output: NDArray[np.float32] | None
 
+    def part(self, at: int, n: int) -> _Seen:
+        """Of `n` rows from `at` on, which are a tensor of their own."""
+        own = slice(at, at + n)
+        fisher = None if self.fisher is None else self.fisher[own]
+        return _Seen(0, n, self.hessian, fisher, None if self.output is None else self.output[own, own])
+
 
 def _arrays(watch: Watch, held: Mapping[str, tuple[str, ...]], rows: Mapping[str, int], n_tokens: int) -> Arrays:
-    """Everything that was seen, by the names of the checkpoint; keys as in `pgpack.calibration.calibration`."""
+    """Everything that was seen, by the names of the checkpoint; keys as in `pgpack.calibration.calibration`.
 
-    def mean(total: Tensor | None) -> NDArray[np.float32] | None:
-        return None if total is None else total.div_(n_tokens).cpu().numpy()
+    Moments are means over all tokens. Squares are means over those that came to the matrix, so that an expert's
+    errors cost what they do, times how often: with both over all tokens, times the square of that.
+    """
+
+    def mean(total: Tensor | None, n: int = n_tokens) -> NDArray[np.float32] | None:
+        return None if total is None else total.div_(n).cpu().numpy()
 
     seen: dict[str, list[_Seen]] = defaultdict(list)
     sizes = {}
@@ -166,12 +177,16 @@ def _arrays(watch: Watch, held: Mapping[str, tuple[str, ...]], rows: Mapping[str
         names = held[use.name]
         each = max(1, rows[use.name] // len(names))
         index, start = divmod(use.start, each)
-        if start + use.stop - use.start > each:
-            continue  # a product with several matrices of a bank at once
-        square, output = (mean(sums.get(use)) for sums in (watch.squares, watch.outputs))
+        n_rows = use.stop - use.start
+        if start + n_rows > each and (start or n_rows % each):
+            continue  # a product with parts of several matrices at once
+        n_came = min(max(1, watch.n_rows[use]), n_tokens)
+        square, output = (mean(sums.get(use), n_came) for sums in (watch.squares, watch.outputs))
         hessian = moment.div_(n_tokens).cpu().numpy()
-        seen[names[index]].append(_Seen(start, start + use.stop - use.start, hessian, square, output))
-        sizes[names[index]] = each
+        whole = _Seen(start, start + n_rows, hessian, square, output)
+        for at, name in enumerate(names[index : index + max(1, n_rows // each)]):
+            seen[name].append(whole.part(at * each, each) if n_rows > each else whole)
+            sizes[name] = each
     arrays: Arrays = {}
     for name, uses in seen.items():
         whole = uses[0] if len(uses) == 1 and uses[0][:2] == (0, sizes[name]) else _joined(uses, sizes[name])

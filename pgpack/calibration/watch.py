@@ -5,6 +5,7 @@ calls and subclasses of Linear are all seen; no module needs to be of a known cl
 
     F.linear(x, W)    x @ W.T        rows of W are outputs: second moments of x, squares of the loss gradient at y
     x @ W             addmm          rows of W are inputs: second moments of the gradient at y, squares of x
+    W @ x                            as F.linear, of the columns of x
     F.embedding(ids, W)              a look-up: counts, second moments of the gradient at the rows looked up
 
 W is a parameter, a cast, transpose or run of rows of one, or a matrix of a stack: `bank[i]`, `factors[use]`.
@@ -15,6 +16,7 @@ that gradients of activations are all that is computed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -84,7 +86,8 @@ class Watch(TorchFunctionMode):
     """Accumulates second moments while active.
 
     `output_rows`: of matrices of at most so many rows the output gradients' second moments are kept too; 0: of none.
-    `moments`, `squares`, `outputs`: use -> sum over tokens; `look_ups`: table -> (counts, second moments).
+    `moments`, `squares`, `outputs`: use -> sum over tokens; `n_rows`: use -> how many there were, which of an expert
+    are fewer than all; `look_ups`: table -> (counts, second moments).
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], output_rows: int) -> None:
@@ -95,6 +98,7 @@ class Watch(TorchFunctionMode):
         self.moments: dict[Use, Tensor] = {}
         self.squares: dict[Use, Tensor] = {}
         self.outputs: dict[Use, Tensor] = {}
+        self.n_rows: Counter[Use] = Counter()
         self.look_ups: dict[str, tuple[Tensor, Tensor | None]] = {}
         self.latest: Use | None = None  # of products that are added: after a whole run, the output matrix's
         self._latest: _Product | None = None
@@ -113,6 +117,10 @@ class Watch(TorchFunctionMode):
             if place := self._place(args[at + 1]):
                 result = _with_gradient(result)
                 self._see(args[at], result, place, place.flipped)
+            elif at == 0 and (place := self._place(args[0])) and args[1].ndim > 1:
+                columns = _with_gradient(result.mT)
+                self._see(args[1].mT, columns, place, not place.flipped)
+                result = columns.mT
         elif func in _CASTS and args and isinstance(result, Tensor) and (place := self._place(args[0])):
             self.known[id(result)] = (result, place)
         return result
@@ -161,6 +169,7 @@ class Watch(TorchFunctionMode):
                 n = (x if rows_are_outputs else y).shape[-1]
                 self.moments[use] = torch.zeros(n, n, device=x.device)
             return
+        self.n_rows[use] += x.shape[:-1].numel()
         self.latest = use
         if not rows_are_outputs:
             rows = _rows(x)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import DataError, InputChanged
 from pgpack.files import replace_file
+from pgpack.tables import counted
 
 from .shard_files import HEADER_INTS, MAGIC, VERSION, VERSION_32, read_header
 
@@ -93,7 +94,7 @@ class BatchSampler:
             raise DataError(f"{self.batch_tokens} tokens per batch is not a multiple of the sequence, {self.seq_len}")
         if self.windows < 1:
             raise DataError(
-                f"{len(self.tokens)} training tokens are too few for sequences of {self.seq_len}; "
+                f"{counted(len(self.tokens), 'training token')} are too few for sequences of {self.seq_len}; "
                 "give more text or a shorter --seq-len"
             )
 

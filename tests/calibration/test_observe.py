@@ -123,7 +123,7 @@ def test_a_matrix_that_takes_no_part_is_reported() -> None:
     calibration = observe(model, np.arange(22) % 11, 11, token_digest="t")
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     assert uncovered(calibration, shapes) == ["unused"]
-    with pytest.raises(CalibrationError, match="1 tensors lack a Hessian: unused"):
+    with pytest.raises(CalibrationError, match="1 tensor lacks a Hessian: unused"):
         calibration.require(["matrix", "unused"])
 
 

@@ -13,6 +13,7 @@
 # make bench-search  a search beside the exhaustive grid of 216 recipes: results/bench-search
 # make reproduce-<study>  tied-embedding, prism, negative-findings, ebls or rate-distortion at tiny scale, from nothing
 # make bench-billion  1.1 B values packed without text: peak memory and time, results/bench-billion
+# make bench-identify  small models of every system, saved bare and identified: results/identify.md
 # make bench-smollm  a real model, SmolLM2-135M: three budgets, verified, unpacked, run: results/smollm.md
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
 PYTHON ?= python3
@@ -20,7 +21,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-billion bench-effort bench-peers bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
+.PHONY: demo test check format bench bench-billion bench-effort bench-identify bench-peers bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -54,6 +55,11 @@ bench: $(STAMP)
 
 bench-billion: $(STAMP)
 	$(BIN)/python -m tests.bench.pack_billion --json results/bench-billion.json --markdown results/bench-billion.md
+
+# Minutes of one core a model. Another text: make bench-identify TEXT='crawl.jsonl.xz --tokenizer pieces.model'
+bench-identify: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.identify_confusion --text $(or $(TEXT),builtin --tokenizer demo/text) \
+	  --keep runs/identify --json results/identify.json --markdown results/identify.md
 
 bench-sweep: $(STAMP) demo/model.safetensors
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.sweep_cost demo/model.safetensors \

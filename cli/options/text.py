@@ -93,9 +93,14 @@ def evaluator_of(
     screen: Screen,
     path: Path | None,
     reference: Checkpoint | None,
+    loops: int | None = None,
 ) -> Evaluator:
     """With a `reference`, the checkpoint in `path`: its model and text, KL to it. Without: those that the flags name,
-    for the model that the `subject` in `file` holds."""
+    for the model that the `subject` in `file` holds. `loops`: how often a looped model repeats; None: as trained."""
+    from pgpack.loss.sliding import EvaluationWay
+
+    way = EvaluationWay(loops=loops)
     if path is not None and reference is not None:
-        return bench_of(path, reference, text, screen).evaluator
-    return bench_of(file, subject, text, screen).text.evaluator()
+        bench = bench_of(path, reference, text, screen)
+        return bench.evaluator if loops is None else bench.text.evaluator(dict(reference.items()), way=way)
+    return bench_of(file, subject, text, screen).text.evaluator(way=way)

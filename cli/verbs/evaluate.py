@@ -24,11 +24,18 @@ Examples:
 @click.command("eval", epilog=EPILOG)
 @click.argument("file", type=PATH)
 @click.option("--checkpoint", type=PATH, help="Model and text of the artifact, and KL to it.")
+@click.option("--loops", type=click.IntRange(0), help="Repeat the model's loop this often instead of as trained.")
 @max_bytes_option
 @text_options
 @screen_options
 def command(
-    *, file: Path, checkpoint: Path | None, max_bytes: int | None, text: BenchOptions, screen: Screen
+    *,
+    file: Path,
+    checkpoint: Path | None,
+    loops: int | None,
+    max_bytes: int | None,
+    text: BenchOptions,
+    screen: Screen,
 ) -> None:
     """Bits per byte of FILE, a checkpoint or an artifact.
 
@@ -57,7 +64,7 @@ def command(
             "FILE, or --text PATH, and without a model --tokenizer FILE.model, --seq-len N and, unless it is "
             "a pgtrain model, --model FILE.py:build"
         )
-    evaluator = evaluator_of(file, subject, text, screen, checkpoint, reference)
+    evaluator = evaluator_of(file, subject, text, screen, checkpoint, reference, loops)
     loss = evaluator.evaluate(dict(subject.items()))
     n_bytes = found.n_bytes if isinstance(found, ArtifactFile) else sum(p.stat().st_size for p in weight_files(file))
     lines = [f"bpb     {loss.bpb:.6f}", f"nats    {loss.nats:.6f} per token"]

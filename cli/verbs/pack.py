@@ -39,7 +39,7 @@ Examples:
   pgpack pack model.safetensors --recipe 'role:control=cast; *=gptq(bits=6,clip=12.85)|rans' \\
       --calibration hessians.safetensors -o model.pgpack
   pgpack pack model.safetensors --budget 16MB --submission my_record \\
-      --train-script train_gpt.py --log train.log
+      --train-script train_gpt.py --log train.log --about about.json
 """
 
 

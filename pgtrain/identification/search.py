@@ -157,6 +157,7 @@ def _guesses(asked: Asked, orders: Sequence[Choice], settings: Sequence[Mapping[
         for setting in settings:
             layers = order.get("num_layers", asked.trace.fields.get("num_layers", 1))
             fitted = _fitted(setting, layers, asked.trace)
+            fitted = {name: value for name, value in fitted.items() if name not in asked.said}
             if (config := asked.config(GPTConfig(), {**fitted, **order})) is not None:
                 yield config
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -44,6 +45,7 @@ def run_submission(
     if dry_run:
         _show_plan(plan, screen)
         return
+    plan.order.about.require_names()
     packers = [partial(_run_of, path, bench, recipe, effort) for path in checkpoints]
     submission = make_submission(plan, packers, not recipe.is_given, screen.note)
     files = folder_files(submission)
@@ -109,8 +111,9 @@ def _order(checkpoints: Sequence[Path], flags: SubmissionFlags, budget: int | No
 
 def _read_about(path: Path | None) -> About:
     """What --about says. Usage error when it is not a JSON object of known texts."""
+    today = datetime.date.today().isoformat()
     if path is None:
-        return About()
+        return About(date=today)
     known = [field.name for field in dataclasses.fields(About)]
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -120,7 +123,7 @@ def _read_about(path: Path | None) -> About:
         raise click.UsageError(f"--about {path}: give an object of texts with {', '.join(known)}")
     if unknown := sorted(set(values) - set(known)):
         raise click.UsageError(f"--about {path}: {unknown[0]} is not one of {', '.join(known)}")
-    return About(**values)
+    return About(**{"date": today, **values})
 
 
 def _source_of(script: Path) -> str:

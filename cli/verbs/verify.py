@@ -29,9 +29,25 @@ Examples:
   pgpack verify model.pgpack --budget 16MB
   pgpack verify model.pgpack --checkpoint model.safetensors --budget 16MB --eval
   pgpack verify submission/ --json
+  pgpack verify submission/ --only network --only cap
+  pgpack verify --explain network
   pgpack verify submission/ --checkpoint final_model.pt --eval --val 'fineweb_val_*.bin' \\
       --tokenizer fineweb_8192_bpe.model --seq-len 2048
 """
+
+
+def _explain(context: click.Context, _: click.Parameter, name: str | None) -> None:
+    """Prints a rule and ends, before FILE is asked for."""
+    if name is None or context.resilient_parsing:
+        return
+    from pgpack.errors import SettingError
+    from pgpack.referee.explanations import explained
+
+    try:
+        click.echo(explained(name))
+    except SettingError as error:
+        raise click.UsageError(str(error)) from None
+    context.exit()
 
 
 @click.command("verify", epilog=EPILOG)
@@ -42,6 +58,15 @@ Examples:
 @click.option("--scorer", metavar="FILE.py:score", help="Folder: score(state_dict, ids) -> nats, learning included.")
 @click.option("--documents", is_flag=True, help="Folder: no context crosses the start of a document; test that.")
 @click.option("--stride", type=click.IntRange(1), help="Folder: slide the window by this many tokens.")
+@click.option("--only", metavar="RULE", multiple=True, help="Folder: judge this rule alone (repeatable).")
+@click.option(
+    "--explain",
+    metavar="RULE",
+    callback=_explain,
+    is_eager=True,
+    expose_value=False,
+    help="Say what a rule looks for, with an example that fails and one that passes.",
+)
 @click.option("--strict", is_flag=True, help="Folder: a warning refuses as well.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, help="Seconds per decode.")
 @max_bytes_option
@@ -109,8 +134,11 @@ def _judge_folder(
     from pgpack.referee.probes import measure
     from pgpack.referee.runs import Limits
     from pgpack.referee.scoring import Scores
+    from pgpack.referee.table import rule_of
     from pgpack.referee.verdict import as_document, checklist, judged
 
+    for name in flags.only:
+        rule_of(name)  # a wrong id is refused before any work
     loaded = load_checkpoint(checkpoint) if checkpoint else None
     shapes = None if loaded is None else {name: tuple(shape) for name, shape in loaded.shapes.items()}
     limits = Limits(timeout_s=flags.timeout_s)
@@ -123,7 +151,7 @@ def _judge_folder(
                 raise click.UsageError(f"{error}") from None
             scores = Scores(fault=str(error))  # why nothing was measured
         evidence = dataclasses.replace(evidence, scores=scores)
-    verdict = judged(evidence, strict=flags.strict)
+    verdict = judged(evidence, strict=flags.strict, only=flags.only)
     screen.show(as_document(verdict), checklist(verdict))
     return 0 if verdict.ok else EXIT_FAILED
 

@@ -78,8 +78,9 @@ def extracts(evidence: Evidence) -> Finding:
 def _is_broken(program: Program) -> bool:
     """A file that is only there to start other code and shows none."""
     run = program.run
-    shown = run is None or run.opened[1:] or len(program.scripts) > 1 or not is_stub(program.scripts[0])
-    return not shown and run is not None and (bool(run.error) or not run.reached)
+    if run is None or run.opened[1:] or len(program.scripts) > 1 or not is_stub(program.scripts[0]):
+        return False
+    return (bool(run.error) or not run.reached) and not run.error.startswith("did not end")
 
 
 def counted_files(evidence: Evidence) -> Finding:
@@ -179,6 +180,9 @@ def outside_programs(evidence: Evidence) -> Finding:
     if not found:
         return ok("no program outside Python is needed")
     told = listed(f"{name} ({place})" for name, place in found.items())
+    words = {*re.findall(r"[\w+-]+", f"{evidence.readme} {evidence.requirements or ''}".lower())}
+    if found.keys() <= words:
+        return ok(f"the folder names what the target must have installed: {told}")
     return warn(
         f"the target must have it installed beforehand, nothing may be installed at run time: {told}",
         tuple(found.values()),

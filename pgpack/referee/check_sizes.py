@@ -21,7 +21,7 @@ def under_the_cap(evidence: Evidence) -> Finding:
         return fail(f"the code alone has {evidence.code_bytes:,} bytes, the cap is {cap:,}")
     if not evidence.decoded:
         return _by_the_logs(evidence, code)
-    totals = {d.entry.name: d.entry.n_bytes + evidence.code_bytes for d in evidence.decoded}
+    totals = {name: n_bytes + evidence.code_bytes for name, n_bytes in evidence.models.items()}
     name, total = max(totals.items(), key=lambda item: item[1])
     raw = total - evidence.code_bytes + conventions["raw"]
     parts = f"{name} {total - evidence.code_bytes:,} + code as shipped {evidence.code_bytes:,} = {total:,} bytes"
@@ -49,7 +49,7 @@ def _by_the_logs(evidence: Evidence, code: str) -> Finding:
 def margin(evidence: Evidence) -> Finding:
     if not evidence.decoded:
         return skip("no artifact in the folder")
-    total = max(d.entry.n_bytes for d in evidence.decoded) + evidence.code_bytes
+    total = max(evidence.models.values()) + evidence.code_bytes
     spare = evidence.options.cap - total
     if spare < 0:
         return skip("over the cap")
@@ -138,7 +138,7 @@ def _wrong_code(evidence: Evidence) -> Iterator[str]:
 
 
 def _wrong_totals(evidence: Evidence) -> Iterator[str]:
-    models = {decoded.entry.n_bytes for decoded in evidence.decoded}
+    models = {*evidence.models.values()}
     totals = {n + evidence.code_bytes for n in models}
     for name, allowed in (("bytes_model", models), ("bytes_total", totals)):
         claimed = evidence.claims.whole(name)
@@ -163,7 +163,7 @@ def readme_bytes(evidence: Evidence) -> Finding:
     if not evidence.decoded:
         return skip("no artifact in the folder")
     printed = byte_counts(evidence.readme)
-    models = {decoded.entry.n_bytes for decoded in evidence.decoded}
+    models = {*evidence.models.values()}
     totals = {n + evidence.code_bytes for n in models}
     if printed & models and not printed & totals:
         return fail(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 
 from .evidence import Decoded, Evidence, TensorFacts, tensor_facts
 from .findings import Finding, cited, fail, listed, ok, skip, warn
 from .folder import DECODER
 from .script import Place
 
+NO_FLOATS = "no large matrices stored as floats"
 LARGE = 65_536  # values: what the challenge's scripts leave in fp16 is smaller
 # a word in a name or a log -> the mark of what it names
 CODECS = {name: name for name in ("zstd", "zlib", "lzma", "bz2")} | {
@@ -180,11 +182,21 @@ scale_floor = none_has(
     warn,
     lambda facts: facts.floor_rows and f"{facts.floor_rows:,}",
 )
-unquantized = none_has(
-    "large matrices stored as floats",
-    warn,
-    lambda facts: facts.unquantized and len(facts.shape) > 1 and facts.numel > LARGE and facts.shape,
-)
+
+
+def unquantized(evidence: Evidence) -> Finding:
+    """Large float matrices, unless the folder's own recipe says that they are kept so (`tok_emb*=cast(...)`)."""
+    said = f"{evidence.readme}\n{evidence.claims.values.get('technique_summary', '')}"
+    meant = re.findall(r"(?:^|[\s;`\"])([\w.*?\[\]]+)=cast\(", said)
+    large = [(name, f) for name, f in _tensors(evidence) if f.unquantized and len(f.shape) > 1 and f.numel > LARGE]
+    silent = [f"{name} {f.shape}" for name, f in large if not any(fnmatch(name.split()[-1], each) for each in meant)]
+    if not any(decoded.tensors for decoded in evidence.decoded):
+        return skip("nothing was decoded")
+    if silent:
+        return warn(f"large matrices stored as floats: {listed(silent)}")
+    return ok("kept as floats by the recipe: " + listed(name for name, _ in large) if large else NO_FLOATS)
+
+
 never_trained = none_has(
     "tensors as they were initialized: not in the optimizer, or not needed",
     warn,

@@ -7,6 +7,7 @@ Collecting never fails for a bad folder: what went wrong is part of the evidence
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from .support import Support, distinct, supported
 CAP = 16_000_000
 TOKENIZER_FILES = (".model", ".vocab")
 DECODED = "decoded.npz"
+_PART = re.compile(r"(?<![a-z])(?:part|shard|chunk|split|piece)[-_.]?\d+|\d{5}-of-\d{5}|\.\d{3}$", re.I)
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,15 @@ class Evidence:
     def scripts(self) -> tuple[Script, ...]:
         """Every layer of every counted file of code."""
         return tuple(script for program in self.programs for script in program.scripts)
+
+    @cached_property
+    def models(self) -> dict[str, int]:
+        """Packed model -> its bytes; the parts of one that was split count together."""
+        found: dict[str, int] = {}
+        for decoded in self.decoded:
+            name = _PART.sub("*", decoded.entry.name)
+            found[name] = found.get(name, 0) + decoded.entry.n_bytes
+        return found
 
     @property
     def code_bytes(self) -> int:

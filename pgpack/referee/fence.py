@@ -112,7 +112,7 @@ class Fence:
         if self.may_add and real.startswith(self.root + os.sep) and (real in self.added or not os.path.exists(real)):
             self.added.add(real)
             return
-        if real != os.devnull and not real.startswith(self.scratch + os.sep):
+        if real not in (os.devnull, self.scratch) and not real.startswith(self.scratch + os.sep):
             self._refuse(f"write outside: {what} {real}")
 
     def _program(self, executable: Any) -> None:

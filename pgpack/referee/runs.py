@@ -24,7 +24,7 @@ FENCE = Path(__file__).with_name("fence.py")
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/sys", "/dev/null", "/dev/urandom")
 TARGET_MODULES = frozenset({"flash_attn_interface"})  # no distribution of that name; the H100 records rely on it
-UNWRAP_S = 1.5  # that a self-extracting file may take to show what it would run
+UNWRAP_S = 1.5  # of processor time that a self-extracting file may take to show what it would run
 DECODING_PROGRAMS = ("lrzip", "zpaq", "sh")
 # what openai/parameter-golf's own requirements.txt installs on the target machine, and triton, which comes with torch
 # there; neither brotli nor zstandard is among it
@@ -93,7 +93,7 @@ def run_script(
     """
     request = {"file": str(path), "module": "", "arguments": [*arguments], "unwrap": unwrap}
     if unwrap:
-        limits = replace(limits, timeout_s=min(limits.timeout_s, UNWRAP_S + 2.0))
+        limits = replace(limits, timeout_s=min(limits.timeout_s, 10 * UNWRAP_S))
     return _fenced(request, root or path.parent, scratch, sorted(modules), limits)
 
 
@@ -194,6 +194,11 @@ def _owners() -> Mapping[str, list[str]]:
 
 def importable(distributions: Iterable[str]) -> frozenset[str]:
     """Top-level modules of these distributions and of what they need, as far as they are installed here."""
+    return _importable(frozenset(distributions))
+
+
+@functools.cache
+def _importable(distributions: frozenset[str]) -> frozenset[str]:
     wanted, closed = [normalized(name) for name in distributions], set()
     while wanted:
         name = wanted.pop()

@@ -168,7 +168,10 @@ def _relative(script: Script) -> Iterator[str]:
 def wrapped_size(sources: Iterable[bytes]) -> int:
     """Bytes of a self-extracting file around these sources: LZMA in base 85 behind two lines, as the field does."""
     plain = b"\n".join(sources)
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
+    window = max(
+        1 << 16, 1 << max(0, len(plain) - 1).bit_length()
+    )  # all of it: the preset's 64 MiB give the same bytes
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": window}]
     packed = lzma.compress(plain, format=lzma.FORMAT_RAW, filters=filters)
     stub = (
         b"import lzma as L,base64 as B\n"

@@ -34,6 +34,7 @@ SITES = {
     "imp.load_source",
     "importlib.machinery.SourceFileLoader",
 }
+TEMPORARY = ("/tmp/", "/var/tmp/", "/dev/shm/")  # what lies there was put there
 _PYTHON = re.compile(r"(?:^|[\s/;&|])(?:python[\d.]*|torchrun|pypy3?)\s")
 
 
@@ -161,7 +162,7 @@ def _above(script: Script, call: ast.Call, name: str) -> Iterator[Place]:
             return
     named = call.args[-1:] if name.startswith("importlib") else call.args[:1]
     for text in (text for given in named for text in script.texts_of(given)):
-        if text.startswith("/") and text.endswith(".py"):
+        if text.startswith("/") and text.endswith(".py") and not text.startswith(TEMPORARY):
             yield script.place(call, f"{name}({text!r}), a file outside the folder")
 
 

@@ -103,6 +103,14 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+def rule_of(name: str) -> Rule:
+    """The rule with this id. Raises SettingError, which names those that there are."""
+    found = {rule.id: rule for rule in all_rules()}
+    if name not in found:
+        raise SettingError(f"no rule is called {name}; there are {', '.join(found)}")
+    return found[name]
+
+
 def all_rules() -> tuple[Rule, ...]:
     """Our rules, then those of other installed packages in the order of their ids. Raises SettingError."""
     added: dict[str, Rule] = {}

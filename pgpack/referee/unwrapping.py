@@ -18,6 +18,7 @@ import runpy
 import shlex
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -88,12 +89,13 @@ class Unwrapper:
         runpy.run_path, runpy.run_module = self._run_path, self._run_module
         for name in ("mkdir", "makedirs"):
             setattr(os, name, self._mapped(getattr(os, name)))
-        signal.signal(signal.SIGALRM, self._stop)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        time.sleep = standins.Fake()
+        signal.signal(signal.SIGPROF, self._stop)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
             self.exec(code, namespace)
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             builtins.exec, builtins.eval = self.exec, self.exec
             self._written()
             self._modules(modules)

@@ -132,7 +132,8 @@ def _beats(judge: Judge, group: Group, one: Standing, other: Standing) -> bool:
     by_loss, by_gradient = judge.prefers(one.config, other.config)
     usual = group.usual(one.config) - group.usual(other.config)
     if usual > 0:
-        return by_loss + by_gradient >= 0
+        silent = by_loss == by_gradient == 0
+        return by_loss + by_gradient >= 0 and (not silent or group.near(one.config, other.config))
     return by_loss + by_gradient > (0 if usual == 0 else 1)
 
 

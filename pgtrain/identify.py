@@ -34,6 +34,7 @@ from .presets import PRESETS, SYSTEMS
 
 FIRST_WINDOW, LONGEST_WINDOW = 64, 256  # tokens of the windows that guesses are judged on
 THROUGH = 32_768  # tokens that tell the length of windows
+HOPELESS = 0.5  # nats above the bound at which all of the text would not help: the error of a loss on little text
 SHOWN = 4  # rivals that a refusal names
 # What only training uses, or only the first step: candidates that differ in nothing else are one.
 UNSEEN = ("qk_gain_init", "weight_init", "embed_init", "tied_embed_init_std", "ebls_b_std", "ebls_penalty",
@@ -120,6 +121,7 @@ def identify(
     best = search(asked, judge, _settings())
     if best is None:
         raise CheckpointError(_no_model(trace))
+    _require_sense(best, judge.nats(best), reader, HOPELESS)
     length = seq_len or window_of(
         partial(_through, reader, best), min(reader.n_tokens, THROUGH, reader.enough(best, 1))
     )
@@ -128,7 +130,8 @@ def identify(
         asked, window = replace(asked, seq_len=length), min(length, LONGEST_WINDOW, reader.n_tokens)
         judge = _judge(reader, window, asked)
     found = confirm(asked, judge, best)
-    _require_known(found, reader)
+    _require_sense(found.config, found.nats, reader)
+    _require_known(found)
     return _identified(found, asked, reader, seq_len)
 
 
@@ -199,15 +202,19 @@ def _settings() -> list[dict[str, Any]]:
     return [each for i, each in enumerate(found) if each not in found[:i]]
 
 
-def _require_known(found: Found, reader: Reader) -> None:
-    """Raises: DataError where the best reads the text no better than anybody, or is not alone."""
-    chance = math.log(found.config.vocab_size)
-    if not found.nats < min(chance, reader.bigram + BESIDE):
+def _require_sense(config: GPTConfig, nats: float, reader: Reader, spare: float = 0.0) -> None:
+    """Raises: DataError where the best reads the text no better than anybody, `spare` nats aside."""
+    chance = math.log(config.vocab_size)
+    if not nats < min(chance, reader.bigram + BESIDE) + spare:
         raise DataError(
-            f"no model with these tensors reads this text: the best guess loses {found.nats:.3f} nats per token, a "
+            f"no model with these tensors reads this text: the best guess loses {nats:.3f} nats per token, a "
             f"bigram of the text {reader.bigram:.3f}, chance {chance:.3f}; give the system as --model NAME, its "
             "fields as --set FIELD=VALUE, or the text that it was trained on"
         )
+
+
+def _require_known(found: Found) -> None:
+    """Raises: DataError where the best is not alone."""
     if not found.open:
         return
     group = max(found.open, key=lambda group: len(found.rivals[group]))

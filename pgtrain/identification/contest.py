@@ -72,6 +72,10 @@ class Judge:
         found = known[:n_tokens]
         return found if np.isfinite(found).all() else None
 
+    def nats(self, config: GPTConfig) -> float:
+        """On all tokens that it was judged on."""
+        return float(self._known[config].mean())
+
     def equal(self, one: GPTConfig, other: GPTConfig) -> bool:
         """Whether two guesses that were judged are one function on this text."""
         shared = min(len(self._known[one]), len(self._known[other]))

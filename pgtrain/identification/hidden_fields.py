@@ -25,12 +25,14 @@ BOUNDARY = 1  # the token that starts a document in every public script
 class Group:
     """`fields` are searched together; `choices` of a config are what they may be beside its other fields.
 
-    `usual`: which of them a public script has. A usual one that loses least needs no distance from unusual ones.
+    `usual`: which of them a public script has; `near`: whether a usual one needs no distance from an unusual one.
+    What is far from the usual and cannot be told from it is a question.
     """
 
     fields: tuple[str, ...]
     choices: Callable[[GPTConfig, Trace], Sequence[Choice]]
     usual: Callable[[GPTConfig], bool] = lambda config: True
+    near: Callable[[GPTConfig, GPTConfig], bool] = lambda one, other: True
 
     @property
     def name(self) -> str:
@@ -98,9 +100,21 @@ def _rope_dims(config: GPTConfig, _: Trace) -> list[Choice]:
     return _each("rope_dims", [0, *(dims for dims in range(step, head, step))])
 
 
+def _never(one: GPTConfig, other: GPTConfig) -> bool:
+    return False
+
+
+def _ratio(one: float, other: float) -> float:
+    return max(one / other, other / one)
+
+
 def _shares_of(head: int) -> tuple[int, ...]:
     """Even parts of a head that scripts turn: all, half, a quarter."""
     return (head, head // 4 * 2, head // 8 * 2)
+
+
+def _usual_dims(config: GPTConfig) -> bool:
+    return config.rotary_dims in (16, *_shares_of(config.head_dim))
 
 
 def _xsa(config: GPTConfig, _: Trace) -> list[Choice]:
@@ -179,10 +193,13 @@ GROUPS = (
     Group(STRUCTURE, lambda config, trace: structures(trace)),
     Group(("mlp_activation",), lambda config, trace: _each("mlp_activation", ACTIVATIONS)),
     Group(("norm_scale",), _norm_scales),
-    Group(("xsa_last_n",), _xsa, lambda config: config.xsa_last_n in (0, 4, config.num_layers)),
-    Group(("rope_dims",), _rope_dims, lambda config: config.rotary_dims in (16, *_shares_of(config.head_dim))),
+    Group(("xsa_last_n",), _xsa, lambda config: config.xsa_last_n in (0, 4, config.num_layers), _never),
+    Group(("rope_dims",), _rope_dims, _usual_dims, _never),
     Group(
-        ("rope_base",), lambda config, trace: _each("rope_base", BASES), lambda config: config.rope_base == BASES[0]
+        ("rope_base",),
+        lambda config, trace: _each("rope_base", BASES),
+        lambda config: config.rope_base == BASES[0],
+        lambda one, other: _ratio(one.rope_base, other.rope_base) <= 2.5,
     ),
     Group(("rope_scaling", "rope_max_len"), _yarn, lambda config: config.rope_scaling != "yarn"),
     Group(("lane_start",), _lane_starts),
@@ -207,6 +224,7 @@ GROUPS = (
         ("logit_softcap",),
         lambda config, trace: _each("logit_softcap", SOFTCAPS),
         lambda config: config.logit_softcap == SOFTCAPS[0],
+        lambda one, other: _ratio(one.logit_softcap, other.logit_softcap) <= 1.5,
     ),
 )  # fmt: skip
 _BY_FIELD = {group.fields[0]: group for group in GROUPS}

@@ -20,7 +20,7 @@ from .yardstick import bigram_nats
 Losses = NDArray[np.float64]
 WORK = 4e11  # multiplications that one guess may cost: seconds on a processor
 MOST, LEAST = 65_536, 2048  # tokens that one guess is judged on
-BATCHES, BATCH = 8, 1024  # of a gradient, and tokens of each
+BATCHES, BATCH = 16, 2048  # of a gradient, and tokens of each
 SEEN = 1 << 16  # values of a tensor whose gradient is kept
 
 

@@ -132,7 +132,8 @@ def _beats(judge: Judge, group: Group, one: Standing, other: Standing) -> bool:
     by_loss, by_gradient = judge.prefers(one.config, other.config)
     usual = group.usual(one.config) - group.usual(other.config)
     if usual > 0:
-        return by_loss + by_gradient >= 0
+        silent = by_loss == by_gradient == 0
+        return by_loss + by_gradient >= 0 and (not silent or group.near(one.config, other.config))
     return by_loss + by_gradient > (0 if usual == 0 else 1)
 
 
@@ -157,6 +158,7 @@ def _guesses(asked: Asked, orders: Sequence[Choice], settings: Sequence[Mapping[
         for setting in settings:
             layers = order.get("num_layers", asked.trace.fields.get("num_layers", 1))
             fitted = _fitted(setting, layers, asked.trace)
+            fitted = {name: value for name, value in fitted.items() if name not in asked.said}
             if (config := asked.config(GPTConfig(), {**fitted, **order})) is not None:
                 yield config
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Grams = Mapping[
     str, NDArray[np.float64]
 ]  # tensor -> products of its gradients in each two batches, (batches, batches)
-SIGMAS = 3.0  # standard errors (jackknife over batches) that a difference must reach
+SIGMAS = 2.5  # standard errors (jackknife over batches) that a difference must reach
 
 
 def steeper(one: Grams, other: Grams) -> int:

@@ -70,15 +70,17 @@ class Texts:
         )
 
 
-def outcome(case: str, state: dict[str, torch.Tensor], texts: Texts, seq_len: int | None) -> Outcome:
-    """One identification against the truth."""
+def outcome(
+    case: str, state: dict[str, torch.Tensor], texts: Texts, seq_len: int | None, said: Sequence[str] = ()
+) -> Outcome:
+    """One identification against the truth; `said`: fields that are told as they are."""
     truth = config_of(case, texts.vocab_size)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     reader = Reader(Probe(lambda: {name: each.numpy() for name, each in state.items()}, texts.calibration), builder)
     true_nats, started = nats(truth, state, texts), time.process_time()
     windows = "said" if seq_len else "not said"
     try:
-        found = identify(shapes, reader, None, seq_len).config
+        found = identify(shapes, reader, {name: getattr(truth, name) for name in said}, seq_len).config
     except PgpackError as error:
         flags = sorted({next(filter(None, each)) for each in FLAG.findall(str(error))} - {"--model NAME"})
         about = ", ".join(flags) or "--model NAME"

@@ -14,7 +14,7 @@ from tests.bench.identify_confusion import Outcome, Texts, outcome, page
 @pytest.fixture(scope="module")
 def texts(text_folder: TextFolder) -> Texts:
     tokens = read_tokens(find_shards(text_folder.train_glob))
-    return Texts.of(tokens, 400, 8193)
+    return Texts.of(tokens, 400, 2049)
 
 
 def test_every_case_is_a_model_of_its_own() -> None:
@@ -22,12 +22,14 @@ def test_every_case_is_a_model_of_its_own() -> None:
     assert len(set(configs)) == len(configs)
 
 
-@pytest.mark.parametrize("case", ["loop-2-from-1", "albert-3"])
-def test_a_model_is_what_it_was_or_is_asked_about(case: str, texts: Texts) -> None:
-    state = trained(config_of(case, 400), texts.train, 60)
-    found = outcome(case, state, texts, 64)
+@pytest.mark.timeout(600)
+def test_a_loop_and_an_activation_are_found_or_asked_about(texts: Texts) -> None:
+    """A sample with the rest said, for the time that it takes."""
+    case, said = "loop-2-from-1", ("rope_base", "rope_dims", "logit_softcap", "xsa_last_n", "qk_norm", "norm_scale")
+    state = trained(config_of(case, 400), texts.train, 50)
+    found = outcome(case, state, texts, 64, said)
     assert found.verdict in ("equal", "asked"), found
-    assert found.verdict == "equal" or found.about
+    assert found.verdict == "equal" or "loop" in found.about
 
 
 def test_the_table_counts_verdicts() -> None:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def verify(
         return Verification(len(data), clean.kind, tuple(checks), clean.decode_s)
     checks.append(_digests(digest, clean.weights_digest, unpacked, manifest))
     tensors = unpacked.tensors()
-    runnable = [_finite(tensors)]
+    runnable = [_finite(tensors, [record.name for record in unpacked.records if record.underflows])]
     errors: dict[str, float] = {}
     if checkpoint is not None:
         runnable.append(_names_and_shapes(tensors, checkpoint))
@@ -197,11 +197,15 @@ def _digests(digest: str, clean_digest: str, unpacked: Unpacked, manifest: Manif
     return Check("weights", True, f"digest {digest[:16]}, {equal}")
 
 
-def _finite(tensors: Mapping[str, NDArray[Any]]) -> Check:
+def _finite(tensors: Mapping[str, NDArray[Any]], rough: Sequence[str]) -> Check:
+    """`rough`: tensors whose 16-bit steps underflow, which are named."""
     broken = [name for name, array in tensors.items() if not np.isfinite(array).all() and not is_mask(array)]
     if broken:
         return Check("values", False, f"{len(broken)} tensors hold NaN or infinity, first {broken[0]}")
-    return Check("values", True, f"{sum(array.size for array in tensors.values()):,} finite values")
+    detail = f"{sum(array.size for array in tensors.values()):,} finite values"
+    if rough:
+        detail += f"; steps of {len(rough)} tensors are below what 16 bits hold precisely, first {rough[0]}"
+    return Check("values", True, detail)
 
 
 def _names_and_shapes(tensors: Mapping[str, NDArray[Any]], checkpoint: Checkpoint) -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -93,8 +94,8 @@ def test_every_dial_works_and_a_finer_one_loses_less_for_more_bytes(hazard: str,
         assert np.isfinite(decoded).all()
         losses.append(loss(source, decoded))
         sizes.append(len(RansScaled(8).encode([quantized.symbols])))
-    assert all(fine <= max(1.5 * coarse, 2e-7 * total) for fine, coarse in zip(losses, losses[1:], strict=False))
-    assert all(fine >= 0.97 * coarse - 8 for fine, coarse in zip(sizes, sizes[1:], strict=False))
+    assert all(fine <= max(1.5 * coarse, 2e-7 * total) for fine, coarse in pairwise(losses))
+    assert all(fine >= 0.97 * coarse - 8 for fine, coarse in pairwise(sizes))
     assert losses[0] <= 2e-7 * total
 
 

@@ -33,6 +33,7 @@ from .specialise import namespace_of, specialise, without_annotations
 
 PACKAGE = __package__.rpartition(".")[0]
 PROGRAM = f"{PACKAGE}.submission.program"
+RANS = ("rans", "rans_scaled", "rans_wide")  # in a module of their own
 UNDO = {  # byte codec -> what decodes it
     **{name: f"un{name}" for name in ("zlib", "bz2", "lzma", "zstd", "brotli")},
     **{"lrzip": "Lrzip", "zpaq": "Zpaq"},
@@ -144,7 +145,7 @@ def _table(texts: Sequence[str], functions: Mapping[str, str]) -> tuple[str, dic
             uses[function] = (f"{PACKAGE}.codecs.external", function)
             entries.append(f"{text!r}: {function}().decode")
             continue
-        uses[function] = (PROGRAM, function)
+        uses[function] = (f"{PROGRAM}_rans" if function in RANS else PROGRAM, function)
         if settings:
             function = f"lambda *given: {function}(*given, {settings})"
         entries.append(f"{text!r}: {function}")

@@ -5,6 +5,7 @@ Layouts are stated in `pgpack.codecs.rans`: `coder`, `scaled`, `wide`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import Any
@@ -33,7 +34,7 @@ def signed(file: BytesIO) -> int:
 
 def count(shape: Sequence[int]) -> int:
     """Values in a shape."""
-    return int(np.prod(shape, dtype=int))
+    return math.prod(shape)
 
 
 def take(file: BytesIO, shape: Sequence[int], dtype: str) -> Array:

@@ -47,6 +47,7 @@ class Record:
         """Whether the fp16 steps, levels or values of a part are all too small to be held within percents."""
         return any(0 < largest < LEAST_HALF for part in self.parts for largest in _largest_halves(part))
 
+    @np.errstate(over="ignore", invalid="ignore")  # a file's values may be infinite; whoever wants them finite asks
     def dequantize(self) -> NDArray[Any]:
         """Shape: `shape`; float32 unless the tensor was stored as integers."""
         values = [part.dequantize() for part in self.parts]

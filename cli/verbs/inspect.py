@@ -11,11 +11,12 @@ import click
 
 from pgpack.tables import clipped, shape_text, table
 
-from ..options.text import base_option
+from ..options.text import opening_options
 from ..options.types import PATH
 from ..screen.output import Screen, format_bytes, picked, screen_options
 
 if TYPE_CHECKING:
+    from pgpack.bench.options import Opening
     from pgpack.checkpoint.checkpoint import Checkpoint
     from pgpack.inspect import ArtifactView, TensorBytes, TensorValues
 
@@ -32,9 +33,9 @@ Examples:
 
 @click.command("inspect", epilog=EPILOG)
 @click.argument("file", type=PATH)
-@base_option
+@opening_options
 @screen_options
-def command(*, file: Path, base: str | None, screen: Screen) -> None:
+def command(*, file: Path, opening: Opening, screen: Screen) -> None:
     """Where the bytes of FILE are: an artifact (ours or one of the field's) or a checkpoint.
 
     Artifact: bytes per tensor, largest first, and per coding stage; they sum to the file. Entropy is of order 0, in
@@ -44,7 +45,7 @@ def command(*, file: Path, base: str | None, screen: Screen) -> None:
     from pgpack.checkpoint.files import weight_files
     from pgpack.inspect import inspect_checkpoint
 
-    found = open_either(file, base)
+    found = open_either(file, opening.base, opening.key)
     if isinstance(found, ArtifactFile):
         view = found.inspect()
         tensors = sorted(view.tensors, key=lambda tensor: -tensor.n_bytes)

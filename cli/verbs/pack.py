@@ -105,7 +105,7 @@ def command(
         from pgpack.checkpoint.adapter import open_merged
 
         kept = open_cache(cache, screen.note, in_memory)
-        loaded = open_merged(path, text.base)
+        loaded = open_merged(path, text.base, text.key)
         alone = weights_only or flags.submission is not None
         return bench_of(path, loaded.alone() if alone else loaded, text, screen, cache=kept)
 
@@ -136,7 +136,7 @@ def command(
         )
     refuse_overwrite(out, force or dry_run, checkpoint)
     if dry_run:
-        _show_dry_run(checkpoint, text.base, recipe, budget, out, screen)
+        _show_dry_run(checkpoint, text, recipe, budget, out, screen)
         return
     from pgpack.bench.packed import write_packed
     from pgpack.bench.packing import fit_packed, pack_recipe
@@ -190,7 +190,7 @@ def _largest(artifact: Artifact) -> str:
 
 
 def _show_dry_run(
-    path: Path, base: str | None, recipe: RecipeFlags, budget: int | None, out: Path, screen: Screen
+    path: Path, text: BenchOptions, recipe: RecipeFlags, budget: int | None, out: Path, screen: Screen
 ) -> None:
     """What `pack` would do, from names and shapes alone; those of an old torch file are not read (it takes torch)."""
     from pgpack.checkpoint.adapter import open_merged
@@ -200,7 +200,7 @@ def _show_dry_run(
     require_file(path)
     document: dict[str, Any] = {"checkpoint": str(path), "artifact": str(out), "budget": budget}
     if opens_without_torch(path):
-        loaded = open_merged(path, base)
+        loaded = open_merged(path, text.base, text.key)
         tensors = loaded.stored_shapes
         document |= {"tensors": len(tensors), "n_params": loaded.n_params}
     else:

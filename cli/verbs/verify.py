@@ -67,10 +67,10 @@ def command(
     defaults = dataclasses.asdict(FolderOptions())
     if odd := [name.removesuffix("_s") for name, value in folder.items() if value != defaults[name]]:
         raise click.UsageError(f"--{odd[0]} is for a submission folder; FILE is a single file")
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
     from pgpack.verify import verify
 
-    loaded = load_checkpoint(checkpoint) if checkpoint else None
+    loaded = open_merged(checkpoint, text.base, text.key) if checkpoint else None
     evaluator = _evaluator(file, checkpoint, loaded, text, screen) if evaluate else None
     result = verify(file, checkpoint=loaded, budget=budget, evaluator=evaluator)
     document = {
@@ -96,7 +96,7 @@ def _judge_folder(
 
     What the flags leave open, such as the text, is what the checkpoint names.
     """
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
     from pgpack.errors import PgpackError
     from pgpack.referee.evidence import CAP, Options, collect
     from pgpack.referee.probes import measure
@@ -104,7 +104,7 @@ def _judge_folder(
     from pgpack.referee.scoring import Scores
     from pgpack.referee.verdict import as_document, checklist, judged
 
-    loaded = load_checkpoint(checkpoint) if checkpoint else None
+    loaded = open_merged(checkpoint, text.base, text.key) if checkpoint else None
     shapes = None if loaded is None else {name: tuple(shape) for name, shape in loaded.shapes.items()}
     limits = Limits(timeout_s=flags.timeout_s)
     evidence = collect(folder, Options(CAP if budget is None else budget, shapes, limits=limits))

@@ -144,17 +144,19 @@ def from_tensors(
     return Checkpoint(shapes, tensors.__getitem__, dict(metadata or {}), source, companions=companions or {})
 
 
-def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:
+def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None = None) -> Checkpoint:
     """The checkpoint in a safetensors or torch file, or in the shards of an index (told apart by content).
 
     A folder means its weights, as Hugging Face names them; what lies beside them comes along as companions. A name
     that a file leaves out because its tensor is tied is there again.
-    Banks are taken apart into matrices under the names that the field's artifacts use (`dialects`), unless
-    `as_stored`. Raises CheckpointError when it is missing, unreadable, not a state dict, or needs unpickling of code.
+    Of several state dicts in a torch file `key` says which. Banks are taken apart into matrices under the names that
+    the field's artifacts use (`dialects`), unless `as_stored`.
+    Raises: CheckpointError when it is missing, unreadable, not a state dict, or needs unpickling of code; when it
+    holds several and no `key` says which.
     """
     refuse_adapter(Path(path))
     path = require_file(Path(path))
-    stored = read_file(path)
+    stored = read_file(path, key)
     shapes, load = stored.shapes, stored.load
     companions = Companions(stored.companions) if stored.companions else companions_of(path.parent)
     if not as_stored:

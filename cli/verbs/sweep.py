@@ -22,7 +22,7 @@ from ..options.types import FOLDER, PATH, size
 from ..screen.live_table import shown_live
 from ..screen.output import EXIT_RESUMABLE, Screen, note, screen_options
 from ..screen.stopping import stopping
-from .sweep_show import nothing_fits, show_swept
+from .sweep_show import nothing_fits, require_one, show_swept
 
 if TYPE_CHECKING:
     from pgpack.bench.benches import Benches
@@ -146,6 +146,7 @@ def command(
     show_swept(swept, screen)
     if swept.best is None and budget is not None:
         raise nothing_fits(swept.study, budget)
+    require_one(swept.study)
     return 0
 
 

@@ -30,6 +30,7 @@ from pgpack.formats.own.layout import MAGIC, header_length, unframe
 from pgpack.formats.own.size_report import Charge, SizeReport, apportion, file_report
 from pgpack.recipe.selector import TensorInfo
 from pgpack.tensors.entropy import order0_bits
+from pgpack.tensors.masks import is_mask
 from pgpack.tensors.record import Record
 from pgpack.tensors.roles import Shaped, role_of
 
@@ -316,7 +317,9 @@ def inspect_checkpoint(checkpoint: Checkpoint) -> tuple[TensorValues, ...]:
 
 def _tensor_values(checkpoint: Checkpoint, name: str, array: NDArray[Any]) -> TensorValues:
     values = array.astype(np.float64) if array.dtype.kind == "b" else array
-    std = float(values.std(dtype=np.float64)) if values.size else 0.0
+    finite = values if not is_mask(values) else values[np.isfinite(values)]
+    wide = np.complex128 if values.dtype.kind == "c" else np.float64
+    std = float(finite.std(dtype=wide).real) if finite.size else 0.0
     absmax = float(np.abs(values).max()) if values.size else 0.0
     shape = checkpoint.shapes[name]
     alias_of = checkpoint.aliases.get(name, "")

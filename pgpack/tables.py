@@ -18,7 +18,12 @@ def shown(value: Cell) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return value
+    return printable(value)
+
+
+def printable(text: str) -> str:
+    """On one line, with escapes for what is not seen or moves the cursor: names come from files of strangers."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:

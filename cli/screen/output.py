@@ -20,7 +20,8 @@ from typing import Any, NoReturn
 
 import click
 
-from pgpack.errors import PgpackError
+from pgpack.errors import PgpackError, RecipeError
+from pgpack.tables import printable
 
 from ..flag_group import flag, flag_group
 
@@ -30,7 +31,11 @@ EXIT_INTERRUPTED = 130
 
 def note(message: str) -> None:
     """One line of information on stderr."""
-    click.echo(message, err=True)
+    click.echo(_lines(message), err=True)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 @dataclass(frozen=True)
@@ -114,12 +119,13 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
         click.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except PgpackError as error:
-        click.echo(f"error: {error}", err=True)
+        said = _lines(str(error)) if isinstance(error, RecipeError) else printable(str(error))  # it points at a place
+        click.echo(f"error: {said}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{printable(str(error.filename))}: " if error.filename else ""
         click.echo(f"error: {where}{error.strerror or error}", err=True)
         sys.exit(1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgpack.tables import clipped, shape_text, table
+from pgpack.tables import clipped, printable, shape_text, table
 
 from ..options.text import opening_options
 from ..options.types import PATH
@@ -117,9 +117,9 @@ def _checkpoint_lines(checkpoint: Checkpoint, rows: Sequence[TensorValues], n_by
     yield f"{n_params:,} parameters ({format_bytes(4 * n_params)} in fp32), file {format_bytes(n_bytes)}"
     yield f"dialect {checkpoint.dialect}{BANKS if checkpoint.dialect.startswith('banked') else ''}"
     yield f"checkpoint digest {checkpoint.digest[:16]}"
-    yield from checkpoint.notes
+    yield from map(printable, checkpoint.notes)
     for key, value in checkpoint.metadata.items():
-        yield f"{key:18} {clipped(value, 400)}"
+        yield printable(f"{key:18} {clipped(value, 400)}")
 
 
 def _checkpoint_document(checkpoint: Checkpoint, rows: Sequence[TensorValues], n_bytes: int) -> dict[str, Any]:

@@ -68,7 +68,8 @@ class Checkpoint:
         array = self.load(name)
         if array.dtype.kind != "f":
             return array
-        array = np.asarray(array, dtype=np.float32, order="C")
+        with np.errstate(over="ignore"):  # of float64 beyond float32, which is refused as infinity
+            array = np.asarray(array, dtype=np.float32, order="C")
         if not np.isfinite(array).all() and not is_mask(array):
             raise CheckpointError(
                 f"{self.source}: {name} holds NaN or infinity; a model that diverged cannot be packed"

@@ -27,11 +27,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-import click
 from pgpack_cli.pgpack_app import app
+from pgpack_cli.screen.output import run
 
 import pgpack
-from pgpack.errors import PgpackError
 from tests.hostile.inputs import Made, made
 
 RECIPE = "*=cast(dtype=fp16)|raw"
@@ -109,16 +108,16 @@ def ended(words: list[str]) -> tuple[int, str]:
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             warnings.filterwarnings("ignore", category=ResourceWarning)
             warnings.filterwarnings("ignore", category=UserWarning)  # of torch, in the code of the adapter
-            code = app.main(words, prog_name="pgpack", standalone_mode=False)
-        return code if isinstance(code, int) else 0, ""
+            sys.argv = ["pgpack", *words]
+            run(app, "pgpack")
     except Hangs:
         return -1, "hangs"
-    except (click.ClickException, PgpackError) as error:
-        sentence = str(error)
-        wrong = not sentence.strip() or "\n" in sentence or len(sentence) > LONGEST
-        return error.exit_code, f"no sentence: {sentence[:200]!r}" if wrong else ""
-    except OSError as error:
-        return 1, "" if error.strerror else f"no sentence: {error!r}"
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+        sentences = [line for line in said.getvalue().splitlines() if not code or line.strip()]
+        last = sentences[-1] if sentences else ""
+        wrong = code and (not last.lower().startswith("error: ") or len(last) > LONGEST)
+        return code, f"no sentence: {last[:200]!r}" if wrong else ""
     except BaseException as error:  # noqa: BLE001  every other end is a fault
         where = traceback.extract_tb(error.__traceback__)[-1]
         own = [each for each in traceback.extract_tb(error.__traceback__) if "/pgpack/" in each.filename][-1:]

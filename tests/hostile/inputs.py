@@ -248,7 +248,8 @@ def safetensors_file(rng: random.Random) -> bytes:
     if rng.random() < 0.3:
         header["__metadata__"] = rng.choice(
             ({"format": "pt"}, {"head.weight": "emb.weight", "tied": "emb.weight"}, {"a": 1}, {"model_config": "{}"},
-             {"model_config": '{"n_layers": -1}'}, {"data_defaults": "[]"}, {"data_defaults": "{}"}, {"a": "b" * 9999},
+             {"model_config": '{"n_layers": -1}'}, {"data_defaults": "[]"}, {"data_defaults": "{}"},
+             {"a": "b" * 9999},
              [], "x",
              {"data_defaults": json.dumps({"val": "../*", "calib": "x", "tokenizer": "y", "seq_len": 1 << 40})},
              {"data_defaults": json.dumps({"val": None, "calib": [], "tokenizer": "", "seq_len": "8"})})
@@ -315,6 +316,7 @@ def model_folder(rng: random.Random, folder: Path) -> Path:
     if kind == 0:
         os.mkfifo(folder / "model.bin")
     elif kind == 1:
+        (folder / "pytorch_model.bin").unlink(missing_ok=True)
         (folder / "pytorch_model.bin").symlink_to(folder / "absent")
     elif kind == 2:
         (folder / "model.safetensors").unlink(missing_ok=True)

@@ -75,6 +75,7 @@ def run_case(seed: int, folder: Path, found: Found) -> None:
         found.ends[f"{case.kind}: {verb} {code}"] += 1
         if fault:
             found.faults.append((seed, verb, fault))
+            sys.__stderr__.write(f"{seed} {verb}: {fault}\n")
         if (peak := resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) > MEMORY:
             found.faults.append((seed, verb, f"{peak >> 20} MiB in memory"))
         packed = {"out/a.pgpack", "out/a.pgpack.json"} if verb == "pack" and code == 0 else set()

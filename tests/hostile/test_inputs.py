@@ -1,4 +1,4 @@
-"""Strange checkpoints, folders and texts through inspect, plan, pack and eval: a result or a sentence, nothing else."""
+"""Strange checkpoints, folders and texts through inspect, plan, pack and eval: a result or a sentence, no more."""
 
 from __future__ import annotations
 

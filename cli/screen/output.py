@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from pgpack.errors import PgpackError, RecipeError
-from pgpack.tables import printable
+from pgpack.tables import escaped, escaped_lines
 
 from ..flag_group import flag, flag_group
 
@@ -31,11 +31,7 @@ EXIT_INTERRUPTED = 130
 
 def note(message: str) -> None:
     """One line of information on stderr."""
-    click.echo(_lines(message), err=True)
-
-
-def _lines(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n")))
+    click.echo(escaped_lines(message), err=True)
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Screen:
         if self.as_json:
             click.echo(json.dumps(document, indent=2, allow_nan=False, default=_plain))
         else:
-            click.echo("\n".join(lines))
+            click.echo(escaped_lines("\n".join(lines)))
 
 
 def _plain(value: Any) -> Any:
@@ -119,13 +115,13 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
         click.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except PgpackError as error:
-        said = _lines(str(error)) if isinstance(error, RecipeError) else printable(str(error))  # it points at a place
-        click.echo(f"error: {said}", err=True)
+        # What a recipe's error points at stands on lines of its own; every other sentence is one, whatever is named.
+        note(f"error: {error if isinstance(error, RecipeError) else escaped(str(error))}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
-        where = f"{printable(str(error.filename))}: " if error.filename else ""
-        click.echo(f"error: {where}{error.strerror or error}", err=True)
+        where = f"{error.filename}: " if error.filename else ""
+        note(f"error: {where}{error.strerror or error}")
         sys.exit(1)

@@ -11,6 +11,7 @@ import click
 
 from pgpack.bench.options import BenchOptions
 
+from ..options.text import key_option
 from ..options.types import PATH
 from ..screen.output import Screen, note, screen_options
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     epilog="\b\nExamples:\n  pgtrain eval model.safetensors\n"
     "  pgtrain eval model.safetensors --stride 64 --documents\n"
     "  pgtrain eval model.safetensors --stride 64 --ttt sgd --ttt-lr 0.01 --freeze-blocks 2\n"
+    "  pgtrain eval final_model.pt --model lanes --set lane_start=7\n"
     "  pgtrain eval final_model.pt --model adapter.py:build --val 'shards/*_val_*.bin' \\\n"
     "      --tokenizer fineweb_1024_bpe.model --seq-len 1024",
 )
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--seq-len", type=click.IntRange(1), help="Tokens per window.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Score at most this many tokens.")
 @click.option("--model", "model_spec", help="FILE.py:build, a function from state dict to module; or a preset.")
+@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="A field of a pgtrain model.")
 @click.option("--stride", type=click.IntRange(1), help="Slide the window by this many tokens; 64 in the challenge.")
 @click.option("--documents", is_flag=True, help="Let no context cross the start of a document.")
 @click.option("--loops", type=click.IntRange(0), help="Repeat the model's loop this often instead of as trained.")
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--ttt-rank", "rank", type=click.IntRange(1), help="Rank of its adapters (lora).")
 @click.option("--freeze-blocks", type=click.IntRange(0), help="First blocks that it must not change.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@key_option
 @screen_options
 def command(
     *,
@@ -52,12 +56,14 @@ def command(
     seq_len: int | None,
     max_tokens: int | None,
     model_spec: str | None,
+    changes: tuple[str, ...],
     stride: int | None,
     documents: bool,
     loops: int | None,
     bf16: bool,
     ttt: str | None,
     device: str,
+    key: str | None,
     screen: Screen,
     **ttt_settings: Any,
 ) -> None:
@@ -74,9 +80,9 @@ def command(
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.loss.sliding import EvaluationWay
 
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_checkpoint(checkpoint, key=key)
     named = str(tokenizer) if tokenizer else None
-    options = BenchOptions(val, None, named, seq_len, max_tokens, device, model_spec)
+    options = BenchOptions(val, None, named, seq_len, max_tokens, device, model_spec, changes)
     text, tensors = open_text(checkpoint, loaded, options), dict(loaded.items())
     for line in text.notes:
         screen.note(line)

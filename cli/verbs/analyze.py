@@ -55,7 +55,7 @@ def command(
         if output.suffix not in PICTURE_SUFFIXES:
             raise click.UsageError(f"{output}: a picture is written as .png or .svg")
         refuse_overwrite(output, force, file)
-    found = open_either(file, opening.base, opening.key)
+    found = open_either(file, opening.base, key=opening.key)
     if isinstance(found, ArtifactFile):
         decoded = from_tensors(found.unpacked.tensors(), source=str(file))
         found = dataclasses.replace(decoded, dialect=dialect_of(decoded.shapes))

@@ -138,7 +138,7 @@ def _tensors(path: Path, opening: Opening) -> tuple[dict[str, tuple[int, ...]], 
     """(name -> shape, dialect) of a checkpoint or an artifact."""
     from pgpack.bench.artifact import ArtifactFile, open_either
 
-    found = open_either(path, opening.base, opening.key)
+    found = open_either(path, opening.base, key=opening.key)
     if isinstance(found, ArtifactFile):
         unpacked = found.unpacked
         shapes = {record.name: record.shape for record in unpacked.records}

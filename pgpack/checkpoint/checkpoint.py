@@ -23,10 +23,11 @@ from pgpack.errors import CheckpointError
 from pgpack.tensors.masks import is_mask
 
 from .dialects import dialect_of, normalised
-from .files import read_file, require_file
+from .files import read_file, require_file, weight_files
 from .folders import Companions, companions_of, config_of, refuse_adapter
 from .scales import QUANTIZED, unscaled
 from .ties import head_tie, with_ties
+from .unchanged import Unchanged
 from .writing import KINDS, Outgoing, write_safetensors
 
 OPENING = 64  # values of a matrix that tell it from others before anything is hashed
@@ -157,7 +158,9 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
     """
     refuse_adapter(Path(path))
     path = require_file(Path(path))
+    unchanged = Unchanged(weight_files(path))
     stored = read_file(path, key)
+    stored = replace(stored, load=unchanged.watched(stored.load))
     shapes, load = stored.shapes, stored.load
     companions = Companions(stored.companions) if stored.companions else companions_of(path.parent)
     if not as_stored:
@@ -167,8 +170,15 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
         shapes, load = with_ties(shapes, load, head_tie(shapes, config))
         if QUANTIZED in config:
             companions = companions.with_config({key: value for key, value in config.items() if key != QUANTIZED})
+    if odd := next((name for name in shapes if not _is_text(name)), None):
+        raise CheckpointError(f"{path}: {odd!a} is no name of a tensor: it holds half a character")
     dialect = dialect_of(stored.shapes, config_of(companions).get("model_type"))
     return Checkpoint(shapes, load, stored.metadata, str(path), dialect, companions, stored.notes)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written: no surrogate of UTF-16 stands alone in it."""
+    return name.isascii() or not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> int:

@@ -13,10 +13,11 @@ import click
 import numpy as np
 import pytest
 import torch
+from pgpack_cli.pgpack_app import app
+from pgpack_cli.pgtrain_app import app as train_app
 from torch import nn
 
 import pgpack
-from cli.pgpack_app import app
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.errors import CheckpointError
 
@@ -209,5 +210,12 @@ OPEN_A_CHECKPOINT = (
 @pytest.mark.parametrize("verb", OPEN_A_CHECKPOINT)
 def test_every_verb_that_opens_a_checkpoint_takes_a_key(verb: str) -> None:
     command = app.get_command(click.Context(app), verb)
+    assert command is not None
+    assert "--key" in {name for parameter in command.params for name in parameter.opts}
+
+
+@pytest.mark.parametrize("verb", ["adopt", "eval"])
+def test_so_do_those_of_pgtrain(verb: str) -> None:
+    command = train_app.get_command(click.Context(train_app), verb)
     assert command is not None
     assert "--key" in {name for parameter in command.params for name in parameter.opts}

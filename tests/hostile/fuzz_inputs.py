@@ -58,6 +58,7 @@ def commands_of(case: Made, out: Path) -> Iterator[tuple[str, list[str]]]:
     path = str(case.checkpoint)
     if case.kind != "text":
         yield "inspect", ["inspect", path]
+        yield "inspect as JSON", ["inspect", path, "--json"]
         yield "plan", ["plan", path, "--recipe", RECIPE]
         yield "pack", ["pack", path, "--recipe", RECIPE, "-o", str(out), "--no-cache", "-q"]
     yield "eval", ["eval", path, *case.text, "-q"]

@@ -23,6 +23,7 @@ LOWEST = 1 << 16  # states are in [2^16, 2^32) between steps
 BLOCK = 1 << 16  # positions whose indices are held at once
 MAX_LANES = 1024  # a lane costs about 24 bits; more lanes save numpy calls
 STEPS_PER_LANE = 1 << 13
+FEW_LANES = 16  # up to here Python's own integers are quicker than numpy's calls
 
 
 def n_lanes(n: int) -> int:
@@ -108,6 +109,8 @@ def decode_block_(
 
     `bases`: first row of each position's table in `tables`, None when there is only one table.
     """
+    if states_.size <= FEW_LANES:
+        return _decode_few_(states_, words, tables, bases, n, precision)
     slots, lanes = np.empty(n, np.intp), states_.size
     f, b = np.empty(lanes, np.uint32), np.empty(lanes, np.uint32)
     mask, shift = np.uint32((1 << precision) - 1), np.uint32(precision)
@@ -134,4 +137,27 @@ def decode_block_(
             refilled = x.take(empty) << word_bits
             refilled |= new
             x[empty] = refilled
+    return tables.code.take(slots), read
+
+
+def _decode_few_(
+    states_: States, words: Words, tables: DecodeTables, bases: Index | None, n: int, precision: int
+) -> tuple[Words, int]:
+    """`decode_block_`, a position at a time."""
+    freq, bias, word = tables.freq.data, tables.bias.data, words.data
+    states, lanes, mask, read = states_.tolist(), states_.size, (1 << precision) - 1, 0
+    slots = np.zeros(n, np.intp) if bases is None else bases.astype(np.intp)
+    slot_of = slots.data
+    try:
+        for at in range(n):
+            state = states[at % lanes]
+            slot = slot_of[at] + (state & mask)
+            state = freq[slot] * (state >> precision) + bias[slot]
+            if state < LOWEST:
+                state = state << 16 | word[read]
+                read += 1
+            states[at % lanes], slot_of[at] = state, slot
+    except IndexError:
+        raise CorruptArtifact("a rANS stream ends before its last symbol") from None
+    states_[:] = states
     return tables.code.take(slots), read

@@ -24,7 +24,8 @@ class Manifest:
     """Units: `n_bytes` and `sizes` bytes (tensors, then overhead; they sum to `n_bytes`); `nats`, `kl` per token.
 
     `sha256` is of the artifact file, `weights_digest` of the decoded tensors, `checkpoint_digest` of the fp32 ones.
-    The loss fields are None when it was not measured.
+    The loss fields are None when it was not measured. `model`: how the model was found, where nobody named it
+    (`pgpack.models.evidence`); it stands in the file only then.
     """
 
     recipe: str
@@ -44,10 +45,14 @@ class Manifest:
     nats: float | None = None
     kl: float | None = None
     sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    model: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """Indented JSON; `from_json` is its inverse."""
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2, allow_nan=False) + "\n"
+        row = {"format": FORMAT, **dataclasses.asdict(self)}
+        if self.model is None:
+            del row["model"]
+        return json.dumps(row, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:

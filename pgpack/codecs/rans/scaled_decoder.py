@@ -2,6 +2,7 @@
 
 A step is a dozen numpy calls on a few hundred values, so that every allocation and check counts; arrays are made
 once and written in place, and look-ups whose indices are in range by construction are not checked again ("clip").
+Few lanes are decoded in plain integers, as in `lanes`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from numpy.typing import NDArray
 from pgpack.errors import CorruptArtifact
 from pgpack.tensors.trellis import transitions
 
-from .lanes import LOWEST, n_lanes
+from .lanes import FEW, LOWEST, n_lanes
 from .scaled_tables import Table
+
+Trellis = NDArray[np.uint8]  # next states by state and bit, (states, 2)
+SHORT = "a scaled rANS stream ends before its last symbol"
 
 
 def runs(cols: int, lanes: int) -> Iterator[slice]:
@@ -35,7 +39,8 @@ class Decoder:
                 f"a scaled rANS stream has {len(data)} bytes for {self.lanes} lanes and their words"
             )
         self.states = np.frombuffer(data, "<u4", self.lanes).astype(np.uint32)
-        self.words = np.frombuffer(data, "<u2", n_words, 4 * self.lanes).astype(np.uint16, copy=False)
+        words = np.frombuffer(data, "<u2", n_words, 4 * self.lanes)
+        self.words = words.astype(np.uint16, copy=self.lanes <= FEW)  # a copy is aligned, as `memoryview` needs it
         if (self.states < LOWEST).any():
             raise CorruptArtifact("a rANS lane has a state below 2^16")
         self.read = 0
@@ -55,13 +60,14 @@ class Decoder:
         self.bias[where] = np.arange(1 << self.precision) - np.repeat(starts, freqs)
         self.code[where] = np.repeat(np.arange(table.low, table.low + freqs.size), freqs)
 
-    def matrix(
-        self, bases: NDArray[np.intp], levels: NDArray[np.intp], trellis: NDArray[np.uint8] | None
-    ) -> NDArray[np.int32]:
+    def matrix(self, bases: NDArray[np.intp], levels: NDArray[np.intp], trellis: Trellis | None) -> NDArray[np.int32]:
         """Symbols of one matrix, (rows, cols). Shape: bases (n, cols), first tables of a row of each level; levels
         (rows,), which of the n a row has."""
         cols = bases.shape[1]
         symbols = np.empty((levels.size, cols), np.int32)
+        if self.lanes <= FEW:
+            self._few(symbols, (bases << self.precision).tolist(), levels.tolist(), trellis)
+            return symbols
         pieces = [_Run(self, run) for run in runs(cols, self.lanes)]
         walk = _Walk(transitions(1) if trellis is None else trellis, cols, self.precision)
         first_slots, slots = list(bases << self.precision), np.empty(cols, np.intp)
@@ -72,6 +78,31 @@ class Decoder:
             if trellis is not None:
                 walk.step(found)
         return symbols
+
+    def _few(
+        self, symbols_: NDArray[np.int32], first_slots: list[list[int]], levels: list[int], trellis: Trellis | None
+    ) -> None:
+        freq, bias, code, words = self.freq.data, self.bias.data, self.code.data, self.words.data
+        lanes, walk, read = self.states.tolist(), [0] * symbols_.shape[1], self.read
+        following = [[0, 0]] if trellis is None else trellis.tolist()
+        mask = (1 << self.precision) - 1
+        for level, found in zip(levels, symbols_, strict=True):
+            row = []
+            for at, first in enumerate(first_slots[level]):
+                lane, state = at % len(lanes), walk[at]
+                x = lanes[lane]
+                slot = first + ((state & 1) << self.precision) + (x & mask)
+                x = (x >> self.precision) * freq[slot] + bias[slot]
+                if x < LOWEST:
+                    if read == len(words):
+                        raise CorruptArtifact(SHORT)
+                    x = x << 16 | words[read]
+                    read += 1
+                lanes[lane] = x
+                row.append(code[slot])
+                walk[at] = following[state][row[-1] & 1]
+            found[:] = row
+        self.states[:], self.read = lanes, read
 
     def finish(self) -> None:
         """Raises CorruptArtifact unless every word is read and every state is back at its start."""
@@ -108,7 +139,7 @@ class _Run:
             new = self.words[read : read + empty.size]
             read += empty.size
             if new.size < empty.size:
-                raise CorruptArtifact("a scaled rANS stream ends before its last symbol")
+                raise CorruptArtifact(SHORT)
             refilled = x.take(empty)
             np.left_shift(refilled, self.word_bits[: empty.size], out=refilled)
             np.bitwise_or(refilled, new, out=refilled)

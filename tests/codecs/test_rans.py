@@ -15,8 +15,9 @@ from hypothesis.extra import numpy as hnp
 
 from pgpack.codecs import CODERS
 from pgpack.codecs.base import SymbolLayout
+from pgpack.codecs.rans import lanes, scaled_decoder
 from pgpack.codecs.rans.coder import Rans
-from pgpack.codecs.rans.lanes import BLOCK, n_lanes
+from pgpack.codecs.rans.lanes import BLOCK, FEW_LANES, n_lanes
 from pgpack.codecs.rans.models import plan_array, write_models
 from pgpack.codecs.rans.scaled import RansScaled
 from pgpack.codecs.rans.tables import (
@@ -238,3 +239,31 @@ def test_a_column_of_a_million_symbols_takes_seconds() -> None:
     (found,) = RansScaled().decode(data, [SymbolLayout(column.shape, "|i1")])
     assert time.process_time() - start < 8  # row by row it took 17
     assert np.array_equal(found, column)
+
+
+@pytest.mark.parametrize("sizes", [[1], [5, 0, 40], [700, 9000], [20_000, 10], [70_000, 3, 4000]])
+@pytest.mark.parametrize("coder", [Rans(), RansScaled(8)])
+def test_few_lanes_are_coded_as_many_are(sizes, coder, monkeypatch):
+    """In plain integers or a step of numpy at a time: the same bytes, the same symbols, the same refusals."""
+    arrays = [gaussian(n, seed=n).reshape(-1, 5 if n % 5 == 0 else 1) for n in sizes]
+    rng, found = np.random.default_rng(0), []
+    damages = [(int(rng.integers(1 << 30)), 1 << int(rng.integers(8))) for _ in range(12)]
+    for few in (0, FEW_LANES):
+        for module in (lanes, scaled_decoder):
+            monkeypatch.setattr(module, "FEW_LANES", few)
+        data = coder.encode(arrays)
+        found.append([data, _outcome(coder, data, arrays), _outcome(coder, data[:-2], arrays)])
+        for at, bit in damages if sum(sizes) < 1000 else ():
+            damaged = bytearray(data)
+            damaged[at % len(data)] ^= bit
+            found[-1].append(_outcome(coder, bytes(damaged), arrays))
+    assert found[0] == found[1]
+    assert found[0][1] == [array.tobytes() for array in arrays]
+
+
+def _outcome(coder, data, arrays):
+    """The symbols, or why there are none."""
+    try:
+        return [symbols.tobytes() for symbols in coder.decode(data, layouts_of(arrays))]
+    except CorruptArtifact as error:
+        return str(error)

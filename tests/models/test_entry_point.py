@@ -7,15 +7,18 @@ import math
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pgpack.checkpoint.checkpoint import save_tensors
+from pgpack.models.registry import GROUP
 from pgpack.text.text_folder import TextFolder
 from pgtrain.model.gpt import GPT, initialize_
 from pgtrain.model.model_config import GPTConfig
+from tests.commands.workshop import pgpack, succeed
 
 PACKAGE = """\
 import torch
@@ -44,13 +47,9 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
-def evaluate(checkpoint: Path, text: TextFolder, path: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable, "-m", "pgpack_cli.pgpack_app", "eval", checkpoint, "--val", text.val_glob,
-        "--tokenizer", text.tokenizer_path, "--max-tokens", "320", "--json",
-    ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, env=environment)
+def flags(checkpoint: Path, text: TextFolder) -> tuple[object, ...]:
+    measured = ("--max-tokens", 320, "--json")
+    return ("eval", checkpoint, "--val", text.val_glob, "--tokenizer", text.tokenizer_path, *measured)
 
 
 def test_a_package_s_model_is_found_for_a_bare_checkpoint(
@@ -58,20 +57,23 @@ def test_a_package_s_model_is_found_for_a_bare_checkpoint(
 ) -> None:
     checkpoint = tmp_path / "bare.safetensors"
     save_tensors(checkpoint, {"successor": np.zeros((400, 400), np.float32)}, {})
-    found = evaluate(checkpoint, text_folder, str(package))
+    command = [sys.executable, "-m", "pgpack_cli.pgpack_app", *map(str, flags(checkpoint, text_folder))]
+    environment = {**os.environ, "PYTHONPATH": str(package)}
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["nats"] == pytest.approx(math.log(400))
-    without = evaluate(checkpoint, text_folder, "")
-    assert without.returncode == 1
-    assert "--model FILE.py:build" in without.stderr
+    without = pgpack(*flags(checkpoint, text_folder))
+    assert without.code == 1
+    assert "--model FILE.py:build" in without.err
 
 
 def test_the_challenge_s_models_are_still_found_beside_it(
-    package: Path, tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path
+    package: Path, tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = tmp_path / "model.safetensors"
     state = {name: tensor.detach().numpy() for name, tensor in initialize_(GPT(tiny), 0).state_dict().items()}
     save_tensors(checkpoint, state, {"model_config": tiny.to_json()})
-    alone, beside = (evaluate(checkpoint, text_folder, path) for path in ("", str(package)))
-    assert alone.returncode == beside.returncode == 0, beside.stderr
-    assert json.loads(alone.stdout)["nats"] == json.loads(beside.stdout)["nats"]
+    alone = succeed(pgpack(*flags(checkpoint, text_folder))).json
+    monkeypatch.syspath_prepend(package)
+    assert "successors" in {point.name for point in entry_points(group=GROUP)}
+    assert succeed(pgpack(*flags(checkpoint, text_folder))).json["nats"] == alone["nats"]

@@ -5,6 +5,7 @@ Skipped where there is no Chromium.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import threading
@@ -52,7 +53,12 @@ def synthetic_anatomy(n_layers: int = 11) -> Anatomy:
 
 
 ANATOMY = synthetic_anatomy()
-PAGE = render_report(STUDY, [(tensor.name, tensor.n_bytes) for tensor in ANATOMY.tensors], ANATOMY)
+
+
+@functools.cache
+def page() -> str:
+    """The report of the study, drawn when a test first asks for it."""
+    return render_report(STUDY, [(tensor.name, tensor.n_bytes) for tensor in ANATOMY.tensors], ANATOMY)
 
 
 def asked(page: str, script: str, folder: Path, width: int) -> Any:
@@ -69,7 +75,7 @@ def chart_data(page: str) -> Any:
 @WIDTHS
 def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(tmp_path: Path, width: int) -> None:
     seen = asked(
-        PAGE,
+        page(),
         """
         const count = (query) => all(query).length;
         const bpb = [count("circle.point"), count("circle.dot"), count("line.budget"), count("line.fp32")];
@@ -96,7 +102,7 @@ def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(
         tmp_path,
         width,
     )
-    shown = chart_data(PAGE)["metrics"]
+    shown = chart_data(page())["metrics"]
     assert seen["width"] == width
     assert sum(seen["bpb"][:2]) == sum(trial.ok for trial in STUDY.trials) - shown["bpb"]["outside"]
     assert seen["bpb"][2:] == [1, 1]
@@ -105,7 +111,7 @@ def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(
     assert best is not None
     assert best.recipe in seen["tip"]
     assert f"{best.n_bytes:,} B" in seen["tip"]
-    row = PAGE[PAGE.index(f'id="t{STUDY.trials.index(best)}"') :]
+    row = page()[page().index(f'id="t{STUDY.trials.index(best)}"') :]
     excess, kl = re.findall(r">([+\d.]+ ± [\d.]+)<", row)[:2]
     assert f"bits per byte ({excess} mBPB to fp32)" in seen["tip"]
     assert f"KL {kl} nats per token" in seen["tip"]
@@ -121,7 +127,7 @@ def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(
 @WIDTHS
 def test_the_chart_zooms_by_button_key_and_rectangle_and_comes_back(tmp_path: Path, width: int) -> None:
     seen = asked(
-        PAGE,
+        page(),
         """
         const ticks = () => all(".chart text[text-anchor=middle]").map((t) => t.textContent).join(" ");
         const points = () => all("circle.point, circle.dot").length;
@@ -163,7 +169,7 @@ def test_the_chart_zooms_by_button_key_and_rectangle_and_comes_back(tmp_path: Pa
 @WIDTHS
 def test_the_filter_hides_rows_and_dots_and_counts_what_is_left(tmp_path: Path, width: int) -> None:
     seen = asked(
-        PAGE,
+        page(),
         """
         const rows = () => all("#trials tbody tr").filter((row) => !row.hidden && row.offsetHeight).length;
         const dots = () => all("circle.dot").length;
@@ -198,7 +204,7 @@ def test_the_heat_map_has_a_cell_for_every_tensor_and_four_faces_with_readable_t
     tmp_path: Path, width: int
 ) -> None:
     seen = asked(
-        PAGE,
+        page(),
         """
         const linear = (v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
         const light = (text) => {
@@ -236,7 +242,7 @@ def test_the_heat_map_has_a_cell_for_every_tensor_and_four_faces_with_readable_t
 
 
 def test_a_page_without_scripts_still_shows_chart_and_tables(tmp_path: Path) -> None:
-    still = re.sub(r"<script>.*?</script>", "", PAGE, flags=re.DOTALL).replace("script-src 'unsafe-inline'", "")
+    still = re.sub(r"<script>.*?</script>", "", page(), flags=re.DOTALL).replace("script-src 'unsafe-inline'", "")
     assert "<noscript>" in still
     assert still.count("<tr id=") == len(STUDY.trials)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import lzma
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from pgpack.errors import SubmissionError
 from pgpack.formats.own.layout import MAGIC
 from pgpack.submission.assemble import Override, assemble
-from pgpack.submission.decoder import make_decoder
+from pgpack.submission.decoder import Decoder, make_decoder
 from pgpack.submission.program import state_dict
 from pgpack.submission.specialise import namespace_of, specialise
 from pgpack.submission.submission import decoder_file
@@ -44,6 +45,12 @@ def golden() -> dict[str, bytes]:
     return {name: data for name, data in found.items() if data[:4] == MAGIC}
 
 
+@functools.cache
+def decoder_of(name: str) -> Decoder:
+    """The decoder of one golden artifact."""
+    return make_decoder([golden()[name]])
+
+
 def run_alone(folder: Path, decoder: bytes, artifact: bytes) -> subprocess.CompletedProcess[str]:
     """The decoder in a folder with nothing but the artifact, without torch and without this package."""
     (folder / "decode.py").write_bytes(decoder)
@@ -67,7 +74,7 @@ def test_the_plain_program_needs_no_joining_for_an_empty_table(tmp_path: Path) -
 @pytest.mark.parametrize("name", [DEFAULT, "corrected-lqer", "tied-tensors-once", "raw-integers-and-bools"])
 def test_the_shipped_decoder_runs_alone_and_is_bit_equal(name: str, tmp_path: Path) -> None:
     data = golden()[name]
-    finished = run_alone(tmp_path, decoder_file(make_decoder([data])).shipped, data)
+    finished = run_alone(tmp_path, decoder_file(decoder_of(name)).shipped, data)
     assert finished.returncode == 0, finished.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"decode.py", "model.pgpack", "out.npz"}
     with np.load(tmp_path / "out.npz") as found:
@@ -80,13 +87,13 @@ def test_the_shipped_decoder_runs_alone_and_is_bit_equal(name: str, tmp_path: Pa
 
 
 def test_the_default_engine_needs_a_decoder_of_at_most_4_kb_compressed() -> None:
-    code = make_decoder([golden()[DEFAULT]]).code.encode()
+    code = decoder_of(DEFAULT).code.encode()
     assert len(lzma.compress(code, format=lzma.FORMAT_ALONE)) <= DEFAULT_LIMIT
 
 
 def test_a_damaged_artifact_gives_an_error_and_no_file(tmp_path: Path) -> None:
     data = bytearray(golden()[DEFAULT])
-    shipped = decoder_file(make_decoder([bytes(data)])).shipped
+    shipped = decoder_file(decoder_of(DEFAULT)).shipped
     data[-40] ^= 1
     finished = run_alone(tmp_path, shipped, bytes(data))
     assert finished.returncode != 0
@@ -94,7 +101,7 @@ def test_a_damaged_artifact_gives_an_error_and_no_file(tmp_path: Path) -> None:
 
 
 def test_a_decoder_has_nothing_that_its_artifact_does_not_use() -> None:
-    small = make_decoder([golden()["uniform-row"]])
+    small = decoder_of("uniform-row")
     assert "class TrellisGrid" not in small.readable
     assert "def trellis" not in small.readable
     assert "import bz2" not in small.readable

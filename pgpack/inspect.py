@@ -316,8 +316,11 @@ def inspect_checkpoint(checkpoint: Checkpoint) -> tuple[TensorValues, ...]:
 
 def _tensor_values(checkpoint: Checkpoint, name: str, array: NDArray[Any]) -> TensorValues:
     values = array.astype(np.float64) if array.dtype.kind == "b" else array
-    std = float(values.std(dtype=np.float64)) if values.size else 0.0
-    absmax = float(np.abs(values).max()) if values.size else 0.0
+    finite = values if np.isfinite(values).all() else values[np.isfinite(values)]  # a mask has -inf
+    wide = np.complex128 if values.dtype.kind == "c" else np.float64
+    with np.errstate(over="ignore", invalid="ignore"):  # of complex values beyond what squares may be
+        std = float(finite.std(dtype=wide).real) if finite.size else 0.0
+    absmax = float(np.abs(finite).max()) if finite.size else 0.0
     shape = checkpoint.shapes[name]
     alias_of = checkpoint.aliases.get(name, "")
     return TensorValues(name, role_of(name, shape), shape, array.dtype.name, std, absmax, alias_of)

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def verify(
         return Verification(len(data), clean.kind, tuple(checks), clean.decode_s)
     checks.append(_digests(digest, clean.weights_digest, unpacked, manifest))
     decoded = unpacked.decoded()
-    runnable = [_finite(decoded)]
+    runnable = [_finite(decoded, [record.name for record in unpacked.records if record.underflows])]
     errors: dict[str, float] = {}
     if checkpoint is not None:
         runnable.append(_names_and_shapes(decoded, checkpoint))
@@ -233,7 +233,8 @@ def _digests(digest: str, clean_digest: str, unpacked: Unpacked, manifest: Manif
     return Check("weights", True, f"digest {digest[:16]}, {equal}")
 
 
-def _finite(tensors: Mapping[str, NDArray[Any]]) -> Check:
+def _finite(tensors: Mapping[str, NDArray[Any]], rough: Sequence[str]) -> Check:
+    """`rough`: tensors whose 16-bit steps underflow, which are named."""
     broken, n_values = [], 0
     for name, array in tensors.items():  # decoded one at a time
         n_values += array.size
@@ -241,7 +242,10 @@ def _finite(tensors: Mapping[str, NDArray[Any]]) -> Check:
             broken.append(name)
     if broken:
         return Check("values", False, f"{counted(len(broken), 'tensor')} with NaN or infinity, first {broken[0]}")
-    return Check("values", True, f"{n_values:,} finite values")
+    detail = f"{n_values:,} finite values"
+    if rough:
+        detail += f"; steps of {counted(len(rough), 'tensor')} below what 16 bits hold precisely, first {rough[0]}"
+    return Check("values", True, detail)
 
 
 def _names_and_shapes(tensors: Decoded, checkpoint: Checkpoint) -> Check:

@@ -51,14 +51,16 @@ def adopt(
     name: str | None = None,
     changes: Mapping[str, Any] | None = None,
     folder: TextFolder | None = None,
+    key: str | None = None,
 ) -> Adopted:
     """Write `out` with the tensors of `source` under our names and their model; values stay as they are.
 
     The model is the system `name` in the sizes of the tensors, or the one that the text of `folder` tells; `changes`
-    are fields of it. Raises: CheckpointError when `source` is not readable or its tensors are not those of the model;
-    DataError, saying which flag to give, where neither is enough.
+    are fields of it. `key`: which of several state dicts in `source`.
+    Raises: CheckpointError when `source` is not readable or its tensors are not those of the model; DataError, saying
+    which flag to give, where neither is enough.
     """
-    checkpoint = load_checkpoint(source)
+    checkpoint = load_checkpoint(source, key=key)
     flat = dict(checkpoint.items())
     config, identified = _model_of(checkpoint, name, changes, folder)
     held = without_unused(config, flat)

@@ -1,4 +1,4 @@
-"""The flags of every command that needs text.
+"""The flags of every command that opens a checkpoint (`opening_options`) or needs text as well (`text_options`).
 
 A checkpoint of pgtrain carries its own defaults, so usually no flag is needed.
 """
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgpack.bench.options import BenchOptions
+from pgpack.bench.options import BenchOptions, Opening
 
-from ..flag_group import flag, flag_group
+from ..flag_group import flag, flag_group, option_of
 from ..screen.output import Screen
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pgpack.checkpoint.checkpoint import Checkpoint
     from pgpack.loss.evaluator import Evaluator
 
+OPENING = {
+    "base": flag("--base", metavar="DIR", help="The model that an adapter (LoRA) was trained on; they are merged."),
+    "key": flag("--key", metavar="NAME", help="Which of several state dicts in a torch file: model, ema, ..."),
+}
 text_options = flag_group(
     BenchOptions,
     "text",
@@ -49,15 +53,12 @@ text_options = flag_group(
         "set": flag(
             "--set", multiple=True, metavar="FIELD=VALUE", help="A field of a pgtrain model: mlp_activation=relu3."
         ),
-        "base": flag(
-            "--base", metavar="DIR", help="The model that an adapter (LoRA) was trained on; they are merged."
-        ),
+        **OPENING,
         "calibration": flag("--calibration", metavar="FILE", help="Hessians of `pgpack calibrate`, instead of text."),
     },
 )
-base_option = click.option(
-    "--base", metavar="DIR", help="The model that an adapter (LoRA) was trained on; they are merged."
-)
+key_option = option_of(OPENING["key"], "key")
+opening_options = flag_group(Opening, "opening", OPENING)
 strict_option = click.option(
     "--strict", is_flag=True, help="Refuse tensors that a recipe wants a Hessian for and that have none."
 )

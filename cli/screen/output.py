@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 
 import click
 
-from pgpack.errors import PgpackError
-from pgpack.tables import escaped_lines
+from pgpack.errors import PgpackError, RecipeError
+from pgpack.tables import escaped, escaped_lines
 
 from ..flag_group import flag, flag_group
 
@@ -115,7 +115,8 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
         click.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except PgpackError as error:
-        note(f"error: {error}")
+        # What a recipe's error points at stands on lines of its own; every other sentence is one, whatever is named.
+        note(f"error: {error if isinstance(error, RecipeError) else escaped(str(error))}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()

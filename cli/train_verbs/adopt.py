@@ -13,6 +13,7 @@ from pgtrain.changed_fields import changed_fields
 from pgtrain.model.model_config import GPTConfig
 
 from ..options.settings import preset_name
+from ..options.text import key_option
 from ..options.types import PATH
 from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, screen_options
 
@@ -30,6 +31,7 @@ from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, scre
 @click.option("--data", type=PATH, help="Folder of shards and tokenizer to evaluate it on.")
 @click.option("--tokenizer", type=PATH, help="SentencePiece .model of the shards.")
 @click.option("--force", is_flag=True, help="Replace the checkpoint if it exists.")
+@key_option
 @screen_options
 def command(
     *,
@@ -40,6 +42,7 @@ def command(
     data: Path | None,
     tokenizer: Path | None,
     force: bool,
+    key: str | None,
     screen: Screen,
 ) -> None:
     """Read SOURCE, the final_model.pt of a public training script, and write it as a checkpoint of ours.
@@ -55,7 +58,7 @@ def command(
     folder = TextFolder.open(data, tokenizer) if data else None
     from pgtrain.adopt import adopt
 
-    adopted = adopt(source, out, preset, said, folder)
+    adopted = adopt(source, out, preset, said, folder, key)
     found = None if adopted.identified is None else json.loads(adopted.identified.to_json())
     lines = [] if found is None else [*evidence_lines(found)]
     lines += [f"{adopted.parameters:,} parameters" + (", banks split" if adopted.was_banked else "")]

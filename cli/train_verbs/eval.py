@@ -11,6 +11,7 @@ import click
 
 from pgpack.bench.options import BenchOptions
 
+from ..options.text import key_option
 from ..options.types import PATH
 from ..screen.output import Screen, note, screen_options
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--ttt-rank", "rank", type=click.IntRange(1), help="Rank of its adapters (lora).")
 @click.option("--freeze-blocks", type=click.IntRange(0), help="First blocks that it must not change.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@key_option
 @screen_options
 def command(
     *,
@@ -61,6 +63,7 @@ def command(
     bf16: bool,
     ttt: str | None,
     device: str,
+    key: str | None,
     screen: Screen,
     **ttt_settings: Any,
 ) -> None:
@@ -77,7 +80,7 @@ def command(
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.loss.sliding import EvaluationWay
 
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_checkpoint(checkpoint, key=key)
     named = str(tokenizer) if tokenizer else None
     options = BenchOptions(val, None, named, seq_len, max_tokens, device, model_spec, changes)
     text, tensors = open_text(checkpoint, loaded, options), dict(loaded.items())

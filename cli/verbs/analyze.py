@@ -12,10 +12,12 @@ from pgpack.files import replace_file
 from pgpack.picture import PICTURE_SUFFIXES, figure_bytes
 from pgpack.tables import clipped, shape_text, table
 
+from ..options.text import opening_options
 from ..options.types import PATH
 from ..screen.output import Screen, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
+    from pgpack.bench.options import Opening
     from pgpack.checkpoint.analysis import Analysis
 
 SHOWN_TENSORS = 12
@@ -33,8 +35,11 @@ Examples:
 @click.option("-o", "--output", type=PATH, help="Write the picture as a .png or .svg file.")
 @click.option("--force", is_flag=True, help="Replace the picture.")
 @click.option("--all", "all_tensors", is_flag=True, help="Show every tensor, not the twelve with the largest peaks.")
+@opening_options
 @screen_options
-def command(*, file: Path, output: Path | None, force: bool, all_tensors: bool, screen: Screen) -> None:
+def command(
+    *, file: Path, output: Path | None, force: bool, all_tensors: bool, opening: Opening, screen: Screen
+) -> None:
     """What the weights of CKPT say: contribution of every block, query gains, mixes, skips, lanes, projections.
 
     Contribution: Frobenius norm of the output projection x mean learned scale, attention and MLP. Skips: weight x
@@ -50,7 +55,7 @@ def command(*, file: Path, output: Path | None, force: bool, all_tensors: bool, 
         if output.suffix not in PICTURE_SUFFIXES:
             raise click.UsageError(f"{output}: a picture is written as .png or .svg")
         refuse_overwrite(output, force, file)
-    found = open_either(file)
+    found = open_either(file, opening.base, key=opening.key)
     if isinstance(found, ArtifactFile):
         decoded = from_tensors(found.unpacked.tensors(), source=str(file))
         found = dataclasses.replace(decoded, dialect=dialect_of(decoded.shapes))

@@ -45,7 +45,7 @@ def command(
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.tensors.roles import role_of
 
-    loaded = open_merged(checkpoint, text.base)
+    loaded = open_merged(checkpoint, text.base, text.key)
     calibration = bench_of(checkpoint, loaded, text, screen).observe(tokens, OUTPUT_ROWS if outputs else 0)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_calibration(out, calibration)

@@ -48,7 +48,7 @@ def command(
     from pgpack.checkpoint.files import weight_files
     from pgpack.unpack import check_digest
 
-    found = open_either(file, text.base, max_bytes)
+    found = open_either(file, text.base, max_bytes, text.key)
     if isinstance(found, ArtifactFile):
         unpacked = found.unpacked
         check_digest(unpacked)
@@ -56,7 +56,7 @@ def command(
         subject = from_tensors(unpacked.tensors(), source=str(file), companions=unpacked.companions)
     else:
         kind, subject = "checkpoint", found
-    reference = open_merged(checkpoint, text.base) if checkpoint else None
+    reference = open_merged(checkpoint, text.base, text.key) if checkpoint else None
     whole = bool(text.tokenizer or subject.companions)
     if subject is not found and reference is None and not (text.names_text and whole):
         raise click.UsageError(

@@ -97,7 +97,7 @@ def command(
         screen.note(f"wrote {counted(sum(len(study.trials) for study in measured), 'trial')} to {export}")
     view = frontier_of(studies, metric, budget, best_by=metric)
     result = _measure(studies, view, (reference_bytes, reference_loss))
-    result["bd_rate"] = _bd_rate(studies, metric) if with_bd_rate else None
+    result |= _bd_rate(names, measured, metric) if with_bd_rate else {"bd_rate": None}
     if output is not None:
         _write(output, studies, view)
         screen.note(f"wrote {output}")
@@ -151,12 +151,16 @@ def _measure(
     }
 
 
-def _bd_rate(studies: Mapping[str, Study], metric: Metric) -> dict[str, Any]:
-    from pgpack.study.frontier import bd_rate, points_of
+def _bd_rate(names: Sequence[str], studies: Sequence[Study], metric: Metric) -> dict[str, Any]:
+    """BD-rate of the second study to the first, and its interval. Raises: StudyError where they do not compare."""
+    from pgpack.study.rates import rate_between
 
-    (anchor, first), (test, second) = studies.items()
-    rate = bd_rate(points_of(first.trials, metric), points_of(second.trials, metric), metric)
-    return {"anchor": anchor, "test": test, **asdict(rate)}
+    found = rate_between(studies[0], studies[1], metric)
+    return {
+        "bd_rate": {"anchor": names[0], "test": names[1], **asdict(found.rate)},
+        "bd_rate_interval": None if found.interval is None else asdict(found.interval),
+        "bd_rate_still": found.n_still,
+    }
 
 
 def _names(studies: Sequence[Study]) -> list[str]:
@@ -235,6 +239,18 @@ def _summary(result: dict[str, Any], metric: Metric) -> list[str]:
     if rate is not None:
         lines.append(
             f"BD-rate of {rate['test']} to {rate['anchor']}: {rate['percent']:+.2f} % bytes at equal {metric}, over "
-            f"{rate['loss_low']:.6g} to {rate['loss_high']:.6g} ({rate['n_anchor']} and {rate['n_test']} points)"
+            f"{rate['loss_low']:.6g} to {rate['loss_high']:.6g} ({rate['n_anchor']} and {rate['n_test']} points), "
+            f"{100 * rate['shared']:.0f} % of the losses that either reaches"
+        )
+        if result["bd_rate_still"]:
+            lines.append(
+                f"{result['bd_rate_still']} points at the ends of the curves are left out: what they lower the loss "
+                "by is within the interval"
+            )
+    interval = result.get("bd_rate_interval")
+    if interval is not None:
+        drawn = "blocks of the text" if interval["paired"] else "every trial's own error, which makes it wide"
+        lines.append(
+            f"95 % interval of the BD-rate: {interval['low']:+.2f} to {interval['high']:+.2f} %, by drawing {drawn}"
         )
     return lines

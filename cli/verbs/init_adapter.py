@@ -7,6 +7,9 @@ from pathlib import Path
 
 import click
 
+from pgpack.bench.options import Opening
+
+from ..options.text import opening_options
 from ..options.types import PATH
 from ..screen.output import Screen, refuse_overwrite, screen_options
 
@@ -101,8 +104,9 @@ SHOWN = 40  # tensors listed in the file
 @click.argument("out", type=PATH, default="adapter.py")
 @click.option("--checkpoint", type=PATH, help="List the tensors of this checkpoint or artifact.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@opening_options
 @screen_options
-def command(*, out: Path, checkpoint: Path | None, force: bool, screen: Screen) -> None:
+def command(*, out: Path, checkpoint: Path | None, force: bool, opening: Opening, screen: Screen) -> None:
     """Write OUT, a template of the file that --model takes for a model that is not pgtrain's.
 
     Its head says what the function must do; run as a program on a checkpoint it checks that.
@@ -110,7 +114,7 @@ def command(*, out: Path, checkpoint: Path | None, force: bool, screen: Screen) 
     if out.suffix != ".py":
         raise click.UsageError(f"{out}: the adapter is a Python file; give a name ending in .py")
     refuse_overwrite(out, force, checkpoint)
-    shapes, dialect = _tensors(checkpoint) if checkpoint else ({}, "")
+    shapes, dialect = _tensors(checkpoint, opening) if checkpoint else ({}, "")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(template(out.name, shapes, dialect), encoding="utf-8")
     document = {"adapter": str(out), "tensors": len(shapes), "dialect": dialect}
@@ -130,11 +134,11 @@ def template(file: str, shapes: Mapping[str, Sequence[int]], dialect: str) -> st
     return text.replace("\n\nif __name__", f"{HELPER}\n\nif __name__") if in_banks else text
 
 
-def _tensors(path: Path) -> tuple[dict[str, tuple[int, ...]], str]:
+def _tensors(path: Path, opening: Opening) -> tuple[dict[str, tuple[int, ...]], str]:
     """(name -> shape, dialect) of a checkpoint or an artifact."""
     from pgpack.bench.artifact import ArtifactFile, open_either
 
-    found = open_either(path)
+    found = open_either(path, opening.base, key=opening.key)
     if isinstance(found, ArtifactFile):
         unpacked = found.unpacked
         shapes = {record.name: record.shape for record in unpacked.records}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,12 @@ from pgpack.errors import FormatError
 from pgpack.models.evidence import FOUND_KEY, evidence_lines, read_evidence
 from pgpack.tables import clipped, counted, shape_text, table
 
-from ..options.text import base_option
+from ..options.text import opening_options
 from ..options.types import PATH, max_bytes_option
 from ..screen.output import Screen, format_bytes, picked, screen_options
 
 if TYPE_CHECKING:
+    from pgpack.bench.options import Opening
     from pgpack.checkpoint.checkpoint import Checkpoint
     from pgpack.inspect import ArtifactView, TensorBytes, TensorValues
 
@@ -36,10 +38,10 @@ Examples:
 
 @click.command("inspect", epilog=EPILOG)
 @click.argument("file", type=PATH)
-@base_option
+@opening_options
 @max_bytes_option
 @screen_options
-def command(*, file: Path, base: str | None, max_bytes: int | None, screen: Screen) -> None:
+def command(*, file: Path, opening: Opening, max_bytes: int | None, screen: Screen) -> None:
     """Where the bytes of FILE are: an artifact (ours or one of the field's) or a checkpoint.
 
     Artifact: bytes per tensor, largest first, and per coding stage; they sum to the file. Entropy is of order 0, in
@@ -51,7 +53,7 @@ def command(*, file: Path, base: str | None, max_bytes: int | None, screen: Scre
     from pgpack.formats.own.manifest import read_manifest
     from pgpack.inspect import inspect_checkpoint
 
-    found = open_either(file, base, max_bytes)
+    found = open_either(file, opening.base, max_bytes, opening.key)
     if isinstance(found, ArtifactFile):
         view, manifest = found.inspect(), None
         with contextlib.suppress(FormatError):  # what lies beside may be anybody's
@@ -142,7 +144,14 @@ def _checkpoint_document(checkpoint: Checkpoint, rows: Sequence[TensorValues], n
         **picked(checkpoint, "n_params", "dialect"),
         "checkpoint_digest": checkpoint.digest,
         "metadata": {key: _parsed(value) for key, value in checkpoint.metadata.items()},
-        "tensors": [{**vars(row), "numel": row.numel} for row in rows],
+        "tensors": [{**_finite(vars(row)), "numel": row.numel} for row in rows],
+    }
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row whose numbers JSON knows: None for the others."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
     }
 
 

@@ -39,7 +39,7 @@ Examples:
   pgpack pack model.safetensors --recipe 'role:control=cast; *=gptq(bits=6,clip=12.85)|rans' \\
       --calibration hessians.safetensors -o model.pgpack
   pgpack pack model.safetensors --budget 16MB --submission my_record \\
-      --train-script train_gpt.py --log train.log
+      --train-script train_gpt.py --log train.log --about about.json
 """
 
 
@@ -120,7 +120,7 @@ def command(
         from pgpack.checkpoint.adapter import open_merged
 
         kept = open_cache(cache, screen.note, in_memory)
-        loaded = open_merged(path, text.base)
+        loaded = open_merged(path, text.base, text.key)
         alone = weights_only or flags.submission is not None
         return bench_of(path, loaded.alone() if alone else loaded, text, screen, cache=kept)
 
@@ -153,7 +153,7 @@ def command(
         )
     refuse_overwrite(out, force or dry_run, checkpoint)
     if dry_run:
-        _show_dry_run(checkpoint, text.base, recipe, budget, out, weights_only, screen)
+        _show_dry_run(checkpoint, text, recipe, budget, out, weights_only, screen)
         return
     from pgpack.bench.packed import write_packed
     from pgpack.bench.packing import fit_packed, pack_recipe
@@ -226,7 +226,7 @@ def _explained(losses: list[KindLoss]) -> str:
 
 
 def _show_dry_run(
-    path: Path, base: str | None, recipe: RecipeFlags, budget: int | None, out: Path, alone: bool, screen: Screen
+    path: Path, text: BenchOptions, recipe: RecipeFlags, budget: int | None, out: Path, alone: bool, screen: Screen
 ) -> None:
     """What `pack` would do, from names, shapes and companions, none where weights go `alone`; those of an old torch
     file are not read (it takes torch)."""
@@ -238,7 +238,7 @@ def _show_dry_run(
     require_file(path)
     document: dict[str, Any] = {"checkpoint": str(path), "artifact": str(out), "budget": budget}
     if opens_without_torch(path):
-        loaded = open_merged(path, base)
+        loaded = open_merged(path, text.base, text.key)
         tensors = loaded.stored_shapes
         document |= {"tensors": len(tensors), "n_params": loaded.n_params}
     else:

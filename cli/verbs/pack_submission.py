@@ -116,7 +116,7 @@ def _read_about(path: Path | None) -> About:
         return About(date=today)
     known = [field.name for field in dataclasses.fields(About)]
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise click.UsageError(f"--about {path}: not JSON ({error})") from None
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):

@@ -11,11 +11,12 @@ import click
 from pgpack.tables import clipped, counted, shape_text, table
 
 from ..options.recipe import RecipeFlags, one_of, recipe_options
-from ..options.text import base_option
+from ..options.text import opening_options
 from ..options.types import PATH
 from ..screen.output import Screen, format_bytes, picked, screen_options
 
 if TYPE_CHECKING:
+    from pgpack.bench.options import Opening
     from pgpack.plan import Plan
 
 EPILOG = """\b
@@ -31,10 +32,10 @@ Examples:
 @click.argument("checkpoint", type=PATH)
 @recipe_options
 @click.option("--calibration", type=PATH, metavar="FILE", help="Show what `tcq` allocates from it.")
-@base_option
+@opening_options
 @screen_options
 def command(
-    *, checkpoint: Path, recipe: RecipeFlags, calibration: Path | None, base: str | None, screen: Screen
+    *, checkpoint: Path, recipe: RecipeFlags, calibration: Path | None, opening: Opening, screen: Screen
 ) -> None:
     """What a recipe does to each tensor of CHECKPOINT, and an estimate of the bytes.
 
@@ -50,7 +51,7 @@ def command(
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.plan import plan
 
-    loaded = open_merged(checkpoint, base)
+    loaded = open_merged(checkpoint, opening.base, opening.key)
     observed = load_calibration(calibration) if calibration is not None else None
     chosen = recipe.read(loaded.stored_shapes)
     if observed is not None or "data_defaults" not in loaded.metadata:

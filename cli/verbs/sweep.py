@@ -23,7 +23,7 @@ from ..options.types import FOLDER, PATH, size
 from ..screen.live_table import shown_live
 from ..screen.output import EXIT_RESUMABLE, Screen, note, screen_options
 from ..screen.stopping import stopping
-from .sweep_show import nothing_fits, show_swept
+from .sweep_show import nothing_fits, require_one, show_swept
 
 if TYPE_CHECKING:
     from pgpack.bench.benches import Benches
@@ -106,7 +106,7 @@ def command(
     if resume and not (out / "study.json").is_file() and not (out / "distortion.jsonl").is_file():
         raise click.UsageError(f"--resume: {out} holds no study; leave --resume out to begin one")
     if dry_run and not resume:
-        _show_dry_run(checkpoints, text.base, space.read(), search, budget, screen)
+        _show_dry_run(checkpoints, text, space.read(), search, budget, screen)
         return 0
     from pgpack.bench.sweeping import Sweep, fills, grid_of, reused, sweep
     from pgpack.cache.opening import open_cache
@@ -146,6 +146,7 @@ def command(
     show_swept(swept, screen)
     if swept.best is None and budget is not None:
         raise nothing_fits(swept.study, budget)
+    require_one(swept.study)
     return 0
 
 
@@ -165,12 +166,12 @@ def _benches(checkpoints: Sequence[Path], text: BenchOptions, screen: Screen, ou
             f"--calibration {text.calibration} is of one checkpoint, and {len(checkpoints)} are given; leave it out, "
             "and each is calibrated on the calibration text"
         )
-    loaded = [(path, open_merged(path, text.base)) for path in checkpoints]
+    loaded = [(path, open_merged(path, text.base, text.key)) for path in checkpoints]
     return Benches([bench_of(path, checkpoint, text, screen, out, cache) for path, checkpoint in loaded])
 
 
 def _show_dry_run(
-    paths: Sequence[Path], base: str | None, space: Space, search: SearchFlags, budget: int | None, screen: Screen
+    paths: Sequence[Path], text: BenchOptions, space: Space, search: SearchFlags, budget: int | None, screen: Screen
 ) -> None:
     """The recipes that would be measured, of a search those that it asks for first."""
     from pgpack.checkpoint.files import require_file
@@ -178,7 +179,7 @@ def _show_dry_run(
 
     for path in paths:
         require_file(path)
-    tensors, companions = _tensors(paths[0], base)
+    tensors, companions = _tensors(paths[0], text)
     head, facts = "", {}
     if search.is_grid:
         candidates: Sequence[Candidate] = space.candidates(tensors)
@@ -216,14 +217,14 @@ def _search_of(
     return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows).begin()
 
 
-def _tensors(path: Path, base: str | None) -> tuple[Shapes, Sequence[str]]:
+def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Sequence[str]]:
     """What recipes are made for, and the names of companions; of an old torch file the shapes are not read (that
     would load torch)."""
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch
 
     if opens_without_torch(path):
-        loaded = open_merged(path, base)
+        loaded = open_merged(path, text.base, text.key)
         return loaded.stored_shapes, list(loaded.companions)
     from pgtrain.model.model_config import GPTConfig
     from pgtrain.model.tensor_table import tensor_shapes

@@ -38,6 +38,18 @@ def nothing_fits(study: Study, budget: int) -> Exception:
     )
 
 
+def require_one(study: Study) -> None:
+    """Raises: StudyError where trials were made and every one failed."""
+    from pgpack.errors import StudyError
+
+    trials = (*study.trials, *study.partial)
+    if trials and not any(trial.ok for trial in trials):
+        raise StudyError(
+            f"none of the {len(trials)} trials succeeded; the first says: {trials[0].error} (all errors are in "
+            f"{study.directory}/trials.jsonl)"
+        )
+
+
 def _document(swept: Swept, whole: Study, view: FrontierView) -> dict[str, Any]:
     study, seeds = swept.study, whole.seeds
     return {

@@ -95,7 +95,7 @@ def _match(loss: BitsPerByte, checkpoint: Path, out: Path, text: BenchOptions, s
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.fit.equal_loss import match_kl
 
-    bench = bench_of(checkpoint, open_merged(checkpoint, text.base), text, screen)
+    bench = bench_of(checkpoint, open_merged(checkpoint, text.base, text.key), text, screen)
     measurer = bench.measurer()
     matched = match_kl(measurer, loss.kl or 0.0, screen.note)
     calibration = bench.calibration(matched.recipe)
@@ -114,7 +114,7 @@ def _loss(
         screen.note("no loss is measured: give --text PATH --tokenizer FILE.model, or --checkpoint FILE")
         return None
     subject = from_tensors(found.unpacked.tensors(), source=str(artifact))
-    reference = open_merged(checkpoint, text.base) if checkpoint else None
+    reference = open_merged(checkpoint, text.base, text.key) if checkpoint else None
     evaluator = evaluator_of(artifact, subject, text, screen, checkpoint, reference)
     return evaluator.evaluate(dict(subject.items()))
 

@@ -95,12 +95,12 @@ def command(
     timeout_s = folder.pop("timeout_s")
     if odd := [name for name, value in folder.items() if value != defaults[name]]:
         raise click.UsageError(f"--{odd[0]} is for a submission folder; FILE is a single file")
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
     from pgpack.verify import verify
 
     if not evaluate:
         say_idle(text, screen, "without --eval no model runs")
-    loaded = load_checkpoint(checkpoint) if checkpoint else None
+    loaded = open_merged(checkpoint, text.base, text.key) if checkpoint else None
     evaluator = _evaluator(file, checkpoint, loaded, text, screen, max_bytes) if evaluate else None
     result = verify(
         file, checkpoint=loaded, budget=budget, evaluator=evaluator, timeout_s=timeout_s, max_bytes=max_bytes
@@ -128,7 +128,7 @@ def _judge_folder(
 
     What the flags leave open, such as the text, is what the checkpoint names.
     """
-    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.checkpoint.adapter import open_merged
     from pgpack.errors import PgpackError
     from pgpack.referee.evidence import CAP, Options, collect
     from pgpack.referee.probes import measure
@@ -139,7 +139,7 @@ def _judge_folder(
 
     for name in flags.only:
         rule_of(name)  # a wrong id is refused before any work
-    loaded = load_checkpoint(checkpoint) if checkpoint else None
+    loaded = open_merged(checkpoint, text.base, text.key) if checkpoint else None
     shapes = None if loaded is None else {name: tuple(shape) for name, shape in loaded.shapes.items()}
     limits = Limits(timeout_s=flags.timeout_s)
     evidence = collect(folder, Options(CAP if budget is None else budget, shapes, limits=limits))

@@ -195,9 +195,12 @@ def read_artifact_file(path: Path, max_bytes: int | None = None) -> ArtifactFile
     return ArtifactFile(path, data, lambda: Unpacked(field.kind, tuple(field.read()), {}, "")) if field else None
 
 
-def open_either(path: Path, base: str | None = None, max_bytes: int | None = None) -> ArtifactFile | Checkpoint:
+def open_either(
+    path: Path, base: str | None = None, max_bytes: int | None = None, key: str | None = None
+) -> ArtifactFile | Checkpoint:
     """An artifact or a checkpoint, which may be an adapter of the model in `base`.
 
+    `key`: which of several state dicts.
     Raises CheckpointError when the file is neither, FormatError when it is a compressed file that holds no artifact.
     """
     artifact = read_artifact_file(path, max_bytes) if path.is_file() else None
@@ -208,4 +211,4 @@ def open_either(path: Path, base: str | None = None, max_bytes: int | None = Non
             head = file.read(8)
         if codec_of(head) != "brotli":  # which has no mark
             read_identified(path.read_bytes())
-    return open_merged(path, base)
+    return open_merged(path, base, key)

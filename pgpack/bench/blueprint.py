@@ -39,7 +39,9 @@ class Blueprint:
         """The measurer of `setting`. Raises: whatever opening the files does."""
         path = self.checkpoints[setting.checkpoint]
         cache = open_cache(self.cache)
-        bench = Workpiece(path, open_merged(path, self.text.base), self.text, keep_in=self.keep_in, cache=cache)
+        bench = Workpiece(
+            path, open_merged(path, self.text.base, self.text.key), self.text, keep_in=self.keep_in, cache=cache
+        )
         return bench.trial_measurer(setting.text_share)
 
     @property
@@ -50,7 +52,7 @@ class Blueprint:
         found = {f"checkpoint-{number}/{part.name}": part for number, part in parts}
         if self.text.base is not None:
             found |= {f"base/{part.name}": part for part in parts_of(Path(self.text.base))}
-        first = open_merged(self.checkpoints[0], self.text.base)
+        first = open_merged(self.checkpoints[0], self.text.base, self.text.key)
         for name, paths in files_of(self.checkpoints[0], first.metadata, self.text).items():
             found |= {f"{name}/{number:05d}-{path.name}": path for number, path in enumerate(paths)}
         for path in tokenizer_files(self.checkpoints[0], first.metadata, self.text):

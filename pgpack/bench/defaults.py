@@ -26,8 +26,14 @@ def text_defaults(metadata: Mapping[str, str], checkpoint_path: Path) -> TextDef
         return TextDefaults()
     try:
         values = json.loads(metadata["data_defaults"])
-        folder = checkpoint_path.absolute().parent
+        folder = _folder_of(checkpoint_path, str(values["tokenizer"]))
         val, calib, model = (str(folder / values[key]) for key in ("val", "calib", "tokenizer"))
         return TextDefaults(val, calib, Path(model), int(values["seq_len"]))
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{checkpoint_path}: its data_defaults metadata is not readable") from error
+
+
+def _folder_of(checkpoint_path: Path, tokenizer: str) -> Path:
+    """The folder that the paths of a checkpoint are seen from: where it lies, of a link also where that leads."""
+    here, there = checkpoint_path.absolute().parent, checkpoint_path.resolve().parent
+    return there if not (here / tokenizer).exists() and (there / tokenizer).exists() else here

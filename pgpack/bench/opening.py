@@ -19,18 +19,19 @@ from .bench import Bench
 from .options import BenchOptions
 
 
-def open_checkpoint(path: Path | str, base: Path | str | None = None) -> Checkpoint:
+def open_checkpoint(path: Path | str, base: Path | str | None = None, key: str | None = None) -> Checkpoint:
     """The named tensors of a model folder, or of a safetensors file, a torch file, a GGUF or the shards of an index
-    (told apart by content); with `base`, of an adapter (LoRA) merged into the model that it was trained on.
+    (told apart by content); with `base`, of an adapter (LoRA) merged into the model that it was trained on. Of
+    several state dicts in a torch file `key` says which: "ema", or "model.module" further in.
 
     Shape: each tensor as it is stored, float32 when it is read; nothing is unpickled.
-    Raises: CheckpointError when it is missing, unreadable, or no state dict.
+    Raises: CheckpointError when it is missing, unreadable, no state dict, or holds several and no `key` is given.
 
     >>> checkpoint = pgpack.open_checkpoint("model.safetensors")
     >>> checkpoint.shapes["tok_emb.weight"], checkpoint.tensor("tok_emb.weight").dtype
     ((310, 16), dtype('float32'))
     """
-    return open_merged(path, base)
+    return open_merged(path, base, key)
 
 
 def open_bench(
@@ -49,6 +50,7 @@ def open_bench(
     device: str | None = None,
     strict: bool = False,
     base: Path | str | None = None,
+    key: str | None = None,
     cache: bool | Path | str = True,
     progress: Progress = None,
 ) -> Bench:
@@ -62,8 +64,8 @@ def open_bench(
     losses are not. `model`: FILE.py:build, or a name that an installed model source knows; `settings`: fields of that
     model. `calibration`: a finished one, instead of text. `strict`: a tensor that a recipe wants a Hessian for and
     that has none is refused, not packed by the weights alone. `base`: the folder of the model that an adapter (LoRA)
-    was trained on; both are merged. `cache`: whether, or in which folder, work is kept. Units: `seq_len`,
-    `max_tokens` tokens.
+    was trained on; both are merged. `key`: which of several state dicts in a torch file. `cache`: whether, or in
+    which folder, work is kept. Units: `seq_len`, `max_tokens` tokens.
     Raises: CheckpointError, DataError; CalibrationError for a `calibration` that is none.
 
     >>> bench = pgpack.open_bench("model.safetensors", text="text", max_tokens=2048)
@@ -71,7 +73,7 @@ def open_bench(
     9716
     """
     path = Path(path)
-    checkpoint = open_merged(path, base)
+    checkpoint = open_merged(path, base, key)
     names = () if text is None else (text,) if isinstance(text, (str, Path)) else tuple(text)
     options = BenchOptions(
         val=val,
@@ -87,6 +89,7 @@ def open_bench(
         field=field,
         strict=strict,
         base=None if base is None else str(base),
+        key=key,
     )
     kept = CacheOptions(folder=None if isinstance(cache, bool) else Path(cache), off=cache is False)
     return Bench(path, checkpoint, options, progress=progress, cache=open_cache(kept))

@@ -8,10 +8,19 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Opening:
+    """What a user says about how a checkpoint is opened. `base`: the folder of the model that an adapter (LoRA) was
+    trained on; `key`: which of several state dicts in a torch file."""
+
+    base: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
 class BenchOptions:
     """Plain values; None (or nothing) where the checkpoint's own metadata decides.
 
-    `base`: the folder of the model that an adapter (LoRA) was trained on. `text`: files and folders of text, or
+    `base`, `key`: as `Opening`. `text`: files and folders of text, or
     "builtin"; `field`: of .jsonl and .parquet. `val`, `calib`: globs of token shards, or a text each. `tokenizer`: a
     SentencePiece model, a tokenizer.json or a folder. `model`: FILE.py:build, or a name that a model source knows.
     `set`: FIELD=VALUE of that model. `calibration`: the file of a finished calibration, instead of text. `strict`:
@@ -31,6 +40,7 @@ class BenchOptions:
     field: str | None = None
     strict: bool = False
     base: str | None = None
+    key: str | None = None
 
     @property
     def names_text(self) -> bool:

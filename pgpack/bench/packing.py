@@ -50,7 +50,7 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
             trainer=bench,
             threads=usable_cores(),
         )
-    _warn_of_zeros(bench, artifact)
+    _warn_of_small_steps(bench, artifact)
     return Packed(recipe, artifact, calibration, measurer.evaluate(artifact), measurer.evaluator)
 
 
@@ -77,11 +77,11 @@ def fit_packed(bench: Workpiece, budget: int, effort: Effort, presets: Sequence[
             also = f"; {', '.join(companions)} are part of it: --weights-only leaves them out" if companions else ""
             raise BudgetExceeded(f"{error.args[0]}{also}", *error.args[1:]) from None
     calibration = needed_calibration(bench, fitted.recipe) if effort.tokens != 0 else None
-    _warn_of_zeros(bench, fitted.artifact)
+    _warn_of_small_steps(bench, fitted.artifact)
     return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, measurer.evaluator)
 
 
-def _warn_of_zeros(bench: Workpiece, artifact: Artifact) -> None:
+def _warn_of_small_steps(bench: Workpiece, artifact: Artifact) -> None:
     if names := vanished(bench.checkpoint, artifact.records):
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         weighed = {
@@ -95,6 +95,12 @@ def _warn_of_zeros(bench: Workpiece, artifact: Artifact) -> None:
             else "the weights are too small for the step that stores them"
         )
         bench.note(f"{names[0]}{more} became all zero: {why}; give a finer recipe, or cast(dtype=fp32)")
+    if names := [record.name for record in artifact.records if record.underflows]:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        bench.note(
+            f"{names[0]}{more} lost precision: 16 bits hold steps this small only roughly; store it with "
+            "cast(dtype=fp32), or by tcq, whose step is not of 16 bits"
+        )
 
 
 def _noting(bar: Bar) -> Callable[[str], None]:

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 from pgpack.checkpoint.checkpoint import Checkpoint
@@ -64,6 +65,7 @@ def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> S
             f"{path} names no validation text{also}; give text as --text PATH (files, folders, or {BUILTIN}), "
             f"or its shards as --val GLOB{flags}"
         )
+    _require_remembered(path, checkpoint, defaults)
     tokenizer = _tokenizer(path, checkpoint, options, defaults)
     _refuse_idle_field(path, checkpoint, options)
     if defaults.val is None:
@@ -133,6 +135,19 @@ def _named(defaults: TextDefaults, options: BenchOptions) -> TextDefaults:
         return TextDefaults(None, None, given, defaults.seq_len)
     val, calib = options.val or defaults.val, options.calib or defaults.calib
     return dataclasses.replace(defaults, val=val, calib=calib, tokenizer=given)
+
+
+def _require_remembered(path: Path, checkpoint: Checkpoint, used: TextDefaults) -> None:
+    """Raises DataError where the text that a checkpoint names itself is used and is not there any more."""
+    remembered = text_defaults(checkpoint.metadata, path)
+    named = {
+        "val": ("validation text", "--val GLOB, or --text PATH"),
+        "tokenizer": ("tokenizer", "--tokenizer FILE.model"),
+    }
+    for what, (kind, flag) in named.items():
+        name = getattr(remembered, what)
+        if name is not None and getattr(used, what) == name and not glob(str(name)):
+            raise DataError(f"{path} names {name} as its {kind}, and there is no such file; give it as {flag}")
 
 
 def _has_tokenizer(checkpoint: Checkpoint, options: BenchOptions, defaults: TextDefaults) -> bool:

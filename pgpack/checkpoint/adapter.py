@@ -32,21 +32,22 @@ PARTS = {"lora_A.weight": ("A", ".weight"), "lora_B.weight": ("B", ".weight"),
          "lora_embedding_A": ("A", ".weight"), "lora_embedding_B": ("B", ".weight")}  # fmt: skip
 
 
-def open_merged(path: Path | str, base: Path | str | None = None) -> Checkpoint:
+def open_merged(path: Path | str, base: Path | str | None = None, key: str | None = None) -> Checkpoint:
     """The checkpoint in `path`; where that is an adapter, `base` with the adapter merged into it.
 
+    `key`: which of several state dicts, of the base where there is one.
     Raises: CheckpointError as `load_checkpoint`, for an adapter without a base, or a base without an adapter.
     """
     folder = adapter_in(Path(path))
     if folder is None and base is not None:
         raise CheckpointError(f"{path} is no adapter folder (there is no {ADAPTER_CONFIG}), and --base is for those")
     if folder is None or base is None:
-        return load_checkpoint(path)
+        return load_checkpoint(path, key=key)
     if adapter_in(Path(base)) is not None:
         raise CheckpointError(
             f"{base} is an adapter itself; --base is the folder of the model that it was trained on"
         )
-    return _Merge.read(folder, load_checkpoint(base)).checkpoint()
+    return _Merge.read(folder, load_checkpoint(base, key=key)).checkpoint()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

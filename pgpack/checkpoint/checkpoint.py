@@ -69,7 +69,8 @@ class Checkpoint:
         array = self.load(name)
         if array.dtype.kind != "f":
             return array
-        array = np.asarray(array, dtype=np.float32, order="C")
+        with np.errstate(over="ignore"):  # of float64 beyond float32, which is refused as infinity
+            array = np.asarray(array, dtype=np.float32, order="C")
         if not np.isfinite(array).all() and not is_mask(array):
             raise CheckpointError(
                 f"{self.source}: {name} holds NaN or infinity; a model that diverged cannot be packed"
@@ -145,18 +146,20 @@ def from_tensors(
     return Checkpoint(shapes, tensors.__getitem__, dict(metadata or {}), source, companions=companions or {})
 
 
-def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:
+def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None = None) -> Checkpoint:
     """The checkpoint in a safetensors or torch file, or in the shards of an index (told apart by content).
 
     A folder means its weights, as Hugging Face names them; what lies beside them comes along as companions. A name
     that a file leaves out because its tensor is tied is there again.
-    Banks are taken apart into matrices under the names that the field's artifacts use (`dialects`), unless
-    `as_stored`. Raises CheckpointError when it is missing, unreadable, not a state dict, or needs unpickling of code.
+    Of several state dicts in a torch file `key` says which. Banks are taken apart into matrices under the names that
+    the field's artifacts use (`dialects`), unless `as_stored`.
+    Raises: CheckpointError when it is missing, unreadable, not a state dict, or needs unpickling of code; when it
+    holds several and no `key` says which.
     """
     refuse_adapter(Path(path))
     path = require_file(Path(path))
     unchanged = Unchanged(weight_files(path))
-    stored = read_file(path)
+    stored = read_file(path, key)
     stored = replace(stored, load=unchanged.watched(stored.load))
     shapes, load = stored.shapes, stored.load
     companions = Companions(stored.companions) if stored.companions else companions_of(path.parent)
@@ -167,8 +170,15 @@ def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:
         shapes, load = with_ties(shapes, load, head_tie(shapes, config))
         if QUANTIZED in config:
             companions = companions.with_config({key: value for key, value in config.items() if key != QUANTIZED})
+    if odd := next((name for name in shapes if not _is_text(name)), None):
+        raise CheckpointError(f"{path}: {odd!a} is no name of a tensor: it holds half a character")
     dialect = dialect_of(stored.shapes, config_of(companions).get("model_type"))
     return Checkpoint(shapes, load, stored.metadata, str(path), dialect, companions, stored.notes)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written: no surrogate of UTF-16 stands alone in it."""
+    return name.isascii() or not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> int:

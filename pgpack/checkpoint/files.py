@@ -13,7 +13,9 @@ from __future__ import annotations
 import json
 import mmap
 import pickle
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +25,21 @@ from numpy.typing import NDArray
 from pgpack.errors import CheckpointError, CorruptArtifact, FormatError
 from pgpack.formats.gguf.reader import is_gguf
 from pgpack.formats.sniff import PGPACK, open_field
+from pgpack.formats.torch_files.objects import unpickled_with_objects
 from pgpack.formats.torch_files.stored_tensor import StoredTensor, raw_of_stored
 from pgpack.formats.torch_files.stream import read_value
 from pgpack.formats.torch_files.zip import entries_of
 
 from .folders import ADAPTER_CONFIG, adapter_in, companion_paths, refuse_pointer, weights_in
 from .gguf_file import read_gguf_file
+from .state_dicts import state_dict_in
 from .stored import Stored
 from .ties import told_ties
 
-WRAPPERS = (
-    "state_dict", "model_state_dict", "model", "module", "params", "net", "weights", "ema_state_dict", "ema",
-)  # fmt: skip
-MAX_WRAPPERS = 3
 INDEX = ".index.json"
 INDEX_LIMIT = 64 << 20
+SHARD = re.compile(r"(.+)-\d+-of-(\d+)\.\w+")
+SHOWN = 3  # names in a refusal
 ARTIFACT_LIMIT = 1 << 28
 PACKED_FLOATS = ("F4", "F6_")
 ZIP = b"PK\x03\x04"
@@ -89,18 +91,31 @@ def is_torch_zip(path: Path) -> bool:
         return file.read(4) == ZIP
 
 
-def read_file(path: Path) -> Stored:
-    """What a checkpoint file holds. Raises CheckpointError when it is none, or would run code."""
+def read_file(path: Path, key: str | None = None) -> Stored:
+    """What a checkpoint file holds: of several state dicts in a torch file that under `key`.
+
+    Raises: CheckpointError when it is none, or would run code; when it holds several and no key, or no such key.
+    """
     refuse_pointer(path)
+    if key is not None and not holds_several(path):
+        raise CheckpointError(f"{path} holds one checkpoint under no name; leave out the key {key!r}")
     if is_safetensors(path):
         return _read_safetensors(path)
     if is_torch_zip(path):
-        return _read_torch_zip(path)
+        return _read_torch_zip(path, key)
     if is_gguf(path):
         return read_gguf_file(path)
+    return _read_index(path) if _is_json(path) else _read_with_torch(path, key)
+
+
+def holds_several(path: Path) -> bool:
+    """Whether a file is of a kind that may hold several state dicts: torch's."""
+    return not (is_safetensors(path) or is_gguf(path) or _is_json(path))
+
+
+def _is_json(path: Path) -> bool:
     with path.open("rb") as file:
-        head = file.read(64).lstrip()
-    return _read_index(path) if head.startswith(b"{") else _read_with_torch(path)
+        return file.read(64).lstrip().startswith(b"{")
 
 
 def _read_safetensors(path: Path) -> Stored:
@@ -146,21 +161,22 @@ def _bf16(path: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return (bits.astype(np.uint32) << 16).view(np.float32).reshape(shape)
 
 
-def _read_torch_zip(path: Path) -> Stored:
+def _read_torch_zip(path: Path, key: str | None) -> Stored:
     """Through our own reader, as views of the mapped file; what it does not know goes to torch."""
     with path.open("rb") as file:
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     if len(data) >= 1 << 32:
-        return _read_with_torch(path)
+        return _read_with_torch(path, key)
     try:
         entries_of(data)
     except CorruptArtifact as error:
         raise CheckpointError(f"{path}: not a readable torch file ({error})") from None
     try:
-        value = read_value(data, NO_LIMIT)
+        value = read_value(data, NO_LIMIT, unpickled_with_objects)
     except FormatError:
-        return _read_with_torch(path)
-    tensors, notes = state_of(value, StoredTensor, path)
+        return _read_with_torch(path, key)
+    found = state_dict_in(value, StoredTensor, path, key)
+    tensors = found.tensors
 
     def load(name: str) -> NDArray[Any]:
         return raw_of_stored(contiguous(tensors[name])).dequantize()
@@ -168,14 +184,14 @@ def _read_torch_zip(path: Path) -> Stored:
     def contiguous(tensor: StoredTensor) -> StoredTensor:
         return StoredTensor(tensor.dtype, np.array(tensor.array, order="C"))  # a copy: the file may be replaced
 
-    return Stored({name: tensor.shape for name, tensor in tensors.items()}, load, notes=notes)
+    return Stored({name: tensor.shape for name, tensor in tensors.items()}, load, notes=found.notes(path.name))
 
 
-def _read_with_torch(path: Path) -> Stored:
+def _read_with_torch(path: Path, key: str | None) -> Stored:
     import torch
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
             warnings.simplefilter("ignore")  # about protocols; what matters is said below
             value: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -184,20 +200,49 @@ def _read_with_torch(path: Path) -> Stored:
         known = isinstance(error, RuntimeError) and str(error)
         reason = str(error).splitlines()[0][:120] if known else "it is neither safetensors nor a torch file"
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from None
-    tensors, notes = state_of(value, torch.Tensor, path)
-    if strange := next(
-        (name for name, value in tensors.items() if value.is_meta or value.layout != torch.strided), ""
-    ):
-        raise CheckpointError(f"{path}: {strange} holds no plain values; save model.state_dict() alone")
+    found = state_dict_in(value, torch.Tensor, path, key)
+    tensors = found.tensors
+    for name, tensor in tensors.items():
+        if why := _unreadable(tensor):
+            raise CheckpointError(f"{path}: {name} {why}; store it as float32")
+    shapes = {name: tuple(int(n) for n in value.shape) for name, value in tensors.items()}
 
     def load(name: str) -> NDArray[Any]:
-        value = tensors[name].detach()
-        value = value.dequantize() if value.is_quantized else value
-        array: NDArray[Any] = (value.float() if value.is_floating_point() else value).numpy()
-        return array
+        return _array_of(tensors[name])
 
-    shapes = {name: tuple(int(n) for n in value.shape) for name, value in tensors.items()}
-    return Stored(shapes, load, notes=notes)
+    return Stored(shapes, load, notes=found.notes(path.name))
+
+
+def _numpy_scalars() -> list[Any]:
+    """What a number of numpy's calls when it is unpickled: makes one of its bytes, and runs nothing."""
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = {type(np.dtype(code)) for code in "?bhilqBHILQefdFDU"}
+    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes]
+
+
+def _unreadable(tensor: Any) -> str:
+    """What a tensor of torch's is that no plain values can be read of; '' where they can."""
+    import torch
+
+    if tensor.is_meta or tensor.layout != torch.strided or tensor.is_nested:
+        return "holds no plain values"
+    try:
+        _array_of(tensor.reshape(-1)[:1] if not tensor.is_quantized else tensor)
+    except (RuntimeError, TypeError, NotImplementedError):
+        return f"is of type {str(tensor.dtype).removeprefix('torch.')}, which is not read"
+    return ""
+
+
+def _array_of(tensor: Any) -> NDArray[Any]:
+    """The values of a tensor of torch's: float32, complex64 of half complex, any other dtype as it is."""
+    import torch
+
+    value = tensor.detach()
+    value = value.dequantize() if value.is_quantized else value
+    if value.is_complex():
+        value = value.to(torch.complex64) if value.dtype == torch.complex32 else value
+    array: NDArray[Any] = (value.float() if value.is_floating_point() else value).resolve_conj().resolve_neg().numpy()
+    return array
 
 
 def _artifact(path: Path) -> str:
@@ -209,48 +254,6 @@ def _artifact(path: Path) -> str:
     kind = found.kind if found else "pgpack" if data[:4] == PGPACK else ""
     what = f"an artifact ({kind}), not a checkpoint; decode it with `pgpack unpack {path.name} -o decoded.pt`"
     return what if kind else ""
-
-
-def state_of(value: Any, tensor: type, path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The state dict in what a torch file holds: itself, or what training scripts put it into; and notes on what in
-    it is no tensor and was left out.
-
-    Raises CheckpointError when there is none, or two of its names are one.
-    """
-    for _ in range(MAX_WRAPPERS):
-        if not isinstance(value, dict):
-            break
-        inner = [value[key] for key in WRAPPERS if _is_state(value.get(key), tensor)]
-        if not inner and any(isinstance(item, tensor) for item in value.values()):
-            break
-        inner = inner or [value[key] for key in WRAPPERS if isinstance(value.get(key), dict)]
-        inner = inner or [item for item in value.values() if _is_state(item, tensor)]
-        if not inner:
-            break
-        value = inner[0]
-    if not isinstance(value, dict) or not value:
-        found = "an empty one" if isinstance(value, dict) else type(value).__name__
-        raise CheckpointError(f"{path}: expected a dictionary of tensors, found {found}")
-    tensors = {str(name): item for name, item in value.items() if isinstance(item, tensor)}
-    others = {str(name): item for name, item in value.items() if not isinstance(item, tensor)}
-    strange = next((name for name, item in others.items() if not _is_extra(name, item)), None)
-    if strange is not None or not tensors:
-        raise CheckpointError(
-            f"{path}: {strange or 'what it holds'!r} is not a tensor; save model.state_dict() alone"
-        )
-    if len(tensors) + len(others) < len(value):
-        raise CheckpointError(f"{path}: two of its keys are one name as text; rename one of them")
-    notes = (f"{path.name}: {', '.join(others)}: no tensor, left out",) if others else ()
-    return tensors, notes
-
-
-def _is_extra(name: str, item: Any) -> bool:
-    """Whether an entry of a state dict is what modules keep beside their tensors (`get_extra_state`), or nothing."""
-    return item is None or name.endswith("_extra_state")
-
-
-def _is_state(value: Any, tensor: type) -> bool:
-    return isinstance(value, dict) and bool(value) and all(isinstance(item, tensor) for item in value.values())
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -290,11 +293,26 @@ def _read_index(path: Path) -> Stored:
     for name, file in names.items():
         if name not in shards[file].shapes:
             raise CheckpointError(f"{path}: {name} is not in its shard {file}")
-    for file, stored in shards.items():
-        names |= {name: file for name in stored.shapes if name not in names}
+    _refuse_stale(path, names, shards)
     metadata = {key: text for shard in shards.values() for key, text in shard.metadata.items()}
     shapes = {name: shards[file].shapes[name] for name, file in names.items()}
     return Stored(shapes, lambda name: shards[names[name]].load(name), metadata, told_ties(shapes, metadata))
+
+
+def _refuse_stale(index: Path, names: Mapping[str, str], shards: Mapping[str, Stored]) -> None:
+    """Raises CheckpointError when the shards hold more than the index names, or more of them lie beside it."""
+    dropped = [name for stored in shards.values() for name in stored.shapes if name not in names]
+    if dropped:
+        more = f" and {len(dropped) - SHOWN} more" if len(dropped) > SHOWN else ""
+        raise CheckpointError(
+            f"{index} is stale: its shards also hold {', '.join(dropped[:SHOWN])}{more}, which it does not name; "
+            "write the index anew, or name the files one by one"
+        )
+    numbered = {found[0] for name in shards if (found := SHARD.fullmatch(name)) is not None}
+    series = {re.sub(r"-\d+-of-", "-*-of-", name) for name in numbered}
+    beside = {path.name for pattern in series for path in index.parent.glob(pattern)}
+    if unnamed := sorted(name for name in beside - shards.keys() if SHARD.fullmatch(name)):
+        raise CheckpointError(f"{index} is stale: it does not name {', '.join(unnamed[:SHOWN])} beside it")
 
 
 def opens_without_torch(path: Path) -> bool:

@@ -24,6 +24,7 @@ CODERS = Table(
         "bitplanes": "fixed_width:BitPlanes",
         "rans": "rans.coder:Rans",
         "rans_scaled": "rans.scaled:RansScaled",
+        "rans_wide": "rans.wide:RansWide",
     },
     group="pgpack.coders",
 )

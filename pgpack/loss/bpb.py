@@ -35,6 +35,7 @@ from .scored import Known, Scored, costs
 from .sliding import Batch, Windows, batches, cut_windows
 
 Build = Callable[[Mapping[str, Tensor]], nn.Module]
+ERROR_LEN = 200  # characters of what a model's code says
 BATCH_TOKENS = (2048, 32_768)  # CPU: 8 MB of logits per 1024 pieces stay near the cores; CUDA: fills the device
 REFERENCE_BYTES = 768 * 2**20  # reference log-probabilities up to this size are kept in a file
 
@@ -210,8 +211,15 @@ class TextEvaluator:
         return other
 
     def _split(self, model: nn.Module, batch: Batch) -> Split:
-        with self._precision():
-            split = self._splitter(model, batch.ids)
+        try:
+            with self._precision():
+                split = self._splitter(model, batch.ids)
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            what = " ".join(str(error).split())[:ERROR_LEN]
+            raise DataError(
+                f"the model fails on this text ({type(error).__name__}: {what}); its code, the tokenizer or "
+                "--seq-len does not fit it"
+            ) from error
         if not split.told_apart:
             require_logits(split.hidden, batch.ids, self.vocab_size)
         return split

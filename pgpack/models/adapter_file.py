@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from pgpack.errors import DataError
+from pgpack.errors import DataError, PgpackError
 from pgpack.loss.bpb import Build
 
 from .source import FoundModel, Wanted
+
+ERROR_LEN = 300  # characters of what the user's code says
 
 
 def find(wanted: Wanted) -> FoundModel | None:
@@ -46,18 +50,34 @@ def _load(spec: str, path: Path, name: str) -> Build:
     if found is None or found.loader is None:
         raise DataError(f"{path} is not a Python file; give --model FILE.py:build")
     module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    with said(spec, path):
+        found.loader.exec_module(module)
     function: Callable[..., nn.Module] | None = getattr(module, name, None)
     if not callable(function):
         raise DataError(f"{path} has no function {name}; it must define {name}(state_dict) -> nn.Module")
 
     def build(tensors: Mapping[str, torch.Tensor]) -> nn.Module:
-        model = function(dict(tensors))
+        with said(spec, path):
+            model = function(dict(tensors))
         if not isinstance(model, nn.Module):
             raise DataError(f"{spec} returned a {type(model).__name__}, expected an nn.Module")
         return model.requires_grad_(False).eval()
 
     return build
+
+
+@contextlib.contextmanager
+def said(spec: str, path: Path) -> Iterator[None]:
+    """What the user's code raises, as a sentence with its line. Raises: DataError."""
+    try:
+        yield
+    except PgpackError:
+        raise
+    except Exception as error:
+        lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if Path(each.filename) == path]
+        at = f" at line {lines[-1]}" if lines else ""
+        what = " ".join(str(error).split())[:ERROR_LEN]
+        raise DataError(f"{spec} failed{at}: {type(error).__name__}: {what}") from error
 
 
 def _sources(file: Path) -> list[str]:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from pgpack.checkpoint.folders import CONFIG
+from pgpack.checkpoint.tokenizer_files import with_tokenizer_files
 from pgpack.errors import CheckpointError, DataError, ToolMissing
 from pgpack.tables import counted
 
@@ -119,7 +120,7 @@ def load_tokenizer(companions: Mapping[str, bytes], source: str) -> Any:
             "a tokenizer is loaded by transformers, which is not installed: pip install 'pgpack[hf]'"
         ) from None
     with tempfile.TemporaryDirectory() as folder, _quiet_transformers():
-        for name, contents in companions.items():
+        for name, contents in with_tokenizer_files(companions).items():
             (Path(folder) / name).write_bytes(contents)
         try:
             return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -13,6 +13,7 @@ output gradients, rows correct each other too (`row_feedback`), and f is what is
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ from pgpack.tensors.trellis_grid import TrellisGrid, octaves, walked_rows
 
 from .base import Quantizer, QuantizerInput
 from .feedback import Factor, factorize, feedback_blocks, ordered_transpose
-from .inputs import finite_weight, refuse_mask
+from .inputs import checked_hessian, finite_weight, refuse_mask
 from .row_feedback import RowFactor
 from .settings import AT_LEAST_1, NOT_NEGATIVE, POSITIVE, UP_TO_1, Allowed, setting
 
@@ -39,7 +40,10 @@ LEAST_POWER = 1e-6  # of a row, relative to the mean
 ROWS_AT_ONCE = 2048  # bounds temporaries
 NOISE = 0.25  # mean squared error of a trellis in units of its step, at high rate
 TINY = 1e-30
-LARGEST_LEVEL = 14_000  # of 16,383, so that rounded exponents and error feedback have room
+LARGEST_LEVEL = 14_000  # of the 16,382 of `viterbi`, so that rounded exponents and error feedback have room
+MOST_OCTAVES = 127 / EIGHTHS  # of a column's step above the common one
+LEAST_STEP, MOST_STEP = 2.0**-100, 2.0**80  # with all exponents still numbers of float32
+MOST_RIDGE = 1e30
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +69,7 @@ class Price:
         powers = np.square(weight).mean(axis=1) / np.square(row_factors) if weight.size else np.ones(len(weight))
         power = max(float(powers.mean()) if powers.size else 1.0, TINY)
         excess = power / np.maximum(powers, LEAST_POWER * power) - 1
-        return cls(NOISE * lagrangian / power, excess.astype(np.float32))
+        return cls(min(NOISE * lagrangian / power, MOST_RIDGE), excess.astype(np.float32))
 
     def target(self, W_T: Float32, factor: Factor) -> Float32:
         """w' of weights in the factor's order, in place. Shape: (cols, rows)."""
@@ -144,9 +148,10 @@ class Tcq(Quantizer):
             squares = np.maximum(fisher[rows.path], TINY) ** -self.rows  # of the row steps
             mean *= float(rows.weights @ squares / (fisher[rows.path] @ squares)) if mean > TINY else 1.0
         relative = octaves(exponents, EIGHTHS) if exponents.size else np.ones(len(weight))
-        price = Price.of(weight, relative, self.step**2 / mean)
+        source, scale = normalized(source)
+        price = Price.of(weight, relative, self.step**2 / mean * scale)
         factor = factorize(source, "tcq", self.damp, act_order=True, ridge=price.ridge)
-        return Allocation(self._grid(exponents, mean, factor, weight), factor, price, rows)
+        return Allocation(self._grid(exponents, mean / scale, factor, weight), factor, price, rows)
 
     def _row_factor(self, source: QuantizerInput, exponents: NDArray[np.int8]) -> RowFactor:
         assert source.outputs is not None
@@ -160,13 +165,20 @@ class Tcq(Quantizer):
         return _exponents(-0.5 * self.rows * np.log2(np.maximum(fisher, least) / mean), ROWS_PER_OCTAVE)
 
     def _grid(self, rows: NDArray[np.int8], mean: float, factor: Factor, weight: Float32) -> TrellisGrid:
+        if not factor.order.size:
+            return TrellisGrid(np.empty(0, np.int8), rows, np.empty(0, np.int8), 1.0, self.states)
         wanted = np.empty(len(factor.order))
         wanted[factor.order] = self.step * factor.d / np.sqrt(mean)
-        if weight.size:
-            wanted = np.maximum(wanted, _least_steps(weight, rows, wanted))
-        middle = float(np.exp(np.mean(np.log(wanted)))) if wanted.size else 1.0
-        columns = _exponents(self.columns * np.log2(wanted / middle), COLUMNS_PER_OCTAVE)
-        return TrellisGrid(columns, rows, np.empty(0, np.int8), float(np.float32(middle)), self.states)
+        least = _least_steps(weight, rows, wanted if self.columns == 1 else np.zeros_like(wanted))
+        wanted = np.maximum(wanted, least)
+        middle = float(np.exp(np.mean(np.log(wanted))))
+        octave = self.columns * np.log2(wanted / middle)
+        if self.columns < 1:  # which may have led below the least again
+            octave = np.maximum(octave, np.log2(np.maximum(least, TINY * middle) / middle))
+        above = max(float(octave.max()) - MOST_OCTAVES, 0.0)  # too coarse is a loss, too fine only bytes
+        step = min(max(middle * 2.0**above, LEAST_STEP), MOST_STEP)
+        columns = _exponents(octave - above, COLUMNS_PER_OCTAVE)
+        return TrellisGrid(columns, rows, np.empty(0, np.int8), float(np.float32(step)), self.states)
 
     def _symbols(self, weight: Float32, allocation: Allocation) -> NDArray[np.signedinteger]:
         """Shape: weight (rows, cols) in the order of the grid's path."""
@@ -266,6 +278,8 @@ class Walk:
 def _least_steps(weight: Float32, rows: NDArray[np.int8], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
     """The step of every column below which a weight would need a level beyond LARGEST_LEVEL, which no coder has room
     for: an input far larger than all others asks for steps that fine. Shape: (cols,)."""
+    if not weight.size:
+        return np.zeros_like(wanted)
     factors = octaves(rows, EIGHTHS) if rows.size else np.ones(len(weight), np.float32)
     largest = np.maximum(weight.max(axis=0), -weight.min(axis=0)) / np.float64(factors.min())
     if (largest <= LARGEST_LEVEL * wanted).all():
@@ -282,6 +296,19 @@ def _exponents(octave: NDArray[np.float64], per_octave: int) -> NDArray[np.int8]
     eighths = np.rint(octave * per_octave) * (EIGHTHS // per_octave)
     exponents: NDArray[np.int8] = np.clip(eighths, -128, 127).astype(np.int8)
     return exponents
+
+
+def normalized(source: QuantizerInput) -> tuple[QuantizerInput, float]:
+    """`source` with its Hessian in units where columns that fire have a mean second moment of about 1, and the unit.
+
+    A column that never fires counts as 1 (`factorize`), and takes part in what the others are damped by. The unit is
+    a power of 4, which changes no other bit of what follows.
+    """
+    H = checked_hessian(source, "tcq")
+    diagonal = H if H.ndim == 1 else H.diagonal()
+    mean = float(diagonal[diagonal > 0].mean(dtype=np.float64)) if (diagonal > 0).any() else 1.0
+    scale = 4.0 ** -round(math.log(mean, 4))
+    return dataclasses.replace(source, hessian=np.ldexp(H, round(math.log2(scale)))), scale
 
 
 def sensitivity(source: QuantizerInput) -> tuple[QuantizerInput, NDArray[np.float64]]:

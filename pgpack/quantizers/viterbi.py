@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 
+LARGEST = np.float32(16_380)  # in steps: what error feedback asks for beyond is left to later columns
+
 
 def predecessors(transitions: NDArray[np.uint8]) -> NDArray[np.int32]:
     """The two branches into each state. Shape: (n_states, 2, 2): (state they leave, subset n mod 4)."""
@@ -95,7 +97,8 @@ def decide_columns(
                 for i in range(rows):
                     w[i] -= v * errors_[j, i]
         for i in range(rows):
-            x[i] = w[i] / (row_steps[i] * steps[k] * (np.float32(1) + shrinking[k] * excess[i]))
+            v = w[i] / (row_steps[i] * steps[k] * (np.float32(1) + shrinking[k] * excess[i]))
+            x[i] = min(max(v, -LARGEST), LARGEST)
         states_[k] = trellis_path(x, branches, decisions, nearest, path, states_[k])
         for i in range(rows):
             levels_[k, i] = np.int16(path[i])

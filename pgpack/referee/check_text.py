@@ -43,6 +43,8 @@ def bytes_per_token(evidence: Evidence) -> Finding:
         return _against_the_text(claimed, high, evidence.claims.place("val_tokens", f"{claimed:,} tokens"))
     found = [
         _against_the_text(tokens, ratios.get(_key(log), high), log.place(f"{tokens:,} tokens", "tokens"))
+        if log.text_bytes is None
+        else _of_own_text(log, tokens, log.text_bytes, ratios.get(_key(log), high))
         for log, tokens in logged
     ]
     return next((each for status in ("fail", "warn") for each in found if each.status == status), found[0])
@@ -87,6 +89,18 @@ def _of_no_count(ratio: float) -> Finding:
     if known is not None:
         return ok(f"{ratio:.4f} bytes per token, as {known:,} tokens of the whole text have")
     return warn(f"not decided: {ratio:.4f} bytes per token throughout, but no log names the number of its tokens")
+
+
+def _of_own_text(log: Log, tokens: int, n_bytes: int, ratio: float) -> Finding:
+    """A log of ours counts the bytes of its text itself; of another text than the challenge's nothing is decided."""
+    place = log.place(f"{tokens:,} tokens, {n_bytes:,} bytes", "tokens")
+    if abs(tokens * ratio / n_bytes - 1) > WHOLE:
+        return fail(
+            f"{tokens:,} tokens of {ratio:.4f} bytes are not the {n_bytes:,} bytes that were counted", (place,)
+        )
+    if min(abs(n_bytes / size - 1) for size in (FULL_BYTES, CASEOPS_BYTES)) <= WHOLE:
+        return _against_the_text(tokens, ratio, place)
+    return skip(f"measured on a text of {n_bytes:,} bytes, another than the challenge's of {FULL_BYTES:,}")
 
 
 def _against_the_text(tokens: int, ratio: float, place: Place) -> Finding:

@@ -177,17 +177,29 @@ fp16_range = none_has(
     fail,
     lambda facts: facts.fp16_overflow and f"has {facts.fp16_overflow:,}",
 )
-scale_floor = none_has(
+_floor_rows = none_has(
     "rows held at a smallest scale too coarse for them",
     warn,
     lambda facts: facts.floor_rows and f"{facts.floor_rows:,}",
 )
 
 
+def scale_floor(evidence: Evidence) -> Finding:
+    """Rows at a floor of their scale, unless the folder's own recipe sets that floor."""
+    found = _floor_rows(evidence)
+    if found.status == "warn" and re.search(r"scale_floor=|\brtn_percentile\b", _recipe(evidence)):
+        return ok(f"by the recipe, whose quantizer has that floor, {found.detail}")
+    return found
+
+
+def _recipe(evidence: Evidence) -> str:
+    """Where a folder says how it was packed."""
+    return f"{evidence.readme}\n{evidence.claims.values.get('technique_summary', '')}"
+
+
 def unquantized(evidence: Evidence) -> Finding:
     """Large float matrices, unless the folder's own recipe says that they are kept so (`tok_emb*=cast(...)`)."""
-    said = f"{evidence.readme}\n{evidence.claims.values.get('technique_summary', '')}"
-    meant = re.findall(r"(?:^|[\s;`\"])([\w.*?\[\]]+)=cast\(", said)
+    meant = re.findall(r"(?:^|[\s;`\"])([\w.*?\[\]]+)=cast\b", _recipe(evidence))
     large = [(name, f) for name, f in _tensors(evidence) if f.unquantized and len(f.shape) > 1 and f.numel > LARGE]
     silent = [f"{name} {f.shape}" for name, f in large if not any(fnmatch(name.split()[-1], each) for each in meant)]
     if not any(decoded.tensors for decoded in evidence.decoded):

@@ -32,6 +32,7 @@ _TOKENS = re.compile(
     r"(?:val(?:idation)?[_ ]tokens['\"]?\s*[:= ]|val_loader:.{0,200}tokens:|tokens in (?:the )?val\w*\s*[:= ])"
     r"\s*(?P<n>\d[\d,_]{3,16})", re.I,
 )  # fmt: skip
+_TEXT = re.compile(r"^pgpack_text val_tokens:\d+ text_bytes:(?P<n>\d+)")
 _CALIBRATION = re.compile(r"calibrat\w*|hessians?", re.I)
 _EVALUATED = re.compile(r"fineweb_val|val_tokens|val_data|validation (?:text|tokens|data|set|shard)", re.I)
 _DENIED = re.compile(r"\b(?:no|not|never|without)\b", re.I)
@@ -45,7 +46,8 @@ LINE = 400  # characters of a line that are looked at
 
 @dataclass(frozen=True)
 class Log:
-    """One log. Units: bytes, seconds; None where it does not say. `codec`: label of the packed model's line;
+    """One log. Units: bytes, seconds; None where it does not say. `text_bytes`: those that pgpack's own line
+    counts. `codec`: label of the packed model's line;
     `totals`: every one that it prints, `total_bytes` the last; `numbers`: decimals in lines that no grammar reads."""
 
     name: str
@@ -66,6 +68,7 @@ class Log:
     denies_training: bool = False
     numbers: tuple[tuple[float, int, int], ...] = ()
     lines: tuple[tuple[str, int], ...] = ()
+    text_bytes: int | None = None
 
     def at(self, stage: str) -> tuple[Figure, ...]:
         return tuple(figure for figure in self.figures if figure.stage == stage)
@@ -107,7 +110,7 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
     found = {
         key: _last(pattern, lines)
         for key, pattern in (("seed", _SEED), ("model", _MODEL), ("total", _TOTAL), ("train", _STOP),
-                             ("hessian", _HESSIANS), ("eval", _EVAL), ("tokens", _TOKENS))
+                             ("hessian", _HESSIANS), ("eval", _EVAL), ("tokens", _TOKENS), ("text", _TEXT))
     }  # fmt: skip
     read = tuple(figure for i, line in enumerate(lines) for figure in figures(line, start + i + 1))
     places = {key: start + at + 1 for key, (at, _) in found.items() if at >= 0}
@@ -133,6 +136,7 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
         any(denial(line) for line in lines),
         tuple(_numbers(lines, start, {figure.line for figure in read})),
         tuple(places.items()),
+        _whole(match["text"]),
     )
 
 

@@ -20,6 +20,7 @@ from pgpack.errors import StudyError
 from pgpack.tables import csv_text
 
 from .comparison import half_widths
+from .curves import mean_difference
 from .trial import Trial
 
 Metric: TypeAlias = Literal["bpb", "kl", "weight_error"]
@@ -29,6 +30,7 @@ CSV_FIELDS = ("n_bytes", "bpb", "nats", "kl", "recipe", "recipe_digest")
 CSV_COLUMNS = (*CSV_FIELDS, "bpb_half_width", "kl_half_width")
 DISTORTION_COLUMNS = ("n_bytes", "relative_error", "expected_loss", "label", "recipe")
 MIN_CURVE_POINTS = 3
+MIN_SHARED = 0.1  # of the shorter curve's range of losses
 
 
 def loss_of(trial: Trial, metric: Metric) -> float | None:
@@ -149,7 +151,8 @@ class BDRate:
 
     Units: `percent` of the anchor's bytes, negative where the test curve is smaller; `loss_low` and
     `loss_high` bound the interval of losses that both curves reach (bits per byte, or nats per token for KL);
-    `n_anchor` and `n_test` count the Pareto points used.
+    `n_anchor` and `n_test` count the Pareto points used; `shared` is that interval as a share of all losses that
+    either curve reaches, on the axis of the quality.
     """
 
     percent: float
@@ -158,6 +161,7 @@ class BDRate:
     loss_high: float
     n_anchor: int
     n_test: int
+    shared: float
 
 
 def bd_rate(anchor: ArrayLike, test: ArrayLike, metric: Metric = "bpb") -> BDRate:
@@ -167,11 +171,12 @@ def bd_rate(anchor: ArrayLike, test: ArrayLike, metric: Metric = "bpb") -> BDRat
     Source: Bjontegaard, VCEG-M33, 2001, in the later piecewise-cubic variant (PCHIP, which does not
     overshoot between points). Where we differ: the quality axis is a loss, `bpb` as it is and ln(KL) for
     `kl` (as decibels are logarithmic), and 3 points a curve are enough, where one cubic needed 4.
-    A KL of 0 has no logarithm and is left out.
-    Raises: StudyError when a curve has fewer than 3 Pareto points or the curves share no interval of losses.
+    A KL of 0 has no logarithm and is left out. A curve that stands still turns by a corner (`curves`).
+    Raises: StudyError when a curve has fewer than 3 Pareto points, or the curves share less than a tenth of the
+    losses that the shorter one reaches.
     """
     anchor_curve, test_curve = (
-        _log_curve(points, metric, role) for points, role in ((anchor, "anchor"), (test, "test"))
+        log_curve(points, metric, role) for points, role in ((anchor, "anchor"), (test, "test"))
     )
     low = max(anchor_curve[0, 0], test_curve[0, 0])
     high = min(anchor_curve[-1, 0], test_curve[-1, 0])
@@ -180,7 +185,14 @@ def bd_rate(anchor: ArrayLike, test: ArrayLike, metric: Metric = "bpb") -> BDRat
             f"BD-rate: the curves share no interval of {metric}: anchor {_span(anchor_curve, metric)}, "
             f"test {_span(test_curve, metric)}; measure both over the same losses"
         )
-    difference = _mean_log_bytes(test_curve, low, high) - _mean_log_bytes(anchor_curve, low, high)
+    spans = [float(curve[-1, 0] - curve[0, 0]) for curve in (anchor_curve, test_curve)]
+    if (share := (high - low) / min(spans)) < MIN_SHARED:
+        raise StudyError(
+            f"BD-rate: the curves share {100 * share:.2g} % of their range of {metric}: anchor "
+            f"{_span(anchor_curve, metric)}, test {_span(test_curve, metric)}; too little, measure both over "
+            "the same losses"
+        )
+    difference = mean_difference(anchor_curve, test_curve, low, high)
     return BDRate(
         percent=100 * math.expm1(difference),
         metric=metric,
@@ -188,6 +200,9 @@ def bd_rate(anchor: ArrayLike, test: ArrayLike, metric: Metric = "bpb") -> BDRat
         loss_high=_to_loss(high, metric),
         n_anchor=len(anchor_curve),
         n_test=len(test_curve),
+        shared=float(
+            (high - low) / (max(anchor_curve[-1, 0], test_curve[-1, 0]) - min(anchor_curve[0, 0], test_curve[0, 0]))
+        ),
     )
 
 
@@ -207,8 +222,11 @@ def _as_points(points: ArrayLike) -> Points:
     return table
 
 
-def _log_curve(points: ArrayLike, metric: Metric, role: str) -> Points:
-    """The Pareto set as rows (quality x, ln bytes) with x ascending."""
+def log_curve(points: ArrayLike, metric: Metric, role: str) -> Points:
+    """The Pareto set as rows (quality x, ln bytes) with x ascending: what a BD-rate integrates.
+
+    Raises: StudyError for fewer than 3 points; `role` names the curve.
+    """
     table = _as_points(points)
     if metric == "kl":
         table = table[table[:, 1] > 0]
@@ -220,13 +238,6 @@ def _log_curve(points: ArrayLike, metric: Metric, role: str) -> Points:
             f"it takes at least {MIN_CURVE_POINTS}: measure more sizes"
         )
     return np.column_stack([curve[:, 1], np.log(curve[:, 0])])
-
-
-def _mean_log_bytes(curve: Points, low: float, high: float) -> float:
-    from scipy.interpolate import PchipInterpolator  # 0.2 s to import, and only BD-rate needs it
-
-    integral = PchipInterpolator(curve[:, 0], curve[:, 1]).integrate(low, high)
-    return float(integral) / (high - low)
 
 
 def _to_loss(x: float, metric: Metric) -> float:

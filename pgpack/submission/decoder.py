@@ -34,6 +34,7 @@ from .specialise import namespace_of, specialise, without_annotations
 
 PACKAGE = __package__.rpartition(".")[0]
 PROGRAM, STREAMS = f"{PACKAGE}.submission.program", f"{PACKAGE}.submission.byte_streams"
+RANS = ("rans", "rans_scaled", "rans_wide")  # in a module of their own
 UNDO = {  # byte codec -> what decodes it
     **{name: f"un{name}" for name in ("zlib", "bz2", "lzma", "zstd", "brotli")},
     "shuffle": "shuffle",
@@ -146,7 +147,8 @@ def _table(texts: Sequence[str], functions: Mapping[str, str]) -> tuple[str, dic
             uses[function] = (f"{PACKAGE}.codecs.external", function)
             entries.append(f"{text!r}: {function}().decode")
             continue
-        uses[function] = (STREAMS if function in UNDO.values() else PROGRAM, function)
+        home = f"{PROGRAM}_rans" if function in RANS else PROGRAM
+        uses[function] = (STREAMS if function in UNDO.values() else home, function)
         if settings:
             function = f"lambda *given: {function}(*given, {settings})"
         entries.append(f"{text!r}: {function}")

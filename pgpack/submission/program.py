@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import sys
 import zipfile
 import zlib
@@ -21,174 +20,13 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pgpack.codecs.rans.tables import frequencies
 from pgpack.tensors.raw_values import fp8_values
 from pgpack.tensors.record import ordered_product, ordered_sum
 from pgpack.tensors.trellis import transitions
 from pgpack.tensors.trellis_grid import octaves
 
-Array = NDArray[Any]
-Layout = tuple[Sequence[int], str]  # shape and dtype of symbols
-
-
-def number(file: BytesIO) -> int:
-    """A LEB128 number."""
-    byte = file.read(1)[0]
-    return byte if byte < 128 else byte - 128 + (number(file) << 7)
-
-
-def signed(file: BytesIO) -> int:
-    """A zigzag number."""
-    value = number(file)
-    return value >> 1 ^ -(value & 1)
-
-
-def count(shape: Sequence[int]) -> int:
-    """Values in a shape."""
-    return math.prod(shape)
-
-
-def take(file: BytesIO, shape: Sequence[int], dtype: str) -> Array:
-    """The next array of a file."""
-    return np.frombuffer(file.read(count(shape) * np.dtype(dtype).itemsize), dtype).reshape(shape)
-
-
-def rice(data: bytes, shapes: Sequence[tuple[int, int]]) -> list[Array]:
-    """Levels of frequency tables, given their (alphabet, k)."""
-    bits = np.unpackbits(np.frombuffer(data, np.uint8))
-    at, found = 0, []
-    ones = np.flatnonzero(bits)[: sum(size for size, _ in shapes)]
-    quotients = np.diff(ones, prepend=-1) - 1
-    place = -(-(ones[-1] + 1) // 8) * 8 if shapes else 0
-    for size, k in shapes:
-        low = bits[place : place + size * k].reshape(size, k) @ (1 << np.arange(k)[::-1])
-        z = (quotients[at : at + size] << k) + low
-        found.append(np.cumsum(np.cumsum(z >> 1 ^ -(z & 1))))
-        at, place = at + size, place + size * k
-    return found
-
-
-class Lanes:
-    """Lane-parallel rANS. `tables`: (lowest symbol, levels of the frequencies) or None for one that is not used."""
-
-    def __init__(self, data: bytes, n: int, tables: Sequence[Any], precision: int) -> None:
-        self.n = 1 << max(0, min(n >> 13, 1024).bit_length() - 1)
-        self.x = np.frombuffer(data, "<u4", self.n).copy()
-        self.words = np.frombuffer(data, "<u2", offset=4 * self.n)
-        self.precision = precision
-        columns = []
-        for low, levels in tables:
-            freqs = frequencies(levels, precision)
-            slots = np.repeat(np.arange(freqs.size), freqs)
-            starts = np.cumsum(freqs) - freqs
-            columns.append((freqs[slots], np.arange(1 << precision) - starts[slots], slots + low))
-        self.freq, self.bias, self.code = np.hstack(columns)
-
-    def take(self, table: Array) -> Array:
-        """The next symbol of the first lanes. Shape: table (n_lanes or fewer,), the number of each one's table."""
-        x = self.x[: table.size]
-        slot = (table << self.precision) + (x & (1 << self.precision) - 1)
-        x[:] = self.freq[slot] * (x >> self.precision) + self.bias[slot]
-        empty = x < 1 << 16
-        n = np.count_nonzero(empty)
-        x[empty] = x[empty] << 16 | self.words[:n]
-        self.words = self.words[n:]
-        symbols: Array = self.code[slot]
-        return symbols
-
-    def sequence(self, table: Array) -> Array:
-        """The next symbols of as many lanes at a time as there are. Shape: table (n,)."""
-        return np.concatenate([self.take(table[at : at + self.n]) for at in range(0, table.size, self.n)])
-
-
-def rans(data: bytes, layouts: Sequence[Layout], precision: int = 14) -> Iterator[Array]:
-    """Symbols of a `rans` stream. A plane is [kind, parameter, lowest code, alphabet, levels, codes]."""
-    file = BytesIO(data)
-    models = BytesIO(file.read(number(file)))
-
-    def plane(form: int, low: int) -> list[Any]:
-        return [form & 3, form >> 2, low, number(models) + 2 if form & 3 == 2 else 0]
-
-    arrays = []
-    for shape, _ in layouts:
-        if count(shape):
-            form, low = models.read(1)[0], signed(models)
-            if form & 3 < 3:
-                planes = [plane(form, 0)]
-            else:
-                planes = [plane(models.read(1)[0], signed(models)) for _ in range(form >> 2)]
-            arrays.append((count(shape), low, planes))
-    every = [(n, each) for n, _, planes in arrays for each in planes]
-    coded = [(n, each) for n, each in every if each[0] == 2]
-    tables = [(0, levels) for levels in rice(models.read(), [(each[3], each[1]) for _, each in coded])]
-    for n, each in every:
-        if each[0] == 0:
-            each.append(np.zeros(n, int))
-        if each[0] == 1:
-            each.append(packed(file, n, each[1] + 1))
-    if coded:
-        sizes = [n for n, _ in coded]
-        codes = Lanes(file.read(), sum(sizes), tables, precision).sequence(np.repeat(np.arange(len(sizes)), sizes))
-        for (_, each), found in zip(coded, np.split(codes, np.cumsum(sizes)), strict=False):
-            each.append(found)
-    for shape, dtype in layouts:
-        total = np.zeros(count(shape), np.uint64)
-        if total.size:
-            _, low, planes = arrays.pop(0)
-            total += np.uint64(low % (1 << 64))
-            for j, each in enumerate(planes):
-                total += each[4].astype(np.uint64) + np.uint64(each[2]) << np.uint64(8 * j)
-        yield total.astype(dtype).reshape(shape)
-
-
-def packed(file: BytesIO, n: int, width: int) -> Array:
-    """The next `n` numbers of `width` bits, padded to bytes."""
-    return joined(np.unpackbits(take(file, [-(-n * width // 8)], "u1"), count=n * width).reshape(n, width))
-
-
-def joined(bits: Array) -> Array:
-    """Numbers from their bits, most significant first. Shape: bits (n, width)."""
-    total = np.zeros(len(bits), np.uint64)
-    for column in bits.T:
-        total = total << np.uint64(1) | column
-    return total
-
-
-def rans_scaled(data: bytes, layouts: Sequence[Layout], states: int = 0) -> Iterator[Array]:
-    """Symbols of a `rans_scaled` stream; a table for every class and, with a trellis, its bit."""
-    file = BytesIO(data)
-    shapes = []
-    for shape, _ in layouts:
-        if count(shape):
-            cols = [1, *shape][-1]
-            shapes += [([cols], "i1"), ([count(shape) // cols], "i1")]
-    levels = rans(file.read(number(file)), shapes)
-    models = BytesIO(file.read(number(file)))
-    precision, n_classes, lowest = number(models), number(models), signed(models)
-    heads: list[tuple[int, ...]] = []  # (alphabet, lowest symbol, k) of a table; (0,) of a class that does not occur
-    for _ in range(n_classes << (states > 0)):
-        size = number(models)
-        heads.append((size, signed(models), models.read(1)[0]) if size else (0,))
-    used = [head for head in heads if head[0]]
-    which = np.cumsum([head[0] > 0 for head in heads]) - 1
-    tables = [(h[1], table) for h, table in zip(used, rice(models.read(), [(h[0], h[2]) for h in used]), strict=True)]
-    if tables:
-        lanes = Lanes(file.read(), sum(count(shape) for shape, _ in layouts), tables, precision)
-    for shape, dtype in layouts:
-        symbols = np.zeros(shape, dtype)
-        if symbols.size:
-            columns, rows = next(levels).astype(int), next(levels)
-            state = np.zeros(columns.size, int)
-            for level, row in zip(rows, symbols.reshape(rows.size, -1), strict=True):
-                table = np.clip(columns + level - lowest, 0, n_classes - 1)
-                if states:
-                    table = 2 * table + (state & 1)
-                row[:] = lanes.sequence(which[table])
-                if states:
-                    state = transitions(states)[state, row & 1]
-        yield symbols
+from .program_rans import Array, Layout, count, joined, packed, take
 
 
 def raw(data: bytes, layouts: Sequence[Layout]) -> Iterator[Array]:

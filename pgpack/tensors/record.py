@@ -7,6 +7,7 @@ factored   W = A @ B          (low-rank factorization)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from pgpack.errors import FormatError
 from .grids import QuantizedTensor
 from .raw_values import RawValues
 
+LEAST_HALF = 2.0**-19  # fp16 holds less than 6 bits of what is smaller
 FORMS = {"plain": 1, "corrected": 3, "factored": 2}  # form -> number of parts
 
 
@@ -40,6 +42,11 @@ class Record:
         grid = self.parts[0].grid
         return grid.values_dtype if self.form == "plain" and isinstance(grid, RawValues) else "float32"
 
+    @property
+    def underflows(self) -> bool:
+        """Whether the fp16 steps, levels or values of a part are all too small to be held within percents."""
+        return any(0 < largest < LEAST_HALF for part in self.parts for largest in _largest_halves(part))
+
     @np.errstate(over="ignore", invalid="ignore")  # a file's values may be infinite; whoever wants them finite asks
     def dequantize(self) -> NDArray[Any]:
         """Shape: `shape`; float32 unless the tensor was stored as integers."""
@@ -49,6 +56,13 @@ class Record:
         if self.form == "factored":
             return ordered_product(values[0], values[1]).reshape(self.shape)
         return values[0].reshape(self.shape)
+
+
+def _largest_halves(part: QuantizedTensor) -> Iterator[float]:
+    """The largest magnitude of each fp16 array that a part's values are made of."""
+    yield from (float(np.abs(a).max(initial=0)) for a in part.grid.arrays.values() if a.dtype == np.float16)
+    if isinstance(part.grid, RawValues) and part.grid.dtype == "fp16":
+        yield float(np.abs(part.symbols.view(np.float16)).max(initial=0))
 
 
 def ordered_product(A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:

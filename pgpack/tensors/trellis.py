@@ -70,6 +70,28 @@ def supersets(symbols: NDArray[np.integer], n_states: int) -> NDArray[np.uint8]:
     return np.unpackbits(bits, axis=1, count=symbols.shape[1])
 
 
+def states_at(symbols: NDArray[np.integer], bits: NDArray[np.uint8], row: int, n_states: int) -> NDArray[np.uint8]:
+    """The state of each column's trellis above row `row`, which is 0 or at least log2 of the states. Shape: symbols
+    and their supersets `bits` (rows, cols), result (cols,).
+
+    A bit of the state is what the rows before have put in above it and moved down since.
+    """
+    h1, h0 = POLYNOMIALS[n_states]
+    memory = n_states.bit_length() - 1
+    states = np.zeros(symbols.shape[1], np.uint8)
+    if not row:
+        return states
+    lowest = (symbols[row - memory : row] & 1).astype(np.uint8)[::-1]
+    above = bits[row - memory : row][::-1]
+    for i in range(memory):
+        for back in range(memory - i):
+            j = i + 1 + back
+            states ^= (above[back] & (h0 >> j & 1)) << i
+            if j < memory:
+                states ^= (lowest[back] & (h1 >> j & 1)) << i
+    return states
+
+
 def _filtered(bits: NDArray[np.uint8], polynomial: int, delay: int) -> NDArray[np.uint8]:
     """bits * polynomial(D^delay): the sum of the copies moved down by `delay` rows for every power that occurs."""
     total = bits.copy() if polynomial & 1 else np.zeros_like(bits)

@@ -39,6 +39,8 @@ class SentencePiece:
             self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
             raise DataError(f"{source} is not a SentencePiece .model file") from error
+        if not model or not self.processor.vocab_size():  # nothing is a model without pieces to it
+            raise DataError(f"{source} is not a SentencePiece .model file: it holds no pieces")
 
     @classmethod
     def load(cls, path: Path) -> SentencePiece:

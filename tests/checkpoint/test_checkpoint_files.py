@@ -277,15 +277,28 @@ def test_a_git_lfs_pointer_says_what_it_is(tmp_path: Path, name: str) -> None:
             load_checkpoint(path)
 
 
-def test_a_tensor_that_a_stale_index_does_not_name_is_read(tmp_path: Path) -> None:
-    tensors = sharded(tmp_path, "safetensors")
+def test_a_stale_index_is_refused_with_the_names_that_it_drops(tmp_path: Path) -> None:
+    sharded(tmp_path, "safetensors")
     index = tmp_path / "model.safetensors.index.json"
     told = json.loads(index.read_text())
-    del told["weight_map"]["half"]
+    for name in ("half", "mask"):
+        del told["weight_map"][name]
     index.write_text(json.dumps(told))
-    found = load_checkpoint(tmp_path)
-    assert set(found.shapes) == set(tensors)
-    assert np.array_equal(found.tensor("half"), tensors["half"].float().numpy())
+    with pytest.raises(
+        CheckpointError, match=r"is stale: its shards also hold (half, mask|mask, half), which it does"
+    ):
+        load_checkpoint(tmp_path)
+
+
+def test_a_shard_that_a_stale_index_does_not_name_is_refused(tmp_path: Path) -> None:
+    sharded(tmp_path, "safetensors")
+    second = "model-00001-of-00002.safetensors"
+    index = tmp_path / "model.safetensors.index.json"
+    told = json.loads(index.read_text())
+    told["weight_map"] = {name: file for name, file in told["weight_map"].items() if file != second}
+    index.write_text(json.dumps(told))
+    with pytest.raises(CheckpointError, match=f"is stale: it does not name {second} beside it"):
+        load_checkpoint(tmp_path)
 
 
 def test_a_name_that_save_model_left_out_is_there_again(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_what_steers_a_terminal_is_escaped_and_letters_are_not() -> None:
 
 def test_columns_line_up_by_what_is_shown() -> None:
     lines = table(("name", "n"), [(RED, 1), ("plain", 22)]).splitlines()
-    assert lines == ["name         n", r"\x1b[31mred   1", "plain        22"]
+    assert lines == ["name          n", r"\x1b[31mred   1", "plain        22"]
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])

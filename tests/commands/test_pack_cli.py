@@ -235,10 +235,17 @@ def test_weights_that_became_zero_and_tensors_without_a_hessian_are_said(tmp_pat
     assert "a.weight" not in said
     shown = succeed(pgpack("verify", out, "--checkpoint", model)).out
     assert "1 tensor became all zero, first b.weight" in shown
+    save_tensors(tmp_path / "m.safetensors", {**tensors, "b.weight": tensors["b.weight"] * 3e-7}, {})
+    for rule in ("rtn(bits=4)|rans", "kmeans(k=16)|rans", "cast(dtype=fp16)|raw"):
+        said = succeed(pgpack("pack", model, "--recipe", f"*={rule}", "-o", out, "--force")).err
+        assert "b.weight lost precision: 16 bits hold steps this small only roughly" in said
+        shown = succeed(pgpack("verify", out, "--checkpoint", model)).out
+        assert "steps of 1 tensor below what 16 bits hold precisely, first b.weight" in shown
     flags = ("pack", model, "--recipe", "*=tcq(step=1e-4)|rans", "-o", out, "--force")
     said = succeed(pgpack(*flags)).err
     assert "nothing is calibrated: tensors are packed by the weights alone" in said
     assert "became" not in said
+    assert "lost" not in said
     coarse = (*flags[:3], "*=tcq(step=1)|rans", *flags[4:])
     assert "at this step they cost more bits than they are worth" in succeed(pgpack(*coarse)).err
     refused = pgpack(*flags, "--strict")

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pgpack.checkpoint.checkpoint import load_checkpoint, save_tensors
@@ -47,9 +48,14 @@ def test_a_folder_of_our_own_is_accepted_without_a_warning_at_any_preset(
 ) -> None:
     chosen = str(preset_recipe(name, None, 64, load_checkpoint(model).stored_shapes))
     recipe = re.sub(r";?\s*@container=[^;]*", "", chosen)  # a submission is in our own container
-    target = tmp_path / "record"
+    target, moved = tmp_path / "record", model.with_name("moved.safetensors")
+    rng = np.random.default_rng(0)  # a gate that four steps of training left alone is a warning of its own
+    tensors = {
+        n: (a + 0.01 * rng.standard_normal(a.shape)).astype(a.dtype) for n, a in load_checkpoint(model).items()
+    }
+    save_tensors(moved, tensors, dict(load_checkpoint(model).metadata))
     flags = ("--train-script", script, "--about", about, "--submission", target, "-q")
-    succeed(pgpack("pack", model, "--recipe", recipe, *flags))
+    succeed(pgpack("pack", moved, "--recipe", recipe, *flags))
     verdict = pgpack("verify", target, "--strict", "--json")
     assert [(c["id"], c["detail"]) for c in verdict.json["checks"] if c["status"] in ("fail", "warn")] == []
     assert verdict.code == 0

@@ -116,6 +116,20 @@ def many_lanes() -> dict[str, Array]:
     return {"x": (octets == 0).astype(np.float32).reshape(100, 200)}
 
 
+def one_large_column() -> dict[str, Array]:
+    """Integers whose second column is far larger than the others, and two of which are out of all reach."""
+    x = draws(300, 21).view(np.uint8).reshape(-1, 8)[:, :3].astype(np.int16).reshape(30, 30) % 5 - 2
+    x[:, 1] = draws(30, 22).view(np.int16).reshape(-1, 4)[:, 0] % 5000
+    x[4, 4], x[9, 1] = -20_000, 32_767
+    return {"x": x, "y": x[:, 1:3].copy()}
+
+
+def tall_and_small() -> dict[str, Array]:
+    """40,000 rows, nearly all zero, which are cut; two small matrices that stand side by side."""
+    tall = (draws(40_000, 23).view(np.uint8).reshape(-1, 8)[:, :1] == 0).astype(np.float32)
+    return {"a": bell((3, 1), 24), "b": bell((5, 1), 25), "tall": tall}
+
+
 @dataclass(frozen=True)
 class Case:
     """A recipe on an input. `exact`: packing is exact arithmetic; `needs`: programs or modules that decode it."""
@@ -181,6 +195,10 @@ CASES: dict[str, Case] = {
     "rans-two-lanes": Case("*=rtn(bits=2)|rans", many_lanes),
     "rans-scaled-rows-and-columns": Case("*=rtn(bits=8)|rans_scaled", uneven, exact=False),
     "rans-scaled-odd-shapes": Case("*=rtn(bits=8)|rans_scaled", odd_shapes, exact=False),
+    "rans-wide-odd-shapes": Case("*=rtn(bits=8)|rans_wide", odd_shapes, exact=False),
+    "rans-wide-trellis": Case("*=tcq(step=0.02,states=8)|rans_wide(states=8)", uneven, exact=False, hessians=True),
+    "rans-wide-tails-and-escapes": Case("*=cast|rans_wide(states=64)", one_large_column),
+    "rans-wide-pieces-side-by-side": Case("*=rtn(bits=2)|rans_wide(states=8)", tall_and_small),
     # byte codecs
     "brotli-11": Case("*=rtn(bits=6)|brotli(quality=11)"),
     "zstd-22": Case("*=rtn(bits=6)|zstd(level=22)"),

@@ -43,12 +43,13 @@ from .scaled_tables import (
     PRECISION,
     Ints,
     Table,
+    fitted_table,
+    joined_tables,
     matrix_shape,
     read_tables,
     take_section,
     write_tables,
 )
-from .tables import levels_of
 
 PER_OCTAVE = 2
 FLOOR = 2.0**-7  # mean magnitudes below this are one level
@@ -264,7 +265,7 @@ def _fit_tables(
         counts += own
         places = np.flatnonzero(own)
         kept.append((places, own.reshape(-1)[places]))
-    return [_table(row, span.low, precision) for row in counts], precision, kept
+    return [fitted_table(row, span.low, precision) for row in counts], precision, kept
 
 
 def _counts(matrix: Symbols, context: Contexts, n: int, low: int, size: int) -> Ints:
@@ -276,17 +277,6 @@ def _counts(matrix: Symbols, context: Contexts, n: int, low: int, size: int) -> 
         index += matrix[rows : rows + ROWS_AT_ONCE]
         counts += np.bincount((index - low).reshape(-1), minlength=n * size)
     return counts.reshape(n, size)
-
-
-def _table(counts: Ints, low: int, precision: int) -> Table | None:
-    used = np.flatnonzero(counts)
-    if not used.size:
-        return None
-    first, last = int(used[0]), int(used[-1])
-    kept = counts[first : last + 1]
-    if kept.size == 1:  # rANS needs two symbols; the second never occurs
-        kept = np.array([kept[0], 1])
-    return Table(low + first, levels_of(kept), precision)
 
 
 def _costs(model: _Model) -> list[float]:
@@ -314,15 +304,7 @@ def _encode(model: _Model) -> list[bytes]:
     """Lane states, then words in decoding order."""
     if not model.matrices:
         return []
-    freqs = [table.freqs for table in model.tables if table is not None]
-    joined = np.concatenate(freqs).astype(np.uint32)
-    starts = np.concatenate([np.cumsum(f) - f for f in freqs]).astype(np.uint32)
-    offsets = np.zeros(len(model.tables), np.int64)
-    at = 0
-    for i, table in enumerate(model.tables):
-        if table is not None:
-            offsets[i] = at - table.low
-            at += table.levels.size
+    offsets, freqs, starts = joined_tables(model.tables)
     from .scaled_encoder import encode_matrix
 
     states = np.full(n_lanes(sum(matrix.size for matrix in model.matrices)), LOWEST, np.uint32)
@@ -332,6 +314,6 @@ def _encode(model: _Model) -> list[bytes]:
         words = np.empty(matrix.size, np.uint16)  # a symbol emits at most one, because precision <= 16
         contexts = model.span.contexts(classes, matrix)
         ordered = np.ascontiguousarray(narrow)
-        begin = encode_matrix(ordered, contexts, offsets, joined, starts, model.precision, states, words)
+        begin = encode_matrix(ordered, contexts, offsets, freqs, starts, model.precision, states, words)
         parts.append(words[begin:].astype("<u2").tobytes())
     return [states.astype("<u4").tobytes(), *reversed(parts)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pgpack.errors import CorruptArtifact
 
 from .models import Cursor, varint, zigzag
-from .tables import frequencies, levels_from, residuals, rice_decode, rice_encode, rice_parameter
+from .tables import frequencies, levels_from, levels_of, residuals, rice_decode, rice_encode, rice_parameter
 
 PRECISION, FINE_PRECISION = 12, 15  # log2 of the tables' sums; the second for alphabets above MAX_ALPHABET
 MAX_ALPHABET, MAX_FINE_ALPHABET = 1 << 11, 1 << 14
@@ -31,6 +31,30 @@ class Table:
     @property
     def freqs(self) -> Ints:
         return frequencies(self.levels, self.precision)
+
+
+def fitted_table(counts: Ints, low: int, precision: int) -> Table | None:
+    """The table of symbols that occur so often, the first of them `low`; None where none occurs."""
+    used = np.flatnonzero(counts)
+    if not used.size:
+        return None
+    first, last = int(used[0]), int(used[-1])
+    kept = counts[first : last + 1]
+    if kept.size == 1:  # rANS needs two symbols; the second never occurs
+        kept = np.array([kept[0], 1])
+    return Table(low + first, levels_of(kept), precision)
+
+
+def joined_tables(tables: Sequence[Table | None]) -> tuple[Ints, NDArray[np.uint32], NDArray[np.uint32]]:
+    """(offsets, freqs, starts) of all tables one behind another: a symbol's place is offsets[table] + symbol."""
+    freqs = [table.freqs for table in tables if table is not None]
+    offsets, at = np.zeros(len(tables), np.int64), 0
+    for i, table in enumerate(tables):
+        if table is not None:
+            offsets[i] = at - table.low
+            at += table.levels.size
+    starts = [np.cumsum(f) - f for f in freqs]
+    return offsets, np.concatenate(freqs).astype(np.uint32), np.concatenate(starts).astype(np.uint32)
 
 
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:

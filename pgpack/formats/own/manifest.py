@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pgpack.errors import FormatError
-from pgpack.files import replace_file
+from pgpack.files import replacing, sync
 
 FORMAT = "pgpack-manifest-1"
 
@@ -83,10 +83,20 @@ def read_manifest(artifact: Path) -> Manifest | None:
 
 
 def write_artifact_file(path: Path, data: bytes, manifest: Manifest) -> None:
-    """Write an artifact and its manifest, each in one step; never an artifact beside another one's manifest."""
+    """Write an artifact and its manifest, each in one step; never an artifact beside another one's manifest.
+
+    Both are on the disk before either has its name. Where there is no artifact yet, it comes last: a run that ends
+    before has made none, and the same command goes on.
+    """
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise FormatError(f"{path}: the manifest is of another artifact")
     path.parent.mkdir(parents=True, exist_ok=True)
-    manifest_path(path).unlink(missing_ok=True)
-    replace_file(path, data)
-    replace_file(manifest_path(path), manifest.to_json().encode())
+    beside = manifest_path(path)
+    contents = {path: data, beside: manifest.to_json().encode()}
+    last, first = (beside, path) if path.exists() else (path, beside)
+    with replacing(last) as last_aside, replacing(first) as first_aside:
+        for aside, target in ((first_aside, first), (last_aside, last)):
+            aside.write_bytes(contents[target])
+            sync(aside)
+        if last == beside:
+            beside.unlink(missing_ok=True)

@@ -57,16 +57,10 @@ def unpickled(pickle: bytes, contents: Mapping[str, memoryview], limit: int) -> 
 
     Raises CorruptArtifact, or FormatError when the tensors hold more than `limit` bytes in all.
     """
-    machine = _Machine(pickle, contents, limit)
-    try:
-        return machine.run()
-    except (IndexError, struct.error):
-        machine.refuse("it ends early or takes more than it has put")
-    except UnicodeDecodeError:
-        machine.refuse("a string is not UTF-8")
+    return Machine(pickle, contents, limit).value()
 
 
-class _Machine:
+class Machine:
     """The stack, the marks on it, the memo, and how many bytes of tensors are still allowed."""
 
     def __init__(self, pickle: bytes, contents: Mapping[str, memoryview], limit: int) -> None:
@@ -79,13 +73,22 @@ class _Machine:
     def refuse(self, reason: str) -> NoReturn:
         raise CorruptArtifact(f"the pickle of a torch stream is refused at byte {self.position}: {reason}") from None
 
+    def value(self) -> Any:
+        """What the pickle holds. Raises: as `unpickled`."""
+        try:
+            return self.run()
+        except (IndexError, struct.error):
+            self.refuse("it ends early or takes more than it has put")
+        except UnicodeDecodeError:
+            self.refuse("a string is not UTF-8")
+
     def run(self) -> Any:
         for _ in range(MAX_OPCODES):
             opcode = self.pickle[self.position]
             self.position += 1
             if opcode == ord("."):
                 break
-            action = _ACTIONS.get(opcode)
+            action = self.action(opcode)
             if action is None:
                 self.refuse(f"opcode 0x{opcode:02x} is none that torch.save writes for tensors and plain values")
             action(self)
@@ -94,6 +97,17 @@ class _Machine:
         if self.position != len(self.pickle) or len(self.stack) != 1 or self.stack[0] is _MARK:
             self.refuse("it does not end with one value")
         return self.stack[0]
+
+    def action(self, opcode: int) -> Callable[[Any], None] | None:
+        """What an opcode does; None where it is not known."""
+        return _ACTIONS.get(opcode)
+
+    def call(self, function: str, arguments: tuple[Any, ...]) -> Any:
+        """What a function of the pickle gives."""
+        build = _FUNCTIONS.get(function)
+        if build is None:
+            self.refuse(f"it calls {function}; only plain tensors and values are read, other calls could run code")
+        return build(self, arguments)
 
     def take(self, n: int) -> bytes:
         found = self.pickle[self.position : self.position + n]
@@ -169,10 +183,7 @@ class _Machine:
         arguments, function = self.pop(), self.pop()
         if type(function) is not Global or type(arguments) is not tuple:
             self.refuse("a call of what is no function")
-        build = _FUNCTIONS.get(str(function))
-        if build is None:
-            self.refuse(f"it calls {function}; only plain tensors and values are read, other calls could run code")
-        self.stack.append(build(self, arguments))
+        self.stack.append(self.call(str(function), arguments))
 
     def storage(self) -> None:
         """('storage', torch.FloatStorage, key, location, number of values); the location is ignored."""
@@ -194,6 +205,8 @@ class _Machine:
         """(storage, offset, shape, strides, requires_grad, hooks, ...). Units: offset and strides in values."""
         if len(arguments) < 4 or type(arguments[0]) is not _Storage:
             self.refuse("a tensor without a storage, shape and strides")
+        if len(arguments) > 6 and type(arguments[6]) is dict and any(arguments[6].values()):
+            self.refuse("a tensor whose values are the conjugates or negatives of its storage's")
         storage, offset, shape, strides = arguments[:4]
         whole = (offset, *shape, *strides) if type(shape) is tuple and type(strides) is tuple else (None,)
         if any(type(n) is not int or not 0 <= n < 1 << 62 for n in whole):
@@ -268,28 +281,28 @@ class _Machine:
         self.stack.append(tuple(reversed(items)))
 
 
-_FUNCTIONS: dict[str, Callable[[_Machine, tuple[Any, ...]], Any]] = {
-    "torch._utils._rebuild_tensor_v2": _Machine.tensor,
-    "torch._utils._rebuild_tensor_v3": _Machine.newer_tensor,
-    "torch._utils._rebuild_parameter": _Machine.parameter,
-    "_codecs.encode": _Machine.encoded,
-    "__builtin__.bytes": _Machine.no_bytes,
-    "collections.OrderedDict": _Machine.ordered_dict,
-    "torch.Size": _Machine.size,
+_FUNCTIONS: dict[str, Callable[[Machine, tuple[Any, ...]], Any]] = {
+    "torch._utils._rebuild_tensor_v2": Machine.tensor,
+    "torch._utils._rebuild_tensor_v3": Machine.newer_tensor,
+    "torch._utils._rebuild_parameter": Machine.parameter,
+    "_codecs.encode": Machine.encoded,
+    "__builtin__.bytes": Machine.no_bytes,
+    "collections.OrderedDict": Machine.ordered_dict,
+    "torch.Size": Machine.size,
 }
 
 
-def _protocol(machine: _Machine) -> None:
+def _protocol(machine: Machine) -> None:
     if machine.take(1)[0] != 2:
         machine.refuse("its protocol is not 2")
 
 
-def _set_item(machine: _Machine) -> None:
+def _set_item(machine: Machine) -> None:
     value, key = machine.pop(), machine.pop()
     machine.set_items([key, value])
 
 
-_ACTIONS: dict[int, Callable[[_Machine], None]] = {
+_ACTIONS: dict[int, Callable[[Machine], None]] = {
     ord(opcode): action
     for opcode, action in {
         "\x80": _protocol,
@@ -303,7 +316,7 @@ _ACTIONS: dict[int, Callable[[_Machine], None]] = {
         "K": lambda m: m.stack.append(m.number("<B")),
         "M": lambda m: m.stack.append(m.number("<H")),
         "J": lambda m: m.stack.append(m.number("<i")),
-        "\x8a": _Machine.long,
+        "\x8a": Machine.long,
         "G": lambda m: m.stack.append(struct.unpack(">d", m.take(8))[0]),
         "X": lambda m: m.stack.append(str(m.take(m.number("<I")), "utf-8")),
         "c": lambda m: m.stack.append(Global(m.line(), m.line())),
@@ -319,8 +332,8 @@ _ACTIONS: dict[int, Callable[[_Machine], None]] = {
         "u": lambda m: m.set_items(m.pop_to_mark()),
         "a": lambda m: m.append([m.pop()]),
         "e": lambda m: m.append(m.pop_to_mark()),
-        "b": _Machine.build,
-        "R": _Machine.reduce,
-        "Q": _Machine.storage,
+        "b": lambda m: m.build(),
+        "R": Machine.reduce,
+        "Q": Machine.storage,
     }.items()
 }

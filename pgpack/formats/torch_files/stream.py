@@ -8,6 +8,7 @@ that do not fill one dense run of their storage, big-endian files, and more than
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pgpack.errors import CorruptArtifact
@@ -17,6 +18,7 @@ from .pickle_writer import pickled
 from .stored_tensor import StoredTensor
 from .zip import Buffer, entries_of, framed
 
+Unpickler = Callable[[bytes, Mapping[str, memoryview], int], Any]
 MAX_DEPTH = 4  # of dictionaries in which tensors are looked for
 MAX_PICKLE = 1 << 26
 
@@ -58,8 +60,11 @@ def load(data: Buffer, limit: int) -> dict[str, Any]:
     return value
 
 
-def read_value(data: Buffer, limit: int) -> Any:
-    """Whatever a torch.save stream holds, tensors of any stride included. Raises as `load` does."""
+def read_value(data: Buffer, limit: int, read: Unpickler = unpickled) -> Any:
+    """Whatever a torch.save stream holds, tensors of any stride included; `read` says what else its pickle may hold.
+
+    Raises as `load` does.
+    """
     view = memoryview(data)
     files = {}
     for entry in entries_of(data):
@@ -70,4 +75,4 @@ def read_value(data: Buffer, limit: int) -> Any:
     if files.get("byteorder", b"little") != b"little":
         raise CorruptArtifact("a torch stream that was not written on a little-endian machine")
     storages = {name[len("data/") :]: contents for name, contents in files.items() if name.startswith("data/")}
-    return unpickled(bytes(pickle), storages, limit)
+    return read(bytes(pickle), storages, limit)

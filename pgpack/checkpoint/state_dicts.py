@@ -1,0 +1,212 @@
+"""Which of the things in a torch file is the state dict: the only one, or the one that is named.
+
+    {"model": {...}, "ema": {...}, "optimizer": {...}} --candidates--> model, ema --key--> tensors by name
+
+Owns what counts as a state dict. Refuses to choose: a file that holds several different ones is answered with their
+names and sizes. What an optimizer, a random generator or a metric keeps counts only where there is nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pgpack.errors import CheckpointError
+from pgpack.formats.torch_files.objects import NUMPY_SCALARS, Opaque
+
+MAX_DEPTH = 6  # of containers in containers
+MAX_CONTAINERS = 1 << 16
+ITSELF = "."  # the key of what a file holds, as a whole
+SHOWN = 8  # candidates in a refusal
+EXTRA = "_extra_state"  # what modules keep beside their tensors (`get_extra_state`)
+NOT_MODELS = re.compile(r"optimi[sz]er|\boptim\b|optim_state|scheduler|grad_scaler|(\b|_)rng(\b|_)", re.IGNORECASE)
+OPTIMIZER = frozenset({"state", "param_groups"})
+FLOATS = ("float", "bfloat", "complex", "q")  # beginnings of names of dtypes
+
+
+@dataclass(frozen=True, eq=False)
+class StateDict:
+    """The tensors of one state dict. `key`: where in the file it is, such as `model.module`; `others`: names of what
+    in it is no tensor, `beside`: of what lies beside it in the file; both are left out."""
+
+    key: str
+    tensors: Mapping[str, Any]
+    others: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+
+    def notes(self, file: str) -> tuple[str, ...]:
+        """What a user should hear about it, a line each."""
+        left_out = f"{file}: {', '.join(self.others)}: no tensor, left out"
+        beside = f"{file}: read {self.key}; left out what is beside it: {_listed(self.beside)}"
+        return tuple(note for note, names in ((left_out, self.others), (beside, self.beside)) if names)
+
+
+def state_dict_in(value: Any, tensor: type, path: Path, key: str | None) -> StateDict:
+    """The state dict in `value`, what the torch file `path` holds: that under `key`, or the only one.
+
+    `tensor`: the type of tensors. What was chosen by its key may hold whatever else beside its tensors.
+    Raises: CheckpointError when there is none, or none under `key`; when there are several; when what it holds is not
+    tensors by name.
+    """
+    found = list(_candidates(value, tensor))
+    if not found:
+        raise CheckpointError(f"{path}: {_nothing(value)}")
+    chosen = _only(found, path) if key is None else _named(found, key, path)
+    others = {str(name): item for name, item in chosen.value.items() if not isinstance(item, tensor)}
+    strange = next((name for name, item in others.items() if not _is_extra(name, item)), None)
+    if strange is not None and key is None:
+        raise CheckpointError(f"{path}: {strange!r} is not a tensor; save model.state_dict() alone")
+    if len(chosen.tensors) + len(others) < len(chosen.value):
+        raise CheckpointError(f"{path}: two of its keys are one name as text; rename one of them")
+    return StateDict(chosen.key, chosen.tensors, tuple(others), tuple(_beside(value, chosen.place)))
+
+
+def _beside(value: Any, place: Sequence[str]) -> Iterator[str]:
+    """What else lies in the dictionaries on the way to `place`."""
+    for part in place:
+        inner = {str(key): each for key, each in (value.items() if isinstance(value, dict) else enumerate(value))}
+        yield from (name for name in inner if name != part)
+        value = inner[part]
+
+
+def _nothing(value: Any) -> str:
+    if isinstance(value, dict) and value:
+        return f"{next(iter(value))!r} is not a tensor; save model.state_dict() alone"
+    found = "an empty one" if value == {} else value.name if isinstance(value, Opaque) else type(value).__name__
+    return f"expected a dictionary of tensors, found {found}; save model.state_dict() alone"
+
+
+def _is_extra(name: str, item: Any) -> bool:
+    """Whether an entry of a state dict is what modules keep beside their tensors, a number of numpy's, or nothing."""
+    if isinstance(item, Opaque):
+        return name.endswith(EXTRA) or item.name in NUMPY_SCALARS
+    return item is None or name.endswith(EXTRA) or isinstance(item, np.generic)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A dictionary that holds tensors itself. `may_be`: whether a model's may be where it is; `within`: the object
+    that it is an attribute of, '' for none."""
+
+    place: tuple[str, ...]
+    value: Mapping[Any, Any]
+    tensors: Mapping[str, Any]
+    may_be: bool
+    within: str
+
+    @property
+    def key(self) -> str:
+        return ".".join(self.place) or ITSELF
+
+    @cached_property
+    def weights(self) -> list[str]:
+        """What may be a model's: matrices, and vectors of more than one value that float."""
+        return [name for name, tensor in self.tensors.items() if _is_weight(tensor)]
+
+    @property
+    def is_model(self) -> bool:
+        return self.may_be and bool(self.weights)
+
+    @property
+    def has_matrix(self) -> bool:
+        return any(len(_shape(self.tensors[name])) > 1 for name in self.weights)
+
+    def lies_in(self, other: _Candidate) -> bool:
+        return other is not self and self.place[: len(other.place)] == other.place
+
+    def same(self, other: _Candidate) -> bool:
+        """Whether both hold the same values under the same names."""
+        return self.tensors.keys() == other.tensors.keys() and all(
+            _equal(tensor, other.tensors[name]) for name, tensor in self.tensors.items()
+        )
+
+    def __str__(self) -> str:
+        n_values = sum(math.prod(_shape(tensor)) for tensor in self.tensors.values())
+        return f"{self.key} ({len(self.tensors)} tensors, {n_values:,} values)"
+
+
+def _candidates(value: Any, tensor: type) -> Iterator[_Candidate]:
+    """Every dictionary that holds tensors, in the order of the file; each object once."""
+    seen: set[int] = set()
+    waiting: list[tuple[tuple[str, ...], Any, bool, str]] = [((), value, True, "")]
+    while waiting and len(seen) < MAX_CONTAINERS:
+        place, item, may_be, within = waiting.pop()
+        if not isinstance(item, dict | list | tuple | Opaque) or id(item) in seen or len(place) > MAX_DEPTH:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Opaque):
+            within, item = within or f"{'.'.join(place) or ITSELF} ({item.name})", item.inside
+        pairs = list(item.items() if isinstance(item, dict) else enumerate(item))
+        may_be = may_be and not {key for key, _ in pairs} >= OPTIMIZER
+        waiting += [
+            ((*place, str(key)), each, may_be and not NOT_MODELS.search(str(key)), within)
+            for key, each in reversed(pairs)
+            if not str(key).endswith(EXTRA)
+        ]
+        tensors = {str(key): each for key, each in pairs if isinstance(each, tensor)}
+        if tensors and isinstance(item, dict):
+            yield _Candidate(place, item, tensors, may_be, within)
+
+
+def _only(found: Sequence[_Candidate], path: Path) -> _Candidate:
+    """The one that can be meant. What holds others is meant itself only where it has matrices of its own."""
+    models = [each for each in found if each.is_model] or found
+    if whole := next((each.within for each in models if each.within), ""):
+        raise CheckpointError(f"{path}: {whole} is an object with tensors in it; save model.state_dict() alone")
+    inner = [each for each in models if each.has_matrix or not any(other.lies_in(each) for other in models)]
+    first, *others = inner
+    if different := [other for other in others if not other.same(first)]:
+        if len({each.key for each in different} | {first.key}) <= len(different):
+            raise CheckpointError(f"{path}: two of its keys are one name as text; rename one of them")
+        raise CheckpointError(
+            f"{path} holds {1 + len(different)} state dicts: {_listed([first, *different])}; say which one with "
+            "--key NAME"
+        )
+    return first
+
+
+def _named(found: Sequence[_Candidate], key: str, path: Path) -> _Candidate:
+    """The one under `key`, or the only one further in. Raises CheckpointError when there is none."""
+    exactly = [each for each in found if each.key == key]
+    if len(exactly) > 1:
+        raise CheckpointError(f"{path}: two of its keys are {key!r} as text; rename one of them")
+    if inside := exactly or [each for each in found if each.key.startswith(f"{key}.")]:
+        return _only(inside, path)
+    raise CheckpointError(f"{path} holds no state dict {key!r}; it holds {_listed(found)}")
+
+
+def _listed(found: Sequence[object]) -> str:
+    more = f", and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return ", ".join(map(str, found[:SHOWN])) + more
+
+
+def _is_weight(tensor: Any) -> bool:
+    floats = str(tensor.dtype).removeprefix("torch.").startswith(FLOATS)
+    return math.prod(_shape(tensor)) > 1 and (floats or len(_shape(tensor)) > 1)
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    """() of tensors that have no shape: nested ones."""
+    try:
+        return tuple(int(n) for n in tensor.shape)
+    except (RuntimeError, TypeError, ValueError, AttributeError):
+        return ()
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two tensors of one file hold the same values: `StoredTensor`s, or torch's."""
+    if one is other:
+        return True
+    if one.dtype != other.dtype or _shape(one) != _shape(other):
+        return False
+    try:
+        return bool(one.equal(other)) if hasattr(one, "equal") else np.array_equal(one.array, other.array)
+    except (RuntimeError, NotImplementedError):  # of tensors without plain values
+        return False

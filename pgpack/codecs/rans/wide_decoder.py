@@ -1,0 +1,184 @@
+"""Decoding of `rans_wide`: lanes and trellis states of a band, a row at a time. numpy only.
+
+As in `scaled_decoder` arrays are made once and written in place, and constants are arrays; but a step spans the
+columns of several matrices, so that numpy's price of a call is paid for thousands of symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgpack.errors import CorruptArtifact
+
+from .lanes import LOWEST
+from .scaled_tables import Table
+from .wide_bands import Band, Piece
+from .wide_split import Ints, Large
+
+Index = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """Where the tables of a matrix begin, and what of its symbols' lowest bits is known before.
+
+    Shape: bases (n, cols), first slots of a row of each of n levels; levels (rows,), which of them a row has; starts
+    (pieces, cols), states of the trellis; tails as `large` says.
+    """
+
+    bases: Index
+    levels: Index
+    starts: NDArray[np.uint8]
+    large: Large | None
+    tails: Ints
+
+
+class Decoder:
+    """The lanes of one stream, band after band."""
+
+    def __init__(
+        self, data: memoryview, tables: Sequence[Table | None], precision: int, lanes: int, trellis: NDArray[np.uint8]
+    ) -> None:
+        self.precision = precision
+        n_words, odd = divmod(len(data) - 4 * lanes, 2)
+        if n_words < 0 or odd or (not lanes and data):
+            raise CorruptArtifact(f"a wide rANS stream has {len(data)} bytes for {lanes} lanes and their words")
+        self.states = np.frombuffer(data, "<u4", lanes).astype(np.uint32)
+        self.words = np.frombuffer(data, "<u2", n_words, 4 * lanes).astype(np.uint16, copy=False)
+        if (self.states < LOWEST).any():
+            raise CorruptArtifact("a rANS lane has a state below 2^16")
+        self.read = 0
+        slots = 1 << precision
+        # frequency << 16 | slot - start; a context without a table never occurs in a sound file
+        self.entry = np.full(len(tables) * slots, 1 << 16, np.uint32)
+        self.code = np.zeros(len(tables) * slots, np.int16)
+        for i, table in enumerate(tables):
+            if table is not None:
+                freqs = table.freqs
+                where = slice(i * slots, (i + 1) * slots)
+                self.entry[where] = np.repeat(freqs << 16, freqs)
+                self.entry[where] |= (np.arange(slots) - np.repeat(np.cumsum(freqs) - freqs, freqs)).astype(np.uint32)
+                self.code[where] = np.repeat(np.arange(table.low, table.low + freqs.size), freqs)
+        self.following = _following(trellis, precision)
+        self.trellis = len(trellis) > 1
+
+    def band(self, band: Band, lookups: Sequence[Lookup]) -> NDArray[np.int16]:
+        """Heads of a band; those below a piece are nothing. Shape: (height, width). `lookups`: of its matrices."""
+        heads = np.zeros((band.height, band.width), np.int16)
+        places = [_Place(piece, lookups[piece.matrix - band.matrices.start], self.precision) for piece in band.pieces]
+        state = np.concatenate([_held(place.start, self.precision) for place in places])
+        index, offset, slots = np.empty_like(state), state & 1 << self.precision, np.empty_like(state)
+        one, superset = np.ones_like(state), np.full_like(state, 1 << self.precision)
+        begin, stop = 0, band.height
+        for reaching in range(len(places), 0, -1):  # of the pieces, which end one after another
+            stop = places[reaching - 1].piece.rows
+            if stop == begin:
+                continue
+            here, cols = places[:reaching], places[reaching - 1].piece.columns.stop
+            steps = [
+                _Step(self, slice(at, min(at + len(self.states), cols))) for at in range(0, cols, len(self.states))
+            ]
+            large = [place for place in here if place.large_rows]
+            i, s, o, u, b = index[:cols], state[:cols], offset[:cols], one[:cols], superset[:cols]
+            for row in range(begin, stop):
+                found = heads[row]
+                for place in here:
+                    base = place.bases[place.levels[row]]
+                    np.add(base, offset[place.columns], out=slots[place.columns])
+                for step in steps:
+                    self.read = step.take(slots, found, self.read)
+                if not self.trellis:
+                    continue
+                np.bitwise_and(found[:cols], u, out=i)
+                for place in large:
+                    place.correct_(row, index)
+                np.bitwise_or(i, s, out=i)
+                self.following.take(i, out=s, mode="clip")
+                np.bitwise_and(s, b, out=o)
+            begin = stop
+        return heads
+
+    def finish(self) -> None:
+        """Raises CorruptArtifact unless every word is read and every state is back at its start."""
+        if self.read != self.words.size or (self.states != LOWEST).any():
+            raise CorruptArtifact("a wide rANS stream does not end where its symbols end")
+
+
+class _Place:
+    """A piece in its band, with the look-ups of its own rows."""
+
+    def __init__(self, piece: Piece, lookup: Lookup, precision: int) -> None:
+        self.piece, self.columns = piece, piece.columns
+        self.bases, self.levels = list(lookup.bases << precision), lookup.levels[piece.down].tolist()
+        self.start = lookup.starts[piece.number]
+        self.large_rows: dict[int, int] = {}
+        if (large := lookup.large) is not None:
+            rows = large.rows.tolist()
+            self.large_rows = {
+                row - piece.first: i for i, row in enumerate(rows) if 0 <= row - piece.first < piece.rows
+            }
+            self.large_columns = large.columns + piece.left
+            self.kept = (large.shift == 0).astype(np.intp)
+            self.bits = (lookup.tails & 1).astype(np.intp)
+
+    def correct_(self, row: int, index_: Index) -> None:
+        """The lowest bits of symbols, where those of heads are others. Shape: index_ (width,)."""
+        at = self.large_rows.get(row)
+        if at is not None:
+            index_[self.large_columns] = index_[self.large_columns] & self.kept[at] | self.bits[at]
+
+
+class _Step:
+    """Neighbouring columns, one in each lane, with everything that a step needs in place."""
+
+    def __init__(self, decoder: Decoder, columns: slice) -> None:
+        self.columns, self.words = columns, decoder.words
+        self.entry, self.code = decoder.entry, decoder.code
+        self.x = decoder.states[: columns.stop - columns.start]
+        self.f, self.e = np.empty_like(self.x), np.empty_like(self.x)
+        # constants as arrays: numpy takes longer to convert a scalar than to read it a thousand times
+        self.mask = np.full_like(self.x, (1 << decoder.precision) - 1)
+        self.shift = np.full_like(self.x, decoder.precision)
+        self.lowest, self.word_bits = np.full_like(self.x, LOWEST), np.full_like(self.x, 16)
+        self.low_half = np.full_like(self.x, 0xFFFF)
+
+    def take(self, slots_: Index, heads_: NDArray[np.int16], read: int) -> int:
+        """Decode one row's columns; returns the words read so far. `slots_`, the first of each table, is used up."""
+        x, slot = self.x, slots_[self.columns]
+        np.bitwise_and(x, self.mask, out=self.f)
+        np.add(slot, self.f, out=slot)
+        self.entry.take(slot, out=self.e, mode="clip")
+        self.code.take(slot, out=heads_[self.columns], mode="clip")
+        np.right_shift(self.e, self.word_bits, out=self.f)
+        np.bitwise_and(self.e, self.low_half, out=self.e)
+        np.right_shift(x, self.shift, out=x)
+        np.multiply(x, self.f, out=x)
+        np.add(x, self.e, out=x)
+        empty = np.less(x, self.lowest).nonzero()[0]
+        if empty.size:
+            new = self.words[read : read + empty.size]
+            read += empty.size
+            if new.size < empty.size:
+                raise CorruptArtifact("a wide rANS stream ends before its last symbol")
+            refilled = x.take(empty)
+            np.left_shift(refilled, self.word_bits[: empty.size], out=refilled)
+            np.bitwise_or(refilled, new, out=refilled)
+            x[empty] = refilled
+        return read
+
+
+def _held(states: NDArray[np.integer], precision: int) -> Index:
+    """States as they are held: the superset, bit 0, at bit `precision`, so that it is the offset of a table; bit 0
+    then has room for a symbol's, and both together are the index of the next state."""
+    return (states & 1).astype(np.intp) << precision | states & 0xFE
+
+
+def _following(trellis: NDArray[np.uint8], precision: int) -> Index:
+    now = _held(np.arange(len(trellis)), precision)
+    following = np.zeros(2 << precision, np.intp)
+    following[now], following[now | 1] = _held(trellis[:, 0], precision), _held(trellis[:, 1], precision)
+    return following

@@ -27,7 +27,7 @@ def unused_by(config: GPTConfig) -> tuple[str, ...]:
     return (
         *(("skip_weights", "skip_gates") if config.skips == "none" and (shared or config.num_loops) else ()),
         *(("virtual_",) if config.adapters == "none" and shared else ()),
-        *(("parallel_",) if config.lane_start < 0 else ()),
+        *(("parallel_",) if config.lane_start < 0 and config.attn_gate != "none" else ()),
         *(("blocks.0.attn.vr_lambda",) if config.value_residual and config.sharing == "none" else ()),
     )
 

@@ -3,6 +3,8 @@
 # make check   format, lint, types, documentation tests
 # make figures the demo, then its picture and table into results/ and README
 # make bench-start  processor time of help and dry runs, after `make demo`
+# make bench-peers  the strongest published packers on a model of yours: results/peers-*
+# make bench-effort  time and bytes of each level of --effort: results/effort
 # make bench-rd the engine against the field's packers, NNCodec and the Gaussian bound: results/rd
 # make bench-memory  peak memory of calibration and evaluation at the sizes of real models
 # make bench-study  a study of 1,000 trials and more: frontier, report, browser
@@ -11,6 +13,7 @@
 # make bench-search  a search beside the exhaustive grid of 216 recipes: results/bench-search
 # make reproduce-<study>  tied-embedding, prism, negative-findings, ebls or rate-distortion at tiny scale, from nothing
 # make bench-billion  1.1 B values packed without text: peak memory and time, results/bench-billion
+# make bench-identify  small models of every system, saved bare and identified: results/identify.md
 # make bench-smollm  a real model, SmolLM2-135M: three budgets, verified, unpacked, run: results/smollm.md
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
 PYTHON ?= python3
@@ -18,7 +21,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-billion bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
+.PHONY: demo test check format bench bench-billion bench-effort bench-identify bench-peers bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -53,6 +56,11 @@ bench: $(STAMP)
 
 bench-billion: $(STAMP)
 	$(BIN)/python -m tests.bench.pack_billion --json results/bench-billion.json --markdown results/bench-billion.md
+
+# Minutes of one core a model. Another text: make bench-identify TEXT='crawl.jsonl.xz --tokenizer pieces.model'
+bench-identify: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.identify_confusion --text $(or $(TEXT),builtin --tokenizer demo/text) \
+	  --keep runs/identify --json results/identify.json --markdown results/identify.md
 
 bench-sweep: $(STAMP) demo/model.safetensors
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.sweep_cost demo/model.safetensors \
@@ -102,6 +110,14 @@ demo/model.safetensors:
 bench-rd: $(STAMP) $(MODELS)
 	$(BIN)/python -m experiments.rate_distortion.bench $(MODELS) --out results/rd $(if $(NNCODEC),--nncodec $(NNCODEC))
 	$(BIN)/python -m experiments.rate_distortion.summary
+
+# The strongest published packers on a model of yours: make bench-peers MODEL=folder TEXT=crawl.jsonl.xz
+bench-peers: $(STAMP) $(if $(MODEL),,demo/model.safetensors)
+	$(BIN)/python -m experiments.rate_distortion.peers $(or $(MODEL),demo/model.safetensors) \
+	  $(if $(TEXT),--text $(TEXT) --seq-len 1024) --out results/peers-$(notdir $(patsubst %/,%,$(or $(MODEL),demo)))
+
+bench-effort: $(STAMP) demo/model.safetensors
+	$(BIN)/python -m experiments.rate_distortion.effort demo/model.safetensors --out results/effort
 
 clean:
 	rm -rf demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

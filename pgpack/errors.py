@@ -8,6 +8,7 @@
     +-- CalibrationError           1  calibration is missing, incomplete or does not fit
     +-- DataError                  1  shards, tokenizers and text that do not hold what they must
     +-- ToolMissing                1  an external program or optional package is not installed
+    +-- InputChanged               1  a file was replaced or cut while it was read; stops the whole run
     +-- StudyError                 1  a study directory that cannot be continued or read
     +-- SubmissionError            1  a submission folder cannot be made from what was given
     +-- WorkersLost                5  what measured trials is gone for now; the same command goes on later
@@ -53,6 +54,10 @@ class DataError(PgpackError):
 
 
 class ToolMissing(PgpackError):
+    pass
+
+
+class InputChanged(PgpackError):
     pass
 
 

@@ -26,6 +26,7 @@ from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.codecs.base import ByteCodec, SymbolCoder, Symbols
 from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.layout import MAGIC
+from pgpack.formats.own.needs import UNLIMITED
 from pgpack.formats.own.reader import open_records
 from pgpack.formats.own.size_report import SizeReport
 from pgpack.formats.own.stream import EncodedStream, StreamCoder, encode_stream
@@ -270,7 +271,7 @@ def _decoded(data: bytes, contents: Contents) -> Unpacked:
         decoded = unpack(data)
         _compare(contents.records, decoded.records)
         return decoded
-    header, records, companions = open_records(data)
+    header, records, companions = open_records(data, UNLIMITED)
     _compare(contents.records, records)
     return Unpacked("pgpack", tuple(contents.records), header.aliases, header.digest, header, companions)
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pgpack.calibration.calibration import Calibration
 from pgpack.calibration.inputs import quantizer_input, require_coverage
 from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.formats.own.companions import packed_size
 from pgpack.quantizers.base import Encoding, QuantizerInput
 from pgpack.quantizers.chain import quantize_matrix
 from pgpack.quantizers.tcq import EIGHTHS, NOISE, TINY, Tcq
@@ -64,15 +65,16 @@ class PlannedTensor(TensorInfo):
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe applied to a checkpoint on paper."""
+    """A recipe applied to a checkpoint on paper. Units: `companion_bytes` what config, tokenizer and others take."""
 
     recipe: Recipe
     tensors: tuple[PlannedTensor, ...]
     aliases: dict[str, str]
+    companion_bytes: int = 0
 
     @property
     def ideal_bits(self) -> float | None:
-        """Estimated bits of all tensors, without the header; None where that of one is not known."""
+        """Estimated bits of all tensors, without header and companions; None where that of one is not known."""
         bits = [tensor.ideal_bits for tensor in self.tensors]
         return None if None in bits else sum(each for each in bits if each is not None)
 
@@ -94,7 +96,8 @@ def plan(checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None
     if calibration is not None:
         require_coverage(applied, calibration)
     rows = tuple(_planned(checkpoint, recipe, tensor, calibration) for tensor in applied.tensors.values())
-    return Plan(recipe, rows, dict(checkpoint.aliases))
+    companion_bytes = 0 if recipe.container.is_field else packed_size(checkpoint.companions)
+    return Plan(recipe, rows, dict(checkpoint.aliases), companion_bytes)
 
 
 def _planned(

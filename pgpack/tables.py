@@ -4,10 +4,33 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 Cell = str | int | float | None
+
+
+def escaped(text: str) -> str:
+    """`text` on one line, with what would steer a terminal or turn the reading order written as an escape.
+
+    Control and format characters, lone surrogates and line separators (Unicode categories C* and Zl, Zp).
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char.encode("unicode_escape").decode()
+        if unicodedata.category(char)[0] == "C" or char in "\u2028\u2029"
+        else char
+        for char in text
+    )
+
+
+def escaped_lines(text: str) -> str:
+    """`escaped`, of text that may have lines and tabs."""
+    if text.isprintable():
+        return text
+    return "\n".join("\t".join(map(escaped, line.split("\t"))) for line in text.split("\n"))
 
 
 def shown(value: Cell) -> str:
@@ -18,7 +41,12 @@ def shown(value: Cell) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return value
+    return escaped(value)
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 token`, `2 tokens`, `12,000 tokens`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:

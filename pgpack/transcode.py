@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pgpack.codecs.base import ByteCodec
 from pgpack.codecs.fixed_width import little_endian
 from pgpack.formats.own.contents import Contents
+from pgpack.formats.own.needs import UNLIMITED
 from pgpack.formats.own.size_report import SizeReport
 from pgpack.formats.own.writer import Pgpack
 from pgpack.recipe.policy import Coding
@@ -95,7 +96,7 @@ def transcode(data: bytes, progress: Progress = lambda kind: None) -> Transcoded
     contents = Contents(records, coding, aliases, companions=given.companions)
     fresh, report = Pgpack().write(contents, best_side_codecs(records))
     encoded = time.perf_counter()
-    read = unpack(fresh)
+    read = unpack(fresh, UNLIMITED)
     decoded = time.perf_counter()
     compare(given, read)
     return Transcoded(

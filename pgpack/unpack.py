@@ -9,7 +9,10 @@ weights digest; `pgpack verify` runs it so.
 from __future__ import annotations
 
 import json
+import os
+import resource
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +24,7 @@ from pgpack.formats.field.torch_baseline import DEFAULT_LIMIT
 from pgpack.formats.own.contents import weights_digest
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC
-from pgpack.formats.own.reader import MAX_BYTES, read_artifact
+from pgpack.formats.own.reader import read_artifact
 from pgpack.formats.sniff import read_identified
 from pgpack.tensors.record import Record
 
@@ -79,16 +82,17 @@ class Unpacked:
         return dict(self.items())
 
 
-def unpack(data: bytes, max_bytes: int = MAX_BYTES) -> Unpacked:
+def unpack(data: bytes, max_bytes: int | None = None) -> Unpacked:
     """Decode an artifact: ours, or one of the field's formats (told apart by content).
 
-    `max_bytes`: the most that anything in it may decode to (1 GiB at most in the field's formats). Raises
-    FormatError or one of its kinds.
+    `max_bytes`: the most that may come out of it, and that decoding may hold at once. None: what comes out is at most
+    400 times the file, or 64 MiB, and 4 GiB are held (FORMAT.md). In the field's formats nothing is above 1 GiB.
+    Raises FormatError or one of its kinds.
     """
     if data[:4] == MAGIC[: len(data)]:
         header, own, companions = read_artifact(data, max_bytes)
         return Unpacked("pgpack", own, header.aliases, header.digest, header, companions)
-    kind, records = read_identified(data, min(max_bytes, DEFAULT_LIMIT))
+    kind, records = read_identified(data, DEFAULT_LIMIT if max_bytes is None else min(max_bytes, DEFAULT_LIMIT))
     return Unpacked(kind, tuple(records), {}, "")
 
 
@@ -104,17 +108,32 @@ def check_digest(unpacked: Unpacked) -> str:
 
 
 def _main() -> int:
+    """`PATH [MEMORY [MAX_BYTES]]`: at most so many bytes of address space, and of `unpack`."""
+    path, memory, max_bytes = [*sys.argv[1:], *(None,) * 2][:3]
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if memory is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (int(memory), resource.getrlimit(resource.RLIMIT_AS)[1]))
     start = time.perf_counter()
     try:
-        with open(sys.argv[1], "rb") as file:
-            unpacked = unpack(file.read())
+        with open(str(path), "rb") as file:
+            unpacked = unpack(file.read(), None if max_bytes is None else int(max_bytes))
         decode_s = time.perf_counter() - start
         result = {"ok": True, "kind": unpacked.kind, "weights_digest": check_digest(unpacked), "decode_s": decode_s}
     except PgpackError as error:
         result = {"ok": False, "error": str(error), "error_kind": type(error).__name__}
+    except MemoryError:
+        sentence = f"decoding takes more than {int(memory or 0):,} bytes of memory"
+        result = {"ok": False, "error": sentence, "error_kind": "FormatError"}
     result["imported_torch"] = "torch" in sys.modules
     sys.stdout.write(json.dumps(result) + "\n")
     return 0 if result["ok"] else 4
+
+
+def _end_with_parent() -> None:
+    """Ends this process when standard input does, which a parent that is gone no longer holds open."""
+    while os.read(0, 1 << 16):
+        pass
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pgtrain.model.gpt import build as build_gpt
 from pgtrain.model.model_config import GPTConfig
 
 from .changed_fields import changed_fields
+from .identification.reader import Reader
 from .identify import identify, named
 from .presets import PRESETS
 
@@ -33,7 +34,7 @@ def find(wanted: Wanted) -> FoundModel | None:
     """
     if wanted.spec is not None and wanted.spec not in PRESETS:
         return None
-    changes, how = changed_fields(wanted.changes, GPTConfig()), ""
+    changes, how, evidence = changed_fields(wanted.changes, GPTConfig()), "", ""
     if wanted.spec is not None:
         config = named(wanted.spec, wanted.shapes, changes)
     elif "model_config" in wanted.metadata:
@@ -45,12 +46,11 @@ def find(wanted: Wanted) -> FoundModel | None:
     else:
         if table := wanted.shapes.get("tok_emb.weight"):
             _check_vocabulary(table[0], wanted.vocab_size)
-        probe = wanted.probe
-        identified = identify(wanted.shapes, lambda guess: probe.nats(builder(guess), guess.seq_len), changes)
-        config, how = identified.config, identified.how
+        identified = identify(wanted.shapes, Reader(wanted.probe, builder), changes, wanted.seq_len)
+        config, how, evidence = identified.config, identified.how, identified.to_json()
     _check_vocabulary(config.vocab_size, wanted.vocab_size)
     build = builder(config)
-    return FoundModel(build, config.seq_len, how, config.to_json(), partial(with_loops, build))
+    return FoundModel(build, config.seq_len, how, config.to_json(), partial(with_loops, build), evidence=evidence)
 
 
 def builder(config: GPTConfig) -> Build:

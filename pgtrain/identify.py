@@ -1,166 +1,281 @@
-"""Which model a state dict of a public script belongs to: what shapes tell, and a measurement for what they do not.
+"""Which model a state dict of a public script belongs to: what its tensors show, and a measurement for the rest.
 
-    names, shapes --> systems whose table they are, in these sizes --few tokens of text--> the one with the least loss
+    names, shapes --> fields they decide --little text--> the rest by loss --all of it--> each field beside its rivals
+                                                                                      --> Identified, or a question
 
-Tensor names and shapes never say which activation, loop, lane or rotary setting a script ran with. Systems that fit
-are told apart by their loss on a little text, which differs by whole nats; fields of the best are then tried alone.
-Owns the candidates and the choice. Refuses to guess: without text, or where losses are near each other, it says what
-to give.
+Tensor names and shapes never say which activation, loop, lane or rotary setting a script ran with. Refuses to guess:
+without text, where several answers lose alike, and where the best loses so much that it is no model of the text, it
+says what to give and what the guesses lose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pgpack.checkpoint.dialects import unbanked_shapes
 from pgpack.errors import CheckpointError, DataError
-from pgpack.models.probe import CLEAR
-from pgtrain.model.dialects import fits
-from pgtrain.model.model_config import ACTIVATIONS, GPTConfig
-from pgtrain.model.tensor_table import infer_config, visible_fields
+from pgtrain.model.dialects import fits, without_unused
+from pgtrain.model.model_config import GPTConfig
+from pgtrain.model.tensor_table import check_shapes
 
+from .identification.contest import Judge, Standing
+from .identification.hidden_fields import GROUPS, STRUCTURE, Group
+from .identification.reader import Reader
+from .identification.search import Asked, Found, confirm, search
+from .identification.trace import Shapes, Trace, read_trace
+from .identification.window import window_of
+from .identification.yardstick import BESIDE
 from .presets import PRESETS, SYSTEMS
 
-Shapes = Mapping[str, tuple[int, ...]]
-Measure = Callable[[GPTConfig], float]
+FIRST_WINDOW, LONGEST_WINDOW = 64, 256  # tokens of the windows that guesses are judged on
+THROUGH = 32_768  # tokens that tell the length of windows
+SHOWN = 4  # rivals that a refusal names
 # What only training uses, or only the first step: candidates that differ in nothing else are one.
 UNSEEN = ("qk_gain_init", "weight_init", "embed_init", "tied_embed_init_std", "ebls_b_std", "ebls_penalty",
-          "repartition_penalty", "repartition_start",
+          "repartition_penalty", "repartition_start", "projection_init",
           "lane_residual_init", "mtp_weight")  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A system in the sizes of the state dict; `names` of all systems that are the same model."""
+class Evidence:
+    """What decides one field. `by`: "names", "shapes", "loss" (and the gradient, where losses are near each other),
+    "user", or "nothing" where no value of it changes the model. `behind`: the next value and how many nats per token
+    it loses more, where a loss decided."""
 
-    names: tuple[str, ...]
-    config: GPTConfig
+    field: str
+    value: Any
+    by: str
+    behind: tuple[str, float] | None = None
+
+    def __str__(self) -> str:
+        said = f"{self.field}={_value(self.value)}"
+        return said if self.behind is None else f"{said} ({self.behind[0]} {self.behind[1]:+.4f})"
 
 
 @dataclass(frozen=True)
 class Identified:
-    """The model, and one sentence that says how it was found."""
+    """A model, what decides each of its fields, and its loss beside that of a bigram of the same text.
+
+    Units: nats per token."""
 
     config: GPTConfig
-    how: str
+    evidence: tuple[Evidence, ...]
+    nats: float
+    bigram: float
+    n_tokens: int
 
-
-def candidates(stored: Shapes, changes: Mapping[str, Any] | None = None) -> list[Candidate]:
-    """The systems that a state dict may be of, `changes` applied to each.
-
-    Raises CheckpointError when it is of none.
-    """
-    shapes = unbanked_shapes(stored)
-    exact = {name: preset.model for name, preset in PRESETS.items() if fits(preset.model, shapes)}
-    found: dict[GPTConfig, list[str]] = {}
-    for name, model in (exact or {name: system.model for name, system in SYSTEMS.items()}).items():
-        config = sized(model, shapes, changes)
-        if config is not None and fits(config, shapes):
-            found.setdefault(replace(config, **{key: getattr(GPTConfig(), key) for key in UNSEEN}), []).append(name)
-    if not found:
-        found = {infer_config(shapes, **(changes or {})): ["baseline"]}
-    return [Candidate(tuple(names), config) for config, names in found.items()]
-
-
-def named(name: str, stored: Shapes, changes: Mapping[str, Any] | None = None) -> GPTConfig:
-    """The system `name` in the sizes of a state dict where it fits, else in its own."""
-    shapes = unbanked_shapes(stored)
-    config = sized(PRESETS[name].model, shapes, changes)
-    if config is not None and fits(config, shapes):
-        return config
-    return replace(PRESETS[name].model, **(changes or {}))
-
-
-def identify(stored: Shapes, measure: Measure | None, changes: Mapping[str, Any] | None = None) -> Identified:
-    """The model of a state dict. `measure` gives the nats per token of a config on a little text; None: no text.
-
-    Raises: CheckpointError when it is no system's; DataError, naming the flag to give, when it may be several.
-    """
-    found = candidates(stored, changes)
-    if len(found) == 1 and measure is None:
-        return Identified(found[0].config, f"its tensors are those of {found[0].names[0]}")
-    if measure is None:
-        raise DataError(f"{_choice(found)}; give one as --model NAME")
-    losses = {id(each): measure(each.config) for each in found} if len(found) > 1 else {}
-    ranked = sorted(found, key=lambda each: losses.get(id(each), 0.0))
-    shown = ", ".join(f"{each.names[0]} {losses[id(each)]:.2f}" for each in ranked[:4] if losses)
-    if len(ranked) > 1 and losses[id(ranked[1])] - losses[id(ranked[0])] < CLEAR:
-        raise DataError(
-            f"{_choice(found)}; on a little text they lose alike ({shown} nats); give one as --model NAME"
+    @property
+    def how(self) -> str:
+        """One sentence for people."""
+        by_loss = [str(each) for each in self.evidence if each.by == "loss"]
+        return (
+            f"found by its tensors and by its loss on {self.n_tokens:,} tokens ({self.nats:.3f} nats, a bigram of "
+            f"the text {self.bigram:.3f}): {', '.join(by_loss)}; in brackets the next value and what it loses more"
         )
-    how = f"its tensors are those of {ranked[0].names[0]}"
-    if losses:
-        others = "another system" if len(found) == 2 else f"{len(found) - 1} other systems"
-        how += f", told from {others} by the loss on a little text ({shown} nats)"
-    return _refined(Identified(ranked[0].config, how), measure, set(changes or ()))
+
+    def to_json(self) -> str:
+        """The evidence as JSON, for study, artifact and whoever reads them."""
+        fields = {
+            each.field: {"value": each.value, "by": each.by}
+            | ({} if each.behind is None else {"next": each.behind[0], "behind": round(each.behind[1], 6)})
+            for each in self.evidence
+        }
+        figures = {"nats": round(self.nats, 6), "bigram": round(self.bigram, 6), "tokens": self.n_tokens}
+        config = json.loads(self.config.to_json())
+        return json.dumps({**figures, "config": config, "fields": fields}, separators=(",", ":"))
 
 
-def _refined(found: Identified, measure: Measure, fixed: set[str]) -> Identified:
-    """Fields that shapes do not show, changed where that lowers the loss clearly; `fixed` ones are the user's."""
-    config, how, best = found.config, found.how, measure(found.config)
-    for field, values in _hidden(config).items():
-        for value in values:
-            if field in fixed or value == getattr(config, field):
-                continue
-            try:
-                loss = measure(replace(config, **{field: value}))
-            except DataError:
-                continue
-            if loss < best - CLEAR:
-                how += f"; {field}={value} lowers it from {best:.2f} to {loss:.2f}"
-                config, best = replace(config, **{field: value}), loss
-    return Identified(config, how)
+def identify(
+    stored: Shapes, reader: Reader | None, said: Mapping[str, Any] | None = None, seq_len: int | None = None
+) -> Identified:
+    """The model of a state dict. `reader`: what reads text under a guess; None: there is no text. `said`: fields that
+    the user gives; `seq_len`: the length of windows, where it is known.
+
+    Raises: CheckpointError when the tensors are no system's; DataError, naming the flag to give, when several models
+    lose alike, or none reads the text.
+    """
+    shapes, said = unbanked_shapes(stored), dict(said or {})
+    seq_len = seq_len or said.get("seq_len")
+    trace = read_trace(shapes)
+    if any(field in trace.fields and trace.fields[field] != value for field, value in said.items()):
+        _refuse_said(trace, said)
+    said.pop("seq_len", None)
+    asked = Asked(shapes, trace, said, seq_len or FIRST_WINDOW)
+    if not any(True for group in GROUPS[:1] for _ in asked.choices(GPTConfig(), group)[1:]):
+        check_shapes(_nearest(asked), without_unused(_nearest(asked), shapes))
+        raise CheckpointError(f"no order of layers has these tensors ({_layers(trace)}); give the model as "
+                              "--model NAME or FILE.py:build")  # fmt: skip
+    if reader is None:
+        raise DataError(
+            "nothing in a state dict says which activation, loop or rotary setting its script ran with; give the "
+            "system as --model NAME, or text that its loss tells it by"
+        )
+    window = min(asked.seq_len, LONGEST_WINDOW, reader.n_tokens)
+    judge = _judge(reader, window, asked)
+    best = search(asked, judge, _settings())
+    if best is None:
+        raise CheckpointError(_no_model(trace))
+    length = seq_len or window_of(
+        partial(_through, reader, best), min(reader.n_tokens, THROUGH, reader.enough(best, 1))
+    )
+    if length != asked.seq_len:
+        best = replace(best, seq_len=length, rope_max_len=best.rope_max_len * length // best.seq_len)
+        asked, window = replace(asked, seq_len=length), min(length, LONGEST_WINDOW, reader.n_tokens)
+        judge = _judge(reader, window, asked)
+    found = confirm(asked, judge, best)
+    _require_known(found, reader)
+    return _identified(found, asked, reader, seq_len)
 
 
-def _hidden(config: GPTConfig) -> dict[str, tuple[Any, ...]]:
-    """Fields of the public scripts that leave no trace in names and shapes, with the values they have there."""
-    return {
-        "mlp_activation": ACTIVATIONS,
-        "rope_dims": (0, 16) if config.head_dim > 16 else (0,),
-        "xsa_last_n": tuple(n for n in (0, 4, config.num_layers) if n <= config.num_layers),
-        "norm_scale": ("none", "block"),
-    }
+def named(name: str, stored: Shapes, said: Mapping[str, Any] | None = None) -> GPTConfig:
+    """The system `name` in the sizes of a state dict.
 
-
-def sized(model: GPTConfig, shapes: Shapes, changes: Mapping[str, Any] | None = None) -> GPTConfig | None:
-    """`model` in the sizes that names and shapes show; None when these cannot be its tensors."""
-    blocks = {name.split(".")[1] for name in shapes if name.startswith(("blocks.", "shared_blocks."))}
-    at = "shared_blocks.0" if "shared_blocks.0.attn.q_gain" in shapes else "blocks.0"
+    Raises: CheckpointError where the tensors are not its own in any size, saying which and which flag to give.
+    """
+    shapes, model = unbanked_shapes(stored), PRESETS[name].model
     try:
-        values = visible_fields(shapes, at)
-    except CheckpointError:
-        return None
-    layers = {"none": len(blocks), "encoder_decoder": _rows(shapes, "virtual_attn_scales", model.num_layers)}
-    layers["consecutive"] = _rows(shapes, f"{at}.attn_scales", 0) * len(blocks)
-    values |= {
-        "num_layers": layers.get(model.sharing, model.num_layers),
-        "shared_blocks": len(blocks) if model.sharing == "consecutive" else model.shared_blocks,
-        "input_residual_rank": _rows(shapes, "input_residual.A.weight", 0),
-        "output_residual_rank": _rows(shapes, "output_residual.A.weight", 0),
-        "bigram_buckets": _rows(shapes, "bigram_hash.embed.weight", 0),
-        "bigram_dim": shapes.get("bigram_hash.embed.weight", (0, model.bigram_dim))[1],
-    }
-    if model.xsa_last_n == model.num_layers:
-        values["xsa_last_n"] = values["num_layers"]
-    try:
-        return replace(model, **{**values, **(changes or {})})
-    except DataError:
-        return None
+        trace = read_trace(shapes)
+        depths = _depths(model, trace)
+        bare = {depth: _sized(replace(model, rope_dims=0), trace, depth, said or {}) for depth in depths}
+        if not any(fits(config, shapes) for config in bare.values()):
+            check_shapes(bare[depths[0]], without_unused(bare[depths[0]], shapes))
+        sized = [_sized(model, trace, depth, said or {}) for depth in depths if fits(bare[depth], shapes)]
+        if trace.virtual and not any(config.virtual_layers in trace.virtual for config in sized):
+            raise DataError(f"{name} has {sized[0].virtual_layers} layers in a pass, and these are {_layers(trace)}")
+    except (CheckpointError, DataError) as error:
+        raise CheckpointError(
+            f"the tensors are not those of {name} in any size: {error}; give what differs as --set FIELD=VALUE, or "
+            "leave --model out, and the system is looked for"
+        ) from error
+    if len(sized) > 1:
+        layers = " or ".join(str(config.num_layers) for config in sized)
+        raise CheckpointError(f"{name} in the sizes of these tensors has {layers} layers; give --set num_layers=N")
+    return sized[0]
 
 
-def _rows(shapes: Shapes, name: str, default: int) -> int:
-    return shapes[name][0] if shapes.get(name) else default
+def _sized(model: GPTConfig, trace: Trace, depth: int, said: Mapping[str, Any]) -> GPTConfig:
+    """A named system in the sizes of the tensors, with so many layers; what the user says wins."""
+    everywhere = {"xsa_last_n": depth} if model.xsa_last_n == model.num_layers else {}
+    return replace(model, **{"num_layers": depth, **everywhere, **trace.fields, **said})
 
 
-def _choice(found: list[Candidate]) -> str:
-    """What the candidates are, and in which fields they differ."""
-    differing = [
-        field.name for field in fields(GPTConfig) if len({asdict(each.config)[field.name] for each in found}) > 1
-    ]
-    names = ", ".join(each.names[0] for each in found)
-    return (
-        f"the tensors may be those of {names}, which differ in {', '.join(differing)}: nothing in a state dict "
-        "says which"
+def _depths(model: GPTConfig, trace: Trace) -> Sequence[int]:
+    """How many layers a named system may have here: its own where the tensors allow it or do not say."""
+    if model.sharing == "none":
+        return (trace.blocks,)
+    if model.sharing == "consecutive" or model.num_layers in trace.virtual or not trace.virtual:
+        return (model.num_layers,)
+    return trace.virtual
+
+
+def _judge(reader: Reader, window: int, asked: Asked) -> Judge:
+    def measure(config: GPTConfig, first: int, last: int) -> Any:
+        return reader.nats(config, window, first, last)
+
+    return Judge(measure, lambda config: reader.grams(config, window), reader.enough(_nearest(asked), window))
+
+
+def _through(reader: Reader, config: GPTConfig, length: int) -> Any:
+    stretched = replace(config, seq_len=length, rope_max_len=config.rope_max_len * length // config.seq_len)
+    return reader.nats_through(stretched, length, min(reader.n_tokens, THROUGH, reader.enough(config, 1)))
+
+
+def _nearest(asked: Asked) -> GPTConfig:
+    """A config in the sizes of the tensors; of its order of layers nothing is known."""
+    layers = asked.trace.fields.get("num_layers", asked.trace.blocks)
+    sizes = {"num_layers": max(layers, 1), "skips": asked.trace.skips, "bigram_hash": "mul31"}
+    return replace(GPTConfig(), **{**sizes, **asked.trace.fields})
+
+
+def _settings() -> list[dict[str, Any]]:
+    """The published settings of fields that leave no trace, each once."""
+    fields = [field for group in GROUPS for field in group.fields if field not in (*STRUCTURE, "rope_max_len")]
+    found = [{field: getattr(system.model, field) for field in fields} for system in SYSTEMS.values()]
+    return [each for i, each in enumerate(found) if each not in found[:i]]
+
+
+def _require_known(found: Found, reader: Reader) -> None:
+    """Raises: DataError where the best reads the text no better than anybody, or is not alone."""
+    chance = math.log(found.config.vocab_size)
+    if not found.nats < min(chance, reader.bigram + BESIDE):
+        raise DataError(
+            f"no model with these tensors reads this text: the best guess loses {found.nats:.3f} nats per token, a "
+            f"bigram of the text {reader.bigram:.3f}, chance {chance:.3f}; give the system as --model NAME, its "
+            "fields as --set FIELD=VALUE, or the text that it was trained on"
+        )
+    if not found.open:
+        return
+    group = max(found.open, key=lambda group: len(found.rivals[group]))
+    standings, near = found.standings[group], found.rivals[group]
+    alike = [each for each in standings if each.config == found.config or each in near]
+    said = ", ".join(f"{_choice(each, alike, group)} {standings[0].nats + each.behind:.4f}" for each in alike[:SHOWN])
+    more = f" and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""
+    differing = [field for field in group.fields if len({getattr(each.config, field) for each in alike}) > 1]
+    flags = " ".join(f"--set {field}=VALUE" for field in differing)
+    raise DataError(
+        f"nothing in the tensors says {group.name}, and several values lose alike on {standings[0].n_tokens:,} "
+        f"tokens (nats per token: {said}{more}); give {flags}, or the system as --model NAME"
+    )
+
+
+def _choice(standing: Standing, alike: Sequence[Standing], group: Group) -> str:
+    """A guess by the fields of its group in which the guesses differ."""
+    fields = [field for field in group.fields if len({getattr(each.config, field) for each in alike}) > 1]
+    return ",".join(f"{field}={_value(getattr(standing.config, field))}" for field in fields)
+
+
+def _identified(found: Found, asked: Asked, reader: Reader, seq_len: int | None) -> Identified:
+    best, evidence = found.config, []
+    by_field = {field: group for group in found.standings for field in group.fields}
+    for field in vars(best):
+        value = getattr(best, field)
+        if field in asked.said:
+            evidence.append(Evidence(field, value, "user"))
+        elif field in asked.trace.fields:
+            evidence.append(Evidence(field, value, asked.trace.evidence[field]))
+        elif field == "seq_len":
+            evidence.append(Evidence(field, value, "loss" if seq_len is None else "user"))
+        elif field in by_field:
+            evidence.append(_by_loss(field, best, found.standings[by_field[field]]))
+    evidence = [each for each in evidence if each.field not in UNSEEN]
+    most = max(each.n_tokens for standings in found.standings.values() for each in standings)
+    return Identified(best, tuple(evidence), found.nats, reader.bigram, most)
+
+
+def _by_loss(field: str, best: GPTConfig, standings: Sequence[Standing]) -> Evidence:
+    value = getattr(best, field)
+    other = [each for each in standings if getattr(each.config, field) != value and not each.same]
+    if not other:
+        alone = all(getattr(each.config, field) == value for each in standings)
+        return Evidence(field, value, "shapes" if alone else "nothing")
+    near = min(other, key=lambda each: each.behind)
+    own = next((each.behind for each in standings if each.config == best), 0.0)
+    return Evidence(field, value, "loss", (_value(getattr(near.config, field)), near.behind - own))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _layers(trace: Trace) -> str:
+    if not trace.virtual:
+        return f"{trace.blocks} blocks"
+    return f"{trace.blocks} blocks, tables for {' or '.join(map(str, trace.virtual))} layers of a pass"
+
+
+def _no_model(trace: Trace) -> str:
+    return f"no model of the challenge runs with these tensors ({_layers(trace)}); give --model FILE.py:build"
+
+
+def _refuse_said(trace: Trace, said: Mapping[str, Any]) -> None:
+    field = next(name for name, value in said.items() if name in trace.fields and trace.fields[name] != value)
+    raise DataError(
+        f"--set {field}={_value(said[field])}: the tensors say {field}={_value(trace.fields[field])}; leave it out"
     )

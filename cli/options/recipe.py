@@ -95,7 +95,7 @@ def recipe_text(value: str) -> tuple[str, bool]:
     if not named and ("=" in value or path.suffix not in RECIPE_SUFFIXES):
         return value, False
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise click.UsageError(f"--recipe {value}: cannot read {path} ({reason})") from None

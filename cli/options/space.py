@@ -57,7 +57,7 @@ class SpaceFlags:
 
         if self.space is not None:
             try:
-                text = Path(self.space).read_text(encoding="utf-8")
+                text = Path(self.space).read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
                 raise click.UsageError(f"--space {self.space}: cannot be read ({reason})") from None

@@ -74,7 +74,16 @@ def bench_of(
     """The bench of a command: notes and bars go to stderr, unless it is to be quiet."""
     from pgpack.bench.workpiece import Workpiece
 
+    if "data_defaults" not in checkpoint.metadata and not options.names_text and options.calib is None:
+        say_idle(options, screen, "no text is given")
     return Workpiece(path, checkpoint, options, screen.note, not screen.quiet, keep_in, cache)
+
+
+def say_idle(options: BenchOptions, screen: Screen, why: str) -> None:
+    """A note for each flag that changes nothing where no text is read."""
+    for name, value in (("--field", options.field), ("--device", options.device)):
+        if value is not None:
+            screen.note(f"{name} {value} changes nothing: {why}")
 
 
 def evaluator_of(
@@ -84,9 +93,14 @@ def evaluator_of(
     screen: Screen,
     path: Path | None,
     reference: Checkpoint | None,
+    loops: int | None = None,
 ) -> Evaluator:
     """With a `reference`, the checkpoint in `path`: its model and text, KL to it. Without: those that the flags name,
-    for the model that the `subject` in `file` holds."""
+    for the model that the `subject` in `file` holds. `loops`: how often a looped model repeats; None: as trained."""
+    from pgpack.loss.sliding import EvaluationWay
+
+    way = EvaluationWay(loops=loops)
     if path is not None and reference is not None:
-        return bench_of(path, reference, text, screen).evaluator
-    return bench_of(file, subject, text, screen).text.evaluator()
+        bench = bench_of(path, reference, text, screen)
+        return bench.evaluator if loops is None else bench.text.evaluator(dict(reference.items()), way=way)
+    return bench_of(file, subject, text, screen).text.evaluator(way=way)

@@ -18,3 +18,11 @@ def size(text: str) -> int:
         return parse_size(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+max_bytes_option = click.option(
+    "--max-bytes",
+    type=size,
+    metavar="BYTES",
+    help="The most that decoding may give and hold. By default 400 times the file (64 MiB at least), 4 GiB held.",
+)

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from pgpack.errors import PgpackError
+from pgpack.tables import escaped_lines
 
 from ..flag_group import flag, flag_group
 
@@ -30,7 +31,7 @@ EXIT_INTERRUPTED = 130
 
 def note(message: str) -> None:
     """One line of information on stderr."""
-    click.echo(message, err=True)
+    click.echo(escaped_lines(message), err=True)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Screen:
         if self.as_json:
             click.echo(json.dumps(document, indent=2, allow_nan=False, default=_plain))
         else:
-            click.echo("\n".join(lines))
+            click.echo(escaped_lines("\n".join(lines)))
 
 
 def _plain(value: Any) -> Any:
@@ -114,12 +115,12 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
         click.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except PgpackError as error:
-        click.echo(f"error: {error}", err=True)
+        note(f"error: {error}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"error: {where}{error.strerror or error}", err=True)
+        note(f"error: {where}{error.strerror or error}")
         sys.exit(1)

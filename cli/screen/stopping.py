@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -19,9 +19,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopping:
-    """What is said when a command stops: `sentence`, once, however often it is asked to."""
+    """What is said when a command stops: `sentence`, once, however often it is asked to; made at that moment, for
+    what there is to go on with depends on it."""
 
-    def __init__(self, sentence: str) -> None:
+    def __init__(self, sentence: Callable[[], str]) -> None:
         self.sentence = sentence
         self.n_asked = 0
         self._said = False
@@ -29,7 +30,7 @@ class Stopping:
     def say(self) -> None:
         """The sentence on stderr; what asks to stop meanwhile waits until it is said."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        note(self.sentence)
+        note(self.sentence())
         self._said = True
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -39,12 +40,12 @@ class Stopping:
         if self.n_asked == 1:
             raise KeyboardInterrupt
         if not self._said:
-            os.write(2, f"{self.sentence}\n".encode())  # unbuffered: this may have come in the middle of a print
+            os.write(2, f"{self.sentence()}\n".encode())  # unbuffered: this may have come in the middle of a print
         os._exit(EXIT_RESUMABLE)
 
 
 @contextmanager
-def stopping(sentence: str) -> Iterator[Stopping]:
+def stopping(sentence: Callable[[], str]) -> Iterator[Stopping]:
     """While the block runs, the first Ctrl-C or SIGTERM is a KeyboardInterrupt and the second ends the process.
 
     Once asked to stop, the handlers stay until the process ends, so that no later signal can interrupt its end.

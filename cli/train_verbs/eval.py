@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     epilog="\b\nExamples:\n  pgtrain eval model.safetensors\n"
     "  pgtrain eval model.safetensors --stride 64 --documents\n"
     "  pgtrain eval model.safetensors --stride 64 --ttt sgd --ttt-lr 0.01 --freeze-blocks 2\n"
+    "  pgtrain eval final_model.pt --model lanes --set lane_start=7\n"
     "  pgtrain eval final_model.pt --model adapter.py:build --val 'shards/*_val_*.bin' \\\n"
     "      --tokenizer fineweb_1024_bpe.model --seq-len 1024",
 )
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--seq-len", type=click.IntRange(1), help="Tokens per window.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Score at most this many tokens.")
 @click.option("--model", "model_spec", help="FILE.py:build, a function from state dict to module; or a preset.")
+@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="A field of a pgtrain model.")
 @click.option("--stride", type=click.IntRange(1), help="Slide the window by this many tokens; 64 in the challenge.")
 @click.option("--documents", is_flag=True, help="Let no context cross the start of a document.")
 @click.option("--loops", type=click.IntRange(0), help="Repeat the model's loop this often instead of as trained.")
@@ -52,6 +54,7 @@ def command(
     seq_len: int | None,
     max_tokens: int | None,
     model_spec: str | None,
+    changes: tuple[str, ...],
     stride: int | None,
     documents: bool,
     loops: int | None,
@@ -76,7 +79,7 @@ def command(
 
     loaded = load_checkpoint(checkpoint)
     named = str(tokenizer) if tokenizer else None
-    options = BenchOptions(val, None, named, seq_len, max_tokens, device, model_spec)
+    options = BenchOptions(val, None, named, seq_len, max_tokens, device, model_spec, changes)
     text, tensors = open_text(checkpoint, loaded, options), dict(loaded.items())
     for line in text.notes:
         screen.note(line)

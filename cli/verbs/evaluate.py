@@ -9,7 +9,7 @@ import click
 from pgpack.bench.options import BenchOptions
 
 from ..options.text import evaluator_of, text_options
-from ..options.types import PATH
+from ..options.types import PATH, max_bytes_option
 from ..screen.output import Screen, format_bytes, screen_options
 
 EPILOG = """\b
@@ -24,9 +24,19 @@ Examples:
 @click.command("eval", epilog=EPILOG)
 @click.argument("file", type=PATH)
 @click.option("--checkpoint", type=PATH, help="Model and text of the artifact, and KL to it.")
+@click.option("--loops", type=click.IntRange(0), help="Repeat the model's loop this often instead of as trained.")
+@max_bytes_option
 @text_options
 @screen_options
-def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, screen: Screen) -> None:
+def command(
+    *,
+    file: Path,
+    checkpoint: Path | None,
+    loops: int | None,
+    max_bytes: int | None,
+    text: BenchOptions,
+    screen: Screen,
+) -> None:
     """Bits per byte of FILE, a checkpoint or an artifact.
 
     An artifact holds no text, and its model only where it was a folder: give --checkpoint (the loss is then compared
@@ -38,7 +48,7 @@ def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, screen: 
     from pgpack.checkpoint.files import weight_files
     from pgpack.unpack import check_digest
 
-    found = open_either(file, text.base)
+    found = open_either(file, text.base, max_bytes)
     if isinstance(found, ArtifactFile):
         unpacked = found.unpacked
         check_digest(unpacked)
@@ -54,7 +64,7 @@ def command(*, file: Path, checkpoint: Path | None, text: BenchOptions, screen: 
             "FILE, or --text PATH, and without a model --tokenizer FILE.model, --seq-len N and, unless it is "
             "a pgtrain model, --model FILE.py:build"
         )
-    evaluator = evaluator_of(file, subject, text, screen, checkpoint, reference)
+    evaluator = evaluator_of(file, subject, text, screen, checkpoint, reference, loops)
     loss = evaluator.evaluate(dict(subject.items()))
     n_bytes = found.n_bytes if isinstance(found, ArtifactFile) else sum(p.stat().st_size for p in weight_files(file))
     lines = [f"bpb     {loss.bpb:.6f}", f"nats    {loss.nats:.6f} per token"]

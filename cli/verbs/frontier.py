@@ -12,7 +12,7 @@ import click
 
 from pgpack.errors import StudyError
 from pgpack.files import replace_file
-from pgpack.tables import clipped, table
+from pgpack.tables import clipped, counted, table
 
 from ..options.types import PATH, size
 from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, screen_options
@@ -94,7 +94,7 @@ def command(
         from pgpack.study.export import write_export
 
         write_export(list(zip(names, measured, strict=True)), export)
-        screen.note(f"wrote {sum(len(study.trials) for study in measured)} trials to {export}")
+        screen.note(f"wrote {counted(sum(len(study.trials) for study in measured), 'trial')} to {export}")
     view = frontier_of(studies, metric, budget, best_by=metric)
     result = _measure(studies, view, (reference_bytes, reference_loss))
     result["bd_rate"] = _bd_rate(studies, metric) if with_bd_rate else None
@@ -223,7 +223,7 @@ def _summary(result: dict[str, Any], metric: Metric) -> list[str]:
         )
     corner = result["reference"]
     for study in result["studies"]:
-        count = f"{study['n_trials']} trials"
+        count = counted(int(study["n_trials"]), "trial")
         if study["n_checkpoints"] > 1:
             count = f"{study['n_trials']} recipes on {study['n_checkpoints']} checkpoints (largest size, mean loss)"
         lines.append(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgpack.tables import clipped, shape_text, table
+from pgpack.errors import FormatError
+from pgpack.models.evidence import FOUND_KEY, evidence_lines, read_evidence
+from pgpack.tables import clipped, counted, shape_text, table
 
 from ..options.text import base_option
-from ..options.types import PATH
+from ..options.types import PATH, max_bytes_option
 from ..screen.output import Screen, format_bytes, picked, screen_options
 
 if TYPE_CHECKING:
@@ -33,22 +37,30 @@ Examples:
 @click.command("inspect", epilog=EPILOG)
 @click.argument("file", type=PATH)
 @base_option
+@max_bytes_option
 @screen_options
-def command(*, file: Path, base: str | None, screen: Screen) -> None:
+def command(*, file: Path, base: str | None, max_bytes: int | None, screen: Screen) -> None:
     """Where the bytes of FILE are: an artifact (ours or one of the field's) or a checkpoint.
 
     Artifact: bytes per tensor, largest first, and per coding stage; they sum to the file. Entropy is of order 0, in
-    bits per symbol. Checkpoint: shapes, roles, spread, tied names, and what its metadata says.
+    bits per symbol. How its model was found, where nobody named it. Checkpoint: shapes, roles, spread, tied names,
+    and what its metadata says.
     """
     from pgpack.bench.artifact import ArtifactFile, open_either
     from pgpack.checkpoint.files import weight_files
+    from pgpack.formats.own.manifest import read_manifest
     from pgpack.inspect import inspect_checkpoint
 
-    found = open_either(file, base)
+    found = open_either(file, base, max_bytes)
     if isinstance(found, ArtifactFile):
-        view = found.inspect()
+        view, manifest = found.inspect(), None
+        with contextlib.suppress(FormatError):  # what lies beside may be anybody's
+            manifest = read_manifest(file)
         tensors = sorted(view.tensors, key=lambda tensor: -tensor.n_bytes)
-        screen.show(_artifact_document(view, tensors), *_artifact_lines(view, tensors))
+        own = manifest is not None and manifest.sha256 == hashlib.sha256(found.data).hexdigest()
+        model = manifest.model if manifest and own else None
+        said = [] if model is None else ["", *evidence_lines(model)]
+        screen.show(_artifact_document(view, tensors) | {"model": model}, *_artifact_lines(view, tensors), *said)
     else:
         rows = sorted(inspect_checkpoint(found), key=lambda row: -row.numel)
         n_bytes = sum(part.stat().st_size for part in weight_files(file))
@@ -79,7 +91,7 @@ def _artifact_lines(view: ArtifactView, tensors: Sequence[TensorBytes]) -> Itera
     if view.companions:
         named = ", ".join(f"{name} {n_bytes:,}" for name, n_bytes in view.companions.items())
         packed, n_bytes = format_bytes(view.overhead["companions"]), sum(view.companions.values())
-        yield f"companions {packed}, of {n_bytes:,} in {len(view.companions)} files: {named}"
+        yield f"companions {packed}, of {n_bytes:,} in {counted(len(view.companions), 'file')}: {named}"
     for alias, stored in view.aliases.items():
         yield f"{alias} is tied to {stored}"
     if view.stages:
@@ -119,6 +131,8 @@ def _checkpoint_lines(checkpoint: Checkpoint, rows: Sequence[TensorValues], n_by
     yield from checkpoint.notes
     for key, value in checkpoint.metadata.items():
         yield f"{key:18} {clipped(value, 400)}"
+    if (found := read_evidence(checkpoint.metadata.get(FOUND_KEY))) is not None:
+        yield from evidence_lines(found)
 
 
 def _checkpoint_document(checkpoint: Checkpoint, rows: Sequence[TensorValues], n_bytes: int) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import click
 
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
-from pgpack.tables import table
+from pgpack.fit.effort import DEFAULT, LEVELS
+from pgpack.tables import counted, table
 
 from ..options.cache import cache_options
 from ..options.recipe import RecipeFlags, one_of, recipe_options
@@ -22,6 +23,7 @@ from ..options.types import PATH, size
 from ..screen.output import Screen, format_bytes, note, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
+    from pgpack.bench.explained import KindLoss
     from pgpack.bench.packed import Packed
     from pgpack.bench.workpiece import Workpiece
     from pgpack.checkpoint.checkpoint import Checkpoint
@@ -37,7 +39,7 @@ Examples:
   pgpack pack model.safetensors --recipe 'role:control=cast; *=gptq(bits=6,clip=12.85)|rans' \\
       --calibration hessians.safetensors -o model.pgpack
   pgpack pack model.safetensors --budget 16MB --submission my_record \\
-      --train-script train_gpt.py --log train.log
+      --train-script train_gpt.py --log train.log --about about.json
 """
 
 
@@ -46,22 +48,31 @@ Examples:
 @recipe_options
 @click.option("--budget", type=size, metavar="BYTES", help="Search for the best recipe that fits, such as 16MB.")
 @click.option(
+    "--effort",
+    type=click.IntRange(0, len(LEVELS) - 1),
+    metavar="0..9",
+    help=f"With --budget: from no calibration (0) to the smallest file (9); {DEFAULT} unless given.",
+)
+@click.option(
     "--compensate",
     type=click.IntRange(0),
-    default=0,
     metavar="N",
     help="With --budget: quantize in stages; N optimizer steps on calibration text make up for the errors.",
 )
 @click.option(
     "--tune",
     type=click.IntRange(0),
-    default=0,
     metavar="N",
     help="With --budget: fit the step sizes too, by N optimizer steps on calibration text.",
 )
 @click.option("-o", "--out", type=PATH, help="Artifact to write.")
 @submission_options
 @click.option("--eval", "evaluate", is_flag=True, help="Measure the decoded artifact and record its loss.")
+@click.option(
+    "--explain-loss",
+    is_flag=True,
+    help="Measure what each kind of tensor costs alone, beside what was expected of it.",
+)
 @click.option("--weights-only", is_flag=True, help="Leave config and tokenizer of a model folder out.")
 @click.option("--dry-run", is_flag=True, help="Check the recipe against the checkpoint and stop.")
 @click.option("--force", is_flag=True, help="Replace the artifact if it exists.")
@@ -74,11 +85,13 @@ def command(
     checkpoints: tuple[Path, ...],
     recipe: RecipeFlags,
     budget: int | None,
-    compensate: int,
-    tune: int,
+    effort: int | None,
+    compensate: int | None,
+    tune: int | None,
     out: Path | None,
     flags: SubmissionFlags,
     evaluate: bool,
+    explain_loss: bool,
     weights_only: bool,
     dry_run: bool,
     force: bool,
@@ -98,6 +111,8 @@ def command(
     Tensors that a recipe wants a Hessian for and that have none are packed by the weights alone, and named.
     """
     text = dataclasses.replace(text, strict=strict)
+    searching = (effort, compensate, tune) != (None, None, None)
+    spent = LEVELS[DEFAULT if effort is None else effort].trained_by(compensate, tune)
 
     @functools.cache
     def bench(path: Path, in_memory: bool = True) -> Workpiece:
@@ -110,15 +125,17 @@ def command(
         return bench_of(path, loaded.alone() if alone else loaded, text, screen, cache=kept)
 
     if flags.submission is not None:
+        if explain_loss:
+            raise click.UsageError("--explain-loss belongs to one artifact, not to a --submission DIR")
         if out is not None or force:
             raise click.UsageError("--submission DIR takes the place of -o and --force; DIR must be new")
         from .pack_submission import run_submission
 
         one_of(recipe.named, at_least_one=False)
-        if recipe.is_given and (compensate or tune):
-            raise click.UsageError("--compensate and --tune belong to a search, not to a given recipe")
+        if recipe.is_given and searching:
+            raise click.UsageError("--effort, --compensate and --tune belong to a search, not to a given recipe")
         recipe.require_own_container()
-        run_submission(checkpoints, bench, recipe, budget, (compensate, tune), flags, dry_run, screen)
+        run_submission(checkpoints, bench, recipe, budget, spent, flags, dry_run, screen)
         return
     require_alone(flags)
     if len(checkpoints) > 1:
@@ -129,28 +146,33 @@ def command(
     one_of({**recipe.named, "--budget": budget})
     if budget is not None and recipe.passthrough is not None:
         raise click.UsageError("--passthrough belongs to --preset")
-    if budget is None and (compensate or tune):
+    if budget is None and searching:
         raise click.UsageError(
-            "--compensate and --tune belong to --budget; in a recipe write @compensate=weights(count=N) or "
+            "--effort, --compensate and --tune belong to --budget; in a recipe write @compensate=weights(count=N) or "
             "@tune=steps(count=N)"
         )
     refuse_overwrite(out, force or dry_run, checkpoint)
     if dry_run:
-        _show_dry_run(checkpoint, text.base, recipe, budget, out, screen)
+        _show_dry_run(checkpoint, text.base, recipe, budget, out, weights_only, screen)
         return
     from pgpack.bench.packed import write_packed
     from pgpack.bench.packing import fit_packed, pack_recipe
 
     piece = bench(checkpoint, in_memory=budget is not None)
+    if explain_loss:
+        from pgpack.bench.explained import explained, require_text
+
+        require_text(piece)
     if budget is not None:
-        packed = fit_packed(piece, budget, compensate, tune)
+        packed = fit_packed(piece, budget, spent)
     else:
-        packed = pack_recipe(piece, recipe.read(piece.checkpoint.stored_shapes), evaluate)
+        packed = pack_recipe(piece, recipe.read(piece.checkpoint.stored_shapes), evaluate or explain_loss)
     write_packed(out, packed, piece)
-    _show(out, packed, piece.checkpoint, screen)
+    losses = explained(piece, packed) if explain_loss else []
+    _show(out, packed, piece.checkpoint, losses, screen)
 
 
-def _show(out: Path, packed: Packed, checkpoint: Checkpoint, screen: Screen) -> None:
+def _show(out: Path, packed: Packed, checkpoint: Checkpoint, losses: list[KindLoss], screen: Screen) -> None:
     artifact, loss = packed.artifact, packed.loss
     bits = 8 * artifact.n_bytes / max(1, checkpoint.n_params)
     document = {
@@ -162,6 +184,7 @@ def _show(out: Path, packed: Packed, checkpoint: Checkpoint, screen: Screen) -> 
         **picked(artifact, "weights_digest", "quantize_s", "encode_s", "decode_s"),
         **(picked(loss, "bpb", "nats", "kl", "eval_s") if loss else {}),
         "sizes": picked(artifact.report, "tensors", "overhead"),
+        **({"losses": [dataclasses.asdict(row) for row in losses]} if losses else {}),
     }
     lines = [f"recipe    {packed.recipe}", f"size      {format_bytes(artifact.n_bytes)}, {bits:.3f} bits per weight"]
     if loss:
@@ -172,6 +195,8 @@ def _show(out: Path, packed: Packed, checkpoint: Checkpoint, screen: Screen) -> 
         f"decode {artifact.decode_s:.2f} s"
     )
     lines.append(_largest(artifact))
+    if losses:
+        lines.append(_explained(losses))
     screen.show(document, *lines, f"written to {out}, described by {out.name}.json")
 
 
@@ -184,17 +209,30 @@ def _largest(artifact: Artifact) -> str:
     ]
     if rest := by_size[LARGEST:]:
         rest_bytes, rest_numel = sum(n for _, n in rest), sum(numel[name] for name, _ in rest)
-        rows.append((f"{len(rest)} more tensors", rest_bytes, 8 * rest_bytes / rest_numel))
+        rows.append((counted(len(rest), "more tensor"), rest_bytes, 8 * rest_bytes / rest_numel))
     rows += [(name, n_bytes, None) for name, n_bytes in artifact.report.overhead.items()]
     return table(("where the bytes are", "bytes", "bits/weight"), rows)
 
 
+def _explained(losses: list[KindLoss]) -> str:
+    """What each kind of tensor costs alone, and the sum."""
+    rows: list[tuple[str, int, float, float | None, float]] = [
+        (row.kind, row.n_bytes, 8 * row.n_bytes / max(1, row.n_values), row.expected, row.measured) for row in losses
+    ]
+    n_bytes, n_values = sum(row.n_bytes for row in losses), max(1, sum(row.n_values for row in losses))
+    expected = sum(row.expected or 0.0 for row in losses)
+    rows.append(("sum", n_bytes, 8 * n_bytes / n_values, expected, sum(row.measured for row in losses)))
+    return table(("loss by kind, each alone", "bytes", "bits/weight", "KL expected", "KL measured"), rows)
+
+
 def _show_dry_run(
-    path: Path, base: str | None, recipe: RecipeFlags, budget: int | None, out: Path, screen: Screen
+    path: Path, base: str | None, recipe: RecipeFlags, budget: int | None, out: Path, alone: bool, screen: Screen
 ) -> None:
-    """What `pack` would do, from names and shapes alone; those of an old torch file are not read (it takes torch)."""
+    """What `pack` would do, from names, shapes and companions, none where weights go `alone`; those of an old torch
+    file are not read (it takes torch)."""
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch, require_file
+    from pgpack.formats.own.companions import packed_size
     from pgpack.recipe.applied import apply
 
     require_file(path)
@@ -204,11 +242,14 @@ def _show_dry_run(
         tensors = loaded.stored_shapes
         document |= {"tensors": len(tensors), "n_params": loaded.n_params}
     else:
-        tensors = {}
+        tensors, alone = {}, True
         note("the shapes of a torch file this old are not read in a dry run; the recipe is checked alone")
     if budget is None and (recipe.recipe is not None or tensors):
         chosen = recipe.read(tensors)
         needy = list(apply(chosen, tensors).needs_hessian) if tensors else []
         document |= {"recipe": str(chosen), "recipe_digest": chosen.digest, "needs_hessian": needy}
+        alone |= chosen.container.is_field
+    if not alone and loaded.companions:
+        document["companion_bytes"] = packed_size(loaded.companions)
     said = {key: len(value) if isinstance(value, list) else value for key, value in document.items()}
     screen.show(document, *(f"{key:14} {value}" for key, value in said.items() if value is not None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import click
 from pgpack.bench.packing import fit_packed, pack_recipe
 from pgpack.bench.workpiece import Workpiece
 from pgpack.errors import CheckpointError, DataError, StudyError, SubmissionError
+from pgpack.fit.effort import Effort
 from pgpack.study.study import Study
 from pgpack.submission.folder import folder_files, write_folder
 from pgpack.submission.making import DECODER_BYTES, Order, Plan, make_submission, plan_submission
@@ -31,19 +33,20 @@ def run_submission(
     bench: Callable[[Path], Workpiece],
     recipe: RecipeFlags,
     budget: int | None,
-    training: tuple[int, int],
+    effort: Effort,
     flags: SubmissionFlags,
     dry_run: bool,
     screen: Screen,
 ) -> None:
-    """Plan, pack, write, show. `training`: steps of --compensate and --tune."""
+    """Plan, pack, write, show. `effort`: of a search."""
     if flags.study is not None and not dry_run:
         _require_study_of(flags.study, checkpoints, bench)
     plan = plan_submission(_order(checkpoints, flags, budget), screen.note)
     if dry_run:
         _show_plan(plan, screen)
         return
-    packers = [partial(_run_of, path, bench, recipe, training) for path in checkpoints]
+    plan.order.about.require_names()
+    packers = [partial(_run_of, path, bench, recipe, effort) for path in checkpoints]
     submission = make_submission(plan, packers, not recipe.is_given, screen.note)
     files = folder_files(submission)
     write_folder(plan.order.target, files)
@@ -51,12 +54,12 @@ def run_submission(
 
 
 def _run_of(
-    path: Path, bench: Callable[[Path], Workpiece], recipe: RecipeFlags, training: tuple[int, int], n_bytes: int
+    path: Path, bench: Callable[[Path], Workpiece], recipe: RecipeFlags, effort: Effort, n_bytes: int
 ) -> RunResult:
     """The artifact of one checkpoint, of at most so many bytes where no recipe is given."""
     piece = bench(path)
     if not recipe.is_given:
-        packed = fit_packed(piece, n_bytes, *training, [])
+        packed = fit_packed(piece, n_bytes, effort, [])
     else:
         chosen = recipe.read(piece.checkpoint.stored_shapes)
         try:
@@ -108,18 +111,19 @@ def _order(checkpoints: Sequence[Path], flags: SubmissionFlags, budget: int | No
 
 def _read_about(path: Path | None) -> About:
     """What --about says. Usage error when it is not a JSON object of known texts."""
+    today = datetime.date.today().isoformat()
     if path is None:
-        return About()
+        return About(date=today)
     known = [field.name for field in dataclasses.fields(About)]
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise click.UsageError(f"--about {path}: not JSON ({error})") from None
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise click.UsageError(f"--about {path}: give an object of texts with {', '.join(known)}")
     if unknown := sorted(set(values) - set(known)):
         raise click.UsageError(f"--about {path}: {unknown[0]} is not one of {', '.join(known)}")
-    return About(**values)
+    return About(**{"date": today, **values})
 
 
 def _source_of(script: Path) -> str:

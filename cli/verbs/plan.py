@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgpack.tables import clipped, shape_text, table
+from pgpack.tables import clipped, counted, shape_text, table
 
 from ..options.recipe import RecipeFlags, one_of, recipe_options
 from ..options.text import base_option
@@ -64,9 +64,8 @@ def command(
     screen.show(_document(planned), *_lines(planned))
     if planned.needs_hessian and observed is None and not screen.as_json:
         count = planned.recipe.calib.count
-        screen.note(
-            f"{len(planned.needs_hessian)} tensors need Hessians, from {count:,} tokens or --calibration FILE"
-        )
+        needy = counted(len(planned.needs_hessian), "tensor")
+        screen.note(f"Hessians are needed of {needy}, from {count:,} tokens or --calibration FILE")
 
 
 def _lines(planned: Plan) -> Iterator[str]:
@@ -87,6 +86,8 @@ def _lines(planned: Plan) -> Iterator[str]:
         n_bytes, bits = round(planned.ideal_bits / 8), planned.ideal_bits / max(1, planned.numel)
         total = f"estimated {format_bytes(n_bytes)}, {bits:.3f} bits per weight"
     yield f"{planned.numel:,} weights, {total}"
+    if planned.companion_bytes:
+        yield f"and {format_bytes(planned.companion_bytes)} for config and tokenizer, which --weights-only leaves out"
     yield f"recipe {planned.recipe.digest[:16]}  {planned.recipe}"
     if any(tensor.allocation for tensor in planned.tensors):
         yield _allocations(planned)
@@ -115,6 +116,6 @@ def _document(planned: Plan) -> dict[str, object]:
     return {
         "recipe": str(planned.recipe),
         "recipe_digest": planned.recipe.digest,
-        **picked(planned, "numel", "ideal_bits", "aliases", "needs_hessian"),
+        **picked(planned, "numel", "ideal_bits", "companion_bytes", "aliases", "needs_hessian"),
         "tensors": [picked(tensor, *columns) for tensor in planned.tensors],
     }

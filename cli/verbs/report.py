@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgpack.errors import StudyError
+from pgpack.tables import counted
 
 from ..options.types import FOLDER, PATH
 from ..screen.output import Screen, format_bytes, refuse_overwrite, screen_options
@@ -58,7 +59,7 @@ def command(*, directory: Path, watch: bool, port: int, output: Path | None, for
     write_report(study, path, anatomy=read_anatomy(study.directory))
     n_bytes, n_trials = path.stat().st_size, len(study.trials)
     document = {"report": str(path), "n_bytes": n_bytes, "n_trials": n_trials}
-    screen.show(document, f"{path}  {n_trials} trials, {format_bytes(n_bytes)}")
+    screen.show(document, f"{path}  {counted(n_trials, 'trial')}, {format_bytes(n_bytes)}")
 
 
 def _serve(directory: Path, port: int, screen: Screen) -> None:
@@ -100,7 +101,7 @@ def _follow(page: LivePage, screen: Screen) -> None:
 
 def _line(study: Study) -> str:
     view = study.frontier()
-    counts = f"{len(view.trials)} trials, {view.n_failed} failed, {len(view.points)} on the frontier"
+    counts = f"{counted(len(view.trials), 'trial')}, {view.n_failed} failed, {len(view.points)} on the frontier"
     best = view.best
     if best is None or best.n_bytes is None or best.bpb is None:
         return counts

@@ -12,6 +12,7 @@ import click
 
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
+from pgpack.tables import counted
 
 from ..options.cache import cache_options, say_shared
 from ..options.recipe import one_of
@@ -135,8 +136,7 @@ def command(
         document = {**vars(account), "n_missing": account.n_missing}
         screen.show(document, *account.sentences())
         return 0
-    last_word = f"stopped; repeat the same command to go on, or look at what is there: pgpack frontier {out}"
-    with stopping(last_word) as stop:
+    with stopping(partial(_last_word, out)) as stop:
         try:
             swept = sweep(benches, asked, partial(shown_live, quiet=screen.quiet))
         except KeyboardInterrupt:
@@ -147,6 +147,12 @@ def command(
     if swept.best is None and budget is not None:
         raise nothing_fits(swept.study, budget)
     return 0
+
+
+def _last_word(out: Path) -> str:
+    if not (out / "trials.jsonl").is_file() or not (out / "trials.jsonl").stat().st_size:
+        return "stopped before the first trial; repeat the same command to begin"
+    return f"stopped; repeat the same command to go on, or look at what is there: pgpack frontier {out}"
 
 
 def _benches(checkpoints: Sequence[Path], text: BenchOptions, screen: Screen, out: Path, cache: Cache) -> Benches:
@@ -168,13 +174,16 @@ def _show_dry_run(
 ) -> None:
     """The recipes that would be measured, of a search those that it asks for first."""
     from pgpack.checkpoint.files import require_file
+    from pgpack.sweep.space import in_our_format
 
     for path in paths:
         require_file(path)
-    tensors = _tensors(paths[0], base)
+    tensors, companions = _tensors(paths[0], base)
     head, facts = "", {}
     if search.is_grid:
         candidates: Sequence[Candidate] = space.candidates(tensors)
+        if companions and space.is_default:
+            candidates = in_our_format(candidates)
     else:
         found = _search_of(search, space, tensors, budget)
         candidates = found.sampler.ask().candidates
@@ -183,7 +192,9 @@ def _show_dry_run(
         head = f"{search.as_text()}: at most {found.n_trials} trials{among}; it begins with these "
     recipes = [str(each.recipe) for each in candidates]
     document = {"n_recipes": len(candidates), "n_checkpoints": len(paths), "recipes": recipes, **facts}
-    lines = [f"{head}{len(candidates)} recipes" + (f" on {len(paths)} checkpoints" if len(paths) > 1 else "")]
+    lines = [
+        f"{head}{counted(len(candidates), 'recipe')}" + (f" on {len(paths)} checkpoints" if len(paths) > 1 else "")
+    ]
     lines += [f"  {each.recipe}" + (f"  ({each.label})" if each.label else "") for each in candidates[:SHOWN]]
     if len(candidates) > SHOWN:
         lines.append(f"  and {len(candidates) - SHOWN} more")
@@ -205,15 +216,17 @@ def _search_of(
     return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows).begin()
 
 
-def _tensors(path: Path, base: str | None) -> Shapes:
-    """What recipes are made for; of an old torch file the shapes are not read (that would load torch)."""
+def _tensors(path: Path, base: str | None) -> tuple[Shapes, Sequence[str]]:
+    """What recipes are made for, and the names of companions; of an old torch file the shapes are not read (that
+    would load torch)."""
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch
 
     if opens_without_torch(path):
-        return open_merged(path, base).stored_shapes
+        loaded = open_merged(path, base)
+        return loaded.stored_shapes, list(loaded.companions)
     from pgtrain.model.model_config import GPTConfig
     from pgtrain.model.tensor_table import tensor_shapes
 
     note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
-    return tensor_shapes(GPTConfig())
+    return tensor_shapes(GPTConfig()), ()

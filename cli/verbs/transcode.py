@@ -10,7 +10,7 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.files import replace_file
 from pgpack.progress import progress_bar
-from pgpack.tables import table
+from pgpack.tables import counted, table
 
 from ..options.text import bench_of, evaluator_of, text_options
 from ..options.types import PATH
@@ -138,7 +138,7 @@ def _text(found: Transcoded, loss: BitsPerByte | None) -> str:
         table(("symbols and scales", "tensors", "values", "bytes", "coded by"), rows),
         f"{found.kind}: yours {format_bytes(found.n_before)}, ours {format_bytes(found.n_bytes)} at the same decoded "
         f"weights: {format_bytes(abs(saved))} ({share:.1%}) {word}",
-        f"both files decoded, {n} tensors equal bit for bit{tied}",
+        f"both files decoded, {counted(n, 'tensor')} equal bit for bit{tied}",
     ]
     if loss is not None:
         kl = "" if loss.kl is None else f", KL {loss.kl:.6f} nats per token to the checkpoint"

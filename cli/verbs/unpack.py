@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
-from ..options.types import PATH
+from pgpack.tables import counted
+
+from ..options.types import PATH, max_bytes_option
 from ..screen.output import Screen, refuse_overwrite, refuse_unwritable, screen_options
 
 EPILOG = """\b
@@ -39,6 +41,7 @@ Examples:
     "--banked", is_flag=True, help="Matrices in banks (qo_bank, kv_bank, ...), as banked scripts load them."
 )
 @click.option("--force", is_flag=True, help="Replace the file, or the model folder, if it exists.")
+@max_bytes_option
 @screen_options
 def command(
     *,
@@ -49,6 +52,7 @@ def command(
     gguf_type: str | None,
     banked: bool,
     force: bool,
+    max_bytes: int | None,
     screen: Screen,
 ) -> None:
     """Decode ARTIFACT (ours or one of the field's formats) to named tensors, or to a model folder.
@@ -60,16 +64,23 @@ def command(
     Nothing is written when the decoded weights fail their digest.
     """
     from pgpack.bench.artifact import open_artifact
-    from pgpack.bench.unpacking import FOLDER, GGUF, form_of
+    from pgpack.bench.unpacking import FOLDER, GGUF, form_of, refuse_folder
 
     path = Path(out)
     if form != FOLDER and path.suffix and not path.is_dir():
         refuse_overwrite(path, force, artifact)
-    opened = open_artifact(artifact)
+    opened = open_artifact(artifact, max_bytes)
     form = form or form_of(out, opened.companions)
     if gguf_type and form != GGUF:
         raise click.UsageError("--type belongs to --as gguf; elsewhere --dtype says how floats are stored")
-    refuse_unwritable(path) if form == FOLDER else refuse_overwrite(path, force, artifact)
+    if form == FOLDER:
+        refuse_unwritable(path)
+        try:
+            refuse_folder(path, force)
+        except FileExistsError as error:
+            raise click.UsageError(f"{path}: {error.strerror}") from None
+    else:
+        refuse_overwrite(path, force, artifact)
     opened.unpack(path, form, banked, gguf_type or "f16" if form == GGUF else dtype, force)
     unpacked = opened.unpacked
     shapes = [record.shape for record in unpacked.decoded().records.values()]
@@ -77,6 +88,6 @@ def command(
     document = {"artifact": str(artifact), "kind": unpacked.kind, "out": str(path), "tensors": len(shapes)}
     screen.show(
         {**document, "values": values, "aliases": dict(unpacked.aliases), "weights_digest": opened.digest},
-        f"{len(shapes)} tensors, {values:,} values, weights digest {opened.digest[:16]}",
+        f"{counted(len(shapes), 'tensor')}, {values:,} values, weights digest {opened.digest[:16]}",
         f"written to {out}",
     )

@@ -13,8 +13,8 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.referee.options import FolderOptions
 
-from ..options.text import bench_of, evaluator_of, text_options
-from ..options.types import PATH, size
+from ..options.text import bench_of, evaluator_of, say_idle, text_options
+from ..options.types import PATH, max_bytes_option, size
 from ..screen.output import Screen, picked, screen_options
 
 if TYPE_CHECKING:
@@ -29,9 +29,25 @@ Examples:
   pgpack verify model.pgpack --budget 16MB
   pgpack verify model.pgpack --checkpoint model.safetensors --budget 16MB --eval
   pgpack verify submission/ --json
+  pgpack verify submission/ --only network --only cap
+  pgpack verify --explain network
   pgpack verify submission/ --checkpoint final_model.pt --eval --val 'fineweb_val_*.bin' \\
       --tokenizer fineweb_8192_bpe.model --seq-len 2048
 """
+
+
+def _explain(context: click.Context, _: click.Parameter, name: str | None) -> None:
+    """Prints a rule and ends, before FILE is asked for."""
+    if name is None or context.resilient_parsing:
+        return
+    from pgpack.errors import SettingError
+    from pgpack.referee.explanations import explained
+
+    try:
+        click.echo(explained(name))
+    except SettingError as error:
+        raise click.UsageError(str(error)) from None
+    context.exit()
 
 
 @click.command("verify", epilog=EPILOG)
@@ -42,8 +58,18 @@ Examples:
 @click.option("--scorer", metavar="FILE.py:score", help="Folder: score(state_dict, ids) -> nats, learning included.")
 @click.option("--documents", is_flag=True, help="Folder: no context crosses the start of a document; test that.")
 @click.option("--stride", type=click.IntRange(1), help="Folder: slide the window by this many tokens.")
+@click.option("--only", metavar="RULE", multiple=True, help="Folder: judge this rule alone (repeatable).")
+@click.option(
+    "--explain",
+    metavar="RULE",
+    callback=_explain,
+    is_eager=True,
+    expose_value=False,
+    help="Say what a rule looks for, with an example that fails and one that passes.",
+)
 @click.option("--strict", is_flag=True, help="Folder: a warning refuses as well.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, help="Folder: seconds per decode.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, help="Seconds per decode.")
+@max_bytes_option
 @text_options
 @screen_options
 def command(
@@ -52,6 +78,7 @@ def command(
     checkpoint: Path | None,
     budget: int | None,
     evaluate: bool,
+    max_bytes: int | None,
     text: BenchOptions,
     screen: Screen,
     **folder: Any,
@@ -65,14 +92,19 @@ def command(
     if file.is_dir():
         return _judge_folder(file, checkpoint, budget, evaluate, text, FolderOptions(**folder), screen)
     defaults = dataclasses.asdict(FolderOptions())
-    if odd := [name.removesuffix("_s") for name, value in folder.items() if value != defaults[name]]:
+    timeout_s = folder.pop("timeout_s")
+    if odd := [name for name, value in folder.items() if value != defaults[name]]:
         raise click.UsageError(f"--{odd[0]} is for a submission folder; FILE is a single file")
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.verify import verify
 
+    if not evaluate:
+        say_idle(text, screen, "without --eval no model runs")
     loaded = load_checkpoint(checkpoint) if checkpoint else None
-    evaluator = _evaluator(file, checkpoint, loaded, text, screen) if evaluate else None
-    result = verify(file, checkpoint=loaded, budget=budget, evaluator=evaluator)
+    evaluator = _evaluator(file, checkpoint, loaded, text, screen, max_bytes) if evaluate else None
+    result = verify(
+        file, checkpoint=loaded, budget=budget, evaluator=evaluator, timeout_s=timeout_s, max_bytes=max_bytes
+    )
     document = {
         "file": str(file),
         **picked(result, "ok", "kind", "n_bytes", "decode_s", "weights_digest", "checks"),
@@ -102,8 +134,11 @@ def _judge_folder(
     from pgpack.referee.probes import measure
     from pgpack.referee.runs import Limits
     from pgpack.referee.scoring import Scores
+    from pgpack.referee.table import rule_of
     from pgpack.referee.verdict import as_document, checklist, judged
 
+    for name in flags.only:
+        rule_of(name)  # a wrong id is refused before any work
     loaded = load_checkpoint(checkpoint) if checkpoint else None
     shapes = None if loaded is None else {name: tuple(shape) for name, shape in loaded.shapes.items()}
     limits = Limits(timeout_s=flags.timeout_s)
@@ -116,13 +151,18 @@ def _judge_folder(
                 raise click.UsageError(f"{error}") from None
             scores = Scores(fault=str(error))  # why nothing was measured
         evidence = dataclasses.replace(evidence, scores=scores)
-    verdict = judged(evidence, strict=flags.strict)
+    verdict = judged(evidence, strict=flags.strict, only=flags.only)
     screen.show(as_document(verdict), checklist(verdict))
     return 0 if verdict.ok else EXIT_FAILED
 
 
 def _evaluator(
-    file: Path, path: Path | None, checkpoint: Checkpoint | None, text: BenchOptions, screen: Screen
+    file: Path,
+    path: Path | None,
+    checkpoint: Checkpoint | None,
+    text: BenchOptions,
+    screen: Screen,
+    max_bytes: int | None,
 ) -> Evaluator | None:
     """As `evaluator_of`; None when the artifact cannot be decoded: the checklist will say so."""
     from pgpack.checkpoint.checkpoint import from_tensors
@@ -132,7 +172,7 @@ def _evaluator(
     if checkpoint is not None:
         return evaluator_of(file, checkpoint, text, screen, path, checkpoint)
     try:
-        unpacked = unpack(file.read_bytes())
+        unpacked = unpack(file.read_bytes(), max_bytes)
         held = from_tensors(unpacked.tensors(), source=str(file), companions=unpacked.companions)
     except FormatError:
         return None

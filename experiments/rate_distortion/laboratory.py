@@ -6,13 +6,14 @@ recipe --pack--> real bytes --decode--> tensors --evaluator--> KL, bits per byte
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.replication.packing import Bench, fresh_cache, relative_error
+from experiments.replication.packing import NO_TEXT, Bench, fresh_cache, relative_error
+from pgpack.bench.options import BenchOptions
 from pgpack.calibration.calibration import LOOKUP, Calibration, from_arrays
 from pgpack.loss.evaluator import Tensors
 from pgpack.pack import Artifact
@@ -30,9 +31,17 @@ class Laboratory(Bench):
     `calibrated` is the directive of recipes that do not say themselves how many tokens they are calibrated on.
     """
 
-    def __init__(self, path: Path, name: str, folder: Path, max_tokens: int, calibrated: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        folder: Path,
+        max_tokens: int,
+        calibrated: str = "",
+        text: BenchOptions = NO_TEXT,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        super().__init__(path, max_tokens, keep_in=folder)
+        super().__init__(path, max_tokens, keep_in=folder, text=text)
         self.name, self.calibrated = name, calibrated
         self.rows = Rows(folder / "rows.jsonl", f"{self.checkpoint.digest} {self.piece.evaluator.digest}")
         self.calibrations: dict[str, Calibration] = {}
@@ -59,8 +68,14 @@ class Laboratory(Bench):
         return self.calibrations[key]
 
     def pack(self, recipe: Recipe, kind: str = "observed") -> Artifact:
-        """The artifact of `recipe` under a kind of calibration; nothing is shared with other packs, for the clock."""
-        calibrate = partial(self.calibration, kind)
+        """The artifact of `recipe` under a kind of calibration; nothing is shared with other packs, for the clock.
+
+        `none`: of the weights alone.
+        """
+
+        def calibrate(recipe: Recipe) -> Calibration | None:
+            return None if kind == "none" else self.calibration(kind, recipe)
+
         return replace(self.measurer, calibrate=calibrate, cache=fresh_cache()).pack(recipe)
 
     def recipe_row(self, curve: str, dial: float, text: str, kind: str = "observed") -> Row:
@@ -72,7 +87,7 @@ class Laboratory(Bench):
             recipe = parse_recipe(text).without_idle_rules(self.shapes)
             artifact = self.pack(recipe, kind)
             times = (artifact.quantize_s, artifact.encode_s, artifact.decode_s)
-            return self._row(curve, dial, artifact.n_bytes, artifact.decoded.tensors(), times, str(recipe))
+            return self.row_of(curve, dial, artifact.n_bytes, artifact.decoded.tensors(), times, str(recipe))
 
         return self.rows.measured(curve, dial, measure)
 
@@ -85,13 +100,14 @@ class Laboratory(Bench):
             times = (0.0, coded.encode_s, coded.decode_s)
             tensors = coded.tensors | {alias: coded.tensors[name] for alias, name in self.checkpoint.aliases.items()}
             recipe = f"nncodec qp={qp} lambda_scale={rate_weight:g}"
-            return self._row(curve, qp, coded.n_bytes, tensors, times, recipe)
+            return self.row_of(curve, qp, coded.n_bytes, tensors, times, recipe)
 
         return self.rows.measured(curve, qp, measure)
 
-    def _row(
+    def row_of(
         self, curve: str, dial: float, n_bytes: int, tensors: Tensors, times: tuple[float, float, float], recipe: str
     ) -> Row:
+        """The point of decoded weights."""
         loss = self.piece.evaluator.evaluate(tensors)
         assert loss.kl is not None
         error = relative_error(self.tensors, tensors, self.matrices)

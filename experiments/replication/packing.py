@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from pgpack.recipe.recipe import parse_recipe
 
 CACHE_BYTES = 1 << 28
 CALIBRATION = "@calib=tokens(count=8192)"
+NO_TEXT = BenchOptions()
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,16 @@ def logged_bpb(checkpoint: Checkpoint) -> float:
 
 
 class Bench:
-    """A pgtrain checkpoint on held-out text. Calibration text is the training text, which it does not overlap."""
+    """A checkpoint on held-out text. Calibration text is the training text, which it does not overlap.
 
-    def __init__(self, path: Path, max_tokens: int = 8192, keep_in: Path | None = None) -> None:
+    `text`: text and model of a checkpoint that does not name its own.
+    """
+
+    def __init__(
+        self, path: Path, max_tokens: int = 8192, keep_in: Path | None = None, text: BenchOptions = NO_TEXT
+    ) -> None:
         self.checkpoint: Checkpoint = load_checkpoint(path)
-        self.piece = Workpiece(path, self.checkpoint, BenchOptions(max_tokens=max_tokens), keep_in=keep_in)
+        self.piece = Workpiece(path, self.checkpoint, replace(text, max_tokens=max_tokens), keep_in=keep_in)
         self.measurer = Measurer(
             self.checkpoint, self.piece.evaluator, self.piece.calibration, fresh_cache(), self.piece
         )

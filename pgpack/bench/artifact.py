@@ -33,11 +33,13 @@ from .unpacking import FOLDER, form_of, refuse_folder, write_unpacked
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ArtifactFile:
-    """An artifact of any known format: `data` are the bytes of `path`; it is decoded once, when first asked for."""
+    """An artifact of any known format: `data` are the bytes of `path`; it is decoded once, when first asked for,
+    within `max_bytes`."""
 
     path: Path
     data: bytes
     decode: Callable[[], Unpacked]
+    max_bytes: int | None = None
 
     def __repr__(self) -> str:
         return f"<ArtifactFile {self.path}: {self.n_bytes:,} bytes>"
@@ -111,12 +113,13 @@ class ArtifactFile:
         return load_tokenizer(self.companions, str(self.path))
 
     def inspect(self) -> ArtifactView:
-        """Where the bytes are: by tensor and by coding stage; they sum to the file.
+        """Where the bytes are: by tensor and by coding stage; they sum to the file. Raises as `tensors`.
 
         >>> view = pgpack.open_artifact("model.pgpack").inspect()
         >>> sum(tensor.n_bytes for tensor in view.tensors) + sum(view.overhead.values()) == view.n_bytes
         True
         """
+        _ = self.digest
         return inspect_artifact(self.data, self.unpacked)
 
     def verify(self, budget: Size | None = None, checkpoint: Checkpoint | None = None) -> Verification:
@@ -129,7 +132,8 @@ class ArtifactFile:
         """
         if hashlib.sha256(self.path.read_bytes()).digest() != hashlib.sha256(self.data).digest():
             raise FormatError(f"{self.path} has changed since it was opened; open it again")
-        return verify(self.path, checkpoint=checkpoint, budget=None if budget is None else bytes_of(budget))
+        most = None if budget is None else bytes_of(budget)
+        return verify(self.path, checkpoint=checkpoint, budget=most, max_bytes=self.max_bytes)
 
     def unpack(
         self, to: Path | str, form: str | None = None, banked: bool = False, dtype: str = "f32", force: bool = False
@@ -154,8 +158,11 @@ class ArtifactFile:
         return write_unpacked(Path(to), self.unpacked, form, metadata, dtype, banked, force)
 
 
-def open_artifact(path: Path | str) -> ArtifactFile:
+def open_artifact(path: Path | str, max_bytes: int | None = None) -> ArtifactFile:
     """The artifact in a file: ours, or in one of the field's formats (told apart by content, never by name).
+
+    `max_bytes`: the most that decoding it may give and hold. None: it gives at most 400 times the file, or 64 MiB,
+    and holds 4 GiB.
 
     Raises: OSError when it cannot be read; FormatError or one of its kinds when it holds no artifact.
 
@@ -163,7 +170,7 @@ def open_artifact(path: Path | str) -> ArtifactFile:
     True
     """
     path = Path(path)
-    found = read_artifact_file(path)
+    found = read_artifact_file(path, max_bytes)
     if found is None and is_safetensors(path):
         raise FormatError(f"{path} is a checkpoint, not an artifact of any known format")
     if found is None:
@@ -172,26 +179,28 @@ def open_artifact(path: Path | str) -> ArtifactFile:
     return found
 
 
-def read_artifact_file(path: Path) -> ArtifactFile | None:
-    """The artifact in a file; None when the file is something else. Raises FormatError for a folder,
-    OSError when it cannot be read."""
+def read_artifact_file(path: Path, max_bytes: int | None = None) -> ArtifactFile | None:
+    """The artifact in a file, decoded within `max_bytes` as `unpack` says; None when the file is something else.
+
+    Raises FormatError for a folder, OSError when it cannot be read.
+    """
     if path.is_dir():
         raise FormatError(f"{path} is a folder, not an artifact; name the file that `pgpack pack` wrote")
     if is_safetensors(path) or is_gguf(path):
         return None
     data = path.read_bytes()
     if data[:4] == MAGIC[: len(data)]:
-        return ArtifactFile(path, data, lambda: unpack(data))
+        return ArtifactFile(path, data, lambda: unpack(data, max_bytes), max_bytes)
     field = open_field(data)
     return ArtifactFile(path, data, lambda: Unpacked(field.kind, tuple(field.read()), {}, "")) if field else None
 
 
-def open_either(path: Path, base: str | None = None) -> ArtifactFile | Checkpoint:
+def open_either(path: Path, base: str | None = None, max_bytes: int | None = None) -> ArtifactFile | Checkpoint:
     """An artifact or a checkpoint, which may be an adapter of the model in `base`.
 
     Raises CheckpointError when the file is neither, FormatError when it is a compressed file that holds no artifact.
     """
-    artifact = read_artifact_file(path) if path.is_file() else None
+    artifact = read_artifact_file(path, max_bytes) if path.is_file() else None
     if artifact is not None:
         return artifact
     if path.is_file() and not is_safetensors(path) and not is_gguf(path):

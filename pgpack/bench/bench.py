@@ -12,6 +12,7 @@ from pgpack.calibration.calibration import Calibration, save_calibration
 from pgpack.calibration.coverage import covered
 from pgpack.errors import PgpackError
 from pgpack.files import refuse_existing
+from pgpack.fit.effort import DEFAULT, LEVELS
 from pgpack.loss.evaluator import BitsPerByte
 from pgpack.plan import Plan, plan
 from pgpack.recipe.applied import apply
@@ -82,12 +83,20 @@ class Bench(Workpiece):
         return self._written(pack_recipe(self, _recipe(recipe), evaluate=False), Path(to))
 
     def fit(
-        self, budget: Size, to: Path | str, *, compensate: int = 0, tune: int = 0, force: bool = False
+        self,
+        budget: Size,
+        to: Path | str,
+        *,
+        effort: int = DEFAULT,
+        compensate: int | None = None,
+        tune: int | None = None,
+        force: bool = False,
     ) -> ArtifactFile:
         """The best artifact within `budget`, written to `to` with its manifest.
 
         The step sizes are searched on real bytes, and the loss decides between what fits; without text the error of
-        the weights. `compensate`, `tune`: optimizer steps on calibration text.
+        the weights. `effort`: 0 (no calibration) to 9, what is spent on it (`pgpack.fit.effort`); `compensate` and
+        `tune`: optimizer steps on calibration text, if not those of the effort.
         Raises: BudgetExceeded when nothing fits; FileExistsError unless `force`.
 
         >>> bench = pgpack.open_bench("model.safetensors", text="text", max_tokens=1024)
@@ -95,7 +104,9 @@ class Bench(Workpiece):
         True
         """
         refuse_existing(Path(to), force)
-        return self._written(fit_packed(self, bytes_of(budget), compensate, tune), Path(to))
+        return self._written(
+            fit_packed(self, bytes_of(budget), LEVELS[effort].trained_by(compensate, tune)), Path(to)
+        )
 
     def measure(self, artifact: ArtifactFile | Path | str | None = None) -> BitsPerByte:
         """The loss of an artifact's decoded weights on the validation text, with its KL to this checkpoint.

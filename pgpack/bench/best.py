@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from pgpack.errors import FormatError
 from pgpack.files import refusing
 from pgpack.formats.own.manifest import Manifest, manifest_path, read_manifest
+from pgpack.inspect import Anatomy
 from pgpack.recipe.recipe import parse_recipe
 from pgpack.report.outputs import ANATOMY_FILE, write_anatomy
 from pgpack.study.study import BEST_FILE, Study
@@ -42,11 +44,10 @@ def write_best(benches: Benches, study: Study) -> tuple[Trial | None, tuple[Path
 
 
 def _write(bench: Workpiece, trial: Trial, path: Path, study: Study, is_first: bool) -> Manifest:
-    """The manifest of the artifact at `path`, which is packed again unless it is that of `trial` already."""
-    try:
-        written = read_manifest(path) if path.is_file() else None
-    except FormatError:
-        written = None
+    """The manifest of the artifact at `path`, which is packed again unless it is that of `trial` already, byte for
+    byte, and the anatomy beside it, where it belongs to the first, is of the same bytes."""
+    anatomy = study.directory / ANATOMY_FILE if is_first else None
+    written = _whole(path, anatomy)
     if written is not None and (written.recipe_digest, written.weights_digest) == (
         trial.recipe_digest,
         trial.weights_digest,
@@ -61,3 +62,16 @@ def _write(bench: Workpiece, trial: Trial, path: Path, study: Study, is_first: b
     if is_first:
         write_anatomy(study.directory, artifact, bench.checkpoint, recipe, packed.calibration)
     return manifest
+
+
+def _whole(path: Path, anatomy: Path | None) -> Manifest | None:
+    """The manifest of an artifact where both, and `anatomy`, are there and undamaged; what is not is made again."""
+    try:
+        written = read_manifest(path)
+        if written is None or hashlib.sha256(path.read_bytes()).hexdigest() != written.sha256:
+            return None
+        if anatomy and Anatomy.from_json(anatomy.read_text(encoding="utf-8")).sha256 != written.sha256:
+            return None
+    except (FormatError, OSError, UnicodeDecodeError):
+        return None
+    return written

@@ -35,6 +35,7 @@ def study_card(benches: Benches, budget: int | None, space: str, search: str) ->
         search=search,
         data_flags=options.as_flags(),
         split_digest=benches.first.text.split_digest if options.text else None,
+        model=benches.first.text.model.evidence or None if benches.first.has_text else None,
     )
     return card.with_checkpoints(checkpoints)
 

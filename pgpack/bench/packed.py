@@ -9,6 +9,7 @@ from pathlib import Path
 from pgpack.calibration.calibration import Calibration
 from pgpack.formats.own.manifest import Manifest, write_artifact_file
 from pgpack.loss.evaluator import BitsPerByte, Evaluator
+from pgpack.models.evidence import read_evidence
 from pgpack.pack import Artifact
 from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe
@@ -53,6 +54,7 @@ def write_packed(out: Path, packed: Packed, bench: Workpiece) -> Manifest:
         bpb=loss.bpb if loss else None,
         nats=loss.nats if loss else None,
         kl=loss.kl if loss else None,
+        model=read_evidence(bench.text.model.evidence) if "text" in vars(bench) else None,  # not opened for this
         sizes={"tensors": dict(artifact.report.tensors), "overhead": dict(artifact.report.overhead)},
     )
     write_artifact_file(out, artifact.data, manifest)

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pgpack.calibration.coverage import covered
 from pgpack.calibration.distortion import vanished
 from pgpack.errors import BudgetExceeded, CheckpointError, DataError
-from pgpack.fit.budget import Training, fit_budget
+from pgpack.fit.budget import fit_budget
+from pgpack.fit.effort import Effort
 from pgpack.pack import Artifact, pack_applied
 from pgpack.progress import Bar, shown
 from pgpack.recipe.applied import apply
@@ -16,6 +17,7 @@ from pgpack.recipe.preset_candidates import field_presets
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.spaces import Candidate
 from pgpack.sweep.executors.machine import usable_cores
+from pgpack.tensors.trellis_grid import TrellisGrid
 
 from .packed import Packed, needed_calibration
 from .workpiece import Workpiece
@@ -25,7 +27,12 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
     """The artifact of `recipe`, its loss measured if asked for."""
     if recipe.tune.count or recipe.compensate.count:
         bench.calib_tokens("tuning", 1)  # missing text is known before the work, not after
+    if recipe.container.is_field and bench.checkpoint.companions:
+        bench.note(f"the field's files hold weights alone: {', '.join(bench.checkpoint.companions)} are left out")
     measurer = bench.measurer(evaluate)
+    runs = evaluate or recipe.tune.count or recipe.compensate.count or measurer.needs_calibration(recipe)
+    if bench.options.device is not None and not runs:
+        bench.note(f"--device {bench.options.device} changes nothing: no model runs for this recipe")
     calibration = needed_calibration(bench, recipe)
     if bench.options.strict:
         applied, statistics = apply(recipe, bench.checkpoint.stored_shapes), calibration
@@ -47,9 +54,7 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
     return Packed(recipe, artifact, calibration, measurer.evaluate(artifact), measurer.evaluator)
 
 
-def fit_packed(
-    bench: Workpiece, budget: int, compensate: int, tune: int, presets: Sequence[Candidate] | None = None
-) -> Packed:
+def fit_packed(bench: Workpiece, budget: int, effort: Effort, presets: Sequence[Candidate] | None = None) -> Packed:
     """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known.
 
     `presets`: None for those of the field, which a model folder leaves out: their files hold no companions.
@@ -61,15 +66,17 @@ def fit_packed(
         bench.note(f"no loss is measured, the error of the weights decides ({error})")
         measurer = bench.measurer(evaluate=False)
     measurer = replace(measurer, threads=usable_cores())
+    if effort.tokens == 0:
+        measurer = replace(measurer, calibrate=lambda recipe: None)
     with shown(bench.progress, None, "artifact", "searching") as bar:
         if presets is None:
             presets = () if companions else field_presets(bench.checkpoint.stored_shapes)
         try:
-            fitted = fit_budget(measurer, budget, presets, _noting(bar), Training(compensate, tune))
+            fitted = fit_budget(measurer, budget, presets, _noting(bar), effort)
         except BudgetExceeded as error:
             also = f"; {', '.join(companions)} are part of it: --weights-only leaves them out" if companions else ""
             raise BudgetExceeded(f"{error.args[0]}{also}", *error.args[1:]) from None
-    calibration = needed_calibration(bench, fitted.recipe)
+    calibration = needed_calibration(bench, fitted.recipe) if effort.tokens != 0 else None
     _warn_of_zeros(bench, fitted.artifact)
     return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, measurer.evaluator)
 
@@ -77,10 +84,17 @@ def fit_packed(
 def _warn_of_zeros(bench: Workpiece, artifact: Artifact) -> None:
     if names := vanished(bench.checkpoint, artifact.records):
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        bench.note(
-            f"{names[0]}{more} became all zero: the weights are too small for the step that stores them; give a "
-            "finer recipe, or cast(dtype=fp32)"
+        weighed = {
+            record.name
+            for record in artifact.records
+            if any(part.grid.kind == TrellisGrid.kind for part in record.parts)
+        }
+        why = (
+            "at this step they cost more bits than they are worth"
+            if weighed >= set(names)
+            else "the weights are too small for the step that stores them"
         )
+        bench.note(f"{names[0]}{more} became all zero: {why}; give a finer recipe, or cast(dtype=fp32)")
 
 
 def _noting(bar: Bar) -> Callable[[str], None]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.errors import DataError
+from pgpack.text.documents import WITH_FIELDS, text_kind
 from pgpack.text.find_tokenizer import files_of_tokenizer, load_tokenizer, tokenizer_of
 from pgpack.text.shard_files import find_shards
 from pgpack.text.source import BUILTIN, Split, is_text, open_source, split
@@ -64,6 +65,7 @@ def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> S
             f"or its shards as --val GLOB{flags}"
         )
     tokenizer = _tokenizer(path, checkpoint, options, defaults)
+    _refuse_idle_field(path, checkpoint, options)
     if defaults.val is None:
         parted = split(open_source(options.text, options.field))
         name = _spoken(options.text)
@@ -74,6 +76,15 @@ def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> S
         _source(defaults.val, tokenizer, options.field),
         None if defaults.calib is None else _source(defaults.calib, tokenizer, options.field),
     )
+
+
+def _refuse_idle_field(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> None:
+    """Raises: DataError for a `field` where there are no rows to read it of."""
+    if options.field is None:
+        return
+    found = files_of(path, checkpoint.metadata, options)
+    if not any(text_kind(file) in WITH_FIELDS for files in found.values() for file in files):
+        raise DataError(f"--field {options.field} is of {' and '.join(WITH_FIELDS)}, and the text has neither")
 
 
 def files_of(path: Path, metadata: Mapping[str, str], options: BenchOptions) -> dict[str, list[Path]]:

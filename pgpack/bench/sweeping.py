@@ -31,7 +31,7 @@ from pgpack.sweep.pace import Pace
 from pgpack.sweep.runner import OnTrial, jobs_of, new_jobs, record, run_jobs
 from pgpack.sweep.samplers.base import Search, search
 from pgpack.sweep.searching import Answers, asked_first
-from pgpack.sweep.space import Space, without_hessians
+from pgpack.sweep.space import Space, in_our_format, without_hessians
 
 from .benches import Benches
 from .best import write_best
@@ -135,9 +135,16 @@ def fills(benches: Benches, space: Space, budget: int | None) -> bool:
 
 
 def grid_of(benches: Benches, space: Space) -> Sequence[Candidate]:
-    """All recipes of a space; of the default one, where nothing can be calibrated and that is refused (`strict`),
-    those that need no Hessians."""
+    """All recipes of a space; of the default one those whose artifact holds what the checkpoint does, its companions
+    too, and, where nothing can be calibrated and that is refused (`strict`), those that need no Hessians."""
     candidates, bench = space.candidates(benches.tensors), benches.first
+    companions = [*dict.fromkeys(name for each in benches.all for name in each.checkpoint.companions)]
+    if companions and space.is_default:
+        candidates = in_our_format(candidates)
+    elif companions and len(in_our_format(candidates)) < len(candidates):
+        bench.note(
+            f"the field's files hold weights alone: their sizes leave {', '.join(companions)} out, ours do not"
+        )
     lacks_hessians = bench.options.strict and not bench.has_text and bench.options.calibration is None
     return without_hessians(candidates) if space.is_default and lacks_hessians else candidates
 

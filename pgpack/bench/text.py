@@ -191,6 +191,7 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
         options.model,
         options.set,
         checkpoint.companions,
+        options.seq_len or text_defaults(metadata, path).seq_len,
     )
     model = find_model(wanted)
     require_known(val.tokens, model, sources.tokenizer)
@@ -201,7 +202,8 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
         raise DataError(
             f"windows of {length:,} tokens are more than this model reads; give --seq-len {model.longest}"
         )
-    hint = probe.shorter_windows(model.build, length) if model.how and options.seq_len is None else ""
+    guessed = bool(model.how) and not model.evidence and options.seq_len is None
+    hint = probe.shorter_windows(model.build, length) if guessed else ""
     notes = [sources.note]
     if counted and options.seq_len is None and SHORTEST < len(val) <= length:
         length = 1 << (len(val) - 1).bit_length() - 1

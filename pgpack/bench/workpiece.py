@@ -33,6 +33,7 @@ from pgpack.pack import Quantized
 from pgpack.progress import Progress, shown
 from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe
+from pgpack.tables import counted
 from pgpack.text.data import Tokens, digest_tokens
 from pgpack.text.find_tokenizer import load_tokenizer, tokenizer_of
 from pgpack.text.token_shares import token_shares
@@ -120,7 +121,7 @@ class Workpiece:
         return self._evaluator_on(self.text)
 
     def _evaluator_on(self, text: Text) -> Evaluator:
-        self.note(f"evaluating on {text.n_tokens:,} tokens")
+        self.note(f"evaluating on {counted(text.n_tokens, 'token')}")
         return text.evaluator(dict(self.checkpoint.items()))
 
     @functools.cached_property
@@ -238,13 +239,16 @@ class Workpiece:
             "checkpoint_digest": self.checkpoint.digest,
             "observed": f"{digest_tokens(tokens)} in windows of {self.text.seq_len}",
         }
+        counted = {"counted": digest_tokens(self.text.calib_tokens)}  # a study that was begun before goes on without
         paths = [folder / f"{name}.safetensors", folder / f"{name}-outputs.safetensors"]  # the former may have them
         for path in paths[: 2 if output_rows else 1]:
             kept = load_calibration(path) if path.is_file() else None
             has_outputs = kept and any(key.endswith(".output") for key in kept.shapes)
-            if kept and origin.items() <= kept.metadata.items() and (has_outputs or not output_rows):
+            same = kept and {**counted, **kept.metadata} == {**kept.metadata, **counted, **origin}
+            if kept and same and (has_outputs or not output_rows):
                 return kept
-        calibration = dataclasses.replace(self._recalled(count, output_rows), metadata=origin)
+        metadata = origin | counted
+        calibration = dataclasses.replace(self._recalled(count, output_rows), metadata=metadata)
         save_calibration(paths[bool(output_rows)], calibration)
         return calibration
 
@@ -252,10 +256,8 @@ class Workpiece:
         """The statistics of `count` tokens from the cache, else observed and kept there."""
         if self.cache is None:
             return self.observe(count, output_rows)
-        tokens = self.calib_tokens("calibration", count)
-        key = cache_key(
-            self.checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len, output_rows
-        )
+        digests = [digest_tokens(self.calib_tokens("calibration", n)) for n in (count, None)]
+        key = cache_key(self.checkpoint.digest, self.model_digest, *digests, self.text.seq_len, output_rows)
         return self.cache.recall(
             "calibration", key, CALIBRATION, lambda: self.observe(count, output_rows), in_memory=False
         )
@@ -348,7 +350,9 @@ class Workpiece:
 
         tokens = self.calib_tokens("calibration", n_tokens)
         if len(tokens) < n_tokens:
-            self.note(f"the calibration text has {len(tokens):,} tokens, fewer than {n_tokens:,}; all are used")
+            self.note(
+                f"the calibration text has {counted(len(tokens), 'token')}, fewer than {n_tokens:,}; all are used"
+            )
         device = self.options.device or "cpu"
         model = self.text.build({n: torch.tensor(array, device=device) for n, array in self.checkpoint.items()})
         with shown(self.progress, len(tokens), "tok", "calibrating") as bar:
@@ -358,6 +362,7 @@ class Workpiece:
                 self.text.seq_len,
                 token_digest=digest_tokens(tokens),
                 output_rows=output_rows,
+                text=self.text.calib_tokens,
                 stored=self.checkpoint.shapes,
                 progress=bar.update,
             )

@@ -30,7 +30,8 @@ from .watch import Watch
 
 BATCH_TOKENS = 8192  # at most, at a time
 AS_ALWAYS = 384 * 2**20  # bytes that a batch of BATCH_TOKENS may keep
-BOUND = 384 * 2**20  # bytes that a smaller batch may keep, or as many as the model itself takes
+BOUND = 384 * 2**20  # bytes that a smaller batch may keep, or OF_MODEL times what the model itself takes
+OF_MODEL = 1.75  # SmolLM2-135M: a window of 1,024 tokens keeps 0.90 GB, no block is run again, the peak is 2.9 GB
 OUTSIDE = -1  # what is kept outside of all blocks
 
 
@@ -122,7 +123,7 @@ def _return_freed_memory() -> None:
 
 def bound_of(model: nn.Module) -> int:
     """Bytes that a batch may keep, when a large one keeps more than AS_ALWAYS."""
-    return max(BOUND, sum(parameter.nbytes for parameter in model.parameters()))
+    return max(BOUND, round(OF_MODEL * sum(parameter.nbytes for parameter in model.parameters())))
 
 
 def _without(kept: Counter[int], blocks: Sequence[nn.Module], bound: int) -> list[nn.Module]:

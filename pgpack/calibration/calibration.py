@@ -5,7 +5,7 @@
 File layout (plain safetensors, so that any training script can write it):
 
     NAME.hessian    float32 (in, in)   mean over tokens of x x^T, x = the input of y = x W^T; symmetric
-    NAME.fisher     float32 (out,)     mean over tokens of (dL/dy)^2, optional
+    NAME.fisher     float32 (out,)     mean over tokens of (dL/dy)^2, optional; of an expert, over those it is given
     NAME.output     float32 (out, out) mean over tokens of d d^T, d = dL/dy, optional; NAME.fisher is its diagonal
                     A symmetric matrix may be stored as its upper triangle, row by row: (n (n + 1) / 2,)
     metadata        token_digest: sha256 hex of the uint16 little-endian tokens; n_tokens: decimal string
@@ -35,7 +35,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.checkpoint.checkpoint import save_tensors, tensor_digest
+from pgpack.checkpoint.unchanged import Unchanged
 from pgpack.errors import CalibrationError
+from pgpack.tables import counted
 
 Float32 = NDArray[np.float32]
 LOOKUP = ".lookup"
@@ -128,8 +130,9 @@ class Calibration:
         missing = [name for name in names if self.hessian_shape(name) is None]
         if missing:
             shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+            lack = f"{counted(len(missing), 'tensor')} lack{'s' * (len(missing) == 1)} a Hessian"
             raise CalibrationError(
-                f"{len(missing)} tensors lack a Hessian: {shown}; calibrate with a model that uses them, or "
+                f"{lack}: {shown}; calibrate with a model that uses them, or "
                 "give them a rule that needs none, such as rtn(bits=8)"
             )
 
@@ -151,6 +154,7 @@ def load_calibration(path: str | Path) -> Calibration:
     path = Path(path)
     if not path.is_file():
         raise CalibrationError(f"{path}: no such calibration file; write one with pgpack calibrate CKPT -o {path}")
+    unchanged = Unchanged([path])
     try:
         with safe_open(str(path), framework="numpy") as file:
             shapes = {key: tuple(int(n) for n in file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
@@ -179,7 +183,11 @@ def load_calibration(path: str | Path) -> Calibration:
 
     n_tokens = metadata.get("n_tokens", "0")
     return Calibration(
-        shapes, load, metadata.get("token_digest", ""), int(n_tokens) if n_tokens.isdigit() else 0, metadata
+        shapes,
+        unchanged.watched(load),
+        metadata.get("token_digest", ""),
+        int(n_tokens) if n_tokens.isdigit() else 0,
+        metadata,
     )
 
 

@@ -14,6 +14,7 @@ from pgpack.checkpoint.mlp_order import Permutation, mlp_permutations, ordered_c
 from pgpack.errors import CalibrationError
 from pgpack.quantizers.base import QuantizerInput
 from pgpack.recipe.applied import Applied, AppliedTensor
+from pgpack.tables import counted
 
 from .calibration import Calibration
 
@@ -24,8 +25,8 @@ def require_coverage(applied: Applied, calibration: Calibration | None) -> None:
     if calibration is None:
         if needy:
             raise CalibrationError(
-                f"the recipe needs Hessians for {len(needy)} tensors (first: {needy[0]}); give --calibration FILE, "
-                "or text to calibrate on with --calib GLOB and a model"
+                f"the recipe needs Hessians for {counted(len(needy), 'tensor')} (first: {needy[0]}); give "
+                "--calibration FILE, or text to calibrate on with --calib GLOB and a model"
             )
         return
     calibration.require(needy)

@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from pgpack.checkpoint.parameters import held_tensors, told_names
 from pgpack.errors import CalibrationError
 from pgpack.loss.head import Split, Splitter, logits_of, slices
+from pgpack.tables import counted
 
 from .blocks import Plan, plan, running_again
 from .calibration import LOOKUP, Calibration, from_arrays
+from .rare_rows import expected_fisher, expected_shares
 from .watch import Watch, whole
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -41,7 +43,7 @@ def observe(
     batch_tokens: int | None = None,
     output_rows: int = 4096,
     seed: int = 0,
-    look_ups: NDArray[np.integer[Any]] | None = None,
+    text: NDArray[np.integer[Any]] | None = None,
     stored: Collection[str] | None = None,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Calibration:
@@ -54,9 +56,9 @@ def observe(
     Fisher weights use labels sampled from the model's own distribution (the true Fisher, not the empirical one;
     Kunstner et al. 2019, arXiv:1905.12558), one sample per token.
 
-    `look_ups`: more text, whose tokens are only counted: the shares of tables that are looked up by token are taken
-    from there. Rows that 32,768 tokens never ask for are still asked for later: counted over the 0.65 M tokens of the
-    demo's calibration text, 1.8 % smaller at equal KL.
+    `text`: all text at hand, whose tokens are only counted: it tells what the rows of tables count that are looked up
+    by token, and those of the output matrix (`rare_rows`). Rows that 32,768 tokens never ask for are still asked for
+    later.
 
     `stored`: the names of the checkpoint, by which prefixes of wrappers are told from names
     (`pgpack.checkpoint.parameters`).
@@ -65,7 +67,7 @@ def observe(
     """
     n_windows = len(tokens) // seq_len
     if n_windows < 1:
-        raise CalibrationError(f"{len(tokens)} calibration tokens are fewer than one window of {seq_len}")
+        raise CalibrationError(f"{counted(len(tokens), 'calibration token')} are fewer than one window of {seq_len}")
     parameters = {name: p for name, p in model.named_parameters() if p.ndim >= 2}
     watch = Watch(parameters, output_rows)
     windows = np.asarray(tokens[: n_windows * seq_len]).astype(np.int64).reshape(n_windows, seq_len)
@@ -76,8 +78,8 @@ def observe(
         {name: tuple(p.shape) for name, p in parameters.items()}, stored, told_names(model.named_modules())
     )
     arrays = _arrays(watch, held, {name: whole(name, p).stop for name, p in parameters.items()}, n_tokens)
-    if look_ups is not None:
-        arrays |= _token_shares(arrays, windows, np.asarray(look_ups))
+    if text is not None:
+        arrays |= _of_tokens(arrays, windows, np.asarray(text), _head(watch, held))
     return from_arrays(arrays, token_digest, n_tokens)
 
 
@@ -152,12 +154,22 @@ class _Seen(NamedTuple):
     fisher: NDArray[np.float32] | None
     output: NDArray[np.float32] | None
 
+    def part(self, at: int, n: int) -> _Seen:
+        """Of `n` rows from `at` on, which are a tensor of their own."""
+        own = slice(at, at + n)
+        fisher = None if self.fisher is None else self.fisher[own]
+        return _Seen(0, n, self.hessian, fisher, None if self.output is None else self.output[own, own])
+
 
 def _arrays(watch: Watch, held: Mapping[str, tuple[str, ...]], rows: Mapping[str, int], n_tokens: int) -> Arrays:
-    """Everything that was seen, by the names of the checkpoint; keys as in `pgpack.calibration.calibration`."""
+    """Everything that was seen, by the names of the checkpoint; keys as in `pgpack.calibration.calibration`.
 
-    def mean(total: Tensor | None) -> NDArray[np.float32] | None:
-        return None if total is None else total.div_(n_tokens).cpu().numpy()
+    Moments are means over all tokens. Squares are means over those that came to the matrix, so that an expert's
+    errors cost what they do, times how often: with both over all tokens, times the square of that.
+    """
+
+    def mean(total: Tensor | None, n: int = n_tokens) -> NDArray[np.float32] | None:
+        return None if total is None else total.div_(n).cpu().numpy()
 
     seen: dict[str, list[_Seen]] = defaultdict(list)
     sizes = {}
@@ -165,12 +177,16 @@ def _arrays(watch: Watch, held: Mapping[str, tuple[str, ...]], rows: Mapping[str
         names = held[use.name]
         each = max(1, rows[use.name] // len(names))
         index, start = divmod(use.start, each)
-        if start + use.stop - use.start > each:
-            continue  # a product with several matrices of a bank at once
-        square, output = (mean(sums.get(use)) for sums in (watch.squares, watch.outputs))
+        n_rows = use.stop - use.start
+        if start + n_rows > each and (start or n_rows % each):
+            continue  # a product with parts of several matrices at once
+        n_came = min(max(1, watch.n_rows[use]), n_tokens)
+        square, output = (mean(sums.get(use), n_came) for sums in (watch.squares, watch.outputs))
         hessian = moment.div_(n_tokens).cpu().numpy()
-        seen[names[index]].append(_Seen(start, start + use.stop - use.start, hessian, square, output))
-        sizes[names[index]] = each
+        whole = _Seen(start, start + n_rows, hessian, square, output)
+        for at, name in enumerate(names[index : index + max(1, n_rows // each)]):
+            seen[name].append(whole.part(at * each, each) if n_rows > each else whole)
+            sizes[name] = each
     arrays: Arrays = {}
     for name, uses in seen.items():
         whole = uses[0] if len(uses) == 1 and uses[0][:2] == (0, sizes[name]) else _joined(uses, sizes[name])
@@ -204,16 +220,32 @@ def _joined(uses: Sequence[_Seen], rows: int) -> _Seen:
     return _Seen(0, rows, hessian, fisher if known else None, None)
 
 
-def _token_shares(
-    arrays: Mapping[str, NDArray[np.float32]], windows: NDArray[np.int64], look_ups: NDArray[np.integer[Any]]
-) -> dict[str, NDArray[np.float32]]:
-    """Shares counted in `look_ups`, of the tables that the tokens of `windows`, and nothing else, looked up."""
-    found = {}
-    for key, shares in arrays.items():
-        seen = np.bincount(windows.reshape(-1), minlength=len(shares))
-        if not key.endswith(f"{LOOKUP}.fisher") or not np.array_equal(np.rint(shares * windows.size), seen):
-            continue
-        found[key] = (np.bincount(look_ups, minlength=len(shares)) / max(1, len(look_ups))).astype(np.float32)
+def _head(watch: Watch, held: Mapping[str, tuple[str, ...]]) -> str | None:
+    """The output matrix: what the last product was made with, one that is stored as it is."""
+    last = watch.latest
+    return held[last.name][0] if last is not None and last.rows_are_outputs and len(held[last.name]) == 1 else None
+
+
+def _of_tokens(
+    arrays: Mapping[str, NDArray[np.float32]],
+    windows: NDArray[np.int64],
+    text: NDArray[np.integer[Any]],
+    head: str | None,
+) -> Arrays:
+    """What `text` tells of the tables that the tokens of `windows`, and nothing else, looked up, and of the head."""
+    found: Arrays = {}
+    tables = [
+        key
+        for key, shares in arrays.items()
+        if key.endswith(f"{LOOKUP}.fisher")
+        and np.array_equal(np.rint(shares * windows.size), np.bincount(windows.reshape(-1), minlength=len(shares)))
+    ]
+    n_rows = max([int(windows.max()) + 1, int(text.max(initial=0)) + 1, *(len(arrays[key]) for key in tables)])
+    shares = expected_shares(np.bincount(text, minlength=n_rows))
+    for key in tables:
+        found[key] = shares[: len(arrays[key])].astype(np.float32)
+    if head is not None and len(arrays.get(f"{head}.fisher", ())) >= n_rows:
+        found[f"{head}.fisher"] = expected_fisher(arrays[f"{head}.fisher"], shares, windows.size)
     return found
 
 

@@ -25,6 +25,7 @@ from pgpack.errors import CheckpointError
 from .checkpoint import Checkpoint, load_checkpoint
 from .files import read_file
 from .folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_in
+from .unchanged import Unchanged
 
 PREFIX = "base_model.model."
 PARTS = {"lora_A.weight": ("A", ".weight"), "lora_B.weight": ("B", ".weight"),
@@ -64,7 +65,9 @@ class _Merge:
         """Raises: CheckpointError where the adapter cannot be merged into `base`."""
         config = _config(folder)
         file = next(folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file())
+        unchanged = Unchanged([file])
         adapter = read_file(file)
+        adapter = dataclasses.replace(adapter, load=unchanged.watched(adapter.load))
         parts: dict[str, dict[str, str]] = {}
         whole = {}
         for name in adapter.shapes:

@@ -23,10 +23,11 @@ from pgpack.errors import CheckpointError
 from pgpack.tensors.masks import is_mask
 
 from .dialects import dialect_of, normalised
-from .files import read_file, require_file
+from .files import read_file, require_file, weight_files
 from .folders import Companions, companions_of, config_of, refuse_adapter
 from .scales import QUANTIZED, unscaled
 from .ties import head_tie, with_ties
+from .unchanged import Unchanged
 from .writing import KINDS, Outgoing, write_safetensors
 
 OPENING = 64  # values of a matrix that tell it from others before anything is hashed
@@ -154,7 +155,9 @@ def load_checkpoint(path: str | Path, as_stored: bool = False) -> Checkpoint:
     """
     refuse_adapter(Path(path))
     path = require_file(Path(path))
+    unchanged = Unchanged(weight_files(path))
     stored = read_file(path)
+    stored = replace(stored, load=unchanged.watched(stored.load))
     shapes, load = stored.shapes, stored.load
     companions = Companions(stored.companions) if stored.companions else companions_of(path.parent)
     if not as_stored:

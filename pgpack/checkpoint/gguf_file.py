@@ -31,19 +31,14 @@ from .folders import CONFIG
 from .stored import Stored
 
 MARK = "gguf"  # metadata: "1" of a checkpoint that came as a GGUF, with its plain fields as gguf.NAME
-SPLIT = "split.count"
 
 
 def read_gguf_file(path: Path) -> Stored:
-    """What a GGUF holds. Raises: CheckpointError when it is damaged, or one of several parts."""
+    """What a GGUF holds. Raises: CheckpointError when it is damaged, or lacks a part."""
     try:
         file = read_gguf(path)
     except FormatError as error:
         raise CheckpointError(str(error)) from None
-    if file.fields.get(SPLIT, 1) > 1:
-        raise CheckpointError(
-            f"{path}: one of {file.fields[SPLIT]} parts of a GGUF; join them with llama-gguf-split --merge"
-        )
     if not file.tensors:
         raise CheckpointError(f"{path}: holds no tensors")
     metadata = {MARK: "1"} | {f"{MARK}.{name}": _told(value) for name, value in file.fields.items() if _plain(value)}

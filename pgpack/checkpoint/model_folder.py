@@ -19,6 +19,7 @@ from pgpack.files import replacing_folder
 
 from .folders import COMPANIONS, CONFIG, LICENCES, config_of
 from .ties import head_tie
+from .tokenizer_files import with_tokenizer_files
 from .writing import Outgoing, write_safetensors
 
 SHARD_BYTES = 5 * 10**9
@@ -55,7 +56,7 @@ def write_folder(
     kept = [tensor for tensor in tensors if tensor.name not in tied]
     kinds = {tensor.kind for tensor in kept} & TORCH_NAMES.keys()
     with replacing_folder(path, OURS if force else ()) as aside:
-        for name, contents in companions.items():
+        for name, contents in with_tokenizer_files(companions).items():
             (aside / name).write_bytes(_without_code(contents) if name in TELL_CODE else contents)
         described = _described(config, TORCH_NAMES[kinds.pop()] if len(kinds) == 1 else "float32", bool(tied))
         (aside / CONFIG).write_bytes(_json(described))

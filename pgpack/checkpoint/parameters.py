@@ -1,6 +1,7 @@
 """Which tensors of a checkpoint are where among the parameters of the module that was built from it.
 
     model.qo_bank (2 L, D, D)  -->  blocks.0.attn.c_q.weight, ...    a bank holds one matrix at every index
+    experts.gate_up_proj       -->  experts.0.w1.weight, experts.0.w3.weight, experts.1.w1.weight, ...
     model.tok_emb.weight       -->  tok_emb.weight                   what a wrapper puts before a name is taken off
 
 Owns names. Refuses torch, and guesses: a parameter that is nowhere in the checkpoint keeps its name.
@@ -17,9 +18,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def held_tensors(
-    shapes: Shapes, stored: Collection[str] | None = None, told: Mapping[str, str] | None = None
+    shapes: Shapes, stored: Collection[str] | None = None, told: Mapping[str, tuple[str, ...]] | None = None
 ) -> dict[str, tuple[str, ...]]:
-    """Parameter -> the checkpoint's names of what it holds: one, or one for each index of a bank.
+    """Parameter -> the checkpoint's names of what it holds: one, or several of one size that lie below each other.
 
     `shapes`: those of the module's parameters; `stored`: all names of the checkpoint, None when they are not known;
     `told`: what the module itself says (`told_names`).
@@ -29,20 +30,24 @@ def held_tensors(
     prefix = "" if known is None else _prefix(shapes, known)
     found = {}
     for parameter, shape in shapes.items():
-        name = told.get(parameter, parameter.removeprefix(prefix))
+        names = told.get(parameter, (parameter.removeprefix(prefix),))
+        if len(names) > 1:
+            found[parameter] = names
+            continue
+        (name,) = names
         members = () if known is not None and name in known else bank_members(name, shape)
         absent = known is not None and any(member not in known for member in members)
         found[parameter] = members if members and not absent else (name,)
     return found
 
 
-def told_names(modules: Iterable[tuple[str, object]]) -> dict[str, str]:
-    """Parameter -> its name in the checkpoint, as modules say in `stored_names`; `modules`: as `named_modules` of
-    torch gives them."""
+def told_names(modules: Iterable[tuple[str, object]]) -> dict[str, tuple[str, ...]]:
+    """Parameter -> what it holds, as modules say in `stored_names`; `modules`: as `named_modules` of torch gives
+    them."""
     found = {}
     for path, module in modules:
-        for place, name in getattr(module, "stored_names", {}).items():
-            found[f"{path}.{place}" if path else place] = name
+        for place, names in getattr(module, "stored_names", {}).items():
+            found[f"{path}.{place}" if path else place] = names
     return found
 
 

@@ -10,31 +10,24 @@ hostile input costs bounded memory.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-import numpy as np
 from numpy.typing import NDArray
 
+from pgpack.tensors.layout import SymbolLayout
+
+__all__ = [
+    "ByteCodec",
+    "PricedCoder",
+    "SteadyCoder",
+    "SymbolCoder",
+    "SymbolLayout",
+    "SymbolTransform",
+    "Symbols",
+]
+
 Symbols = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class SymbolLayout:
-    """What a coder must return for one part. `dtype` is a numpy type string such as '|i1' or '<u2'."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def n_bytes(self) -> int:
-        return self.size * np.dtype(self.dtype).itemsize
 
 
 class SymbolTransform(Protocol):
@@ -46,6 +39,13 @@ class SymbolTransform(Protocol):
         """Transformed symbols and the side information (little-endian array) that `inverse` needs, or None."""
 
     def inverse(self, symbols: Symbols, side: NDArray[Any] | None) -> Symbols: ...
+
+    def plain_layout(self, symbols: SymbolLayout, side: SymbolLayout | None) -> SymbolLayout:
+        """The layout of what `inverse` gives, known before anything is decoded: here as `symbols`.
+
+        Raises CorruptArtifact when `side` is not what `forward` gives.
+        """
+        return symbols
 
 
 class SymbolCoder(Protocol):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import CorruptArtifact
 
-from .base import Symbols, SymbolTransform
+from .base import SymbolLayout, Symbols, SymbolTransform
 from .fixed_width import codes_of, span
 
 Side = NDArray[Any]
@@ -35,6 +35,11 @@ class Transpose(SymbolTransform):
         if side is not None:
             raise CorruptArtifact("a transpose has no side information")
         return np.ascontiguousarray(symbols.T) if symbols.ndim == 2 else symbols
+
+    def plain_layout(self, symbols: SymbolLayout, side: SymbolLayout | None) -> SymbolLayout:
+        if side is not None:
+            raise CorruptArtifact("a transpose has no side information")
+        return SymbolLayout(symbols.shape[::-1], symbols.dtype) if len(symbols.shape) == 2 else symbols
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,13 @@ class RowSort(SymbolTransform):
         plain = np.empty_like(symbols)
         plain[side] = symbols
         return plain
+
+    def plain_layout(self, symbols: SymbolLayout, side: SymbolLayout | None) -> SymbolLayout:
+        rows = symbols.shape[0] if len(symbols.shape) == 2 else 0
+        expected = SymbolLayout((rows,), "<u2" if rows <= 1 << 16 else "<u4") if rows >= 2 else None
+        if side != expected:
+            raise CorruptArtifact(f"a row sort of {rows} rows has other side information than {rows} row numbers")
+        return symbols
 
 
 def nearest_order(symbols: Symbols) -> NDArray[np.intp]:

@@ -1,12 +1,10 @@
 """A byte budget -> the best artifact that fits, on measured bytes.
 
 The dial of the trellis engine is turned until its artifact fills the budget: with few states first, which is quick
-and needs about the same bytes, then with many, then with compensation or tuned steps where that is asked for. What
-these give and the
-field presets that fit are compared by KL to the fp32 model, or without a model by
-`pgpack.calibration.distortion`; the best is
-returned. Without Fisher weights the trellis has no dial, and plain GPTQ with two ratios of embedding step to matrix
-step takes its place.
+and needs about the same bytes, then as the effort says, then with what it trains. What these give and the field
+presets that fit are compared by KL to the fp32 model, or without a model by `pgpack.calibration.distortion`; the best
+is returned. Without Fisher weights the trellis has no dial, and plain GPTQ with two ratios of embedding step to
+matrix step takes its place.
 """
 
 from __future__ import annotations
@@ -17,22 +15,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pgpack.calibration.distortion import expected_loss, relative_error
-from pgpack.errors import BudgetExceeded, CalibrationError, PgpackError, RecipeError
+from pgpack.errors import BudgetExceeded, CalibrationError, InputChanged, PgpackError, RecipeError
 from pgpack.loss.evaluator import BitsPerByte
 from pgpack.measure import Measurer
 from pgpack.pack import Artifact
 from pgpack.recipe.dials import gaussian_bits, step_recipe, trellis_recipe
 from pgpack.recipe.recipe import Recipe, parse_recipe
+from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import Candidate
 from pgpack.tensors.roles import role_of
 
 from .dial import Dial, Limit, turn
+from .effort import DEFAULT, LEVELS, Effort
 
 FILL, ROUGH_FILL = 0.999, 0.98  # the second is only looked for to begin the next search near it
 EMBEDDING_RATIOS = (1.0, 0.6)
 STEP_RANGE = (0.04, 6.0)  # of GPTQ, in sigma; the finest clips at 5 sigma
 TRELLIS_RANGE = (1e-7, 1.0)
-QUICK_STATES, BEST_STATES = 8, 64
 OVERSHOOT = 1.15  # of the first turns, so that the budget soon lies between two probes
 SLACK = 32  # bytes; small artifacts grow in steps
 
@@ -48,23 +47,15 @@ class Fitted:
     score: float
 
 
-@dataclass(frozen=True)
-class Training:
-    """Optimizer steps on calibration text for @compensate and @tune; 0 leaves one out."""
-
-    compensate: int = 0
-    tune: int = 0
-
-    @property
-    def directives(self) -> str:
-        """What it adds to a recipe; '' for none."""
-        compensate = f"; @compensate=weights(count={self.compensate})" if self.compensate else ""
-        return compensate + (f"; @tune=steps(count={self.tune})" if self.tune else "")
-
-    @property
-    def label(self) -> str:
-        """For people."""
-        return (", compensated" if self.compensate else "") + (", tuned" if self.tune else "")
+def engine_recipe(effort: Effort, step: float, tensors: Shapes) -> Recipe:
+    """The engine's recipe for an effort, at a step (as `pgpack.recipe.dials.trellis_recipe`)."""
+    parts = (
+        str(trellis_recipe(step, effort.states, tensors, effort.group)),
+        f"@calib=tokens(count={effort.tokens})" if effort.tokens else "",
+        f"@compensate=weights(count={effort.compensate})" if effort.compensate else "",
+        f"@tune=steps(count={effort.tune})" if effort.tune else "",
+    )
+    return parse_recipe("; ".join(part for part in parts if part))
 
 
 def fit_budget(
@@ -72,18 +63,18 @@ def fit_budget(
     budget: int,
     presets: Sequence[Candidate] = (),
     note: Callable[[str], None] = lambda line: None,
-    training: Training = Training(),
+    effort: Effort = LEVELS[DEFAULT],
 ) -> Fitted:
     """The best measured artifact of at most `budget` bytes. Units: bytes.
 
-    `training`: what a last candidate is trained by.
+    `effort`: what is spent; what it trains is a last candidate.
     Raises BudgetExceeded, saying by how much, when the smallest artifact of every family is larger.
     """
     fitted: list[Fitted] = []
     smallest: int | None = None
     tensors = measurer.checkpoint.stored_shapes
     try:
-        for name, recipe, artifact in _searched(measurer, budget, training, note):
+        for name, recipe, artifact in _searched(measurer, budget, effort, note):
             fitted.append(_scored(measurer, recipe, "", artifact))
             note(f"{name}: {artifact.n_bytes:,} B, {_shown(fitted[-1])}")
     except BudgetExceeded as error:
@@ -92,6 +83,8 @@ def fit_budget(
         recipe = preset.recipe.without_idle_rules(tensors)
         try:
             artifact = measurer.pack(recipe)
+        except InputChanged:
+            raise
         except PgpackError as error:
             note(f"{preset.label}: {error}")
             continue
@@ -122,28 +115,25 @@ class Family:
 
 
 def _searched(
-    measurer: Measurer, budget: int, training: Training, note: Callable[[str], None]
+    measurer: Measurer, budget: int, effort: Effort, note: Callable[[str], None]
 ) -> Iterator[tuple[str, Recipe, Artifact]]:
     """Artifacts that fill the budget, with a name for people. Raises BudgetExceeded as `turn_dial`."""
     tensors = measurer.checkpoint.stored_shapes
 
-    def trellis(states: int, guess: float, trained: Training = Training()) -> Family:
-        name = f"trellis, {states} states{trained.label}"
-
-        def recipe_at(step: float) -> Recipe:
-            return parse_recipe(f"{trellis_recipe(step, states, tensors)}{trained.directives}")
-
-        return Family(name, recipe_at, *TRELLIS_RANGE, guess)
+    def trellis(spent: Effort, guess: float) -> Family:
+        return Family(spent.label, lambda step: engine_recipe(spent, step, tensors), *TRELLIS_RANGE, guess)
 
     try:
-        _require_fisher(measurer, trellis(QUICK_STATES, 1e-3))
-        dial, _ = turn_dial(measurer, budget, trellis(QUICK_STATES, 1e-3), ROUGH_FILL)
-        family = trellis(BEST_STATES, dial)
+        _require_fisher(measurer, trellis(effort.rough, 1e-3))
+        dial = 1e-3
+        if effort.rough != effort.untrained:
+            dial, _ = turn_dial(measurer, budget, trellis(effort.rough, dial), ROUGH_FILL)
+        family = trellis(effort.untrained, dial)
         dial, artifact = turn_dial(measurer, budget, family)
         yield family.name, family.recipe_at(dial), artifact
-        if training.directives:
+        if effort != effort.untrained:
             # finer exponents take about one byte in two hundred
-            family = trellis(BEST_STATES, (1.005 if training.tune else 1.0005) * dial, training)
+            family = trellis(effort, (1.005 if effort.tune else 1.0005) * dial)
             dial, artifact = turn_dial(measurer, budget, family)
             yield family.name, family.recipe_at(dial), artifact
         return

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pgpack.errors import DataError
+from pgpack.tables import counted
 from pgpack.text.data import Tokens, digest_tokens
 from pgpack.text.tokenizer import TokenizedText
 
@@ -68,7 +69,7 @@ def trim(tokens: Tokens, seq_len: int, max_tokens: int | None = None) -> Tokens:
     if n_windows < 1:
         limit = "" if max_tokens is None else f", of which at most {max_tokens} are scored,"
         raise DataError(
-            f"{len(tokens)} validation tokens{limit} are too few for one window of {seq_len}; "
+            f"{counted(len(tokens), 'validation token')}{limit} are too few for one window of {seq_len}; "
             "give more text, a larger --max-tokens or a shorter --seq-len"
         )
     return tokens[: n_windows * seq_len + 1]

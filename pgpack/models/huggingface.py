@@ -9,6 +9,7 @@ fetched, and a tensor that the model needs and the checkpoint lacks is never fil
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from pgpack.checkpoint.folders import CONFIG
+from pgpack.checkpoint.tokenizer_files import with_tokenizer_files
 from pgpack.errors import CheckpointError, DataError, ToolMissing
+from pgpack.tables import counted
 
 from .source import FoundModel, Wanted
 
@@ -35,6 +38,9 @@ NOT_OF_THE_MODEL = (  # fields that say how a folder came to be; the logits do n
 NOT_TO_BUILD = (  # how weights were stored and attention computed where the folder was made
     "model_type", "quantization_config", "attn_implementation", "_attn_implementation",
 )  # fmt: skip
+
+NO_JSON = "__float__"
+ONE_BY_ONE = "eager"  # of experts: each is a product of its own, which calibration can watch
 
 
 def find(wanted: Wanted) -> FoundModel | None:
@@ -51,12 +57,14 @@ def find(wanted: Wanted) -> FoundModel | None:
         return None
     if wanted.changes:
         raise DataError("--set changes fields of a pgtrain model; this one is built as config.json says")
-    no_memory = {name: torch.zeros(()).expand(shape) for name, shape in wanted.shapes.items()}
-    model, unused = _loaded(config_json, no_memory)
-    names = {tensor.data_ptr(): name for name, tensor in no_memory.items()}
-    pairs = {place: names.get(tensor.data_ptr(), place) for place, tensor in model.named_parameters()}
-    renamed = {place: name for place, name in pairs.items() if name != place and place not in wanted.shapes}
-    left = f"; {len(unused)} tensors are none of its own and change nothing (first: {unused[0]})" if unused else ""
+    numbers = enumerate(wanted.shapes.items())
+    model, unused = _loaded(config_json, {name: torch.tensor(float(i)).expand(shape) for i, (name, shape) in numbers})
+    renamed = {
+        place: names
+        for place, parameter in model.named_parameters()
+        if place not in wanted.shapes and (names := _held(parameter, wanted.shapes)) is not None
+    }
+    left = f"; {counted(len(unused), 'tensor')} of others change nothing (first: {unused[0]})" if unused else ""
     return FoundModel(
         partial(_logits_model, config_json, renamed),
         seq_len=min(_longest(fields) or LONGEST, LONGEST),
@@ -66,6 +74,17 @@ def find(wanted: Wanted) -> FoundModel | None:
         longest=_longest(fields),
         vocab_size=int(getattr(model.config.get_text_config(), "vocab_size", wanted.vocab_size)),
     )
+
+
+def _held(parameter: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...] | None:
+    """The tensors that lie in a parameter one below another, told by their numbers, which are all their values; None
+    where they lie otherwise: side by side, or transposed."""
+    rows = parameter.detach()[..., 0] if parameter.ndim > 1 else parameter.detach()
+    known = list(shapes)
+    names = tuple(known[int(number)] for number in torch.unique_consecutive(rows.reshape(-1)).tolist())
+    ends = {shapes[name][-1:] == tuple(parameter.shape[-1:]) for name in names}
+    sizes = {math.prod(shapes[name]) for name in names}
+    return names if ends == {True} and sizes == {parameter.numel() // max(1, len(names))} else None
 
 
 def build_transformers(config_json: bytes, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -101,7 +120,7 @@ def load_tokenizer(companions: Mapping[str, bytes], source: str) -> Any:
             "a tokenizer is loaded by transformers, which is not installed: pip install 'pgpack[hf]'"
         ) from None
     with tempfile.TemporaryDirectory() as folder, _quiet_transformers():
-        for name, contents in companions.items():
+        for name, contents in with_tokenizer_files(companions).items():
             (Path(folder) / name).write_bytes(contents)
         try:
             return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -113,20 +132,23 @@ def load_tokenizer(companions: Mapping[str, bytes], source: str) -> Any:
 class _LogitsModel(nn.Module):
     """A transformers model as a function of token ids. Shape: (B, T) -> (B, T, V).
 
-    `stored_names`: parameter -> its name in the checkpoint, where transformers renames it on loading.
+    `stored_names`: parameter -> the checkpoint's names of what lies in it, where transformers renames it on loading
+    or puts several together, as it does with experts.
     """
 
-    def __init__(self, model: nn.Module, renamed: Mapping[str, str]) -> None:
+    def __init__(self, model: nn.Module, renamed: Mapping[str, tuple[str, ...]]) -> None:
         super().__init__()
         self.model = model
-        self.stored_names = {f"model.{place}": name for place, name in renamed.items()}
+        self.stored_names = {f"model.{place}": names for place, names in renamed.items()}
 
     def forward(self, ids: Tensor) -> Tensor:
         logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
         return logits
 
 
-def _logits_model(config_json: bytes, renamed: Mapping[str, str], tensors: Mapping[str, Tensor]) -> nn.Module:
+def _logits_model(
+    config_json: bytes, renamed: Mapping[str, tuple[str, ...]], tensors: Mapping[str, Tensor]
+) -> nn.Module:
     return _LogitsModel(build_transformers(config_json, tensors), renamed).requires_grad_(False).eval()
 
 
@@ -147,6 +169,7 @@ def _loaded(config_json: bytes, tensors: Mapping[str, Tensor]) -> tuple[Any, lis
                 local_files_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
+                experts_implementation=ONE_BY_ONE,
             )
         except (
             ArithmeticError,
@@ -211,12 +234,20 @@ def _config(fields: Mapping[str, Any]) -> Any:
             f"transformers {transformers.__version__} has no causal language model of type {kind!r}; a newer one may "
             "(pip install -U transformers), or give --model FILE.py:build"
         )
-    kept = {key: value for key, value in fields.items() if key not in NOT_TO_BUILD}
+    kept = {key: _number(value) for key, value in fields.items() if key not in NOT_TO_BUILD}
     try:
         return CONFIG_MAPPING[kind].from_dict(kept)
     except Exception as error:  # noqa: BLE001  each class of transformers checks its own fields in its own way
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise CheckpointError(f"config.json is no config of a {kind} model ({reason[0][:200]})") from None
+
+
+def _number(value: Any) -> Any:
+    """A value of a config.json; infinity, which JSON lacks, is written {"__float__": "Infinity"} by transformers."""
+    if isinstance(value, list):
+        return [_number(each) for each in value]
+    told = value.get(NO_JSON) if isinstance(value, dict) and set(value) == {NO_JSON} else None
+    return float(told) if told in ("Infinity", "-Infinity", "NaN") else value
 
 
 def _longest(fields: Mapping[str, Any]) -> int | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Wanted:
     """A checkpoint whose model is wanted. `spec`: what the user named; `changes`: FIELD=VALUE of the model;
-    `companions`: the checkpoint's (config.json, ...)."""
+    `companions`: the checkpoint's (config.json, ...); `seq_len`: of its windows, where that is known."""
 
     metadata: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
@@ -31,6 +31,7 @@ class Wanted:
     spec: str | None = None
     changes: Sequence[str] = ()
     companions: Mapping[str, bytes] = field(default_factory=dict)
+    seq_len: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class FoundModel:
     code alone. `looped`: the same with its loop repeated so often, for a model with loops. `code`: everything,
     besides config and tensors, that its logits depend on, as text. `longest`: of the windows it can read, where there
     is a limit. `vocab_size`: rows of its table, where it says so; a tokenizer may know more tokens than those that a
-    text holds.
+    text holds. `evidence`: what decided each setting of a model that nobody named, as JSON.
     """
 
     build: Build
@@ -53,6 +54,7 @@ class FoundModel:
     code: Callable[[], Sequence[str]] = tuple
     longest: int | None = None
     vocab_size: int | None = None
+    evidence: str = ""
 
 
 ModelSource = Callable[[Wanted], FoundModel | None]

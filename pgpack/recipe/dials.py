@@ -36,14 +36,15 @@ def step_recipe(step: float, embedding_ratio: float, coding: str, tensors: Shape
     return parse_recipe(text).without_idle_rules(tensors)
 
 
-def trellis_recipe(step: float, states: int, tensors: Shapes) -> Recipe:
+def trellis_recipe(step: float, states: int, tensors: Shapes, group: int = 0) -> Recipe:
     """Trellis-coded GPTQ with water-filled steps for every matrix, small tensors fp16.
 
-    Units: `step` as in `pgpack.quantizers.tcq.Tcq`: square root of nats per token, for all tensors alike.
+    Units: `step` as in `pgpack.quantizers.tcq.Tcq`: square root of nats per token, for all tensors alike; `group`
+    rows.
     """
-    text = (
-        f"ndim<=1={SMALL}; role:control={SMALL}; *=tcq(step={step:.7g},states={states})|rans_scaled(states={states})"
-    )
+    rows = f",group={group}" if group else ""
+    coded = f"tcq(step={step:.7g},states={states}{rows})|rans_scaled(states={states})"
+    text = f"ndim<=1={SMALL}; role:control={SMALL}; *={coded}"
     return parse_recipe(text).without_idle_rules(tensors)
 
 

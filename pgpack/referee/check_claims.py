@@ -2,103 +2,92 @@
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
-from collections.abc import Iterator
 
-from .claims import EXPECTED, decimals, states
+from .claims import EXPECTED, NAME, decimals, nearly_states, states
 from .evidence import Evidence
-from .findings import Finding, fail, listed, ok, skip, warn
-from .logs import AFTER, TTT, Figure, Log
-
-FULL_BYTES, CASEOPS_BYTES = 151_080_891, 151_074_309
-# scored tokens of the whole validation split -> bytes of its text, as the public logs print them
-VAL_TOKENS = {62_021_632: FULL_BYTES, 40_540_160: FULL_BYTES, 47_851_520: CASEOPS_BYTES}
-RATIO = 3e-4  # relative: val_loss and val_bpb are printed with five digits or more
-KNOWN_RATIO_FAULTS = (
-    (164_594_398 / CASEOPS_BYTES, "CaseOps tokens counted without their byte sidecar (#2071, #2138)"),
-    (1.0413, "byte-fallback tokens counted as three bytes (#1289)"),
-)
-ROUNDED = 1e-6
-MEAN = 6e-5  # of a mean or std printed with four digits
+from .findings import Finding, cited, fail, listed, ok, skip, warn
+from .losses import AFTER, TTT, Figure
+from .numbers import FEWEST, JSON_DIGITS, apart, claimed_same, digits_of, tolerance
+from .script import Place
+from .support import MEAN, claimed, logs_of, matching
 
 
 def json_fields(evidence: Evidence) -> Finding:
     claims = evidence.claims
     if claims.fault:
-        return fail(claims.fault)
+        return fail(claims.fault, (Place(NAME, _line_of_fault(claims.fault), claims.fault),))
     if claims.bpb is None:
-        return fail("submission.json gives no val_bpb")
-    missing = [name for name in EXPECTED if claims.values.get(name) in (None, "")]
-    return warn(f"submission.json lacks {', '.join(missing)}") if missing else ok(f"val_bpb {claims.bpb:g}")
+        return fail("submission.json gives no val_bpb", (Place(NAME, 0, "no val_bpb"),))
+    missing = [name for name in EXPECTED if _is_blank(claims.values.get(name))]
+    if missing:
+        told = tuple(claims.place(name, f"{name} is blank or missing") for name in missing)
+        return warn(f"submission.json lacks {', '.join(missing)}", told)
+    return ok(f"val_bpb {claims.bpb:g}")
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _line_of_fault(fault: str) -> int:
+    found = re.search(r"line (\d+) column", fault)
+    return int(found[1]) if found else 0
 
 
 def loss_in_log(evidence: Evidence) -> Finding:
     """The claimed loss of every seed is one that its log measured after quantization."""
-    claimed = dict(_claimed(evidence))
-    if not claimed:
+    wanted = dict(claimed(evidence.claims))
+    if not wanted:
         return skip("no loss is claimed")
-    if not any(log.figures for log in evidence.logs):
-        return fail("no log prints a loss, so that nothing supports the claimed one")
-    wrong = []
-    for seed, bpb in claimed.items():
-        logs = _logs_of(evidence, seed)
-        name = "val_bpb" if seed is None else f"seed {seed}"
-        if not logs:
-            wrong.append(f"{name}: no log of this seed")
-        elif (matched := _matching(logs, bpb)) is None and _is_mean(logs, bpb):
-            continue
-        elif matched is None:
-            said = ", ".join(f"{log.final.bpb:g}" for log in logs if log.final) or "nothing after quantization"
-            wrong.append(f"{name} claims {bpb:g}, its log ends with {said}")
-        elif matched.stage != AFTER:
-            wrong.append(f"{name} claims {bpb:g}, which its log measured {matched.stage} ({matched.label or 'step'})")
-    return fail(listed(wrong)) if wrong else ok(f"{len(claimed)} claimed losses are in the logs, after quantization")
+    if not evidence.logs:
+        return fail("there is no log, so that nothing supports the claimed loss")
+    wrong: list[Place] = []
+    unread: list[Place] = []
+    for seed, bpb in wanted.items():
+        found = evidence.support.figures.get(seed)
+        if seed not in evidence.support.means and (found is None or found.stage != AFTER):
+            place, is_sure = _unsupported(evidence, seed, bpb, found)
+            (wrong if is_sure else unread).append(place)
+    if wrong:
+        return cited("fail", "", wrong)
+    if unread:
+        return cited("warn", "not measured: ", unread)
+    return ok(f"{len(wanted)} claimed losses are in the logs, after quantization")
 
 
-def _claimed(evidence: Evidence) -> Iterator[tuple[int | None, float]]:
-    """(seed, claimed loss); (None, val_bpb) when there is no table of seeds."""
-    rows = [(seed, row.bpb) for seed, row in evidence.claims.results.items() if row.bpb is not None]
-    if rows:
-        yield from rows
-    elif evidence.claims.bpb is not None:
-        yield None, evidence.claims.bpb
-
-
-def _logs_of(evidence: Evidence, seed: int | None) -> list[Log]:
-    if seed is None:
-        return [log for log in evidence.logs if log.figures]
-    found = [log for log in evidence.logs if log.seed == seed]
-    return found or [log for log in evidence.logs if log.seed is None and len(evidence.logs) == 1]
-
-
-def _matching(logs: list[Log], bpb: float) -> Figure | None:
-    """The figure that was printed as `bpb`, one after quantization before any other."""
-    found = [figure for log in logs for figure in log.figures if _same(figure.bpb, bpb)]
-    return next((figure for figure in found if figure.stage == AFTER), found[0] if found else None)
-
-
-def _is_mean(logs: list[Log], bpb: float) -> bool:
-    """Whether a claim is the mean of one kind of figure over several logs."""
-    labels = {figure.label for log in logs for figure in log.at(AFTER)}
-    for label in labels:
-        last = [[figure.bpb for figure in log.at(AFTER) if figure.label == label] for log in logs]
-        if len(logs) > 1 and all(last) and abs(statistics.fmean(values[-1] for values in last) - bpb) < MEAN:
-            return True
-    return False
-
-
-def _same(measured: float, claimed: float) -> bool:
-    """Whether a claim is a measured value, rounded or cut to four digits or more."""
-    digits = max(4, len(f"{claimed:.10f}".rstrip("0").partition(".")[2]))
-    return abs(measured - claimed) < max(10.0**-digits, ROUNDED) * 1.0000001
+def _unsupported(evidence: Evidence, seed: int | None, bpb: float, found: Figure | None) -> tuple[Place, bool]:
+    """(what a claim lacks, whether that is sure): sure when a log was read and says otherwise."""
+    name = "val_bpb" if seed is None else f"seed {seed}"
+    key = "val_bpb" if seed is None else str(seed)
+    logs = logs_of(evidence.logs, seed)
+    if found is not None:
+        log = next(log for log in logs if found in log.figures)
+        said = f"{name} claims {bpb:g}, which its log measured {found.stage} ({found.label or 'step'})"
+        return Place(log.name, found.line, said), True
+    if seed is not None and not logs:
+        return evidence.claims.place(key, f"{name}: no log of this seed"), True
+    for log in logs:
+        for number, digits, line in log.numbers:
+            if claimed_same(number, digits, bpb):
+                return Place(log.name, line, f"{name} {bpb:g} stands in a line that no grammar reads"), False
+    finals = [(log, final) for log in logs if (final := log.final) is not None]
+    if not finals:
+        return Place(logs[0].name if logs else evidence.logs[0].name, 0, f"no line gives a loss for {name}"), False
+    if near := next(
+        ((log, f) for log, f in finals if f.digits < FEWEST and abs(f.bpb - bpb) < 10.0**-f.digits), None
+    ):
+        return Place(near[0].name, near[1].line, f"too few digits to support {name} {bpb:g}"), False
+    shown = apart(bpb, *(final.bpb for _, final in finals))
+    log, final = finals[-1]
+    return Place(log.name, final.line, f"{name} claims {shown[0]}, its log ends with {listed(shown[1:], ', ')}"), True
 
 
 def claimed_mode(evidence: Evidence, bpb: float) -> str:
     """How a claimed loss was measured, as the logs say; '' when none of them prints it."""
-    matched = _matching(list(evidence.logs), bpb)
-    return "" if matched is None else matched.mode
+    found = matching(evidence.logs, bpb)
+    return "" if found is None else found[1].mode
 
 
 def seed_table(evidence: Evidence) -> Finding:
@@ -113,32 +102,45 @@ def seed_table(evidence: Evidence) -> Finding:
     if models and models != set(claims.results):
         wrong.append(f"models of seeds {sorted(models)} but results of {sorted(claims.results)}")
     mean = statistics.fmean(losses)
-    if claims.bpb is not None and len(losses) > 1 and abs(claims.bpb - mean) > MEAN:
-        best = " (that is the best seed)" if _same(min(losses), claims.bpb) else ""
-        wrong.append(f"val_bpb is {claims.bpb:g}{best}, the mean of its seeds is {mean:.6f}")
+    rows = max(max(JSON_DIGITS - 1, digits_of(bpb)) for bpb in losses)  # a row of three digits is a rounded one
+    if claims.bpb is not None and len(losses) > 1:
+        close = max(
+            MEAN, tolerance(rows, max(FEWEST, digits_of(claims.bpb))) if rows < 4 or _few(claims.bpb) else 0.0
+        )
+        if abs(claims.bpb - mean) > close:
+            best = " (that is the best seed)" if abs(min(losses) - claims.bpb) < 1e-6 else ""
+            wrong.append(f"val_bpb is {claims.bpb:g}{best}, the mean of its seeds is {mean:.6f}")
     if claims.std is not None and len(losses) > 1:
         found = (statistics.stdev(losses), statistics.pstdev(losses))
-        if all(abs(claims.std - value) > MEAN for value in found):
+        close = max(MEAN, tolerance(rows)) if rows < 4 else max(MEAN, 0.51 * 10.0 ** -max(3, digits_of(claims.std)))
+        if all(abs(claims.std - value) > close for value in found):
             wrong.append(f"val_bpb_std is {claims.std:g}, that of its seeds is {found[0]:.6f}")
-    return fail(listed(wrong)) if wrong else ok(f"{len(losses)} seeds, mean {mean:.6f}")
+    if wrong:
+        return fail(listed(wrong), (claims.place("val_bpb" if "val_bpb" in wrong[-1] else "seeds", wrong[-1]),))
+    return ok(f"{len(losses)} seeds, mean {mean:.6f}")
+
+
+def _few(bpb: float) -> bool:
+    return digits_of(bpb) == FEWEST  # three digits that a person has rounded
 
 
 def one_mode(evidence: Evidence) -> Finding:
     """Seeds, and losses before and after quantization, are compared only when measured alike."""
-    modes: dict[str, str] = {}
-    for seed, bpb in _claimed(evidence):
-        matched = _matching(_logs_of(evidence, seed), bpb)
-        if matched is not None:
-            modes[f"seed {seed}" if seed is not None else "val_bpb"] = matched.mode
+    found = evidence.support.figures
+    modes = {f"seed {seed}" if seed is not None else "val_bpb": figure.mode for seed, figure in found.items()}
     if len(set(modes.values())) > 1:
-        return fail(f"losses of different kinds in one table: {listed(f'{k} {v}' for k, v in modes.items())}")
+        rare = min(set(modes.values()), key=[*modes.values()].count)
+        odd = sorted(modes.items(), key=lambda item: item[1] != rare)
+        return fail(f"losses of different kinds in one table: {listed(f'{k} {v}' for k, v in odd)}")
     before, after = evidence.claims.number("pre_quant_val_bpb"), evidence.claims.bpb
     if before is None or after is None:
         return ok(f"all losses are {next(iter(modes.values()))}") if modes else skip("no loss was found in a log")
-    matched = _matching(list(evidence.logs), before)
+    pair = matching(evidence.own_logs, before)
+    matched = None if pair is None else pair[1]
     mode = next(iter(modes.values()), "")
     unlike = matched is not None and mode and matched.mode != mode
-    if unlike or (after < before - 5e-4 and mode != TTT):
+    by_us = matched is not None and matched.label.startswith("pgpack_checkpoint") and not unlike
+    if unlike or (after < before - 5e-4 and mode != TTT and not by_us):
         kinds = (
             f"before quantization {before:g} is {matched.mode}, after it {after:g} is {mode}"
             if unlike and matched
@@ -160,65 +162,29 @@ def readme_agrees(evidence: Evidence) -> Finding:
         return fail("README.md is empty")
     if claims.bpb is None:
         return skip("submission.json gives no val_bpb")
-    wrong = [] if states(claims.bpb, numbers) else [f"README.md does not state val_bpb {claims.bpb:g}"]
+    wrong, few = [], ""
+    if not states(claims.bpb, numbers):
+        few = nearly_states(claims.bpb, numbers)
+        if not few:
+            wrong = [Place("README.md", 0, f"README.md does not state val_bpb {_told(claims.bpb, numbers)}")]
+    lines = evidence.readme.splitlines()
     for seed, row in claims.results.items():
-        stated = [
-            line for line in evidence.readme.splitlines() if re.match(rf"\W*(?:seed\W*)?{seed}\W*\|", line, re.I)
-        ]
-        found = [number for line in stated for number in decimals(line)]
+        stated = [i for i, line in enumerate(lines) if re.match(rf"\W*(?:seed\W*)?{seed}\W*\|", line, re.I)]
+        found = tuple(number for i in stated for number in decimals(lines[i]))
         could_be_losses = any(0.3 < number < 4 and digits >= 3 for number, digits in found)
-        if row.bpb is not None and could_be_losses and not states(row.bpb, tuple(found)):
-            wrong.append(f"README.md's row of seed {seed} does not state {row.bpb:g}")
+        if row.bpb is not None and could_be_losses and not states(row.bpb, found):
+            what = f"README.md's row of seed {seed} does not state {_told(row.bpb, found)}"
+            wrong.append(Place("README.md", stated[0] + 1, what))
     if wrong:
-        return fail(listed(wrong))
+        return fail(listed(place.what for place in wrong), tuple(wrong))
+    if few:
+        return warn(f"README.md states val_bpb with two digits only, {few}; submission.json says {claims.bpb:g}")
     gaps = len(re.findall(r"\*fill in", evidence.readme))
-    return (
-        warn(f"README.md has {gaps} gaps to fill in") if gaps else ok("README.md states what submission.json states")
-    )
+    note = f"; {gaps} gaps are left for its author to fill in" if gaps else ""
+    return ok(f"README.md states what submission.json states{note}")
 
 
-def bytes_per_token(evidence: Evidence) -> Finding:
-    """val_loss / (ln 2 val_bpb) is the text's bytes per token: one number of the text, whatever the model."""
-    claims = evidence.claims
-    loss = claims.number("val_loss", "mean_val_loss")
-    ratios = {
-        f"seed {seed}": row.loss / (math.log(2) * row.bpb)
-        for seed, row in claims.results.items()
-        if row.loss and row.bpb
-    }
-    if loss and claims.bpb:
-        ratios["val_loss / val_bpb"] = loss / (math.log(2) * claims.bpb)
-    supporting = [log for seed, _ in _claimed(evidence) if seed is not None for log in _logs_of(evidence, seed)]
-    for log in supporting or evidence.logs[:1]:
-        if log.final is not None and log.final.loss > 0 and log.final.digits >= 5:
-            ratios[log.name] = log.final.loss / (math.log(2) * log.final.bpb)
-    if not ratios:
-        return skip("no val_loss beside val_bpb")
-    low, high = min(ratios.values()), max(ratios.values())
-    if high / low - 1 > RATIO * 3:
-        where = listed(f"{name} {value:.4f}" for name, value in ratios.items())
-        return fail(f"bytes per token differ, so that not all losses are of one text: {where}")
-    tokens = next((log.val_tokens for log in evidence.logs if log.val_tokens), None)
-    return _against_the_split(tokens, high)
-
-
-def _against_the_split(tokens: int | None, ratio: float) -> Finding:
-    """`ratio` against the whole split's bytes per token, where the log names a number of tokens that is known."""
-    if tokens is None:
-        return ok(f"{ratio:.4f} bytes per token throughout; no log names the number of validation tokens")
-    near = next((known for known in VAL_TOKENS if abs(known - tokens) < 4096), None)
-    if near is None:
-        whole = min(VAL_TOKENS)
-        if tokens < whole:
-            return warn(
-                f"{tokens:,} validation tokens, the whole split has {whole:,} or more: a part was evaluated (#1854)"
-            )
-        return ok(f"{ratio:.4f} bytes per token, {tokens:,} tokens of a tokenizer that is not known here")
-    excess = ratio / (VAL_TOKENS[near] / near)
-    if abs(excess - 1) <= 2e-3:
-        return ok(f"{ratio:.4f} bytes per token, as {near:,} tokens of the whole split have")
-    for known, name in KNOWN_RATIO_FAULTS:
-        if abs(excess - known) < 4e-3:
-            return fail(f"{excess - 1:+.2%} bytes per token against the text: {name}")
-    why = "; a space counted twice inflates it (#1545)" if excess > 1 else ""
-    return fail(f"{ratio:.4f} bytes per token, the text has {VAL_TOKENS[near] / near:.4f} ({excess - 1:+.2%}){why}")
+def _told(value: float, numbers: tuple[tuple[float, int], ...]) -> str:
+    """A number with the digits that tell it from those that are near it."""
+    near = [number for number, _ in numbers if abs(number - value) < 1e-3]
+    return apart(value, *near)[0]

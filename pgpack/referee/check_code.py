@@ -7,24 +7,29 @@ import sys
 
 from . import source
 from .evidence import Evidence
-from .findings import Finding, fail, listed, ok, skip, warn
+from .fetching import fetched_by_commands, fetches, undecided_fetches
+from .findings import Finding, cited, fail, listed, ok, skip, warn
 from .folder import DECODER, REQUIRED, TRAIN
+from .layers import Program
 from .runs import TARGET_MODULES, importable
+from .script import Place
+from .starting import is_stub
 
+CONNECTS = ("network: socket.connect", "network: socket.getaddrinfo", "network: urllib", "network: http")
 FETCHED_BY_NAME = {"brotli": "brotli", "zstandard": "zstandard", "zstd": "zstandard", "lz4": "lz4"}
 
 
 def regular_files(evidence: Evidence) -> Finding:
     faults = evidence.folder.faults
     if faults:
-        return fail(listed(f"{name or 'the folder'}: {fault}" for name, fault in faults))
+        return cited("fail", "", (Place(name or "the folder", 0, fault) for name, fault in faults))
     return ok(f"{len(evidence.folder.entries)} plain files")
 
 
 def required_files(evidence: Evidence) -> Finding:
     missing = [name for name in REQUIRED if evidence.folder.entry(name) is None]
     if missing:
-        return fail(f"missing: {', '.join(missing)}")
+        return fail(f"missing: {', '.join(missing)}", tuple(Place(name, 0, "it is missing") for name in missing))
     if not evidence.logs:
         return fail("no training log (train.log or train_seed<N>.log)")
     return ok(f"{', '.join(REQUIRED)} and {len(evidence.logs)} logs")
@@ -32,28 +37,50 @@ def required_files(evidence: Evidence) -> Finding:
 
 def compiles(evidence: Evidence) -> Finding:
     scripts = [script for script in evidence.scripts if script.error]
-    empty = [script.title for script in evidence.scripts if not script.text.strip()]
+    empty = [script for script in evidence.scripts if not script.text.strip()]
     if empty:
-        return fail(f"{listed(empty)} is empty")
+        return fail(
+            f"{listed(script.title for script in empty)} is empty",
+            tuple(Place(s.name, 0, "it is empty", s.layer) for s in empty),
+        )
     newer = [script for script in scripts if script.error.startswith("f-string")]
-    broken = [f"{script.title}: {script.error}" for script in scripts if script not in newer]
+    broken = [script.fault for script in scripts if script not in newer]
     if broken:
-        return fail(listed(broken))
+        return cited("fail", "", broken)
     if newer:
-        return warn(f"{listed(f'{script.title}: {script.error}' for script in newer)}; Python 3.12 may accept it")
+        return cited("warn", "", (script.fault for script in newer), "; Python 3.12 may accept it")
     return ok(f"{len(evidence.scripts)} scripts and layers parse") if evidence.scripts else skip("no scripts")
 
 
 def extracts(evidence: Evidence) -> Finding:
-    if not evidence.unwrapping:
-        return ok(f"{TRAIN} is the code itself, nothing is extracted")
-    broken = [
-        f"{name}: {run.error or 'it executes nothing'}" for name, run in evidence.unwrapping.items() if not run.layers
-    ]
+    """What starts other code starts code of the folder, and that code could be read."""
+    started = [program for program in evidence.programs if program.run is not None]
+    packed = [program.name for program in evidence.programs if program.run is None and program.scripts[0].layer]
+    outside = [place for program in started for place in program.outside]
+    if outside:
+        return cited("fail", "it runs a file outside the folder: ", outside)
+    broken = [program for program in started if _is_broken(program)]
     if broken:
-        return fail(f"the self-extracting file does not extract: {listed(broken)}")
-    sizes = [f"{name} to {len(run.layers[-1]):,} bytes" for name, run in evidence.unwrapping.items()]
-    return ok(f"extracted behind the fence, not run: {listed(sizes)}")
+        told = ((p.name, p.run.error or "it executes nothing") for p in broken if p.run is not None)
+        return cited("fail", "the self-extracting file does not extract: ", (Place(n, 0, error) for n, error in told))
+    undecided = [place for program in started for place in program.undecided]
+    undecided += [*source.unknown_imports(evidence.scripts)]
+    if undecided:
+        return cited("warn", "not decided, code was started that nobody could read: ", undecided)
+    if not started and not packed:
+        return ok(f"{TRAIN} is the code itself, nothing is extracted")
+    sizes = [f"{program.name} to {len(program.running):,} bytes" for program in started if len(program.scripts) > 1]
+    notes = [f"extracted behind the fence, not run: {listed(sizes)}"] if sizes else []
+    notes += [f"{listed(packed)}: packed code, judged as code"] if packed else []
+    return ok("; ".join(notes) or "nothing is extracted")
+
+
+def _is_broken(program: Program) -> bool:
+    """A file that is only there to start other code and shows none."""
+    run = program.run
+    if run is None or run.opened[1:] or len(program.scripts) > 1 or not is_stub(program.scripts[0]):
+        return False
+    return (bool(run.error) or not run.reached) and not run.error.startswith("did not end")
 
 
 def counted_files(evidence: Evidence) -> Finding:
@@ -65,7 +92,10 @@ def counted_files(evidence: Evidence) -> Finding:
         left_out = sorted(measured.keys() - set(claimed))
         if left_out:
             total = sum(measured[name] for name in left_out)
-            return fail(f"opened or executed but not in counted_files: {listed(left_out)} ({total:,} bytes)")
+            return fail(
+                f"opened or executed but not in counted_files: {listed(left_out)} ({total:,} bytes)",
+                tuple(Place(name, 0, "opened or executed but not in counted_files") for name in left_out),
+            )
         absent = [name for name in claimed if name not in measured and name not in artifacts]
         if absent:
             return warn(f"in counted_files but neither opened nor executed: {listed(absent)}")
@@ -81,24 +111,25 @@ def counted_files(evidence: Evidence) -> Finding:
 def no_unpickling(evidence: Evidence) -> Finding:
     found = [*source.unsafe_loads(evidence.scripts)]
     ran = [refused for decoded in evidence.decoded if decoded.own for refused in decoded.own.refused]
-    pickled = [refused for refused in ran if refused.startswith("unpickling")]
-    if found or pickled:
-        return fail(f"code out of a file could run: {listed([*found, *pickled])}")
+    found += [Place(DECODER, 0, refused) for refused in ran if refused.startswith("unpickling")]
+    if found:
+        return cited("fail", "code out of a file could run: ", found)
     bare = [*source.bare_torch_loads(evidence.scripts)]
     if bare:
-        return warn(f"{listed(bare)}: safe from torch 2.6 on only; write weights_only=True")
+        return cited("warn", "", bare, ": safe from torch 2.6 on only; write weights_only=True")
     return ok("nothing is unpickled")
 
 
 def strict_loading(evidence: Evidence) -> Finding:
     found = [*source.lenient_loads(evidence.scripts)]
-    return fail(listed(found)) if found else ok("no load_state_dict(strict=False)")
+    return cited("fail", "", found) if found else ok("no load_state_dict(strict=False)")
 
 
 def declared_dependencies(evidence: Evidence) -> Finding:
     allowed = importable(evidence.declared) | TARGET_MODULES
     local = {entry.name.partition("/")[0].removesuffix(".py") for entry in evidence.folder.entries}
-    missing: dict[str, source.Place] = {}
+    local = local.union(*(program.made for program in evidence.programs))
+    missing: dict[str, Place] = {}
     for module, place, guarded in source.imports(evidence.scripts):
         if (
             module in allowed
@@ -112,10 +143,10 @@ def declared_dependencies(evidence: Evidence) -> Finding:
         if decoded.own is not None and decoded.own.ok:
             continue  # what it could not import it did not need
         for module in decoded.own.missing if decoded.own is not None else ():
-            missing.setdefault(module, source.Place(DECODER, 0, f"import {module}"))
+            missing.setdefault(module, Place(DECODER, 0, f"import {module}"))
         for module in decoded.libraries:
             if module not in allowed:
-                missing.setdefault(module, source.Place(decoded.entry.name, 0, f"compressed with {module}"))
+                missing.setdefault(module, Place(decoded.entry.name, 0, f"compressed with {module}"))
     comments = " ".join(line.partition("#")[2] for line in (evidence.requirements or "").splitlines())
     mentioned = [module for module in missing if module not in FETCHED_BY_NAME and _is_mentioned(module, comments)]
     for module in mentioned:
@@ -125,7 +156,7 @@ def declared_dependencies(evidence: Evidence) -> Finding:
             f"{place} but {FETCHED_BY_NAME.get(module, module)} is neither in requirements.txt nor on the target"
             for module, place in missing.items()
         ]
-        return fail(listed(told))
+        return fail(listed(told), tuple(missing.values()))
     if mentioned:
         return warn(
             f"requirements.txt only mentions {listed(mentioned)} in a comment; installing it takes more than pip"
@@ -145,18 +176,33 @@ def outside_programs(evidence: Evidence) -> Finding:
     found = source.outside_programs(evidence.scripts)
     kinds = {decoded.entry.mark for decoded in evidence.decoded}
     if "pergroup" in kinds and "lrzip" not in found:
-        found["lrzip"] = source.Place("the artifact", 0, "PGRP streams are lrzip's")
+        found["lrzip"] = Place("the artifact", 0, "PGRP streams are lrzip's")
     if not found:
         return ok("no program outside Python is needed")
     told = listed(f"{name} ({place})" for name, place in found.items())
-    return warn(f"the target must have it installed beforehand, nothing may be installed at run time: {told}")
+    words = {*re.findall(r"[\w+-]+", f"{evidence.readme} {evidence.requirements or ''}".lower())}
+    if found.keys() <= words:
+        return ok(f"the folder names what the target must have installed: {told}")
+    return warn(
+        f"the target must have it installed beforehand, nothing may be installed at run time: {told}",
+        tuple(found.values()),
+    )
 
 
 def no_network(evidence: Evidence) -> Finding:
-    found: list[object] = [*source.fetches(evidence.scripts)]
-    found += [r for d in evidence.decoded if d.own for r in d.own.refused if r.startswith("network")]
+    found = [*fetches(evidence.scripts)]
+    found += [
+        Place(DECODER, 0, r) for d in evidence.decoded if d.own for r in d.own.refused if r.startswith("network")
+    ]
+    for program in evidence.programs:
+        if program.run is not None:
+            reached = [r for r in program.run.refused if r.startswith(CONNECTS)]
+            found += [Place(program.name, 0, what) for what in (*reached, *fetched_by_commands(program.run.started))]
     if found:
-        return fail(f"the network or an installer is used: {listed(found)}")
+        return cited("fail", "the network or an installer is used: ", found)
+    undecided = [*undecided_fetches(evidence.scripts)]
+    if undecided:
+        return cited("warn", "not decided, the network or an installer may be used: ", undecided)
     ways = {
         run.network for decoded in evidence.decoded for run in (decoded.first, decoded.own) if run and run.network
     }
@@ -169,14 +215,7 @@ def own_code_size(evidence: Evidence) -> Finding:
     if found:
         return fail(
             f"the script counts its own bytes through a minifier ({listed(found)}): where that is missing it counts "
-            "other bytes; ship the minified file and count what lies there"
+            "other bytes; ship the minified file and count what lies there",
+            tuple(found),
         )
     return ok("the code is counted as it lies in the folder")
-
-
-def calibration_text(evidence: Evidence) -> Finding:
-    found: list[object] = [*source.calibrations_on_evaluated(evidence.scripts)]
-    found += [f"{log.name}: {log.calibrated_on_evaluated!r}" for log in evidence.logs if log.calibrated_on_evaluated]
-    if found:
-        return fail(f"calibrated on the evaluated text: {listed(found)}")
-    return ok("no call and no log line calibrates on the evaluated text")

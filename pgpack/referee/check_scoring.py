@@ -35,7 +35,7 @@ def loss_measured(evidence: Evidence) -> Finding:
 
 def _unlike(evidence: Evidence, scores: Scores, claimed: float) -> str:
     """Why a claimed loss is not of the same text or way to measure, '' when nothing says so."""
-    logged = next((log.val_tokens for log in evidence.logs if log.val_tokens), None)
+    logged = next((log.val_tokens for log in evidence.own_logs if log.val_tokens), None)
     if logged is not None and logged != scores.n_tokens:
         return f"its log names {logged:,} tokens"
     mode = claimed_mode(evidence, claimed)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from .claims import TOTALS, byte_counts
 from .evidence import Evidence
-from .findings import Finding, fail, listed, ok, skip, warn
+from .findings import Finding, cited, fail, listed, ok, skip, warn
+from .logs import Log
 
 FEW_KB = 8_000  # half of all submissions with three seeds spread over more, see the scan of 2,059 pull requests
 TRAIN_S = 601.0  # the clock is read between steps: the baseline itself stops at 600.04 s
@@ -20,7 +21,7 @@ def under_the_cap(evidence: Evidence) -> Finding:
         return fail(f"the code alone has {evidence.code_bytes:,} bytes, the cap is {cap:,}")
     if not evidence.decoded:
         return _by_the_logs(evidence, code)
-    totals = {d.entry.name: d.entry.n_bytes + evidence.code_bytes for d in evidence.decoded}
+    totals = {name: n_bytes + evidence.code_bytes for name, n_bytes in evidence.models.items()}
     name, total = max(totals.items(), key=lambda item: item[1])
     raw = total - evidence.code_bytes + conventions["raw"]
     parts = f"{name} {total - evidence.code_bytes:,} + code as shipped {evidence.code_bytes:,} = {total:,} bytes"
@@ -34,7 +35,7 @@ def under_the_cap(evidence: Evidence) -> Finding:
 
 def _by_the_logs(evidence: Evidence, code: str) -> Finding:
     """Without an artifact: the model bytes that a log prints, with the code that lies here."""
-    logged = [log.model_bytes for log in evidence.logs if log.model_bytes is not None]
+    logged = [log.model_bytes for log in evidence.own_logs if log.model_bytes is not None]
     total = max(logged, default=0) + evidence.code_bytes
     if total > evidence.options.cap:
         over = total - evidence.options.cap
@@ -48,7 +49,7 @@ def _by_the_logs(evidence: Evidence, code: str) -> Finding:
 def margin(evidence: Evidence) -> Finding:
     if not evidence.decoded:
         return skip("no artifact in the folder")
-    total = max(d.entry.n_bytes for d in evidence.decoded) + evidence.code_bytes
+    total = max(evidence.models.values()) + evidence.code_bytes
     spare = evidence.options.cap - total
     if spare < 0:
         return skip("over the cap")
@@ -62,20 +63,25 @@ def margin(evidence: Evidence) -> Finding:
 def logged_totals(evidence: Evidence) -> Finding:
     """The logs' own totals: within the cap, and equal to what lies here."""
     cap = evidence.options.cap
-    logged = {log.name: log.total_bytes for log in evidence.logs if log.total_bytes is not None}
-    over = [f"{name} says {n:,}, {n - cap:,} over the cap" for name, n in logged.items() if n > cap]
+    claimed = {evidence.claims.whole(name) for name in TOTALS}
+    logged = {log.name: _total(log, claimed) for log in evidence.own_logs if log.total_bytes is not None}
+    over = [
+        log.place(f"says {n:,}, {n - cap:,} over the cap", "total")
+        for log in evidence.own_logs
+        if (n := logged.get(log.name)) is not None and n > cap
+    ]
     if over:
-        return fail(listed(over))
+        return cited("fail", "", over)
     off = [
-        f"{log.name} says the model has {log.model_bytes:,} bytes, it has {found:,}"
-        for log in evidence.logs
-        if log.model_bytes is not None and (found := _of_seed(evidence, log.seed)) not in (None, log.model_bytes)
+        log.place(f"says the model has {log.model_bytes:,} bytes, it has {found:,}", "model")
+        for log in evidence.own_logs
+        if log.model_bytes is not None and (found := _of_seed(evidence, log.seed)) not in (None, *log.models)
     ]
     if off:
-        return fail(listed(off))
+        return cited("fail", "", off)
     if not logged:
         return skip("no log gives a total")
-    counted = {log.code_bytes for log in evidence.logs if log.code_bytes is not None} - {evidence.code_bytes}
+    counted = {log.code_bytes for log in evidence.own_logs if log.code_bytes is not None} - {evidence.code_bytes}
     if counted and not evidence.decoded:
         return warn(
             f"the logs counted {listed(f'{n:,}' for n in sorted(counted))} bytes of code, the folder has "
@@ -86,27 +92,36 @@ def logged_totals(evidence: Evidence) -> Finding:
     )
 
 
+def _total(log: Log, claimed: Collection[int | None]) -> int:
+    """The total of a log that is claimed, else its last: others are of other codecs, tried beside."""
+    return next((n for n in log.totals if n in claimed), log.total_bytes or 0)
+
+
 def _of_seed(evidence: Evidence, seed: int | None) -> int | None:
     """Bytes of the artifact of a seed; of the only one when neither names a seed or there is one log."""
     sizes = {d.seed: d.entry.n_bytes for d in evidence.decoded}
     if seed in sizes:
         return sizes[seed]
-    return next(iter(sizes.values())) if len(sizes) == 1 and len(evidence.logs) == 1 else None
+    return next(iter(sizes.values())) if len(sizes) == 1 and len(evidence.own_logs) == 1 else None
 
 
 def claimed_bytes(evidence: Evidence) -> Finding:
     """bytes_model, bytes_code, bytes_total and each seed's artifact_bytes against the files."""
     claims, cap = evidence.claims, evidence.options.cap
-    claimed = {name: claims.whole(name) for name in TOTALS}
-    claimed |= {f"seed {seed}": row.n_bytes for seed, row in claims.results.items()}
-    over = [f"{name} {n:,}" for name, n in claimed.items() if n is not None and n > cap]
+    said = {name: n for name in TOTALS if (n := claims.whole(name)) is not None}
+    if not said and claims.models and min(claims.models.values()) > cap:
+        said = claims.models  # nothing but models, and none of them fits
+    said |= {f"seed {seed}": row.n_bytes for seed, row in claims.results.items() if row.n_bytes is not None}
+    over = [(name, n) for name, n in said.items() if n > cap]
     if over:
-        return fail(f"submission.json itself is over the cap of {cap:,}: {listed(over)}")
+        told = listed(f"{name} {n:,}" for name, n in over)
+        places = tuple(claims.place(name.removeprefix("seed "), f"{n:,} bytes") for name, n in over)
+        return fail(f"submission.json itself is over the cap of {cap:,}: {told}", places)
     if not evidence.decoded:
         return skip("no artifact in the folder to compare with")
     wrong = [*_wrong_code(evidence), *_wrong_totals(evidence), *_wrong_seeds(evidence)]
     if wrong:
-        return fail(listed(wrong))
+        return fail(listed(wrong), tuple(claims.place(each.split()[0], each) for each in wrong))
     given = [name for name in ("bytes_model", "bytes_code", "bytes_total") if claims.whole(name) is not None]
     return ok(f"{', '.join(given)} are the measured ones") if given else warn("submission.json gives no byte counts")
 
@@ -123,7 +138,7 @@ def _wrong_code(evidence: Evidence) -> Iterator[str]:
 
 
 def _wrong_totals(evidence: Evidence) -> Iterator[str]:
-    models = {decoded.entry.n_bytes for decoded in evidence.decoded}
+    models = {*evidence.models.values()}
     totals = {n + evidence.code_bytes for n in models}
     for name, allowed in (("bytes_model", models), ("bytes_total", totals)):
         claimed = evidence.claims.whole(name)
@@ -148,7 +163,7 @@ def readme_bytes(evidence: Evidence) -> Finding:
     if not evidence.decoded:
         return skip("no artifact in the folder")
     printed = byte_counts(evidence.readme)
-    models = {decoded.entry.n_bytes for decoded in evidence.decoded}
+    models = {*evidence.models.values()}
     totals = {n + evidence.code_bytes for n in models}
     if printed & models and not printed & totals:
         return fail(
@@ -168,15 +183,15 @@ def training_time(evidence: Evidence) -> Finding:
     if not evidence.claims.record_track:
         return skip("not on the ten-minute track")
     slow, known = [], 0
-    for log in evidence.logs:
+    for log in evidence.own_logs:
         if log.train_s is not None:
             known += 1
             total = log.train_s + (log.hessian_s or 0.0)
             if total > TRAIN_S:
                 extra = f" + {log.hessian_s:g} s of Hessians" if log.hessian_s else ""
-                slow.append(f"{log.name}: {log.train_s:.1f} s{extra} of training, more than 600")
+                slow.append(log.place(f"{log.train_s:.1f} s{extra} of training, more than 600", "train"))
         if log.eval_s is not None and log.eval_s > 600.0:
-            slow.append(f"{log.name}: {log.eval_s:.1f} s of evaluation, more than 600")
+            slow.append(log.place(f"{log.eval_s:.1f} s of evaluation, more than 600", "eval"))
     if slow:
-        return fail(listed(slow))
+        return cited("fail", "", slow)
     return ok(f"{known} logs within 600 s") if known else skip("no log gives times")

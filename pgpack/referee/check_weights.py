@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 
 from .evidence import Decoded, Evidence, TensorFacts, tensor_facts
-from .findings import Finding, fail, listed, ok, skip, warn
+from .findings import Finding, cited, fail, listed, ok, skip, warn
 from .folder import DECODER
+from .script import Place
 
+NO_FLOATS = "no large matrices stored as floats"
 LARGE = 65_536  # values: what the challenge's scripts leave in fp16 is smaller
 # a word in a name or a log -> the mark of what it names
 CODECS = {name: name for name in ("zstd", "zlib", "lzma", "bz2")} | {
@@ -37,7 +40,7 @@ def content_as_named(evidence: Evidence) -> Finding:
         labels = [word for log in logged for word in re.split(r"[^a-z0-9]+", log.codec.lower())]
         for words, where in ((named, "its name"), (labels, "its log")):
             claimed = next((word for word in words if word in CODECS), None)
-            if claimed is not None and CODECS[claimed] != mark and mark not in ("pgpack", "pergroup"):
+            if claimed is not None and CODECS[claimed] != mark and mark in CODECS.values():
                 found = mark or "brotli or nothing known"
                 wrong.append(f"{decoded.entry.name} is {found}, but {where} says {claimed}")
                 break
@@ -60,15 +63,25 @@ def no_code_inside(evidence: Evidence) -> Finding:
 def decodes(evidence: Evidence) -> Finding:
     if not evidence.decoded:
         return skip("no artifact in the folder")
-    broken = [f"{decoded.entry.name}: {decoded.first.error}" for decoded in evidence.decoded if not decoded.first.ok]
+    unknown = {decoded.entry.name for decoded in evidence.decoded if _is_unknown(decoded)}
+    broken = [Place(d.entry.name, 0, d.first.error) for d in evidence.decoded if not d.first.ok]
+    if any(place.file not in unknown for place in broken):
+        return cited("fail", "", (place for place in broken if place.file not in unknown))
     if broken:
-        return fail(listed(broken))
+        return cited("warn", "not decided, of a format that is not known here: ", broken)
     torch = [decoded.entry.name for decoded in evidence.decoded if decoded.first.torch]
     if torch:
         return fail(f"{listed(torch)} needed torch to decode; numpy must be enough")
     slow = max(decoded.first.seconds for decoded in evidence.decoded)
     peak = max(decoded.first.peak_bytes for decoded in evidence.decoded)
     return ok(f"in a clean process without torch and network, {slow:.2f} s, {peak / 2**20:.0f} MiB")
+
+
+def _is_unknown(decoded: Decoded) -> bool:
+    """Whether it is large enough to be weights and claims no format that is known here."""
+    named = re.search(r"\.(pgpack|ptz|pgrp)$", decoded.entry.name.lower())
+    known = decoded.entry.mark in ("pgpack", "pergroup", "bshf")
+    return not decoded.first.ok and not named and not known and "could run code" not in decoded.first.error
 
 
 def bit_exact(evidence: Evidence) -> Finding:
@@ -164,16 +177,38 @@ fp16_range = none_has(
     fail,
     lambda facts: facts.fp16_overflow and f"has {facts.fp16_overflow:,}",
 )
-scale_floor = none_has(
+_floor_rows = none_has(
     "rows held at a smallest scale too coarse for them",
     warn,
     lambda facts: facts.floor_rows and f"{facts.floor_rows:,}",
 )
-unquantized = none_has(
-    "large matrices stored as floats",
-    warn,
-    lambda facts: facts.unquantized and len(facts.shape) > 1 and facts.numel > LARGE and facts.shape,
-)
+
+
+def scale_floor(evidence: Evidence) -> Finding:
+    """Rows at a floor of their scale, unless the folder's own recipe sets that floor."""
+    found = _floor_rows(evidence)
+    if found.status == "warn" and re.search(r"scale_floor=|\brtn_percentile\b", _recipe(evidence)):
+        return ok(f"by the recipe, whose quantizer has that floor, {found.detail}")
+    return found
+
+
+def _recipe(evidence: Evidence) -> str:
+    """Where a folder says how it was packed."""
+    return f"{evidence.readme}\n{evidence.claims.values.get('technique_summary', '')}"
+
+
+def unquantized(evidence: Evidence) -> Finding:
+    """Large float matrices, unless the folder's own recipe says that they are kept so (`tok_emb*=cast(...)`)."""
+    meant = re.findall(r"(?:^|[\s;`\"])([\w.*?\[\]]+)=cast\b", _recipe(evidence))
+    large = [(name, f) for name, f in _tensors(evidence) if f.unquantized and len(f.shape) > 1 and f.numel > LARGE]
+    silent = [f"{name} {f.shape}" for name, f in large if not any(fnmatch(name.split()[-1], each) for each in meant)]
+    if not any(decoded.tensors for decoded in evidence.decoded):
+        return skip("nothing was decoded")
+    if silent:
+        return warn(f"large matrices stored as floats: {listed(silent)}")
+    return ok("kept as floats by the recipe: " + listed(name for name, _ in large) if large else NO_FLOATS)
+
+
 never_trained = none_has(
     "tensors as they were initialized: not in the optimizer, or not needed",
     warn,

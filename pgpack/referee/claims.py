@@ -12,9 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .numbers import claimed_same
+from .script import Place
+
 JSON_BYTES = 1 << 20
 EXPECTED = ("author", "github_id", "name", "date", "val_bpb")
-TOTALS = ("bytes_total", "artifact_bytes", "artifact_bytes_max", "bytes_model_int8_zlib")
+TOTALS = (
+    "bytes_total", "total_bytes", "artifact_bytes", "artifact_bytes_max", "bytes_total_max", "total_submission_bytes",
+    "submission_bytes", "artifact_bytes_total",
+)  # fmt: skip
+NAME = "submission.json"
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,12 @@ class Claims:
     fault: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     results: Mapping[int, SeedClaim] = field(default_factory=dict)
+    text: str = field(default="", repr=False)
+
+    def place(self, key: str, what: str) -> Place:
+        """Where submission.json first says `key`."""
+        at = self.text.find(f'"{key}"')
+        return Place(NAME, 0 if at < 0 else self.text.count("\n", 0, at) + 1, what)
 
     def number(self, *names: str) -> float | None:
         """The first of these fields that holds a finite number."""
@@ -53,6 +66,12 @@ class Claims:
     @property
     def std(self) -> float | None:
         return self.number("val_bpb_std", "std_val_bpb")
+
+    @property
+    def models(self) -> dict[str, int]:
+        """The bytes of packed models that it names, diagnostic ones among them."""
+        names = [name for name in self.values if re.match(r"(bytes_model|model_bytes)", str(name))]
+        return {name: n for name in names if (n := self.whole(name)) is not None}
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -88,7 +107,7 @@ def read_claims(text: str | None) -> Claims:
     if not isinstance(values, dict):
         return Claims("submission.json is not a JSON object")
     table = values.get("seed_results")
-    return Claims("", values, _results(values.get("seeds") if table is None else table))
+    return Claims("", values, _results(values.get("seeds") if table is None else table), text)
 
 
 def _results(found: Any) -> dict[int, SeedClaim]:
@@ -128,5 +147,10 @@ def byte_counts(text: str) -> frozenset[int]:
 
 
 def states(value: float, numbers: tuple[tuple[float, int], ...]) -> bool:
-    """Whether one of these numbers is `value`, rounded or cut to at least three decimals as it was printed."""
-    return any(digits >= 3 and abs(number - value) < 10.0**-digits * 1.0000001 for number, digits in numbers)
+    """Whether one of these numbers is `value`, with more or fewer digits, of which there are three or more."""
+    return any(claimed_same(number, digits, value) for number, digits in numbers)
+
+
+def nearly_states(value: float, numbers: tuple[tuple[float, int], ...]) -> str:
+    """The number of two digits that `value` rounds or is cut to, '' when there is none."""
+    return next((f"{number:.{d}f}" for number, d in numbers if d == 2 and abs(number - value) < 0.0100001), "")

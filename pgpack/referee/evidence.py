@@ -7,6 +7,7 @@ Collecting never fails for a bad folder: what went wrong is part of the evidence
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,15 +19,18 @@ from pgpack.tensors.roles import Shaped
 
 from . import source
 from .claims import Claims, read_claims
-from .folder import DECODER, TRAIN, Entry, Folder, read_file, scan, seed_of
-from .logs import Log, read_log
+from .folder import DECODER, TRAIN, Entry, Folder, scan, seed_of
+from .layers import Program, programs
+from .logs import Log, read_logs
 from .runs import TARGET_DISTRIBUTIONS, Limits, Run, declared_distributions, importable, run_probe, run_script
 from .scoring import Scores
+from .script import Script
+from .support import Support, distinct, supported
 
 CAP = 16_000_000
 TOKENIZER_FILES = (".model", ".vocab")
 DECODED = "decoded.npz"
-PYTHON_BYTES = 4 << 20
+_PART = re.compile(r"(?<![a-z])(?:part|shard|chunk|split|piece)[-_.]?\d+|\d{5}-of-\d{5}|\.\d{3}$", re.I)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the rules judge. `scripts`: every layer of every counted Python file; `unwrapping`: file -> its run.
+    """What the rules judge. `programs`: the counted files of code with their layers.
 
     `counted`: file -> bytes of all code that is executed or opened; `uncounted_data`: tokenizers that a script opens.
     """
@@ -102,12 +106,35 @@ class Evidence:
     readme: str = ""
     requirements: str | None = None
     logs: tuple[Log, ...] = ()
-    scripts: tuple[source.Script, ...] = ()
-    unwrapping: Mapping[str, Run] = field(default_factory=dict)
+    programs: tuple[Program, ...] = ()
     counted: Mapping[str, int] = field(default_factory=dict)
     uncounted_data: Mapping[str, int] = field(default_factory=dict)
     decoded: tuple[Decoded, ...] = ()
     scores: Scores | None = None
+
+    @cached_property
+    def support(self) -> Support:
+        """Which logs measured what is claimed."""
+        return supported(self.claims, self.logs)
+
+    @property
+    def own_logs(self) -> tuple[Log, ...]:
+        """The logs of the runs that are claimed; all of them when no log has a claimed loss."""
+        return self.support.logs or self.logs
+
+    @cached_property
+    def scripts(self) -> tuple[Script, ...]:
+        """Every layer of every counted file of code."""
+        return tuple(script for program in self.programs for script in program.scripts)
+
+    @cached_property
+    def models(self) -> dict[str, int]:
+        """Packed model -> its bytes; the parts of one that was split count together."""
+        found: dict[str, int] = {}
+        for decoded in self.decoded:
+            name = _PART.sub("*", decoded.entry.name)
+            found[name] = found.get(name, 0) + decoded.entry.n_bytes
+        return found
 
     @property
     def code_bytes(self) -> int:
@@ -120,7 +147,7 @@ class Evidence:
         raw: what runs; as shipped: the files as they lie here; wrapped: what runs, as it is or in a self-extracting
         file of ours, whichever is less.
         """
-        running = {script.name: script.text for script in self.scripts}  # the innermost layer comes last
+        running = {program.name: program.running for program in self.programs}
         raw = wrapped = 0
         for name, n_bytes in self.counted.items():
             text = running.get(name)
@@ -133,7 +160,7 @@ class Evidence:
         """Largest difference of size between seeds, from what was measured and what is claimed. Units: bytes."""
         sizes = [decoded.entry.n_bytes for decoded in self.decoded]
         claimed = [row.n_bytes for row in self.claims.results.values() if row.n_bytes]
-        logged = [log.total_bytes for log in self.logs if log.total_bytes]
+        logged = [log.total_bytes for log in self.own_logs if log.total_bytes]
         return max((max(group) - min(group) for group in (sizes, claimed, logged) if group), default=0)
 
     @property
@@ -152,18 +179,16 @@ def collect(path: Path, options: Options, scores: Scores | None = None) -> Evide
         requirements = folder.text("requirements.txt")
         modules = importable(declared_distributions(requirements) | frozenset(TARGET_DISTRIBUTIONS))
         decoded = tuple(_decode(entry, folder, stage, modules, options) for entry in folder.artifacts)
-        scripts, unwrapping = _scripts(folder, stage, modules, options)
-    touched = {name for run in (*unwrapping.values(), *(d.own for d in decoded if d.own)) for name in run.opened}
-    counted, data = _counted(folder, scripts, touched)
+        found = programs(folder, stage, modules, options.limits)
+    counted, data = _counted(folder, found, {name for d in decoded if d.own for name in d.own.opened})
     return Evidence(
         folder,
         options,
         read_claims(folder.text("submission.json")),
         folder.text("README.md") or "",
         requirements,
-        tuple(read_log(entry.name, folder.text(entry.name) or "") for entry in folder.logs),
-        tuple(script for script in scripts if script.name in counted),
-        unwrapping,
+        tuple(distinct(log for entry in folder.logs for log in read_logs(entry.name, folder.text(entry.name) or ""))),
+        tuple(program for program in found if program.name in counted),
         counted,
         data,
         decoded,
@@ -206,25 +231,8 @@ def _own_decode(artifact: Path, stage: Path, modules: frozenset[str], options: O
     return replace(own, value=answer.value, error=answer.error)
 
 
-def _scripts(
-    folder: Folder, stage: Path, modules: frozenset[str], options: Options
-) -> tuple[tuple[source.Script, ...], dict[str, Run]]:
-    """Every layer of every Python file, and the fenced runs of those that only extract and execute."""
-    found, runs = [], {}
-    for entry in folder.entries:
-        if not entry.name.endswith(".py") or entry.n_bytes > PYTHON_BYTES:
-            continue
-        script = source.Script(entry.name, read_file(folder.path / entry.name, PYTHON_BYTES))
-        found.append(script)
-        if source.is_stub(script):
-            run = run_script(stage / entry.name, [], _scratch(stage, "unwrap"), modules, options.limits, unwrap=True)
-            runs[entry.name] = run
-            found += [source.Script(entry.name, layer, 1) for layer in run.layers]
-    return tuple(found), runs
-
-
 def _counted(
-    folder: Folder, scripts: Sequence[source.Script], touched: Iterable[str]
+    folder: Folder, found: Sequence[Program], touched: Iterable[str]
 ) -> tuple[dict[str, int], dict[str, int]]:
     """(counted files, tokenizers): the two entry scripts, what they import or name, what was opened when they ran."""
     passive = {entry.name for entry in (*folder.artifacts, *folder.logs)}
@@ -232,8 +240,10 @@ def _counted(
     sizes = {entry.name: entry.n_bytes for entry in folder.entries if entry.name not in passive}
     reached = {name for name in (TRAIN, DECODER, *touched) if name in sizes}
     while True:
-        current = [script for script in scripts if script.name in reached]
-        more = source.opened_names(current, sizes) - reached
+        current = [program for program in found if program.name in reached]
+        more = source.opened_names([script for program in current for script in program.scripts], sizes)
+        more |= {name for program in current if program.run for name in program.run.opened if name in sizes}
+        more -= reached
         if not more:
             break
         reached |= more

@@ -11,10 +11,10 @@ faults; it is no prison for code that attacks CPython itself, for which a throwa
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import ctypes
 import importlib.abc
+import importlib.util
 import json
 import os
 import resource
@@ -23,7 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any, NoReturn
 
 CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
@@ -31,6 +31,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 NETWORK = (
     "socket.", "urllib.", "http.client.", "ftplib.", "smtplib.", "imaplib.", "poplib.", "telnetlib.", "nntplib.",
 )  # fmt: skip
+HARMLESS = ("socket.gethostname",)  # asks this machine alone
 PROCESSES = (
     "os.system",
     "os.exec",
@@ -48,10 +49,6 @@ FORBIDDEN = ("os.kill", "os.killpg", "resource.setrlimit", "resource.prlimit", "
 LISTED = 64  # of each kind of finding
 
 
-class Stop(BaseException):
-    """The wrapped program has shown what it would run; it is not run."""
-
-
 class Fence:
     """What the foreign file may do and what it did. Paths are absolute and resolved."""
 
@@ -62,6 +59,9 @@ class Fence:
         self.programs = frozenset(request["programs"])
         self.modules = None if request["modules"] is None else frozenset(request["modules"])
         self.armed = False
+        self.watch: Callable[[str, tuple[Any, ...]], None] | None = None  # told of every event before it is judged
+        self.may_add = False  # new files may be made in `root`; what was there stays
+        self.added: set[str] = set()
         self.opened: list[str] = []
         self.refused: list[str] = []
         self.missing: list[str] = []
@@ -70,6 +70,10 @@ class Fence:
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """The audit hook; silent until armed, so that the fence can set itself up."""
         if not self.armed:
+            return
+        if self.watch is not None:
+            self.watch(event, arguments)
+        if event in HARMLESS:
             return
         if event == "open":
             self._open(arguments[0], arguments[2])
@@ -105,7 +109,10 @@ class Fence:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return
         real = os.path.realpath(os.fsdecode(path))
-        if real != os.devnull and not real.startswith(self.scratch + os.sep):
+        if self.may_add and real.startswith(self.root + os.sep) and (real in self.added or not os.path.exists(real)):
+            self.added.add(real)
+            return
+        if real not in (os.devnull, self.scratch) and not real.startswith(self.scratch + os.sep):
             self._refuse(f"write outside: {what} {real}")
 
     def _program(self, executable: Any) -> None:
@@ -176,31 +183,26 @@ def peak_bytes() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def unwrap_file(path: str, layers: list[bytes]) -> None:
-    """Run a self-extracting file up to the code that it would execute; that code is kept, not run."""
-    run: Callable[..., Any] = exec
-    translate: Callable[..., Any] = compile
-    folder = os.path.dirname(path) + os.sep
-
-    def is_foreign(filename: str) -> bool:
-        return filename.startswith((folder, "<string>")) or not os.path.isfile(filename)
-
-    def keep(source: Any, *arguments: Any, **more: Any) -> Any:
-        if isinstance(source, CodeType) and not is_foreign(source.co_filename):
-            return run(source, *arguments, **more)  # the import system, executing a library
-        if isinstance(source, CodeType):
-            raise PermissionError("refused by the referee: code that was not compiled here")
-        layers.append(source.encode() if isinstance(source, str) else bytes(source))
-        raise Stop
-
-    def hold(source: Any, filename: Any = "<string>", *arguments: Any, **more: Any) -> Any:
-        return source if is_foreign(os.fsdecode(filename)) else translate(source, filename, *arguments, **more)
-
-    code = translate(Path(path).read_bytes(), path, "exec")
-    namespace = _as_main(path, [])
-    builtins.exec = builtins.eval = keep
-    builtins.compile = hold
-    run(code, namespace)
+def unwrap_file(request: dict[str, Any], fence: Fence) -> dict[str, Any]:
+    """What a self-extracting file would run, as `unwrapping` finds it, and how that ended."""
+    spec = importlib.util.spec_from_file_location("pgpack_unwrapping", Path(__file__).with_name("unwrapping.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    unwrapper = module.Unwrapper(request["file"], fence.root, fence.scratch)
+    fence.watch, fence.may_add = unwrapper.watch, True
+    fence.armed, error = True, ""
+    try:
+        unwrapper.run(_as_main(request["file"], []), request["unwrap_s"])
+    except (module.Stop, SystemExit):
+        error = ""
+    except BaseException as failure:  # noqa: BLE001  (whatever foreign code raises is an answer)
+        error = traceback.format_exception_only(failure)[-1].strip()
+    fence.armed = False
+    for name in unwrapper.opened:
+        _note(fence.opened, name)
+    return {**unwrapper.report(), "error": error}
 
 
 def _as_main(path: str, arguments: list[str]) -> dict[str, Any]:
@@ -217,25 +219,27 @@ def main() -> int:
     """One request, one report."""
     request = json.loads(Path(sys.argv[1]).read_bytes())
     fence, error = Fence(request), ""
-    layers: list[bytes] = []
+    unwrapped: dict[str, Any] = {}
     network = without_network()
     sys.dont_write_bytecode = True
     limit(request)
-    sys.meta_path.insert(0, Gate(fence))
+    if not request["unwrap"]:
+        sys.meta_path.insert(0, Gate(fence))
     sys.addaudithook(fence.hook)
     os.chdir(request["scratch"])
     started = time.perf_counter()
-    fence.armed = True
+    fence.armed = not request["unwrap"]
     try:
         if request["unwrap"]:
-            unwrap_file(request["file"], layers)
+            unwrapped = unwrap_file(request, fence)
+            error = unwrapped.pop("error")
         elif request["module"]:
             importlib.import_module(request["module"]).main(request["arguments"])
         else:
             file = request["file"]
             exec(compile(Path(file).read_bytes(), file, "exec"), _as_main(file, request["arguments"]))
-    except (Stop, SystemExit) as ended:
-        code = ended.code if isinstance(ended, SystemExit) else 0
+    except SystemExit as ended:
+        code = ended.code
         error = "" if code in (None, 0) else code if isinstance(code, str) else f"it ended with status {code}"
     except BaseException as failure:  # noqa: BLE001  (whatever foreign code raises is an answer)
         error = traceback.format_exception_only(failure)[-1].strip()
@@ -249,8 +253,8 @@ def main() -> int:
         "refused": fence.refused,
         "missing": fence.missing,
         "programs": fence.ran,
-        "torch": "torch" in sys.modules,
-        "layers": [layer.decode("latin-1") for layer in layers],
+        "torch": "torch" in sys.modules and not request["unwrap"],
+        **unwrapped,
     }
     with os.fdopen(request["report_fd"], "w", encoding="utf-8") as out:
         json.dump(report, out)

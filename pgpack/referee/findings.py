@@ -8,6 +8,7 @@ from functools import partial
 from typing import Literal
 
 from .evidence import Evidence
+from .script import Place
 
 Status = Literal["ok", "fail", "warn", "skip"]
 SHOWN = 3  # of a list of faults
@@ -15,10 +16,13 @@ SHOWN = 3  # of a list of faults
 
 @dataclass(frozen=True)
 class Finding:
-    """`fail` refuses the folder, `warn` is for a reviewer to judge, `skip` says what was not measured and why."""
+    """`fail` refuses the folder, `warn` is for a reviewer to judge, `skip` says what was not measured and why.
+
+    `places`: the files, with lines where there are any, that the finding is about."""
 
     status: Status
     detail: str
+    places: tuple[Place, ...] = ()
 
 
 ok = partial(Finding, "ok")
@@ -35,6 +39,12 @@ class Rule:
     sentence: str
     source: str
     judge: Callable[[Evidence], Finding]
+
+
+def cited(status: Status, intro: str, places: Iterable[Place], outro: str = "") -> Finding:
+    """A finding about places: the first few in its sentence, all of them with it."""
+    found = tuple(places)
+    return Finding(status, f"{intro}{listed(found)}{outro}", found)
 
 
 def listed(items: Iterable[object], separator: str = "; ") -> str:

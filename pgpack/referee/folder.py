@@ -7,16 +7,20 @@ says its role.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from pgpack.errors import DataError
 from pgpack.formats.field.compressed import codec_of
 from pgpack.formats.own.layout import MAGIC
+
+from .packed_code import sources
 
 MAX_ENTRIES = 2000
 MAX_DEPTH = 6
@@ -28,6 +32,27 @@ MARKS = ((MAGIC, "pgpack"), (b"PGRP", "pergroup"), (b"BSHF", "bshf"), (b"PK\x03\
 ARTIFACT_NAME = re.compile(r"\.(ptz|pgpack|int\d+\w*|br|zst|xz|lzma|pgrp)$")
 NOT_ARTIFACTS = (".py", ".md", ".json", ".log", ".txt", ".svg", ".png", ".jpg", ".pdf", ".model", ".vocab", ".npz")
 CHECKPOINTS = (".pt", ".pth", ".safetensors")
+TOKENIZERS = (".model", ".vocab", ".tiktoken")
+NO_LOGS = (
+    ".py",
+    ".md",
+    ".json",
+    ".csv",
+    ".svg",
+    ".ipynb",
+    ".yaml",
+    ".yml",
+    ".toml",
+    ".html",
+    ".sh",
+    ".patch",
+    ".diff",
+)
+IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF", b"<svg", b"RIFF")
+# bytes from which a file is weights, whatever it is called: a table of a tokenizer or a figure has less
+LARGE, LARGE_TEXT, LARGE_IMAGE = 1 << 16, 1 << 20, 4 << 20
+CODE_BYTES = 1 << 20  # of a compressed file that may be nothing but a script
+_SAYS_LOSS = re.compile(rb"val_bpb|val_loss|bits[ _]per[ _]byte|train_time|\bv\x00a\x00l\x00_\x00b\x00p\x00b", re.I)
 
 
 @dataclass(frozen=True)
@@ -54,25 +79,39 @@ class Folder:
     def entry(self, name: str) -> Entry | None:
         return next((entry for entry in self.entries if entry.name == name), None)
 
-    @property
+    @cached_property
     def artifacts(self) -> tuple[Entry, ...]:
-        """Files that hold packed weights: by mark, or by name where the codec has no mark (brotli)."""
-        return tuple(entry for entry in self.entries if _is_artifact(entry))
+        """Files that hold packed weights: by mark, by name where the codec has no mark (brotli), or by their size."""
+        return tuple(entry for entry in self.entries if _is_artifact(entry) or self._is_large(entry))
 
-    @property
+    @cached_property
     def logs(self) -> tuple[Entry, ...]:
-        """Training logs: `*.log`, and `*.txt` whose name speaks of training or a seed."""
-        return tuple(
-            entry
-            for entry in self.entries
-            if entry.name.endswith(".log") or re.search(r"(train|seed|log)[^/]*\.txt$", entry.name)
-        )
+        """Training logs: `*.log`, and other texts that speak of training by name or in a loss that they print."""
+        return tuple(entry for entry in self.entries if self._is_log(entry))
+
+    def _is_log(self, entry: Entry) -> bool:
+        name = entry.name.lower()
+        base = PurePosixPath(name).name
+        if name.endswith(".log") or re.search(r"(train|seed|log)[^/]*\.txt$", name):
+            return True
+        if name.endswith(NO_LOGS) or base.startswith(("requirements", "license", "licence", "readme")):
+            return False
+        return entry.mark == "text" and bool(_SAYS_LOSS.search(read_file(self.path / entry.name, TEXT_BYTES)))
+
+    def _is_large(self, entry: Entry) -> bool:
+        """Whether it is too large to be anything but weights; images, tokenizers and texts may have some size."""
+        name = entry.name.lower()
+        if name.endswith((".py", ".md", ".log")) or entry.mark == "code" or self._is_log(entry):
+            return False
+        if entry.mark == "image" or name.endswith(TOKENIZERS):
+            return entry.n_bytes > LARGE_IMAGE
+        return entry.n_bytes >= (LARGE_TEXT if entry.mark == "text" else LARGE)
 
     def text(self, name: str) -> str | None:
-        """A text file's contents, None when it is not there. Bytes that are not UTF-8 are replaced."""
+        """A text file's contents without a mark of order, None when it is not there. What is no text is replaced."""
         if self.entry(name) is None:
             return None
-        return read_file(self.path / name, TEXT_BYTES).decode("utf-8", "replace")
+        return as_text(read_file(self.path / name, TEXT_BYTES))
 
     def stage(self, target: Path) -> None:
         """Copy every readable file to `target`, so that nothing that runs there can reach the folder itself."""
@@ -101,13 +140,45 @@ def scan(path: Path) -> Folder:
             break
         try:
             if not fault:
-                mark = mark_of(read_file(path / name, 16))
-                entries.append(Entry(name, (path / name).lstat().st_size, mark))
+                n_bytes = (path / name).lstat().st_size
+                entries.append(Entry(name, n_bytes, _content(path / name, name, n_bytes)))
         except OSError as error:
             fault = f"it cannot be read ({error.strerror or error})"
         if fault:
             faults.append((name, fault))
     return Folder(path, tuple(sorted(entries, key=lambda entry: entry.name)), tuple(sorted(faults)))
+
+
+def _content(path: Path, name: str, n_bytes: int) -> str:
+    """What a file's bytes say: 'code' for packed Python alone, 'text', 'image', else `mark_of` its start."""
+    head = read_file(path, 4096)
+    mark = mark_of(head[:16])
+    if head.startswith(IMAGES):
+        return "image"
+    if _is_text(head):
+        return mark or "text"
+    lower = name.lower()
+    packed = bool(mark) or bool(ARTIFACT_NAME.search(lower))
+    if packed and mark != "pgpack" and n_bytes <= CODE_BYTES and not lower.endswith((".py", ".npz", *CHECKPOINTS)):
+        return "code" if sources(read_file(path, CODE_BYTES)) else mark
+    return mark
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether the start of a file is text, in UTF-8 or, with a mark of order, UTF-16."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return True
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and all(c.isprintable() or c in "\t\r\n\f\x1b\b\ufeff" for c in text[:1024])
+
+
+def as_text(data: bytes) -> str:
+    """Bytes as text: UTF-16 where a mark of order says so, else UTF-8 with or without one."""
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if wide else "utf-8-sig", "replace")
 
 
 def read_file(path: Path, limit: int) -> bytes:
@@ -163,4 +234,6 @@ def _is_artifact(entry: Entry) -> bool:
     name = entry.name.lower()
     if name.endswith((*NOT_ARTIFACTS, *CHECKPOINTS)) or (entry.mark == "zip" and not name.endswith(".ptz")):
         return False
+    if entry.mark in ("code", "text", "image"):
+        return bool(ARTIFACT_NAME.search(name)) and entry.mark == "text"
     return bool(entry.mark) or bool(ARTIFACT_NAME.search(name))

@@ -1,51 +1,54 @@
 """What a training log says: losses with the way they were measured, bytes, times. Read as text, line by line.
 
-Knows the lines that the public scripts write; a line that it does not know says nothing.
+Knows the lines that the public scripts write, and in other lines a `val_bpb` beside its number; a line that it does
+not know says nothing. One file may hold the logs of several seeds.
 Source of the line formats: openai/parameter-golf train_gpt.py and the logs of its record folders.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .folder import seed_of
+from .losses import AFTER, BEFORE, PLAIN, SLIDING, TRAINING, TTT, Figure, figures, mode_of, stage_of
+from .scored_text import confession, denial
+from .script import Place
 
-TRAINING, BEFORE, AFTER = "training", "before quantization", "after quantization"
-PLAIN, SLIDING, TTT = "plain", "sliding", "test-time training"
-_LOSS = re.compile(
-    r"^(?:\d+\s+)?(?P<label>.{0,120}?)\s*(?:sliding )?val_loss[:=]\s*(?P<loss>\d+\.\d+)\s+"
-    r"(?:sliding )?val_bpb[:=]\s*(?P<bpb>\d+\.\d+)(?P<rest>.{0,200})"
-)
-_MODEL = re.compile(r"Serialized model (?P<label>\S+?):\s*(?P<n>\d+) bytes")
-_TOTAL = re.compile(r"Total submission(?: size)?(?: (?P<label>\S+?))?:\s*(?P<n>\d+) bytes")
-_CODE = re.compile(r"Code size(?P<label>[^:]{0,40}):\s*(?P<n>\d+) bytes")
+__all__ = [
+    "AFTER", "BEFORE", "PLAIN", "SLIDING", "TRAINING", "TTT", "Figure", "Log", "mode_of", "read_log", "read_logs",
+    "stage_of",
+]  # fmt: skip
+_NUMBER = r"(?P<n>\d[\d,_]*)"
+_MODEL = re.compile(rf"Serialized model (?P<label>\S+?):\s*{_NUMBER} bytes")
+_TOTAL = re.compile(rf"Total submission(?: size)?(?: (?P<label>\S+?))?:\s*{_NUMBER} bytes")
+_CODE = re.compile(rf"Code size(?P<label>[^:]{{0,40}}):\s*{_NUMBER} bytes")
 _STOP = re.compile(r"train_time:\s*(?P<ms>\d+)ms")
 _HESSIANS = re.compile(r"ollected (?:\d+ )?[Hh]essians?[^\n]{0,40}? in (?P<s>\d+(?:\.\d+)?)\s?s")
 _EVAL = re.compile(r"total_eval_time:\s*(?P<s>\d+(?:\.\d+)?)\s?s")
-_TOKENS = re.compile(r"(?:val_tokens:?|val_loader:.{0,200}tokens:)\s*(?P<n>\d{4,12})")
+_TOKENS = re.compile(
+    r"(?:val(?:idation)?[_ ]tokens['\"]?\s*[:= ]|val_loader:.{0,200}tokens:|tokens in (?:the )?val\w*\s*[:= ])"
+    r"\s*(?P<n>\d[\d,_]{3,16})", re.I,
+)  # fmt: skip
+_TEXT = re.compile(r"^pgpack_text val_tokens:\d+ text_bytes:(?P<n>\d+)")
 _CALIBRATION = re.compile(r"calibrat\w*|hessians?", re.I)
 _EVALUATED = re.compile(r"fineweb_val|val_tokens|val_data|validation (?:text|tokens|data|set|shard)", re.I)
 _DENIED = re.compile(r"\b(?:no|not|never|without)\b", re.I)
-_SEED = re.compile(r"^[\d.\s]*seed\s*[:=]\s*(?P<n>\d{1,9})\b")
+_SEED = re.compile(
+    r"^[^\w{]*(?:[\d.:\-T ]+\s+)?[^\w{]*"
+    r"(?:(?:running|start\w*|run|using|training|random|with|args|config|hyperparameters)"
+    r"[\s:=.]+){0,3}[{'\"]*(?:random_)?seed['\"]?\s*[:= ]\s*(?P<n>\d{1,9})\b(?!\.\d)", re.I,
+)  # fmt: skip
 LINE = 400  # characters of a line that are looked at
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One measured loss. `stage` and `mode` as the constants above; `digits` of the printed bpb."""
-
-    label: str
-    stage: str
-    mode: str
-    loss: float
-    bpb: float
-    digits: int
-
-
-@dataclass(frozen=True)
 class Log:
-    """One log. Units: bytes, seconds; None where it does not say. `codec`: label of the packed model's line."""
+    """One log. Units: bytes, seconds; None where it does not say. `text_bytes`: those that pgpack's own line
+    counts. `codec`: label of the packed model's line;
+    `totals`: every one that it prints, `total_bytes` the last; `numbers`: decimals in lines that no grammar reads."""
 
     name: str
     seed: int | None
@@ -59,6 +62,13 @@ class Log:
     eval_s: float | None = None
     val_tokens: int | None = None
     calibrated_on_evaluated: str = ""
+    totals: tuple[int, ...] = ()
+    models: tuple[int, ...] = ()
+    trained_on_evaluated: Place | None = None
+    denies_training: bool = False
+    numbers: tuple[tuple[float, int, int], ...] = ()
+    lines: tuple[tuple[str, int], ...] = ()
+    text_bytes: int | None = None
 
     def at(self, stage: str) -> tuple[Figure, ...]:
         return tuple(figure for figure in self.figures if figure.stage == stage)
@@ -68,53 +78,79 @@ class Log:
         """The last figure that was measured on packed weights: what a script reports as its result."""
         return next(iter(reversed(self.at(AFTER))), None)
 
+    def place(self, what: str, key: str = "") -> Place:
+        """Where it says `key`: calibration, train, hessian, eval, total, model, tokens."""
+        return Place(self.name, dict(self.lines).get(key, 0), what)
+
+
+def read_logs(name: str, text: str) -> tuple[Log, ...]:
+    """The logs in `text`: one, or one for each seed where several runs follow each other."""
+    lines = text.splitlines()
+    seeds = [(at, int(found["n"])) for at, line in enumerate(lines) if (found := _SEED.match(line[:LINE]))]
+    cuts = [at for i, (at, seed) in enumerate(seeds) if i and seed != seeds[i - 1][1]]
+    if not cuts:
+        return (read_log(name, text),)
+    bounds = [0, *cuts, len(lines)]
+    parts = [(lines[a:b], a) for a, b in pairwise(bounds)]
+    runs = tuple(_read(name, part, start, None) for part, start in parts)
+    if not all(log.at(AFTER) for log in runs):
+        return (read_log(name, text),)  # other seeds than those of runs
+    return runs
+
 
 def read_log(name: str, text: str) -> Log:
-    """The log in `text`."""
-    lines = [line[:LINE] for line in text.splitlines()]
-    confessions = (s for s in lines if _CALIBRATION.search(s) and _EVALUATED.search(s) and not _DENIED.search(s))
-    trained = _last(_STOP, lines)
+    """The one log in `text`."""
+    return _read(name, text.splitlines(), 0, seed_of(name))
+
+
+def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
+    lines = [line[:LINE] for line in whole]
+    calibrated = next((i for i, line in enumerate(lines) if _is_calibrated(line)), None)
+    trained = next((i for i, line in enumerate(lines) if confession(line)), None)
+    found = {
+        key: _last(pattern, lines)
+        for key, pattern in (("seed", _SEED), ("model", _MODEL), ("total", _TOTAL), ("train", _STOP),
+                             ("hessian", _HESSIANS), ("eval", _EVAL), ("tokens", _TOKENS), ("text", _TEXT))
+    }  # fmt: skip
+    read = tuple(figure for i, line in enumerate(lines) for figure in figures(line, start + i + 1))
+    places = {key: start + at + 1 for key, (at, _) in found.items() if at >= 0}
+    if calibrated is not None:
+        places["calibration"] = start + calibrated + 1
+    match = {key: matched for key, (_, matched) in found.items()}
     return Log(
         name,
-        seed_of(name) if seed_of(name) is not None else _whole(_last(_SEED, lines)),
-        tuple(figure for line in lines if (figure := _figure(line))),
-        _whole(_last(_MODEL, lines)),
+        seed if seed is not None else _whole(match["seed"]),
+        read,
+        _whole(match["model"]),
         _code(lines),
-        _whole(_last(_TOTAL, lines)),
-        found["label"] if (found := _last(_MODEL, lines)) else "",
-        None if trained is None else int(trained["ms"]) / 1000,
-        _seconds(_last(_HESSIANS, lines)),
-        _seconds(_last(_EVAL, lines)),
-        _whole(_last(_TOKENS, lines)),
-        next(confessions, "").strip(),
+        _whole(match["total"]),
+        matched["label"] if (matched := match["model"]) else "",
+        None if (stopped := match["train"]) is None else int(stopped["ms"]) / 1000,
+        _seconds(match["hessian"]),
+        _seconds(match["eval"]),
+        _whole(match["tokens"]),
+        "" if calibrated is None else lines[calibrated].strip(),
+        tuple(n for line in lines if (total := _TOTAL.search(line)) and (n := _whole(total)) is not None),
+        tuple(n for line in lines if (model := _MODEL.search(line)) and (n := _whole(model)) is not None),
+        None if trained is None else Place(name, start + trained + 1, repr(lines[trained].strip()[:120])),
+        any(denial(line) for line in lines),
+        tuple(_numbers(lines, start, {figure.line for figure in read})),
+        tuple(places.items()),
+        _whole(match["text"]),
     )
 
 
-def _figure(line: str) -> Figure | None:
-    found = _LOSS.match(line)
-    if not found:
-        return None
-    label, rest = found["label"].strip(), found["rest"]
-    digits = len(found["bpb"].partition(".")[2])
-    return Figure(label, stage_of(label), mode_of(label, rest), float(found["loss"]), float(found["bpb"]), digits)
+def _is_calibrated(line: str) -> bool:
+    return bool(_CALIBRATION.search(line) and _EVALUATED.search(line) and not _DENIED.search(line))
 
 
-def stage_of(label: str) -> str:
-    """When a figure was measured, from the words before it."""
-    words = label.lower()
-    if not words or re.match(r"(step:?\s*)?\d+/\d+", words):
-        return TRAINING
-    if re.search(r"pre[-_ ]?quant|post[-_ ]?ema|pre[-_ ]?export|raw|unquantized|fp32|bf16", words):
-        return BEFORE
-    return AFTER
-
-
-def mode_of(label: str, rest: str = "") -> str:
-    """How a figure was measured, from the words before it and after it."""
-    words = f"{label} {rest}".lower()
-    if "ttt" in words:
-        return TTT
-    return SLIDING if "sliding" in words or "stride" in words else PLAIN
+def _numbers(lines: Sequence[str], start: int, read: set[int]) -> Iterator[tuple[float, int, int]]:
+    """(number, its digits, line) of what could be a loss in lines that no grammar reads."""
+    for i, line in enumerate(lines, start + 1):
+        if i in read:
+            continue
+        for found in re.finditer(r"(?<![\d.])([0-9]\.\d{3,12})(?![\d.])", line):
+            yield float(found[1]), len(found[1]) - 2, i
 
 
 def _code(lines: list[str]) -> int | None:
@@ -125,12 +161,15 @@ def _code(lines: list[str]) -> int | None:
     return _whole(kept[-1]) if kept else None
 
 
-def _last(pattern: re.Pattern[str], lines: list[str]) -> re.Match[str] | None:
-    return next((found for line in reversed(lines) if (found := pattern.search(line))), None)
+def _last(pattern: re.Pattern[str], lines: list[str]) -> tuple[int, re.Match[str] | None]:
+    return next(
+        ((i, found) for i in range(len(lines) - 1, -1, -1) if (found := pattern.search(lines[i]))), (-1, None)
+    )
 
 
 def _whole(found: re.Match[str] | None) -> int | None:
-    return None if found is None else int(found["n"])
+    digits = "" if found is None else re.sub(r"\D", "", found["n"])
+    return int(digits) if digits and len(digits) < 13 else None
 
 
 def _seconds(found: re.Match[str] | None) -> float | None:

@@ -26,6 +26,7 @@ from pgpack.unpack import unpack
 
 from .evidence import Evidence
 from .logs import TTT
+from .looking import look_ahead, sums
 from .options import FolderOptions
 from .scoring import Answer, Scores, candidate_test, document_test, flip_test, normalization_test, softmax_losses
 
@@ -33,7 +34,8 @@ Tensors = Mapping[str, NDArray[Any]]
 Tokens = NDArray[np.int64]
 Losses = Callable[[Tokens], NDArray[np.floating[Any]]]
 Opener = Callable[[Path, Checkpoint], Workpiece]  # where the text's defaults are relative to, tensors -> their bench
-PROBE_TOKENS = 96  # of the text that the peeking tests use
+PROBE_TOKENS = 96  # of the text that the shortest tests use
+CAUSAL_S, LOOK_S = 10.0, 30.0  # for longer ones, of a fixed model and of a scorer that learns
 SCORED_CANDIDATES = 8192  # largest vocabulary whose every token is tried
 RECOUNTED = 200_000  # tokens decoded to recount their bytes
 
@@ -67,7 +69,7 @@ def _scores(bench: Workpiece, tensors: Tensors, options: FolderOptions) -> Score
     fixed = Scores(
         text_bytes=counted,
         decoded_bytes=decoded,
-        causal=flip_test(score, probe, text.vocab_size),
+        causal=_both(flip_test(score, probe, text.vocab_size), _ahead(score, bench, text.seq_len, CAUSAL_S)),
         normalized=candidate_test(score, probe, text.vocab_size, SCORED_CANDIDATES),
         calibration=_calibration(bench) if text.calib is not None else None,
         whole=bench.options.max_tokens is None,
@@ -95,7 +97,9 @@ def _learned(
     n_bytes = text.val.scored_bytes
     first = flip_test(score, probe, text.vocab_size)
     if first.ok:
-        first = candidate_test(score, probe, text.vocab_size, SCORED_CANDIDATES)
+        first = _ahead(score, bench, len(tokens) - 1, LOOK_S)
+    if first.ok:
+        first = _both(first, sums(score, tokens, text.vocab_size, SCORED_CANDIDATES, LOOK_S))
     documents = _documents(score, bench, probe) if options.documents else None
     bpb = float(nats.sum() / np.log(2) / n_bytes)
     return dataclasses.replace(
@@ -108,6 +112,19 @@ def _learned(
         score_first=first,
         documents=documents,
     )
+
+
+def _ahead(score: Losses, bench: Workpiece, n_targets: int, seconds: float) -> Answer:
+    """Whether a scorer looks ahead in the first tokens of the text, as far as it goes."""
+    ids = np.asarray(bench.text.val_tokens[: n_targets + 1], dtype=np.int64)
+    return look_ahead(score, ids, bench.text.vocab_size, seconds)
+
+
+def _both(first: Answer, second: Answer) -> Answer:
+    """The answer that fails, else what both looked at."""
+    if not first.ok or not second.ok:
+        return second if first.ok else first
+    return Answer(True, f"{first.detail}; {second.detail}")
 
 
 def _load_scorer(spec: str, tensors: Tensors) -> Losses:

@@ -24,6 +24,7 @@ FENCE = Path(__file__).with_name("fence.py")
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/sys", "/dev/null", "/dev/urandom")
 TARGET_MODULES = frozenset({"flash_attn_interface"})  # no distribution of that name; the H100 records rely on it
+UNWRAP_S = 1.5  # of processor time that a self-extracting file may take to show what it would run
 DECODING_PROGRAMS = ("lrzip", "zpaq", "sh")
 # what openai/parameter-golf's own requirements.txt installs on the target machine, and triton, which comes with torch
 # there; neither brotli nor zstandard is among it
@@ -48,7 +49,9 @@ class Run:
     """How a fenced process ended. `error` is '' when it did what it was asked to.
 
     `opened`: files of the folder that it read; `refused`: what the fence kept it from; `missing`: modules that it
-    wanted and nobody declared; `layers`: what a self-extracting file would execute; `value`: the probe's answer.
+    wanted and nobody declared; `value`: the probe's answer. Of a file that starts other code: `layers`, the sources
+    that it would run; `reached`, (layer or -1 for the file, line) of what started them; `outside`, files above the
+    folder that it would run; `made`, modules of its own making; `blind`, code without a source; `started`, commands.
     """
 
     error: str = ""
@@ -61,6 +64,11 @@ class Run:
     programs: tuple[str, ...] = ()
     torch: bool = False
     layers: tuple[bytes, ...] = ()
+    reached: tuple[tuple[int, int], ...] = ()
+    outside: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
+    blind: tuple[str, ...] = ()
+    started: tuple[str, ...] = ()
     value: Any = field(default=None, compare=False)
 
     @property
@@ -75,14 +83,18 @@ def run_script(
     modules: Iterable[str],
     limits: Limits,
     *,
+    root: Path | None = None,
     unwrap: bool = False,
 ) -> Run:
-    """A Python file of the folder, run as `python FILE ARGUMENTS` in `scratch`; `unwrap` stops before its inner code.
+    """A Python file of the folder, run as `python FILE ARGUMENTS` in `scratch`; `unwrap` keeps its inner code, unrun.
 
-    Only `modules` (top-level names), the standard library and the file's own folder can be imported.
+    Only `modules` (top-level names), the standard library and the file's own folder can be imported. `root`: the
+    folder that it belongs to, its own where none is named.
     """
     request = {"file": str(path), "module": "", "arguments": [*arguments], "unwrap": unwrap}
-    return _fenced(request, path.parent, scratch, sorted(modules), limits)
+    if unwrap:
+        limits = replace(limits, timeout_s=min(limits.timeout_s, 10 * UNWRAP_S))
+    return _fenced(request, root or path.parent, scratch, sorted(modules), limits)
 
 
 def run_probe(name: str, arguments: Sequence[str], root: Path, scratch: Path, limits: Limits) -> Run:
@@ -110,6 +122,7 @@ def _fenced(request: dict[str, Any], root: Path, scratch: Path, modules: list[st
         "memory": limits.memory,
         "cpu_s": int(limits.timeout_s) + 1,
         "file_bytes": limits.file_bytes,
+        "unwrap_s": UNWRAP_S,
     }
     with tempfile.TemporaryDirectory(prefix="pgpack-fence-") as folder, tempfile.TemporaryFile() as report:
         path = Path(folder, "request.json")
@@ -148,9 +161,11 @@ def _report(text: bytes, status: int, stderr: bytes) -> Run:
         found: dict[str, Any] = json.loads(text)
         error, seconds, network, peak = (found[name] for name in ("error", "seconds", "network", "peak_bytes"))
         lists: dict[str, Any] = {name: tuple(found[name]) for name in ("opened", "refused", "missing", "programs")}
-        layers = tuple(layer.encode("latin-1") for layer in found["layers"])
-        plain = Run(str(error), float(seconds), str(network), int(peak), torch=bool(found["torch"]), layers=layers)
-        return replace(plain, **lists)
+        layers = tuple(layer.encode("latin-1") for layer in found.get("layers", []))
+        reached = tuple((int(layer), int(line)) for layer, line in found.get("reached", []))
+        lists |= {name: tuple(map(str, found.get(name, []))) for name in ("outside", "made", "blind", "started")}
+        plain = Run(str(error), float(seconds), str(network), int(peak), torch=bool(found["torch"]))
+        return replace(plain, layers=layers, reached=reached, **lists)
     except (ValueError, KeyError, TypeError, AttributeError):
         last = (stderr.decode(errors="replace").strip().splitlines() or ["nothing was said"])[-1]
         return Run(error=f"the process ended with status {status} and without a report: {last[:300]}")
@@ -189,6 +204,11 @@ def _installed(name: str) -> tuple[tuple[str, ...], frozenset[str]]:
 
 def importable(distributions: Iterable[str]) -> frozenset[str]:
     """Top-level modules of these distributions and of what they need, as far as they are installed here."""
+    return _importable(frozenset(distributions))
+
+
+@functools.cache
+def _importable(distributions: frozenset[str]) -> frozenset[str]:
     wanted, closed = [normalized(name) for name in distributions], dict[str, frozenset[str]]()
     while wanted:
         name = wanted.pop()

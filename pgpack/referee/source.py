@@ -1,7 +1,7 @@
-"""What a script would do, read off its syntax tree; nothing here runs it.
+"""What a script imports, opens, loads and counts, read off its syntax tree; nothing here runs it.
 
 Owns one small function per question. Refuses to guess at what it cannot see: code that is built at run time is the
-fence's business (`fence.unwrap_file`), whose result comes back here as one more layer.
+business of `layers`, whose results come back here as further scripts.
 """
 
 from __future__ import annotations
@@ -10,117 +10,51 @@ import ast
 import base64
 import lzma
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
-NETWORK_MODULES = {"requests", "urllib", "http", "socket", "ftplib", "aiohttp", "httpx", "wget", "gdown", "boto3"}
-DOWNLOADERS = {"hf_hub_download", "snapshot_download", "urlretrieve", "urlopen", "load_dataset"}
-FETCHING = ("apt-get", "apt ", "pip ", "pip3 ", "curl", "wget", "git clone", "conda ", "uv pip")
+from .fetching import commands, looked_for
+from .script import Place, Script, calls, keyword, references
+
 MINIFIERS = {"python_minifier", "pyminify", "pyminifier"}
 PROGRAMS = ("lrzip", "lrunzip", "zpaq", "xz", "zstd", "brotli", "7z", "paq8l", "cmix")
-NODES = 400_000  # of a syntax tree; the largest public script has about 60,000
-
-
-@dataclass(frozen=True)
-class Place:
-    """Something found in a script. `line` counts from 1, 0 for the whole."""
-
-    script: str
-    line: int
-    what: str
-
-    def __str__(self) -> str:
-        where = f"{self.script} line {self.line}" if self.line else self.script
-        return f"{where}: {self.what}"
-
-
-@dataclass(frozen=True)
-class Script:
-    """One layer of a Python file: the file itself, or what it extracts and executes (`layer` > 0)."""
-
-    name: str
-    text: bytes
-    layer: int = 0
-
-    @cached_property
-    def parsed(self) -> tuple[ast.Module | None, str]:
-        """(syntax tree, '') or (None, why there is none)."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                tree = ast.parse(self.text)
-            except SyntaxError as error:
-                return None, f"{error.msg} (line {error.lineno})"
-            except (ValueError, RecursionError, MemoryError) as error:
-                return None, str(error) or type(error).__name__
-        for count, _ in enumerate(ast.walk(tree)):
-            if count > NODES:
-                return None, f"more than {NODES:,} nodes"
-        return tree, ""
-
-    @property
-    def error(self) -> str:
-        return self.parsed[1]
-
-    @cached_property
-    def nodes(self) -> tuple[ast.AST, ...]:
-        """Every node, breadth first; none when the text does not parse."""
-        tree = self.parsed[0]
-        return () if tree is None else tuple(ast.walk(tree))
-
-    @property
-    def title(self) -> str:
-        return self.name if self.layer == 0 else f"{self.name} (extracted)"
-
-    def place(self, node: ast.AST, what: str) -> Place:
-        return Place(self.title, getattr(node, "lineno", 0), what)
-
-
-def calls(scripts: Iterable[Script]) -> Iterator[tuple[Script, ast.Call, str]]:
-    """(script, call, dotted name of what is called)."""
-    for script in scripts:
-        for node in script.nodes:
-            if isinstance(node, ast.Call):
-                yield script, node, dotted(node.func)
-
-
-def dotted(node: ast.AST) -> str:
-    """`torch.load` of the expression torch.load; '' for what is no plain name."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    return ".".join(reversed([*parts, node.id])) if isinstance(node, ast.Name) else ".".join(reversed(parts))
-
-
-def keyword(call: ast.Call, name: str) -> ast.expr | None:
-    """The expression that a call gives for a keyword."""
-    return next((given.value for given in call.keywords if given.arg == name), None)
-
-
-def is_stub(script: Script) -> bool:
-    """Whether a file does little else than execute what it holds or opens."""
-    tree = script.parsed[0]
-    if tree is None or len(tree.body) > 12:
-        return False
-    return any(name in ("exec", "eval", "runpy.run_path", "exec_module") for *_, name in calls([script]))
+IMPORTERS = {"importlib.import_module", "__import__", "importlib.__import__", "runpy.run_module", "imp.load_module"}
+UNPICKLERS = {
+    *(f"{module}.{name}" for module in ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib")
+      for name in ("load", "loads", "Unpickler")),
+    "pandas.read_pickle", "shelve.open", "joblib.load", "jsonpickle.decode", "yaml.unsafe_load", "sklearn.externals",
+}  # fmt: skip
 
 
 def imports(scripts: Sequence[Script]) -> Iterator[tuple[str, Place, bool]]:
-    """(top-level module, where, whether it stands in a `try`) of every absolute import."""
+    """(top-level module, where, whether it stands in a `try`) of every absolute import, by statement or by call."""
+    for name, place, guarded in imported_modules(scripts):
+        yield name.partition(".")[0], place, guarded
+
+
+def imported_modules(scripts: Sequence[Script]) -> Iterator[tuple[str, Place, bool]]:
+    """As `imports`, with the whole dotted name."""
     for script in scripts:
         guarded = {id(inner) for node in script.nodes if isinstance(node, ast.Try) for inner in ast.walk(node)}
         for node in script.nodes:
+            names: Iterable[str] = ()
+            said = "import {}"
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 names = [node.module]
-            else:
-                continue
+            elif isinstance(node, ast.Call) and node.args and script.name_of(node.func) in IMPORTERS:
+                names, said = script.texts_of(node.args[0]), f"{script.name_of(node.func)}({{!r}})"
             for name in names:
-                yield name.partition(".")[0], script.place(node, f"import {name}"), id(node) in guarded
+                if all(part.isidentifier() for part in name.split(".")):
+                    yield name, script.place(node, said.format(name)), id(node) in guarded
+
+
+def unknown_imports(scripts: Sequence[Script]) -> Iterator[Place]:
+    """Calls that import a module whose name is not written down."""
+    for script, call, name in calls(scripts):
+        known = script.texts_of(call.args[0]) if name in IMPORTERS and call.args else ("known",)
+        if not any(all(part.isidentifier() for part in text.split(".")) for text in known):
+            yield script.place(call, f"{name}(...) of a module that is not written down")
 
 
 def libraries(source: str) -> set[str]:
@@ -143,12 +77,20 @@ def unsafe_loads(scripts: Sequence[Script]) -> Iterator[Place]:
     """Calls that can run code out of a file: unpickling, and torch.load that asks for it."""
     for script, call, name in calls(scripts):
         last = name.rpartition(".")[2]
-        if name in ("pickle.load", "pickle.loads", "pickle.Unpickler", "dill.load", "dill.loads", "joblib.load"):
+        if name in UNPICKLERS:
             yield script.place(call, f"{name} runs whatever the file says")
-        elif last == "load" and (only := keyword(call, "weights_only")) is not None and _is_false(only):
-            yield script.place(call, f"{name}(weights_only=False) runs whatever the file says")
         elif last == "load" and (pickled := keyword(call, "allow_pickle")) is not None and not _is_false(pickled):
             yield script.place(call, f"{name}(allow_pickle=True) runs whatever the file says")
+        elif (only := keyword(call, "weights_only")) is not None and _is_false(only):
+            yield script.place(call, f"{name}(weights_only=False) runs whatever the file says")
+    for script in scripts:
+        for node in script.nodes:
+            for key, value in zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ():
+                if isinstance(key, ast.Constant) and key.value == "weights_only" and _is_false(value):
+                    yield script.place(node, "weights_only: False among a call's keywords")
+    for script, node, name in references(scripts):
+        if name in ("pickle.load", "pickle.loads", "dill.load", "dill.loads") and id(node) not in script.called:
+            yield script.place(node, f"{name} is handed on")
 
 
 def bare_torch_loads(scripts: Sequence[Script]) -> Iterator[Place]:
@@ -172,37 +114,10 @@ def _is_false(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and not node.value
 
 
-def fetches(scripts: Sequence[Script]) -> Iterator[Place]:
-    """Imports, calls and commands that reach for the network or install something."""
-    for module, place, _ in imports(scripts):
-        if module in NETWORK_MODULES:
-            yield place
-    for script, call, name in calls(scripts):
-        if name.rpartition(".")[2] in DOWNLOADERS:
-            yield script.place(call, f"{name}(...)")
-    for text, place in commands(scripts):
-        if any(f"{word} " in f"{text} " if not word.endswith(" ") else word in f"{text} " for word in FETCHING):
-            yield place
-
-
-def commands(scripts: Sequence[Script]) -> Iterator[tuple[str, Place]]:
-    """(command line, where) of every program that a script starts or looks for, as far as it is literal."""
-    starters = ("run", "Popen", "call", "check_call", "check_output", "system", "popen", "which", "execvp")
-    for script, call, name in calls(scripts):
-        if name.rpartition(".")[2] not in starters or not call.args or name.startswith("dist."):
-            continue
-        first = call.args[0]
-        words = first.elts if isinstance(first, (ast.List, ast.Tuple)) else [first]
-        literal = [word.value for word in words if isinstance(word, ast.Constant) and isinstance(word.value, str)]
-        if literal:
-            text = " ".join(literal)
-            yield text, script.place(call, f"{name}({text[:60]!r})")
-
-
 def outside_programs(scripts: Sequence[Script]) -> dict[str, Place]:
     """External compressors that a script starts, looks for or names as the head of a command."""
     found: dict[str, Place] = {}
-    for text, place in commands(scripts):
+    for text, place in (*commands(scripts), *looked_for(scripts)):
         head = text.split()[0].rpartition("/")[2] if text.split() else ""
         if head in PROGRAMS:
             found.setdefault(head, place)
@@ -224,28 +139,17 @@ def minifier_counts(scripts: Sequence[Script]) -> Iterator[Place]:
             yield place
 
 
-def calibrations_on_evaluated(scripts: Sequence[Script]) -> Iterator[Place]:
-    """Calls whose name speaks of calibration or Hessians and whose argument is the evaluated text."""
-    for script, call, name in calls(scripts):
-        words = name.rpartition(".")[2].lower()
-        if "eval" in words or not any(word in words for word in ("calib", "hessian", "gptq", "awq", "fisher")):
-            continue
-        for given in [*call.args, *(item.value for item in call.keywords)]:
-            inner = {dotted(node).lower() for node in ast.walk(given) if isinstance(node, (ast.Name, ast.Attribute))}
-            if any(_is_evaluated(name) for name in inner):
-                yield script.place(call, f"{name}(... {ast.unparse(given)[:40]} ...)")
-                break
-
-
-def _is_evaluated(name: str) -> bool:
-    last = name.rpartition(".")[2]
-    return last.startswith(("val_tokens", "val_data", "val_loader", "validation", "val_files", "val_pattern"))
-
-
 def opened_names(scripts: Sequence[Script], present: Iterable[str]) -> frozenset[str]:
-    """Files of the folder that a script names in a string or imports as a module."""
+    """Files of the folder that a script names in a string or imports as a module, by statement or by call."""
     spoken = {text.rpartition("/")[2] for text, _ in texts(scripts)}
+    for script in scripts:
+        for node in script.nodes:
+            if isinstance(node, (ast.BinOp, ast.JoinedStr)):
+                spoken |= {text.rpartition("/")[2] for text in script.texts_of(node)}
     modules = {module for module, _, _ in imports(scripts)}
+    modules |= {alias for script in scripts for alias in _relative(script)}
+    if any(name in IMPORTERS for *_, name in references(scripts)):
+        modules |= {text.partition(".")[0] for text, _ in texts(scripts)}  # an importer may be given any of them
     found = set()
     for name in present:
         base = name.rpartition("/")[2]
@@ -255,10 +159,19 @@ def opened_names(scripts: Sequence[Script], present: Iterable[str]) -> frozenset
     return frozenset(found)
 
 
+def _relative(script: Script) -> Iterator[str]:
+    for node in script.nodes:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield from [node.module.partition(".")[0]] if node.module else [alias.name for alias in node.names]
+
+
 def wrapped_size(sources: Iterable[bytes]) -> int:
     """Bytes of a self-extracting file around these sources: LZMA in base 85 behind two lines, as the field does."""
     plain = b"\n".join(sources)
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
+    window = max(
+        1 << 16, 1 << max(0, len(plain) - 1).bit_length()
+    )  # all of it: the preset's 64 MiB give the same bytes
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": window}]
     packed = lzma.compress(plain, format=lzma.FORMAT_RAW, filters=filters)
     stub = (
         b"import lzma as L,base64 as B\n"

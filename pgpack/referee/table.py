@@ -18,6 +18,7 @@ from . import check_claims as claims
 from . import check_code as code
 from . import check_scoring as scoring
 from . import check_sizes as sizes
+from . import check_text as text
 from . import check_weights as weights
 from .evidence import Evidence
 from .findings import Finding, Rule
@@ -44,7 +45,7 @@ RULES: tuple[Rule, ...] = (
     Rule("files", "Every entry is a plain readable file inside the folder", "rules", code.regular_files),
     Rule("required", "README, submission.json, script and log are there", "rules", code.required_files),
     Rule("compiles", "Every script parses", "rules: compiles and runs inside the folder", code.compiles),
-    Rule("extracts", "A self-extracting file extracts to code", "#1412, #1835", code.extracts),
+    Rule("extracts", "Code that is started lies in the folder and was read", "#1412, #1835, #2059", code.extracts),
     Rule("counted", "Every file that is opened or executed is counted", "#1934, #1412", code.counted_files),
     Rule("code-size", "The counted code does not depend on a minifier", "#1934", code.own_code_size),
     Rule("cap", "Artifact and code as shipped are within the cap", "rules; #1835, #1809", sizes.under_the_cap),
@@ -59,7 +60,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("programs", "Programs outside Python are named", "#1855, #1856, #2130", code.outside_programs),
     Rule("network", "Nothing is downloaded or installed", "rules", code.no_network),
-    Rule("calibration", "Nothing is calibrated on the evaluated text", "C3; #1919, #1350", code.calibration_text),
+    Rule("calibration", "Nothing is calibrated on the evaluated text", "C3; #1919, #1350", text.calibration_text),
+    Rule(
+        "training-text",
+        "Nothing is trained on the evaluated text before packing",
+        "C3; #1735, #1738, #1517, #1911",
+        text.trained_on_scored,
+    ),
     Rule(
         "time", "Training with its Hessians takes 600 s, evaluation 600 s", "rules; #677, #1868", sizes.training_time
     ),
@@ -83,8 +90,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "bytes-per-token",
         "Loss and bits per byte are of one whole text",
-        "#1545, #2071, #1289, #1854",
-        claims.bytes_per_token,
+        "#1545, #2071, #1289, #1854, #1785",
+        text.bytes_per_token,
     ),
     Rule("loss", "The loss measured here is the claimed one", "rules", scoring.loss_measured),
     Rule("text-bytes", "The bytes divided by are those of the text", "#897, #1545, #1632", scoring.bytes_recounted),
@@ -94,6 +101,14 @@ RULES: tuple[Rule, ...] = (
     Rule("calibration-text", "The calibration text is not the evaluated one", "C3; #1919", scoring.calibration_apart),
     Rule("documents", "Nothing leaks from one document into the next", "#1797, #1851", scoring.documents_apart),
 )
+
+
+def rule_of(name: str) -> Rule:
+    """The rule with this id. Raises SettingError, which names those that there are."""
+    found = {rule.id: rule for rule in all_rules()}
+    if name not in found:
+        raise SettingError(f"no rule is called {name}; there are {', '.join(found)}")
+    return found[name]
 
 
 def all_rules() -> tuple[Rule, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 from .evidence import Evidence, Options, collect
 from .findings import Finding, Rule, fail
 from .scoring import Scores
-from .table import all_rules
+from .table import all_rules, rule_of
 
-BOXES = {"ok": "[x]", "fail": "[ ]", "warn": "[x]", "skip": "[ ]"}
+BOXES = {"ok": "[x]", "fail": "[ ]", "warn": "[ ]", "skip": "[ ]"}  # a tick is for what was seen to hold
+SCHEMA = 1  # of the document; a key that changes its meaning raises it
 WORDS = {"ok": "", "fail": "**FAIL** ", "warn": "*warning* ", "skip": "*not measured* "}
 
 
@@ -43,9 +44,13 @@ def judge(
     return judged(collect(path, options or Options(), scores), strict=strict)
 
 
-def judged(evidence: Evidence, *, strict: bool = False) -> Verdict:
-    """Every rule, those of other packages included, applied to the evidence."""
-    return Verdict(tuple((rule, _judge(rule, evidence)) for rule in all_rules()), evidence, strict)
+def judged(evidence: Evidence, *, strict: bool = False, only: Collection[str] = ()) -> Verdict:
+    """Every rule, those of other packages included, or `only` those of these ids, applied to the evidence.
+
+    Raises SettingError for an id that no rule has.
+    """
+    rules = [rule_of(name) for name in only] or all_rules()
+    return Verdict(tuple((rule, _judge(rule, evidence)) for rule in rules), evidence, strict)
 
 
 def _judge(rule: Rule, evidence: Evidence) -> Finding:
@@ -83,8 +88,11 @@ def as_document(verdict: Verdict) -> dict[str, Any]:
     """The verdict as JSON values."""
     evidence = verdict.evidence
     return {
+        "schema": SCHEMA,
         "folder": str(evidence.folder.path),
         "ok": verdict.ok,
+        "counts": {status: len(verdict.of(status)) for status in WORDS},
+        "checklist": checklist(verdict),
         "cap": evidence.options.cap,
         "counted_files": dict(evidence.counted),
         "bytes_code": evidence.code_conventions,
@@ -96,6 +104,10 @@ def as_document(verdict: Verdict) -> dict[str, Any]:
                 "sentence": rule.sentence,
                 "source": rule.source,
                 "detail": found.detail,
+                "places": [
+                    {"file": place.file, "line": place.line, "layer": place.layer, "what": place.what}
+                    for place in found.places
+                ],
             }
             for rule, found in verdict.findings
         ],

@@ -22,11 +22,13 @@ from .trial import SCHEMA_VERSION, read_row
 
 STUDY_FILE = "study.json"
 SPLIT_VERSION = 4  # of the card of a study on documents; all others are written as before
+FOUND_VERSION = 5  # of the card of a study whose model nobody named
 CARD_SINCE: Mapping[str, int] = {  # as `trial.SINCE`, of the card
     "search": 2,
     "block_bytes": 2,
     "others": 2,
     "split_digest": SPLIT_VERSION,
+    "model": FOUND_VERSION,
 }
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -62,7 +64,8 @@ class StudyMeta:
     Units: `budget` and `fp32_n_bytes` bytes; `fp32_bpb` bits per byte and `fp32_nats` nats per token of the
     unpacked model under the same evaluator; None where unknown. `block_bytes`: bytes of the evaluated text's blocks,
     over which errors are estimated; empty where unknown. `split_digest`: sha256 of how documents were parted into
-    calibration and validation, and of those that validate; None where the text is not documents.
+    calibration and validation, and of those that validate; None where the text is not documents. `model`: how the
+    model was found, as JSON (`pgpack.models.evidence`); None where it was named or is known.
 
     Raises: StudyError when a field has the wrong type.
     """
@@ -83,6 +86,7 @@ class StudyMeta:
     block_bytes: tuple[int, ...] = ()
     others: tuple[StudyCheckpoint, ...] = ()
     split_digest: str | None = None
+    model: str | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -106,16 +110,21 @@ class StudyMeta:
 
     def to_json(self) -> str:
         """The card as indented JSON text; `from_json` is its exact inverse."""
-        row = {"v": SCHEMA_VERSION if self.split_digest is None else SPLIT_VERSION, **dataclasses.asdict(self)}
-        if self.split_digest is None:
-            del row["split_digest"]
+        row: dict[str, Any] = {"v": SCHEMA_VERSION, **dataclasses.asdict(self)}
+        for name, version in (("split_digest", SPLIT_VERSION), ("model", FOUND_VERSION)):
+            if row[name] is None:
+                del row[name]
+            else:
+                row["v"] = version
+        if "model" in row:
+            row.setdefault("split_digest", None)
         return json.dumps(row, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> StudyMeta:
         """The card that `to_json` wrote. Raises: StudyError for anything else."""
         names = tuple(field.name for field in dataclasses.fields(cls))
-        row = dict(read_row(text, names, "study card", CARD_SINCE, newest=SPLIT_VERSION))
+        row = dict(read_row(text, names, "study card", CARD_SINCE, newest=FOUND_VERSION))
         if "others" in row:
             row["others"] = tuple(_checkpoint(other) for other in _list(row, "others"))
             row["block_bytes"] = tuple(_list(row, "block_bytes"))
@@ -141,6 +150,7 @@ def continued(directory: Path, before: StudyMeta, now: StudyMeta) -> StudyMeta:
 
     Checkpoints join those of the study when at least one is there already. Raises: StudyError as the module says.
     """
+    checkpoints = _joined(directory, before, now)  # first: of another model the evaluator is another too
     old, new = before.evaluator_digest, now.evaluator_digest
     if old != new:
         raise StudyError(
@@ -148,7 +158,7 @@ def continued(directory: Path, before: StudyMeta, now: StudyMeta) -> StudyMeta:
             f"{_other_evaluator(before, now)}"
         )
     merged = dataclasses.replace(now, created=before.created, block_bytes=now.block_bytes or before.block_bytes)
-    return merged.with_checkpoints(_joined(directory, before, now))
+    return merged.with_checkpoints(checkpoints)
 
 
 def _joined(directory: Path, before: StudyMeta, now: StudyMeta) -> tuple[StudyCheckpoint, ...]:

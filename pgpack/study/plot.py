@@ -208,6 +208,7 @@ def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / divisor:g}"))
     if view.log_y:
         axes.set_yscale("log")
+        _label_closely(axes, *view.y)
         axes.set_ylim(*view.y)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -216,6 +217,17 @@ def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     axes.spines[["top", "right"]].set_visible(False)
     if view.n_outside:
         _note_below(axes, f"{view.n_outside} trial{'s' * (view.n_outside > 1)} outside the view", "right")
+
+
+def _label_closely(axes: Axes, low: float, high: float) -> None:
+    """More labels on a logarithmic axis of losses than powers of ten, where it shows less than two of these."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    if math.floor(math.log10(high)) > math.ceil(math.log10(low)):
+        return
+    close = LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)) if high > 4 * low else MaxNLocator(6)
+    axes.yaxis.set_major_locator(close)
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _note_below(axes: Axes, text: str, side: Literal["left", "right"]) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pgpack.tables import counted
+
 from .study import Study
 
 
@@ -40,10 +42,10 @@ class Reuse:
         """The account in lines for people; a new study's is one line."""
         several = f" on {self.n_checkpoints} checkpoints" if self.n_checkpoints > 1 else ""
         if not self.n_rows:
-            return (f"{self.n_candidates} recipes to measure{several} in a new study",)
+            return (f"{counted(self.n_candidates, 'recipe')} to measure{several} in a new study",)
         lines = [
-            f"going on with a study of {self.n_rows} trials, begun {self.created}",
-            f"{self.n_candidates} recipes{several}, {self.n_measured} of them measured before, "
+            f"going on with a study of {counted(self.n_rows, 'trial')}, begun {self.created}",
+            f"{counted(self.n_candidates, 'recipe')}{several}, {self.n_measured} of them measured before, "
             f"{self.n_missing} to measure",
         ]
         if self.n_failed:
@@ -53,7 +55,7 @@ class Reuse:
                 f"{self.n_stale} were measured by another pgpack or with another calibration: measured again"
             )
         if self.n_others:
-            lines.append(f"{self.n_others} trials of other recipes stay in the study and on its frontier")
+            lines.append(f"{counted(self.n_others, 'trial')} of other recipes stay in the study and on its frontier")
         if self.kept:
             lines.append(f"reused besides: {', '.join(self.kept)}")
         if self.torn_bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,7 @@ from .trial import Trial
 from .view import FrontierView
 
 BEST_FILE = "best.pgpack"
+OF_A_STUDY = (STUDY_FILE, "trials.*", "calibration-*.safetensors")  # what a run leaves first
 T = TypeVar("T")
 
 
@@ -135,6 +137,13 @@ def _shared(values: Sequence[T]) -> T | None:
     return values[0] if len(set(values)) == 1 else None
 
 
+def _refuse_foreign(directory: Path) -> None:
+    """Raises: StudyError for a folder of files that is no study, not even one that was just begun."""
+    names = sorted(path.name for path in directory.iterdir() if path.name[0] != ".") if directory.is_dir() else []
+    if names and not any(fnmatch.fnmatchcase(name, known) for name in names for known in OF_A_STUDY):
+        raise StudyError(f"{directory} is no study and holds {names[0]}; give a new or an empty folder as --out")
+
+
 @contextlib.contextmanager
 def recording(
     directory: Path, meta: StudyMeta, complete: Callable[[StudyMeta], StudyMeta] = lambda card: card
@@ -144,10 +153,11 @@ def recording(
     A new budget, space, calibration or pgpack version is taken over into the card (trial keys tell their
     rows apart). `complete` fills in what takes long to find, such as the fp32 loss, once the study is known to be
     the right one and nobody else's.
-    Raises: StudyError when another process writes here, when the directory cannot be written, or when it belongs to
-    other checkpoints or another evaluator.
+    Raises: StudyError when another process writes here, when the directory cannot be written, when it holds files of
+    something else, or belongs to other checkpoints or another evaluator.
     """
     with refusing(directory, "create it"):
+        _refuse_foreign(directory)
         directory.mkdir(parents=True, exist_ok=True)
     with Journal(directory / TRIALS_FILE) as journal:
         before = read_card(directory / STUDY_FILE)

@@ -22,6 +22,7 @@ from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
 from pgpack.errors import RoundTripError, SubmissionError
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, unframe
+from pgpack.formats.own.needs import UNLIMITED
 from pgpack.referee.source import libraries
 from pgpack.tensors.trellis import POLYNOMIALS
 from pgpack.unpack import unpack
@@ -32,9 +33,10 @@ from .minify import minified
 from .specialise import namespace_of, specialise, without_annotations
 
 PACKAGE = __package__.rpartition(".")[0]
-PROGRAM = f"{PACKAGE}.submission.program"
+PROGRAM, STREAMS = f"{PACKAGE}.submission.program", f"{PACKAGE}.submission.byte_streams"
 UNDO = {  # byte codec -> what decodes it
     **{name: f"un{name}" for name in ("zlib", "bz2", "lzma", "zstd", "brotli")},
+    "shuffle": "shuffle",
     **{"lrzip": "Lrzip", "zpaq": "Zpaq"},
 }
 PROGRAMS = ("Lrzip", "Zpaq")  # external programs, run by the package's own classes
@@ -83,7 +85,7 @@ def make_decoder(artifacts: Sequence[bytes]) -> Decoder:
         code = minified(plain, keep=("state_dict",), shared_names=True)
         programs = [namespace_of(ast.parse(source))["state_dict"] for source in (readable, code)]
         for path, data in zip(paths, artifacts, strict=True):
-            expected = unpack(data).tensors()
+            expected = unpack(data, UNLIMITED).tensors()
             for program in programs:
                 _compare(program(str(path)), expected)
     return Decoder(readable, code, tuple(sorted(libraries(readable) - {"numpy"})))
@@ -144,7 +146,7 @@ def _table(texts: Sequence[str], functions: Mapping[str, str]) -> tuple[str, dic
             uses[function] = (f"{PACKAGE}.codecs.external", function)
             entries.append(f"{text!r}: {function}().decode")
             continue
-        uses[function] = (PROGRAM, function)
+        uses[function] = (STREAMS if function in UNDO.values() else PROGRAM, function)
         if settings:
             function = f"lambda *given: {function}(*given, {settings})"
         entries.append(f"{text!r}: {function}")

@@ -22,6 +22,7 @@ from pgpack.errors import SubmissionError
 from .readme import readme
 from .submission import RunResult, Submission
 
+CHECKPOINT = "pgpack_checkpoint"  # the referee knows that what stands here is measured as what was decoded
 MARK = "pgpack: the lines below describe the artifact of this folder"
 
 
@@ -53,6 +54,9 @@ def _log(run: RunResult, n_code: int) -> str:
     lines.append(f"Serialized model pgpack: {n_model} bytes")
     lines.append(f"Total submission size pgpack: {n_model + n_code} bytes")
     if loss is not None:
+        lines.append(f"pgpack_text val_tokens:{loss.n_tokens} text_bytes:{loss.n_text_bytes}")
+        if run.before is not None:
+            lines.append(f"{CHECKPOINT} pre-quantization val_loss:{run.before.nats:.8f} val_bpb:{run.before.bpb:.8f}")
         lines.append(
             f"pgpack_decoded val_loss:{loss.nats:.8f} val_bpb:{loss.bpb:.8f} eval_time:{loss.eval_s * 1e3:.0f}ms"
         )

@@ -2,17 +2,17 @@
 
     python decode.py ARTIFACT OUT.npz
 
-Every grid, coder and transform of `formats/own/FORMAT.md` in a few lines, on the assumption that the file is sound:
-`pgpack.unpack` is the decoder for files of strangers. What is computed here is checked once, against the digest of
-the weights. `decoder` joins this with the definitions that it imports and leaves out what a submission does not use.
+Every grid, coder and transform of `formats/own/FORMAT.md` in a few lines. Version, checks, and the bytes that the
+header declares are looked at before anything is decoded, the digest of the weights at the end; what lies between
+trusts the file: `pgpack.unpack` is the decoder for files of strangers. `decoder` joins this with the definitions that
+it imports, those of `byte_streams` among them, and leaves out what a submission does not use.
 """
 
 from __future__ import annotations
 
-import bz2
 import hashlib
 import json
-import lzma
+import math
 import sys
 import zipfile
 import zlib
@@ -47,7 +47,7 @@ def signed(file: BytesIO) -> int:
 
 def count(shape: Sequence[int]) -> int:
     """Values in a shape."""
-    return int(np.prod(shape, dtype=int))
+    return math.prod(shape)
 
 
 def take(file: BytesIO, shape: Sequence[int], dtype: str) -> Array:
@@ -224,49 +224,10 @@ def row_sort(symbols: Array, side: Array | None) -> Array:
     return symbols if side is None else symbols[np.argsort(side)]
 
 
-def shuffle(data: bytes, n_bytes: int, stride: int = 2) -> bytes:
-    """Bytes from their strands."""
-    plain, at = np.zeros(n_bytes, np.uint8), 0
-    for i in range(stride):
-        strand = plain[i::stride]
-        strand[:] = np.frombuffer(data, np.uint8, strand.size, at)
-        at += strand.size
-    return plain.tobytes()
-
-
-def unzlib(data: bytes, n_bytes: int) -> bytes:
-    """A zlib stream."""
-    return zlib.decompress(data)
-
-
-def unbz2(data: bytes, n_bytes: int) -> bytes:
-    """A bz2 stream."""
-    return bz2.decompress(data)
-
-
-def unlzma(data: bytes, n_bytes: int) -> bytes:
-    """An xz stream."""
-    return lzma.decompress(data)
-
-
-def unbrotli(data: bytes, n_bytes: int) -> bytes:
-    """A brotli stream."""
-    import brotli
-
-    return bytes(brotli.decompress(data))
-
-
-def unzstd(data: bytes, n_bytes: int) -> bytes:
-    """A zstd frame."""
-    import zstandard
-
-    return zstandard.ZstdDecompressor().decompress(data, n_bytes)
-
-
 def spread(scales: Array, group: int, cols: int) -> Array:
     """Scales for every column; one for a whole row when `group` is 0."""
     scales = scales.astype(np.float32)
-    return np.repeat(scales, group, axis=1)[:, :cols] if scales.shape[1] > 1 else scales
+    return np.repeat(scales, min(group, cols), axis=1)[:, :cols] if scales.shape[1] > 1 else scales
 
 
 def raw_values(symbols: Array, dtype: str) -> Array:
@@ -291,7 +252,7 @@ def mean_scaled(symbols: Array, scales: Array, group: int) -> Array:
     if symbols.size:
         sums = np.add.reduceat(np.abs(symbols.astype(int)), np.arange(0, symbols.shape[1], group), axis=1)
         means = np.maximum(sums.astype(np.float32) / np.float32(group), np.float32(1e-8))
-        values *= np.repeat(scales.astype(np.float32) / means, group, axis=1)[:, : symbols.shape[1]]
+        values *= spread(scales.astype(np.float32) / means, group, symbols.shape[1])
     return values
 
 
@@ -336,10 +297,8 @@ def undone(data: bytes, codecs: Sequence[str], lengths: Sequence[int]) -> bytes:
     return data
 
 
-def decoded(data: bytes) -> tuple[dict[str, Array], dict[str, Any]]:
-    """(stored tensors, header) of an artifact."""
-    at = 21 + int.from_bytes(data[5:9], "little")
-    header = json.loads(zlib.decompress(data[21:at], -15))
+def decoded(data: bytes, at: int, header: dict[str, Any]) -> dict[str, Array]:
+    """Stored tensors of an artifact whose body begins at `at`."""
     streams = []
     for i, (coder, codecs, lengths) in enumerate(header["streams"]):
         layouts = [(part[3], part[2]) for *_, parts in header["tensors"] for part in parts if part[4] == i]
@@ -364,13 +323,27 @@ def decoded(data: bytes) -> tuple[dict[str, Array], dict[str, Any]]:
         if form == "factored":
             values = [ordered_product(*values)]
         tensors[name] = values[0].reshape(shape)
-    return tensors, header
+    return tensors
 
 
 def state_dict(path: str) -> dict[str, Array]:
-    """Every tensor of the artifact by name, tied ones too; float32, integers as they were stored."""
+    """Every tensor of the artifact by name, tied ones too; float32, integers as they were stored.
+
+    Exits with a sentence where the file is damaged, of another version, or declares more than 400 times its size.
+    """
     with open(path, "rb") as file:
-        tensors, header = decoded(file.read())
+        data = file.read()
+    checked = [zlib.crc32(part).to_bytes(4, "little") for part in (data[:17], data[21:-4])]
+    if data[:5] != b"PGPK\1" or checked != [data[17:21], data[-4:]]:
+        sys.exit("no artifact, or a damaged one")
+    at = 21 + int.from_bytes(data[5:9], "little")
+    header = json.loads(zlib.decompressobj(-15).decompress(data[21:at], 1 << 24))
+    declared = sum(sum(chain[-1]) for chain in (*header["streams"], header["side"]))
+    for _, shape, _, parts in header["tensors"]:
+        declared += 4 * sum(abs(count(each)) for part in parts for each in (shape, part[3]))
+    if declared > max(400 * len(data), 1 << 27):
+        sys.exit(f"an artifact of {len(data)} bytes declares {declared}")
+    tensors = decoded(data, at, header)
     digest = hashlib.sha256()
     for name in sorted(tensors):
         values = tensors[name]
@@ -385,7 +358,12 @@ def state_dict(path: str) -> dict[str, Array]:
 
 def main() -> None:
     """Write the state dict as a .npz file, one tensor at a time."""
-    tensors = state_dict(sys.argv[1])
+    try:
+        tensors = state_dict(sys.argv[1])
+    except Exception as error:  # noqa: BLE001  whatever a damaged file does to a decoder that trusts it
+        sys.exit(f"not decoded: {error}")
+    if any({"", ".."} & {*name.split("/")} for name in tensors):
+        sys.exit("a tensor is called like a path")
     with zipfile.ZipFile(sys.argv[2], "w") as out:
         for name, values in tensors.items():
             with out.open(name + ".npy", "w", force_zip64=True) as file:

@@ -104,8 +104,15 @@ def _reproduce(submission: Submission) -> str:
         "it stops with an error unless the weights have the digest that the packer recorded. `decode_readable.py` is "
         "the same program before minification.\n\n"
         f"`pgpack verify . --budget {submission.budget}` checks this folder.\n\n"
-        f"{GAP}: the training command."
+        + _programs(submission)
+        + f"{GAP}: the training command."
     )
+
+
+def _programs(submission: Submission) -> str:
+    """What must be installed beside Python, '' when nothing is."""
+    needed = [name for name in ("lrzip", "zpaq") if f'"{name}"' in submission.decoder.readable]
+    return f"The target must have `{'` and `'.join(needed)}` installed beforehand.\n\n" if needed else ""
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -15,6 +15,7 @@ from .decoder import Decoder
 from .self_extracting import CodeFile, smallest
 
 DECODE = "decode.py"
+NAMED = ("name", "author", "github_id")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,15 @@ class About:
     track: str = ""
     blurb: str = ""
     hardware: str = ""
+
+    def require_names(self) -> None:
+        """Raises SubmissionError while nobody is named: these are what a record is filed under."""
+        blank = [name for name in NAMED if not getattr(self, name).strip()]
+        if blank:
+            raise SubmissionError(
+                f"{', '.join(blank)} of this submission {'are' if len(blank) > 1 else 'is'} blank; "
+                'give --about FILE.json with {"name": ..., "author": ..., "github_id": ...}'
+            )
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,11 @@ class Space:
         return fixed(self.candidates(tensors)) if self.preset is not None else None
 
 
+def in_our_format(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The candidates whose artifact can hold a model folder's companions: the field's files have no room for them."""
+    return [candidate for candidate in candidates if not candidate.recipe.container.is_field]
+
+
 def without_hessians(candidates: Iterable[Candidate]) -> list[Candidate]:
     """The candidates with GPTQ replaced by plain rounding to the same steps; what nothing can replace is left out."""
     found: dict[str, Candidate] = {}

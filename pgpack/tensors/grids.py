@@ -83,7 +83,7 @@ class MeanScaled(Grid):
         sums = np.add.reduceat(np.abs(symbols.astype(np.int32)), starts, axis=1)
         means = np.maximum(sums.astype(np.float32) / np.float32(self.group), np.float32(1e-8))
         steps = self.scales.astype(np.float32) / means
-        values: NDArray[Any] = symbols.astype(np.float32) * np.repeat(steps, self.group, axis=1)[:, :cols]
+        values: NDArray[Any] = symbols.astype(np.float32) * np.repeat(steps, min(self.group, cols), axis=1)[:, :cols]
         return values
 
 

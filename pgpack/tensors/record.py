@@ -40,6 +40,7 @@ class Record:
         grid = self.parts[0].grid
         return grid.values_dtype if self.form == "plain" and isinstance(grid, RawValues) else "float32"
 
+    @np.errstate(over="ignore", invalid="ignore")  # a file's values may be infinite; whoever wants them finite asks
     def dequantize(self) -> NDArray[Any]:
         """Shape: `shape`; float32 unless the tensor was stored as integers."""
         values = [part.dequantize() for part in self.parts]

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.errors import DataError
+from pgpack.errors import DataError, InputChanged
 from pgpack.files import replace_file
+from pgpack.tables import counted
 
 from .shard_files import HEADER_INTS, MAGIC, VERSION, VERSION_32, read_header
 
@@ -56,6 +57,8 @@ def read_tokens(paths: Sequence[Path], vocab_size: int | None = None) -> Tokens:
     for path in paths:
         n_tokens, width = read_header(path)
         part: Tokens = np.fromfile(path, dtype=f"<u{width}", count=n_tokens, offset=HEADER_INTS * 4)
+        if part.size != n_tokens:
+            raise InputChanged(f"{path} was cut while it was read; run the same command again once it is whole")
         if vocab_size is not None and n_tokens and int(part.max()) >= vocab_size:
             raise DataError(
                 f"{path} holds token {int(part.max())}, the vocabulary ends at {vocab_size - 1}; "
@@ -91,7 +94,7 @@ class BatchSampler:
             raise DataError(f"{self.batch_tokens} tokens per batch is not a multiple of the sequence, {self.seq_len}")
         if self.windows < 1:
             raise DataError(
-                f"{len(self.tokens)} training tokens are too few for sequences of {self.seq_len}; "
+                f"{counted(len(self.tokens), 'training token')} are too few for sequences of {self.seq_len}; "
                 "give more text or a shorter --seq-len"
             )
 

@@ -23,7 +23,8 @@ from .compressed import PACKED, opened
 from .parquet import parquet_texts
 
 PLAIN = (".txt", ".md")
-KINDS = (*PLAIN, ".jsonl", ".parquet")
+WITH_FIELDS = (".jsonl", ".parquet")
+KINDS = (*PLAIN, *WITH_FIELDS)
 EXPECTED = f"{', '.join(KINDS)}, each also as {', '.join(PACKED)}"
 FIELD = "text"
 PART = 1 << 18  # characters

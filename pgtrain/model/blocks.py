@@ -87,11 +87,29 @@ class Pass:
     penalties: list[Tensor] = field(default_factory=list)
 
 
+class RunAdapter(nn.Module):
+    """What one run of a looped layer adds to its q, k, v and output projection: (x A) B of each, 0 at the start.
+
+    Shape: A (in, r), B (r, out). Source: AttentionLoRA of #212.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        dim, rank = config.model_dim, config.loop_lora_rank
+        for name, width in (("q", dim), ("k", config.kv_dim), ("v", config.kv_dim), ("proj", dim)):
+            self.register_parameter(f"{name}_A", nn.Parameter(torch.zeros(dim, rank)))
+            self.register_parameter(f"{name}_B", nn.Parameter(torch.zeros(rank, width)))
+
+    def added(self, name: str, x: Tensor) -> Tensor:  # (B, T, in) -> (B, T, out)
+        a, b = self.get_parameter(f"{name}_A"), self.get_parameter(f"{name}_B")
+        return (x @ a.to(x.dtype)) @ b.to(x.dtype)
+
+
 class LayerValues(NamedTuple):
     """The small tensors of one virtual layer. Shape: (D,), (D,), (2, D), (H,).
 
     Without `resid_mix` the stream is read as it is. `permutation`: source channels of q, k and, where values move, v,
-    (D,), (KV,), (KV,).
+    (D,), (KV,), (KV,). `adapter`: what is added to this run's projections.
     """
 
     attn_scale: Tensor
@@ -99,6 +117,7 @@ class LayerValues(NamedTuple):
     resid_mix: Tensor | None
     q_gain: Tensor
     permutation: tuple[Tensor, ...] | None = None
+    adapter: RunAdapter | None = None
 
 
 class Attention(nn.Module):
@@ -134,8 +153,9 @@ class Attention(nn.Module):
             mixed = without_own_value(mixed, v)
         if self.config.attn_gate != "none":
             mixed = mixed * self._gate(x).transpose(1, 2)[..., None]
-        out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
-        return out
+        joined = mixed.transpose(1, 2).flatten(2)
+        out: Tensor = self.proj(joined)
+        return out if values.adapter is None else out + values.adapter.added("proj", joined)
 
     def heads(self, x: Tensor, values: LayerValues, shared: Pass) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v as attention meets them: permuted, normalised, rotated, q times its gain.
@@ -143,6 +163,9 @@ class Attention(nn.Module):
         Shape: (B, T, D) -> (B, H, T, d), (B, KV, T, d), (B, KV, T, d).
         """
         parts = (self.c_q(x), self.c_k(x), self.c_v(x))
+        if (adapter := values.adapter) is not None:
+            q, k, v = (part + adapter.added(name, x) for name, part in zip("qkv", parts, strict=True))
+            parts = (q, k, v)
         if values.permutation is not None:
             parts = self._repartition(x, parts, values.permutation, shared)
         q, k, v = (part.view(*x.shape[:2], -1, self.config.head_dim).transpose(1, 2) for part in parts)

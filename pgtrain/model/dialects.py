@@ -21,12 +21,13 @@ def unused_by(config: GPTConfig) -> tuple[str, ...]:
 
     #2090 builds skips and virtual tables in its naive and ALBERT modes and runs without them; the flat loops of #212
     kept skip_weights in the version that logged 7,610,392 parameters; the value-residual script gives its first layer
-    a vr_lambda.
+    a vr_lambda; #1855 has the weights of lanes also where no layer runs in them.
     """
     shared = config.sharing in ("single", "encoder_decoder")
     return (
         *(("skip_weights", "skip_gates") if config.skips == "none" and (shared or config.num_loops) else ()),
         *(("virtual_",) if config.adapters == "none" and shared else ()),
+        *(("parallel_",) if config.lane_start < 0 else ()),
         *(("blocks.0.attn.vr_lambda",) if config.value_residual and config.sharing == "none" else ()),
     )
 

@@ -24,7 +24,7 @@ def weight_uses(config: GPTConfig) -> int:
     for name, shape in tensor_shapes(config).items():
         if parameter_group(name) == "matrix" and name.startswith(blocks):
             total += math.prod(shape) * uses[int(name.split(".")[1])]
-        elif parameter_group(name) == "matrix" or "_lora_" in name:  # a run has its own slice of the deviations
+        elif parameter_group(name) == "matrix" or "lora_" in name:  # a run has its own slice of the deviations
             total += math.prod(shape)
     head = config.table_dim * (config.vocab_size + (config.model_dim if config.has_projections else 0))
     total += config.vocab_size * config.table_dim

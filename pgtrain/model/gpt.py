@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from .blocks import Block, LayerValues, Pass, rms_norm, rotary_tables, same_document
+from .blocks import Block, LayerValues, Pass, RunAdapter, rms_norm, rotary_tables, same_document
 from .embedding import BigramHash, LowRankResidual, SmearGate, factorize, harmonic_spectrum
 from .layer_plan import LayerStep, layer_plan, uses_of
 from .model_config import GPTConfig
@@ -78,6 +78,10 @@ class GPT(nn.Module):
         self.add_module(blocks_name(config), blocks)
         self._add_lanes()
         self._add_virtual_layers()
+        rank, layers = config.loop_lora_rank, range(config.num_layers)
+        runs = range(config.num_loops + 1 if rank else 0)
+        of_run = (nn.ModuleList(RunAdapter(config) for _ in layers) for _ in runs)
+        self.lora_adapters = nn.ModuleList(of_run) if rank else None
         self.final_norm = FinalNorm()
         rank = config.output_residual_rank
         self.output_residual = LowRankResidual(dim, rank) if rank else None
@@ -150,7 +154,7 @@ class GPT(nn.Module):
                 lanes = lanes if skip is None else self._lanes_with_skip(lanes, skip, step.skip)
                 lanes = self._run_lanes(block, lanes, step, values, shared)
             if step.saves:
-                saved.append(x if lanes is None else lanes)
+                saved.append(lanes if step.in_lanes and lanes is not None else x)
         return self.final_norm(x if lanes is None else self._merge(lanes)), shared.penalties
 
     def logits(self, hidden: Tensor) -> Tensor:  # (B, T, D) -> (B, T, V) float32
@@ -190,6 +194,9 @@ class GPT(nn.Module):
     def _values(self, block: Block, step: LayerStep) -> LayerValues:
         """The small tensors of one virtual layer: the block's own, adapted where PRISM adapts them."""
         values = block.own_values(step.use)
+        if self.lora_adapters is not None:  # loops beyond the trained ones are like the last
+            run = cast("Any", self.lora_adapters[min(step.use, self.config.num_loops)])
+            values = values._replace(adapter=run[step.block])
         if self.config.adapters != "none":
             attn = values.attn_scale * self.virtual_attn_scales[step.row]
             mlp = values.mlp_scale * self.virtual_mlp_scales[step.row]
@@ -207,9 +214,9 @@ class GPT(nn.Module):
         return values._replace(permutation=tuple(table[step.row] for table in tables))
 
     def _with_skip(self, x: Tensor, skip: Tensor | Lanes, row: int) -> Tensor:
-        """x + w s, or between w s and x where a learned gate says."""
-        assert isinstance(skip, Tensor)
+        """x + w s, or between w s and x where a learned gate says; of saved lanes the MLP's, as in #1546."""
         assert self.skip_weights is not None
+        skip = skip[1] if isinstance(skip, tuple) else skip
         scaled = self.skip_weights[row].to(x.dtype) * skip
         if self.skip_gates is None:
             return x + scaled
@@ -265,6 +272,8 @@ def initialize_(model: GPT, seed: int) -> GPT:
     """
     generator = torch.Generator().manual_seed(seed)
     config = model.config
+    adapted = {name for name, _ in model.named_parameters() if name.startswith("lora_adapters.") and name[-1] == "A"}
+    drawn = adapted | {name for name, _ in model.named_parameters() if parameter_group(name) == "matrix"}
     for name, parameter in model.named_parameters():
         if name == "tok_emb.weight":
             _initialize_embedding_(model, generator)
@@ -282,8 +291,8 @@ def initialize_(model: GPT, seed: int) -> GPT:
             parameter.normal_(0.0, config.ebls_b_std, generator=generator)
         elif _is_projection(name) and config.projection_init == "gaussian":
             parameter.normal_(0.0, parameter.shape[0] ** -0.5, generator=generator)
-        elif parameter_group(name) == "matrix" and not (_is_projection(name) and config.embed_init == "svd"):
-            if config.weight_init == "orthogonal":
+        elif name in drawn and not (_is_projection(name) and config.embed_init == "svd"):
+            if config.weight_init == "orthogonal" and parameter_group(name) == "matrix":
                 nn.init.orthogonal_(parameter, generator=generator)
             else:
                 bound = parameter.shape[1] ** -0.5

@@ -27,7 +27,8 @@ class LayerStep:
     block: index of the physical block. layer: index of the layer before looping. use: how often this block ran before
     in the pass. row: depth in the pass, the row of per-virtual-layer tables. norm_scale: factor on both normalised
     inputs. saves: the output is kept for a decoder layer. skip: row of skip_weights to mix in first, -1 none.
-    in_lanes: runs on two lanes. encoder: lies in the first half of the layers.
+    in_lanes: runs on two lanes, which never merge before the end; other steps run on the stream. encoder: lies in
+    the first half of the layers.
     """
 
     block: int
@@ -79,6 +80,7 @@ def layer_plan(config: GPTConfig, loops: int | None = None) -> tuple[LayerStep, 
         uses[block] += 1
         depth = {"none": 0, "block": block, "virtual": row}[config.norm_scale]
         in_lanes, encoder = 0 <= config.lane_start <= layer, layer < config.num_layers // 2
+        in_lanes = in_lanes and (config.lane_scope != "decoder" or row >= encoder_length)
         return LayerStep(block, layer, use, row, (depth + 1) ** -0.5, saves, skip, in_lanes, encoder)
 
     steps = []
@@ -89,8 +91,13 @@ def layer_plan(config: GPTConfig, loops: int | None = None) -> tuple[LayerStep, 
         step(layer, extra_at - len(segment) + i) for _ in range(loops - trained) for i, layer in enumerate(segment)
     ]
     order = [*steps[:extra_at], *extra, *steps[extra_at:]]
-    in_lanes = accumulate((step.in_lanes for step in order), or_)  # lanes never merge before the end
-    return tuple(replace(step, in_lanes=held) for step, held in zip(order, in_lanes, strict=True))
+    if config.lane_scope == "rest":
+        held = accumulate((step.in_lanes for step in order), or_)
+        order = [replace(step, in_lanes=lanes) for step, lanes in zip(order, held, strict=True)]
+    split = next((i for i, step in enumerate(order) if step.in_lanes), None)
+    if split is not None and config.lane_split == "no_skip":
+        order[split] = replace(order[split], skip=-1)
+    return tuple(order)
 
 
 def uses_of(config: GPTConfig) -> list[int]:

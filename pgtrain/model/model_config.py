@@ -31,7 +31,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "skips": ("add", "gate", "none"),
     "lane_residuals": ("own", "both"),
     "lane_skip": ("attn", "both"),
-    "lane_split": ("after_skip", "before_skip"),
+    "lane_split": ("after_skip", "before_skip", "no_skip"),
+    "lane_scope": ("rest", "layers", "decoder"),
     "lane_final": ("mean", "mlp", "attn"),
     "sharing": ("none", "encoder_decoder", "single", "consecutive"),
     "adapters": ("none", "bounded", "plain"),
@@ -118,7 +119,13 @@ class GPTConfig:
     lane_residuals: str = "own"
     lane_mlp_mix: bool = False
     lane_skip: str = "attn"
+    # The first layer with lanes takes its skip before it splits (#1546), after (#1855, #2090), or not at all, which
+    # leaves every later one the skip that was saved after its own (#1546 with PARALLEL_SKIP_LANE0_ONLY=0).
     lane_split: str = "after_skip"
+    # What runs in lanes. rest: everything after the split, ours. layers: layers from lane_start on; earlier ones that
+    # a loop runs again go on with the stream from before the split (#1546, #2090). decoder: those in the second half
+    # of the pass (#1855). The same unless lane_start lies in a loop or in the first half.
+    lane_scope: str = "rest"
     lane_final: str = "mean"
     lane_residual_init: float = 1.1
     # Depth recurrence: layers loop_start..loop_end run num_loops more times, #1394, #1546. The whole stack as a loop
@@ -126,6 +133,9 @@ class GPTConfig:
     num_loops: int = 0
     loop_start: int = 0
     loop_end: int = 0
+    # Adapters of this rank on q, k, v and the output projection, one for each run of each layer of a stack that loops
+    # as a whole: LORA_RANK of #212.
+    loop_lora_rank: int = 0
     # Which physical block a layer uses. encoder_decoder: 2 blocks, #2090. single: ALBERT, arXiv:1909.11942.
     # consecutive: shared_blocks blocks, 000111222, #433.
     sharing: str = "none"
@@ -193,6 +203,9 @@ class GPTConfig:
              "embed_init=svd draws the projections itself; leave projection_init at matrix"),
             (looped and not 0 <= self.loop_start <= self.loop_end < layers,
              f"loop_start {self.loop_start} and loop_end {self.loop_end} must lie in the {layers} layers"),
+            (self.loop_lora_rank > 0
+             and (not looped or (self.loop_start, self.loop_end) != (0, layers - 1) or self.sharing != "none"),
+             f"loop_lora_rank {self.loop_lora_rank} needs num_loops with loop_start 0 and loop_end {layers - 1}"),
             (self.lane_start >= layers, f"lane_start {self.lane_start} is not one of the {layers} layers"),
             (self.sharing == "consecutive" and (self.shared_blocks < 1 or layers % self.shared_blocks != 0),
              f"{layers} layers cannot be shared evenly by {self.shared_blocks} blocks; set shared_blocks"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 from pgpack.errors import CheckpointError
@@ -32,7 +33,18 @@ def tensor_shapes(config: GPTConfig) -> Shapes:
         shapes["virtual_mlp_scales"] = (rows, dim)
         shapes["virtual_resid_mix_delta"] = (rows, 2, dim)
         shapes["virtual_q_gain_mult"] = (rows, config.num_heads)
-    return shapes | _head_shapes(config)
+    return shapes | _adapter_shapes(config) | _head_shapes(config)
+
+
+def _adapter_shapes(config: GPTConfig) -> Shapes:
+    dim, rank, runs = config.model_dim, config.loop_lora_rank, config.num_loops + 1
+    widths = {"q": dim, "k": config.kv_dim, "v": config.kv_dim, "proj": dim}
+    shapes: Shapes = {}
+    for run, layer in product(range(runs), range(config.num_layers)) if rank else ():
+        for name, width in widths.items():
+            at = f"lora_adapters.{run}.{layer}.{name}"
+            shapes |= {f"{at}_A": (dim, rank), f"{at}_B": (rank, width)}
+    return shapes
 
 
 def _embedding_shapes(config: GPTConfig) -> Shapes:

@@ -1,7 +1,8 @@
-"""`make bench-memory`: peak memory and processor time of calibration and evaluation at the sizes of real models.
+"""`make bench-memory`: peak memory and processor time of calibration, evaluation and sweeps at sizes of real models.
 
     random weights of a shape --save--> checkpoint --one process: load, build, observe, save--> calibration file
                                                    --another: load, build, evaluate, KL to itself
+                                                   --another: the main process of a sweep by two workers
 
 Memory and time depend on shapes alone, so weights and tokens are random and nothing is downloaded. Each row is a
 process of its own, whose peak is the kernel's figure; the checkpoint is made in another one, because a child's peak
@@ -27,17 +28,19 @@ SEQ = 1024
 
 
 class Size(NamedTuple):
-    """`n_tokens` to calibrate on; goals in bytes."""
+    """`n_tokens` to calibrate on; goals in bytes, that of a sweep's main process where one is measured."""
 
     vocab_size: int
     n_tokens: int
     calibrate_goal: float
     evaluate_goal: float
     file_goal: float
+    sweep_goal: float | None = None
 
 
 SIZES = {
     "7.6M": Size(1024, 32_768, 1e9, 1e9, 0.1e9),
+    "7.6M, 8192 pieces": Size(8192, 32_768, 1e9, 1e9, 0.1e9, 1e9),
     "36M": Size(8192, 32_768, 1.5e9, 1.5e9, 0.3e9),
     "SmolLM2-135M": Size(49_152, 16_384, 3e9, 3e9, 0.5e9),
 }
@@ -51,7 +54,11 @@ def builder(name: str) -> Callable[[Mapping[str, Any]], Any]:
         from pgtrain.model.gpt import GPT, build, initialize_
         from pgtrain.model.model_config import GPTConfig
 
-        shapes = {"7.6M": (7, 384, 6, 3, 2.0), "36M": (11, 512, 8, 4, 4.0)}
+        shapes = {
+            "7.6M": (7, 384, 6, 3, 2.0),
+            "7.6M, 8192 pieces": (7, 320, 5, 5, 2.0),
+            "36M": (11, 512, 8, 4, 4.0),
+        }
         layers, dim, heads, kv_heads, mult = shapes[name]
         config = GPTConfig(SIZES[name].vocab_size, layers, dim, heads, kv_heads, mult, SEQ)
         return lambda state: build(config, state) if state else initialize_(GPT(config), 0)
@@ -127,6 +134,50 @@ def evaluate(name: str, folder: Path, n_tokens: int) -> None:
     print(json.dumps({"nats": loss.nats}))
 
 
+def sweep(name: str, folder: Path, n_tokens: int) -> None:
+    """Two recipes by two workers; prints the main process's own peak. Units: bytes."""
+    import resource
+
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    from pgpack.bench.benches import Benches
+    from pgpack.bench.options import BenchOptions
+    from pgpack.bench.sweeping import Sweep, grid_of
+    from pgpack.bench.sweeping import sweep as run
+    from pgpack.bench.workpiece import Workpiece
+    from pgpack.checkpoint.checkpoint import load_checkpoint
+    from pgpack.sweep.executors.placement import Placement
+    from pgpack.sweep.space import Space
+    from pgpack.text.data import write_shards
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [*alphabet, *(f"<{i}>" for i in range(SIZES[name].vocab_size - len(alphabet)))]
+    tokenizer = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    letters = [pieces.index(letter) for letter in "abcdefghijklmnopqrstuvwxyz"]  # which the tokenizer writes again
+    drawn = np.random.default_rng(1).choice(letters, 2 * n_tokens).astype(np.uint16)
+    for side, part in (("val", drawn[:n_tokens]), ("train", drawn[n_tokens:])):
+        write_shards(part, folder, f"random_{side}")
+    (folder / "adapter.py").write_text(f"from tests.bench.memory import builder\nbuild = builder({name!r})\n")
+    options = BenchOptions(
+        val=str(folder / "random_val_*.bin"), calib=str(folder / "random_train_*.bin"),
+        tokenizer=str(folder / "tokenizer.json"), seq_len=SEQ, model=f"{folder / 'adapter.py'}:build",
+    )  # fmt: skip
+    path, out = folder / "checkpoint.safetensors", folder / "study"
+    benches = Benches((Workpiece(path, load_checkpoint(path), options, keep_in=out),))
+    recipes = f"role:control=cast; *=gptq(bits={{4,6}},clip=12)|rans; @calib=tokens(count={n_tokens})"
+    space = Space.of([recipes])
+    found = run(
+        benches, Sweep(out, candidates=grid_of(benches, space), placement=Placement(jobs=2), space=space.text)
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if not all(trial.ok for trial in found.study.trials):
+        raise SystemExit(f"a trial failed: {[trial.error for trial in found.study.trials]}")
+    print(json.dumps({"peak": peak}))
+
+
 def row(name: str, folder: Path, share: float) -> dict[str, Any]:
     """The figures of one size. Units: bytes, processor seconds."""
     size = SIZES[name]
@@ -137,8 +188,13 @@ def row(name: str, folder: Path, share: float) -> dict[str, Any]:
     for step, count in (("calibrate", n_tokens), ("evaluate", max(SEQ, n_tokens // 2 // SEQ * SEQ))):
         _, peak, seconds = measured([*here, "--step", step, "--tokens", str(count)])
         found |= {f"{step}_peak": peak, f"{step}_cpu_s": round(seconds, 1)}
+    if size.sweep_goal is not None:
+        own, _, seconds = measured([*here, "--step", "sweep", "--tokens", str(n_tokens)])
+        found |= {"sweep_peak": own["peak"], "sweep_cpu_s": round(seconds, 1)}
     found["file_bytes"] = (folder / "calibration.safetensors").stat().st_size
     goals = {"calibrate_peak": size.calibrate_goal, "evaluate_peak": size.evaluate_goal, "file_bytes": size.file_goal}
+    if size.sweep_goal is not None:
+        goals["sweep_peak"] = size.sweep_goal
     return found | {"missed": [key for key, goal in goals.items() if found[key] > goal]}
 
 
@@ -149,13 +205,14 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--step", choices=("prepare", "calibrate", "evaluate"))
+    parser.add_argument("--step", choices=("prepare", "calibrate", "evaluate", "sweep"))
     parser.add_argument("--tokens", type=int)
     given = parser.parse_args()
     if given.step == "prepare":
         return prepare(given.only, given.folder)
     if given.step:
-        return (calibrate if given.step == "calibrate" else evaluate)(given.only, given.folder, given.tokens)
+        step = {"calibrate": calibrate, "evaluate": evaluate, "sweep": sweep}[given.step]
+        return step(given.only, given.folder, given.tokens)
     rows = []
     for name in [given.only] if given.only else SIZES:
         with tempfile.TemporaryDirectory() as folder:

@@ -216,7 +216,7 @@ def test_every_recipe_of_the_default_space_packs_a_model_of_strange_tensors() ->
 
 def test_strict_refuses_what_lacks_a_hessian() -> None:
     checkpoint, calibration = lacking(UNSEEN)
-    with pytest.raises(CalibrationError, match=r"1 tensors lack a Hessian: dec\.weight"):
+    with pytest.raises(CalibrationError, match=r"1 tensor lacks a Hessian: dec\.weight"):
         Measurer(checkpoint, None, lambda recipe: calibration, strict=True).pack(parse_recipe(TCQ))
     with pytest.raises(CalibrationError, match="needs Hessians for 2 tensors"):
         Measurer(checkpoint, None, lambda recipe: None, strict=True).pack(parse_recipe(TCQ))

@@ -1,4 +1,4 @@
-"""Calibration of what is no whole parameter: matrices of banks and stacks, runs of rows, and products x W."""
+"""Calibration of what is no whole parameter: matrices of banks and stacks, runs of rows, products x W and W x."""
 
 from __future__ import annotations
 
@@ -131,6 +131,7 @@ class Products(nn.Module):
         self.fused = nn.Parameter(torch.randn(3 * D, D) / 2)
         self.stack = nn.Parameter(torch.randn(2, D, 3))
         self.back = nn.Parameter(torch.randn(2, 3, D))
+        self.left = nn.Parameter(torch.randn(D, D) / 2)
 
     def steps(self, ids: Tensor) -> dict[str, Tensor]:
         """All that a test looks at, by name."""
@@ -141,7 +142,9 @@ class Products(nn.Module):
         found["c"] = F.linear(found["a"] * 2, self.fused[2 * D :])
         found["low"] = [found["b"] @ self.stack[0], found["c"] @ self.stack[1]]
         found["out"] = [low @ self.back[i] for i, low in enumerate(found["low"])]
-        found["logits"] = F.linear(found["out"][0] + found["out"][1] + found["z"], self.emb.weight)
+        found["sum"] = found["out"][0] + found["out"][1] + found["z"]
+        found["turned"] = (self.left @ found["sum"].view(*ids.shape, D).transpose(1, 2)).transpose(1, 2)
+        found["logits"] = F.linear(found["turned"].flatten(0, 1), self.emb.weight)
         return found
 
     def forward_logits(self, ids: Tensor) -> Tensor:
@@ -169,6 +172,15 @@ def test_of_a_product_x_w_the_rows_are_inputs(products) -> None:
         hessian = calibration.hessian(name)
         assert np.linalg.eigvalsh(hessian).min() > -1e-4 * np.trace(hessian)
         assert np.trace(hessian) > 0
+
+
+def test_of_a_product_w_x_the_rows_are_outputs_and_the_inputs_are_columns(products) -> None:
+    _, calibration, steps = products
+    np.testing.assert_allclose(calibration.hessian("left"), second_moment(steps["sum"]), rtol=1e-4)
+    head = calibration.hessian("emb.weight")
+    np.testing.assert_allclose(head, second_moment(steps["turned"].flatten(0, 1)), rtol=1e-4)
+    assert calibration.fisher("left").shape == (D,)
+    assert (calibration.fisher("left") > 0).all()
 
 
 def test_runs_of_rows_share_a_hessian_and_keep_what_each_row_costs(products) -> None:
@@ -207,6 +219,34 @@ def test_prefixes_of_wrappers_and_banks_are_told_from_the_names_of_the_checkpoin
         "a.weight": ("a.weight",),
         "qo_bank": ("qo_bank",),
     }
+
+
+class Sparse(nn.Module):
+    """One expert, which gets the tokens of even numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.emb = nn.Embedding(V, D)
+        self.expert = nn.Linear(D, D, bias=False)
+        self.head = nn.Linear(D, V, bias=False)
+
+    def forward_logits(self, ids: Tensor) -> Tensor:
+        x = self.emb(ids)
+        return self.head(x.index_put((ids % 2 == 0,), self.expert(x[ids % 2 == 0])))
+
+
+def test_what_an_error_of_an_expert_costs_is_in_proportion_to_how_often_it_is_asked() -> None:
+    """Moments are over all tokens, squares over those that came: their product counts a token once, not twice."""
+    model, gradients = Sparse(), list[Tensor]()
+    model.expert.register_full_backward_hook(lambda m, given, got: gradients.append(got[0].detach()))
+    calibration = observe(model, TOKENS, 8, token_digest="t")
+    even = TOKENS[TOKENS % 2 == 0]
+    assert 0 < len(even) < len(TOKENS)
+    x = model.emb.weight.detach()[torch.from_numpy(even)]
+    np.testing.assert_allclose(calibration.hessian("expert.weight"), (x.T @ x / len(TOKENS)).numpy(), rtol=1e-4)
+    squares = torch.cat(gradients).square().sum(0).numpy()
+    np.testing.assert_allclose(calibration.fisher("expert.weight"), squares / len(even), rtol=1e-4)
 
 
 def small_ebls() -> GPT:

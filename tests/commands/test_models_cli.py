@@ -56,6 +56,56 @@ def test_a_folder_is_planned_packed_and_measured(folder: Path, text, tmp_path: P
     assert again["bpb"] == pytest.approx(packed["bpb"], rel=1e-6)
 
 
+def test_what_lies_beside_the_weights_is_planned_and_the_fields_files_that_lack_it_are_said(
+    folder: Path, text, tmp_path: Path
+) -> None:
+    out = tmp_path / "tiny.pgpack"
+    succeed(pgpack("pack", folder, "--recipe", RECIPE, "-o", out, "-q", *text))
+    taken = succeed(pgpack("inspect", out, "--json")).json["overhead"]["companions"]
+    assert succeed(pgpack("plan", folder, "--recipe", RECIPE, "--json", "-q")).json["companion_bytes"] == taken
+    assert "for config and tokenizer" in succeed(pgpack("plan", folder, "--recipe", RECIPE)).out
+    dry = ("pack", folder, "-o", tmp_path / "b", "--dry-run", "--json", "-q")
+    assert succeed(pgpack(*dry, "--recipe", RECIPE)).json["companion_bytes"] == taken
+    assert succeed(pgpack(*dry, "--budget", "1MB")).json["companion_bytes"] == taken
+    for weights in (("--recipe", RECIPE, "--weights-only"), ("--preset", "sdclip-brotli")):
+        assert "companion_bytes" not in succeed(pgpack(*dry, *weights)).json
+    preset = ("--preset", "baseline-int8-zlib", "--passthrough", 100)
+    said = succeed(pgpack("pack", folder, *preset, "-o", tmp_path / "c.ptz")).err
+    assert "the field's files hold weights alone: config.json" in said
+
+
+def test_a_sweep_of_a_folder_compares_what_holds_the_folder(folder: Path, model: Path, tmp_path: Path) -> None:
+    dry = ("--out", tmp_path / "study", "--dry-run", "--json", "-q")
+    ours, theirs = (succeed(pgpack("sweep", path, *dry)).json["recipes"] for path in (folder, model))
+    assert not [recipe for recipe in ours if "@container" in recipe]
+    assert [recipe for recipe in theirs if "@container" in recipe]
+    recipe = ("--recipe", "numel<=100=cast(dtype=fp16); *=rtn_percentile(bits={4,5}); @container=torch_baseline|zlib")
+    said = succeed(pgpack("sweep", folder, *recipe, "--out", tmp_path / "study")).err
+    assert "their sizes leave config.json" in said
+
+
+def test_a_family_that_no_gguf_is_written_of_is_a_request_that_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    out = tmp_path / "a.pgpack"
+    succeed(pgpack("pack", write_folder(tmp_path / "m", "gpt_neox"), "--recipe", "*=rtn|rans", "-o", out, "-q"))
+    refused = pgpack("unpack", out, "-o", tmp_path / "a.gguf")
+    assert (refused.code, "write a folder instead" in refused.err) == (2, True)
+    assert not (tmp_path / "a.gguf").exists()
+
+
+def test_a_folder_that_exists_is_refused_as_a_file_is(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.pgpack"
+    succeed(pgpack("pack", folder, "--recipe", "*=rtn|rans", "-o", out, "-q"))
+    for name in ("back/", "back.npz"):
+        succeed(pgpack("unpack", out, "-o", tmp_path / name))
+        refused = pgpack("unpack", out, "-o", f"{tmp_path}/{name}")
+        assert (refused.code, "exists; give another" in refused.err, "--force" in refused.err) == (2, True, True)
+        succeed(pgpack("unpack", out, "-o", tmp_path / name, "--force"))
+    (tmp_path / "back" / "thesis.tex").write_text("precious")
+    refused = pgpack("unpack", out, "-o", tmp_path / "back", "--force")
+    assert (refused.code, "holds thesis.tex" in refused.err) == (2, True)
+
+
 def test_a_config_that_asks_for_code_is_refused_where_the_model_is_needed(folder: Path, text, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(folder, other)

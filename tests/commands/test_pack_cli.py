@@ -231,14 +231,63 @@ def test_weights_that_became_zero_and_tensors_without_a_hessian_are_said(tmp_pat
     model, out = tmp_path / "m.safetensors", tmp_path / "o.pgpack"
     said = succeed(pgpack("pack", model, "--recipe", "*=rtn(bits=4)|rans", "-o", out)).err
     assert "b.weight became all zero" in said
+    assert "too small for the step that stores them" in said
     assert "a.weight" not in said
     shown = succeed(pgpack("verify", out, "--checkpoint", model)).out
-    assert "1 tensors became all zero, first b.weight" in shown
+    assert "1 tensor became all zero, first b.weight" in shown
     flags = ("pack", model, "--recipe", "*=tcq(step=1e-4)|rans", "-o", out, "--force")
     said = succeed(pgpack(*flags)).err
     assert "nothing is calibrated: tensors are packed by the weights alone" in said
     assert "became" not in said
+    coarse = (*flags[:3], "*=tcq(step=1)|rans", *flags[4:])
+    assert "at this step they cost more bits than they are worth" in succeed(pgpack(*coarse)).err
     refused = pgpack(*flags, "--strict")
     assert (refused.code, "--calib GLOB" in refused.err) == (1, True)
     planned = succeed(pgpack("plan", model, "--recipe", "*=tcq(step=1e-4)|rans", "--json")).json
     assert planned["ideal_bits"] > 0
+
+
+def test_loss_is_explained_by_kind(model: Path, tmp_path: Path) -> None:
+    recipe = "role:control=cast; *=tcq(step=0.0005)|rans_scaled"
+    packing = ("pack", model, "--recipe", recipe, "-o", tmp_path / "a.pgpack", "-q")
+    packed = succeed(pgpack(*packing, "--explain-loss", "--json")).json
+    rows = {row["kind"]: row for row in packed["losses"]}
+    assert sum(row["n_bytes"] for row in rows.values()) == sum(packed["sizes"]["tensors"].values())
+    assert sum(row["n_values"] for row in rows.values()) == load_checkpoint(model).n_params
+    layers = [kind for kind in rows if ".*." in kind]
+    assert layers
+    assert all(rows[kind]["n_tensors"] == 2 for kind in layers)
+    assert rows["vectors and scalars"]["measured"] < 1e-4  # fp16
+    together = sum(row["measured"] for row in rows.values())
+    assert together == pytest.approx(packed["kl"], rel=0.3)
+    expected = sum(row["expected"] or 0.0 for row in rows.values())
+    assert packed["kl"] / 10 < expected < packed["kl"] * 10  # of a model of four training steps
+    said = succeed(pgpack(*packing, "--explain-loss", "--force")).out
+    assert "KL measured" in said
+
+
+def test_loss_is_explained_only_where_there_is_text(tied: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.pgpack"
+    refused = pgpack("pack", tied, "--recipe", "*=cast", "--explain-loss", "-o", out, "-q")
+    assert refused.code
+    assert "--text PATH" in refused.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [(0, "trellis, 8 states: "), (1, "trellis, 4 states: "), (4, "trellis, 64 states, rows by 32: ")],
+)
+def test_a_search_spends_what_the_effort_says(level: int, said: str, model: Path, tmp_path: Path) -> None:
+    flags = ("--budget", "6kB", "--effort", level, "-o", tmp_path / "a.pgpack", "--json")
+    finished = succeed(pgpack("pack", model, *flags))
+    manifest = json.loads((tmp_path / "a.pgpack.json").read_text())
+    assert finished.json["n_bytes"] <= 6000
+    assert said in finished.err
+    assert (manifest["calibration_digest"] is None) == (level == 0)
+
+
+def test_effort_belongs_to_a_search(model: Path, tmp_path: Path) -> None:
+    refused = pgpack("pack", model, "--recipe", "*=cast", "--effort", 2, "-o", tmp_path / "a.pgpack")
+    assert refused.code == 2
+    assert "--budget" in refused.err

@@ -10,9 +10,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pgpack.checkpoint.checkpoint import load_checkpoint, save_tensors
+from pgpack.recipe.preset_candidates import preset_recipe
+from pgpack.recipe.presets import PRESETS
 from pgpack.unpack import check_digest, unpack
 from tests.commands.conftest import RECIPE
 from tests.commands.workshop import pgpack, succeed
@@ -32,13 +35,62 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-def test_two_seeds_become_a_folder_that_adds_up(model: Path, script: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def about(tmp_path: Path) -> Path:
+    path = tmp_path / "about_us.json"
+    path.write_text('{"name": "A model", "author": "A. Author", "github_id": "author", "track": "10min_16mb"}')
+    return path
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_folder_of_our_own_is_accepted_without_a_warning_at_any_preset(
+    name: str, model: Path, script: Path, about: Path, tmp_path: Path
+) -> None:
+    chosen = str(preset_recipe(name, None, 64, load_checkpoint(model).stored_shapes))
+    recipe = re.sub(r";?\s*@container=[^;]*", "", chosen)  # a submission is in our own container
+    target, moved = tmp_path / "record", model.with_name("moved.safetensors")
+    rng = np.random.default_rng(0)  # a gate that four steps of training left alone is a warning of its own
+    tensors = {
+        n: (a + 0.01 * rng.standard_normal(a.shape)).astype(a.dtype) for n, a in load_checkpoint(model).items()
+    }
+    save_tensors(moved, tensors, dict(load_checkpoint(model).metadata))
+    flags = ("--train-script", script, "--about", about, "--submission", target, "-q")
+    succeed(pgpack("pack", moved, "--recipe", recipe, *flags))
+    verdict = pgpack("verify", target, "--strict", "--json")
+    assert [(c["id"], c["detail"]) for c in verdict.json["checks"] if c["status"] in ("fail", "warn")] == []
+    assert verdict.code == 0
+
+
+@pytest.mark.parametrize("blank", ["name", "author", "github_id"])
+def test_nobody_in_particular_is_refused(blank: str, model: Path, script: Path, about: Path, tmp_path: Path) -> None:
+    about.write_text(json.dumps(json.loads(about.read_text()) | {blank: "  "}))
+    flags = ("--train-script", script, "--about", about, "--submission", tmp_path / "record", "--recipe", RECIPE)
+    refused = pgpack("pack", model, *flags)
+    assert refused.code == 1
+    assert f"{blank} of this submission is blank" in refused.err
+    assert not (tmp_path / "record").exists()
+
+
+def test_two_seeds_become_a_folder_that_adds_up(model: Path, script: Path, about: Path, tmp_path: Path) -> None:
     logs = []
     for seed in (7, 42):
         logs += ["--log", tmp_path / f"train_seed{seed}.log"]
         logs[-1].write_text(f"step:1 of seed {seed}\n")
     target = tmp_path / "new" / "record"
-    flags = ("--submission", target, "--train-script", script, *logs, "--recipe", RECIPE, "--budget", "1MB", "-q")
+    flags = (
+        "--about",
+        about,
+        "--submission",
+        target,
+        "--train-script",
+        script,
+        *logs,
+        "--recipe",
+        RECIPE,
+        "--budget",
+        "1MB",
+        "-q",
+    )
     made = succeed(pgpack("pack", model, model, *flags, "--json")).json
     document = json.loads((target / "submission.json").read_text())
     assert made["val_bpb"] == document["val_bpb"] > 0
@@ -91,13 +143,13 @@ def test_mistakes_are_told_before_any_work(model: Path, script: Path, tmp_path: 
 
 
 def test_a_study_of_another_checkpoint_is_refused_with_both_digests(
-    model: Path, script: Path, tmp_path: Path
+    model: Path, script: Path, about: Path, tmp_path: Path
 ) -> None:
     study, other = tmp_path / "study", tmp_path / "other.safetensors"
     succeed(pgpack("sweep", model, "--recipe", "*=rtn(bits=4)|rans", "--out", study, "--max-tokens", 256, "-q"))
     tensors = {name: array * 2 for name, array in load_checkpoint(model).items()}
     save_tensors(other, tensors, dict(load_checkpoint(model).metadata))
-    flags = ("--train-script", script, "--recipe", RECIPE, "--study", study, "-q")
+    flags = ("--train-script", script, "--about", about, "--recipe", RECIPE, "--study", study, "-q")
     refused = pgpack("pack", other, "--submission", tmp_path / "record", *flags)
     assert refused.code == 1
     for digest in (load_checkpoint(model).digest, load_checkpoint(other).digest):
@@ -107,7 +159,7 @@ def test_a_study_of_another_checkpoint_is_refused_with_both_digests(
     assert "<svg" in next((tmp_path / "record").glob("*.svg")).read_text()
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.skipif(None in (shutil.which("git"), shutil.which("jq")), reason="needs git and jq")
 def test_the_ci_recipe_verifies_every_changed_folder_and_keeps_the_exit_code(tmp_path: Path) -> None:
     workflow = CI.read_text(encoding="utf-8")
     block = re.search(r"          set -o pipefail\n(?:          .*\n)+", workflow)

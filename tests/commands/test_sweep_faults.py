@@ -30,7 +30,7 @@ LAST_WORD = "stopped; repeat the same command to go on, or look at what is there
 STOPPED = """
 import sys, time
 from pgpack_cli.screen.stopping import stopping
-with stopping("stopped; go on later") as stop:
+with stopping(lambda: "stopped; go on later") as stop:
     try:
         print("ready", flush=True)
         time.sleep(60)

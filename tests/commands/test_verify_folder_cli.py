@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pgpack import referee, submission
+from pgpack.referee.table import RULES
 from tests.commands.workshop import pgpack, pgtrain, succeed
 from tests.submission.submission_folder import code_bytes, write_good
 
@@ -53,6 +57,83 @@ def test_a_margin_of_no_byte_is_a_warning_that_strict_refuses(folder: Path) -> N
     assert warned.code == 4
     assert [check["id"] for check in warned.json["checks"] if check["status"] in ("fail", "warn")] == ["margin"]
     assert not warned.json["ok"]
+
+
+def test_one_rule_can_be_judged_alone(folder: Path) -> None:
+    (folder / "requirements.txt").unlink()
+    (folder / "decode.py").write_text("import brotli\n")
+    alone = pgpack("verify", folder, "--only", "cap", "--only", "dependencies", "--json")
+    assert [check["id"] for check in alone.json["checks"]] == ["cap", "dependencies"]
+    assert alone.code == 4
+    assert pgpack("verify", folder, "--only", "cap").code == 0
+    unknown = pgpack("verify", folder, "--only", "cup")
+    assert unknown.code != 0
+    assert "no rule is called cup; there are files, required" in unknown.err
+
+
+@pytest.mark.parametrize("rule", [rule.id for rule in RULES])
+def test_every_rule_explains_itself_with_two_examples(rule: str) -> None:
+    told = succeed(pgpack("verify", "--explain", rule)).out
+    assert told.startswith(f"{rule}: ")
+    assert re.search(r"\nfails:   \S.*\npasses:  \S", told, re.S)
+
+
+def test_a_rule_that_nobody_has_cannot_be_explained() -> None:
+    refused = pgpack("verify", "--explain", "nothing")
+    assert refused.code == 2
+    assert "no rule is called nothing" in refused.err
+
+
+def test_what_fires_cites_file_and_line(folder: Path) -> None:
+    (folder / "decode.py").write_text("import json\n\nimport pickle\npickle.load(open('x', 'rb'))\n")
+    document = pgpack("verify", folder, "--json").json
+    (check,) = (check for check in document["checks"] if check["id"] == "unpickling")
+    what = "pickle.load runs whatever the file says"
+    assert check["places"] == [{"file": "decode.py", "line": 4, "layer": 0, "what": what}]
+    assert "decode.py line 4: pickle.load" in check["detail"]
+    pasted = pgpack("verify", folder).out.splitlines()
+    assert [line[:40] for line in document["checklist"].splitlines()] == [line[:40] for line in pasted]
+
+
+def keys_of(value: Any, path: str = "") -> set[str]:
+    """`checks[].id`: every key of a document with where it stands; values of maps by name are one."""
+    if isinstance(value, list):
+        return {key for each in value for key in keys_of(each, f"{path}[]")}
+    if not isinstance(value, dict):
+        return set()
+    here = {path} if path in ("counted_files", "bytes_code", "counts", "artifacts[].bytes_total") else None
+    return here or {
+        key
+        for name, each in value.items()
+        for key in ({f"{path}.{name}".lstrip(".")} | keys_of(each, f"{path}.{name}".lstrip(".")))
+    }
+
+
+def test_the_document_has_the_keys_of_its_description(folder: Path) -> None:
+    page = (Path(referee.__file__).with_name("REFEREE.md")).read_text(encoding="utf-8")
+    described = set(re.findall(r"^\| `([\w.\[\]]+)` \|", page.split("## JSON")[1].split("\n## ")[0], re.M))
+    (folder / "decode.py").write_text("import pickle\npickle.load(open('x', 'rb'))\n")
+    assert keys_of(pgpack("verify", folder, "--json").json) == described
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+def test_the_recipe_for_ci_annotates_the_line(folder: Path, tmp_path: Path) -> None:
+    (folder / "decode.py").write_text("import json\n\nimport pickle\npickle.load(open('x', 'rb'))\n")
+    page = (Path(submission.__file__).with_name("CI.md")).read_text(encoding="utf-8")
+    found = re.search(r"jq -r --arg folder \"\$folder\" '(.*?)' verdict.json", page, re.S)
+    assert found is not None
+    verdict = tmp_path / "verdict.json"
+    verdict.write_text(pgpack("verify", folder, "--json").out)
+    command = ["jq", "-r", "--arg", "folder", "records/x", found[1], str(verdict)]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    wanted = (
+        "::error file=records/x/decode.py,line=4,title=pgpack unpickling::pickle.load runs whatever the file says"
+    )
+    assert wanted in lines
+    assert all(
+        re.match(r"::(error|warning) file=records/x/\S+,line=[1-9]\d*,title=pgpack [\w-]+::\S", line)
+        for line in lines
+    )
 
 
 def test_the_checkpoints_names_and_shapes_are_compared(folder: Path, model: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 import pgpack
 from pgpack.bench.artifact import ArtifactFile
 from pgpack.checkpoint.checkpoint import load_checkpoint
-from pgpack.errors import FormatError
+from pgpack.errors import SettingError
 from pgpack.formats.gguf.families import llama3_factors
 from pgpack.formats.gguf.fields import model_fields, rope_factors, tokenizer_fields
 from pgpack.formats.gguf.reader import read_gguf
@@ -119,10 +119,10 @@ def test_a_pre_tokenizer_has_the_name_that_llama_cpp_gives_it(step: dict, name: 
 
 def test_what_has_no_place_in_a_gguf_gets_one_sentence(tmp_path: Path) -> None:
     other = packed(write_tokenizer(write_folder(tmp_path / "gpt_neox", "gpt_neox")))
-    with pytest.raises(FormatError, match="llama, qwen2, qwen3, gpt2, not of gpt_neox; write a folder instead"):
+    with pytest.raises(SettingError, match="llama, qwen2, qwen3, gpt2, not of gpt_neox; write a folder instead"):
         other.unpack(tmp_path / "a.gguf")
     without = packed(write_folder(tmp_path / "llama", "llama"))
-    with pytest.raises(FormatError, match=r"no tokenizer.json"):
+    with pytest.raises(SettingError, match=r"no tokenizer.json"):
         without.unpack(tmp_path / "a.gguf")
     assert not (tmp_path / "a.gguf").exists()
 

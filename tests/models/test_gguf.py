@@ -235,6 +235,35 @@ def test_a_damaged_gguf_is_one_sentence(tmp_path: Path) -> None:
             load_checkpoint(path)
 
 
+def test_the_parts_of_a_gguf_are_one_model_whichever_is_named(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.gguf"
+    model = write_gguf(whole, "qwen2")
+    write_gguf(tmp_path / "tiny.gguf", "qwen2", model=model, each=9)
+    parts = sorted(tmp_path.glob("tiny-*.gguf"))
+    assert [path.name for path in parts] == [f"tiny-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
+    expected = load_checkpoint(whole)
+    for part in parts:
+        found = load_checkpoint(part)
+        assert found.digest == expected.digest
+        assert found.companions["config.json"] == expected.companions["config.json"]
+    with torch.no_grad():
+        assert torch.allclose(our_logits(parts[1], tokens()), model(tokens()).logits, atol=1e-4)
+
+
+def test_a_gguf_that_lacks_a_part_or_has_a_wrong_one_is_one_sentence(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "tiny.gguf", "llama", each=9)
+    one, two, three = sorted(tmp_path.glob("tiny-*.gguf"))
+    other = one.rename(tmp_path / "renamed.gguf")
+    with pytest.raises(CheckpointError, match=r"its name must end in -0000N-of-00003\.gguf"):
+        load_checkpoint(other)
+    with pytest.raises(CheckpointError, match=r"tiny-00001-of-00003\.gguf: missing"):
+        load_checkpoint(two)
+    other.rename(one)
+    three.write_bytes(two.read_bytes())
+    with pytest.raises(CheckpointError, match="another part than its name says"):
+        load_checkpoint(one)
+
+
 def test_without_the_package_gguf_the_sentence_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,14 +38,15 @@ def turned(array: np.ndarray, n_heads: int) -> np.ndarray:
 
 
 def write_gguf(
-    path: Path, arch: str, kind: str = "F32", tokenizer: Any = None, model: Any = None, **fields: Any
+    path: Path, arch: str, kind: str = "F32", tokenizer: Any = None, model: Any = None, each: int = 0, **fields: Any
 ) -> Any:
-    """Writes the model (a tiny random one by default) with matrices of `kind`, and returns it."""
+    """Writes the model (a tiny random one by default) with matrices of `kind`, and returns it; `each`: in parts of so
+    many tensors, PATH's stem-0000I-of-0000N.gguf."""
     from gguf import GGMLQuantizationType, GGUFWriter, quants
 
     model = tiny_model(arch) if model is None else model
     config = model.config
-    writer = GGUFWriter(path, arch)
+    writer = GGUFWriter(path, arch, split_max_tensors=each)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)

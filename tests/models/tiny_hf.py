@@ -16,6 +16,7 @@ _LLAMA = {
 }  # fmt: skip
 _GPT2 = {"vocab_size": VOCABULARY, "n_embd": HIDDEN, "n_layer": 2, "n_head": 4, "n_positions": LENGTH}
 _PLAIN = {key: value for key, value in _LLAMA.items() if key != "num_key_value_heads"}
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "decoder_sparse_step": 1}
 _ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {  # name -> (model type of transformers, fields of its config)
     "llama": ("llama", _LLAMA | {"tie_word_embeddings": False}),
@@ -33,7 +34,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {  # name -> (model type of tr
     "mamba": ("mamba", {
         "vocab_size": VOCABULARY, "hidden_size": HIDDEN, "num_hidden_layers": 2, "state_size": 4, "time_step_rank": 4,
     }),
+    "mamba2": ("mamba2", {
+        "vocab_size": VOCABULARY, "hidden_size": HIDDEN, "num_hidden_layers": 2, "state_size": 4, "num_heads": 8,
+        "head_dim": 8, "n_groups": 2,
+    }),
     "mixtral": ("mixtral", _LLAMA | {"num_local_experts": 3}),
+    "qwen2_moe": ("qwen2_moe", _LLAMA | _EXPERTS | {"shared_expert_intermediate_size": 40}),
+    "qwen3_moe": ("qwen3_moe", _LLAMA | _EXPERTS | {"head_dim": 8, "mlp_only_layers": [1]}),
+    "olmoe": ("olmoe", _LLAMA | {"num_experts": 4, "num_experts_per_tok": 2}),
 }  # fmt: skip
 
 

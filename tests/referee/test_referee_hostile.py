@@ -17,7 +17,9 @@ from pgpack.referee.evidence import Options
 from pgpack.referee.folder import MAX_ENTRIES, mark_of, read_file, scan
 from pgpack.referee.logs import read_log
 from pgpack.referee.runs import Limits, declared_distributions, importable, run_probe, run_script
-from pgpack.referee.source import Script, imports, is_stub, unsafe_loads
+from pgpack.referee.script import Script
+from pgpack.referee.source import imports, unsafe_loads
+from pgpack.referee.starting import is_stub
 from pgpack.referee.verdict import Verdict, checklist, judge
 from tests.submission.submission_folder import packed, weights
 

@@ -18,6 +18,7 @@ from pgpack.referee.evidence import Decoded, Evidence, Options, TensorFacts
 from pgpack.referee.folder import Entry, Folder
 from pgpack.referee.logs import AFTER, BEFORE, PLAIN, SLIDING, TRAINING, TTT, mode_of, read_log, stage_of
 from pgpack.referee.runs import Run
+from pgpack.referee.scored_text import calibrations_on_evaluated
 from pgpack.referee.scoring import (
     Answer,
     Scores,
@@ -27,7 +28,8 @@ from pgpack.referee.scoring import (
     log_softmax,
     normalization_test,
 )
-from pgpack.referee.source import Script, calibrations_on_evaluated, opened_names, outside_programs, wrapped_size
+from pgpack.referee.script import Script
+from pgpack.referee.source import opened_names, outside_programs, wrapped_size
 from pgpack.referee.verdict import Verdict, judged
 
 V, BOS = 12, 1

@@ -12,11 +12,14 @@ from torch import nn
 
 from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import CalibrationError, RecipeError
+from pgpack.loss import head
 from pgpack.pack import encode, quantize
 from pgpack.recipe.applied import apply
 from pgpack.recipe.directives import Compensate
 from pgpack.recipe.recipe import parse_recipe
+from pgpack.refine import divergence as divergence_module
 from pgpack.refine.compensate import compensate, groups_of
+from pgpack.refine.divergence import Divergence
 from pgpack.unpack import unpack
 
 VOCAB, WIDTH, SEQ, BATCH = 24, 16, 16, 128
@@ -134,3 +137,46 @@ def test_what_looks_at_all_weights_at_once_is_refused(checkpoint, more: str) -> 
 def test_too_little_text_is_named(checkpoint) -> None:
     with pytest.raises(CalibrationError, match="fewer than two windows"):
         compensated(checkpoint, tokens=draw(1, SEQ))
+
+
+class Untold(Tied):
+    """Its logits are scaled by token, so that no head is told apart."""
+
+    def forward(self, ids):
+        return super().forward(ids) * torch.linspace(0.5, 1, ids.shape[-1])[:, None]
+
+
+@pytest.mark.parametrize("kind", [Tied, Untold])
+def test_in_slices_of_the_vocabulary_kl_and_gradients_are_the_same(checkpoint, kind, monkeypatch) -> None:
+    reference = dict(checkpoint.items())
+    rng = np.random.default_rng(5)
+    moved = {
+        name: array + 0.1 * rng.standard_normal(array.shape).astype(np.float32) for name, array in reference.items()
+    }
+
+    def build_kind(state):
+        model = kind()
+        model.load_state_dict(state)
+        return model
+
+    ids = torch.from_numpy(draw(3, 8 * SEQ).astype(np.int64)).view(-1, SEQ)
+
+    def measured():
+        leaves = {name: torch.tensor(moved[name]).requires_grad_() for name in checkpoint.stored_shapes}
+        divergence = Divergence(build_kind, reference, checkpoint.aliases, "cpu")
+        found = divergence.kl(leaves, ids)
+        found.backward()
+        return float(found.detach()), {name: leaf.grad for name, leaf in leaves.items()}
+
+    whole, gradients = measured()
+    monkeypatch.setattr(head, "WHOLE_BYTES", 1)
+    monkeypatch.setattr(divergence_module, "WHOLE_BYTES", 1)
+    monkeypatch.setattr(head, "SLICE_BYTES", 4 * VOCAB * 7)
+    widest = []
+    softmax = F.log_softmax
+    monkeypatch.setattr(F, "log_softmax", lambda x, **how: widest.append(x.numel()) or softmax(x, **how))
+    sliced, again = measured()
+    assert max(widest) == VOCAB * 7
+    assert sliced == pytest.approx(whole, rel=1e-5)
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, again[name], rtol=1e-4, atol=1e-7), name

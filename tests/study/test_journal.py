@@ -235,6 +235,36 @@ def test_the_refusal_says_what_differs_and_what_to_do(tmp_path: Path, changes: d
         pass
 
 
+def test_a_study_of_another_model_blames_the_model_though_its_text_is_another_too(tmp_path: Path) -> None:
+    with recording(tmp_path, META):
+        pass
+    other = dataclasses.replace(META, checkpoint="b.pt", checkpoint_digest="f" * 64, evaluator_digest="e" * 64)
+    with (
+        pytest.raises(StudyError, match=r"this run has b\.pt; give that one or another --out"),
+        recording(tmp_path, other),
+    ):
+        pass
+
+
+def test_a_folder_of_something_else_is_no_place_for_a_study(tmp_path: Path) -> None:
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / ".hidden").write_text("")
+    (folder / "calibration-0123.safetensors").write_text("")  # what a run leaves that was stopped early
+    (folder / "notes.txt").write_text("")
+    with recording(folder, META):
+        pass
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("precious")
+    with (
+        pytest.raises(StudyError, match=r"is no study and holds thesis\.tex; give a new or an empty folder"),
+        recording(other, META),
+    ):
+        pass
+    assert [path.name for path in other.iterdir()] == ["thesis.tex"]
+
+
 def test_what_takes_long_is_measured_only_for_the_right_study_and_only_once(tmp_path: Path) -> None:
     measured = []
 

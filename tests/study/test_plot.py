@@ -93,6 +93,19 @@ def test_losses_far_above_the_frontier_do_not_squash_the_view() -> None:
     assert everything.n_outside > 0
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.11, 0.13), (0.03, 0.07), (0.02, 0.3), (0.5, 2.4), (1e-5, 0.2)])
+def test_a_logarithmic_axis_of_losses_has_several_labels(low: float, high: float) -> None:
+    errors = [high * (low / high) ** (i / 5) for i in range(6)]
+    trials = tuple(
+        dataclasses.replace(TRIALS[0], n_bytes=100_000 + 9_000 * i, kl=error, key=f"k{i}", label="")
+        for i, error in enumerate(errors)
+    )
+    axes = frontier_figure(FrontierPicture((Curve("a", trials),), "Frontier", "kl")).axes[0]
+    bottom, top = axes.get_ylim()
+    inside = [text.get_text() for text in axes.get_yticklabels() if bottom <= text.get_position()[1] <= top]
+    assert len(set(filter(None, inside))) >= 3
+
+
 def test_wide_ranges_of_bytes_are_logarithmic() -> None:
     narrow = chart_view(Front((a_trial(1000, 1.0), a_trial(3500, 0.9)), "bpb", None), None)
     wide = chart_view(Front((a_trial(1000, 1.0), a_trial(50_000, 0.9)), "bpb", None), None)

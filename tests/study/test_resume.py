@@ -38,7 +38,7 @@ def test_every_row_is_counted_once_as_measured_failed_stale_or_another_recipe() 
     assert "5 recipes, 2 of them measured before, 3 to measure" in text
     assert "1 of those measured before failed; --retry-failed measures them again" in text
     assert "1 were measured by another pgpack or with another calibration: measured again" in text
-    assert "1 trials of other recipes stay" in text
+    assert "1 trial of other recipes stay" in text
     assert "reused besides: the fp32 loss" in text
     assert "12 bytes, torn by a crash" in text
 

@@ -22,6 +22,7 @@ from pgpack.submission.specialise import namespace_of, specialise
 from pgpack.submission.submission import decoder_file
 from pgpack.unpack import unpack
 from tests.golden.cases import CASES, FOLDER
+from tests.hostile.artifacts import ATTACKS, changed, constant, valid
 
 if importlib.util.find_spec("python_minifier") is None:
     pytest.skip("needs python-minifier", allow_module_level=True)
@@ -142,3 +143,31 @@ def root(n):
     assert namespace_of(tree)["root"](4) == 5
     for gone in ("unused", "unread", "ValueError", "KeyError"):
         assert gone not in text
+
+
+ODD_FILES = {
+    "another version": lambda: b"PGPK\2" + valid("uniform")[5:],
+    "a flipped bit": lambda: valid("uniform")[:-6] + b"\xff" + valid("uniform")[-5:],
+    "cut": lambda: valid("uniform")[:-1],
+    "a gigabyte": lambda: constant([1 << 15, 1 << 15]),
+    "overflow": ATTACKS["shapes"]["2^63 beside zero"],
+    "another digest": ATTACKS["digest"]["another"],
+}
+
+
+@pytest.mark.parametrize("odd", ODD_FILES.values(), ids=ODD_FILES)
+def test_the_plain_program_refuses_what_it_can_see_and_takes_no_memory(odd, tmp_path: Path) -> None:
+    decoder = make_decoder([valid("uniform"), valid("raw")])
+    limit = b"import resource; resource.setrlimit(resource.RLIMIT_AS, (3 << 30,) * 2)\n"
+    done = run_alone(tmp_path, limit + decoder.code.encode(), odd())
+    assert done.returncode != 0
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_no_tensor_is_written_under_the_name_of_a_path(tmp_path: Path) -> None:
+    data = changed("raw", "tensors", 0, 0, to="../../w")
+    done = run_alone(tmp_path, make_decoder([data]).code.encode(), data)
+    assert done.returncode != 0
+    assert "path" in done.stderr
+    assert not (tmp_path / "out.npz").exists()

@@ -29,7 +29,7 @@ OF_TRANSFORMERS = {
         "model.decoder.embed_positions.weight backbone.embeddings.weight transformer.word_embeddings.weight "
         "token_embd.weight position_embd.weight"
     ),
-    "head": "lm_head.weight embed_out.weight output.weight",
+    "head": "lm_head.weight embed_out.weight output.weight head.weight",
     "attention": (
         "model.layers.0.self_attn.q_proj.weight model.layers.0.self_attn.o_proj.weight "
         "transformer.h.0.attn.c_attn.weight transformer.h.11.attn.c_proj.weight "
@@ -42,7 +42,8 @@ OF_TRANSFORMERS = {
         "model.layers.0.mlp.gate_proj.weight model.layers.0.mlp.down_proj.weight transformer.h.0.mlp.c_fc.weight "
         "transformer.h.0.mlp.c_proj.weight gpt_neox.layers.0.mlp.dense_h_to_4h.weight model.layers.0.mlp.fc1.weight "
         "model.decoder.layers.0.fc1.weight model.decoder.layers.0.fc2.weight blk.0.ffn_gate.weight "
-        "model.layers.0.block_sparse_moe.experts.3.w1.weight model.layers.0.mlp.experts.gate_up_proj"
+        "model.layers.0.block_sparse_moe.experts.3.w1.weight model.layers.0.mlp.experts.gate_up_proj "
+        "model.layers.0.feed_forward.down_proj.weight rwkv.blocks.0.feed_forward.key.weight"
     ),
     "projection": (
         "model.decoder.project_in.weight model.decoder.project_out.weight backbone.layers.0.mixer.x_proj.weight "
@@ -51,7 +52,8 @@ OF_TRANSFORMERS = {
     "matrix": "backbone.layers.0.mixer.in_proj.weight backbone.layers.0.mixer.out_proj.weight",
     "control": (
         "backbone.layers.0.mixer.A_log backbone.layers.0.mixer.conv1d.weight transformer.h.0.attn.bias "
-        "model.layers.0.mlp.gate.weight model.layers.0.block_sparse_moe.gate.weight h.0.attn.masked_bias"
+        "model.layers.0.mlp.gate.weight model.layers.0.block_sparse_moe.gate.weight h.0.attn.masked_bias "
+        "rwkv.blocks.0.feed_forward.time_mix_key model.layers.0.temporal_block.conv_1d.weight"
     ),
 }
 

@@ -42,7 +42,13 @@ OPTIONS: dict[str, dict] = {
     "lanes-split-first": {"lane_start": 1, "lane_split": "before_skip", "lane_final": "attn"},
     "looped": {"num_loops": 2, "loop_start": 1, "loop_end": 2},
     "lanes-in-the-loop": {"num_loops": 1, "loop_start": 1, "loop_end": 2, "lane_start": 2, "skips": "gate"},
+    "lanes-beside-the-stream": {
+        "num_loops": 1, "loop_start": 1, "loop_end": 2, "lane_start": 2, "lane_scope": "layers", "skips": "gate",
+    },
+    "lanes-without-their-skip": {"lane_start": 2, "lane_skip": "both", "lane_split": "no_skip"},
+    "lanes-decoder": {"num_loops": 1, "loop_start": 1, "loop_end": 2, "lane_start": 1, "lane_scope": "decoder"},
     "looped-stack": {"num_loops": 2, "loop_end": 3, "skips": "none"},
+    "looped-adapters": {"num_loops": 2, "loop_end": 3, "loop_lora_rank": 2},
     "albert": {"sharing": "single"},
     "encoder-decoder": {"sharing": "encoder_decoder"},
     "prism": {"sharing": "encoder_decoder", "adapters": "bounded", "norm_scale": "virtual"},

@@ -22,7 +22,8 @@ from pgtrain.model.tensor_table import tensor_shapes
 from pgtrain.presets import PRESETS
 from tests.training.field.cases import CASES, IDS, golden_config, golden_state
 
-LOGITS = Path(__file__).parent / "field" / "logits.npz"
+FIELD = Path(__file__).parent / "field"
+LOGITS = {**np.load(FIELD / "logits.npz"), **np.load(FIELD / "lanes.npz")}
 
 
 def banked(state: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
@@ -53,15 +54,14 @@ def test_logits_equal_the_script_s(name: str) -> None:
     model = build(config, without_unused(config, unbanked(state)))
     if loops is not None:
         model.set_loops_(loops)
-    expected = np.load(LOGITS)[name]
+    expected = LOGITS[name]
     found = model.forward_logits(torch.tensor([IDS]))[0, -3:].numpy()
     assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 def test_every_case_has_logits_and_no_two_agree() -> None:
-    stored = np.load(LOGITS)
-    assert set(stored) == set(CASES)
-    flat = np.stack([stored[name].ravel() for name in CASES])
+    assert set(LOGITS) == set(CASES)
+    flat = np.stack([LOGITS[name].ravel() for name in CASES])
     distances = np.abs(flat[:, None] - flat[None]).max(-1) + np.eye(len(flat))
     assert distances.min() > 1e-2
 

@@ -1,8 +1,10 @@
-"""A state dict without metadata is recognized by its shapes, and by its loss where shapes do not tell."""
+"""A state dict without metadata is recognized by its tensors, and by its loss where tensors do not tell."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,66 +12,188 @@ import torch
 from torch import nn
 
 from pgpack.errors import CheckpointError, DataError
+from pgpack.models.evidence import evidence_lines, read_evidence
 from pgpack.models.probe import Probe
-from pgtrain.identify import CLEAR, UNSEEN, candidates, identify, named
+from pgtrain.identification.hidden_fields import GROUPS, structures
+from pgtrain.identification.trace import read_trace
+from pgtrain.identification.window import window_of
+from pgtrain.identification.yardstick import bigram_nats
+from pgtrain.identify import UNSEEN, identify, named
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import tensor_shapes
 from pgtrain.presets import PRESETS, SYSTEMS
 
+RESCALED = ("rope_scaling", "rope_max_len", "rope_train_len")  # nothing of it acts within the windows of training
+SEARCHED = {field for group in GROUPS for field in group.fields}
+
 
 def seen(config: GPTConfig) -> GPTConfig:
     """The config without what only training uses."""
-    return replace(config, **{field: getattr(GPTConfig(), field) for field in UNSEEN})
+    return replace(config, **{field: getattr(GPTConfig(), field) for field in (*UNSEEN, *RESCALED)})
 
 
-def nearness(truth: GPTConfig):
-    """A loss that grows with every field that differs from the truth."""
+@dataclass
+class Oracle:
+    """Reads text without a model: a loss that grows with every searched field that differs from the truth.
 
-    def measure(config: GPTConfig) -> float:
-        fields = vars(seen(truth)).items()
-        return 3.0 + sum(value != getattr(config, name) for name, value in fields if name != "seq_len")
+    `steep`: fields whose difference shows in the gradient; `rises`: nats of a field's difference, 0.5 for most;
+    `rough`: fields whose difference makes some tokens dearer and others cheaper.
+    """
 
-    return measure
+    truth: GPTConfig
+    base: float = 3.0
+    bigram: float = 4.0
+    n_tokens: int = 4096
+    steep: tuple[str, ...] = ()
+    rises: dict[str, float] = field(default_factory=dict)
+    rough: tuple[str, ...] = ()
+    best_window: int = 256
+
+    def nats(self, config: GPTConfig, window: int, first: int, last: int) -> np.ndarray:
+        wrong = self._wrong(config)
+        noise = np.random.default_rng(first).normal(0, 0.5, last - first)
+        for name in set(wrong) & set(self.rough):
+            noise = noise + np.random.default_rng(first + 1).normal(0, 0.5, last - first)
+            wrong.remove(name)
+        return self.base + noise + sum(self.rises.get(name, 0.5 if name in SEARCHED else 0.0) for name in wrong)
+
+    def nats_through(self, config: GPTConfig, window: int, n_tokens: int) -> np.ndarray:
+        away = abs(np.log2(window / self.best_window))
+        return self.base + 0.1 * away + np.random.default_rng(0).normal(0, 0.5, n_tokens // window * window)
+
+    def grams(self, config: GPTConfig, window: int) -> dict[str, np.ndarray]:
+        level = sum(name in self.steep for name in self._wrong(config))
+        rows = np.random.default_rng(0).normal(0, 1, (8, 200)) + level
+        return {"weight": rows @ rows.T}
+
+    def enough(self, config: GPTConfig, window: int) -> int:
+        return self.n_tokens // window * window
+
+    def _wrong(self, config: GPTConfig) -> list[str]:
+        unseen = (*UNSEEN, *RESCALED)
+        return [
+            name for name, value in vars(self.truth).items() if value != getattr(config, name) and name not in unseen
+        ]
+
+
+def found(truth: GPTConfig, said: dict[str, Any] | None = None, **oracle: Any) -> GPTConfig:
+    shapes = tensor_shapes(truth)
+    return seen(identify(shapes, Oracle(truth, **oracle), said, truth.seq_len).config)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_system_is_among_the_candidates_of_its_own_tensors(name: str) -> None:
-    found = candidates(tensor_shapes(PRESETS[name].model))
-    assert any(name in each.names and each.config == seen(PRESETS[name].model) for each in found)
+def test_every_preset_lies_among_what_is_searched(name: str) -> None:
+    truth = PRESETS[name].model
+    trace = read_trace(tensor_shapes(truth))
+    for group in GROUPS:
+        choices = group.choices(truth, trace)
+        own = [choice for choice in choices if all(getattr(truth, one) == value for one, value in choice.items())]
+        assert own or not choices or truth.rope_scaling == "ntk", group.name
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_field_that_tensors_show_is_searched(name: str) -> None:
+    truth = PRESETS[name].model
+    fields = read_trace(tensor_shapes(truth)).fields
+    assert {name: getattr(truth, name) for name in fields} == fields
+    hidden = {"skips", "num_layers", "num_loops", "loop_start", "loop_end", "sharing", "adapters", "bigram_hash"}
+    assert not set(fields) & SEARCHED - hidden - {"repartition"}
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_every_system_is_found_by_its_loss_in_sizes_of_its_own(name: str) -> None:
     twin = PRESETS[f"{name}-tiny"].model
     truth = replace(twin, vocab_size=777, model_dim=2 * twin.model_dim)
-    if twin.embed_dim or twin.rope_dims:
-        truth = replace(truth, rope_dims=twin.rope_dims and 16)
+    if twin.rope_dims:
+        truth = replace(truth, rope_dims=16)
     truth = replace(truth, embed_dim=twin.embed_dim and twin.embed_dim + 2)
-    truth = replace(truth, seq_len=SYSTEMS[name].model.seq_len)
-    found = identify(tensor_shapes(truth), nearness(truth))
-    assert replace(found.config, seq_len=truth.seq_len) == seen(truth)
+    assert found(truth) == seen(truth)
 
 
-def test_what_shapes_hide_is_measured_and_said() -> None:
-    truth = replace(PRESETS["baseline-tiny"].model, mlp_activation="relu3", model_dim=80)
-    found = identify(tensor_shapes(truth), nearness(truth))
-    assert found.config.mlp_activation == "relu3"
-    assert "mlp_activation=relu3 lowers it from 4.00 to 3.00" in found.how
-    with pytest.raises(DataError, match=r"baseline, recurrence-3x3.*--model NAME"):
-        identify(tensor_shapes(truth), None)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_loops": 2, "loop_start": 1, "loop_end": 1, "skips": "gate"},
+        {"num_loops": 1, "loop_start": 2, "loop_end": 3, "skips": "gate", "norm_scale": "virtual"},
+        {"num_loops": 2, "loop_start": 0, "loop_end": 3, "skips": "none"},
+        {
+            "num_loops": 1,
+            "loop_start": 1,
+            "loop_end": 2,
+            "lane_start": 2,
+            "lane_scope": "layers",
+            "lane_final": "mlp",
+        },
+        {"lane_start": 1, "lane_scope": "layers", "lane_skip": "both", "lane_split": "no_skip", "skips": "gate"},
+        {"sharing": "single", "num_layers": 7, "skips": "none"},
+        {"sharing": "encoder_decoder", "num_layers": 9, "skips": "none", "xsa_last_n": 9},
+        {"attn_gate": "window", "attn_gate_scale": 2.0, "smear": "window", "boundary_token": 1},
+        {"rope_base": 50_000.0, "rope_dims": 8, "mlp_activation": "relu3", "logit_softcap": 15.0},
+        {"skips": "none", "num_loops": 1, "loop_start": 0, "loop_end": 3, "loop_lora_rank": 2},
+        {"bigram_buckets": 64, "bigram_dim": 4, "bigram_hash": "mul104729", "smear": "window_bias"},
+    ],
+)
+def test_every_hidden_setting_is_found(fields: dict[str, Any]) -> None:
+    truth = replace(GPTConfig(num_layers=4, model_dim=32, num_heads=2, num_kv_heads=1, seq_len=64), **fields)
+    assert found(truth) == seen(truth)
+
+
+BASE = GPTConfig(vocab_size=500, num_layers=3, model_dim=32, num_heads=2, num_kv_heads=1, seq_len=64)
+
+
+def test_what_tensors_hide_is_measured_and_said_with_its_evidence() -> None:
+    truth = replace(BASE, mlp_activation="relu3")
+    identified = identify(tensor_shapes(truth), Oracle(truth), None, 64)
+    by = {each.field: each for each in identified.evidence}
+    assert (by["model_dim"].by, by["tie_embeddings"].by, by["mlp_activation"].by) == ("shapes", "names", "loss")
+    assert by["seq_len"].by == "user"
+    assert by["mlp_activation"].behind == pytest.approx(("relu2", 0.5)) or by["mlp_activation"].behind[1] > 0.4
+    assert "mlp_activation=relu3" in identified.how
+    document = read_evidence(identified.to_json())
+    assert document is not None
+    assert json.loads(truth.to_json())["mlp_activation"] == document["config"]["mlp_activation"]
+    lines = "\n".join(evidence_lines(document))
+    assert "by the loss: " in lines
+    assert "mlp_activation=relu3 (" in lines
 
 
 def test_what_the_user_says_is_not_changed() -> None:
-    truth = replace(PRESETS["baseline-tiny"].model, mlp_activation="relu3", model_dim=80)
-    found = identify(tensor_shapes(truth), nearness(truth), {"mlp_activation": "leaky_relu2", "logit_softcap": 15.0})
-    assert (found.config.mlp_activation, found.config.logit_softcap) == ("leaky_relu2", 15.0)
+    truth = replace(BASE, mlp_activation="relu3")
+    said = {"mlp_activation": "leaky_relu2", "logit_softcap": 12.5}
+    config = found(truth, said)
+    assert (config.mlp_activation, config.logit_softcap) == ("leaky_relu2", 12.5)
+    with pytest.raises(DataError, match="the tensors say model_dim=32"):
+        found(truth, {"model_dim": 64})
 
 
-def test_without_text_or_a_clear_difference_the_flag_is_named_with_the_reason() -> None:
-    shapes = tensor_shapes(PRESETS["prism-wt-tiny"].model)
-    for measure in (None, lambda config: 3.0, lambda config: 3.0 + CLEAR / 8 * len(config.repartition)):
-        with pytest.raises(DataError, match=r"prism-wo-tiny.*repartition.*--model NAME"):
-            identify(shapes, measure)
+def test_without_text_the_flag_is_named() -> None:
+    with pytest.raises(DataError, match=r"--model NAME"):
+        identify(tensor_shapes(BASE), None)
+
+
+def test_several_answers_within_noise_are_a_question_with_the_losses() -> None:
+    truth = replace(BASE, norm_scale="block")
+    losses = r"norm_scale=\w+ \d\.\d{4}, norm_scale=\w+ \d\.\d{4}"
+    with pytest.raises(DataError, match=losses + ".*--set norm_scale=VALUE"):
+        found(truth, rough=("norm_scale",))
+
+
+@pytest.mark.parametrize(("base", "bigram", "reads"), [(6.3, 6.5, False), (5.5, 5.0, False), (5.3, 5.0, True)])
+def test_the_best_of_bad_guesses_is_no_identification(base: float, bigram: float, reads: bool) -> None:
+    """At chance, ln 500 = 6.2, or far above a bigram."""
+    if reads:
+        assert found(BASE, base=base, bigram=bigram) == seen(BASE)
+        return
+    with pytest.raises(DataError, match=r"no model with these tensors reads this text.*bigram.*chance 6\.215"):
+        found(BASE, base=base, bigram=bigram)
+
+
+def test_an_unusual_value_needs_both_witnesses() -> None:
+    """The loss alone likes arithmetic that a model never had: a little less than under its own."""
+    lower = {"rope_base": -0.002}
+    with pytest.raises(DataError, match=r"--set rope_base=VALUE"):
+        found(BASE, n_tokens=65_536, rises=lower, steep=())
+    assert found(BASE, n_tokens=65_536, rises=lower, steep=("rope_base",)) == seen(BASE)
 
 
 def test_no_systems_tensors_name_the_way_out() -> None:
@@ -82,10 +206,61 @@ def test_no_systems_tensors_name_the_way_out() -> None:
         identify(shapes | {"tok_emb.weight": (4,)}, None)
 
 
+def test_loops_need_tables_that_allow_them() -> None:
+    """What swallowed models of other shapes: skips of 7 layers are no loop of 3."""
+    shapes = tensor_shapes(replace(BASE, num_layers=7))
+    orders = structures(read_trace(shapes))
+    assert {(each["num_layers"], each["num_loops"]) for each in orders} == {(7, 0)}
+    shapes["skip_weights"] = (4, 32)  # of 8 or 9 layers
+    orders = structures(read_trace(shapes))
+    lengths = {each["num_loops"] * (each["loop_end"] - each["loop_start"] + 1) for each in orders}
+    assert lengths == {1, 2}
+
+
 def test_a_named_system_takes_the_sizes_of_the_tensors() -> None:
     truth = replace(PRESETS["lanes-tiny"].model, vocab_size=500, model_dim=96)
     assert named("lanes", tensor_shapes(truth), {"rope_dims": 8}) == replace(truth, seq_len=2048)
-    assert named("ebls", tensor_shapes(truth)) == PRESETS["ebls"].model
+    shared = replace(PRESETS["prism-albert"].model, vocab_size=500, model_dim=96, num_kv_heads=2, rope_dims=8)
+    assert named("prism-albert", tensor_shapes(shared), {"rope_dims": 8}).num_layers == 11
+    wo = replace(PRESETS["prism-wo"].model, num_layers=7)
+    assert named("prism-wo", tensor_shapes(wo)) == replace(wo, xsa_last_n=7)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("ebls", "not those of ebls in any size.*unknown blocks"),
+        ("prism-wo", "not those of prism-wo in any size.*unknown blocks"),
+        ("loop45", r"not those of loop45 in any size: skip_weights has shape \(8, 96\)"),
+        ("baseline", "not those of baseline in any size.*unknown skip_gates"),
+    ],
+)
+def test_a_wrong_name_is_answered_by_the_tensors_that_differ(name: str, sentence: str) -> None:
+    with pytest.raises(CheckpointError, match=sentence):
+        named(name, tensor_shapes(PRESETS["lanes-tiny"].model), {"rope_dims": 8})
+
+
+@pytest.mark.parametrize("length", [32, 128, 512])
+def test_the_length_of_windows_is_found_where_it_is_clear(length: int) -> None:
+    oracle = Oracle(BASE, best_window=length)
+    assert window_of(lambda window: oracle.nats_through(BASE, window, 8192), 8192) == length
+
+
+def test_windows_that_lose_alike_are_a_question() -> None:
+    flat = np.random.default_rng(0).normal(3, 0.5, 8192)
+    with pytest.raises(DataError, match=r"windows of 16 .*--seq-len N"):
+        window_of(lambda window: flat[: 8192 // window * window], 8192)
+    with pytest.raises(DataError, match="too few to find out; give --seq-len"):
+        window_of(lambda window: flat, 40)
+
+
+def test_a_bigram_reads_what_pairs_tell_and_no_more() -> None:
+    draw = np.random.default_rng(0)
+    chain = (np.cumsum(draw.integers(0, 2, 20_000)) % 64).astype(np.uint16)  # the next is one of two
+    assert bigram_nats(chain, 64) == pytest.approx(np.log(2), abs=0.02)
+    noise = draw.integers(0, 64, 20_000).astype(np.uint16)
+    assert bigram_nats(noise, 64) == pytest.approx(np.log(64), abs=0.25)
+    assert bigram_nats(noise[:2], 64) == np.log(64)
 
 
 class Forgetful(nn.Module):

@@ -234,7 +234,7 @@ def test_packers_keep_controls_apart_from_matrices() -> None:
     """What trains with the scalars is a control for pgpack, but for the factors of a deviation."""
     for name in OPTIONS:
         for tensor, shape in tensor_shapes(config_of(name)).items():
-            small = parameter_group(tensor) == "scalar" and "_lora_" not in tensor
+            small = parameter_group(tensor) == "scalar" and "lora_" not in tensor
             assert (role_of(tensor, shape) == "control") == small, tensor
 
 

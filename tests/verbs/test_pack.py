@@ -12,7 +12,8 @@ import torch
 from pgpack.calibration.calibration import Calibration, from_arrays
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors, load_checkpoint, save_tensors
 from pgpack.errors import BudgetExceeded, CalibrationError, CheckpointError, RecipeError
-from pgpack.fit.budget import FILL, SLACK, Training, fit_budget
+from pgpack.fit.budget import FILL, SLACK, fit_budget
+from pgpack.fit.effort import Effort
 from pgpack.measure import Measurer
 from pgpack.pack import Quantized, pack, quantize
 from pgpack.recipe.applied import apply
@@ -164,7 +165,7 @@ def test_a_budget_tries_a_trained_candidate_last() -> None:
     calibration = from_arrays({key: hessians.load(key) for key in hessians.shapes} | fisher, "tokens", 100)
     measurer = Measurer(checkpoint, None, lambda recipe: calibration, trainer=trainer)
     said: list[str] = []
-    fitted = fit_budget(measurer, 20_000, note=said.append, training=Training(compensate=2, tune=3))
+    fitted = fit_budget(measurer, 20_000, note=said.append, effort=Effort(compensate=2, tune=3))
     assert set(trainer.asked) == {"compensate 2", "tune 3"}
     assert fitted.artifact.n_bytes <= 20_000
     assert any("compensated, tuned: " in line for line in said)

@@ -87,7 +87,7 @@ def test_the_plan_of_packing_without_text_is_near_what_it_takes(checkpoint, step
 
 
 def test_a_calibration_of_another_model_is_refused(checkpoint, calibration):
-    with pytest.raises(CalibrationError, match="lack a Hessian"):
+    with pytest.raises(CalibrationError, match="lacks a Hessian"):
         plan(checkpoint, recipe(0.5), from_arrays({}, "digest", 1))
     small = from_arrays({"w.hessian": np.eye(3, dtype=np.float32), "w.fisher": np.ones(ROWS, np.float32)}, "d", 1)
     with pytest.raises(CalibrationError, match="another model"):

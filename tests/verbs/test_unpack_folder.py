@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import json
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from pgpack.bench.artifact import ArtifactFile
 from pgpack.bench.unpacking import form_of
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.checkpoint.model_folder import write_folder as write_model_folder
+from pgpack.checkpoint.tokenizer_files import with_tokenizer_files
 from pgpack.checkpoint.writing import Outgoing
 from pgpack.errors import SettingError
 from pgpack.files import replacing_folder
 from pgpack.pack import pack
 from pgpack.recipe.recipe import parse_recipe
+from pgpack.text.find_tokenizer import load_tokenizer
 from tests.models.tiny_hf import reference_logits, tokens, write_folder, write_tokenizer
 
 pytest.importorskip("transformers")
@@ -58,6 +61,10 @@ FOLDERS = [
     ("gemma", {}, EXACT),
     ("opt", {}, EXACT),
     ("mamba", {}, EXACT),
+    ("mamba2", {}, EXACT),
+    ("mixtral", {}, EXACT),
+    ("qwen2_moe", {}, COARSE),
+    ("qwen3_moe", {}, EXACT),
 ]
 
 
@@ -75,14 +82,19 @@ def test_the_folder_gives_the_logits_of_the_packed_weights(
     ids = tokens()
     with torch.no_grad():
         found = model(ids).logits
+    again = artifact.model()
+    assert type(again) is type(model)
+    with torch.no_grad():
+        assert torch.allclose(again(ids).logits, found, atol=1e-5)
     if recipe == EXACT:
         assert torch.equal(found, reference_logits(source, ids))
     expected = artifact.tensors()
     for name, parameter in model.state_dict().items():
         if name in expected:
             assert torch.equal(parameter, torch.tensor(expected[name])), name
+    held = {name for name, _ in model.named_parameters() if "experts." not in name and ".mlp.gate." not in name}
     renamed = {"lm_head.weight"} if family == "gpt_neox" else set()  # embed_out of the file
-    assert {name for name, _ in model.named_parameters()} - renamed <= set(expected)
+    assert held - renamed <= set(expected)
 
 
 def test_a_tied_head_is_stored_once_and_an_untied_one_that_is_equal_twice(llama: Path, tmp_path: Path) -> None:
@@ -185,6 +197,41 @@ def test_what_a_type_cannot_hold_is_refused_and_nothing_is_left(tmp_path: Path) 
     with pytest.raises(SettingError, match="numpy has no bf16"):
         write_npz(tmp_path / "a.npz", [Outgoing("w", (2,), "BF16", lambda: large)])
     assert list(tmp_path.iterdir()) == []
+
+
+def sentence_piece(**settings: object) -> bytes:
+    import sentencepiece
+
+    texts = [f"the quick brown fox jumps over the lazy dog {i}, (naive) x=1;" for i in range(200)]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_writer=model, vocab_size=330, byte_fallback=True, num_threads=1,
+        hard_vocab_limit=False, minloglevel=2, **settings,
+    )  # fmt: skip
+    return model.getvalue()
+
+
+def test_a_sentencepiece_model_alone_is_a_tokenizer_that_transformers_loads(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    source = write_folder(tmp_path / "source", vocab_size=340)
+    as_llama = {"model_type": "bpe", "normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+    (source / "tokenizer.model").write_bytes(sentence_piece(**as_llama))
+    artifact = packed(load_checkpoint(source), tmp_path)
+    artifact.unpack(tmp_path / "back")
+    assert not (source / "tokenizer.json").exists()
+    assert (tmp_path / "back" / "tokenizer.model").read_bytes() == (source / "tokenizer.model").read_bytes()
+    ours = load_tokenizer(source)
+    for found in (AutoTokenizer.from_pretrained(tmp_path / "back", local_files_only=True), artifact.tokenizer()):
+        for text in ("the fox, twice  over", " na\u00efve \u6771\u4eac\n\tx = 1"):
+            assert found(text)["input_ids"] == ours.encode(text).tokens.tolist()
+
+
+@pytest.mark.parametrize("settings", [{"model_type": "unigram"}, {"model_type": "bpe"}])
+def test_a_tokenizer_that_would_write_other_tokens_is_not_made(settings: dict[str, object]) -> None:
+    companions = {"tokenizer.model": sentence_piece(**settings)}  # both normalize as NFKC does
+    assert with_tokenizer_files(companions) == companions
+    assert with_tokenizer_files({"tokenizer.model": b"none"}) == {"tokenizer.model": b"none"}
 
 
 def test_a_folder_is_replaced_only_when_forced_and_only_when_it_is_a_model(

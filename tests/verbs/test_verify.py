@@ -21,6 +21,7 @@ from pgpack.loss.evaluator import BitsPerByte
 from pgpack.pack import Artifact, pack
 from pgpack.plan import plan
 from pgpack.recipe.recipe import parse_recipe
+from pgpack.unpack import Unpacked
 from pgpack.verify import CleanDecode, Verification, decode_apart, relative_errors, verify
 
 RECIPES = (
@@ -235,3 +236,18 @@ def test_a_checkpoint_is_described_tensor_by_tensor(checkpoint: Checkpoint) -> N
     assert rows["steps"].dtype == "int64"
     assert rows["steps"].absmax == 6
     assert rows["scale"].std == pytest.approx(float(checkpoint.tensor("scale").std()), rel=1e-6)
+
+
+def test_without_a_loss_to_measure_one_tensor_is_decoded_at_a_time(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = pack(checkpoint, parse_recipe(RECIPES[1]))
+    (tmp_path / "a.pgpack").write_bytes(artifact.data)
+
+    def all_at_once(unpacked: Unpacked) -> dict[str, Any]:
+        raise AssertionError
+
+    monkeypatch.setattr(Unpacked, "tensors", all_at_once)
+    result = verify(tmp_path / "a.pgpack", checkpoint=checkpoint)
+    assert result.ok
+    assert set(result.errors) == set(checkpoint.shapes)

@@ -2,8 +2,7 @@
 
 Position i belongs to lane i mod n_lanes; a step is one position of every lane. Blocks of steps bound the memory.
 *Source* Duda 2013, arXiv:1311.2540 (range ANS); Giesen 2014, arXiv:1402.3392 (interleaved streams). We differ: any
-number of lanes, all of one step at a time as numpy arrays, the words of a step in the order of its lanes. Few
-lanes are coded in plain integers: a step of numpy is a dozen calls, 15 times as long with one lane, twice with eight.
+number of lanes, all of one step at a time as numpy arrays, the words of a step in the order of its lanes.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ LOWEST = 1 << 16  # states are in [2^16, 2^32) between steps
 BLOCK = 1 << 16  # positions whose indices are held at once
 MAX_LANES = 1024  # a lane costs about 24 bits; more lanes save numpy calls
 STEPS_PER_LANE = 1 << 13
-FEW = 8  # lanes that are coded in plain integers
+FEW_LANES = 16  # up to here Python's own integers are quicker than numpy's calls
 
 
 def n_lanes(n: int) -> int:
@@ -76,7 +75,7 @@ def encode_lanes(
     `index_of(a, b)` gives, for positions a to b, rows of `freq` and `start` (all tables joined).
     """
     states = np.full(n_lanes(n), LOWEST, np.uint32)
-    encode_block_ = _encode_few_ if states.size <= FEW else _encode_many_
+    encode_block_ = _encode_few_ if states.size <= FEW_LANES else _encode_many_
     length, parts = block_length(states.size), []
     for first in reversed(range(0, n, length)):
         index = index_of(first, min(first + length, n))
@@ -126,36 +125,8 @@ def decode_block_(
 
     `bases`: first row of each position's table in `tables`, None when there is only one table.
     """
-    decode_ = _decode_few_ if states_.size <= FEW else _decode_many_
-    slots, read = decode_(states_, words, tables, bases, n, precision)
-    return tables.code.take(slots), read
-
-
-def _decode_few_(
-    states_: States, words: Words, tables: DecodeTables, bases: Index | None, n: int, precision: int
-) -> tuple[Index, int]:
-    """Rows of the tables, position after position, and the number of words read."""
-    freq, bias, stream = tables.freq.data, tables.bias.data, words.data
-    states, rows = states_.tolist(), [0] * n if bases is None else bases.tolist()
-    mask, lanes, read = (1 << precision) - 1, len(states), 0
-    for at, base in enumerate(rows):
-        x = states[at % lanes]
-        rows[at] = row = base + (x & mask)
-        x = (x >> precision) * freq[row] + bias[row]
-        if x < LOWEST:
-            if read == len(stream):
-                raise CorruptArtifact("a rANS stream ends before its last symbol")
-            x = x << 16 | stream[read]
-            read += 1
-        states[at % lanes] = x
-    states_[:] = states
-    return np.array(rows, np.intp), read
-
-
-def _decode_many_(
-    states_: States, words: Words, tables: DecodeTables, bases: Index | None, n: int, precision: int
-) -> tuple[Index, int]:
-    """What `_decode_few_` gives, a step at a time."""
+    if states_.size <= FEW_LANES:
+        return _decode_few_(states_, words, tables, bases, n, precision)
     slots, lanes = np.empty(n, np.intp), states_.size
     f, b = np.empty(lanes, np.uint32), np.empty(lanes, np.uint32)
     mask, shift = np.uint32((1 << precision) - 1), np.uint32(precision)
@@ -182,4 +153,27 @@ def _decode_many_(
             refilled = x.take(empty) << word_bits
             refilled |= new
             x[empty] = refilled
-    return slots, read
+    return tables.code.take(slots), read
+
+
+def _decode_few_(
+    states_: States, words: Words, tables: DecodeTables, bases: Index | None, n: int, precision: int
+) -> tuple[Words, int]:
+    """`decode_block_`, a position at a time."""
+    freq, bias, word = tables.freq.data, tables.bias.data, words.data
+    states, lanes, mask, read = states_.tolist(), states_.size, (1 << precision) - 1, 0
+    slots = np.zeros(n, np.intp) if bases is None else bases.astype(np.intp)
+    slot_of = slots.data
+    try:
+        for at in range(n):
+            state = states[at % lanes]
+            slot = slot_of[at] + (state & mask)
+            state = freq[slot] * (state >> precision) + bias[slot]
+            if state < LOWEST:
+                state = state << 16 | word[read]
+                read += 1
+            states[at % lanes], slot_of[at] = state, slot
+    except IndexError:
+        raise CorruptArtifact("a rANS stream ends before its last symbol") from None
+    states_[:] = states
+    return tables.code.take(slots), read

@@ -120,6 +120,12 @@ def plan_array(array: Symbols, precision: int) -> ArrayModel:
 
 def plan_plane(flat: Symbols, low: int, width: int, byte: int, precision: int) -> Plane:
     """The cheapest model of byte `byte` (or of all `width` > 8 bits) of the codes symbol - low."""
+    if flat.size < MIN_TABLE:  # no table: the range of the codes is all that counts
+        codes = codes_of(flat, low) >> np.uint64(8 * byte) & np.uint64((1 << width) - 1)
+        first, last = int(codes.min()), int(codes.max())
+        if first == last:
+            return Plane(CONSTANT, first, cost=COST_UNIT * 16)
+        return packed_plane(first, (last - first).bit_length(), flat.size)
     counts = np.zeros(1 << width, np.int64)
     for start in range(0, flat.size, CHUNK):
         codes = codes_of(flat[start : start + CHUNK], low) >> np.uint64(8 * byte)

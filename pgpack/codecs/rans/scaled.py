@@ -161,19 +161,23 @@ class RansScaled(SymbolCoder):
         levels = Rans().decode(take_section(data, cursor), sides)
         classes = [_Classes(levels[i], levels[i + 1]) for i in range(0, len(levels), 2)]
         tables, precision, lowest, n_classes = read_tables(take_section(data, cursor), self._width)
-        decoder = Decoder(data[cursor.position :], tables, precision, sum(layout.size for layout in filled))
+        n = sum(layout.size for layout in filled)
+        decoder = Decoder(data[cursor.position :], tables, self._width, precision, n)
         trellis, each = transitions(self.states) if self.states else None, iter(classes)
+        least = most = 0
+        decoded = False
         for layout in layouts:
             if not layout.size:
                 yield np.zeros(layout.shape, layout.dtype)
                 continue
             c = next(each)
             row_levels, which = np.unique(c.rows, return_inverse=True)
-            bases = _Classes(c.columns, row_levels).of(lowest, n_classes).astype(np.intp) * self._width
-            matrix = decoder.matrix(bases, which, trellis)
-            info = np.iinfo(layout.dtype)
-            if int(matrix.min()) < info.min or int(matrix.max()) > info.max:
-                raise CorruptArtifact(f"a decoded symbol does not fit {layout.dtype}")
+            matrix = decoder.matrix(_Classes(c.columns, row_levels).of(lowest, n_classes), which, trellis)
+            own, info = (int(matrix.min()), int(matrix.max())), np.iinfo(layout.dtype)
+            least, most = (min(least, own[0]), max(most, own[1])) if decoded else own
+            decoded = True
+            if own[0] < info.min or own[1] > info.max or most - least >= MAX_FINE_ALPHABET:
+                raise CorruptArtifact(f"a decoded symbol does not fit {layout.dtype}, or others of its stream")
             yield matrix.astype(layout.dtype).reshape(layout.shape)
         decoder.finish()
 

@@ -2,24 +2,25 @@
 
 A step is a dozen numpy calls on a few hundred values, so that every allocation and check counts; arrays are made
 once and written in place, and look-ups whose indices are in range by construction are not checked again ("clip").
-Few lanes are decoded in plain integers, as in `lanes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import chain, cycle
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CorruptArtifact
-from pgpack.tensors.trellis import transitions
 
-from .lanes import FEW, LOWEST, n_lanes
+from .lanes import FEW_LANES, LOWEST, n_lanes
 from .scaled_tables import Table
 
-Trellis = NDArray[np.uint8]  # next states by state and bit, (states, 2)
-SHORT = "a scaled rANS stream ends before its last symbol"
+LISTED = 1 << 17  # slots of all tables up to which they are lists: quicker, and larger
+COLUMNS = 1 << 16  # of a row that are looked up together, a whole number of runs; bounds the 8-byte temporaries
 
 
 def runs(cols: int, lanes: int) -> Iterator[slice]:
@@ -28,9 +29,10 @@ def runs(cols: int, lanes: int) -> Iterator[slice]:
 
 
 class Decoder:
-    """The lanes of one stream, matrix after matrix."""
+    """The lanes of one stream, matrix after matrix. `tables`: `width` of each class, of which only those classes that
+    have one are held, behind an empty one for all others."""
 
-    def __init__(self, data: memoryview, tables: Sequence[Table | None], precision: int, n: int) -> None:
+    def __init__(self, data: memoryview, tables: Sequence[Table | None], width: int, precision: int, n: int) -> None:
         self.lanes = n_lanes(n) if n else 0
         self.precision = precision
         n_words, odd = divmod(len(data) - 4 * self.lanes, 2)
@@ -39,18 +41,20 @@ class Decoder:
                 f"a scaled rANS stream has {len(data)} bytes for {self.lanes} lanes and their words"
             )
         self.states = np.frombuffer(data, "<u4", self.lanes).astype(np.uint32)
-        words = np.frombuffer(data, "<u2", n_words, 4 * self.lanes)
-        self.words = words.astype(np.uint16, copy=self.lanes <= FEW)  # a copy is aligned, as `memoryview` needs it
+        self.words = np.frombuffer(data, "<u2", n_words, 4 * self.lanes).astype(np.uint16)
         if (self.states < LOWEST).any():
             raise CorruptArtifact("a rANS lane has a state below 2^16")
         self.read = 0
+        held = np.array([table is not None for table in tables]).reshape(-1, width).any(axis=1)
+        self.first = width * np.where(held, np.cumsum(held), 0)  # table of each class
         slots = 1 << self.precision
-        self.freq = np.ones(len(tables) * slots, np.uint32)  # a context without a table never occurs in a sound file
-        self.bias = np.zeros(len(tables) * slots, np.uint32)
-        self.code = np.zeros(len(tables) * slots, np.int32)
+        size = (1 + int(held.sum())) * width * slots
+        self.freq = np.ones(size, np.uint32)  # a context without a table never occurs in a sound file
+        self.bias = np.zeros(size, np.uint32)
+        self.code = np.zeros(size, np.int32)
         for i, table in enumerate(tables):
             if table is not None:
-                self._place(i * slots, table)
+                self._place((int(self.first[i // width]) + i % width) * slots, table)
 
     def _place(self, at: int, table: Table) -> None:
         freqs = table.freqs
@@ -60,49 +64,68 @@ class Decoder:
         self.bias[where] = np.arange(1 << self.precision) - np.repeat(starts, freqs)
         self.code[where] = np.repeat(np.arange(table.low, table.low + freqs.size), freqs)
 
-    def matrix(self, bases: NDArray[np.intp], levels: NDArray[np.intp], trellis: Trellis | None) -> NDArray[np.int32]:
-        """Symbols of one matrix, (rows, cols). Shape: bases (n, cols), first tables of a row of each level; levels
+    def matrix(
+        self, classes: NDArray[np.integer], levels: NDArray[np.intp], trellis: NDArray[np.uint8] | None
+    ) -> NDArray[np.int32]:
+        """Symbols of one matrix, (rows, cols). Shape: classes (n, cols), those of a row of each level; levels
         (rows,), which of the n a row has."""
-        cols = bases.shape[1]
+        cols = classes.shape[1]
+        if min(cols, self.lanes) <= FEW_LANES:
+            one_by_one = self._one_by_one(self.first[classes], levels, trellis)
+            return np.fromiter(one_by_one, np.int32).reshape(levels.size, cols)
         symbols = np.empty((levels.size, cols), np.int32)
-        if self.lanes <= FEW:
-            self._few(symbols, (bases << self.precision).tolist(), levels.tolist(), trellis)
-            return symbols
-        pieces = [_Run(self, run) for run in runs(cols, self.lanes)]
-        walk = _Walk(transitions(1) if trellis is None else trellis, cols, self.precision)
-        first_slots, slots = list(bases << self.precision), np.empty(cols, np.intp)
+        blocks = [slice(at, min(at + COLUMNS, cols)) for at in range(0, cols, COLUMNS)]
+        steps = [list(runs(block.stop - block.start, self.lanes)) for block in blocks]
+        one_of = {n: _Run(self, n) for n in {run.stop - run.start for each in steps for run in each}}
+        walk = None if trellis is None else _Walk(trellis, cols, self.precision)
+        ready = list(self.first[classes] << self.precision) if len(blocks) == 1 else None
+        slots = np.empty(min(cols, COLUMNS), np.intp)
         for level, found in zip(levels.tolist(), symbols, strict=True):
-            np.add(first_slots[level], walk.offset, out=slots)
-            for run in pieces:
-                self.read = run.step(slots, found, self.read)
-            if trellis is not None:
-                walk.step(found)
+            for block, each in zip(blocks, steps, strict=True):
+                first = ready[level] if ready else self.first[classes[level, block]] << self.precision
+                here, now = slots[: first.size], found[block]
+                if walk is None:
+                    np.copyto(here, first)
+                else:
+                    np.add(first, walk.offset[block], out=here)
+                for run in each:
+                    self.read = one_of[run.stop - run.start].step(here[run], now[run], self.read)
+                if walk is not None:
+                    walk.step(now, block)
         return symbols
 
-    def _few(
-        self, symbols_: NDArray[np.int32], first_slots: list[list[int]], levels: list[int], trellis: Trellis | None
-    ) -> None:
-        freq, bias, code, words = self.freq.data, self.bias.data, self.code.data, self.words.data
-        lanes, walk, read = self.states.tolist(), [0] * symbols_.shape[1], self.read
-        following = [[0, 0]] if trellis is None else trellis.tolist()
-        mask = (1 << self.precision) - 1
-        for level, found in zip(levels, symbols_, strict=True):
-            row = []
-            for at, first in enumerate(first_slots[level]):
-                lane, state = at % len(lanes), walk[at]
-                x = lanes[lane]
-                slot = first + ((state & 1) << self.precision) + (x & mask)
-                x = (x >> self.precision) * freq[slot] + bias[slot]
-                if x < LOWEST:
-                    if read == len(words):
-                        raise CorruptArtifact(SHORT)
-                    x = x << 16 | words[read]
+    @cached_property
+    def _tables(self) -> list[Any]:
+        """Frequency, bias and code of a slot, as Python's own integers."""
+        tables = (self.freq, self.bias, self.code)
+        return [each.data if each.size > LISTED else each.tolist() for each in tables]
+
+    def _one_by_one(
+        self, bases: NDArray[np.intp], levels: NDArray[np.intp], trellis: NDArray[np.uint8] | None
+    ) -> Iterator[int]:
+        """The symbols of `matrix`, row by row: of few lanes or columns Python's own integers are quicker."""
+        (freq, bias, code), word = self._tables, self.words.data
+        states, precision, read, cols = self.states.tolist(), self.precision, self.read, bases.shape[1]
+        mask, bit, lanes = (1 << precision) - 1, 1 << precision, [column % self.lanes for column in range(cols)]
+        firsts = chain.from_iterable(map((bases << precision).tolist().__getitem__, levels.tolist()))
+        moves, walked = None if trellis is None else trellis.tolist(), [0] * cols
+        try:
+            for first, column, lane in zip(firsts, cycle(range(cols)), cycle(lanes), strict=False):
+                state = states[lane]
+                slot = first + (state & mask)
+                if moves and walked[column] & 1:
+                    slot += bit
+                state = freq[slot] * (state >> precision) + bias[slot]
+                if state < LOWEST:
+                    state = state << 16 | word[read]
                     read += 1
-                lanes[lane] = x
-                row.append(code[slot])
-                walk[at] = following[state][row[-1] & 1]
-            found[:] = row
-        self.states[:], self.read = lanes, read
+                states[lane], symbol = state, code[slot]
+                yield symbol
+                if moves:
+                    walked[column] = moves[walked[column]][symbol & 1]
+        except IndexError:
+            raise CorruptArtifact("a scaled rANS stream ends before its last symbol") from None
+        self.states[:], self.read = states, read
 
     def finish(self) -> None:
         """Raises CorruptArtifact unless every word is read and every state is back at its start."""
@@ -111,26 +134,26 @@ class Decoder:
 
 
 class _Run:
-    """Neighbouring columns, one in each lane, with everything that a step needs in place."""
+    """The first `n` lanes, for as many neighbouring columns, with everything that a step needs in place."""
 
-    def __init__(self, decoder: Decoder, columns: slice) -> None:
-        self.columns, self.words = columns, decoder.words
+    def __init__(self, decoder: Decoder, n: int) -> None:
+        self.words = decoder.words
         self.freq, self.bias, self.code = decoder.freq, decoder.bias, decoder.code
-        self.x = decoder.states[: columns.stop - columns.start]
+        self.x = decoder.states[:n]
         self.f, self.b = np.empty_like(self.x), np.empty_like(self.x)
         # constants as arrays: numpy takes longer to convert a scalar than to read it a thousand times
         self.mask = np.full_like(self.x, (1 << decoder.precision) - 1)
         self.shift = np.full_like(self.x, decoder.precision)
         self.lowest, self.word_bits = np.full_like(self.x, LOWEST), np.full_like(self.x, 16)
 
-    def step(self, slots_: NDArray[np.intp], symbols_: NDArray[np.int32], read: int) -> int:
-        """Decode one row's columns; returns the words read so far. `slots_`, the first of each table, is used up."""
-        x, slot = self.x, slots_[self.columns]
+    def step(self, slot: NDArray[np.intp], symbols_: NDArray[np.int32], read: int) -> int:
+        """Decode a row's columns; returns the words read so far. `slot`, the first of each table, is used up."""
+        x = self.x
         np.bitwise_and(x, self.mask, out=self.f)
         np.add(slot, self.f, out=slot)
         self.freq.take(slot, out=self.f, mode="clip")
         self.bias.take(slot, out=self.b, mode="clip")
-        self.code.take(slot, out=symbols_[self.columns], mode="clip")
+        self.code.take(slot, out=symbols_, mode="clip")
         np.right_shift(x, self.shift, out=x)
         np.multiply(x, self.f, out=x)
         np.add(x, self.b, out=x)
@@ -139,7 +162,7 @@ class _Run:
             new = self.words[read : read + empty.size]
             read += empty.size
             if new.size < empty.size:
-                raise CorruptArtifact(SHORT)
+                raise CorruptArtifact("a scaled rANS stream ends before its last symbol")
             refilled = x.take(empty)
             np.left_shift(refilled, self.word_bits[: empty.size], out=refilled)
             np.bitwise_or(refilled, new, out=refilled)
@@ -161,11 +184,14 @@ class _Walk:
         now = held(np.arange(len(trellis)))
         self.following = np.zeros(2 << precision, np.intp)
         self.following[now], self.following[now | 1] = held(trellis[:, 0]), held(trellis[:, 1])
-        self.state, self.index, self.offset = np.zeros((3, cols), np.intp)
-        self.one, self.superset = np.ones(cols, np.intp), np.full(cols, 1 << precision)
+        self.state, self.offset = np.zeros((2, cols), np.intp)
+        self.index = np.zeros(min(cols, COLUMNS), np.intp)
+        self.one, self.superset = np.ones_like(self.index), np.full_like(self.index, 1 << precision)
 
-    def step(self, symbols: NDArray[np.int32]) -> None:
-        np.bitwise_and(symbols, self.one, out=self.index)
-        np.bitwise_or(self.index, self.state, out=self.index)
-        self.following.take(self.index, out=self.state, mode="clip")
-        np.bitwise_and(self.state, self.superset, out=self.offset)
+    def step(self, symbols: NDArray[np.int32], columns: slice) -> None:
+        n = symbols.size
+        index, state = self.index[:n], self.state[columns]
+        np.bitwise_and(symbols, self.one[:n], out=index)
+        np.bitwise_or(index, state, out=index)
+        self.following.take(index, out=state, mode="clip")
+        np.bitwise_and(state, self.superset[:n], out=self.offset[columns])

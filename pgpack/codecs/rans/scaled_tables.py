@@ -15,6 +15,8 @@ from .tables import frequencies, levels_from, residuals, rice_decode, rice_encod
 
 PRECISION, FINE_PRECISION = 12, 15  # log2 of the tables' sums; the second for alphabets above MAX_ALPHABET
 MAX_ALPHABET, MAX_FINE_ALPHABET = 1 << 11, 1 << 14
+MAX_SLOTS = 1 << 23  # of all tables that are there: 96 MiB of a decoder
+MAX_LEVELS = 1 << 22  # of all tables
 Ints = NDArray[np.int64]
 
 
@@ -69,6 +71,8 @@ def read_tables(data: bytes, width: int) -> tuple[list[Table | None], int, int, 
         if size > MAX_FINE_ALPHABET or (entry and (abs(entry[1]) > 1 << 30 or entry[2] > 24)):
             raise CorruptArtifact("a table of a scaled rANS stream is out of range")
     shapes = [(entry[0], entry[2]) for entry in found if entry]
+    if len(shapes) << precision > MAX_SLOTS or sum(size for size, _ in shapes) > MAX_LEVELS:
+        raise CorruptArtifact(f"a scaled rANS stream has {len(shapes)} tables that are too large together")
     levels = iter([levels_from(z) for z in rice_decode(data[cursor.position :], shapes)])
     tables = [Table(entry[1], next(levels), precision) if entry else None for entry in found]
     return tables, precision, lowest, n_classes

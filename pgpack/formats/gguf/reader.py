@@ -2,6 +2,8 @@
 
     "GGUF" version counts | fields: name type value | tensors: name shape type offset | padding | contents
 
+    NAME-00001-of-00003.gguf: fields and the first tensors | ...-00002-...: more tensors | ...      one model
+
 Owns bounds: whatever the file says lies within it. Refuses version 1, big-endian files and types that the package
 gguf does not dequantize. Source: docs/gguf.md of ggml-org/ggml; the types' layouts are those of the package gguf.
 """
@@ -9,9 +11,10 @@ gguf does not dequantize. Source: docs/gguf.md of ggml-org/ggml; the types' layo
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,6 +40,8 @@ SCALARS = {
 }  # type -> struct
 STRING, ARRAY = 8, 9
 PLAIN = {0: "<f4", 1: "<f2", 24: "|i1", 25: "<i2", 26: "<i4", 27: "<i8", 28: "<f8"}  # types that are numpy's own
+COUNT, NUMBER, N_TENSORS = "split.count", "split.no", "split.tensors.count"  # fields of a part
+PART = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
 MAX_DIMENSIONS = 8
 VALUES_AT_ONCE = 1 << 24  # of a tensor that are dequantized together
 MISSING = (
@@ -46,11 +51,13 @@ MISSING = (
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """Where a tensor lies. Shape: outermost dimension first, as numpy has it. `kind`: ggml's number of its type."""
+    """Where a tensor lies. Shape: outermost dimension first, as numpy has it. `kind`: ggml's number of its type;
+    `data`: the file that it is in."""
 
     shape: tuple[int, ...]
     kind: int
     start: int
+    data: memoryview
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +68,6 @@ class GgufFile:
     version: int
     fields: Mapping[str, Any]
     tensors: Mapping[str, GgufTensor]
-    data: memoryview
 
     def load(self, name: str) -> NDArray[Any]:
         """A fresh array of a tensor: float32, or the integers of an integer tensor, or float64 as stored.
@@ -71,7 +77,7 @@ class GgufFile:
         tensor = self.tensors[name]
         n = int(np.prod(tensor.shape, dtype=np.int64))
         if tensor.kind in PLAIN:
-            found = np.frombuffer(self.data, PLAIN[tensor.kind], n, tensor.start).reshape(tensor.shape)
+            found = np.frombuffer(tensor.data, PLAIN[tensor.kind], n, tensor.start).reshape(tensor.shape)
             return found.astype(np.float32) if tensor.kind == 1 else found.copy()
         return self._dequantized(name, tensor, n)
 
@@ -83,7 +89,7 @@ class GgufFile:
         except ImportError:
             raise ToolMissing(MISSING) from None
         columns, row_bytes = tensor.shape[-1], _row_bytes(tensor.kind, tensor.shape[-1])
-        contents = np.frombuffer(self.data, np.uint8, n // columns * row_bytes, tensor.start).reshape(-1, row_bytes)
+        contents = np.frombuffer(tensor.data, np.uint8, n // columns * row_bytes, tensor.start).reshape(-1, row_bytes)
         found = np.empty((len(contents), columns), np.float32)
         step = max(1, VALUES_AT_ONCE // columns)
         try:
@@ -105,7 +111,39 @@ def is_gguf(path: Path) -> bool:
 
 
 def read_gguf(path: Path) -> GgufFile:
-    """The fields of a GGUF and where its tensors are. Raises: FormatError or one of its kinds."""
+    """The fields of a GGUF and where its tensors are; of one part of several all of them, told by its name.
+
+    Raises: FormatError or one of its kinds.
+    """
+    file = _read_one(path)
+    count = file.fields.get(COUNT, 1)
+    return file if count == 1 else _joined(path, count)
+
+
+def _joined(path: Path, count: Any) -> GgufFile:
+    """All parts of the model that the file at `path` is one of."""
+    if not isinstance(count, int):
+        raise CorruptArtifact(f"{path}: its field {COUNT} is no number")
+    named = PART.fullmatch(path.name)
+    if named is None or int(named[2]) != count:
+        raise FormatError(f"{path}: one of {count} parts of a GGUF; its name must end in -0000N-of-{count:05d}.gguf")
+    paths = [path.with_name(f"{named[1]}-{part + 1:05d}-of-{named[2]}.gguf") for part in range(count)]
+    for part in paths:
+        if not part.is_file():
+            raise FormatError(f"{part}: missing; a GGUF in {count} parts needs all of them in one folder")
+    files = [_read_one(part) for part in paths]
+    for number, file in enumerate(files):
+        if (file.fields.get(NUMBER), file.fields.get(COUNT)) != (number, count):
+            raise CorruptArtifact(f"{file.path}: by its fields it is another part than its name says")
+    tensors = {name: tensor for file in files for name, tensor in file.tensors.items()}
+    n_found = sum(len(file.tensors) for file in files)
+    if len(tensors) != n_found or n_found != files[0].fields.get(N_TENSORS, n_found):
+        raise CorruptArtifact(f"{path}: its {count} parts hold {n_found} tensors, which are not those of one model")
+    return replace(files[0], tensors=tensors)
+
+
+def _read_one(path: Path) -> GgufFile:
+    """One file. Raises as `read_gguf`."""
     with path.open("rb") as file:
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     reader = _Reader(path, data)
@@ -146,7 +184,7 @@ class _Reader:
             self.refuse(f"an alignment of {alignment}")
         start = self.position + -self.position % alignment
         tensors = {name: self.placed(name, start, *place) for name, place in places.items()}
-        return GgufFile(self.path, version, fields, tensors, self.data)
+        return GgufFile(self.path, version, fields, tensors)
 
     def numbers(self, layout: str) -> tuple[Any, ...]:
         found = struct.unpack_from("<" + layout, self.data, self.position)
@@ -200,7 +238,7 @@ class _Reader:
                 raise FormatError(f"{self.path}: {name} {error}") from None
         if start + offset + n_bytes > len(self.data):
             self.refuse(f"the contents of {name} lie outside of it")
-        return GgufTensor(shape, kind, start + offset)
+        return GgufTensor(shape, kind, start + offset, self.data)
 
 
 def _row_bytes(kind: int, columns: int) -> int:

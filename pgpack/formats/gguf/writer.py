@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.errors import FormatError, ToolMissing
+from pgpack.errors import SettingError, ToolMissing
 from pgpack.files import replacing
 
 from .families import ROPE_FREQS, Family
@@ -43,7 +43,7 @@ class GgufSource:
 def write_gguf(path: Path, source: GgufSource, to: str) -> None:
     """Write the file in one step; `to` is a key of TYPES.
 
-    Raises: FormatError, a sentence, for a model that has no place in a GGUF; ToolMissing without the package;
+    Raises: SettingError, a sentence, for a model that has no place in a GGUF; ToolMissing without the package;
     OSError when it cannot be written.
     """
     try:
@@ -60,7 +60,7 @@ def write_gguf(path: Path, source: GgufSource, to: str) -> None:
         fields |= tokenizer_fields(source.companions, rows)
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         reason = f"{error} is not said" if isinstance(error, KeyError) else str(error) or "it has no table of tokens"
-        raise FormatError(f"this model is not written as a GGUF: {reason}; write a folder instead") from None
+        raise SettingError(f"this model is not written as a GGUF: {reason}; write a folder instead") from None
     fields |= {"general.file_type": FILE_TYPES[TYPES[to]], "general.quantization_version": 2}
     logging.getLogger("gguf").setLevel(logging.ERROR)
     heads = {"q": fields[f"{arch}.attention.head_count"]}

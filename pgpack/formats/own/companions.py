@@ -22,7 +22,7 @@ from pgpack.errors import FormatError
 from pgpack.stages import Table, parse_stage
 
 from .bpe_json import BpeJson
-from .stream import EncodedStream, StreamCoder
+from .stream import EncodedStream, StreamCoder, encode_stream
 
 MAX_FILES = 64
 MAX_FILE_BYTES = 64 << 20
@@ -83,6 +83,11 @@ def encode_companions(files: Mapping[str, bytes], encode: StreamCoder) -> tuple[
             best = (*first, codec), replace(encoded, lengths=(*lengths, *encoded.lengths))
     assert best is not None
     return best
+
+
+def packed_size(files: Mapping[str, bytes]) -> int:
+    """Bytes that these companions take in an artifact, their names aside. Raises as `encode_companions`."""
+    return len(encode_companions(files, encode_stream)[1].data) if files else 0
 
 
 @lru_cache(maxsize=1)

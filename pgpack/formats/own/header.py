@@ -3,25 +3,40 @@
     JSON <--from_json, to_json--> Header: tensors of parts | streams | side stream | digest | aliases | companions
 
 Stages stay the texts that they are in the file, so that reading a header loads no codec. Refuses what FORMAT.md does
-not allow; how the sizes fit the body is the reader's.
+not allow of types, ranges and names (`schema`); how grids, forms and sizes fit together is `needs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pgpack.codecs.base import SymbolLayout
 from pgpack.errors import CorruptArtifact
+from pgpack.tensors.layout import SymbolLayout
 from pgpack.tensors.record import FORMS
 
 from .companions import MAX_BYTES as MAX_COMPANION_BYTES
-from .companions import check_files
+from .companions import MAX_FILES, check_files
+from .schema import (
+    ARRAY_DTYPES,
+    MAX_ARRAYS,
+    MAX_STREAMS,
+    MAX_TENSORS,
+    SYMBOL_DTYPES,
+    as_aliases,
+    as_digest,
+    as_layout,
+    as_lengths,
+    as_list,
+    as_name,
+    as_shape,
+    clipped,
+    stage_texts,
+)
 
-SYMBOL_DTYPES = ("|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8")
-ARRAY_DTYPES = (*SYMBOL_DTYPES, "<f2", "<f4")
-MAX_DIMENSIONS = 32
+REQUIRED = frozenset({"tensors", "streams", "side", "digest"})
+KEYS = REQUIRED | {"aliases", "companions"}
 MAX_COMPANION_STREAM = 2 * MAX_COMPANION_BYTES  # before, between and after its codecs
 
 
@@ -55,13 +70,21 @@ class StoredPart:
     @classmethod
     def from_json(cls, entry: Any, tensor_shape: tuple[int, ...]) -> StoredPart:
         """The inverse of `to_json`. Raises ValueError or TypeError."""
-        grid, params, dtype, shape, stream, arrays, *rest = _list(entry)
-        if type(stream) is not int or stream < 0 or not isinstance(params, dict):
-            raise ValueError("a part needs a stream number and parameters")
-        transforms = tuple(str(text) for text in (rest[0] if rest else []))
-        described = tuple((str(name), _layout(length, kind, ARRAY_DTYPES)) for name, kind, length in arrays)
-        own_shape = _shape(rest[1]) if len(rest) > 1 else tensor_shape
-        return cls(grid, params, _layout(shape, dtype, SYMBOL_DTYPES), stream, described, transforms, own_shape)
+        fields = as_list(entry, 6, 8)
+        grid, params, dtype, shape, stream, arrays = fields[:6]
+        if type(stream) is not int or stream < 0 or not isinstance(params, dict) or not isinstance(grid, str):
+            raise ValueError("a part needs a grid, parameters and a stream number")
+        described = tuple(_array(array) for array in as_list(arrays, 0, MAX_ARRAYS))
+        if len(dict(described)) != len(described):
+            raise ValueError("a part names an array twice")
+        transforms = stage_texts(fields[6] if len(fields) > 6 else [])
+        own_shape = as_shape(fields[7]) if len(fields) > 7 else tensor_shape
+        return cls(grid, params, as_layout(shape, dtype, SYMBOL_DTYPES), stream, described, transforms, own_shape)
+
+
+def _array(entry: Any) -> tuple[str, SymbolLayout]:
+    name, dtype, shape = as_list(entry, 3)
+    return as_name(name), as_layout(shape, dtype, ARRAY_DTYPES)
 
 
 @dataclass(frozen=True)
@@ -79,10 +102,11 @@ class StoredTensor:
     @classmethod
     def from_json(cls, entry: Any) -> StoredTensor:
         """The inverse of `to_json`. Raises ValueError or TypeError."""
-        name, lengths, form, parts = _list(entry)
-        if not isinstance(name, str) or FORMS.get(form) != len(_list(parts)):
-            raise ValueError(f"tensor {name!r} has form {form!r} and {len(parts)} parts")
-        shape = _shape(lengths)
+        name, lengths, form, parts = as_list(entry, 4)
+        if not isinstance(form, str) or FORMS.get(form) != len(as_list(parts)):
+            raise ValueError(f"tensor {clipped(name)} has form {clipped(form)} and {len(parts)} parts")
+        as_name(name)
+        shape = as_shape(lengths)
         return cls(name, shape, form, tuple(StoredPart.from_json(part, shape) for part in parts))
 
 
@@ -99,9 +123,15 @@ class Stream:
         return self.lengths[-1]
 
     @staticmethod
-    def parse(coder: Any, codecs: Any, lengths: Any) -> Stream:
+    def coded(entry: Any) -> Stream:
+        """A stream of symbols. Raises ValueError or TypeError."""
+        coder, codecs, lengths = as_list(entry, 3)
+        return Stream.parse(stage_texts([coder])[0], codecs, lengths)
+
+    @staticmethod
+    def parse(coder: str, codecs: Any, lengths: Any) -> Stream:
         """Raises ValueError or TypeError."""
-        found = Stream(str(coder), tuple(str(text) for text in _list(codecs)), _shape(lengths))
+        found = Stream(coder, stage_texts(codecs), as_lengths(lengths))
         if len(found.lengths) != len(found.codecs) + 1:
             raise ValueError("a chain of codecs needs one length more than codecs")
         return found
@@ -120,9 +150,11 @@ class StoredCompanions:
     @classmethod
     def from_json(cls, entry: Any) -> StoredCompanions:
         """The inverse of `to_json`. Raises ValueError or TypeError."""
-        files, codecs, lengths = _list(entry)
-        named = tuple((name, n_bytes) for name, n_bytes in _list(files))
-        if not named or any(type(name) is not str or type(n) is not int or n < 0 for name, n in named):
+        files, codecs, lengths = as_list(entry, 3)
+        named = tuple(
+            (name, n_bytes) for name, n_bytes in (as_list(file, 2) for file in as_list(files, 1, MAX_FILES))
+        )
+        if any(type(name) is not str or type(n) is not int or n < 0 for name, n in named):
             raise ValueError("companions are names with sizes")
         check_files(named)
         stream = Stream.parse("", codecs, lengths)
@@ -166,44 +198,27 @@ class Header:
     def from_json(cls, document: Mapping[str, Any]) -> Header:
         """The inverse of `to_json`. Raises CorruptArtifact."""
         try:
+            if not REQUIRED <= document.keys() <= KEYS:
+                raise ValueError(f"its keys are {', '.join(sorted(KEYS))}, the last two only where needed")
             header = cls(
-                tuple(StoredTensor.from_json(entry) for entry in _list(document["tensors"])),
-                tuple(Stream.parse(*_list(entry)) for entry in _list(document["streams"])),
-                Stream.parse("", *_list(document["side"])),
-                str(document["digest"]),
-                {str(k): str(v) for k, v in dict(document.get("aliases", {})).items()},
+                tuple(StoredTensor.from_json(entry) for entry in as_list(document["tensors"], 0, MAX_TENSORS)),
+                tuple(Stream.coded(entry) for entry in as_list(document["streams"], 0, MAX_STREAMS)),
+                Stream.parse("", *as_list(document["side"], 2)),
+                as_digest(document["digest"]),
+                as_aliases(document.get("aliases", {})),
                 StoredCompanions.from_json(document["companions"]) if "companions" in document else None,
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError) as error:
             raise CorruptArtifact(f"the header does not describe an artifact ({error})") from None
         header.check()
         return header
 
     def check(self) -> None:
-        """Raises CorruptArtifact when a name stands twice or what is referred to is not there."""
+        """Raises CorruptArtifact when a name stands twice, or what is referred to is not there, or is not used."""
         names = {tensor.name for tensor in self.tensors}
         if len(names) != len(self.tensors) or names & set(self.aliases):
             raise CorruptArtifact("a tensor is named twice")
         if unknown := set(self.aliases.values()) - names:
-            raise CorruptArtifact(f"alias of a tensor that is not there: {sorted(unknown)[0]!r}")
-        if any(part.stream >= len(self.streams) for _, part in self.parts):
-            raise CorruptArtifact("a tensor refers to a stream that is not there")
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"expected a list, found {type(value).__name__}")
-    return value
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    shape = tuple(_list(value))
-    if any(type(length) is not int or length < 0 for length in shape) or len(shape) > MAX_DIMENSIONS:
-        raise ValueError(f"{shape} is not a shape")
-    return shape
-
-
-def _layout(shape: Any, dtype: Any, allowed: Sequence[str]) -> SymbolLayout:
-    if dtype not in allowed:
-        raise ValueError(f"dtype {dtype!r} is not allowed here")
-    return SymbolLayout(_shape(shape), dtype)
+            raise CorruptArtifact(f"alias of a tensor that is not there: {clipped(min(unknown))}")
+        if {part.stream for _, part in self.parts} != set(range(len(self.streams))):
+            raise CorruptArtifact("a tensor refers to a stream that is not there, or a stream holds no tensor")

@@ -15,11 +15,13 @@ from typing import Any
 
 from pgpack.errors import CorruptArtifact, FormatError, TruncatedArtifact, UnsupportedVersion
 
+from .json_text import parse_object
+
 MAGIC = b"PGPK"
 VERSION = 1
 PREFIX = struct.Struct("<4sBIQ")
 PREFIX_LEN = PREFIX.size + 4
-HEADER_LIMIT = 64 << 20
+HEADER_LIMIT = 16 << 20  # bytes of JSON
 
 
 def frame(header: dict[str, Any], *body: bytes) -> bytes:
@@ -72,11 +74,10 @@ def _parse_header(packed: bytes) -> dict[str, Any]:
     inflate = zlib.decompressobj(-15)
     try:
         text = inflate.decompress(packed, HEADER_LIMIT)
+        if not inflate.eof and len(text) == HEADER_LIMIT:
+            raise CorruptArtifact(f"the header inflates to more than {HEADER_LIMIT >> 20} MiB")
         if not inflate.eof or inflate.unused_data:
             raise CorruptArtifact("the header does not inflate to a whole document")
-        header = json.loads(text)
-    except (zlib.error, ValueError, RecursionError) as error:
+        return parse_object(text)
+    except (zlib.error, ValueError) as error:
         raise CorruptArtifact(f"the header is unreadable ({error})") from None
-    if not isinstance(header, dict):
-        raise CorruptArtifact("the header is not a JSON object")
-    return header

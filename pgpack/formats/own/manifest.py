@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pgpack.errors import FormatError
-from pgpack.files import replace_file
+from pgpack.files import replacing, sync
 
 FORMAT = "pgpack-manifest-1"
 
@@ -24,7 +24,8 @@ class Manifest:
     """Units: `n_bytes` and `sizes` bytes (tensors, then overhead; they sum to `n_bytes`); `nats`, `kl` per token.
 
     `sha256` is of the artifact file, `weights_digest` of the decoded tensors, `checkpoint_digest` of the fp32 ones.
-    The loss fields are None when it was not measured.
+    The loss fields are None when it was not measured. `model`: how the model was found, where nobody named it
+    (`pgpack.models.evidence`); it stands in the file only then.
     """
 
     recipe: str
@@ -44,10 +45,14 @@ class Manifest:
     nats: float | None = None
     kl: float | None = None
     sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    model: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """Indented JSON; `from_json` is its inverse."""
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2, allow_nan=False) + "\n"
+        row = {"format": FORMAT, **dataclasses.asdict(self)}
+        if self.model is None:
+            del row["model"]
+        return json.dumps(row, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -78,10 +83,20 @@ def read_manifest(artifact: Path) -> Manifest | None:
 
 
 def write_artifact_file(path: Path, data: bytes, manifest: Manifest) -> None:
-    """Write an artifact and its manifest, each in one step; never an artifact beside another one's manifest."""
+    """Write an artifact and its manifest, each in one step; never an artifact beside another one's manifest.
+
+    Both are on the disk before either has its name. Where there is no artifact yet, it comes last: a run that ends
+    before has made none, and the same command goes on.
+    """
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise FormatError(f"{path}: the manifest is of another artifact")
     path.parent.mkdir(parents=True, exist_ok=True)
-    manifest_path(path).unlink(missing_ok=True)
-    replace_file(path, data)
-    replace_file(manifest_path(path), manifest.to_json().encode())
+    beside = manifest_path(path)
+    contents = {path: data, beside: manifest.to_json().encode()}
+    last, first = (beside, path) if path.exists() else (path, beside)
+    with replacing(last) as last_aside, replacing(first) as first_aside:
+        for aside, target in ((first_aside, first), (last_aside, last)):
+            aside.write_bytes(contents[target])
+            sync(aside)
+        if last == beside:
+            beside.unlink(missing_ok=True)

@@ -1,12 +1,14 @@
 """Artifact bytes -> records. numpy and the codecs' own libraries only; refuses whatever FORMAT.md does not allow.
 
+    bytes --layout--> header, body --needs--> limits kept? --codecs, coders, transforms--> records
+
 Sizes are checked before memory is taken: every stream must decode to exactly the bytes that its tensors need, and
-their sum may not pass `max_bytes`.
+what comes out and is held may not pass the limits of `needs`. Time is linear in the bytes of the file and of what
+comes out.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,46 +16,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
-from pgpack.codecs.base import SteadyCoder, Symbols
-from pgpack.errors import CorruptArtifact, FormatError, RecipeError
+from pgpack.codecs.base import SteadyCoder, SymbolLayout, Symbols
+from pgpack.errors import CorruptArtifact, RecipeError
 from pgpack.stages import Table, parse_stage
+from pgpack.tensors.grid_schema import check_values
 from pgpack.tensors.grids import QuantizedTensor, grid_from_parts
 from pgpack.tensors.record import Record
 
 from .companions import CODECS, split_companions
 from .header import Header, StoredPart, Stream
 from .layout import unframe
+from .needs import needs_of
+from .schema import clipped
 
-MAX_BYTES = 8 << 30
 
-
-def read_artifact(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Header, tuple[Record, ...], dict[str, bytes]]:
+def read_artifact(data: bytes, max_bytes: int | None = None) -> tuple[Header, tuple[Record, ...], dict[str, bytes]]:
     """All records of a pgpack artifact, and its companions by name.
 
-    Raises a FormatError when anything is not as FORMAT.md says.
+    `max_bytes`: in place of both limits of `Needs.check`. Raises a FormatError for what is not as FORMAT.md says.
     """
     header, records, companions = open_records(data, max_bytes)
     return header, tuple(records), companions
 
 
-def open_records(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Header, Iterator[Record], dict[str, bytes]]:
+def open_records(data: bytes, max_bytes: int | None = None) -> tuple[Header, Iterator[Record], dict[str, bytes]]:
     """`read_artifact` with the records one at a time, of which most coders keep no other in memory; what is wrong
     with the end of a stream is found behind the last."""
     document, body = unframe(data)
     header = Header.from_json(document)
+    declared = sum(chain.n_bytes for chain in header.chains)
+    if declared != len(body):
+        raise CorruptArtifact(f"streams declare {declared} bytes, the body has {len(body)}")
     coders = _stages([stream.coder for stream in header.streams], CODERS)
     codecs = [_stages(stream.codecs, BYTE_CODECS) for stream in (*header.streams, header.side)]
-    transforms = [_stages(part.transforms, SYMBOL_TRANSFORMS) for _, part in header.parts]
-    _check_sizes(header, len(body), max_bytes)
+    transforms = _transforms(header)
+    needs_of(header, transforms).check(len(data), max_bytes)
+    layouts: list[list[SymbolLayout]] = [[] for _ in header.streams]
+    for _, part in header.parts:
+        layouts[part.stream].append(part.layout)
+    lazy = _steadiest(coders, layouts)
     position, decoded = 0, []
     for index, (stream, coder, chain) in enumerate(zip(header.streams, coders, codecs, strict=False)):
         coded = body[position : position + stream.n_bytes]
         position += stream.n_bytes
-        layouts = [part.layout for _, part in header.parts if part.stream == index]
-        if isinstance(coder, SteadyCoder):
-            decoded.append(coder.decode_each(memoryview(_undo(coded, chain, stream)) if chain else coded, layouts))
+        if index == lazy:
+            plain = memoryview(_undo(coded, chain, stream)) if chain else coded
+            decoded.append(coder.decode_each(plain, layouts[index]))
         else:
-            decoded.append(iter(coder.decode(_undo(coded, chain, stream), layouts)))
+            decoded.append(iter(coder.decode(_undo(coded, chain, stream), layouts[index])))
     after_side = position + header.side.n_bytes
     side = _undo(body[position:after_side], codecs[-1], header.side)
     companions = {}
@@ -63,6 +73,22 @@ def open_records(data: bytes, max_bytes: int = MAX_BYTES) -> tuple[Header, Itera
     return header, _records(header, decoded, transforms, side), companions
 
 
+def _steadiest(coders: Sequence[Any], layouts: Sequence[Sequence[SymbolLayout]]) -> int | None:
+    """The stream that is decoded an array at a time: of those that can be, the largest. A decoder keeps its tables,
+    so that there is one at a time."""
+    steady = [i for i, coder in enumerate(coders) if isinstance(coder, SteadyCoder)]
+    return max(steady, key=lambda i: sum(layout.n_bytes for layout in layouts[i]), default=None)
+
+
+def _transforms(header: Header) -> list[list[Any]]:
+    """The symbol transforms of every part; equal texts are one stage."""
+    known: dict[tuple[str, ...], list[Any]] = {}
+    for _, part in header.parts:
+        if part.transforms not in known:
+            known[part.transforms] = _stages(part.transforms, SYMBOL_TRANSFORMS)
+    return [known[part.transforms] for _, part in header.parts]
+
+
 def _records(
     header: Header, decoded: Sequence[Iterator[Symbols]], transforms: Sequence[Sequence[Any]], side: bytes
 ) -> Iterator[Record]:
@@ -70,7 +96,10 @@ def _records(
     for tensor in header.tensors:
         quantized = []
         for part in tensor.parts:
-            found, offset = _quantized(part, next(chains), next(decoded[part.stream]), side, offset)
+            try:
+                found, offset = _quantized(part, next(chains), next(decoded[part.stream]), side, offset)
+            except ValueError as error:
+                raise CorruptArtifact(f"{clipped(tensor.name)}: {error}") from None
             quantized.append(found)
         yield Record(tensor.name, tensor.shape, tensor.form, tuple(quantized))
     for stream in decoded:
@@ -82,20 +111,6 @@ def _stages(texts: Sequence[str], table: Table) -> list[Any]:
         return [parse_stage(text, table) for text in texts]
     except RecipeError as error:
         raise CorruptArtifact(f"the header does not describe an artifact ({error})") from None
-
-
-def _check_sizes(header: Header, body_len: int, max_bytes: int) -> None:
-    """No holes and no overlap in the body; no declared size above `max_bytes`."""
-    declared = sum(chain.n_bytes for chain in header.chains)
-    if declared != body_len:
-        raise CorruptArtifact(f"streams declare {declared} bytes, the body has {body_len}")
-    side = sum(part.n_side_bytes for _, part in header.parts)
-    needed = side + sum(part.layout.n_bytes + math.prod(part.shape) for _, part in header.parts)
-    largest = max(needed, *(length for chain in header.chains for length in chain.lengths))
-    if largest > max_bytes:
-        raise FormatError(f"decoding needs {largest:,} bytes, above the limit of {max_bytes:,}")
-    if side != header.side.lengths[0]:
-        raise CorruptArtifact(f"side information declares {side} bytes, its stream {header.side.lengths[0]}")
 
 
 def _undo(coded: memoryview, codecs: Sequence[Any], stream: Stream) -> bytes:
@@ -117,4 +132,5 @@ def _quantized(
         symbols = transform.inverse(symbols, arrays.pop(f"@{i}", None))
     if symbols.size != part.layout.size:
         raise CorruptArtifact(f"{symbols.size} symbols were decoded, {part.layout.size} are declared")
+    check_values(part.grid, part.params, symbols, arrays)
     return QuantizedTensor(symbols, grid_from_parts(part.grid, part.params, arrays), part.shape), offset

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pgpack.errors import PgpackError, RoundTripError
+from pgpack.errors import InputChanged, PgpackError, RoundTripError
 from pgpack.loss.intervals import pack_floats
 from pgpack.recipe.spaces import Candidate
 from pgpack.study.trial import Trial, timestamp, trial_key
@@ -94,7 +94,7 @@ def failed(measurer: Measurer, job: Job, error: str) -> Trial:
 def measure(measurer: Measurer, job: Job) -> Measured:
     """Pack, decode and evaluate a job's recipe. What goes wrong with it is a failed trial.
 
-    Raises: RoundTripError, a bug in pgpack; PgpackError with nothing to measure by.
+    Raises: RoundTripError, a bug in pgpack; InputChanged; PgpackError with nothing to measure by.
     """
     fields = _fields(measurer, job)
     if "error" in fields:
@@ -104,7 +104,7 @@ def measure(measurer: Measurer, job: Job) -> Measured:
         start = time.perf_counter()
         losses = _losses(measurer, artifact)
         eval_s = time.perf_counter() - start
-    except RoundTripError:
+    except (RoundTripError, InputChanged):
         raise
     except (PgpackError, MemoryError, ArithmeticError) as error:
         return Measured(job, failed(measurer, job, str(error) or type(error).__name__))
@@ -141,6 +141,8 @@ def _fields(measurer: Measurer, job: Job) -> dict[str, Any]:
     try:
         calibration = measurer.calibrate(recipe) if measurer.needs_calibration(recipe) else None
         digest = fields["calibration_digest"] = calibration.digest if calibration else None
+    except InputChanged:
+        raise
     except (PgpackError, MemoryError) as error:
         fields["error"] = str(error) or type(error).__name__
     fields["key"] = trial_key(measurer.checkpoint.digest, recipe.digest, digest, measurer.digest, __version__)

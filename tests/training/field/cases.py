@@ -17,6 +17,7 @@ github.com/openai/parameter-golf at a commit of the pull request:
 logits.npz holds, per case, the logits of the last 3 of the 12 tokens IDS, in float32 from the script's own modules in
 eval mode on a CPU (flash attention replaced by torch's scaled_dot_product_attention, document by document in the
 "documents" case; tensors that the script builds but never reads are random), with the weights of `golden_state`.
+lanes.npz holds those of the last cases.
 Shape: (3, 32). Written once, never regenerated.
 """
 
@@ -68,6 +69,10 @@ GATED = LANES | {
     "smear": "window",
     "boundary_token": 1,
 }
+LAYERS = {"lane_scope": "layers"}
+BOTH = LAYERS | {"lane_skip": "both", "lane_split": "no_skip"}
+DECODER = {"lane_scope": "decoder"}
+EARLY = LAYERS | {"lane_split": "before_skip", "lane_final": "mlp"}
 EBLS = {"sharing": "consecutive", "shared_blocks": 3, "ebls_rank": 4, "smear": "keep", "bigram_hash": "mul104729"}
 
 CASES: dict[str, tuple[str, Fields, int | None]] = {
@@ -116,6 +121,16 @@ CASES: dict[str, tuple[str, Fields, int | None]] = {
     ),
     "value-residual": ("value", {"value_residual": True, "xsa_last_n": 3, "norm_scale": "block"}, None),
     "1855-double-gate": ("1855", GATED | {"attn_gate": "double"}, None),
+    # Lanes that start in a loop or in the first half of the pass: their logits are in lanes.npz.
+    **{f"1546-lanes-from-{i}": ("1546", LANES | LAYERS | {"lane_start": i}, None) for i in (0, 1, 2, 3)},
+    "1546-lanes-from-1-no-loops": ("1546", LANES | LAYERS | {"lane_start": 1}, 0),
+    "1546-lanes-from-3-two-layers-of-three": ("1546", LANES | LAYERS | {"lane_start": 3, "loop_end": 4}, None),
+    **{f"1546-both-lanes-skip-from-{i}": ("1546", LANES | BOTH | {"lane_start": i}, None) for i in (2, 3, 4)},
+    "1546-both-lanes-skip-from-4-no-loops": ("1546", LANES | BOTH, 0),
+    **{f"1855-lanes-from-{i}": ("1855", GATED | DECODER | {"lane_start": i}, None) for i in (1, 2, 3)},
+    **{f"2090-lanes-from-{i}": ("2090", LOOPED | OLD_LANES | EARLY | {"lane_start": i}, None) for i in (2, 3)},
+    "212-3x3-adapters": ("212-int6", THREE | {"loop_lora_rank": 3}, None),
+    "212-3x3-flat-adapters": ("212-11l", THREE | {"skips": "none", "loop_lora_rank": 3, "xsa_last_n": 1}, None),
 }
 
 

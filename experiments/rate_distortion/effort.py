@@ -1,0 +1,92 @@
+"""`make bench-effort`: what each level of `--effort` takes and gives, against the default, on one checkpoint.
+
+    python -m experiments.rate_distortion.effort demo/model.safetensors --out results/effort
+
+Points already measured are read from the work folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from pgpack.fit.budget import engine_recipe
+from pgpack.fit.effort import DEFAULT, LEVELS, Effort
+from pgpack.recipe.directives import Calibrate
+
+from .curves import dials
+from .laboratory import Laboratory
+from .rows import Row, rate
+
+DIALS = (1, 3, 5)  # of `curves.dials`
+
+
+def rows_of(laboratory: Laboratory, level: int) -> list[Row]:
+    """The curve of a level."""
+    effort, kind = LEVELS[level], "observed" if LEVELS[level].tokens != 0 else "none"
+    recipes = {dials(laboratory)[i]: engine_recipe(effort, dials(laboratory)[i], laboratory.shapes) for i in DIALS}
+    return [laboratory.recipe_row(f"effort {level}", step, str(recipe), kind) for step, recipe in recipes.items()]
+
+
+def spends(effort: Effort) -> str:
+    """A level in words."""
+    tokens = Calibrate().count if effort.tokens is None else effort.tokens
+    parts = [f"{tokens:,} tokens" if tokens else "the weights alone", f"{effort.states} states"]
+    parts += [f"rows by {effort.group}"] if effort.group else []
+    parts += [f"{effort.compensate} steps of compensation"] if effort.compensate else []
+    parts += [f"{effort.tune} steps of tuning"] if effort.tune else []
+    return ", ".join(parts)
+
+
+def markdown(name: str, n_tokens: int, curves: dict[int, list[Row]]) -> str:
+    """The page; differences are to the default level."""
+    lines = [
+        "# Levels of effort",
+        "",
+        f"Written by `make bench-effort`: {name}, {n_tokens:,} held-out tokens, three dials a level. Time is the "
+        "median of quantizing (with what it trains) and encoding; calibration is not in it.",
+        "",
+        "| effort | spends | bytes at equal KL | quantize + encode, s | bytes / KL |",
+        "|---:|---|---:|---:|---|",
+    ]
+    for level, rows in curves.items():
+        against = rate(curves.get(DEFAULT, []), rows, "kl") if level != DEFAULT else 0.0
+        points = "; ".join(f"{row.n_bytes:,} / {row.kl:.4g}" for row in rows)
+        seconds = median(row.quantize_s + row.encode_s for row in rows)
+        shown = "-" if against is None else f"{against:+.1f} %"
+        mark = " (default)" if level == DEFAULT else ""
+        lines.append(f"| {level}{mark} | {spends(LEVELS[level])} | {shown} | {seconds:.1f} | {points} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and write, level by level."""
+    parser = argparse.ArgumentParser(description="Time and bytes of each level of effort.")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--max-tokens", type=int, default=16384, help="held-out tokens to evaluate on")
+    parser.add_argument("--levels", type=int, nargs="+", default=[3, 0, 1, 2, *range(4, len(LEVELS))])
+    parser.add_argument("--work", type=Path, default=Path("runs/effort"), help="folder of the points measured so far")
+    parser.add_argument("--out", type=Path, default=Path("results/effort"), help="OUT.json and OUT.md are written")
+    given = parser.parse_args(arguments)
+    name = given.checkpoint.parent.name if given.checkpoint.stem == "model" else given.checkpoint.stem
+    laboratory = Laboratory(given.checkpoint, name, given.work / name, given.max_tokens)
+    curves: dict[int, list[Row]] = {}
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    for level in given.levels:
+        print(f"effort {level}: {spends(LEVELS[level])}", file=sys.stderr, flush=True)
+        curves[level] = rows_of(laboratory, level)
+        measured = dict(sorted(curves.items()))
+        rows = {level: [dataclasses.asdict(row) for row in rows] for level, rows in measured.items()}
+        given.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        page = markdown(name, laboratory.piece.text.n_tokens, measured)
+        given.out.with_suffix(".md").write_text(page, encoding="utf-8")
+    print(given.out.with_suffix(".md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

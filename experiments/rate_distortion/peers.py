@@ -1,0 +1,170 @@
+"""`make bench-peers`: the engine and the strongest published packers on one model, one text and the same statistics.
+
+    python -m experiments.rate_distortion.peers MODEL --text PATH --seq-len 1024 --out results/peers
+
+Any model that pgpack opens: a folder of Hugging Face, a GGUF, a checkpoint of pgtrain (whose own text is used where
+none is given). Points already measured are read from the work folder. Rows of the engine and of the record packers
+are real files; EntQuant's size is ideal (`entquant`), which flatters it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pgpack.bench.options import BenchOptions
+from pgpack.recipe.presets import PRESETS
+
+from .curves import ENGINES, SMALL, Variant, preset_rows, text_of
+from .entquant import entquant
+from .laboratory import Laboratory
+from .rows import Row, rate
+
+TARGETS = (0.02, 0.06, 0.2, 0.5, 1.0)  # KL in nats per token, roughly
+RECORD = {"sdclip-brotli": (0.7, 1.0, 1.5, 2.2), "pergroup-lrzip": (0.7, 1.0, 1.5, 2.2)}
+DATA_FREE = Variant("engine, data-free", ENGINES[0].chain, "none")
+ENTQUANT, RATE_WEIGHTS = "EntQuant, ideal size", (0.02, 0.05, 0.1, 0.2, 0.3)
+KLS = (0.03, 0.1, 0.3)  # at which sizes are given
+Curve = tuple[str, Callable[[], Iterator[Row]]]
+
+
+def curves_of(laboratory: Laboratory, states: Sequence[int]) -> Iterator[Curve]:
+    """(name, how to measure it), what matters most first."""
+    n = laboratory.checkpoint.n_params
+    steps = [float(f"{np.sqrt(8 * target / n):.3g}") for target in TARGETS]
+    for each in ENGINES:
+        if int(each.name.removeprefix("tcq-")) in states:
+            yield each.name, partial(_variant, laboratory, each, steps)
+    for name, dials in RECORD.items():
+        if all(shutil.which(program) for program in PRESETS[name].requires):
+            yield name, partial(preset_rows, laboratory, name, dials)
+    yield DATA_FREE.name, partial(_variant, laboratory, DATA_FREE, steps[:-1])
+    yield ENTQUANT, partial(_entquant_rows, laboratory)
+
+
+def _variant(laboratory: Laboratory, variant: Variant, steps: Sequence[float]) -> Iterator[Row]:
+    for step in steps:
+        yield laboratory.recipe_row(variant.name, step, text_of(variant, step), variant.calibration)
+
+
+def _entquant_rows(laboratory: Laboratory) -> Iterator[Row]:
+    for rate_weight in RATE_WEIGHTS:
+        yield laboratory.rows.measured(ENTQUANT, rate_weight, partial(_entquant_row, laboratory, rate_weight))
+
+
+def _entquant_row(laboratory: Laboratory, rate_weight: float) -> Row:
+    """Matrices by EntQuant, the rest as fp16."""
+    tensors, n_bytes = dict(laboratory.tensors), 0.0
+    for name, shape in laboratory.shapes.items():
+        weight = laboratory.checkpoint.tensor(name)
+        if name in laboratory.matrices:
+            coded = entquant(weight.reshape(shape[0], -1).astype(np.float32), rate_weight)
+            tensors[name], n_bytes = coded.weight.reshape(shape), n_bytes + coded.n_bytes
+        else:
+            tensors[name], n_bytes = weight.astype(np.float16).astype(np.float32), n_bytes + 2 * weight.size
+    tensors |= {alias: tensors[stored] for alias, stored in laboratory.checkpoint.aliases.items()}
+    return laboratory.row_of(ENTQUANT, rate_weight, round(n_bytes), tensors, (0, 0, 0), f"lambda {rate_weight:g}")
+
+
+def bytes_at(rows: Sequence[Row], kl: float) -> int | None:
+    """The size at a KL, between two points of the curve; None beyond them."""
+    points = sorted((np.log(row.kl), np.log(row.n_bytes)) for row in rows if row.kl > 0)
+    if not points or not points[0][0] <= np.log(kl) <= points[-1][0]:
+        return None
+    return round(float(np.exp(np.interp(np.log(kl), *zip(*points, strict=True)))))
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """The page."""
+    curves = {name: [Row(**row) for row in rows] for name, rows in document["curves"].items()}
+    ours = curves.get(document["engine"], [])
+    lines = [
+        f"# {document['name']}: the engine and its peers",
+        "",
+        f"Written by `{document['command']}`: {document['n_params']:,} parameters, {document['n_tokens']:,} "
+        f"held-out tokens, fp32 {document['fp32_bpb']:.4f} bits per byte. Differences are BD-rates at equal "
+        f"KL, negative where `{document['engine']}` is smaller than the curve. The data-free engine "
+        f"against EntQuant: {_percent(rate(curves.get(ENTQUANT, []), curves.get(DATA_FREE.name, []), 'kl'))}.",
+        "",
+        f"| curve | engine against it | {' | '.join(f'bytes at KL {kl:g}' for kl in KLS)} |",
+        f"|---|---:|{'---:|' * len(KLS)}",
+    ]
+    for name, rows in curves.items():
+        sizes = " | ".join("-" if (size := bytes_at(rows, kl)) is None else f"{size:,}" for kl in KLS)
+        versus = "" if name == document["engine"] else _percent(rate(rows, ours, "kl"))
+        lines.append(f"| {name} | {versus} | {sizes} |")
+    lines += ["", "| curve | dial | bytes | bits/weight | KL | bits per byte | quantize, s | encode, s | decode, s |"]
+    lines += ["|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+    for name, rows in curves.items():
+        for row in rows:
+            times = f"{row.quantize_s:.1f} | {row.encode_s:.1f} | {row.decode_s:.1f}"
+            bits = 8 * row.n_bytes / document["n_params"]
+            lines.append(
+                f"| {name} | {row.dial:g} | {row.n_bytes:,} | {bits:.3f} | {row.kl:.4f} | {row.bpb:.4f} | {times} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.1f} %"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and write, curve by curve."""
+    parser = argparse.ArgumentParser(description="The engine and its peers on one model.")
+    parser.add_argument("model", type=Path, help="what pgpack opens: a folder, a GGUF, a checkpoint")
+    parser.add_argument("--text", action="append", default=[], help="text, unless the checkpoint names its own")
+    parser.add_argument("--val", help="token shards to evaluate on, instead of --text")
+    parser.add_argument("--calib", help="token shards to calibrate on")
+    parser.add_argument("--tokenizer", help="of the shards")
+    parser.add_argument("--seq-len", type=int, help="tokens of a window")
+    parser.add_argument("--max-tokens", type=int, default=8192, help="held-out tokens to evaluate on")
+    parser.add_argument("--calib-tokens", type=int, default=16384, help="tokens to calibrate on")
+    parser.add_argument(
+        "--states", type=int, nargs="+", default=[8], help="of the engine's trellis; the first is ours"
+    )
+    parser.add_argument("--curves", nargs="+", help="of which names; all of them, unless given")
+    parser.add_argument("--work", type=Path, default=Path("runs/peers"), help="folder of the points measured so far")
+    parser.add_argument("--out", type=Path, default=Path("results/peers"), help="OUT.json and OUT.md are written")
+    given = parser.parse_args(arguments)
+    text = BenchOptions(
+        text=tuple(given.text), val=given.val, calib=given.calib, tokenizer=given.tokenizer, seq_len=given.seq_len
+    )
+    name = given.model.parent.name if given.model.stem == "model" and given.model.suffix else given.model.name
+    calibrated = f"@calib=tokens(count={given.calib_tokens})"
+    laboratory = Laboratory(given.model, name, given.work / name, given.max_tokens, calibrated, text)
+    fp32 = laboratory.piece.evaluator.evaluate(laboratory.tensors)
+    document: dict[str, Any] = {
+        "name": name,
+        "command": "make bench-peers",
+        "engine": f"tcq-{given.states[0]}",
+        "n_params": laboratory.checkpoint.n_params,
+        "n_tokens": fp32.n_tokens,
+        "fp32_bpb": fp32.bpb,
+        "small": SMALL,
+        "curves": {},
+    }
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    for curve, measure in curves_of(laboratory, given.states):
+        if given.curves and curve not in given.curves:
+            continue
+        document["curves"][curve] = []
+        for row in measure():
+            document["curves"][curve].append(dataclasses.asdict(row))
+            print(f"{curve} {row.dial:g}: {row.n_bytes:,} B, KL {row.kl:.4f}", file=sys.stderr, flush=True)
+            given.out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            given.out.with_suffix(".md").write_text(markdown(document), encoding="utf-8")
+    print(markdown(document))
+
+
+if __name__ == "__main__":
+    main()

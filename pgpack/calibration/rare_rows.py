@@ -1,0 +1,77 @@
+"""What rows of tables are worth that calibration hardly met: their tokens will be asked for all the same.
+
+    counts over all text --Zipf over the ids, and a Gamma around it--> shares p
+    a look-up of row v counts    p_v
+    a product's Fisher weight    (c + n f_v) / (1 / p_v + n)    f_v of n tokens, c = sum f / sum p
+
+Of SmolLM2's 49,152 pieces 91 % do not occur in 16,384 tokens. As they were counted, their rows got steps 2^3 times
+too coarse, became noise, and cost more than all matrices together (KL 0.132 of 0.172 at 3.2 bits a weight).
+
+*Sources* A rate that is Gamma distributed around its mean z makes counts negative binomial, and (count + a) /
+(total + a / z) what is to be expected of it: Fisher, Corbet and Williams 1943. The means follow Mandelbrot's form of
+Zipf's law (1953) over the ids, for byte-pair encoding numbers its pieces by merges, the frequent ones first; its
+exponent and a are the likeliest. A row's Fisher weight is E[p (1 - p)] of its token, so close to its share times a
+constant; its formula is that of the counts with a = 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHIFT = 2.7  # Mandelbrot's, of the rank
+EXPONENTS = (0.0, 2.5)  # of Zipf's law
+SPREADS = (0.02, 50.0)  # a: the smaller, the less a token's id tells of its rate
+
+Float64 = NDArray[np.float64]
+
+
+def expected_shares(counts: NDArray[np.integer[Any]]) -> Float64:
+    """How often each token is to be expected, none of them never. Shape: (vocabulary,); the result sums to 1."""
+    total = float(counts.sum())
+    exponent, spread = _likeliest(counts) if total else (1.0, 1.0)
+    rates = total + spread / zipf_shares(len(counts), exponent)
+    shares: Float64 = (counts + spread) / rates
+    shares /= shares.sum()
+    return shares
+
+
+def zipf_shares(n_tokens: int, exponent: float) -> Float64:
+    """(id + SHIFT)^-exponent of `n_tokens` ids; sums to 1."""
+    shares: Float64 = np.power(np.arange(n_tokens) + SHIFT, -exponent, dtype=np.float64)
+    shares /= shares.sum()
+    return shares
+
+
+def expected_fisher(fisher: NDArray[np.floating[Any]], shares: Float64, n_tokens: int) -> NDArray[np.float32]:
+    """The Fisher weights of an output matrix's rows, those of rare tokens by their share.
+
+    Shape: fisher (rows,) means over `n_tokens`; shares (vocabulary,) of at most as many rows; rows beyond them, there
+    for their number alone, stay as they were seen.
+    """
+    rows = len(shares)
+    told = fisher[:rows].astype(np.float64)
+    cost = float(told.sum()) / max(float(shares.sum()), 1e-30)
+    expected = fisher.astype(np.float32)
+    expected[:rows] = (cost + n_tokens * told) / (1 / np.maximum(shares, 1e-30) + n_tokens)
+    return expected
+
+
+def _likeliest(counts: NDArray[np.integer[Any]]) -> tuple[float, float]:
+    """The exponent and the spread under which the counts are likeliest, as negative binomial ones."""
+    from scipy.optimize import minimize
+    from scipy.special import gammaln
+
+    total = float(counts.sum())
+
+    def surprise(at: NDArray[np.float64]) -> float:
+        spread = np.exp(at[1])
+        rate = total * zipf_shares(len(counts), at[0]) / spread
+        each = gammaln(counts + spread) - gammaln(spread) + counts * np.log(rate) - (counts + spread) * np.log1p(rate)
+        return -float(each.sum())
+
+    bounds = (EXPONENTS, tuple(np.log(SPREADS)))
+    exponent, spread = minimize(surprise, (1.0, 0.0), method="Nelder-Mead", bounds=bounds).x
+    return float(exponent), float(np.exp(spread))

@@ -1,0 +1,66 @@
+"""One dial from quick to small, as zstd has levels: how much calibration, trellis and training a search spends.
+
+A level is only a recipe (`pgpack.fit.budget.engine_recipe`): what it adds is printed in it, and nothing of it is in
+the format. Bytes at equal loss and
+times of every level: `results/effort.md`, measured by `make bench-effort`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What is spent on a recipe of the trellis engine.
+
+    `tokens`: of calibration text, 0 for the weights alone, None for as many as a recipe says by itself. `states` of
+    the trellis; `group`: rows that are decided together before the next are corrected, 0 for all. `compensate`,
+    `tune`: optimizer steps on calibration text.
+    """
+
+    tokens: int | None = None
+    states: int = 64
+    group: int = 0
+    compensate: int = 0
+    tune: int = 0
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        rows = f", rows by {self.group}" if self.group else ""
+        trained = (", compensated" if self.compensate else "") + (", tuned" if self.tune else "")
+        return f"trellis, {self.states} states{rows}{trained}"
+
+    @property
+    def untrained(self) -> Effort:
+        """The same without optimizer steps."""
+        return replace(self, compensate=0, tune=0)
+
+    @property
+    def rough(self) -> Effort:
+        """A quick stand-in that needs about the same bytes: to begin a search with."""
+        return replace(self.untrained, states=min(self.states, 8), group=0)
+
+    def trained_by(self, compensate: int | None, tune: int | None) -> Effort:
+        """The same with these numbers of optimizer steps; None: as it is."""
+        return replace(
+            self,
+            compensate=self.compensate if compensate is None else compensate,
+            tune=self.tune if tune is None else tune,
+        )
+
+
+LEVELS = (
+    Effort(tokens=0, states=8),
+    Effort(tokens=4_096, states=4),
+    Effort(tokens=16_384, states=8),
+    Effort(),
+    Effort(group=32),
+    Effort(tokens=131_072, group=32),
+    Effort(tokens=131_072, group=32, tune=50),
+    Effort(tokens=131_072, compensate=60),
+    Effort(tokens=131_072, compensate=120),
+    Effort(tokens=131_072, compensate=120, tune=100),
+)
+DEFAULT = 3

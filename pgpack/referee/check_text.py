@@ -1,0 +1,147 @@
+"""Rules about the evaluated text: it is whole, its bytes count once, nothing was trained on it before packing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from .evidence import Evidence
+from .findings import Finding, cited, fail, ok, skip, warn
+from .logs import Log
+from .losses import Figure
+from .numbers import digits_of, grouped
+from .scored_text import calibrations_on_evaluated, switches, updates_before_packing
+from .script import Place
+
+FULL_BYTES, CASEOPS_BYTES = 151_080_891, 151_074_309  # of the whole validation text, as it is and in CaseOps' tokens
+# scored tokens of the whole validation split -> bytes of its text, as the public logs print them
+VAL_TOKENS = {62_021_632: FULL_BYTES, 40_540_160: FULL_BYTES, 47_851_520: CASEOPS_BYTES}
+NEAR = 4096  # tokens that a last, partial window drops
+AGREE = 9e-4  # relative: val_loss and val_bpb are printed with four digits or more
+WHOLE = 2e-3  # relative, of tokens times bytes per token
+DROPPED = 6e-3  # of the text, in last windows that are left out
+KNOWN_RATIO_FAULTS = (
+    (164_594_398 / CASEOPS_BYTES, "CaseOps tokens counted without their byte sidecar (#2071, #2138)"),
+    (1.0413, "byte-fallback tokens counted as three bytes (#1289)"),
+)
+
+
+def bytes_per_token(evidence: Evidence) -> Finding:
+    """val_loss / (ln 2 val_bpb) is the text's bytes per token: one number of the text, whatever the model."""
+    ratios = dict(_ratios(evidence))
+    if not ratios:
+        return skip("no val_loss beside val_bpb")
+    low, high = min(ratios.values()), max(ratios.values())
+    if high / low - 1 > AGREE:
+        where = grouped(ratios, AGREE / 3)
+        return fail(f"bytes per token differ, so that not all losses are of one text: {where}", _cited(evidence))
+    logged = [(log, log.val_tokens) for log in evidence.own_logs if log.val_tokens]
+    if not logged:
+        claimed = evidence.claims.whole("val_tokens", "n_val_tokens", "val_token_count")
+        if claimed is None:
+            return _of_no_count(high)
+        return _against_the_text(claimed, high, evidence.claims.place("val_tokens", f"{claimed:,} tokens"))
+    found = [
+        _against_the_text(tokens, ratios.get(_key(log), high), log.place(f"{tokens:,} tokens", "tokens"))
+        if log.text_bytes is None
+        else _of_own_text(log, tokens, log.text_bytes, ratios.get(_key(log), high))
+        for log, tokens in logged
+    ]
+    return next((each for status in ("fail", "warn") for each in found if each.status == status), found[0])
+
+
+def _ratios(evidence: Evidence) -> Iterator[tuple[str, float]]:
+    claims = evidence.claims
+    loss = claims.number("val_loss", "mean_val_loss")
+    for seed, row in claims.results.items():
+        if row.loss and row.bpb and digits_of(row.bpb) > 2:
+            yield f"seed {seed}", row.loss / (math.log(2) * row.bpb)
+    if loss and claims.bpb and digits_of(claims.bpb) > 2 and digits_of(loss) > 2:
+        yield "val_loss / val_bpb", loss / (math.log(2) * claims.bpb)
+    for log in evidence.own_logs if evidence.support.logs else evidence.logs[:1]:
+        if (figure := _result(evidence, log)) is not None:
+            yield _key(log), figure.loss / (math.log(2) * figure.bpb)
+
+
+def _key(log: Log) -> str:
+    return log.name if log.seed is None else f"{log.name} (seed {log.seed})"
+
+
+def _result(evidence: Evidence, log: Log) -> Figure | None:
+    """The figure of a log that is claimed, else its last one; None where it prints no loss, or too few digits."""
+    figure = log.final
+    for claimed in evidence.support.figures.values():
+        if claimed in log.figures:
+            figure = claimed
+    return figure if figure is not None and figure.loss > 0 and figure.bpb > 0 and figure.digits >= 4 else None
+
+
+def _cited(evidence: Evidence) -> tuple[Place, ...]:
+    found = [evidence.claims.place("val_loss", "val_loss beside val_bpb")]
+    for log in evidence.own_logs:
+        if (figure := _result(evidence, log)) is not None:
+            found.append(Place(log.name, figure.line, f"val_loss {figure.loss:g} beside val_bpb {figure.bpb:g}"))
+    return tuple(found)
+
+
+def _of_no_count(ratio: float) -> Finding:
+    known = next((n for n, size in VAL_TOKENS.items() if abs(ratio / (size / n) - 1) <= WHOLE), None)
+    if known is not None:
+        return ok(f"{ratio:.4f} bytes per token, as {known:,} tokens of the whole text have")
+    return warn(f"not decided: {ratio:.4f} bytes per token throughout, but no log names the number of its tokens")
+
+
+def _of_own_text(log: Log, tokens: int, n_bytes: int, ratio: float) -> Finding:
+    """A log of ours counts the bytes of its text itself; of another text than the challenge's nothing is decided."""
+    place = log.place(f"{tokens:,} tokens, {n_bytes:,} bytes", "tokens")
+    if abs(tokens * ratio / n_bytes - 1) > WHOLE:
+        return fail(
+            f"{tokens:,} tokens of {ratio:.4f} bytes are not the {n_bytes:,} bytes that were counted", (place,)
+        )
+    if min(abs(n_bytes / size - 1) for size in (FULL_BYTES, CASEOPS_BYTES)) <= WHOLE:
+        return _against_the_text(tokens, ratio, place)
+    return skip(f"measured on a text of {n_bytes:,} bytes, another than the challenge's of {FULL_BYTES:,}")
+
+
+def _against_the_text(tokens: int, ratio: float, place: Place) -> Finding:
+    """Tokens times bytes per token against the bytes of the whole text."""
+    near = next((known for known in VAL_TOKENS if abs(known - tokens) < NEAR), None)
+    n_bytes = round(tokens * ratio)
+    excess = min(
+        (n_bytes / size - 1 for size in ([VAL_TOKENS[near]] if near else [FULL_BYTES, CASEOPS_BYTES])), key=abs
+    )
+    said = f"{tokens:,} tokens of {ratio:.4f} bytes are {n_bytes:,} bytes"
+    if abs(excess) <= WHOLE or (near is None and -DROPPED <= excess < 0):
+        return ok(f"{said}, the whole text")
+    for known, name in KNOWN_RATIO_FAULTS:
+        if abs(excess + 1 - known) < 4e-3:
+            return fail(f"{excess:+.2%} bytes per token against the text: {name}", (place,))
+    if excess < 0 and near is None:
+        return warn(f"{said}, {excess:+.1%} of the text's {FULL_BYTES:,}: a part was evaluated (#1854)", (place,))
+    why = "; a space counted twice inflates it (#1545)" if excess > 0 else ""
+    return fail(f"{said}, the whole text has {FULL_BYTES:,} ({excess:+.2%}){why}", (place,))
+
+
+def calibration_text(evidence: Evidence) -> Finding:
+    found = [*calibrations_on_evaluated(evidence.scripts)]
+    found += [
+        log.place(repr(log.calibrated_on_evaluated), "calibration")
+        for log in evidence.own_logs
+        if log.calibrated_on_evaluated
+    ]
+    if found:
+        return cited("fail", "calibrated on the evaluated text: ", found)
+    return ok("no call and no log line calibrates on the evaluated text")
+
+
+def trained_on_scored(evidence: Evidence) -> Finding:
+    """No update on validation text before the weights are packed, by the logs' word and the script's order."""
+    confessed = [log.trained_on_evaluated for log in evidence.own_logs if log.trained_on_evaluated is not None]
+    if confessed:
+        return cited("fail", "trained on the evaluated text before packing: ", confessed)
+    denied = bool(evidence.own_logs) and all(log.denies_training for log in evidence.own_logs)
+    switched = [] if denied else [*switches(evidence.scripts)]
+    found = [*switched, *([] if denied else updates_before_packing(evidence.scripts))]
+    if found:
+        return cited("warn", "it looks as if the weights were trained on the evaluated text before packing: ", found)
+    return ok("no log says so, and no update on validation text was found before the weights are saved")

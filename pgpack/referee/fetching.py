@@ -1,0 +1,210 @@
+"""What a script would fetch over a network or install, however that is spelled; nothing here runs it.
+
+Fetching: a module made for it that is used, hubs of models and data, a socket that connects, a program that downloads
+or installs. Not fetching: parsing a URL, the host's name, a free port, a package that is asked for its version.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from .script import Place, Script, calls, keyword, references
+from .texts import UNKNOWN
+
+MODULES = (
+    "requests", "urllib.request", "urllib.robotparser", "urllib2", "urllib3", "http.client", "ftplib", "smtplib",
+    "imaplib", "poplib", "telnetlib", "nntplib", "xmlrpc.client", "aiohttp", "httpx", "wget", "gdown", "boto3",
+    "botocore", "s3fs", "gcsfs", "paramiko", "pycurl", "websocket", "websockets", "pooch", "kagglehub", "kaggle",
+    "google.cloud.storage", "azure.storage", "torch.hub", "torch.utils.model_zoo", "gensim.downloader", "pip",
+    "six.moves.urllib.request", "torchaudio.utils.download_asset", "openai", "modelscope", "clearml", "mega",
+)  # fmt: skip
+CALLS = {
+    "hf_hub_download", "snapshot_download", "urlretrieve", "urlopen", "load_state_dict_from_url",
+    "download_url_to_file", "load_file_from_url", "download_url", "download_file_from_google_drive",
+    "cached_download", "download_and_extract_archive",
+}  # fmt: skip
+NAMES = (
+    "huggingface_hub.HfApi", "huggingface_hub.HfFileSystem", "huggingface_hub.InferenceClient",
+    "huggingface_hub.login", "huggingface_hub.Repository", "socket.create_connection", "asyncio.open_connection",
+    "nltk.download", "spacy.cli.download", "transformers.pipeline", "evaluate.load", "sys.modules.urllib.request",
+    "datasets.load_dataset_builder", "transformers.utils.hub.cached_file", "transformers.utils.cached_file",
+    "tiktoken.get_encoding", "tiktoken.encoding_for_model",
+)  # fmt: skip
+LOCAL_FORMATS = {"json", "text", "csv", "parquet", "arrow", "imagefolder", "webdataset"}
+_PROGRAM = r"(?:^|[\s;&|(`'\"/=])"
+_END = r"(?=[\s;&|)`'\"]|$)"
+_COMMAND = re.compile(
+    _PROGRAM + r"(?:(?:wget|curl|aria2c|axel|gdown|rclone|gsutil|azcopy|sftp|s3cmd|s5cmd|kaggle|ncat|telnet)"
+    + _END + r"|"
+    r"(?:apt|apt-get|aptitude|yum|dnf|apk|brew|snap|conda|mamba|micromamba|npm|cargo|gem|pacman)\s+(?:-\S+\s+)*"
+    r"(?:install|update|upgrade|add|create|-S)" + _END + r"|"
+    r"pip[\d.]*\s+(?:-\S+\s+)*(?:install|download|wheel)" + _END + r"|pipx?\s+run" + _END + r"|"
+    r"uv\s+(?:pip\s+(?:install|sync)|add|sync|tool|run)" + _END + r"|"
+    r"git\s+(?:-\S+\s+)*(?:clone|fetch|pull|submodule|lfs|ls-remote)" + _END + r"|"
+    r"(?:huggingface-cli|hf)\s+(?:download|login|upload|repo)" + _END + r"|aws\s+(?:-\S+\s+)*s3" + _END + r"|"
+    r"gcloud\s+(?:storage|compute)" + _END + r"|(?:scp|rsync|ssh)\s+\S.*(?::|@)|docker\s+(?:pull|run)" + _END + r")"
+)  # fmt: skip
+_URL = re.compile(r"(?:https?|ftp|s3|gs|hf|az)://\S+$")
+OPENERS = (
+    "open", "read_csv", "read_parquet", "read_json", "read_table", "load", "loadtxt", "genfromtxt", "retrieve",
+    "download", "fetch", "from_url", "load_url", "imread", "copy", "filesystem",
+)  # fmt: skip
+STARTERS = (
+    "run", "Popen", "call", "check_call", "check_output", "system", "popen", "getoutput", "getstatusoutput",
+    "create_subprocess_shell", "create_subprocess_exec", "spawn",
+)  # fmt: skip
+PROCESSES = (
+    "subprocess.",
+    "os.system",
+    "os.popen",
+    "os.exec",
+    "os.spawn",
+    "os.posix_spawn",
+    "pty.",
+    "asyncio.create",
+)
+PRESENCE = ("which", "find_executable")
+
+
+def fetches(scripts: Sequence[Script]) -> Iterator[Place]:
+    """Uses of modules, hubs, sockets and programs that reach for the network or install something."""
+    yield from _of_modules(scripts)
+    for script, call, name in calls(scripts):
+        last = name.rpartition(".")[2]
+        if name in script.functions:
+            continue  # one of its own, whose body is looked at by itself
+        if last in CALLS or name in NAMES or name.startswith(tuple(f"{known}." for known in NAMES)):
+            yield script.place(call, f"{name}(...)")
+        elif last in ("from_pretrained", "load_dataset", "get_kernel") and _of_hub(script, call, name) == "hub":
+            yield script.place(call, f"{name}(...) fetches from a hub")
+        elif (given := keyword(call, "pretrained")) is not None and _is_true(given):
+            yield script.place(call, f"{name}(pretrained=True) fetches weights")
+        elif name.startswith("torchvision.") and (given := keyword(call, "weights")) and not _is_none(given):
+            yield script.place(call, f"{name}(weights=...) fetches weights")
+        elif last in OPENERS and call.args and any(_URL.match(text) for text in script.texts_of(call.args[0])):
+            yield script.place(call, f"{name}({next(iter(script.texts_of(call.args[0])))[:60]!r})")
+    for script in scripts:
+        yield from _connections(script)
+    for text, place in commands(scripts):
+        if _COMMAND.search(text):
+            yield place
+    for script, call, name in calls(scripts):
+        if name.startswith("runpy.run_module") and "pip" in {*_first(script, call)}:
+            yield script.place(call, "runpy.run_module('pip')")
+
+
+def undecided_fetches(scripts: Sequence[Script]) -> Iterator[Place]:
+    """What may fetch: a module made for it that is imported and never used by name, an unknown program or model."""
+    used = {place.file for place in _of_modules(scripts)}
+    for script in scripts:
+        for node in script.nodes:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in names:
+                if _in_modules(name) and script.name not in used:
+                    yield script.place(node, f"import {name}, of which no use is seen")
+    for script, call, name in calls(scripts):
+        last = name.rpartition(".")[2]
+        if last in ("from_pretrained", "load_dataset", "get_kernel") and _of_hub(script, call, name) == "unknown":
+            yield script.place(call, f"{name}(...) of a name that is not written down")
+        elif name.startswith(PROCESSES) and (arguments := _command_arguments(call)):
+            if all(text.strip(f"{UNKNOWN} /") == "" for text in script.texts_of(arguments[0])):
+                yield script.place(call, f"{name}(...) starts a program that is not written down")
+        elif name in ("socket.socket", "socket.socketpair") and not _socket_use(script):
+            yield script.place(call, f"{name}(...), of which no use is seen")
+
+
+def _of_modules(scripts: Sequence[Script]) -> Iterator[Place]:
+    seen = set()
+    for script, node, name in references(scripts):
+        if _in_modules(name) and not script.is_local(node, name) and (script.name, node.lineno) not in seen:
+            seen.add((script.name, node.lineno))
+            yield script.place(node, name)
+
+
+def _in_modules(name: str) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in MODULES)
+
+
+def _first(script: Script, call: ast.Call) -> Iterator[str]:
+    if call.args:
+        yield from script.texts_of(call.args[0])
+
+
+def _of_hub(script: Script, call: ast.Call, name: str) -> str:
+    """'hub' for what is named as a hub names it, 'local' for files, 'unknown' for what is not written down."""
+    owner = name.rpartition(".")[0]
+    if owner in {node.name for node in script.nodes if isinstance(node, ast.ClassDef)}:
+        return "local"  # a class of the script's own, whose method is looked at by itself
+    local = keyword(call, "local_files_only")
+    if local is not None and _is_true(local):
+        return "local"
+    found = {*_first(script, call)} or {UNKNOWN}
+    data = keyword(call, "data_files")
+    if found <= LOCAL_FORMATS and not (data and any("://" in text for text in script.texts_of(data))):
+        return "local"
+    kinds = {_kind_of_source(text) for text in found}
+    return "hub" if "hub" in kinds else "unknown" if "unknown" in kinds else "local"
+
+
+def _kind_of_source(text: str) -> str:
+    if text.startswith(("/", "./", "../", "~", f"{UNKNOWN}/")) or text.endswith((".json", ".model", ".bin", ".txt")):
+        return "local"
+    return "unknown" if UNKNOWN in text or not text else "hub"
+
+
+def _connections(script: Script) -> Iterator[Place]:
+    """Sockets that connect to somewhere; one that only listens finds a free port."""
+    has_socket = any(name in ("socket.socket", "ssl.wrap_socket", "ssl.SSLContext") for *_, name in calls([script]))
+    for _, call, name in calls([script]) if has_socket else ():
+        if name.rpartition(".")[2] in ("connect", "connect_ex", "sendto") and not name.startswith("sqlite3"):
+            yield script.place(call, f"a socket's {name.rpartition('.')[2]}(...)")
+
+
+def _socket_use(script: Script) -> bool:
+    """Whether the script says what its sockets are for."""
+    return any(name.rpartition(".")[2] in ("bind", "connect", "connect_ex", "sendto") for *_, name in calls([script]))
+
+
+def _is_true(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and bool(node.value)
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _command_arguments(call: ast.Call) -> list[ast.expr]:
+    given = [value for name in ("args", "cmd", "command") if (value := keyword(call, name)) is not None]
+    return [*call.args, *given]
+
+
+def commands(scripts: Sequence[Script]) -> Iterator[tuple[str, Place]]:
+    """(command line, where) of every program that a script starts, as far as it is written down."""
+    for script, call, name in calls(scripts):
+        last = name.rpartition(".")[2]
+        starts = last in STARTERS or name.startswith(PROCESSES)
+        if not starts or name.startswith(("dist.", "torch.distributed.")):
+            continue
+        arguments = _command_arguments(call)
+        several = last.startswith(("exec", "spawn", "create_subprocess_exec", "posix_spawn"))
+        whole = ast.List(arguments, ast.Load()) if several else arguments[0] if arguments else None
+        for text in script.texts_of(whole) if whole is not None else ():
+            if text.strip(f"{UNKNOWN} "):
+                yield text, script.place(call, f"{name}({text.replace(UNKNOWN, '...')[:60]!r})")
+
+
+def fetched_by_commands(lines: Iterable[str]) -> Iterator[str]:
+    """Those of some command lines that download or install."""
+    yield from (line[:80] for line in lines if _COMMAND.search(line))
+
+
+def looked_for(scripts: Sequence[Script]) -> Iterator[tuple[str, Place]]:
+    """(program, where) of every program whose presence a script asks for."""
+    for script, call, name in calls(scripts):
+        if name.rpartition(".")[2] in PRESENCE:
+            for text in _first(script, call):
+                yield text, script.place(call, f"{name}({text[:60]!r})")

@@ -1,0 +1,127 @@
+"""How far a scorer was looked at: the whole future changed on ever longer texts, and sums at many warm places.
+
+    look_ahead   tokens from t on replaced by others: no loss before t may move, whatever distance it looks (C1, C3)
+    sums         exp(-loss) over everything that a target could be, at many places of a text that caches know (C2)
+
+Chunks, warm-ups and caches show only on texts as long as they are: lengths grow until the text, `LONGEST` or the time
+ends, and the answer says where that was. Legal chunked methods have 32,768 tokens, so `LONGEST` holds two of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .scoring import SUM, UNMOVED, Answer, Score
+
+SHORTEST, LONGEST, GROWTH = 96, 65_536, 4
+CUTS = 6  # places from which the future is changed, of each length
+PLACES = 12  # at which probabilities are summed
+WARM = (2048, 1024, 512, 256)  # lengths of the text for sums, the longest that the time allows
+Clock = Callable[[], float]
+
+
+def look_ahead(
+    score: Score, ids: NDArray[np.int64], vocab_size: int, seconds: float, clock: Clock = time.monotonic
+) -> Answer:
+    """Whether no loss moves when everything after it changes. Units: `seconds` of the clock, about."""
+    rng = np.random.default_rng(0)
+    whole = min(len(ids) - 1, LONGEST)
+    started, n, looked = clock(), min(SHORTEST, whole), 0
+    while True:
+        began = clock()
+        text = ids[: n + 1]
+        before = np.asarray(score(text), dtype=np.float64)
+        if before.shape != (n,) or not np.isfinite(before).all():
+            return Answer(False, f"the scorer gave {before.shape} losses for {n} targets, or not finite ones")
+        for t in _cuts(n, rng):
+            changed = text.copy()
+            changed[t:] = (text[t:] + rng.integers(1, vocab_size, n + 1 - t)) % vocab_size
+            moved = np.abs(np.asarray(score(changed), dtype=np.float64)[: t - 1] - before[: t - 1])
+            if moved.size and not moved.max() <= UNMOVED:
+                p = int(moved.argmax()) + 1
+                return Answer(
+                    False,
+                    f"changing the tokens from {t:,} on changes the loss of the earlier token {p:,} by "
+                    f"{moved.max():.3g} nats (in a text of {n:,})",
+                )
+            looked = max(looked, n - t + 1)
+        spent = clock() - began
+        if n == whole or clock() - started + GROWTH * spent > seconds:
+            break
+        n = min(GROWTH * n, whole)
+    why = "" if n == whole else f"; longer texts of the {whole:,} would take more than {seconds:g} s"
+    return Answer(True, f"no loss moved when the future changed, up to {looked:,} tokens of it{why}")
+
+
+def _cuts(n: int, rng: np.random.Generator) -> list[int]:
+    """Places spread over the text, near its start and its end among them; none on a round number by design."""
+    found = {max(2, n // 50), n, *(int(t) for t in rng.integers(2, n + 1, CUTS - 2))} if n > 2 else {n}
+    return sorted(found)
+
+
+def sums(
+    score: Score,
+    ids: NDArray[np.int64],
+    vocab_size: int,
+    candidates: int,
+    seconds: float,
+    clock: Clock = time.monotonic,
+) -> Answer:
+    """Whether the probabilities of everything that a target could be sum to 1, at as many places as the time allows.
+
+    With more than `candidates` tokens a part of them is tried, whose sum may not pass 1.
+    """
+    tried = np.arange(vocab_size)
+    if vocab_size > candidates:
+        tried = np.unique(np.linspace(0, vocab_size - 1, candidates).astype(np.int64))
+    text = _affordable(score, ids, len(tried), seconds, clock)
+    started, worst, done = clock(), 1.0, 0
+    for target in _warm_places(text):
+        changed, total = text.copy(), 0.0
+        for token in tried:
+            changed[target] = token
+            total += float(np.exp(-np.float64(np.asarray(score(changed))[target - 1])))
+        done += 1
+        worst = total if abs(total - 1) > abs(worst - 1) else worst
+        if total > 1 + SUM or (len(tried) == vocab_size and total < 1 - SUM):
+            return Answer(
+                False,
+                f"the probabilities of {len(tried):,} candidates for token {target:,} sum to {total:.6f}; "
+                "a score that is fixed before its token is used sums to 1",
+            )
+        if (clock() - started) * (done + 1) / done > seconds:
+            break
+    return Answer(
+        True, f"the probabilities of {len(tried):,} candidates sum to {worst:.6f} or nearer to 1 at {done} places"
+    )
+
+
+def _affordable(
+    score: Score, ids: NDArray[np.int64], candidates: int, seconds: float, clock: Clock
+) -> NDArray[np.int64]:
+    """The longest start of the text of which some sums can be afforded."""
+    for length in WARM:
+        if len(ids) <= length // 2:
+            continue
+        text, began = ids[: length + 1], clock()
+        score(text)
+        if (clock() - began) * candidates * 3 <= seconds:
+            return text
+    return ids[: SHORTEST + 1]
+
+
+def _warm_places(ids: NDArray[np.int64]) -> list[int]:
+    """Targets whose context was seen most often before, then others spread over the text."""
+    seen: dict[int, int] = {}
+    counts = np.zeros(len(ids), dtype=np.int64)
+    for target in range(1, len(ids)):
+        context = int(ids[target - 1])
+        counts[target] = seen.get(context, 0)
+        seen[context] = seen.get(context, 0) + 1
+    warm = [int(t) for t in np.argsort(-counts, kind="stable")[: PLACES // 2] if t > 0]
+    spread = [int(t) for t in np.linspace(len(ids) // 3, len(ids) - 1, PLACES // 2)]
+    return list(dict.fromkeys(t for pair in zip(warm, spread, strict=False) for t in pair if t > 0))

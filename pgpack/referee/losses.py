@@ -1,0 +1,94 @@
+"""Losses in lines of logs: the lines of the public scripts, and whatever puts `bpb` beside a number.
+
+    final_int8_zlib_roundtrip val_loss:2.0601 val_bpb:1.2244      final val_bpb=1.0812, val_nats=2.7892
+    {"val_bpb": 1.0812, "val_loss": 2.79}                         bits per byte: 1.0812
+
+Owns when and how a figure was measured, by the words before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+TRAINING, BEFORE, AFTER = "training", "before quantization", "after quantization"
+PLAIN, SLIDING, TTT = "plain", "sliding", "test-time training"
+_LOSS = re.compile(
+    r"^(?:\d+\s+)?(?P<label>.{0,120}?)\s*(?:sliding )?val_loss[:=]\s*(?P<loss>\d+\.\d+)\s+"
+    r"(?:sliding )?val_bpb[:=]\s*(?P<bpb>\d+\.\d+)(?P<rest>.{0,200})"
+)
+_BETWEEN = r"['\"*`|]{0,3}\s{0,3}(?:[:=|]\s{0,3}|\bis\b\s|of\s)?['\"*`|]{0,3}\s{0,3}"
+_BPB = re.compile(
+    rf"(?P<key>[\w/.\-]{{0,60}}bpb\w{{0,12}}|\bbits[ _/-]per[ _-]byte\w{{0,4}})"
+    rf"{_BETWEEN}(?P<bpb>\d\.\d{{2,12}})(?![\d.])",
+    re.I,
+)
+_NATS = re.compile(
+    rf"(?P<key>[\w/.\-]{{0,60}}(?:val|eval|test)\w{{0,20}}(?:loss|nats|nll|ce)\w{{0,12}}|"
+    rf"\bnats[ _]per[ _]token\b|\bval[ _]loss\b)"
+    rf"{_BETWEEN}(?P<loss>\d{{1,2}}\.\d{{2,12}})(?![\d.])", re.I,
+)  # fmt: skip
+_NO_RESULT = re.compile(
+    r"delta|diff|gap|gain|improve|target|sota|baseline|prev|best|std|goal|record|threshold|penalty|min_|max_", re.I
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured loss. `stage` and `mode` as the constants above; `digits` of the printed bpb; `loss` 0 where only
+    bits per byte are printed."""
+
+    label: str
+    stage: str
+    mode: str
+    loss: float
+    bpb: float
+    digits: int
+    line: int = 0
+
+
+def figures(text: str, line: int) -> Iterator[Figure]:
+    """The losses that a line prints."""
+    found = _LOSS.match(text)
+    if found:
+        label, rest = found["label"].strip(), found["rest"]
+        digits = len(found["bpb"].partition(".")[2])
+        yield Figure(
+            label, stage_of(label), mode_of(label, rest), float(found["loss"]), float(found["bpb"]), digits, line
+        )
+        return
+    if "bpb" not in text.lower() and "per" not in text:
+        return
+    nats = _NATS.search(text)
+    for found in _BPB.finditer(text):
+        before = text[: found.start()] if nats is None else text[: min(found.start(), nats.start())]
+        label = f"{before.strip()[-80:]} {found['key']}".strip()
+        if _NO_RESULT.search(label):
+            continue
+        label = re.sub(r"\b(?:val_)?bpb$", "", label).strip(" :|-[]{}'\"") or "bpb"
+        stage = (
+            TRAINING if re.search(r"\b(?:step|iter\w*|epoch)\W{0,3}\d|\d+/\d+", label.lower()) else stage_of(label)
+        )
+        loss = float(nats["loss"]) if nats else 0.0
+        digits = len(found["bpb"].partition(".")[2])
+        yield Figure(label, stage, mode_of(label, text), loss, float(found["bpb"]), digits, line)
+        nats = None
+
+
+def stage_of(label: str) -> str:
+    """When a figure was measured, from the words before it."""
+    words = label.lower()
+    if not words or re.match(r"\W*(step:?\s*)?\d+/\d+|\W*(?:step|iter\w*|epoch)\b\W{0,3}\d", words):
+        return TRAINING
+    if re.search(r"pre[-_ ]?quant|post[-_ ]?ema|pre[-_ ]?export|raw|unquantized|fp32|bf16", words):
+        return BEFORE
+    return AFTER
+
+
+def mode_of(label: str, rest: str = "") -> str:
+    """How a figure was measured, from the words before it and after it."""
+    words = f"{label} {rest}".lower()
+    if "ttt" in words:
+        return TTT
+    return SLIDING if "sliding" in words or "stride" in words else PLAIN

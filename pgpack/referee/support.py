@@ -1,0 +1,97 @@
+"""Which logs support which claimed losses: a copy counts once, a log beside them of another run not at all."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from .claims import Claims
+from .logs import Log
+from .losses import AFTER, Figure
+from .numbers import JSON_DIGITS, claimed_same, digits_of, tolerance
+
+MEAN = 6e-5  # of a mean or std printed with four digits
+MOST = 10  # logs of which subsets are tried as the runs of a mean
+
+
+@dataclass(frozen=True)
+class Support:
+    """`logs`: those that measured a claimed loss; `figures`: seed (None: val_bpb) -> the figure that was claimed;
+    `means`: claims that are the mean of several logs."""
+
+    logs: tuple[Log, ...] = ()
+    figures: Mapping[int | None, Figure] = field(default_factory=dict)
+    means: frozenset[int | None] = frozenset()
+
+
+def distinct(logs: Iterable[Log]) -> Iterator[Log]:
+    """Without those that say what an earlier one says: the seed, the losses and the bytes are the same."""
+    seen = set()
+    ordered = sorted(logs, key=lambda log: (log.seed is None, log.name))
+    for log in ordered:
+        losses = tuple((figure.bpb, figure.loss) for figure in log.figures)
+        key = (log.seed, losses, log.totals)
+        unnamed = (None, losses, log.totals)
+        if not losses or (key not in seen and not (log.seed is None and unnamed in seen)):
+            yield log
+        seen |= {key, unnamed}
+
+
+def claimed(claims: Claims) -> Iterator[tuple[int | None, float]]:
+    """(seed, claimed loss); (None, val_bpb) when there is no table of seeds."""
+    rows = [(seed, row.bpb) for seed, row in claims.results.items() if row.bpb is not None]
+    if rows:
+        yield from rows
+    elif claims.bpb is not None:
+        yield None, claims.bpb
+
+
+def logs_of(logs: Sequence[Log], seed: int | None) -> list[Log]:
+    """The logs that may hold a seed's result: its own; without one, those that name no seed."""
+    if seed is None:
+        return [log for log in logs if log.figures or log.numbers]
+    return [log for log in logs if log.seed == seed] or [log for log in logs if log.seed is None]
+
+
+def matching(logs: Iterable[Log], bpb: float) -> tuple[Log, Figure] | None:
+    """The figure that was printed as `bpb` and its log, one after quantization before any other."""
+    found = [(log, f) for log in logs for f in log.figures if claimed_same(f.bpb, f.digits, bpb)]
+    return next((pair for pair in found if pair[1].stage == AFTER), found[0] if found else None)
+
+
+def supported(claims: Claims, logs: Sequence[Log]) -> Support:
+    """What the logs say for the claimed losses."""
+    figures: dict[int | None, Figure] = {}
+    own: list[Log] = []
+    means: set[int | None] = set()
+    for seed, bpb in claimed(claims):
+        candidates = logs_of(logs, seed)
+        if (pair := matching(candidates, bpb)) is not None:
+            own.append(pair[0])
+            figures[seed] = pair[1]
+        if seed is None and (pair is None or pair[1].stage != AFTER) and (of_mean := _of_mean(candidates, bpb)):
+            own += of_mean
+            means.add(seed)
+    names = {(log.name, log.seed) for log in own}
+    return Support(tuple(log for log in logs if (log.name, log.seed) in names), figures, frozenset(means))
+
+
+def _of_mean(logs: Sequence[Log], bpb: float) -> tuple[Log, ...]:
+    """The logs whose last figures of one kind have this mean: all of them, or the most that do."""
+    close = max(MEAN, tolerance(max(JSON_DIGITS, digits_of(bpb))) / 2)
+    labels = {figure.label for log in logs for figure in log.at(AFTER)}
+    for label in sorted(labels):
+        last = {
+            i: values[-1]
+            for i, log in enumerate(logs)
+            if (values := [figure.bpb for figure in log.at(AFTER) if figure.label == label])
+        }
+        for size in range(len(last), 1, -1):
+            if size < len(last) and len(last) > MOST:
+                break
+            for chosen in combinations(last, size):
+                if abs(statistics.fmean(last[i] for i in chosen) - bpb) < close:
+                    return tuple(logs[i] for i in chosen)
+    return ()

@@ -1,0 +1,215 @@
+"""The search for the fields that leave no trace: one group after another, pairs that interact, then all once more.
+
+    orders of layers x settings of published systems --contest--> start
+    start --each group, each pair, on little text--> ... until nothing moves --each group, on all of the text--> Found
+
+Owns the order of the search. What the values are is in `hidden_fields`, who wins in `contest`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pgpack.errors import DataError
+from pgtrain.model.dialects import fits
+from pgtrain.model.model_config import GPTConfig
+
+from .contest import Judge, Standing
+from .hidden_fields import GROUPS, PAIRS, Choice, Group, structures
+from .trace import Shapes, Trace
+
+COARSE = 1024  # tokens of a contest on the way
+ROUNDS = 4
+NEAR = 0.005  # nats per token within which the gradient is asked as well
+PAIRED = 4  # choices of each of two groups that are tried together
+STARTS = 3  # settings of published systems that every order of layers is tried with
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a state dict is, as far as is known: its shapes without banks, their trace, what the user said, and the
+    length of windows."""
+
+    shapes: Shapes
+    trace: Trace
+    said: Mapping[str, Any]
+    seq_len: int
+
+    def config(self, base: GPTConfig, choice: Choice) -> GPTConfig | None:
+        """`base` with a choice; None where no model is so, the tensors are others, or the user said otherwise."""
+        if any(field in choice and choice[field] != value for field, value in self.said.items()):
+            return None
+        values = {**choice, **self.trace.fields, **self.said, "seq_len": self.seq_len}
+        if values.get("bigram_hash", base.bigram_hash) == "xor" != self.trace.fields.get("bigram_hash"):
+            values["bigram_hash"] = "mul31"  # only xor has a scale, and there is none
+        try:
+            config = replace(base, **values)
+        except DataError:
+            return None
+        return config if fits(config, self.shapes) else None
+
+    def choices(self, base: GPTConfig, group: Group) -> list[GPTConfig]:
+        """`base` under every choice of the group, those that are a model of these tensors; what `base` is as well."""
+        found = (self.config(base, choice) for choice in group.choices(base, self.trace))
+        return list(dict.fromkeys([base, *(config for config in found if config is not None)]))
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best guess; for each group of fields how its choices stand beside it, and what nothing tells from it."""
+
+    config: GPTConfig
+    standings: Mapping[Group, Sequence[Standing]]
+    rivals: Mapping[Group, Sequence[Standing]]
+
+    @property
+    def open(self) -> list[Group]:
+        """Groups that are not decided."""
+        return [group for group, rivals in self.rivals.items() if rivals]
+
+    @property
+    def nats(self) -> float:
+        """Of the best guess on the most tokens that it was judged on."""
+        own = [each for standings in self.standings.values() for each in standings if each.config == self.config]
+        return max(own, key=lambda each: each.n_tokens).nats
+
+
+def search(asked: Asked, judge: Judge, settings: Sequence[Mapping[str, Any]]) -> GPTConfig | None:
+    """The best model of a state dict by its loss on little text; None where nothing runs. `settings`: of published
+    systems."""
+    best = _start(asked, judge, settings)
+    return None if best is None else _settled(asked, judge, best)
+
+
+def confirm(asked: Asked, judge: Judge, best: GPTConfig) -> Found:
+    """The best model beside every other choice of each group, on all of the text; it moves to a better one."""
+    seen: set[GPTConfig] = set()
+    standings: dict[Group, list[Standing]] = {}
+    rivals: dict[Group, list[Standing]] = {}
+    while best not in seen and len(seen) < ROUNDS:
+        seen.add(best)
+        standings, rivals, start = {}, {}, best
+        for group in GROUPS:
+            ranked = judge.contest(asked.choices(best, group))
+            if ranked:
+                decided, rivals[group] = _decided(judge, group, ranked, best)
+                best, standings[group] = decided, ranked
+        if best == start:
+            break
+    return Found(best, standings, rivals)
+
+
+def _decided(
+    judge: Judge, group: Group, ranked: Sequence[Standing], best: GPTConfig
+) -> tuple[GPTConfig, list[Standing]]:
+    """(the choice that is preferred to all others or alike, those that are alike).
+
+    Far behind is worse, whatever else. Near the front the loss alone is no witness: some arithmetic that a model
+    never had suits it a little better than its own.
+    """
+    front = ranked[0]
+    same = next((each for each in ranked if each.config == best and each.same), front)
+    running = [same]
+    for each in ranked[1:]:
+        if (each.behind < NEAR or not each.clear) and not any(
+            judge.equal(each.config, one.config) for one in running
+        ):
+            running.append(each)
+    if len(running) == 1:
+        return same.config, []
+    alike = {
+        each.config: [other for other in running if other is not each and not _beats(judge, group, each, other)]
+        for each in running
+    }
+    winner = min(running, key=lambda each: (len(alike[each.config]), each.behind))
+    return winner.config, alike[winner.config]
+
+
+def _beats(judge: Judge, group: Group, one: Standing, other: Standing) -> bool:
+    """Whether `one` is to be preferred: by both witnesses together, and for a usual one where they are silent."""
+    by_loss, by_gradient = judge.prefers(one.config, other.config)
+    usual = group.usual(one.config) - group.usual(other.config)
+    if usual > 0:
+        return by_loss + by_gradient >= 0
+    return by_loss + by_gradient > (0 if usual == 0 else 1)
+
+
+def _start(asked: Asked, judge: Judge, settings: Sequence[Mapping[str, Any]]) -> GPTConfig | None:
+    """The best order of layers with the best of the published settings, on little text."""
+    orders = structures(asked.trace)
+    few = [orders[i] for i in sorted({0, len(orders) // 2, len(orders) - 1})] if orders else []
+    ranked = judge.contest(_guesses(asked, few, settings), COARSE // 4)
+    if not ranked:
+        ranked = judge.contest(_guesses(asked, orders, settings), COARSE // 4)
+    tried: list[Mapping[str, Any]] = []
+    for standing in ranked:
+        setting = {name: getattr(standing.config, name) for name in settings[0]}
+        if setting not in tried:
+            tried.append(setting)
+    ranked = judge.contest(_guesses(asked, orders, tried[:STARTS]), COARSE)
+    return ranked[0].config if ranked else None
+
+
+def _guesses(asked: Asked, orders: Sequence[Choice], settings: Sequence[Mapping[str, Any]]) -> Iterator[GPTConfig]:
+    for order in orders:
+        for setting in settings:
+            layers = order.get("num_layers", asked.trace.fields.get("num_layers", 1))
+            fitted = _fitted(setting, layers, asked.trace)
+            if (config := asked.config(GPTConfig(), {**fitted, **order})) is not None:
+                yield config
+
+
+def _fitted(setting: Mapping[str, Any], layers: int, trace: Trace) -> dict[str, Any]:
+    """A published setting in the sizes of the tensors: all layers stay all, a part of a head at most half of it."""
+    head = trace.fields["model_dim"] // trace.fields["num_heads"]
+    values = dict(setting)
+    values["xsa_last_n"] = layers if setting["xsa_last_n"] >= 9 else min(setting["xsa_last_n"], layers)
+    values["rope_dims"] = setting["rope_dims"] if setting["rope_dims"] < head else head // 4 * 2
+    values["lane_start"] = min(setting["lane_start"], layers - 1) if trace.has_lanes else -1
+    return values
+
+
+def _settled(asked: Asked, judge: Judge, best: GPTConfig) -> GPTConfig:
+    """`best` moved along groups and pairs on little text, until nothing moves."""
+    for turn in range(ROUNDS):
+        before = best
+        for group in GROUPS:
+            best = _moved(judge, best, asked.choices(best, group))
+        for first, second in PAIRS if turn == 0 else ():
+            best = _moved(judge, best, _together(asked, judge, best, first, second))
+        if best == before:
+            break
+    return best
+
+
+def _together(asked: Asked, judge: Judge, best: GPTConfig, first: Group, second: Group) -> list[GPTConfig]:
+    """The best few choices of two groups, each with each."""
+    fronts = [
+        {
+            tuple(getattr(each.config, field) for field in group.fields)
+            for each in judge.contest(asked.choices(best, group), COARSE)[:PAIRED]
+        }
+        for group in (first, second)
+    ]
+    if min(map(len, fronts)) < 2:
+        return []
+    choices = [
+        dict(zip((*first.fields, *second.fields), (*one, *other), strict=True))
+        for one in fronts[0]
+        for other in fronts[1]
+    ]
+    found = (asked.config(best, choice) for choice in choices)
+    return list(dict.fromkeys([best, *(config for config in found if config is not None)]))
+
+
+def _moved(judge: Judge, best: GPTConfig, guesses: Sequence[GPTConfig]) -> GPTConfig:
+    """The best of the guesses, or `best` where it is as good within chance."""
+    if len(guesses) < 2:
+        return best
+    ranked = judge.contest(guesses, COARSE)
+    stays = next((each for each in ranked if each.config == best), None)
+    if not ranked or (stays is not None and stays.behind <= stays.error):
+        return best
+    return ranked[0].config

@@ -1,0 +1,159 @@
+"""`make bench-identify`: small models trained briefly, saved bare, identified: how many are what they were, how many
+are asked about, and how many are taken for something else.
+
+    case --trained--> tensors alone --identify on calibration text--> equal | asked | WRONG
+
+equal: the same nats per token of other text as under the true config, to 1e-6. asked: a refusal that names a flag;
+the table says which. WRONG must be none. Each case twice: with the length of windows said and without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pgpack.bench.options import BenchOptions
+from pgpack.bench.sources import open_sources
+from pgpack.checkpoint.checkpoint import from_tensors
+from pgpack.errors import PgpackError
+from pgpack.models.probe import Probe
+from pgtrain.challenge_models import builder
+from pgtrain.identification.reader import Reader
+from pgtrain.identify import identify
+from pgtrain.model.model_config import GPTConfig
+from tests.bench.identify_cases import CASES, config_of, trained
+
+CALIBRATION, EVALUATED = 65_537, 16_385  # tokens
+ALIKE = 1e-6  # nats per token
+FLAG = re.compile(r"--set (\w+)=VALUE|(--seq-len)|(--model NAME)")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a case. `verdict`: equal, asked or WRONG; `about`: the flags that a refusal names, or the fields
+    that are wrong. Units: nats per token of the evaluated text under the true config and under the one found."""
+
+    case: str
+    windows: str
+    verdict: str
+    about: str
+    true_nats: float
+    found_nats: float | None
+    identify_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Tokens to train on, to identify on and to compare on, apart from each other."""
+
+    train: NDArray[np.int64]
+    calibration: NDArray[np.uint16]
+    evaluated: NDArray[np.int64]
+    vocab_size: int
+
+    @classmethod
+    def of(cls, tokens: NDArray[np.uint16], vocab_size: int, calibration: int = CALIBRATION) -> Texts:
+        first, second = calibration, calibration + EVALUATED
+        return cls(
+            tokens[second:].astype(np.int64), tokens[:first], tokens[first:second].astype(np.int64), vocab_size
+        )
+
+
+def outcome(case: str, state: dict[str, torch.Tensor], texts: Texts, seq_len: int | None) -> Outcome:
+    """One identification against the truth."""
+    truth = config_of(case, texts.vocab_size)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    reader = Reader(Probe(lambda: {name: each.numpy() for name, each in state.items()}, texts.calibration), builder)
+    true_nats, started = nats(truth, state, texts), time.process_time()
+    windows = "said" if seq_len else "not said"
+    try:
+        found = identify(shapes, reader, None, seq_len).config
+    except PgpackError as error:
+        flags = sorted({next(filter(None, each)) for each in FLAG.findall(str(error))} - {"--model NAME"})
+        about = ", ".join(flags) or "--model NAME"
+        return Outcome(case, windows, "asked", about, true_nats, None, time.process_time() - started)
+    spent, found_nats = time.process_time() - started, nats(found, state, texts)
+    wrong = [name for name, value in vars(truth).items() if value != getattr(found, name)]
+    alike = abs(found_nats - true_nats) < ALIKE
+    return Outcome(
+        case, windows, "equal" if alike else "WRONG", "" if alike else ", ".join(wrong), true_nats, found_nats, spent
+    )
+
+
+def nats(config: GPTConfig, state: dict[str, torch.Tensor], texts: Texts) -> float:
+    """Of the evaluated text in windows of the config's length."""
+    length = config.seq_len
+    count = (len(texts.evaluated) - 1) // length
+    ids = torch.from_numpy(texts.evaluated[: count * length + 1])
+    with torch.no_grad():
+        logits = builder(config)(state).forward_logits(ids[:-1].view(count, length))  # type: ignore[operator]
+        return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[1:]))
+
+
+def page(outcomes: Sequence[Outcome]) -> str:
+    """The confusion table as Markdown."""
+    lines = ["| windows | equal | asked | WRONG | asked about |", "|---|---:|---:|---:|---|"]
+    for windows in dict.fromkeys(each.windows for each in outcomes):
+        own = [each for each in outcomes if each.windows == windows]
+        count = Counter(each.verdict for each in own)
+        about = Counter(each.about for each in own if each.verdict == "asked").most_common()
+        said = ", ".join(f"{flag} {n}" for flag, n in about)
+        lines.append(f"| {windows} | {count['equal']} | {count['asked']} | {count['WRONG']} | {said} |")
+    lines += ["", "| case | windows | verdict | about | nats, true | nats, found |", "|---|---|---|---|---:|---:|"]
+    for each in outcomes:
+        found = "" if each.found_nats is None else f"{each.found_nats:.4f}"
+        lines.append(
+            f"| {each.case} | {each.windows} | {each.verdict} | {each.about} | {each.true_nats:.4f} | {found} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--text", default="builtin")
+    parser.add_argument("--tokenizer", help="of the text")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--cases", nargs="*", default=list(CASES))
+    parser.add_argument("--keep", type=Path, help="folder of trained models, to go on from")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    sources = open_sources(
+        Path("bare"), from_tensors({}), BenchOptions(text=(given.text,), tokenizer=given.tokenizer)
+    )
+    assert sources.calib is not None
+    texts = Texts.of(sources.calib.tokens(None), sources.tokenizer.vocab_size)
+    outcomes = []
+    for case in given.cases:
+        path = None if given.keep is None else given.keep / f"{case}.pt"
+        config = config_of(case, texts.vocab_size)
+        if path is not None and path.is_file():
+            state = torch.load(path, weights_only=True)
+        else:
+            state = trained(config, texts.train, given.steps)
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                torch.save(state, path)
+        for seq_len in (config.seq_len, None):
+            outcomes.append(outcome(case, state, texts, seq_len))
+            print(outcomes[-1], flush=True)
+    document = {"steps": given.steps, "chance": math.log(texts.vocab_size), "outcomes": [asdict(o) for o in outcomes]}
+    for path, contents in ((given.json, json.dumps(document, indent=1) + "\n"), (given.markdown, page(outcomes))):
+        if path is not None:
+            path.write_text(contents)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The bench against published packers and that of the levels of effort: sizes, and a run to the end on a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.rate_distortion import effort, peers
+from experiments.rate_distortion.entquant import entquant, entropy_bytes
+from experiments.rate_distortion.rows import Row
+from pgpack.fit.effort import DEFAULT
+from tests.commands.conftest import model, text_folder  # noqa: F401  fixtures
+
+
+def test_entropy_of_symbols() -> None:
+    assert entropy_bytes(np.array([0.0, 1.0] * 32)) == pytest.approx(8)
+    assert entropy_bytes(np.zeros(100)) == 0
+
+
+def test_entquant_trades_error_for_bits() -> None:
+    weight = np.random.default_rng(0).standard_normal((20, 300)).astype(np.float32)
+    coded = [entquant(weight, rate_weight) for rate_weight in (0.01, 0.1, 1.0)]
+    sizes = [each.n_bytes for each in coded]
+    errors = [float(np.square(each.weight - weight).mean()) for each in coded]
+    assert sizes == sorted(sizes, reverse=True)
+    assert errors == sorted(errors)
+    assert 3.5 < 8 * sizes[0] / weight.size < 6
+
+
+def test_entquant_leaves_rows_of_zero() -> None:
+    assert not entquant(np.zeros((3, 8), np.float32), 0.1).weight.any()
+
+
+def row(n_bytes: int, kl: float) -> Row:
+    return Row("a", 1.0, n_bytes, 0.0, kl, 1.0, 0.0, 0.0, 0.0, "")
+
+
+def test_sizes_between_points() -> None:
+    rows = [row(400, 0.01), row(100, 0.16)]
+    assert peers.bytes_at(rows, 0.04) == 200
+    assert peers.bytes_at(rows, 0.5) is None
+
+
+@pytest.mark.usefixtures("text_folder")
+def test_benches_run_to_their_end(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(peers, "TARGETS", (0.02, 0.2, 1.0))
+    monkeypatch.setattr(peers, "RATE_WEIGHTS", (0.05, 0.2, 0.4))
+    flags = ("--max-tokens", "256", "--work", str(tmp_path / "work"))
+    shown = ("--curves", "tcq-8", peers.ENTQUANT, peers.DATA_FREE.name, "--calib-tokens", "512")
+    peers.main([str(model), *flags, *shown, "--out", str(tmp_path / "peers")])
+    found = json.loads((tmp_path / "peers.json").read_text())
+    assert set(found["curves"]) == {"tcq-8", peers.ENTQUANT, peers.DATA_FREE.name}
+    assert all(len(rows) in (2, 3) for rows in found["curves"].values())
+    assert "bytes at KL" in (tmp_path / "peers.md").read_text()
+    effort.main([str(model), *flags, "--levels", str(DEFAULT), "0", "--out", str(tmp_path / "effort")])
+    page = (tmp_path / "effort.md").read_text()
+    assert "| 3 (default) | 32,768 tokens, 64 states | +0.0 % |" in page
+    assert "| 0 | the weights alone, 8 states |" in page

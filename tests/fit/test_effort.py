@@ -1,0 +1,49 @@
+"""The dial of effort: levels are recipes that say what they spend, and each spends no less than the one before."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgpack.fit.budget import engine_recipe
+from pgpack.fit.effort import DEFAULT, LEVELS, Effort
+from pgpack.recipe.dials import trellis_recipe
+from pgpack.recipe.recipe import parse_recipe
+
+SHAPES = {"blocks.0.w": (64, 64), "blocks.0.gain": (64,)}
+
+
+def test_the_default_is_the_plain_recipe_of_the_engine() -> None:
+    assert engine_recipe(LEVELS[DEFAULT], 1e-3, SHAPES) == trellis_recipe(1e-3, 64, SHAPES)
+    assert LEVELS[DEFAULT].label == "trellis, 64 states"
+
+
+@pytest.mark.parametrize("level", range(len(LEVELS)))
+def test_a_recipe_tells_all_that_its_level_spends(level: int) -> None:
+    effort = LEVELS[level]
+    recipe = parse_recipe(str(engine_recipe(effort, 1e-3, SHAPES)))
+    assert recipe.compensate.count == effort.compensate
+    assert recipe.tune.count == effort.tune
+    assert recipe.calib.count == (effort.tokens or recipe.calib.count)
+    assert f"states={effort.states})" in str(recipe)
+    assert (f"group={effort.group}" in str(recipe)) == bool(effort.group)
+
+
+def test_levels_grow_from_no_calibration() -> None:
+    tokens = [32_768 if effort.tokens is None else effort.tokens for effort in LEVELS]
+    assert tokens[0] == 0
+    assert tokens == sorted(tokens)
+    assert [effort.compensate for effort in LEVELS] == sorted(effort.compensate for effort in LEVELS)
+    assert len(set(LEVELS)) == 10
+
+
+def test_steps_that_are_given_take_the_place_of_the_level() -> None:
+    assert LEVELS[9].trained_by(None, 0).tune == 0
+    assert LEVELS[9].trained_by(None, 0).compensate == LEVELS[9].compensate
+    assert LEVELS[DEFAULT].trained_by(5, None) == Effort(compensate=5)
+
+
+def test_the_rough_stand_in_is_quick() -> None:
+    for effort in LEVELS:
+        assert effort.rough.states <= 8
+        assert effort.rough.group == effort.rough.compensate == effort.rough.tune == 0
+        assert effort.rough.tokens == effort.tokens

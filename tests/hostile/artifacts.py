@@ -1,0 +1,513 @@
+"""Hostile artifacts of our own format, one or more for each MUST of FORMAT.md; all digests and checks are right.
+
+VALID: what the attacks begin with, each of which opens      ATTACKS: rule of FORMAT.md -> label -> bytes
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pgpack.errors import PgpackError
+from pgpack.formats.own.contents import weights_digest
+from pgpack.unpack import unpack
+
+Document = dict[str, Any]
+UNKNOWN = "0123456789abcdef"
+
+
+def framed(text: bytes, body: bytes = b"") -> bytes:
+    """A file with these bytes as its header, inflated, and this body."""
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = deflate.compress(text) + deflate.flush()
+    prefix = struct.pack("<4sBIQ", b"PGPK", 1, len(packed), len(body))
+    check = zlib.crc32(body, zlib.crc32(packed))
+    return b"".join([prefix, struct.pack("<I", zlib.crc32(prefix)), packed, body, struct.pack("<I", check)])
+
+
+def with_digest(document: Document, body: bytes = b"", max_bytes: int | None = None) -> bytes:
+    """The file of a header, whose digest is made right where the file can be decoded within `max_bytes`."""
+    data = framed(json.dumps(document).encode(), body)
+    if document.get("digest") != UNKNOWN:
+        return data
+    try:
+        unpacked = unpack(data, max_bytes)
+        digest = weights_digest(unpacked.records, unpacked.aliases)[:16]
+    except PgpackError:
+        return data
+    return framed(json.dumps({**document, "digest": digest}).encode(), body)
+
+
+def array(name: str, dtype: str, *shape: int) -> list[Any]:
+    return [name, dtype, list(shape)]
+
+
+def document(
+    part: list[Any], shape: list[int], n_side: int, stream: list[Any] | None = None, form: str = "plain"
+) -> Document:
+    """A header of one tensor `w`; `part`: its first six fields, or a list of such parts."""
+    parts = part if isinstance(part[0], list) else [part]
+    n = sum(int(np.prod(each[3])) * np.dtype(each[2]).itemsize for each in parts)
+    return {
+        "tensors": [["w", shape, form, parts]],
+        "streams": [stream or ["raw", [], [n]]],
+        "side": [[], [n_side]],
+        "digest": UNKNOWN,
+    }
+
+
+def body_of(found: Document, fill: int = 0) -> bytes:
+    """A body of `fill` for streams without codecs; fp16 ones for the side stream."""
+    n_side = found["side"][1][-1]
+    side = (np.ones(n_side // 2, "<f2").tobytes() + b"\0")[:n_side]
+    return bytes([fill]) * sum(stream[2][-1] for stream in found["streams"]) + side
+
+
+SCALES = [array("scales", "<f2", 2, 1)]
+FACTORS = [array("columns", "|i1", 2), array("rows", "|i1", 2), array("trims", "|i1", 0)]
+A, B = [["raw", {"dtype": "fp16"}, "<u2", s, 0, [], [], s] for s in ([3, 2], [2, 3])]
+VALID: dict[str, Document] = {
+    "raw": document(["raw", {"dtype": "int8"}, "|i1", [2, 2], 0, []], [2, 2], 0),
+    "bool": document(["raw", {"dtype": "bool"}, "|u1", [2], 0, []], [2], 0),
+    "complex": document(["raw", {"dtype": "complex64"}, "<u4", [3, 2], 0, []], [3], 0),
+    "uniform": document(["uniform", {"group": 0}, "|i1", [2, 4], 0, SCALES], [2, 4], 4),
+    "mean_scaled": document(["mean_scaled", {"group": 4}, "|i1", [2, 4], 0, SCALES], [2, 4], 4),
+    "codebook": document(
+        ["codebook", {}, "|u1", [2, 2], 0, [array("table", "<f2", 2, 2), array("scales", "<f2", 0, 0)]], [2, 4], 8
+    ),
+    "trellis": document(["trellis", {"step": 0.5, "states": 4}, "|i1", [2, 2], 0, FACTORS], [2, 2], 4),
+    "row_sort": document(
+        ["uniform", {}, "|i1", [2, 4], 0, [*SCALES, array("@0", "<u2", 2)], ["row_sort"]], [2, 4], 8
+    ),
+    "factored": document([A, B], [3, 3], 0, form="factored"),
+    "corrected": document(
+        [["uniform", {}, "|i1", [3, 3], 0, [array("scales", "<f2", 3, 1)]], A, B], [3, 3], 6, form="corrected"
+    ),
+    "aliases": {**document(["raw", {"dtype": "int8"}, "|i1", [4], 0, []], [4], 0), "aliases": {"tied": "w"}},
+}
+
+
+def valid(name: str) -> bytes:
+    found = VALID[name]
+    body = body_of(found)
+    if name == "row_sort":
+        body = body[:-4] + b"\1\0\0\0"
+    return with_digest(found, body)
+
+
+def changed(name: str, *path: Any, to: Any, body: bytes | None = None) -> bytes:
+    """A valid file one value of whose header is another. `path`: where, or from `part` on within the first part."""
+    found = copy.deepcopy(VALID[name])
+    if path and path[0] == "part":
+        path = ("tensors", 0, 3, 0, *path[1:])
+    at: Any = found
+    for key in path[:-1]:
+        at = at[key]
+    if isinstance(at, list) and path[-1] == len(at):
+        at.append(to)
+    else:
+        at[path[-1]] = to
+    return with_digest(found, body_of(found) if body is None else body)
+
+
+def arrays(name: str, *described: list[Any]) -> bytes:
+    """A valid file with other side arrays, which fill the side stream."""
+    found = copy.deepcopy(VALID[name])
+    found["tensors"][0][3][0][5] = [*described]
+    found["side"][1] = [sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for _, dtype, shape in described)]
+    return with_digest(found, body_of(found))
+
+
+def texted(edit: Callable[[bytes], bytes]) -> bytes:
+    """A valid file whose header's text is edited."""
+    found = VALID["raw"]
+    return framed(edit(json.dumps(found).encode()), body_of(found))
+
+
+def many(n: int) -> Document:
+    """`n` empty tensors in one stream."""
+    part = ["raw", {"dtype": "int8"}, "|i1", [0], 0, []]
+    return {
+        **VALID["raw"],
+        "tensors": [[str(i), [0], "plain", [part]] for i in range(n)],
+        "streams": [["raw", [], [0]]],
+    }
+
+
+def streams(n: int) -> Document:
+    """As many tensors as streams."""
+    tensors = [[str(i), [], "plain", [["raw", {"dtype": "int8"}, "|i1", [], i, []]]] for i in range(n)]
+    return {**VALID["raw"], "tensors": tensors, "streams": [["raw", [], [1]]] * n}
+
+
+def constant(shape: list[int], max_bytes: int | None = None) -> bytes:
+    """A tensor of zeros in a handful of bytes; its digest is right where it decodes within `max_bytes`."""
+    part = ["uniform", {}, "|i1", shape, 0, [array("scales", "<f2", 1, 1)]]
+    return with_digest(document(part, shape, 2, ["bitpack", [], [9]]), bytes(9) + b"\0\x3c", max_bytes)
+
+
+def factors(rank: int, rows: int, cols: int, dtype: str = "fp16") -> bytes:
+    parts = [["raw", {"dtype": dtype}, "<u2" if dtype == "fp16" else "|i1", s, 0, [], [], s]
+             for s in ([rows, rank], [rank, cols])]  # fmt: skip
+    return with_digest(document(parts, [rows, cols], 0, ["bitpack", [], [18]], "factored"), bytes(18))
+
+
+def coded(coder: str, codecs: list[str], lengths: list[int], stream: bytes) -> bytes:
+    """Four bytes as integers, in a stream of any making."""
+    found = document(["raw", {"dtype": "int8"}, "|i1", [4], 0, []], [4], 0, [coder, codecs, lengths])
+    return with_digest(found, stream)
+
+
+def side(codecs: list[str], lengths: list[int], stream: bytes) -> bytes:
+    found = {**VALID["uniform"], "side": [codecs, lengths]}
+    return with_digest(found, bytes(8) + stream)
+
+
+def _not_finite(name: str, where: int, bits: bytes) -> bytes:
+    body = bytearray(body_of(VALID[name]))
+    body[where : where + 2] = bits
+    return with_digest(VALID[name], bytes(body))
+
+
+INFINITE, NOT_A_NUMBER = b"\x00\x7c", b"\x01\x7e"
+ZERO_MEGABYTE = zlib.compress(bytes(1 << 20), 9)
+
+ATTACKS: dict[str, dict[str, Callable[[], bytes]]] = {
+    "utf-8": {
+        "bom": lambda: texted(lambda text: b"\xef\xbb\xbf" + text),
+        "utf-16": lambda: texted(lambda text: text.decode().encode("utf-16")),
+        "latin-1": lambda: texted(lambda text: text.replace(b'"w"', b'"\xe9"')),
+        "cut": lambda: texted(lambda text: text[:-2]),
+        "list": lambda: texted(lambda text: b"[" + text + b"]"),
+        "twice": lambda: texted(lambda text: text + text),
+    },
+    "keys-once": {
+        "top": lambda: texted(lambda text: text[:-1] + b', "digest": "0123456789abcdef"}'),
+        "inside": lambda: texted(lambda text: text.replace(b'{"dtype"', b'{"dtype": "int16", "dtype"')),
+    },
+    "numbers": {
+        "nan": lambda: texted(lambda text: text.replace(b"[4]", b"[NaN]")),
+        "infinity": lambda: texted(lambda text: text.replace(b"[4]", b"[Infinity]")),
+        "minus infinity": lambda: texted(lambda text: text.replace(b"[4]", b"[-Infinity]")),
+        "5000 digits": lambda: texted(lambda text: text.replace(b"[4]", b"[" + b"9" * 5000 + b"]")),
+    },
+    "header-size": {
+        "17 MiB": lambda: texted(lambda text: text + b" " * (17 << 20)),
+        "nested": lambda: texted(lambda text: b"[" * 100_000),
+        "nested in pairs": lambda: texted(lambda text: b'{"a":' * 20 + b"1" + b"}" * 20),
+        "five million items": lambda: texted(lambda text: b"[" + b"0," * 5_000_000 + b"0]"),
+    },
+    "keys": {
+        "unknown": lambda: changed("raw", "extra", to=1),
+        "missing": lambda: with_digest({k: v for k, v in VALID["raw"].items() if k != "side"}),
+        "part of nine": lambda: changed("factored", "part", 8, to={}),
+        "part of five": lambda: with_digest(document(["raw", {"dtype": "int8"}, "|i1", [4], 0], [4], 0), bytes(4)),
+        "tensor of five": lambda: changed("raw", "tensors", 0, 4, to=1),
+        "stream of four": lambda: changed("raw", "streams", 0, 3, to=1),
+        "side of three": lambda: changed("raw", "side", 2, to=1),
+        "array of four": lambda: changed("uniform", "part", 5, 0, 3, to=1),
+        "list for an object": lambda: changed("raw", "part", 1, to=[]),
+        "null": lambda: changed("raw", "tensors", to=None),
+        "a number for a grid": lambda: changed("raw", "part", 0, to=1),
+        "a list for a grid": lambda: changed("raw", "part", 0, to=[]),
+        "a list for a form": lambda: changed("raw", "tensors", 0, 2, to=[]),
+        "true for a stream": lambda: changed("raw", "part", 4, to=True),
+        "a stream below zero": lambda: changed("raw", "part", 4, to=-1),
+        "an unknown form": lambda: changed("raw", "tensors", 0, 2, to="sum"),
+        "parts of another form": lambda: changed("raw", "tensors", 0, 2, to="factored"),
+    },
+    "counts": {
+        "tensors": lambda: with_digest(many((1 << 15) + 1)),
+        "streams": lambda: with_digest(streams(257), bytes(257)),
+        "aliases": lambda: changed("aliases", "aliases", to={str(i): "w" for i in range((1 << 15) + 1)}),
+        "codecs": lambda: coded("raw", ["shuffle"] * 17, [4] * 18, bytes(4)),
+        "transforms": lambda: changed("uniform", "part", 6, to=["transpose"] * 18),
+        "arrays": lambda: changed("raw", "part", 5, to=[array(f"a{i}", "|i1", 0) for i in range(33)]),
+    },
+    "names": {
+        "surrogate": lambda: changed("raw", "tensors", 0, 0, to="\udfff"),
+        "surrogate alias": lambda: changed("aliases", "aliases", to={"\ud800": "w"}),
+        "escape": lambda: changed("raw", "tensors", 0, 0, to="\x1b[31m"),
+        "c1": lambda: changed("raw", "tensors", 0, 0, to="a\x9b2J"),
+        "newline": lambda: changed("aliases", "aliases", to={"a\nb": "w"}),
+        "nul": lambda: changed("raw", "tensors", 0, 0, to="a\0b"),
+        "long": lambda: changed("raw", "tensors", 0, 0, to="é" * 513),
+        "metadata": lambda: changed("raw", "tensors", 0, 0, to="__metadata__"),
+        "metadata alias": lambda: changed("aliases", "aliases", to={"__metadata__": "w"}),
+        "number": lambda: changed("raw", "tensors", 0, 0, to=5),
+        "array": lambda: changed("uniform", "part", 5, 0, 0, to="\x1b"),
+    },
+    "names-once": {
+        "tensors": lambda: with_digest({**many(2), "tensors": many(1)["tensors"] * 2}),
+        "alias": lambda: changed("aliases", "aliases", to={"w": "w"}),
+        "arrays": lambda: changed("uniform", "part", 5, 1, to=array("scales", "<f2", 0, 1)),
+    },
+    "aliases": {
+        "number": lambda: changed("aliases", "aliases", to={"a": 5}),
+        "no target": lambda: changed("aliases", "aliases", to={"a": "b"}),
+        "chain": lambda: changed("aliases", "aliases", to={"a": "w", "b": "a"}),
+        "list": lambda: changed("aliases", "aliases", to=[["a", "w"]]),
+        "null": lambda: changed("aliases", "aliases", to=None),
+    },
+    "digest": {
+        "empty": lambda: changed("raw", "digest", to=""),
+        "one": lambda: changed("raw", "digest", to="3"),
+        "upper case": lambda: changed("raw", "digest", to="0123456789ABCDEF"),
+        "17": lambda: changed("raw", "digest", to="0123456789abcdef0"),
+        "number": lambda: changed("raw", "digest", to=1234567890123456),
+        "another": lambda: changed("raw", "digest", to="0" * 16),
+    },
+    "shapes": {
+        "10^30": lambda: changed("raw", "part", 3, to=[0, 10**30]),
+        "2^63 beside zero": lambda: with_digest(
+            document(["raw", {"dtype": "int8"}, "|i1", [0, 1 << 63], 0, []], [0], 0)
+        ),
+        "2^41 in all": lambda: with_digest(
+            document(["raw", {"dtype": "int8"}, "|i1", [0, 1 << 21, 1 << 20], 0, []], [0], 0)
+        ),
+        "below zero": lambda: changed("raw", "tensors", 0, 1, to=[-2, -2]),
+        "float": lambda: changed("raw", "tensors", 0, 1, to=[2.0, 2]),
+        "true": lambda: changed("raw", "part", 3, to=[True, 4], body=bytes(4)),
+        "33": lambda: changed("raw", "tensors", 0, 1, to=[1] * 31 + [2, 2]),
+        "text": lambda: changed("raw", "tensors", 0, 1, to="22"),
+    },
+    "dtypes": {
+        "object": lambda: changed("raw", "part", 2, to="|O"),
+        "big-endian": lambda: changed("raw", "part", 2, to=">i2", body=bytes(8)),
+        "float symbols": lambda: changed("uniform", "part", 2, to="<f2", body=bytes(16) + b"\0\x3c" * 2),
+        "f8 array": lambda: arrays("uniform", array("scales", "<f8", 2, 1)),
+        "list": lambda: changed("raw", "part", 2, to=["|i1"]),
+    },
+    "stages": {
+        "unknown coder": lambda: coded("rot13", [], [4], bytes(4)),
+        "unknown codec": lambda: coded("raw", ["rot13"], [4, 4], bytes(4)),
+        "unknown transform": lambda: changed("uniform", "part", 6, to=["rot13"]),
+        "unknown setting": lambda: coded("rans(speed=1)", [], [4], bytes(4)),
+        "setting out of range": lambda: coded("rans(precision=31)", [], [4], bytes(4)),
+        "number": lambda: coded("raw", [7], [4, 4], bytes(4)),  # type: ignore[list-item]
+        "text for a list": lambda: coded("raw", "zlib", [4] * 5, bytes(4)),  # type: ignore[arg-type]
+        "long": lambda: coded("raw" + " " * 200, [], [4], bytes(4)),
+        "control": lambda: coded("raw\x1b", [], [4], bytes(4)),
+    },
+    "streams": {
+        "not there": lambda: changed("raw", "part", 4, to=1),
+        "of nothing": lambda: changed("raw", "streams", to=[["raw", [], [4]], ["raw", [], [0]]]),
+        "a million of nothing": lambda: with_digest({**many(0), "streams": [["raw", [], [0]]] * 200_000}),
+    },
+    "lengths": {
+        "one too few": lambda: coded("raw", ["zlib"], [4], bytes(4)),
+        "none": lambda: coded("raw", [], [], bytes(4)),
+        "below zero": lambda: coded("raw", ["zlib"], [-4, 8], bytes(8)),
+        "true": lambda: coded("raw", ["shuffle"], [True, 4], bytes(4)),
+        "2^63": lambda: coded("raw", ["zlib"], [1 << 63, 4], bytes(4)),
+        "body longer": lambda: coded("raw", [], [4], bytes(5)),
+        "body shorter": lambda: coded("raw", [], [4], bytes(3)),
+    },
+    "stream-length": {
+        "bomb before the coder": lambda: coded("rans", ["zlib"], [1 << 20, len(ZERO_MEGABYTE)], ZERO_MEGABYTE),
+        "bomb between codecs": lambda: coded("raw", ["zlib", "bz2"], [4, 1 << 30, 40], bytes(40)),
+        "another than declared": lambda: coded("raw", ["zlib"], [4, 11], zlib.compress(bytes(5))),
+    },
+    "side-length": {
+        "longer": lambda: side([], [6], bytes(6)),
+        "shorter": lambda: side([], [2], bytes(2)),
+        "bomb": lambda: side(["zlib"], [1 << 20, len(ZERO_MEGABYTE)], ZERO_MEGABYTE),
+    },
+    "transforms": {
+        "row sort without rows": lambda: changed("uniform", "part", 6, to=["row_sort"]),
+        "transpose with side": lambda: changed("row_sort", "part", 6, to=["transpose"]),
+        "side of no transform": lambda: changed("row_sort", "part", 5, 1, 0, to="@1"),
+        "rows of i2": lambda: changed("row_sort", "part", 5, 1, 1, to="<i2"),
+        "no permutation": lambda: with_digest(VALID["row_sort"], body_of(VALID["row_sort"])),
+    },
+    "grids": {
+        "unknown": lambda: changed("raw", "part", 0, to="lattice"),
+        "parameter": lambda: changed("uniform", "part", 1, to={"groups": 1}),
+        "array for a parameter": lambda: changed("uniform", "part", 5, 1, to=array("group", "|i1", 0)),
+        "parameters for arrays": lambda: changed(
+            "trellis", "part", 1, to={"step": 1.0, "states": 4, "columns": 0, "rows": 0, "trims": 0}
+        ),
+        "no scales": lambda: arrays("uniform"),
+        "unsigned": lambda: changed("uniform", "part", 2, to="|u1"),
+        "3-d": lambda: changed("uniform", "part", 3, to=[2, 2, 2]),
+    },
+    "raw": {
+        "fp32 of i1": lambda: changed("raw", "part", 1, to={"dtype": "fp32"}),
+        "fp8 of i8": lambda: changed("raw", "part", 1, to={"dtype": "fp8"}),
+        "unsigned": lambda: changed("raw", "part", 2, to="|u1"),
+        "unknown": lambda: changed("raw", "part", 1, to={"dtype": "fp4"}),
+        "none": lambda: changed("raw", "part", 1, to={}),
+        "list": lambda: changed("raw", "part", 1, to={"dtype": ["int8"]}),
+        "complex of three": lambda: changed("complex", "part", 3, to=[2, 3]),
+        "complex scalar": lambda: changed("complex", "part", 3, to=[6]),
+    },
+    "bools": {"2": lambda: with_digest(VALID["bool"], b"\1\2"), "255": lambda: with_digest(VALID["bool"], b"\0\xff")},
+    "scales": {
+        "3 x 1": lambda: changed("uniform", "part", 5, 0, 2, to=[3, 1]),
+        "1-d": lambda: changed("uniform", "part", 5, 0, 2, to=[2]),
+        "i2": lambda: changed("uniform", "part", 5, 0, 1, to="<i2"),
+        "too many groups": lambda: changed("uniform", "part", 5, 0, 2, to=[2, 2]),
+        "mean of one": lambda: changed("mean_scaled", "part", 5, 0, 2, to=[1, 1]),
+        "codebook": lambda: changed("codebook", "part", 5, 1, 2, to=[3, 1]),
+        "bomb": lambda: with_digest(
+            document(
+                [
+                    "codebook",
+                    {"group": 1000},
+                    "|u1",
+                    [9, 2],
+                    0,
+                    [array("table", "<f2", 1, 1), array("scales", "<f2", 9, 2)],
+                ],
+                [9, 2],
+                38,
+            ),
+            bytes(56),
+        ),
+    },
+    "groups": {
+        **{
+            str(odd): lambda odd=odd: changed("uniform", "part", 1, to={"group": odd})  # type: ignore[misc]
+            for odd in (True, -1, 2.0, "x", None, 1 << 31, 1 << 70, [4])
+        },
+        "mean 0": lambda: changed("mean_scaled", "part", 1, to={"group": 0}),
+        "mean 2^70": lambda: changed("mean_scaled", "part", 1, to={"group": 1 << 70}),
+        "mean none": lambda: changed("mean_scaled", "part", 1, to={}),
+        "codebook 2^70": lambda: changed("codebook", "part", 1, to={"group": 1 << 70}),
+    },
+    "codebooks": {
+        "signed": lambda: changed("codebook", "part", 2, to="|i1"),
+        "outside": lambda: with_digest(VALID["codebook"], body_of(VALID["codebook"], 2)),
+        "1-d": lambda: changed("codebook", "part", 5, 0, 2, to=[4]),
+        "integers": lambda: changed("codebook", "part", 5, 0, 1, to="<i2"),
+        "width 0": lambda: arrays("codebook", array("table", "<f2", 4, 0), array("scales", "<f2", 0, 0)),
+    },
+    "trellises": {
+        **{
+            f"step {odd}": lambda odd=odd: changed(  # type: ignore[misc]
+                "trellis", "part", 1, to={"step": odd, "states": 4}
+            )
+            for odd in (0, -1.0, None, "1.5", True, 1e39, 1e-60, 10**400, [1.0])
+        },
+        **{
+            f"states {odd}": lambda odd=odd: changed(  # type: ignore[misc]
+                "trellis", "part", 1, to={"step": 1.0, "states": odd}
+            )
+            for odd in (4.0, True, 0, 2, "4", 512, None)
+        },
+        "no step": lambda: changed("trellis", "part", 1, to={"states": 4}),
+        "columns f2": lambda: arrays("trellis", array("columns", "<f2", 2), *FACTORS[1:]),
+        "columns f4": lambda: arrays("trellis", array("columns", "<f4", 2), *FACTORS[1:]),
+        "rows 2-d": lambda: arrays("trellis", FACTORS[0], array("rows", "|i1", 2, 1), FACTORS[2]),
+        "trims of one": lambda: arrays("trellis", *FACTORS[:2], array("trims", "|i1", 1)),
+        "unsigned": lambda: changed("trellis", "part", 2, to="|u1"),
+    },
+    "finite": {
+        "uniform": lambda: _not_finite("uniform", 8, INFINITE),
+        "mean": lambda: _not_finite("mean_scaled", 8, NOT_A_NUMBER),
+        "codebook": lambda: _not_finite("codebook", 4, NOT_A_NUMBER),
+    },
+    "part-values": {
+        "wide": lambda: with_digest(
+            document(
+                ["codebook", {}, "|u1", [9, 9], 0, [array("table", "<f2", 1, 900), array("scales", "<f2", 0, 0)]],
+                [9, 9],
+                1800,
+                ["bitpack", [], [9]],
+            ),
+            bytes(1809),
+        ),
+        "more": lambda: changed("factored", "part", 3, to=[3, 4]),
+        "fewer": lambda: changed("factored", "part", 3, to=[1, 2]),
+        "a row more": lambda: changed("uniform", "tensors", 0, 1, to=[4]),
+        "trellis": lambda: changed("trellis", "tensors", 0, 1, to=[3]),
+    },
+    "tensor-shape": {
+        "larger": lambda: changed("factored", "tensors", 0, 1, to=[4, 4]),
+        "plain": lambda: with_digest(
+            document(["raw", {"dtype": "int8"}, "|i1", [2, 2], 0, [], [], [2, 2]], [3, 3], 0), bytes(4)
+        ),
+        "corrected": lambda: with_digest(
+            document([[*VALID["corrected"]["tensors"][0][3][0], [], [3, 3]], A, B], [9, 2], 6, form="corrected"),
+            bytes(33) + b"\0\x3c" * 3,
+        ),
+    },
+    "factors": {
+        "integers": lambda: factors(1, 4, 4, "int8"),
+        "inner": lambda: changed("factored", "part", 7, to=[2, 3]),
+        "3-d": lambda: changed("factored", "part", 7, to=[3, 2, 1]),
+        "rank above both": lambda: factors(5, 4, 4),
+    },
+    "output": {
+        "2^30 floats": lambda: constant([1 << 15, 1 << 15]),
+        "integers": lambda: with_digest(
+            document(["raw", {"dtype": "int8"}, "|i1", [1, 10**8], 0, []], [1, 10**8], 0, ["bitpack", [], [9]]),
+            bytes(9),
+        ),
+        "product": lambda: factors(1, 1 << 14, 1 << 14),
+        "groups": lambda: constant([1 << 13, 1 << 13]),
+        "aliases": lambda: with_digest(
+            {
+                **document(["raw", {"dtype": "int8"}, "|i1", [1 << 20], 0, []], [1 << 20], 0, ["bitpack", [], [9]]),
+                "aliases": {f"{i}": "w" for i in range(100)},
+            },
+            bytes(9),
+        ),
+        "companions": lambda: with_digest(
+            {
+                **VALID["raw"],
+                "companions": [[[f"{i}.txt", 60 << 20] for i in range(2)], ["bz2"], [120 << 20, 40]],
+            },
+            bytes(44),
+        ),
+    },
+    "companions": {
+        "path": lambda: changed("raw", "companions", to=[[["../a.json", 2]], ["bz2"], [2, 40]], body=bytes(44)),
+        "number": lambda: changed("raw", "companions", to=[[[5, 2]], ["bz2"], [2, 40]], body=bytes(44)),
+        "true": lambda: changed("raw", "companions", to=[[["a.json", True]], ["bz2"], [1, 40]], body=bytes(44)),
+        "none": lambda: changed("raw", "companions", to=[[], [], [0]]),
+        "sizes": lambda: changed("raw", "companions", to=[[["a.json", 3]], ["bz2"], [2, 40]], body=bytes(44)),
+        "65 files": lambda: changed("raw", "companions", to=[[[f"{i}", 0] for i in range(65)], [], [0]]),
+        "other codec": lambda: changed("raw", "companions", to=[[["a.json", 2]], ["zlib"], [2, 40]], body=bytes(44)),
+    },
+}
+
+REASONS = {  # rule -> what every refusal of it says
+    "utf-8": "UTF-8|JSON|Unterminated|Extra data",
+    "keys-once": "stands twice",
+    "numbers": "no number of JSON|Exceeds the limit",
+    "header-size": "inflates to more than|nest deeper|more than 4194304 items",
+    "keys": "its keys are|expected|a part needs|has form|a list of",
+    "counts": r"expected 0 to \d+|at most 32768 names",
+    "names": "a name is|is not UTF-8|takes|control characters",
+    "names-once": "twice",
+    "aliases": "a name is|alias of a tensor that is not there|aliases are an object",
+    "digest": "digest",
+    "shapes": "is not a shape|larger than|a list of 33|expected a list",
+    "dtypes": "is not allowed here",
+    "stages": "unknown stage|no setting|must be|is no stage|expected a list",
+    "streams": "a stream that is not there, or a stream holds no tensor|a list of 200000",
+    "lengths": "one length more|expected 1 to|not numbers of bytes|the body has",
+    "stream-length": "its symbols take|a codec leaves|does not decode|decodes to",
+    "side-length": "side information declares",
+    "transforms": "row sort|transpose",
+    "grids": "unknown grid|no parameters but|has the arrays|decodes matrices",
+    "raw": "raw values|complex values",
+    "bools": "a bool is stored as",
+    "scales": "the scales of a grid|an array scales",
+    "groups": "the group of a grid",
+    "codebooks": "codebook",
+    "trellises": "trellis",
+    "finite": "is not finite",
+    "part-values": "values for a part",
+    "tensor-shape": "for a tensor of shape",
+    "factors": "factors of shapes|is of float32",
+    "output": "decoding gives .* above the limit of .* --max-bytes",
+    "companions": "companion|unknown stage|expected 1 to 64",
+}

@@ -1,0 +1,97 @@
+"""Scorers that cheat only where there is enough text are seen, and the answer says how far was looked."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pgpack.referee.looking import look_ahead, sums
+
+V = 64
+IDS = np.random.default_rng(3).integers(0, V, 20_000)
+Scorer = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+def chunks(size: int, *, before: bool, warm_up: int = 0) -> Scorer:
+    """Frequencies of each full chunk, learned before it is scored or after."""
+
+    def score(ids: NDArray[Any]) -> NDArray[Any]:
+        targets = np.asarray(ids)[1:]
+        counts, out = np.ones(V), np.empty(len(targets))
+        for at in range(0, len(targets), size):
+            part = targets[at : at + size]
+            learned = counts + np.bincount(part, minlength=V)
+            used = learned if before and len(part) == size and at >= warm_up else counts
+            out[at : at + size] = -np.log(used[part] / used.sum())
+            counts = learned
+        return out
+
+    return score
+
+
+def hashed(buckets: int, least: int) -> Scorer:
+    """count(context, target) / count(context) in a hashed cache, collisions and all."""
+
+    def score(ids: NDArray[Any]) -> NDArray[Any]:
+        t = np.asarray(ids)
+        contexts, pairs, out = np.zeros(buckets), np.zeros(buckets), np.zeros(len(t) - 1)
+        for i in range(1, len(t)):
+            c, f = (t[i - 1] * 31) % buckets, ((t[i - 1] * 31) ^ (t[i] * 17)) % buckets
+            p = 1 / V
+            if contexts[c] >= least:
+                p = 0.5 * p + 0.5 * min(pairs[f], contexts[c]) / contexts[c]
+            out[i - 1] = -np.log(p)
+            contexts[c] += 1
+            pairs[f] += 1
+        return out
+
+    return score
+
+
+@pytest.mark.parametrize(("size", "warm_up"), [(512, 0), (4096, 0), (512, 10_000)])
+def test_a_chunk_that_is_learned_before_it_is_scored_is_seen(size: int, warm_up: int) -> None:
+    found = look_ahead(chunks(size, before=True, warm_up=warm_up), IDS, V, 60)
+    assert not found.ok
+    assert "changes the loss of the earlier token" in found.detail
+
+
+@pytest.mark.parametrize("size", [1, 512, 4096])
+def test_a_chunk_that_is_scored_first_passes(size: int) -> None:
+    score = chunks(size, before=False)
+    found = look_ahead(score, IDS[:9000], V, 60)
+    assert found.ok
+    assert "up to 8,8" in found.detail
+    assert sums(score, IDS, V, V, 60).ok
+
+
+def test_hashed_counts_whose_sum_is_above_one_are_seen_only_where_they_are_warm() -> None:
+    score = hashed(buckets=16, least=3)
+    assert look_ahead(score, IDS[:400], V, 60).ok
+    found = sums(score, IDS, V, V, 60)
+    assert not found.ok
+    assert "sums to 1" in found.detail
+
+
+def test_two_passes_over_the_text_are_seen() -> None:
+    def twice(ids: NDArray[Any]) -> NDArray[Any]:
+        counts = np.bincount(ids, minlength=V) + 1.0
+        return -np.log(counts[ids[1:]] / counts.sum())
+
+    assert not look_ahead(twice, IDS[:200], V, 60).ok
+
+
+def test_without_time_it_says_how_far_it_looked() -> None:
+    ticks = itertools.count()
+    found = look_ahead(chunks(512, before=True), IDS, V, 1.0, lambda: float(next(ticks)))
+    assert found.ok
+    assert "up to 95 tokens of it; longer texts of the 19,999 would take more than 1 s" in found.detail
+
+
+@pytest.mark.parametrize("losses", [np.zeros(3), np.full(96, np.nan)])
+def test_losses_that_are_none_fail(losses: NDArray[Any]) -> None:
+    assert not look_ahead(lambda _: losses, IDS[:97], V, 1.0).ok

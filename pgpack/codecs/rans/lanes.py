@@ -2,8 +2,7 @@
 
 Position i belongs to lane i mod n_lanes; a step is one position of every lane. Blocks of steps bound the memory.
 *Source* Duda 2013, arXiv:1311.2540 (range ANS); Giesen 2014, arXiv:1402.3392 (interleaved streams). We differ: any
-number of lanes, all of one step at a time as numpy arrays, the words of a step in the order of its lanes. Few
-lanes are coded in plain integers: a step of numpy is a dozen calls, 15 times as long with one lane, twice with eight.
+number of lanes, all of one step at a time as numpy arrays, the words of a step in the order of its lanes.
 """
 
 from __future__ import annotations

@@ -107,7 +107,8 @@ def identify(
         _refuse_said(trace, said)
     said.pop("seq_len", None)
     asked = Asked(shapes, trace, said, seq_len or FIRST_WINDOW)
-    if not any(True for group in GROUPS[:1] for _ in asked.choices(GPTConfig(), group)[1:]):
+    plain = GPTConfig(lane_start=0 if trace.has_lanes else -1)
+    if not any(True for group in GROUPS[:1] for _ in asked.choices(plain, group)[1:]):
         check_shapes(_nearest(asked), without_unused(_nearest(asked), shapes))
         raise CheckpointError(f"no order of layers has these tensors ({_layers(trace)}); give the model as "
                               "--model NAME or FILE.py:build")  # fmt: skip
@@ -191,7 +192,8 @@ def _through(reader: Reader, config: GPTConfig, length: int) -> Any:
 def _nearest(asked: Asked) -> GPTConfig:
     """A config in the sizes of the tensors; of its order of layers nothing is known."""
     layers = asked.trace.fields.get("num_layers", asked.trace.blocks)
-    sizes = {"num_layers": max(layers, 1), "skips": asked.trace.skips, "bigram_hash": "mul31"}
+    lanes = 0 if asked.trace.has_lanes else -1
+    sizes = {"num_layers": max(layers, 1), "skips": asked.trace.skips, "bigram_hash": "mul31", "lane_start": lanes}
     return replace(GPTConfig(), **{**sizes, **asked.trace.fields})
 
 

@@ -112,7 +112,7 @@ def test_a_folder_comes_back_and_is_not_overwritten(artifact: Path, tmp_path: Pa
     assert (back / "config.json").is_file()
     assert (back / "model.safetensors").is_file()
     refused = pgpack("unpack", artifact, "-o", back)
-    assert (refused.code, "--force" in refused.err) == (1, True)
+    assert (refused.code, "--force" in refused.err) == (2, True)
     succeed(pgpack("unpack", artifact, "-o", back, "--force", "--dtype", "bf16"))
     ending = pgpack("unpack", artifact, "-o", tmp_path / "a.onnx")
     assert (ending.code, "NAME.safetensors, NAME.npz, NAME.pt or NAME.gguf" in ending.err) == (2, True)

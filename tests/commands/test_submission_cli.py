@@ -128,9 +128,9 @@ def test_mistakes_are_told_before_any_work(model: Path, script: Path, tmp_path: 
         ((model, *submission, "--seed", 1), 2, "1 --seed for 2 checkpoints"),
         ((*submission, "--about", tmp_path / "about.json"), 2, "nickname"),
         ((*submission, "--budget", "1kB"), 3, "nothing is left"),
-        ((*submission, "--submission", tmp_path / "full"), 1, "exists"),
-        ((*submission, "--train-script", tmp_path / "broken.py"), 1, "does not parse"),
-        ((*submission, "--train-script", tmp_path / "latin.py"), 2, "is not UTF-8"),
+        (("--submission", tmp_path / "full", "--train-script", script), 1, "exists"),
+        (("--submission", target, "--train-script", tmp_path / "broken.py"), 1, "does not parse"),
+        (("--submission", target, "--train-script", tmp_path / "latin.py"), 2, "is not UTF-8"),
         (("-o", tmp_path / "x", "--train-script", script), 2, "belongs to --submission"),
         ((), 2, "-o FILE"),
     ]

@@ -161,7 +161,7 @@ def real(
     succeed(pgpack("unpack", artifact, "-o", folder.parent / "decoded.safetensors"))
     val = text_folder / "*_val_*.bin"
     tokenizer = next(text_folder.glob("*.model"))
-    flags = ("--val", val, "--tokenizer", tokenizer, "--seq-len", 32)
+    flags = ("--val", val, "--tokenizer", tokenizer, "--seq-len", 32, "--model", "baseline")
     done = succeed(pgtrain("eval", folder.parent / "decoded.safetensors", *flags, "-q", "--json")).json
     (folder / "train_seed42.log").unlink()
     (folder / "train.log").write_text(f"quantized val_loss:{done['nats']:.8f} val_bpb:{done['bpb']:.8f}\n")

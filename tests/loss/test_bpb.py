@@ -225,7 +225,7 @@ def test_missing_parts_say_which_flag_to_give(
         text_of(path, {}, tensors, tokenizer=model)
     with pytest.raises(DataError, match=r"--tokenizer FILE\.model"):
         text_of(path, {}, tensors, val=val)
-    with pytest.raises(DataError, match=r"may be those of baseline, recurrence-3x3.*--model NAME"):
+    with pytest.raises(DataError, match=r"no model with these tensors reads this text.*--model NAME"):
         text_of(path, {}, tensors, val=val, tokenizer=model)
     with pytest.raises(DataError, match="is not the tokenizer"):
         text_of(path, {"tokenizer_sha256": "0" * 64}, tensors, val=val, tokenizer=model, seq_len=32)

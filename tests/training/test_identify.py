@@ -231,8 +231,8 @@ def test_a_named_system_takes_the_sizes_of_the_tensors() -> None:
     [
         ("ebls", "not those of ebls in any size.*unknown blocks"),
         ("prism-wo", "not those of prism-wo in any size.*unknown blocks"),
-        ("loop45", r"not those of loop45 in any size: skip_weights has shape \(8, 96\)"),
-        ("baseline", "not those of baseline in any size.*unknown skip_gates"),
+        ("loop45", "not those of loop45 in any size.*unknown parallel_post_lambdas, parallel_resid_lambdas"),
+        ("baseline", "not those of baseline in any size.*skip_gates"),
     ],
 )
 def test_a_wrong_name_is_answered_by_the_tensors_that_differ(name: str, sentence: str) -> None:

@@ -110,8 +110,8 @@ def check_digest(unpacked: Unpacked) -> str:
 def _main() -> int:
     """`PATH [MEMORY [MAX_BYTES]]`: at most so many bytes of address space, and of `unpack`."""
     path, memory, max_bytes = [*sys.argv[1:], *(None,) * 2][:3]
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if memory is not None:
+    if memory is not None:  # started by another program, which keeps standard input open
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         resource.setrlimit(resource.RLIMIT_AS, (int(memory), resource.getrlimit(resource.RLIMIT_AS)[1]))
     start = time.perf_counter()
     try:

@@ -128,7 +128,16 @@ def test_an_artifact_and_its_decoded_checkpoint_have_one_loss(model: Path, artif
     packed = succeed(pgpack("eval", artifact, "--checkpoint", model, "--json", "-q")).json
     succeed(pgpack("unpack", artifact, "-o", tmp_path / "decoded.safetensors"))
     text = model.parent / "text"
-    flags = ("--val", text / "*_val_*.bin", "--tokenizer", text / "tokenizer.model", "--seq-len", 32, "--model", "baseline")
+    flags = (
+        "--val",
+        text / "*_val_*.bin",
+        "--tokenizer",
+        text / "tokenizer.model",
+        "--seq-len",
+        32,
+        "--model",
+        "baseline",
+    )
     decoded = succeed(pgpack("eval", tmp_path / "decoded.safetensors", *flags, "--json", "-q")).json
     alone = succeed(pgpack("eval", artifact, *flags, "--json", "-q")).json
     assert packed["bpb"] == decoded["bpb"] == alone["bpb"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import subprocess
@@ -58,10 +59,8 @@ def test_the_examples_of_a_verb_are_commands_that_parse(
     assert command is not None
     assert examples(verb)
     for words in examples(verb):
-        try:
+        with contextlib.suppress(click.exceptions.Exit):  # --explain answers and ends
             command.make_context(verb, list(words))
-        except click.exceptions.Exit as answered:  # --explain tells and ends
-            assert answered.exit_code == 0
         for recipe in (value for flag, value in pairwise(words) if flag == "--recipe" and "=" in value):
             assert expand(recipe)
 

@@ -89,7 +89,7 @@ def run_case(seed: int, folder: Path, found: Found) -> None:
 
 
 def peak_bytes() -> int:
-    """The most that this process held; the kernel's other figure, of `getrusage`, begins at the size of its parent."""
+    """The most that this process held; the other figure, of `getrusage`, begins at the size of its parent."""
     status = Path("/proc/self/status")
     if status.is_file():
         return int(status.read_text().partition("VmHWM:")[2].split()[0]) << 10

@@ -37,9 +37,9 @@ figures: demo
 	$(BIN)/pgpack sweep demo/model.safetensors --preset sdclip-brotli --max-tokens 16384 --out demo/sdclip-brotli
 	$(BIN)/python -m experiments.rate_distortion.publish demo/frontier demo/sdclip-brotli results/demo
 
-# a file's tests share what they make; bytecode is kept, or pytest would rewrite every test's assertions in every run
+# bytecode is kept, or pytest would rewrite every test's assertions in every run
 test: $(STAMP)
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

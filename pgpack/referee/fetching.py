@@ -30,7 +30,7 @@ NAMES = (
     "huggingface_hub.login", "huggingface_hub.Repository", "socket.create_connection", "asyncio.open_connection",
     "nltk.download", "spacy.cli.download", "transformers.pipeline", "evaluate.load", "sys.modules.urllib.request",
     "datasets.load_dataset_builder", "transformers.utils.hub.cached_file", "transformers.utils.cached_file",
-    "tiktoken.get_encoding", "tiktoken.encoding_for_model",
+    "tiktoken.get_encoding", "tiktoken.encoding_for_model", "multiprocessing.connection.Client",
 )  # fmt: skip
 LOCAL_FORMATS = {"json", "text", "csv", "parquet", "arrow", "imagefolder", "webdataset"}
 _PROGRAM = r"(?:^|[\s;&|(`'\"/=])"
@@ -45,6 +45,7 @@ _COMMAND = re.compile(
     r"git\s+(?:-\S+\s+)*(?:clone|fetch|pull|submodule|lfs|ls-remote)" + _END + r"|"
     r"(?:huggingface-cli|hf)\s+(?:download|login|upload|repo)" + _END + r"|aws\s+(?:-\S+\s+)*s3" + _END + r"|"
     r"gcloud\s+(?:storage|compute)" + _END + r"|(?:scp|rsync|ssh)\s+\S.*(?::|@)|docker\s+(?:pull|run)" + _END + r")"
+    r"|[<>\s]/dev/(?:tcp|udp)/\S"
 )  # fmt: skip
 _URL = re.compile(r"(?:https?|ftp|s3|gs|hf|az)://\S+$")
 OPENERS = (

@@ -138,7 +138,7 @@ def _ours(modules: list[str] | None) -> list[str]:
 def _wait(command: list[str], scratch: Path, report: IO[bytes], limits: Limits) -> Run:
     environment = {
         "PATH": os.defpath, "TMPDIR": str(scratch), "HOME": str(scratch), "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1",
     }  # fmt: skip
     with open(os.devnull, "r+b") as nothing, tempfile.TemporaryFile() as said:
         process = subprocess.Popen(

@@ -346,6 +346,8 @@ def _fetched() -> dict[str, Case]:
         "requests_session": "import requests\ns = requests.Session()\ns.get('https://x')\n",
         "hidden_import": "__import__('urllib.request', fromlist=['x']).urlopen('https://x')\n",
         "socket_connect": "import socket\ns = socket.socket()\ns.connect(('x', 80))\n",
+        "a connection of processes": "from multiprocessing.connection import Client as c\nc(('x', 80))\n",
+        "a shell's device": "import os\nos.system('bash -c \"cat </dev/tcp/x/80 > w\"')\n",
         "create_connection": "from socket import create_connection as c\nc(('x', 80))\n",
         "http_client": "import http.client\nc = http.client.HTTPSConnection('x')\n",
         "read_csv_url": "import pandas\nd = pandas.read_csv('https://x/y.csv')\n",

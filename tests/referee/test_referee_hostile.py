@@ -161,7 +161,8 @@ def test_the_fence_reads_nothing_of_the_users(tmp_path: Path) -> None:
     assert "read outside" in run.error
     (root / "decode.py").write_text(
         "import os\nassert not set(os.environ) - {'PATH', 'HOME', 'TMPDIR', 'LC_CTYPE'} - "
-        "{'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'}, os.environ"
+        "{'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS', "
+        "'RANK', 'LOCAL_RANK', 'WORLD_SIZE'}, os.environ"
     )
     assert run_script(root / "decode.py", [], scratch, MODULES, LIMITS).error == ""
 

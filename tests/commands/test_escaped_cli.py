@@ -10,7 +10,8 @@ from safetensors.numpy import save_file
 
 from pgpack.tables import escaped, escaped_lines, table
 from tests.commands.workshop import pgpack
-from tests.hostile.artifacts import ATTACKS, constant
+from tests.hostile.artifacts import ATTACKS
+from tests.hostile.crafting import constant
 
 RED, BACKWARDS = "\x1b[31mred", "a\u202eb"
 

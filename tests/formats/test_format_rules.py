@@ -15,7 +15,8 @@ from pgpack.formats.own.needs import HELD, OUTPUT_LEAST
 from pgpack.tensors.grid_schema import SCHEMAS
 from pgpack.tensors.grids import GRIDS
 from pgpack.unpack import check_digest, unpack
-from tests.hostile.artifacts import ATTACKS, REASONS, VALID, constant, valid
+from tests.hostile.artifacts import ATTACKS, REASONS
+from tests.hostile.crafting import VALID, constant, valid
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "pgpack" / "formats" / "own" / "FORMAT.md").read_text(encoding="utf-8")

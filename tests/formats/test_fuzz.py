@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pgpack.errors import CorruptArtifact
 from pgpack.formats.own.header import KEYS, Header
 from pgpack.formats.own.layout import unframe
-from tests.hostile.artifacts import VALID, valid
+from tests.hostile.crafting import VALID, valid
 from tests.hostile.fuzz import hostile, run, seeds
 
 CASES = 2000

@@ -27,7 +27,7 @@ from pgpack.formats.own.layout import MAGIC, unframe
 from pgpack.inspect import inspect_artifact
 from pgpack.unpack import Unpacked, check_digest, unpack
 
-from .artifacts import VALID, framed, valid
+from .crafting import VALID, framed, valid
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 PROGRAMS = ("lrzip", "zpaq")  # a process each: too slow here, and they have tests of their own

@@ -12,7 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 from pgpack.referee.verdict import judge
-from tests.referee.corpus import Case, cases
+from tests.referee.corpus import cases
+from tests.referee.folder_case import Case
 
 
 def outcome(case: Case, folder: Path) -> str:

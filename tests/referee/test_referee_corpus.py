@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pgpack.referee.verdict import judge
-from tests.referee.corpus import Case, cases
+from tests.referee.corpus import cases
+from tests.referee.folder_case import Case
 
 CASES = cases()
 

@@ -22,7 +22,8 @@ from pgpack.submission.specialise import namespace_of, specialise
 from pgpack.submission.submission import decoder_file
 from pgpack.unpack import unpack
 from tests.golden.cases import CASES, FOLDER
-from tests.hostile.artifacts import ATTACKS, changed, constant, valid
+from tests.hostile.artifacts import ATTACKS
+from tests.hostile.crafting import changed, constant, valid
 
 if importlib.util.find_spec("python_minifier") is None:
     pytest.skip("needs python-minifier", allow_module_level=True)

@@ -14,7 +14,7 @@ import pytest
 
 from pgpack import verify as verify_module
 from pgpack.verify import decode_apart, verify
-from tests.hostile.artifacts import constant
+from tests.hostile.crafting import constant
 
 PARENT = """
 import sys

@@ -187,9 +187,7 @@ class Unwrapper:
         real = os.path.realpath(os.fsdecode(path))
         if self._is_foreign(real) or real in (self.root, self.scratch) or os.path.isfile(real):
             return path
-        if real.startswith(("/tmp/", "/var/tmp/", "/dev/shm/", "/root/", "/home/", "/workspace/", "/content/")):
-            return os.path.join(self.scratch, "elsewhere", real.lstrip("/"))
-        return path
+        return os.path.join(self.scratch, "elsewhere", real.lstrip("/"))
 
     def _mapped(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def mapped(path: Any, *given: Any, **named: Any) -> Any:

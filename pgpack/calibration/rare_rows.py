@@ -8,10 +8,9 @@ Of SmolLM2's 49,152 pieces 91 % do not occur in 16,384 tokens. As they were coun
 too coarse, became noise, and cost more than all matrices together (KL 0.132 of 0.172 at 3.2 bits a weight).
 
 *Sources* A rate that is Gamma distributed around its mean z makes counts negative binomial, and (count + a) /
-(total + a / z) what is to be expected of it: Fisher, Corbet and Williams 1943. The means follow Mandelbrot's form of
-Zipf's law (1953) over the ids, for byte-pair encoding numbers its pieces by merges, the frequent ones first; its
-exponent and a are the likeliest. A row's Fisher weight is E[p (1 - p)] of its token, so close to its share times a
-constant; its formula is that of the counts with a = 1.
+(total + a / z) what is to be expected of it: Fisher, Corbet and Williams 1943. The means follow Zipf's law over the
+ids (`pgpack.text.token_shares`); its exponent and a are the likeliest. A row's Fisher weight is E[p (1 - p)] of its
+token, so close to its share times a constant; its formula is that of the counts with a = 1.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SHIFT = 2.7  # Mandelbrot's, of the rank
+from pgpack.text.token_shares import zipf_weights
+
 EXPONENTS = (0.0, 2.5)  # of Zipf's law
 SPREADS = (0.02, 50.0)  # a: the smaller, the less a token's id tells of its rate
 
@@ -39,8 +39,8 @@ def expected_shares(counts: NDArray[np.integer[Any]]) -> Float64:
 
 
 def zipf_shares(n_tokens: int, exponent: float) -> Float64:
-    """(id + SHIFT)^-exponent of `n_tokens` ids; sums to 1."""
-    shares: Float64 = np.power(np.arange(n_tokens) + SHIFT, -exponent, dtype=np.float64)
+    """The shares of `n_tokens` ids under Zipf's law; sums to 1."""
+    shares = zipf_weights(n_tokens, exponent)
     shares /= shares.sum()
     return shares
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .tokenizer import Tokenizer
 
-SHIFT = 2.7
+SHIFT = 2.7  # Mandelbrot's, of the rank
 ZIPF = 0.1  # its part beside what was counted
 
 
@@ -22,9 +22,15 @@ def token_shares(tokenizer: Tokenizer) -> NDArray[np.float64]:
     """The expected share of every token. Shape: (vocabulary,)."""
     from pydoc_data.topics import topics
 
-    zipf = 1 / (np.arange(tokenizer.vocab_size) + SHIFT)
+    zipf = zipf_weights(tokenizer.vocab_size)
     tokens = tokenizer.encode("\n\n".join(topics[name] for name in sorted(topics))).tokens
     counts = np.bincount(tokens, minlength=tokenizer.vocab_size)[: tokenizer.vocab_size]
     shares: NDArray[np.float64] = counts / max(1, counts.sum()) + ZIPF * zipf / zipf.sum()
     shares /= shares.sum()
     return shares
+
+
+def zipf_weights(n_tokens: int, exponent: float = 1.0) -> NDArray[np.float64]:
+    """(id + SHIFT)^-exponent: how often each of `n_tokens` ids comes, relative to the others."""
+    weights: NDArray[np.float64] = np.power(np.arange(n_tokens) + SHIFT, -exponent, dtype=np.float64)
+    return weights

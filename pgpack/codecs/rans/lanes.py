@@ -130,7 +130,7 @@ def decode_block_(
     slots, lanes = np.empty(n, np.intp), states_.size
     f, b = np.empty(lanes, np.uint32), np.empty(lanes, np.uint32)
     mask, shift = np.uint32((1 << precision) - 1), np.uint32(precision)
-    lowest, word_bits, read = np.uint32(LOWEST), np.uint32(16), 0
+    lowest, word_bits, read = np.uint32(LOWEST), np.full(lanes, 16, np.uint32), 0
     for at in range(0, n, lanes):
         row = slots[at : at + lanes]
         if row.size < lanes:
@@ -147,13 +147,19 @@ def decode_block_(
         empty = (x < lowest).nonzero()[0]
         if empty.size:
             new = words[read : read + empty.size]
-            read += empty.size
             if new.size < empty.size:
                 raise CorruptArtifact("a rANS stream ends before its last symbol")
-            refilled = x.take(empty) << word_bits
-            refilled |= new
-            x[empty] = refilled
+            refill_(x, empty, new, word_bits)
+            read += empty.size
     return tables.code.take(slots), read
+
+
+def refill_(states_: States, empty: Index, words: Words, word_bits: States) -> None:
+    """A word below what the lanes `empty` still hold. Shape: empty and words (n,); word_bits 16s, n or more."""
+    refilled = states_.take(empty)
+    np.left_shift(refilled, word_bits[: empty.size], out=refilled)
+    np.bitwise_or(refilled, words, out=refilled)
+    states_[empty] = refilled
 
 
 def _decode_few_(

@@ -305,7 +305,7 @@ def _encode(model: _Model) -> list[bytes]:
     if not model.matrices:
         return []
     offsets, freqs, starts = joined_tables(model.tables)
-    from .scaled_encoder import encode_matrix
+    from .scaled_encoder import encode_band
 
     states = np.full(n_lanes(sum(matrix.size for matrix in model.matrices)), LOWEST, np.uint32)
     parts = []
@@ -314,6 +314,7 @@ def _encode(model: _Model) -> list[bytes]:
         words = np.empty(matrix.size, np.uint16)  # a symbol emits at most one, because precision <= 16
         contexts = model.span.contexts(classes, matrix)
         ordered = np.ascontiguousarray(narrow)
-        begin = encode_matrix(ordered, contexts, offsets, freqs, starts, model.precision, states, words)
+        reach = np.full(len(ordered), ordered.shape[1])
+        begin = encode_band(ordered, contexts, reach, offsets, freqs, starts, model.precision, states, words)
         parts.append(words[begin:].astype("<u2").tobytes())
     return [states.astype("<u4").tobytes(), *reversed(parts)]

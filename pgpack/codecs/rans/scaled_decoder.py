@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import CorruptArtifact
 
-from .lanes import FEW_LANES, LOWEST, n_lanes
+from .lanes import FEW_LANES, LOWEST, n_lanes, refill_
 from .scaled_tables import Table
 
 LISTED = 1 << 17  # slots of all tables up to which they are lists: quicker, and larger
@@ -160,14 +160,10 @@ class _Run:
         empty = np.less(x, self.lowest).nonzero()[0]
         if empty.size:
             new = self.words[read : read + empty.size]
-            read += empty.size
             if new.size < empty.size:
                 raise CorruptArtifact("a scaled rANS stream ends before its last symbol")
-            refilled = x.take(empty)
-            np.left_shift(refilled, self.word_bits[: empty.size], out=refilled)
-            np.bitwise_or(refilled, new, out=refilled)
-            x[empty] = refilled
-        return read
+            refill_(x, empty, new, self.word_bits)
+        return read + empty.size
 
 
 class _Walk:

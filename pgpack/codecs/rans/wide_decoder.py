@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import CorruptArtifact
 
-from .lanes import LOWEST
+from .lanes import LOWEST, refill_
 from .scaled_tables import Table
 from .wide_bands import Band, Piece
 from .wide_split import Ints, Large
@@ -161,14 +161,10 @@ class _Step:
         empty = np.less(x, self.lowest).nonzero()[0]
         if empty.size:
             new = self.words[read : read + empty.size]
-            read += empty.size
             if new.size < empty.size:
                 raise CorruptArtifact("a wide rANS stream ends before its last symbol")
-            refilled = x.take(empty)
-            np.left_shift(refilled, self.word_bits[: empty.size], out=refilled)
-            np.bitwise_or(refilled, new, out=refilled)
-            x[empty] = refilled
-        return read
+            refill_(x, empty, new, self.word_bits)
+        return read + empty.size
 
 
 def _held(states: NDArray[np.integer], precision: int) -> Index:

@@ -142,7 +142,7 @@ class WideModel:
 
     def _coded(self) -> tuple[bytes, list[bytes], list[tuple[Ints, Ints]]]:
         """(lane states, words in decoding order, escapes of every matrix)."""
-        from .wide_encoder import encode_band
+        from .scaled_encoder import encode_band
 
         if not self.matrices:
             return b"", [], []

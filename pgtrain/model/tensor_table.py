@@ -183,24 +183,6 @@ def visible_fields(shapes: Mapping[str, tuple[int, ...]], first_block: str = "bl
     }
 
 
-def infer_config(shapes: Mapping[str, tuple[int, ...]], **overrides: Any) -> GPTConfig:
-    """The config that a state dict's names and shapes imply.
-
-    `overrides` are GPTConfig fields that shapes cannot tell (mlp_activation, logit_softcap, rope_base, seq_len,
-    where loops and lanes are); they default to the baseline's.
-    Raises: CheckpointError when the tensors are not those of the inferred model.
-    """
-    values = visible_fields(shapes) | {
-        "num_layers": len({name.split(".")[1] for name in shapes if name.startswith("blocks.")}),
-        "x0_mix": "blocks.0.resid_mix" in shapes,
-        "skips": "none" if "skip_weights" not in shapes else "gate" if "skip_gates" in shapes else "add",
-    }
-    values["projected"] = not values["embed_dim"] and "embed_proj.weight" in shapes
-    config = GPTConfig.from_mapping(values | overrides)
-    check_shapes(config, shapes)
-    return config
-
-
 def check_shapes(config: GPTConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse a state dict that is not exactly the one `config` describes.
 

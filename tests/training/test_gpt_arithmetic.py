@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from pgpack.errors import CheckpointError, DataError
+from pgtrain.identification.trace import read_trace
 from pgtrain.model.gpt import GPT, build, initialize_
 from pgtrain.model.model_config import GPTConfig
-from pgtrain.model.tensor_table import count_parameters, infer_config, tensor_shapes
+from pgtrain.model.tensor_table import check_shapes, count_parameters, tensor_shapes
 
 
 def random_state(config: GPTConfig, seed: int = 0) -> dict[str, np.ndarray]:
@@ -146,18 +147,19 @@ def test_a_new_model_predicts_uniformly_and_only_its_seed_decides(tiny: GPTConfi
     assert not torch.equal(model.blocks[0].mlp.fc.weight, other.blocks[0].mlp.fc.weight)
 
 
-def test_infer_config_recovers_every_field_that_shapes_tell(tiny: GPTConfig) -> None:
+def test_shapes_tell_every_field_that_they_show(tiny: GPTConfig) -> None:
     config = dataclasses.replace(tiny, tie_embeddings=False, seq_len=1024)
-    assert infer_config(tensor_shapes(config)) == config
-    assert infer_config(tensor_shapes(tiny), mlp_activation="relu3").mlp_activation == "relu3"
+    trace = read_trace(tensor_shapes(config))
+    assert {"vocab_size", "model_dim", "num_heads", "num_kv_heads", "mlp_mult", "tie_embeddings"} <= set(trace.fields)
+    assert dataclasses.replace(config, num_layers=trace.blocks, skips=trace.skips, **trace.fields) == config
 
 
 def test_foreign_tensors_are_refused_by_name(tiny: GPTConfig) -> None:
     shapes = tensor_shapes(tiny)
     with pytest.raises(CheckpointError, match=r"smear_gate\.weight"):
-        infer_config(shapes | {"smear_gate.weight": (1, 12)})
+        check_shapes(tiny, shapes | {"smear_gate.weight": (1, 12)})
     with pytest.raises(CheckpointError, match=r"--model FILE\.py:build"):
-        infer_config({"bank": (3, 3)})
+        read_trace({"bank": (3, 3)})
     state = {name: torch.zeros(shape) for name, shape in shapes.items()}
     with pytest.raises(CheckpointError, match="skip_weights has shape"):
         build(tiny, state | {"skip_weights": torch.zeros(2, 16)})

@@ -10,11 +10,12 @@ import torch
 
 from pgpack.errors import DataError
 from pgpack.tensors.roles import role_of
+from pgtrain.identification.trace import read_trace
 from pgtrain.model.blocks import rotary_tables, without_own_value
 from pgtrain.model.embedding import BigramHash, factorize, harmonic_spectrum, previous
 from pgtrain.model.gpt import GPT, build, deployable, initialize_
 from pgtrain.model.model_config import GPTConfig
-from pgtrain.model.tensor_table import count_parameters, infer_config, parameter_group, tensor_shapes
+from pgtrain.model.tensor_table import count_parameters, parameter_group, tensor_shapes
 from tests.training.small_models import OPTIONS, SMALL, config_of, every_option, logits_with, random_model, tokens
 
 
@@ -249,11 +250,10 @@ def test_a_config_of_the_first_version_means_what_it_meant() -> None:
 
 def test_shapes_tell_a_decoupled_embedding_and_gated_skips() -> None:
     config = config_of("decoupled", skips="gate", seq_len=1024)
-    assert infer_config(tensor_shapes(config)) == config
-    assert infer_config(tensor_shapes(config_of("flat"))).skips == "none"
-    assert infer_config(tensor_shapes(config_of("projected", x0_mix=False, seq_len=1024))) == config_of(
-        "projected", x0_mix=False, seq_len=1024
-    )
+    for each in (config, config_of("flat"), config_of("projected", x0_mix=False, seq_len=1024)):
+        trace = read_trace(tensor_shapes(each))
+        assert dataclasses.replace(each, num_layers=trace.blocks, skips=trace.skips, **trace.fields) == each
+    assert read_trace(tensor_shapes(config_of("flat"))).skips == "none"
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,12 @@ NO_LOGS = (
 IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF", b"<svg", b"RIFF")
 # bytes from which a file is weights, whatever it is called: a table of a tokenizer or a figure has less
 LARGE, LARGE_TEXT, LARGE_IMAGE = 1 << 16, 1 << 20, 4 << 20
+MOSTLY = 0.7  # of a text's bytes are printed in ASCII
 CODE_BYTES = 1 << 20  # of a compressed file that may be nothing but a script
+_PRINTED = frozenset(b"\t\n\r\f\x1b\b") | frozenset(range(32, 127))
+_ENCODED = re.compile(  # base64 or hex, in one or in lines
+    rb"(?:[A-Za-z0-9][+/_-]{0,3}){750}|(?:(?:[A-Za-z0-9][+/_-]{0,3}){36,}={0,2}\r?\n){10}"
+)
 _SAYS_LOSS = re.compile(rb"val_bpb|val_loss|bits[ _]per[ _]byte|train_time|\bv\x00a\x00l\x00_\x00b\x00p\x00b", re.I)
 
 
@@ -93,15 +98,24 @@ class Folder:
         name = entry.name.lower()
         base = PurePosixPath(name).name
         if name.endswith(".log") or re.search(r"(train|seed|log)[^/]*\.txt$", name):
-            return True
+            return self._reads(entry)
         if name.endswith(NO_LOGS) or base.startswith(("requirements", "license", "licence", "readme")):
             return False
         return entry.mark == "text" and bool(_SAYS_LOSS.search(read_file(self.path / entry.name, TEXT_BYTES)))
 
+    def _reads(self, entry: Entry) -> bool:
+        """Whether a file that is called a text begins as one, in any encoding: no noise, and nothing encoded."""
+        head = read_file(self.path / entry.name, 4096)
+        wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        printed = sum(byte in _PRINTED for byte in head)
+        return not _ENCODED.search(head) and (wide or printed >= MOSTLY * len(head))
+
     def _is_large(self, entry: Entry) -> bool:
         """Whether it is too large to be anything but weights; images, tokenizers and texts may have some size."""
         name = entry.name.lower()
-        if name.endswith((".py", ".md", ".log")) or entry.mark == "code" or self._is_log(entry):
+        if name.endswith(".py") or entry.mark == "code" or self._is_log(entry):
+            return False
+        if name.endswith(".md") and self._reads(entry):
             return False
         if entry.mark == "image" or name.endswith(TOKENIZERS):
             return entry.n_bytes > LARGE_IMAGE

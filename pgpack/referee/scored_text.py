@@ -46,8 +46,8 @@ def calibrations_on_evaluated(scripts: Sequence[Script]) -> Iterator[Place]:
 
 def confession(line: str) -> bool:
     """Whether a line of a log says that weights were trained on the evaluated text before they were packed."""
-    if _PRE_QUANT.search(line):
-        return not _OFF.search(line) and not _DENIED.search(line)
+    if said := _PRE_QUANT.search(line):
+        return not _is_denied(line, said)
     if _TRAIN_ON_VAL.search(line) and not _DENIED.search(line):
         return bool(re.search(r"train_?(?:files|data|loader|shards|pattern|tokens)\w*\W", line, re.I))
     return bool(_FINETUNED.search(line) and _BEFORE.search(line) and not _DENIED.search(line))
@@ -55,7 +55,16 @@ def confession(line: str) -> bool:
 
 def denial(line: str) -> bool:
     """Whether a line of a log says that there was none of it."""
-    return bool(_PRE_QUANT.search(line) and (_OFF.search(line) or _DENIED.search(line)))
+    said = _PRE_QUANT.search(line)
+    return bool(said and _is_denied(line, said))
+
+
+def _is_denied(line: str, said: re.Match[str]) -> bool:
+    """Whether what is said is denied in the same clause; what else a line denies is another matter."""
+    start = max((line.rfind(mark, 0, said.start()) for mark in ",;"), default=-1) + 1
+    stop = min((at for mark in ",;" if (at := line.find(mark, said.end())) >= 0), default=len(line))
+    clause = line[start:stop]
+    return bool(_OFF.search(clause) or _DENIED.search(clause))
 
 
 def switches(scripts: Sequence[Script]) -> Iterator[Place]:

@@ -54,6 +54,16 @@ def scored() -> dict[str, Case]:
             "refused",
             files={"train.log": log(BPB, more="[pre-quant TTT] epoch 3/11 loss 2.71 lr 1e-4\n")},
         ),
+        "prequant_log_that_denies_something_else": Case(
+            "training-text",
+            "refused",
+            files={"train.log": log(BPB, more="pre-quant TTT: 10 epochs over val tokens, no clipping\n")},
+        ),
+        "prequant_log_that_denies_it": Case(
+            "training-text",
+            "accepted",
+            files={"train.log": log(BPB, more="10 epochs, no pre-quant TTT on any of them, clipping 1.0\n")},
+        ),
         "prequant_log_in_words": Case(
             "training-text",
             "refused",
@@ -137,6 +147,16 @@ def weighed() -> dict[str, Case]:
     half = 8_100_000
     return found | {
         "large_base64_text": Case("cap", "refused", files={"weights.txt": base64.b64encode(large[:12_200_000])}),
+        "large_noise_called_a_log": Case("cap", "refused", files={"weights.log": large}),
+        "large_base64_called_a_log": Case(
+            "cap", "refused", files={"train_table.txt": base64.b64encode(large[:12_200_000])}
+        ),
+        "large_base64_in_lines_called_notes": Case(
+            "cap", "refused", files={"NOTES.md": base64.encodebytes(large[:12_200_000])}
+        ),
+        "a_log_in_latin_1": Case(
+            "log-loss", "accepted", files={"train.log": ("GPU at 61 °C\n" * 40 + log(BPB)).encode("latin-1")}
+        ),
         "large_in_two_parts": Case(
             "cap", "refused", files={"w.part1.bin": noise(half), "w.part2.bin": noise(half + 1)}
         ),

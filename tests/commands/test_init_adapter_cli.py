@@ -14,15 +14,14 @@ from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgtrain.model.tensor_table import tensor_shapes
 from pgtrain.presets import PRESETS
 from tests.checkpoint.test_dialects import as_banks, drawn
-from tests.commands.workshop import pgpack, succeed
+from tests.commands.workshop import CONFIG, pgpack, succeed
 
 FILLED = {
     'raise NotImplementedError("return logits (batch, time, vocabulary), with the softcap, in float32")': (
         "return self.model.forward_logits(ids)"
     ),
     'raise NotImplementedError("make your model here: model = GPT(...) in float32, without torch.compile")': (
-        "from pgtrain.model.gpt import GPT; from pgtrain.model.tensor_table import infer_config; "
-        "model = GPT(infer_config({n: tuple(t.shape) for n, t in state_dict.items()}))"
+        f"from pgtrain.model.gpt import GPT; from pgtrain.model.model_config import GPTConfig; model = GPT({CONFIG})"
     ),
 }
 

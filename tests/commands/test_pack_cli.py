@@ -10,7 +10,7 @@ import pytest
 
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_tensors
 from tests.commands.conftest import RECIPE
-from tests.commands.workshop import pgpack, succeed
+from tests.commands.workshop import CONFIG, pgpack, succeed
 
 
 def same_tensors(a: Checkpoint, b: Checkpoint) -> bool:
@@ -176,9 +176,9 @@ def test_matrices_that_were_never_used_are_listed_loudly(model: Path, tmp_path: 
     tensors = dict(checkpoint.items()) | {"blocks.9.attn.c_q.weight": np.ones((4, 4), np.float32)}
     save_tensors(tmp_path / "more.safetensors", tensors, {})
     (tmp_path / "adapter.py").write_text(
-        "from pgtrain.model.gpt import build as build_gpt\nfrom pgtrain.model.tensor_table import infer_config\n"
+        "from pgtrain.model.gpt import build as build_gpt\nfrom pgtrain.model.model_config import GPTConfig\n"
         "def build(state):\n    state.pop('blocks.9.attn.c_q.weight')\n"
-        "    return build_gpt(infer_config({n: tuple(t.shape) for n, t in state.items()}), state)\n"
+        f"    return build_gpt({CONFIG}, state)\n"
     )
     text = model.parent / "text"
     finished = pgpack(

@@ -14,6 +14,9 @@ from pgpack_cli.pgpack_app import app as pgpack_app
 from pgpack_cli.pgtrain_app import app as pgtrain_app
 from pgpack_cli.screen.output import run
 
+# What the model of the session's fixture is, in Python: `pgtrain run` with the sizes of conftest.
+CONFIG = "GPTConfig(vocab_size=310, num_layers=2, model_dim=16, num_heads=2, num_kv_heads=1, mlp_mult=3, seq_len=32)"
+
 
 @dataclass(frozen=True)
 class Finished:

@@ -30,6 +30,7 @@ resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), int(sys.argv[2])))
 resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[3]), int(sys.argv[3])))
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.errors import PgpackError
+from pgpack.referee.fence import peak_bytes
 from pgpack.unpack import unpack
 found = {}
 for path in sorted(Path(sys.argv[1]).iterdir()):
@@ -41,8 +42,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         except PgpackError as error:
             said.append(f"{type(error).__name__}: {error}")
     found[path.name] = said
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"found": found, "peak": peak << 10}))
+print(json.dumps({"found": found, "peak": peak_bytes()}))
 """
 
 

@@ -32,6 +32,7 @@ from pgpack_cli.pgpack_app import app
 from pgpack_cli.screen.output import run
 
 import pgpack
+from pgpack.referee.fence import peak_bytes
 from tests.hostile.inputs import Made, made
 
 RECIPE = "*=cast(dtype=fp16)|raw"
@@ -86,14 +87,6 @@ def run_case(seed: int, folder: Path, found: Found) -> None:
             found.faults.append((seed, verb, f"the artifact lacks {lost[:3]}"))
         shutil.rmtree(out)
         out.mkdir()
-
-
-def peak_bytes() -> int:
-    """The most that this process held; the other figure, of `getrusage`, begins at the size of its parent."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) << 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << (0 if sys.platform == "darwin" else 10)
 
 
 def lost_names(checkpoint: Path, artifact: Path) -> list[str]:

@@ -43,7 +43,7 @@ def command(
     from pgpack.calibration.calibration import save_calibration
     from pgpack.calibration.observe import uncovered
     from pgpack.checkpoint.adapter import open_merged
-    from pgpack.tensors.roles import role_of
+    from pgpack.tensors.roles import roles_of
 
     loaded = open_merged(checkpoint, text.base, text.key)
     calibration = bench_of(checkpoint, loaded, text, screen).observe(tokens, OUTPUT_ROWS if outputs else 0)
@@ -51,7 +51,8 @@ def command(
     save_calibration(out, calibration)
     names, n_bytes = calibration.names, out.stat().st_size
     unseen = uncovered(calibration, loaded.stored_shapes)
-    missing = [name for name in unseen if role_of(name, loaded.shapes[name]) != "control"]  # those are no matrices
+    roles = roles_of(loaded.stored_shapes)
+    missing = [name for name in unseen if roles[name] != "control"]  # those are no matrices
     document = {
         "calibration": str(out),
         "calibration_digest": calibration.digest,

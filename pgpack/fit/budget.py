@@ -23,7 +23,7 @@ from pgpack.recipe.dials import gaussian_bits, step_recipe, trellis_recipe
 from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import Candidate
-from pgpack.tensors.roles import role_of
+from pgpack.tensors.roles import roles_of
 
 from .dial import Dial, Limit, turn
 from .effort import DEFAULT, LEVELS, Effort
@@ -159,7 +159,7 @@ def _require_fisher(measurer: Measurer, family: Family) -> None:
 def _gptq_families(measurer: Measurer, budget: int) -> list[Family]:
     tensors = measurer.checkpoint.stored_shapes
     guess = _step_for(8 * budget / max(1, measurer.checkpoint.n_params))
-    has_embedding = any(role_of(*each) in ("embedding", "head") for each in tensors.items())
+    has_embedding = any(role in ("embedding", "head") for role in roles_of(tensors).values())
     found = []
     for ratio in EMBEDDING_RATIOS if has_embedding else (1.0,):
         gptq = functools.partial(step_recipe, embedding_ratio=ratio, coding="rans", tensors=tensors)

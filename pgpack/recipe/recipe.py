@@ -24,7 +24,7 @@ from pgpack.stages import Fault, Table, stage_text
 
 from .directives import Calibrate, Compensate, MlpOrder, Tune
 from .policy import DIRECTIVES, Rule, default_side_codecs, policy_to_text
-from .selector import Shapes, TensorInfo
+from .selector import Shapes, TensorInfo, infos
 from .text import parsed
 
 
@@ -74,7 +74,7 @@ class Recipe:
 
     def without_idle_rules(self, shapes: Shapes) -> Recipe:
         """This recipe less the rules that govern none of these tensors; for templates such as the presets."""
-        governing = {self.governing(TensorInfo(name, shape)) for name, shape in shapes.items()}
+        governing = {self.governing(info) for info in infos(shapes)}
         return dataclasses.replace(self, rules=tuple(rule for i, rule in enumerate(self.rules) if i in governing))
 
 

@@ -105,7 +105,7 @@ def _total(log: Log, claimed: Collection[int | None]) -> int:
 
 def _of_seed(evidence: Evidence, seed: int | None) -> int | None:
     """Bytes of the artifact of a seed; of the only one when neither names a seed or there is one log."""
-    sizes = {d.seed: d.entry.n_bytes for d in evidence.decoded}
+    sizes = {d.seed: d.entry.n_bytes for d in evidence.decoded if not (d.unknown and d.entry.mark == "text")}
     if seed in sizes:
         return sizes[seed]
     return next(iter(sizes.values())) if len(sizes) == 1 and len(evidence.own_logs) == 1 else None

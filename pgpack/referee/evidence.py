@@ -31,6 +31,7 @@ from .support import Support, distinct, supported
 CAP = 16_000_000
 TOKENIZER_FILES = (".model", ".vocab")
 DECODED = "decoded.npz"
+README_CHARACTERS = 1 << 19  # of which rules read numbers
 GUESSED = 4  # files of no known format that are given to our decoder
 _PART = re.compile(r"(?<![a-z])(?:part|shard|chunk|split|piece)[-_.]?\d+|\d{5}-of-\d{5}|\.\d{3}$", re.I)
 
@@ -231,7 +232,7 @@ def collect(path: Path, options: Options, scores: Scores | None = None) -> Evide
         folder,
         options,
         read_claims(folder.text("submission.json")),
-        folder.text("README.md") or "",
+        (folder.text("README.md") or "")[:README_CHARACTERS],
         requirements,
         tuple(distinct(log for entry in folder.logs for log in read_logs(entry.name, folder.text(entry.name) or ""))),
         tuple(program for program in found if program.name in counted),

@@ -51,14 +51,14 @@ NO_LOGS = (
     ".diff",
 )
 IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF", b"<svg", b"RIFF")
-# bytes from which a file is weights, whatever it is called: a table of a tokenizer or a figure has less
-LARGE, LARGE_TEXT, LARGE_IMAGE = 1 << 16, 1 << 20, 4 << 20
+# bytes from which a file is weights, whatever it is called: a table of results, a tokenizer or a figure has less
+LARGE, LARGE_ENCODED, LARGE_READABLE = 1 << 16, 1 << 18, 4 << 20
 # bytes from which many small files of a sort are weights together
 HEAPS = {
     "binary files": 1 << 20,
-    "encoded texts": 1 << 18,
+    "encoded texts": LARGE_ENCODED,
     "pictures": 6 << 20,
-    "tokenizers": 4 << 20,
+    "tokenizers": LARGE_READABLE,
     "texts": 8 << 20,
 }
 MOSTLY = 0.7  # of a text's bytes are printed in ASCII
@@ -163,9 +163,9 @@ class Folder:
             return False
         if name.endswith(".md") and self._reads(entry):
             return False
-        if entry.mark == "image" or name.endswith(TOKENIZERS):
-            return entry.n_bytes > LARGE_IMAGE
-        return entry.n_bytes >= (LARGE_TEXT if entry.mark == "text" else LARGE)
+        if entry.mark == "image" or name.endswith(TOKENIZERS) or (entry.mark == "text" and self._reads(entry)):
+            return entry.n_bytes > LARGE_READABLE
+        return entry.n_bytes >= (LARGE_ENCODED if entry.mark == "text" else LARGE)
 
     def text(self, name: str) -> str | None:
         """A text file's contents without a mark of order, None when it is not there. What is no text is replaced."""

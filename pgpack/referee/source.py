@@ -146,6 +146,7 @@ def opened_names(scripts: Sequence[Script], present: Iterable[str]) -> frozenset
         for node in script.nodes:
             if isinstance(node, (ast.BinOp, ast.JoinedStr)):
                 spoken |= {text.rpartition("/")[2] for text in script.texts_of(node)}
+    spoken |= {word.rpartition("/")[2] for text, _ in commands(scripts) for word in text.split()}
     modules = {module for module, _, _ in imports(scripts)}
     modules |= {alias for script in scripts for alias in _relative(script)}
     if any(name in IMPORTERS for *_, name in references(scripts)):

@@ -61,6 +61,7 @@ HEAPS = {
     "tokenizers": LARGE_READABLE,
     "texts": 8 << 20,
 }
+SAMPLE, SAMPLES = 4096, 64  # bytes, of a text of which they tell how much is encoded
 MOSTLY = 0.7  # of a text's bytes are printed in ASCII
 CODE_BYTES = 1 << 20  # of a compressed file that may be nothing but a script
 _PRINTED = frozenset(b"\t\n\r\f\x1b\b") | frozenset(range(32, 127))
@@ -153,8 +154,10 @@ class Folder:
         return entry.mark == "text" and bool(_SAYS_LOSS.search(read_file(self.path / entry.name, TEXT_BYTES)))
 
     def _reads(self, entry: Entry) -> bool:
-        """Whether a file that is called a text begins as one."""
-        return is_plain_text(read_file(self.path / entry.name, 4096))
+        """Whether a file that is called a text is one, as far as samples show."""
+        head, *others = samples(self.path / entry.name, entry.n_bytes)
+        encoded = sum(not is_plain_text(sample) for sample in others)
+        return is_plain_text(head) and encoded * entry.n_bytes < LARGE_ENCODED * max(1, len(others))
 
     def _is_large(self, entry: Entry) -> bool:
         """Whether it is too large to be anything but weights; images, tokenizers and texts may have some size."""
@@ -269,6 +272,17 @@ def read_file(path: Path, limit: int) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{path} is not a regular file")
         return file.read(limit)
+
+
+def samples(path: Path, n_bytes: int) -> Iterator[bytes]:
+    """The start of a file, and of a long one as many places of it as are told apart. Raises OSError."""
+    yield read_file(path, SAMPLE)
+    if n_bytes < LARGE_ENCODED:
+        return
+    with path.open("rb") as file:
+        for at in range(1, SAMPLES + 1):
+            file.seek(at * (n_bytes - SAMPLE) // SAMPLES)
+            yield file.read(SAMPLE)
 
 
 def _walk(root: Path, below: str, depth: int) -> Iterator[tuple[str, str]]:

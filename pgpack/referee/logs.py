@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from .folder import seed_of
-from .losses import AFTER, BEFORE, PLAIN, SLIDING, TRAINING, TTT, Figure, figures, mode_of, stage_of
+from .losses import AFTER, BEFORE, PLAIN, SLIDING, TRAINING, TTT, Figure, figures, is_of_another, mode_of, stage_of
 from .scored_text import confession, denial
 from .script import Place
 
@@ -150,9 +150,9 @@ def _is_calibrated(line: str) -> bool:
 def _numbers(lines: Sequence[str], start: int, read: set[int]) -> Iterator[tuple[float, int, int]]:
     """(number, its digits, line) of what could be a loss in lines that no grammar reads."""
     for i, line in enumerate(lines, start + 1):
-        if i in read:
-            continue
         for found in re.finditer(r"(?<![\d.])([0-9]\.\d{3,12})(?![\d.])", line):
+            if i in read or is_of_another(line):
+                break
             yield float(found[1]), len(found[1]) - 2, i
 
 

@@ -50,7 +50,7 @@ def event_of(script: Script, call: ast.Call, name: str, given: Given, graded: bo
     if kind is None:
         return None
     shown = f"{ast.unparse(call.func)[:40]}(...)"
-    what = f"{last}(... {given.texts[0][:40]} ...)" if kind == CALIBRATED else shown
+    what = f"{ast.unparse(call.func)[:40]}(... {given.texts[0][:40]} ...)" if kind == CALIBRATED else shown
     return Event(kind, script.place(call, what), shown)
 
 
@@ -58,7 +58,8 @@ def _kind(call: ast.Call, name: str, last: str, given: Given, graded: bool) -> s
     written = last.lower()
     if last == "backward" or name.endswith("autograd.grad"):
         return STEP if graded and (given.owner or given.texts) else None
-    if given.texts and "eval" not in written and any(word in written for word in _CALIBRATION):
+    spelled = f"{getattr(call.func, 'attr', getattr(call.func, 'id', ''))} {last}".lower()
+    if given.texts and "eval" not in spelled and any(word in spelled for word in _CALIBRATION):
         return CALIBRATED
     is_class = last[:1].isupper()
     if _PACKER.search(written) and not _NO_PACKER.search(written) and not is_class:

@@ -31,6 +31,7 @@ def cases() -> dict[str, Case]:
         **weighed(),
         **second(),
         **third(),
+        **fourth(),
     }
 
 

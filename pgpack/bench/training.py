@@ -11,26 +11,45 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pgpack.cache.entries import RECORDS, records_key, stage_name
-from pgpack.cache.store import cache_key
+from pgpack.cache.store import Cache, cache_key
 from pgpack.calibration.calibration import Calibration
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.pack import Quantized
-from pgpack.progress import shown
+from pgpack.progress import Progress, shown
 from pgpack.recipe.recipe import Recipe
 from pgpack.text.data import Tokens, digest_tokens
 
+from .options import BenchOptions
+
 if TYPE_CHECKING:
-    from .workpiece import Workpiece
+    from .text import Text
+
+
+class Trainable(Protocol):
+    """What of a workpiece is needed to run its model on calibration text."""
+
+    checkpoint: Checkpoint
+    options: BenchOptions
+    progress: Progress
+    cache: Cache | None
+
+    @property
+    def text(self) -> Text: ...
+
+    @property
+    def model_digest(self) -> str: ...
+
+    def calib_tokens(self, purpose: str, n_tokens: int | None) -> Tokens: ...
 
 
 @dataclass(frozen=True)
 class Training:
     """`pgpack.pack.Trainer` on a workpiece's model and calibration text."""
 
-    bench: Workpiece
+    bench: Trainable
 
     def follow_drift(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration) -> Quantized:
         """What a recipe's @drift asks for, on the text that the Hessians come from."""

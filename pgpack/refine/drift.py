@@ -37,7 +37,7 @@ from pgpack.recipe.recipe import Recipe
 from pgpack.tables import counted
 from pgpack.tensors.record import Record
 
-from .stages import Stage, Staged
+from .stages import Stage, Staged, refuse_global
 
 BATCH_TOKENS = 2048
 Array = NDArray[np.float32]
@@ -58,9 +58,11 @@ def follow_drift(
 
     `build`: state dict -> module; `tokens`: those that the Hessians come from. `progress` is told of tensors done.
     A model whose layers cannot be run one by one is quantized as without @drift. Deterministic for one thread count.
-    Raises CalibrationError when there are fewer tokens than one window.
+    Raises CalibrationError when there are fewer tokens than one window; RecipeError with @order or a choice among
+    corrections, which look at all weights at once.
     """
     started = time.perf_counter()
+    refuse_global(recipe, "@drift")
     n_windows = len(tokens) // seq_len
     if n_windows < 1:
         raise CalibrationError(f"{counted(len(tokens), 'calibration token')} are fewer than one window of {seq_len}")

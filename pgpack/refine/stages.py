@@ -21,9 +21,19 @@ from torch import Tensor, nn
 
 from pgpack.calibration.blocks import blocks_of
 from pgpack.calibration.products import Place, Products, whole
+from pgpack.errors import RecipeError
 from pgpack.loss.head import logits_of
+from pgpack.recipe.recipe import Recipe
 
 CLOSE = 1e-3  # of the residual stream, relative: what its writers add up to
+
+
+def refuse_global(recipe: Recipe, directive: str) -> None:
+    """Raises RecipeError where what is done to a tensor depends on all of them, which stages do not see."""
+    if recipe.order.by != "none":
+        raise RecipeError(f"{directive} does not go with @order, whose permutation depends on all weights at once")
+    if any(t.top for rule in recipe.rules for t in rule.policy.transforms):
+        raise RecipeError(f"{directive} does not go with lqer_asym, which chooses among all tensors")
 
 
 class _Enough(Exception):

@@ -225,7 +225,7 @@ class Workpiece:
         return self._observed[count, rows]
 
     def _kept(self, folder: Path, count: int, output_rows: int) -> Calibration:
-        """The statistics in `folder` when they are of this checkpoint and text, else observed and kept there.
+        """The statistics in `folder` when they are whole and of this checkpoint and text, else observed and kept.
 
         Rounding differs between machines, and a trial's key depends on the last bit of its calibration: a study
         that goes on elsewhere must go on with the same file.
@@ -240,7 +240,9 @@ class Workpiece:
         counted = {"counted": digest_tokens(self.text.calib_tokens)}  # a study that was begun before goes on without
         paths = [folder / f"{name}.safetensors", folder / f"{name}-outputs.safetensors"]  # the former may have them
         for path in paths[: 2 if output_rows else 1]:
-            kept = load_calibration(path) if path.is_file() else None
+            kept = None
+            with contextlib.suppress(CalibrationError):  # a damaged one is made again
+                kept = load_calibration(path) if path.is_file() else None
             has_outputs = kept and any(key.endswith(".output") for key in kept.shapes)
             same = kept and {**counted, **kept.metadata} == {**kept.metadata, **counted, **origin}
             if kept and same and (has_outputs or not output_rows):

@@ -18,9 +18,10 @@ from typing import Any
 
 from pgpack.errors import StudyError
 
-from .trial import SCHEMA_VERSION, read_row
+from .trial import read_row
 
 STUDY_FILE = "study.json"
+CARD_VERSION = 3  # raised only where a card has a field that older programs do not know
 SPLIT_VERSION = 4  # of the card of a study on documents; all others are written as before
 FOUND_VERSION = 5  # of the card of a study whose model nobody named
 CARD_SINCE: Mapping[str, int] = {  # as `trial.SINCE`, of the card
@@ -110,7 +111,7 @@ class StudyMeta:
 
     def to_json(self) -> str:
         """The card as indented JSON text; `from_json` is its exact inverse."""
-        row: dict[str, Any] = {"v": SCHEMA_VERSION, **dataclasses.asdict(self)}
+        row: dict[str, Any] = {"v": CARD_VERSION, **dataclasses.asdict(self)}
         for name, version in (("split_digest", SPLIT_VERSION), ("model", FOUND_VERSION)):
             if row[name] is None:
                 del row[name]

@@ -35,6 +35,14 @@ def parse_size(text: str) -> int:
     return int(n_bytes)
 
 
+def spoken_size(n_bytes: int) -> str:
+    """A size as people say it: 15.98 MB, 400 kB, 12 B. Decimal units, three or four digits."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n_bytes >= factor:
+            return f"{n_bytes / factor:.4g} {unit}"
+    return f"{n_bytes} B"
+
+
 def bytes_of(size: Size) -> int:
     """A size in bytes, given as such or as text. Raises: ValueError as `parse_size`."""
     return parse_size(size) if isinstance(size, str) else size

@@ -15,6 +15,7 @@ from pgpack.cache.options import CacheOptions
 from pgpack.tables import counted
 
 from ..options.cache import cache_options, say_shared
+from ..options.metric import metric_option
 from ..options.recipe import one_of
 from ..options.search import SearchFlags, search_options
 from ..options.space import AXES, SpaceFlags, space_options
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pgpack.cache.store import Cache
     from pgpack.recipe.selector import Shapes
     from pgpack.recipe.spaces import Candidate
+    from pgpack.study.frontier import Metric
     from pgpack.sweep.samplers.base import Search
     from pgpack.sweep.space import Space
 
@@ -58,6 +60,7 @@ Examples:
 @click.option(
     "--budget", type=size, metavar="BYTES", help="The size to be best at, such as 16MB, on every checkpoint."
 )
+@metric_option("Loss that recipes are compared by, in table, pictures and choice [default: kl, without text error].")
 @click.option("--out", required=True, type=FOLDER, help="Folder of the study.")
 @click.option("--resume", is_flag=True, help="Go on with the study in --out; an error when there is none.")
 @click.option("--retry-failed", is_flag=True, help="Measure trials that failed before once more.")
@@ -76,6 +79,7 @@ def command(
     checkpoints: tuple[Path, ...],
     space: SpaceFlags,
     budget: int | None,
+    metric: Metric | None,
     out: Path,
     resume: bool,
     retry_failed: bool,
@@ -128,6 +132,7 @@ def command(
         cache=cache,
         space=wanted.text,
         search_flags=search.as_text(),
+        metric=metric,
     )
     if not first.has_text:
         screen.note(NO_LOSS.format(hessians="" if text.calibration is None else HESSIANS))

@@ -35,7 +35,7 @@ def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tu
     table and the page are written.
     """
     folder, view = study.directory, study.frontier()
-    table = folder / ("frontier.csv" if view.metric == "bpb" else "distortion.csv")
+    table = folder / ("distortion.csv" if view.metric == "error" else "frontier.csv")
     replace_study_file(table, view.to_csv().encode())
     written = [table]
     if view.points:

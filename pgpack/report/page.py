@@ -19,8 +19,8 @@ from typing import Any
 from pgpack.files import replace_study_file
 from pgpack.inspect import Anatomy
 from pgpack.study.comparison import half_width
-from pgpack.study.frontier import Metric, loss_of, main_metric, measured
-from pgpack.study.plot import AXIS_LABELS, WEIGHT_LABEL, Curve, byte_unit, chart_view, frontier_svg, size_axis_label
+from pgpack.study.frontier import METRIC_NAMES, Metric, loss_of, measured
+from pgpack.study.plot import Curve, byte_unit, chart_view, frontier_svg, size_axis_label
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 from pgpack.study.view import FrontierView
@@ -29,6 +29,7 @@ from .anatomy import anatomy_sections
 from .tables import clipped, excess_text, frontier_table, trials_table
 from .templates import filled
 
+IN_CHART: tuple[Metric, ...] = ("bpb", "kl")  # losses that a reader may choose between
 MAX_BARS = 30
 MAX_DOTS, MAX_STATIC_DOTS = 8_000, 1_500  # trials in the chart, and in the one for readers without scripts
 MAX_TEXT = 20_000  # characters of a space
@@ -47,15 +48,15 @@ def render_report(
     `live_version`: the page is to ask its own server for news of a study that was in this state.
     """
     study = study.merged
-    views = {metric: study.frontier(metric) for metric in AXIS_LABELS}
     view = study.frontier()
+    views = {metric: study.frontier(metric) for metric in IN_CHART}
     values = {
         "live_version": live_version,
         "title": view.title,
         "meta": study.meta,
         "lead": _lead(study, view),
         "cards": _cards(study, view),
-        "static_chart": "" if live_version and view.metric == "bpb" else _static_chart(view),
+        "static_chart": "" if live_version and view.metric != "error" else _static_chart(view),
         "has_intervals": any(half_width(trial, "bpb") is not None for trial in view.points),
         "frontier_table": frontier_table(study, view),
         "anatomy": anatomy_sections(anatomy),
@@ -63,8 +64,8 @@ def render_report(
         "n_parts": len(breakdown),
         "commands": _commands(study, view.best),
         "space": clipped(study.meta.space, MAX_TEXT),
-        "trials_table": trials_table(study, views),
-        "data": _chart_data(study, views),
+        "trials_table": trials_table(study, view, views),
+        "data": _chart_data(study, view, views),
     }
     return str(filled("page.html", values))
 
@@ -85,10 +86,10 @@ def _lead(study: Study, view: FrontierView) -> str:
         where = "" if budget is None else f", {100 * best.n_bytes / budget:.1f} % of the budget"
         excess = "" if study.meta.fp32_bpb is None else excess_text(best.bpb - study.meta.fp32_bpb, best)
         cost = f" ({excess} mBPB to fp32)" if excess else ""
-        by_kl = " It has the least KL to fp32." if view.chosen_by == "kl" else ""
+        by_kl = " It has the least KL to fp32." if view.metric == "kl" else ""
         return f"Best point: {best.bpb:.4f} bits per byte{cost} in {_bytes(best.n_bytes)}{where}.{by_kl}"
     if best is not None and best.n_bytes is not None and best.weight_error is not None:
-        error = f"{WEIGHT_LABEL} {best.weight_error:.3g}"
+        error = f"{METRIC_NAMES['error']} {best.weight_error:.3g}"
         return f"Best point: {error} in {_bytes(best.n_bytes)}; no text is known, so no loss was measured."
     smallest = min((trial.n_bytes or 0 for trial in measured(study.trials)), default=None)
     if smallest is None or budget is None:
@@ -110,7 +111,7 @@ def _cards(study: Study, view: FrontierView) -> list[tuple[str, str, str]]:
         cards.append(("Budget", f"{meta.budget / divisor:g} {unit}", _bytes(meta.budget)))
     if best is not None and best.n_bytes:
         ratio = f", {meta.fp32_n_bytes / best.n_bytes:.1f}x smaller than fp32" if meta.fp32_n_bytes else ""
-        value = f"{WEIGHT_LABEL} {best.weight_error:.3g}" if best.bpb is None else f"{best.bpb:.4f} bpb"
+        value = f"{METRIC_NAMES['error']} {best.weight_error:.3g}" if best.bpb is None else f"{best.bpb:.4f} bpb"
         cards.append(("Best point", value, f"{_bytes(best.n_bytes)}{ratio}"))
     tried = f"{len(study.trials)}, {view.n_failed} failed"
     cards.append(("Recipes" if meta.others else "Trials", tried, f"{len(view.points)} on the frontier"))
@@ -148,13 +149,15 @@ def pack_command(study: Study, trial: Trial) -> str:
 # --- chart ---------------------------------------------------------------------------------------------
 
 
-def _chart_data(study: Study, views: Mapping[Metric, FrontierView]) -> dict[str, Any]:
+def _chart_data(study: Study, view: FrontierView, views: Mapping[Metric, FrontierView]) -> dict[str, Any]:
+    """What the scripts draw, the metric of `view` first; whichever is drawn, the best point is that of `view`."""
     row_of = {trial.key: number for number, trial in enumerate(study.trials)}
-    metrics = {metric: _metric_data(view, row_of) for metric, view in views.items()}
+    metrics = {metric: _metric_data(each, row_of, view.best) for metric, each in views.items()}
     shown = next((view for view in metrics.values() if view), None)
     divisor, name = byte_unit(shown["view"]["x"][1] if shown else 1.0)
     return {
-        "static": main_metric(study.trials) == "weight_error",
+        "static": view.metric == "error",
+        "metric": view.metric,
         "budget": study.meta.budget,
         "fp32": study.meta.fp32_bpb,
         "unit": {"divisor": divisor, "name": name, "title": size_axis_label(name)},
@@ -168,7 +171,7 @@ def _chart_data(study: Study, views: Mapping[Metric, FrontierView]) -> dict[str,
 
 def _widths(trial: Trial) -> list[float | None]:
     """Half widths for the chart, of the bits per byte and the KL; nothing where neither is known."""
-    widths = [half_width(trial, metric) for metric in AXIS_LABELS]
+    widths = [half_width(trial, metric) for metric in IN_CHART]
     return [] if widths == [None, None] else [width and float(f"{width:.3g}") for width in widths]
 
 
@@ -186,16 +189,16 @@ def _spread(items: Sequence[int], most: int) -> Sequence[int]:
     return items[:: -(-len(items) // most)] if len(items) > most else items
 
 
-def _metric_data(view: FrontierView, row_of: Mapping[str, int]) -> dict[str, Any] | None:
+def _metric_data(view: FrontierView, row_of: Mapping[str, int], best: Trial | None) -> dict[str, Any] | None:
     chart = chart_view(view, view.fp32_bpb)
     if chart is None:
         return None
     return {
-        "title": AXIS_LABELS[view.metric],
+        "title": METRIC_NAMES[view.metric],
         "view": {"x": chart.x, "y": chart.y, "log_x": chart.log_x, "log_y": chart.log_y},
         "outside": chart.n_outside,
         "frontier": [row_of[trial.key] for trial in view.points],
-        "best": None if view.best is None else row_of[view.best.key],
+        "best": None if best is None else row_of[best.key],
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from pgpack.study.comparison import decimals, half_width
-from pgpack.study.frontier import Front, Metric, main_metric
+from pgpack.study.frontier import Front, Metric, default_metric
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 
@@ -57,9 +57,9 @@ def frontier_table(study: Study, front: Front) -> TrialTable:
     return _fitting(columns, rows, best)
 
 
-def trials_table(study: Study, fronts: Mapping[Metric, Front]) -> TrialTable:
-    """A row for every trial, `t0` the first; frontiers and the best are never left out."""
-    front = fronts["bpb"]
+def trials_table(study: Study, front: Front, fronts: Mapping[Metric, Front]) -> TrialTable:
+    """A row for every trial, `t0` the first; the points of all `fronts` and the best of `front` are never left
+    out."""
     frontier = frozenset().union(*(front.keys for front in fronts.values()))
     columns = _measures(study) | {
         "quantize s": lambda trial: number_cell(trial.quantize_s, ".2f"),
@@ -107,7 +107,7 @@ def _measures(study: Study) -> Columns:
     columns: Columns = {"bytes": lambda trial: number_cell(trial.n_bytes, ",")}
     if budget is not None:
         columns["% of budget"] = lambda trial: number_cell(trial.n_bytes and 100 * trial.n_bytes / budget, ".2f")
-    if main_metric(study.trials) == "weight_error":
+    if default_metric(study.trials) == "error":
         columns["relative error"] = lambda trial: number_cell(trial.relative_error, ".3g")
         columns["expected loss"] = lambda trial: number_cell(trial.expected_loss, ".3g")
         return columns

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +22,7 @@ from pgpack.files import replace_study_file
 from pgpack.picture import COLOURS, GRID, INK, PICTURE_SUFFIXES, SOFT_INK, STYLE, figure_bytes
 
 from .comparison import half_width
-from .frontier import Front, Metric, Points, loss_of, measured, pareto_indices, points_of
+from .frontier import LOGARITHMIC, METRIC_NAMES, Front, Metric, Points, loss_of, measured, pareto_indices, points_of
 from .trial import Trial
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from matplotlib.path import Path as MarkerPath
     from matplotlib.transforms import Bbox
 
-AXIS_LABELS: dict[Metric, str] = {"bpb": "bits per byte", "kl": "KL to the fp32 model (nats per token)"}
-WEIGHT_LABEL = "error of the weights"
 
 _BUDGET, _FP32 = "#b42318", "#1a6b35"
 _LABEL_OFFSETS = tuple(
@@ -54,8 +52,7 @@ class Curve:
 class FrontierPicture:
     """Everything that a frontier picture shows.
 
-    Units: `budget` bytes; `fp32_bpb` bits per byte of the unpacked model, drawn when `metric` is bpb. `best_by` as in
-    `Front`, for each curve.
+    Units: `budget` bytes; `fp32_bpb` bits per byte of the unpacked model, drawn when `metric` is bpb.
     """
 
     curves: tuple[Curve, ...]
@@ -63,7 +60,6 @@ class FrontierPicture:
     metric: Metric = "bpb"
     budget: int | None = None
     fp32_bpb: float | None = None
-    best_by: Metric | None = None
 
     @cached_property
     def fronts(self) -> tuple[Front, ...]:
@@ -74,7 +70,7 @@ class FrontierPicture:
         return self._front(tuple(trial for curve in self.curves for trial in curve.trials))
 
     def _front(self, trials: tuple[Trial, ...]) -> Front:
-        return Front(trials, self.metric, self.budget, self.best_by)
+        return Front(trials, self.metric, self.budget)
 
 
 @dataclass(frozen=True)
@@ -99,26 +95,26 @@ def chart_view(of: Front, fp32_bpb: float | None) -> ChartView | None:
     """
     metric, budget = of.metric, of.budget
     points = points_of(of.trials, metric)
-    if metric != "bpb":
+    if metric in LOGARITHMIC:
         points = points[points[:, 1] > 0]  # a KL of 0 has no place on a logarithmic axis
     if not len(points):
         return None
     front = points[pareto_indices(points)]
     floor = ceiling = float(front[-1, 1])
-    if of.best is not None and metric == "bpb":
+    if of.best is not None and metric not in LOGARITHMIC:
         ceiling = max(ceiling, loss_of(of.best, metric) or floor)
     if fp32_bpb is not None and metric == "bpb":
         floor, ceiling = min(floor, fp32_bpb), max(ceiling, fp32_bpb)
-    ceiling = float(front[0, 1]) if metric != "bpb" else max(ceiling, _bpb_ceiling(front, floor, budget))
+    ceiling = float(front[0, 1]) if metric in LOGARITHMIC else max(ceiling, _bpb_ceiling(front, floor, budget))
     shown = front[front[:, 1] <= ceiling]
     right = max(float(shown[-1, 0]), budget or 0)
     near = points[(points[:, 1] <= ceiling) & (points[:, 0] <= 1.25 * right)]
     left, right = min(float(near[:, 0].min()), budget or math.inf), max(float(near[:, 0].max()), right)
     log_x = right > 4 * left
     x = _padded(left, right, 0.06, log_x)
-    y = _padded(floor, ceiling, 0.07, metric != "bpb")
+    y = _padded(floor, ceiling, 0.07, metric in LOGARITHMIC)
     inside = (points[:, 0] <= x[1]) & (points[:, 0] >= x[0]) & (points[:, 1] <= y[1]) & (points[:, 1] >= y[0])
-    return ChartView(x, y, log_x, metric != "bpb", int(len(points) - inside.sum()))
+    return ChartView(x, y, log_x, metric in LOGARITHMIC, int(len(points) - inside.sum()))
 
 
 def _bpb_ceiling(front: Points, floor: float, budget: int | None) -> float:
@@ -199,7 +195,7 @@ def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     axes.set_ylim(*view.y)
     divisor, unit = byte_unit(view.x[1])
     axes.set_xlabel(size_axis_label(unit))
-    axes.set_ylabel(AXIS_LABELS.get(picture.metric, WEIGHT_LABEL))
+    axes.set_ylabel(METRIC_NAMES[picture.metric])
     if view.log_x:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
@@ -261,7 +257,7 @@ def _draw_curve(axes: Axes, name: str, front: Front, colour: str) -> bool:
     beaten = points_of([trial for trial in front.trials if trial.key not in front.keys], front.metric)
     axes.scatter(beaten[:, 0], beaten[:, 1], s=16, color=colour, alpha=0.3, linewidths=0, zorder=2)
     points = points_of(front.points, front.metric)
-    if front.metric != "bpb":
+    if front.metric in LOGARITHMIC:
         points = points[points[:, 1] > 0]
     name = name if front.trials else f"{name} (no trials)"
     axes.step(points[:, 0], points[:, 1], where="post", color=colour, linewidth=1.6, alpha=0.55, zorder=3)
@@ -306,8 +302,6 @@ def _labels(picture: FrontierPicture, view: ChartView) -> list[tuple[float, floa
     chosen: list[tuple[float, float, str, str]] = []
     for index, front in enumerate(picture.fronts):
         best = front.best
-        if best is not None and loss_of(best, picture.metric) is None:
-            best = replace(front, best_by=picture.metric).best
         named = [trial for trial in measured(front.trials, picture.metric) if trial.label and trial != best]
         named.sort(key=lambda trial: loss_of(trial, picture.metric) or 0.0)
         for trial in ([best] if best else []) + named:

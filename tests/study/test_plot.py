@@ -63,7 +63,7 @@ def test_the_best_point_and_the_lines_are_in_view_and_the_rest_is_counted(
 ) -> None:
     view = chart_view(Front(tuple(trials), "bpb", budget), fp32_bpb)
     assert view is not None
-    best = best_under(trials, budget)
+    best = best_under(trials, budget, "bpb")
     if best is not None:
         assert is_inside(view, best.n_bytes, best.bpb)
     assert budget is None or view.x[0] <= budget <= view.x[1]

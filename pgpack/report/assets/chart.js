@@ -385,7 +385,7 @@
       chart.textContent = "No trial was measured; the table below shows why.";
       return;
     }
-    metric = study.metrics[chosen.metric] ? chosen.metric : study.metrics.bpb ? "bpb" : "kl";
+    metric = [chosen.metric, study.metric, "bpb", "kl"].find((name) => study.metrics[name]);
     addControls();
     let drawnWidth = chart.clientWidth;
     draw();

@@ -137,9 +137,10 @@ def replace_file(path: Path, data: bytes) -> None:
         _fill(aside, data)
 
 
-def replace_together(files: Sequence[tuple[Path, bytes]]) -> None:
+def replace_together(files: Sequence[tuple[Path, bytes]], stale: Iterable[Path] = ()) -> None:
     """Write files that belong together, each as `replacing` does. The last one tells that all are there: all are on
-    the disk before any has its name, and where there was one like it, that goes first.
+    the disk before any has its name, and where there was one like it, that goes first, and with it what is `stale` of
+    the older set.
 
     Raises: OSError as `replacing`; nothing has changed then, unless the disk fails between two names.
     """
@@ -148,7 +149,8 @@ def replace_together(files: Sequence[tuple[Path, bytes]]) -> None:
         for aside, data in last_first:
             _fill(aside, data)
             sync(aside)
-        files[-1][0].unlink(missing_ok=True)
+        for path in (files[-1][0], *stale):
+            path.unlink(missing_ok=True)
 
 
 def _fill(aside: Path, data: bytes) -> None:
@@ -237,6 +239,12 @@ def refuse_existing(path: Path, force: bool) -> None:
     """Raises: FileExistsError when `path` exists, unless `force`: known before the work, not after."""
     if path.exists() and not force:
         raise FileExistsError(errno.EEXIST, "exists; give another name, or force=True to replace it", str(path))
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, and what a killed writer of it left."""
+    for each in (path.with_name(path.name + ".tmp"), path):
+        each.unlink(missing_ok=True)
 
 
 def replace_study_file(path: Path, data: bytes) -> None:

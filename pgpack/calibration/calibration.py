@@ -9,7 +9,7 @@ File layout (plain safetensors, so that any training script can write it):
     NAME.output     float32 (out, out) mean over tokens of d d^T, d = dL/dy, optional; NAME.fisher is its diagonal
                     A symmetric matrix may be stored as its upper triangle, row by row: (n (n + 1) / 2,)
     metadata        token_digest: sha256 hex of the uint16 little-endian tokens; n_tokens: decimal string;
-                    contents_sha256: sha256 hex of the rest, optional; a file with another one is damaged
+                    sha256: 32 hex digits over the rest, optional; a file with other ones is damaged
 
 A matrix that is used as y = x W has the roles exchanged: hessian (cols, cols) of dL/dy, fisher (rows,) = mean x^2,
 output (rows, rows) of x. A tensor of more dimensions is a stack of matrices: its rows lie under each other, one
@@ -44,7 +44,7 @@ from pgpack.tables import counted
 Float32 = NDArray[np.float32]
 LOOKUP = ".lookup"
 SQUARE = (".hessian", ".output")
-SEAL = "contents_sha256"
+SEAL = "sha256"
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +197,14 @@ def load_calibration(path: str | Path) -> Calibration:
     return found
 
 
+def whole_calibration(path: Path) -> Calibration | None:
+    """The calibration in a file; None where there is none, or a damaged one, which is made again."""
+    try:
+        return load_calibration(path) if path.is_file() else None
+    except CalibrationError:
+        return None
+
+
 def save_calibration(path: str | Path, calibration: Calibration) -> None:
     """Write the file layout above, atomically."""
     metadata = {
@@ -211,8 +219,8 @@ def save_calibration(path: str | Path, calibration: Calibration) -> None:
 
 
 def _seal(calibration: Calibration, metadata: Mapping[str, str]) -> str:
-    """sha256 hex over all statistics and what the file says of them."""
-    return hashlib.sha256(json.dumps([calibration.digest, sorted(metadata.items())]).encode()).hexdigest()
+    """Half a sha256 hex over all statistics and what the file says of them."""
+    return hashlib.sha256(json.dumps([calibration.digest, sorted(metadata.items())]).encode()).hexdigest()[:32]
 
 
 def _stored(key: str, array: Float32) -> Float32:

@@ -280,10 +280,10 @@ class Unchanged:
     def __init__(self, files: Iterable[Path]) -> None:
         self.files = {path: _identity(path) for path in files}
 
-    def check(self) -> None:
-        """Raises InputChanged when a file is another one, or gone."""
-        for path, was in self.files.items():
-            if _identity(path) != was:
+    def check(self, *only: Path) -> None:
+        """Raises InputChanged when a file, of all or of these, is another one, or gone."""
+        for path in only or self.files:
+            if _identity(path) != self.files[path]:
                 raise InputChanged(
                     f"{path} was replaced, changed or cut while it was read; nothing is made of two versions: "
                     "run the same command again once it stays as it is"

@@ -36,8 +36,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.checkpoint.checkpoint import save_tensors, tensor_digest
+from pgpack.checkpoint.files import read_safetensors
 from pgpack.checkpoint.unchanged import watched
-from pgpack.errors import CalibrationError
+from pgpack.errors import CalibrationError, CheckpointError
 from pgpack.files import Unchanged
 from pgpack.tables import counted
 
@@ -152,18 +153,15 @@ def from_arrays(arrays: Mapping[str, Float32], token_digest: str, n_tokens: int)
 
 def load_calibration(path: str | Path) -> Calibration:
     """The calibration in a safetensors file. Raises CalibrationError when it is not one, or damaged."""
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     if not path.is_file():
         raise CalibrationError(f"{path}: no such calibration file; write one with pgpack calibrate CKPT -o {path}")
     unchanged = Unchanged([path])
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            shapes = {key: tuple(int(n) for n in file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-            metadata = dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise CalibrationError(f"{path}: not a readable safetensors file ({error})") from None
+        stored = read_safetensors(path)
+    except CheckpointError as error:
+        raise CalibrationError(str(error)) from None
+    shapes, metadata = dict(stored.shapes), dict(stored.metadata)
     triangles = {key for key, shape in shapes.items() if key.endswith(SQUARE) and len(shape) == 1}
     for key in triangles:
         side = (math.isqrt(8 * shapes[key][0] + 1) - 1) // 2
@@ -178,8 +176,7 @@ def load_calibration(path: str | Path) -> Calibration:
             )
 
     def load(key: str) -> Float32:
-        with safe_open(str(path), framework="numpy") as file:
-            array: Float32 = np.asarray(file.get_tensor(key), dtype=np.float32)
+        array: Float32 = np.asarray(stored.load(key), dtype=np.float32)
         if not np.isfinite(array).all():
             raise CalibrationError(f"{path}: {key} holds NaN or infinity")
         return _square(array, shapes[key]) if key in triangles else array

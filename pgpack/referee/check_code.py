@@ -13,7 +13,7 @@ from .folder import DECODER, REQUIRED, TRAIN
 from .layers import Program
 from .runs import TARGET_MODULES, importable
 from .script import Place
-from .starting import is_stub
+from .starting import is_stub, makes_modules
 
 CONNECTS = ("network: socket.connect", "network: socket.getaddrinfo", "network: urllib", "network: http")
 FETCHED_BY_NAME = {"brotli": "brotli", "zstandard": "zstandard", "zstd": "zstandard", "lz4": "lz4"}
@@ -80,7 +80,7 @@ def _is_broken(program: Program) -> bool:
     run = program.run
     if run is None or run.opened[1:] or len(program.scripts) > 1 or not is_stub(program.scripts[0]):
         return False
-    return (bool(run.error) or not run.reached) and not run.error.startswith("did not end")
+    return (bool(run.error) or not run.reached) and not run.stopped
 
 
 def counted_files(evidence: Evidence) -> Finding:
@@ -148,6 +148,11 @@ def declared_dependencies(evidence: Evidence) -> Finding:
             if module not in allowed:
                 missing.setdefault(module, Place(decoded.entry.name, 0, f"compressed with {module}"))
     comments = " ".join(line.partition("#")[2] for line in (evidence.requirements or "").splitlines())
+    stopped = {program.name for program in evidence.programs if _may_make_more(program)}
+    unsure = {module: place for module, place in missing.items() if place.file in stopped}
+    unsure = {module: place for module, place in unsure.items() if module not in FETCHED_BY_NAME}
+    for module in unsure:
+        del missing[module]
     mentioned = [module for module in missing if module not in FETCHED_BY_NAME and _is_mentioned(module, comments)]
     for module in mentioned:
         del missing[module]
@@ -157,11 +162,19 @@ def declared_dependencies(evidence: Evidence) -> Finding:
             for module, place in missing.items()
         ]
         return fail(listed(told), tuple(missing.values()))
+    if unsure:
+        why = ": it had no time to end while it was unwrapped, so that it may make the module itself"
+        return cited("warn", "not decided, ", unsure.values(), why)
     if mentioned:
         return warn(
             f"requirements.txt only mentions {listed(mentioned)} in a comment; installing it takes more than pip"
         )
     return ok("every import is the standard library, the target's, the folder's or in requirements.txt")
+
+
+def _may_make_more(program: Program) -> bool:
+    """Whether it had no time to make modules of its own that it seems to make."""
+    return program.run is not None and program.run.stopped and any(map(makes_modules, program.scripts))
 
 
 def _is_mentioned(module: str, comments: str) -> bool:

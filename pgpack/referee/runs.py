@@ -51,7 +51,8 @@ class Run:
     `opened`: files of the folder that it read; `refused`: what the fence kept it from; `missing`: modules that it
     wanted and nobody declared; `value`: the probe's answer. Of a file that starts other code: `layers`, the sources
     that it would run; `reached`, (layer or -1 for the file, line) of what started them; `outside`, files above the
-    folder that it would run; `made`, modules of its own making; `blind`, code without a source; `started`, commands.
+    folder that it would run; `made`, modules of its own making; `blind`, code without a source; `started`, commands;
+    `stopped`, whether its time ended before it did.
     """
 
     error: str = ""
@@ -69,6 +70,7 @@ class Run:
     made: tuple[str, ...] = ()
     blind: tuple[str, ...] = ()
     started: tuple[str, ...] = ()
+    stopped: bool = False
     value: Any = field(default=None, compare=False)
 
     @property
@@ -150,7 +152,7 @@ def _wait(command: list[str], scratch: Path, report: IO[bytes], limits: Limits) 
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # its own session: programs that it started end with it
             process.wait()
-            return Run(error=f"did not end within {limits.timeout_s:g} s")
+            return Run(error=f"did not end within {limits.timeout_s:g} s", stopped=True)
         report.seek(0)
         said.seek(0)
         return _report(report.read(limits.report_bytes), process.returncode, said.read(1 << 16))
@@ -165,7 +167,7 @@ def _report(text: bytes, status: int, stderr: bytes) -> Run:
         reached = tuple((int(layer), int(line)) for layer, line in found.get("reached", []))
         lists |= {name: tuple(map(str, found.get(name, []))) for name in ("outside", "made", "blind", "started")}
         plain = Run(str(error), float(seconds), str(network), int(peak), torch=bool(found["torch"]))
-        return replace(plain, layers=layers, reached=reached, **lists)
+        return replace(plain, layers=layers, reached=reached, stopped=bool(found.get("stopped")), **lists)
     except (ValueError, KeyError, TypeError, AttributeError):
         last = (stderr.decode(errors="replace").strip().splitlines() or ["nothing was said"])[-1]
         return Run(error=f"the process ended with status {status} and without a report: {last[:300]}")

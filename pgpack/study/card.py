@@ -21,9 +21,10 @@ from typing import Any
 from pgpack.errors import StudyError
 
 from .frontier import METRIC_NAMES, Metric
-from .trial import SCHEMA_VERSION, read_row
+from .trial import read_row
 
 STUDY_FILE = "study.json"
+CARD_VERSION = 3  # raised only where a card has a field that older programs do not know
 SPLIT_VERSION = 4  # of the card of a study on documents; all others are written as before
 FOUND_VERSION = 5  # of the card of a study whose model nobody named
 METRIC_VERSION = 6  # of the card of a study whose metric somebody chose
@@ -137,9 +138,9 @@ class StudyMeta:
 
     def to_json(self) -> str:
         """The card as indented JSON text; `from_json` is its exact inverse."""
-        row: dict[str, Any] = {"v": SCHEMA_VERSION, **dataclasses.asdict(self)}
+        row: dict[str, Any] = {"v": CARD_VERSION, **dataclasses.asdict(self)}
         later = {name: version for name, version in CARD_SINCE.items() if version >= SPLIT_VERSION}
-        row["v"] = max([SCHEMA_VERSION, *(later[name] for name in later if row[name] is not None)])
+        row["v"] = max([CARD_VERSION, *(later[name] for name in later if row[name] is not None)])
         for name, version in later.items():
             if version > row["v"]:
                 del row[name]
@@ -201,13 +202,13 @@ def _joined(directory: Path, before: StudyMeta, now: StudyMeta) -> tuple[StudyCh
         if old != each.checkpoint_digest and each.checkpoint_digest not in known:
             raise StudyError(
                 f"{directory} is a study of checkpoint {old}, but this run has checkpoint {each.checkpoint_digest}: "
-                f"{each.checkpoint} has changed since {before.created}; give the new weights another --out directory"
+                f"{each.checkpoint} has changed since {before.created}; give the new weights another folder as -o"
             )
     if not any(each.checkpoint_digest in known for each in given):
         raise StudyError(
             f"{directory} is a study of checkpoint {before.checkpoint_digest}, but this run has checkpoint "
             f"{now.checkpoint_digest}: it began with {before.checkpoint}, this run has {now.checkpoint}; "
-            "give that one or another --out directory"
+            "give that one or another folder as -o"
         )
     joined = dict(known)
     for each in given:
@@ -226,11 +227,11 @@ def _other_evaluator(before: StudyMeta, now: StudyMeta) -> str:
     """What differs, and what to do."""
     old, new = (card.data_flags or "no text flags" for card in (before, now))
     if old != new:
-        return f"it began with {old}, this run has {new}; repeat those flags or give another --out directory"
+        return f"it began with {old}, this run has {new}; repeat those flags or give another folder as -o"
     pgpack = "" if before.pgpack_version == now.pgpack_version else f" (pgpack was {before.pgpack_version})"
     return (
         "the flags are the same, so the text, the tokenizer or the way of evaluating behind them has changed"
-        f"{pgpack}; bring them back or give another --out directory"
+        f"{pgpack}; bring them back or give another folder as -o"
     )
 
 

@@ -67,7 +67,7 @@ class Study:
         """
         meta = read_card(directory / STUDY_FILE)
         if meta is None:
-            raise StudyError(f"{directory} holds no {STUDY_FILE}; give the --out directory of a `pgpack sweep`")
+            raise StudyError(f"{directory} holds no {STUDY_FILE}; give the folder of a `pgpack sweep`")
         return cls.of(directory, meta, Journal(directory / TRIALS_FILE).read())
 
     @cached_property
@@ -96,7 +96,7 @@ class Study:
         >>> view.best in view.points
         True
         """
-        limit = None if budget is None else bytes_of(budget)
+        limit = None if budget is None else bytes_of(budget, self.meta.fp32_n_bytes)
         view = frontier_of({self.directory.resolve().name: self}, metric, limit)
         return dataclasses.replace(view, title=f"Frontier of {self.meta.title}")
 
@@ -143,7 +143,7 @@ def _refuse_foreign(directory: Path) -> None:
     """Raises: StudyError for a folder of files that is no study, not even one that was just begun."""
     names = sorted(path.name for path in directory.iterdir() if path.name[0] != ".") if directory.is_dir() else []
     if names and not any(fnmatch.fnmatchcase(name, known) for name in names for known in OF_A_STUDY):
-        raise StudyError(f"{directory} is no study and holds {names[0]}; give a new or an empty folder as --out")
+        raise StudyError(f"{directory} is no study and holds {names[0]}; give a new or an empty folder as -o")
 
 
 @contextlib.contextmanager

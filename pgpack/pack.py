@@ -183,7 +183,8 @@ def quantize(
         if transform.top:
             encodings |= select_corrections({name: encodings[name] for name in group}, transform.top)
     records = tuple(_record(applied.tensors[name], encoding) for name, encoding in encodings.items())
-    return Quantized(records, checkpoint.aliases, time.perf_counter() - start)
+    aliases = checkpoint.aliases if names is None else {}  # of a part nobody asks, and looking for them reads all
+    return Quantized(records, aliases, time.perf_counter() - start)
 
 
 def _in_threads(

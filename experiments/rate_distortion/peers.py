@@ -80,7 +80,7 @@ def bytes_at(rows: Sequence[Row], kl: float) -> int | None:
     points = sorted((np.log(row.kl), np.log(row.n_bytes)) for row in rows if row.kl > 0)
     if not points or not points[0][0] <= np.log(kl) <= points[-1][0]:
         return None
-    return round(float(np.exp(np.interp(np.log(kl), *zip(*points, strict=True)))))
+    return round(float(np.exp(np.interp(np.log(kl), *np.array(points).T))))
 
 
 def markdown(document: dict[str, Any]) -> str:

@@ -61,7 +61,7 @@ def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(
         """
         const count = (query) => all(query).length;
         one("[data-metric=bpb]").click();
-        const bpb = [count("circle.point"), count("circle.dot"), count("circle.outside"), count("line.budget"), count("line.fp32")];
+        const bpb = ["circle.point", "circle.dot", "circle.outside", "line.budget", "line.fp32"].map(count);
         const bands = [count("rect.band"), one("#chart-note").textContent.includes("Band: 95 %")];
         const star = one("polygon.star").getBoundingClientRect().width;
         const largest = Math.max(...all("circle").map((each) => each.getBoundingClientRect().width));
@@ -82,7 +82,8 @@ def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(
         const sizes = all("#trials tbody tr").map((row) => row.cells[1].dataset.v);
         const wide = document.documentElement.scrollWidth - innerWidth;
         const copies = count("button.copy");
-        answer({ bpb, kl, tip, bands, star, largest, fromPoint, fromRow: copied, sizes, wide, copies, width: innerWidth });
+        const seen = { bpb, kl, tip, bands, star, largest, fromPoint, fromRow: copied, sizes, wide, copies };
+        answer({ ...seen, width: innerWidth });
         """,
         tmp_path,
         width,
@@ -248,7 +249,8 @@ LOOKS = """
     }
     return "rgb(255, 255, 255)";
   };
-  const worded = parts.filter((part) => [...part.childNodes].some((child) => child.nodeType === 3 && child.data.trim()));
+  const isWord = (child) => child.nodeType === 3 && child.data.trim();
+  const worded = parts.filter((part) => [...part.childNodes].some(isWord));
   const small = [], pale = [];
   for (const part of worded) {
     const style = getComputedStyle(part), inSvg = part instanceof SVGElement;

@@ -20,7 +20,8 @@ from experiments.replication.pages import ROOT, fill
 from pgpack.errors import StudyError
 from pgpack.recipe.presets import PRESETS
 from pgpack.study.frontier import Metric, bd_rate, frontier_csv, measured, pareto, points_of
-from pgpack.study.plot import Curve, FrontierPicture, write_picture
+from pgpack.study.pictured import Curve, FrontierPicture
+from pgpack.study.plot import write_picture
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 from pgpack.tables import csv_text
@@ -87,7 +88,7 @@ def _draw(study: Study, peer: Study, name: str, out: Path) -> None:
     curves = (Curve("pgpack", study.trials), Curve(f"{name}, its own dial", unnamed))
     metrics: tuple[tuple[Metric, float | None], ...] = (("kl", None), ("bpb", study.meta.fp32_bpb))
     for metric, fp32 in metrics:
-        picture = FrontierPicture(curves, title, metric, study.meta.budget, fp32)
+        picture = FrontierPicture(curves, title, metric, study.meta.budget, fp32, study.meta.fp32_n_bytes)
         for suffix in ("svg", "png"):
             write_picture(picture, out / f"frontier-{metric}.{suffix}")
 

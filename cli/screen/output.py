@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from pgpack.errors import PgpackError, RecipeError
+from pgpack.files import remedy
 from pgpack.tables import escaped, escaped_lines
 
 from ..flag_group import flag, flag_group
@@ -123,5 +124,6 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
         sys.exit(0)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        note(f"error: {where}{error.strerror or error}")
+        todo = f"; {found}" if (found := remedy(error)) else ""
+        note(f"error: {where}{error.strerror or error}{todo}")
         sys.exit(1)

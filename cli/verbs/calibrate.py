@@ -8,6 +8,7 @@ import click
 
 from pgpack.bench.options import BenchOptions
 
+from ..options.output import output_option
 from ..options.text import bench_of, text_options
 from ..options.types import PATH
 from ..screen.output import Screen, format_bytes, note, picked, refuse_overwrite, screen_options
@@ -22,7 +23,7 @@ Examples:
 
 @click.command("calibrate", epilog=EPILOG)
 @click.argument("checkpoint", type=PATH)
-@click.option("-o", "--out", required=True, type=PATH, help="File to write.")
+@output_option(required=True, type=PATH, help="File to write.")
 @click.option("--tokens", type=click.IntRange(1), default=32_768, show_default=True, help="Tokens to run.")
 @click.option("--outputs", is_flag=True, help="For tcq(group=N): also how output gradients go together.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError
+from pgpack.files import Unchanged
 from pgpack.tensors.masks import is_mask
 from pgpack.tensors.roles import ToldShapes
 
@@ -29,7 +30,7 @@ from .folders import Companions, companions_of, config_of, refuse_adapter
 from .module_roles import with_told_roles
 from .scales import QUANTIZED, unscaled
 from .ties import head_tie, with_ties
-from .unchanged import Unchanged
+from .unchanged import watched
 from .writing import KINDS, Outgoing, write_safetensors
 
 OPENING = 64  # values of a matrix that tell it from others before anything is hashed
@@ -130,6 +131,11 @@ class Checkpoint:
         """Number of stored values, aliases counted once."""
         return sum(int(np.prod(shape, dtype=np.int64)) for shape in self.stored_shapes.values())
 
+    @property
+    def fp32_bytes(self) -> int:
+        """Bytes of the stored values as fp32: what a budget such as 90% is a share of."""
+        return 4 * self.n_params
+
 
 def tensor_digest(array: NDArray[Any]) -> str:
     """sha256 hex of dtype, shape and little-endian contents of an array."""
@@ -163,7 +169,7 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
     path = require_file(Path(path))
     unchanged = Unchanged(weight_files(path))
     stored = read_file(path, key)
-    stored = replace(stored, load=unchanged.watched(stored.load))
+    stored = replace(stored, load=watched(stored.load, unchanged))
     shapes, load = stored.shapes, stored.load
     companions = Companions(stored.companions) if stored.companions else companions_of(path.parent)
     if not as_stored:

@@ -99,12 +99,13 @@ def write_safetensors(path: Path, tensors: Sequence[Outgoing], metadata: Mapping
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with replacing(path) as aside, aside.open("wb") as file:
+    n_bytes = 8 + len(text) + offset
+    with replacing(path, n_bytes=n_bytes) as aside, aside.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in ordered:
             array = tensor.stored()
             file.write(array.data if array.size else b"")
-    return 8 + len(text) + offset
+    return n_bytes
 
 
 def write_npz(path: Path, tensors: Sequence[Outgoing]) -> None:
@@ -114,7 +115,8 @@ def write_npz(path: Path, tensors: Sequence[Outgoing]) -> None:
     """
     if any(tensor.kind == "BF16" for tensor in tensors):
         raise SettingError("numpy has no bf16; give --dtype f32 or f16 for an .npz file")
-    with replacing(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as target:
+    n_bytes = sum(tensor.n_bytes for tensor in tensors)
+    with replacing(path, n_bytes=n_bytes) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as target:
         for tensor in tensors:
             entry = zipfile.ZipInfo(f"{tensor.name}.npy", (1980, 1, 1, 0, 0, 0))
             with target.open(entry, "w", force_zip64=True) as file:
@@ -138,5 +140,6 @@ def write_torch(path: Path, tensors: Sequence[Outgoing], aliases: Mapping[str, s
         else:
             state[tensor.name] = torch.empty(0)  # keeps its place
     state |= {name: state[stored] for name, stored in shared.items()}
-    with replacing(path) as aside, aside.open("wb") as file:
+    n_bytes = sum(tensor.n_bytes for tensor in tensors)
+    with replacing(path, n_bytes=n_bytes) as aside, aside.open("wb") as file:
         torch.save(state, file)

@@ -12,7 +12,7 @@ import click
 
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
-from pgpack.tables import counted
+from pgpack.tables import counted, escaped_lines
 
 from ..options.cache import cache_options, say_shared
 from ..options.recipe import one_of
@@ -21,7 +21,7 @@ from ..options.space import AXES, SpaceFlags, space_options
 from ..options.text import bench_of, strict_option, text_options
 from ..options.types import FOLDER, PATH, size
 from ..screen.live_table import shown_live
-from ..screen.output import EXIT_RESUMABLE, Screen, note, screen_options
+from ..screen.output import EXIT_FAILED, EXIT_RESUMABLE, Screen, note, screen_options
 from ..screen.stopping import stopping
 from .sweep_show import nothing_fits, require_one, show_swept
 
@@ -49,7 +49,24 @@ Examples:
   pgpack sweep model.safetensors --search surrogate --trials 40 --out study
   pgpack sweep seed1.safetensors seed2.safetensors seed3.safetensors --budget 16MB --out study
   pgpack sweep model.safetensors --preset sdclip-brotli --out baseline
+  pgpack sweep --check study
 """
+
+
+def _check(context: click.Context, _: click.Parameter, folder: Path | None) -> None:
+    """Prints which files of a study are whole and ends, before checkpoints are asked for."""
+    if folder is None or context.resilient_parsing:
+        return
+    from pgpack.report.intact import check_study
+
+    found = check_study(folder)
+    width = max(len(file.name) for file in found)
+    click.echo(
+        escaped_lines(
+            "\n".join(f"{'ok  ' if file.ok else 'FAIL'}  {file.name:{width}}  {file.detail}" for file in found)
+        )
+    )
+    context.exit(0 if all(file.ok for file in found) else EXIT_FAILED)
 
 
 @click.command("sweep", epilog=EPILOG)
@@ -59,6 +76,15 @@ Examples:
     "--budget", type=size, metavar="BYTES", help="The size to be best at, such as 16MB, on every checkpoint."
 )
 @click.option("--out", required=True, type=FOLDER, help="Folder of the study.")
+@click.option(
+    "--check",
+    type=FOLDER,
+    metavar="OUT",
+    callback=_check,
+    is_eager=True,
+    expose_value=False,
+    help="Say which files of the study in OUT are damaged and stop: exit code 4 where one is.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the study in --out; an error when there is none.")
 @click.option("--retry-failed", is_flag=True, help="Measure trials that failed before once more.")
 @click.option("--dry-run", is_flag=True, help="Print the recipes (with --resume: what is reused) and stop.")

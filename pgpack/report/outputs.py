@@ -6,7 +6,8 @@ Each is replaced in one step: a full disk or a kill leaves the old file whole, a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from pgpack.calibration.calibration import Calibration
@@ -17,38 +18,47 @@ from pgpack.files import replace_study_file
 from pgpack.formats.own.manifest import read_manifest
 from pgpack.inspect import Anatomy, anatomy
 from pgpack.pack import Artifact
+from pgpack.picture import PICTURE_SUFFIXES, figure_bytes
 from pgpack.recipe.recipe import Recipe
-from pgpack.study.plot import write_picture
+from pgpack.study.plot import frontier_figure
 from pgpack.study.seeds import seeds_csv
 from pgpack.study.study import BEST_FILE, Study
+from pgpack.study.view import FrontierView
 
-from .page import write_report
+from .page import render_report
 
 ANATOMY_FILE = "anatomy.json"
 
 
 def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tuple[Path, ...]:
-    """Write the table, both pictures and the page into the study's directory, with several checkpoints also
-    seeds.csv; their paths come back.
+    """Write `outputs_of` a study into its directory; their paths come back."""
+    written = []
+    for name, made in outputs_of(study, breakdown).items():
+        written.append(study.directory / name)
+        replace_study_file(written[-1], made())
+    return tuple(written)
 
-    `breakdown`: (name, n_bytes) of the best artifact's parts, for the page. Without one measured trial only the
-    table and the page are written.
+
+def outputs_of(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> dict[str, Callable[[], bytes]]:
+    """Names and contents of the table, both pictures and the page, with several checkpoints also of seeds.csv.
+
+    `breakdown`: (name, n_bytes) of the best artifact's parts, for the page. Without one measured trial there are only
+    the table and the page.
     """
     folder, view = study.directory, study.frontier()
-    table = folder / ("frontier.csv" if view.metric == "bpb" else "distortion.csv")
-    replace_study_file(table, view.to_csv().encode())
-    written = [table]
-    if view.points:
-        for suffix in (".svg", ".png"):
-            written.append(folder / f"frontier{suffix}")
-            write_picture(view.picture, written[-1])
-    page = folder / "report.html"
-    write_report(study, page, breakdown, read_anatomy(folder))
-    written.append(page)
+    found: dict[str, Callable[[], bytes]] = {
+        "frontier.csv" if view.metric == "bpb" else "distortion.csv": lambda: view.to_csv().encode()
+    }
+    for suffix in PICTURE_SUFFIXES if view.points else ():
+        found[f"frontier{suffix}"] = partial(_picture, view, suffix)
+    found["report.html"] = lambda: render_report(study, breakdown, read_anatomy(folder)).encode()
     if study.meta.others:
-        written.append(folder / "seeds.csv")
-        replace_study_file(written[-1], seeds_csv(study.merged.seeds.values()).encode())
-    return tuple(written)
+        found["seeds.csv"] = lambda: seeds_csv(study.merged.seeds.values()).encode()
+    return found
+
+
+def _picture(view: FrontierView, suffix: str) -> bytes:
+    return figure_bytes(frontier_figure(view.picture), suffix)
 
 
 def write_anatomy(

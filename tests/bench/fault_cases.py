@@ -88,9 +88,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         (*MODEL, PACK.replace("gptq", "rtn(bits=3)")),
         ("m.pgpack.json",),
     ),
-    Scenario(
-        "pack into a budget", f"pgpack pack m.safetensors --budget 6kB --effort 0 -o m.pgpack {NO_CACHE}", MODEL
-    ),
     Scenario("sweep", SWEEP, MODEL, says_done=True),
     Scenario("sweep on", SWEEP.replace("{4,6}", "{4,6,3}"), (*MODEL, SWEEP), PAGES, says_done=True),
     Scenario(

@@ -180,7 +180,7 @@ class Bench:
         if "Traceback" in ended.said or len(lines) != 1 or "No space left on device" not in lines[0]:
             lost.append(f"said {ended.said[-300:]!r}")
         else:
-            named = self.work / lines[0].split(": ")[1]
+            named = self.work / lines[0].split(": ")[1].removesuffix(".state")
             files = [self.work / name for name in {*before, *wanted}]
             if not any(named == each or named in each.parents for each in files):
                 lost.append(f"names no file: {lines[0]}")

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,4 +142,26 @@ def write_torch(path: Path, tensors: Sequence[Outgoing], aliases: Mapping[str, s
     state |= {name: state[stored] for name, stored in shared.items()}
     n_bytes = sum(tensor.n_bytes for tensor in tensors)
     with replacing(path, n_bytes=n_bytes) as aside, aside.open("wb") as file:
-        torch.save(state, file)
+        told = _Told(file)
+        try:
+            torch.save(state, cast("IO[bytes]", told))
+        except RuntimeError as error:
+            raise told.error or error from None
+
+
+class _Told:
+    """A file for torch, which makes of a full disk an error of its own: what the system said is kept."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()

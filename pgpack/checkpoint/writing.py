@@ -57,19 +57,23 @@ class Outgoing:
     def stored(self) -> NDArray[Any]:
         """Its values as `kind` has them; of BF16 the bits, as uint16.
 
-        Raises: SettingError when a value is beyond what F16 holds.
+        Raises: SettingError when a value is beyond what F16 or BF16 holds.
         """
         array = np.asarray(self.load(), order="C")
         if self.kind == "BF16":
-            return RawValues("bf16").symbols_of(array)
+            bits = RawValues("bf16").symbols_of(array)
+            self._require_finite(array, (bits.astype(np.uint32) << 16).view(np.float32), "bfloat16; give --dtype f32")
+            return bits
         if self.kind != "F16":
             return array
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
-        if (np.isinf(half) & np.isfinite(array)).any():
-            largest = float(np.abs(array).max())
-            raise SettingError(f"{self.name} holds {largest:.4g}, beyond float16; give --dtype bf16 or f32")
+        self._require_finite(array, half, "float16; give --dtype bf16 or f32")
         return half
+
+    def _require_finite(self, array: NDArray[Any], narrow: NDArray[Any], kind: str) -> None:
+        if (np.isinf(narrow) & np.isfinite(array)).any():
+            raise SettingError(f"{self.name} holds {float(np.abs(array).max()):.4g}, beyond {kind}")
 
 
 def outgoing(name: str, shape: tuple[int, ...], dtype: str, load: Callable[[], NDArray[Any]], to: str) -> Outgoing:

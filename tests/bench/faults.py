@@ -265,12 +265,12 @@ def measure(names: Sequence[str], most: int, folder: Path, say: Callable[[str], 
             bench.fresh()
             n_reads = bench.go(watched=str(bench.work / scenario.watched)).n_reads
             row |= {"reads": n_reads, "replaced": 0, "outcomes": Counter(), "losses": twice}
-            for way in REPLACED:
-                for at in spread(n_reads, MOMENTS):
-                    outcome, lost = bench.replaced(way, at, wanted)
-                    row["replaced"] += 1
-                    row["outcomes"][outcome] += 1
-                    row["losses"] += [f"{way} before read {at}: {each}" for each in lost]
+            for number, at in enumerate(spread(n_reads, min(most, MOMENTS * len(REPLACED)))):
+                way = list(REPLACED)[number % len(REPLACED)]
+                outcome, lost = bench.replaced(way, at, wanted)
+                row["replaced"] += 1
+                row["outcomes"][outcome] += 1
+                row["losses"] += [f"{way} before read {at}: {each}" for each in lost]
         else:
             n = sum(ended.deeds.values())
             full = sum(ended.deeds[deed] for deed in ("create", "write", "mkdir"))
@@ -309,8 +309,8 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
             for row in struck
         ),
         "",
-        "An input replaced by another of the same shape, overwritten in place, or cut, at ten moments each; the same "
-        "command on the first version again, with the cache of the disturbed run.",
+        "An input replaced by another of the same shape, overwritten in place, and cut, in turn, before reads that are "
+        "evenly spread; then the same command on the first version again, with the cache of the disturbed run.",
         "",
         "| command | reads | replaced | refused | first version | second version | losses |",
         "|---|---:|---:|---:|---:|---:|---:|",

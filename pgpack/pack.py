@@ -90,6 +90,10 @@ class Quantized:
 class Trainer(Protocol):
     """What descends on calibration text for a recipe; it has the model and the text, which `pack` has not."""
 
+    def follow_drift(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration) -> Quantized:
+        """The checkpoint quantized in the stages of @drift."""
+        ...
+
     def compensate(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None) -> Quantized:
         """The checkpoint quantized in the stages of @compensate."""
         ...
@@ -111,7 +115,7 @@ def pack(
     """The artifact of `checkpoint` and its companions under `recipe`; it is decoded once and compared before.
 
     `cache` keeps quantized matrices and encoded streams for other recipes; it changes no byte. `progress` is told
-    each tensor's name as it is done; `trainer` does what a recipe's @compensate and @tune ask for.
+    each tensor's name as it is done; `trainer` does what a recipe's @drift, @compensate and @tune ask for.
     Raises CoverageError, CalibrationError, RecipeError, CheckpointError; RoundTripError is a bug in pgpack.
     """
     applied = apply(recipe, checkpoint.stored_shapes)
@@ -130,10 +134,12 @@ def pack_applied(
 ) -> Artifact:
     """`pack` under a recipe that is applied to the checkpoint already; `threads` as in `quantize`."""
     recipe = applied.recipe
-    if trainer is None and (recipe.compensate.count or recipe.tune.count):
-        which = "@compensate" if recipe.compensate.count else "@tune"
+    if trainer is None and recipe.trains:
+        which = "@drift" if recipe.drift.follows else "@compensate" if recipe.compensate.count else "@tune"
         raise CalibrationError(f"the recipe's {which} needs the model and calibration text; leave {which} out")
-    if trainer is not None and recipe.compensate.count:
+    if trainer is not None and recipe.drift.follows and calibration is not None:
+        quantized = trainer.follow_drift(checkpoint, recipe, calibration)
+    elif trainer is not None and recipe.compensate.count:
         quantized = trainer.compensate(checkpoint, recipe, calibration)
     else:
         quantized = quantize(checkpoint, applied, calibration, cache=cache, progress=progress, threads=threads)
@@ -177,7 +183,8 @@ def quantize(
         if transform.top:
             encodings |= select_corrections({name: encodings[name] for name in group}, transform.top)
     records = tuple(_record(applied.tensors[name], encoding) for name, encoding in encodings.items())
-    return Quantized(records, checkpoint.aliases, time.perf_counter() - start)
+    aliases = checkpoint.aliases if names is None else {}  # of a part nobody asks, and looking for them reads all
+    return Quantized(records, aliases, time.perf_counter() - start)
 
 
 def _in_threads(

@@ -75,3 +75,11 @@ def _counting(tell: Told, what: str, total: int | None) -> Callable[..., None]:
         tell(what, done, total)
 
     return update
+
+
+def duration(seconds: float) -> str:
+    """Such as 45 s, 12 min, 3 h 20 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from pgpack.progress import progress_bar, say_above
+from pgpack.progress import duration, progress_bar, say_above
 from pgpack.tables import clipped
 
 if TYPE_CHECKING:
@@ -123,14 +123,6 @@ def left(pace: Pace) -> str:
     end = time.localtime(time.time() + seconds)
     day = time.strftime("%a ", end) if end[:3] != time.localtime()[:3] else ""
     return f"about {duration(seconds)} left (until {day}{time.strftime('%H:%M', end)})"
-
-
-def duration(seconds: float) -> str:
-    """Such as 45 s, 12 min, 3 h 20 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _size(stream: TextIO) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from pgtrain.presets import find_preset
 from pgtrain.training.run_log import log_path
 from pgtrain.training.train_config import ORTHOGONALIZERS, ROUNDINGS, TrainConfig
 
+from ..options.output import output_option
 from ..options.settings import preset_name
 from ..options.types import PATH
 from ..screen.output import EXIT_RESUMABLE, Screen, note, picked, refuse_overwrite, screen_options
@@ -97,7 +98,7 @@ def _setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "  torchrun --nproc-per-node 2 -m pgpack_cli.pgtrain_app run --data text -o model.safetensors --micro-batches 2",
 )
 @click.option("--data", required=True, type=PATH, help="Folder of `pgtrain data`.")
-@click.option("-o", "--out", required=True, type=PATH, help="Checkpoint to write.")
+@output_option(required=True, type=PATH, help="Checkpoint to write.")
 @click.option(
     "--preset",
     type=preset_name,

@@ -20,17 +20,18 @@ from pgpack.sweep.executors.machine import usable_cores
 from pgpack.tensors.trellis_grid import TrellisGrid
 
 from .packed import Packed, needed_calibration
+from .training import Training
 from .workpiece import Workpiece
 
 
 def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
     """The artifact of `recipe`, its loss measured if asked for."""
-    if recipe.tune.count or recipe.compensate.count:
+    if recipe.trains:
         bench.calib_tokens("tuning", 1)  # missing text is known before the work, not after
     if recipe.container.is_field and bench.checkpoint.companions:
         bench.note(f"the field's files hold weights alone: {', '.join(bench.checkpoint.companions)} are left out")
     measurer = bench.measurer(evaluate)
-    runs = evaluate or recipe.tune.count or recipe.compensate.count or measurer.needs_calibration(recipe)
+    runs = evaluate or recipe.trains or measurer.needs_calibration(recipe)
     if bench.options.device is not None and not runs:
         bench.note(f"--device {bench.options.device} changes nothing: no model runs for this recipe")
     calibration = needed_calibration(bench, recipe)
@@ -47,7 +48,7 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
             statistics,
             cache=bench.cache,
             progress=lambda name: bar.update(),
-            trainer=bench,
+            trainer=Training(bench),
             threads=usable_cores(),
         )
     _warn_of_small_steps(bench, artifact)

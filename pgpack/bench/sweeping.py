@@ -21,6 +21,7 @@ from pgpack.fit.every_seed import every_seed
 from pgpack.progress import shown
 from pgpack.recipe.spaces import Candidate
 from pgpack.report.outputs import write_outputs
+from pgpack.study.frontier import Metric
 from pgpack.study.journal import TRIALS_FILE, Journal
 from pgpack.study.reuse import Reuse, reuse
 from pgpack.study.study import Study, recording
@@ -36,7 +37,7 @@ from pgpack.sweep.space import Space, in_our_format, without_hessians
 from .benches import Benches
 from .best import write_best
 from .blueprint import blueprint_of
-from .card import study_card, with_fp32
+from .card import completed, study_card
 from .workpiece import Workpiece
 
 TUNED = "tuned to a budget of"
@@ -54,7 +55,9 @@ def unseen(study: Study, pace: Pace, budget: int | None) -> Iterator[OnTrial]:
 class Sweep:
     """What is asked of the study in `out`: all `candidates`, or what `search` asks for.
 
-    `space` and `search_flags` are what its card says of them. `fill`: one more recipe is tuned to the budget.
+    `space` and `search_flags` are what its card says of them, `metric` what its trials are compared by (None: as
+    before, in a new study by KL, without text by the error of the weights). `fill`: one more recipe is tuned to the
+    budget.
     `retry_failed`: trials that failed before are measured again. Units: `budget` bytes.
     """
 
@@ -68,6 +71,7 @@ class Sweep:
     cache: CacheOptions = field(default_factory=CacheOptions)
     space: str = ""
     search_flags: str = ""
+    metric: Metric | None = None
 
     def known(self, study: Study) -> Study:
         """The study without the rows that are to be measured again."""
@@ -95,10 +99,10 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
 
     Raises: StudyError where the folder holds another study or somebody else writes there; WorkersLost.
     """
-    card = study_card(benches, asked.budget, asked.space, asked.search_flags)
+    card = study_card(benches, asked.budget, asked.space, asked.search_flags, asked.metric)
     jobs = jobs_of(asked.candidates, benches.settings())
     new: list[Trial] = []
-    with recording(asked.out, card, partial(with_fp32, benches)) as (study, journal):
+    with recording(asked.out, card, partial(completed, benches)) as (study, journal):
         known = asked.known(study)
         missing = list(new_jobs(benches, jobs, known))
         account = (
@@ -116,7 +120,9 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
     return Swept(study, benches.first.has_text, len(jobs) - len(missing), len(new), best, files, artifacts)
 
 
-def study_of(bench: Workpiece, to: Path, space: Space | None = None, budget: int | None = None) -> Study:
+def study_of(
+    bench: Workpiece, to: Path, space: Space | None = None, budget: int | None = None, metric: Metric | None = None
+) -> Study:
     """The study in `to` of one checkpoint under all recipes of `space` (None: the default), measured where it lacks
     them. With a budget the default space's last recipe is tuned to it. Units: bytes.
 
@@ -124,7 +130,7 @@ def study_of(bench: Workpiece, to: Path, space: Space | None = None, budget: int
     """
     space = Space() if space is None else space
     benches = Benches((replace(bench, keep_in=to),))
-    asked = Sweep(to, budget=budget, fill=fills(benches, space, budget), space=space.text)
+    asked = Sweep(to, budget=budget, fill=fills(benches, space, budget), space=space.text, metric=metric)
     return sweep(benches, replace(asked, candidates=grid_of(benches, space))).study
 
 

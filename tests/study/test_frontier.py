@@ -88,7 +88,8 @@ def test_the_pareto_set_of_trials_leaves_out_failed_ones_and_keeps_the_first_of_
 
 def test_the_two_metrics_have_their_own_frontiers() -> None:
     trials = [a_trial(0, 10, 1.0, kl=0.3), a_trial(1, 20, 1.1, kl=0.2)]
-    assert pareto(trials) == [trials[0]]
+    assert pareto(trials, "bpb") == [trials[0]]
+    assert pareto(trials) == pareto(trials, "kl")
     assert pareto(trials, "kl") == trials
     assert points_of(trials, "kl").tolist() == [[10.0, 0.3], [20.0, 0.2]]
 

@@ -14,7 +14,7 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
 from pgpack.sizes import Size
-from pgpack.tables import counted
+from pgpack.tables import counted, escaped_lines
 
 from ..options.cache import cache_options, say_shared
 from ..options.metric import metric_option
@@ -26,7 +26,7 @@ from ..options.text import bench_of, strict_option, text_options
 from ..options.types import FOLDER, PATH, resolved
 from ..options.types import budget as budget_size
 from ..screen.live_table import shown_live
-from ..screen.output import EXIT_RESUMABLE, Screen, note, screen_options
+from ..screen.output import EXIT_FAILED, EXIT_RESUMABLE, Screen, note, screen_options
 from ..screen.stopping import stopping
 from .sweep_show import nothing_fits, require_one, show_swept
 
@@ -55,7 +55,24 @@ Examples:
   pgpack sweep model.safetensors --search surrogate --trials 40 -o study
   pgpack sweep seed1.safetensors seed2.safetensors seed3.safetensors --budget 16MB -o study
   pgpack sweep model.safetensors --preset sdclip-brotli -o baseline
+  pgpack sweep --check study
 """
+
+
+def _check(context: click.Context, _: click.Parameter, folder: Path | None) -> None:
+    """Prints which files of a study are whole and ends, before checkpoints are asked for."""
+    if folder is None or context.resilient_parsing:
+        return
+    from pgpack.report.intact import check_study
+
+    found = check_study(folder)
+    width = max(len(file.name) for file in found)
+    click.echo(
+        escaped_lines(
+            "\n".join(f"{'ok  ' if file.ok else 'FAIL'}  {file.name:{width}}  {file.detail}" for file in found)
+        )
+    )
+    context.exit(0 if all(file.ok for file in found) else EXIT_FAILED)
 
 
 @click.command("sweep", epilog=EPILOG)
@@ -69,6 +86,15 @@ Examples:
 )
 @metric_option("Loss that recipes are compared by, in table, pictures and choice [default: kl, without text error].")
 @output_option(required=True, type=FOLDER, help="Folder of the study.")
+@click.option(
+    "--check",
+    type=FOLDER,
+    metavar="STUDY",
+    callback=_check,
+    is_eager=True,
+    expose_value=False,
+    help="Say which files of a study are damaged and stop: exit code 4 where one is.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the study there; an error when there is none.")
 @click.option("--retry-failed", is_flag=True, help="Measure trials that failed before once more.")
 @click.option("--dry-run", is_flag=True, help="Print the recipes (with --resume: what is reused) and stop.")
@@ -246,8 +272,8 @@ def _search_of(
 
 
 def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Sequence[str], bool]:
-    """What recipes are made for, the names of companions, and whether a text is known; of an old torch file the shapes
-    are not read (that would load torch)."""
+    """What recipes are made for, the names of companions, and whether a text is known; of an old torch file the
+    shapes are not read (that would load torch)."""
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from pgpack.text.tokenizer import TokenizedText, Tokenizer
 
 from .defaults import text_defaults
 from .options import BenchOptions
+from .self_text import written
 from .sources import Sources, open_sources
 
 MAX_OVERLAP = 0.02
@@ -176,7 +177,7 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
     Raises: DataError or CheckpointError, saying which flag to give.
     """
     metadata, device = checkpoint.metadata, options.device or "cpu"
-    sources = open_sources(path, checkpoint, options)
+    sources = open_sources(path, checkpoint, options, partial(written, checkpoint, options))
     check_device(device)
     counted = isinstance(sources.val, DocumentTokens)
     n_scored = options.max_tokens or (VAL_TOKENS if counted else None)

@@ -1,4 +1,5 @@
-"""What a study leaves beside its journal: frontier.csv, frontier.svg, frontier.png, anatomy.json, report.html.
+"""What a study leaves beside its journal: frontier.csv, the pictures frontier, depth and kinds as .svg and .png,
+anatomy.json, report.html.
 
 Each is replaced in one step: a full disk or a kill leaves the old file whole, and running the command again mends it.
 """
@@ -17,18 +18,20 @@ from pgpack.files import replace_study_file
 from pgpack.formats.own.manifest import read_manifest
 from pgpack.inspect import Anatomy, anatomy
 from pgpack.pack import Artifact
+from pgpack.picture import PICTURE_SUFFIXES, figure_bytes
 from pgpack.recipe.recipe import Recipe
 from pgpack.study.plot import write_picture
 from pgpack.study.seeds import seeds_csv
 from pgpack.study.study import BEST_FILE, Study
 
+from .anatomy_plot import DEPTH_TITLE, depth_figure, depth_words, depths_of, kinds_figure, kinds_title, kinds_words
 from .page import write_report
 
 ANATOMY_FILE = "anatomy.json"
 
 
 def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tuple[Path, ...]:
-    """Write the table, both pictures and the page into the study's directory, with several checkpoints also
+    """Write the table, the pictures and the page into the study's directory, with several checkpoints also
     seeds.csv; their paths come back.
 
     `breakdown`: (name, n_bytes) of the best artifact's parts, for the page. Without one measured trial only the
@@ -42,13 +45,29 @@ def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tu
         for suffix in (".svg", ".png"):
             written.append(folder / f"frontier{suffix}")
             write_picture(view.picture, written[-1])
+    anatomy = read_anatomy(folder)
+    written += [] if anatomy is None else write_anatomy_pictures(folder, anatomy)
     page = folder / "report.html"
-    write_report(study, page, breakdown, read_anatomy(folder))
+    write_report(study, page, breakdown, anatomy)
     written.append(page)
     if study.meta.others:
         written.append(folder / "seeds.csv")
         replace_study_file(written[-1], seeds_csv(study.merged.seeds.values()).encode())
     return tuple(written)
+
+
+def write_anatomy_pictures(folder: Path, anatomy: Anatomy) -> list[Path]:
+    """Write depth.svg and depth.png, where there are layers, and kinds.svg and kinds.png; their paths come back."""
+    title = kinds_title(anatomy)
+    drawn = [("kinds", title, kinds_words(anatomy), kinds_figure(anatomy, title))]
+    if depths_of(anatomy):
+        drawn.append(("depth", DEPTH_TITLE, depth_words(anatomy), depth_figure(anatomy)))
+    written = []
+    for name, title, words, figure in drawn:
+        for suffix in PICTURE_SUFFIXES:
+            written.append(folder / f"{name}{suffix}")
+            replace_study_file(written[-1], figure_bytes(figure, suffix, title=title, description=words))
+    return written
 
 
 def write_anatomy(

@@ -18,7 +18,7 @@ from pgpack.sizes import Size, bytes_of
 from .card import STUDY_FILE, StudyMeta, continued, read_card
 from .frontier import Metric, default_metric
 from .journal import TRIALS_FILE, Journal
-from .plot import Curve
+from .pictured import Curve
 from .seeds import Across, Spread, across
 from .trial import Trial
 from .view import FrontierView
@@ -124,6 +124,7 @@ def frontier_of(
         subject="; ".join(f"{name}: {study.meta.subject}" for name, study in studies.items()),
         curves=curves,
         fp32_bpb=_shared([meta.fp32_bpb for meta in metas]),
+        fp32_n_bytes=_shared([meta.fp32_n_bytes for meta in metas]),
         block_bytes={meta.evaluator_digest: meta.block_bytes for meta in reversed(metas) if meta.block_bytes},
     )
 

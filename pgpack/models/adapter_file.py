@@ -78,8 +78,8 @@ def said(spec: str, path: Path) -> Iterator[None]:
         at, line = _own_line(error, path)
         if isinstance(error, NotImplementedError):
             raise DataError(f"{spec} is not filled in yet{at}: {what or 'NotImplementedError'}") from error
-        its = f": {line}" if line else ""
-        raise DataError(f"{spec}{its} failed{at}: {type(error).__name__}: {what}") from error
+        its = f" ({line})" if line else ""
+        raise DataError(f"{spec} failed{at}: {type(error).__name__}: {what}{its}") from error
 
 
 def _own_line(error: BaseException, path: Path) -> tuple[str, str]:

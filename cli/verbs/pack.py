@@ -18,6 +18,7 @@ from pgpack.sizes import Size
 from pgpack.tables import counted, table
 
 from ..options.cache import cache_options
+from ..options.effort import effort_option
 from ..options.output import output_option
 from ..options.recipe import RecipeFlags, one_of, recipe_options
 from ..options.submission import SubmissionFlags, require_alone, submission_options
@@ -51,12 +52,7 @@ Examples:
 @click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=PATH)
 @recipe_options
 @click.option("--budget", type=budget_size, metavar="SIZE", help="Search for the best that fits: 16MB, 15.9MiB, 10%.")
-@click.option(
-    "--effort",
-    type=click.IntRange(0, len(LEVELS) - 1),
-    metavar="0..9",
-    help=f"With --budget: from no calibration (0) to the smallest file (9); {DEFAULT} unless given.",
-)
+@effort_option("With --budget: what is spent on it")
 @click.option(
     "--compensate",
     type=click.IntRange(0),

@@ -21,6 +21,7 @@ from pgpack.loss.sliding import EvaluationWay
 from pgpack.models.probe import Probe
 from pgpack.models.registry import find_model
 from pgpack.models.source import FoundModel, Wanted
+from pgpack.recipe.directives import Calibrate
 from pgpack.text.data import Tokens, overlap_fraction
 from pgpack.text.stream import ApartTokens, DocumentTokens, ShardTokens, TokenSource
 from pgpack.text.tokenizer import TokenizedText, Tokenizer
@@ -214,7 +215,7 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
     if sources.split is not None and calib is not None:
         calib = ApartTokens(calib, val.tokens)
     told = "model_config" in metadata and not options.set and options.model is None
-    return Text(
+    text = Text(
         model=model,
         val=val.first(len(trim(val.tokens, length, options.max_tokens))),
         calib=calib,
@@ -226,6 +227,9 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
         variant="" if told else model.config,
         split_digest=_split_digest(sources),
     )
+    if options.val is not None and options.calib is not None:  # both named: refused even where nothing calibrates
+        text.first_calib_tokens(Calibrate().count)
+    return text
 
 
 def _split_digest(sources: Sources) -> str | None:

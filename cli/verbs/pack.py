@@ -14,6 +14,7 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
 from pgpack.fit.effort import DEFAULT, LEVELS, Effort
+from pgpack.progress import waiting
 from pgpack.sizes import Size
 from pgpack.tables import counted, table
 
@@ -120,7 +121,8 @@ def command(
         from pgpack.checkpoint.adapter import open_merged
 
         kept = open_cache(cache, screen.note, in_memory)
-        loaded = open_merged(path, text.base, text.key)
+        with waiting(not screen.quiet, f"loading {path}"):
+            loaded = open_merged(path, text.base, text.key)
         alone = weights_only or flags.submission is not None
         return bench_of(path, loaded.alone() if alone else loaded, text, screen, cache=kept)
 

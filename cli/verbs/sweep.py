@@ -14,6 +14,7 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
 from pgpack.fit.effort import DEFAULT, LEVELS
+from pgpack.progress import waiting
 from pgpack.sizes import Size
 from pgpack.tables import counted
 
@@ -197,7 +198,8 @@ def _benches(checkpoints: Sequence[Path], text: BenchOptions, screen: Screen, ou
             f"--calibration {text.calibration} is of one checkpoint, and {len(checkpoints)} are given; leave it out, "
             "and each is calibrated on the calibration text"
         )
-    loaded = [(path, open_merged(path, text.base, text.key)) for path in checkpoints]
+    with waiting(not screen.quiet, "loading"):
+        loaded = [(path, open_merged(path, text.base, text.key)) for path in checkpoints]
     return Benches([bench_of(path, checkpoint, text, screen, out, cache) for path, checkpoint in loaded])
 
 

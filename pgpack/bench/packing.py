@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -43,13 +44,14 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
         whole = covered(bench.checkpoint, recipe, calibration, bench.token_shares)
         applied, statistics = whole.applied, whole.calibration
         bench.note_once(whole.note)
-    with shown(bench.progress, len(bench.checkpoint.stored_shapes), "tensor", "quantizing") as bar:
+    sizes = {name: math.prod(shape) for name, shape in bench.checkpoint.stored_shapes.items()}
+    with shown(bench.progress, sum(sizes.values()), "value", "quantizing") as bar:
         artifact = pack_applied(
             bench.checkpoint,
             applied,
             statistics,
             cache=bench.cache,
-            progress=lambda name: bar.update(),
+            progress=lambda name: bar.update(sizes.get(name, 0)),
             trainer=Training(bench),
             threads=usable_cores(),
         )

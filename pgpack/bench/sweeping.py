@@ -40,6 +40,7 @@ from .best import write_best
 from .blueprint import blueprint_of
 from .card import completed, study_card
 from .doomed import refuse_doomed, refuse_hopeless
+from .pricing import prices
 from .workpiece import Workpiece
 
 TUNED = "tuned to a budget of"
@@ -200,7 +201,7 @@ def _measure(
     blueprint = blueprint_of(benches, asked.out, asked.cache)
     bench = benches.first
     with open_executor(asked.placement, blueprint, benches, work, bench.options.device, bench.note) as executor:
-        pace = Pace(jobs, executor.n_workers, n_unknown)
+        pace = Pace(jobs, executor.n_workers, n_unknown, prices(benches, asked.cache))
         with live(study, pace, asked.budget) as show:
 
             def on_trial(trial: Trial) -> None:

@@ -52,7 +52,7 @@ def engine_recipe(effort: Effort, step: float, tensors: Shapes) -> Recipe:
     parts = (
         str(trellis_recipe(step, effort.states, tensors, effort.group)),
         f"@calib=tokens(count={effort.tokens})" if effort.tokens else "",
-        "@drift=layers(share=1)" if effort.drift else "",
+        "@drift=layers(share=1,residual=1)" if effort.drift else "",
         f"@compensate=weights(count={effort.compensate})" if effort.compensate else "",
         f"@tune=steps(count={effort.tune})" if effort.tune else "",
     )

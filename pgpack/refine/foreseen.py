@@ -83,6 +83,16 @@ class Foreseen:
         change[:, factor.dead] = 0
         return change
 
+    def target(self, weight: Float32, dial: float) -> Float32:
+        """What the trellis aims at: `weight` shrunk where it is not worth its bits. Shape: as `weight`."""
+        price, factor = self._turned(dial).price, self.made.factor
+        curvature = np.empty(len(factor.order), np.float32)
+        curvature[factor.order] = np.square(factor.d)
+        shrunk = np.where(factor.dead, np.float32(0), weight)
+        shrunk -= np.float32(price.ridge) * (shrunk @ self._inverse)
+        shrunk /= 1 + np.float32(price.ridge) * np.outer(price.excess, curvature)
+        return shrunk
+
     @cached_property
     def _inverse(self) -> Float32:
         """(H + a I)^-1 in the tensor's order of columns. Shape: (cols, cols)."""

@@ -1,7 +1,7 @@
 """The packed model as it would be now, without packing: its weights, its bytes, and how weights answer its rate.
 
     weights, calibration --settle--> steps of every matrix
-    weights --decide--> decoded weights, bytes of the file, the change that a byte less is worth
+    weights --decide--> what the trellis aims at, bytes of the file, the change that a byte less is worth
 
 Owns the dial while a model is trained for a packer. At a step s of the dial the packer pays s^2 / 4 nats per token
 for a nat of rate, everywhere; that is the price here too. A budget turns the dial a little with every decision.
@@ -33,10 +33,10 @@ FIRST_TURNS = 16
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What the engine makes of weights at a moment. `decoded`: by name, of what the trellis codes; `answers`: the
+    """What the engine makes of weights at a moment. `targets`: by name, what the trellis aims at; `answers`: the
     changes of the weights that their rate is worth; `n_bytes`: of the whole file."""
 
-    decoded: Mapping[str, Float32]
+    targets: Mapping[str, Float32]
     answers: Mapping[str, Float32]
     n_bytes: float
 
@@ -80,7 +80,8 @@ class Outlook:
             answers[name] = matrix.answer(slope, self.dial)
         n_bytes = self.file_bytes(rate)
         self._turn(n_bytes)
-        return Decision({name: each.decoded for name, each in decided.items()}, answers, n_bytes)
+        targets = {name: matrix.target(weights[name], self.dial) for name, matrix in self.matrices.items()}
+        return Decision(targets, answers, n_bytes)
 
     def file_bytes(self, rate: Rate) -> float:
         """Bytes of the file whose matrices have this rate: exponents of steps, raw tensors and header added."""

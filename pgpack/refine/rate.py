@@ -35,9 +35,9 @@ LANE = 4  # bytes of a lane's state
 class Rate:
     """The costs of levels under tables that were fitted to some.
 
-    `bits`: of each matrix as it was; `side`: bytes of the scales of rows and columns, of the tables and of the coder's
-    lanes; `costs`: bits of every integer from -reach to reach in every class, flat; `places`: where 0 stands there in
-    each weight's class; `parity`: bits of the parities, of each matrix. Shape: places[name] (rows, cols).
+    `bits`: of each matrix as it was; `side`: bytes of the scales of rows and columns, of the tables and of the
+    coder's lanes; `costs`: bits of every integer from -reach to reach in every class, flat; `places`: where 0 stands
+    there in each weight's class; `parity`: bits of the parities, of each matrix. Shape: places[name] (rows, cols).
     """
 
     bits: Mapping[str, float]

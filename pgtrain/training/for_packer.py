@@ -1,12 +1,13 @@
 """Training for a packer: the last part of a run sees the weights that the packer will decode, and pays for bytes.
 
     REFRESHES times        averaged weights, training text --observe--> the engine's steps
-    every EVERY steps      weights --trellis--> decoded weights; weights + share of the answer to their rate
-    every step             loss at weights + (decoded - weights) of the last decision, straight through
+    every EVERY steps      weights --trellis--> levels, their rate, bytes; weights + share of the answer to it
+    every step             loss at what the trellis aims at: weights less what is not worth its bits; straight through
 
 Owns when that happens, and its state: exact to the bit when a run is continued. What the engine does is
-`pgpack.refine.outlook`'s. The trellis is the packer's own, so that its gain, the shrinkage of what is not worth its
-bits and the error feedback are all in what the loss sees.
+`pgpack.refine.outlook`'s. The trellis is the packer's own: its gain, its zeros and its error feedback are in the
+levels whose rate is paid. The loss sees what it aims at and not what it decodes to *(negative)*: rounding errors are
+chaotic, and weights that have learned to make up for some of them meet others at the next decision.
 
 *Source* straight-through rounding: Bengio et al. 2013, arXiv:1308.3432; rate-constrained training: BackSlash,
 arXiv:2504.16968; Oktay et al., arXiv:1906.06624. We differ: the rate is that of the packer's coder, and its gradient
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from pgpack.calibration.calibration import Calibration
 from pgpack.refine.outlook import Outlook
@@ -30,7 +31,7 @@ from pgpack.refine.target import PackerTarget
 
 Weights = Mapping[str, NDArray[np.float32]]
 EVERY = 4  # steps from one decision to the next
-REFRESHES = 4  # calibrations in all
+REFRESHES = 3  # calibrations in all
 
 
 class ForPacker:
@@ -42,15 +43,15 @@ class ForPacker:
         pressure: float, n_steps: int,
     ) -> None:  # fmt: skip
         self.outlook = Outlook(target, {name: tuple(each.shape) for name, each in weights.items()})
-        decisions = max(1, -(-n_steps // EVERY))
-        self.observe, self.share = observe, pressure / decisions
-        self.refresh = EVERY * max(1, -(-decisions // REFRESHES))  # steps from one calibration to the next
+        self.decisions = max(1, -(-n_steps // EVERY))
+        self.observe, self.pressure = observe, pressure
+        self.refresh = EVERY * max(1, -(-self.decisions // REFRESHES))  # steps from one calibration to the next
         self.step = 0
         self.origin: dict[str, NDArray[np.float32]] = {}  # what the steps come from
         self.offsets: dict[str, Tensor] = {}
         self.n_bytes = 0.0
 
-    def prepare_(self, named: Mapping[str, nn.Parameter], averaged: Mapping[str, Tensor]) -> None:
+    def prepare_(self, named: Mapping[str, Tensor], averaged: Mapping[str, Tensor]) -> None:
         """What is due before the next step; the weights of `named` move."""
         if self.step % self.refresh == 0:
             self.origin = _arrays({name: averaged[name] for name in self.outlook.shapes})
@@ -61,19 +62,24 @@ class ForPacker:
         self.step += 1
 
     @torch.no_grad()
-    def _decide_(self, named: Mapping[str, nn.Parameter]) -> None:
+    def _decide_(self, named: Mapping[str, Tensor]) -> None:
         weights = _arrays({name: named[name] for name in self.outlook.matrices})
         decision = self.outlook.decide(weights)
         self.n_bytes = decision.n_bytes
-        for name, decoded in decision.decoded.items():
+        for name, target in decision.targets.items():
             parameter = named[name]
-            offset = (decoded - weights[name].reshape(decoded.shape)).reshape(parameter.shape)
+            offset = (target - weights[name].reshape(target.shape)).reshape(parameter.shape)
             self.offsets[name] = torch.from_numpy(offset).to(parameter)
             answer = torch.from_numpy(decision.answers[name].reshape(parameter.shape)).to(parameter)
-            parameter.add_(answer, alpha=self.share)
+            parameter.add_(answer, alpha=self._share())
+
+    def _share(self) -> float:
+        """Of the answer that is taken now: falling to 0 like the rates, so that the loss has the last word."""
+        left = max(0, self.decisions - self.step // EVERY)
+        return self.pressure * 2 * left / (self.decisions * (self.decisions + 1))
 
     def weights(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Name -> decoded weights, as leaves that collect the gradient there."""
+        """Name -> weights as the trellis aims at them, as leaves that collect the gradient there."""
         return {name: (named[name].detach() + offset).requires_grad_() for name, offset in self.offsets.items()}
 
     def hand_back_(self, named: Mapping[str, Tensor], weights: Mapping[str, Tensor], fraction: float) -> None:

@@ -70,8 +70,8 @@ class TrainConfig:
     qat_embed_clip: float = 20.0
     qat_from: float = 0.7
     qat_rounding: str = "straight_through"
-    # Training for the packer from here on: a recipe with tcq, or a budget such as 480kB; empty: none. `packer_pressure`
-    # is how many Newton steps of the rate the part takes in all; each calibration sees `packer_tokens`.
+    # Training for the packer from here on: a recipe with tcq, or a budget such as 480kB; empty: none. The pressure is
+    # how many Newton steps of the rate the part takes in all; each calibration sees `packer_tokens`.
     packer: str = ""
     packer_from: float = 0.7
     packer_pressure: float = 1.0

@@ -1,22 +1,24 @@
 """Matrices quantized one stage after another, each towards what makes up for the stages before it.
 
     x: inputs in the fp32 model    z: where all earlier stages are quantized    r, s: residual streams of both
-    H = E z z^T     C = E x z^T     D = E (r - s) z^T
-    T = W + (share W (C - H) + residual D) (H + damp mean(diag H) I)^-1          quantized under H
+    t = share W (x - z) + residual (r - s)
+    B = E t z^T (E z z^T + damp I)^-1      W + step B, quantized under E z z^T
 
-T x share 1 minimizes |W x - T z|; with residual 1, for a matrix that writes to the residual stream, what is minimized
-is the error of the stream after it, |r + W x - s - T z|. Half the way is better than all of it: T is fitted to the
-calibration text. What no stage has (tables, norms, experts, shared matrices) is quantized first, as ever.
+With both shares 1 and no damp B minimizes the error of what a matrix gives, and of the stream after it where it
+writes to the residual stream. `step` is the part of B that is no chance: n tokens explain about p / n of any t, p the
+effective number of inputs (trace of the ridge regression's hat matrix), so that what is left of t times p / n is
+taken off what B seems to gain. At fine steps t is mostly noise, and all of B is worse than nothing. What no stage has
+(tables, norms, experts, shared matrices) is quantized first, as ever.
 
 *Source* targets: GPTAQ (arXiv:2504.02692), Qronos (arXiv:2505.11695); residual stream: WaterSIC (arXiv:2603.04956).
-We differ: half the way, and a first column that is treated as all others.
+We differ: the step, and a first column that is treated as all others.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +81,9 @@ def follow_drift(
     progress(len(first))
     for stage in stages:
         names = moving.names(stage, applied)
-        now, statistics = _aimed(checkpoint, calibration, names, _Moments.seen(exact, moving, stage), recipe.drift)
+        now, statistics = _aimed(
+            checkpoint, calibration, names, Moments.of(_pairs(exact, moving, stage)), recipe.drift
+        )
         found = {each.name: each for each in quantize(now, applied, statistics, names=names).records}
         moving.take(found, checkpoint.aliases)
         records |= found
@@ -125,51 +129,72 @@ class _Copy:
 
 
 @dataclass(frozen=True, eq=False)
-class _Moments:
-    """Means over tokens. Shape: h, c (in, in), d (out, in) or None where the stage does not write to the stream."""
+class Moments:
+    """Means over `n` tokens, u = x - z. Shape: h = E z z^T, c = E u z^T, q = E u u^T (in, in); of a matrix that
+    writes to the residual stream, w = r - s, d = E w z^T, e = E w u^T (out, in) and lack = E |w|^2."""
 
+    n: int
     h: Array
     c: Array
-    d: Array | None
+    q: Array
+    d: Array | None = None
+    e: Array | None = None
+    lack: float = 0.0
 
     @classmethod
-    def seen(cls, exact: _Copy, moving: _Copy, stage: Stage) -> _Moments:
-        h = c = d = None
-        n = 0
-        for (x, r), (z, s) in zip(exact.staged.inputs(stage), moving.staged.inputs(stage), strict=True):
-            n += len(z)
-            h = z.T @ z if h is None else h.addmm_(z.T, z)
-            c = x.T @ z if c is None else c.addmm_(x.T, z)
-            if r is not None and s is not None:
-                d = (r - s).T @ z if d is None else d.addmm_((r - s).T, z)
-        assert h is not None
-        assert c is not None
-        h = (h + h.T) / (2 * n)
-        return cls(h.cpu().numpy(), (c / n).cpu().numpy(), None if d is None else (d / n).cpu().numpy())
+    def of(cls, pairs: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> Moments:
+        """Of (x, z, w) of every batch. Shape: (tokens, in) twice, (tokens, out) or None."""
+        n, lack, sums = 0, 0.0, dict[str, Tensor]()
 
-    def target(self, weight: Array, plan: Drift, d: Array | None) -> Array:
-        """Shape: (out, in). The weight itself where the inputs are all zero."""
-        h, c = self.h.astype(np.float64), self.c.astype(np.float64)
+        def add(name: str, a: Tensor, b: Tensor) -> None:
+            sums[name] = sums[name].addmm_(a.T, b) if name in sums else a.T @ b
+
+        for x, z, w in pairs:
+            u = x - z
+            n += len(z)
+            add("h", z, z)
+            add("c", u, z)
+            add("q", u, u)
+            if w is not None:
+                add("d", w, z)
+                add("e", w, u)
+                lack += float(w.square().sum())
+        sums["h"] = (sums["h"] + sums["h"].T) / 2
+        return cls(n=n, lack=lack / n, **{name: (each / n).cpu().numpy() for name, each in sums.items()})
+
+    def target(self, weight: Array, plan: Drift) -> Array:
+        """Shape: (out, in). The weight itself where the inputs are all zero, or nothing but chance is seen."""
+        h, wide = self.h.astype(np.float64), weight.astype(np.float64)
         mean = float(np.mean(np.diag(h)))
         if not mean > 0:
             return weight
-        wanted = plan.share * (weight.astype(np.float64) @ (c - h))
-        if d is not None:
-            wanted += plan.residual * d
-        change = np.linalg.solve(h + plan.damp * mean * np.eye(len(h)), wanted.T).T
-        return np.asarray(weight + change, np.float32)
+        wanted, wished = plan.share * (wide @ self.c), plan.share**2 * float(((wide @ self.q) * wide).sum())
+        if self.d is not None and self.e is not None and self.d.shape == wide.shape:
+            wanted = wanted + plan.residual * self.d
+            wished += 2 * plan.share * plan.residual * float((wide * self.e).sum()) + plan.residual**2 * self.lack
+        damped = h + plan.damp * mean * np.eye(len(h))
+        change = np.linalg.solve(damped, wanted.T).T
+        gain, cost = float((change * wanted).sum()), float(((change @ h) * change).sum())
+        by_chance = float(np.trace(np.linalg.solve(damped, h))) * max(0.0, wished - 2 * gain + cost) / self.n
+        step = min(1.0, max(0.0, gain - by_chance) / cost) if cost > 0 else 0.0
+        return np.asarray(weight + step * change, np.float32)
+
+
+def _pairs(exact: _Copy, moving: _Copy, stage: Stage) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """x, z and r - s of every batch."""
+    for (x, r), (z, s) in zip(exact.staged.inputs(stage), moving.staged.inputs(stage), strict=True):
+        yield x, z, None if r is None or s is None else r - s
 
 
 def _aimed(
-    checkpoint: Checkpoint, calibration: Calibration, names: Sequence[str], moments: _Moments, plan: Drift
+    checkpoint: Checkpoint, calibration: Calibration, names: Sequence[str], moments: Moments, plan: Drift
 ) -> tuple[Checkpoint, Calibration]:
     """Targets in place of the weights of a stage, and its Hessian as it is now."""
     targets: dict[str, Array] = {}
     for name in names:
         weight = checkpoint.tensor(name)
         flat = weight.reshape(-1, weight.shape[-1])
-        d = moments.d if moments.d is not None and len(moments.d) == len(flat) else None
-        targets[name] = moments.target(flat, plan, d).reshape(weight.shape)
+        targets[name] = moments.target(flat, plan).reshape(weight.shape)
     hessians = {f"{name}.hessian" for name in names}
     now = dataclasses.replace(
         checkpoint, load=lambda name: targets[name] if name in targets else checkpoint.load(name)

@@ -15,7 +15,7 @@ from pgpack.pack import pack, quantize
 from pgpack.recipe.applied import apply
 from pgpack.recipe.directives import Drift
 from pgpack.recipe.recipe import parse_recipe
-from pgpack.refine.drift import _Moments, follow_drift
+from pgpack.refine.drift import Moments, follow_drift
 from pgpack.refine.stages import Stage, Staged
 
 VOCAB, WIDTH, SEQ = 32, 16, 16
@@ -136,23 +136,41 @@ def test_layers_that_cannot_be_run_one_by_one_have_no_stages(model: nn.Module) -
     assert Staged(model, windows(1)).stages() == []
 
 
+def moments(x: np.ndarray, z: np.ndarray, w: np.ndarray | None = None) -> Moments:
+    return Moments.of(
+        [tuple(None if each is None else torch.tensor(each, dtype=torch.float32) for each in (x, z, w))]
+    )
+
+
 def test_the_target_is_the_least_squares_that_it_claims() -> None:
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((500, 8))
-    z = x + 0.3 * rng.standard_normal((500, 8)) @ rng.standard_normal((8, 8))
-    weight, lack = rng.standard_normal((5, 8)), rng.standard_normal((500, 5)) + z[:, :5]
-    moments = _Moments(*((a.T @ z / 500).astype(np.float32) for a in (z, x, lack)))
-    plain = np.linalg.lstsq(z, x @ weight.T, rcond=None)[0].T
-    whole = np.linalg.lstsq(z, x @ weight.T + lack, rcond=None)[0].T
-    for plan, d, expected in (
-        (Drift(1, 0, 1e-9), moments.d, plain),
-        (Drift(1, 1, 1e-9), moments.d, whole),
-        (Drift(1, 1, 1e-9), None, plain),
-        (Drift(0, 0, 1e-9), moments.d, weight),
+    z = rng.standard_normal((500, 8))
+    x, weight = z + z @ rng.standard_normal((8, 8)), rng.standard_normal((5, 8)).astype(np.float32)
+    w = z[:, :5] + z[:, 3:]
+    both = moments(x, z, w)
+    for plan, made, expected in (
+        (Drift(1, 0, 1e-9), both, x @ weight.T),
+        (Drift(1, 1, 1e-9), both, x @ weight.T + w),
+        (Drift(0.5, 0, 1e-9), both, z @ weight.T + 0.5 * (x - z) @ weight.T),
+        (Drift(1, 1, 1e-9), moments(x, z), x @ weight.T),
+        (Drift(0, 0, 1e-9), both, z @ weight.T),
     ):
-        np.testing.assert_allclose(moments.target(weight.astype(np.float32), plan, d), expected, atol=2e-4)
-    nothing = _Moments(np.zeros((8, 8), np.float32), np.zeros((8, 8), np.float32), None)
-    assert np.array_equal(nothing.target(weight.astype(np.float32), Drift(1), None), weight.astype(np.float32))
+        np.testing.assert_allclose(z @ made.target(weight, plan).T, expected, atol=2e-2)
+    nothing = moments(np.zeros((4, 8)), np.zeros((4, 8)))
+    assert np.array_equal(nothing.target(weight, Drift(1)), weight)
+
+
+def test_what_is_seen_by_chance_is_not_followed() -> None:
+    """Of inputs changed by noise the target stays where it is; all of the least squares would do harm."""
+    rng = np.random.default_rng(1)
+    weight = rng.standard_normal((16, 32)).astype(np.float32)
+    z = rng.standard_normal((256, 32))
+    x = z + 0.3 * rng.standard_normal((256, 32))
+    whole = np.linalg.lstsq(z, x @ weight.T, rcond=None)[0].T - weight
+    followed = moments(x, z).target(weight, Drift(1, 0, 1e-6)) - weight
+    assert np.abs(followed).max() < 0.2 * np.abs(whole).max()
+    half = np.linalg.norm(moments(x + 0.3 * z, z).target(weight, Drift(1, 0, 1e-6)) - 1.3 * weight)
+    assert half < 0.35 * np.linalg.norm(0.3 * weight)
 
 
 def kl(model: nn.Module, tensors: dict[str, np.ndarray]) -> float:

@@ -1,39 +1,57 @@
 """Files on disks that fill up, forbid or vanish: replaced whole or not at all, and for studies one sentence when it
-fails.
+fails. And files that are read: what they were when reading began, or the work stops.
 
-Owns the one way in which a file, or a folder of files, is written whole: aside, flushed to the disk, renamed.
+    PATH.tmp, locked by its writer --flushed to the disk, renamed--> PATH        killed: the next writer begins anew
+
+Owns the one way in which a file, or a folder of files, is written whole, and what tells a file from another in its
+place.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fnmatch
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .errors import StudyError
+from .errors import InputChanged, StudyError
 
 _REMEDIES = {
-    errno.ENOSPC: "free some space and repeat the same command",
-    errno.EDQUOT: "free some of your quota and repeat the same command",
+    errno.ENOSPC: "free some space{room} and repeat the same command",
+    errno.EDQUOT: "free some of your quota{room} and repeat the same command",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f) and repeat the same command",
     errno.EACCES: "give a directory that you may write to, or have its owner change its mode",
     errno.EPERM: "give a directory that you may write to, or have its owner change its mode",
     errno.EROFS: "give a directory on a file system that is not read-only",
     errno.ENOLCK: "give a directory on a file system that has locks",
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _ELSEWHERE = "repeat the same command once that is mended"
+_EXCHANGE = 2  # flag of renameat2, linux/fs.h
+
+
+class NoRoom(OSError):
+    """A file that its disk has no room for. Units: `n_bytes`, of the whole file; None where that is not known."""
+
+    n_bytes: int | None = None
+
+
+def remedy(error: OSError) -> str:
+    """What to do about a refusal of the operating system; '' where nobody knows."""
+    needed = getattr(error, "n_bytes", None)
+    room = "" if needed is None else f" ({needed:,} bytes are needed)"
+    return _REMEDIES.get(error.errno or 0, "").format(room=room)
 
 
 def refused(path: Path, deed: str, error: OSError) -> StudyError:
     """The sentence for an operating system that refuses `deed` (a verb with its object) at `path`."""
-    remedy = _REMEDIES.get(error.errno or 0, _ELSEWHERE)
     reason = error.strerror or type(error).__name__
-    return StudyError(f"{path}: cannot {deed}: {reason}; the trials on disk are intact; {remedy}")
+    todo = remedy(error) or _ELSEWHERE
+    return StudyError(f"{path}: cannot {deed}: {reason}; the trials on disk are intact; {todo}")
 
 
 @contextlib.contextmanager
@@ -46,29 +64,104 @@ def refusing(path: Path, deed: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, aside: Path | None = None, durable: bool = True) -> Iterator[Path]:
+def replacing(
+    path: Path, aside: Path | None = None, durable: bool = True, n_bytes: int | None = None
+) -> Iterator[Path]:
     """An empty file to be written in the block, which then takes the place of `path` in one step.
 
-    A crash leaves either the old file or the new one, and a block that fails leaves the old one and no trace.
-    `aside`: where it is written, by default PATH.tmp; one that is not `durable` may be torn by a power cut.
-    Raises: OSError that names `path`.
+    A crash leaves either the old file or the new one, and a block that fails leaves the old one and no trace. What a
+    killed writer left is written over. `aside`: where it is written, by default PATH.tmp; one that is not `durable`
+    may be torn by a power cut. Units: `n_bytes` it will have, for the message of a full disk.
+    Raises: OSError that names `path`; BlockingIOError while another process writes it; NoRoom.
     """
     aside = aside or path.with_name(path.name + ".tmp")
     try:
-        aside.write_bytes(b"")
-        yield aside
-        if durable:
-            sync(aside)
-        aside.replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and error.filename in (None, str(aside)):
-            raise OSError(error.errno, error.strerror, str(path)) from None
+        held = _locked(aside, path)
+        try:
+            os.ftruncate(held, 0)
+            yield aside
+            if durable:
+                sync(aside)
+            aside.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(held)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(aside)):
+            raise _named(error, path, n_bytes) from None
         raise
     if durable:
         with contextlib.suppress(OSError):  # the file is there and whole; some file systems sync no directories
             sync(path.parent)
+
+
+def _named(error: OSError, path: Path, n_bytes: int | None) -> OSError:
+    """The same error of `path`."""
+    if error.errno not in _FULL:
+        return OSError(error.errno, error.strerror, str(path))
+    full = NoRoom(error.errno, error.strerror, str(path))
+    full.n_bytes = n_bytes
+    return full
+
+
+def _locked(aside: Path, path: Path) -> int:
+    """A descriptor of the file or folder at `aside`, made where it is not there, that no other process has locked.
+
+    Raises: BlockingIOError while another process writes `path`. A file system without locks is taken as it is.
+    """
+    import fcntl  # POSIX only, and only writers need it
+
+    flags = os.O_RDONLY if aside.is_dir() else os.O_RDWR | os.O_CREAT
+    while True:
+        held = os.open(aside, flags | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+            said = "another process is writing it; wait for it to end or give another name"
+            raise BlockingIOError(errno.EWOULDBLOCK, said, str(path)) from None
+        except OSError:
+            return held
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held), aside.stat()):
+                return held
+        os.close(held)  # its writer has finished meanwhile: what was opened has another name by now
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write `data` as `replacing` does. Raises: OSError when the file cannot be written."""
+    with replacing(path, n_bytes=len(data)) as aside:
+        _fill(aside, data)
+
+
+def replace_together(files: Sequence[tuple[Path, bytes]], stale: Iterable[Path] = ()) -> None:
+    """Write files that belong together, each as `replacing` does. The last one tells that all are there: all are on
+    the disk before any has its name, and where there was one like it, that goes first, and with it what is `stale` of
+    the older set.
+
+    Raises: OSError as `replacing`; nothing has changed then, unless the disk fails between two names.
+    """
+    with contextlib.ExitStack() as stack:
+        last_first = [(stack.enter_context(replacing(path, n_bytes=len(data))), data) for path, data in files[::-1]]
+        for aside, data in last_first:
+            _fill(aside, data)
+            sync(aside)
+        for path in (files[-1][0], *stale):
+            path.unlink(missing_ok=True)
+
+
+def _fill(aside: Path, data: bytes) -> None:
+    """Raises: OSError that names `aside`."""
+    fd = os.open(aside, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        write_all(fd, data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(aside)) from None
+    finally:
+        os.close(fd)
 
 
 def refuse_occupied(path: Path, replaceable: Sequence[str] = ()) -> None:
@@ -88,45 +181,70 @@ def refuse_occupied(path: Path, replaceable: Sequence[str] = ()) -> None:
 def replacing_folder(path: Path, replaceable: Sequence[str] = ()) -> Iterator[Path]:
     """An empty folder to be filled in the block, which then takes the place of `path` in one step.
 
-    A block that fails leaves what was there, and no trace. Raises: as `refuse_occupied`; OSError.
+    A crash leaves either the old folder or the new one, and a block that fails leaves the old one and no trace. What
+    a killed writer left in PATH.tmp is removed. Raises: as `refuse_occupied`; OSError as `replacing`.
     """
+    aside, old = path.with_name(path.name + ".tmp"), _old(path)
+    if old.exists() and not path.exists():
+        old.rename(path)
     refuse_occupied(path, replaceable)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent))
     try:
-        new, old = aside / "new", aside / "old"
-        new.mkdir()
-        yield new
-        for item in new.iterdir():
-            sync(item)
-        if path.exists():
-            path.rename(old)
+        aside.mkdir(exist_ok=True)
+        held = _locked(aside, path)
         try:
-            new.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            for left in aside.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield aside
+            for item in aside.iterdir():
+                sync(item)
+            _exchange(aside, path)
+        finally:
+            for left_over in (aside, old):
+                shutil.rmtree(left_over, ignore_errors=True)
+            os.close(held)
+    except OSError as error:
+        name = str(error.filename or "")
+        if error.errno and (not name or Path(name).is_relative_to(aside)):
+            raise _named(
+                error, path / Path(name or aside).relative_to(aside), getattr(error, "n_bytes", None)
+            ) from None
+        raise
     with contextlib.suppress(OSError):
         sync(path.parent)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write `data` as `replacing` does. Raises: OSError when the file cannot be written."""
-    with replacing(path) as aside:
-        fd = os.open(aside, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            write_all(fd, data)
-        finally:
-            os.close(fd)
+def _exchange(aside: Path, path: Path) -> None:
+    """The folder `aside` under the name `path`; what was there under the name `aside`, where it was not empty."""
+    try:
+        aside.rename(path)  # of nothing and of an empty folder
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    names = os.fsencode(aside), os.fsencode(path)
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # Linux; elsewhere there is a moment with no folder
+    if renameat2 is not None and renameat2(-100, names[0], -100, names[1], _EXCHANGE) == 0:
+        return
+    path.rename(_old(path))
+    aside.rename(path)
+
+
+def _old(path: Path) -> Path:
+    """Where a folder lies for the moment in which another takes its place."""
+    return path.with_name(path.name + ".old.tmp")
 
 
 def refuse_existing(path: Path, force: bool) -> None:
     """Raises: FileExistsError when `path` exists, unless `force`: known before the work, not after."""
     if path.exists() and not force:
         raise FileExistsError(errno.EEXIST, "exists; give another name, or force=True to replace it", str(path))
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, and what a killed writer of it left."""
+    for each in (path.with_name(path.name + ".tmp"), path):
+        each.unlink(missing_ok=True)
 
 
 def replace_study_file(path: Path, data: bytes) -> None:
@@ -143,9 +261,39 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Returns when the contents of a file, or the names in a directory, are on disk."""
+    """Returns when the contents of a file, or the names in a directory, are on disk.
+
+    Raises: OSError that names it.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         os.close(fd)
+
+
+class Unchanged:
+    """What `files` were when this was made: device, number, size and time of change of each."""
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self.files = {path: _identity(path) for path in files}
+
+    def check(self, *only: Path) -> None:
+        """Raises InputChanged when a file, of all or of these, is another one, or gone."""
+        for path in only or self.files:
+            if _identity(path) != self.files[path]:
+                raise InputChanged(
+                    f"{path} was replaced, changed or cut while it was read; nothing is made of two versions: "
+                    "run the same command again once it stays as it is"
+                )
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """What tells a file from another in its place; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

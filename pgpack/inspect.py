@@ -31,7 +31,7 @@ from pgpack.formats.own.size_report import Charge, SizeReport, apportion, file_r
 from pgpack.recipe.selector import TensorInfo
 from pgpack.tensors.entropy import order0_bits
 from pgpack.tensors.record import Record
-from pgpack.tensors.roles import Shaped, role_of
+from pgpack.tensors.roles import Shaped, role_of, roles_of
 
 from .codecs import CODERS, SYMBOL_TRANSFORMS
 from .errors import FormatError
@@ -311,10 +311,11 @@ class TensorValues(Shaped):
 
 def inspect_checkpoint(checkpoint: Checkpoint) -> tuple[TensorValues, ...]:
     """A row for every tensor. Raises CheckpointError on NaN or infinity."""
-    return tuple(_tensor_values(checkpoint, name, array) for name, array in checkpoint.items())
+    roles = roles_of(checkpoint.shapes)
+    return tuple(_tensor_values(checkpoint, name, roles[name], array) for name, array in checkpoint.items())
 
 
-def _tensor_values(checkpoint: Checkpoint, name: str, array: NDArray[Any]) -> TensorValues:
+def _tensor_values(checkpoint: Checkpoint, name: str, role: str, array: NDArray[Any]) -> TensorValues:
     values = array.astype(np.float64) if array.dtype.kind == "b" else array
     finite = values if np.isfinite(values).all() else values[np.isfinite(values)]  # a mask has -inf
     wide = np.complex128 if values.dtype.kind == "c" else np.float64
@@ -323,4 +324,4 @@ def _tensor_values(checkpoint: Checkpoint, name: str, array: NDArray[Any]) -> Te
     absmax = float(np.abs(finite).max()) if finite.size else 0.0
     shape = checkpoint.shapes[name]
     alias_of = checkpoint.aliases.get(name, "")
-    return TensorValues(name, role_of(name, shape), shape, array.dtype.name, std, absmax, alias_of)
+    return TensorValues(name, role, shape, array.dtype.name, std, absmax, alias_of)

@@ -22,7 +22,7 @@ from pgpack.cache.entries import ARTIFACT, ENCODING, STREAM, artifact_key, quant
 from pgpack.cache.store import Cache
 from pgpack.calibration.calibration import Calibration
 from pgpack.calibration.inputs import in_order, quantizer_input, require_coverage
-from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.checkpoint.checkpoint import Checkpoint, tensor_digest
 from pgpack.codecs.base import ByteCodec, SymbolCoder, Symbols
 from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.layout import MAGIC
@@ -41,7 +41,7 @@ from pgpack.tensors.masks import is_mask
 from pgpack.tensors.raw_values import RAW_DTYPES, RawValues
 from pgpack.tensors.record import Record
 
-from .errors import CalibrationError, RecipeError, RoundTripError
+from .errors import CalibrationError, InputChanged, RecipeError, RoundTripError
 from .unpack import Unpacked, unpack
 
 Progress = Callable[[str], None]
@@ -90,6 +90,10 @@ class Quantized:
 class Trainer(Protocol):
     """What descends on calibration text for a recipe; it has the model and the text, which `pack` has not."""
 
+    def follow_drift(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration) -> Quantized:
+        """The checkpoint quantized in the stages of @drift."""
+        ...
+
     def compensate(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None) -> Quantized:
         """The checkpoint quantized in the stages of @compensate."""
         ...
@@ -111,7 +115,7 @@ def pack(
     """The artifact of `checkpoint` and its companions under `recipe`; it is decoded once and compared before.
 
     `cache` keeps quantized matrices and encoded streams for other recipes; it changes no byte. `progress` is told
-    each tensor's name as it is done; `trainer` does what a recipe's @compensate and @tune ask for.
+    each tensor's name as it is done; `trainer` does what a recipe's @drift, @compensate and @tune ask for.
     Raises CoverageError, CalibrationError, RecipeError, CheckpointError; RoundTripError is a bug in pgpack.
     """
     applied = apply(recipe, checkpoint.stored_shapes)
@@ -130,10 +134,12 @@ def pack_applied(
 ) -> Artifact:
     """`pack` under a recipe that is applied to the checkpoint already; `threads` as in `quantize`."""
     recipe = applied.recipe
-    if trainer is None and (recipe.compensate.count or recipe.tune.count):
-        which = "@compensate" if recipe.compensate.count else "@tune"
+    if trainer is None and recipe.trains:
+        which = "@drift" if recipe.drift.follows else "@compensate" if recipe.compensate.count else "@tune"
         raise CalibrationError(f"the recipe's {which} needs the model and calibration text; leave {which} out")
-    if trainer is not None and recipe.compensate.count:
+    if trainer is not None and recipe.drift.follows and calibration is not None:
+        quantized = trainer.follow_drift(checkpoint, recipe, calibration)
+    elif trainer is not None and recipe.compensate.count:
         quantized = trainer.compensate(checkpoint, recipe, calibration)
     else:
         quantized = quantize(checkpoint, applied, calibration, cache=cache, progress=progress, threads=threads)
@@ -177,7 +183,8 @@ def quantize(
         if transform.top:
             encodings |= select_corrections({name: encodings[name] for name in group}, transform.top)
     records = tuple(_record(applied.tensors[name], encoding) for name, encoding in encodings.items())
-    return Quantized(records, checkpoint.aliases, time.perf_counter() - start)
+    aliases = checkpoint.aliases if names is None else {}  # of a part nobody asks, and looking for them reads all
+    return Quantized(records, aliases, time.perf_counter() - start)
 
 
 def _in_threads(
@@ -212,14 +219,17 @@ def _encoding(
 ) -> Encoding:
     """What the chain of a tensor makes of it."""
     name, policy = tensor.name, tensor.policy
+    keeps = cache is not None and tensor.numel > AT_ONCE
 
     def compute() -> Encoding:
         array = checkpoint.tensor(name)
+        if keeps and tensor_digest(array) != checkpoint.tensor_digests[name]:
+            raise InputChanged(f"{name} of {checkpoint.source} reads differently than before; run the command again")
         if array.dtype.kind != "f" or is_mask(array):
             return _as_it_is(name, array)
         return quantize_matrix(quantizer_input(tensor, array, calibration), transforms, policy.quantizer)
 
-    if cache is None or tensor.numel <= AT_ONCE:
+    if cache is None or not keeps:
         return compute()
     statistics = calibration.tensor_digest(name) if calibration and policy.needs_hessian else None
     key = quantized_key(checkpoint.tensor_digests[name], (*transforms, policy.quantizer), statistics)

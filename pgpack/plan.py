@@ -27,7 +27,7 @@ from pgpack.quantizers.tcq import EIGHTHS, NOISE, TINY, Tcq
 from pgpack.recipe.applied import AppliedTensor, apply
 from pgpack.recipe.policy import Coding, policy_to_text
 from pgpack.recipe.recipe import Recipe
-from pgpack.recipe.selector import TensorInfo
+from pgpack.recipe.selector import ToldTensor
 from pgpack.tensors.entropy import entropy_bits, order0_bits
 from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.trellis_grid import TrellisGrid, octaves
@@ -53,7 +53,7 @@ class Allocation:
 
 
 @dataclass(frozen=True)
-class PlannedTensor(TensorInfo):
+class PlannedTensor(ToldTensor):
     """One row of a plan. Units: `ideal_bits` of the whole tensor, side information included (estimate); None where
     only a calibration tells."""
 
@@ -111,7 +111,7 @@ def _planned(
     elif not isinstance(policy.quantizer, Tcq) or weight.dtype.kind != "f" or not weight.size:
         bits = _tensor_bits(weight, tensor, None if recipe.container.is_field else policy.coding)
     text = policy_to_text(policy)
-    return PlannedTensor(tensor.name, tensor.shape, text, policy.needs_hessian, bits, allocation)
+    return PlannedTensor(tensor.name, tensor.shape, text, policy.needs_hessian, bits, allocation, told=tensor.told)
 
 
 def _allocation(weight: NDArray[Any], tensor: AppliedTensor, calibration: Calibration) -> Allocation | None:

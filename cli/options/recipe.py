@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pgpack.recipe.recipe import Recipe
     from pgpack.recipe.selector import Shapes
 
-DIRECTIVES = ("@container=", "@calib=", "@order=", "@tune=", "@compensate=")
+DIRECTIVES = ("@container=", "@calib=", "@order=", "@drift=", "@tune=", "@compensate=")
 RECIPE_SUFFIXES = (".toml", ".txt", ".recipe")
 
 

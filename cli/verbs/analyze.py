@@ -61,9 +61,12 @@ def command(
         found = dataclasses.replace(decoded, dialect=dialect_of(decoded.shapes))
     analysis = analyze(found)
     if output is not None:
-        from pgpack.report.analysis_plot import analysis_figure
+        from pgpack.report.analysis_plot import analysis_figure, described
 
-        replace_file(output, figure_bytes(analysis_figure(analysis, file.name), output.suffix))
+        title = f"What the weights of {file.name} say"
+        picture = analysis_figure(analysis, title)
+        data = figure_bytes(picture, output.suffix, title=title, description=described(analysis))
+        replace_file(output, data)
         screen.note(f"wrote {output}")
     screen.show(_document(analysis), _text(analysis, all_tensors))
 

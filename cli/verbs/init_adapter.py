@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from pgpack.bench.options import Opening
+from pgpack.files import replace_file
 
 from ..options.text import opening_options
 from ..options.types import PATH
@@ -17,7 +18,7 @@ EPILOG = """\b
 Examples:
   pgpack init-adapter adapter.py --checkpoint final_model.pt
   pgpack sweep final_model.pt --model adapter.py:build --val 'fineweb_val_*.bin' \\
-      --tokenizer fineweb_8192_bpe.model --seq-len 2048 --out study
+      --tokenizer fineweb_8192_bpe.model --seq-len 2048 -o study
 """
 
 TEMPLATE = '''\
@@ -116,7 +117,7 @@ def command(*, out: Path, checkpoint: Path | None, force: bool, opening: Opening
     refuse_overwrite(out, force, checkpoint)
     shapes, dialect = _tensors(checkpoint, opening) if checkpoint else ({}, "")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(template(out.name, shapes, dialect), encoding="utf-8")
+    replace_file(out, template(out.name, shapes, dialect).encode())
     document = {"adapter": str(out), "tensors": len(shapes), "dialect": dialect}
     screen.show(document, f"written to {out}; fill in the two functions, then try it: python {out} CHECKPOINT")
 

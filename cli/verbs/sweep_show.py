@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pgpack.tables import clipped
@@ -13,6 +14,7 @@ WEIGHT_FIELDS = ("key", "recipe", "label", "n_bytes", "relative_error", "expecte
 
 if TYPE_CHECKING:
     from pgpack.bench.sweeping import Swept
+    from pgpack.study.frontier import Metric
     from pgpack.study.seeds import Across
     from pgpack.study.study import Study
     from pgpack.study.trial import Trial
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 def show_swept(swept: Swept, screen: Screen) -> None:
     """Print the frontier and what else there is to know, or all of it as JSON."""
     whole, view = swept.study.merged, swept.study.frontier()
-    sentences = _sentences(swept, whole, len(view.points))
+    sentences = _sentences(swept, whole, view)
     screen.show(_document(swept, whole, view), _frontier_table(view, whole.seeds), *sentences)
 
 
@@ -45,15 +47,24 @@ def require_one(study: Study) -> None:
     trials = (*study.trials, *study.partial)
     if trials and not any(trial.ok for trial in trials):
         raise StudyError(
-            f"none of the {len(trials)} trials succeeded; the first says: {trials[0].error} (all errors are in "
+            f"none of the {len(trials)} trials succeeded; {_commonest(trials)} (all errors are in "
             f"{study.directory}/trials.jsonl)"
         )
+
+
+def _commonest(trials: Sequence[Trial]) -> str:
+    """What most of the trials that failed say, and how many of them."""
+    reasons = Counter(trial.error or "failed" for trial in trials if not trial.ok)
+    reason, n = reasons.most_common(1)[0]
+    return f"{'the first says' if n == 1 else f'{n} say' if n < len(trials) else 'all say'}: {reason}"
 
 
 def _document(swept: Swept, whole: Study, view: FrontierView) -> dict[str, Any]:
     study, seeds = swept.study, whole.seeds
     return {
         "out": str(study.directory),
+        "metric": view.metric,
+        "subject": view.subject,
         "budget": study.meta.budget,
         "fp32_bpb": whole.meta.fp32_bpb,
         "n_checkpoints": len(study.meta.checkpoints),
@@ -86,15 +97,19 @@ def _frontier_table(view: FrontierView, seeds: Mapping[str, Across]) -> str:
     return view.table(heading="name or recipe", more=("span", "sd of bits/byte"), more_of=spread)
 
 
-def _sentences(swept: Swept, whole: Study, n_front: int) -> list[str]:
+def _sentences(swept: Swept, whole: Study, view: FrontierView) -> list[str]:
+    from pgpack.study.frontier import METRIC_NAMES
+
     study, best = swept.study, swept.best
     n_checkpoints, failed = len(study.meta.checkpoints), sum(not trial.ok for trial in whole.trials)
-    counted = f"{n_front} of {len(whole.trials)} {'trials' if n_checkpoints == 1 else 'recipes'} are on the frontier"
+    tried = "trials" if n_checkpoints == 1 else "recipes"
+    counted = f"{len(view.points)} of {len(whole.trials)} {tried} are on the frontier"
     fp32 = "" if whole.meta.fp32_bpb is None else f"{whole.meta.fp32_bpb:.4f} bits per byte in "
-    interval = "+-: 95 % interval of bits per byte above the fp32 model, for the sampling of the text alone"
+    interval = f"+-: 95 % interval of the {METRIC_NAMES[view.metric]}, for the sampling of the text alone"
     if not swept.on_text:
         counted, interval = f"{counted} of bytes and weight error", ""
     lines = [
+        view.caption,
         *([interval] if interval else []),
         f"{counted}, {failed} failed; fp32 {fp32}{format_bytes(study.meta.fp32_n_bytes or 0)}",
     ]
@@ -106,19 +121,27 @@ def _sentences(swept: Swept, whole: Study, n_front: int) -> list[str]:
         n_waiting = len({trial.recipe_digest for trial in study.trials}) - len(whole.trials)
         if n_waiting:
             lines.append(f"{n_waiting} recipes are not measured on all checkpoints and no points yet")
-    if failed and not swept.on_text:
-        first = next(trial.error or "" for trial in study.trials if not trial.ok)
-        lines.append(f"the first that failed: {clipped(first, 200)}")
+    if failed:
+        lines.append(f"of those that failed, {clipped(_commonest([t for t in study.trials if not t.ok]), 200)}")
     if study.partial:
         lines.append(f"{len(study.partial)} more trials were measured on the first part of the text only")
     if best is not None:
         within = f" within {format_bytes(study.meta.budget)}" if study.meta.budget else ""
         every = " on every checkpoint" if within and n_checkpoints > 1 else ""
-        by_kl = "" if best.kl is None else f" by KL, {best.kl:.4g} nats per token"
         n_bytes = format_bytes(best.n_bytes or 0)
         found = (
             f"{n_bytes}; its loss is not known" if best.bpb is None else f"{best.bpb:.4f} bits per byte in {n_bytes}"
         )
-        lines.append(f"* best{within}{every}{by_kl}: {found}")
+        lines.append(f"* best{within}{every}{_by(view.metric, best)}: {found}")
+        lines += view.remarks
         lines += [f"artifact  {path}" for path in swept.artifacts]
     return [*lines, f"report    {study.directory / 'report.html'}"]
+
+
+def _by(metric: Metric, best: Trial) -> str:
+    """What the best point is the best by."""
+    if metric == "error":
+        return f" by the error of the weights, {best.weight_error:.4g}"
+    if metric == "bpb":
+        return " by bits per byte"
+    return f" by {'KL' if metric == 'kl' else 'loss'}, {getattr(best, metric):.4g} nats per token"

@@ -38,6 +38,7 @@ def spends(effort: Effort) -> str:
     tokens = Calibrate().count if effort.tokens is None else effort.tokens
     parts = [f"{tokens:,} tokens" if tokens else "the weights alone", f"{effort.states} states"]
     parts += [f"rows by {effort.group}"] if effort.group else []
+    parts += ["drift followed"] if effort.drift else []
     parts += [f"{effort.compensate} steps of compensation"] if effort.compensate else []
     parts += [f"{effort.tune} steps of tuning"] if effort.tune else []
     return ", ".join(parts)

@@ -19,6 +19,7 @@ from pgpack.recipe.applied import apply
 from pgpack.recipe.directives import Calibrate
 from pgpack.recipe.recipe import Recipe
 from pgpack.sizes import Size, bytes_of
+from pgpack.study.frontier import Metric
 from pgpack.study.study import Study
 from pgpack.sweep.space import Space
 
@@ -32,7 +33,8 @@ from .workpiece import Workpiece
 class Bench(Workpiece):
     """A checkpoint with its model and its text. Opened by `pgpack.open_bench`; what is costly is opened when needed.
 
-    A recipe is given as a `Recipe` or as its text. Sizes are bytes or text such as "16MB".
+    A recipe is given as a `Recipe` or as its text. Sizes are bytes or text such as "16MB"; "90%" is of
+    the fp32 size.
     """
 
     def __repr__(self) -> str:
@@ -105,7 +107,10 @@ class Bench(Workpiece):
         """
         refuse_existing(Path(to), force)
         return self._written(
-            fit_packed(self, bytes_of(budget), LEVELS[effort].trained_by(compensate, tune)), Path(to)
+            fit_packed(
+                self, bytes_of(budget, self.checkpoint.fp32_bytes), LEVELS[effort].trained_by(compensate, tune)
+            ),
+            Path(to),
         )
 
     def measure(self, artifact: ArtifactFile | Path | str | None = None) -> BitsPerByte:
@@ -126,11 +131,19 @@ class Bench(Workpiece):
             raise PgpackError(f"{opened.path} does not hold the tensors of {self.path}: it is of another model")
         return self.evaluator.evaluate(tensors)
 
-    def sweep(self, *, to: Path | str, space: Iterable[str] | None = None, budget: Size | None = None) -> Study:
+    def sweep(
+        self,
+        *,
+        to: Path | str,
+        space: Iterable[str] | None = None,
+        budget: Size | None = None,
+        metric: Metric | None = None,
+    ) -> Study:
         """Measure many recipes into the study in `to`; repeated, it goes on where it stopped.
 
         `space`: recipe templates with {a,b} or {lo:hi:step} wherever something varies; None: a sensible space, whose
-        last recipe is tuned to `budget`. The folder also gets frontier.csv, pictures, report.html and best.pgpack.
+        last recipe is tuned to `budget`. `metric`: what recipes are compared by, "kl" (as without it), "bpb" or
+        "nats"; without text "error". The folder also gets frontier.csv, pictures, report.html and best.pgpack.
         Raises: RecipeError for a template; StudyError where the folder belongs to other work.
 
         >>> bench = pgpack.open_bench("model.safetensors", text="text", max_tokens=1024)
@@ -139,7 +152,8 @@ class Bench(Workpiece):
         [True, True]
         """
         chosen = None if space is None else Space.of(space)
-        return study_of(self, Path(to), chosen, None if budget is None else bytes_of(budget))
+        limit = None if budget is None else bytes_of(budget, self.checkpoint.fp32_bytes)
+        return study_of(self, Path(to), chosen, limit, metric)
 
     def _written(self, packed: Packed, out: Path) -> ArtifactFile:
         write_packed(out, packed, self)

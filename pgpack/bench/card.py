@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pgpack.errors import SettingError
 from pgpack.study.card import StudyCheckpoint, StudyMeta
+from pgpack.study.frontier import Metric
 from pgpack.study.trial import timestamp
 from pgpack.sweep.executors.jobs import Setting
 from pgpack.version import __version__
@@ -12,14 +14,17 @@ from pgpack.version import __version__
 from .benches import Benches
 
 
-def study_card(benches: Benches, budget: int | None, space: str, search: str) -> StudyMeta:
-    """The study's card without the losses of the fp32 models."""
+def study_card(
+    benches: Benches, budget: int | None, space: str, search: str, metric: Metric | None = None
+) -> StudyMeta:
+    """The study's card without the losses of the fp32 models. Raises: SettingError for a metric it lacks."""
+    _require_measured(metric, benches.first.has_text)
     options = benches.first.options
     checkpoints = tuple(
         StudyCheckpoint(
             checkpoint=str(bench.path),
             checkpoint_digest=bench.checkpoint.digest,
-            fp32_n_bytes=4 * bench.checkpoint.n_params,
+            fp32_n_bytes=bench.checkpoint.fp32_bytes,
         )
         for bench in benches.all
     )
@@ -33,6 +38,7 @@ def study_card(benches: Benches, budget: int | None, space: str, search: str) ->
         budget=budget,
         space=space,
         search=search,
+        metric=metric,
         data_flags=options.as_flags(),
         split_digest=benches.first.text.split_digest if options.text else None,
         model=benches.first.text.model.evidence or None if benches.first.has_text else None,
@@ -40,10 +46,21 @@ def study_card(benches: Benches, budget: int | None, space: str, search: str) ->
     return card.with_checkpoints(checkpoints)
 
 
-def with_fp32(benches: Benches, card: StudyMeta) -> StudyMeta:
-    """The card with the losses of the fp32 models, measured unless an earlier run has; without text it has none."""
+def _require_measured(metric: Metric | None, on_text: bool) -> None:
+    if metric == "error" and on_text:
+        raise SettingError("--metric error is of sweeps without text; with text give --metric kl, bpb or nats")
+    if metric not in (None, "error") and not on_text:
+        raise SettingError(
+            f"--metric {metric} is measured on text, and none is known: give --text PATH, or --metric error"
+        )
+
+
+def completed(benches: Benches, card: StudyMeta) -> StudyMeta:
+    """The card with its metric, the default one unless somebody chose, and with the losses of the fp32 models,
+    measured unless an earlier run has; without text it has none."""
     if not benches.first.has_text:
-        return card
+        return replace(card, metric=card.metric or "error")
+    card = replace(card, metric=card.metric or "kl")
     numbers = {bench.checkpoint.digest: number for number, bench in enumerate(benches.all)}
     block_bytes = card.block_bytes
 

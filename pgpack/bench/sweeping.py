@@ -17,10 +17,12 @@ from pathlib import Path
 from pgpack.cache.options import CacheOptions
 from pgpack.errors import BudgetExceeded
 from pgpack.fit.budget import fit_budget
+from pgpack.fit.effort import DEFAULT, LEVELS, Effort
 from pgpack.fit.every_seed import every_seed
 from pgpack.progress import shown
 from pgpack.recipe.spaces import Candidate
 from pgpack.report.outputs import write_outputs
+from pgpack.study.frontier import Metric
 from pgpack.study.journal import TRIALS_FILE, Journal
 from pgpack.study.reuse import Reuse, reuse
 from pgpack.study.study import Study, recording
@@ -36,7 +38,9 @@ from pgpack.sweep.space import Space, in_our_format, without_hessians
 from .benches import Benches
 from .best import write_best
 from .blueprint import blueprint_of
-from .card import study_card, with_fp32
+from .card import completed, study_card
+from .doomed import refuse_doomed, refuse_hopeless
+from .pricing import prices
 from .workpiece import Workpiece
 
 TUNED = "tuned to a budget of"
@@ -54,7 +58,9 @@ def unseen(study: Study, pace: Pace, budget: int | None) -> Iterator[OnTrial]:
 class Sweep:
     """What is asked of the study in `out`: all `candidates`, or what `search` asks for.
 
-    `space` and `search_flags` are what its card says of them. `fill`: one more recipe is tuned to the budget.
+    `space` and `search_flags` are what its card says of them, `metric` what its trials are compared by (None: as
+    before, in a new study by KL, without text by the error of the weights). `fill`: one more recipe is tuned to the
+    budget, with `effort`.
     `retry_failed`: trials that failed before are measured again. Units: `budget` bytes.
     """
 
@@ -63,11 +69,13 @@ class Sweep:
     search: Search | None = None
     budget: int | None = None
     fill: bool = False
+    effort: Effort = LEVELS[DEFAULT]
     retry_failed: bool = False
     placement: Placement = field(default_factory=Placement)
     cache: CacheOptions = field(default_factory=CacheOptions)
     space: str = ""
     search_flags: str = ""
+    metric: Metric | None = None
 
     def known(self, study: Study) -> Study:
         """The study without the rows that are to be measured again."""
@@ -95,10 +103,13 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
 
     Raises: StudyError where the folder holds another study or somebody else writes there; WorkersLost.
     """
-    card = study_card(benches, asked.budget, asked.space, asked.search_flags)
+    refuse_doomed(benches.first, [candidate.recipe for candidate in asked.candidates])
+    if asked.fill and asked.budget is not None and not (asked.out / TRIALS_FILE).is_file():
+        refuse_hopeless(benches.first, asked.budget)
+    card = study_card(benches, asked.budget, asked.space, asked.search_flags, asked.metric)
     jobs = jobs_of(asked.candidates, benches.settings())
     new: list[Trial] = []
-    with recording(asked.out, card, partial(with_fp32, benches)) as (study, journal):
+    with recording(asked.out, card, partial(completed, benches)) as (study, journal):
         known = asked.known(study)
         missing = list(new_jobs(benches, jobs, known))
         account = (
@@ -109,14 +120,16 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
         if missing or asked.search is not None:
             _measure(benches, missing, known, journal, asked, new.append, live)
         if asked.fill and not any(trial.label == f"{TUNED} {asked.budget}" for trial in study.trials):
-            _fill(benches, asked.budget or 0, known, journal, new.append)
+            _fill(benches, asked.budget or 0, asked.effort, known, journal, new.append)
         study = Study.load(asked.out)  # still under the lock: nobody else writes these files meanwhile
         best, artifacts, breakdown = write_best(benches, study)
         files = write_outputs(study, breakdown)
     return Swept(study, benches.first.has_text, len(jobs) - len(missing), len(new), best, files, artifacts)
 
 
-def study_of(bench: Workpiece, to: Path, space: Space | None = None, budget: int | None = None) -> Study:
+def study_of(
+    bench: Workpiece, to: Path, space: Space | None = None, budget: int | None = None, metric: Metric | None = None
+) -> Study:
     """The study in `to` of one checkpoint under all recipes of `space` (None: the default), measured where it lacks
     them. With a budget the default space's last recipe is tuned to it. Units: bytes.
 
@@ -124,7 +137,7 @@ def study_of(bench: Workpiece, to: Path, space: Space | None = None, budget: int
     """
     space = Space() if space is None else space
     benches = Benches((replace(bench, keep_in=to),))
-    asked = Sweep(to, budget=budget, fill=fills(benches, space, budget), space=space.text)
+    asked = Sweep(to, budget=budget, fill=fills(benches, space, budget), space=space.text, metric=metric)
     return sweep(benches, replace(asked, candidates=grid_of(benches, space))).study
 
 
@@ -188,7 +201,7 @@ def _measure(
     blueprint = blueprint_of(benches, asked.out, asked.cache)
     bench = benches.first
     with open_executor(asked.placement, blueprint, benches, work, bench.options.device, bench.note) as executor:
-        pace = Pace(jobs, executor.n_workers, n_unknown)
+        pace = Pace(jobs, executor.n_workers, n_unknown, prices(benches, asked.cache))
         with live(study, pace, asked.budget) as show:
 
             def on_trial(trial: Trial) -> None:
@@ -202,13 +215,13 @@ def _measure(
             pace.end()
 
 
-def _fill(benches: Benches, budget: int, study: Study, journal: Journal, count: OnTrial) -> None:
+def _fill(benches: Benches, budget: int, effort: Effort, study: Study, journal: Journal, count: OnTrial) -> None:
     """One more recipe: the one whose steps fill the budget best, on the checkpoint whose artifact is the largest."""
     settings = benches.settings()
     with shown(benches.first.progress, None, "artifact", "tuning to the budget") as bar:
         try:
             measurer = every_seed([benches(setting) for setting in settings])
-            fitted = fit_budget(measurer, budget, note=lambda line: bar.update())
+            fitted = fit_budget(measurer, budget, note=lambda line: bar.update(), effort=effort)
         except BudgetExceeded:
             return
     run_jobs(benches, jobs_of([Candidate(fitted.recipe, f"{TUNED} {budget}")], settings), study, journal, count)

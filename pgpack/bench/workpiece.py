@@ -1,7 +1,6 @@
-"""A checkpoint with its model and its text: observed, measured, tuned; what is costly is opened when first needed.
+"""A checkpoint with its model and its text: observed and measured; what is costly is opened when first needed.
 
     checkpoint + text --observe--> calibration        checkpoint + model + text --> evaluator, with KL to the fp32
-    recipe --@compensate, @tune--> a model trained on calibration text, as `pgpack.pack` asks for it
 
 Owns what of this is done once and kept. Refuses calibration on text that is evaluated (`text`).
 """
@@ -11,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,16 +18,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.cache.entries import CALIBRATION, RECORDS, records_key, stage_name
+from pgpack.cache.entries import CALIBRATION
 from pgpack.cache.store import Cache, cache_key
-from pgpack.calibration.calibration import Calibration, load_calibration, save_calibration
+from pgpack.calibration.calibration import Calibration, load_calibration, save_calibration, whole_calibration
 from pgpack.calibration.distortion import WeightError
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.checkpoint.folders import CONFIG
 from pgpack.errors import CalibrationError, DataError, ToolMissing
 from pgpack.loss.evaluator import BitsPerByte, Evaluator, Tensors
 from pgpack.measure import Measurer
-from pgpack.pack import Quantized
 from pgpack.progress import Progress, shown
 from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe
@@ -40,6 +37,7 @@ from pgpack.text.token_shares import token_shares
 
 from .defaults import text_defaults
 from .options import BenchOptions
+from .training import Training
 
 if TYPE_CHECKING:
     from .text import Text
@@ -77,14 +75,14 @@ class Workpiece:
         for line in self.checkpoint.notes:
             self.note(line)
         if self.options.calibration is not None:
-            _ = self.file_calibration  # a wrong file is refused before any work
+            _ = self.file_calibration.digest  # a wrong or damaged file is refused before any work
 
     @functools.cached_property
     def text(self) -> Text:
         """The model and text. Raises DataError or CheckpointError, saying which flag to give."""
         from .text import open_text
 
-        text = open_text(self.path, self.checkpoint, self.options)
+        text = open_text(self.path, self.checkpoint, self.options, self.progress)
         for line in text.notes:
             self.note(line)
         return text
@@ -149,7 +147,7 @@ class Workpiece:
             evaluator,
             self.calibration,
             cache,
-            self,
+            Training(self),
             digest,
             strict=self.options.strict,
             note=self.note_once,
@@ -227,7 +225,7 @@ class Workpiece:
         return self._observed[count, rows]
 
     def _kept(self, folder: Path, count: int, output_rows: int) -> Calibration:
-        """The statistics in `folder` when they are of this checkpoint and text, else observed and kept there.
+        """The statistics in `folder` when they are whole and of this checkpoint and text, else observed and kept.
 
         Rounding differs between machines, and a trial's key depends on the last bit of its calibration: a study
         that goes on elsewhere must go on with the same file.
@@ -242,7 +240,7 @@ class Workpiece:
         counted = {"counted": digest_tokens(self.text.calib_tokens)}  # a study that was begun before goes on without
         paths = [folder / f"{name}.safetensors", folder / f"{name}-outputs.safetensors"]  # the former may have them
         for path in paths[: 2 if output_rows else 1]:
-            kept = load_calibration(path) if path.is_file() else None
+            kept = whole_calibration(path)
             has_outputs = kept and any(key.endswith(".output") for key in kept.shapes)
             same = kept and {**counted, **kept.metadata} == {**kept.metadata, **counted, **origin}
             if kept and same and (has_outputs or not output_rows):
@@ -266,78 +264,6 @@ class Workpiece:
     def file_calibration(self) -> Calibration:
         assert self.options.calibration is not None
         return load_calibration(self.options.calibration)
-
-    def tune(self, quantized: Quantized, recipe: Recipe) -> Quantized:
-        """What a recipe's @tune asks for, on the calibration text; taken from the cache where it was done before."""
-        from pgpack.refine.divergence import fresh_tokens, tokens_for
-
-        used = recipe.calib.count + tokens_for(recipe.compensate.count)
-        wanted = used + tokens_for(recipe.tune.count)
-        tokens = fresh_tokens(self.calib_tokens("tuning", wanted), used, recipe.tune.count)
-        if self.cache is None:
-            return self._tuned(quantized, recipe, tokens)
-        origin = (self.checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
-        symbols = records_key(quantized.records, quantized.aliases)
-        key = cache_key("tuned", symbols, stage_name(recipe.tune), *origin)
-        started = time.perf_counter()
-        records = self.cache.recall(
-            "tuned", key, RECORDS, lambda: self._tuned(quantized, recipe, tokens).records, in_memory=False
-        )
-        elapsed = time.perf_counter() - started
-        return dataclasses.replace(quantized, records=records, quantize_s=quantized.quantize_s + elapsed)
-
-    def compensate(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None) -> Quantized:
-        """What a recipe's @compensate asks for, on calibration text that the Hessians have not seen."""
-        from pgpack.refine.divergence import fresh_tokens, tokens_for
-
-        used, count = recipe.calib.count, recipe.compensate.count
-        tokens = fresh_tokens(self.calib_tokens("compensation", used + tokens_for(count)), used, count)
-        if self.cache is None:
-            return self._compensated(checkpoint, recipe, calibration, tokens)
-        origin = (checkpoint.digest, self.model_digest, digest_tokens(tokens), self.text.seq_len)
-        statistics = calibration.digest if calibration else None
-        key = cache_key("compensated", recipe.digest, statistics, *origin)
-        started = time.perf_counter()
-        records = self.cache.recall(
-            "tuned",
-            key,
-            RECORDS,
-            lambda: self._compensated(checkpoint, recipe, calibration, tokens).records,
-            in_memory=False,
-        )
-        return Quantized(records, checkpoint.aliases, time.perf_counter() - started)
-
-    def _compensated(
-        self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None, tokens: Tokens
-    ) -> Quantized:
-        from pgpack.refine.compensate import compensate
-
-        with shown(self.progress, recipe.compensate.count, "step", "compensating") as bar:
-            return compensate(
-                checkpoint,
-                recipe,
-                calibration,
-                self.text.build,
-                tokens,
-                self.text.seq_len,
-                device=self.options.device or "cpu",
-                progress=lambda step, kl: bar.update(),
-            )
-
-    def _tuned(self, quantized: Quantized, recipe: Recipe, tokens: Tokens) -> Quantized:
-        from pgpack.refine.tuning import tune
-
-        with shown(self.progress, recipe.tune.count, "step", "tuning") as bar:
-            return tune(
-                quantized,
-                self.text.build,
-                dict(self.checkpoint.items()),
-                tokens,
-                self.text.seq_len,
-                recipe.tune,
-                device=self.options.device or "cpu",
-                progress=lambda step, kl: bar.update(),
-            )
 
     def observe(self, n_tokens: int, output_rows: int = 0) -> Calibration:
         """Statistics of the first `n_tokens` of the calibration text, under the names of the stored tensors.

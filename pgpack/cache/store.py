@@ -32,7 +32,7 @@ from pgpack.errors import FormatError
 from pgpack.files import replacing
 
 KINDS = ("calibration", "quantized", "tuned", "encoded", "evaluation")
-MEMORY_BYTES = 1 << 30
+MEMORY_BYTES = 1 << 29
 DISK_BYTES = 4 * 10**9
 RESERVE = 256 * 10**6  # bytes that stay free on the disk: a sweep's journal must not find it full of our entries
 SMALL = 4096  # bytes; entries below are never put out of memory

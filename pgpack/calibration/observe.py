@@ -27,8 +27,9 @@ from pgpack.tables import counted
 
 from .blocks import Plan, plan, running_again
 from .calibration import LOOKUP, Calibration, from_arrays
+from .products import whole
 from .rare_rows import expected_fisher, expected_shares
-from .watch import Watch, whole
+from .watch import Watch
 
 Arrays = dict[str, NDArray[np.float32]]
 _TINY = 1e-30

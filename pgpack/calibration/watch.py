@@ -1,14 +1,8 @@
 """Watches every product of activations with a parameter and keeps what calibration needs of it. Needs torch.
 
-It intercepts the operations themselves (torch function mode), so tied embeddings used as output matrices, functional
-calls and subclasses of Linear are all seen; no module needs to be of a known class.
-
-    F.linear(x, W)    x @ W.T        rows of W are outputs: second moments of x, squares of the loss gradient at y
-    x @ W             addmm          rows of W are inputs: second moments of the gradient at y, squares of x
-    W @ x                            as F.linear, of the columns of x
-    F.embedding(ids, W)              a look-up: counts, second moments of the gradient at the rows looked up
-
-W is a parameter, a cast, transpose or run of rows of one, or a matrix of a stack: `bank[i]`, `factors[use]`.
+    x W^T     rows of W are outputs: second moments of x, squares of the loss gradient at y
+    x W       rows of W are inputs: second moments of the gradient at y, squares of x
+    W[ids]    a look-up: counts, second moments of the gradient at the rows looked up
 
 Owns the sums. Weights need no gradient: a product or look-up whose input needs none is made to need one itself, so
 that gradients of activations are all that is computed.
@@ -19,27 +13,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-_CASTS = {Tensor.to, Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.type_as, Tensor.contiguous}
-_PRODUCTS = {torch.matmul: 0, Tensor.matmul: 0, Tensor.__matmul__: 0, torch.mm: 0, Tensor.mm: 0, torch.addmm: 1}
+from .products import Place, Products
+
 _BLOCK = 256  # rows of a second moment computed at a time
 _SQUARED_VALUES = 2**24  # of a gradient, squared at a time: 64 MiB
-
-
-class Place(NamedTuple):
-    """Rows start..stop of a parameter seen as a matrix (all but its last dimension, its last dimension)."""
-
-    name: str
-    start: int
-    stop: int
-    flipped: bool = False  # the tensor is the transpose of these rows
 
 
 class Use(NamedTuple):
@@ -59,30 +41,7 @@ class _Product(NamedTuple):
     moment: Tensor
 
 
-def whole(name: str, parameter: Tensor) -> Place:
-    """All rows of a parameter."""
-    return Place(name, 0, int(np.prod(parameter.shape[:-1], dtype=np.int64)))
-
-
-def _part(place: Place, base: Tensor, view: Tensor) -> Place | None:
-    """Where `view` is when `base` is at `place`; None where it is not a run of whole rows or their transpose."""
-    offset = view.storage_offset() - base.storage_offset()
-    strides = base.stride()
-    if view.shape == base.shape[::-1] and view.stride() == strides[::-1] != strides and view.ndim == 2 and not offset:
-        return place._replace(flipped=not place.flipped)
-    cols = base.shape[-1]
-    if place.flipped or view.ndim != 2 or not base.is_contiguous() or not cols or offset % cols:
-        return None
-    start = place.start + offset // cols
-    (n, m), (row, col) = view.shape, view.stride()
-    if m == cols and (col == 1 or m == 1) and (row == cols or n == 1):
-        return Place(place.name, start, start + n)
-    if n == cols and (row == 1 or n == 1) and (col == cols or m == 1):
-        return Place(place.name, start, start + m, True)
-    return None
-
-
-class Watch(TorchFunctionMode):
+class Watch(Products):
     """Accumulates second moments while active.
 
     `output_rows`: of matrices of at most so many rows the output gradients' second moments are kept too; 0: of none.
@@ -91,9 +50,7 @@ class Watch(TorchFunctionMode):
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], output_rows: int) -> None:
-        super().__init__()
-        self.parameters = {id(tensor): (tensor, whole(name, tensor)) for name, tensor in parameters.items()}
-        self.known = dict(self.parameters)  # id of a live tensor -> (tensor, its place)
+        super().__init__(parameters)
         self.output_rows = output_rows
         self.moments: dict[Use, Tensor] = {}
         self.squares: dict[Use, Tensor] = {}
@@ -104,41 +61,12 @@ class Watch(TorchFunctionMode):
         self._latest: _Product | None = None
         self._replaying = False
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func is F.embedding and id(args[1]) in self.known:
-            result = _with_gradient(result)
-            self._look_up(args[0], result, args[1], self.known[id(args[1])][1].name)
-        elif func is F.linear and (place := self._place(args[1])):
-            result = _with_gradient(result)
-            self._see(args[0], result, place, not place.flipped)
-        elif func in _PRODUCTS and len(args) > _PRODUCTS[func] + 1:
-            at = _PRODUCTS[func]
-            if place := self._place(args[at + 1]):
-                result = _with_gradient(result)
-                self._see(args[at], result, place, place.flipped)
-            elif at == 0 and (place := self._place(args[0])) and args[1].ndim > 1:
-                columns = _with_gradient(result.mT)
-                self._see(args[1].mT, columns, place, not place.flipped)
-                result = columns.mT
-        elif func in _CASTS and args and isinstance(result, Tensor) and (place := self._place(args[0])):
-            self.known[id(result)] = (result, place)
-        return result
+    def result(self, y: Tensor) -> Tensor:
+        return _with_gradient(y)
 
     def forget(self) -> None:
-        """Drop tensors that belong to the finished batch (their ids may be reused)."""
-        self.known = dict(self.parameters)
+        super().forget()
         self._latest = None
-
-    @contextmanager
-    def scope(self) -> Iterator[None]:
-        """Casts of weights that are made in this block are let go at its end."""
-        known = self.known
-        self.known = dict(known)
-        try:
-            yield
-        finally:
-            self.known = known
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
@@ -150,17 +78,8 @@ class Watch(TorchFunctionMode):
         finally:
             self._replaying = False
 
-    def _place(self, tensor: Any) -> Place | None:
-        """Where in a parameter a tensor is: known itself, or a view of a tensor that is."""
-        if id(tensor) in self.known:
-            return self.known[id(tensor)][1]
-        base = tensor._base if isinstance(tensor, Tensor) else None
-        if base is None or id(base) not in self.known:
-            return None
-        return _part(self.known[id(base)][1], base, tensor)
-
-    def _see(self, x: Tensor, y: Tensor, place: Place, rows_are_outputs: bool) -> None:
-        """Record y = x W^T, or y = x W. What the gradient tells is added when it comes."""
+    def product(self, x: Tensor, y: Tensor, place: Place, rows_are_outputs: bool) -> None:
+        """Recorded at once; what the gradient tells is added when it comes."""
         use = Use(*place[:3], rows_are_outputs)
         if x.ndim < 1 or x.shape[-1] == 0 or y.ndim < 1:
             return
@@ -190,7 +109,7 @@ class Watch(TorchFunctionMode):
             latest = self._latest = _Product(x, x._version, _second_moment(x))
         return latest.moment
 
-    def _look_up(self, ids: Tensor, rows: Tensor, table: Tensor, name: str) -> None:
+    def looked_up(self, ids: Tensor, rows: Tensor, table: Tensor, name: str) -> None:
         """Record how often each row of a table is looked up, and the second moments of the loss gradient there."""
         if self._replaying:
             return

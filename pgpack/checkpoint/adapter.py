@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError
+from pgpack.files import Unchanged
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .files import read_file
 from .folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_in
-from .unchanged import Unchanged
+from .unchanged import watched
 
 PREFIX = "base_model.model."
 PARTS = {"lora_A.weight": ("A", ".weight"), "lora_B.weight": ("B", ".weight"),
@@ -68,7 +69,7 @@ class _Merge:
         file = next(folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file())
         unchanged = Unchanged([file])
         adapter = read_file(file)
-        adapter = dataclasses.replace(adapter, load=unchanged.watched(adapter.load))
+        adapter = dataclasses.replace(adapter, load=watched(adapter.load, unchanged))
         parts: dict[str, dict[str, str]] = {}
         whole = {}
         for name in adapter.shapes:

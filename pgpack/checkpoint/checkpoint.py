@@ -20,14 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError
+from pgpack.files import Unchanged
 from pgpack.tensors.masks import is_mask
+from pgpack.tensors.roles import ToldShapes
 
 from .dialects import dialect_of, normalised
 from .files import read_file, require_file, weight_files
 from .folders import Companions, companions_of, config_of, refuse_adapter
+from .module_roles import with_told_roles
 from .scales import QUANTIZED, unscaled
 from .ties import head_tie, with_ties
-from .unchanged import Unchanged
+from .unchanged import watched
 from .writing import KINDS, Outgoing, write_safetensors
 
 OPENING = 64  # values of a matrix that tell it from others before anything is hashed
@@ -120,12 +123,18 @@ class Checkpoint:
     @property
     def stored_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes without the aliases."""
-        return {name: shape for name, shape in self.shapes.items() if name not in self.aliases}
+        kept = ((name, shape) for name, shape in self.shapes.items() if name not in self.aliases)
+        return ToldShapes(kept, self.shapes.told) if isinstance(self.shapes, ToldShapes) else dict(kept)
 
     @property
     def n_params(self) -> int:
         """Number of stored values, aliases counted once."""
         return sum(int(np.prod(shape, dtype=np.int64)) for shape in self.stored_shapes.values())
+
+    @property
+    def fp32_bytes(self) -> int:
+        """Bytes of the stored values as fp32: what a budget such as 90% is a share of."""
+        return 4 * self.n_params
 
 
 def tensor_digest(array: NDArray[Any]) -> str:
@@ -160,7 +169,7 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
     path = require_file(Path(path))
     unchanged = Unchanged(weight_files(path))
     stored = read_file(path, key)
-    stored = replace(stored, load=unchanged.watched(stored.load))
+    stored = replace(stored, load=watched(stored.load, unchanged))
     shapes, load = stored.shapes, stored.load
     companions = Companions(stored.companions) if stored.companions else companions_of(path.parent)
     if not as_stored:
@@ -173,6 +182,7 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
     if odd := next((name for name in shapes if not _is_text(name)), None):
         raise CheckpointError(f"{path}: {odd!a} is no name of a tensor: it holds half a character")
     dialect = dialect_of(stored.shapes, config_of(companions).get("model_type"))
+    shapes = with_told_roles(shapes, config_of(companions))
     return Checkpoint(shapes, load, stored.metadata, str(path), dialect, companions, stored.notes)
 
 

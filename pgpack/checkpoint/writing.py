@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,19 +57,23 @@ class Outgoing:
     def stored(self) -> NDArray[Any]:
         """Its values as `kind` has them; of BF16 the bits, as uint16.
 
-        Raises: SettingError when a value is beyond what F16 holds.
+        Raises: SettingError when a value is beyond what F16 or BF16 holds.
         """
         array = np.asarray(self.load(), order="C")
         if self.kind == "BF16":
-            return RawValues("bf16").symbols_of(array)
+            bits = RawValues("bf16").symbols_of(array)
+            self._require_finite(array, (bits.astype(np.uint32) << 16).view(np.float32), "bfloat16; give --dtype f32")
+            return bits
         if self.kind != "F16":
             return array
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
-        if (np.isinf(half) & np.isfinite(array)).any():
-            largest = float(np.abs(array).max())
-            raise SettingError(f"{self.name} holds {largest:.4g}, beyond float16; give --dtype bf16 or f32")
+        self._require_finite(array, half, "float16; give --dtype bf16 or f32")
         return half
+
+    def _require_finite(self, array: NDArray[Any], narrow: NDArray[Any], kind: str) -> None:
+        if (np.isinf(narrow) & np.isfinite(array)).any():
+            raise SettingError(f"{self.name} holds {float(np.abs(array).max()):.4g}, beyond {kind}")
 
 
 def outgoing(name: str, shape: tuple[int, ...], dtype: str, load: Callable[[], NDArray[Any]], to: str) -> Outgoing:
@@ -99,12 +103,13 @@ def write_safetensors(path: Path, tensors: Sequence[Outgoing], metadata: Mapping
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with replacing(path) as aside, aside.open("wb") as file:
+    n_bytes = 8 + len(text) + offset
+    with replacing(path, n_bytes=n_bytes) as aside, aside.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in ordered:
             array = tensor.stored()
             file.write(array.data if array.size else b"")
-    return 8 + len(text) + offset
+    return n_bytes
 
 
 def write_npz(path: Path, tensors: Sequence[Outgoing]) -> None:
@@ -114,7 +119,8 @@ def write_npz(path: Path, tensors: Sequence[Outgoing]) -> None:
     """
     if any(tensor.kind == "BF16" for tensor in tensors):
         raise SettingError("numpy has no bf16; give --dtype f32 or f16 for an .npz file")
-    with replacing(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as target:
+    n_bytes = sum(tensor.n_bytes for tensor in tensors)
+    with replacing(path, n_bytes=n_bytes) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as target:
         for tensor in tensors:
             entry = zipfile.ZipInfo(f"{tensor.name}.npy", (1980, 1, 1, 0, 0, 0))
             with target.open(entry, "w", force_zip64=True) as file:
@@ -138,5 +144,28 @@ def write_torch(path: Path, tensors: Sequence[Outgoing], aliases: Mapping[str, s
         else:
             state[tensor.name] = torch.empty(0)  # keeps its place
     state |= {name: state[stored] for name, stored in shared.items()}
-    with replacing(path) as aside, aside.open("wb") as file:
-        torch.save(state, file)
+    n_bytes = sum(tensor.n_bytes for tensor in tensors)
+    with replacing(path, n_bytes=n_bytes) as aside, aside.open("wb") as file:
+        told = _Told(file)
+        try:
+            torch.save(state, cast("IO[bytes]", told))
+        except RuntimeError as error:
+            raise told.error or error from None
+
+
+class _Told:
+    """A file for torch, which makes of a full disk an error of its own: what the system said is kept."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()

@@ -23,7 +23,7 @@ from pgpack.recipe.dials import gaussian_bits, step_recipe, trellis_recipe
 from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import Candidate
-from pgpack.tensors.roles import role_of
+from pgpack.tensors.roles import roles_of
 
 from .dial import Dial, Limit, turn
 from .effort import DEFAULT, LEVELS, Effort
@@ -52,6 +52,7 @@ def engine_recipe(effort: Effort, step: float, tensors: Shapes) -> Recipe:
     parts = (
         str(trellis_recipe(step, effort.states, tensors, effort.group)),
         f"@calib=tokens(count={effort.tokens})" if effort.tokens else "",
+        "@drift=layers(share=1,residual=1)" if effort.drift else "",
         f"@compensate=weights(count={effort.compensate})" if effort.compensate else "",
         f"@tune=steps(count={effort.tune})" if effort.tune else "",
     )
@@ -70,13 +71,14 @@ def fit_budget(
     `effort`: what is spent; what it trains is a last candidate.
     Raises BudgetExceeded, saying by how much, when the smallest artifact of every family is larger.
     """
-    fitted: list[Fitted] = []
+    best: Fitted | None = None  # one is held, for each holds a model's symbols
     smallest: int | None = None
     tensors = measurer.checkpoint.stored_shapes
     try:
         for name, recipe, artifact in _searched(measurer, budget, effort, note):
-            fitted.append(_scored(measurer, recipe, "", artifact))
-            note(f"{name}: {artifact.n_bytes:,} B, {_shown(fitted[-1])}")
+            found = _scored(measurer, recipe, "", artifact)
+            note(f"{name}: {artifact.n_bytes:,} B, {_shown(found)}")
+            best = found if best is None or found.score < best.score else best
     except BudgetExceeded as error:
         smallest = error.args[1]
     for preset in [*_passthroughs(measurer, budget), *presets]:
@@ -88,19 +90,21 @@ def fit_budget(
         except PgpackError as error:
             note(f"{preset.label}: {error}")
             continue
-        fits = artifact.n_bytes <= budget
-        if fits:
-            fitted.append(_scored(measurer, recipe, preset.label, artifact))
-        note(f"{preset.label}: {artifact.n_bytes:,} B, " + (_shown(fitted[-1]) if fits else "does not fit"))
-    if not fitted and smallest is None:
+        if artifact.n_bytes > budget:
+            note(f"{preset.label}: {artifact.n_bytes:,} B, does not fit")
+            continue
+        found = _scored(measurer, recipe, preset.label, artifact)
+        note(f"{preset.label}: {artifact.n_bytes:,} B, {_shown(found)}")
+        best = found if best is None or found.score < best.score else best
+    if best is None and smallest is None:
         raise CalibrationError("no family of recipes could be packed: Hessians are missing; give --calibration FILE")
-    if not fitted:
+    if best is None:
         assert smallest is not None
         raise BudgetExceeded(
             f"nothing fits {budget:,} bytes: the smallest artifact that was found takes {smallest:,}, "
             f"{smallest - budget:,} too many"
         )
-    return min(fitted, key=lambda each: each.score)
+    return best
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def _searched(
         _require_fisher(measurer, trellis(effort.rough, 1e-3))
         dial = 1e-3
         if effort.rough != effort.untrained:
-            dial, _ = turn_dial(measurer, budget, trellis(effort.rough, dial), ROUGH_FILL)
+            dial = turn_dial(measurer, budget, trellis(effort.rough, dial), ROUGH_FILL)[0]
         family = trellis(effort.untrained, dial)
         dial, artifact = turn_dial(measurer, budget, family)
         yield family.name, family.recipe_at(dial), artifact
@@ -156,10 +160,16 @@ def _require_fisher(measurer: Measurer, family: Family) -> None:
         raise CalibrationError("the calibration holds no Fisher weights")
 
 
+def smallest_bytes(measurer: Measurer) -> int:
+    """About the least that any recipe of the engine takes: its coarsest step, without calibration. Units: bytes."""
+    tensors = measurer.checkpoint.stored_shapes
+    return measurer.pack(engine_recipe(LEVELS[0], TRELLIS_RANGE[1], tensors)).n_bytes
+
+
 def _gptq_families(measurer: Measurer, budget: int) -> list[Family]:
     tensors = measurer.checkpoint.stored_shapes
     guess = _step_for(8 * budget / max(1, measurer.checkpoint.n_params))
-    has_embedding = any(role_of(*each) in ("embedding", "head") for each in tensors.items())
+    has_embedding = any(role in ("embedding", "head") for role in roles_of(tensors).values())
     found = []
     for ratio in EMBEDDING_RATIOS if has_embedding else (1.0,):
         gptq = functools.partial(step_recipe, embedding_ratio=ratio, coding="rans", tensors=tensors)

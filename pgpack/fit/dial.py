@@ -77,6 +77,7 @@ def turn(make: Callable[[float], tuple[float, Made]], dial: Dial, limit: Limit) 
         heights[at] = height
         if height <= limit.most and (best is None or height > best[0]):
             best = (height, 2**at, made)
+        del made  # a model's symbols, of which no third set is held
         if (height > limit.most) == (dial.slope < 0):
             low = at
         else:

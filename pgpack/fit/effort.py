@@ -15,13 +15,14 @@ class Effort:
     """What is spent on a recipe of the trellis engine.
 
     `tokens`: of calibration text, 0 for the weights alone, None for as many as a recipe says by itself. `states` of
-    the trellis; `group`: rows that are decided together before the next are corrected, 0 for all. `compensate`,
-    `tune`: optimizer steps on calibration text.
+    the trellis; `group`: rows that are decided together before the next are corrected, 0 for all. `drift`: whether
+    matrices are quantized one stage after another. `compensate`, `tune`: optimizer steps on calibration text.
     """
 
     tokens: int | None = None
     states: int = 64
     group: int = 0
+    drift: bool = False
     compensate: int = 0
     tune: int = 0
 
@@ -29,13 +30,14 @@ class Effort:
     def label(self) -> str:
         """For people."""
         rows = f", rows by {self.group}" if self.group else ""
-        trained = (", compensated" if self.compensate else "") + (", tuned" if self.tune else "")
+        named = {", drift followed": self.drift, ", compensated": self.compensate, ", tuned": self.tune}
+        trained = "".join(name for name, is_asked in named.items() if is_asked)
         return f"trellis, {self.states} states{rows}{trained}"
 
     @property
     def untrained(self) -> Effort:
-        """The same without optimizer steps."""
-        return replace(self, compensate=0, tune=0)
+        """The same without what the model is run for while packing."""
+        return replace(self, drift=False, compensate=0, tune=0)
 
     @property
     def rough(self) -> Effort:
@@ -43,9 +45,10 @@ class Effort:
         return replace(self.untrained, states=min(self.states, 8), group=0)
 
     def trained_by(self, compensate: int | None, tune: int | None) -> Effort:
-        """The same with these numbers of optimizer steps; None: as it is."""
+        """The same with these numbers of optimizer steps; None: as it is. Compensation has stages of its own."""
         return replace(
             self,
+            drift=self.drift and not compensate,
             compensate=self.compensate if compensate is None else compensate,
             tune=self.tune if tune is None else tune,
         )
@@ -57,8 +60,8 @@ LEVELS = (
     Effort(tokens=16_384, states=8),
     Effort(),
     Effort(group=32),
-    Effort(tokens=131_072, group=32),
-    Effort(tokens=131_072, group=32, tune=50),
+    Effort(group=32, drift=True),
+    Effort(tokens=131_072, group=32, drift=True),
     Effort(tokens=131_072, compensate=60),
     Effort(tokens=131_072, compensate=120),
     Effort(tokens=131_072, compensate=120, tune=100),

@@ -17,11 +17,11 @@ from pgpack.quantizers.base import Transform
 
 from .policy import Rule, TensorPolicy
 from .recipe import Recipe
-from .selector import Shapes, TensorInfo
+from .selector import Shapes, ToldTensor, infos
 
 
 @dataclass(frozen=True)
-class AppliedTensor(TensorInfo):
+class AppliedTensor(ToldTensor):
     """A stored tensor and the rule that governs it."""
 
     rule: Rule
@@ -74,12 +74,12 @@ def apply(recipe: Recipe, shapes: Shapes) -> Applied:
     """`recipe` on these tensors. Raises CoverageError when a tensor has no rule or a rule governs no tensor."""
     tensors: dict[str, AppliedTensor] = {}
     used: set[int] = set()
-    for name, shape in shapes.items():
-        index = recipe.governing(TensorInfo(name, shape))
+    for info in infos(shapes):
+        index = recipe.governing(info)
         if index is None:
-            raise CoverageError(f"no rule covers {name} {shape}; add one, for example *=cast(dtype=fp16)")
+            raise CoverageError(f"no rule covers {info.name} {info.shape}; add one, for example *=cast(dtype=fp16)")
         used.add(index)
-        tensors[name] = AppliedTensor(name, shape, recipe.rules[index])
+        tensors[info.name] = AppliedTensor(info.name, info.shape, recipe.rules[index], told=info.told)
     for index, rule in enumerate(recipe.rules):
         if index not in used:
             hidden = any(rule.selector.matches(info) for info in tensors.values())

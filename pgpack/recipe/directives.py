@@ -1,4 +1,5 @@
-"""What a recipe says of the whole model: how to calibrate, reorder, tune and compensate. Frozen values."""
+"""What a recipe says of the whole model: how to calibrate, reorder, follow the drift, tune and
+compensate. Frozen values."""
 
 from __future__ import annotations
 
@@ -30,6 +31,28 @@ class MlpOrder:
     def __post_init__(self) -> None:
         if self.by not in ("none", "norm"):
             raise RecipeError(f"unknown order {self.by!r}; use none or norm")
+
+
+@dataclass(frozen=True)
+class Drift:
+    """`@drift`: matrices in the model's order, towards what makes up for those before them (`pgpack.refine.drift`).
+
+    `share`: of the way to the targets that allow for changed inputs, 0 for none; `residual`: of the way to those that
+    make up for the changed residual stream, 0 for none; `damp`: of the mean of a Hessian's diagonal, added to it.
+    """
+
+    share: float = 0.0
+    residual: float = 0.0
+    damp: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.share <= 1 and 0 <= self.residual <= 1 and self.damp > 0):
+            raise RecipeError("drift needs shares between 0 and 1 and a damp above 0")
+
+    @property
+    def follows(self) -> bool:
+        """Whether there is anything to do."""
+        return self.share > 0 or self.residual > 0
 
 
 @dataclass(frozen=True)

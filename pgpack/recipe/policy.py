@@ -60,6 +60,7 @@ DIRECTIVES = {  # of one stage
     for name, stage, cls in (
         ("calib", "tokens", "Calibrate"),
         ("order", "mlp", "MlpOrder"),
+        ("drift", "layers", "Drift"),
         ("tune", "steps", "Tune"),
         ("compensate", "weights", "Compensate"),
     )

@@ -6,7 +6,7 @@ from shutil import which
 
 from .presets import PASSTHROUGH, PRESETS, preset, preset_text
 from .recipe import Recipe, parse_recipe
-from .selector import Shapes, TensorInfo
+from .selector import Shapes, infos
 from .spaces import Candidate
 
 SMALL_PASSTHROUGH = 4096  # where the field's own 65,536 would leave matrices of a small model unquantized
@@ -35,8 +35,8 @@ def field_presets(tensors: Shapes) -> list[Candidate]:
 
     In small models the limit below which tensors stay fp16 is lowered, and the name says so.
     """
-    infos = (TensorInfo(name, shape) for name, shape in tensors.items())
-    small = any(len(info.shape) > 1 and info.role != "control" and info.numel <= PASSTHROUGH for info in infos)
+    matrices = (info for info in infos(tensors) if len(info.shape) > 1 and info.role != "control")
+    small = any(info.numel <= PASSTHROUGH for info in matrices)
     limit = SMALL_PASSTHROUGH if small else None
     suffix = "" if limit is None else f" (fp16 up to {limit})"
     return [

@@ -22,23 +22,28 @@ from pgpack.formats.own.contents import Container
 from pgpack.formats.own.writer import Pgpack
 from pgpack.stages import Fault, Table, stage_text
 
-from .directives import Calibrate, Compensate, MlpOrder, Tune
+from .directives import Calibrate, Compensate, Drift, MlpOrder, Tune
 from .policy import DIRECTIVES, Rule, default_side_codecs, policy_to_text
-from .selector import Shapes, TensorInfo
+from .selector import Shapes, TensorInfo, infos
 from .text import parsed
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Ordered rules (first match wins) and the directives @container, @calib, @order, @tune and @compensate."""
+    """Ordered rules (first match wins) and directives: @container, @calib, @order, @drift, @tune and @compensate."""
 
     rules: tuple[Rule, ...]
     container: Container = field(default_factory=Pgpack)
     container_codecs: tuple[ByteCodec, ...] = field(default_factory=default_side_codecs)
     calib: Calibrate = field(default_factory=Calibrate)
     order: MlpOrder = field(default_factory=MlpOrder)
+    drift: Drift = field(default_factory=Drift)
     tune: Tune = field(default_factory=Tune)
     compensate: Compensate = field(default_factory=Compensate)
+
+    def __post_init__(self) -> None:
+        if self.drift.follows and self.compensate.count:
+            raise RecipeError("@drift and @compensate each quantize in stages of their own; leave one out")
 
     @staticmethod
     def parse(text: str) -> Recipe:
@@ -48,7 +53,7 @@ class Recipe:
 
         >>> recipe = pgpack.Recipe.parse("tok_emb.*=gptq(bits=8,clip=20)|rans; ndim<=1=cast; *=gptq(bits=6)|rans")
         >>> str(recipe)
-        'tok_emb.*=gptq(bits=8,clip=20)|rans; ndim<=1=cast; *=gptq|rans'
+        'tok_emb.*=gptq(bits=8,clip=20)|rans; ndim<=1=cast; *=gptq(bits=6)|rans'
         """
         return parse_recipe(text)
 
@@ -64,6 +69,11 @@ class Recipe:
         return "pgpack-recipe-1 " + recipe_to_text(self, full=True)
 
     @property
+    def trains(self) -> bool:
+        """Whether packing runs the model on calibration text, beyond calibrating."""
+        return bool(self.drift.follows or self.compensate.count or self.tune.count)
+
+    @property
     def digest(self) -> str:
         """sha256 of the canonical form, hex."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()
@@ -74,11 +84,12 @@ class Recipe:
 
     def without_idle_rules(self, shapes: Shapes) -> Recipe:
         """This recipe less the rules that govern none of these tensors; for templates such as the presets."""
-        governing = {self.governing(TensorInfo(name, shape)) for name, shape in shapes.items()}
+        governing = {self.governing(info) for info in infos(shapes)}
         return dataclasses.replace(self, rules=tuple(rule for i, rule in enumerate(self.rules) if i in governing))
 
 
-_LATER = ("compensate",)  # not in the canonical form of a recipe that does not use it: digests must not change
+# Not in the canonical form of a recipe that does not use it: digests must not change.
+_LATER = ("compensate", "drift")
 
 
 def _container_text(recipe: Recipe, full: bool) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from pgpack.errors import RecipeError
-from pgpack.tensors.roles import ROLES, Shaped, role_of
+from pgpack.tensors.roles import ROLES, Shaped, role_of, roles_of
 
 Shapes = Mapping[str, tuple[int, ...]]  # of a checkpoint's stored tensors, in its order
 
@@ -22,6 +22,23 @@ class TensorInfo(Shaped):
     @property
     def role(self) -> str:
         return role_of(self.name, self.shape)
+
+
+@dataclass(frozen=True)
+class ToldTensor(TensorInfo):
+    """A tensor of a checkpoint, whose model may tell its role where the name does not."""
+
+    told: str = field(default="", kw_only=True)
+
+    @property
+    def role(self) -> str:
+        return self.told or role_of(self.name, self.shape)
+
+
+def infos(shapes: Shapes) -> Iterator[ToldTensor]:
+    """What a recipe sees of each tensor, in order."""
+    roles = roles_of(shapes)
+    return (ToldTensor(name, shape, told=roles[name]) for name, shape in shapes.items())
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
     recipe     = item (";" item)*
     item       = selector "=" stages | directive
-    directive  = "@container=" container ("|" byte-codec)* | "@calib=" tokens | "@order=" mlp | "@tune=" steps
-                 | "@compensate=" weights
+    directive  = "@container=" container ("|" byte-codec)* | "@calib=" tokens | "@order=" mlp
+                 | "@drift=" layers | "@tune=" steps | "@compensate=" weights
     selector   = term ("&" term)*        term = GLOB | role:NAME | numel<=N | numel>N | ndim<=N | ndim>N
     stages     = transform* quantizer symbol-transform* [coder] byte-codec*, joined by "|"
     stage      = NAME [ "(" KEY "=" VALUE ("," KEY "=" VALUE)* ")" ]
@@ -59,7 +59,8 @@ def _split(text: str, separator: str, position: int) -> list[tuple[str, int]]:
 def _parse_directive(item: str, position: int, start: int, directives: dict[str, Any]) -> None:
     name, equals, value = item.strip().partition("=")
     if (name[1:] not in DIRECTIVES and name != "@container") or not equals:
-        raise Fault(f"unknown directive {name!r}; directives are @container=, @calib=, @order= and @tune=", start)
+        known = ", ".join(f"@{each}=" for each in ("container", *DIRECTIVES))
+        raise Fault(f"unknown directive {name!r}; directives are {known}", start)
     if name[1:] in directives:
         raise Fault(f"{name} is given twice", start)
     value_at = position + item.index("=") + 1

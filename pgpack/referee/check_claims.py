@@ -8,10 +8,12 @@ import statistics
 from .claims import EXPECTED, NAME, decimals, nearly_states, states
 from .evidence import Evidence
 from .findings import Finding, cited, fail, listed, ok, skip, warn
-from .losses import AFTER, TTT, Figure
-from .numbers import FEWEST, JSON_DIGITS, apart, claimed_same, digits_of, tolerance
+from .losses import AFTER, TTT, UNCLEAR, Figure
+from .numbers import FEWEST, JSON_DIGITS, apart, claimed_same, digits_of, mean_same, tolerance
 from .script import Place
-from .support import MEAN, claimed, logs_of, matching
+from .support import claimed, logs_of, matching
+
+STD = 6e-5  # of one that is printed with four digits
 
 
 def json_fields(evidence: Evidence) -> Finding:
@@ -65,7 +67,7 @@ def _unsupported(evidence: Evidence, seed: int | None, bpb: float, found: Figure
     if found is not None:
         log = next(log for log in logs if found in log.figures)
         said = f"{name} claims {bpb:g}, which its log measured {found.stage} ({found.label or 'step'})"
-        return Place(log.name, found.line, said), True
+        return Place(log.name, found.line, said), found.stage != UNCLEAR or log.final is not None
     if seed is not None and not logs:
         return evidence.claims.place(key, f"{name}: no log of this seed"), True
     for log in logs:
@@ -76,7 +78,12 @@ def _unsupported(evidence: Evidence, seed: int | None, bpb: float, found: Figure
     if not finals:
         return Place(logs[0].name if logs else evidence.logs[0].name, 0, f"no line gives a loss for {name}"), False
     if near := next(
-        ((log, f) for log, f in finals if f.digits < FEWEST and abs(f.bpb - bpb) < 10.0**-f.digits), None
+        (
+            (log, f)
+            for log, f in finals
+            if (few := min(f.digits, digits_of(bpb))) < FEWEST and abs(f.bpb - bpb) < 10.0**-few
+        ),
+        None,
     ):
         return Place(near[0].name, near[1].line, f"too few digits to support {name} {bpb:g}"), False
     shown = apart(bpb, *(final.bpb for _, final in finals))
@@ -103,25 +110,17 @@ def seed_table(evidence: Evidence) -> Finding:
         wrong.append(f"models of seeds {sorted(models)} but results of {sorted(claims.results)}")
     mean = statistics.fmean(losses)
     rows = max(max(JSON_DIGITS - 1, digits_of(bpb)) for bpb in losses)  # a row of three digits is a rounded one
-    if claims.bpb is not None and len(losses) > 1:
-        close = max(
-            MEAN, tolerance(rows, max(FEWEST, digits_of(claims.bpb))) if rows < 4 or _few(claims.bpb) else 0.0
-        )
-        if abs(claims.bpb - mean) > close:
-            best = " (that is the best seed)" if abs(min(losses) - claims.bpb) < 1e-6 else ""
-            wrong.append(f"val_bpb is {claims.bpb:g}{best}, the mean of its seeds is {mean:.6f}")
+    if claims.bpb is not None and len(losses) > 1 and not mean_same(mean, rows, claims.bpb):
+        best = " (that is the best seed)" if abs(min(losses) - claims.bpb) < 1e-6 else ""
+        wrong.append(f"val_bpb is {claims.bpb:g}{best}, the mean of its seeds is {mean:.6f}")
     if claims.std is not None and len(losses) > 1:
         found = (statistics.stdev(losses), statistics.pstdev(losses))
-        close = max(MEAN, tolerance(rows)) if rows < 4 else max(MEAN, 0.51 * 10.0 ** -max(3, digits_of(claims.std)))
+        close = max(STD, tolerance(rows)) if rows < 4 else max(STD, 0.51 * 10.0 ** -max(3, digits_of(claims.std)))
         if all(abs(claims.std - value) > close for value in found):
             wrong.append(f"val_bpb_std is {claims.std:g}, that of its seeds is {found[0]:.6f}")
     if wrong:
         return fail(listed(wrong), (claims.place("val_bpb" if "val_bpb" in wrong[-1] else "seeds", wrong[-1]),))
     return ok(f"{len(losses)} seeds, mean {mean:.6f}")
-
-
-def _few(bpb: float) -> bool:
-    return digits_of(bpb) == FEWEST  # three digits that a person has rounded
 
 
 def one_mode(evidence: Evidence) -> Finding:

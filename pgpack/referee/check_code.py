@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 
 from . import source
 from .evidence import Evidence
@@ -13,7 +14,7 @@ from .folder import DECODER, REQUIRED, TRAIN
 from .layers import Program
 from .runs import TARGET_MODULES, importable
 from .script import Place
-from .starting import is_stub
+from .starting import is_stub, makes_modules
 
 CONNECTS = ("network: socket.connect", "network: socket.getaddrinfo", "network: urllib", "network: http")
 FETCHED_BY_NAME = {"brotli": "brotli", "zstandard": "zstandard", "zstd": "zstandard", "lz4": "lz4"}
@@ -37,7 +38,8 @@ def required_files(evidence: Evidence) -> Finding:
 
 def compiles(evidence: Evidence) -> Finding:
     scripts = [script for script in evidence.scripts if script.error]
-    empty = [script for script in evidence.scripts if not script.text.strip()]
+    entries = (TRAIN, DECODER)
+    empty = [script for script in evidence.scripts if not script.text.strip() and script.name in entries]
     if empty:
         return fail(
             f"{listed(script.title for script in empty)} is empty",
@@ -80,7 +82,7 @@ def _is_broken(program: Program) -> bool:
     run = program.run
     if run is None or run.opened[1:] or len(program.scripts) > 1 or not is_stub(program.scripts[0]):
         return False
-    return (bool(run.error) or not run.reached) and not run.error.startswith("did not end")
+    return (bool(run.error) or not run.reached) and not run.stopped
 
 
 def counted_files(evidence: Evidence) -> Finding:
@@ -148,6 +150,11 @@ def declared_dependencies(evidence: Evidence) -> Finding:
             if module not in allowed:
                 missing.setdefault(module, Place(decoded.entry.name, 0, f"compressed with {module}"))
     comments = " ".join(line.partition("#")[2] for line in (evidence.requirements or "").splitlines())
+    stopped = {program.name for program in evidence.programs if _may_make_more(program)}
+    unsure = {module: place for module, place in missing.items() if place.file in stopped}
+    unsure = {module: place for module, place in unsure.items() if module not in FETCHED_BY_NAME}
+    for module in unsure:
+        del missing[module]
     mentioned = [module for module in missing if module not in FETCHED_BY_NAME and _is_mentioned(module, comments)]
     for module in mentioned:
         del missing[module]
@@ -157,11 +164,19 @@ def declared_dependencies(evidence: Evidence) -> Finding:
             for module, place in missing.items()
         ]
         return fail(listed(told), tuple(missing.values()))
+    if unsure:
+        why = ": it had no time to end while it was unwrapped, so that it may make the module itself"
+        return cited("warn", "not decided, ", unsure.values(), why)
     if mentioned:
         return warn(
             f"requirements.txt only mentions {listed(mentioned)} in a comment; installing it takes more than pip"
         )
     return ok("every import is the standard library, the target's, the folder's or in requirements.txt")
+
+
+def _may_make_more(program: Program) -> bool:
+    """Whether it had no time to make modules of its own that it seems to make."""
+    return program.run is not None and program.run.stopped and any(map(makes_modules, program.scripts))
 
 
 def _is_mentioned(module: str, comments: str) -> bool:
@@ -190,7 +205,7 @@ def outside_programs(evidence: Evidence) -> Finding:
 
 
 def no_network(evidence: Evidence) -> Finding:
-    found = [*fetches(evidence.scripts)]
+    found = [*fetches(evidence.scripts), *_fetched_by_shell(evidence)]
     found += [
         Place(DECODER, 0, r) for d in evidence.decoded if d.own for r in d.own.refused if r.startswith("network")
     ]
@@ -208,6 +223,15 @@ def no_network(evidence: Evidence) -> Finding:
     }
     how = f"; decoded without network ({', '.join(sorted(ways))})" if ways else ""
     return ok(f"no download, no installer{how}")
+
+
+def _fetched_by_shell(evidence: Evidence) -> Iterator[Place]:
+    """Lines of the folder's own shell scripts that download or install, where the code starts them."""
+    for name in sorted(evidence.counted):
+        if not name.endswith(".py"):
+            for number, line in enumerate((evidence.folder.text(name) or "").splitlines(), 1):
+                for command in fetched_by_commands([line.partition("#")[0]]):
+                    yield Place(name, number, command.strip())
 
 
 def own_code_size(evidence: Evidence) -> Finding:

@@ -4,26 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from .evidence import Evidence
 from .findings import Finding, cited, fail, ok, skip, warn
 from .logs import Log
 from .losses import Figure
-from .numbers import digits_of, grouped
+from .numbers import JSON_DIGITS, digits_of, grouped
 from .scored_text import calibrations_on_evaluated, switches, updates_before_packing
 from .script import Place
 
 FULL_BYTES, CASEOPS_BYTES = 151_080_891, 151_074_309  # of the whole validation text, as it is and in CaseOps' tokens
 # scored tokens of the whole validation split -> bytes of its text, as the public logs print them
 VAL_TOKENS = {62_021_632: FULL_BYTES, 40_540_160: FULL_BYTES, 47_851_520: CASEOPS_BYTES}
-NEAR = 4096  # tokens that a last, partial window drops
-AGREE = 9e-4  # relative: val_loss and val_bpb are printed with four digits or more
-WHOLE = 2e-3  # relative, of tokens times bytes per token
-DROPPED = 6e-3  # of the text, in last windows that are left out
+NEAR, DROPPED = 4096, 65_536  # tokens of a last window; of two long ones, which may be left out
+AGREE = 9e-4  # relative: a loss of one seed beside the mean of several
 KNOWN_RATIO_FAULTS = (
     (164_594_398 / CASEOPS_BYTES, "CaseOps tokens counted without their byte sidecar (#2071, #2138)"),
     (1.0413, "byte-fallback tokens counted as three bytes (#1289)"),
 )
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Bytes per token, and by how much of it the printed digits leave it open."""
+
+    value: float
+    open: float
+
+    def gives(self, tokens: int, n_bytes: int, more: int = NEAR, fewer: int = DROPPED) -> bool:
+        """Whether that many tokens are that many bytes, give or take the tokens of windows at the end."""
+        excess = tokens * self.value / n_bytes - 1
+        return -fewer / tokens - self.open <= excess <= self.open + more / tokens
+
+
+def ratio_of(loss: float, loss_digits: int, bpb: float, bpb_digits: int) -> Ratio:
+    """Nats per token over nats per byte: one unit of each last digit may be missing, rounded or cut."""
+    return Ratio(loss / (math.log(2) * bpb), 10.0**-loss_digits / loss + 10.0**-bpb_digits / bpb)
 
 
 def bytes_per_token(evidence: Evidence) -> Finding:
@@ -31,36 +48,42 @@ def bytes_per_token(evidence: Evidence) -> Finding:
     ratios = dict(_ratios(evidence))
     if not ratios:
         return skip("no val_loss beside val_bpb")
-    low, high = min(ratios.values()), max(ratios.values())
-    if high / low - 1 > AGREE:
-        where = grouped(ratios, AGREE / 3)
+    values = {name: ratio.value for name, ratio in ratios.items()}
+    if max(values.values()) / min(values.values()) - 1 > AGREE:
+        where = grouped(values, AGREE / 3)
         return fail(f"bytes per token differ, so that not all losses are of one text: {where}", _cited(evidence))
+    closest = min(ratios.values(), key=lambda ratio: ratio.open)
     logged = [(log, log.val_tokens) for log in evidence.own_logs if log.val_tokens]
     if not logged:
         claimed = evidence.claims.whole("val_tokens", "n_val_tokens", "val_token_count")
         if claimed is None:
-            return _of_no_count(high)
-        return _against_the_text(claimed, high, evidence.claims.place("val_tokens", f"{claimed:,} tokens"))
+            return _of_no_count(closest)
+        return _against_the_text(claimed, closest, evidence.claims.place("val_tokens", f"{claimed:,} tokens"))
     found = [
-        _against_the_text(tokens, ratios.get(_key(log), high), log.place(f"{tokens:,} tokens", "tokens"))
+        _against_the_text(tokens, ratios.get(_key(log), closest), log.place(f"{tokens:,} tokens", "tokens"))
         if log.text_bytes is None
-        else _of_own_text(log, tokens, log.text_bytes, ratios.get(_key(log), high))
+        else _of_own_text(log, tokens, log.text_bytes, ratios.get(_key(log), closest))
         for log, tokens in logged
     ]
     return next((each for status in ("fail", "warn") for each in found if each.status == status), found[0])
 
 
-def _ratios(evidence: Evidence) -> Iterator[tuple[str, float]]:
+def _ratios(evidence: Evidence) -> Iterator[tuple[str, Ratio]]:
     claims = evidence.claims
     loss = claims.number("val_loss", "mean_val_loss")
     for seed, row in claims.results.items():
         if row.loss and row.bpb and digits_of(row.bpb) > 2:
-            yield f"seed {seed}", row.loss / (math.log(2) * row.bpb)
+            yield f"seed {seed}", _claimed_ratio(row.loss, row.bpb)
     if loss and claims.bpb and digits_of(claims.bpb) > 2 and digits_of(loss) > 2:
-        yield "val_loss / val_bpb", loss / (math.log(2) * claims.bpb)
+        yield "val_loss / val_bpb", _claimed_ratio(loss, claims.bpb)
     for log in evidence.own_logs if evidence.support.logs else evidence.logs[:1]:
         if (figure := _result(evidence, log)) is not None:
-            yield _key(log), figure.loss / (math.log(2) * figure.bpb)
+            yield _key(log), ratio_of(figure.loss, figure.loss_digits, figure.bpb, figure.digits)
+
+
+def _claimed_ratio(loss: float, bpb: float) -> Ratio:
+    """Of numbers from JSON, whose trailing zeros are lost."""
+    return ratio_of(loss, max(JSON_DIGITS, digits_of(loss)), bpb, max(JSON_DIGITS, digits_of(bpb)))
 
 
 def _key(log: Log) -> str:
@@ -84,40 +107,41 @@ def _cited(evidence: Evidence) -> tuple[Place, ...]:
     return tuple(found)
 
 
-def _of_no_count(ratio: float) -> Finding:
-    known = next((n for n, size in VAL_TOKENS.items() if abs(ratio / (size / n) - 1) <= WHOLE), None)
+def _of_no_count(ratio: Ratio) -> Finding:
+    known = next((n for n, size in VAL_TOKENS.items() if ratio.gives(n, size, fewer=NEAR)), None)
     if known is not None:
-        return ok(f"{ratio:.4f} bytes per token, as {known:,} tokens of the whole text have")
-    return warn(f"not decided: {ratio:.4f} bytes per token throughout, but no log names the number of its tokens")
+        return ok(f"{ratio.value:.4f} bytes per token, as {known:,} tokens of the whole text have")
+    return warn(
+        f"not decided: {ratio.value:.4f} bytes per token throughout, but no log names the number of its tokens"
+    )
 
 
-def _of_own_text(log: Log, tokens: int, n_bytes: int, ratio: float) -> Finding:
+def _of_own_text(log: Log, tokens: int, n_bytes: int, ratio: Ratio) -> Finding:
     """A log of ours counts the bytes of its text itself; of another text than the challenge's nothing is decided."""
     place = log.place(f"{tokens:,} tokens, {n_bytes:,} bytes", "tokens")
-    if abs(tokens * ratio / n_bytes - 1) > WHOLE:
+    if not ratio.gives(tokens, n_bytes, more=0, fewer=0):
         return fail(
-            f"{tokens:,} tokens of {ratio:.4f} bytes are not the {n_bytes:,} bytes that were counted", (place,)
+            f"{tokens:,} tokens of {ratio.value:.6f} bytes are not the {n_bytes:,} bytes that were counted", (place,)
         )
-    if min(abs(n_bytes / size - 1) for size in (FULL_BYTES, CASEOPS_BYTES)) <= WHOLE:
+    if any(ratio.gives(tokens, size) for size in (FULL_BYTES, CASEOPS_BYTES)):
         return _against_the_text(tokens, ratio, place)
     return skip(f"measured on a text of {n_bytes:,} bytes, another than the challenge's of {FULL_BYTES:,}")
 
 
-def _against_the_text(tokens: int, ratio: float, place: Place) -> Finding:
+def _against_the_text(tokens: int, ratio: Ratio, place: Place) -> Finding:
     """Tokens times bytes per token against the bytes of the whole text."""
     near = next((known for known in VAL_TOKENS if abs(known - tokens) < NEAR), None)
-    n_bytes = round(tokens * ratio)
-    excess = min(
-        (n_bytes / size - 1 for size in ([VAL_TOKENS[near]] if near else [FULL_BYTES, CASEOPS_BYTES])), key=abs
-    )
-    said = f"{tokens:,} tokens of {ratio:.4f} bytes are {n_bytes:,} bytes"
-    if abs(excess) <= WHOLE or (near is None and -DROPPED <= excess < 0):
+    sizes = [VAL_TOKENS[near]] if near else [FULL_BYTES, CASEOPS_BYTES]
+    n_bytes = round(tokens * ratio.value)
+    excess = min((n_bytes / size - 1 for size in sizes), key=abs)
+    said = f"{tokens:,} tokens of {ratio.value:.6f} bytes are {n_bytes:,} bytes"
+    if any(ratio.gives(tokens, size) for size in sizes):
         return ok(f"{said}, the whole text")
     for known, name in KNOWN_RATIO_FAULTS:
         if abs(excess + 1 - known) < 4e-3:
             return fail(f"{excess:+.2%} bytes per token against the text: {name}", (place,))
     if excess < 0 and near is None:
-        return warn(f"{said}, {excess:+.1%} of the text's {FULL_BYTES:,}: a part was evaluated (#1854)", (place,))
+        return warn(f"{said}, {excess:+.2%} of the text's {FULL_BYTES:,}: a part was evaluated (#1854)", (place,))
     why = "; a space counted twice inflates it (#1545)" if excess > 0 else ""
     return fail(f"{said}, the whole text has {FULL_BYTES:,} ({excess:+.2%}){why}", (place,))
 

@@ -192,17 +192,17 @@ def unwrap_file(request: dict[str, Any], fence: Fence) -> dict[str, Any]:
     spec.loader.exec_module(module)
     unwrapper = module.Unwrapper(request["file"], fence.root, fence.scratch)
     fence.watch, fence.may_add = unwrapper.watch, True
-    fence.armed, error = True, ""
+    fence.armed, error, stopped = True, "", False
     try:
         unwrapper.run(_as_main(request["file"], []), request["unwrap_s"])
-    except (module.Stop, SystemExit):
-        error = ""
+    except (module.Stop, SystemExit) as ended:
+        stopped = isinstance(ended, module.Stop)
     except BaseException as failure:  # noqa: BLE001  (whatever foreign code raises is an answer)
         error = traceback.format_exception_only(failure)[-1].strip()
     fence.armed = False
     for name in unwrapper.opened:
         _note(fence.opened, name)
-    return {**unwrapper.report(), "error": error}
+    return {**unwrapper.report(), "error": error, "stopped": stopped}
 
 
 def _as_main(path: str, arguments: list[str]) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def main() -> int:
     if not request["unwrap"]:
         sys.meta_path.insert(0, Gate(fence))
     sys.addaudithook(fence.hook)
-    os.chdir(request["scratch"])
+    os.chdir(fence.root if request["unwrap"] else request["scratch"])  # as a person would run it
     started = time.perf_counter()
     fence.armed = not request["unwrap"]
     try:

@@ -3,16 +3,20 @@
     final_int8_zlib_roundtrip val_loss:2.0601 val_bpb:1.2244      final val_bpb=1.0812, val_nats=2.7892
     {"val_bpb": 1.0812, "val_loss": 2.79}                         bits per byte: 1.0812
 
-Owns when and how a figure was measured, by the words before it.
+Owns when and how a figure was measured, by the words before it; of a line that is JSON, by all its words. A line
+that counts steps is of training, unless it says that it is final or of packed weights; `UNCLEAR` where it only says
+that it is an evaluation.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 TRAINING, BEFORE, AFTER = "training", "before quantization", "after quantization"
+UNCLEAR = "at a step, maybe before quantization"
 PLAIN, SLIDING, TTT = "plain", "sliding", "test-time training"
 _LOSS = re.compile(
     r"^(?:\d+\s+)?(?P<label>.{0,120}?)\s*(?:sliding )?val_loss[:=]\s*(?P<loss>\d+\.\d+)\s+"
@@ -32,12 +36,15 @@ _NATS = re.compile(
 _NO_RESULT = re.compile(
     r"delta|diff|gap|gain|improve|target|sota|baseline|prev|best|std|goal|record|threshold|penalty|min_|max_", re.I
 )
+_OF_ANOTHER = re.compile(r"target|sota|baseline|prev|goal|record|threshold", re.I)
+_COUNTS_STEPS = re.compile(r"\b(?:step|iter\w*|epoch)\W{0,3}\d|\d+/\d+")
+_PACKED = re.compile(r"final|quanti[sz]|int\d|roundtrip|export|packed|compress|submission|artifact|result")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured loss. `stage` and `mode` as the constants above; `digits` of the printed bpb; `loss` 0 where only
-    bits per byte are printed."""
+    """One measured loss. `stage` and `mode` as the constants above; `digits` and `loss_digits` as they are printed;
+    `loss` 0 where only bits per byte are printed."""
 
     label: str
     stage: str
@@ -46,17 +53,18 @@ class Figure:
     bpb: float
     digits: int
     line: int = 0
+    loss_digits: int = 0
 
 
 def figures(text: str, line: int) -> Iterator[Figure]:
     """The losses that a line prints."""
-    found = _LOSS.match(text)
+    found = _LOSS.match(text) if "val_loss" in text else None
     if found:
         label, rest = found["label"].strip(), found["rest"]
-        digits = len(found["bpb"].partition(".")[2])
         yield Figure(
-            label, stage_of(label), mode_of(label, rest), float(found["loss"]), float(found["bpb"]), digits, line
-        )
+            label, stage_of(label), mode_of(label, rest), float(found["loss"]), float(found["bpb"]),
+            _digits(found["bpb"]), line, _digits(found["loss"]),
+        )  # fmt: skip
         return
     if "bpb" not in text.lower() and "per" not in text:
         return
@@ -67,13 +75,41 @@ def figures(text: str, line: int) -> Iterator[Figure]:
         if _NO_RESULT.search(label):
             continue
         label = re.sub(r"\b(?:val_)?bpb$", "", label).strip(" :|-[]{}'\"") or "bpb"
-        stage = (
-            TRAINING if re.search(r"\b(?:step|iter\w*|epoch)\W{0,3}\d|\d+/\d+", label.lower()) else stage_of(label)
-        )
-        loss = float(nats["loss"]) if nats else 0.0
-        digits = len(found["bpb"].partition(".")[2])
-        yield Figure(label, stage, mode_of(label, text), loss, float(found["bpb"]), digits, line)
+        words = label if (said := _said(text)) is None else f"{said} {label}"
+        loss, digits = (float(nats["loss"]), _digits(nats["loss"])) if nats else (0.0, 0)
+        bpb, stage = found["bpb"], _stage_of_step(words.lower())
+        yield Figure(label, stage, mode_of(label, text), loss, float(bpb), _digits(bpb), line, digits)
         nats = None
+
+
+def is_of_another(text: str) -> bool:
+    """Whether a line speaks of another run's number, or of one that is wished for."""
+    return bool(_OF_ANOTHER.search(text))
+
+
+def _digits(number: str) -> int:
+    return len(number.partition(".")[2])
+
+
+def _said(text: str) -> str | None:
+    """The words of a line that is a JSON object, `step 100` among them, in any order; None of another line."""
+    try:
+        values = json.loads(text[text.index("{") :])
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict):
+        return None
+    steps = [f"{key} {value:g}" for key, value in values.items() if isinstance(value, (int, float)) and value]
+    return " ".join([*(value for value in values.values() if isinstance(value, str)), *steps])
+
+
+def _stage_of_step(words: str) -> str:
+    """As `stage_of`, of words among which a step may be counted anywhere."""
+    if not _COUNTS_STEPS.search(words):
+        return stage_of(words)
+    if _PACKED.search(words):
+        return stage_of(_COUNTS_STEPS.sub(" ", words).strip() or "final")
+    return UNCLEAR if re.search(r"\b(?:eval\w*|test|validat\w*)\b", words) else TRAINING
 
 
 def stage_of(label: str) -> str:

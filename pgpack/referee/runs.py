@@ -33,6 +33,16 @@ TARGET_DISTRIBUTIONS = (
     "sentencepiece", "triton",
 )  # fmt: skip
 
+# distributions whose module has another name, as far as such scripts use them
+NAMED_OTHERWISE = {
+    "pyyaml": "yaml", "scikit-learn": "sklearn", "scikit-image": "skimage", "pillow": "PIL", "protobuf": "google",
+    "opencv-python": "cv2", "opencv-python-headless": "cv2", "beautifulsoup4": "bs4", "python-dateutil": "dateutil",
+    "mosaicml-streaming": "streaming", "attrs": "attr", "pyzmq": "zmq", "faiss-cpu": "faiss", "faiss-gpu": "faiss",
+    "python-dotenv": "dotenv", "gitpython": "git", "nvidia-ml-py": "pynvml", "nvidia-ml-py3": "pynvml",
+    "hydra-core": "hydra", "umap-learn": "umap", "pycryptodome": "Crypto", "msgpack-python": "msgpack",
+    "flash-attn-3": "flash_attn_interface", "pytorch-ranger": "ranger", "py-cpuinfo": "cpuinfo",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -51,7 +61,8 @@ class Run:
     `opened`: files of the folder that it read; `refused`: what the fence kept it from; `missing`: modules that it
     wanted and nobody declared; `value`: the probe's answer. Of a file that starts other code: `layers`, the sources
     that it would run; `reached`, (layer or -1 for the file, line) of what started them; `outside`, files above the
-    folder that it would run; `made`, modules of its own making; `blind`, code without a source; `started`, commands.
+    folder that it would run; `made`, modules of its own making; `blind`, code without a source; `started`, commands;
+    `stopped`, whether its time ended before it did.
     """
 
     error: str = ""
@@ -69,6 +80,7 @@ class Run:
     made: tuple[str, ...] = ()
     blind: tuple[str, ...] = ()
     started: tuple[str, ...] = ()
+    stopped: bool = False
     value: Any = field(default=None, compare=False)
 
     @property
@@ -150,7 +162,7 @@ def _wait(command: list[str], scratch: Path, report: IO[bytes], limits: Limits) 
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)  # its own session: programs that it started end with it
             process.wait()
-            return Run(error=f"did not end within {limits.timeout_s:g} s")
+            return Run(error=f"did not end within {limits.timeout_s:g} s", stopped=True)
         report.seek(0)
         said.seek(0)
         return _report(report.read(limits.report_bytes), process.returncode, said.read(1 << 16))
@@ -165,7 +177,7 @@ def _report(text: bytes, status: int, stderr: bytes) -> Run:
         reached = tuple((int(layer), int(line)) for layer, line in found.get("reached", []))
         lists |= {name: tuple(map(str, found.get(name, []))) for name in ("outside", "made", "blind", "started")}
         plain = Run(str(error), float(seconds), str(network), int(peak), torch=bool(found["torch"]))
-        return replace(plain, layers=layers, reached=reached, **lists)
+        return replace(plain, layers=layers, reached=reached, stopped=bool(found.get("stopped")), **lists)
     except (ValueError, KeyError, TypeError, AttributeError):
         last = (stderr.decode(errors="replace").strip().splitlines() or ["nothing was said"])[-1]
         return Run(error=f"the process ended with status {status} and without a report: {last[:300]}")
@@ -218,4 +230,5 @@ def _importable(distributions: frozenset[str]) -> frozenset[str]:
         wanted += [
             normalized(re.split(r"[\s;<>=!~\[(]", need, maxsplit=1)[0]) for need in needs if "extra ==" not in need
         ]
-    return frozenset(name.replace("-", "_") for name in closed).union(*closed.values())
+    other = {NAMED_OTHERWISE[name] for name in closed if name in NAMED_OTHERWISE}
+    return frozenset(name.replace("-", "_") for name in closed).union(other, *closed.values())

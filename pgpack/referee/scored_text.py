@@ -1,8 +1,8 @@
 """Where a script or a log learns from the text that it is scored on: calibration, and training before packing.
 
 Legal test-time training updates after scoring, on packed weights. What is looked for here comes before: updates on
-validation text, and only then a quantizer or `torch.save`. Order is that of the lines, so a script is only warned of;
-a log or a switch that says so is a confession.
+validation text, and only then a quantizer or `torch.save`, in the order in which the script runs (`text_flow`). What
+flows where is guessed in part, so a script is only warned of; a log or a switch that says so is a confession.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from .script import Place, Script, calls
+from .text_events import CALIBRATED, PACKED, SAVED, STEP
+from .text_flow import sequences
 
-_EVALUATED = ("val_tokens", "val_data", "val_loader", "validation", "val_files", "val_pattern", "valid_")
 _PRE_QUANT = re.compile(
     r"(?:pre[-_ ]?(?:quant\w*|gptq|export|pack\w*)[-_ ]{0,3}(?:\w{0,12}[-_ ]){0,2}ttt|"
     r"ttt[-_ ]{0,3}(?:\w{0,12}[-_ ])?(?:pre|before)[-_ ]{0,3}(?:quant|gptq|export|pack))", re.I,
@@ -26,22 +28,17 @@ _FINETUNED = re.compile(
     r"(?:fine-?tun\w*|adapt(?:ed|ing|ation)?|train(?:ed|ing)?|updat(?:ed|es|ing))\b[^.\n]{0,60}\bon\b[^.\n]{0,40}"
     r"(?:fineweb_val|val_tokens|validation (?:text|tokens|data|set|shards?)|the val(?:idation)? set)", re.I,
 )  # fmt: skip
-_TRAIN_ON_VAL = re.compile(r"train\w*[^\n]{0,80}fineweb_val", re.I)
+_TRAIN_ON_VAL = re.compile(
+    r"train(?:ing)?[_ ]?(?:files|data|loader|shards|pattern|tokens|text|set|paths?|glob|on)\w*['\"]?[\s:=(\[]{1,4}"
+    r"(?:\w{1,12}[=:])?[\[('\"]{0,2}[^\s,;'\"()]*fineweb_val", re.I,
+)  # fmt: skip
 _BEFORE = re.compile(r"before|prior to|pre[-_ ]?(?:quant|pack|gptq|export)", re.I)
-PACKERS = ("quant", "serialize", "gptq", "pack", "compress", "save", "export", "encode")
 
 
 def calibrations_on_evaluated(scripts: Sequence[Script]) -> Iterator[Place]:
-    """Calls whose name speaks of calibration or Hessians and whose argument is the evaluated text."""
-    for script, call, name in calls(scripts):
-        written = getattr(call.func, "attr", getattr(call.func, "id", ""))
-        words = f"{name.rpartition('.')[2]} {written}".lower()
-        if "eval" in words or not any(word in words for word in ("calib", "hessian", "gptq", "awq", "fisher")):
-            continue
-        for given in [*call.args, *(item.value for item in call.keywords)]:
-            if _speaks_of_evaluated(given):
-                yield script.place(call, f"{written or name}(... {ast.unparse(given)[:40]} ...)")
-                break
+    """Calls whose name speaks of calibration or Hessians and which are given the evaluated text."""
+    events = (event for found in sequences(tuple(scripts)) for event in found)
+    yield from dict.fromkeys(event.place for event in events if event.kind == CALIBRATED)
 
 
 def confession(line: str) -> bool:
@@ -49,7 +46,7 @@ def confession(line: str) -> bool:
     if said := _PRE_QUANT.search(line):
         return not _is_denied(line, said)
     if _TRAIN_ON_VAL.search(line) and not _DENIED.search(line):
-        return bool(re.search(r"train_?(?:files|data|loader|shards|pattern|tokens)\w*\W", line, re.I))
+        return True
     return bool(_FINETUNED.search(line) and _BEFORE.search(line) and not _DENIED.search(line))
 
 
@@ -93,96 +90,13 @@ def _is_off(script: Script, value: ast.expr) -> bool:
 
 
 def updates_before_packing(scripts: Sequence[Script]) -> Iterator[Place]:
-    """Functions that step on validation text and are called on a line before the weights are saved or quantized."""
-    for script in scripts:
-        learners = {name for name, body in script.functions.items() if _learns(body, _given_evaluated(script, name))}
-        for body in (*script.functions.values(), *([script.parsed[0]] if script.parsed[0] else [])):
-            inner = [(n.lineno, script.name_of(n.func)) for n in _own_nodes(body) if isinstance(n, ast.Call)]
-            packed = [line for line, name in inner if _is_packer(name)]
-            steps = [(line, name) for line, name in inner if name.rpartition(".")[2] in learners]
-            if _learns(body, set()):
-                steps += [(_first_step(body), "a loop")]
-            for line, name in steps:
-                later = [at for at in packed if at > line]
-                if later and len(later) == len(packed):
-                    what = f"{name} steps on validation text before weights are saved on line {later[0]}"
-                    yield Place(script.name, line, what, script.layer)
-
-
-def _first_step(body: ast.AST) -> int:
-    return min(n.lineno for n in ast.walk(body) if isinstance(n, ast.Attribute) and n.attr in ("backward", "grad"))
-
-
-def _given_evaluated(script: Script, function: str) -> set[str]:
-    """The parameters of a function that some call gives the evaluated text."""
-    names = [given.arg for given in script.functions[function].args.args]
-    found = set()
-    for _, call, name in calls([script]):
-        if name.rpartition(".")[2] == function:
-            shift = 1 if names[:1] in (["self"], ["cls"]) else 0
-            pairs = [*zip(names[shift:], call.args, strict=False), *((k.arg or "", k.value) for k in call.keywords)]
-            found |= {parameter for parameter, value in pairs if _speaks_of_evaluated(value)}
-    return found
-
-
-def _learns(body: ast.AST, given: set[str]) -> bool:
-    """Whether a gradient is computed of what comes from the evaluated text: its names, `given`, what they go into."""
-    tainted = set(given)
-    nodes = [*_own_nodes(body)]
-    for _ in range(4):
-        for node in nodes:
-            for target, value in _flows(node):
-                if _mentions(value, tainted) and not _only_scores(value):
-                    tainted |= {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
-    for node in nodes:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr == "backward" and _mentions(node, tainted):
-                return True
-            if ast.unparse(node.func) in ("torch.autograd.grad", "autograd.grad") and _mentions(node, tainted):
-                return True
-    return False
-
-
-def _flows(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
-    match node:
-        case ast.Assign(targets=targets, value=value):
-            yield from ((target, value) for target in targets)
-        case ast.AnnAssign(target=target, value=ast.expr() as value) | ast.AugAssign(target=target, value=value):
-            yield target, value
-        case ast.For(target=target, iter=value) | ast.comprehension(target=target, iter=value):
-            yield target, value
-        case ast.NamedExpr(target=target, value=value):
-            yield target, value
-
-
-def _mentions(node: ast.AST, names: set[str]) -> bool:
-    return _speaks_of_evaluated(node) or any(isinstance(n, ast.Name) and n.id in names for n in ast.walk(node))
-
-
-def _only_scores(value: ast.expr) -> bool:
-    """A call of an evaluation, whose result is a number."""
-    return isinstance(value, ast.Call) and "eval" in ast.unparse(value.func).lower()
-
-
-def _own_nodes(body: ast.AST) -> Iterator[ast.AST]:
-    """Everything in a function or module that is not inside another function."""
-    waiting = [*ast.iter_child_nodes(body)]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            waiting += ast.iter_child_nodes(node)
-
-
-def _is_packer(name: str) -> bool:
-    last = name.rpartition(".")[2].lower()
-    return any(word in last for word in PACKERS) and not re.search(r"dequant|unpack|uncompress|decompress", last)
-
-
-def _speaks_of_evaluated(node: ast.AST) -> bool:
-    for inner in ast.walk(node):
-        name = inner.id if isinstance(inner, ast.Name) else inner.arg if isinstance(inner, ast.arg) else ""
-        name = inner.attr if isinstance(inner, ast.Attribute) else name
-        if name.lower().startswith(_EVALUATED):
-            return True
-    return False
+    """Gradients of validation text that come before the weights are saved, or are packed for the first time."""
+    found: dict[Place, Place] = {}
+    for events in sequences(tuple(scripts)):
+        packed = [i for i, event in enumerate(events) if event.kind == PACKED]
+        for i, event in enumerate(events):
+            later = [e for e in events[i:] if e.kind == SAVED or (e.kind == PACKED and i < packed[0])]
+            if event.kind == STEP and later:
+                what = f"{event.what} steps on validation text before weights are {later[0].kind}, {later[0].place}"
+                found.setdefault(event.place, replace(event.place, what=what))
+    yield from found.values()

@@ -130,6 +130,19 @@ def made_modules(script: Script) -> frozenset[str]:
     return frozenset(name.partition(".")[0] for name in found if UNKNOWN not in name)
 
 
+def makes_modules(script: Script) -> bool:
+    """Whether a script names what modules are made of or found by."""
+    makers = (
+        "types.ModuleType",
+        "imp.new_module",
+        "sys.modules",
+        "sys.meta_path",
+        "sys.path_hooks",
+        "sys.path.insert",
+    )
+    return any(name.startswith((*makers, "sys.path.append", "importlib.")) for *_, name in references([script]))
+
+
 def outside(script: Script) -> Iterator[Place]:
     """Files started from above the folder, as far as the path is written down."""
     for call, name in sites(script):

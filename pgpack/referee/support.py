@@ -10,9 +10,8 @@ from itertools import combinations
 from .claims import Claims
 from .logs import Log
 from .losses import AFTER, Figure
-from .numbers import JSON_DIGITS, claimed_same, digits_of, tolerance
+from .numbers import claimed_same, mean_same
 
-MEAN = 6e-5  # of a mean or std printed with four digits
 MOST = 10  # logs of which subsets are tried as the runs of a mean
 
 
@@ -80,18 +79,18 @@ def supported(claims: Claims, logs: Sequence[Log]) -> Support:
 
 def _of_mean(logs: Sequence[Log], bpb: float) -> tuple[Log, ...]:
     """The logs whose last figures of one kind have this mean: all of them, or the most that do."""
-    close = max(MEAN, tolerance(max(JSON_DIGITS, digits_of(bpb))) / 2)
     labels = {figure.label for log in logs for figure in log.at(AFTER)}
     for label in sorted(labels):
         last = {
-            i: values[-1]
+            i: figures[-1]
             for i, log in enumerate(logs)
-            if (values := [figure.bpb for figure in log.at(AFTER) if figure.label == label])
+            if (figures := [figure for figure in log.at(AFTER) if figure.label == label])
         }
+        digits = min((figure.digits for figure in last.values()), default=0)
         for size in range(len(last), 1, -1):
             if size < len(last) and len(last) > MOST:
                 break
             for chosen in combinations(last, size):
-                if abs(statistics.fmean(last[i] for i in chosen) - bpb) < close:
+                if mean_same(statistics.fmean(last[i].bpb for i in chosen), digits, bpb):
                     return tuple(logs[i] for i in chosen)
     return ()

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from pgpack.calibration.calibration import Calibration
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
-from pgpack.errors import RecipeError
 from pgpack.loss.bpb import Build
 from pgpack.pack import Quantized, quantize
 from pgpack.quantizers.cast import Cast
@@ -35,6 +34,7 @@ from pgpack.recipe.recipe import Recipe
 from pgpack.tensors.record import Record
 
 from .divergence import BATCH_TOKENS, Batches, Divergence, warmed
+from .stages import refuse_global
 
 Progress = Callable[[int, float], None]
 
@@ -61,7 +61,7 @@ def compensate(
     when there are fewer tokens than two windows, or a tensor is no parameter of the model.
     """
     started = time.perf_counter()
-    _refuse_global(recipe)
+    refuse_global(recipe, "@compensate")
     batches = Batches(tokens, seq_len, batch_tokens, device)
     applied = apply(recipe, checkpoint.stored_shapes)
     plain = quantize(checkpoint, applied, calibration)
@@ -88,13 +88,6 @@ def compensate(
         return plain
     records = tuple(stages.records[name] for name in checkpoint.stored_shapes)
     return Quantized(records, checkpoint.aliases, time.perf_counter() - started)
-
-
-def _refuse_global(recipe: Recipe) -> None:
-    if recipe.order.by != "none":
-        raise RecipeError("@compensate does not go with @order, whose permutation depends on all weights at once")
-    if any(t.top for rule in recipe.rules for t in rule.policy.transforms):
-        raise RecipeError("@compensate does not go with lqer_asym, which chooses among all tensors")
 
 
 def groups_of(applied: Applied) -> Iterator[list[str]]:

@@ -8,11 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgpack.checkpoint.analysis import Analysis, Block
-from pgpack.picture import COLOURS, GRID, SOFT_INK, STYLE
+from pgpack.picture import COLOURS, GRID, SOFT_INK, STYLE, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+def described(analysis: Analysis) -> str:
+    """The picture in words."""
+    ratio = "" if analysis.ratio is None else f"; the largest contribution is {analysis.ratio:.3g} times the smallest"
+    return (
+        f"{analysis.n_params:,} parameters in {len(analysis.blocks)} blocks: contribution of attention and MLP, "
+        f"spread of query gains, what a block reads, {len(analysis.skips)} skips{ratio}."
+    )
 
 
 def analysis_figure(analysis: Analysis, title: str) -> Figure:
@@ -33,7 +42,7 @@ def analysis_figure(analysis: Analysis, title: str) -> Figure:
 
 
 def _prepare(axes: Axes, title: str, x: str, y: str, found: bool) -> None:
-    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_title(title, loc="left", fontsize=11, pad=26)  # room for a legend
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(True, axis="y", color=GRID, linewidth=0.8)
@@ -62,8 +71,7 @@ def _contributions(axes: Axes, analysis: Analysis) -> None:
     attn, mlp = ([getattr(block, side) for block in blocks] for side in ("attn", "mlp"))
     axes.bar(at, attn, color=COLOURS[0], width=0.7, label="attention")
     axes.bar(at, mlp, bottom=attn, color=COLOURS[1], width=0.7, label="MLP")
-    axes.set_ylim(top=1.22 * max(a + m for a, m in zip(attn, mlp, strict=True)))
-    axes.legend(frameon=False, ncols=2, loc="upper right", fontsize=10)
+    legend_above(axes)
 
 
 def _gains(axes: Axes, analysis: Analysis) -> None:
@@ -82,7 +90,7 @@ def _mixes(axes: Axes, analysis: Analysis) -> None:
     axes.plot(at, [block.keep or 0.0 for block in blocks], "o-", color=COLOURS[0], label="of the stream")
     axes.plot(at, [block.x0 or 0.0 for block in blocks], "s-", color=COLOURS[1], label="of the embedding")
     axes.axhline(0.0, color=SOFT_INK, linewidth=0.8)
-    axes.legend(frameon=False, fontsize=10)
+    legend_above(axes)
 
 
 def _skips(axes: Axes, analysis: Analysis) -> None:

@@ -9,28 +9,26 @@ the page stays below 5 MB: the frontier comes first, and what is left out is sai
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pgpack.files import replace_study_file
 from pgpack.inspect import Anatomy
+from pgpack.study.chart_view import byte_unit
 from pgpack.study.comparison import half_width
-from pgpack.study.frontier import Metric, loss_of, main_metric, measured
-from pgpack.study.plot import AXIS_LABELS, WEIGHT_LABEL, Curve, byte_unit, chart_view, frontier_svg, size_axis_label
+from pgpack.study.frontier import METRIC_NAMES, measured
+from pgpack.study.names import names_of
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 from pgpack.study.view import FrontierView
 
 from .anatomy import anatomy_sections
+from .chart_data import chart_data, losses_of, static_chart
 from .tables import clipped, excess_text, frontier_table, trials_table
 from .templates import filled
 
 MAX_BARS = 30
-MAX_DOTS, MAX_STATIC_DOTS = 8_000, 1_500  # trials in the chart, and in the one for readers without scripts
 MAX_TEXT = 20_000  # characters of a space
 
 
@@ -47,24 +45,27 @@ def render_report(
     `live_version`: the page is to ask its own server for news of a study that was in this state.
     """
     study = study.merged
-    views = {metric: study.frontier(metric) for metric in AXIS_LABELS}
     view = study.frontier()
+    views = {metric: study.frontier(metric) for metric in losses_of(view)}
+    names = dict(zip((trial.key for trial in study.trials), names_of(study.trials), strict=True))
     values = {
         "live_version": live_version,
         "title": view.title,
         "meta": study.meta,
         "lead": _lead(study, view),
         "cards": _cards(study, view),
-        "static_chart": "" if live_version and view.metric == "bpb" else _static_chart(view),
+        "metric_name": METRIC_NAMES[view.metric],
+        "chart_words": view.picture.words if view.points else "",
+        "static_chart": "" if live_version else static_chart(view),
         "has_intervals": any(half_width(trial, "bpb") is not None for trial in view.points),
-        "frontier_table": frontier_table(study, view),
+        "frontier_table": frontier_table(study, view, names),
         "anatomy": anatomy_sections(anatomy),
         "parts": _largest(breakdown),
         "n_parts": len(breakdown),
         "commands": _commands(study, view.best),
         "space": clipped(study.meta.space, MAX_TEXT),
-        "trials_table": trials_table(study, views),
-        "data": _chart_data(study, views),
+        "trials_table": trials_table(study, view, views, names),
+        "data": chart_data(study, view, views),
     }
     return str(filled("page.html", values))
 
@@ -85,10 +86,10 @@ def _lead(study: Study, view: FrontierView) -> str:
         where = "" if budget is None else f", {100 * best.n_bytes / budget:.1f} % of the budget"
         excess = "" if study.meta.fp32_bpb is None else excess_text(best.bpb - study.meta.fp32_bpb, best)
         cost = f" ({excess} mBPB to fp32)" if excess else ""
-        by_kl = " It has the least KL to fp32." if view.chosen_by == "kl" else ""
+        by_kl = " It has the least KL to fp32." if view.metric == "kl" else ""
         return f"Best point: {best.bpb:.4f} bits per byte{cost} in {_bytes(best.n_bytes)}{where}.{by_kl}"
     if best is not None and best.n_bytes is not None and best.weight_error is not None:
-        error = f"{WEIGHT_LABEL} {best.weight_error:.3g}"
+        error = f"{METRIC_NAMES['error']} {best.weight_error:.3g}"
         return f"Best point: {error} in {_bytes(best.n_bytes)}; no text is known, so no loss was measured."
     smallest = min((trial.n_bytes or 0 for trial in measured(study.trials)), default=None)
     if smallest is None or budget is None:
@@ -110,7 +111,7 @@ def _cards(study: Study, view: FrontierView) -> list[tuple[str, str, str]]:
         cards.append(("Budget", f"{meta.budget / divisor:g} {unit}", _bytes(meta.budget)))
     if best is not None and best.n_bytes:
         ratio = f", {meta.fp32_n_bytes / best.n_bytes:.1f}x smaller than fp32" if meta.fp32_n_bytes else ""
-        value = f"{WEIGHT_LABEL} {best.weight_error:.3g}" if best.bpb is None else f"{best.bpb:.4f} bpb"
+        value = f"{METRIC_NAMES['error']} {best.weight_error:.3g}" if best.bpb is None else f"{best.bpb:.4f} bpb"
         cards.append(("Best point", value, f"{_bytes(best.n_bytes)}{ratio}"))
     tried = f"{len(study.trials)}, {view.n_failed} failed"
     cards.append(("Recipes" if meta.others else "Trials", tried, f"{len(view.points)} on the frontier"))
@@ -143,72 +144,6 @@ def pack_command(study: Study, trial: Trial) -> str:
     words = ["pgpack", "pack", study.meta.checkpoint, "--recipe", trial.recipe]
     flags = f" {study.meta.data_flags}" if study.meta.data_flags else ""
     return f"{shlex.join(words)}{flags} -o best.pgpack"
-
-
-# --- chart ---------------------------------------------------------------------------------------------
-
-
-def _chart_data(study: Study, views: Mapping[Metric, FrontierView]) -> dict[str, Any]:
-    row_of = {trial.key: number for number, trial in enumerate(study.trials)}
-    metrics = {metric: _metric_data(view, row_of) for metric, view in views.items()}
-    shown = next((view for view in metrics.values() if view), None)
-    divisor, name = byte_unit(shown["view"]["x"][1] if shown else 1.0)
-    return {
-        "static": main_metric(study.trials) == "weight_error",
-        "budget": study.meta.budget,
-        "fp32": study.meta.fp32_bpb,
-        "unit": {"divisor": divisor, "name": name, "title": size_axis_label(name)},
-        "metrics": metrics,
-        "trials": [
-            [number, trial.n_bytes, trial.bpb, trial.kl, clipped(trial.label, 100), *_widths(trial)]
-            for number, trial in _dots(study, views)
-        ],
-    }
-
-
-def _widths(trial: Trial) -> list[float | None]:
-    """Half widths for the chart, of the bits per byte and the KL; nothing where neither is known."""
-    widths = [half_width(trial, metric) for metric in AXIS_LABELS]
-    return [] if widths == [None, None] else [width and float(f"{width:.3g}") for width in widths]
-
-
-def _dots(study: Study, views: Mapping[Metric, FrontierView]) -> list[tuple[int, Trial]]:
-    """(row, trial) of the trials in the chart: the frontiers and the best, and of the others up to MAX_DOTS."""
-    needed = {trial.key for view in views.values() for trial in (*view.points, view.best) if trial is not None}
-    shown = [(n, trial) for n, trial in enumerate(study.trials) if loss_of(trial, "bpb") is not None]
-    others = [n for n, trial in shown if trial.key not in needed]
-    kept = set(_spread(others, MAX_DOTS))
-    return [(n, trial) for n, trial in shown if n in kept or trial.key in needed]
-
-
-def _spread(items: Sequence[int], most: int) -> Sequence[int]:
-    """At most `most` of the items, evenly spread."""
-    return items[:: -(-len(items) // most)] if len(items) > most else items
-
-
-def _metric_data(view: FrontierView, row_of: Mapping[str, int]) -> dict[str, Any] | None:
-    chart = chart_view(view, view.fp32_bpb)
-    if chart is None:
-        return None
-    return {
-        "title": AXIS_LABELS[view.metric],
-        "view": {"x": chart.x, "y": chart.y, "log_x": chart.log_x, "log_y": chart.log_y},
-        "outside": chart.n_outside,
-        "frontier": [row_of[trial.key] for trial in view.points],
-        "best": None if view.best is None else row_of[view.best.key],
-    }
-
-
-def _static_chart(view: FrontierView) -> str:
-    """The chart for readers without scripts, from `plot`; '' when there is nothing to draw."""
-    if not view.points:
-        return ""
-    others = [number for number, trial in enumerate(view.trials) if trial.key not in view.keys]
-    kept = set(_spread(others, MAX_STATIC_DOTS))
-    trials = tuple(trial for n, trial in enumerate(view.trials) if n in kept or trial.key in view.keys)
-    svg = frontier_svg(replace(view.picture, curves=(Curve("", trials),)))
-    svg = svg[svg.index("<svg") :]
-    return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
 
 
 # --- text ----------------------------------------------------------------------------------------------

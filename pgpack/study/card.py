@@ -11,28 +11,36 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from pgpack.errors import StudyError
 
-from .trial import SCHEMA_VERSION, read_row
+from .frontier import METRIC_NAMES, Metric
+from .trial import read_row
 
 STUDY_FILE = "study.json"
+CARD_VERSION = 3  # raised only where a card has a field that older programs do not know
 SPLIT_VERSION = 4  # of the card of a study on documents; all others are written as before
 FOUND_VERSION = 5  # of the card of a study whose model nobody named
+METRIC_VERSION = 6  # of the card of a study whose metric somebody chose
 CARD_SINCE: Mapping[str, int] = {  # as `trial.SINCE`, of the card
     "search": 2,
     "block_bytes": 2,
     "others": 2,
     "split_digest": SPLIT_VERSION,
     "model": FOUND_VERSION,
+    "metric": METRIC_VERSION,
 }
+SHOWN = 8  # hexadecimal digits of a digest
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),
+    "Metric | None": (str, type(None)),
     "int | None": (int, type(None)),
     "float | None": (float, int, type(None)),
     "tuple[int, ...]": (tuple,),
@@ -65,7 +73,8 @@ class StudyMeta:
     unpacked model under the same evaluator; None where unknown. `block_bytes`: bytes of the evaluated text's blocks,
     over which errors are estimated; empty where unknown. `split_digest`: sha256 of how documents were parted into
     calibration and validation, and of those that validate; None where the text is not documents. `model`: how the
-    model was found, as JSON (`pgpack.models.evidence`); None where it was named or is known.
+    model was found, as JSON (`pgpack.models.evidence`); None where it was named or is known. `metric`: the loss that
+    trials are compared by; None where nobody chose (`pgpack.study.frontier.default_metric`).
 
     Raises: StudyError when a field has the wrong type.
     """
@@ -87,9 +96,12 @@ class StudyMeta:
     others: tuple[StudyCheckpoint, ...] = ()
     split_digest: str | None = None
     model: str | None = None
+    metric: Metric | None = None
 
     def __post_init__(self) -> None:
         _check(self)
+        if self.metric is not None and self.metric not in METRIC_NAMES:
+            raise StudyError(f"study card field metric is {self.metric!r}; expected {', '.join(METRIC_NAMES)}")
 
     @property
     def checkpoints(self) -> tuple[StudyCheckpoint, ...]:
@@ -103,6 +115,22 @@ class StudyMeta:
         name = self.checkpoint.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or self.checkpoint
         return f"{name}{more}"
 
+    @property
+    def text(self) -> str:
+        """The text that losses are of, in a few words: as flags name it, or whose it is."""
+        try:
+            words = shlex.split(self.data_flags)
+        except ValueError:  # no flags that pgpack wrote
+            words = []
+        named = [value for flag, value in pairwise(words) if flag in ("--text", "--val")]
+        return ", ".join(named) or ("its own text" if self.fp32_bpb is not None else "no text")
+
+    @property
+    def subject(self) -> str:
+        """Checkpoint and text, each with the beginning of its digest."""
+        judged = "" if self.text == "no text" else f" ({self.evaluator_digest[:SHOWN]})"
+        return f"{self.title} ({self.checkpoint_digest[:SHOWN]}) on {self.text}{judged}"
+
     def with_checkpoints(self, checkpoints: tuple[StudyCheckpoint, ...]) -> StudyMeta:
         """The card with these checkpoints, of which the first one is its own."""
         first, *others = checkpoints
@@ -110,21 +138,19 @@ class StudyMeta:
 
     def to_json(self) -> str:
         """The card as indented JSON text; `from_json` is its exact inverse."""
-        row: dict[str, Any] = {"v": SCHEMA_VERSION, **dataclasses.asdict(self)}
-        for name, version in (("split_digest", SPLIT_VERSION), ("model", FOUND_VERSION)):
-            if row[name] is None:
+        row: dict[str, Any] = {"v": CARD_VERSION, **dataclasses.asdict(self)}
+        later = {name: version for name, version in CARD_SINCE.items() if version >= SPLIT_VERSION}
+        row["v"] = max([CARD_VERSION, *(later[name] for name in later if row[name] is not None)])
+        for name, version in later.items():
+            if version > row["v"]:
                 del row[name]
-            else:
-                row["v"] = version
-        if "model" in row:
-            row.setdefault("split_digest", None)
         return json.dumps(row, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> StudyMeta:
         """The card that `to_json` wrote. Raises: StudyError for anything else."""
         names = tuple(field.name for field in dataclasses.fields(cls))
-        row = dict(read_row(text, names, "study card", CARD_SINCE, newest=FOUND_VERSION))
+        row = dict(read_row(text, names, "study card", CARD_SINCE, newest=METRIC_VERSION))
         if "others" in row:
             row["others"] = tuple(_checkpoint(other) for other in _list(row, "others"))
             row["block_bytes"] = tuple(_list(row, "block_bytes"))
@@ -157,7 +183,12 @@ def continued(directory: Path, before: StudyMeta, now: StudyMeta) -> StudyMeta:
             f"{directory} is a study of evaluator {old}, but this run has evaluator {new}: "
             f"{_other_evaluator(before, now)}"
         )
-    merged = dataclasses.replace(now, created=before.created, block_bytes=now.block_bytes or before.block_bytes)
+    merged = dataclasses.replace(
+        now,
+        created=before.created,
+        block_bytes=now.block_bytes or before.block_bytes,
+        metric=now.metric or before.metric,
+    )
     return merged.with_checkpoints(checkpoints)
 
 
@@ -171,13 +202,13 @@ def _joined(directory: Path, before: StudyMeta, now: StudyMeta) -> tuple[StudyCh
         if old != each.checkpoint_digest and each.checkpoint_digest not in known:
             raise StudyError(
                 f"{directory} is a study of checkpoint {old}, but this run has checkpoint {each.checkpoint_digest}: "
-                f"{each.checkpoint} has changed since {before.created}; give the new weights another --out directory"
+                f"{each.checkpoint} has changed since {before.created}; give the new weights another folder as -o"
             )
     if not any(each.checkpoint_digest in known for each in given):
         raise StudyError(
             f"{directory} is a study of checkpoint {before.checkpoint_digest}, but this run has checkpoint "
             f"{now.checkpoint_digest}: it began with {before.checkpoint}, this run has {now.checkpoint}; "
-            "give that one or another --out directory"
+            "give that one or another folder as -o"
         )
     joined = dict(known)
     for each in given:
@@ -196,11 +227,11 @@ def _other_evaluator(before: StudyMeta, now: StudyMeta) -> str:
     """What differs, and what to do."""
     old, new = (card.data_flags or "no text flags" for card in (before, now))
     if old != new:
-        return f"it began with {old}, this run has {new}; repeat those flags or give another --out directory"
+        return f"it began with {old}, this run has {new}; repeat those flags or give another folder as -o"
     pgpack = "" if before.pgpack_version == now.pgpack_version else f" (pgpack was {before.pgpack_version})"
     return (
         "the flags are the same, so the text, the tokenizer or the way of evaluating behind them has changed"
-        f"{pgpack}; bring them back or give another --out directory"
+        f"{pgpack}; bring them back or give another folder as -o"
     )
 
 

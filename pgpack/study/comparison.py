@@ -24,11 +24,13 @@ MOST_DECIMALS = 8
 def half_width(trial: Trial, metric: str) -> float | None:
     """The 95 % interval of a trial's loss above the fp32 model is that +- this; None where it is unknown.
 
-    Units: bits per byte for `bpb`, paired with the fp32 model's; nats per token for `kl`.
+    Units: bits per byte for `bpb`, paired with the fp32 model's; nats per token for `kl` and `nats`.
     """
     error = trial.kl_se if metric == "kl" else trial.bpb_se
     if not trial.ok or error is None or trial.block_excess is None:
         return None
+    if metric == "nats":  # of one text, so that the ratio is that of its bytes and tokens
+        error *= trial.nats / trial.bpb if trial.nats and trial.bpb else 0.0
     n_blocks = len(unpack_floats(trial.block_excess))
     return student_quantile(LEVEL, n_blocks - 1) * error if n_blocks > 1 else None
 

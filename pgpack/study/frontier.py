@@ -8,7 +8,7 @@ Refuses to compare curves that share no losses: a number outside the measured ra
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -23,8 +23,17 @@ from .comparison import half_widths
 from .curves import mean_difference
 from .trial import Trial
 
-Metric: TypeAlias = Literal["bpb", "kl", "weight_error"]
+Metric: TypeAlias = Literal["kl", "bpb", "nats", "error"]
 Points: TypeAlias = NDArray[np.float64]
+
+METRIC_NAMES: Mapping[Metric, str] = {
+    "kl": "KL to the fp32 model (nats per token)",
+    "bpb": "bits per byte",
+    "nats": "nats per token",
+    "error": "error of the weights",
+}
+LOGARITHMIC: frozenset[Metric] = frozenset({"kl", "error"})
+"""Losses that go to 0, exponentially with bytes."""
 
 CSV_FIELDS = ("n_bytes", "bpb", "nats", "kl", "recipe", "recipe_digest")
 CSV_COLUMNS = (*CSV_FIELDS, "bpb_half_width", "kl_half_width")
@@ -35,25 +44,28 @@ MIN_SHARED = 0.1  # of the shorter curve's range of losses
 
 def loss_of(trial: Trial, metric: Metric) -> float | None:
     """The trial's loss in `metric`; None when it failed or was not measured."""
-    return getattr(trial, metric) if trial.ok else None
+    return getattr(trial, "weight_error" if metric == "error" else metric) if trial.ok else None
 
 
-def main_metric(trials: Sequence[Trial]) -> Metric:
-    """What trials are compared by when nothing is said: bits per byte, or the error of their weights where no trial
-    was measured on text."""
+def default_metric(trials: Sequence[Trial]) -> Metric:
+    """What trials are compared by where nobody chose: KL to the fp32 model where every measured trial has it, for it
+    is mostly far less noisy than a difference of bits per byte (not on text that calibration never saw; the intervals
+    tell); else bits per byte; the error of the weights where no trial was measured on text."""
     ok = [trial for trial in trials if trial.ok]
-    return "weight_error" if ok and all(trial.bpb is None for trial in ok) else "bpb"
+    if ok and all(trial.kl is not None for trial in ok):
+        return "kl"
+    return "error" if ok and all(trial.bpb is None for trial in ok) else "bpb"
 
 
 def measured(trials: Sequence[Trial], metric: Metric | None = None) -> list[Trial]:
-    """The trials that have both bytes and a loss in `metric` (None: their `main_metric`), in their order."""
-    metric = metric or main_metric(trials)
+    """The trials that have both bytes and a loss in `metric` (None: their `default_metric`), in their order."""
+    metric = metric or default_metric(trials)
     return [trial for trial in trials if trial.n_bytes is not None and loss_of(trial, metric) is not None]
 
 
 def points_of(trials: Sequence[Trial], metric: Metric | None = None) -> Points:
     """Bytes and loss of every measured trial. *Shape* (n, 2) float64."""
-    metric = metric or main_metric(trials)
+    metric = metric or default_metric(trials)
     rows = [(trial.n_bytes, loss_of(trial, metric)) for trial in measured(trials, metric)]
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
@@ -75,7 +87,7 @@ def pareto_indices(points: ArrayLike) -> list[int]:
 
 def pareto(trials: Sequence[Trial], metric: Metric | None = None) -> list[Trial]:
     """The trials that no other trial dominates in (n_bytes, metric), by ascending bytes; ties keep the first."""
-    metric = metric or main_metric(trials)
+    metric = metric or default_metric(trials)
     candidates = measured(trials, metric)
     return [candidates[index] for index in pareto_indices(points_of(candidates, metric))]
 
@@ -86,25 +98,16 @@ def best_under(trials: Sequence[Trial], n_bytes: int | None, metric: Metric | No
     return fitting[-1] if fitting else None
 
 
-def ranking(trials: Sequence[Trial]) -> Metric:
-    """What to choose the best trial by: KL to the fp32 model where every measured trial has it, for it is mostly
-    far less noisy than a difference of bits per byte (not on text that calibration never saw; the intervals tell)."""
-    ok = [trial for trial in trials if trial.ok]
-    return "kl" if ok and all(trial.kl is not None for trial in ok) else main_metric(trials)
-
-
 @dataclass(frozen=True)
 class Front:
-    """The frontier of trials and its best point, each worked out once.
+    """The frontier of trials in (bytes, `metric`) and its best point, each worked out once.
 
-    Units: `budget` bytes, None: any size. `best_by` None: what `ranking` says of the trials; so the best point need
-    not lie on the frontier in `metric`.
+    Units: `budget` bytes, None: any size.
     """
 
     trials: tuple[Trial, ...]
     metric: Metric = "bpb"
     budget: int | None = None
-    best_by: Metric | None = None
 
     @cached_property
     def points(self) -> tuple[Trial, ...]:
@@ -113,12 +116,9 @@ class Front:
 
     @cached_property
     def best(self) -> Trial | None:
-        """The trial of least loss in `chosen_by` within the budget; None when nothing fits."""
-        return best_under(self.trials, self.budget, self.chosen_by)
-
-    @cached_property
-    def chosen_by(self) -> Metric:
-        return self.best_by or ranking(self.trials)
+        """The point of least loss within the budget; None when nothing fits."""
+        fitting = [trial for trial in self.points if self.budget is None or (trial.n_bytes or 0) <= self.budget]
+        return fitting[-1] if fitting else None
 
     @cached_property
     def keys(self) -> frozenset[str]:
@@ -210,7 +210,7 @@ def frontier_csv(frontier: Sequence[Trial], metric: Metric = "bpb") -> str:
     """The trials as CSV text with the header CSV_COLUMNS, of a study without text DISTORTION_COLUMNS; empty where
     unknown. Half widths are those of 95 % intervals of the loss above the fp32 model (`pgpack.study.comparison`).
     """
-    if metric == "weight_error":
+    if metric == "error":
         return csv_text(DISTORTION_COLUMNS, ([getattr(t, name) for name in DISTORTION_COLUMNS] for t in frontier))
     return csv_text(CSV_COLUMNS, ((*(getattr(t, field) for field in CSV_FIELDS), *half_widths(t)) for t in frontier))
 
@@ -228,7 +228,7 @@ def log_curve(points: ArrayLike, metric: Metric, role: str) -> Points:
     Raises: StudyError for fewer than 3 points; `role` names the curve.
     """
     table = _as_points(points)
-    if metric == "kl":
+    if metric in LOGARITHMIC:
         table = table[table[:, 1] > 0]
         table = np.column_stack([table[:, 0], np.log(table[:, 1])])
     curve = table[pareto_indices(table)][::-1]
@@ -241,7 +241,7 @@ def log_curve(points: ArrayLike, metric: Metric, role: str) -> Points:
 
 
 def _to_loss(x: float, metric: Metric) -> float:
-    return math.exp(x) if metric == "kl" else float(x)
+    return math.exp(x) if metric in LOGARITHMIC else float(x)
 
 
 def _span(curve: Points, metric: Metric) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,9 @@ from pgpack.files import refusing, replace_study_file
 from pgpack.sizes import Size, bytes_of
 
 from .card import STUDY_FILE, StudyMeta, continued, read_card
-from .frontier import Metric, main_metric
+from .frontier import Metric, default_metric
 from .journal import TRIALS_FILE, Journal
-from .plot import Curve
+from .pictured import Curve
 from .seeds import Across, Spread, across
 from .trial import Trial
 from .view import FrontierView
@@ -67,7 +67,7 @@ class Study:
         """
         meta = read_card(directory / STUDY_FILE)
         if meta is None:
-            raise StudyError(f"{directory} holds no {STUDY_FILE}; give the --out directory of a `pgpack sweep`")
+            raise StudyError(f"{directory} holds no {STUDY_FILE}; give the folder of a `pgpack sweep`")
         return cls.of(directory, meta, Journal(directory / TRIALS_FILE).read())
 
     @cached_property
@@ -86,21 +86,18 @@ class Study:
         trials = tuple(each.trial for each in seeds.values())
         return dataclasses.replace(self, meta=dataclasses.replace(self.meta, **losses), trials=trials, seeds=seeds)
 
-    def frontier(
-        self, metric: Metric | None = None, budget: Size | None = None, best_by: Metric | None = None
-    ) -> FrontierView:
+    def frontier(self, metric: Metric | None = None, budget: Size | None = None) -> FrontierView:
         """The frontier of the study's recipes in (bytes, `metric`), with its best point within the budget.
 
-        `metric` None: bits per byte, in a study without text the error of the weights. Units: `budget` bytes, or text
-        such as "16MB"; None: that of the study. `best_by` None: KL to the fp32 model where every measured trial has
-        it, else bits per byte, as `best.pgpack` is chosen. Raises: ValueError for a size that is none.
+        `metric`: "kl", "bpb", "nats" or "error"; None: that of the study, by which `best.pgpack` is chosen. Units:
+        `budget` bytes, or text such as "16MB"; None: that of the study. Raises: ValueError for a size that is none.
 
         >>> view = pgpack.open_study("study").frontier(metric="kl", budget="16MB")
         >>> view.best in view.points
         True
         """
-        limit = None if budget is None else bytes_of(budget)
-        view = frontier_of({self.directory.resolve().name: self}, metric, limit, best_by)
+        limit = None if budget is None else bytes_of(budget, self.meta.fp32_n_bytes)
+        view = frontier_of({self.directory.resolve().name: self}, metric, limit)
         return dataclasses.replace(view, title=f"Frontier of {self.meta.title}")
 
     @property
@@ -113,23 +110,28 @@ def frontier_of(
     studies: Mapping[str, Study],
     metric: Metric | None = None,
     budget: int | None = None,
-    best_by: Metric | None = None,
 ) -> FrontierView:
-    """The frontier of named studies together; see `Study.frontier`. A budget and an fp32 loss that all have in common
-    are theirs."""
+    """The frontier of named studies together; see `Study.frontier`. A metric, a budget and an fp32 loss that all have
+    in common are theirs."""
     metas = [study.merged.meta for study in studies.values()]
     curves = tuple(Curve(name, study.merged.trials) for name, study in studies.items())
     trials = tuple(trial for curve in curves for trial in curve.trials)
     return FrontierView(
         trials,
-        metric or main_metric(trials),
+        metric or metric_of(studies.values(), trials),
         _shared([meta.budget for meta in metas]) if budget is None else budget,
-        best_by,
         title=f"Frontier of {', '.join(studies)}",
+        subject="; ".join(f"{name}: {study.meta.subject}" for name, study in studies.items()),
         curves=curves,
         fp32_bpb=_shared([meta.fp32_bpb for meta in metas]),
+        fp32_n_bytes=_shared([meta.fp32_n_bytes for meta in metas]),
         block_bytes={meta.evaluator_digest: meta.block_bytes for meta in reversed(metas) if meta.block_bytes},
     )
+
+
+def metric_of(studies: Iterable[Study], trials: Sequence[Trial]) -> Metric:
+    """The metric that all the studies were given; else the default one of these trials of theirs."""
+    return _shared([study.meta.metric for study in studies]) or default_metric(trials)
 
 
 def _shared(values: Sequence[T]) -> T | None:
@@ -141,7 +143,7 @@ def _refuse_foreign(directory: Path) -> None:
     """Raises: StudyError for a folder of files that is no study, not even one that was just begun."""
     names = sorted(path.name for path in directory.iterdir() if path.name[0] != ".") if directory.is_dir() else []
     if names and not any(fnmatch.fnmatchcase(name, known) for name in names for known in OF_A_STUDY):
-        raise StudyError(f"{directory} is no study and holds {names[0]}; give a new or an empty folder as --out")
+        raise StudyError(f"{directory} is no study and holds {names[0]}; give a new or an empty folder as -o")
 
 
 @contextlib.contextmanager

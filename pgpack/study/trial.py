@@ -1,7 +1,7 @@
 """One measured recipe as one JSON line.
 
-Owns the trial row: its fields, its schema version, its key and its exact text form.
-Refuses rows of another schema, unknown or missing keys, and non-finite numbers: a loss that is NaN or
+Owns the trial row: its fields, its schema version, its key and its exact text form, which ends in a checksum.
+Refuses rows of another schema, damaged rows, unknown or missing keys, and non-finite numbers: a loss that is NaN or
 infinite is a failed trial with `null` in its place, so that a journal is always plain JSON.
 """
 
@@ -12,6 +12,8 @@ import hashlib
 import json
 import math
 import operator
+import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +21,7 @@ from typing import Any
 
 from pgpack.errors import StudyError
 
-SCHEMA_VERSION = 3  # raised by 1 with every new field, which gets a default and a line in SINCE and in JOURNAL.md
+SCHEMA_VERSION = 5  # raised by 1 with every new field, which gets a default and a line in SINCE and in JOURNAL.md
 SINCE: Mapping[str, int] = {
     "text_share": 2,
     "bpb_se": 2,
@@ -27,8 +29,11 @@ SINCE: Mapping[str, int] = {
     "block_excess": 2,
     "relative_error": 3,
     "expected_loss": 3,
+    "crc32": 4,  # of the line as it is without this key: no field of a trial
+    "peak_bytes": 5,
 }  # field -> the version that added it; rows of older versions take its default
 STATUSES = ("ok", "failed")
+CHECKSUM = re.compile(r'(.*), "crc32": "([0-9a-f]{8})"}')
 
 _METRICS = ("bpb", "nats", "kl", "ideal_bits", "relative_error", "expected_loss")
 
@@ -46,6 +51,7 @@ class Trial:
     of `kl`; `block_excess`: nats above the fp32 model by block of the text (`pgpack.loss.intervals.pack_floats`).
     Where no text is known: `relative_error`, the squared error of the weights relative to their squares, and with
     Hessians `expected_loss`, the nats per token that it is estimated to cost (`pgpack.calibration.distortion`).
+    `peak_bytes`: the most memory that the process held during the trial, None where the system does not tell.
 
     Raises: StudyError when a field has the wrong type, the status is unknown, or an 'ok' trial lacks
     `n_bytes` or both `bpb` and `relative_error`. A metric that is NaN or infinite becomes None and the
@@ -78,6 +84,7 @@ class Trial:
     block_excess: str | None = None
     relative_error: float | None = None
     expected_loss: float | None = None
+    peak_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for name in _TEXT + _OPTIONAL_TEXT:
@@ -88,7 +95,8 @@ class Trial:
             raise StudyError(f"trial status is {self.status!r}; expected 'ok' or 'failed'")
         if not isinstance(self.text_share, float | int) or not 0 < self.text_share <= 1:
             raise StudyError(f"trial field text_share is {self.text_share!r}; expected a share above 0 and up to 1")
-        self._set("n_bytes", _whole(self.n_bytes, "n_bytes"))
+        for name in ("n_bytes", "peak_bytes"):
+            self._set(name, _whole(getattr(self, name), name))
         broken = [name for name in _NUMBERS if self._take_number(name)]
         lost = [name for name in _METRICS if name in broken]
         if lost:
@@ -131,7 +139,8 @@ class Trial:
 
     def to_json(self) -> str:
         """The trial as one line of ASCII JSON without a newline; `Trial.from_json` is its exact inverse."""
-        return json.dumps({"v": SCHEMA_VERSION, **dataclasses.asdict(self)}, allow_nan=False)
+        line = json.dumps({"v": SCHEMA_VERSION, **dataclasses.asdict(self)}, allow_nan=False)
+        return f'{line[:-1]}, "crc32": "{_crc32(line)}"}}'
 
     @classmethod
     def from_json(cls, line: str) -> Trial:
@@ -139,7 +148,18 @@ class Trial:
 
         Raises: StudyError, one sentence, for anything that `to_json` does not write.
         """
-        return cls(**read_row(line, tuple(field.name for field in dataclasses.fields(cls)), "trial row", SINCE))
+        names = (*(field.name for field in dataclasses.fields(cls)), "crc32")
+        row = dict(read_row(line, names, "trial row", SINCE, SCHEMA_VERSION))
+        if "crc32" in row:
+            del row["crc32"]
+            found = CHECKSUM.fullmatch(line)
+            if found is None or _crc32(f"{found[1]}}}") != found[2]:
+                raise StudyError("trial row is damaged: its checksum is that of another text")
+        return cls(**row)
+
+
+def _crc32(line: str) -> str:
+    return f"{zlib.crc32(line.encode()):08x}"
 
 
 _TEXT, _OPTIONAL_TEXT, _NUMBERS = (
@@ -166,7 +186,7 @@ def timestamp() -> str:
 
 
 def read_row(
-    text: str, names: tuple[str, ...], what: str, since: Mapping[str, int], newest: int = SCHEMA_VERSION
+    text: str, names: tuple[str, ...], what: str, since: Mapping[str, int], newest: int
 ) -> Mapping[str, Any]:
     """The fields of one JSON object that holds exactly `names` and its version `"v"`, which is taken off.
 

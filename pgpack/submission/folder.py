@@ -8,16 +8,13 @@ the budget.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pgpack.errors import SubmissionError
+from pgpack.files import replacing_folder
 
 from .readme import readme
 from .submission import RunResult, Submission
@@ -57,9 +54,7 @@ def _log(run: RunResult, n_code: int) -> str:
         lines.append(f"pgpack_text val_tokens:{loss.n_tokens} text_bytes:{loss.n_text_bytes}")
         if run.before is not None:
             lines.append(f"{CHECKPOINT} pre-quantization val_loss:{run.before.nats:.8f} val_bpb:{run.before.bpb:.8f}")
-        lines.append(
-            f"pgpack_decoded val_loss:{loss.nats:.8f} val_bpb:{loss.bpb:.8f} eval_time:{loss.eval_s * 1e3:.0f}ms"
-        )
+        lines.append(f"pgpack_decoded val_loss:{loss.nats:.8f} val_bpb:{loss.bpb:.8f}")
     head = (run.log or "").rstrip("\n")
     return "\n".join([*([head] if head else []), *lines, ""])
 
@@ -81,18 +76,9 @@ def write_folder(directory: Path, files: Mapping[str, bytes]) -> None:
     Raises SubmissionError when something is there already, OSError when the disk refuses.
     """
     require_new(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
-        made.chmod(0o755)
+    with replacing_folder(directory) as made:
         for name, data in files.items():
             (made / name).write_bytes(data)
-        if directory.is_dir():
-            directory.rmdir()  # empty, as `require_new` has seen; anything written since is kept by this failing
-        os.rename(made, directory)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(made)
 
 
 def require_new(directory: Path) -> None:

@@ -1,5 +1,6 @@
 """What a tensor is for, read off its name and shape. Names are those of the challenge's dialects, of transformers and
-of llama.cpp; an unknown 2-D tensor is a `matrix`, and whatever has fewer dimensions is `control`.
+of llama.cpp; an unknown 2-D tensor is a `matrix` unless its model's own modules tell (`ToldShapes`), and whatever has
+fewer dimensions is `control`.
 
     embedding   token, position, bigram or value embedding tables (rows are looked up)
     head        an untied output matrix
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable, Mapping
 
 # '*' is the only wildcard here, and every glob begins with it.
 ROLE_GLOBS: tuple[tuple[str, str], ...] = (
@@ -52,8 +54,7 @@ ROLE_GLOBS: tuple[tuple[str, str], ...] = (
     ("*emb*", "embedding"),
     ("*wte*", "embedding"),
     ("*wpe*", "embedding"),
-    ("*.attn.*", "attention"),
-    ("*self_attn.*", "attention"),
+    ("*attn.*", "attention"),
     ("*attention*", "attention"),
     ("*attn_q.*", "attention"),
     ("*attn_k.*", "attention"),
@@ -92,6 +93,21 @@ def role_of(name: str, shape: tuple[int, ...]) -> str:
         if _matches(pattern, name):
             return role
     return "matrix"
+
+
+class ToldShapes(dict[str, tuple[int, ...]]):
+    """Shapes by name, and the roles that a model's modules tell of tensors whose names say nothing."""
+
+    def __init__(self, shapes: Iterable[tuple[str, tuple[int, ...]]], told: Mapping[str, str]) -> None:
+        super().__init__(shapes)
+        self.told = told
+
+
+def roles_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """name -> role of every tensor, what was told included."""
+    found = {name: role_of(name, shape) for name, shape in shapes.items()}
+    told = shapes.told if isinstance(shapes, ToldShapes) else {}
+    return {name: told.get(name, role) if role == "matrix" else role for name, role in found.items()}
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -19,8 +19,9 @@ from pgpack.files import replace_file
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 64, 40, 48
+HEADING = 34  # pixels above the frame, for the title
 COLOURS = ("#0b5cad", "#b54708", "#6941c6", "#0e7569", "#9b1c5a", "#4d5a68")
-INK, GRID = "#52606d", "#e4e7eb"
+INK, TITLE_INK, GRID = "#52606d", "#1f2933", "#e4e7eb"
 SMOOTHING = 0.02  # a curve is the exponential mean over about this share of its rows
 MAX_POINTS = 600
 
@@ -67,22 +68,35 @@ def _smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def draw_curves(curves: Sequence[LossCurve]) -> str:
-    """The SVG text: training loss on the left axis (lines), bits per byte on the right one (dots)."""
+    """The SVG text: training loss on the left axis (lines), bits per byte on the right one (dots), with a title, and
+    the last figures of each run in words for who cannot see it."""
     if not curves:
         raise DataError("there is no loss curve to draw; give at least one log")
     x_axis = _Axis([x for c in curves for x, _ in c.losses], LEFT, WIDTH - RIGHT, from_zero=True)
     left = _Axis([y for c in curves for _, y in c.losses], HEIGHT - BOTTOM, TOP)
     bpb = [y for c in curves for _, y in c.measured]
     right = _Axis(bpb, HEIGHT - BOTTOM, TOP) if bpb else None
+    title = escape(
+        f"Training loss of {curves[0].name}" if len(curves) == 1 else f"Training loss of {len(curves)} runs"
+    )
+    size = f'width="{WIDTH}" height="{HEIGHT + HEADING}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
-        f'font-size="12" fill="{INK}">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 {-HEADING} {WIDTH} {HEIGHT + HEADING}" '
+        f'role="img" font-family="sans-serif" font-size="12" fill="{INK}">',
+        f"<title>{title}</title>",
+        f"<desc>Against training tokens. {escape('; '.join(map(_ending, curves)))}.</desc>",
+        f'<rect y="{-HEADING}" {size} fill="#ffffff"/>',
+        f'<text x="{LEFT - 48}" y="-8" font-size="16" font-weight="bold" fill="{TITLE_INK}">{title}</text>',
     ]
     parts += _frame(x_axis, left, right)
     for index, curve in enumerate(curves):
         parts += _curve(curve, COLOURS[index % len(COLOURS)], index, x_axis, left, right)
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def picture_path(checkpoint: Path) -> Path:
+    """Where the run that writes `checkpoint` draws its curve: OUT.loss.svg."""
+    return checkpoint.with_suffix(".loss.svg")
 
 
 def write_curves(path: Path, curves: Sequence[LossCurve]) -> None:
@@ -107,6 +121,12 @@ class _Axis:
     def at(self, value: float) -> float:
         return self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start)
 
+    @property
+    def unit(self) -> str:
+        """What the letter behind counts means, where they have one."""
+        letter = _count(self.high)[-1]
+        return {"k": " (k = thousand)", "M": " (M = million)", "G": " (G = billion)"}.get(letter, "")
+
     def ticks(self) -> list[float]:
         return [self.low + i * self.step for i in range(round((self.high - self.low) / self.step) + 1)]
 
@@ -120,7 +140,9 @@ def _frame(x_axis: _Axis, left: _Axis, right: _Axis | None) -> list[str]:
         parts.append(f'<text x="{LEFT - 8}" y="{y}" dy="4" text-anchor="end">{tick:.6g}</text>')
     for tick in x_axis.ticks():
         parts.append(f'<text x="{x_axis.at(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{_count(tick)}</text>')
-    parts.append(f'<text x="{(LEFT + end) / 2}" y="{HEIGHT - 10}" text-anchor="middle">training tokens</text>')
+    parts.append(
+        f'<text x="{(LEFT + end) / 2}" y="{HEIGHT - 10}" text-anchor="middle">training tokens{x_axis.unit}</text>'
+    )
     parts.append(f'<text x="{LEFT - 48}" y="{TOP - 16}">nats per token (line)</text>')
     if right is not None:
         for tick in right.ticks():
@@ -138,11 +160,17 @@ def _curve(curve: LossCurve, colour: str, index: int, x_axis: _Axis, left: _Axis
             f"<title>{escape(curve.name)}: {y:.4f} bits per byte</title></circle>"
             for x, y in curve.measured
         ]
-    last = f", {curve.measured[-1][1]:.4f} bpb" if curve.measured else ""
-    label = escape(f"{curve.name}: {curve.losses[-1][1]:.3f} nats{last}")
     y = TOP + 14 + 17 * index
-    parts.append(f'<text x="{WIDTH - RIGHT - 8}" y="{y}" text-anchor="end" fill="{colour}">{label}</text>')
+    halo = 'paint-order="stroke" stroke="#ffffff" stroke-width="4"'
+    place = f'x="{WIDTH - RIGHT - 8}" y="{y}" text-anchor="end"'
+    parts.append(f'<text {place} fill="{colour}" {halo}>{escape(_ending(curve))}</text>')
     return parts
+
+
+def _ending(curve: LossCurve) -> str:
+    """How a run ended, in words."""
+    last = f", {curve.measured[-1][1]:.4f} bpb" if curve.measured else ""
+    return f"{curve.name}: {curve.losses[-1][1]:.3f} nats{last}"
 
 
 def _count(value: float) -> str:

@@ -163,3 +163,27 @@ def test_files_that_are_no_calibration_are_refused(tmp_path: Path) -> None:
     save_calibration(tmp_path / "bad", Calibration({"w": (2, 2)}, lambda key: np.zeros((2, 2), np.float32)))
     with pytest.raises(CalibrationError, match="neither a square"):
         load_calibration(tmp_path / "bad")
+
+
+def test_a_file_with_one_changed_byte_is_refused_or_means_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    hessian = np.eye(3, dtype=np.float32) + np.ones((3, 3), np.float32)
+    save_calibration(path, from_arrays({"w.hessian": hessian, "w.fisher": np.arange(2, dtype=np.float32)}, "t", 9))
+    whole, before = path.read_bytes(), load_calibration(path)
+    n_read = 0
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        try:
+            after = load_calibration(path)
+        except CalibrationError:
+            continue
+        n_read += 1
+        assert (after.digest, after.token_digest, after.n_tokens) == (before.digest, before.token_digest, 9)
+    assert n_read < len("sha256") + 10  # the name of the seal itself, and spaces behind the header
+
+
+def test_equal_calibrations_are_equal_files(tmp_path: Path) -> None:
+    statistics = {f"{name}.hessian": np.eye(3, dtype=np.float32) for name in "abcdef"}
+    for name in ("one", "two"):
+        save_calibration(tmp_path / name, from_arrays(statistics, "t", 9))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()

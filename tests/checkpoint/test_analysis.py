@@ -159,3 +159,21 @@ def test_a_picture_is_drawn_whatever_is_missing() -> None:
     assert b"largest / smallest 3" in svg(whole)
     assert svg(whole).count(b"not in this checkpoint") == 1  # there are no skips
     assert svg(nothing).count(b"not in this checkpoint") == 4
+
+
+def test_legends_cross_nothing_that_is_drawn_and_every_panel_has_a_title() -> None:
+    from pgpack.report.analysis_plot import analysis_figure, described
+
+    figure = analysis_figure(of(state()), "What the weights say")
+    figure.draw_without_rendering()
+    legends = [axes.get_legend() for axes in figure.axes]
+    assert sum(legend is not None for legend in legends) == 2
+    for axes, legend in zip(figure.axes, legends, strict=True):
+        assert axes.get_title(loc="left")
+        assert axes.get_ylabel()
+        if legend is not None:
+            box, frame = legend.get_window_extent(), axes.get_window_extent()
+            assert box.y0 >= frame.y1 - 1
+            assert not box.overlaps(axes.title.get_window_extent())
+            assert box.y1 <= axes._left_title.get_window_extent().y0 + 1
+    assert "3 blocks" in described(of(state()))

@@ -85,7 +85,7 @@ def test_the_table_has_a_row_for_each_frontier_point_and_marks_the_best(home: Pa
     ]
     (marked,) = [row for row in rows if row.startswith("*")]
     assert f"{best.n_bytes:,}" in marked
-    assert any(line.startswith("* best bpb within 20,000,000 B: ") for line in lines)
+    assert any(line.startswith("* best kl within 20,000,000 B: ") for line in lines)
 
 
 def test_points_tell_how_sure_they_are_and_how_far_above_the_best(home: Path) -> None:
@@ -101,13 +101,13 @@ def test_points_tell_how_sure_they_are_and_how_far_above_the_best(home: Path) ->
         assert row["above_best"] == {"value": difference.value, "half_width": difference.half_width()}
     assert document["best"]["above_best"] == {"value": 0.0, "half_width": 0.0}
     heading, *lines = invoke_ok(home / "A", "--budget", "16MB").stdout.splitlines()
-    assert heading.split() == ["bytes", "bpb", "+-", "above", "best", "KL", "name", "recipe"]
+    assert heading.split() == ["bytes", "bpb", "+-", "above", "best", "KL", "+-", "name", "recipe"]
     (marked,) = [line for line in lines if line.startswith("* ") and best.recipe in line]
     assert f"{best.bpb:.4f}  {half_width_text(half_width(best, 'bpb'))}" in marked
     assert "+0.0000 +-0.0000" in marked
     assert sum(line.startswith("+-: 95 % interval") for line in lines) == 1
-    by_kl = invoke_ok(home / "A", "--metric", "kl").stdout
-    assert by_kl.splitlines()[0].count("+-") == 2
+    by_bpb = invoke_ok(home / "A", "--metric", "bpb").stdout
+    assert by_bpb.splitlines()[0].count("+-") == 1
 
 
 def test_points_without_blocks_or_of_another_text_have_no_interval(home: Path, tmp_path: Path) -> None:
@@ -118,11 +118,15 @@ def test_points_without_blocks_or_of_another_text_have_no_interval(home: Path, t
     (tmp_path / "old" / "trials.jsonl").write_text("".join(row.to_json() + "\n" for row in rows))
     lines = invoke_ok(tmp_path / "old").stdout.splitlines()
     n_points = len(pareto(study.trials))
-    assert all(re.search(r"\d\.\d{4}  -  +-  +[\d.e-]+ ", line) for line in lines[1 : 1 + n_points])
+    assert all(re.search(r"\d\.\d{4}  -  +-  +[\d.e-]+  +- ", line) for line in lines[1 : 1 + n_points])
     assert not any(line.startswith("+-:") for line in lines)
     document = json.loads(invoke_ok(tmp_path / "old", "--json").stdout)
     assert {row["above_best"] for row in document["frontier"]} == {None}
-    other = [dataclasses.replace(t, evaluator_digest="f" * 64, bpb=(t.bpb or 0) - 1e-4) for t in study.trials if t.ok]
+    other = [
+        dataclasses.replace(t, evaluator_digest="f" * 64, bpb=(t.bpb or 0) - 1e-4, kl=(t.kl or 0) - 1e-6)
+        for t in study.trials
+        if t.ok
+    ]
     (tmp_path / "other").mkdir()
     meta = dataclasses.replace(study.meta, evaluator_digest="f" * 64)
     (tmp_path / "other" / "study.json").write_text(meta.to_json())
@@ -186,7 +190,7 @@ def test_every_trial_is_exported_and_the_file_is_never_replaced_unasked(home: Pa
         (["A", "B", "-o", "f.html"], "a report page shows one study; 2 given"),
         (["A", "--budget", "16 parsecs"], "'16 parsecs' is not a size"),
         (["A", "--reference-loss", "nan"], "not a finite number"),
-        (["A", "--metric", "loss"], "'loss' is not one of 'bpb', 'kl'"),
+        (["A", "--metric", "loss"], "'loss' is not one of 'kl', 'bpb', 'nats', 'error'"),
         ([], "Missing argument 'DIR...'"),
     ],
 )
@@ -242,6 +246,8 @@ def test_the_help_has_an_example_and_loads_neither_torch_nor_matplotlib() -> Non
     [
         ("16MB", 16_000_000), ("400kB", 400_000), ("1MiB", 2**20), ("123456", 123_456), ("1.5 mb", 1_500_000),
         ("16_000_000", 16_000_000), ("16,000,000 B", 16_000_000), ("0.5KiB", 512), ("2GB", 2 * 10**9),
+        ("16M", 16_000_000), ("16e6", 16_000_000), ("15.9MiB", 16_672_358), ("1.6e7 B", 16_000_000),
+        ("400 k", 400_000), ("2Gi", 2 * 2**30), ("1e3", 1000), ("16 M", 16_000_000), ("1.0000001MB", 1_000_000),
     ],
 )  # fmt: skip
 def test_sizes_as_people_write_them(text: str, n_bytes: int) -> None:
@@ -254,9 +260,16 @@ def test_a_whole_number_of_units_is_that_many_bytes(number: int, unit: str) -> N
     assert parse_size(f"{number}{unit}") == number * (1024 if "i" in unit else 1000) ** power
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "1e3", "MB", "1 TB", "16 M", "1.0000001MB", "0.5", "١", "inf"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "1e", "MB", "1 TB", "16 mm", "1.5B", "0.5", "0.0001kB", "0%", "١", "inf", "%", "90%"]
+)
 def test_what_is_not_a_size_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(ValueError) as refused:
         parse_size(text)
     assert repr(text) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("text", "n_bytes"), [("90%", 900), ("100 %", 1000), ("0.1%", 1), ("150%", 1500)])
+def test_a_share_is_of_the_whole(text: str, n_bytes: int) -> None:
+    assert parse_size(text, whole=1000) == n_bytes

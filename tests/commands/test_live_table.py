@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import sys
@@ -45,7 +46,7 @@ def row(index: int, error: str | None = None) -> Trial:
 
 
 def study(*rows: Trial) -> Study:
-    return Study(Path("study"), META, rows)
+    return Study(Path("study"), dataclasses.replace(META, metric="bpb"), rows)
 
 
 class Screen(io.StringIO):

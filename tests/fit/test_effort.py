@@ -23,6 +23,7 @@ def test_a_recipe_tells_all_that_its_level_spends(level: int) -> None:
     recipe = parse_recipe(str(engine_recipe(effort, 1e-3, SHAPES)))
     assert recipe.compensate.count == effort.compensate
     assert recipe.tune.count == effort.tune
+    assert recipe.drift.follows == effort.drift
     assert recipe.calib.count == (effort.tokens or recipe.calib.count)
     assert f"states={effort.states})" in str(recipe)
     assert (f"group={effort.group}" in str(recipe)) == bool(effort.group)
@@ -40,10 +41,13 @@ def test_steps_that_are_given_take_the_place_of_the_level() -> None:
     assert LEVELS[9].trained_by(None, 0).tune == 0
     assert LEVELS[9].trained_by(None, 0).compensate == LEVELS[9].compensate
     assert LEVELS[DEFAULT].trained_by(5, None) == Effort(compensate=5)
+    assert LEVELS[6].drift
+    assert not LEVELS[6].trained_by(5, None).drift  # each has stages of its own
+    assert LEVELS[6].trained_by(0, 5).drift
 
 
 def test_the_rough_stand_in_is_quick() -> None:
     for effort in LEVELS:
         assert effort.rough.states <= 8
-        assert effort.rough.group == effort.rough.compensate == effort.rough.tune == 0
+        assert effort.rough.group == effort.rough.compensate == effort.rough.tune == effort.rough.drift == 0
         assert effort.rough.tokens == effort.tokens

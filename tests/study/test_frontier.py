@@ -88,7 +88,8 @@ def test_the_pareto_set_of_trials_leaves_out_failed_ones_and_keeps_the_first_of_
 
 def test_the_two_metrics_have_their_own_frontiers() -> None:
     trials = [a_trial(0, 10, 1.0, kl=0.3), a_trial(1, 20, 1.1, kl=0.2)]
-    assert pareto(trials) == [trials[0]]
+    assert pareto(trials, "bpb") == [trials[0]]
+    assert pareto(trials) == pareto(trials, "kl")
     assert pareto(trials, "kl") == trials
     assert points_of(trials, "kl").tolist() == [[10.0, 0.3], [20.0, 0.2]]
 
@@ -206,7 +207,7 @@ def test_a_view_shows_one_frontier_and_one_best_point_as_table_csv_rows_and_pict
     assert view.row(view.best)["above_best"] == {"value": 0.0, "half_width": 0.0}
     assert view.plot(tmp_path / "frontier.svg") == (tmp_path / "frontier.svg").read_text(encoding="utf-8")
     assert view._repr_svg_() == view.plot()
-    assert f"{(view.best.n_bytes or 0) / 1e6:.4g} MB, {view.best.kl:.3g}" in view.plot()
+    assert f"best: {(view.best.n_bytes or 0) / 1e6:.4g} MB, KL {view.best.kl:.3g}" in view.plot()
     nothing = dataclasses.replace(study, trials=()).frontier()
     assert nothing._repr_svg_() is None
     assert nothing.best is None

@@ -168,3 +168,25 @@ def test_no_calibration_and_empty_calibration_are_different_keys() -> None:
 
 def test_timestamp_names_its_zone() -> None:
     assert timestamp().endswith("+00:00")
+
+
+def test_every_change_of_one_byte_of_a_row_is_refused() -> None:
+    line = a_trial(label="a", error=None, kl=0.25).to_json().encode()
+    for position, byte in enumerate(line):
+        for other in {byte ^ 1, byte ^ 2, ord("0"), ord("9"), ord(" "), ord('"'), 0xFF} - {byte}:
+            changed = line[:position] + bytes([other]) + line[position + 1 :]
+            with pytest.raises((StudyError, UnicodeDecodeError)):
+                Trial.from_json(changed.decode())
+
+
+def test_a_row_that_lacks_its_checksum_is_refused_unless_it_is_older() -> None:
+    row = json.loads(a_trial().to_json())
+    without = {name: value for name, value in row.items() if name != "crc32"}
+    with pytest.raises(StudyError, match="lacks keys: crc32"):
+        Trial.from_json(json.dumps(without))
+    older = {name: value for name, value in without.items() if name != "peak_bytes"}
+    assert Trial.from_json(json.dumps(older | {"v": 3})) == a_trial()
+    with pytest.raises(StudyError, match="unknown keys: crc32"):
+        Trial.from_json(json.dumps({**older, "crc32": row["crc32"], "v": 3}))
+    with pytest.raises(StudyError, match="damaged"):
+        Trial.from_json(json.dumps(row | {"bpb": 0.5}))

@@ -27,7 +27,7 @@ from tests.sweep_bench import N_FAILED, N_TRIALS, OpenBench, candidates, card, p
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = tuple(Job(candidate) for candidate in candidates())
-OWN_OF_A_RUN = {"created", "quantize_s", "encode_s", "decode_s", "eval_s"}
+OWN_OF_A_RUN = {"created", "quantize_s", "encode_s", "decode_s", "eval_s", "peak_bytes"}
 
 
 def facts(trials: list[Trial]) -> dict[str, dict[str, object]]:
@@ -87,6 +87,52 @@ def test_a_recipe_that_kills_two_workers_is_a_failed_row_and_the_others_are_meas
 def test_workers_that_die_of_everything_end_the_sweep_with_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(PgpackError, match=r"workers died on each of the first 3 recipes, most likely killed"):
         run(OpenBench(tmp_path, plague="rtn", deaths=99))
+
+
+DYING_AT_START = """
+import os, pathlib, signal, sys
+if "--multiprocessing-fork" in sys.orig_argv:
+    for number in range({deaths}):
+        try:
+            (pathlib.Path({folder!r}) / f"start-{{number}}").touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def dying_at_start(folder: Path, deaths: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first `deaths` worker processes end before they run anything."""
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(DYING_AT_START.format(folder=str(folder), deaths=deaths))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", "")]))
+
+
+def test_a_worker_that_dies_while_it_starts_costs_nothing_but_time(
+    serial: dict[str, dict[str, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying_at_start(tmp_path, 2, monkeypatch)
+    assert facts(run(OpenBench(tmp_path))) == serial
+    assert len(list(tmp_path.glob("start-*"))) == 2
+
+
+def test_workers_that_all_die_while_they_start_blame_no_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying_at_start(tmp_path, 99, monkeypatch)
+    with pytest.raises(PgpackError, match=r"worker processes end before they begin; .*--jobs 1 measures without"):
+        run(OpenBench(tmp_path))
+
+
+def test_a_worker_that_dies_idle_is_replaced(serial: dict[str, dict[str, object]], tmp_path: Path) -> None:
+    found, bench = list[Trial](), OpenBench(tmp_path)
+    with WorkerExecutor(bench, bench.local, 1) as executor:
+        for measured in executor.run(JOBS):
+            if not found:
+                os.kill(pids(tmp_path).pop(), signal.SIGKILL)
+                time.sleep(0.2)  # until its pool knows
+            found.append(measured.trial)
+    assert facts(found) == serial
 
 
 def test_workers_that_measure_another_checkpoint_are_refused(tmp_path: Path) -> None:

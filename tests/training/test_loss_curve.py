@@ -69,3 +69,19 @@ def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:
         read_curve(empty)
     with pytest.raises(DataError, match="at least one"):
         draw_curves([])
+
+
+def test_a_picture_has_a_title_units_and_its_figures_in_words(tmp_path: Path) -> None:
+    curves = [read_curve(write_log(tmp_path / f"{k}.log.jsonl", 30, 5.0 + k)) for k in range(2)]
+    root = ElementTree.fromstring(draw_curves(curves[:1]))
+    assert root.get("role") == "img"
+    assert root.find(f"{SVG}title").text == "Training loss of 0"  # type: ignore[union-attr]
+    assert re.search(r"0: 4\.\d+ nats, 2\.5000 bpb", root.find(f"{SVG}desc").text or "")  # type: ignore[union-attr]
+    texts = [text.text or "" for text in root.iter(f"{SVG}text")]
+    for words in ("Training loss of 0", "nats per token (line)", "bits per byte (dots)"):
+        assert words in texts
+    assert "training tokens (k = thousand)" in texts
+    assert "Training loss of 2 runs" in draw_curves(curves)
+    _, top, _, height = map(float, (root.get("viewBox") or "").split())
+    heights = [float(text.get("y") or 0) for text in root.iter(f"{SVG}text")]
+    assert all(top + 10 <= y <= top + height for y in heights)

@@ -43,8 +43,8 @@ class GgufSource:
 def write_gguf(path: Path, source: GgufSource, to: str) -> None:
     """Write the file in one step; `to` is a key of TYPES.
 
-    Raises: SettingError, a sentence, for a model that has no place in a GGUF; ToolMissing without the package;
-    OSError when it cannot be written.
+    Raises: SettingError, a sentence, for a model that has no place in a GGUF or in its type; ToolMissing without the
+    package; OSError when it cannot be written.
     """
     try:
         import gguf
@@ -65,25 +65,29 @@ def write_gguf(path: Path, source: GgufSource, to: str) -> None:
     logging.getLogger("gguf").setLevel(logging.ERROR)
     heads = {"q": fields[f"{arch}.attention.head_count"]}
     heads["k"] = fields.get(f"{arch}.attention.head_count_kv", heads["q"])
-    with replacing(path) as aside:
+    planned = [] if rope is None else [(ROPE_FREQS, lambda: rope, rope.shape)]
+    for ours, theirs in names.items():
+        shape, load = source.tensors[ours]
+        planned.append((theirs, _moved(family, theirs, load, heads), family.shape(theirs, shape)))
+    kinds = {name: _kind(gguf, name, shape, to) for name, _, shape in planned}
+    sizes = {
+        name: int(np.prod(gguf.quant_shape_to_byte_shape(shape, kinds[name]) if len(shape) else (4,)))
+        for name, _, shape in planned
+    }
+    with replacing(path, n_bytes=sum(sizes.values())) as aside:
         writer = gguf.GGUFWriter(aside, arch)
         for name, value in fields.items():
             _add(writer, name, value)
-        planned = []
-        if rope is not None:
-            planned.append((ROPE_FREQS, lambda: rope, rope.shape))
-        for ours, theirs in names.items():
-            shape, load = source.tensors[ours]
-            planned.append((theirs, _moved(family, theirs, load, heads), family.shape(theirs, shape)))
-        kinds = {name: _kind(gguf, name, shape, to) for name, _, shape in planned}
         for name, _, shape in planned:
-            n_bytes = gguf.quant_shape_to_byte_shape(shape, kinds[name]) if len(shape) else (4,)
-            writer.add_tensor_info(name, shape, np.dtype(np.float32), int(np.prod(n_bytes)), kinds[name])
+            writer.add_tensor_info(name, shape, np.dtype(np.float32), sizes[name], kinds[name])
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for name, load, _ in planned:
-            writer.write_tensor_data(gguf.quants.quantize(np.ascontiguousarray(load(), np.float32), kinds[name]))
+            stored = gguf.quants.quantize(np.ascontiguousarray(load(), np.float32), kinds[name])
+            if not np.isfinite(gguf.quants.dequantize(stored, kinds[name])).all():
+                raise SettingError(f"{name} is beyond what {kinds[name].name} holds; give --type f32")
+            writer.write_tensor_data(stored)
         writer.close()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pgpack.errors import FormatError
-from pgpack.files import replacing, sync
+from pgpack.files import replace_together
 
 FORMAT = "pgpack-manifest-1"
 
@@ -91,12 +91,5 @@ def write_artifact_file(path: Path, data: bytes, manifest: Manifest) -> None:
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise FormatError(f"{path}: the manifest is of another artifact")
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = manifest_path(path)
-    contents = {path: data, beside: manifest.to_json().encode()}
-    last, first = (beside, path) if path.exists() else (path, beside)
-    with replacing(last) as last_aside, replacing(first) as first_aside:
-        for aside, target in ((first_aside, first), (last_aside, last)):
-            aside.write_bytes(contents[target])
-            sync(aside)
-        if last == beside:
-            beside.unlink(missing_ok=True)
+    both = (path, data), (manifest_path(path), manifest.to_json().encode())
+    replace_together(both if path.exists() else both[::-1])

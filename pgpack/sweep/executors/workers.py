@@ -4,8 +4,9 @@
                            <--rows--
 
 A pool to each worker, because a process that dies (the system kills what takes too much memory) breaks its pool: here
-it costs one trial, which is measured once more by a new worker and then counts as failed. Workers are spawned, never
-forked; each has its share of the cores for BLAS and OpenMP; they end with the driver, however that ends.
+it costs one trial, which is measured once more by a new worker and then counts as failed, whether the process dies
+while it starts or at work. Workers are spawned, never forked; each has its share of the cores for BLAS and OpenMP;
+they end with the driver, however that ends.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class WorkerExecutor:
         self._slots: list[_Worker | None] = [None] * n_workers
         self._variables = [_variables(threads, gpus[slot % len(gpus)] if gpus else "") for slot in range(n_workers)]
         self._outcomes = Outcomes(TRIES)
+        self._began = False  # one worker at least
+        self._n_stillborn = 0
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Measured]:
         """As `Executor.run`, in order of completion.
@@ -108,19 +111,24 @@ class WorkerExecutor:
             report = future.result()
         except BrokenProcessPool:
             self._bury(slot)
-            if self._outcomes.again(job):
+            if not self._began or self._outcomes.again(job):
                 return None
             return self._outcomes.give_up(measurer, job)
+        self._began = True
         return self._outcomes.take(measurer, job, report)
 
     def _bury(self, slot: int) -> None:
-        """Raises: PgpackError when the worker died before it began, which no recipe is to blame for."""
+        """End a worker that died: the next job of its slot has a new one.
+
+        Raises: PgpackError when workers die before any of them began, which no recipe is to blame for.
+        """
         worker = self._slots[slot]
-        began = worker is not None and worker.began
+        self._began |= worker is not None and worker.began
         self._end(slot)
-        if not began:
+        self._n_stillborn += not self._began
+        if self._n_stillborn > TRIES * self.n_workers:
             raise PgpackError(
-                "a worker process ended before it began; what it said is above, and --jobs 1 measures without workers"
+                "worker processes end before they begin; what they said is above, and --jobs 1 measures without them"
             )
 
 
@@ -140,7 +148,12 @@ class _Worker:
         return self._pid.done() and self._pid.exception() is None
 
     def submit(self, open_measurer: Open, job: Job) -> Future[Report]:
-        return self._pool.submit(report_on, open_measurer, job)
+        try:
+            return self._pool.submit(report_on, open_measurer, job)
+        except BrokenProcessPool as error:  # it died meanwhile
+            lost = Future[Report]()
+            lost.set_exception(error)
+            return lost
 
     def kill(self) -> None:
         """End it in the middle of whatever it does."""

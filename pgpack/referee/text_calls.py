@@ -1,0 +1,228 @@
+"""What a call in a walked script does and gives back: the script's own functions and classes, libraries by name."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from .script import Script
+from .text_events import STEP, Event, Given, event_of, tunes
+from .text_expressions import Expressions
+from .text_names import SPLITS, names_evaluated, names_training
+from .text_values import NOTHING, Function, Kind, Scope, Value, decorators, parameters, path_of
+
+DEPTH = 14  # of calls
+# calls whose result is no text any more
+_NUMBERS = {
+    "len", "item", "numel", "dim", "size", "print", "isinstance", "type", "stat", "detach", "exists", "getsize",
+    "any", "all", "count", "hash", "id", "log", "info", "debug", "range", "warning", "perf_counter", "time",
+}  # fmt: skip
+_CONVERTED = {"int", "float", "bool"}
+_SAME = {
+    "str",
+    "Path",
+    "fspath",
+    "expanduser",
+    "abspath",
+    "realpath",
+    "resolve",
+    "strip",
+    "lower",
+    "copy",
+    "deepcopy",
+}
+# calls that only move text, also where no gradients are computed
+_DATA = {
+    "tensor", "from_numpy", "as_tensor", "array", "asarray", "zip", "enumerate", "iter", "next", "list", "tuple",
+    "cat", "stack", "concatenate", "load", "memmap", "fromfile", "DataLoader", "TensorDataset", "tqdm", "reversed",
+    "sorted", "glob", "open", "join", "get", "cycle", "chain", "islice", "frombuffer", "set", "dict", "read_bytes",
+}  # fmt: skip
+_JOINS = re.compile(r"concat|combine|merge|chain|interleave|mix|union|extend")
+_PUT = {"append", "extend", "add", "insert", "put", "appendleft", "update", "copy_", "setdefault"}
+# methods of libraries too, so that an unknown owner says nothing
+_COMMON = {
+    "step", "backward", "train", "eval", "forward", "load_state_dict", "state_dict", "to", "__init__", "get",
+    "update", "append", "add", "write", "read", "close", "load", "save", "zero_grad", "items", "keys", "values",
+    "copy", "join",
+}  # fmt: skip
+
+
+class Calls(Expressions):
+    """Calls."""
+
+    def _Call(self, node: ast.Call, scope: Scope) -> Value:
+        script = scope.script
+        name = script.name_of(node.func)
+        last = name.rpartition(".")[2] or getattr(node.func, "attr", "")
+        owner = self.value(node.func.value, scope) if isinstance(node.func, ast.Attribute) else NOTHING
+        if not isinstance(node.func, (ast.Name, ast.Attribute)):
+            self.value(node.func, scope)
+        args = [self.value(arg, scope) for arg in node.args]
+        keywords = [(item.arg or "", self.value(item.value, scope)) for item in node.keywords]
+        named, held = dict(keywords), [self.whole(value) for value in (*args, *(value for _, value in keywords))]
+        shown = [*node.args, *(item.value for item in node.keywords)]
+        texts = tuple(ast.unparse(arg) for arg, value in zip(shown, held, strict=True) if value.text)
+        given = Given(owner.text, texts, any(value.training for value in held))
+        if (event := event_of(script, node, name, given, scope.graded)) is not None:
+            self.events.append(event)
+        if last in _PUT and texts and isinstance(node.func, ast.Attribute) and path_of(node.func.value):
+            self.bind(node.func.value, owner | Value(True), node, scope)
+        for argument in shown:
+            self._handed_on(argument, scope)
+        if last == "add_argument" and args and args[0].word is not None:
+            stored = Value(word="False") if named.get("action", NOTHING).word == "store_true" else NOTHING
+            self.options[args[0].word.strip("-").replace("-", "_")] = named.get("default", stored)
+        result = self._of_script(node, last, owner, args, named, scope)
+        if result is not None:
+            return replace(result, text=False) if _is_score(last) else result | Value(owner.text)
+        trained = any(name.startswith("train") and self.whole(value).text for name, value in keywords)
+        if (tunes(last, given) and scope.graded) or trained:
+            self.events.append(Event(STEP, script.place(node, f"{last}(...)"), f"{last}(...)"))
+        passed = self._passed_on(node, name, last, owner, args, scope)
+        return self._of_library(last, owner, args, held, scope.graded) if passed is None else passed
+
+    def _handed_on(self, argument: ast.expr, scope: Scope) -> None:
+        """A function that is given to another one is called by it."""
+        if isinstance(argument, ast.Name) and scope.find(argument.id) is None:
+            function = self.definitions.functions.get(argument.id)
+            if function is not None:
+                self.run(*function, None, [], {}, True)
+
+    def _of_script(
+        self, node: ast.Call, last: str, owner: Value, args: list[Value], named: dict[str, Value], scope: Scope
+    ) -> Value | None:
+        """What a call of the script's own functions and classes gives back, None when it is none."""
+        found, own = None, owner.kind
+        func = node.func
+        if isinstance(func, ast.Name):
+            held = scope.find(func.id)
+            if held is not None and held.kind is not None:
+                found, own = self.definitions.method(held.kind, "__call__"), held.kind
+            elif last in self.definitions.bases:
+                return self._made(last, node, args, named, scope)
+            else:
+                found, own = self.definitions.functions.get(last), None
+        elif isinstance(func, ast.Attribute):
+            of_module = isinstance(func.value, ast.Name) and func.value.id in scope.script.imported
+            if isinstance(func.value, ast.Call) and getattr(func.value.func, "id", "") == "super" and scope.own:
+                bases = self.definitions.classes(str(scope.own[0]))[1:]
+                found, own = next((self.definitions.methods.get((base, last)) for base in bases), None), scope.own
+            elif isinstance(func.value, ast.Name) and func.value.id in self.definitions.bases:
+                found, own = self.definitions.methods.get((func.value.id, last)), (func.value.id,)
+            elif owner.kind is not None:
+                found = self.definitions.method(owner.kind, last)
+            elif of_module and last in self.definitions.bases:
+                return self._made(last, node, args, named, scope)
+            elif of_module:
+                found = self.definitions.functions.get(last)
+            elif last not in _COMMON and not owner.text and (only := self.definitions.only_method(last)):
+                own, found = only
+        return None if found is None else self.run(*found, own, args, named, scope.graded)
+
+    def _made(self, name: str, node: ast.Call, args: list[Value], named: dict[str, Value], scope: Scope) -> Value:
+        """A new object of a class of the script: told apart by where it is made, and of what."""
+        kind: Kind = (
+            name,
+            node.lineno,
+            node.col_offset,
+            *args,
+            *sorted((k, v.text, v.training) for k, v in named.items()),
+        )
+        if self.depth < DEPTH and (method := self.definitions.method(kind, "__init__")) is not None:
+            self.run(*method, kind, args, named, scope.graded)
+        else:
+            fields = [field for each in self.definitions.classes(name) for field in self.definitions.fields[each]]
+            self.attributes.setdefault(kind, {}).update({**dict(zip(fields, args, strict=False)), **named})
+        return Value(kind=kind)
+
+    def run(
+        self,
+        script: Script,
+        function: Function,
+        own: Kind | None,
+        args: Sequence[Value],
+        named: Mapping[str, Value],
+        graded: bool,
+    ) -> Value:
+        """What a function gives back; what it does has happened."""
+        self.reached.add(id(function))
+        held = sum(value.text for values in self.attributes.values() for value in values.values())
+        key = (id(function), own, *args, *sorted(named.items(), key=lambda item: item[0]), graded, held)
+        if key not in self.known:
+            if self.depth >= DEPTH:
+                return NOTHING
+            self.known[key] = NOTHING, ()  # of one that calls itself
+            before, self.events = self.events, []
+            self.depth += 1
+            scope = self._entered(script, function, own, args, named, graded)
+            self.block(function.body, scope)
+            self.depth -= 1
+            self.known[key] = scope.returned, tuple(dict.fromkeys(self.events))
+            self.events = before
+        returned, events = self.known[key]
+        self.events += events
+        return returned
+
+    def _entered(
+        self,
+        script: Script,
+        function: Function,
+        own: Kind | None,
+        args: Sequence[Value],
+        named: Mapping[str, Value],
+        graded: bool,
+    ) -> Scope:
+        """The names of a function as it starts."""
+        names, marks = parameters(function), decorators(script, function)
+        scope = Scope(script, {}, self.closures.get(id(function)), own, graded)
+        scope.graded = "enable_grad" in marks or (graded and not marks & {"no_grad", "inference_mode"})
+        if own is not None and names and "staticmethod" not in marks and (names[0] in ("self", "cls", "this")):
+            scope.values[names.pop(0)] = Value(kind=own)
+        defaults = dict(zip(names[::-1], reversed(function.args.defaults), strict=False))
+        given = {**dict(zip(names, args, strict=False)), **named}
+        rest = self.any([self.whole(value) for value in args[len(names) :]])
+        for name in (*names, *(each.arg for each in function.args.kwonlyargs)):
+            default = defaults.get(name)
+            found = given.get(name, NOTHING if default is None else self.value(default, scope))
+            scope.values[name] = self.called(name, found)
+        for extra in (function.args.vararg, function.args.kwarg):
+            if extra is not None:
+                scope.values[extra.arg] = rest
+        return scope
+
+    def _passed_on(
+        self, node: ast.Call, name: str, last: str, owner: Value, args: list[Value], scope: Scope
+    ) -> Value | None:
+        """What a call gives back that only converts it, None of others."""
+        if last in _CONVERTED and args:
+            return Value(word=args[0].word)
+        if last in ("get", "getenv") and name.startswith("os.") and len(args) == 2:
+            return args[1]
+        if last == "join" and name.startswith("os.path"):
+            return self.joined(node.args, "/", scope)
+        if last in _SAME:
+            return args[0] if args else owner
+        return NOTHING if last in _NUMBERS or _is_score(last) else None
+
+    @staticmethod
+    def _of_library(last: str, owner: Value, args: Sequence[Value], held: Sequence[Value], graded: bool) -> Value:
+        """What a function that nobody can look into gives back, by its name and what it is given."""
+        words = [value.word for value in args if value.word is not None]
+        text = owner.text or any(value.text for value in held) or any(word in SPLITS for word in words)
+        training = owner.training or any(value.training for value in held) or any(map(_is_train, words))
+        if not graded and not owner.text and last not in _DATA and not names_evaluated(last):
+            return NOTHING
+        if training and not (text and (last in _DATA or _JOINS.search(last.lower()))):
+            return Value(owner.text, True)
+        return Value(text or names_evaluated(last))
+
+
+def _is_score(name: str) -> bool:
+    """An evaluation, whose result is a number."""
+    return "eval" in name.lower() and not names_evaluated(name)
+
+
+def _is_train(word: str) -> bool:
+    return len(word) < 40 and names_training(word)

@@ -1,0 +1,72 @@
+"""What happens to weights and to evaluated text in one call of a script: a gradient, a quantizer, a calibration."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+
+from .script import Place, Script
+from .text_names import names_training
+
+STEP, PACKED, SAVED, CALIBRATED = "a gradient of evaluated text", "packed", "saved", "calibrated on evaluated text"
+_PACKER = re.compile(
+    r"(?:^|_)(?:quanti[sz]e\w*|gptq\w*|awq|rtn|serialize\w*|pack(?:_\w+)?|packed_save|compress\w*|encode_model|"
+    r"export_(?:quant|artifact|submission|packed)\w*|write_artifact|to_int\d|int\d_\w*pack\w*|quant_\w+|\w+_quant)(?:_|$)"
+)
+_NO_PACKER = re.compile(
+    r"fake|qat|_ste|dequant|deserial|unpack|decompress|uncompress|packed_seq|sequence|^eval|^load|^log"
+)
+_SAVER = re.compile(
+    r"(?:^|_)(?:save|save_(?:file|model|state|weights|pretrained|checkpoint|artifact|final)\w*|export\w*)$"
+)
+_OF_CODE = re.compile(r"\b(?:code|source|script|__file__|src)\b")
+_TUNER = re.compile(r"fine_?tune|adapt|^fit|(?:^|_)ttt(?:_|$)|overfit")
+_CALIBRATION = ("calib", "hessian", "gptq", "awq", "fisher")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One of the four kinds above, where, and what it is called."""
+
+    kind: str
+    place: Place
+    what: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """Whether a call is given evaluated text: as its `owner`, by `texts`, its arguments; and `training` text."""
+
+    owner: bool
+    texts: tuple[str, ...]
+    training: bool
+
+
+def event_of(script: Script, call: ast.Call, name: str, given: Given, graded: bool) -> Event | None:
+    """What a call does, None where it is none of the four. `name`: dotted, as the script knows it."""
+    last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
+    kind = _kind(call, name, last, given, graded)
+    if kind is None:
+        return None
+    shown = f"{ast.unparse(call.func)[:40]}(...)"
+    what = f"{ast.unparse(call.func)[:40]}(... {given.texts[0][:40]} ...)" if kind == CALIBRATED else shown
+    return Event(kind, script.place(call, what), shown)
+
+
+def _kind(call: ast.Call, name: str, last: str, given: Given, graded: bool) -> str | None:
+    written = last.lower()
+    if last == "backward" or name.endswith("autograd.grad"):
+        return STEP if graded and (given.owner or given.texts) else None
+    spelled = f"{getattr(call.func, 'attr', getattr(call.func, 'id', ''))} {last}".lower()
+    if given.texts and "eval" not in spelled and any(word in spelled for word in _CALIBRATION):
+        return CALIBRATED
+    is_class = last[:1].isupper()
+    if _PACKER.search(written) and not _NO_PACKER.search(written) and not is_class:
+        return None if written.startswith("compress") and _OF_CODE.search(ast.unparse(call)) else PACKED
+    return SAVED if _SAVER.search(written) and not name.startswith(("np.", "numpy.", "plt.")) else None
+
+
+def tunes(last: str, given: Given) -> bool:
+    """Whether a function that nobody can look into is called as what adapts weights to its text."""
+    return bool(_TUNER.search(last.lower())) and bool(given.texts) and not given.training and not names_training(last)

@@ -1,0 +1,231 @@
+"""What an expression of a walked script is known to be; functions of the script are walked where they are called."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from .script import Script
+from .text_events import Event
+from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_training
+from .text_values import NOTHING, Definitions, Function, Kind, Scope, Value, path_of
+
+VISITS = 400_000  # of expressions and statements
+_SIZES = {"shape", "dtype", "device", "ndim", "nbytes", "itemsize", "is_cuda", "training", "grad"}
+
+
+class Expressions:
+    """Expressions. `attributes`: object -> its attributes; `events`: what has happened since somebody emptied it."""
+
+    def __init__(self, scripts: Sequence[Script]) -> None:
+        self.scripts = scripts
+        self.definitions = Definitions(scripts)
+        self.attributes: dict[Kind, dict[str, Value]] = {}
+        self.closures: dict[int, Scope] = {}
+        self.globals: dict[str, Value] = {}
+        self.options: dict[str, Value] = {}  # of a command line, with their defaults
+        self.events: list[Event] = []
+        self.reached: set[int] = set()
+        self.known: dict[tuple[object, ...], tuple[Value, tuple[Event, ...]]] = {}
+        self.visits = self.depth = 0
+
+    def block(self, body: Sequence[ast.stmt], scope: Scope) -> None:
+        """Statements happen."""
+        raise NotImplementedError
+
+    def bind(self, target: ast.expr, found: Value, source: ast.expr, scope: Scope) -> None:
+        """A target gets what was found of its source."""
+        raise NotImplementedError
+
+    def run(
+        self,
+        script: Script,
+        function: Function,
+        own: Kind | None,
+        args: Sequence[Value],
+        named: Mapping[str, Value],
+        graded: bool,
+    ) -> Value:
+        """What a function gives back; what it does has happened."""
+        raise NotImplementedError
+
+    @staticmethod
+    def any(values: Sequence[Value]) -> Value:
+        """Something made of all of these."""
+        return Value(any(value.text for value in values), any(value.training for value in values))
+
+    def has_time(self) -> bool:
+        self.visits += 1
+        return self.visits < VISITS
+
+    @staticmethod
+    def called(name: str, found: Value) -> Value:
+        """What a variable holds: what is not known to be training text is what its name says."""
+        if found.text or found.training:
+            return found
+        return replace(
+            found, text=names_evaluated(name) and found.word in (None, "0", "None"), training=names_training(name)
+        )
+
+    def decided(self, test: ast.expr, scope: Scope) -> bool | None:
+        """Whether a test of known words holds, None when that is not known."""
+        match test:
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                inner = self.decided(operand, scope)
+                return None if inner is None else not inner
+            case ast.BoolOp(op=ast.And(), values=parts):
+                return False if any(self.decided(part, scope) is False for part in parts) else None
+            case ast.Compare(left=left, ops=[operator], comparators=[right]):
+                return self._compared(left, operator, right, scope)
+            case ast.Name() | ast.Attribute() | ast.Call() | ast.Constant():
+                word = self.value(test, scope).word
+                return None if word is None else word.lower() not in ("0", "", "false", "none")
+        return None
+
+    def _compared(self, left: ast.expr, operator: ast.cmpop, right: ast.expr, scope: Scope) -> bool | None:
+        several = right.elts if isinstance(right, (ast.Tuple, ast.List, ast.Set)) else [right]
+        one, others = self.value(left, scope).word, [self.value(each, scope).word for each in several]
+        if one is None or None in others or not isinstance(operator, (ast.Eq, ast.NotEq, ast.In, ast.NotIn)):
+            return None
+        among = isinstance(operator, (ast.In, ast.NotIn)) and len(several) == 1
+        same = one in str(others[0]) if among else one in others
+        return same if isinstance(operator, (ast.Eq, ast.In)) else not same
+
+    def element(self, found: Value) -> Value:
+        """What a loop over a value goes through."""
+        if found.kind is None:
+            return found.plain
+        for name in ("__iter__", "__next__", "__getitem__"):
+            if (method := self.definitions.method(found.kind, name)) is not None:
+                return self.run(*method, found.kind, [], {}, True).plain | Value(found.text)
+        return self.whole(found)
+
+    def whole(self, found: Value) -> Value:
+        """What an object holds: evaluated text if some attribute does and none holds training text."""
+        if found.kind is None:
+            return found.plain
+        held = self.attributes.get(found.kind, {}).values()
+        training = found.training or any(value.training for value in held)
+        return Value(found.text or (any(value.text for value in held) and not training), training)
+
+    def value(self, node: ast.expr, scope: Scope) -> Value:
+        """What is known of an expression; calls in it happen."""
+        if not self.has_time():
+            return NOTHING
+        read: Callable[[Any, Scope], Value] | None = getattr(self, f"_{type(node).__name__}", None)
+        return self._of_parts(node, scope) if read is None else read(node, scope)
+
+    def _of_parts(self, node: ast.expr, scope: Scope) -> Value:
+        parts = [self.value(child, scope) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+        return self.any([self.whole(part) for part in parts])
+
+    def _Constant(self, node: ast.Constant, scope: Scope) -> Value:
+        word = str(node.value)
+        is_path = isinstance(node.value, str) and len(word) < 400
+        return Value(is_path and is_evaluated_path(word), is_path and "fineweb_train" in word, None, word)
+
+    def _Name(self, node: ast.Name, scope: Scope) -> Value:
+        found = scope.find(node.id) or self.globals.get(node.id)
+        return Value(names_evaluated(node.id), names_training(node.id)) if found is None else found
+
+    def _IfExp(self, node: ast.IfExp, scope: Scope) -> Value:
+        self.value(node.test, scope)
+        chosen = self.decided(node.test, scope)
+        if chosen is not None:
+            return self.value(node.body if chosen else node.orelse, scope)
+        return self.value(node.body, scope) | self.value(node.orelse, scope)
+
+    def _Compare(self, node: ast.Compare, scope: Scope) -> Value:
+        self._of_parts(node, scope)
+        return NOTHING
+
+    def _NamedExpr(self, node: ast.NamedExpr, scope: Scope) -> Value:
+        found = self.value(node.value, scope)
+        self.bind(node.target, found, node.value, scope)
+        return found
+
+    def _Yield(self, node: ast.Yield | ast.YieldFrom, scope: Scope) -> Value:
+        scope.returned |= NOTHING if node.value is None else self.value(node.value, scope)
+        return NOTHING
+
+    def _Starred(self, node: ast.Starred | ast.FormattedValue | ast.Await, scope: Scope) -> Value:
+        return self.value(node.value, scope)
+
+    def _BinOp(self, node: ast.BinOp, scope: Scope) -> Value:
+        return self.joined([node.left, node.right], "/" if isinstance(node.op, ast.Div) else "", scope)
+
+    def _JoinedStr(self, node: ast.JoinedStr, scope: Scope) -> Value:
+        return self.joined(node.values, "", scope)
+
+    def _ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp, scope: Scope) -> Value:
+        return self._comprehended([node.elt], node.generators, scope)
+
+    def _DictComp(self, node: ast.DictComp, scope: Scope) -> Value:
+        return self._comprehended([node.key, node.value], node.generators, scope)
+
+    _YieldFrom, _FormattedValue, _Await, _SetComp, _GeneratorExp = _Yield, _Starred, _Starred, _ListComp, _ListComp
+
+    def _Attribute(self, node: ast.Attribute, scope: Scope) -> Value:
+        base = self.value(node.value, scope)
+        if node.attr in _SIZES:
+            return NOTHING
+        if (known := scope.find(path_of(node))) is not None:
+            return known
+        by_name = Value(names_evaluated(node.attr), names_training(node.attr))
+        if base.kind is not None:
+            for kind in (base.kind, *((each,) for each in self.definitions.classes(str(base.kind[0])))):
+                if node.attr in self.attributes.get(kind, {}):
+                    return self.attributes[kind][node.attr]
+            return by_name
+        if by_name.text or by_name.training:
+            return by_name
+        return self.options[node.attr] if node.attr in self.options and base == NOTHING else base.plain
+
+    def _Subscript(self, node: ast.Subscript, scope: Scope) -> Value:
+        base, key = self.value(node.value, scope), self.value(node.slice, scope).word
+        if (known := scope.find(path_of(node))) is not None:
+            return known
+        if base.kind is not None and key is not None and key in self.attributes.get(base.kind, {}):
+            return self.attributes[base.kind][key]
+        if key is not None and (key in SPLITS or names_evaluated(key) or names_training(key)):
+            return Value(not names_training(key), names_training(key))
+        return self.element(base)
+
+    def _Dict(self, node: ast.Dict, scope: Scope) -> Value:
+        kind: Kind = ("a dictionary", id(node), scope.own)
+        held = self.attributes.setdefault(kind, {})
+        for key, value in zip(node.keys, node.values, strict=True):
+            word = None if key is None else self.value(key, scope).word
+            found = self.value(value, scope)
+            held["" if word is None else word] = found
+        return Value(kind=kind)
+
+    def joined(self, parts: Sequence[ast.expr], glue: str, scope: Scope) -> Value:
+        found = [self.value(part, scope) for part in parts]
+        text = glue.join("0" if value.word is None else value.word for value in found)
+        word = text if all(value.word is not None for value in found) else None
+        said = Value(is_evaluated_path(text), "fineweb_train" in text, None, word)
+        return said | replace(self.any([self.whole(value) for value in found]), word=word)
+
+    def _comprehended(self, results: Sequence[ast.expr], loops: Sequence[ast.comprehension], scope: Scope) -> Value:
+        inner = Scope(scope.script, {}, scope, scope.own, scope.graded)
+        selected = False
+        for loop in loops:
+            self.bind(loop.target, self.element(self.value(loop.iter, inner)), loop.iter, inner)
+            for test in loop.ifs:
+                self.value(test, inner)
+                selected |= _selects(test)
+        return self.any([self.whole(self.value(result, inner)) for result in results]) | Value(selected)
+
+
+def _selects(test: ast.expr) -> bool:
+    """Whether a condition keeps the files of the validation split."""
+    if isinstance(test, ast.UnaryOp) or (
+        isinstance(test, ast.Compare) and isinstance(test.ops[0], (ast.NotIn, ast.NotEq))
+    ):
+        return False
+    texts = [node.value for node in ast.walk(test) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return any(text.strip("_") in SPLITS or re.search(r"fineweb_val", text) for text in texts)

@@ -1,0 +1,187 @@
+"""Where evaluated text goes in a script: it is walked in the order in which it runs, functions where they are called.
+
+    val = load("fineweb_val_*.bin"); t = Tuner(model, val); t.fit()   ->   a gradient of it, then `quantize`
+
+Branches are both taken unless their test compares known words; loops go round twice; a name stands for what was last
+given to it. Limits: data structures are known as a whole, except literal dictionaries; what libraries do is guessed
+from names; `VISITS` bounds the walk.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from .script import Script
+from .text_calls import Calls
+from .text_events import Event
+from .text_names import names_evaluated, names_training
+from .text_values import NOTHING, Scope, Value, path_of
+
+ROUNDS = 2  # what a later file or method has set is known in the next round
+_NO_GRADIENTS = ("no_grad", "inference_mode")
+
+
+@lru_cache(maxsize=8)
+def sequences(scripts: tuple[Script, ...]) -> tuple[tuple[Event, ...], ...]:
+    """What happens, in the order in which it does: in every file, and in every function that nothing calls."""
+    return tuple(_Walk(scripts).sequences())
+
+
+class _Walk(Calls):
+    """Statements; what an expression is, and what a call does, is the business of `Calls`."""
+
+    def sequences(self) -> Iterator[tuple[Event, ...]]:
+        found: list[tuple[Event, ...]] = []
+        for _ in range(ROUNDS):
+            self.reached.clear()
+            self.known.clear()
+            found = [self._file(script) for script in reversed(self.scripts)]
+            every = [(script, function, "") for script, function in self.definitions.functions.values()]
+            every += [(*method, owner) for (owner, _), method in self.definitions.methods.items()]
+            for script, function, owner in every:
+                if id(function) not in self.reached:
+                    self.events = []
+                    self.run(script, function, (owner,) if owner else None, [], {}, True)
+                    found.append(tuple(dict.fromkeys(self.events)))
+        yield from found
+
+    def _file(self, script: Script) -> tuple[Event, ...]:
+        tree = script.parsed[0]
+        scope = Scope(script)
+        self.events = []
+        self.block([] if tree is None else tree.body, scope)
+        self.globals |= scope.values
+        return tuple(dict.fromkeys(self.events))
+
+    def block(self, body: Sequence[ast.stmt], scope: Scope) -> None:
+        for node in body:
+            if self.has_time():
+                self._statement(node, scope)
+
+    def _statement(self, node: ast.stmt, scope: Scope) -> None:
+        happen: Callable[[Any, Scope], None] | None = getattr(self, f"_{type(node).__name__}", None)
+        if happen is not None:
+            happen(node, scope)
+            return
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                self.value(child, scope)
+
+    def _Assign(self, node: ast.Assign, scope: Scope) -> None:
+        found = self.value(node.value, scope)
+        for target in node.targets:
+            self.bind(target, found, node.value, scope)
+
+    def _AnnAssign(self, node: ast.AnnAssign, scope: Scope) -> None:
+        if node.value is not None:
+            self.bind(node.target, self.value(node.value, scope), node.value, scope)
+
+    def _AugAssign(self, node: ast.AugAssign, scope: Scope) -> None:
+        found = self.value(node.target, scope) | self.value(node.value, scope)
+        self.bind(node.target, replace(found, word=None), node.value, scope)
+
+    def _Return(self, node: ast.Return, scope: Scope) -> None:
+        scope.returned |= NOTHING if node.value is None else self.value(node.value, scope)
+
+    def _If(self, node: ast.If, scope: Scope) -> None:
+        self.value(node.test, scope)
+        chosen = self.decided(node.test, scope)
+        bodies = [node.body] if chosen else [node.orelse] if chosen is False else [node.body, node.orelse]
+        self._either(bodies, scope)
+
+    def _For(self, node: ast.For | ast.AsyncFor, scope: Scope) -> None:
+        found = self.element(self.value(node.iter, scope))
+        for _ in range(2):
+            self.bind(node.target, found, node.iter, scope)
+            self.block(node.body, scope)
+        self.block(node.orelse, scope)
+
+    def _While(self, node: ast.While, scope: Scope) -> None:
+        for _ in range(2):
+            self.value(node.test, scope)
+            self.block(node.body, scope)
+
+    def _Try(self, node: ast.Try, scope: Scope) -> None:
+        self.block([*node.body, *node.orelse], scope)
+        for handler in node.handlers:
+            self._either([handler.body, []], scope)
+        self.block(node.finalbody, scope)
+
+    def _FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope) -> None:
+        self.closures[id(node)] = scope
+
+    def _ClassDef(self, node: ast.ClassDef, scope: Scope) -> None:
+        inner = Scope(scope.script, {}, scope)
+        self.block(node.body, inner)
+        self.attributes.setdefault((node.name,), {}).update(inner.values)
+
+    def _Global(self, node: ast.Global | ast.Nonlocal, scope: Scope) -> None:
+        scope.outer |= {*node.names}
+
+    def _Match(self, node: ast.Match, scope: Scope) -> None:
+        self.value(node.subject, scope)
+        self._either([case.body for case in node.cases], scope)
+
+    def _With(self, node: ast.With | ast.AsyncWith, scope: Scope) -> None:
+        before = scope.graded
+        for item in node.items:
+            found = self.value(item.context_expr, scope)
+            if item.optional_vars is not None:
+                self.bind(item.optional_vars, found, item.context_expr, scope)
+            name = scope.script.name_of(getattr(item.context_expr, "func", item.context_expr)).rpartition(".")[2]
+            scope.graded = name == "enable_grad" or (scope.graded and name not in _NO_GRADIENTS)
+        self.block(node.body, scope)
+        scope.graded = before
+
+    _AsyncFor, _AsyncWith, _AsyncFunctionDef, _Nonlocal = _For, _With, _FunctionDef, _Global
+
+    def _either(self, bodies: Sequence[Sequence[ast.stmt]], scope: Scope) -> None:
+        """One of several bodies: what any of them may leave behind."""
+        before, merged = scope.values, dict[str, Value]()
+        for body in bodies:
+            scope.values = dict(before)
+            self.block(body, scope)
+            merged |= {name: merged[name] | v if name in merged else v for name, v in scope.values.items()}
+        scope.values = merged
+
+    def bind(self, target: ast.expr, found: Value, source: ast.expr, scope: Scope) -> None:
+        match target:
+            case ast.Starred(value=inner):
+                self.bind(inner, found, source, scope)
+            case ast.Tuple(elts=parts) | ast.List(elts=parts):
+                given = source.elts if isinstance(source, (ast.Tuple, ast.List)) else []
+                for i, inner in enumerate(parts):
+                    if len(given) == len(parts):
+                        self.bind(inner, self.value(given[i], scope), given[i], scope)
+                    else:
+                        self.bind(inner, _part(found, path_of(inner)), inner, scope)
+            case ast.Subscript(value=owner) if not path_of(target):
+                if path := path_of(owner):
+                    self._set(path, self.value(owner, scope) | found.plain, owner, owner, scope)
+            case _ if path := path_of(target):
+                self._set(path, found, target, source, scope)
+
+    def _set(self, path: str, found: Value, target: ast.expr, source: ast.expr, scope: Scope) -> None:
+        last = path.rpartition(".")[2]
+        if isinstance(target, (ast.Attribute, ast.Subscript)):
+            kind = self.value(target.value, scope).kind
+            if kind is not None:
+                own = self.attributes.setdefault(kind, {})
+                own[last] = own.get(last, found) | found
+                return
+        if path in scope.outer:
+            self.globals[path] = self.globals.get(path, NOTHING) | found
+        is_part = isinstance(source, (ast.Subscript, ast.BinOp)) and source is not target
+        scope.values[path] = found if is_part else self.called(last, found)
+
+
+def _part(found: Value, name: str) -> Value:
+    """One of several values that a call gives back, by the name that it gets."""
+    last = name.rpartition(".")[2]
+    if names_evaluated(last) or names_training(last):
+        return Value(names_evaluated(last), names_training(last))
+    return found.plain

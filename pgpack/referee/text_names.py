@@ -1,0 +1,52 @@
+"""What a script calls its evaluated text and its training text: names, paths, splits."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+SPLITS = ("val", "valid", "validation", "holdout", "heldout")
+_NOUNS = (
+    "tokens?|toks|data|datasets?|ds|dl|loaders?|files?|pattern|glob|paths?|shards?|text|texts|corpus|stream|bin|ids|"
+    "x|y|xs|ys|xy|xb|yb|xys|seqs?|sequences?|batch|batches|docs?|documents?|inputs?|targets?|bytes|split|set|iter|"
+    "iterator|windows?|chunks?|examples?|samples?"
+)
+_EVALUATED = re.compile(
+    rf"(?:^|_)(?:val|valid|validation|eval|holdout|held_?out)_?(?:{_NOUNS})(?:_|$)|^validation$|"
+    rf"(?:^|_)(?:{_NOUNS})_(?:val|valid|validation|holdout|held_?out)$"
+)
+_MASK = re.compile(r"mask|loss|bpb|every|step|count|num|^n_|_n$|size|_len|length|time|ratio|lut")
+_TRAIN = re.compile(
+    rf"fineweb_train|^(?:train|training|trn)$|(?:^|[_/])(?:train|training|trn)_?(?:{_NOUNS})(?:_|$)|"
+    rf"(?:^|_)(?:{_NOUNS})_(?:train|training|trn)$|(?:^|/)train[\w*-]*\.\w+$"
+)
+_PATH = re.compile(
+    r"fineweb_val|(?:^|[_/\-.])(?:val|valid|validation|holdout|heldout)(?:[_\-.*\d][^\s/]*)?"
+    r"(?:\.(?:bin|npy|npz|pt|txt|jsonl|parquet|idx|tok|dat|mmap|u16)\b|[*/])",
+    re.I,
+)
+
+
+@lru_cache(maxsize=4096)
+def plain(name: str) -> str:
+    """A name in small letters with words parted: valTokens, VAL_TOKENS -> val_tokens."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().strip("_")
+
+
+@lru_cache(maxsize=4096)
+def names_evaluated(name: str) -> bool:
+    """Whether a variable is called as evaluated text is: val_tokens, x_val, eval_loader; no val_loss, valid_mask."""
+    name = plain(name)
+    return bool(_EVALUATED.search(name)) and not _MASK.search(name) and not _TRAIN.search(name)
+
+
+@lru_cache(maxsize=4096)
+def names_training(name: str) -> bool:
+    """Whether a variable, key or path speaks of training."""
+    return bool(_TRAIN.search(plain(name)))
+
+
+@lru_cache(maxsize=4096)
+def is_evaluated_path(text: str) -> bool:
+    """Whether a text names files of the validation split."""
+    return len(text) < 400 and bool(_PATH.search(text))

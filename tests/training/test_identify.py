@@ -96,6 +96,15 @@ def test_every_preset_lies_among_what_is_searched(name: str) -> None:
         assert own or not choices or truth.rope_scaling == "ntk", group.name
 
 
+def test_attention_within_documents_is_searched_in_every_model() -> None:
+    """A published setting that the search begins at may have it, and no gate says so."""
+    group = next(group for group in GROUPS if "within_documents" in group.fields)
+    choices = group.choices(BASE, read_trace(tensor_shapes(BASE)))
+    assert {choice["within_documents"] for choice in choices} == {False, True}
+    assert group.usual(BASE)
+    assert not group.usual(replace(BASE, within_documents=True, boundary_token=1))
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_no_field_that_tensors_show_is_searched(name: str) -> None:
     truth = PRESETS[name].model

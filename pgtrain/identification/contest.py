@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pgpack.errors import PgpackError
 from pgtrain.model.model_config import GPTConfig
 
-from .stationary import BATCHES, FEW, Gradients, rise
+from .stationary import BATCHES, FEW, Gradients, n_batches, rise
 
 Losses = NDArray[np.float64]
 Measure = Callable[[GPTConfig, int, int], Losses]  # (config, first, last) -> nats of these tokens of a fixed order
@@ -96,9 +96,10 @@ class Judge:
 
     def _gradients(self, config: GPTConfig, batches: int) -> Gradients:
         known = self._slopes.get(config)
-        if known is None or len(known[0]) < batches:
-            more = self.slope(config, 0 if known is None else len(known[0]), batches)
-            known = more if known is None else [np.concatenate(each) for each in zip(known, more, strict=True)]
+        first = 0 if known is None else n_batches(known)
+        if known is None or first < batches:
+            more = self.slope(config, first, batches)
+            known = more if known is None else {name: np.concatenate((known[name], more[name])) for name in known}
             self._slopes[config] = known
         return known
 

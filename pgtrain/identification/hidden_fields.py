@@ -146,9 +146,8 @@ def _lane_finals(config: GPTConfig, trace: Trace) -> list[Choice]:
 
 
 def _documents(config: GPTConfig, _: Trace) -> list[Choice]:
-    if config.attn_gate != "window" and config.smear not in ("window", "window_bias"):
-        return []
-    ways = [(-1, False), (BOUNDARY, False), (BOUNDARY, True)] if config.smear != "none" else [(-1, False), (1, True)]
+    smears = config.smear in ("window", "window_bias")
+    ways = [(-1, False), *([(BOUNDARY, False)] if smears else []), (BOUNDARY, True)]
     return [{"boundary_token": token, "within_documents": within} for token, within in ways]
 
 
@@ -210,7 +209,11 @@ GROUPS = (
     ),
     Group(("lane_final",), _lane_finals),
     Group(("attn_gate_scale",), _gate_scales),
-    Group(("within_documents", "boundary_token"), _documents),
+    Group(
+        ("within_documents", "boundary_token"),
+        _documents,
+        lambda config: config.attn_gate == "window" or not config.within_documents,
+    ),
     Group(("bigram_hash",), _hashes),
     Group(
         ("repartition", "repartition_heads", "repartition_channels", "repartition_encoder_only", "anchor_heads",

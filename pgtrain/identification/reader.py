@@ -68,19 +68,20 @@ class Reader:
 
     def _gradients(self, config: GPTConfig, window: int, batches: Sequence[NDArray[np.int64]]) -> Gradients:
         model = self.build(config)(self.probe.state).requires_grad_(True)
-        parameters = list(model.parameters())
-        step = -(-sum(each.numel() for each in parameters) // SEEN)
-        rows: list[list[torch.Tensor]] = [[] for _ in parameters]
+        parameters = dict(model.named_parameters())
+        step = -(-sum(each.numel() for each in parameters.values()) // SEEN)
+        rows: dict[str, list[torch.Tensor]] = {name: [] for name in parameters}
         for starts in batches:
             index = np.minimum(starts[:, None] + np.arange(window + 1), self.n_tokens)
             ids = torch.tensor(self.probe.tokens[index].astype(np.int64))
             logits = next_token_logits(model, ids[:, :-1], 1)
             loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
-            for own, gradient in zip(rows, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            for name, gradient in zip(rows, found, strict=True):
                 if gradient is not None:
-                    own.append(gradient.flatten()[::step].clone())
+                    rows[name].append(gradient.flatten()[::step].clone())
         model.requires_grad_(False)
-        return [torch.stack(own).float().numpy() for own in rows if own]
+        return {name: torch.stack(own).float().numpy() for name, own in rows.items() if own}
 
     @cached_property
     def bigram(self) -> float:

@@ -109,7 +109,7 @@ def _decided(
     """(the choice that is preferred to all others or alike, those that are alike).
 
     Far behind is worse, whatever else. Near the front the loss alone is no witness: some arithmetic that a model
-    never had suits it a little better than its own. Where that is so, what is further behind is asked about as well.
+    never had suits it a little better than its own. Where that is clear, what is further behind is asked as well.
     """
     for reach in (NEAR, FAR):
         running = _different(judge, ranked, best, reach)
@@ -118,7 +118,7 @@ def _decided(
             for each in running
         }
         winner = min(running, key=lambda each: (len(alike[each.config]), each.behind))
-        if winner is running[0]:
+        if judge.by_loss(winner.config, running[0].config) >= 0:
             break
     return winner.config, alike[winner.config]
 

@@ -14,13 +14,13 @@ cap of the logits, and products of different batches are free of the noise of ei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Gradients = Sequence[NDArray[np.float32]]  # of each tensor, in each batch. Shape: (batches, values)
+Gradients = Mapping[str, NDArray[np.float32]]  # of each tensor, in each batch. Shape: (batches, values)
 BATCHES, FEW = 16, 4  # of a gradient: all, and those that tell whether it is felt
 FLOOR = 0.1  # of a tensor's mean variance: of values that hardly vary between batches little is known
 RISE = (0.4, 1.6)  # parts of |D|^2 by which the squared gradient rises from the truth
@@ -53,11 +53,12 @@ class Rise:
 
 
 def rise(one: Gradients, other: Gradients) -> Rise:
-    """How the squared gradient rises from one guess to another, over the batches that both were given."""
-    count = min(len(one[0]), len(other[0]))
+    """How the squared gradient rises from one guess to another, over the batches that both were given and the tensors
+    that both read."""
+    count = min(map(n_batches, (one, other)))
     products = np.zeros((2 * count, 2 * count))
-    for first, second in zip(one, other, strict=True):
-        rows = np.concatenate((_in_own_units(first[:count]), _in_own_units(second[:count])))
+    for name in one.keys() & other.keys():
+        rows = np.concatenate([_in_own_units(guess[name][:count]) for guess in (one, other)])
         products += rows @ rows.T
     first, second, cross = products[:count, :count], products[count:, count:], products[:count, count:]
     more = second - first
@@ -65,6 +66,10 @@ def rise(one: Gradients, other: Gradients) -> Rise:
     error = float(((count - 1) / count * ((parts - parts.mean()) ** 2).sum()) ** 0.5)
     distance = _between(first + second - cross - cross.T)
     return Rise(_between(more), error, distance, min(_between(first), _between(second)))
+
+
+def n_batches(gradients: Gradients) -> int:
+    return len(next(iter(gradients.values())))
 
 
 def _in_own_units(gradients: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -63,13 +63,13 @@ class Oracle:
         away = abs(np.log2(window / self.best_window))
         return self.base + 0.1 * away + np.random.default_rng(0).normal(0, 0.5, n_tokens // window * window)
 
-    def gradients(self, config: GPTConfig, window: int, first: int, last: int) -> list[np.ndarray]:
+    def gradients(self, config: GPTConfig, window: int, first: int, last: int) -> dict[str, np.ndarray]:
         draw = np.random.default_rng(0)
         rows = draw.normal(0, 1, (16, 200))
         for name in self._wrong(config):
             if name in self.steep:
                 rows = rows + np.random.default_rng(len(name)).normal(0, 1, 200)
-        return [rows[first:last].astype(np.float32)]
+        return {"weight": rows[first:last].astype(np.float32)}
 
     def enough(self, config: GPTConfig, window: int) -> int:
         return self.n_tokens // window * window
@@ -94,6 +94,15 @@ def test_every_preset_lies_among_what_is_searched(name: str) -> None:
         choices = group.choices(truth, trace)
         own = [choice for choice in choices if all(getattr(truth, one) == value for one, value in choice.items())]
         assert own or not choices or truth.rope_scaling == "ntk", group.name
+
+
+def test_attention_within_documents_is_searched_in_every_model() -> None:
+    """A published setting that the search begins at may have it, and no gate says so."""
+    group = next(group for group in GROUPS if "within_documents" in group.fields)
+    choices = group.choices(BASE, read_trace(tensor_shapes(BASE)))
+    assert {choice["within_documents"] for choice in choices} == {False, True}
+    assert group.usual(BASE)
+    assert not group.usual(replace(BASE, within_documents=True, boundary_token=1))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -281,11 +290,22 @@ def test_windows_between_powers_of_two_that_lose_less_are_a_question() -> None:
         window_of(read, lambda one, other: 0, 8192)
 
 
+def gradient(rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {"weight": rows.astype(np.float32)}
+
+
+def test_gradients_are_compared_on_the_tensors_that_both_guesses_read() -> None:
+    draw = np.random.default_rng(0)
+    rows, skips = draw.normal(0, 1, (16, 4000)), draw.normal(0, 1, (16, 100))
+    one, other = gradient(rows), gradient(rows + draw.normal(0, 0.5, 4000))
+    assert rise({**one, "skip_weights": skips.astype(np.float32)}, other) == rise(one, other)
+
+
 def test_the_squared_gradient_rises_from_the_truth_by_what_arithmetic_adds() -> None:
     draw = np.random.default_rng(0)
     batches = draw.normal(0, 1, (16, 4000))
     left, added = draw.normal(0, 0.5, 4000), draw.normal(0, 0.3, 4000)
-    truth, other = [(batches + left).astype(np.float32)], [(batches + left + added).astype(np.float32)]
+    truth, other = gradient(batches + left), gradient(batches + left + added)
     assert (rise(truth, other).verdict, rise(other, truth).verdict) == (1, -1)
     assert rise(truth, other).distance == pytest.approx(4000 * 0.3**2, rel=0.1)
 
@@ -293,9 +313,9 @@ def test_the_squared_gradient_rises_from_the_truth_by_what_arithmetic_adds() -> 
 def test_the_gradient_is_silent_where_it_only_shrinks_or_hardly_changes() -> None:
     draw = np.random.default_rng(0)
     batches = draw.normal(0, 1, (16, 4000)) + draw.normal(0, 0.5, 4000)
-    truth = [batches.astype(np.float32)]
-    assert rise(truth, [(0.8 * batches).astype(np.float32)]).verdict == 0
-    nudged = rise(truth, [(batches + draw.normal(0, 0.01, 4000)).astype(np.float32)])
+    truth = gradient(batches)
+    assert rise(truth, gradient(0.8 * batches)).verdict == 0
+    nudged = rise(truth, gradient(batches + draw.normal(0, 0.01, 4000)))
     assert (nudged.felt, nudged.verdict) == (False, 0)
 
 
@@ -312,7 +332,7 @@ def test_guesses_that_differ_only_late_in_the_text_are_told_apart() -> None:
     def measure(config: GPTConfig, first: int, last: int) -> np.ndarray:
         return np.full(last - first, 3.0) + 0.1 * ((np.arange(first, last) > 9000) & (config == other))
 
-    ranked = Judge(measure, lambda config, first, last: [], 32_768).contest([one, other])
+    ranked = Judge(measure, lambda config, first, last: {}, 32_768).contest([one, other])
     assert [each.same for each in ranked] == [True, False]
     assert ranked[0].config == one
 

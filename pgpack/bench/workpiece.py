@@ -75,14 +75,14 @@ class Workpiece:
         for line in self.checkpoint.notes:
             self.note(line)
         if self.options.calibration is not None:
-            _ = self.file_calibration  # a wrong file is refused before any work
+            _ = self.file_calibration.digest  # a wrong or damaged file is refused before any work
 
     @functools.cached_property
     def text(self) -> Text:
         """The model and text. Raises DataError or CheckpointError, saying which flag to give."""
         from .text import open_text
 
-        text = open_text(self.path, self.checkpoint, self.options)
+        text = open_text(self.path, self.checkpoint, self.options, self.progress)
         for line in text.notes:
             self.note(line)
         return text

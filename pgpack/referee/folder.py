@@ -64,7 +64,7 @@ HEAPS = {
 SAMPLE, SAMPLES = 4096, 64  # bytes, of a text of which they tell how much is encoded
 MOSTLY = 0.7  # of a text's bytes are printed in ASCII
 CODE_BYTES = 1 << 20  # of a compressed file that may be nothing but a script
-_PRINTED = frozenset(b"\t\n\r\f\x1b\b") | frozenset(range(32, 127))
+_PRINTED = frozenset("\t\n\r\f\x1b\b") | frozenset(map(chr, range(32, 127)))
 _ENCODED = re.compile(  # base64 or hex, in one or in lines
     rb"(?:[A-Za-z0-9][+/_-]{0,3}){750}|(?:(?:[A-Za-z0-9][+/_-]{0,3}){36,}={0,2}\r?\n){10}"
 )
@@ -230,8 +230,10 @@ def _entry(root: Path, name: str) -> Entry | None:
 def is_plain_text(head: bytes) -> bool:
     """Whether the start of a file reads as text in any encoding: no noise, and nothing encoded."""
     wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    printed = sum(byte in _PRINTED for byte in head)
-    return not _ENCODED.search(head) and (wide or printed >= MOSTLY * len(head))
+    characters = head.decode("utf-8", "ignore")
+    printed = sum(c in _PRINTED or (c > "\x7f" and not c.isalpha()) for c in characters)  # bars, arrows and signs
+    skipped = len(head) - len(characters.encode())
+    return not _ENCODED.search(head) and (wide or printed >= MOSTLY * (len(characters) + skipped))
 
 
 def _content(path: Path, name: str, n_bytes: int) -> str:

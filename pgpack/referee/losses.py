@@ -36,7 +36,7 @@ _NATS = re.compile(
 _NO_RESULT = re.compile(
     r"delta|diff|gap|gain|improve|target|sota|baseline|prev|best|std|goal|record|threshold|penalty|min_|max_", re.I
 )
-_OF_ANOTHER = re.compile(r"target|sota|baseline|prev|goal|record|threshold", re.I)
+_OF_ANOTHER = re.compile(r"target|\bsota\b|baseline|\bprev|\bgoal\b|\brecord\b|threshold", re.I)
 _COUNTS_STEPS = re.compile(r"\b(?:step|iter\w*|epoch)\W{0,3}\d|\d+/\d+")
 _PACKED = re.compile(r"final|quanti[sz]|int\d|roundtrip|export|packed|compress|submission|artifact|result")
 

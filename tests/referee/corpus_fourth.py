@@ -54,6 +54,11 @@ def fourth_claims() -> dict[str, Case]:
     rule = "bytes-per-token"
     return {
         "u_log_with_slashes": Case("log-loss", "accepted", files={"train.log": "seed: 42\nfinal val/loss: 2.7929 val/bpb: 1.0812\n"}),
+        "u_log_of_bars": Case(
+            "log-loss", "accepted",
+            files={"train.log": "".join(f"\r {i:3}%|{'█' * (i // 5)}{'▏' * (20 - i // 5)}| {i}/100 [00:{i:02}<00:10, 1.2it/s]" for i in range(100)) * 60 + "\n" + log(BPB)},
+        ),
+        "u_log_in_chinese": Case("log-loss", "accepted", files={"train.log": "第 1 步 loss 3.1 → 2.9 学习率 0.001\n" * 40 + log(BPB)}),
         "u_log_short_names": Case("log-loss", "accepted", files={"train.log": "seed: 42\n[quantized] loss=2.7929 bpb=1.08120\n"}),
         "u_seeds_as_rows": Case("seeds", "accepted", claims={"val_bpb": 1.0813, "seed_results": rows}, files=logs),
         "u_seeds_with_a_wrong_row": Case("log-loss", "refused", claims={"val_bpb": 1.08105, "seed_results": [{"seed": 42, "val_bpb": 1.0807}, rows[1]]}, files=logs),

@@ -85,6 +85,38 @@ def test_two_passes_over_the_text_are_seen() -> None:
     assert not look_ahead(twice, IDS[:200], V, 60).ok
 
 
+def learned(own: float, share: float) -> Scorer:
+    """Frequencies so far, the target itself among them by `own`; `share` of the better in hindsight."""
+
+    def score(ids: NDArray[Any]) -> NDArray[Any]:
+        counts, out = np.ones(V), np.empty(len(ids) - 1)
+        for i, target in enumerate(np.asarray(ids)[1:]):
+            used = counts[target] + own
+            loss = -np.log(used / (counts.sum() + own))
+            out[i] = loss + share * min(0.0, np.log(V) - loss)
+            counts[target] += 1
+        return out
+
+    return score
+
+
+@pytest.mark.parametrize(("own", "share"), [(1.0, 0.0), (0.0, 1.0)])
+def test_what_knows_its_target_sums_to_more_than_one(own: float, share: float) -> None:
+    assert sums(learned(0.0, 0.0), IDS[:150], V, V, 60).ok
+    found = sums(learned(own, share), IDS[:150], V, V, 60)
+    assert not found.ok
+    assert "sum to 1." in found.detail
+
+
+def test_a_best_temperature_in_hindsight_is_seen() -> None:
+    def best(ids: NDArray[Any]) -> NDArray[Any]:
+        counts = (np.bincount(ids, minlength=V) + 1.0)[:, None] ** np.linspace(0, 1, 5)
+        losses = -np.log(counts / counts.sum(axis=0))[ids[1:]].T
+        return np.asarray(min(losses, key=lambda each: each.sum()))
+
+    assert not look_ahead(best, IDS[:400], V, 60).ok
+
+
 def test_without_time_it_says_how_far_it_looked() -> None:
     ticks = itertools.count()
     found = look_ahead(chunks(512, before=True), IDS, V, 1.0, lambda: float(next(ticks)))

@@ -58,9 +58,12 @@ bench: $(STAMP)
 bench-billion: $(STAMP)
 	$(BIN)/python -m tests.bench.pack_billion --json results/bench-billion.json --markdown results/bench-billion.md
 
-# Minutes of one core a model. Another text: make bench-identify TEXT='crawl.jsonl.xz --tokenizer pieces.model'
+# Half a minute of one core a model; what is done is kept in runs/identify, and a second call goes on from there.
+# Another text: make bench-identify TEXT='crawl.jsonl.xz --tokenizer pieces.model'
 bench-identify: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.identify_confusion --text $(or $(TEXT),builtin --tokenizer demo/text) \
+	test -d runs/identify-text || $(BIN)/pgtrain data -o runs/identify-text --vocab-size 512 --quiet
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.identify_confusion \
+	  --text $(or $(TEXT),builtin --tokenizer runs/identify-text/tokenizer.model) \
 	  --keep runs/identify --json results/identify.json --markdown results/identify.md
 
 bench-sweep: $(STAMP) demo/model.safetensors

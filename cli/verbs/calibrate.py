@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pgpack.bench.options import BenchOptions
+from pgpack.progress import waiting
 
 from ..options.output import output_option
 from ..options.text import bench_of, text_options
@@ -46,7 +47,8 @@ def command(
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.tensors.roles import roles_of
 
-    loaded = open_merged(checkpoint, text.base, text.key)
+    with waiting(not screen.quiet, f"loading {checkpoint}"):
+        loaded = open_merged(checkpoint, text.base, text.key)
     calibration = bench_of(checkpoint, loaded, text, screen).observe(tokens, OUTPUT_ROWS if outputs else 0)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_calibration(out, calibration)

@@ -65,9 +65,9 @@ def command(
     \b
     Example: one study as a table and a picture
       pgpack frontier study --budget 16MB -o frontier.svg
-    Example: how much smaller are B's artifacts at equal KL? (A is the anchor; negative is smaller)
+    Example: how much smaller is B at equal KL? (A is the anchor)
       pgpack frontier A B --bd-rate --metric kl --json
-    Example: every trial, failed ones too, as a table for pandas, polars or a spreadsheet
+    Example: every trial, failed ones too, as a table for other programs
       pgpack frontier A B --export trials.csv
     """
     from pgpack.study.study import Study, frontier_of

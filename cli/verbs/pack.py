@@ -14,10 +14,12 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
 from pgpack.fit.effort import DEFAULT, LEVELS, Effort
+from pgpack.progress import waiting
 from pgpack.sizes import Size
 from pgpack.tables import counted, table
 
 from ..options.cache import cache_options
+from ..options.effort import effort_option
 from ..options.output import output_option
 from ..options.recipe import RecipeFlags, one_of, recipe_options
 from ..options.submission import SubmissionFlags, require_alone, submission_options
@@ -51,12 +53,7 @@ Examples:
 @click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=PATH)
 @recipe_options
 @click.option("--budget", type=budget_size, metavar="SIZE", help="Search for the best that fits: 16MB, 15.9MiB, 10%.")
-@click.option(
-    "--effort",
-    type=click.IntRange(0, len(LEVELS) - 1),
-    metavar="0..9",
-    help=f"With --budget: from no calibration (0) to the smallest file (9); {DEFAULT} unless given.",
-)
+@effort_option("With --budget: what is spent on it")
 @click.option(
     "--compensate",
     type=click.IntRange(0),
@@ -124,7 +121,8 @@ def command(
         from pgpack.checkpoint.adapter import open_merged
 
         kept = open_cache(cache, screen.note, in_memory)
-        loaded = open_merged(path, text.base, text.key)
+        with waiting(not screen.quiet, f"loading {path}"):
+            loaded = open_merged(path, text.base, text.key)
         alone = weights_only or flags.submission is not None
         return bench_of(path, loaded.alone() if alone else loaded, text, screen, cache=kept)
 

@@ -13,13 +13,17 @@ import click
 
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
+from pgpack.fit.effort import DEFAULT, LEVELS
+from pgpack.progress import waiting
 from pgpack.sizes import Size
 from pgpack.tables import counted, escaped_lines
 
 from ..options.cache import cache_options, say_shared
+from ..options.effort import effort_option
 from ..options.metric import metric_option
 from ..options.output import output_option
 from ..options.recipe import one_of
+from ..options.resume import Asked, resumed
 from ..options.search import SearchFlags, search_options
 from ..options.space import AXES, SpaceFlags, space_options
 from ..options.text import bench_of, strict_option, text_options
@@ -84,6 +88,7 @@ def _check(context: click.Context, _: click.Parameter, folder: Path | None) -> N
     metavar="SIZE",
     help="The size to be best at, such as 16MB or 10%, on all checkpoints.",
 )
+@effort_option("With --budget: what is spent on the recipe that is tuned to it")
 @metric_option("Loss that recipes are compared by, in table, pictures and choice [default: kl, without text error].")
 @output_option(required=True, type=FOLDER, help="Folder of the study.")
 @click.option(
@@ -95,7 +100,10 @@ def _check(context: click.Context, _: click.Parameter, folder: Path | None) -> N
     expose_value=False,
     help="Say which files of a study are damaged and stop: exit code 4 where one is.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the study there; an error when there is none.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the study there, with its flags; an error when there is none."
+)
+@click.option("--extend", is_flag=True, help="With --resume: take other flags than the study's, and keep its trials.")
 @click.option("--retry-failed", is_flag=True, help="Measure trials that failed before once more.")
 @click.option("--dry-run", is_flag=True, help="Print the recipes (with --resume: what is reused) and stop.")
 @search_options
@@ -112,9 +120,11 @@ def command(
     checkpoints: tuple[Path, ...],
     space: SpaceFlags,
     budget: Size | None,
+    effort: int | None,
     metric: Metric | None,
     out: Path,
     resume: bool,
+    extend: bool,
     retry_failed: bool,
     dry_run: bool,
     search: SearchFlags,
@@ -140,18 +150,26 @@ def command(
     one_of(
         {"--space": space.space, "--recipe": space.recipe, "--preset": space.preset, AXES: space.axes or None}, False
     )
-    if resume and not (out / "study.json").is_file() and not (out / "distortion.jsonl").is_file():
-        raise click.UsageError(f"--resume: {out} holds no study; leave --resume out to begin one")
+    if extend and not resume:
+        raise click.UsageError("--extend belongs to --resume")
+    wanted = space.read()
+    text = dataclasses.replace(text, strict=strict)
+    if resume:
+        asked_now, changes = resumed(out, Asked(wanted, search, budget, text), extend)
+        wanted, search, budget, text = asked_now.space, asked_now.search, asked_now.budget, asked_now.text
+        for line in changes:
+            screen.note(f"extended: {line}")
+    if effort is not None and (budget is None or not wanted.is_default):
+        raise click.UsageError("--effort belongs to --budget and to the default space, whose last recipe it tunes")
     if dry_run and not resume:
-        _show_dry_run(checkpoints, text, space.read(), search, budget, cache, screen)
+        _show_dry_run(checkpoints, text, wanted, search, budget, cache, screen)
         return 0
     from pgpack.bench.sweeping import Sweep, fills, grid_of, reused, sweep
     from pgpack.cache.opening import open_cache
     from pgpack.sweep.executors.placement import Placement
 
-    text = dataclasses.replace(text, strict=strict)
     benches = _benches(checkpoints, text, screen, out, open_cache(cache, screen.note))
-    first, wanted = benches.first, space.read()
+    first = benches.first
     limit = resolved(budget, first.checkpoint.fp32_bytes)
     if not search.is_grid and not first.has_text:
         raise click.UsageError(f"--search {search.name} needs a loss, and no text is known: give --text or --val")
@@ -161,6 +179,7 @@ def command(
         search=None if search.is_grid else _search_of(search, wanted, benches.tensors, limit, first.text.n_windows),
         budget=limit,
         fill=fills(benches, wanted, limit),
+        effort=LEVELS[DEFAULT if effort is None else effort],
         retry_failed=retry_failed,
         placement=Placement(jobs, scheduler),
         cache=cache,
@@ -183,9 +202,9 @@ def command(
             return EXIT_RESUMABLE
     say_shared(first.cache, screen)
     show_swept(swept, screen)
+    require_one(swept.study)
     if swept.best is None and limit is not None:
         raise nothing_fits(swept.study, limit)
-    require_one(swept.study)
     return 0
 
 
@@ -205,7 +224,8 @@ def _benches(checkpoints: Sequence[Path], text: BenchOptions, screen: Screen, ou
             f"--calibration {text.calibration} is of one checkpoint, and {len(checkpoints)} are given; leave it out, "
             "and each is calibrated on the calibration text"
         )
-    loaded = [(path, open_merged(path, text.base, text.key)) for path in checkpoints]
+    with waiting(not screen.quiet, "loading"):
+        loaded = [(path, open_merged(path, text.base, text.key)) for path in checkpoints]
     return Benches([bench_of(path, checkpoint, text, screen, out, cache) for path, checkpoint in loaded])
 
 
@@ -272,8 +292,8 @@ def _search_of(
 
 
 def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Sequence[str], bool]:
-    """What recipes are made for, the names of companions, and whether a text is known; of an old torch file the
-    shapes are not read (that would load torch)."""
+    """What recipes are made for, the names of companions, whether a text is known; of an old torch file the shapes
+    are not read (that would load torch)."""
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch
 

@@ -108,6 +108,10 @@ def recipe_seconds(recipe: Recipe, shapes: Shapes, rates: Rates) -> tuple[float,
     return quantize, encode
 
 
+def decode_seconds(shapes: Shapes, rates: Rates) -> float:
+    return n_values(shapes) / (DECODING * rates.trellis * TRELLIS / 1.28e6)
+
+
 def pack_cost(
     recipes: Iterable[Recipe],
     shapes: Shapes,
@@ -120,12 +124,11 @@ def pack_cost(
     """Packing these recipes one after the other. Units: `calibrated`, `evaluated` tokens; `n_losses` evaluations."""
     values = n_values(shapes)
     stages = [recipe_seconds(recipe, shapes, rates) for recipe in recipes]
-    unit = rates.trellis * TRELLIS / 1.28e6
     seconds = {
         "calibrate": BACKWARD * values * calibrated / rates.model,
         "quantize": sum(quantize for quantize, _ in stages),
         "encode": sum(encode for _, encode in stages),
-        "decode": len(stages) * values / (DECODING * unit),
+        "decode": len(stages) * decode_seconds(shapes, rates),
         "evaluate": n_losses * values * evaluated / rates.model,
     }
     return Cost(seconds, memory_bytes(values, runs_model=bool(calibrated or evaluated)), rates)

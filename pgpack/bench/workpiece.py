@@ -82,7 +82,7 @@ class Workpiece:
         """The model and text. Raises DataError or CheckpointError, saying which flag to give."""
         from .text import open_text
 
-        text = open_text(self.path, self.checkpoint, self.options)
+        text = open_text(self.path, self.checkpoint, self.options, self.progress)
         for line in text.notes:
             self.note(line)
         return text

@@ -160,6 +160,12 @@ def _require_fisher(measurer: Measurer, family: Family) -> None:
         raise CalibrationError("the calibration holds no Fisher weights")
 
 
+def smallest_bytes(measurer: Measurer) -> int:
+    """About the least that any recipe of the engine takes: its coarsest step, without calibration. Units: bytes."""
+    tensors = measurer.checkpoint.stored_shapes
+    return measurer.pack(engine_recipe(LEVELS[0], TRELLIS_RANGE[1], tensors)).n_bytes
+
+
 def _gptq_families(measurer: Measurer, budget: int) -> list[Family]:
     tensors = measurer.checkpoint.stored_shapes
     guess = _step_for(8 * budget / max(1, measurer.checkpoint.n_params))

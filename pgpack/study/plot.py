@@ -36,6 +36,7 @@ BEST, BUDGET, FP32 = "#f5b301", "#b42318", "#1a6b35"
 BEST_SIZE, POINT_SIZE = 21, 5.5
 LINES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 2, 2)), "-", (0, (6, 2)))
 MARKERS = "os^DvP"
+CLOSE = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)  # labels within a power of ten
 MAX_NAMED = 12  # points with labels; the page names every point
 _Spot: TypeAlias = tuple[float, float, str, str]  # x, y, horizontal and vertical alignment
 _VERTICAL = ("top", "bottom")
@@ -97,10 +98,9 @@ def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     divisor, unit = byte_unit(view.x[1])
     axes.set_xlabel(size_axis_label(unit))
     axes.set_ylabel(METRIC_NAMES[picture.metric])
-    close = LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
     if view.log_x:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(close)
+        axes.xaxis.set_major_locator(LogLocator(subs=CLOSE))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(*view.x)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / divisor:g}"))
@@ -114,7 +114,7 @@ def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
         bits.spines["top"].set_visible(False)
         if view.log_x:
             bits.set_xscale("log")
-            bits.xaxis.set_major_locator(close)
+            bits.xaxis.set_major_locator(LogLocator(subs=CLOSE))
             bits.xaxis.set_minor_locator(NullLocator())
         bits.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if view.log_y:
@@ -134,7 +134,7 @@ def _label_closely(axes: Axes, low: float, high: float) -> None:
 
     if math.floor(math.log10(high)) > math.ceil(math.log10(low)):
         return
-    close = LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)) if high > 4 * low else MaxNLocator(6)
+    close = LogLocator(subs=CLOSE) if high > 4 * low else MaxNLocator(6)
     axes.yaxis.set_major_locator(close)
     axes.yaxis.set_minor_locator(NullLocator())
 
@@ -284,7 +284,7 @@ def _named(axes: Axes, text: str, colour: str, spots: Sequence[_Spot], dots: Poi
 
 
 def _labels(picture: FrontierPicture, view: ChartView) -> Iterator[Label]:
-    """The best artifact under the budget, curves at their ends, then labelled trials from the best on."""
+    """The best artifact under the budget, curves at their smallest one in view, labelled trials from the best on."""
     best, metric = picture.whole.best, picture.metric
     if best is not None:
         n_bytes, loss = float(best.n_bytes or 0), loss_of(best, metric) or 0.0
@@ -298,8 +298,7 @@ def _labels(picture: FrontierPicture, view: ChartView) -> Iterator[Label]:
         points = points[view.holds(points)]
         if alone or not len(points) or not name:
             continue
-        n_bytes, loss = points[0] if number == 0 else points[-1]
-        yield Label(float(n_bytes), float(loss), name, _colour(number), must=True)
+        yield Label(float(points[0, 0]), float(points[0, 1]), name, _colour(number), must=True)
     for number, front in enumerate(picture.fronts):
         named = [t for t in measured(front.trials, metric) if t.label and t != best and t.key not in curved]
         named.sort(key=lambda trial: loss_of(trial, metric) or 0.0)

@@ -36,7 +36,7 @@ def test_what_is_written_is_named_by_o_and_output_and_h_is_help(group: click.Gro
     short, long = run(verb, "-h"), run(verb, "--help")
     assert (short.code, short.out) == (0, long.out)
     assert not re.search(r"--out\b", long.out), verb
-    typed = re.compile(r" *(pgpack|pgtrain) ")  # examples are not broken
+    typed = re.compile(r" *(pgpack|pgtrain|torchrun) ")  # examples are not broken
     assert not [line for line in long.out.splitlines() if len(line) > 80 and not typed.match(line)]
     assert not SGR.search(long.out)
 
@@ -77,7 +77,7 @@ def test_completion_prints_what_makes_a_shell_ask_pgpack(shell: str) -> None:
 
 def test_pgpack_answers_a_shell_that_asks(tmp_path: Path) -> None:
     def answers(typed: str) -> str:
-        asked = {"_PGPACK_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()))}
+        asked = {"_PGPACK_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
         program = [sys.executable, "-c", "from pgpack_cli.pgpack_app import main; main()"]
         done = subprocess.run(program, env={**os.environ, **asked}, capture_output=True, text=True, check=False)
         assert not done.stderr

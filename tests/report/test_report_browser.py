@@ -327,13 +327,13 @@ def test_a_study_without_text_has_the_same_chart(tmp_path: Path) -> None:
         """
         one("circle.best").focus();
         answer({ points: all("circle.point").length, buttons: all("[data-metric]").map((each) => each.textContent),
-                 title: one(".chart .axis-title:last-of-type").textContent, tip: one(".tip").textContent });
+                 title: all(".chart .axis-title").at(-1).textContent, tip: one(".tip").textContent });
         """,
         tmp_path,
         1280,
     )
     assert seen["points"] == len(pareto(trials, "error"))
-    assert seen["buttons"] == ["error of the weights"]
+    assert seen["buttons"] == [seen["title"]] == ["error of the weights"]
     assert "error of the weights" in seen["tip"]
 
 

@@ -112,6 +112,22 @@ def test_a_logarithmic_axis_of_losses_has_several_labels(low: float, high: float
     assert len(set(filter(None, inside))) >= 3
 
 
+@pytest.mark.parametrize("largest", [24_000_000, 90_000_000])
+def test_bytes_below_and_bits_above_have_labels_on_every_scale(largest: int) -> None:
+    trials = tuple(
+        dataclasses.replace(a_trial(largest // n, 1.2 + 0.01 * n, 0.01 * n), key=f"k{n}") for n in range(1, 9)
+    )
+    few = trials if largest > 30_000_000 else trials[:3]
+    figure = frontier_figure(FrontierPicture((Curve("a", few),), "Frontier", "kl", fp32_n_bytes=144_000_000))
+    figure.draw_without_rendering()
+    (below, *_) = figure.axes
+    (above,) = below.child_axes
+    for axis, (low, high) in ((below.xaxis, below.get_xlim()), (above.xaxis, above.get_xlim())):
+        shown = [tick.label1 if axis is below.xaxis else tick.label2 for tick in axis.get_major_ticks()]
+        inside = [t.get_text() for t in shown if t.get_text() and low <= t.get_position()[0] <= high]
+        assert len(set(inside)) >= 3
+
+
 def test_wide_ranges_of_bytes_are_logarithmic() -> None:
     narrow = chart_view(Front((a_trial(1000, 1.0), a_trial(3500, 0.9)), "bpb", None), None)
     wide = chart_view(Front((a_trial(1000, 1.0), a_trial(50_000, 0.9)), "bpb", None), None)

@@ -19,6 +19,8 @@ from pgpack.recipe.spaces import Candidate
 from pgpack.study.trial import Trial, timestamp, trial_key
 from pgpack.version import __version__
 
+from .peak import begin_peak, peak_bytes
+
 if TYPE_CHECKING:
     from pgpack.measure import Measurer
     from pgpack.pack import Artifact
@@ -100,6 +102,7 @@ def measure(measurer: Measurer, job: Job) -> Measured:
     fields = _fields(measurer, job)
     if "error" in fields:
         return Measured(job, Trial(**fields, status="failed", created=timestamp()))
+    is_marked = begin_peak()
     try:
         artifact = measurer.pack(job.candidate.recipe)
         start = time.perf_counter()
@@ -120,6 +123,7 @@ def measure(measurer: Measurer, job: Job) -> Measured:
         encode_s=artifact.encode_s,
         decode_s=artifact.decode_s,
         eval_s=eval_s,
+        peak_bytes=peak_bytes() if is_marked else None,
     )
     return Measured(job, trial, artifact.report.tensors)
 

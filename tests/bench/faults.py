@@ -324,6 +324,9 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
             for row in swapped
         ),
     ]
+    measured = {row["scenario"] for row in rows}
+    if left_out := [scenario.name for scenario in SCENARIOS if scenario.name not in measured]:
+        lines += ["", f"Not in this run: {', '.join(left_out)}."]
     losses = [f"* {row['scenario']}: {loss}" for row in rows for loss in row["losses"]]
     return "\n".join([*lines, *(["", *losses] if losses else []), ""])
 

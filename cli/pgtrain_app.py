@@ -16,6 +16,7 @@ VERBS = {
     "ls": ("train_verbs.ls", "List the presets: parameters, layers, estimated artifact."),
     "adopt": ("train_verbs.adopt", "Make a public script's final_model.pt a checkpoint that knows its model."),
     "run": ("train_verbs.run", "Train a GPT and write one fp32 checkpoint; resumes after a kill."),
+    "finetune": ("train_verbs.finetune", "Train a finished model on, so that it packs smaller at equal loss."),
     "curve": ("train_verbs.curve", "Draw the loss curves of runs as one picture."),
     "eval": ("train_verbs.eval", "Bits per byte of a checkpoint on its validation text."),
 }

@@ -30,6 +30,7 @@ from pgpack.tables import clipped, escaped, escaped_lines
 
 from ..flag_group import flag, flag_group
 
+EXIT_FAILED = 4
 EXIT_RESUMABLE = 5
 EXIT_INTERRUPTED = 130
 

@@ -78,6 +78,9 @@ TRAIN_OPTIONS: dict[str, tuple[str, Any, str]] = {
     "--qat-embed-clip": ("qat_embed_clip", float, "Their clip in standard deviations; 0: their largest weight."),
     "--qat-from": ("qat_from", float, "Share of the run from which weights are quantized."),
     "--qat-rounding": ("qat_rounding", click.Choice(ROUNDINGS), "Gradient of rounding."),
+    "--for-packer": ("packer", str, "Train the last part for a recipe with tcq, or for a file of a size: 480kB."),
+    "--for-packer-from": ("packer_from", float, "Share of the run from which that is."),
+    "--pressure": ("packer_pressure", float, "How hard bytes press on the weights there; 1: as the packer pays."),
     "--micro-batches": ("micro_batches", int, "Parts of a batch, dealt to the processes of torchrun."),
     "--compile": ("compile_backend", str, "Backend of torch.compile, such as inductor."),
 }

@@ -16,7 +16,7 @@ from pgpack.cache.options import CacheOptions
 from pgpack.fit.effort import DEFAULT, LEVELS
 from pgpack.progress import waiting
 from pgpack.sizes import Size
-from pgpack.tables import counted
+from pgpack.tables import counted, escaped_lines
 
 from ..options.cache import cache_options, say_shared
 from ..options.effort import effort_option
@@ -30,7 +30,7 @@ from ..options.text import bench_of, strict_option, text_options
 from ..options.types import FOLDER, PATH, resolved
 from ..options.types import budget as budget_size
 from ..screen.live_table import shown_live
-from ..screen.output import EXIT_RESUMABLE, Screen, note, screen_options
+from ..screen.output import EXIT_FAILED, EXIT_RESUMABLE, Screen, note, screen_options
 from ..screen.stopping import stopping
 from .sweep_show import nothing_fits, require_one, show_swept
 
@@ -59,7 +59,24 @@ Examples:
   pgpack sweep model.safetensors --search surrogate --trials 40 -o study
   pgpack sweep seed1.safetensors seed2.safetensors seed3.safetensors --budget 16MB -o study
   pgpack sweep model.safetensors --preset sdclip-brotli -o baseline
+  pgpack sweep --check study
 """
+
+
+def _check(context: click.Context, _: click.Parameter, folder: Path | None) -> None:
+    """Prints which files of a study are whole and ends, before checkpoints are asked for."""
+    if folder is None or context.resilient_parsing:
+        return
+    from pgpack.report.intact import check_study
+
+    found = check_study(folder)
+    width = max(len(file.name) for file in found)
+    click.echo(
+        escaped_lines(
+            "\n".join(f"{'ok  ' if file.ok else 'FAIL'}  {file.name:{width}}  {file.detail}" for file in found)
+        )
+    )
+    context.exit(0 if all(file.ok for file in found) else EXIT_FAILED)
 
 
 @click.command("sweep", epilog=EPILOG)
@@ -74,6 +91,15 @@ Examples:
 @effort_option("With --budget: what is spent on the recipe that is tuned to it")
 @metric_option("Loss that recipes are compared by, in table, pictures and choice [default: kl, without text error].")
 @output_option(required=True, type=FOLDER, help="Folder of the study.")
+@click.option(
+    "--check",
+    type=FOLDER,
+    metavar="STUDY",
+    callback=_check,
+    is_eager=True,
+    expose_value=False,
+    help="Say which files of a study are damaged and stop: exit code 4 where one is.",
+)
 @click.option(
     "--resume", is_flag=True, help="Go on with the study there, with its flags; an error when there is none."
 )

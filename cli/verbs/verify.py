@@ -17,14 +17,12 @@ from pgpack.sizes import Size
 from ..options.text import bench_of, evaluator_of, say_idle, text_options
 from ..options.types import PATH, max_bytes_option, resolved
 from ..options.types import budget as budget_size
-from ..screen.output import Screen, picked, screen_options
+from ..screen.output import EXIT_FAILED, Screen, picked, screen_options
 
 if TYPE_CHECKING:
     from pgpack.checkpoint.checkpoint import Checkpoint
     from pgpack.loss.evaluator import Evaluator
     from pgpack.verify import Verification
-
-EXIT_FAILED = 4
 
 EPILOG = """\b
 Examples:

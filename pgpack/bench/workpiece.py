@@ -75,7 +75,7 @@ class Workpiece:
         for line in self.checkpoint.notes:
             self.note(line)
         if self.options.calibration is not None:
-            _ = self.file_calibration  # a wrong file is refused before any work
+            _ = self.file_calibration.digest  # a wrong or damaged file is refused before any work
 
     @functools.cached_property
     def text(self) -> Text:

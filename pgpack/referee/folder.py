@@ -151,7 +151,8 @@ class Folder:
             return self._reads(entry)
         if name.endswith(NO_LOGS) or base.startswith(("requirements", "license", "licence", "readme")):
             return False
-        return entry.mark == "text" and bool(_SAYS_LOSS.search(read_file(self.path / entry.name, TEXT_BYTES)))
+        says_loss = entry.mark == "text" and _SAYS_LOSS.search(read_file(self.path / entry.name, TEXT_BYTES))
+        return bool(says_loss) and self._reads(entry)
 
     def _reads(self, entry: Entry) -> bool:
         """Whether a file that is called a text is one, as far as samples show."""

@@ -29,7 +29,7 @@ _STOP = re.compile(r"train_time:\s*(?P<ms>\d+)ms")
 _HESSIANS = re.compile(r"ollected (?:\d+ )?[Hh]essians?[^\n]{0,40}? in (?P<s>\d+(?:\.\d+)?)\s?s")
 _EVAL = re.compile(r"total_eval_time:\s*(?P<s>\d+(?:\.\d+)?)\s?s")
 _TOKENS = re.compile(
-    r"(?:val(?:idation)?[_ ]tokens['\"]?\s*[:= ]|val_loader:.{0,200}tokens:|tokens in (?:the )?val\w*\s*[:= ])"
+    r"(?:val(?:idation)?[_ ]tokens['\"]?\s{0,9}[:= ]|val_loader:.{0,200}tokens:|tokens in (?:the )?val\w*\s*[:= ])"
     r"\s*(?P<n>\d[\d,_]{3,16})", re.I,
 )  # fmt: skip
 _TEXT = re.compile(r"^pgpack_text val_tokens:\d+ text_bytes:(?P<n>\d+)")
@@ -37,9 +37,9 @@ _CALIBRATION = re.compile(r"calibrat\w*|hessians?", re.I)
 _EVALUATED = re.compile(r"fineweb_val|val_tokens|val_data|validation (?:text|tokens|data|set|shard)", re.I)
 _DENIED = re.compile(r"\b(?:no|not|never|without)\b", re.I)
 _SEED = re.compile(
-    r"^[^\w{]*(?:[\d.:\-T ]+\s+)?[^\w{]*"
+    r"^[^\w{]{0,20}(?:[\d.:\-T ]{1,30}\s)?[^\w{]{0,12}"
     r"(?:(?:running|start\w*|run|using|training|random|with|args|config|hyperparameters)"
-    r"[\s:=.]+){0,3}[{'\"]*(?:random_)?seed['\"]?\s*[:= ]\s*(?P<n>\d{1,9})\b(?!\.\d)", re.I,
+    r"[\s:=.]{1,4}){0,3}[{'\"]*(?:random_)?seed['\"]?\s{0,9}[:= ]\s{0,9}(?P<n>\d{1,9})\b(?!\.\d)", re.I,
 )  # fmt: skip
 # what is read from the last line of its kind: a word of that line, and its pattern
 _LINES = {

@@ -58,7 +58,7 @@ class Figure:
 
 def figures(text: str, line: int) -> Iterator[Figure]:
     """The losses that a line prints."""
-    found = _LOSS.match(text)
+    found = _LOSS.match(text) if "val_loss" in text else None
     if found:
         label, rest = found["label"].strip(), found["rest"]
         yield Figure(

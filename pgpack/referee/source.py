@@ -26,7 +26,7 @@ UNPICKLERS = {
 
 
 def imports(scripts: Sequence[Script]) -> Iterator[tuple[str, Place, bool]]:
-    """(top-level module, where, whether it stands in a `try`) of every absolute import, by statement or by call."""
+    """(top-level module, where, whether it may fail) of every absolute import, by statement or by call."""
     for name, place, guarded in imported_modules(scripts):
         yield name.partition(".")[0], place, guarded
 
@@ -34,7 +34,7 @@ def imports(scripts: Sequence[Script]) -> Iterator[tuple[str, Place, bool]]:
 def imported_modules(scripts: Sequence[Script]) -> Iterator[tuple[str, Place, bool]]:
     """As `imports`, with the whole dotted name."""
     for script in scripts:
-        guarded = {id(inner) for node in script.nodes if isinstance(node, ast.Try) for inner in ast.walk(node)}
+        guarded = {id(inner) for node in script.nodes if _is_guard(script, node) for inner in ast.walk(node)}
         never = {id(inner) for node in script.nodes if isinstance(node, ast.If) for inner in _never_run(script, node)}
         for node in (node for node in script.nodes if id(node) not in never):
             names: Iterable[str] = ()
@@ -48,6 +48,18 @@ def imported_modules(scripts: Sequence[Script]) -> Iterator[tuple[str, Place, bo
             for name in names:
                 if all(part.isidentifier() for part in name.split(".")):
                     yield name, script.place(node, said.format(name)), id(node) in guarded
+
+
+def _is_guard(script: Script, node: ast.AST) -> bool:
+    """Whether an import inside may fail: `try`, `with suppress(ImportError)`, `if find_spec("name")`."""
+    tests: list[ast.expr] = []
+    if isinstance(node, ast.With):
+        tests = [item.context_expr for item in node.items]
+    elif isinstance(node, ast.If):
+        tests = [node.test]
+    called = (inner for test in tests for inner in ast.walk(test) if isinstance(inner, ast.Call))
+    names = {script.name_of(call.func).rpartition(".")[2] for call in called}
+    return isinstance(node, ast.Try) or bool(names & {"suppress", "find_spec"})
 
 
 def _never_run(script: Script, node: ast.If) -> Iterator[ast.AST]:

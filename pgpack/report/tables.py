@@ -64,15 +64,12 @@ def frontier_table(study: Study, front: Front, names: Mapping[str, str]) -> Tria
 
 
 def trials_table(study: Study, front: Front, fronts: Mapping[Metric, Front], names: Mapping[str, str]) -> TrialTable:
-    """A row for every trial, `t0` the first; the points of all `fronts` and the best of `front` are never left
-    out."""
+    """A row for every trial, `t0` the first; the points of all `fronts` and the best of `front` are never left out.
+
+    Nothing in it is of the clock: a study that was stopped and went on has the page of one that was not.
+    """
     frontier = frozenset().union(*(front.keys for front in fronts.values()))
-    columns = _measures(study) | {
-        "quantize s": lambda trial: number_cell(trial.quantize_s, ".2f"),
-        "encode s": lambda trial: number_cell(trial.encode_s, ".2f"),
-        "decode s": lambda trial: number_cell(trial.decode_s, ".2f"),
-        "evaluate s": lambda trial: number_cell(trial.eval_s, ".2f"),
-    }
+    columns = _measures(study)
     rows, first = [], []
     for number, trial in enumerate(study.trials):
         is_best = front.is_best(trial)

@@ -71,17 +71,18 @@ def frontier_figure(picture: FrontierPicture) -> Figure:
 
 def frontier_svg(picture: FrontierPicture) -> str:
     """The picture as SVG text, the same bytes for the same input."""
-    return _bytes_of(picture, ".svg").decode()
+    return picture_bytes(picture, ".svg").decode()
 
 
 def write_picture(picture: FrontierPicture, path: Path) -> None:
     """Write `path` as SVG or PNG by its suffix. Raises: StudyError for another suffix or an empty picture."""
     if path.suffix not in PICTURE_SUFFIXES:
         raise StudyError(f"{path}: a picture is written as .svg or .png, not {path.suffix or 'without suffix'!r}")
-    replace_study_file(path, _bytes_of(picture, path.suffix))
+    replace_study_file(path, picture_bytes(picture, path.suffix))
 
 
-def _bytes_of(picture: FrontierPicture, suffix: str) -> bytes:
+def picture_bytes(picture: FrontierPicture, suffix: str) -> bytes:
+    """The picture as SVG or PNG. Raises: StudyError for another suffix or an empty picture."""
     return figure_bytes(frontier_figure(picture), suffix, title=picture.title, description=picture.words)
 
 

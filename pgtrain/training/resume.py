@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pgpack.files import remove
 
 from .averaging import WeightAverage
 
+MORE = "more/"
 SAVE_SHARE = 0.1  # saving may cost this share of the run
 
 
@@ -52,14 +53,17 @@ class RunState:
         optimizers: Mapping[str, torch.optim.Optimizer],
         average: WeightAverage,
         progress: Mapping[str, Any],
+        more: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Replace the state file; `progress` holds the step and what the log needs (plain JSON values)."""
+        """Replace the state file; `progress` holds the step and what the log needs (plain JSON values), `more` what
+        `restore_` gives back to whom it belongs."""
         started = time.monotonic()
         tensors: dict[str, Tensor] = {f"model/{name}": p for name, p in model.named_parameters()}
         tensors |= {f"average/{name}": tensor for name, tensor in average.tensors.items()}
         for kind, optimizer in optimizers.items():
             for index, slots in optimizer.state_dict()["state"].items():
                 tensors |= {f"{kind}/{index}/{slot}": torch.as_tensor(v) for slot, v in slots.items()}
+        tensors |= {f"{MORE}{name}": tensor for name, tensor in (more or {}).items()}
         arrays = {name: tensor.detach().cpu().float().numpy() for name, tensor in tensors.items()}
         metadata = {"settings": json.dumps(self.settings), "progress": json.dumps(dict(progress))}
         metadata["averaged"] = str(average.count)
@@ -68,9 +72,14 @@ class RunState:
         self._last_save_s = self._saved_at - started
 
     def restore_(
-        self, model: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], average: WeightAverage
+        self,
+        model: nn.Module,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        average: WeightAverage,
+        take: Callable[[Mapping[str, Tensor], Mapping[str, Any]], None] = lambda more, progress: None,
     ) -> dict[str, Any] | None:
-        """Fill model, optimizers and average from the file; its progress comes back, None without a file.
+        """Fill model, optimizers and average from the file; its progress comes back, None without a file. `take` is
+        given what was saved as `more`, and the progress.
 
         Raises: DataError when the file belongs to a run with other settings.
         """
@@ -94,6 +103,7 @@ class RunState:
             optimizer.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
         average.count = int(metadata["averaged"])
         progress: dict[str, Any] = json.loads(metadata["progress"])
+        take({n.removeprefix(MORE): tensor for n, tensor in tensors.items() if n.startswith(MORE)}, progress)
         return progress
 
     def _refuse_other(self, saved: Mapping[str, Any]) -> None:

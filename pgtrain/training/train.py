@@ -26,11 +26,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import pgtrain
+from pgpack.calibration.calibration import Calibration
+from pgpack.calibration.observe import observe
 from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.checkpoint.files import read_file
 from pgpack.errors import CheckpointError, DataError
 from pgpack.loss.bpb import TextEvaluator
 from pgpack.loss.evaluator import BitsPerByte
+from pgpack.refine.target import PackerTarget
 from pgpack.text.corpus import read_text_folder
 from pgpack.text.data import BatchSampler, DocumentSampler, digest_tokens
 from pgpack.text.sentence_piece import SentencePiece
@@ -39,6 +42,7 @@ from pgtrain.model.gpt import GPT, build, deployable, initialize_
 from pgtrain.model.model_config import FORMAT, GPTConfig
 
 from .averaging import make_average
+from .for_packer import ForPacker
 from .loss_curve import picture_path, read_curve, write_curves
 from .loss_function import LossFunction
 from .optim import make_optimizers, set_rates_
@@ -76,6 +80,7 @@ class _Progress:
     step: int = 0
     elapsed_s: float = 0.0
     losses: list[float] = field(default_factory=list)
+    packer: dict[str, float] = field(default_factory=dict)
 
     @property
     def train_loss(self) -> float:
@@ -116,6 +121,7 @@ class Trainer:
         self.optimizers = make_optimizers(self.model, config)
         self.loss = LossFunction(self.model, config.compile_backend)
         self.quantizer = FakeQuantizer.of(config)
+        self.packer = self._for_packer()
         self.loops = model_config.num_loops
         self.average = make_average(self.model, config)
         self.state = RunState(state_path(out), self._settings())
@@ -134,9 +140,9 @@ class Trainer:
             if restart and log:
                 self.state.discard()
             self.processes.wait()
-            saved = self.state.restore_(self.model, self.optimizers, self.average)
+            saved = self._restored()
             self.processes.wait()
-            progress = _Progress(**(saved or {}))
+            progress = _Progress(**saved)
             if self.out.exists() and (saved or not replace):
                 if (result := self._finished(progress)) is not None:
                     self._tidy_up(log)
@@ -218,7 +224,11 @@ class Trainer:
         fraction = run_fraction(config, step, progress.elapsed_s)
         set_rates_(self.optimizers, scale, muon_momentum(config, step))
         self._set_loops_(self.model_config.num_loops if fraction >= config.loops_from else 0)
-        value = self._gradients_(step, fraction)
+        late = self._late_part(fraction)
+        if isinstance(late, ForPacker):
+            late.prepare_(dict(self.model.named_parameters()), self.average.tensors)
+            progress.packer = late.numbers()
+        value = self._gradients_(step, fraction, late)
         if not math.isfinite(value):
             raise DataError(f"the loss is {value} at step {step + 1}; lower --matrix-lr and --embed-lr")
         if config.grad_clip:
@@ -233,14 +243,19 @@ class Trainer:
         tokens = progress.step * config.batch_tokens
         return StepRow(progress.step, value, config.matrix_lr * scale, tokens, round(progress.elapsed_s, 3))
 
-    def _gradients_(self, step: int, fraction: float) -> float:
+    def _late_part(self, fraction: float) -> FakeQuantizer | ForPacker | None:
+        """What stands between parameters and loss by now."""
+        if self.packer is not None:
+            return self.packer if fraction >= self.config.packer_from else None
+        return self.quantizer if fraction >= self.config.qat_from else None
+
+    def _gradients_(self, step: int, fraction: float, late: FakeQuantizer | ForPacker | None) -> float:
         """Fill every gradient with that of the mean loss of the batch, which comes back."""
         parts, processes = self.config.micro_batches, self.processes
         sampler = self.samplers[sequence_length(self.config, self.model_config.seq_len, fraction)]
         ids, targets = (torch.from_numpy(part).chunk(parts) for part in sampler.batch(step))
         named = dict(self.model.named_parameters())
-        quantizer = self.quantizer if fraction >= self.config.qat_from else None
-        weights = quantizer.weights(named) if quantizer is not None else None
+        weights = late.weights(named) if late is not None else None
         value = 0.0
         for index in range(processes.rank * parts // processes.size, (processes.rank + 1) * parts // processes.size):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
@@ -249,9 +264,9 @@ class Trainer:
                 loss = loss / parts
             value += float(loss.detach())
             loss.backward()  # type: ignore[no-untyped-call]
-        if quantizer is not None and weights is not None:
+        if late is not None and weights is not None:
             done = (fraction - self.config.qat_from) / max(1.0 - self.config.qat_from, 1e-9)
-            quantizer.hand_back_(named, weights, done)
+            late.hand_back_(named, weights, done)
         processes.add_gradients_(self.model.parameters())
         return processes.total(value, self.device)
 
@@ -293,7 +308,34 @@ class Trainer:
         if not self.processes.leads:
             return
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        self.state.save(self.model, self.optimizers, self.average, dataclasses.asdict(progress))
+        more = self.packer.tensors() if self.packer is not None else None
+        self.state.save(self.model, self.optimizers, self.average, dataclasses.asdict(progress), more)
+
+    def _restored(self) -> dict[str, Any]:
+        """The progress of the state file, whose tensors are taken over; {} without one."""
+
+        def take(more: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+            if self.packer is not None and progress["packer"]:
+                self.packer.restore_(more, progress["packer"])
+
+        return self.state.restore_(self.model, self.optimizers, self.average, take) or {}
+
+    def _for_packer(self) -> ForPacker | None:
+        """What trains for a packer in the last part. Raises: RecipeError for a target that is none."""
+        config = self.config
+        if not config.packer:
+            return None
+        held = deployable({name: parameter.detach() for name, parameter in self.model.named_parameters()})
+        target = PackerTarget.of(config.packer, {name: tuple(tensor.shape) for name, tensor in held.items()})
+        n_steps = config.steps - round(config.steps * config.packer_from)
+        return ForPacker(target, held, self._observe, config.packer_pressure, n_steps)
+
+    def _observe(self, weights: Mapping[str, NDArray[np.float32]]) -> Calibration:
+        """Statistics of training text under these weights."""
+        model = self._build({name: torch.tensor(array, device=self.device) for name, array in weights.items()})
+        tokens = self.train_tokens[: self.config.packer_tokens]
+        length = min(self.model_config.seq_len, len(tokens))
+        return observe(model, tokens, length, token_digest="", output_rows=0, text=self.train_tokens, stored=weights)
 
     def _weights(self) -> dict[str, NDArray[np.float32]]:
         """The averaged weights: what the checkpoint holds and what is evaluated."""
@@ -318,6 +360,9 @@ class Trainer:
         }
 
     def _qat_recipe(self) -> str | None:
+        """The recipe that was trained for, if any."""
+        if self.packer is not None:
+            return self.packer.recipe
         return None if self.quantizer is None else self.quantizer.recipe(deployable(self.average.tensors))
 
     def _training(self, steps: int, train_loss: float, val: BitsPerByte) -> dict[str, str]:

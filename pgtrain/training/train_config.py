@@ -70,6 +70,12 @@ class TrainConfig:
     qat_embed_clip: float = 20.0
     qat_from: float = 0.7
     qat_rounding: str = "straight_through"
+    # Training for the packer from here on: a recipe with tcq, or a budget such as 480kB; empty: none. The pressure is
+    # how many Newton steps of the rate the part takes in all; each calibration sees `packer_tokens`.
+    packer: str = ""
+    packer_from: float = 0.7
+    packer_pressure: float = 1.0
+    packer_tokens: int = 8192
     # Tensors that stay as they were drawn: globs, separated by commas. #1546 put embed_proj and head_proj into no
     # optimizer group, so that "embed_proj.weight,head_proj.weight" is what it trained.
     frozen: str = ""
@@ -85,10 +91,11 @@ class TrainConfig:
             raise DataError(f"EMA decay {self.ema_decay} must be in [0, 1); 0 turns averaging off")
         for name in ("matrix_lr", "embed_lr", "head_lr", "scalar_lr", "grad_clip", "warmup_steps",
                      "warmdown_steps", "max_seconds", "val_every", "weight_decay", "embed_weight_decay",
-                     "scalar_weight_decay", "swa_every", "qat_clip", "qat_embed_clip"):  # fmt: skip
+                     "scalar_weight_decay", "swa_every", "qat_clip", "qat_embed_clip",
+                     "packer_pressure"):  # fmt: skip
             if getattr(self, name) < 0:
                 raise DataError(f"{name} is {getattr(self, name)}, must not be negative")
-        for name in ("min_lr", "loops_from", "qat_from", "swa_below"):
+        for name in ("min_lr", "loops_from", "qat_from", "packer_from", "swa_below"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise DataError(f"{name} is {getattr(self, name)}, must be between 0 and 1")
         for name, known in (("muon_orthogonalizer", ORTHOGONALIZERS), ("qat_rounding", ROUNDINGS)):
@@ -108,5 +115,8 @@ class TrainConfig:
              f"QAT bits are {self.qat_bits} and {self.qat_embed_bits}, must be 0 (off) or from 2 to 8"),
             (bool(starts) and (starts[0] != 0.0 or starts != sorted(set(starts)) or starts[-1] >= 1.0),
              f"the curriculum starts at {starts}; give growing shares of the run that begin with 0"),
+            (bool(self.packer) and bool(self.qat_bits or self.qat_embed_bits),
+             "weights are trained for one packer: give --for-packer or --qat-bits, not both"),
+            (self.packer_tokens < 1, f"packer_tokens is {self.packer_tokens}, must be at least 1"),
             (self.micro_batches < 1, f"micro_batches is {self.micro_batches}, must be at least 1"),
         )  # fmt: skip

@@ -69,6 +69,7 @@ UNPACK = "pgpack unpack m.pgpack -q -o"
 FOLDER = "pgpack unpack hf.pgpack -o back -q --format folder"
 SHARD = "text/corpus_train_000000.bin"
 PAGES = ("study/best.pgpack.json", "study/report.html", "study/frontier.*", "study/study.json", "study/anatomy.json")
+PAGES += ("study/kinds.*", "study/depth.*", "study/tensors.jsonl")
 RUN = ("*.state", "*.log.jsonl", "*.loss.svg")
 MADE = ("m.pgpack", "m.pgpack.json")
 
@@ -87,9 +88,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         f"{PACK} --force",
         (*MODEL, PACK.replace("gptq", "rtn(bits=3)")),
         ("m.pgpack.json",),
-    ),
-    Scenario(
-        "pack into a budget", f"pgpack pack m.safetensors --budget 6kB --effort 0 -o m.pgpack {NO_CACHE}", MODEL
     ),
     Scenario("sweep", SWEEP, MODEL, says_done=True),
     Scenario("sweep on", SWEEP.replace("{4,6}", "{4,6,3}"), (*MODEL, SWEEP), PAGES, says_done=True),

@@ -61,9 +61,9 @@ class Layer:
         if not self.watched or not isinstance(path, str | bytes | os.PathLike):
             return
         if os.path.abspath(os.fsdecode(path)) == self.watched:
-            if self.n_reads == self.at and self.fault == "swap":
-                self.swap()
             self.n_reads += 1
+            if self.n_reads == self.at + 1 and self.fault == "swap":
+                self.swap()
 
     def struck_write(self, write: Callable[[Any], int], data: Any) -> int:
         """Half of a write, then the fault."""

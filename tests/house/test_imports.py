@@ -69,8 +69,11 @@ TABLES = (
     "pgpack/stages.py",
     "pgpack/__init__.py",
 )
-# What training needs of the packer: it never packs, plans, sweeps or judges.
+# What training needs of the packer: it never packs, plans, sweeps or judges. Calibration and what refine foresees are
+# for weights that are trained for the packer.
 PGTRAIN_MAY_USE = {
+    "pgpack/calibration",
+    "pgpack/refine",
     "pgpack/checkpoint",
     "pgpack/errors.py",
     "pgpack/files.py",

@@ -30,7 +30,7 @@ def build_of(path: Path, code: str):
         ("def build(state):\n    a, b = state['w'].shape\n", r"failed at line 2: ValueError: not enough values"),
         (
             "def build(state):\n    raise RuntimeError('a\\nb')\n",
-            r"failed at line 2: RuntimeError: a b \(raise RuntimeError",
+            r"failed at line 2: RuntimeError: a b \(",
         ),
     ],
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .corpus_claims import logged, written
 from .corpus_code import fetched, imported, started
+from .corpus_fourth import fourth
 from .corpus_second import second
 from .corpus_third import third
 from .corpus_weights import scored, weighed
@@ -30,6 +31,7 @@ def cases() -> dict[str, Case]:
         **weighed(),
         **second(),
         **third(),
+        **fourth(),
     }
 
 

@@ -1,0 +1,62 @@
+"""`pgtrain finetune`: a finished model -> the same model, cheaper to pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pgpack.bench.options import BenchOptions
+
+from ..options.text import bench_of, text_options
+from ..options.types import PATH
+from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, screen_options
+
+
+@click.command(
+    "finetune",
+    epilog="\b\nExamples:\n  pgtrain finetune model.safetensors --for-packer 480kB -o cheaper.safetensors\n"
+    "  pgtrain finetune SmolLM2-135M/ --for-packer 60MB --text books/ -o cheaper/",
+)
+@click.argument("checkpoint", type=PATH)
+@click.option("-o", "--out", required=True, type=PATH, help="Checkpoint, or model folder, to write.")
+@click.option("--for-packer", "target", required=True, metavar="RECIPE|SIZE", help="A recipe with tcq, or 480kB.")
+@click.option("--steps", default=200, show_default=True, help="Optimizer steps.")
+@click.option("--lr", default=0.003, show_default=True, help="Largest change per step, of a tensor's RMS.")
+@click.option("--pressure", default=1.0, show_default=True, help="How hard bytes press; 1: as the packer pays.")
+@click.option("--calib-tokens", "n_calib", default=8192, show_default=True, help="Tokens of each calibration.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the order of batches.")
+@click.option("--force", is_flag=True, help="Replace what is there.")
+@text_options
+@screen_options
+def command(
+    *, checkpoint: Path, out: Path, target: str, steps: int, lr: float, pressure: float, n_calib: int, seed: int,
+    force: bool, text: BenchOptions, screen: Screen,
+) -> None:  # fmt: skip
+    """Train CHECKPOINT on its calibration text, so that packed it is nearer to what it is now at the same bytes.
+
+    A checkpoint or a Hugging Face folder; what is written is plain float32 again. Nothing is written before the end.
+    """
+    if not out.is_dir():
+        refuse_overwrite(out, force, checkpoint)
+    from pgpack.bench.retraining import Retraining
+    from pgpack.checkpoint.adapter import open_merged
+    from pgtrain.finetune import FinetuneConfig, finetune
+
+    config = FinetuneConfig(steps, lr, pressure, seed=seed)
+    bench = bench_of(checkpoint, open_merged(checkpoint, text.base, text.key), text, screen)
+    work = Retraining(bench, n_calib)
+    work.refuse_occupied(out, force)
+    tokens, opened = bench.calib_tokens("training for the packer"), bench.text
+    screen.note(f"{steps} steps for {target}")
+    result = finetune(
+        bench.checkpoint, target, opened.build, work.observe, tokens, opened.seq_len, config, device=opened.device
+    )
+    work.write(out, result.tensors, {"for_packer": result.recipe}, force)
+    document = {"checkpoint": str(out), **picked(result, "recipe", "n_bytes", "kl")}
+    screen.show(
+        document,
+        f"expected {format_bytes(round(result.n_bytes))} packed, KL {result.kl:.4g} nats per token",
+        f"written to {out}",
+        f"pack it: pgpack pack {out} --recipe '{result.recipe}'",
+    )

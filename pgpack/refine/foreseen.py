@@ -1,0 +1,126 @@
+"""What the engine makes of a matrix while that is still being trained, and what bits are worth there.
+
+    W --allocation of the last calibration--> trellis --> levels n, decoded Q = n * step        (every few steps)
+    slope of the rate by W --(H + a I)^-1--> the change of W that it is worth
+
+Owns an `Allocation` of `pgpack.quantizers.tcq` that is used many times, at any setting of the dial near its own, and
+the torch side of it. Rows that correct each other (`group`) are not foreseen: they move no step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgpack.calibration.calibration import Calibration
+from pgpack.calibration.inputs import quantizer_input
+from pgpack.errors import RecipeError
+from pgpack.quantizers.base import QuantizerInput
+from pgpack.quantizers.tcq import EIGHTHS, NOISE, Allocation, Tcq, Walk
+from pgpack.recipe.applied import Applied
+from pgpack.tensors.trellis_grid import octaves
+
+Float32 = NDArray[np.float32]
+STATES = 8  # of the trellis that is walked while training: its rate is that of larger ones to 1 or 2 %
+MOST_TURNED = 4.0  # how far the dial may be turned from where an allocation was made
+
+
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """What a trellis has chosen, in the order of the tensor's rows. Shape: levels (rows, cols) int16, the integers
+    2 symbol + b; decoded (rows, cols)."""
+
+    levels: NDArray[np.int16]
+    decoded: Float32
+
+
+@dataclass(frozen=True, eq=False)
+class Foreseen:
+    """A matrix under an allocation that was made with the dial at `step`."""
+
+    made: Allocation
+    step: float
+    block: int
+
+    @classmethod
+    def of(cls, quantizer: Tcq, source: QuantizerInput) -> Foreseen:
+        """Raises: as `Tcq.quantize`."""
+        walked = dataclasses.replace(quantizer, group=0, states=STATES)
+        return cls(walked.allocation(source), quantizer.step, quantizer.block)
+
+    def decide(self, weight: Float32, dial: float) -> Decided:
+        """The trellis of `weight` (rows, cols) with the dial at `dial`."""
+        made = self._turned(dial)
+        path, levels = made.grid.path, np.empty(weight.T.shape, np.int16)
+        found = Walk(made, self.block).decide(weight[path], slice(0, len(weight)), levels)
+        chosen, decoded = np.empty(weight.shape, np.int16), np.empty(weight.shape, np.float32)
+        chosen[path], decoded[path] = levels.T, found
+        return Decided(chosen, decoded)
+
+    def steps(self, dial: float) -> tuple[Float32, Float32]:
+        """Factors of the rows and of the columns, whose product is each weight's step. Shape: (rows,), (cols,)."""
+        grid = self._turned(dial).grid
+        rows = octaves(grid.rows, EIGHTHS) if grid.rows.size else np.ones(len(self.made.price.excess), np.float32)
+        return rows, np.float32(grid.step) * octaves(grid.columns, EIGHTHS)
+
+    def answer(self, slope: Float32, dial: float) -> Float32:
+        """The change of the weights that is worth a slope of the rate, to second order. Shape: as `slope`.
+
+        `slope`: derivative by the weights of what is paid, in nats. At the engine's price of a nat, 2 NOISE step^2 in
+        units of (f / 2) e H e, it is Newton's step: minus NOISE unit r^2 slope (H + a I)^-1, with r the factor of the
+        row and unit = step_j^2 / d_j^2, alike for all columns.
+        """
+        rows, columns = self.steps(dial)
+        factor = self.made.factor
+        ratio = np.square(columns[factor.order], dtype=np.float64) / np.square(factor.d)
+        unit = float(np.exp(np.mean(np.log(ratio)))) if ratio.size else 0.0
+        change: Float32 = -np.float32(NOISE * unit) * np.square(rows)[:, None] * (slope @ self._inverse)
+        change[:, factor.dead] = 0
+        return change
+
+    def target(self, weight: Float32, dial: float) -> Float32:
+        """What the trellis aims at: `weight` shrunk where it is not worth its bits. Shape: as `weight`."""
+        price, factor = self._turned(dial).price, self.made.factor
+        curvature = np.empty(len(factor.order), np.float32)
+        curvature[factor.order] = np.square(factor.d)
+        shrunk = np.where(factor.dead, np.float32(0), weight)
+        shrunk -= np.float32(price.ridge) * (shrunk @ self._inverse)
+        shrunk /= 1 + np.float32(price.ridge) * np.outer(price.excess, curvature)
+        return shrunk
+
+    @cached_property
+    def _inverse(self) -> Float32:
+        """(H + a I)^-1 in the tensor's order of columns. Shape: (cols, cols)."""
+        factor = self.made.factor
+        found = np.empty((len(factor.order),) * 2, np.float32)
+        found[np.ix_(factor.order, factor.order)] = factor.squared(np.eye(len(factor.order), dtype=np.float32))
+        return found
+
+    def _turned(self, dial: float) -> Allocation:
+        turn = min(max(dial / self.step, 1 / MOST_TURNED), MOST_TURNED)
+        grid = dataclasses.replace(self.made.grid, step=float(np.float32(self.made.grid.step * turn)))
+        price = dataclasses.replace(self.made.price, ridge=self.made.price.ridge * turn**2)
+        return dataclasses.replace(self.made, grid=grid, price=price)
+
+
+def foreseen(applied: Applied, weights: Mapping[str, Float32], calibration: Calibration) -> dict[str, Foreseen]:
+    """Every tensor that a recipe gives to the trellis, by name.
+
+    Raises: RecipeError where there is none, or one without a trellis; CalibrationError where one has no Hessian.
+    """
+    found = {}
+    for name, tensor in applied.tensors.items():
+        quantizer = tensor.policy.quantizer
+        if not isinstance(quantizer, Tcq):
+            continue
+        if quantizer.states == 1 or tensor.policy.transforms:
+            raise RecipeError(f"{name}: training for the packer knows tcq alone, with 4 states or more")
+        found[name] = Foreseen.of(quantizer, quantizer_input(tensor, weights[name], calibration))
+    if not found:
+        raise RecipeError("no tensor of this recipe is coded by tcq; give one that is, or a budget such as 480kB")
+    return found

@@ -1,0 +1,110 @@
+"""The packed model as it would be now, without packing: its weights, its bytes, and how weights answer its rate.
+
+    weights, calibration --settle--> steps of every matrix
+    weights --decide--> what the trellis aims at, bytes of the file, the change that a byte less is worth
+
+Owns the dial while a model is trained for a packer. At a step s of the dial the packer pays s^2 / 4 nats per token
+for a nat of rate, everywhere; that is the price here too. A budget turns the dial a little with every decision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pgpack.calibration.calibration import Calibration
+from pgpack.recipe.selector import Shapes
+from pgpack.tensors.raw_values import RAW_DTYPES
+
+from .foreseen import Float32, Foreseen, foreseen
+from .rate import Rate, entropy, rate_of
+from .target import PackerTarget
+
+LN2 = math.log(2)
+HEADER, OF_TENSOR = 200, 18  # bytes of a file beside what is coded, and of each tensor's entry there
+OF_ARRAY = 4  # bytes that exponents take beside their entropy
+MOST_TURN = 0.5  # octaves of the dial in one decision
+NEAR = 0.002  # of a budget
+FIRST_TURNS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What the engine makes of weights at a moment. `targets`: by name, what the trellis aims at; `answers`: the
+    changes of the weights that their rate is worth; `n_bytes`: of the whole file."""
+
+    targets: Mapping[str, Float32]
+    answers: Mapping[str, Float32]
+    n_bytes: float
+
+
+class Outlook:
+    """A target on a model's tensors. `settle` comes before everything else."""
+
+    def __init__(self, target: PackerTarget, shapes: Shapes) -> None:
+        self.target, self.shapes = target, shapes
+        self.dial = self.settled_at = target.dial
+        self.matrices: dict[str, Foreseen] = {}
+
+    def settle(self, weights: Mapping[str, Float32], calibration: Calibration) -> None:
+        """Take the steps from a calibration, at the dial as it is.
+
+        Raises: RecipeError, CalibrationError as `pgpack.refine.foreseen.foreseen`.
+        """
+        self.settled_at = self.dial
+        self.matrices = foreseen(self.target.at(self.dial).applied(self.shapes), weights, calibration)
+
+    def begin(self, weights: Mapping[str, Float32], calibration: Calibration) -> None:
+        """`settle`, with the dial turned to the budget first, if there is one."""
+        self.settle(weights, calibration)
+        for _ in range(FIRST_TURNS if self.target.budget else 0):
+            _, n_bytes = self._rate(weights)
+            self._turn(n_bytes)
+            self.settle(weights, calibration)
+            if abs(n_bytes - (self.target.budget or 0)) < NEAR * n_bytes:
+                break
+
+    def decide(self, weights: Mapping[str, Float32]) -> Decision:
+        """The trellis of all matrices as they are; a budget then turns the dial towards itself."""
+        decided = {name: matrix.decide(weights[name], self.dial) for name, matrix in self.matrices.items()}
+        rate = rate_of({name: each.levels for name, each in decided.items()})
+        answers = {}
+        for name, matrix in self.matrices.items():
+            rows, columns = matrix.steps(self.dial)
+            slope = (
+                rate.slope(name, decided[name].levels.astype(np.float32)) * np.float32(LN2) / np.outer(rows, columns)
+            )
+            answers[name] = matrix.answer(slope, self.dial)
+        n_bytes = self.file_bytes(rate)
+        self._turn(n_bytes)
+        targets = {name: matrix.target(weights[name], self.dial) for name, matrix in self.matrices.items()}
+        return Decision(targets, answers, n_bytes)
+
+    def file_bytes(self, rate: Rate) -> float:
+        """Bytes of the file whose matrices have this rate: exponents of steps, raw tensors and header added."""
+        grids = [matrix.made.grid for matrix in self.matrices.values()]
+        exponents = sum(entropy(part) / 8 + OF_ARRAY for grid in grids for part in (grid.rows, grid.columns))
+        raw = 0
+        for name, tensor in self.target.applied(self.shapes).tensors.items():
+            if name not in self.matrices:
+                dtype = getattr(tensor.policy.quantizer, "dtype", "fp32")
+                raw += tensor.numel * np.dtype(RAW_DTYPES[dtype]).itemsize
+        return rate.n_bytes + exponents + raw + HEADER + OF_TENSOR * len(self.shapes)
+
+    @property
+    def price(self) -> float:
+        """Nats per token that a byte is worth at the dial."""
+        return self.dial**2 / 4 * 8 * LN2
+
+    def _rate(self, weights: Mapping[str, Float32]) -> tuple[Rate, float]:
+        rate = rate_of({n: matrix.decide(weights[n], self.dial).levels for n, matrix in self.matrices.items()})
+        return rate, self.file_bytes(rate)
+
+    def _turn(self, n_bytes: float) -> None:
+        """Towards the budget: bytes fall by half with an octave or two of the dial."""
+        if self.target.budget is not None:
+            turn = math.log2(n_bytes / self.target.budget)
+            self.dial *= 2 ** min(max(turn, -MOST_TURN), MOST_TURN)

@@ -53,13 +53,16 @@ def test_sizes_and_errors_are_those_of_real_artifacts_and_the_note_says_what_is_
     assert len(table) == 4
     page = (tmp_path / "s" / "report.html").read_text()
     assert "no text is known, so no loss was measured" in page
-    assert "<noscript>" not in page  # the chart is drawn for readers with scripts too
-    assert "better in the error of its weights" in page
+    assert '"order":["error"]' in page  # the same chart as of a study with text, for readers with scripts
+    assert "<noscript>\n<figure" in page  # and for those without
+    assert "better in error of the weights" in page
     assert "in bits per byte" not in page
     assert (
         "error of the weights</text>" in page or "error of the weights" in (tmp_path / "s/frontier.svg").read_text()
     )
-    assert {"frontier.svg", "frontier.png"} <= {Path(path).name for path in swept.json["files"]}
+    assert {f"{name}{suffix}" for name in ("frontier", "kinds") for suffix in (".svg", ".png")} <= {
+        Path(path).name for path in swept.json["files"]
+    }
 
 
 def _tensors(path: Path):

@@ -43,7 +43,7 @@ def test_a_file_of_the_budget_comes_out(ema: float, tiny: GPTConfig, text_folder
     """Wide enough that the file is not its header."""
     out, budget = tmp_path / "model.safetensors", 12_000
     wide = dataclasses.replace(tiny, model_dim=32)
-    config = with_packer(f"{budget}", steps=48, warmdown_steps=24, ema_decay=ema, packer_tokens=1024)
+    config = with_packer(f"{budget}", steps=48, warmdown_steps=24, ema_decay=ema, packer_tokens=8192)
     trainer = Trainer(wide, config, text_folder, out)
     result = trainer.train(lambda row: None)
     artifact = open_bench(out, cache=False).pack(result.qat_recipe, to=tmp_path / "model.pgpack")

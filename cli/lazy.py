@@ -1,24 +1,48 @@
 """A click group whose verbs live in their own files and are imported only when used.
 
-Keeps `--help` under 0.3 s: torch is never imported to print a page. Refuses an option of one value that is given
-twice: click would take the last one without a word.
+Keeps `--help` under 0.3 s: torch is never imported to print a page. Answers a mistyped verb or flag with the nearest.
+Refuses an option of one value that is given twice: click would take the last one without a word.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
+USAGE = 2  # exit code
+WIDEST = 110  # columns of a help page; of a narrower terminal all
 
-class LazyGroup(click.Group):
-    """Verb name -> (module below this package, one-line help); the module's `command` is loaded on demand."""
 
-    def __init__(self, *args: Any, verbs: dict[str, tuple[str, str]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+class Group(click.Group):
+    """A group that answers a mistyped verb with the nearest."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            raise click.UsageError(f"no command {args[0]!r}{did_you_mean(args[0], known)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
+    """Verb name -> (module below this package, one-line help); the module's `command` is loaded on demand.
+
+    `first`: (line to type, what it does) of the verbs that one needs first, shown where none is given.
+    """
+
+    def __init__(
+        self, *args: Any, verbs: dict[str, tuple[str, str]], first: Sequence[tuple[str, str]] = (), **kwargs: Any
+    ) -> None:
+        settings = {"help_option_names": ["-h", "--help"], "max_content_width": WIDEST}
+        super().__init__(*args, context_settings=settings, **kwargs)
         self.verbs = verbs
+        self.first = first
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.verbs)
@@ -38,15 +62,43 @@ class LazyGroup(click.Group):
             _refuse_repeated(command, name, ctx, rest)
         return name, command, rest
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and self.first and not ctx.resilient_parsing:
+            formatter = ctx.make_formatter()
+            formatter.write_text(f"{ctx.info_name}: {(self.help or '').partition(chr(10))[0]}")
+            with formatter.section("The commands that one needs first"):
+                formatter.write_dl(self.first)
+            formatter.write_paragraph()
+            formatter.write_text(f"{ctx.info_name} --help shows all commands, {ctx.info_name} COMMAND --help one.")
+            click.echo(formatter.getvalue().rstrip("\n"))
+            ctx.exit(USAGE)
+        return super().parse_args(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(verb, help_line) for verb, (_, help_line) in self.verbs.items()])
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The nearest of what is known, as the end of a sentence; '' where nothing is near."""
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def shown_names(parameter: click.Parameter) -> list[str]:
+    """The spellings of an option that its help shows."""
+    return list(getattr(parameter, "shown", [*parameter.opts, *parameter.secondary_opts]))
+
+
 def _refuse_repeated(command: click.Command, name: str | None, parent: click.Context, args: list[str]) -> None:
     """Raises: UsageError for an option of one value that is there more than once, here or in a verb of a verb."""
     context = click.Context(command, info_name=name, parent=parent)
-    _, rest, order = command.make_parser(context).parse_args(list(args))
+    try:
+        _, rest, order = command.make_parser(context).parse_args(list(args))
+    except click.NoSuchOption as error:
+        known = [name for parameter in command.get_params(context) for name in shown_names(parameter)]
+        wrong = error.option_name
+        raise click.UsageError(f"no option {wrong!r}{did_you_mean(wrong, known)}", context) from None
     for parameter, count in Counter(order).items():
         if isinstance(parameter, click.Option) and count > 1 and not (parameter.multiple or parameter.is_flag):
             raise click.UsageError(f"{parameter.opts[-1]} is given {count} times; give it once", context)

@@ -29,19 +29,30 @@ VERBS = {
     "frontier": ("verbs.frontier", "Merge, compare and plot studies; BD-rate and hypervolume."),
     "report": ("verbs.report", "A study as one page, or live in the browser while a sweep runs."),
     "demo": ("verbs.demo", "The whole job on the corpus that is built in."),
+    "doctor": ("verbs.doctor", "Versions, cores, memory, extras, and what a job of a size will need."),
+    "completion": ("verbs.completion", "What makes the shell complete commands and flags."),
 }
 
 
-@click.command(cls=LazyGroup, verbs=VERBS)
+FIRST = (
+    ("pgpack demo", "the whole job on the text that is built in: a model, its frontier, the best file"),
+    ("pgpack pack MODEL --text DOCS --budget 45MB -o FILE", "the best file of so many bytes, from a model folder"),
+    ("pgpack generate FILE 'Once upon'", "let it speak"),
+    ("pgpack unpack FILE -o MODEL-BACK/", "the model folder again, for transformers or llama.cpp"),
+    ("pgpack sweep MODEL --text DOCS -o STUDY", "every size against its loss, with pictures and a report"),
+)
+
+
+@click.command(cls=LazyGroup, verbs=VERBS, first=FIRST)
 @click.version_option(__version__, prog_name="pgpack")
 def app() -> None:
     """Pack small language models into a byte budget; every number is measured after decoding.
 
     \b
     Example: the whole job on the built-in corpus
-      pgpack demo --out demo
+      pgpack demo -o demo
     Example: a checkpoint of your own, 16 decimal megabytes
-      pgpack sweep model.safetensors --budget 16MB --out study
+      pgpack sweep model.safetensors --budget 16MB -o study
       pgpack pack model.safetensors --budget 16MB -o model.pgpack
       pgpack verify model.pgpack --checkpoint model.safetensors --budget 16MB --eval
     """

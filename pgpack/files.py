@@ -137,9 +137,10 @@ def replace_file(path: Path, data: bytes) -> None:
         _fill(aside, data)
 
 
-def replace_together(files: Sequence[tuple[Path, bytes]]) -> None:
+def replace_together(files: Sequence[tuple[Path, bytes]], stale: Iterable[Path] = ()) -> None:
     """Write files that belong together, each as `replacing` does. The last one tells that all are there: all are on
-    the disk before any has its name, and where there was one like it, that goes first.
+    the disk before any has its name, and where there was one like it, that goes first, and with it what is `stale` of
+    the older set.
 
     Raises: OSError as `replacing`; nothing has changed then, unless the disk fails between two names.
     """
@@ -148,7 +149,8 @@ def replace_together(files: Sequence[tuple[Path, bytes]]) -> None:
         for aside, data in last_first:
             _fill(aside, data)
             sync(aside)
-        files[-1][0].unlink(missing_ok=True)
+        for path in (files[-1][0], *stale):
+            path.unlink(missing_ok=True)
 
 
 def _fill(aside: Path, data: bytes) -> None:
@@ -239,6 +241,12 @@ def refuse_existing(path: Path, force: bool) -> None:
         raise FileExistsError(errno.EEXIST, "exists; give another name, or force=True to replace it", str(path))
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, and what a killed writer of it left."""
+    for each in (path.with_name(path.name + ".tmp"), path):
+        each.unlink(missing_ok=True)
+
+
 def replace_study_file(path: Path, data: bytes) -> None:
     """`replace_file` for a file of a study. Raises: StudyError that says what to do."""
     with refusing(path, "write it"):
@@ -272,10 +280,10 @@ class Unchanged:
     def __init__(self, files: Iterable[Path]) -> None:
         self.files = {path: _identity(path) for path in files}
 
-    def check(self) -> None:
-        """Raises InputChanged when a file is another one, or gone."""
-        for path, was in self.files.items():
-            if _identity(path) != was:
+    def check(self, *only: Path) -> None:
+        """Raises InputChanged when a file, of all or of these, is another one, or gone."""
+        for path in only or self.files:
+            if _identity(path) != self.files[path]:
                 raise InputChanged(
                     f"{path} was replaced, changed or cut while it was read; nothing is made of two versions: "
                     "run the same command again once it stays as it is"

@@ -22,7 +22,7 @@ from pgpack.cache.entries import ARTIFACT, ENCODING, STREAM, artifact_key, quant
 from pgpack.cache.store import Cache
 from pgpack.calibration.calibration import Calibration
 from pgpack.calibration.inputs import in_order, quantizer_input, require_coverage
-from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.checkpoint.checkpoint import Checkpoint, tensor_digest
 from pgpack.codecs.base import ByteCodec, SymbolCoder, Symbols
 from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.layout import MAGIC
@@ -41,7 +41,7 @@ from pgpack.tensors.masks import is_mask
 from pgpack.tensors.raw_values import RAW_DTYPES, RawValues
 from pgpack.tensors.record import Record
 
-from .errors import CalibrationError, RecipeError, RoundTripError
+from .errors import CalibrationError, InputChanged, RecipeError, RoundTripError
 from .unpack import Unpacked, unpack
 
 Progress = Callable[[str], None]
@@ -219,14 +219,17 @@ def _encoding(
 ) -> Encoding:
     """What the chain of a tensor makes of it."""
     name, policy = tensor.name, tensor.policy
+    keeps = cache is not None and tensor.numel > AT_ONCE
 
     def compute() -> Encoding:
         array = checkpoint.tensor(name)
+        if keeps and tensor_digest(array) != checkpoint.tensor_digests[name]:
+            raise InputChanged(f"{name} of {checkpoint.source} reads differently than before; run the command again")
         if array.dtype.kind != "f" or is_mask(array):
             return _as_it_is(name, array)
         return quantize_matrix(quantizer_input(tensor, array, calibration), transforms, policy.quantizer)
 
-    if cache is None or tensor.numel <= AT_ONCE:
+    if cache is None or not keeps:
         return compute()
     statistics = calibration.tensor_digest(name) if calibration and policy.needs_hessian else None
     key = quantized_key(checkpoint.tensor_digests[name], (*transforms, policy.quantizer), statistics)

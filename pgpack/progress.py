@@ -6,12 +6,14 @@ A bar has an ETA on a terminal; in a log it is a line now and then and at the en
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+SILENT_S = 1.0  # that work may take before it is named
 LOG_INTERVAL_S = 15.0  # between lines when stderr is not a terminal
 
 Told = Callable[[str, int, int | None], object]  # what is done, how much of it, of how much where that is known
@@ -66,6 +68,24 @@ def shown(progress: Progress, total: int | None, unit: str, what: str) -> Iterat
         yield Bar(lambda n=1: None)
 
 
+@contextmanager
+def waiting(progress: Progress, what: str) -> Iterator[None]:
+    """Names work that counts nothing, such as loading, in a line on stderr once it has taken a second.
+
+    A caller's own function hears of counted work alone.
+    """
+    if progress is not True:
+        yield
+        return
+    timer = threading.Timer(SILENT_S, lambda: sys.stderr.write(f"{what} ...\n"))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _counting(tell: Told, what: str, total: int | None) -> Callable[..., None]:
     done = 0
 
@@ -75,3 +95,11 @@ def _counting(tell: Told, what: str, total: int | None) -> Callable[..., None]:
         tell(what, done, total)
 
     return update
+
+
+def duration(seconds: float) -> str:
+    """Such as 45 s, 12 min, 3 h 20 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

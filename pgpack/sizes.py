@@ -1,4 +1,7 @@
-"""Sizes as people write them: 16MB, 400kB, 1.5MiB, 123456. Decimal units are powers of 1000, binary of 1024."""
+"""Sizes as people write them: 16MB, 16M, 16e6, 15.9MiB, 400kB, 123456, and 90% of the fp32 size.
+
+Decimal units are powers of 1000, binary of 1024.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +11,42 @@ from decimal import Decimal
 _UNITS = {
     "": 1,
     "b": 1,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
+    **{f"{letter}{ending}": 1000**power for power, letter in enumerate("kmg", 1) for ending in ("", "b")},
+    **{f"{letter}i{ending}": 1024**power for power, letter in enumerate("kmg", 1) for ending in ("", "b")},
 }
-_SIZE = re.compile(r"(\d[\d_,]*(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
-Size = int | str  # bytes, or text such as "16MB"
+_SIZE = re.compile(r"(\d[\d_,]*(?:\.\d+)?(?:e\+?\d{1,2})?)\s*([A-Za-z]*|%)", re.ASCII | re.IGNORECASE)
+_NAMED = "16MB, 16M, 16e6, 15.9MiB, 400kB or 123456"
+Size = int | str  # bytes, or text such as "16MB" or "90%"
 
 
-def parse_size(text: str) -> int:
-    """Whole bytes that `text` names: a number and an optional unit B, kB, MB, GB, KiB, MiB or GiB.
+def is_share(text: str) -> bool:
+    """Whether the text is a share of a whole, such as 90%."""
+    return text.strip().endswith("%")
 
-    The case of the unit does not matter, and digits may be grouped as 16_000_000 or 16,000,000.
-    Raises: ValueError, one sentence, for anything else, for 0, and for fractions of a byte.
+
+def parse_size(text: str, whole: int | None = None) -> int:
+    """Whole bytes that `text` names: a number and an optional unit (k, M, G; kB, MB, GB; KiB, MiB, GiB), or %.
+
+    The case of the unit does not matter, and digits may be grouped as 16_000_000 or 16,000,000. What is left of a
+    byte is dropped. Units: `whole` bytes, what a share is of.
+    Raises: ValueError, one sentence, for anything else, for less than a byte, for bytes and a half, and for a share
+    where there is no whole.
     """
     match = _SIZE.fullmatch(text.strip())
-    unit = _UNITS.get(match[2].lower()) if match else None
-    if match is None or unit is None:
-        raise ValueError(f"{text!r} is not a size; write for example 16MB, 400kB, 1.5MiB or 123456")
-    n_bytes = Decimal(re.sub("[_,]", "", match[1])) * unit
-    if n_bytes != int(n_bytes) or n_bytes == 0:
-        raise ValueError(f"{text!r} is {n_bytes:f} bytes; expected a whole number above 0")
-    return int(n_bytes)
+    unit = _UNITS.get(match[2].lower()) if match and match[2] != "%" else None
+    if match is None or (unit is None and match[2] != "%"):
+        raise ValueError(f"{text!r} is not a size; write for example {_NAMED}, or 90% of the fp32 size")
+    number = Decimal(re.sub("[_,]", "", match[1]))
+    if unit is None:
+        if whole is None:
+            raise ValueError(f"{text!r} is a share, and there is no fp32 size that it is of; write {_NAMED}")
+        number, unit = number * whole / 100, 1000
+    else:
+        number *= unit
+    n_bytes = int(number)
+    if n_bytes == 0 or (unit == 1 and n_bytes != number):
+        raise ValueError(f"{text!r} is {number:f} bytes; expected a whole number above 0")
+    return n_bytes
 
 
 def spoken_size(n_bytes: int) -> str:
@@ -43,6 +57,6 @@ def spoken_size(n_bytes: int) -> str:
     return f"{n_bytes} B"
 
 
-def bytes_of(size: Size) -> int:
+def bytes_of(size: Size, whole: int | None = None) -> int:
     """A size in bytes, given as such or as text. Raises: ValueError as `parse_size`."""
-    return parse_size(size) if isinstance(size, str) else size
+    return parse_size(size, whole) if isinstance(size, str) else size

@@ -25,6 +25,7 @@ from typing import Any
 
 from .errors import RecipeError
 
+SAID = "_said"  # in the __dict__ of a stage that was parsed: the names of the settings that were written out
 _STAGE = re.compile(r"\s*([a-z][a-z0-9_]*)\s*(?:\((.*)\))?\s*\Z", re.S)
 
 
@@ -123,11 +124,13 @@ def value_text(value: Any) -> str:
 
 
 def stage_text(name: str, stage: Any, *, full: bool = False, omit: frozenset[str] = frozenset()) -> str:
-    """`name(key=value,...)`; fields at their default are left out unless `full`; those in `omit` always."""
+    """`name(key=value,...)`; fields at their default are left out unless `full` or written out by somebody; those in
+    `omit` always."""
+    said = vars(stage).get(SAID, frozenset())
     shown = [
         f"{field.name}={value_text(getattr(stage, field.name))}"
         for field in dataclasses.fields(stage)
-        if field.name not in omit and (full or getattr(stage, field.name) != field.default)
+        if field.name not in omit and (full or field.name in said or getattr(stage, field.name) != field.default)
     ]
     return f"{name}({','.join(shown)})" if shown else name
 
@@ -158,7 +161,10 @@ def parse_value(text: str, annotation: str, position: int) -> Any:
 
 
 def parse_stage(text: str, table: Table, position: int = 0) -> Any:
-    """The stage that `text` names, from `table`. Raises Fault (a RecipeError) pointing into the text."""
+    """The stage that `text` names, from `table`; it remembers which settings were written out (no part of its value).
+
+    Raises Fault (a RecipeError) pointing into the text.
+    """
     match = _STAGE.match(text)
     start = position + len(text) - len(text.lstrip())
     if match is None:
@@ -181,7 +187,9 @@ def parse_stage(text: str, table: Table, position: int = 0) -> Any:
         values[key.strip()] = parse_value(value.strip(), _annotation(fields[key.strip()]), value_at)
         offset += len(part) + 1
     try:
-        return cls(**values)
+        stage = cls(**values)
+        vars(stage)[SAID] = frozenset(values)
+        return stage
     except TypeError:
         raise Fault(f"{name} lacks a setting: {default_example(name, cls)}", start) from None
     except RecipeError as error:

@@ -40,7 +40,7 @@ from .unpack import Decoded, Unpacked, check_digest, unpack
 DECODE_TIMEOUT_S = 600.0
 ROOM = 2 << 30  # bytes of address space for Python, numpy and the codecs themselves
 SAID = 1 << 20  # bytes of what the decoder says that are read
-FARTHEST = 1.3  # relative error of any tensor; two unrelated ones of equal norm are sqrt(2) apart
+FARTHEST = 1.3  # relative error of any tensor; two unrelated ones of equal norm are sqrt(2) apart, zeros 1
 SAME_LOSS = 1e-9  # relative: equal weights, text and machine
 ROUNDING = 1e-5  # relative: equal weights and text, but another processor adds floats in another order
 
@@ -272,15 +272,15 @@ def _against_checkpoint(
         yield Check("checkpoint", same, detail)
     name, worst = max(errors.items(), key=lambda item: item[1])
     median = float(np.median([*errors.values()]))
-    detail = f"largest relative error {worst:.3g} ({name}), median {median:.3g}"
+    detail = f"largest relative error {worst:.3g} ({name}), at most {FARTHEST}; median {median:.3g}, at most 1"
     if lost := [name for name, error in errors.items() if error == 1]:
         detail += f"; {counted(len(lost), 'tensor')} became all zero, first {lost[0]}"
     if median > 1:
         detail += "; zeros would be nearer to the checkpoint"
     elif worst > FARTHEST:
-        detail += f", above {FARTHEST}: an unrelated tensor of its size has 1.41"
+        detail += "; an unrelated tensor of its size has 1.41"
     elif worst > 1:
-        detail += f", at most {FARTHEST}; error feedback moved it where inputs hardly reach: judge by --eval"
+        detail += "; error feedback moved it where inputs hardly reach: judge by --eval"
     yield Check("error", median <= 1 and worst <= FARTHEST, detail)
 
 

@@ -28,7 +28,7 @@ from pgtrain.model.model_config import FORMAT, GPTConfig
 from pgtrain.model.tensor_table import count_parameters
 
 from .challenge_models import builder
-from .identification.reader import MOST, Reader
+from .identification.reader import TEXT, Reader
 from .identify import Identified, identify, named
 from .presets import PRESETS
 
@@ -106,7 +106,7 @@ def _model_of(
             "system as --model NAME, or text that its loss tells it by as --data FOLDER"
         )
     tokenizer = SentencePiece.load(folder.tokenizer_path)
-    tokens = read_tokens(find_shards(folder.train_glob), tokenizer.vocab_size)[:MOST]
+    tokens = read_tokens(find_shards(folder.train_glob), tokenizer.vocab_size)[:TEXT]
     reader = Reader(Probe(lambda: dict(checkpoint.items()), tokens), builder)
     identified = identify(checkpoint.shapes, reader, changes)
     return identified.config, identified

@@ -1,6 +1,7 @@
 """The systems of the challenge as a model source, registered with `pgpack.models`.
 
-named preset, else model_config of the metadata, else names and shapes and a little text --> GPTConfig --> model
+named preset, else model_config of the metadata, or what an earlier identification found, else names and shapes and a
+little text --> GPTConfig --> model
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import nn
 from pgpack.checkpoint.dialects import unbanked
 from pgpack.errors import CheckpointError, DataError
 from pgpack.loss.bpb import Build
+from pgpack.models.evidence import FOUND_KEY, read_evidence
 from pgpack.models.source import FoundModel, Wanted
 from pgtrain.model.dialects import without_unused
 from pgtrain.model.gpt import GPT
@@ -43,6 +45,8 @@ def find(wanted: Wanted) -> FoundModel | None:
         except ValueError as error:
             raise CheckpointError("the checkpoint's model_config metadata is not JSON") from error
         config = GPTConfig.from_mapping({**values, **changes})
+    elif (found := read_evidence(wanted.metadata.get(FOUND_KEY))) is not None and "config" in found:
+        config, evidence = GPTConfig.from_mapping({**found["config"], **changes}), wanted.metadata[FOUND_KEY]
     else:
         if table := wanted.shapes.get("tok_emb.weight"):
             _check_vocabulary(table[0], wanted.vocab_size)

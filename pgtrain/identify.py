@@ -14,7 +14,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from pgpack.checkpoint.dialects import unbanked_shapes
@@ -27,13 +26,14 @@ from .identification.contest import Judge, Standing
 from .identification.hidden_fields import GROUPS, STRUCTURE, Group
 from .identification.reader import Reader
 from .identification.search import Asked, Found, confirm, search
+from .identification.stationary import Gradients, rise
 from .identification.trace import Shapes, Trace, read_trace
 from .identification.window import window_of
 from .identification.yardstick import BESIDE
 from .presets import PRESETS, SYSTEMS
 
 FIRST_WINDOW, LONGEST_WINDOW = 64, 256  # tokens of the windows that guesses are judged on
-THROUGH = 32_768  # tokens that tell the length of windows
+ROUNDS = 3  # of the length of windows and what is searched in windows of it
 HOPELESS = 0.5  # nats above the bound at which all of the text would not help: the error of a loss on little text
 SHOWN = 4  # rivals that a refusal names
 # What only training uses, or only the first step: candidates that differ in nothing else are one.
@@ -123,14 +123,16 @@ def identify(
     if best is None:
         raise CheckpointError(_no_model(trace))
     _require_sense(best, judge.nats(best), reader, HOPELESS)
-    length = seq_len or window_of(
-        partial(_through, reader, best), min(reader.n_tokens, THROUGH, reader.enough(best, 1))
-    )
-    if length != asked.seq_len:
-        best = replace(best, seq_len=length, rope_max_len=best.rope_max_len * length // best.seq_len)
-        asked, window = replace(asked, seq_len=length), min(length, LONGEST_WINDOW, reader.n_tokens)
-        judge = _judge(reader, window, asked)
-    found = confirm(asked, judge, best)
+    for _ in range(ROUNDS):
+        length = seq_len or _window(reader, best)
+        if length != asked.seq_len:
+            asked, window = replace(asked, seq_len=length), min(length, LONGEST_WINDOW, reader.n_tokens)
+            judge = _judge(reader, window, asked)
+        best = _stretched(best, length)
+        found = confirm(asked, judge, best)
+        if seq_len or found.config == best:
+            break
+        best = found.config
     _require_sense(found.config, found.nats, reader)
     _require_known(found)
     return _identified(found, asked, reader, seq_len)
@@ -178,15 +180,33 @@ def _depths(model: GPTConfig, trace: Trace) -> Sequence[int]:
 
 
 def _judge(reader: Reader, window: int, asked: Asked) -> Judge:
-    def measure(config: GPTConfig, first: int, last: int) -> Any:
-        return reader.nats(config, window, first, last)
+    return Judge(
+        lambda config, first, last: reader.nats(config, window, first, last),
+        lambda config, first, last: reader.gradients(config, window, first, last),
+        reader.enough(_nearest(asked), window),
+    )
 
-    return Judge(measure, lambda config: reader.grams(config, window), reader.enough(_nearest(asked), window))
+
+def _window(reader: Reader, config: GPTConfig) -> int:
+    """The length of the windows that such a model was trained on."""
+    n_tokens = min(reader.n_tokens, reader.enough(config, 1))
+    known: dict[int, Gradients] = {}
+
+    def read(length: int, n: int) -> Any:
+        return reader.nats_through(_stretched(config, length), length, n)
+
+    def prefers(one: int, other: int) -> int:
+        for length in (one, other):
+            if length not in known:
+                known[length] = reader.gradients_through(_stretched(config, length), length)
+        return rise(known[one], known[other]).verdict
+
+    return window_of(read, prefers, n_tokens)
 
 
-def _through(reader: Reader, config: GPTConfig, length: int) -> Any:
-    stretched = replace(config, seq_len=length, rope_max_len=config.rope_max_len * length // config.seq_len)
-    return reader.nats_through(stretched, length, min(reader.n_tokens, THROUGH, reader.enough(config, 1)))
+def _stretched(config: GPTConfig, length: int) -> GPTConfig:
+    """The same model in windows of another length."""
+    return replace(config, seq_len=length, rope_max_len=config.rope_max_len * length // config.seq_len)
 
 
 def _nearest(asked: Asked) -> GPTConfig:

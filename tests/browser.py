@@ -56,12 +56,13 @@ def looked_at(
     picture: Path | None = None,
     framed: bool = True,
     trace: Path | None = None,
+    dark: bool = False,
 ) -> Any:
     """What the probe of the page at `url` answers, seen `width` px wide; a console message is an error.
 
     With `picture` a PNG is taken instead and None comes back. `framed` False: the page alone, at least 500 wide.
     `budget_ms` of virtual time, which runs as fast as it can; 0: real time, until the page has loaded. `trace`: where
-    Chromium writes what its threads did.
+    Chromium writes what its threads did. `dark`: for a reader who prefers dark pages.
     """
     frame = folder / f"frame-{width}.html"
     frame.write_text(FRAME.format(url=html.escape(url), width=width, height=height), encoding="utf-8")
@@ -72,6 +73,7 @@ def looked_at(
         "--disable-background-networking", "--disable-component-update", "--disable-quic", "--enable-logging=stderr",
         f"--user-data-dir={folder / 'profile'}", f"--window-size={max(width, 500)},{height}",
         *([f"--virtual-time-budget={budget_ms}"] if budget_ms else []),
+        *(["--blink-settings=preferredColorScheme=0"] if dark else []),
         *(tracing if trace is not None else []), *output, frame.as_uri() if framed else url,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, check=True, timeout=TIMEOUT_S)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pgpack.inspect import Anatomy, SizeStage, TensorAnatomy
 from pgpack.loss.intervals import pack_floats, ratio
 from pgpack.study.card import StudyMeta
 from pgpack.study.journal import Journal
@@ -74,6 +75,26 @@ def write_study(directory: Path, seed: int = 0, n_extra: int = 0, scale: float =
         lines = "".join(trial.to_json() + "\n" for trial in synthetic_trials(seed, n_extra, scale))
         journal.path.write_text(lines)
     return Study.load(directory)
+
+
+def synthetic_anatomy(n_layers: int = 11) -> Anatomy:
+    """A 36 M-parameter model at 3.4 bits."""
+    shapes = {"attn.c_q": (512, 512), "attn.c_k": (256, 512), "attn.c_v": (256, 512), "attn.proj": (512, 512)}
+    shapes |= {"mlp.fc": (2048, 512), "mlp.proj": (512, 2048)}
+    tensors = [TensorAnatomy("tok_emb.weight", (8192, 512), 1_900_000, 4e-4)]
+    for layer in range(n_layers):
+        for index, (part, shape) in enumerate(shapes.items()):
+            bits = 2.6 + 0.12 * index + 0.05 * layer
+            n_bytes = int(shape[0] * shape[1] * bits / 8)
+            loss = 1e-9 * shape[0] * shape[1] * 2 ** (0.1 * index - 0.05 * layer)
+            tensors.append(TensorAnatomy(f"blocks.{layer}.{part}.weight", shape, n_bytes, loss))
+        tensors.append(TensorAnatomy(f"blocks.{layer}.attn_scale", (512,), 700))
+    total = sum(tensor.n_bytes for tensor in tensors)
+    numel = sum(tensor.numel for tensor in tensors)
+    sizes = (4 * numel, numel + 50_000, total + 20_000, total, total + 1200)
+    names = ("fp32 weights", "quantized, as integers", "entropy coded", "byte codecs", "the whole file")
+    stages = tuple(SizeStage(name, size) for name, size in zip(names, sizes, strict=True))
+    return Anatomy("0" * 64, sizes[-1], tuple(tensors), stages, "nats per token")
 
 
 def _recipe(body: str) -> str:

@@ -38,6 +38,13 @@ class SearchFlags:
     )
     seed: int = flag("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a search's choices.")
 
+    @classmethod
+    def remembered(cls, text: str) -> SearchFlags:
+        """The flags that `as_text` wrote."""
+        words = text.split()
+        said = dict(zip(words[::2], words[1::2], strict=True))
+        return cls(said["--search"], int(said["--trials"]), int(said["--seed"])) if said else cls()
+
     @property
     def is_grid(self) -> bool:
         return self.name == "grid"

@@ -32,7 +32,9 @@ class SpaceFlags:
     )
     preset: str | None = flag("--preset", metavar="NAME", help="A packer of the field, over its own dial.")
     bits: str | None = axis("--bits", help="Bits of GPTQ symbols, such as 4,5,6.")
-    clip_sigmas: str | None = axis("--clip-sigmas", help="Clip in row standard deviations, such as 8:16:2.")
+    clip_sigmas: str | None = axis(
+        "--clip-sigmas", help="Clip in row standard deviations, such as 8:16:2; of the embedding 1.5 times that."
+    )
     embed_bits: str | None = axis("--embed-bits", help="Bits of the embedding.")
     passthrough: str | None = axis(
         "--passthrough", help="Tensors of at most N values stay fp16; with --preset one value."
@@ -76,13 +78,36 @@ class SpaceFlags:
         return Space()
 
 
-def _axis_options(axes: Mapping[str, str]) -> SpaceOptions:
-    """The axes as typed, name -> text, as values. Raises: RecipeError."""
-    from pgpack.recipe.spaces import SpaceOptions, values_of
+def remembered_space(text: str) -> Space:
+    """The space that a study's card tells. Raises: RecipeError."""
+    from pgpack.sweep.space import Space
 
-    settings = {name: values_of(text) for name, text in axes.items()}
-    if "codebook" in settings:
-        settings["codebook"] = tuple("" if value == "none" else value for value in settings["codebook"])
+    if text in ("", Space().text):
+        return Space()
+    if not text.startswith("--"):
+        return Space(templates=text, text=text)
+    words = shlex.split(text)
+    names = {field.metadata["flag"]: field.name for field in fields(SpaceFlags)}
+    return SpaceFlags(**{names[word]: value for word, value in zip(words[::2], words[1::2], strict=True)}).read()
+
+
+def _axis_options(axes: Mapping[str, str]) -> SpaceOptions:
+    """The axes as typed, name -> text, as values. Raises: click.UsageError, naming the flag, for one that is none."""
+    from pgpack.errors import RecipeError
+    from pgpack.recipe.spaces import SpaceOptions, option_recipe, values_of
+
+    names = {field.name: field.metadata["flag"] for field in fields(SpaceFlags)}
+    settings: dict[str, tuple[str, ...]] = {}
+    for name, text in axes.items():
+        try:
+            values = values_of(text)
+            settings[name] = tuple("" if name == "codebook" and value == "none" else value for value in values)
+            for value in settings[name]:
+                usual = {axis: each[0] for axis, each in SpaceOptions().axes().items()}
+                option_recipe(*(usual | {"codec" if name == "codecs" else name: value}).values())
+        except (RecipeError, ValueError) as error:
+            why = str(error).partition("\n")[0]
+            raise click.UsageError(f"{names[name]} {text}: {why}") from None
     return SpaceOptions(**settings)
 
 

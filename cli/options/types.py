@@ -1,4 +1,4 @@
-"""What values of flags are: paths, folders, and sizes such as 16MB."""
+"""What values of flags are: paths, folders, and sizes such as 16MB or 90%."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pgpack.sizes import parse_size
+from pgpack.sizes import Size, bytes_of, is_share, parse_size
 
 PATH = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -18,6 +18,25 @@ def size(text: str) -> int:
         return parse_size(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def budget(text: str) -> Size:
+    """Bytes, or a share of the fp32 size as its text, to be resolved by `resolved` once the checkpoint is known."""
+    if not is_share(text):
+        return size(text)
+    try:
+        parse_size(text, whole=10**12)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return text
+
+
+def resolved(given: Size | None, whole: int | None) -> int | None:
+    """A budget in bytes, of a model of `whole` bytes as fp32. Raises: click.UsageError for a share of nothing."""
+    try:
+        return None if given is None else bytes_of(given, whole)
+    except ValueError as error:
+        raise click.UsageError(f"--budget: {error}") from None
 
 
 max_bytes_option = click.option(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from pgpack.progress import progress_bar, say_above
+from pgpack.progress import duration, progress_bar, say_above
 from pgpack.tables import clipped
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def shown_live(study: Study, pace: Pace, budget: int | None, quiet: bool) -> Ite
     if quiet or not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         with progress_bar(pace.n_left, "trial", "sweeping", quiet) as bar:
             bar.bar_format = "{desc}: {n_fmt} of {total_fmt} trials, {elapsed}{postfix}"
-            yield lambda trial: _tell(bar, pace, trial)
+            said: set[str] = set()
+            yield lambda trial: _tell(bar, pace, trial, said)
         return
     live = LiveTable(study, pace, budget, sys.stderr)
     live.draw()
@@ -39,13 +40,14 @@ def shown_live(study: Study, pace: Pace, budget: int | None, quiet: bool) -> Ite
         live.clear()
 
 
-def _tell(bar: Any, pace: Pace, trial: Trial) -> None:
-    """Move the bar, which shows the time left, and say what failed above it."""
+def _tell(bar: Any, pace: Pace, trial: Trial, said: set[str]) -> None:
+    """Move the bar, which shows the time left, and say above it what failed, unless it is among what was `said`."""
     pace.saw(trial)
     bar.total = bar.n + 1 + pace.n_left  # a search that goes on is spared what it asked for before
     bar.set_postfix_str(left(pace), refresh=False)
     bar.update()
-    if trial.error:
+    if trial.error and trial.error not in said:
+        said.add(trial.error)
         say_above(bar, failure(trial))
 
 
@@ -58,6 +60,7 @@ class LiveTable:
         self._total, self._started = pace.n_left, time.monotonic()
         self._n_failed = self._n_lines = 0
         self._drawn = -BETWEEN_S
+        self._said: set[str] = set()
 
     def take(self, trial: Trial) -> None:
         """Show a new trial."""
@@ -65,8 +68,10 @@ class LiveTable:
         self._new.append(trial)
         if trial.error:
             self._n_failed += 1
-            self.clear()
-            print(failure(trial), file=self._stream)
+            if trial.error not in self._said:
+                self._said.add(trial.error)
+                self.clear()
+                print(failure(trial), file=self._stream)
         if trial.error or time.monotonic() - self._drawn >= BETWEEN_S or not self._pace.n_left:
             self.draw()
 
@@ -123,14 +128,6 @@ def left(pace: Pace) -> str:
     end = time.localtime(time.time() + seconds)
     day = time.strftime("%a ", end) if end[:3] != time.localtime()[:3] else ""
     return f"about {duration(seconds)} left (until {day}{time.strftime('%H:%M', end)})"
-
-
-def duration(seconds: float) -> str:
-    """Such as 45 s, 12 min, 3 h 20 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _size(stream: TextIO) -> tuple[int, int]:

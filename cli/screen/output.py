@@ -12,7 +12,10 @@ import dataclasses
 import errno
 import json
 import os
+import resource
+import shutil
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +25,12 @@ import click
 
 from pgpack.errors import PgpackError, RecipeError
 from pgpack.files import remedy
-from pgpack.tables import escaped, escaped_lines
+from pgpack.sizes import spoken_size
+from pgpack.tables import clipped, escaped, escaped_lines
 
 from ..flag_group import flag, flag_group
 
+EXIT_FAILED = 4
 EXIT_RESUMABLE = 5
 EXIT_INTERRUPTED = 130
 
@@ -37,22 +42,48 @@ def note(message: str) -> None:
 
 @dataclass(frozen=True)
 class Screen:
-    """How a command speaks. `quiet`: no notes and no progress bars; `as_json`: results as one document."""
+    """How a command speaks. `quiet`: no notes and no progress bars; `verbose`: notes with processor seconds so far
+    and the memory held; `as_json`: results as one document."""
 
     quiet: bool = flag("-q", "--quiet", is_flag=True, help="No notes and no progress bars.")
+    verbose: bool = flag("-v", "--verbose", is_flag=True, help="Notes with seconds and memory so far.")
     as_json: bool = flag("--json", is_flag=True, help="Print one JSON document on stdout.")
 
     def note(self, message: str) -> None:
         """One line of information on stderr, unless it is to be quiet."""
         if not self.quiet:
-            note(message)
+            note(f"[{_so_far()}] {message}" if self.verbose else message)
+
+    def __post_init__(self) -> None:
+        if self.quiet and self.verbose:
+            raise click.UsageError("give --quiet or --verbose, not both")
 
     def show(self, document: Any, *lines: str) -> None:
         """A result on stdout: the lines, or the document. What JSON does not know in it: see `_plain`."""
         if self.as_json:
             click.echo(json.dumps(document, indent=2, allow_nan=False, default=_plain))
         else:
-            click.echo(escaped_lines("\n".join(lines)))
+            click.echo(escaped_lines("\n".join(fitting(line, _columns()) for line in lines)))
+            if self.verbose and not self.quiet:
+                self.note("done")
+
+
+def fitting(text: str, columns: int | None) -> str:
+    """A table as wide as the terminal at most, its lines cut at the end; a single line is the terminal's to break."""
+    if columns is None or "\n" not in text:
+        return text
+    return "\n".join(clipped(line, columns) for line in text.split("\n"))
+
+
+def _columns() -> int | None:
+    """Columns of the terminal that results go to; None for a file or another program, which get all of it."""
+    return max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+
+
+def _so_far() -> str:
+    """Processor seconds of this process and the memory that it has held at most."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return f"{time.process_time():.1f} s, {spoken_size(peak)}"
 
 
 def _plain(value: Any) -> Any:

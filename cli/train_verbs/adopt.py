@@ -12,6 +12,7 @@ from pgpack.text.text_folder import TextFolder
 from pgtrain.changed_fields import changed_fields
 from pgtrain.model.model_config import GPTConfig
 
+from ..options.output import output_option
 from ..options.settings import preset_name
 from ..options.text import key_option
 from ..options.types import PATH
@@ -25,7 +26,7 @@ from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, scre
     "  pgtrain adopt final_model.pt --model embed-416 --set lane_start=8 -o model.safetensors",
 )
 @click.argument("source", type=PATH)
-@click.option("-o", "--out", required=True, type=PATH, help="Checkpoint to write.")
+@output_option(required=True, type=PATH, help="Checkpoint to write.")
 @click.option("--preset", "--model", type=preset_name, metavar="NAME", help="Its system; else --data tells it.")
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the system's model.")
 @click.option("--data", type=PATH, help="Folder of shards and tokenizer to evaluate it on.")

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from ..options.output import output_option
 from ..options.types import PATH
 from ..screen.output import Screen, refuse_overwrite, screen_options
 
 
 @click.command("curve", epilog="\b\nExamples:\n  pgtrain curve wide.log.jsonl narrow.log.jsonl -o curves.svg")
 @click.argument("logs", nargs=-1, required=True, type=PATH)
-@click.option("-o", "--out", required=True, type=PATH, help="SVG file to write.")
+@output_option(required=True, type=PATH, help="SVG file to write.")
 @click.option("--force", is_flag=True, help="Replace the picture if it exists.")
 @screen_options
 def command(*, logs: tuple[Path, ...], out: Path, force: bool, screen: Screen) -> None:

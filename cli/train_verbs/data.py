@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..options.output import output_option
 from ..options.types import FOLDER, PATH
 from ..screen.output import Screen, refuse_overwrite, screen_options
 
@@ -16,7 +17,7 @@ from ..screen.output import Screen, refuse_overwrite, screen_options
     epilog="\b\nExamples:\n  pgtrain data -o text\n  pgtrain data books/ notes.jsonl.xz -o text --vocab-size 4096",
 )
 @click.argument("sources", nargs=-1, type=PATH)
-@click.option("-o", "--out", required=True, type=FOLDER, help="Folder to write.")
+@output_option(required=True, type=FOLDER, help="Folder to write.")
 @click.option("--vocab-size", default=1024, show_default=True, help="Pieces of the tokenizer to train.")
 @click.option("--tokenizer", type=PATH, help="Use this SentencePiece .model instead.")
 @click.option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,10 @@ from pgtrain.model.flop_count import flop_per_token
 from pgtrain.model.model_config import ACTIVATIONS, GPTConfig
 from pgtrain.model.tensor_table import count_parameters
 from pgtrain.presets import find_preset
+from pgtrain.training.run_log import log_path
 from pgtrain.training.train_config import ORTHOGONALIZERS, ROUNDINGS, TrainConfig
 
+from ..options.output import output_option
 from ..options.settings import preset_name
 from ..options.types import PATH
 from ..screen.output import EXIT_RESUMABLE, Screen, note, picked, refuse_overwrite, screen_options
@@ -98,7 +101,7 @@ def _setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "  torchrun --nproc-per-node 2 -m pgpack_cli.pgtrain_app run --data text -o model.safetensors --micro-batches 2",
 )
 @click.option("--data", required=True, type=PATH, help="Folder of `pgtrain data`.")
-@click.option("-o", "--out", required=True, type=PATH, help="Checkpoint to write.")
+@output_option(required=True, type=PATH, help="Checkpoint to write.")
 @click.option(
     "--preset",
     type=preset_name,
@@ -136,16 +139,15 @@ def command(
     """
     if out.suffix != ".safetensors":
         raise click.UsageError(f"-o {out}: the checkpoint's name must end in .safetensors")
-    refuse_overwrite(out, force or dry_run)
+    refuse_overwrite(out, force or dry_run or _is_unfinished(out))
     settings |= changed_fields(changes, GPTConfig(), TrainConfig())
     model, training, folder = _plan(data, tokenizer, preset, settings)
     if dry_run:
         _show_plan(model, training, folder, screen)
         return 0
     from pgpack.bench.text import check_device
-    from pgtrain.training.loss_curve import read_curve, write_curves
+    from pgtrain.training.loss_curve import picture_path, read_curve, write_curves
     from pgtrain.training.processes import join_processes, leave_processes
-    from pgtrain.training.run_log import log_path
     from pgtrain.training.train import Trainer
 
     check_device(device)
@@ -155,20 +157,29 @@ def command(
         silent = screen.quiet or not processes.leads
         if not silent:
             note(f"{count_parameters(model):,} parameters, {training.steps:,} steps; log in {log_path(out)}")
-        result = _train_with_bar(trainer.train, training, silent or screen.as_json, restart)
+        train = partial(trainer.train, restart=restart, replace=force)
+        result = _train_with_bar(train, training, silent or screen.as_json)
     finally:
         leave_processes(processes)
     if not processes.leads:
         return 0 if result.finished else EXIT_RESUMABLE
-    picture = out.with_suffix(".loss.svg")
-    if result.steps > result.resumed_from:
-        write_curves(picture, [read_curve(log_path(out))])
     if not result.finished:
+        if result.steps > result.resumed_from:
+            write_curves(picture_path(out), [read_curve(log_path(out))])
         note(f"stopped at step {result.steps}; the state is saved, repeat the same command to continue")
         return EXIT_RESUMABLE
     _show_result(out, model, training, result, screen)
-    screen.note(f"loss curve in {picture}")
+    screen.note(f"loss curve in {picture_path(out)}")
     return 0
+
+
+def _is_unfinished(out: Path) -> bool:
+    """Whether a run was killed behind its checkpoint: the same command then says so and ends."""
+    if not out.exists():
+        return False
+    from pgtrain.training.resume import state_path
+
+    return state_path(out).exists()
 
 
 def _plan(
@@ -206,7 +217,7 @@ def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, scre
 
 
 def _train_with_bar(
-    train: Callable[..., TrainResult], training: TrainConfig, silent: bool, restart: bool
+    train: Callable[[Callable[[StepRow], None]], TrainResult], training: TrainConfig, silent: bool
 ) -> TrainResult:
     from tqdm import tqdm
 
@@ -218,7 +229,7 @@ def _train_with_bar(
             bar.set_postfix(loss=f"{row.loss:.3f}", refresh=False)
             bar.update()
 
-        return train(on_step, restart=restart)
+        return train(on_step)
 
 
 def _show_result(out: Path, model: GPTConfig, training: TrainConfig, result: TrainResult, screen: Screen) -> None:

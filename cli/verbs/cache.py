@@ -11,6 +11,7 @@ import click
 from pgpack.cache.options import default_folder
 from pgpack.tables import table
 
+from ..lazy import Group
 from ..options.cache import folder_option
 from ..options.types import size
 from ..screen.output import Screen, format_bytes, note, screen_options
@@ -29,7 +30,7 @@ Examples:
 """
 
 
-@click.group("cache", epilog=EPILOG)
+@click.group("cache", cls=Group, epilog=EPILOG)
 def command() -> None:
     """Hessians, quantized tensors, encoded streams and losses that `pack` and `sweep` keep for later runs.
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from pgpack.bench.options import BenchOptions
+from pgpack.progress import waiting
 
+from ..options.output import output_option
 from ..options.text import bench_of, text_options
 from ..options.types import PATH
 from ..screen.output import Screen, format_bytes, note, picked, refuse_overwrite, screen_options
@@ -22,7 +24,7 @@ Examples:
 
 @click.command("calibrate", epilog=EPILOG)
 @click.argument("checkpoint", type=PATH)
-@click.option("-o", "--out", required=True, type=PATH, help="File to write.")
+@output_option(required=True, type=PATH, help="File to write.")
 @click.option("--tokens", type=click.IntRange(1), default=32_768, show_default=True, help="Tokens to run.")
 @click.option("--outputs", is_flag=True, help="For tcq(group=N): also how output gradients go together.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
@@ -45,7 +47,8 @@ def command(
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.tensors.roles import roles_of
 
-    loaded = open_merged(checkpoint, text.base, text.key)
+    with waiting(not screen.quiet, f"loading {checkpoint}"):
+        loaded = open_merged(checkpoint, text.base, text.key)
     calibration = bench_of(checkpoint, loaded, text, screen).observe(tokens, OUTPUT_ROWS if outputs else 0)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_calibration(out, calibration)

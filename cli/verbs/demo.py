@@ -13,13 +13,14 @@ from pathlib import Path
 
 import click
 
+from ..options.output import output_option
 from ..options.types import FOLDER
 from ..screen.output import Screen, screen_options
 
 EPILOG = """\b
 Examples:
-  pgpack demo --out demo
-  pgpack demo --out demo --fast
+  pgpack demo -o demo
+  pgpack demo -o demo --fast
 """
 
 
@@ -43,7 +44,7 @@ FAST = Scale(
 
 
 @click.command("demo", epilog=EPILOG)
-@click.option("--out", default="demo", show_default=True, type=FOLDER, help="Folder.")
+@output_option(default="demo", show_default=True, type=FOLDER, help="Folder.")
 @click.option("--fast", is_flag=True, help="A tiny model and a small space: a minute instead of five.")
 @click.option("--dry-run", is_flag=True, help="Print the steps and stop.")
 @screen_options

@@ -12,10 +12,12 @@ import click
 
 from pgpack.errors import StudyError
 from pgpack.files import replace_file
+from pgpack.sizes import Size
 from pgpack.tables import clipped, counted, table
 
 from ..options.metric import metric_option
-from ..options.types import PATH, size
+from ..options.types import PATH, resolved, size
+from ..options.types import budget as budget_size
 from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ EXPORT_SUFFIXES = (".csv", ".parquet")
 @click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=PATH)
 @metric_option("Loss that points are compared by [default: that of the studies, else kl].")
 @click.option("--bd-rate", "with_bd_rate", is_flag=True, help="Mean size difference at equal loss of the second DIR.")
-@click.option("--budget", type=size, metavar="SIZE", help="Mark the best point within SIZE, such as 16MB.")
+@click.option(
+    "--budget", type=budget_size, metavar="SIZE", help="Mark the best point within SIZE, such as 16MB or 10%."
+)
 @click.option("--reference-bytes", type=size, metavar="SIZE", help="Corner of the hypervolume: bytes.")
 @click.option("--reference-loss", type=float, metavar="LOSS", help="Corner of the hypervolume: loss.")
 @click.option("-o", "--output", type=PATH, help="Write a .svg, .png, .csv or .html file.")
@@ -43,7 +47,7 @@ def command(
     directories: tuple[Path, ...],
     metric: Metric | None,
     with_bd_rate: bool,
-    budget: int | None,
+    budget: Size | None,
     reference_bytes: int | None,
     reference_loss: float | None,
     output: Path | None,
@@ -55,15 +59,15 @@ def command(
 
     The loss is that of --metric, of the studies where they were given one: kl, nats per token to the fp32 model, is
     mostly far less noisy than bits per byte (bpb) or nats per token (nats); error is of the weights, without text.
-    Give the --out directories of `pgpack sweep`. Without a --reference the hypervolume's corner is the
+    Give the folders (-o) of `pgpack sweep`. Without a --reference the hypervolume's corner is the
     largest size and loss on any of the frontiers, so it compares only within one call.
 
     \b
     Example: one study as a table and a picture
       pgpack frontier study --budget 16MB -o frontier.svg
-    Example: how much smaller are B's artifacts at equal KL? (A is the anchor; negative is smaller)
+    Example: how much smaller is B at equal KL? (A is the anchor)
       pgpack frontier A B --bd-rate --metric kl --json
-    Example: every trial, failed ones too, as a table for pandas, polars or a spreadsheet
+    Example: every trial, failed ones too, as a table for other programs
       pgpack frontier A B --export trials.csv
     """
     from pgpack.study.study import Study, frontier_of
@@ -98,7 +102,7 @@ def command(
 
         write_export(list(zip(names, measured, strict=True)), export)
         screen.note(f"wrote {counted(sum(len(study.trials) for study in measured), 'trial')} to {export}")
-    view = frontier_of(studies, metric, budget)
+    view = frontier_of(studies, metric, resolved(budget, _fp32_bytes(measured)))
     metric = view.metric
     result = _measure(studies, view, (reference_bytes, reference_loss))
     result |= _bd_rate(names, measured, metric) if with_bd_rate else {"bd_rate": None}
@@ -168,6 +172,12 @@ def _bd_rate(names: Sequence[str], studies: Sequence[Study], metric: Metric) -> 
         "bd_rate_interval": None if found.interval is None else asdict(found.interval),
         "bd_rate_still": found.n_still,
     }
+
+
+def _fp32_bytes(studies: Sequence[Study]) -> int | None:
+    """The size of the unpacked model, where it is that of all."""
+    sizes = {study.meta.fp32_n_bytes for study in studies}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _names(studies: Sequence[Study]) -> list[str]:

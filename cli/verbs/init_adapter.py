@@ -18,7 +18,7 @@ EPILOG = """\b
 Examples:
   pgpack init-adapter adapter.py --checkpoint final_model.pt
   pgpack sweep final_model.pt --model adapter.py:build --val 'fineweb_val_*.bin' \\
-      --tokenizer fineweb_8192_bpe.model --seq-len 2048 --out study
+      --tokenizer fineweb_8192_bpe.model --seq-len 2048 -o study
 """
 
 TEMPLATE = '''\

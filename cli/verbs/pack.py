@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,19 @@ import click
 
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
-from pgpack.fit.effort import DEFAULT, LEVELS
+from pgpack.fit.effort import DEFAULT, LEVELS, Effort
+from pgpack.progress import waiting
+from pgpack.sizes import Size
 from pgpack.tables import counted, table
 
 from ..options.cache import cache_options
+from ..options.effort import effort_option
+from ..options.output import output_option
 from ..options.recipe import RecipeFlags, one_of, recipe_options
 from ..options.submission import SubmissionFlags, require_alone, submission_options
 from ..options.text import bench_of, strict_option, text_options
-from ..options.types import PATH, size
+from ..options.types import PATH, resolved
+from ..options.types import budget as budget_size
 from ..screen.output import Screen, format_bytes, note, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
@@ -46,13 +52,8 @@ Examples:
 @click.command("pack", epilog=EPILOG)
 @click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=PATH)
 @recipe_options
-@click.option("--budget", type=size, metavar="BYTES", help="Search for the best recipe that fits, such as 16MB.")
-@click.option(
-    "--effort",
-    type=click.IntRange(0, len(LEVELS) - 1),
-    metavar="0..9",
-    help=f"With --budget: from no calibration (0) to the smallest file (9); {DEFAULT} unless given.",
-)
+@click.option("--budget", type=budget_size, metavar="SIZE", help="Search for the best that fits: 16MB, 15.9MiB, 10%.")
+@effort_option("With --budget: what is spent on it")
 @click.option(
     "--compensate",
     type=click.IntRange(0),
@@ -65,7 +66,7 @@ Examples:
     metavar="N",
     help="With --budget: fit the step sizes too, by N optimizer steps on calibration text.",
 )
-@click.option("-o", "--out", type=PATH, help="Artifact to write.")
+@output_option(type=PATH, help="Artifact to write.")
 @submission_options
 @click.option("--eval", "evaluate", is_flag=True, help="Measure the decoded artifact and record its loss.")
 @click.option(
@@ -84,7 +85,7 @@ def command(
     *,
     checkpoints: tuple[Path, ...],
     recipe: RecipeFlags,
-    budget: int | None,
+    budget: Size | None,
     effort: int | None,
     compensate: int | None,
     tune: int | None,
@@ -120,7 +121,8 @@ def command(
         from pgpack.checkpoint.adapter import open_merged
 
         kept = open_cache(cache, screen.note, in_memory)
-        loaded = open_merged(path, text.base, text.key)
+        with waiting(not screen.quiet, f"loading {path}"):
+            loaded = open_merged(path, text.base, text.key)
         alone = weights_only or flags.submission is not None
         return bench_of(path, loaded.alone() if alone else loaded, text, screen, cache=kept)
 
@@ -135,7 +137,9 @@ def command(
         if recipe.is_given and searching:
             raise click.UsageError("--effort, --compensate and --tune belong to a search, not to a given recipe")
         recipe.require_own_container()
-        run_submission(checkpoints, bench, recipe, budget, spent, flags, dry_run, screen)
+        run_submission(
+            checkpoints, bench, recipe, _of_first(budget, checkpoints, bench), spent, flags, dry_run, screen
+        )
         return
     require_alone(flags)
     if len(checkpoints) > 1:
@@ -153,7 +157,7 @@ def command(
         )
     refuse_overwrite(out, force or dry_run, checkpoint)
     if dry_run:
-        _show_dry_run(checkpoint, text, recipe, budget, out, weights_only, screen)
+        _show_dry_run(checkpoint, text, recipe, budget, out, weights_only, spent, cache, screen)
         return
     from pgpack.bench.packed import write_packed
     from pgpack.bench.packing import fit_packed, pack_recipe
@@ -164,12 +168,17 @@ def command(
 
         require_text(piece)
     if budget is not None:
-        packed = fit_packed(piece, budget, spent)
+        packed = fit_packed(piece, resolved(budget, piece.checkpoint.fp32_bytes) or 0, spent)
     else:
         packed = pack_recipe(piece, recipe.read(piece.checkpoint.stored_shapes), evaluate or explain_loss)
     write_packed(out, packed, piece)
     losses = explained(piece, packed) if explain_loss else []
     _show(out, packed, piece.checkpoint, losses, screen)
+
+
+def _of_first(budget: Size | None, paths: Sequence[Path], bench: Callable[[Path], Workpiece]) -> int | None:
+    """A budget in bytes; the checkpoint is opened for a share alone."""
+    return budget if not isinstance(budget, str) else resolved(budget, bench(paths[0]).checkpoint.fp32_bytes)
 
 
 def _show(out: Path, packed: Packed, checkpoint: Checkpoint, losses: list[KindLoss], screen: Screen) -> None:
@@ -226,10 +235,20 @@ def _explained(losses: list[KindLoss]) -> str:
 
 
 def _show_dry_run(
-    path: Path, text: BenchOptions, recipe: RecipeFlags, budget: int | None, out: Path, alone: bool, screen: Screen
+    path: Path,
+    text: BenchOptions,
+    recipe: RecipeFlags,
+    budget: Size | None,
+    out: Path,
+    alone: bool,
+    spent: Effort,
+    cache: CacheOptions,
+    screen: Screen,
 ) -> None:
     """What `pack` would do, from names, shapes and companions, none where weights go `alone`; those of an old torch
     file are not read (it takes torch)."""
+    from pgpack.bench.costs import budget_cost, grid_cost, lines_of, read_rates
+    from pgpack.cache.options import default_folder
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch, require_file
     from pgpack.formats.own.companions import packed_size
@@ -241,6 +260,7 @@ def _show_dry_run(
         loaded = open_merged(path, text.base, text.key)
         tensors = loaded.stored_shapes
         document |= {"tensors": len(tensors), "n_params": loaded.n_params}
+        document["budget"] = resolved(budget, loaded.fp32_bytes)
     else:
         tensors, alone = {}, True
         note("the shapes of a torch file this old are not read in a dry run; the recipe is checked alone")
@@ -251,5 +271,16 @@ def _show_dry_run(
         alone |= chosen.container.is_field
     if not alone and loaded.companions:
         document["companion_bytes"] = packed_size(loaded.companions)
+    costs: list[str] = []
+    if tensors:
+        on_text = text.names_text or "data_defaults" in loaded.metadata
+        rates = read_rates(cache.folder or default_folder())
+        if budget is None:
+            cost = grid_cost([chosen], tensors, rates, on_text=on_text, max_tokens=text.max_tokens)
+        else:
+            cost = budget_cost(spent, tensors, rates, on_text=on_text, max_tokens=text.max_tokens)
+        costs, document["cost"] = lines_of(cost), cost.as_document()
     said = {key: len(value) if isinstance(value, list) else value for key, value in document.items()}
-    screen.show(document, *(f"{key:14} {value}" for key, value in said.items() if value is not None))
+    screen.show(
+        document, *(f"{key:14} {value}" for key, value in said.items() if value is not None and key != "cost"), *costs
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,17 +13,24 @@ import click
 
 from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
-from pgpack.tables import counted
+from pgpack.fit.effort import DEFAULT, LEVELS
+from pgpack.progress import waiting
+from pgpack.sizes import Size
+from pgpack.tables import counted, escaped_lines
 
 from ..options.cache import cache_options, say_shared
+from ..options.effort import effort_option
 from ..options.metric import metric_option
+from ..options.output import output_option
 from ..options.recipe import one_of
+from ..options.resume import Asked, resumed
 from ..options.search import SearchFlags, search_options
 from ..options.space import AXES, SpaceFlags, space_options
 from ..options.text import bench_of, strict_option, text_options
-from ..options.types import FOLDER, PATH, size
+from ..options.types import FOLDER, PATH, resolved
+from ..options.types import budget as budget_size
 from ..screen.live_table import shown_live
-from ..screen.output import EXIT_RESUMABLE, Screen, note, screen_options
+from ..screen.output import EXIT_FAILED, EXIT_RESUMABLE, Screen, note, screen_options
 from ..screen.stopping import stopping
 from .sweep_show import nothing_fits, require_one, show_swept
 
@@ -45,24 +53,57 @@ HESSIANS = " and, by your Hessians, the loss it is expected to cost"
 
 EPILOG = """\b
 Examples:
-  pgpack sweep model.safetensors --budget 16MB --out study
-  pgpack sweep model.safetensors --bits 4,5,6 --clip-sigmas 8:16:2 --codec brotli:11,rans --out study
-  pgpack sweep model.safetensors --recipe 'role:control=cast; *=gptq(bits={4:6},clip={8,12})|rans' --out study
-  pgpack sweep model.safetensors --search surrogate --trials 40 --out study
-  pgpack sweep seed1.safetensors seed2.safetensors seed3.safetensors --budget 16MB --out study
-  pgpack sweep model.safetensors --preset sdclip-brotli --out baseline
+  pgpack sweep model.safetensors --budget 16MB -o study
+  pgpack sweep model.safetensors --bits 4,5,6 --clip-sigmas 8:16:2 --codec brotli:11,rans -o study
+  pgpack sweep model.safetensors --recipe 'role:control=cast; *=gptq(bits={4:6},clip={8,12})|rans' -o study
+  pgpack sweep model.safetensors --search surrogate --trials 40 -o study
+  pgpack sweep seed1.safetensors seed2.safetensors seed3.safetensors --budget 16MB -o study
+  pgpack sweep model.safetensors --preset sdclip-brotli -o baseline
+  pgpack sweep --check study
 """
+
+
+def _check(context: click.Context, _: click.Parameter, folder: Path | None) -> None:
+    """Prints which files of a study are whole and ends, before checkpoints are asked for."""
+    if folder is None or context.resilient_parsing:
+        return
+    from pgpack.report.intact import check_study
+
+    found = check_study(folder)
+    width = max(len(file.name) for file in found)
+    click.echo(
+        escaped_lines(
+            "\n".join(f"{'ok  ' if file.ok else 'FAIL'}  {file.name:{width}}  {file.detail}" for file in found)
+        )
+    )
+    context.exit(0 if all(file.ok for file in found) else EXIT_FAILED)
 
 
 @click.command("sweep", epilog=EPILOG)
 @click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=PATH)
 @space_options
 @click.option(
-    "--budget", type=size, metavar="BYTES", help="The size to be best at, such as 16MB, on every checkpoint."
+    "--budget",
+    type=budget_size,
+    metavar="SIZE",
+    help="The size to be best at, such as 16MB or 10%, on all checkpoints.",
 )
+@effort_option("With --budget: what is spent on the recipe that is tuned to it")
 @metric_option("Loss that recipes are compared by, in table, pictures and choice [default: kl, without text error].")
-@click.option("--out", required=True, type=FOLDER, help="Folder of the study.")
-@click.option("--resume", is_flag=True, help="Go on with the study in --out; an error when there is none.")
+@output_option(required=True, type=FOLDER, help="Folder of the study.")
+@click.option(
+    "--check",
+    type=FOLDER,
+    metavar="STUDY",
+    callback=_check,
+    is_eager=True,
+    expose_value=False,
+    help="Say which files of a study are damaged and stop: exit code 4 where one is.",
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on with the study there, with its flags; an error when there is none."
+)
+@click.option("--extend", is_flag=True, help="With --resume: take other flags than the study's, and keep its trials.")
 @click.option("--retry-failed", is_flag=True, help="Measure trials that failed before once more.")
 @click.option("--dry-run", is_flag=True, help="Print the recipes (with --resume: what is reused) and stop.")
 @search_options
@@ -78,10 +119,12 @@ def command(
     *,
     checkpoints: tuple[Path, ...],
     space: SpaceFlags,
-    budget: int | None,
+    budget: Size | None,
+    effort: int | None,
     metric: Metric | None,
     out: Path,
     resume: bool,
+    extend: bool,
     retry_failed: bool,
     dry_run: bool,
     search: SearchFlags,
@@ -107,26 +150,36 @@ def command(
     one_of(
         {"--space": space.space, "--recipe": space.recipe, "--preset": space.preset, AXES: space.axes or None}, False
     )
-    if resume and not (out / "study.json").is_file() and not (out / "distortion.jsonl").is_file():
-        raise click.UsageError(f"--resume: {out} holds no study; leave --resume out to begin one")
+    if extend and not resume:
+        raise click.UsageError("--extend belongs to --resume")
+    wanted = space.read()
+    text = dataclasses.replace(text, strict=strict)
+    if resume:
+        asked_now, changes = resumed(out, Asked(wanted, search, budget, text), extend)
+        wanted, search, budget, text = asked_now.space, asked_now.search, asked_now.budget, asked_now.text
+        for line in changes:
+            screen.note(f"extended: {line}")
+    if effort is not None and (budget is None or not wanted.is_default):
+        raise click.UsageError("--effort belongs to --budget and to the default space, whose last recipe it tunes")
     if dry_run and not resume:
-        _show_dry_run(checkpoints, text, space.read(), search, budget, screen)
+        _show_dry_run(checkpoints, text, wanted, search, budget, cache, screen)
         return 0
     from pgpack.bench.sweeping import Sweep, fills, grid_of, reused, sweep
     from pgpack.cache.opening import open_cache
     from pgpack.sweep.executors.placement import Placement
 
-    text = dataclasses.replace(text, strict=strict)
     benches = _benches(checkpoints, text, screen, out, open_cache(cache, screen.note))
-    first, wanted = benches.first, space.read()
+    first = benches.first
+    limit = resolved(budget, first.checkpoint.fp32_bytes)
     if not search.is_grid and not first.has_text:
         raise click.UsageError(f"--search {search.name} needs a loss, and no text is known: give --text or --val")
     asked = Sweep(
         out,
         candidates=grid_of(benches, wanted) if search.is_grid else (),
-        search=None if search.is_grid else _search_of(search, wanted, benches.tensors, budget, first.text.n_windows),
-        budget=budget,
-        fill=fills(benches, wanted, budget),
+        search=None if search.is_grid else _search_of(search, wanted, benches.tensors, limit, first.text.n_windows),
+        budget=limit,
+        fill=fills(benches, wanted, limit),
+        effort=LEVELS[DEFAULT if effort is None else effort],
         retry_failed=retry_failed,
         placement=Placement(jobs, scheduler),
         cache=cache,
@@ -149,9 +202,9 @@ def command(
             return EXIT_RESUMABLE
     say_shared(first.cache, screen)
     show_swept(swept, screen)
-    if swept.best is None and budget is not None:
-        raise nothing_fits(swept.study, budget)
     require_one(swept.study)
+    if swept.best is None and limit is not None:
+        raise nothing_fits(swept.study, limit)
     return 0
 
 
@@ -171,27 +224,37 @@ def _benches(checkpoints: Sequence[Path], text: BenchOptions, screen: Screen, ou
             f"--calibration {text.calibration} is of one checkpoint, and {len(checkpoints)} are given; leave it out, "
             "and each is calibrated on the calibration text"
         )
-    loaded = [(path, open_merged(path, text.base, text.key)) for path in checkpoints]
+    with waiting(not screen.quiet, "loading"):
+        loaded = [(path, open_merged(path, text.base, text.key)) for path in checkpoints]
     return Benches([bench_of(path, checkpoint, text, screen, out, cache) for path, checkpoint in loaded])
 
 
 def _show_dry_run(
-    paths: Sequence[Path], text: BenchOptions, space: Space, search: SearchFlags, budget: int | None, screen: Screen
+    paths: Sequence[Path],
+    text: BenchOptions,
+    space: Space,
+    search: SearchFlags,
+    budget: Size | None,
+    cache: CacheOptions,
+    screen: Screen,
 ) -> None:
     """The recipes that would be measured, of a search those that it asks for first."""
+    from pgpack.bench.costs import grid_cost, lines_of, read_rates
+    from pgpack.cache.options import default_folder
     from pgpack.checkpoint.files import require_file
     from pgpack.sweep.space import in_our_format
 
     for path in paths:
         require_file(path)
-    tensors, companions = _tensors(paths[0], text)
+    tensors, companions, has_text = _tensors(paths[0], text)
+    limit = resolved(budget, 4 * sum(math.prod(shape) for shape in tensors.values()))
     head, facts = "", {}
     if search.is_grid:
         candidates: Sequence[Candidate] = space.candidates(tensors)
         if companions and space.is_default:
             candidates = in_our_format(candidates)
     else:
-        found = _search_of(search, space, tensors, budget)
+        found = _search_of(search, space, tensors, limit)
         candidates = found.sampler.ask().candidates
         facts = {"search": search.as_text(), "n_trials": found.n_trials, "n_points": found.n_points}
         among = "" if found.n_points is None else f" in a space of {found.n_points:,}"
@@ -204,7 +267,13 @@ def _show_dry_run(
     lines += [f"  {each.recipe}" + (f"  ({each.label})" if each.label else "") for each in candidates[:SHOWN]]
     if len(candidates) > SHOWN:
         lines.append(f"  and {len(candidates) - SHOWN} more")
-    screen.show(document, *lines)
+    rates = read_rates(cache.folder or default_folder())
+    cost = grid_cost(
+        [each.recipe for each in candidates], tensors, rates, on_text=has_text, max_tokens=text.max_tokens
+    )
+    n_trials = len(candidates) if search.is_grid else found.n_trials
+    cost = cost.times(len(paths) * n_trials / max(1, len(candidates)))
+    screen.show({**document, "cost": cost.as_document()}, *lines, *lines_of(cost))
 
 
 def _search_of(
@@ -222,17 +291,17 @@ def _search_of(
     return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows).begin()
 
 
-def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Sequence[str]]:
-    """What recipes are made for, and the names of companions; of an old torch file the shapes are not read (that
-    would load torch)."""
+def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Sequence[str], bool]:
+    """What recipes are made for, the names of companions, whether a text is known; of an old torch file the shapes
+    are not read (that would load torch)."""
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch
 
     if opens_without_torch(path):
         loaded = open_merged(path, text.base, text.key)
-        return loaded.stored_shapes, list(loaded.companions)
+        return loaded.stored_shapes, list(loaded.companions), text.names_text or "data_defaults" in loaded.metadata
     from pgtrain.model.model_config import GPTConfig
     from pgtrain.model.tensor_table import tensor_shapes
 
     note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
-    return tensor_shapes(GPTConfig()), ()
+    return tensor_shapes(GPTConfig()), (), text.names_text

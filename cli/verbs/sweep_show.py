@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pgpack.tables import clipped
@@ -46,9 +47,16 @@ def require_one(study: Study) -> None:
     trials = (*study.trials, *study.partial)
     if trials and not any(trial.ok for trial in trials):
         raise StudyError(
-            f"none of the {len(trials)} trials succeeded; the first says: {trials[0].error} (all errors are in "
+            f"none of the {len(trials)} trials succeeded; {_commonest(trials)} (all errors are in "
             f"{study.directory}/trials.jsonl)"
         )
+
+
+def _commonest(trials: Sequence[Trial]) -> str:
+    """What most of the trials that failed say, and how many of them."""
+    reasons = Counter(trial.error or "failed" for trial in trials if not trial.ok)
+    reason, n = reasons.most_common(1)[0]
+    return f"{'the first says' if n == 1 else f'{n} say' if n < len(trials) else 'all say'}: {reason}"
 
 
 def _document(swept: Swept, whole: Study, view: FrontierView) -> dict[str, Any]:
@@ -113,9 +121,8 @@ def _sentences(swept: Swept, whole: Study, view: FrontierView) -> list[str]:
         n_waiting = len({trial.recipe_digest for trial in study.trials}) - len(whole.trials)
         if n_waiting:
             lines.append(f"{n_waiting} recipes are not measured on all checkpoints and no points yet")
-    if failed and not swept.on_text:
-        first = next(trial.error or "" for trial in study.trials if not trial.ok)
-        lines.append(f"the first that failed: {clipped(first, 200)}")
+    if failed:
+        lines.append(f"of those that failed, {clipped(_commonest([t for t in study.trials if not t.ok]), 200)}")
     if study.partial:
         lines.append(f"{len(study.partial)} more trials were measured on the first part of the text only")
     if best is not None:

@@ -12,6 +12,7 @@ from pgpack.files import replace_file
 from pgpack.progress import progress_bar
 from pgpack.tables import counted, table
 
+from ..options.output import output_option
 from ..options.text import bench_of, evaluator_of, text_options
 from ..options.types import PATH
 from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, screen_options
@@ -32,7 +33,7 @@ Examples:
 
 @click.command("transcode", epilog=EPILOG)
 @click.argument("artifact", type=PATH)
-@click.option("-o", "--out", required=True, type=PATH, help="pgpack artifact to write.")
+@output_option(required=True, type=PATH, help="pgpack artifact to write.")
 @click.option("--checkpoint", type=PATH, help="Its fp32 checkpoint: model, text, and KL to it.")
 @click.option(
     "--equal-loss",

@@ -9,6 +9,7 @@ import click
 
 from pgpack.tables import counted
 
+from ..options.output import output_option
 from ..options.types import PATH, max_bytes_option
 from ..screen.output import Screen, refuse_overwrite, refuse_unwritable, screen_options
 
@@ -25,7 +26,7 @@ Examples:
 
 @click.command("unpack", epilog=EPILOG)
 @click.argument("artifact", type=PATH)
-@click.option("-o", "--out", required=True, type=click.Path(), help="File to write, or folder (NAME/).")
+@output_option(required=True, type=click.Path(), help="File to write, or folder (NAME/).")
 @click.option(
     "--format",
     "--as",

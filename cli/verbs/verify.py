@@ -12,17 +12,17 @@ import click
 
 from pgpack.bench.options import BenchOptions
 from pgpack.referee.options import FolderOptions
+from pgpack.sizes import Size
 
 from ..options.text import bench_of, evaluator_of, say_idle, text_options
-from ..options.types import PATH, max_bytes_option, size
-from ..screen.output import Screen, picked, screen_options
+from ..options.types import PATH, max_bytes_option, resolved
+from ..options.types import budget as budget_size
+from ..screen.output import EXIT_FAILED, Screen, picked, screen_options
 
 if TYPE_CHECKING:
     from pgpack.checkpoint.checkpoint import Checkpoint
     from pgpack.loss.evaluator import Evaluator
     from pgpack.verify import Verification
-
-EXIT_FAILED = 4
 
 EPILOG = """\b
 Examples:
@@ -53,7 +53,7 @@ def _explain(context: click.Context, _: click.Parameter, name: str | None) -> No
 @click.command("verify", epilog=EPILOG)
 @click.argument("file", type=PATH)
 @click.option("--checkpoint", type=PATH, help="Compare names, shapes and weights with it.")
-@click.option("--budget", type=size, metavar="BYTES", help="Largest size allowed, such as 16MB (decimal).")
+@click.option("--budget", type=budget_size, metavar="SIZE", help="Largest size allowed, such as 16MB (decimal).")
 @click.option("--eval", "evaluate", is_flag=True, help="Measure the loss of the decoded weights.")
 @click.option("--scorer", metavar="FILE.py:score", help="Folder: score(state_dict, ids) -> nats, learning included.")
 @click.option("--documents", is_flag=True, help="Folder: no context crosses the start of a document; test that.")
@@ -76,7 +76,7 @@ def command(
     *,
     file: Path,
     checkpoint: Path | None,
-    budget: int | None,
+    budget: Size | None,
     evaluate: bool,
     max_bytes: int | None,
     text: BenchOptions,
@@ -101,9 +101,10 @@ def command(
     if not evaluate:
         say_idle(text, screen, "without --eval no model runs")
     loaded = open_merged(checkpoint, text.base, text.key) if checkpoint else None
+    limit = resolved(budget, None if loaded is None else loaded.fp32_bytes)
     evaluator = _evaluator(file, checkpoint, loaded, text, screen, max_bytes) if evaluate else None
     result = verify(
-        file, checkpoint=loaded, budget=budget, evaluator=evaluator, timeout_s=timeout_s, max_bytes=max_bytes
+        file, checkpoint=loaded, budget=limit, evaluator=evaluator, timeout_s=timeout_s, max_bytes=max_bytes
     )
     document = {
         "file": str(file),
@@ -118,7 +119,7 @@ def command(
 def _judge_folder(
     folder: Path,
     checkpoint: Path | None,
-    budget: int | None,
+    budget: Size | None,
     evaluate: bool,
     text: BenchOptions,
     flags: FolderOptions,
@@ -141,8 +142,9 @@ def _judge_folder(
         rule_of(name)  # a wrong id is refused before any work
     loaded = open_merged(checkpoint, text.base, text.key) if checkpoint else None
     shapes = None if loaded is None else {name: tuple(shape) for name, shape in loaded.shapes.items()}
+    limit = resolved(budget, None if loaded is None else loaded.fp32_bytes)
     limits = Limits(timeout_s=flags.timeout_s)
-    evidence = collect(folder, Options(CAP if budget is None else budget, shapes, limits=limits))
+    evidence = collect(folder, Options(CAP if limit is None else limit, shapes, limits=limits))
     if evaluate or flags.scorer:
         try:
             scores = measure(evidence, loaded, partial(bench_of, options=text, screen=screen), flags)

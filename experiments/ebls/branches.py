@@ -6,7 +6,7 @@ Owns the quantities of one checkpoint. A `Place` is (block, "attn" or "mlp", use
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -34,7 +34,7 @@ def batches(bench: Bench, n_tokens: int, skip: int = 0) -> Iterator[Tensor]:
     """Held-out text in windows of the model's length. Shape: (8, T) int64."""
     length = bench.text.seq_len
     tokens = torch.from_numpy(np.asarray(bench.text.val_tokens[skip : skip + n_tokens], dtype=np.int64))
-    yield from tokens[: len(tokens) // length * length].reshape(-1, length).split(8)
+    yield from torch.split(tokens[: len(tokens) // length * length].reshape(-1, length), 8)
 
 
 def gammas(path: Path) -> list[dict[str, Value]]:
@@ -84,13 +84,13 @@ def worth(path: Path, n_tokens: int) -> dict[str, float]:
     def averaged(array: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.broadcast_to(array.mean(axis=0, keepdims=True), array.shape).copy()
 
-    taken = {
+    taken: dict[str, tuple[Callable[[NDArray[np.float32]], NDArray[np.float32]], tuple[str, ...]]] = {
         "cut_attn": (np.zeros_like, ("attn_lora_B",)),
         "cut_mlp": (np.zeros_like, ("mlp_lora_B",)),
         "cut_both": (np.zeros_like, ("lora_B",)),
         "cut_scales": (averaged, ("attn_scales", "mlp_scales", "resid_mixes")),
     }
-    rises = {}
+    rises: dict[str, float] = {}
     for name, (change, endings) in taken.items():
         changed = {key: change(array) for key, array in tensors.items() if key.endswith(endings)}
         rises[name] = evaluator.evaluate(tensors | changed).bpb - whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -72,7 +73,7 @@ def _headline(figure: Figure, text: str) -> None:
     figure.suptitle(text, x=0.01, ha="left", fontweight="bold", fontsize=13)
 
 
-def _say(axes: Axes, x: float, y: float, text: str, colour: str, **font: float) -> None:
+def _say(axes: Axes, x: float, y: float, text: str, colour: str, **font: Any) -> None:
     """Bold words at (x, y), shares of the panel."""
     axes.text(x, y, text, color=colour, transform=axes.transAxes, fontweight="bold", **font)
 

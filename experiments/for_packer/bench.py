@@ -89,8 +89,8 @@ def markdown(rows: Sequence[dict[str, Any]], bench: Bench) -> str:
     lines = [
         "# Training for the packer",
         "",
-        f"Written by `make bench-for-packer`: the demo's text and model, {bench.preset.model.model_dim} wide (its own: "
-        f"288), {tokens:,} tokens ({bench.steps} steps of {bench.batch_tokens}), the last 40 % in another "
+        f"Written by `make bench-for-packer`: the demo's text and model, {bench.preset.model.model_dim} wide (its "
+        f"own: 288), {tokens:,} tokens ({bench.steps} steps of {bench.batch_tokens}), the last 40 % in another "
         f"way for each arm, seed {bench.seed}. Packed by the trellis engine ({STATES} states), {MAX_TOKENS:,} "
         "held-out tokens. Bytes are against plain training at equal bits per byte; above 0 is a loss *(negative)*.",
         "",

@@ -66,7 +66,7 @@ def exact_mean(snapshots: list[Weights], count: int) -> Weights:
     """The mean of `count` snapshots taken in turn, in float64."""
     times = [count // len(snapshots) + (i < count % len(snapshots)) for i in range(len(snapshots))]
     return {
-        name: sum(k * snapshot[name].double() for k, snapshot in zip(times, snapshots, strict=True)) / count
+        name: torch.stack([k * each[name].double() for k, each in zip(times, snapshots, strict=True)]).sum(0) / count
         for name in snapshots[0]
     }
 

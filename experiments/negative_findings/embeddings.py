@@ -27,7 +27,7 @@ def captured(table: NDArray[np.float32]) -> NDArray[np.float64]:
 def truncated(table: NDArray[np.float32], rank: int) -> NDArray[np.float32]:
     """The best approximation of this rank."""
     u, s, vh = np.linalg.svd(table.astype(np.float64), full_matrices=False)
-    return ((u[:, :rank] * s[:rank]) @ vh[:rank]).astype(np.float32)
+    return np.asarray((u[:, :rank] * s[:rank]) @ vh[:rank], np.float32)
 
 
 def measure(trained: Trained, seed: int) -> Found:
@@ -36,7 +36,7 @@ def measure(trained: Trained, seed: int) -> Found:
     table = bench.tensors["tok_emb.weight"]
     width = table.shape[1]
     normal = partial(np.random.default_rng(seed).normal, size=table.shape)
-    learned, random = captured(table), captured(normal().astype(np.float32))
+    learned, random = captured(table), captured(np.asarray(normal(), np.float32))
     found = Found(seed)
     for rank in range(1, width + 1):
         found.add("spectrum", seed=seed, rank=rank, learned=float(learned[rank - 1]), random=float(random[rank - 1]))

@@ -79,8 +79,8 @@ def pruning(results: Results) -> None:
     """Bytes against sparsity, and what the grid had at 0 already."""
     rows = [row for row in results.rows("pruning") if row["codec"] == "zstd"]
     colours = {"int6": BLUE, "int6, step floor": COLOURS[4], "GPTQ int6": TEAL, "k-means 256": ORANGE}
-    unpruned = {(name, 0.0): [0.0] for name in colours}
-    changes = unpruned | _percent(by(rows, ("quantizer", "sparsity"), "change"))
+    unpruned: dict[Key, list[float]] = {(name, 0.0): [0.0] for name in colours}
+    changes = unpruned | dict(_percent(by(rows, ("quantizer", "sparsity"), "change")))
     shares = _percent(by(results.rows("already_zero"), ("quantizer", "sparsity"), "share"))
     with drawing(results.folder / "pruning", height=4.6) as figure:
         left, right = figure.subplots(1, 2)

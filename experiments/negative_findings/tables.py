@@ -35,7 +35,7 @@ def percent(values: Sequence[float], digits: int, sign: str = "") -> str:
 
 def _pivot(groups: Groups, columns: Callable[[Any], str], cell: Callable[[Sequence[float]], str]) -> Pivot:
     """(a heading per last key, ascending; a row per combination of the others)."""
-    lasts = sorted({key[-1] for key in groups})  # type: ignore[type-var]
+    lasts = sorted({key[-1] for key in groups})
     firsts = dict.fromkeys(key[:-1] for key in groups)
     rows = [
         [*(CODEC_NAMES.get(str(name), str(name)) for name in first), *(cell(groups[*first, last]) for last in lasts)]

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from experiments.replication.packing import Bench, logged_bpb
 from experiments.replication.plan import Study
 from experiments.replication.rows import Found
 from experiments.replication.training import Trained
+from pgtrain.model.gpt import GPT
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.repartition import channel_permutation
 from pgtrain.model.tensor_table import count_parameters
@@ -73,7 +75,7 @@ def _measure_run(found: Found, run: str, path: Path) -> NDArray[np.float32] | No
     """Of the six models: targets and their losses in nats. Shape: (2, n)."""
     bench = Bench(path, TEXT_TOKENS)
     evaluator = bench.text.evaluator()
-    model = evaluator.module(bench.tensors)
+    model = cast(GPT, evaluator.module(bench.tensors))
     tokens = torch.from_numpy(evaluator.tokens[:-1].astype(np.int64))
     ids = tokens[: PROBE_WINDOWS * evaluator.seq_len].view(PROBE_WINDOWS, -1)
     found.put(run, {"bpb": logged_bpb(bench.checkpoint)} | numbers(model, ids))

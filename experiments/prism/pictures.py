@@ -56,7 +56,8 @@ def _bytes(path: Path, measures: Measures) -> None:
     title = "Packed loss less that of wo: sharing blocks (blue) and not sharing (orange)"
     with chart(path, title, "thousandths of a bit per byte; left of 0 is better than wo", "", 4.6) as axes:
         axes.axvline(0.0, color=SOFT_INK, linewidth=1.0)
-        places, names = [], []
+        places: list[float] = []
+        names: list[str] = []
         for group, (words, runs) in enumerate((("at the bytes of wo", AT_EQUAL_BYTES), ("at their own", OTHERS))):
             for run in runs:
                 places.append(-len(places) - 1.0 * group)

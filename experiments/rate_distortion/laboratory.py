@@ -64,6 +64,7 @@ class Laboratory(Bench):
         key = f"{kind} {recipe.calib.count}"
         if key not in self.calibrations:
             observed = self.piece.calibration(recipe)
+            assert observed is not None  # a laboratory has text
             self.calibrations[key] = observed if kind == "observed" else _reduced(kind, observed)
         return self.calibrations[key]
 

@@ -18,7 +18,9 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -29,7 +31,9 @@ APPLICATIONS = ("torchvision", "cv2", "pandas", "sklearn", "h5py", "ptflops", "t
 class Empty(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds the applications' modules, all of them empty."""
 
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> object:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
+    ) -> importlib.machinery.ModuleSpec | None:
         if fullname.split(".", maxsplit=1)[0] in APPLICATIONS:
             return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
         return None
@@ -58,7 +62,8 @@ def main() -> None:
         encoded = time.perf_counter()
         decoded = nnc.decompress(stream)
         finished = time.perf_counter()
-    np.savez(target, **{name: np.asarray(decoded[name], np.float32) for name in tensors})
+    arrays: dict[str, Any] = {name: np.asarray(decoded[name], np.float32) for name in tensors}
+    np.savez(target, **arrays)
     print(json.dumps({"n_bytes": len(stream), "encode_s": encoded - start, "decode_s": finished - encoded}))
 
 

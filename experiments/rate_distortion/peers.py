@@ -31,6 +31,7 @@ from .rows import Row, rate
 
 TARGETS = (0.02, 0.06, 0.2, 0.5, 1.0)  # KL in nats per token, roughly
 RECORD = {"sdclip-brotli": (0.7, 1.0, 1.5, 2.2), "pergroup-lrzip": (0.7, 1.0, 1.5, 2.2)}
+DRIFT = Variant(f"{ENGINES[0].name}, drift", ENGINES[0].chain, suffix="@drift=layers(share=1,residual=1)")
 DATA_FREE = Variant("engine, data-free", ENGINES[0].chain, "none")
 ENTQUANT, RATE_WEIGHTS = "EntQuant, ideal size", (0.02, 0.05, 0.1, 0.2, 0.3)
 KLS = (0.03, 0.1, 0.3)  # at which sizes are given
@@ -44,6 +45,7 @@ def curves_of(laboratory: Laboratory, states: Sequence[int]) -> Iterator[Curve]:
     for each in ENGINES:
         if int(each.name.removeprefix("tcq-")) in states:
             yield each.name, partial(_variant, laboratory, each, steps)
+    yield DRIFT.name, partial(_variant, laboratory, DRIFT, steps[1:-1])
     for name, dials in RECORD.items():
         if all(shutil.which(program) for program in PRESETS[name].requires):
             yield name, partial(preset_rows, laboratory, name, dials)
@@ -80,7 +82,7 @@ def bytes_at(rows: Sequence[Row], kl: float) -> int | None:
     points = sorted((np.log(row.kl), np.log(row.n_bytes)) for row in rows if row.kl > 0)
     if not points or not points[0][0] <= np.log(kl) <= points[-1][0]:
         return None
-    return round(float(np.exp(np.interp(np.log(kl), *zip(*points, strict=True)))))
+    return round(float(np.exp(np.interp(np.log(kl), *np.array(points).T))))
 
 
 def markdown(document: dict[str, Any]) -> str:

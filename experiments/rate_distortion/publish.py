@@ -19,8 +19,9 @@ from typing import Any
 from experiments.replication.pages import ROOT, fill
 from pgpack.errors import StudyError
 from pgpack.recipe.presets import PRESETS
-from pgpack.study.frontier import bd_rate, frontier_csv, measured, pareto, points_of
-from pgpack.study.plot import Curve, FrontierPicture, write_picture
+from pgpack.study.frontier import Metric, bd_rate, frontier_csv, measured, pareto, points_of
+from pgpack.study.pictured import Curve, FrontierPicture
+from pgpack.study.plot import write_picture
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 from pgpack.tables import csv_text
@@ -85,8 +86,9 @@ def _draw(study: Study, peer: Study, name: str, out: Path) -> None:
     title = "one small GPT, every packer: the demo's model on the built-in corpus"
     unnamed = tuple(dataclasses.replace(trial, label="") for trial in peer.trials)
     curves = (Curve("pgpack", study.trials), Curve(f"{name}, its own dial", unnamed))
-    for metric, fp32 in (("kl", None), ("bpb", study.meta.fp32_bpb)):
-        picture = FrontierPicture(curves, title, metric, study.meta.budget, fp32)
+    metrics: tuple[tuple[Metric, float | None], ...] = (("kl", None), ("bpb", study.meta.fp32_bpb))
+    for metric, fp32 in metrics:
+        picture = FrontierPicture(curves, title, metric, study.meta.budget, fp32, study.meta.fp32_n_bytes)
         for suffix in ("svg", "png"):
             write_picture(picture, out / f"frontier-{metric}.{suffix}")
 

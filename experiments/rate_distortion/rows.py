@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pgpack.errors import StudyError
 from pgpack.study.frontier import bd_rate
@@ -63,8 +64,11 @@ class Rows:
 
 def rate(anchor: Sequence[Row], test: Sequence[Row], metric: str) -> float | None:
     """BD-rate of `test` against `anchor` in percent, None where the curves do not overlap."""
-    curves = [np.array([(row.n_bytes, getattr(row, metric)) for row in rows], np.float64) for rows in (anchor, test)]
+
+    def curve(rows: Sequence[Row]) -> NDArray[np.float64]:
+        return np.array([(row.n_bytes, getattr(row, metric)) for row in rows], np.float64).reshape(-1, 2)
+
     try:
-        return bd_rate(*(curve.reshape(-1, 2) for curve in curves), "bpb" if metric == "bpb" else "kl").percent
+        return bd_rate(curve(anchor), curve(test), "bpb" if metric == "bpb" else "kl").percent
     except StudyError:
         return None

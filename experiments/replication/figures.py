@@ -49,5 +49,5 @@ def prepare(axes: Axes, title: str, x: str, y: str) -> None:
 
 def label(axes: Axes, x: float, y: float, text: str, colour: str, **places: Any) -> None:
     """The name of a curve beside its point (x, y), in its colour."""
-    options = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 10} | places
-    axes.annotate(text, (x, y), color=colour, **options)
+    own: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 10}
+    axes.annotate(text, (x, y), color=colour, **own | places)

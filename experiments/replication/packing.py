@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pgpack.bench.options import BenchOptions
 from pgpack.bench.text import Text
+from pgpack.bench.training import Training
 from pgpack.bench.workpiece import Workpiece
 from pgpack.cache.store import Cache, Memory
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
@@ -56,7 +57,7 @@ class Bench:
         self.checkpoint: Checkpoint = load_checkpoint(path)
         self.piece = Workpiece(path, self.checkpoint, replace(text, max_tokens=max_tokens), keep_in=keep_in)
         self.measurer = Measurer(
-            self.checkpoint, self.piece.evaluator, self.piece.calibration, fresh_cache(), self.piece
+            self.checkpoint, self.piece.evaluator, self.piece.calibration, fresh_cache(), Training(self.piece)
         )
 
     @property

@@ -128,8 +128,8 @@ def _is_trained(run: Run, path: Path) -> bool:
     model = json.loads(metadata.get("model_config", "{}"))
     training = json.loads(metadata.get("training", "{}")).get("config", {})
     # A file leaves out options that are younger than it.
-    same_model = _as_read(GPTConfig()) | model == _as_read(run.model)
-    return same_model and _as_read(TrainConfig()) | training == _as_read(run.training)
+    same_model: bool = _as_read(GPTConfig()) | model == _as_read(run.model)
+    return same_model and bool(_as_read(TrainConfig()) | training == _as_read(run.training))
 
 
 def _as_read(config: GPTConfig | TrainConfig) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class ArtifactFile:
         """
         if hashlib.sha256(self.path.read_bytes()).digest() != hashlib.sha256(self.data).digest():
             raise FormatError(f"{self.path} has changed since it was opened; open it again")
-        most = None if budget is None else bytes_of(budget)
+        most = None if budget is None else bytes_of(budget, None if checkpoint is None else checkpoint.fp32_bytes)
         return verify(self.path, checkpoint=checkpoint, budget=most, max_bytes=self.max_bytes)
 
     def unpack(

@@ -33,7 +33,8 @@ from .workpiece import Workpiece
 class Bench(Workpiece):
     """A checkpoint with its model and its text. Opened by `pgpack.open_bench`; what is costly is opened when needed.
 
-    A recipe is given as a `Recipe` or as its text. Sizes are bytes or text such as "16MB".
+    A recipe is given as a `Recipe` or as its text. Sizes are bytes or text such as "16MB"; "90%" is of
+    the fp32 size.
     """
 
     def __repr__(self) -> str:
@@ -106,7 +107,10 @@ class Bench(Workpiece):
         """
         refuse_existing(Path(to), force)
         return self._written(
-            fit_packed(self, bytes_of(budget), LEVELS[effort].trained_by(compensate, tune)), Path(to)
+            fit_packed(
+                self, bytes_of(budget, self.checkpoint.fp32_bytes), LEVELS[effort].trained_by(compensate, tune)
+            ),
+            Path(to),
         )
 
     def measure(self, artifact: ArtifactFile | Path | str | None = None) -> BitsPerByte:
@@ -148,7 +152,8 @@ class Bench(Workpiece):
         [True, True]
         """
         chosen = None if space is None else Space.of(space)
-        return study_of(self, Path(to), chosen, None if budget is None else bytes_of(budget), metric)
+        limit = None if budget is None else bytes_of(budget, self.checkpoint.fp32_bytes)
+        return study_of(self, Path(to), chosen, limit, metric)
 
     def _written(self, packed: Packed, out: Path) -> ArtifactFile:
         write_packed(out, packed, self)

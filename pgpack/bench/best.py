@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-from pgpack.errors import FormatError
 from pgpack.files import refusing
-from pgpack.formats.own.manifest import Manifest, manifest_path, read_manifest
-from pgpack.inspect import Anatomy
+from pgpack.formats.own.manifest import Manifest, manifest_path
 from pgpack.recipe.recipe import parse_recipe
+from pgpack.report.intact import anatomy_fault, artifact_fault
 from pgpack.report.outputs import ANATOMY_FILE, write_anatomy
 from pgpack.study.study import BEST_FILE, Study
 from pgpack.study.trial import Trial
@@ -47,11 +45,8 @@ def _write(bench: Workpiece, trial: Trial, path: Path, study: Study, is_first: b
     """The manifest of the artifact at `path`, which is packed again unless it is that of `trial` already, byte for
     byte, and the anatomy beside it, where it belongs to the first, is of the same bytes."""
     anatomy = study.directory / ANATOMY_FILE if is_first else None
-    written = _whole(path, anatomy)
-    if written is not None and (written.recipe_digest, written.weights_digest) == (
-        trial.recipe_digest,
-        trial.weights_digest,
-    ):
+    fault, written = artifact_fault(path, {trial.checkpoint_digest: trial})
+    if written is not None and not fault and (anatomy is None or not anatomy_fault(anatomy, written)):
         return written
     recipe = parse_recipe(trial.recipe)
     artifact = bench.measurer(evaluate=False).pack(recipe)
@@ -62,16 +57,3 @@ def _write(bench: Workpiece, trial: Trial, path: Path, study: Study, is_first: b
     if is_first:
         write_anatomy(study.directory, artifact, bench.checkpoint, recipe, packed.calibration)
     return manifest
-
-
-def _whole(path: Path, anatomy: Path | None) -> Manifest | None:
-    """The manifest of an artifact where both, and `anatomy`, are there and undamaged; what is not is made again."""
-    try:
-        written = read_manifest(path)
-        if written is None or hashlib.sha256(path.read_bytes()).hexdigest() != written.sha256:
-            return None
-        if anatomy and Anatomy.from_json(anatomy.read_text(encoding="utf-8")).sha256 != written.sha256:
-            return None
-    except (FormatError, OSError, UnicodeDecodeError):
-        return None
-    return written

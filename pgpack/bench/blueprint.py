@@ -13,6 +13,7 @@ from pgpack.cache.options import CacheOptions
 from pgpack.checkpoint.adapter import open_merged
 from pgpack.checkpoint.files import parts_of, require_file
 from pgpack.measure import Measurer
+from pgpack.models.evidence import FOUND_KEY
 from pgpack.sweep.executors.jobs import Setting
 
 from .benches import Benches
@@ -27,22 +28,28 @@ PYTHON = ".py"
 class Blueprint:
     """Opens the same benches anywhere. Nothing is read before it is called, and pickling it costs nothing.
 
-    `keep_in`: the study's folder with its calibration; `cache`: where this process keeps results.
+    `keep_in`: the study's folder with its calibration; `cache`: where this process keeps results; `found`: of each
+    checkpoint whose model nobody named, how it was found here, so that no other process looks for it again.
     """
 
     checkpoints: tuple[Path, ...]
     text: BenchOptions
     keep_in: Path
     cache: CacheOptions
+    found: tuple[str, ...] = ()
 
     def __call__(self, setting: Setting) -> Measurer:
         """The measurer of `setting`. Raises: whatever opening the files does."""
-        path = self.checkpoints[setting.checkpoint]
-        cache = open_cache(self.cache)
-        bench = Workpiece(
-            path, open_merged(path, self.text.base, self.text.key), self.text, keep_in=self.keep_in, cache=cache
-        )
-        return bench.trial_measurer(setting.text_share)
+        return self.bench(setting.checkpoint).trial_measurer(setting.text_share)
+
+    def bench(self, number: int) -> Workpiece:
+        """The bench of one checkpoint."""
+        path = self.checkpoints[number]
+        checkpoint = open_merged(path, self.text.base, self.text.key)
+        if self.found and self.found[number]:
+            metadata = {**checkpoint.metadata, FOUND_KEY: self.found[number]}
+            checkpoint = dataclasses.replace(checkpoint, metadata=metadata)
+        return Workpiece(path, checkpoint, self.text, keep_in=self.keep_in, cache=open_cache(self.cache))
 
     @property
     def files(self) -> dict[str, Path]:
@@ -81,7 +88,7 @@ class Blueprint:
         study = folder / "study"
         study.mkdir(exist_ok=True)
         text = dataclasses.replace(self.text, **flags)
-        return Blueprint(checkpoints, text, study, dataclasses.replace(self.cache, folder=None))
+        return Blueprint(checkpoints, text, study, dataclasses.replace(self.cache, folder=None), self.found)
 
     @property
     def _model_file(self) -> str | None:
@@ -103,4 +110,5 @@ def blueprint_of(benches: Benches, out: Path, cache: CacheOptions) -> Blueprint:
         dataclasses.replace(flags, **paths),
         out.absolute(),
         dataclasses.replace(cache, folder=folder),
+        tuple(bench.text.model.evidence if "text" in vars(bench) else "" for bench in benches.all),
     )

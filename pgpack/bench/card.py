@@ -24,7 +24,7 @@ def study_card(
         StudyCheckpoint(
             checkpoint=str(bench.path),
             checkpoint_digest=bench.checkpoint.digest,
-            fp32_n_bytes=4 * bench.checkpoint.n_params,
+            fp32_n_bytes=bench.checkpoint.fp32_bytes,
         )
         for bench in benches.all
     )

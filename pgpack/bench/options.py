@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,28 @@ class BenchOptions:
     def names_text(self) -> bool:
         """Whether a text to evaluate on is said."""
         return bool(self.text) or self.val is not None
+
+    @classmethod
+    def of_flags(cls, text: str) -> BenchOptions:
+        """The options that `as_flags` wrote. Raises: ValueError for other text."""
+        kinds = {field.name: str(field.type) for field in dataclasses.fields(cls)}
+        found: dict[str, Any] = {}
+        words = iter(shlex.split(text))
+        for word in words:
+            name = word.removeprefix("--").replace("-", "_")
+            if name not in kinds or not word.startswith("--"):
+                raise ValueError(f"{word!r} is no flag of a bench")
+            if kinds[name] == "bool":
+                found[name] = True
+                continue
+            value = next(words, None)
+            if value is None:
+                raise ValueError(f"{word} lacks its value")
+            if kinds[name].startswith("tuple"):
+                found[name] = (*found.get(name, ()), value)
+            else:
+                found[name] = int(value) if kinds[name].startswith("int") else value
+        return cls(**found)
 
     def as_flags(self) -> str:
         """As flags of the command line, quoted for a POSIX shell; '' when nothing is said."""

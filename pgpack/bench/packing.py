@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from pgpack.recipe.spaces import Candidate
 from pgpack.sweep.executors.machine import usable_cores
 from pgpack.tensors.trellis_grid import TrellisGrid
 
+from .doomed import refuse_doomed, refuse_hopeless
 from .packed import Packed, needed_calibration
 from .training import Training
 from .workpiece import Workpiece
@@ -30,6 +32,7 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
         bench.calib_tokens("tuning", 1)  # missing text is known before the work, not after
     if recipe.container.is_field and bench.checkpoint.companions:
         bench.note(f"the field's files hold weights alone: {', '.join(bench.checkpoint.companions)} are left out")
+    refuse_doomed(bench, [recipe])
     measurer = bench.measurer(evaluate)
     runs = evaluate or recipe.trains or measurer.needs_calibration(recipe)
     if bench.options.device is not None and not runs:
@@ -41,13 +44,14 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
         whole = covered(bench.checkpoint, recipe, calibration, bench.token_shares)
         applied, statistics = whole.applied, whole.calibration
         bench.note_once(whole.note)
-    with shown(bench.progress, len(bench.checkpoint.stored_shapes), "tensor", "quantizing") as bar:
+    sizes = {name: math.prod(shape) for name, shape in bench.checkpoint.stored_shapes.items()}
+    with shown(bench.progress, sum(sizes.values()), "value", "quantizing") as bar:
         artifact = pack_applied(
             bench.checkpoint,
             applied,
             statistics,
             cache=bench.cache,
-            progress=lambda name: bar.update(),
+            progress=lambda name: bar.update(sizes.get(name, 0)),
             trainer=Training(bench),
             threads=usable_cores(),
         )
@@ -61,6 +65,11 @@ def fit_packed(bench: Workpiece, budget: int, effort: Effort, presets: Sequence[
     `presets`: None for those of the field, which a model folder leaves out: their files hold no companions.
     """
     companions = bench.checkpoint.companions
+    also = f"; {', '.join(companions)} are part of it: --weights-only leaves them out" if companions else ""
+    try:
+        refuse_hopeless(bench, budget)
+    except BudgetExceeded as error:
+        raise BudgetExceeded(f"{error.args[0]}{also}", *error.args[1:]) from None
     try:
         measurer = bench.measurer()
     except (DataError, CheckpointError) as error:
@@ -75,7 +84,6 @@ def fit_packed(bench: Workpiece, budget: int, effort: Effort, presets: Sequence[
         try:
             fitted = fit_budget(measurer, budget, presets, _noting(bar), effort)
         except BudgetExceeded as error:
-            also = f"; {', '.join(companions)} are part of it: --weights-only leaves them out" if companions else ""
             raise BudgetExceeded(f"{error.args[0]}{also}", *error.args[1:]) from None
     calibration = needed_calibration(bench, fitted.recipe) if effort.tokens != 0 else None
     _warn_of_small_steps(bench, fitted.artifact)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -30,6 +30,9 @@ from .defaults import TextDefaults, text_defaults
 from .options import BenchOptions
 
 EXCLUSIVE = "give either text, or val and calib"
+SELF = "self"  # the model's own writing
+
+Written = Callable[[Tokenizer, str], DocumentTokens]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +55,10 @@ class Sources:
         return f"text: {self.val.name}{cut}; about {self.split.share:.0%} of its documents validate"
 
 
-def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Sources:
+def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions, written: Written) -> Sources:
     """The sources of the checkpoint in `path`; what the options say wins over its metadata.
 
+    `written`: (tokenizer, "val" or "calib") -> what the model writes itself, where `SELF` is asked for.
     Raises: DataError, saying which flag to give.
     """
     defaults = _named(text_defaults(checkpoint.metadata, path), options)
@@ -72,12 +76,15 @@ def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> S
         parted = split(open_source(options.text, options.field))
         name = _spoken(options.text)
         val, calib = (DocumentTokens(side, tokenizer, name) for side in (parted.val(), parted.calib()))
+        if options.calib == SELF:
+            calib = written(tokenizer, "calib")
         return Sources(tokenizer, val, calib, parted)
-    return Sources(
-        tokenizer,
-        _source(defaults.val, tokenizer, options.field),
-        None if defaults.calib is None else _source(defaults.calib, tokenizer, options.field),
-    )
+
+    def source(side: str, name: str) -> TokenSource:
+        return written(tokenizer, side) if name == SELF else _source(name, tokenizer, options.field)
+
+    calibrates = None if defaults.calib is None else source("calib", defaults.calib)
+    return Sources(tokenizer, source("val", defaults.val), calibrates)
 
 
 def _refuse_idle_field(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> None:
@@ -97,7 +104,8 @@ def files_of(path: Path, metadata: Mapping[str, str], options: BenchOptions) -> 
     named = _named(text_defaults(metadata, path), options)
     if named.val is None and options.text:
         return {"text": list(open_source(options.text, options.field).files)}
-    return {side: _files(name) for side in ("val", "calib") if (name := getattr(named, side)) is not None}
+    names = {side: getattr(named, side) for side in ("val", "calib")}
+    return {side: _files(name) for side, name in names.items() if name not in (None, SELF)}
 
 
 def tokenizer_files(path: Path, metadata: Mapping[str, str], options: BenchOptions) -> list[Path]:
@@ -108,7 +116,7 @@ def tokenizer_files(path: Path, metadata: Mapping[str, str], options: BenchOptio
 
 def absolute(name: str) -> str:
     """A text as other working directories name it."""
-    return name if name == BUILTIN else os.path.abspath(name)
+    return name if name in (BUILTIN, SELF) else os.path.abspath(name)
 
 
 def _files(name: str) -> list[Path]:
@@ -126,11 +134,12 @@ def _shard_folder(options: BenchOptions) -> TextFolder | None:
 
 def _named(defaults: TextDefaults, options: BenchOptions) -> TextDefaults:
     """What flags and metadata name together; no `val` where --text names documents."""
-    if options.text and (options.val is not None or options.calib is not None):
+    if options.text and (options.val is not None or options.calib not in (None, SELF)):
         raise DataError(EXCLUSIVE)
     given = Path(options.tokenizer) if options.tokenizer else defaults.tokenizer
     if (folder := _shard_folder(options)) is not None:
-        return TextDefaults(folder.val_glob, folder.train_glob, folder.tokenizer_path, defaults.seq_len)
+        trained: str = options.calib or folder.train_glob
+        return TextDefaults(folder.val_glob, trained, folder.tokenizer_path, defaults.seq_len)
     if options.text:
         return TextDefaults(None, None, given, defaults.seq_len)
     val, calib = options.val or defaults.val, options.calib or defaults.calib

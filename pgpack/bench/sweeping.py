@@ -17,6 +17,7 @@ from pathlib import Path
 from pgpack.cache.options import CacheOptions
 from pgpack.errors import BudgetExceeded
 from pgpack.fit.budget import fit_budget
+from pgpack.fit.effort import DEFAULT, LEVELS, Effort
 from pgpack.fit.every_seed import every_seed
 from pgpack.progress import shown
 from pgpack.recipe.spaces import Candidate
@@ -38,6 +39,8 @@ from .benches import Benches
 from .best import write_best
 from .blueprint import blueprint_of
 from .card import completed, study_card
+from .doomed import refuse_doomed, refuse_hopeless
+from .pricing import prices
 from .workpiece import Workpiece
 
 TUNED = "tuned to a budget of"
@@ -57,7 +60,7 @@ class Sweep:
 
     `space` and `search_flags` are what its card says of them, `metric` what its trials are compared by (None: as
     before, in a new study by KL, without text by the error of the weights). `fill`: one more recipe is tuned to the
-    budget.
+    budget, with `effort`.
     `retry_failed`: trials that failed before are measured again. Units: `budget` bytes.
     """
 
@@ -66,6 +69,7 @@ class Sweep:
     search: Search | None = None
     budget: int | None = None
     fill: bool = False
+    effort: Effort = LEVELS[DEFAULT]
     retry_failed: bool = False
     placement: Placement = field(default_factory=Placement)
     cache: CacheOptions = field(default_factory=CacheOptions)
@@ -99,6 +103,9 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
 
     Raises: StudyError where the folder holds another study or somebody else writes there; WorkersLost.
     """
+    refuse_doomed(benches.first, [candidate.recipe for candidate in asked.candidates])
+    if asked.fill and asked.budget is not None and not (asked.out / TRIALS_FILE).is_file():
+        refuse_hopeless(benches.first, asked.budget)
     card = study_card(benches, asked.budget, asked.space, asked.search_flags, asked.metric)
     jobs = jobs_of(asked.candidates, benches.settings())
     new: list[Trial] = []
@@ -113,7 +120,7 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
         if missing or asked.search is not None:
             _measure(benches, missing, known, journal, asked, new.append, live)
         if asked.fill and not any(trial.label == f"{TUNED} {asked.budget}" for trial in study.trials):
-            _fill(benches, asked.budget or 0, known, journal, new.append)
+            _fill(benches, asked.budget or 0, asked.effort, known, journal, new.append)
         study = Study.load(asked.out)  # still under the lock: nobody else writes these files meanwhile
         best, artifacts, breakdown = write_best(benches, study)
         files = write_outputs(study, breakdown)
@@ -194,7 +201,7 @@ def _measure(
     blueprint = blueprint_of(benches, asked.out, asked.cache)
     bench = benches.first
     with open_executor(asked.placement, blueprint, benches, work, bench.options.device, bench.note) as executor:
-        pace = Pace(jobs, executor.n_workers, n_unknown)
+        pace = Pace(jobs, executor.n_workers, n_unknown, prices(benches, asked.cache))
         with live(study, pace, asked.budget) as show:
 
             def on_trial(trial: Trial) -> None:
@@ -208,13 +215,13 @@ def _measure(
             pace.end()
 
 
-def _fill(benches: Benches, budget: int, study: Study, journal: Journal, count: OnTrial) -> None:
+def _fill(benches: Benches, budget: int, effort: Effort, study: Study, journal: Journal, count: OnTrial) -> None:
     """One more recipe: the one whose steps fill the budget best, on the checkpoint whose artifact is the largest."""
     settings = benches.settings()
     with shown(benches.first.progress, None, "artifact", "tuning to the budget") as bar:
         try:
             measurer = every_seed([benches(setting) for setting in settings])
-            fitted = fit_budget(measurer, budget, note=lambda line: bar.update())
+            fitted = fit_budget(measurer, budget, note=lambda line: bar.update(), effort=effort)
         except BudgetExceeded:
             return
     run_jobs(benches, jobs_of([Candidate(fitted.recipe, f"{TUNED} {budget}")], settings), study, journal, count)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -21,13 +21,16 @@ from pgpack.loss.sliding import EvaluationWay
 from pgpack.models.probe import Probe
 from pgpack.models.registry import find_model
 from pgpack.models.source import FoundModel, Wanted
+from pgpack.progress import Progress, waiting
+from pgpack.recipe.directives import Calibrate
 from pgpack.text.data import Tokens, overlap_fraction
 from pgpack.text.stream import ApartTokens, DocumentTokens, ShardTokens, TokenSource
 from pgpack.text.tokenizer import TokenizedText, Tokenizer
 
 from .defaults import text_defaults
 from .options import BenchOptions
-from .sources import Sources, open_sources
+from .self_text import written
+from .sources import SELF, Sources, open_sources
 
 MAX_OVERLAP = 0.02
 SHORTEST = 16  # tokens of the shortest text that windows are shortened for
@@ -168,18 +171,21 @@ class Text:
         return self.model.looped(loops)
 
 
-def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text:
+def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions, progress: Progress = None) -> Text:
     """The text and model of the checkpoint in `path`; what the options say wins over its metadata.
 
-    A model that metadata, names and shapes do not tell is found by its loss on a little text.
+    A model that metadata, names and shapes do not tell is found by its loss on a little text. `progress` names what
+    takes long.
     Raises: DataError or CheckpointError, saying which flag to give.
     """
     metadata, device = checkpoint.metadata, options.device or "cpu"
-    sources = open_sources(path, checkpoint, options)
+    with waiting(progress, "reading the text"):
+        sources = open_sources(path, checkpoint, options, partial(written, checkpoint, options))
     check_device(device)
     counted = isinstance(sources.val, DocumentTokens)
     n_scored = options.max_tokens or (VAL_TOKENS if counted else None)
-    val = sources.val.counted(None if n_scored is None else n_scored + 1)
+    with waiting(progress, "tokenizing the text"):
+        val = sources.val.counted(None if n_scored is None else n_scored + 1)
     # Shards for calibration tell the model apart as well, and leave the evaluated text alone.
     probed = val.tokens if counted or sources.calib is None else sources.calib.tokens(PROBED)
     probe = Probe(lambda: dict(checkpoint.items()), probed)
@@ -193,7 +199,8 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
         checkpoint.companions,
         options.seq_len or text_defaults(metadata, path).seq_len,
     )
-    model = find_model(wanted)
+    with waiting(progress, "finding the model that the weights are of"):
+        model = find_model(wanted)
     require_known(val.tokens, model, sources.tokenizer)
     length = options.seq_len or text_defaults(metadata, path).seq_len or model.seq_len
     if length is None:
@@ -214,7 +221,7 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
     if sources.split is not None and calib is not None:
         calib = ApartTokens(calib, val.tokens)
     told = "model_config" in metadata and not options.set and options.model is None
-    return Text(
+    text = Text(
         model=model,
         val=val.first(len(trim(val.tokens, length, options.max_tokens))),
         calib=calib,
@@ -226,6 +233,10 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> Text
         variant="" if told else model.config,
         split_digest=_split_digest(sources),
     )
+    if None not in (options.val, options.calib) and SELF not in (options.val, options.calib):
+        # both are named: refused even where nothing calibrates
+        text.first_calib_tokens(Calibrate().count)
+    return text
 
 
 def _split_digest(sources: Sources) -> str | None:

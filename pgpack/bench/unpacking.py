@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.checkpoint.dialects import banked as in_banks
@@ -19,10 +20,11 @@ from pgpack.checkpoint.writing import FLOATS, Outgoing, outgoing, write_npz, wri
 from pgpack.errors import SettingError
 from pgpack.files import refuse_occupied
 from pgpack.formats.gguf.writer import TYPES, GgufSource, write_gguf
+from pgpack.tensors.masks import is_mask
 from pgpack.unpack import Decoded, Unpacked
 
 ENDINGS = {".safetensors": "safetensors", ".npz": "npz", ".pt": "pt", ".pth": "pt", ".gguf": "gguf"}
-FOLDER, GGUF = "folder", "gguf"
+FOLDER, GGUF, NPZ = "folder", "gguf", "npz"
 FORMS = (*dict.fromkeys(ENDINGS.values()), FOLDER)
 
 
@@ -67,6 +69,8 @@ def write_unpacked(
     if dtype not in known:
         raise SettingError(f"no {form} is written in {dtype}; give {', '.join(known)}")
     decoded = unpacked.decoded()
+    if form != NPZ:
+        _require_readable(decoded)
     if form == GGUF:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_gguf(out, _gguf_source(unpacked, decoded), dtype)
@@ -79,11 +83,22 @@ def write_unpacked(
     out.parent.mkdir(parents=True, exist_ok=True)
     if form == "pt":
         write_torch(out, tensors, unpacked.aliases)
-    elif form == "npz":
+    elif form == NPZ:
         write_npz(out, tensors)
     else:
         write_safetensors(out, tensors, metadata)
     return weights
+
+
+def _require_readable(decoded: Decoded) -> None:
+    """Raises: SettingError for what no reader of checkpoints takes: no tensors, NaN, infinity outside of a mask."""
+    if not decoded.records:
+        raise SettingError("the artifact holds no tensors, and no checkpoint is without any")
+    for name, array in decoded.items():  # decoded one at a time
+        if not np.isfinite(array).all() and not is_mask(array):
+            raise SettingError(
+                f"{name} holds NaN or infinity, which no checkpoint may; give NAME.npz to look at the values"
+            )
 
 
 def refuse_folder(out: Path, force: bool) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pgpack.cache.entries import CALIBRATION
 from pgpack.cache.store import Cache, cache_key
-from pgpack.calibration.calibration import Calibration, load_calibration, save_calibration
+from pgpack.calibration.calibration import Calibration, load_calibration, save_calibration, whole_calibration
 from pgpack.calibration.distortion import WeightError
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.checkpoint.folders import CONFIG
@@ -75,14 +75,14 @@ class Workpiece:
         for line in self.checkpoint.notes:
             self.note(line)
         if self.options.calibration is not None:
-            _ = self.file_calibration  # a wrong file is refused before any work
+            _ = self.file_calibration.digest  # a wrong or damaged file is refused before any work
 
     @functools.cached_property
     def text(self) -> Text:
         """The model and text. Raises DataError or CheckpointError, saying which flag to give."""
         from .text import open_text
 
-        text = open_text(self.path, self.checkpoint, self.options)
+        text = open_text(self.path, self.checkpoint, self.options, self.progress)
         for line in text.notes:
             self.note(line)
         return text
@@ -240,9 +240,7 @@ class Workpiece:
         counted = {"counted": digest_tokens(self.text.calib_tokens)}  # a study that was begun before goes on without
         paths = [folder / f"{name}.safetensors", folder / f"{name}-outputs.safetensors"]  # the former may have them
         for path in paths[: 2 if output_rows else 1]:
-            kept = None
-            with contextlib.suppress(CalibrationError):  # a damaged one is made again
-                kept = load_calibration(path) if path.is_file() else None
+            kept = whole_calibration(path)
             has_outputs = kept and any(key.endswith(".output") for key in kept.shapes)
             same = kept and {**counted, **kept.metadata} == {**kept.metadata, **counted, **origin}
             if kept and same and (has_outputs or not output_rows):

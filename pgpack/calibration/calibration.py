@@ -9,7 +9,7 @@ File layout (plain safetensors, so that any training script can write it):
     NAME.output     float32 (out, out) mean over tokens of d d^T, d = dL/dy, optional; NAME.fisher is its diagonal
                     A symmetric matrix may be stored as its upper triangle, row by row: (n (n + 1) / 2,)
     metadata        token_digest: sha256 hex of the uint16 little-endian tokens; n_tokens: decimal string;
-                    contents_sha256: sha256 hex of the rest, optional; a file with another one is damaged
+                    sha256: 32 hex digits over the rest, optional; a file with other ones is damaged
 
 A matrix that is used as y = x W has the roles exchanged: hessian (cols, cols) of dL/dy, fisher (rows,) = mean x^2,
 output (rows, rows) of x. A tensor of more dimensions is a stack of matrices: its rows lie under each other, one
@@ -36,15 +36,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.checkpoint.checkpoint import save_tensors, tensor_digest
+from pgpack.checkpoint.files import read_safetensors
 from pgpack.checkpoint.unchanged import watched
-from pgpack.errors import CalibrationError
+from pgpack.errors import CalibrationError, CheckpointError
 from pgpack.files import Unchanged
 from pgpack.tables import counted
 
 Float32 = NDArray[np.float32]
 LOOKUP = ".lookup"
 SQUARE = (".hessian", ".output")
-SEAL = "contents_sha256"
+SEAL = "sha256"
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,18 +153,15 @@ def from_arrays(arrays: Mapping[str, Float32], token_digest: str, n_tokens: int)
 
 def load_calibration(path: str | Path) -> Calibration:
     """The calibration in a safetensors file. Raises CalibrationError when it is not one, or damaged."""
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     if not path.is_file():
         raise CalibrationError(f"{path}: no such calibration file; write one with pgpack calibrate CKPT -o {path}")
     unchanged = Unchanged([path])
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            shapes = {key: tuple(int(n) for n in file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-            metadata = dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise CalibrationError(f"{path}: not a readable safetensors file ({error})") from None
+        stored = read_safetensors(path)
+    except CheckpointError as error:
+        raise CalibrationError(str(error)) from None
+    shapes, metadata = dict(stored.shapes), dict(stored.metadata)
     triangles = {key for key, shape in shapes.items() if key.endswith(SQUARE) and len(shape) == 1}
     for key in triangles:
         side = (math.isqrt(8 * shapes[key][0] + 1) - 1) // 2
@@ -178,8 +176,7 @@ def load_calibration(path: str | Path) -> Calibration:
             )
 
     def load(key: str) -> Float32:
-        with safe_open(str(path), framework="numpy") as file:
-            array: Float32 = np.asarray(file.get_tensor(key), dtype=np.float32)
+        array: Float32 = np.asarray(stored.load(key), dtype=np.float32)
         if not np.isfinite(array).all():
             raise CalibrationError(f"{path}: {key} holds NaN or infinity")
         return _square(array, shapes[key]) if key in triangles else array
@@ -197,6 +194,14 @@ def load_calibration(path: str | Path) -> Calibration:
     return found
 
 
+def whole_calibration(path: Path) -> Calibration | None:
+    """The calibration in a file; None where there is none, or a damaged one, which is made again."""
+    try:
+        return load_calibration(path) if path.is_file() else None
+    except CalibrationError:
+        return None
+
+
 def save_calibration(path: str | Path, calibration: Calibration) -> None:
     """Write the file layout above, atomically."""
     metadata = {
@@ -211,8 +216,8 @@ def save_calibration(path: str | Path, calibration: Calibration) -> None:
 
 
 def _seal(calibration: Calibration, metadata: Mapping[str, str]) -> str:
-    """sha256 hex over all statistics and what the file says of them."""
-    return hashlib.sha256(json.dumps([calibration.digest, sorted(metadata.items())]).encode()).hexdigest()
+    """Half a sha256 hex over all statistics and what the file says of them."""
+    return hashlib.sha256(json.dumps([calibration.digest, sorted(metadata.items())]).encode()).hexdigest()[:32]
 
 
 def _stored(key: str, array: Float32) -> Float32:

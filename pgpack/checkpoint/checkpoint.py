@@ -131,6 +131,11 @@ class Checkpoint:
         """Number of stored values, aliases counted once."""
         return sum(int(np.prod(shape, dtype=np.int64)) for shape in self.stored_shapes.values())
 
+    @property
+    def fp32_bytes(self) -> int:
+        """Bytes of the stored values as fp32: what a budget such as 90% is a share of."""
+        return 4 * self.n_params
+
 
 def tensor_digest(array: NDArray[Any]) -> str:
     """sha256 hex of dtype, shape and little-endian contents of an array."""

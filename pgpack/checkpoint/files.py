@@ -1,8 +1,8 @@
 """The files that hold checkpoints: safetensors, torch state dicts, and indexes of several such files.
 
-    .safetensors      memory-mapped                           torch zip   memory-mapped, our own reader, no torch
+    .safetensors      a tensor at a time                      torch zip   a tensor at a time, our own reader, no torch
     older torch       torch.load(weights_only), on the CPU    *.index.json   its shards, each of these
-    GGUF              memory-mapped (`gguf_file`)
+    GGUF              a tensor at a time (`gguf_file`)
 
 Owns what is read from disk and in which dtype it comes back. Told apart by content. Nothing is unpickled by pickle
 itself, devices are ignored, and nothing compressed inside a torch file is expanded.
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError, CorruptArtifact, FormatError
-from pgpack.formats.gguf.reader import is_gguf
+from pgpack.formats.gguf.reader import files_of, is_gguf
 from pgpack.formats.sniff import PGPACK, open_field
 from pgpack.formats.torch_files.objects import unpickled_with_objects
 from pgpack.formats.torch_files.stored_tensor import StoredTensor, raw_of_stored
@@ -35,6 +35,7 @@ from .gguf_file import read_gguf_file
 from .state_dicts import state_dict_in
 from .stored import Stored
 from .ties import told_ties
+from .writing import KINDS
 
 INDEX = ".index.json"
 INDEX_LIMIT = 64 << 20
@@ -43,6 +44,7 @@ SHOWN = 3  # names in a refusal
 ARTIFACT_LIMIT = 1 << 28
 PACKED_FLOATS = ("F4", "F6_")
 ZIP = b"PK\x03\x04"
+STORED = {kind: np.dtype(name).newbyteorder("<") for name, kind in KINDS.items()} | {"BF16": np.dtype("<u2")}
 NO_LIMIT = 1 << 50  # bytes of tensors: views of a mapped file cost nothing until they are used
 CODE = (
     "refused, because reading it would run code or it is no torch file; "
@@ -60,11 +62,13 @@ def require_file(path: Path) -> Path:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The files of a checkpoint: the one that `path` means, and the shards that it is the index of.
+    """The files of a checkpoint: the one that `path` means, and the shards that it is the index or a part of.
 
     Raises: CheckpointError when one of them is not there.
     """
     file = require_file(path)
+    if is_gguf(file):
+        return [part for part in files_of(file) if part.is_file()]
     if not file.name.endswith(INDEX):
         return [file]
     return [file, *(file.with_name(name) for name in dict.fromkeys(_weight_map(file).values()))]
@@ -100,7 +104,10 @@ def read_file(path: Path, key: str | None = None) -> Stored:
     if key is not None and not holds_several(path):
         raise CheckpointError(f"{path} holds one checkpoint under no name; leave out the key {key!r}")
     if is_safetensors(path):
-        return _read_safetensors(path)
+        found = read_safetensors(path)
+        if not found.shapes:
+            raise CheckpointError(f"{path}: holds no tensors")
+        return found
     if is_torch_zip(path):
         return _read_torch_zip(path, key)
     if is_gguf(path):
@@ -118,7 +125,8 @@ def _is_json(path: Path) -> bool:
         return file.read(64).lstrip().startswith(b"{")
 
 
-def _read_safetensors(path: Path) -> Stored:
+def read_safetensors(path: Path) -> Stored:
+    """What a safetensors file holds. Raises: CheckpointError when it is none, or of values that are not read."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -128,6 +136,7 @@ def _read_safetensors(path: Path) -> Stored:
             shapes = {name: tuple(int(n) for n in part.get_shape()) for name, part in slices.items()}
             dtypes = {name: part.get_dtype() for name, part in slices.items()}
             metadata = dict(file.metadata() or {})
+        starts = _starts(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
 
@@ -137,32 +146,34 @@ def _read_safetensors(path: Path) -> Stored:
         )
 
     def load(name: str) -> NDArray[Any]:
-        if dtypes[name] == "BF16":
-            return _bf16(path, name, shapes[name])
-        if dtypes[name].startswith("F8_"):
+        kind, shape = dtypes[name], shapes[name]
+        if kind not in STORED:  # floats of 8 bits, which torch knows
             with safe_open(str(path), framework="pt") as file:
                 array: NDArray[Any] = file.get_tensor(name).float().numpy()
                 return array
-        with safe_open(str(path), framework="numpy") as file:
-            return np.asarray(file.get_tensor(name))
+        count = int(np.prod(shape, dtype=np.int64))
+        values: NDArray[Any] = np.fromfile(path, STORED[kind], count, offset=starts[name])
+        if values.size != count:
+            raise CheckpointError(f"{path}: ends inside {name}")
+        if kind == "BF16":
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        return values.reshape(shape)
 
-    if not shapes:
-        raise CheckpointError(f"{path}: holds no tensors")
     return Stored(shapes, load, metadata, told_ties(shapes, metadata))
 
 
-def _bf16(path: Path, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A tensor that numpy has no type for, from a file that is known to be whole; without torch."""
+def _starts(path: Path) -> dict[str, int]:
+    """Where each tensor begins in a file that is known to be whole: read from there and not through mapped pages, so
+    that a file which is cut meanwhile is an error and not the end of the process."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        start = json.loads(file.read(length))[name]["data_offsets"][0]
-        file.seek(8 + length + start)
-        bits = np.fromfile(file, "<u2", int(np.prod(shape, dtype=np.int64)))
-    return (bits.astype(np.uint32) << 16).view(np.float32).reshape(shape)
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items()}
 
 
 def _read_torch_zip(path: Path, key: str | None) -> Stored:
-    """Through our own reader, as views of the mapped file; what it does not know goes to torch."""
+    """Through our own reader, which sees views of the mapped file; what it does not know goes to torch."""
     with path.open("rb") as file:
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     if len(data) >= 1 << 32:
@@ -179,12 +190,24 @@ def _read_torch_zip(path: Path, key: str | None) -> Stored:
     tensors = found.tensors
 
     def load(name: str) -> NDArray[Any]:
-        return raw_of_stored(contiguous(tensors[name])).dequantize()
-
-    def contiguous(tensor: StoredTensor) -> StoredTensor:
-        return StoredTensor(tensor.dtype, np.array(tensor.array, order="C"))  # a copy: the file may be replaced
+        tensor = tensors[name]
+        return raw_of_stored(StoredTensor(tensor.dtype, _read_anew(path, data, tensor.array))).dequantize()
 
     return Stored({name: tensor.shape for name, tensor in tensors.items()}, load, notes=found.notes(path.name))
+
+
+def _read_anew(path: Path, data: memoryview, view: NDArray[Any]) -> NDArray[Any]:
+    """A contiguous copy of a view of the mapped file, read from the file itself: of mapped pages that are cut off the
+    process would die. What is no view is copied."""
+    low, high = np.lib.array_utils.byte_bounds(view)
+    start = low - np.frombuffer(data, np.uint8).ctypes.data
+    if not view.size or not 0 <= start <= len(data) - (high - low):
+        return np.array(view, order="C")
+    span = np.fromfile(path, np.uint8, high - low, offset=start)
+    if len(span) != high - low:
+        raise CheckpointError(f"{path}: ends inside a tensor")
+    first = view.ctypes.data - low
+    return np.array(np.ndarray(view.shape, view.dtype, span.data, first, view.strides), order="C")
 
 
 def _read_with_torch(path: Path, key: str | None) -> Stored:

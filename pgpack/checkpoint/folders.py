@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -95,12 +95,15 @@ def refuse_pointer(path: Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Companions(Mapping[str, bytes]):
-    """File name -> contents, read or made when asked for. Raises: whatever making one does."""
+    """File name -> contents, read or made when first asked for. Raises: whatever making one does."""
 
     makers: Mapping[str, Callable[[], bytes]]
+    _held: dict[str, bytes] = field(default_factory=dict, init=False, repr=False)
 
     def __getitem__(self, name: str) -> bytes:
-        return self.makers[name]()
+        if name not in self._held:
+            self._held[name] = self.makers[name]()
+        return self._held[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.makers)

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,19 +57,23 @@ class Outgoing:
     def stored(self) -> NDArray[Any]:
         """Its values as `kind` has them; of BF16 the bits, as uint16.
 
-        Raises: SettingError when a value is beyond what F16 holds.
+        Raises: SettingError when a value is beyond what F16 or BF16 holds.
         """
         array = np.asarray(self.load(), order="C")
         if self.kind == "BF16":
-            return RawValues("bf16").symbols_of(array)
+            bits = RawValues("bf16").symbols_of(array)
+            self._require_finite(array, (bits.astype(np.uint32) << 16).view(np.float32), "bfloat16; give --dtype f32")
+            return bits
         if self.kind != "F16":
             return array
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
-        if (np.isinf(half) & np.isfinite(array)).any():
-            largest = float(np.abs(array).max())
-            raise SettingError(f"{self.name} holds {largest:.4g}, beyond float16; give --dtype bf16 or f32")
+        self._require_finite(array, half, "float16; give --dtype bf16 or f32")
         return half
+
+    def _require_finite(self, array: NDArray[Any], narrow: NDArray[Any], kind: str) -> None:
+        if (np.isinf(narrow) & np.isfinite(array)).any():
+            raise SettingError(f"{self.name} holds {float(np.abs(array).max()):.4g}, beyond {kind}")
 
 
 def outgoing(name: str, shape: tuple[int, ...], dtype: str, load: Callable[[], NDArray[Any]], to: str) -> Outgoing:
@@ -142,4 +146,26 @@ def write_torch(path: Path, tensors: Sequence[Outgoing], aliases: Mapping[str, s
     state |= {name: state[stored] for name, stored in shared.items()}
     n_bytes = sum(tensor.n_bytes for tensor in tensors)
     with replacing(path, n_bytes=n_bytes) as aside, aside.open("wb") as file:
-        torch.save(state, file)
+        told = _Told(file)
+        try:
+            torch.save(state, cast("IO[bytes]", told))
+        except RuntimeError as error:
+            raise told.error or error from None
+
+
+class _Told:
+    """A file for torch, which makes of a full disk an error of its own: what the system said is kept."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()

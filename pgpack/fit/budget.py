@@ -52,7 +52,7 @@ def engine_recipe(effort: Effort, step: float, tensors: Shapes) -> Recipe:
     parts = (
         str(trellis_recipe(step, effort.states, tensors, effort.group)),
         f"@calib=tokens(count={effort.tokens})" if effort.tokens else "",
-        "@drift=layers(share=1)" if effort.drift else "",
+        "@drift=layers(share=1,residual=1)" if effort.drift else "",
         f"@compensate=weights(count={effort.compensate})" if effort.compensate else "",
         f"@tune=steps(count={effort.tune})" if effort.tune else "",
     )
@@ -158,6 +158,12 @@ def _require_fisher(measurer: Measurer, family: Family) -> None:
     calibration = measurer.calibrate(recipe) if measurer.needs_calibration(recipe) else None
     if calibration is not None and not any(key.endswith(".fisher") for key in calibration.shapes):
         raise CalibrationError("the calibration holds no Fisher weights")
+
+
+def smallest_bytes(measurer: Measurer) -> int:
+    """About the least that any recipe of the engine takes: its coarsest step, without calibration. Units: bytes."""
+    tensors = measurer.checkpoint.stored_shapes
+    return measurer.pack(engine_recipe(LEVELS[0], TRELLIS_RANGE[1], tensors)).n_bytes
 
 
 def _gptq_families(measurer: Measurer, budget: int) -> list[Family]:

@@ -216,6 +216,8 @@ class TextEvaluator:
                 split = self._splitter(model, batch.ids)
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
             what = " ".join(str(error).split())[:ERROR_LEN]
+            if isinstance(error, NotImplementedError):
+                raise DataError(f"the model's forward is not filled in yet: {what}") from error
             raise DataError(
                 f"the model fails on this text ({type(error).__name__}: {what}); its code, the tokenizer or "
                 "--seq-len does not fit it"

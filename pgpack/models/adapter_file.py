@@ -18,7 +18,7 @@ from pgpack.loss.bpb import Build
 
 from .source import FoundModel, Wanted
 
-ERROR_LEN = 300  # characters of what the user's code says
+ERROR_LEN, LINE_LEN = 300, 120  # characters of what the user's code says, and of its line
 
 
 def find(wanted: Wanted) -> FoundModel | None:
@@ -74,10 +74,23 @@ def said(spec: str, path: Path) -> Iterator[None]:
     except PgpackError:
         raise
     except Exception as error:
-        lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if Path(each.filename) == path]
-        at = f" at line {lines[-1]}" if lines else ""
         what = " ".join(str(error).split())[:ERROR_LEN]
-        raise DataError(f"{spec} failed{at}: {type(error).__name__}: {what}") from error
+        at, line = _own_line(error, path)
+        if isinstance(error, NotImplementedError):
+            raise DataError(f"{spec} is not filled in yet{at}: {what or 'NotImplementedError'}") from error
+        its = f" ({line})" if line else ""
+        raise DataError(f"{spec} failed{at}: {type(error).__name__}: {what}{its}") from error
+
+
+def _own_line(error: BaseException, path: Path) -> tuple[str, str]:
+    """(where, what it says) of the last line of the user's own that an error passed: in `path` or beside it."""
+    folder = path.resolve().parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename).resolve()
+        if file.is_relative_to(folder) and "site-packages" not in file.parts:
+            where = "" if file == path.resolve() else f" of {file.name}"
+            return f" at line {frame.lineno}{where}", (frame.line or "").strip()[:LINE_LEN]
+    return "", ""
 
 
 def _sources(file: Path) -> list[str]:

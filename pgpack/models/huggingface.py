@@ -145,6 +145,26 @@ class _LogitsModel(nn.Module):
         logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
         return logits
 
+    def written(self, ids: Tensor, length: int, n_pieces: int) -> Tensor:
+        """`ids` gone on with by draws from the model's distribution; what was read is remembered, as the family does
+        it. Shape: (B, T) -> (B, length)."""
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        def known(_: Tensor, scores: Tensor) -> Tensor:
+            return scores.index_fill(1, torch.arange(n_pieces, scores.shape[1]), -torch.inf)
+
+        network: Any = self.model
+        network.generation_config = GenerationConfig(pad_token_id=0)  # its own would never draw the end of a text
+        found: Tensor = network.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_length=length,
+            do_sample=True,
+            top_k=0,
+            logits_processor=LogitsProcessorList([known]),
+        )
+        return found
+
 
 def _logits_model(
     config_json: bytes, renamed: Mapping[str, tuple[str, ...]], tensors: Mapping[str, Tensor]

@@ -53,7 +53,7 @@ class Recipe:
 
         >>> recipe = pgpack.Recipe.parse("tok_emb.*=gptq(bits=8,clip=20)|rans; ndim<=1=cast; *=gptq(bits=6)|rans")
         >>> str(recipe)
-        'tok_emb.*=gptq(bits=8,clip=20)|rans; ndim<=1=cast; *=gptq|rans'
+        'tok_emb.*=gptq(bits=8,clip=20)|rans; ndim<=1=cast; *=gptq(bits=6)|rans'
         """
         return parse_recipe(text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 
 from . import source
 from .evidence import Evidence
@@ -37,7 +38,8 @@ def required_files(evidence: Evidence) -> Finding:
 
 def compiles(evidence: Evidence) -> Finding:
     scripts = [script for script in evidence.scripts if script.error]
-    empty = [script for script in evidence.scripts if not script.text.strip()]
+    entries = (TRAIN, DECODER)
+    empty = [script for script in evidence.scripts if not script.text.strip() and script.name in entries]
     if empty:
         return fail(
             f"{listed(script.title for script in empty)} is empty",
@@ -203,7 +205,7 @@ def outside_programs(evidence: Evidence) -> Finding:
 
 
 def no_network(evidence: Evidence) -> Finding:
-    found = [*fetches(evidence.scripts)]
+    found = [*fetches(evidence.scripts), *_fetched_by_shell(evidence)]
     found += [
         Place(DECODER, 0, r) for d in evidence.decoded if d.own for r in d.own.refused if r.startswith("network")
     ]
@@ -221,6 +223,15 @@ def no_network(evidence: Evidence) -> Finding:
     }
     how = f"; decoded without network ({', '.join(sorted(ways))})" if ways else ""
     return ok(f"no download, no installer{how}")
+
+
+def _fetched_by_shell(evidence: Evidence) -> Iterator[Place]:
+    """Lines of the folder's own shell scripts that download or install, where the code starts them."""
+    for name in sorted(evidence.counted):
+        if not name.endswith(".py"):
+            for number, line in enumerate((evidence.folder.text(name) or "").splitlines(), 1):
+                for command in fetched_by_commands([line.partition("#")[0]]):
+                    yield Place(name, number, command.strip())
 
 
 def own_code_size(evidence: Evidence) -> Finding:

@@ -19,16 +19,22 @@ def under_the_cap(evidence: Evidence) -> Finding:
     code = ", ".join(f"{n:,} {name}" for name, n in conventions.items())
     if evidence.code_bytes > cap:
         return fail(f"the code alone has {evidence.code_bytes:,} bytes, the cap is {cap:,}")
-    if not evidence.decoded:
+    if not evidence.decoded and not evidence.beside:
         return _by_the_logs(evidence, code)
-    totals = {name: n_bytes + evidence.code_bytes for name, n_bytes in evidence.models.items()}
-    name, total = max(totals.items(), key=lambda item: item[1])
-    raw = total - evidence.code_bytes + conventions["raw"]
-    parts = f"{name} {total - evidence.code_bytes:,} + code as shipped {evidence.code_bytes:,} = {total:,} bytes"
+    models = evidence.models or {"no model": 0}
+    name, model = max(models.items(), key=lambda item: item[1])
+    sure = [each for each in evidence.beside if each.sure or not evidence.models]
+    total = model + sum(each.n_bytes for each in sure) + evidence.code_bytes
+    more = "".join(f" + {each.what} {each.n_bytes:,}" for each in sure)
+    parts = f"{name} {model:,}{more} + code as shipped {evidence.code_bytes:,} = {total:,} bytes"
+    raw, wrapped = (total - evidence.code_bytes + conventions[name] for name in ("raw", "wrapped"))
     if total > cap:
-        wrapped = total - evidence.code_bytes + conventions["wrapped"]
         hint = f"; packed into a self-extracting file it would be {wrapped:,}" if wrapped <= cap else ""
         return fail(f"{parts}, {total - cap:,} over the cap of {cap:,}{hint}")
+    unsure = [each for each in evidence.beside if each not in sure]
+    if total + sum(each.n_bytes for each in unsure) > cap:
+        told = listed(f"{each.what} of together {each.n_bytes:,} bytes" for each in unsure)
+        return warn(f"{parts}; not decided, whether {told} hold weights too, with which it would be over the cap")
     note = f" (unpacked code would be over: {raw:,})" if raw > cap else ""
     return ok(f"{parts}, {cap - total:,} spare; code: {code}{note}")
 
@@ -99,7 +105,7 @@ def _total(log: Log, claimed: Collection[int | None]) -> int:
 
 def _of_seed(evidence: Evidence, seed: int | None) -> int | None:
     """Bytes of the artifact of a seed; of the only one when neither names a seed or there is one log."""
-    sizes = {d.seed: d.entry.n_bytes for d in evidence.decoded}
+    sizes = {d.seed: d.entry.n_bytes for d in evidence.decoded if not (d.unknown and d.entry.mark == "text")}
     if seed in sizes:
         return sizes[seed]
     return next(iter(sizes.values())) if len(sizes) == 1 and len(evidence.own_logs) == 1 else None

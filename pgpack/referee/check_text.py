@@ -17,7 +17,7 @@ from .script import Place
 FULL_BYTES, CASEOPS_BYTES = 151_080_891, 151_074_309  # of the whole validation text, as it is and in CaseOps' tokens
 # scored tokens of the whole validation split -> bytes of its text, as the public logs print them
 VAL_TOKENS = {62_021_632: FULL_BYTES, 40_540_160: FULL_BYTES, 47_851_520: CASEOPS_BYTES}
-NEAR = 4096  # tokens that a last, partial window drops
+NEAR, DROPPED = 4096, 65_536  # tokens of a last window; of two long ones, which may be left out
 AGREE = 9e-4  # relative: a loss of one seed beside the mean of several
 KNOWN_RATIO_FAULTS = (
     (164_594_398 / CASEOPS_BYTES, "CaseOps tokens counted without their byte sidecar (#2071, #2138)"),
@@ -32,9 +32,10 @@ class Ratio:
     value: float
     open: float
 
-    def gives(self, tokens: int, n_bytes: int, dropped: int = NEAR) -> bool:
-        """Whether that many tokens are that many bytes, give or take a last window."""
-        return abs(tokens * self.value / n_bytes - 1) <= self.open + dropped / tokens
+    def gives(self, tokens: int, n_bytes: int, more: int = NEAR, fewer: int = DROPPED) -> bool:
+        """Whether that many tokens are that many bytes, give or take the tokens of windows at the end."""
+        excess = tokens * self.value / n_bytes - 1
+        return -fewer / tokens - self.open <= excess <= self.open + more / tokens
 
 
 def ratio_of(loss: float, loss_digits: int, bpb: float, bpb_digits: int) -> Ratio:
@@ -107,7 +108,7 @@ def _cited(evidence: Evidence) -> tuple[Place, ...]:
 
 
 def _of_no_count(ratio: Ratio) -> Finding:
-    known = next((n for n, size in VAL_TOKENS.items() if ratio.gives(n, size)), None)
+    known = next((n for n, size in VAL_TOKENS.items() if ratio.gives(n, size, fewer=NEAR)), None)
     if known is not None:
         return ok(f"{ratio.value:.4f} bytes per token, as {known:,} tokens of the whole text have")
     return warn(
@@ -118,7 +119,7 @@ def _of_no_count(ratio: Ratio) -> Finding:
 def _of_own_text(log: Log, tokens: int, n_bytes: int, ratio: Ratio) -> Finding:
     """A log of ours counts the bytes of its text itself; of another text than the challenge's nothing is decided."""
     place = log.place(f"{tokens:,} tokens, {n_bytes:,} bytes", "tokens")
-    if not ratio.gives(tokens, n_bytes, dropped=0):
+    if not ratio.gives(tokens, n_bytes, more=0, fewer=0):
         return fail(
             f"{tokens:,} tokens of {ratio.value:.6f} bytes are not the {n_bytes:,} bytes that were counted", (place,)
         )

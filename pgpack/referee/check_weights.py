@@ -23,6 +23,9 @@ CODECS = {name: name for name in ("zstd", "zlib", "lzma", "bz2")} | {
 
 
 def artifact_present(evidence: Evidence) -> Finding:
+    if not evidence.decoded and evidence.beside:
+        told = listed(f"{each.what} of together {each.n_bytes:,} bytes" for each in evidence.beside)
+        return warn(f"no artifact in the folder, unless {told} are one")
     if not evidence.decoded:
         return warn("no artifact in the folder: nothing could be decoded or weighed, only words were compared")
     return ok(listed(f"{decoded.entry.name} {decoded.entry.n_bytes:,} bytes" for decoded in evidence.decoded))
@@ -63,7 +66,7 @@ def no_code_inside(evidence: Evidence) -> Finding:
 def decodes(evidence: Evidence) -> Finding:
     if not evidence.decoded:
         return skip("no artifact in the folder")
-    unknown = {decoded.entry.name for decoded in evidence.decoded if _is_unknown(decoded)}
+    unknown = {decoded.entry.name for decoded in evidence.decoded if decoded.unknown}
     broken = [Place(d.entry.name, 0, d.first.error) for d in evidence.decoded if not d.first.ok]
     if any(place.file not in unknown for place in broken):
         return cited("fail", "", (place for place in broken if place.file not in unknown))
@@ -75,13 +78,6 @@ def decodes(evidence: Evidence) -> Finding:
     slow = max(decoded.first.seconds for decoded in evidence.decoded)
     peak = max(decoded.first.peak_bytes for decoded in evidence.decoded)
     return ok(f"in a clean process without torch and network, {slow:.2f} s, {peak / 2**20:.0f} MiB")
-
-
-def _is_unknown(decoded: Decoded) -> bool:
-    """Whether it is large enough to be weights and claims no format that is known here."""
-    named = re.search(r"\.(pgpack|ptz|pgrp)$", decoded.entry.name.lower())
-    known = decoded.entry.mark in ("pgpack", "pergroup", "bshf")
-    return not decoded.first.ok and not named and not known and "could run code" not in decoded.first.error
 
 
 def bit_exact(evidence: Evidence) -> Finding:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pgpack.tensors.roles import Shaped
 
 from . import source
 from .claims import Claims, read_claims
-from .folder import DECODER, TRAIN, Entry, Folder, scan, seed_of
+from .folder import DECODER, TRAIN, Entry, Folder, is_artifact, scan, seed_of
 from .layers import Program, programs
 from .logs import Log, read_logs
 from .runs import TARGET_DISTRIBUTIONS, Limits, Run, declared_distributions, importable, run_probe, run_script
@@ -30,6 +31,8 @@ from .support import Support, distinct, supported
 CAP = 16_000_000
 TOKENIZER_FILES = (".model", ".vocab")
 DECODED = "decoded.npz"
+README_CHARACTERS = 1 << 19  # of which rules read numbers
+GUESSED = 4  # files of no known format that are given to our decoder
 _PART = re.compile(r"(?<![a-z])(?:part|shard|chunk|split|piece)[-_.]?\d+|\d{5}-of-\d{5}|\.\d{3}$", re.I)
 
 
@@ -74,6 +77,13 @@ class Decoded:
         return tensor_facts(self.first.value)
 
     @property
+    def unknown(self) -> bool:
+        """Whether it is large enough to be weights and claims no format that is known here."""
+        named = re.search(r"\.(pgpack|ptz|pgrp)$", self.entry.name.lower())
+        known = self.entry.mark in ("pgpack", "pergroup", "bshf")
+        return not self.first.ok and not named and not known and "could run code" not in self.first.error
+
+    @property
     def libraries(self) -> tuple[str, ...]:
         """Codec libraries without which it cannot be decoded."""
         return tuple(self.first.value["libraries"]) if isinstance(self.first.value, dict) else ()
@@ -81,6 +91,15 @@ class Decoded:
     @cached_property
     def own_tensors(self) -> Mapping[str, TensorFacts]:
         return tensor_facts(self.own.value) if self.own else {}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Bytes beside the models. `sure`: only a program reads them, or the folder's own code does."""
+
+    what: str
+    n_bytes: int
+    sure: bool
 
 
 @dataclass(frozen=True)
@@ -129,12 +148,40 @@ class Evidence:
 
     @cached_property
     def models(self) -> dict[str, int]:
-        """Packed model -> its bytes; the parts of one that was split count together."""
+        """Packed model -> its bytes; the parts of one that was split count together, and what no format explains."""
         found: dict[str, int] = {}
         for decoded in self.decoded:
-            name = _PART.sub("*", decoded.entry.name)
-            found[name] = found.get(name, 0) + decoded.entry.n_bytes
+            if decoded not in self._pieces:
+                name = _PART.sub("*", decoded.entry.name)
+                found[name] = found.get(name, 0) + decoded.entry.n_bytes
+        pieces = [decoded.entry for decoded in self._pieces]
+        if pieces and not found:
+            more = f" and {len(pieces) - 1} more" if pieces[1:] else ""
+            found[f"{pieces[0].name}{more}"] = sum(entry.n_bytes for entry in pieces)
         return found
+
+    @property
+    def _pieces(self) -> tuple[Decoded, ...]:
+        """Weights of no known format and no seed: not another model each, but a part of one."""
+        return tuple(decoded for decoded in self.decoded if decoded.unknown and decoded.seed is None)
+
+    @cached_property
+    def beside(self) -> tuple[Beside, ...]:
+        """What lies beside the models and may hold weights too: pieces of no known format, heaps of small files."""
+        pieces = self._pieces if len(self._pieces) < len(self.decoded) else ()
+        found = [Beside(p.entry.name, p.entry.n_bytes, self._opens([p.entry])) for p in pieces]
+        for heap in self.folder.heaps:
+            sure = not heap.could_be_read or self._opens(heap.entries)
+            found.append(Beside(f"{len(heap.entries)} {heap.sort}", heap.n_bytes, sure))
+        return tuple(found)
+
+    def _opens(self, entries: Sequence[Entry]) -> bool:
+        """Whether the code speaks of one of these files, by name or by a pattern."""
+        names = [entry.name for entry in entries]
+        patterns = {text.rpartition("/")[2] for text, _ in source.texts(self.scripts) if "*" in text}
+        return bool(source.opened_names(self.scripts, names)) or any(
+            fnmatch(name.rpartition("/")[2], pattern) for name in names for pattern in patterns if pattern.strip("*.")
+        )
 
     @property
     def code_bytes(self) -> int:
@@ -178,14 +225,14 @@ def collect(path: Path, options: Options, scores: Scores | None = None) -> Evide
         folder.stage(stage)
         requirements = folder.text("requirements.txt")
         modules = importable(declared_distributions(requirements) | frozenset(TARGET_DISTRIBUTIONS))
-        decoded = tuple(_decode(entry, folder, stage, modules, options) for entry in folder.artifacts)
+        decoded = tuple(_decoded(folder, stage, modules, options))
         found = programs(folder, stage, modules, options.limits)
     counted, data = _counted(folder, found, {name for d in decoded if d.own for name in d.own.opened})
     return Evidence(
         folder,
         options,
         read_claims(folder.text("submission.json")),
-        folder.text("README.md") or "",
+        (folder.text("README.md") or "")[:README_CHARACTERS],
         requirements,
         tuple(distinct(log for entry in folder.logs for log in read_logs(entry.name, folder.text(entry.name) or ""))),
         tuple(program for program in found if program.name in counted),
@@ -199,6 +246,17 @@ def collect(path: Path, options: Options, scores: Scores | None = None) -> Evide
 def _scratch(stage: Path, name: str) -> Path:
     """An empty folder for one fenced process."""
     return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=stage.parent))
+
+
+def _decoded(folder: Folder, stage: Path, modules: frozenset[str], options: Options) -> Iterator[Decoded]:
+    """Every artifact; of those whose name and first bytes say nothing, the first few are tried."""
+    guessed = 0
+    for entry in folder.artifacts:
+        guessed += not is_artifact(entry)
+        if guessed > GUESSED and not is_artifact(entry):
+            yield Decoded(entry, Run(error=f"one of more than {GUESSED} files of no known format; left alone"))
+        else:
+            yield _decode(entry, folder, stage, modules, options)
 
 
 def _decode(entry: Entry, folder: Folder, stage: Path, modules: frozenset[str], options: Options) -> Decoded:

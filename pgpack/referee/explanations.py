@@ -62,7 +62,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "cap": Explanation(
         "The largest artifact (the parts of one together) and the counted code as shipped, in decimal bytes. "
-        "Weights are what is large, under any name: .bin, .npz, .pt, a text of base 64.",
+        "Weights are what is large, under any name: .bin, .npz, .pt, a text of base 64, many small files or "
+        "pictures together, a file in __pycache__.",
         "weights.bin of 17,000,000 bytes",
         "model.pgpack 15,900,000 + code 20,000",
     ),
@@ -101,7 +102,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "dependencies": Explanation(
         "Imports, by statement or by name, of what is neither the standard library, the target's, the folder's,"
-        " made by the code itself, nor in requirements.txt.",
+        " made by the code itself, nor in requirements.txt. An import that may fail (try, suppress, find_spec) "
+        "needs none; code that makes modules and had no time to end while it was unwrapped is 'not decided'.",
         'importlib.import_module("brotli") without a requirements.txt',
         "import brotli, and brotli in requirements.txt",
     ),
@@ -112,8 +114,9 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "network": Explanation(
         "Modules made for fetching that are used, hubs, sockets that connect, programs that download or "
-        "install, in f-strings, lists and variables. Parsing a URL, the host's name, a free port and pip freeze"
-        " are none. A program or a model whose name is not written down is 'not decided'.",
+        "install, in f-strings, lists, variables and shell scripts that are started. Parsing a URL, the host's "
+        "name, a free port and pip freeze are none. A program or a model whose name is not written down is "
+        "'not decided'.",
         'os.system(f"wget {url}")',
         "socket.gethostname()",
     ),
@@ -124,8 +127,9 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "training-text": Explanation(
         "Updates on validation text before the weights are packed. A log that says so fails; a switch of that "
-        "name that is on, or a gradient of validation text on a line before torch.save or a quantizer, is "
-        "warned of. Order is that of the lines: a script that hides it is not seen.",
+        "name that is on, or a gradient of validation text that comes before torch.save or the first quantizer, "
+        "is warned of. Order is that in which the script runs, text is followed through calls and objects; a "
+        "script that hides it is not seen.",
         "prequant_ttt_enabled: True in the log",
         "adapt(model, val_tokens) after the weights were packed, scored first",
     ),
@@ -202,7 +206,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "log-loss": Explanation(
         "Each claimed loss is one that a log measured after quantization, with more or fewer digits, or the "
-        "mean of several logs; a copy of a log counts once. What no grammar reads is 'not measured'.",
+        "mean of several logs; a copy of a log counts once. What no grammar reads, and an evaluation at a step of "
+        "which nothing says that the weights were packed, is 'not measured'.",
         "val_bpb 1.0712 beside a log that ends with 1.0812",
         "val_bpb 1.25798 beside a log that ends with 1.2580",
     ),
@@ -223,8 +228,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "bytes-per-token": Explanation(
         "val_loss / (ln 2 val_bpb) is one number; times the tokens of the log it is 151,080,891 bytes "
-        "(151,074,309 with CaseOps), at any vocabulary, to 0.2 %. Fewer bytes are warned of as a part; without "
-        "a number of tokens it is 'not decided'.",
+        "(151,074,309 with CaseOps), at any vocabulary, as far as the printed digits and a last window leave it "
+        "open. Fewer bytes are warned of as a part; without a number of tokens it is 'not decided'.",
         "45,508,608 tokens of 3.8178 bytes",
         "45,508,608 tokens of 3.3198 bytes",
     ),

@@ -226,7 +226,7 @@ def main() -> int:
     if not request["unwrap"]:
         sys.meta_path.insert(0, Gate(fence))
     sys.addaudithook(fence.hook)
-    os.chdir(request["scratch"])
+    os.chdir(fence.root if request["unwrap"] else request["scratch"])  # as a person would run it
     started = time.perf_counter()
     fence.armed = not request["unwrap"]
     try:

@@ -74,8 +74,8 @@ def fetches(scripts: Sequence[Script]) -> Iterator[Place]:
     yield from _of_modules(scripts)
     for script, call, name in calls(scripts):
         last = name.rpartition(".")[2]
-        if name in script.functions:
-            continue  # one of its own, whose body is looked at by itself
+        if name in script.functions or _stays_here(call):
+            continue  # one of its own, whose body is looked at by itself, or one that only looks on this machine
         if last in CALLS or name in NAMES or name.startswith(tuple(f"{known}." for known in NAMES)):
             yield script.place(call, f"{name}(...)")
         elif last in ("from_pretrained", "load_dataset", "get_kernel") and _of_hub(script, call, name) == "hub":
@@ -140,8 +140,7 @@ def _of_hub(script: Script, call: ast.Call, name: str) -> str:
     owner = name.rpartition(".")[0]
     if owner in {node.name for node in script.nodes if isinstance(node, ast.ClassDef)}:
         return "local"  # a class of the script's own, whose method is looked at by itself
-    local = keyword(call, "local_files_only")
-    if local is not None and _is_true(local):
+    if _stays_here(call):
         return "local"
     found = {*_first(script, call)} or {UNKNOWN}
     data = keyword(call, "data_files")
@@ -149,6 +148,11 @@ def _of_hub(script: Script, call: ast.Call, name: str) -> str:
         return "local"
     kinds = {_kind_of_source(text) for text in found}
     return "hub" if "hub" in kinds else "unknown" if "unknown" in kinds else "local"
+
+
+def _stays_here(call: ast.Call) -> bool:
+    local = keyword(call, "local_files_only")
+    return local is not None and _is_true(local)
 
 
 def _kind_of_source(text: str) -> str:

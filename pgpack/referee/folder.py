@@ -20,9 +20,11 @@ from pgpack.errors import DataError
 from pgpack.formats.field.compressed import codec_of
 from pgpack.formats.own.layout import MAGIC
 
+from .caches import is_in_cache, is_left_by_tool, source_of
 from .packed_code import sources
+from .pictures import is_noise
 
-MAX_ENTRIES = 2000
+MAX_ENTRIES, MAX_LEFT = 2000, 20_000  # files that are judged, and that tools leave behind
 MAX_DEPTH = 6
 TEXT_BYTES = 8 << 20  # read of a text file
 STAGED_BYTES = 64 << 20  # larger files cannot be part of a 16 MB submission and are not copied
@@ -49,8 +51,17 @@ NO_LOGS = (
     ".diff",
 )
 IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF", b"<svg", b"RIFF")
-# bytes from which a file is weights, whatever it is called: a table of a tokenizer or a figure has less
-LARGE, LARGE_TEXT, LARGE_IMAGE = 1 << 16, 1 << 20, 4 << 20
+# bytes from which a file is weights, whatever it is called: a table of results, a tokenizer or a figure has less
+LARGE, LARGE_ENCODED, LARGE_READABLE = 1 << 16, 1 << 18, 4 << 20
+# bytes from which many small files of a sort are weights together
+HEAPS = {
+    "binary files": 1 << 20,
+    "encoded texts": LARGE_ENCODED,
+    "pictures": 6 << 20,
+    "tokenizers": LARGE_READABLE,
+    "texts": 8 << 20,
+}
+SAMPLE, SAMPLES = 4096, 64  # bytes, of a text of which they tell how much is encoded
 MOSTLY = 0.7  # of a text's bytes are printed in ASCII
 CODE_BYTES = 1 << 20  # of a compressed file that may be nothing but a script
 _PRINTED = frozenset(b"\t\n\r\f\x1b\b") | frozenset(range(32, 127))
@@ -74,6 +85,23 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Heap:
+    """Many small files of one sort, a key of `HEAPS`."""
+
+    sort: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(entry.n_bytes for entry in self.entries)
+
+    @property
+    def could_be_read(self) -> bool:
+        """Whether a person reads such files, or a program."""
+        return self.sort in ("pictures", "texts")
+
+
+@dataclass(frozen=True)
 class Folder:
     """The entries in order of names; `faults`: name -> why an entry was left alone."""
 
@@ -87,7 +115,29 @@ class Folder:
     @cached_property
     def artifacts(self) -> tuple[Entry, ...]:
         """Files that hold packed weights: by mark, by name where the codec has no mark (brotli), or by their size."""
-        return tuple(entry for entry in self.entries if _is_artifact(entry) or self._is_large(entry))
+        return tuple(entry for entry in self.entries if is_artifact(entry) or self._is_large(entry))
+
+    @cached_property
+    def heaps(self) -> tuple[Heap, ...]:
+        """Files of one sort, each too small to be weights, that together are not."""
+        others = [entry for entry in self.entries if entry not in {*self.artifacts, *self.logs}]
+        found: dict[str, list[Entry]] = {}
+        for entry in others:
+            found.setdefault(self._sort(entry), []).append(entry)
+        heaps = [Heap(sort, tuple(found.get(sort, ()))) for sort in HEAPS]
+        return tuple(heap for heap in heaps if len(heap.entries) > 1 and heap.n_bytes > HEAPS[heap.sort])
+
+    def _sort(self, entry: Entry) -> str:
+        name = entry.name.lower()
+        if name.endswith((".py", ".md")) or entry.mark == "code":
+            return ""
+        if entry.mark == "image":
+            return "pictures"
+        if name.endswith(TOKENIZERS):
+            return "tokenizers"
+        if entry.mark != "text":
+            return "binary files"
+        return "texts" if self._reads(entry) else "encoded texts"
 
     @cached_property
     def logs(self) -> tuple[Entry, ...]:
@@ -101,14 +151,14 @@ class Folder:
             return self._reads(entry)
         if name.endswith(NO_LOGS) or base.startswith(("requirements", "license", "licence", "readme")):
             return False
-        return entry.mark == "text" and bool(_SAYS_LOSS.search(read_file(self.path / entry.name, TEXT_BYTES)))
+        says_loss = entry.mark == "text" and _SAYS_LOSS.search(read_file(self.path / entry.name, TEXT_BYTES))
+        return bool(says_loss) and self._reads(entry)
 
     def _reads(self, entry: Entry) -> bool:
-        """Whether a file that is called a text begins as one, in any encoding: no noise, and nothing encoded."""
-        head = read_file(self.path / entry.name, 4096)
-        wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        printed = sum(byte in _PRINTED for byte in head)
-        return not _ENCODED.search(head) and (wide or printed >= MOSTLY * len(head))
+        """Whether a file that is called a text is one, as far as samples show."""
+        head, *others = samples(self.path / entry.name, entry.n_bytes)
+        encoded = sum(not is_plain_text(sample) for sample in others)
+        return is_plain_text(head) and encoded * entry.n_bytes < LARGE_ENCODED * max(1, len(others))
 
     def _is_large(self, entry: Entry) -> bool:
         """Whether it is too large to be anything but weights; images, tokenizers and texts may have some size."""
@@ -117,9 +167,9 @@ class Folder:
             return False
         if name.endswith(".md") and self._reads(entry):
             return False
-        if entry.mark == "image" or name.endswith(TOKENIZERS):
-            return entry.n_bytes > LARGE_IMAGE
-        return entry.n_bytes >= (LARGE_TEXT if entry.mark == "text" else LARGE)
+        if entry.mark == "image" or name.endswith(TOKENIZERS) or (entry.mark == "text" and self._reads(entry)):
+            return entry.n_bytes > LARGE_READABLE
+        return entry.n_bytes >= (LARGE_ENCODED if entry.mark == "text" else LARGE)
 
     def text(self, name: str) -> str | None:
         """A text file's contents without a mark of order, None when it is not there. What is no text is replaced."""
@@ -148,14 +198,16 @@ def scan(path: Path) -> Folder:
         raise DataError(f"{path} is not a folder; give the folder of a submission")
     entries: list[Entry] = []
     faults: list[tuple[str, str]] = []
+    left = 0
     for name, fault in _walk(path, "", 0):
-        if len(entries) + len(faults) >= MAX_ENTRIES:
+        if len(entries) + len(faults) >= MAX_ENTRIES or left > MAX_LEFT:
             faults.append(("", f"more than {MAX_ENTRIES:,} entries; a submission has a handful"))
             break
         try:
             if not fault:
-                n_bytes = (path / name).lstat().st_size
-                entries.append(Entry(name, n_bytes, _content(path / name, name, n_bytes)))
+                entry = _entry(path, name)
+                left += entry is None
+                entries += [] if entry is None else [entry]
         except OSError as error:
             fault = f"it cannot be read ({error.strerror or error})"
         if fault:
@@ -163,12 +215,31 @@ def scan(path: Path) -> Folder:
     return Folder(path, tuple(sorted(entries, key=lambda entry: entry.name)), tuple(sorted(faults)))
 
 
+def _entry(root: Path, name: str) -> Entry | None:
+    """A file of the folder, None when a tool has left it behind."""
+    path = root / name
+    n_bytes = path.lstat().st_size
+    if is_in_cache(name):
+        head = read_file(path, 4096)
+        is_small = n_bytes < LARGE and ".git" in name.split("/") and (not head or is_plain_text(head))
+        if is_small or is_left_by_tool(name, head, n_bytes, (root / source_of(name)).is_file()):
+            return None
+    return Entry(name, n_bytes, _content(path, name, n_bytes))
+
+
+def is_plain_text(head: bytes) -> bool:
+    """Whether the start of a file reads as text in any encoding: no noise, and nothing encoded."""
+    wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    printed = sum(byte in _PRINTED for byte in head)
+    return not _ENCODED.search(head) and (wide or printed >= MOSTLY * len(head))
+
+
 def _content(path: Path, name: str, n_bytes: int) -> str:
     """What a file's bytes say: 'code' for packed Python alone, 'text', 'image', else `mark_of` its start."""
     head = read_file(path, 4096)
     mark = mark_of(head[:16])
     if head.startswith(IMAGES):
-        return "image"
+        return "" if is_noise(head, n_bytes) else "image"
     if _is_text(head):
         return mark or "text"
     lower = name.lower()
@@ -204,6 +275,17 @@ def read_file(path: Path, limit: int) -> bytes:
         return file.read(limit)
 
 
+def samples(path: Path, n_bytes: int) -> Iterator[bytes]:
+    """The start of a file, and of a long one as many places of it as are told apart. Raises OSError."""
+    yield read_file(path, SAMPLE)
+    if n_bytes < LARGE_ENCODED:
+        return
+    with path.open("rb") as file:
+        for at in range(1, SAMPLES + 1):
+            file.seek(at * (n_bytes - SAMPLE) // SAMPLES)
+            yield file.read(SAMPLE)
+
+
 def _walk(root: Path, below: str, depth: int) -> Iterator[tuple[str, str]]:
     """(name, fault or '') of everything that is not a folder."""
     try:
@@ -219,8 +301,6 @@ def _walk(root: Path, below: str, depth: int) -> Iterator[tuple[str, str]]:
             elif item.is_symlink():
                 yield name, _link_fault(root, name)
             elif item.is_dir(follow_symlinks=False):
-                if item.name in (".git", "__pycache__"):
-                    continue
                 if depth + 1 > MAX_DEPTH:
                     yield name, f"folders are nested more than {MAX_DEPTH} deep"
                 else:
@@ -244,7 +324,8 @@ def mark_of(head: bytes) -> str:
     return next((kind for mark, kind in MARKS if head.startswith(mark)), "" if codec == "brotli" else codec)
 
 
-def _is_artifact(entry: Entry) -> bool:
+def is_artifact(entry: Entry) -> bool:
+    """Whether a file is packed weights by its first bytes or its name."""
     name = entry.name.lower()
     if name.endswith((*NOT_ARTIFACTS, *CHECKPOINTS)) or (entry.mark == "zip" and not name.endswith(".ptz")):
         return False

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from .folder import seed_of
-from .losses import AFTER, BEFORE, PLAIN, SLIDING, TRAINING, TTT, Figure, figures, mode_of, stage_of
+from .losses import AFTER, BEFORE, PLAIN, SLIDING, TRAINING, TTT, Figure, figures, is_of_another, mode_of, stage_of
 from .scored_text import confession, denial
 from .script import Place
 
@@ -29,7 +29,7 @@ _STOP = re.compile(r"train_time:\s*(?P<ms>\d+)ms")
 _HESSIANS = re.compile(r"ollected (?:\d+ )?[Hh]essians?[^\n]{0,40}? in (?P<s>\d+(?:\.\d+)?)\s?s")
 _EVAL = re.compile(r"total_eval_time:\s*(?P<s>\d+(?:\.\d+)?)\s?s")
 _TOKENS = re.compile(
-    r"(?:val(?:idation)?[_ ]tokens['\"]?\s*[:= ]|val_loader:.{0,200}tokens:|tokens in (?:the )?val\w*\s*[:= ])"
+    r"(?:val(?:idation)?[_ ]tokens['\"]?\s{0,9}[:= ]|val_loader:.{0,200}tokens:|tokens in (?:the )?val\w*\s*[:= ])"
     r"\s*(?P<n>\d[\d,_]{3,16})", re.I,
 )  # fmt: skip
 _TEXT = re.compile(r"^pgpack_text val_tokens:\d+ text_bytes:(?P<n>\d+)")
@@ -37,10 +37,16 @@ _CALIBRATION = re.compile(r"calibrat\w*|hessians?", re.I)
 _EVALUATED = re.compile(r"fineweb_val|val_tokens|val_data|validation (?:text|tokens|data|set|shard)", re.I)
 _DENIED = re.compile(r"\b(?:no|not|never|without)\b", re.I)
 _SEED = re.compile(
-    r"^[^\w{]*(?:[\d.:\-T ]+\s+)?[^\w{]*"
+    r"^[^\w{]{0,20}(?:[\d.:\-T ]{1,30}\s)?[^\w{]{0,12}"
     r"(?:(?:running|start\w*|run|using|training|random|with|args|config|hyperparameters)"
-    r"[\s:=.]+){0,3}[{'\"]*(?:random_)?seed['\"]?\s*[:= ]\s*(?P<n>\d{1,9})\b(?!\.\d)", re.I,
+    r"[\s:=.]{1,4}){0,3}[{'\"]*(?:random_)?seed['\"]?\s{0,9}[:= ]\s{0,9}(?P<n>\d{1,9})\b(?!\.\d)", re.I,
 )  # fmt: skip
+# what is read from the last line of its kind: a word of that line, and its pattern
+_LINES = {
+    "seed": ("seed", _SEED), "model": ("serialized model", _MODEL), "total": ("total submission", _TOTAL),
+    "train": ("train_time", _STOP), "hessian": ("hessian", _HESSIANS), "eval": ("total_eval_time", _EVAL),
+    "tokens": ("token", _TOKENS), "text": ("pgpack_text", _TEXT),
+}  # fmt: skip
 LINE = 400  # characters of a line that are looked at
 
 
@@ -86,7 +92,8 @@ class Log:
 def read_logs(name: str, text: str) -> tuple[Log, ...]:
     """The logs in `text`: one, or one for each seed where several runs follow each other."""
     lines = text.splitlines()
-    seeds = [(at, int(found["n"])) for at, line in enumerate(lines) if (found := _SEED.match(line[:LINE]))]
+    spoken = ((at, line[:LINE]) for at, line in enumerate(lines) if "seed" in line[:LINE].lower())
+    seeds = [(at, int(found["n"])) for at, line in spoken if (found := _SEED.match(line))]
     cuts = [at for i, (at, seed) in enumerate(seeds) if i and seed != seeds[i - 1][1]]
     if not cuts:
         return (read_log(name, text),)
@@ -107,11 +114,7 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
     lines = [line[:LINE] for line in whole]
     calibrated = next((i for i, line in enumerate(lines) if _is_calibrated(line)), None)
     trained = next((i for i, line in enumerate(lines) if confession(line)), None)
-    found = {
-        key: _last(pattern, lines)
-        for key, pattern in (("seed", _SEED), ("model", _MODEL), ("total", _TOTAL), ("train", _STOP),
-                             ("hessian", _HESSIANS), ("eval", _EVAL), ("tokens", _TOKENS), ("text", _TEXT))
-    }  # fmt: skip
+    found = {key: _last(pattern, lines, word) for key, (word, pattern) in _LINES.items()}
     read = tuple(figure for i, line in enumerate(lines) for figure in figures(line, start + i + 1))
     places = {key: start + at + 1 for key, (at, _) in found.items() if at >= 0}
     if calibrated is not None:
@@ -147,9 +150,9 @@ def _is_calibrated(line: str) -> bool:
 def _numbers(lines: Sequence[str], start: int, read: set[int]) -> Iterator[tuple[float, int, int]]:
     """(number, its digits, line) of what could be a loss in lines that no grammar reads."""
     for i, line in enumerate(lines, start + 1):
-        if i in read:
-            continue
         for found in re.finditer(r"(?<![\d.])([0-9]\.\d{3,12})(?![\d.])", line):
+            if i in read or is_of_another(line):
+                break
             yield float(found[1]), len(found[1]) - 2, i
 
 
@@ -161,10 +164,10 @@ def _code(lines: list[str]) -> int | None:
     return _whole(kept[-1]) if kept else None
 
 
-def _last(pattern: re.Pattern[str], lines: list[str]) -> tuple[int, re.Match[str] | None]:
-    return next(
-        ((i, found) for i in range(len(lines) - 1, -1, -1) if (found := pattern.search(lines[i]))), (-1, None)
-    )
+def _last(pattern: re.Pattern[str], lines: list[str], word: str) -> tuple[int, re.Match[str] | None]:
+    """The last line of a pattern; only those are searched in which its word stands, for a log has thousands."""
+    spoken = (i for i in range(len(lines) - 1, -1, -1) if word in lines[i].lower())
+    return next(((i, found) for i in spoken if (found := pattern.search(lines[i]))), (-1, None))
 
 
 def _whole(found: re.Match[str] | None) -> int | None:

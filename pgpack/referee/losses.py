@@ -36,6 +36,7 @@ _NATS = re.compile(
 _NO_RESULT = re.compile(
     r"delta|diff|gap|gain|improve|target|sota|baseline|prev|best|std|goal|record|threshold|penalty|min_|max_", re.I
 )
+_OF_ANOTHER = re.compile(r"target|sota|baseline|prev|goal|record|threshold", re.I)
 _COUNTS_STEPS = re.compile(r"\b(?:step|iter\w*|epoch)\W{0,3}\d|\d+/\d+")
 _PACKED = re.compile(r"final|quanti[sz]|int\d|roundtrip|export|packed|compress|submission|artifact|result")
 
@@ -57,7 +58,7 @@ class Figure:
 
 def figures(text: str, line: int) -> Iterator[Figure]:
     """The losses that a line prints."""
-    found = _LOSS.match(text)
+    found = _LOSS.match(text) if "val_loss" in text else None
     if found:
         label, rest = found["label"].strip(), found["rest"]
         yield Figure(
@@ -79,6 +80,11 @@ def figures(text: str, line: int) -> Iterator[Figure]:
         bpb, stage = found["bpb"], _stage_of_step(words.lower())
         yield Figure(label, stage, mode_of(label, text), loss, float(bpb), _digits(bpb), line, digits)
         nats = None
+
+
+def is_of_another(text: str) -> bool:
+    """Whether a line speaks of another run's number, or of one that is wished for."""
+    return bool(_OF_ANOTHER.search(text))
 
 
 def _digits(number: str) -> int:

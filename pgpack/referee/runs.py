@@ -33,6 +33,16 @@ TARGET_DISTRIBUTIONS = (
     "sentencepiece", "triton",
 )  # fmt: skip
 
+# distributions whose module has another name, as far as such scripts use them
+NAMED_OTHERWISE = {
+    "pyyaml": "yaml", "scikit-learn": "sklearn", "scikit-image": "skimage", "pillow": "PIL", "protobuf": "google",
+    "opencv-python": "cv2", "opencv-python-headless": "cv2", "beautifulsoup4": "bs4", "python-dateutil": "dateutil",
+    "mosaicml-streaming": "streaming", "attrs": "attr", "pyzmq": "zmq", "faiss-cpu": "faiss", "faiss-gpu": "faiss",
+    "python-dotenv": "dotenv", "gitpython": "git", "nvidia-ml-py": "pynvml", "nvidia-ml-py3": "pynvml",
+    "hydra-core": "hydra", "umap-learn": "umap", "pycryptodome": "Crypto", "msgpack-python": "msgpack",
+    "flash-attn-3": "flash_attn_interface", "pytorch-ranger": "ranger", "py-cpuinfo": "cpuinfo",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -220,4 +230,5 @@ def _importable(distributions: frozenset[str]) -> frozenset[str]:
         wanted += [
             normalized(re.split(r"[\s;<>=!~\[(]", need, maxsplit=1)[0]) for need in needs if "extra ==" not in need
         ]
-    return frozenset(name.replace("-", "_") for name in closed).union(*closed.values())
+    other = {NAMED_OTHERWISE[name] for name in closed if name in NAMED_OTHERWISE}
+    return frozenset(name.replace("-", "_") for name in closed).union(other, *closed.values())

@@ -28,7 +28,10 @@ _FINETUNED = re.compile(
     r"(?:fine-?tun\w*|adapt(?:ed|ing|ation)?|train(?:ed|ing)?|updat(?:ed|es|ing))\b[^.\n]{0,60}\bon\b[^.\n]{0,40}"
     r"(?:fineweb_val|val_tokens|validation (?:text|tokens|data|set|shards?)|the val(?:idation)? set)", re.I,
 )  # fmt: skip
-_TRAIN_ON_VAL = re.compile(r"train\w*[^\n]{0,80}fineweb_val", re.I)
+_TRAIN_ON_VAL = re.compile(
+    r"train(?:ing)?[_ ]?(?:files|data|loader|shards|pattern|tokens|text|set|paths?|glob|on)\w*['\"]?[\s:=(\[]{1,4}"
+    r"(?:\w{1,12}[=:])?[\[('\"]{0,2}[^\s,;'\"()]*fineweb_val", re.I,
+)  # fmt: skip
 _BEFORE = re.compile(r"before|prior to|pre[-_ ]?(?:quant|pack|gptq|export)", re.I)
 
 
@@ -43,7 +46,7 @@ def confession(line: str) -> bool:
     if said := _PRE_QUANT.search(line):
         return not _is_denied(line, said)
     if _TRAIN_ON_VAL.search(line) and not _DENIED.search(line):
-        return bool(re.search(r"train_?(?:files|data|loader|shards|pattern|tokens)\w*\W", line, re.I))
+        return True
     return bool(_FINETUNED.search(line) and _BEFORE.search(line) and not _DENIED.search(line))
 
 

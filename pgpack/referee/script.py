@@ -128,10 +128,24 @@ class Script:
                 found.setdefault(name, []).append(value)
         return found
 
+    @cached_property
+    def _names(self) -> dict[int, str | None]:
+        """Id of each node of the tree -> its name, as far as somebody has asked for it."""
+        return dict.fromkeys(map(id, self.nodes))
+
     def name_of(self, node: ast.AST, depth: int = 0) -> str:
         """`torch.load` of what is called torch.load in the end; only the last words where the start is computed."""
         if depth > DEPTH:
             return ""
+        known = self._names.get(id(node)) if depth == 0 else None
+        if known is not None:
+            return known
+        name = self._name_of(node, depth)
+        if depth == 0 and id(node) in self._names:
+            self._names[id(node)] = name
+        return name
+
+    def _name_of(self, node: ast.AST, depth: int) -> str:
         match node:
             case ast.Name(id=name):
                 return self._name_of_variable(name, depth)

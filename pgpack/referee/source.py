@@ -26,7 +26,7 @@ UNPICKLERS = {
 
 
 def imports(scripts: Sequence[Script]) -> Iterator[tuple[str, Place, bool]]:
-    """(top-level module, where, whether it stands in a `try`) of every absolute import, by statement or by call."""
+    """(top-level module, where, whether it may fail) of every absolute import, by statement or by call."""
     for name, place, guarded in imported_modules(scripts):
         yield name.partition(".")[0], place, guarded
 
@@ -34,8 +34,9 @@ def imports(scripts: Sequence[Script]) -> Iterator[tuple[str, Place, bool]]:
 def imported_modules(scripts: Sequence[Script]) -> Iterator[tuple[str, Place, bool]]:
     """As `imports`, with the whole dotted name."""
     for script in scripts:
-        guarded = {id(inner) for node in script.nodes if isinstance(node, ast.Try) for inner in ast.walk(node)}
-        for node in script.nodes:
+        guarded = {id(inner) for node in script.nodes if _is_guard(script, node) for inner in ast.walk(node)}
+        never = {id(inner) for node in script.nodes if isinstance(node, ast.If) for inner in _never_run(script, node)}
+        for node in (node for node in script.nodes if id(node) not in never):
             names: Iterable[str] = ()
             said = "import {}"
             if isinstance(node, ast.Import):
@@ -47,6 +48,26 @@ def imported_modules(scripts: Sequence[Script]) -> Iterator[tuple[str, Place, bo
             for name in names:
                 if all(part.isidentifier() for part in name.split(".")):
                     yield name, script.place(node, said.format(name)), id(node) in guarded
+
+
+def _is_guard(script: Script, node: ast.AST) -> bool:
+    """Whether an import inside may fail: `try`, `with suppress(ImportError)`, `if find_spec("name")`."""
+    tests: list[ast.expr] = []
+    if isinstance(node, ast.With):
+        tests = [item.context_expr for item in node.items]
+    elif isinstance(node, ast.If):
+        tests = [node.test]
+    called = (inner for test in tests for inner in ast.walk(test) if isinstance(inner, ast.Call))
+    names = {script.name_of(call.func).rpartition(".")[2] for call in called}
+    return isinstance(node, ast.Try) or bool(names & {"suppress", "find_spec"})
+
+
+def _never_run(script: Script, node: ast.If) -> Iterator[ast.AST]:
+    """What stands under `if TYPE_CHECKING` or `if False`."""
+    is_false = isinstance(node.test, ast.Constant) and not node.test.value
+    if is_false or script.name_of(node.test).rpartition(".")[2] == "TYPE_CHECKING":
+        for inner in node.body:
+            yield from ast.walk(inner)
 
 
 def unknown_imports(scripts: Sequence[Script]) -> Iterator[Place]:
@@ -76,10 +97,9 @@ def texts(scripts: Sequence[Script]) -> Iterator[tuple[str, Place]]:
 def unsafe_loads(scripts: Sequence[Script]) -> Iterator[Place]:
     """Calls that can run code out of a file: unpickling, and torch.load that asks for it."""
     for script, call, name in calls(scripts):
-        last = name.rpartition(".")[2]
         if name in UNPICKLERS:
             yield script.place(call, f"{name} runs whatever the file says")
-        elif last == "load" and (pickled := keyword(call, "allow_pickle")) is not None and not _is_false(pickled):
+        elif (pickled := _asks_for_pickle(call, name)) is not None and not _is_false(pickled):
             yield script.place(call, f"{name}(allow_pickle=True) runs whatever the file says")
         elif (only := keyword(call, "weights_only")) is not None and _is_false(only):
             yield script.place(call, f"{name}(weights_only=False) runs whatever the file says")
@@ -91,6 +111,13 @@ def unsafe_loads(scripts: Sequence[Script]) -> Iterator[Place]:
     for script, node, name in references(scripts):
         if name in ("pickle.load", "pickle.loads", "dill.load", "dill.loads") and id(node) not in script.called:
             yield script.place(node, f"{name} is handed on")
+
+
+def _asks_for_pickle(call: ast.Call, name: str) -> ast.expr | None:
+    """What a reader of arrays is told about pickles, by keyword or as numpy.load's third argument."""
+    given = keyword(call, "allow_pickle")
+    third = call.args[2] if len(call.args) > 2 and name in ("numpy.load", "np.load") else None
+    return None if name.rpartition(".")[2].startswith(("save", "write")) else given or third
 
 
 def bare_torch_loads(scripts: Sequence[Script]) -> Iterator[Place]:
@@ -146,6 +173,7 @@ def opened_names(scripts: Sequence[Script], present: Iterable[str]) -> frozenset
         for node in script.nodes:
             if isinstance(node, (ast.BinOp, ast.JoinedStr)):
                 spoken |= {text.rpartition("/")[2] for text in script.texts_of(node)}
+    spoken |= {word.rpartition("/")[2] for text, _ in commands(scripts) for word in text.split()}
     modules = {module for module, _, _ in imports(scripts)}
     modules |= {alias for script in scripts for alias in _relative(script)}
     if any(name in IMPORTERS for *_, name in references(scripts)):

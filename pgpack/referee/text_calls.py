@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -38,6 +39,7 @@ _DATA = {
     "cat", "stack", "concatenate", "load", "memmap", "fromfile", "DataLoader", "TensorDataset", "tqdm", "reversed",
     "sorted", "glob", "open", "join", "get", "cycle", "chain", "islice", "frombuffer", "set", "dict", "read_bytes",
 }  # fmt: skip
+_JOINS = re.compile(r"concat|combine|merge|chain|interleave|mix|union|extend")
 _PUT = {"append", "extend", "add", "insert", "put", "appendleft", "update", "copy_", "setdefault"}
 # methods of libraries too, so that an unknown owner says nothing
 _COMMON = {
@@ -75,7 +77,8 @@ class Calls(Expressions):
         result = self._of_script(node, last, owner, args, named, scope)
         if result is not None:
             return replace(result, text=False) if _is_score(last) else result | Value(owner.text)
-        if tunes(last, given) and scope.graded:
+        trained = any(name.startswith("train") and self.whole(value).text for name, value in keywords)
+        if (tunes(last, given) and scope.graded) or trained:
             self.events.append(Event(STEP, script.place(node, f"{last}(...)"), f"{last}(...)"))
         passed = self._passed_on(node, name, last, owner, args, scope)
         return self._of_library(last, owner, args, held, scope.graded) if passed is None else passed
@@ -211,7 +214,7 @@ class Calls(Expressions):
         training = owner.training or any(value.training for value in held) or any(map(_is_train, words))
         if not graded and not owner.text and last not in _DATA and not names_evaluated(last):
             return NOTHING
-        if training and (last not in _DATA or not text):
+        if training and not (text and (last in _DATA or _JOINS.search(last.lower()))):
             return Value(owner.text, True)
         return Value(text or names_evaluated(last))
 

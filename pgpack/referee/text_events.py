@@ -46,20 +46,25 @@ class Given:
 def event_of(script: Script, call: ast.Call, name: str, given: Given, graded: bool) -> Event | None:
     """What a call does, None where it is none of the four. `name`: dotted, as the script knows it."""
     last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
-    written = last.lower()
-    shown = f"{ast.unparse(call.func)[:40]}(...)"
-    if last == "backward" or name.endswith("autograd.grad"):
-        if graded and (given.owner or given.texts):
-            return Event(STEP, script.place(call, shown), shown)
+    kind = _kind(call, name, last, given, graded)
+    if kind is None:
         return None
-    if given.texts and "eval" not in written and any(word in written for word in _CALIBRATION):
-        return Event(CALIBRATED, script.place(call, f"{last}(... {given.texts[0][:40]} ...)"), shown)
-    of_code = written.startswith("compress") and _OF_CODE.search(ast.unparse(call))
-    if _PACKER.search(written) and not _NO_PACKER.search(written) and not last[:1].isupper() and not of_code:
-        return Event(PACKED, script.place(call, shown), shown)
-    if _SAVER.search(written) and not name.startswith(("np.", "numpy.", "plt.")):
-        return Event(SAVED, script.place(call, shown), shown)
-    return None
+    shown = f"{ast.unparse(call.func)[:40]}(...)"
+    what = f"{ast.unparse(call.func)[:40]}(... {given.texts[0][:40]} ...)" if kind == CALIBRATED else shown
+    return Event(kind, script.place(call, what), shown)
+
+
+def _kind(call: ast.Call, name: str, last: str, given: Given, graded: bool) -> str | None:
+    written = last.lower()
+    if last == "backward" or name.endswith("autograd.grad"):
+        return STEP if graded and (given.owner or given.texts) else None
+    spelled = f"{getattr(call.func, 'attr', getattr(call.func, 'id', ''))} {last}".lower()
+    if given.texts and "eval" not in spelled and any(word in spelled for word in _CALIBRATION):
+        return CALIBRATED
+    is_class = last[:1].isupper()
+    if _PACKER.search(written) and not _NO_PACKER.search(written) and not is_class:
+        return None if written.startswith("compress") and _OF_CODE.search(ast.unparse(call)) else PACKED
+    return SAVED if _SAVER.search(written) and not name.startswith(("np.", "numpy.", "plt.")) else None
 
 
 def tunes(last: str, given: Given) -> bool:

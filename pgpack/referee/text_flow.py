@@ -161,11 +161,11 @@ class _Walk(Calls):
                         self.bind(inner, _part(found, path_of(inner)), inner, scope)
             case ast.Subscript(value=owner) if not path_of(target):
                 if path := path_of(owner):
-                    self._set(path, self.value(owner, scope) | found.plain, owner, scope)
+                    self._set(path, self.value(owner, scope) | found.plain, owner, owner, scope)
             case _ if path := path_of(target):
-                self._set(path, found, target, scope)
+                self._set(path, found, target, source, scope)
 
-    def _set(self, path: str, found: Value, target: ast.expr, scope: Scope) -> None:
+    def _set(self, path: str, found: Value, target: ast.expr, source: ast.expr, scope: Scope) -> None:
         last = path.rpartition(".")[2]
         if isinstance(target, (ast.Attribute, ast.Subscript)):
             kind = self.value(target.value, scope).kind
@@ -175,7 +175,8 @@ class _Walk(Calls):
                 return
         if path in scope.outer:
             self.globals[path] = self.globals.get(path, NOTHING) | found
-        scope.values[path] = self.called(last, found)
+        is_part = isinstance(source, (ast.Subscript, ast.BinOp)) and source is not target
+        scope.values[path] = found if is_part else self.called(last, found)
 
 
 def _part(found: Value, name: str) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 SPLITS = ("val", "valid", "validation", "holdout", "heldout")
 _NOUNS = (
@@ -26,22 +27,26 @@ _PATH = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
 def plain(name: str) -> str:
     """A name in small letters with words parted: valTokens, VAL_TOKENS -> val_tokens."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().strip("_")
 
 
+@lru_cache(maxsize=4096)
 def names_evaluated(name: str) -> bool:
     """Whether a variable is called as evaluated text is: val_tokens, x_val, eval_loader; no val_loss, valid_mask."""
     name = plain(name)
     return bool(_EVALUATED.search(name)) and not _MASK.search(name) and not _TRAIN.search(name)
 
 
+@lru_cache(maxsize=4096)
 def names_training(name: str) -> bool:
     """Whether a variable, key or path speaks of training."""
     return bool(_TRAIN.search(plain(name)))
 
 
+@lru_cache(maxsize=4096)
 def is_evaluated_path(text: str) -> bool:
     """Whether a text names files of the validation split."""
     return len(text) < 400 and bool(_PATH.search(text))

@@ -234,10 +234,14 @@ class Unwrapper:
 
     def _run_module(self, mod_name: str, *given: Any, **named: Any) -> dict[str, Any]:
         self._note_place(sys._getframe(1))
-        for folder in sys.path:
-            path = os.path.join(folder, *mod_name.split(".")) + ".py"
-            if os.path.isfile(path) and self._is_foreign(os.path.realpath(path)):
-                return self._start_file(path)
+        return self._start_module(mod_name)
+
+    def _start_module(self, name: str) -> dict[str, Any]:
+        for folder in (*sys.path, self.root):
+            stem = os.path.join(folder, *name.split("."))
+            for path in (f"{stem}.py", os.path.join(stem, "__main__.py")):
+                if os.path.isfile(path) and self._is_foreign(os.path.realpath(path)):
+                    return self._start_file(path)
         return {}
 
     def watch(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -275,6 +279,7 @@ class Unwrapper:
                 return
             if word == "-m" and os.path.basename(words[0]).startswith("python"):
                 if words[i + 1 : i + 2] != ["torch.distributed.run"]:
+                    self._start_module("".join(words[i + 1 : i + 2]))
                     return
             elif word.endswith(".py"):
                 self._start_file(word)

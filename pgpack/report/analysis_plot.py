@@ -19,8 +19,8 @@ def described(analysis: Analysis) -> str:
     """The picture in words."""
     ratio = "" if analysis.ratio is None else f"; the largest contribution is {analysis.ratio:.3g} times the smallest"
     return (
-        f"{analysis.n_params:,} parameters in {len(analysis.blocks)} blocks: contribution of attention and MLP, spread "
-        f"of query gains, what a block reads, {len(analysis.skips)} skips{ratio}."
+        f"{analysis.n_params:,} parameters in {len(analysis.blocks)} blocks: contribution of attention and MLP, "
+        f"spread of query gains, what a block reads, {len(analysis.skips)} skips{ratio}."
     )
 
 

@@ -1,4 +1,5 @@
-"""The best artifact taken apart for a report: size waterfall, bits-per-weight heat map, bytes and loss per layer.
+"""The best artifact taken apart for a report: size waterfall, bits over depth, bytes and loss by kind, heat map of
+bits per weight, bytes and loss per layer.
 
 Owns what these sections show, `assets/anatomy.html` how; `inspect` owns the numbers. Without scripts the heat map
 shows bits per weight and the table keeps its order.
@@ -13,6 +14,8 @@ from markupsafe import Markup
 
 from pgpack.inspect import SLOPE_BYTES, Anatomy, TensorAnatomy, slope_of
 
+from .anatomy_plot import RELATIVE
+from .inline_picture import anatomy_pictures
 from .tables import Cell, number_cell
 from .templates import filled
 
@@ -20,7 +23,6 @@ PALE, DEEP = (0xF1, 0xF6, 0xFB), (0x0B, 0x3D, 0x75)  # of the heat map
 DARK = 0.68  # deeper cells carry white text, the others black: a contrast of 4.5 everywhere
 MAX_PARTS = 12  # columns of the heat map; the rest of a layer is one column
 SMALL = "small"
-RELATIVE = "relative squared error"
 
 
 def anatomy_sections(anatomy: Anatomy | None) -> Markup | str:
@@ -34,6 +36,7 @@ def anatomy_sections(anatomy: Anatomy | None) -> Markup | str:
     values = {
         "anatomy": anatomy,
         "bits_per_weight": 8 * anatomy.n_bytes / max(1, _Group(anatomy.tensors).numel),
+        "pictures": anatomy_pictures(anatomy),
         "heat": _heat_tables(layers, anatomy),
         "slope_bytes": SLOPE_BYTES,
         "columns": list(columns),

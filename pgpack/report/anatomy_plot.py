@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 from pgpack.inspect import Anatomy, TensorAnatomy
 from pgpack.picture import COLOURS, GRID, INK, SOFT_INK, STYLE, apart, legend_above
 
-from .anatomy import RELATIVE
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+RELATIVE = "relative squared error"  # a unit of losses that have no sum
 MARKERS = "os^DvP"
 MAX_LINES = len(MARKERS)  # kinds with a line of their own, those with most weights
 MAX_KINDS, LEAST_SHARE = 12, 0.005  # pairs of bars; what is smaller is one pair

@@ -1,4 +1,5 @@
-"""What a study leaves beside its journal: frontier.csv, frontier.svg, frontier.png, anatomy.json, report.html.
+"""What a study leaves beside its journal: frontier.csv, the pictures frontier, depth and kinds as .svg and .png,
+anatomy.json, report.html.
 
 Each is replaced in one step: a full disk or a kill leaves the old file whole, and running the command again mends it.
 """
@@ -6,8 +7,10 @@ Each is replaced in one step: a full disk or a kill leaves the old file whole, a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgpack.calibration.calibration import Calibration
 from pgpack.calibration.distortion import added_losses
@@ -17,38 +20,65 @@ from pgpack.files import replace_study_file
 from pgpack.formats.own.manifest import read_manifest
 from pgpack.inspect import Anatomy, anatomy
 from pgpack.pack import Artifact
+from pgpack.picture import PICTURE_SUFFIXES, figure_bytes
 from pgpack.recipe.recipe import Recipe
-from pgpack.study.plot import write_picture
+from pgpack.study.plot import picture_bytes
 from pgpack.study.seeds import seeds_csv
 from pgpack.study.study import BEST_FILE, Study
 
-from .page import write_report
+from .anatomy_plot import DEPTH_TITLE, depth_figure, depth_words, depths_of, kinds_figure, kinds_title, kinds_words
+from .page import render_report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ANATOMY_FILE = "anatomy.json"
 
 
 def write_outputs(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> tuple[Path, ...]:
-    """Write the table, both pictures and the page into the study's directory, with several checkpoints also
-    seeds.csv; their paths come back.
-
-    `breakdown`: (name, n_bytes) of the best artifact's parts, for the page. Without one measured trial only the
-    table and the page are written.
-    """
-    folder, view = study.directory, study.frontier()
-    table = folder / ("distortion.csv" if view.metric == "error" else "frontier.csv")
-    replace_study_file(table, view.to_csv().encode())
-    written = [table]
-    if view.points:
-        for suffix in (".svg", ".png"):
-            written.append(folder / f"frontier{suffix}")
-            write_picture(view.picture, written[-1])
-    page = folder / "report.html"
-    write_report(study, page, breakdown, read_anatomy(folder))
-    written.append(page)
-    if study.meta.others:
-        written.append(folder / "seeds.csv")
-        replace_study_file(written[-1], seeds_csv(study.merged.seeds.values()).encode())
+    """Write `outputs_of` a study into its directory; their paths come back."""
+    written = []
+    for name, made in outputs_of(study, breakdown).items():
+        written.append(study.directory / name)
+        replace_study_file(written[-1], made())
     return tuple(written)
+
+
+def outputs_of(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> dict[str, Callable[[], bytes]]:
+    """Names and contents of the table, the pictures and the page, with several checkpoints also of seeds.csv.
+
+    `breakdown`: (name, n_bytes) of the best artifact's parts, for the page. Without one measured trial there are only
+    the table and the page.
+    """
+    view, anatomy = study.frontier(), read_anatomy(study.directory)
+    found: dict[str, Callable[[], bytes]] = {
+        "distortion.csv" if view.metric == "error" else "frontier.csv": lambda: view.to_csv().encode()
+    }
+    for suffix in PICTURE_SUFFIXES if view.points else ():
+        found[f"frontier{suffix}"] = partial(picture_bytes, view.picture, suffix)
+    if anatomy is not None:
+        found |= _anatomy_pictures(anatomy)
+    found["report.html"] = lambda: render_report(study, breakdown, anatomy).encode()
+    if study.meta.others:
+        found["seeds.csv"] = lambda: seeds_csv(study.merged.seeds.values()).encode()
+    return found
+
+
+def _anatomy_pictures(anatomy: Anatomy) -> dict[str, Callable[[], bytes]]:
+    """Names and contents of kinds.svg and kinds.png, and where there are layers of depth.svg and depth.png."""
+    title = kinds_title(anatomy)
+    drawn = [("kinds", title, kinds_words(anatomy), partial(kinds_figure, anatomy, title))]
+    if depths_of(anatomy):
+        drawn.append(("depth", DEPTH_TITLE, depth_words(anatomy), partial(depth_figure, anatomy)))
+    return {
+        f"{name}{suffix}": partial(_drawn, figure, suffix, title, words)
+        for name, title, words, figure in drawn
+        for suffix in PICTURE_SUFFIXES
+    }
+
+
+def _drawn(figure: Callable[[], Figure], suffix: str, title: str, words: str) -> bytes:
+    return figure_bytes(figure(), suffix, title=title, description=words)
 
 
 def write_anatomy(

@@ -9,29 +9,26 @@ the page stays below 5 MB: the frontier comes first, and what is left out is sai
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pgpack.files import replace_study_file
 from pgpack.inspect import Anatomy
+from pgpack.study.chart_view import byte_unit
 from pgpack.study.comparison import half_width
-from pgpack.study.frontier import METRIC_NAMES, Metric, loss_of, measured
-from pgpack.study.plot import Curve, byte_unit, chart_view, frontier_svg, size_axis_label
+from pgpack.study.frontier import METRIC_NAMES, measured
+from pgpack.study.names import names_of
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 from pgpack.study.view import FrontierView
 
 from .anatomy import anatomy_sections
+from .chart_data import chart_data, losses_of, static_chart
 from .tables import clipped, excess_text, frontier_table, trials_table
 from .templates import filled
 
-IN_CHART: tuple[Metric, ...] = ("bpb", "kl")  # losses that a reader may choose between
 MAX_BARS = 30
-MAX_DOTS, MAX_STATIC_DOTS = 8_000, 1_500  # trials in the chart, and in the one for readers without scripts
 MAX_TEXT = 20_000  # characters of a space
 
 
@@ -49,23 +46,26 @@ def render_report(
     """
     study = study.merged
     view = study.frontier()
-    views = {metric: study.frontier(metric) for metric in IN_CHART}
+    views = {metric: study.frontier(metric) for metric in losses_of(view)}
+    names = dict(zip((trial.key for trial in study.trials), names_of(study.trials), strict=True))
     values = {
         "live_version": live_version,
         "title": view.title,
         "meta": study.meta,
         "lead": _lead(study, view),
         "cards": _cards(study, view),
-        "static_chart": "" if live_version and view.metric != "error" else _static_chart(view),
+        "metric_name": METRIC_NAMES[view.metric],
+        "chart_words": view.picture.words if view.points else "",
+        "static_chart": "" if live_version else static_chart(view),
         "has_intervals": any(half_width(trial, "bpb") is not None for trial in view.points),
-        "frontier_table": frontier_table(study, view),
+        "frontier_table": frontier_table(study, view, names),
         "anatomy": anatomy_sections(anatomy),
         "parts": _largest(breakdown),
         "n_parts": len(breakdown),
         "commands": _commands(study, view.best),
         "space": clipped(study.meta.space, MAX_TEXT),
-        "trials_table": trials_table(study, view, views),
-        "data": _chart_data(study, view, views),
+        "trials_table": trials_table(study, view, views, names),
+        "data": chart_data(study, view, views),
     }
     return str(filled("page.html", values))
 
@@ -144,74 +144,6 @@ def pack_command(study: Study, trial: Trial) -> str:
     words = ["pgpack", "pack", study.meta.checkpoint, "--recipe", trial.recipe]
     flags = f" {study.meta.data_flags}" if study.meta.data_flags else ""
     return f"{shlex.join(words)}{flags} -o best.pgpack"
-
-
-# --- chart ---------------------------------------------------------------------------------------------
-
-
-def _chart_data(study: Study, view: FrontierView, views: Mapping[Metric, FrontierView]) -> dict[str, Any]:
-    """What the scripts draw, the metric of `view` first; whichever is drawn, the best point is that of `view`."""
-    row_of = {trial.key: number for number, trial in enumerate(study.trials)}
-    metrics = {metric: _metric_data(each, row_of, view.best) for metric, each in views.items()}
-    shown = next((view for view in metrics.values() if view), None)
-    divisor, name = byte_unit(shown["view"]["x"][1] if shown else 1.0)
-    return {
-        "static": view.metric == "error",
-        "metric": view.metric,
-        "budget": study.meta.budget,
-        "fp32": study.meta.fp32_bpb,
-        "unit": {"divisor": divisor, "name": name, "title": size_axis_label(name)},
-        "metrics": metrics,
-        "trials": [
-            [number, trial.n_bytes, trial.bpb, trial.kl, clipped(trial.label, 100), *_widths(trial)]
-            for number, trial in _dots(study, views)
-        ],
-    }
-
-
-def _widths(trial: Trial) -> list[float | None]:
-    """Half widths for the chart, of the bits per byte and the KL; nothing where neither is known."""
-    widths = [half_width(trial, metric) for metric in IN_CHART]
-    return [] if widths == [None, None] else [width and float(f"{width:.3g}") for width in widths]
-
-
-def _dots(study: Study, views: Mapping[Metric, FrontierView]) -> list[tuple[int, Trial]]:
-    """(row, trial) of the trials in the chart: the frontiers and the best, and of the others up to MAX_DOTS."""
-    needed = {trial.key for view in views.values() for trial in (*view.points, view.best) if trial is not None}
-    shown = [(n, trial) for n, trial in enumerate(study.trials) if loss_of(trial, "bpb") is not None]
-    others = [n for n, trial in shown if trial.key not in needed]
-    kept = set(_spread(others, MAX_DOTS))
-    return [(n, trial) for n, trial in shown if n in kept or trial.key in needed]
-
-
-def _spread(items: Sequence[int], most: int) -> Sequence[int]:
-    """At most `most` of the items, evenly spread."""
-    return items[:: -(-len(items) // most)] if len(items) > most else items
-
-
-def _metric_data(view: FrontierView, row_of: Mapping[str, int], best: Trial | None) -> dict[str, Any] | None:
-    chart = chart_view(view, view.fp32_bpb)
-    if chart is None:
-        return None
-    return {
-        "title": METRIC_NAMES[view.metric],
-        "view": {"x": chart.x, "y": chart.y, "log_x": chart.log_x, "log_y": chart.log_y},
-        "outside": chart.n_outside,
-        "frontier": [row_of[trial.key] for trial in view.points],
-        "best": None if best is None else row_of[best.key],
-    }
-
-
-def _static_chart(view: FrontierView) -> str:
-    """The chart for readers without scripts, from `plot`; '' when there is nothing to draw."""
-    if not view.points:
-        return ""
-    others = [number for number, trial in enumerate(view.trials) if trial.key not in view.keys]
-    kept = set(_spread(others, MAX_STATIC_DOTS))
-    trials = tuple(trial for n, trial in enumerate(view.trials) if n in kept or trial.key in view.keys)
-    svg = frontier_svg(replace(view.picture, curves=(Curve("", trials),)))
-    svg = svg[svg.index("<svg") :]
-    return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
 
 
 # --- text ----------------------------------------------------------------------------------------------

@@ -44,34 +44,37 @@ Columns = dict[str, Callable[[Trial], Cell]]
 
 def number_cell(value: float | None, form: str, bar: float | None = None) -> Cell:
     """A number as `form` has it, nothing for None."""
-    return Cell() if value is None else Cell(format(value, form), f"{value:.9g}", bar)
+    return Cell() if value is None else Cell(format(value, form), _sorted_by(value), bar)
 
 
-def frontier_table(study: Study, front: Front) -> TrialTable:
-    """A row for every point of the frontier."""
+def _sorted_by(value: float) -> str:
+    """A number to sort by: whole ones exactly, others to 7 digits."""
+    return str(value) if isinstance(value, int) else f"{value:.7g}"
+
+
+def frontier_table(study: Study, front: Front, names: Mapping[str, str]) -> TrialTable:
+    """A row for every point of the frontier; `names` of trials by their keys."""
     columns = _measures(study)
     best = [front.is_best(trial) for trial in front.points]
     rows = [
-        _row(trial, columns, "best" if is_best else "") for trial, is_best in zip(front.points, best, strict=True)
+        _row(trial, columns, names, "best" if is_best else "")
+        for trial, is_best in zip(front.points, best, strict=True)
     ]
     return _fitting(columns, rows, best)
 
 
-def trials_table(study: Study, front: Front, fronts: Mapping[Metric, Front]) -> TrialTable:
-    """A row for every trial, `t0` the first; the points of all `fronts` and the best of `front` are never left
-    out."""
+def trials_table(study: Study, front: Front, fronts: Mapping[Metric, Front], names: Mapping[str, str]) -> TrialTable:
+    """A row for every trial, `t0` the first; the points of all `fronts` and the best of `front` are never left out.
+
+    Nothing in it is of the clock: a study that was stopped and went on has the page of one that was not.
+    """
     frontier = frozenset().union(*(front.keys for front in fronts.values()))
-    columns = _measures(study) | {
-        "quantize s": lambda trial: number_cell(trial.quantize_s, ".2f"),
-        "encode s": lambda trial: number_cell(trial.encode_s, ".2f"),
-        "decode s": lambda trial: number_cell(trial.decode_s, ".2f"),
-        "evaluate s": lambda trial: number_cell(trial.eval_s, ".2f"),
-    }
+    columns = _measures(study)
     rows, first = [], []
     for number, trial in enumerate(study.trials):
         is_best = front.is_best(trial)
         kinds = {"best": is_best, "front": trial.key in front.keys, "failed": not trial.ok}
-        rows.append(_row(trial, columns, " ".join(kind for kind in kinds if kinds[kind]), f"t{number}"))
+        rows.append(_row(trial, columns, names, " ".join(kind for kind in kinds if kinds[kind]), f"t{number}"))
         first.append(is_best or trial.key in frontier)
     return _fitting(columns, rows, first)
 
@@ -87,8 +90,8 @@ def _fitting(columns: Iterable[str], rows: Sequence[Markup], first: Sequence[boo
     return TrialTable(("name", *columns, "recipe"), shown, len(rows) - len(kept))
 
 
-def _row(trial: Trial, columns: Columns, classes: str, row_id: str = "") -> Markup:
-    name = trial.label or trial.recipe_digest[:8]
+def _row(trial: Trial, columns: Columns, names: Mapping[str, str], classes: str, row_id: str = "") -> Markup:
+    name = names[trial.key]
     values = {
         "name": name if trial.ok else f"{name} (failed)",
         "cells": {label: cell(trial) for label, cell in columns.items()},
@@ -130,7 +133,7 @@ def _excess_cell(trial: Trial, fp32: float) -> Cell:
     if trial.bpb is None:
         return Cell()
     excess = trial.bpb - fp32
-    return Cell(excess_text(excess, trial), f"{1000 * excess:.9g}")
+    return Cell(excess_text(excess, trial), _sorted_by(1000 * excess))
 
 
 def excess_text(excess: float, trial: Trial) -> str:
@@ -146,7 +149,7 @@ def _kl_cell(trial: Trial) -> Cell:
         return Cell()
     width = half_width(trial, "kl")
     digits = f".{decimals(width, 0)}f" if width else ".3g"
-    return Cell(f"{trial.kl:{digits}}{_with(width, digits)}", f"{trial.kl:.9g}")
+    return Cell(f"{trial.kl:{digits}}{_with(width, digits)}", _sorted_by(trial.kl))
 
 
 def _with(width: float | None, digits: str) -> str:

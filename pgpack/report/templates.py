@@ -6,12 +6,13 @@ when a page is made.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -33,10 +34,18 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = breakable
     environment.globals["asset"] = lambda name: Markup(_asset(name))
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment
 
 
+def breakable(name: str) -> Markup:
+    """A name of a tensor that may go on in the next line after a dot or an underscore."""
+    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))
+
+
 def _asset(name: str) -> str:
-    return resources.files("pgpack.report").joinpath("assets", name).read_text(encoding="utf-8")
+    """A file of `assets`; of scripts and styles without indents and lines of comment."""
+    text = resources.files("pgpack.report").joinpath("assets", name).read_text(encoding="utf-8")
+    return text if name.endswith(".html") else re.sub(r"^\s+|^\s*//.*\n", "", text, flags=re.MULTILINE)

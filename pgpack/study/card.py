@@ -202,13 +202,13 @@ def _joined(directory: Path, before: StudyMeta, now: StudyMeta) -> tuple[StudyCh
         if old != each.checkpoint_digest and each.checkpoint_digest not in known:
             raise StudyError(
                 f"{directory} is a study of checkpoint {old}, but this run has checkpoint {each.checkpoint_digest}: "
-                f"{each.checkpoint} has changed since {before.created}; give the new weights another --out directory"
+                f"{each.checkpoint} has changed since {before.created}; give the new weights another folder as -o"
             )
     if not any(each.checkpoint_digest in known for each in given):
         raise StudyError(
             f"{directory} is a study of checkpoint {before.checkpoint_digest}, but this run has checkpoint "
             f"{now.checkpoint_digest}: it began with {before.checkpoint}, this run has {now.checkpoint}; "
-            "give that one or another --out directory"
+            "give that one or another folder as -o"
         )
     joined = dict(known)
     for each in given:
@@ -227,11 +227,11 @@ def _other_evaluator(before: StudyMeta, now: StudyMeta) -> str:
     """What differs, and what to do."""
     old, new = (card.data_flags or "no text flags" for card in (before, now))
     if old != new:
-        return f"it began with {old}, this run has {new}; repeat those flags or give another --out directory"
+        return f"it began with {old}, this run has {new}; repeat those flags or give another folder as -o"
     pgpack = "" if before.pgpack_version == now.pgpack_version else f" (pgpack was {before.pgpack_version})"
     return (
         "the flags are the same, so the text, the tokenizer or the way of evaluating behind them has changed"
-        f"{pgpack}; bring them back or give another --out directory"
+        f"{pgpack}; bring them back or give another folder as -o"
     )
 
 

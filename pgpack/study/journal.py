@@ -48,6 +48,16 @@ class Journal:
         except OSError as error:
             raise StudyError(f"{self.path}: cannot read it: {error.strerror or error}") from error
 
+    def damaged(self) -> tuple[str, ...]:
+        """What `read` says of each complete line that is no trial. Raises: OSError when it cannot be read."""
+        found = []
+        for number, line in enumerate(self.path.read_bytes().split(b"\n")[:-1], start=1):
+            try:
+                self._parse(number, line)
+            except StudyError as error:
+                found.append(str(error))
+        return tuple(found)
+
     def torn_bytes(self) -> int:
         """Length of the torn last line, 0 when there is none."""
         try:

@@ -1,146 +1,45 @@
 """Frontiers as pictures for people: SVG and PNG, light, deterministic, readable in a README.
 
-Owns what part of the plane a chart shows (`chart_view`, which the HTML report shares) and how it is drawn.
-Only measured trials are drawn; failed ones are the report's business. matplotlib is loaded when a picture is
-made, without its global pyplot state; equal inputs give equal SVG bytes.
+Owns how what `chart_view` shows is drawn: the best point as a star, a frontier with the band of its 95 % intervals,
+packers measured over a dial as curves with their names, what lies beyond the view at its edge. Curves differ by
+marker and line as well as by colour. Only measured trials are drawn; failed ones are the report's business.
+matplotlib is loaded when a picture is made, without its global pyplot state; equal inputs give equal SVG bytes.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pgpack.errors import StudyError
 from pgpack.files import replace_study_file
 from pgpack.picture import COLOURS, GRID, INK, PICTURE_SUFFIXES, SOFT_INK, STYLE, figure_bytes
 
+from .chart_view import ChartView, byte_unit, size_axis_label
 from .comparison import half_width
-from .frontier import LOGARITHMIC, METRIC_NAMES, Front, Metric, Points, loss_of, measured, pareto_indices, points_of
-from .trial import Trial
+from .frontier import LOGARITHMIC, METRIC_NAMES, Front, Points, loss_of, measured, points_of
+from .labels import Label, Placer
+from .names import names_of
+from .pictured import FrontierPicture, drawable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.path import Path as MarkerPath
     from matplotlib.transforms import Bbox
 
-
-_BUDGET, _FP32 = "#b42318", "#1a6b35"
-_LABEL_OFFSETS = tuple(
-    (radius * x, radius * y)
-    for radius in (9, 16, 26, 40)
-    for x, y in ((1, 1), (1, -1), (-1, 1), (-1, -1), (0.2, 1.4), (0.2, -1.4))
-)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One study in a picture: its name in the legend and all its trials."""
-
-    name: str
-    trials: tuple[Trial, ...]
-
-
-@dataclass(frozen=True)
-class FrontierPicture:
-    """Everything that a frontier picture shows.
-
-    Units: `budget` bytes; `fp32_bpb` bits per byte of the unpacked model, drawn when `metric` is bpb.
-    """
-
-    curves: tuple[Curve, ...]
-    title: str
-    metric: Metric = "bpb"
-    budget: int | None = None
-    fp32_bpb: float | None = None
-
-    @cached_property
-    def fronts(self) -> tuple[Front, ...]:
-        return tuple(self._front(curve.trials) for curve in self.curves)
-
-    @cached_property
-    def whole(self) -> Front:
-        return self._front(tuple(trial for curve in self.curves for trial in curve.trials))
-
-    def _front(self, trials: tuple[Trial, ...]) -> Front:
-        return Front(trials, self.metric, self.budget)
-
-
-@dataclass(frozen=True)
-class ChartView:
-    """The part of the plane worth looking at. Units: x bytes, y loss; `n_outside` trials lie beyond it."""
-
-    x: tuple[float, float]
-    y: tuple[float, float]
-    log_x: bool
-    log_y: bool
-    n_outside: int
-
-
-def chart_view(of: Front, fp32_bpb: float | None) -> ChartView | None:
-    """The view that shows a frontier well; None when nothing was measured.
-
-    Losses far above the frontier, such as a 2-bit model's, would squash it: on the linear bpb axis the view
-    ends at 8 times the frontier's median excess over its floor, at most a quarter above that floor, but
-    always holds the fp32 model, the best point under the budget and 3 frontier points. KL and the error
-    of weights decay exponentially with bytes, so their axis is logarithmic and holds the whole frontier. Bytes are
-    logarithmic when they span more than 4x.
-    """
-    metric, budget = of.metric, of.budget
-    points = points_of(of.trials, metric)
-    if metric in LOGARITHMIC:
-        points = points[points[:, 1] > 0]  # a KL of 0 has no place on a logarithmic axis
-    if not len(points):
-        return None
-    front = points[pareto_indices(points)]
-    floor = ceiling = float(front[-1, 1])
-    if of.best is not None and metric not in LOGARITHMIC:
-        ceiling = max(ceiling, loss_of(of.best, metric) or floor)
-    if fp32_bpb is not None and metric == "bpb":
-        floor, ceiling = min(floor, fp32_bpb), max(ceiling, fp32_bpb)
-    ceiling = float(front[0, 1]) if metric in LOGARITHMIC else max(ceiling, _bpb_ceiling(front, floor, budget))
-    shown = front[front[:, 1] <= ceiling]
-    right = max(float(shown[-1, 0]), budget or 0)
-    near = points[(points[:, 1] <= ceiling) & (points[:, 0] <= 1.25 * right)]
-    left, right = min(float(near[:, 0].min()), budget or math.inf), max(float(near[:, 0].max()), right)
-    log_x = right > 4 * left
-    x = _padded(left, right, 0.06, log_x)
-    y = _padded(floor, ceiling, 0.07, metric in LOGARITHMIC)
-    inside = (points[:, 0] <= x[1]) & (points[:, 0] >= x[0]) & (points[:, 1] <= y[1]) & (points[:, 1] >= y[0])
-    return ChartView(x, y, log_x, metric in LOGARITHMIC, int(len(points) - inside.sum()))
-
-
-def _bpb_ceiling(front: Points, floor: float, budget: int | None) -> float:
-    losses = front[:, 1]
-    limit = min(floor + 8 * float(np.median(losses - floor)), 1.25 * floor)
-    fitting = losses[front[:, 0] <= budget] if budget is not None else losses
-    needed = max(float(losses[-3:].max()), float(fitting.min()) if len(fitting) else float(losses[0]))
-    return max(float(losses[losses <= limit].max(initial=floor)), needed)
-
-
-def _padded(low: float, high: float, share: float, log: bool) -> tuple[float, float]:
-    if log:
-        low, high = math.log(low), math.log(high)
-    pad = share * (high - low) or 0.05 * abs(high) or 0.05
-    low, high = low - pad, high + pad
-    return (math.exp(low), math.exp(high)) if log else (low, high)
-
-
-def byte_unit(largest: float) -> tuple[float, str]:
-    """Divisor and name of the decimal unit that suits sizes up to `largest` bytes."""
-    return (1e6, "MB") if largest >= 1e6 else (1e3, "kB")
-
-
-def size_axis_label(unit: str) -> str:
-    """The axis title that says what the unit means: MB = 10^6 bytes, kB = 10^3."""
-    return f"artifact size ({unit} = 10{'⁶' if unit == 'MB' else '³'} bytes)"
+BEST, BUDGET, FP32 = "#f5b301", "#b42318", "#1a6b35"
+BEST_SIZE, POINT_SIZE = 21, 5.5
+LINES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 2, 2)), "-", (0, (6, 2)))
+MARKERS = "os^DvP"
+CLOSE = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)  # labels within a power of ten
+MAX_NAMED = 12  # points with labels; the page names every point
+_Spot: TypeAlias = tuple[float, float, str, str]  # x, y, horizontal and vertical alignment
+_VERTICAL = ("top", "bottom")
 
 
 def frontier_figure(picture: FrontierPicture) -> Figure:
@@ -151,46 +50,49 @@ def frontier_figure(picture: FrontierPicture) -> Figure:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    view = chart_view(picture.whole, picture.fp32_bpb)
-    if view is None:
-        raise StudyError(f"no trial has a {picture.metric} to draw; see the errors in trials.jsonl")
+    view = picture.view
     with rc_context(STYLE):
         figure = Figure(figsize=(10, 6), dpi=100, layout="constrained", facecolor="white")
         figure.get_layout_engine().set(w_pad=0.14, h_pad=0.12)  # type: ignore[call-arg, union-attr]
         axes = figure.add_subplot()
         _prepare_axes(axes, picture, view)
-        _draw_lines(axes, picture, view)
-        named = zip(picture.curves, picture.fronts, strict=True)
-        sure = [_draw_curve(axes, curve.name, front, _colour(n)) for n, (curve, front) in enumerate(named)]
-        if any(sure):
-            _note_below(axes, f"bars: 95 % intervals above fp32{' (arrow: to 0)' * view.log_y}", "left")
-        if len(picture.curves) > 1:
-            axes.legend(frameon=True, edgecolor=GRID, framealpha=0.9, loc="upper right")
+        _draw_lines(axes, picture)
+        _draw_others(axes, picture, view)
+        sure = [_draw_curve(axes, front, number) for number, (_, front) in enumerate(picture.drawn)]
+        _draw_best(axes, picture)
+        notes = ["band: 95 % interval of the loss above fp32"] if any(sure) else []
+        if not view.holds(drawable(picture.whole)).all():
+            notes.append("triangles: beyond the scale")
+        figure.supxlabel("; ".join(notes) or " ", x=0.99, ha="right", fontsize=9.5, color=SOFT_INK)
         figure.draw_without_rendering()  # fixes the layout that labels are placed on
-        _place_labels(axes, picture, view)
+        _place_names(axes, picture, view)
     return figure
 
 
 def frontier_svg(picture: FrontierPicture) -> str:
     """The picture as SVG text, the same bytes for the same input."""
-    return figure_bytes(frontier_figure(picture), ".svg").decode()
+    return picture_bytes(picture, ".svg").decode()
 
 
 def write_picture(picture: FrontierPicture, path: Path) -> None:
     """Write `path` as SVG or PNG by its suffix. Raises: StudyError for another suffix or an empty picture."""
     if path.suffix not in PICTURE_SUFFIXES:
         raise StudyError(f"{path}: a picture is written as .svg or .png, not {path.suffix or 'without suffix'!r}")
-    replace_study_file(path, figure_bytes(frontier_figure(picture), path.suffix))
+    replace_study_file(path, picture_bytes(picture, path.suffix))
 
 
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
+def picture_bytes(picture: FrontierPicture, suffix: str) -> bytes:
+    """The picture as SVG or PNG. Raises: StudyError for another suffix or an empty picture."""
+    return figure_bytes(frontier_figure(picture), suffix, title=picture.title, description=picture.words)
+
+
+# --- axes ----------------------------------------------------------------------------------------------
 
 
 def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-    axes.set_title(picture.title, loc="left", fontsize=13, fontweight="bold", pad=24)
+    axes.set_title(picture.title, loc="left", fontsize=13, fontweight="bold", pad=14)
     axes.set_xlim(*view.x)
     axes.set_ylim(*view.y)
     divisor, unit = byte_unit(view.x[1])
@@ -198,10 +100,23 @@ def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     axes.set_ylabel(METRIC_NAMES[picture.metric])
     if view.log_x:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+        axes.xaxis.set_major_locator(LogLocator(subs=CLOSE))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(*view.x)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / divisor:g}"))
+    if picture.fp32_n_bytes:
+        per_bit = picture.fp32_n_bytes / 32  # bytes of a bit per weight
+        bits = axes.secondary_xaxis(
+            "top", functions=(lambda n: np.divide(n, per_bit), lambda b: np.multiply(b, per_bit))
+        )
+        bits.set_xlabel("bits per weight", fontsize=10)
+        bits.tick_params(labelsize=10)
+        bits.spines["top"].set_visible(False)
+        if view.log_x:
+            bits.set_xscale("log")
+            bits.xaxis.set_major_locator(LogLocator(subs=CLOSE))
+            bits.xaxis.set_minor_locator(NullLocator())
+        bits.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if view.log_y:
         axes.set_yscale("log")
         _label_closely(axes, *view.y)
@@ -211,8 +126,6 @@ def _prepare_axes(axes: Axes, picture: FrontierPicture, view: ChartView) -> None
     axes.grid(True, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    if view.n_outside:
-        _note_below(axes, f"{view.n_outside} trial{'s' * (view.n_outside > 1)} outside the view", "right")
 
 
 def _label_closely(axes: Axes, low: float, high: float) -> None:
@@ -221,145 +134,175 @@ def _label_closely(axes: Axes, low: float, high: float) -> None:
 
     if math.floor(math.log10(high)) > math.ceil(math.log10(low)):
         return
-    close = LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)) if high > 4 * low else MaxNLocator(6)
+    close = LogLocator(subs=CLOSE) if high > 4 * low else MaxNLocator(6)
     axes.yaxis.set_major_locator(close)
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _note_below(axes: Axes, text: str, side: Literal["left", "right"]) -> None:
-    axes.annotate(
-        text, (float(side == "right"), 0), xycoords="axes fraction", xytext=(0, -30), textcoords="offset points",
-        ha=side, fontsize=9, color=SOFT_INK,
-    )  # fmt: skip
+# --- what is drawn -------------------------------------------------------------------------------------
 
 
-def _draw_lines(axes: Axes, picture: FrontierPicture, view: ChartView) -> None:
-    """The budget and the fp32 model, each named where its line leaves the picture."""
+def _draw_lines(axes: Axes, picture: FrontierPicture) -> None:
+    """The budget and the fp32 model."""
     if picture.budget is not None:
-        divisor, unit = byte_unit(view.x[1])
-        axes.axvline(picture.budget, color=_BUDGET, linestyle="--", linewidth=1.2, gid="budget")
-        axes.annotate(
-            f"budget {picture.budget / divisor:g} {unit}", (picture.budget, 1),
-            xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
-            ha="center", fontsize=9, color=_BUDGET,
-        )  # fmt: skip
+        axes.axvline(picture.budget, color=BUDGET, linestyle=(0, (5, 3)), linewidth=1.3, gid="budget")
     if picture.fp32_bpb is not None and picture.metric == "bpb":
-        axes.axhline(picture.fp32_bpb, color=_FP32, linestyle="--", linewidth=1.2, gid="fp32")
-        axes.annotate(
-            f"fp32 model {picture.fp32_bpb:.4f}", (0, picture.fp32_bpb),
-            xycoords=("axes fraction", "data"), xytext=(5, 3), textcoords="offset points",
-            fontsize=9, color=_FP32,
+        axes.axhline(picture.fp32_bpb, color=FP32, linestyle=(0, (1.5, 2)), linewidth=1.4, gid="fp32")
+
+
+def _draw_others(axes: Axes, picture: FrontierPicture, view: ChartView) -> None:
+    """Trials off every frontier, in the colour of their study; those beyond the view as triangles at its edge."""
+    points = np.concatenate([drawable(front) for front in picture.fronts])
+    edge = points[~view.holds(points)]
+    for number, front in enumerate(picture.fronts):
+        beaten = drawable(front, [trial for trial in front.trials if trial.key not in front.keys])
+        beaten = beaten[view.holds(beaten)]
+        axes.scatter(beaten[:, 0], beaten[:, 1], s=18, color=_colour(number), alpha=0.35, linewidths=0, zorder=2)
+    for marker, beyond in (("^", edge[:, 1] > view.y[1]), (">", edge[:, 1] <= view.y[1])):
+        at = view.held(edge[beyond])
+        axes.scatter(
+            at[:, 0], at[:, 1], s=34, marker=marker, color=SOFT_INK, alpha=0.7, linewidths=0, zorder=2,
+            clip_on=False, gid="edge",
         )  # fmt: skip
 
 
-def _draw_curve(axes: Axes, name: str, front: Front, colour: str) -> bool:
-    """True when a point's interval is known and drawn."""
-    beaten = points_of([trial for trial in front.trials if trial.key not in front.keys], front.metric)
-    axes.scatter(beaten[:, 0], beaten[:, 1], s=16, color=colour, alpha=0.3, linewidths=0, zorder=2)
-    points = points_of(front.points, front.metric)
-    if front.metric in LOGARITHMIC:
-        points = points[points[:, 1] > 0]
-    name = name if front.trials else f"{name} (no trials)"
-    axes.step(points[:, 0], points[:, 1], where="post", color=colour, linewidth=1.6, alpha=0.55, zorder=3)
+def _draw_curve(axes: Axes, front: Front, number: int) -> bool:
+    """True when the interval of a point is known and drawn."""
+    colour, points = _colour(number), drawable(front, front.points)
+    line = LINES[number % len(LINES)]
+    axes.step(points[:, 0], points[:, 1], where="post", color=colour, linestyle=line, linewidth=1.8, alpha=0.75)
     axes.plot(
-        points[:, 0], points[:, 1], "o", color=colour, markersize=5.5,
-        markeredgecolor="white", markeredgewidth=0.7, label=name, zorder=4,
+        points[:, 0], points[:, 1], linestyle="", marker=MARKERS[number % len(MARKERS)], color=colour,
+        markersize=POINT_SIZE, markeredgecolor="white", markeredgewidth=0.7, zorder=4,
     )  # fmt: skip
-    return _draw_intervals(axes, front.points, colour, front.metric)
+    return _draw_band(axes, front, colour)
 
 
-def _draw_intervals(axes: Axes, frontier: Sequence[Trial], colour: str, metric: Metric) -> bool:
-    """Thin bars at the points whose interval is known; True when there is one."""
-    known = [
-        (trial.n_bytes, loss, width)
-        for trial in frontier
-        if (width := half_width(trial, metric)) is not None and ((loss := loss_of(trial, metric)) or 0) > 0
-    ]
-    if known:
-        n_bytes, losses, widths = np.array(known, np.float64).T
-        to_zero = (widths >= losses) & (metric == "kl")  # an arrow, for a logarithmic axis has no 0
-        axes.errorbar(
-            n_bytes, losses, yerr=(np.where(to_zero, 0, widths), widths), fmt="none", ecolor=colour,
-            elinewidth=0.9, capsize=2.5, capthick=0.9, alpha=0.8, zorder=3.5,
-        )  # fmt: skip
+def _draw_band(axes: Axes, front: Front, colour: str) -> bool:
+    """The 95 % intervals of the frontier's losses above fp32, as steps like its own; a point whose interval is not
+    known ends the band. True when there is one."""
+    trials = [trial for trial in front.points if (loss_of(trial, front.metric) or 0) > 0]
+    widths = np.array([half_width(trial, front.metric) or math.nan for trial in trials], np.float64)
+    if np.isnan(widths).all():
+        return False
+    n_bytes, losses = points_of(trials, front.metric).T
+    low = losses - widths
+    if front.metric in LOGARITHMIC:
+        low = np.where(low > 0, low, np.nextafter(0, 1) + axes.get_ylim()[0])  # a logarithmic axis has no 0
+    axes.fill_between(
+        n_bytes, low, losses + widths, where=~np.isnan(widths), step="post", color=colour, alpha=0.16, linewidth=0,
+        zorder=1.5, gid="band",
+    )  # fmt: skip
+    axes.vlines(n_bytes, low, losses + widths, color=colour, alpha=0.3, linewidth=3)
+    return True
+
+
+def _draw_best(axes: Axes, picture: FrontierPicture) -> None:
+    """The best point, larger than anything else."""
+    best = picture.whole.best
+    if best is not None:
         axes.plot(
-            n_bytes[to_zero], losses[to_zero], linestyle="", marker=_arrow_down(), markersize=24, fillstyle="none",
-            markeredgecolor=colour, markeredgewidth=0.9, alpha=0.8, zorder=3.5,
+            best.n_bytes or 0, loss_of(best, picture.metric) or 0.0, marker="*", markersize=BEST_SIZE, color=BEST,
+            markeredgecolor=INK, markeredgewidth=1.3, zorder=5, gid="best",
         )  # fmt: skip
-    return bool(known)
 
 
-def _arrow_down() -> MarkerPath:
-    """A marker that hangs from its point, half the marker's size long."""
-    from matplotlib.path import Path as MarkerPath
-
-    corners = ((0, 0), (0, -1), (-0.2, -0.75), (0, -1), (0.2, -0.75))
-    return MarkerPath(corners, (MarkerPath.MOVETO, *(4 * (MarkerPath.LINETO,))))
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
 
 
-def _labels(picture: FrontierPicture, view: ChartView) -> list[tuple[float, float, str, str]]:
-    """(bytes, loss, text, colour) of what deserves a name: the best artifact under the budget, then labels."""
-    chosen: list[tuple[float, float, str, str]] = []
-    for index, front in enumerate(picture.fronts):
-        best = front.best
-        named = [trial for trial in measured(front.trials, picture.metric) if trial.label and trial != best]
-        named.sort(key=lambda trial: loss_of(trial, picture.metric) or 0.0)
-        for trial in ([best] if best else []) + named:
-            n_bytes, loss = float(trial.n_bytes or 0), loss_of(trial, picture.metric) or 0.0
-            if view.x[0] <= n_bytes <= view.x[1] and view.y[0] <= loss <= view.y[1]:
-                text = _best_text(trial, loss, view) if trial is best else trial.label
-                chosen.append((n_bytes, loss, text, _colour(index)))
-    return chosen
+# --- names ---------------------------------------------------------------------------------------------
 
 
-def _best_text(trial: Trial, loss: float, view: ChartView) -> str:
-    divisor, unit = byte_unit(view.x[1])
-    name = f"{trial.label}: " if trial.label else "best: "
-    return f"{name}{(trial.n_bytes or 0) / divisor:.4g} {unit}, {loss:{'.3g' if view.log_y else '.4f'}}"
-
-
-def _place_labels(axes: Axes, picture: FrontierPicture, view: ChartView) -> None:
-    """Greedy placing: of 24 offsets around a point take the one that covers least of what is already there."""
-    scale = axes.figure.dpi / 72
-    frame = axes.get_window_extent()
-    points = points_of(picture.whole.trials, picture.metric)
-    dots = axes.transData.transform(points[points[:, 1] > 0])
-    named = (line for line in axes.lines if line.get_gid() == "fp32")
-    taken = [artist.get_window_extent().padded(1) for artist in (*axes.texts, *named)]
-    legend = axes.get_legend()
-    if legend is not None:
-        taken.append(legend.get_window_extent())
-    for n_bytes, loss, text, colour in _labels(picture, view):
-        anchor = axes.transData.transform((n_bytes, loss))
-        label = axes.annotate(
-            text, (n_bytes, loss), xytext=(0, 0), textcoords="offset points", fontsize=9.5, color=INK,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3},
-            bbox={"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
-            zorder=6,
-        )  # fmt: skip
-        width, height = label.get_window_extent().size
-        boxes = [_label_box(anchor, offset, width, height, scale) for offset in _LABEL_OFFSETS]
-        costs = [_label_cost(box, frame, taken, dots) + 0.4 * n for n, box in enumerate(boxes)]
-        choice = int(np.argmin(costs))
-        label.xyann = x, y = _LABEL_OFFSETS[choice]
-        label.set(ha="left" if x > 0 else "right", va="bottom" if y > 0 else "top")
-        taken.append(boxes[choice])
-
-
-def _label_box(
-    anchor: NDArray[np.float64], offset: tuple[float, float], width: float, height: float, scale: float
-) -> Bbox:
-    from matplotlib.transforms import Bbox
-
-    x, y = anchor[0] + scale * offset[0], anchor[1] + scale * offset[1]
-    left = x if offset[0] > 0 else x - width
-    bottom = y if offset[1] > 0 else y - height
-    return Bbox.from_bounds(left, bottom, width, height)
-
-
-def _label_cost(box: Bbox, frame: Bbox, taken: Sequence[Bbox], dots: Points) -> float:
-    outside = not (box.x0 >= frame.x0 and box.x1 <= frame.x1 and box.y0 >= frame.y0 and box.y1 <= frame.y1)
-    covered = (
-        (dots[:, 0] > box.x0 - 3) & (dots[:, 0] < box.x1 + 3) & (dots[:, 1] > box.y0 - 3) & (dots[:, 1] < box.y1 + 3)
+def _place_names(axes: Axes, picture: FrontierPicture, view: ChartView) -> None:
+    """The names of the lines, of the best point, of the curves and of labelled trials, in this order."""
+    points = np.concatenate([drawable(front) for _, front in picture.drawn])
+    dots = np.concatenate(
+        [
+            axes.transData.transform(points[view.holds(points)]),
+            *(_along(axes, front, view) for _, front in picture.drawn),
+        ]
     )
-    return 1000.0 * outside + 200.0 * box.count_overlaps(taken) + 6.0 * float(covered.sum())
+    lines = {line.get_gid(): line.get_window_extent() for line in axes.lines}
+    taken = [lines["fp32"].padded(1)] if "fp32" in lines else []
+    taken += _name_lines(axes, picture, dots)
+    if "budget" in lines:
+        line = lines["budget"]
+        dots = np.concatenate([dots, np.column_stack([np.full(40, line.x0), np.linspace(line.y0, line.y1, 40)])])
+    placer = Placer(axes, dots, [*taken, *([lines["best"]] if "best" in lines else [])])
+    for label in _labels(picture, view):
+        placer.place(label)
+
+
+def _along(axes: Axes, front: Front, view: ChartView) -> Points:
+    """Places every few pixels along a frontier's steps, so that labels keep off the line. Units: pixels."""
+    points = np.repeat(axes.transData.transform(view.held(drawable(front, front.points))), 2, axis=0)
+    corners = np.column_stack([points[1:, 0], points[:-1, 1]])
+    steps = [np.linspace(a, b, 2 + int(np.abs(b - a).max() / 12)) for a, b in itertools.pairwise(corners)]
+    return np.concatenate([corners, *steps])
+
+
+def _name_lines(axes: Axes, picture: FrontierPicture, dots: Points) -> list[Bbox]:
+    """Names of budget and fp32 model beside their lines, where they cover fewest points; the boxes they take."""
+    view, to_axes = picture.view, axes.transAxes.inverted()
+    taken: list[Bbox] = []
+
+    def at(n_bytes: float, loss: float) -> tuple[float, float]:
+        x, y = to_axes.transform(axes.transData.transform((n_bytes, loss)))
+        return float(x), float(y)
+
+    if picture.fp32_bpb is not None and picture.metric == "bpb":
+        _, level = at(view.x[0], picture.fp32_bpb)
+        beside: list[_Spot] = [(x, level, ha, va) for va in _VERTICAL for x, ha in ((0.01, "left"), (0.99, "right"))]
+        taken.append(_named(axes, f"fp32 model {picture.fp32_bpb:.4f}", FP32, beside, dots, taken))
+    if picture.budget is not None:
+        x, _ = at(picture.budget, view.y[0])
+        sides = ((x - 0.008, "right"), (x + 0.008, "left"))
+        beside = [(side, y, ha, "center") for y in (0.04, 0.12, 0.96, 0.5) for side, ha in sides]
+        taken.append(_named(axes, f"budget {picture.size(picture.budget)}", BUDGET, beside, dots, taken))
+    return taken
+
+
+def _named(axes: Axes, text: str, colour: str, spots: Sequence[_Spot], dots: Points, taken: Sequence[Bbox]) -> Bbox:
+    """Writes `text` at the best of the spots, which are in shares of the axes; its box."""
+    frame = axes.get_window_extent()
+    made = axes.annotate(text, (0, 0), xycoords="axes fraction", fontsize=10.5, color=colour)
+
+    def put(spot: _Spot) -> Bbox:
+        x, y, ha, va = spot
+        made.xy = made.xyann = (x, y + {"bottom": 0.008, "top": -0.008}.get(va, 0.0))
+        made.set(ha=ha, va=va)
+        return made.get_window_extent()
+
+    def cost(spot: _Spot) -> float:
+        box = put(spot)
+        inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+        hit = ((dots > (box.x0, box.y0)) & (dots < (box.x1, box.y1))).all(axis=1).sum()
+        return float(hit) + 100 * box.count_overlaps(taken) + 1000 * (not inside)
+
+    return put(min(spots, key=cost))
+
+
+def _labels(picture: FrontierPicture, view: ChartView) -> Iterator[Label]:
+    """The best artifact under the budget, curves at their smallest one in view, labelled trials from the best on."""
+    best, metric = picture.whole.best, picture.metric
+    if best is not None:
+        n_bytes, loss = float(best.n_bytes or 0), loss_of(best, metric) or 0.0
+        (name,) = names_of([best]) if best.label else ("",)
+        text = f"best: {picture.figures(n_bytes, loss)}" + (f"\n{name}" if name else "")
+        yield Label(n_bytes, loss, text, INK, bold=True, must=True)
+    alone = len(picture.drawn) == 1
+    curved = {trial.key for name, front in picture.drawn[len(picture.curves) :] for trial in front.trials}
+    for number, (name, front) in enumerate(picture.drawn):
+        points = drawable(front, front.points)
+        points = points[view.holds(points)]
+        if alone or not len(points) or not name:
+            continue
+        yield Label(float(points[0, 0]), float(points[0, 1]), name, _colour(number), must=True)
+    for number, front in enumerate(picture.fronts):
+        named = [t for t in measured(front.trials, metric) if t.label and t != best and t.key not in curved]
+        named.sort(key=lambda trial: loss_of(trial, metric) or 0.0)
+        for trial, name in zip(named[:MAX_NAMED], names_of(named[:MAX_NAMED]), strict=True):
+            point = (float(trial.n_bytes or 0), loss_of(trial, metric) or 0.0)
+            if view.holds(np.array([point])).all():
+                yield Label(*point, name, _colour(number))

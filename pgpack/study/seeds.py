@@ -103,6 +103,7 @@ def together(trials: Sequence[Trial], block_bytes: Sequence[int] = ()) -> Trial:
         kl_se=_mean(trials, "kl_se"),
         block_excess=pack_floats(excess),
         created=max(trial.created for trial in trials),
+        peak_bytes=max((trial.peak_bytes for trial in trials if trial.peak_bytes), default=None),
         **times,
     )
 

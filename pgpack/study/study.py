@@ -18,7 +18,7 @@ from pgpack.sizes import Size, bytes_of
 from .card import STUDY_FILE, StudyMeta, continued, read_card
 from .frontier import Metric, default_metric
 from .journal import TRIALS_FILE, Journal
-from .plot import Curve
+from .pictured import Curve
 from .seeds import Across, Spread, across
 from .trial import Trial
 from .view import FrontierView
@@ -67,7 +67,7 @@ class Study:
         """
         meta = read_card(directory / STUDY_FILE)
         if meta is None:
-            raise StudyError(f"{directory} holds no {STUDY_FILE}; give the --out directory of a `pgpack sweep`")
+            raise StudyError(f"{directory} holds no {STUDY_FILE}; give the folder of a `pgpack sweep`")
         return cls.of(directory, meta, Journal(directory / TRIALS_FILE).read())
 
     @cached_property
@@ -96,7 +96,7 @@ class Study:
         >>> view.best in view.points
         True
         """
-        limit = None if budget is None else bytes_of(budget)
+        limit = None if budget is None else bytes_of(budget, self.meta.fp32_n_bytes)
         view = frontier_of({self.directory.resolve().name: self}, metric, limit)
         return dataclasses.replace(view, title=f"Frontier of {self.meta.title}")
 
@@ -124,6 +124,7 @@ def frontier_of(
         subject="; ".join(f"{name}: {study.meta.subject}" for name, study in studies.items()),
         curves=curves,
         fp32_bpb=_shared([meta.fp32_bpb for meta in metas]),
+        fp32_n_bytes=_shared([meta.fp32_n_bytes for meta in metas]),
         block_bytes={meta.evaluator_digest: meta.block_bytes for meta in reversed(metas) if meta.block_bytes},
     )
 
@@ -142,7 +143,7 @@ def _refuse_foreign(directory: Path) -> None:
     """Raises: StudyError for a folder of files that is no study, not even one that was just begun."""
     names = sorted(path.name for path in directory.iterdir() if path.name[0] != ".") if directory.is_dir() else []
     if names and not any(fnmatch.fnmatchcase(name, known) for name in names for known in OF_A_STUDY):
-        raise StudyError(f"{directory} is no study and holds {names[0]}; give a new or an empty folder as --out")
+        raise StudyError(f"{directory} is no study and holds {names[0]}; give a new or an empty folder as -o")
 
 
 @contextlib.contextmanager

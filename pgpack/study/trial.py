@@ -21,7 +21,7 @@ from typing import Any
 
 from pgpack.errors import StudyError
 
-SCHEMA_VERSION = 4  # raised by 1 with every new field, which gets a default and a line in SINCE and in JOURNAL.md
+SCHEMA_VERSION = 5  # raised by 1 with every new field, which gets a default and a line in SINCE and in JOURNAL.md
 SINCE: Mapping[str, int] = {
     "text_share": 2,
     "bpb_se": 2,
@@ -30,6 +30,7 @@ SINCE: Mapping[str, int] = {
     "relative_error": 3,
     "expected_loss": 3,
     "crc32": 4,  # of the line as it is without this key: no field of a trial
+    "peak_bytes": 5,
 }  # field -> the version that added it; rows of older versions take its default
 STATUSES = ("ok", "failed")
 CHECKSUM = re.compile(r'(.*), "crc32": "([0-9a-f]{8})"}')
@@ -50,6 +51,7 @@ class Trial:
     of `kl`; `block_excess`: nats above the fp32 model by block of the text (`pgpack.loss.intervals.pack_floats`).
     Where no text is known: `relative_error`, the squared error of the weights relative to their squares, and with
     Hessians `expected_loss`, the nats per token that it is estimated to cost (`pgpack.calibration.distortion`).
+    `peak_bytes`: the most memory that the process held during the trial, None where the system does not tell.
 
     Raises: StudyError when a field has the wrong type, the status is unknown, or an 'ok' trial lacks
     `n_bytes` or both `bpb` and `relative_error`. A metric that is NaN or infinite becomes None and the
@@ -82,6 +84,7 @@ class Trial:
     block_excess: str | None = None
     relative_error: float | None = None
     expected_loss: float | None = None
+    peak_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for name in _TEXT + _OPTIONAL_TEXT:
@@ -92,7 +95,8 @@ class Trial:
             raise StudyError(f"trial status is {self.status!r}; expected 'ok' or 'failed'")
         if not isinstance(self.text_share, float | int) or not 0 < self.text_share <= 1:
             raise StudyError(f"trial field text_share is {self.text_share!r}; expected a share above 0 and up to 1")
-        self._set("n_bytes", _whole(self.n_bytes, "n_bytes"))
+        for name in ("n_bytes", "peak_bytes"):
+            self._set(name, _whole(getattr(self, name), name))
         broken = [name for name in _NUMBERS if self._take_number(name)]
         lost = [name for name in _METRICS if name in broken]
         if lost:

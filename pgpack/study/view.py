@@ -19,7 +19,8 @@ from pgpack.tables import Cell, clipped, table
 
 from .comparison import half_width, half_width_text, paired_difference
 from .frontier import METRIC_NAMES, Front, Metric, frontier_csv, measured
-from .plot import Curve, FrontierPicture, frontier_svg, write_picture
+from .pictured import Curve, FrontierPicture
+from .plot import frontier_svg, write_picture
 from .trial import Trial
 
 NAME_WIDTH = 96
@@ -31,14 +32,15 @@ class FrontierView(Front):
     """`points` by ascending bytes, `best` within the budget, and ways to show them.
 
     `subject`: study, checkpoint and text in a few words. `curves`: the studies that the trials are of, for pictures.
-    Units: `fp32_bpb` bits per byte of the unpacked model; `block_bytes` of the text's blocks, by the digest of the
-    evaluator.
+    Units: `fp32_bpb` bits per byte of the unpacked model, `fp32_n_bytes` of its weights; `block_bytes` of the text's
+    blocks, by the digest of the evaluator.
     """
 
     title: str = "Frontier"
     subject: str = "no study"
     curves: tuple[Curve, ...] = ()
     fp32_bpb: float | None = None
+    fp32_n_bytes: int | None = None
     block_bytes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -136,7 +138,7 @@ class FrontierView(Front):
 
     @property
     def picture(self) -> FrontierPicture:
-        return FrontierPicture(self.curves, self.title, self.metric, self.budget, self.fp32_bpb)
+        return FrontierPicture(self.curves, self.title, self.metric, self.budget, self.fp32_bpb, self.fp32_n_bytes)
 
     def row(self, trial: Trial) -> dict[str, Any]:
         """A trial with the half widths of its 95 % intervals and its paired difference to the best point."""

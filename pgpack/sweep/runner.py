@@ -18,6 +18,7 @@ from pgpack.measure import Measurer
 from pgpack.recipe.spaces import Candidate
 from pgpack.study.journal import Journal
 from pgpack.study.study import Study
+from pgpack.study.tensor_bytes import TensorBytes
 from pgpack.study.trial import Trial
 from pgpack.sweep.executors.dispatch import shared_work
 from pgpack.sweep.executors.here import SerialExecutor
@@ -97,9 +98,11 @@ def remember(measurer: Measurer, study: Study) -> None:
 
 
 def record(executor: Executor, jobs: Iterable[Job], journal: Journal, on_trial: OnTrial) -> tuple[Trial, ...]:
-    """Run `jobs` and append every outcome to `journal`, in the order in which they come; returns the trials."""
-    new = []
+    """Run `jobs` and append every outcome to `journal`, in the order in which they come, the bytes of each tensor
+    beside it; returns the trials."""
+    new, kept = [], TensorBytes(journal.path.parent)
     for measured in executor.run(jobs):
+        kept.append(measured.trial.key, measured.tensors)
         journal.append(measured.trial)
         new.append(measured.trial)
         on_trial(measured.trial)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pgpack.files import replace_file
+from pgpack.files import replace_together
 
-from .data import Tokens, digest_tokens, read_tokens, write_shards
+from .data import Tokens, digest_tokens, read_tokens, shards_of
 from .documents import Document, split_documents
 from .sentence_piece import SentencePiece, train_tokenizer
 from .shard_files import find_shards
@@ -42,6 +42,7 @@ def write_text_folder(
 ) -> CorpusRecord:
     """Split, tokenize and write documents; without a `tokenizer` one is trained on the training part.
 
+    All files are on the disk before any has its name, the record last; no shard of an older, longer corpus stays.
     Raises: DataError when a part stays empty or the tokenizer cannot be trained.
     """
 
@@ -49,13 +50,6 @@ def write_text_folder(
     if tokenizer is None:
         tokenizer = train_tokenizer((d.text for d in train), vocab_size)
     train_tokens, val_tokens = (tokenizer.encode_documents(d.text for d in part) for part in (train, val))
-    folder.mkdir(parents=True, exist_ok=True)
-    for pattern in (TRAIN_GLOB, VAL_GLOB):  # a shorter corpus must not leave shards of an older one behind
-        for old in folder.glob(f"corpus{pattern[1:]}"):
-            old.unlink()
-    write_shards(train_tokens, folder, "corpus_train")
-    write_shards(val_tokens, folder, "corpus_val")
-    replace_file(folder / TOKENIZER_NAME, tokenizer.model)
     record = CorpusRecord(
         vocab_size=tokenizer.vocab_size,
         tokenizer_sha256=tokenizer.sha256,
@@ -69,7 +63,15 @@ def write_text_folder(
         val_sha256=digest_tokens(val_tokens),
         val_text_bytes=tokenizer.byte_tables.counted(val_tokens).scored_bytes,
     )
-    replace_file(folder / RECORD_NAME, (json.dumps(asdict(record), indent=2) + "\n").encode())
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [
+        *shards_of(train_tokens, folder, "corpus_train"),
+        *shards_of(val_tokens, folder, "corpus_val"),
+        (folder / TOKENIZER_NAME, tokenizer.model),
+        (folder / RECORD_NAME, (json.dumps(asdict(record), indent=2) + "\n").encode()),
+    ]
+    older = {path for pattern in (TRAIN_GLOB, VAL_GLOB) for path in folder.glob(f"corpus{pattern[1:]}")}
+    replace_together(files, stale=older - {path for path, _ in files})
     return record
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import DataError, InputChanged
-from pgpack.files import replace_file
+from pgpack.files import Unchanged, replace_file
 from pgpack.tables import counted
 
 from .shard_files import HEADER_INTS, MAGIC, VERSION, VERSION_32, read_header
@@ -31,21 +31,27 @@ def token_dtype(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
     return np.uint16 if vocab_size <= 1 << 16 else np.uint32
 
 
-def write_shards(tokens: Tokens, folder: Path, name: str) -> list[Path]:
-    """Write `NAME_000000.bin`, `NAME_000001.bin`, ... of at most 10^8 tokens each; their paths come back.
+def shards_of(tokens: Tokens, folder: Path, name: str) -> list[tuple[Path, bytes]]:
+    """Paths and contents of `NAME_000000.bin`, `NAME_000001.bin`, ... of at most 10^8 tokens each.
 
     32 bits a token where they are uint32, else 16.
     """
     version, dtype = (VERSION_32, "<u4") if tokens.dtype == np.uint32 else (VERSION, "<u2")
-    paths = []
+    found = []
     for index, start in enumerate(range(0, max(len(tokens), 1), SHARD_TOKENS)):
         part = tokens[start : start + SHARD_TOKENS]
         header = np.zeros(HEADER_INTS, dtype="<i4")
         header[:3] = MAGIC, version, len(part)
-        path = folder / f"{name}_{index:06d}.bin"
-        replace_file(path, header.tobytes() + part.astype(dtype).tobytes())
-        paths.append(path)
-    return paths
+        found.append((folder / f"{name}_{index:06d}.bin", header.tobytes() + part.astype(dtype).tobytes()))
+    return found
+
+
+def write_shards(tokens: Tokens, folder: Path, name: str) -> list[Path]:
+    """Write `shards_of` the tokens, each in one step; their paths come back."""
+    shards = shards_of(tokens, folder, name)
+    for path, data in shards:
+        replace_file(path, data)
+    return [path for path, _ in shards]
 
 
 def read_tokens(paths: Sequence[Path], vocab_size: int | None = None) -> Tokens:
@@ -54,6 +60,7 @@ def read_tokens(paths: Sequence[Path], vocab_size: int | None = None) -> Tokens:
     Raises: DataError.
     """
     parts: list[Tokens] = []
+    unchanged = Unchanged(paths)
     for path in paths:
         n_tokens, width = read_header(path)
         part: Tokens = np.fromfile(path, dtype=f"<u{width}", count=n_tokens, offset=HEADER_INTS * 4)
@@ -65,6 +72,7 @@ def read_tokens(paths: Sequence[Path], vocab_size: int | None = None) -> Tokens:
                 "shards and tokenizer do not belong together"
             )
         parts.append(part)
+    unchanged.check()
     widest = max(part.dtype.itemsize for part in parts)
     dtype = token_dtype(vocab_size) if vocab_size is not None else np.uint16 if widest == 2 else np.uint32
     return np.concatenate(parts).astype(dtype, copy=False)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pgpack.errors import DataError
+from pgpack.files import Unchanged
 
 from .compressed import PACKED, opened
 from .parquet import parquet_texts
@@ -86,13 +87,17 @@ def find_texts(sources: Iterable[Path]) -> list[Path]:
 def read_documents(sources: Iterable[Path], field: str = FIELD) -> list[Document]:
     """Documents of files and folders, whole, in the order of `find_texts`; empty ones are left out.
 
-    Lines of .txt and .md end in LF alone. Raises: DataError as `find_texts` and `read_parts`, and without any.
+    Lines of .txt and .md end in LF alone. Raises: DataError as `find_texts` and `read_parts`, and without any;
+    InputChanged.
     """
     documents = []
-    for path in find_texts(sources):
+    files = find_texts(sources)
+    unchanged = Unchanged(files)
+    for path in files:
         for name, parts in groupby(read_parts(path, field), lambda part: part.name):
             text = "".join(part.text for part in parts)
             documents.append(Document(name, text.replace("\r\n", "\n") if text_kind(path) in PLAIN else text))
+    unchanged.check()
     if not documents:
         raise DataError("the sources hold no documents; every text in them is empty")
     return documents

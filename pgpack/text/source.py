@@ -9,6 +9,7 @@ file holds them. What is longer than `DOCUMENT_PARTS` parts counts as several do
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from glob import glob
 from pathlib import Path
 
 from pgpack.errors import DataError
+from pgpack.files import Unchanged
 
 from .builtin import builtin_corpus
 from .documents import FIELD, PART, Document, Part, beginning, find_texts, read_parts, text_kind
@@ -41,13 +43,30 @@ class TextSource:
     field: str = FIELD
     longest: int = PART
     document_parts: int = DOCUMENT_PARTS
+    unchanged: Unchanged = dataclasses.field(default_factory=lambda: Unchanged(()), compare=False, repr=False)
 
     def parts(self) -> Iterator[Part]:
-        """Every part in the order of the files. Raises: DataError as `read_parts`."""
+        """Every part in the order of the files.
+
+        Raises: DataError as `read_parts`; InputChanged for a file that is not what it was when the source was opened.
+        """
         for path in self._ordered:
-            yield from read_parts(path, self.field, self.longest)
+            yield from self._steady(path, read_parts(path, self.field, self.longest))
         if not self.files:
             yield from (Part(document.name, 0, document.text) for document in _builtin())
+
+    def _steady(self, path: Path, parts: Iterator[Part]) -> Iterator[Part]:
+        """The parts of a file that stays the same. Raises: InputChanged."""
+        part: Part | None = None
+        while True:
+            try:
+                part = next(parts, None)
+            finally:  # a file that was cut fails in many ways
+                if path in self.unchanged.files:
+                    self.unchanged.check(path)
+            if part is None:
+                return
+            yield part
 
     @cached_property
     def _ordered(self) -> list[Path]:
@@ -70,7 +89,7 @@ def open_source(names: Sequence[str], field: str | None = None) -> TextSource:
             raise DataError(f"{name} does not exist; give files or folders of text, or the word {BUILTIN}")
         paths.extend(found)
     files = {path.resolve(): path for path in find_texts(paths)}
-    return TextSource(tuple(files.values()), field or FIELD)
+    return TextSource(tuple(files.values()), field or FIELD, unchanged=Unchanged(files.values()))
 
 
 def is_text(name: str) -> bool:

@@ -9,8 +9,8 @@ Source: racing, Maron and Moore 1994, "Hoeffding Races"; here with the normal ap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from pgpack.errors import PgpackError
 from pgtrain.model.model_config import GPTConfig
 
-from .stationary import Grams, steeper
+from .stationary import BATCHES, FEW, Gradients, rise
 
 Losses = NDArray[np.float64]
 Measure = Callable[[GPTConfig, int, int], Losses]  # (config, first, last) -> nats of these tokens of a fixed order
-Slope = Callable[[GPTConfig], Grams]  # products of its gradients, `stationary`
+Slope = Callable[[GPTConfig, int, int], Gradients]  # (config, first, last) -> its gradients in these batches
 SIGMAS = 4.0  # standard errors that a difference must reach to be no chance
 SAME = 1e-6  # nats per token: two guesses that differ by less are one function on this text
 STAGES = (256, 1024, 4096, 16_384, 65_536)  # tokens
+TOLD = 16_384  # tokens after which guesses that never differed are one: documents begin in them
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Judge:
     measure: Measure
     slope: Slope
     n_tokens: int
-    _grams: dict[GPTConfig, Grams] = field(default_factory=dict)
+    _slopes: dict[GPTConfig, Gradients] = field(default_factory=dict)
     _known: dict[GPTConfig, Losses] = field(default_factory=dict)
 
     def losses(self, config: GPTConfig, n_tokens: int) -> Losses | None:
@@ -79,30 +80,37 @@ class Judge:
     def equal(self, one: GPTConfig, other: GPTConfig) -> bool:
         """Whether two guesses that were judged are one function on this text."""
         shared = min(len(self._known[one]), len(self._known[other]))
-        return bool(np.abs(self._known[one][:shared] - self._known[other][:shared]).max(initial=0.0) < SAME)
+        return _same(self._known[one][:shared], self._known[other][:shared])
 
-    def prefers(self, one: GPTConfig, other: GPTConfig) -> tuple[int, int]:
-        """(by loss, by gradient): 1 for the first, -1 for the second, 0 where neither is clear."""
+    def by_loss(self, one: GPTConfig, other: GPTConfig) -> int:
+        """1 where the first loses clearly less, -1 where the second does, 0 where it is not clear."""
         shared = min(len(self._known[one]), len(self._known[other]))
-        behind = _standing(one, self._known[one][:shared], self._known[other][:shared])
-        far = abs(behind.behind) > SIGMAS * behind.error
-        by_loss = 0 if not far else -1 if behind.behind > 0 else 1
-        return by_loss, -steeper(self._slopes(one), self._slopes(other))
+        found = _standing(one, self._known[one][:shared], self._known[other][:shared])
+        return 0 if abs(found.behind) <= SIGMAS * found.error else -1 if found.behind > 0 else 1
 
-    def _slopes(self, config: GPTConfig) -> Grams:
-        if config not in self._grams:
-            self._grams[config] = self.slope(config)
-        return self._grams[config]
+    def by_gradient(self, one: GPTConfig, other: GPTConfig) -> int:
+        """1 where the gradient says that the first is the truth, -1 where the second, 0 where it says neither."""
+        if not rise(self._gradients(one, FEW), self._gradients(other, FEW)).felt:
+            return 0
+        return rise(self._gradients(one, BATCHES), self._gradients(other, BATCHES)).verdict
+
+    def _gradients(self, config: GPTConfig, batches: int) -> Gradients:
+        known = self._slopes.get(config)
+        if known is None or len(known[0]) < batches:
+            more = self.slope(config, 0 if known is None else len(known[0]), batches)
+            known = more if known is None else [np.concatenate(each) for each in zip(known, more, strict=True)]
+            self._slopes[config] = known
+        return known
 
     def contest(self, guesses: Iterable[GPTConfig], n_tokens: int | None = None) -> list[Standing]:
         """The guesses by loss, the best first; what cannot run is left out. Those that drop out early stand with the
         tokens that they were judged on."""
         limit = min(n_tokens or self.n_tokens, self.n_tokens)
-        stages = [*(stage for stage in STAGES if stage < limit), limit]
         running = list(dict.fromkeys(guesses))
         dropped: list[Standing] = []
         standing: list[Standing] = []
-        for stage in stages:
+        twins: dict[GPTConfig, GPTConfig] = {}
+        for stage in [*(stage for stage in STAGES if stage < limit), limit]:
             measured = [(each, losses) for each in running if (losses := self.losses(each, stage)) is not None]
             if not measured:
                 return []
@@ -111,10 +119,30 @@ class Judge:
             dropped += [each for each in standing if each.clear]
             standing = [each for each in standing if not each.clear]
             running = [each.config for each in standing]
-            if all(each.same for each in standing):
+            if stage >= TOLD:
+                twins |= self._twins(running)
+                running = [each for each in running if each not in twins]
+            if len(running) == 1:
                 break
-        standing.sort(key=lambda each: each.behind)
-        return [*standing, *sorted(dropped, key=lambda each: each.behind)]
+        known = {each.config: each for each in (*dropped, *standing)}
+        for config, twin in twins.items():
+            self._known[config] = self._known[twin]
+            known[config] = replace(known[twin], config=config)
+        out = {each.config for each in dropped}
+        return sorted(known.values(), key=lambda each: (twins.get(each.config, each.config) in out, each.behind))
+
+    def _twins(self, configs: Sequence[GPTConfig]) -> dict[GPTConfig, GPTConfig]:
+        """Each that is one function with an earlier one on this text -> the earliest such."""
+        found: dict[GPTConfig, GPTConfig] = {}
+        for i, config in enumerate(configs):
+            own = next((each for each in configs[:i] if each not in found and self.equal(each, config)), None)
+            if own is not None:
+                found[config] = own
+        return found
+
+
+def _same(one: Losses, other: Losses) -> bool:
+    return bool(np.abs(one - other).mean() < SAME / 2)
 
 
 def _standing(config: GPTConfig, losses: Losses, best: Losses) -> Standing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,13 +15,15 @@ from pgpack.models.probe import Probe
 from pgtrain.model.flop_count import weight_uses
 from pgtrain.model.model_config import GPTConfig
 
+from .stationary import BATCHES, Gradients
 from .yardstick import bigram_nats
 
 Losses = NDArray[np.float64]
 WORK = 4e11  # multiplications that one guess may cost: seconds on a processor
-MOST, LEAST = 65_536, 2048  # tokens that one guess is judged on
-BATCHES, BATCH = 16, 2048  # of a gradient, and tokens of each
-SEEN = 1 << 16  # values of a tensor whose gradient is kept
+TEXT = 65_536  # tokens of a text that tell a model, and its bigram
+MOST, LEAST = 32_768, 2048  # tokens that one guess is judged on
+BATCH = 1024  # tokens of a batch of a gradient
+SEEN = 1 << 18  # values of a gradient that are kept
 
 
 @dataclass(frozen=True)
@@ -52,30 +54,36 @@ class Reader:
         starts = np.arange(n_tokens // window) * window
         return self.probe.token_nats(self.build(config), window, starts)
 
-    def grams(self, config: GPTConfig, window: int) -> dict[str, Losses]:
-        """Products of the gradients of each tensor in each two of BATCHES batches; of a large tensor every so many
-        values. Shape: (BATCHES, BATCHES)."""
-        n_tokens = min(self.enough(config, window) // 2, BATCHES * BATCH)
+    def gradients(self, config: GPTConfig, window: int, first: int, last: int) -> Gradients:
+        """Of the batches `first` to `last` of BATCHES, each tensor's; of a large model every so many values."""
+        n_tokens = min(self.enough(config, window), BATCHES * BATCH)
         starts = self.probe.spread(window)[: max(n_tokens // window, BATCHES)]
+        return self._gradients(config, window, np.array_split(starts, BATCHES)[first:last])
+
+    def gradients_through(self, config: GPTConfig, window: int) -> Gradients:
+        """Of BATCHES batches of the same tokens, whatever the length of windows."""
+        apart, count = self.n_tokens // BATCHES, max(BATCH // window, 1)
+        places = np.arange(min(count, max(apart // window, 1))) * window
+        return self._gradients(config, window, [at * apart + places for at in range(BATCHES)])
+
+    def _gradients(self, config: GPTConfig, window: int, batches: Sequence[NDArray[np.int64]]) -> Gradients:
         model = self.build(config)(self.probe.state).requires_grad_(True)
-        found: dict[str, list[torch.Tensor]] = {name: [] for name, _ in model.named_parameters()}
-        for part in np.array_split(starts, BATCHES):
-            index = part[:, None] + np.arange(window + 1)
+        parameters = list(model.parameters())
+        step = -(-sum(each.numel() for each in parameters) // SEEN)
+        rows: list[list[torch.Tensor]] = [[] for _ in parameters]
+        for starts in batches:
+            index = np.minimum(starts[:, None] + np.arange(window + 1), self.n_tokens)
             ids = torch.tensor(self.probe.tokens[index].astype(np.int64))
             logits = next_token_logits(model, ids[:, :-1], 1)
-            model.zero_grad(set_to_none=True)
             loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
-            torch.autograd.backward(loss)
-            for name, parameter in model.named_parameters():
-                if parameter.grad is not None:
-                    step = -(-parameter.numel() // SEEN)
-                    found[name].append(parameter.grad.flatten()[::step].clone())
+            for own, gradient in zip(rows, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+                if gradient is not None:
+                    own.append(gradient.flatten()[::step].clone())
         model.requires_grad_(False)
-        stacked = {name: torch.stack(rows).double() for name, rows in found.items() if len(rows) == BATCHES}
-        return {name: (rows @ rows.T).numpy() for name, rows in stacked.items()}
+        return [torch.stack(own).float().numpy() for own in rows if own]
 
     @cached_property
     def bigram(self) -> float:
         """Nats per token of the text under its own pairs."""
-        tokens = self.probe.tokens[:MOST]
+        tokens = self.probe.tokens[:TEXT]
         return bigram_nats(tokens, int(tokens.max(initial=0)) + 1)

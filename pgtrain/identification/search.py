@@ -20,9 +20,11 @@ from .contest import Judge, Standing
 from .hidden_fields import GROUPS, PAIRS, Choice, Group, structures
 from .trace import Shapes, Trace
 
-COARSE = 1024  # tokens of a contest on the way
+FIRST = 256  # tokens of a contest of published settings
+COARSE = 4096  # tokens of a contest on the way
 ROUNDS = 4
 NEAR = 0.005  # nats per token within which the gradient is asked as well
+FAR = 0.05  # and within which it is, where it contradicts the loss
 PAIRED = 4  # choices of each of two groups that are tried together
 STARTS = 3  # settings of published systems that every order of layers is tried with
 
@@ -107,49 +109,60 @@ def _decided(
     """(the choice that is preferred to all others or alike, those that are alike).
 
     Far behind is worse, whatever else. Near the front the loss alone is no witness: some arithmetic that a model
-    never had suits it a little better than its own.
+    never had suits it a little better than its own. Where that is so, what is further behind is asked about as well.
     """
-    front = ranked[0]
-    same = next((each for each in ranked if each.config == best and each.same), front)
-    running = [same]
-    for each in ranked[1:]:
-        if (each.behind < NEAR or not each.clear) and not any(
-            judge.equal(each.config, one.config) for one in running
-        ):
-            running.append(each)
-    if len(running) == 1:
-        return same.config, []
-    alike = {
-        each.config: [other for other in running if other is not each and not _beats(judge, group, each, other)]
-        for each in running
-    }
-    winner = min(running, key=lambda each: (len(alike[each.config]), each.behind))
+    for reach in (NEAR, FAR):
+        running = _different(judge, ranked, best, reach)
+        alike = {
+            each.config: [other for other in running if other is not each and not _beats(judge, group, each, other)]
+            for each in running
+        }
+        winner = min(running, key=lambda each: (len(alike[each.config]), each.behind))
+        if winner is running[0]:
+            break
     return winner.config, alike[winner.config]
 
 
+def _different(judge: Judge, ranked: Sequence[Standing], best: GPTConfig, reach: float) -> list[Standing]:
+    """The front and what is within `reach` of it or not clearly behind, each function once; `best` for its own."""
+    running: list[Standing] = []
+    for each in sorted(ranked, key=lambda each: (not each.same, each.config != best)):
+        near = each.behind < reach or not each.clear
+        if near and not any(judge.equal(each.config, one.config) for one in running):
+            running.append(each)
+    return sorted(running, key=lambda each: each.behind)
+
+
 def _beats(judge: Judge, group: Group, one: Standing, other: Standing) -> bool:
-    """Whether `one` is to be preferred: by both witnesses together, and for a usual one where they are silent."""
-    by_loss, by_gradient = judge.prefers(one.config, other.config)
-    usual = group.usual(one.config) - group.usual(other.config)
-    if usual > 0:
-        silent = by_loss == by_gradient == 0
-        return by_loss + by_gradient >= 0 and (not silent or group.near(one.config, other.config))
-    return by_loss + by_gradient > (0 if usual == 0 else 1)
+    """Whether `one` is to be preferred: by one of the witnesses, and the other does not contradict.
+
+    An unusual value needs the gradient, and against a usual one, which is likelier, both. A usual one stands against
+    an unusual one by the gradient whatever the loss says, and without either where they are near each other.
+    """
+    by_loss, usual = judge.by_loss(one.config, other.config), group.usual(one.config)
+    beside = group.usual(other.config)
+    if by_loss < 0 and (beside or not usual):
+        return False
+    by_gradient = judge.by_gradient(one.config, other.config)
+    if by_gradient < 0 or not usual:
+        return by_gradient > 0 and (by_loss > 0 or not beside)
+    silent = by_loss == by_gradient == 0
+    return by_gradient > 0 or by_loss > 0 or (silent and not beside and group.near(one.config, other.config))
 
 
 def _start(asked: Asked, judge: Judge, settings: Sequence[Mapping[str, Any]]) -> GPTConfig | None:
     """The best order of layers with the best of the published settings, on little text."""
     orders = structures(asked.trace)
     few = [orders[i] for i in sorted({0, len(orders) // 2, len(orders) - 1})] if orders else []
-    ranked = judge.contest(_guesses(asked, few, settings), COARSE // 4)
+    ranked = judge.contest(_guesses(asked, few, settings), FIRST)
     if not ranked:
-        ranked = judge.contest(_guesses(asked, orders, settings), COARSE // 4)
+        ranked = judge.contest(_guesses(asked, orders, settings), FIRST)
     tried: list[Mapping[str, Any]] = []
     for standing in ranked:
         setting = {name: getattr(standing.config, name) for name in settings[0]}
         if setting not in tried:
             tried.append(setting)
-    ranked = judge.contest(_guesses(asked, orders, tried[:STARTS]), COARSE)
+    ranked = judge.contest(_guesses(asked, orders, tried[:STARTS]), COARSE // 4)
     return ranked[0].config if ranked else None
 
 
@@ -207,11 +220,9 @@ def _together(asked: Asked, judge: Judge, best: GPTConfig, first: Group, second:
 
 
 def _moved(judge: Judge, best: GPTConfig, guesses: Sequence[GPTConfig]) -> GPTConfig:
-    """The best of the guesses, or `best` where it is as good within chance."""
+    """The best of the guesses where `best` is clearly behind it."""
     if len(guesses) < 2:
         return best
     ranked = judge.contest(guesses, COARSE)
     stays = next((each for each in ranked if each.config == best), None)
-    if not ranked or (stays is not None and stays.behind <= stays.error):
-        return best
-    return ranked[0].config
+    return best if not ranked or (stays is not None and not stays.clear) else ranked[0].config

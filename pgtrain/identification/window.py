@@ -1,12 +1,17 @@
 """How long the windows were that a model was trained on: its loss falls with the context up to there, then rises.
 
-The same tokens are read in windows of each length. Owns the comparison of lengths; refuses to call one the best that
-is not clearly better than its neighbours.
+    the same tokens in windows of 16, 32, ... --loss--> one is clearly the best, and none between powers of two
+                                                    --> several: the longest, where the gradient tells it from twice
+                                                        as long and from none of the shorter ones
+
+A model that makes little of its context loses the same in shorter windows; in longer ones than it knows, it sees
+positions that it never learned, and the gradient says so. Owns the comparison of lengths; refuses to call one the
+best that is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,51 +20,74 @@ from pgpack.errors import DataError
 
 from .contest import SIGMAS
 
-LENGTHS = tuple(sorted([*(2**k for k in range(4, 13)), *(3 * 2**k for k in range(3, 11))]))  # 16 .. 4,096
+Read = Callable[[int, int], NDArray[np.float64]]  # (length, n) -> nats of the first n tokens in windows of it
+Prefers = Callable[[int, int], int]  # by gradient: 1 the first length, -1 the second, 0 neither
+LENGTHS = tuple(2**k for k in range(4, 13))  # 16 .. 4,096
 FEWEST = 4  # windows of a length that are enough to judge it
 BEYOND = 2  # lengths clearly behind the best, one after another, after which no longer one is tried
-CORRELATED = 2.0  # by how much neighbouring tokens, which see the same context, widen the error of a mean
+FIRST = 8192  # tokens that tell lengths which lose far more
+FAR = 0.02  # nats per token that is far
+BLOCK = 512  # tokens whose mean counts as one: neighbours see the same context
 
 
-def window_of(read: Callable[[int], NDArray[np.float64]], n_tokens: int) -> int:
-    """The length of window that `read` (length -> nats of the first tokens of a text) loses least with, clearly.
+def window_of(read: Read, prefers: Prefers, n_tokens: int) -> int:
+    """The length of window that the model was trained on.
 
-    Raises: DataError, naming --seq-len and the losses, where several do.
+    Raises: DataError, naming --seq-len and the losses, where several could be.
     """
-    found: dict[int, NDArray[np.float64]] = {}
-    lengths = [length for length in LENGTHS if FEWEST * length <= n_tokens]
-    beyond = 0
-    for length in lengths:
-        found[length] = read(length)
-        best = _best(found)
-        beyond = beyond + 1 if length > best and _clear(found[length], found[best]) else 0
-        if beyond == BEYOND:
-            break
-    if not found:
+    lengths = _within_reach(read, n_tokens)
+    if not lengths:
         raise DataError(
             f"nothing in the tensors says how long the model's windows were, and {n_tokens:,} tokens are too few to "
             "find out; give --seq-len N"
         )
-    best = _best(found)
-    others = [length for length in found if length != best and not _clear(found[length], found[best])]
-    if others or best == lengths[-1]:
-        near = sorted({best, *others})
+    found = {length: read(length, n_tokens) for length in lengths}
+    best = min(found, key=lambda length: _behind(found, length, lengths[0])[0])
+    alike = [length for length in lengths if not _clear(found, length, best)]
+    longest = alike[-1]
+    between = [length for length in (longest * 3 // 4, longest * 3 // 2) if FEWEST * length <= n_tokens]
+    found |= {length: read(length, n_tokens) for length in between}
+    better = [length for length in between if _clear(found, longest, length)]
+    known = 2 * longest * FEWEST <= n_tokens
+    if len(alike) > 1 or better:
+        rivals = [*alike[:-1], *better]
+        known = known and prefers(longest, 2 * longest) > 0
+        known = known and all(prefers(longest, each) >= (each in better) for each in rivals)
+    if not known:
+        near = sorted({*alike, *better})
         said = ", ".join(f"{length} {found[length].mean():.4f}" for length in near)
-        more = "" if best != lengths[-1] or others else f", and {n_tokens:,} tokens are too few to try longer ones"
+        few = "" if len(near) > 1 else f", and {n_tokens:,} tokens are too few to try longer ones"
         raise DataError(
             f"nothing in the tensors says how long the model's windows were, and they lose alike (nats per token of "
-            f"windows of {said}){more}; give --seq-len N"
+            f"windows of {said}){few}; give --seq-len N"
         )
-    return best
+    return longest
 
 
-def _best(found: dict[int, NDArray[np.float64]]) -> int:
-    common = min(len(losses) for losses in found.values())
-    return min(found, key=lambda length: float(found[length][:common].mean()))
+def _within_reach(read: Read, n_tokens: int) -> Sequence[int]:
+    """The lengths that are not far behind on the first tokens."""
+    n_first = min(FIRST, n_tokens)
+    found: dict[int, NDArray[np.float64]] = {}
+    beyond = 0
+    for length in LENGTHS:
+        if FEWEST * length > n_tokens or beyond == BEYOND:
+            break
+        found[length] = read(length, max(n_first, FEWEST * length))
+        best = min(found, key=lambda each: _behind(found, each, LENGTHS[0])[0])
+        far = _clear(found, length, best) and _behind(found, length, best)[0] > FAR
+        beyond = beyond + 1 if length > best and far else 0
+    return [length for length in found if not (_clear(found, length, best) and _behind(found, length, best)[0] > FAR)]
 
 
-def _clear(losses: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
-    common = min(len(losses), len(best))
-    differences = losses[:common] - best[:common]
-    error = CORRELATED * float(differences.std()) / max(common - 1, 1) ** 0.5
-    return bool(differences.mean() > SIGMAS * error)
+def _behind(found: dict[int, NDArray[np.float64]], length: int, other: int) -> tuple[float, float]:
+    """By how much a length loses more than another on tokens of both, and the standard error of it."""
+    common = min(len(found[length]), len(found[other]))
+    blocks = max(common // BLOCK, 1)
+    kept = common // blocks * blocks
+    differences = (found[length][:kept] - found[other][:kept]).reshape(blocks, -1).mean(1)
+    return float(differences.mean()), float(differences.std() / max(blocks - 1, 1) ** 0.5)
+
+
+def _clear(found: dict[int, NDArray[np.float64]], length: int, other: int) -> bool:
+    behind, error = _behind(found, length, other)
+    return behind > SIGMAS * error

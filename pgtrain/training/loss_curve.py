@@ -94,6 +94,11 @@ def draw_curves(curves: Sequence[LossCurve]) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
+def picture_path(checkpoint: Path) -> Path:
+    """Where the run that writes `checkpoint` draws its curve: OUT.loss.svg."""
+    return checkpoint.with_suffix(".loss.svg")
+
+
 def write_curves(path: Path, curves: Sequence[LossCurve]) -> None:
     """Draw into an .svg file."""
     replace_file(path, draw_curves(curves).encode())

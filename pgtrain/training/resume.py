@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.checkpoint.files import read_file
 from pgpack.errors import DataError
+from pgpack.files import remove
 
 from .averaging import WeightAverage
 
@@ -119,4 +120,4 @@ class RunState:
 
     def discard(self) -> None:
         """Remove the state file, if there is one."""
-        self.path.unlink(missing_ok=True)
+        remove(self.path)

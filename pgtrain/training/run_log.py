@@ -1,6 +1,7 @@
 """What a run tells while it lasts: a row of JSON per step; and what tells it to stop.
 
-Owns the log file beside the checkpoint (`OUT.log.jsonl`) and the signals of a run.
+Owns the log file beside the checkpoint (`OUT.log.jsonl`), whose lock says that a run is under way, and the signals of
+a run.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ import dataclasses
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
+
+from pgpack.errors import DataError
+from pgpack.files import write_all
 
 
 @dataclass(frozen=True)
@@ -37,25 +42,58 @@ def log_path(checkpoint: Path) -> Path:
 
 
 @contextmanager
-def open_log(path: Path, step: int) -> Iterator[Callable[[StepRow], None]]:
-    """A writer of log rows. Rows after `step` are dropped first: a resumed run writes them again."""
+def open_log(path: Path) -> Iterator[RunLog]:
+    """The log of a run, locked: while it is open no other run writes to the same checkpoint.
+
+    Raises: DataError while another process has it open; OSError that names it.
+    """
+    import fcntl  # POSIX only, and only runs need it
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = []
-    if step and path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+    with open(path, "a+b", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(
+                f"{path} is being written by another run; wait for it to end or give another -o"
+            ) from None
+        except OSError:  # a file system without locks is taken as it is
+            pass
+        yield RunLog(path, file)
+
+
+def refuse_running(path: Path) -> None:
+    """Raises: DataError while a run writes the log at `path`."""
+    if path.exists():
+        with open_log(path):
+            pass
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """Rows as JSON lines, each on its way to the disk before the next step."""
+
+    path: Path
+    file: IO[bytes]
+
+    def go_on_behind(self, step: int) -> None:
+        """Cut off the rows after `step`, which a resumed run writes again, and what is no row."""
+        end = 0
+        for line in self.path.read_bytes().splitlines(keepends=True) if step else ():
             try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except ValueError:  # the half line of a killed run
+                if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                    break
+            except (ValueError, LookupError, TypeError):
                 break
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in kept)
+            end += len(line)
+        self.file.truncate(end)
 
-        def write(row: StepRow) -> None:
-            file.write(row.as_json() + "\n")
-            file.flush()
-
-        yield write
+    def write(self, row: StepRow) -> None:
+        """Raises: OSError that names the file."""
+        try:
+            write_all(self.file.fileno(), row.as_json().encode() + b"\n")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
 
 @contextmanager

@@ -29,7 +29,8 @@ import pgtrain
 from pgpack.calibration.calibration import Calibration
 from pgpack.calibration.observe import observe
 from pgpack.checkpoint.checkpoint import save_tensors
-from pgpack.errors import DataError
+from pgpack.checkpoint.files import read_file
+from pgpack.errors import CheckpointError, DataError
 from pgpack.loss.bpb import TextEvaluator
 from pgpack.loss.evaluator import BitsPerByte
 from pgpack.refine.target import PackerTarget
@@ -42,12 +43,13 @@ from pgtrain.model.model_config import FORMAT, GPTConfig
 
 from .averaging import make_average
 from .for_packer import ForPacker
+from .loss_curve import picture_path, read_curve, write_curves
 from .loss_function import LossFunction
 from .optim import make_optimizers, set_rates_
 from .processes import Processes
 from .qat import FakeQuantizer
 from .resume import RunState, state_path
-from .run_log import StepRow, log_path, open_log, stop_requested
+from .run_log import RunLog, StepRow, log_path, open_log, refuse_running, stop_requested
 from .schedule import lr_scale, muon_momentum, run_fraction, sequence_length
 from .train_config import TrainConfig
 
@@ -99,6 +101,8 @@ class Trainer:
     ) -> None:
         self.model_config, self.config, self.folder, self.out = model_config, config, folder, out
         self.device, self.processes = torch.device(device), processes or Processes()
+        if self.processes.leads:
+            refuse_running(log_path(out))  # known before the text is read
         self.tokenizer = SentencePiece.load(folder.tokenizer_path)
         if self.tokenizer.vocab_size != model_config.vocab_size:
             raise DataError(
@@ -122,23 +126,59 @@ class Trainer:
         self.average = make_average(self.model, config)
         self.state = RunState(state_path(out), self._settings())
 
-    def train(self, on_step: Callable[[StepRow], None], *, restart: bool = False) -> TrainResult:
+    def train(
+        self, on_step: Callable[[StepRow], None], *, restart: bool = False, replace: bool = True
+    ) -> TrainResult:
         """Run to the end, or until Ctrl-C, or until `max_seconds`; `on_step` sees each row of the log.
 
-        Raises: DataError when a state file of another run is in the way, or the loss stops being a number.
+        A run that was killed when its checkpoint was written already is over; another checkpoint in its place is
+        refused unless it is to be `replace`d.
+        Raises: DataError when a state file of another run is in the way, another process runs, or the loss stops
+        being a number.
         """
-        leads = self.processes.leads
-        if restart and leads:
+        with open_log(log_path(self.out)) if self.processes.leads else nullcontext() as log:
+            if restart and log:
+                self.state.discard()
+            self.processes.wait()
+            saved = self._restored()
+            self.processes.wait()
+            progress = _Progress(**saved)
+            if self.out.exists() and (saved or not replace):
+                if (result := self._finished(progress)) is not None:
+                    self._tidy_up(log)
+                    return result
+                if not replace:
+                    raise DataError(f"{self.out} is of another run; give another -o or --force to replace it")
+            return self._train(on_step, log, progress)
+
+    def _finished(self, progress: _Progress) -> TrainResult | None:
+        """What came of this run, where the checkpoint that is there is its own."""
+        try:
+            metadata = read_file(self.out).metadata
+            told = json.loads(metadata["training"])
+            val = BitsPerByte(**told["val"], kl=None, eval_s=0.0)
+            same = self._identity() | self._training(told["steps"], told["train_loss"], val) == metadata
+        except (CheckpointError, ValueError, LookupError, TypeError):
+            return None
+        if not same:
+            return None
+        return TrainResult(
+            True, told["steps"], told["train_loss"], val, progress.elapsed_s, progress.step, told.get("qat_recipe")
+        )
+
+    def _tidy_up(self, log: RunLog | None) -> None:
+        """What follows the checkpoint; the state goes last, so that a run that is killed here is known as one."""
+        if log:
+            write_curves(picture_path(self.out), [read_curve(log.path)])
             self.state.discard()
-        self.processes.wait()
-        progress = _Progress(**(self._restored()))
-        self.processes.wait()
+
+    def _train(self, on_step: Callable[[StepRow], None], log: RunLog | None, progress: _Progress) -> TrainResult:
+        """`log`: that of the leading process, which alone writes files."""
         resumed_from = progress.step
         val: BitsPerByte | None = None
-        log = (
-            open_log(log_path(self.out), resumed_from) if leads else nullcontext(lambda row: None)
-        )  # only the leader keeps one
-        with log as write_row, stop_requested() as stop:
+        if log:
+            log.go_on_behind(resumed_from)
+        with stop_requested() as stop:
             began_s = time.monotonic() - progress.elapsed_s  # sessions before this one count
             while True:
                 progress.elapsed_s, stopping = self.processes.agree(progress.elapsed_s, stop.is_set(), self.device)
@@ -150,21 +190,22 @@ class Trainer:
                         False, progress.step, progress.train_loss, None, progress.elapsed_s, resumed_from
                     )
                 row = self._step(progress, began_s)
-                if not leads:
+                if not log:
                     continue
                 over = self._is_over(progress)
                 if over or (self.config.val_every and progress.step % self.config.val_every == 0):
                     val = self.evaluator.evaluate(self._weights())
                     row = dataclasses.replace(row, val_bpb=val.bpb)
-                write_row(row)
+                log.write(row)
                 on_step(row)
                 if not over and self.state.is_due():
                     self._save(progress)
-        if leads:
+        if log:
             if val is None:  # a state saved by a run that a shorter --max-seconds ended before
                 val = self.evaluator.evaluate(self._weights())
-            save_tensors(self.out, self._weights(), self._metadata(progress, val))
-            self.state.discard()
+            told = self._training(progress.step, progress.train_loss, val)
+            save_tensors(self.out, self._weights(), self._identity() | told)
+            self._tidy_up(log)
         return TrainResult(
             True, progress.step, progress.train_loss, val, progress.elapsed_s, resumed_from, self._qat_recipe()
         )
@@ -326,14 +367,14 @@ class Trainer:
             return self.packer.recipe
         return None if self.quantizer is None else self.quantizer.recipe(deployable(self.average.tensors))
 
-    def _metadata(self, progress: _Progress, val: BitsPerByte) -> dict[str, str]:
-        """The checkpoint's metadata; nothing of the clock, so that equal runs write equal files."""
+    def _training(self, steps: int, train_loss: float, val: BitsPerByte) -> dict[str, str]:
+        """What the metadata says of the training; nothing of the clock, so that equal runs write equal files."""
         val_row = {key: value for key, value in val.as_row().items() if key not in ("eval_s", "kl")}
         training = {
-            "steps": progress.step,
-            "tokens": progress.step * self.config.batch_tokens,
+            "steps": steps,
+            "tokens": steps * self.config.batch_tokens,
             "seed": self.config.seed,
-            "train_loss": progress.train_loss,
+            "train_loss": train_loss,
             "val": val_row,
             "data_sha256": self.data_digests,
             "config": dataclasses.asdict(self.config),
@@ -347,7 +388,7 @@ class Trainer:
         recipe = self._qat_recipe()
         if recipe is not None:
             training["qat_recipe"] = recipe
-        return self._identity() | {"training": json.dumps(training, sort_keys=True)}
+        return {"training": json.dumps(training, sort_keys=True)}
 
     def _identity(self) -> dict[str, str]:
         """The part of the metadata that says what model this is and where its text lies."""

@@ -18,12 +18,12 @@ from pgtrain.training.optim import make_optimizers
 from pgtrain.training.train_config import TrainConfig
 
 Fields = dict[str, Any]
-BATCH = 512  # tokens of a step
+BATCH = 1024  # tokens of a step
 SIZE: Fields = {
     "num_layers": 4, "model_dim": 32, "num_heads": 2, "num_kv_heads": 1, "mlp_mult": 2.0, "seq_len": 64,
 }  # fmt: skip
 RECORD: Fields = {
-    "mlp_activation": "leaky_relu2", "skips": "gate", "norm_scale": "block", "rope_dims": 4, "xsa_last_n": 4,
+    "mlp_activation": "leaky_relu2", "skips": "gate", "norm_scale": "block", "rope_dims": 8, "xsa_last_n": 4,
 }  # fmt: skip
 LOOPED = RECORD | {"num_loops": 1, "loop_start": 1, "loop_end": 2}
 LANES = LOOPED | {"lane_start": 3, "lane_scope": "layers"}
@@ -52,6 +52,8 @@ CASES: dict[str, Fields] = {
     **{f"window-{n}": {"seq_len": n} for n in (32, 128)},
     "norm-block": {"norm_scale": "block"},
     "record": RECORD,
+    **{f"record-base-{base:g}": RECORD | {"rope_base": base} for base in (1e3, 5e4)},
+    "record-cap-15": RECORD | {"logit_softcap": 15.0},
     "loop-1-of-1": RECORD | {"num_loops": 1, "loop_start": 1, "loop_end": 1},
     "loop-2-from-0": RECORD | {"num_loops": 1, "loop_start": 0, "loop_end": 1},
     "loop-2-from-1": LOOPED,

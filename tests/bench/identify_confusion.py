@@ -10,6 +10,7 @@ the table says which. WRONG must be none. Each case twice: with the length of wi
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import re
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import pgtrain
 from pgpack.bench.options import BenchOptions
 from pgpack.bench.sources import open_sources
 from pgpack.checkpoint.checkpoint import from_tensors
@@ -32,7 +34,7 @@ from pgtrain.challenge_models import builder
 from pgtrain.identification.reader import Reader
 from pgtrain.identify import identify
 from pgtrain.model.model_config import GPTConfig
-from tests.bench.identify_cases import CASES, config_of, trained
+from tests.bench.identify_cases import BATCH, CASES, config_of, trained
 
 CALIBRATION, EVALUATED = 65_537, 16_385  # tokens
 ALIKE = 1e-6  # nats per token
@@ -93,6 +95,50 @@ def outcome(
     )
 
 
+@dataclass(frozen=True)
+class Known:
+    """Outcomes of earlier runs, a line each, under the models and the code that they are of; None: none are kept."""
+
+    path: Path | None
+
+    def outcome(self, case: str, state: dict[str, torch.Tensor], texts: Texts, seq_len: int | None) -> Outcome:
+        of = hashlib.sha256(f"{case} {seq_len} {texts.vocab_size}".encode())
+        for tensor in state.values():
+            of.update(tensor.numpy().tobytes())
+        for source in (
+            Path(identify.__code__.co_filename),
+            *sorted(Path(pgtrain.__file__).parent.glob("identif*/*.py")),
+        ):
+            of.update(source.read_bytes())
+        of.update(texts.calibration.tobytes())
+        if self.path is None:
+            return outcome(case, state, texts, seq_len)
+        lines = self.path.read_text().splitlines() if self.path.is_file() else []
+        for line in map(json.loads, lines):
+            if line["of"] == of.hexdigest():
+                return Outcome(**line["outcome"])
+        found = outcome(case, state, texts, seq_len)
+        with self.path.open("a") as file:
+            file.write(json.dumps({"of": of.hexdigest(), "outcome": asdict(found)}) + "\n")
+        return found
+
+
+def model_of(case: str, texts: Texts, steps: int, keep: Path | None) -> dict[str, torch.Tensor]:
+    """The trained tensors of a case; kept in a folder under what they were trained with, and read from there."""
+    config = config_of(case, texts.vocab_size)
+    if keep is None:
+        return trained(config, texts.train, steps)
+    trained_with = hashlib.sha256(f"{config.to_json()} {steps} {BATCH}".encode() + texts.train.tobytes())
+    path = keep / f"{case}-{trained_with.hexdigest()[:12]}.pt"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        torch.save(trained(config, texts.train, steps), part)
+        part.rename(path)
+    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)
+    return state
+
+
 def nats(config: GPTConfig, state: dict[str, torch.Tensor], texts: Texts) -> float:
     """Of the evaluated text in windows of the config's length."""
     length = config.seq_len
@@ -125,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", default="builtin")
     parser.add_argument("--tokenizer", help="of the text")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--cases", nargs="*", default=list(CASES))
     parser.add_argument("--keep", type=Path, help="folder of trained models, to go on from")
     parser.add_argument("--json", type=Path)
@@ -137,19 +183,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     assert sources.calib is not None
     texts = Texts.of(sources.calib.tokens(None), sources.tokenizer.vocab_size)
-    outcomes = []
+    outcomes, known = [], Known(None if given.keep is None else given.keep / "outcomes.jsonl")
     for case in given.cases:
-        path = None if given.keep is None else given.keep / f"{case}.pt"
-        config = config_of(case, texts.vocab_size)
-        if path is not None and path.is_file():
-            state = torch.load(path, weights_only=True)
-        else:
-            state = trained(config, texts.train, given.steps)
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                torch.save(state, path)
+        config, state = config_of(case, texts.vocab_size), model_of(case, texts, given.steps, given.keep)
         for seq_len in (config.seq_len, None):
-            outcomes.append(outcome(case, state, texts, seq_len))
+            outcomes.append(known.outcome(case, state, texts, seq_len))
             print(outcomes[-1], flush=True)
     document = {"steps": given.steps, "chance": math.log(texts.vocab_size), "outcomes": [asdict(o) for o in outcomes]}
     for path, contents in ((given.json, json.dumps(document, indent=1) + "\n"), (given.markdown, page(outcomes))):

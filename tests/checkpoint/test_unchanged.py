@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,13 @@ from safetensors.numpy import save_file
 from pgpack.cache.opening import open_cache
 from pgpack.cache.options import CacheOptions
 from pgpack.calibration.calibration import load_calibration
-from pgpack.checkpoint.checkpoint import load_checkpoint
+from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
+from pgpack.checkpoint.files import weight_files
 from pgpack.errors import InputChanged
 from pgpack.pack import pack
 from pgpack.recipe.recipe import parse_recipe
 from pgpack.text.data import read_tokens, write_shards
+from pgpack.text.source import open_source, split
 from pgpack.unpack import unpack
 
 RECIPE = parse_recipe("*=rtn(bits=8)|rans")
@@ -56,7 +60,19 @@ def write_index(path: Path, held: Tensors) -> None:
     path.with_name("x.index.json").write_text(json.dumps({"weight_map": shard}))
 
 
-WRITERS = {"safetensors": write_safetensors, "torch": write_torch, "index": write_index}
+def write_gguf(path: Path, held: Tensors) -> None:
+    import gguf
+
+    writer = gguf.GGUFWriter(path, "none")
+    for name, array in held.items():
+        writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+WRITERS = {"safetensors": write_safetensors, "torch": write_torch, "index": write_index, "gguf": write_gguf}
 
 
 def opened(path: Path) -> Path:
@@ -182,3 +198,109 @@ def test_a_shard_that_is_cut_behind_its_header_is_no_shorter_text(
     monkeypatch.setattr(np, "fromfile", cutting)
     with pytest.raises(InputChanged, match="was cut"):
         read_tokens([path])
+
+
+@pytest.mark.parametrize("write", [write_safetensors, write_torch, write_gguf])
+def test_a_file_that_is_cut_between_the_check_and_the_reading_is_an_error_and_no_bus_error(
+    write: Callable[[Path, Tensors], None], tmp_path: Path
+) -> None:
+    """In a process of its own, which a mapped page that is gone would end."""
+    path = tmp_path / "m.bin"
+    write(path, {"a.weight": np.ones((1 << 10, 1 << 10), np.float32)})
+    code = f"""
+import os
+from pathlib import Path
+from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
+from pgpack.checkpoint.files import weight_files
+from pgpack.errors import InputChanged
+from pgpack.files import Unchanged
+checkpoint = load_checkpoint({str(path)!r})
+check, calls = Unchanged.check, []
+def cutting(self, *only):
+    check(self, *only)
+    if not calls:
+        os.truncate({str(path)!r}, 8192)
+    calls.append(1)
+Unchanged.check = cutting
+try:
+    checkpoint.tensor("a.weight")
+except InputChanged:
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "refused\n"), done.stderr
+
+
+def test_another_part_of_a_gguf_in_parts_is_seen(tmp_path: Path) -> None:
+    paths = [tmp_path / f"m-0000{part}-of-00002.gguf" for part in (1, 2)]
+    for path in paths:
+        path.write_bytes(b"GGUF")
+    assert weight_files(paths[0]) == weight_files(paths[1]) == paths
+
+
+def test_what_is_packed_has_the_digest_that_the_cache_knows_it_by(tmp_path: Path) -> None:
+    cache = open_cache(CacheOptions(folder=tmp_path / "cache"))
+    checkpoint = from_tensors(tensors(0))
+    _ = checkpoint.tensor_digests  # of an earlier reading
+    object.__setattr__(checkpoint, "load", tensors(1).__getitem__)
+    with pytest.raises(InputChanged, match=r"a\.weight .* reads differently"):
+        pack(checkpoint, RECIPE, cache=cache)
+    assert pack(from_tensors(tensors(0)), RECIPE, cache=cache).data == pack(from_tensors(tensors(0)), RECIPE).data
+
+
+def write_plain(path: Path, texts: list[str]) -> None:
+    path.write_text("\n\0\n".join(texts))
+
+
+def write_jsonl(path: Path, texts: list[str]) -> None:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
+def write_parquet(path: Path, texts: list[str]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"text": texts}), path, row_group_size=10)
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize(
+    ("name", "write"), [("t.txt", write_plain), ("t.jsonl", write_jsonl), ("t.parquet", write_parquet)]
+)
+def test_a_text_that_changes_stops_the_run_on_either_side_of_the_split(
+    name: str, write: Callable[[Path, list[str]], None], change: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    path, other = tmp_path / name, tmp_path / f"other-{name}"
+    write(path, [f"document {n} " + "words " * 4000 for n in range(60)])
+    write(other, [f"another {n} " + "words " * 4000 for n in range(60)])
+    sides = split(open_source([str(path)]))
+    parts = sides.val()
+    next(parts)
+    change(path, other)
+    for side in (parts, sides.val(), sides.calib()):
+        with pytest.raises(InputChanged, match=r"was replaced, changed or cut .* run the same command again"):
+            list(side)
+
+
+def test_shards_of_two_versions_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (write_shards(np.arange(9, dtype=np.uint16), tmp_path, name)[0] for name in ("a", "b"))
+    (other,) = write_shards(np.arange(9, 18, dtype=np.uint16), tmp_path, "c")
+    fromfile = np.fromfile
+
+    def replacing(*args: Any, **kwargs: Any) -> Any:
+        if other.exists():
+            os.replace(other, second)
+        return fromfile(*args, **kwargs)
+
+    monkeypatch.setattr(np, "fromfile", replacing)
+    with pytest.raises(InputChanged, match="b_000000"):
+        read_tokens([first, second])
+
+
+def test_a_companion_is_read_once(tmp_path: Path) -> None:
+    write_safetensors(tmp_path / "model.safetensors", tensors(0))
+    (tmp_path / "config.json").write_text('{"a": 1}')
+    checkpoint = load_checkpoint(tmp_path)
+    before = checkpoint.companions["config.json"]
+    (tmp_path / "config.json").write_text('{"a": 2}')
+    assert checkpoint.companions["config.json"] == before

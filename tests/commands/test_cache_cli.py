@@ -17,7 +17,7 @@ from tests.commands.conftest import RECIPE
 from tests.commands.workshop import pgpack, succeed
 
 SPACE = ("--recipe", "role:control=cast; *=gptq(bits={4,6},clip=12)|{zlib,rans}")
-OWN_OF_A_RUN = ("created", "quantize_s", "encode_s", "decode_s", "eval_s", "crc32")
+OWN_OF_A_RUN = ("created", "quantize_s", "encode_s", "decode_s", "eval_s", "peak_bytes", "crc32")
 
 
 @pytest.fixture

@@ -246,6 +246,8 @@ def test_the_help_has_an_example_and_loads_neither_torch_nor_matplotlib() -> Non
     [
         ("16MB", 16_000_000), ("400kB", 400_000), ("1MiB", 2**20), ("123456", 123_456), ("1.5 mb", 1_500_000),
         ("16_000_000", 16_000_000), ("16,000,000 B", 16_000_000), ("0.5KiB", 512), ("2GB", 2 * 10**9),
+        ("16M", 16_000_000), ("16e6", 16_000_000), ("15.9MiB", 16_672_358), ("1.6e7 B", 16_000_000),
+        ("400 k", 400_000), ("2Gi", 2 * 2**30), ("1e3", 1000), ("16 M", 16_000_000), ("1.0000001MB", 1_000_000),
     ],
 )  # fmt: skip
 def test_sizes_as_people_write_them(text: str, n_bytes: int) -> None:
@@ -258,9 +260,16 @@ def test_a_whole_number_of_units_is_that_many_bytes(number: int, unit: str) -> N
     assert parse_size(f"{number}{unit}") == number * (1024 if "i" in unit else 1000) ** power
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "1e3", "MB", "1 TB", "16 M", "1.0000001MB", "0.5", "١", "inf"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "1e", "MB", "1 TB", "16 mm", "1.5B", "0.5", "0.0001kB", "0%", "١", "inf", "%", "90%"]
+)
 def test_what_is_not_a_size_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(ValueError) as refused:
         parse_size(text)
     assert repr(text) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("text", "n_bytes"), [("90%", 900), ("100 %", 1000), ("0.1%", 1), ("150%", 1500)])
+def test_a_share_is_of_the_whole(text: str, n_bytes: int) -> None:
+    assert parse_size(text, whole=1000) == n_bytes

@@ -18,7 +18,7 @@ from pgpack_cli.pgpack_app import app as pgpack_app
 from pgpack_cli.pgtrain_app import app as pgtrain_app
 
 ROOT = Path(__file__).resolve().parents[2]
-OWN_OF_A_RUN = {"created", "quantize_s", "encode_s", "decode_s", "eval_s", "crc32"}
+OWN_OF_A_RUN = {"created", "quantize_s", "encode_s", "decode_s", "eval_s", "peak_bytes", "crc32"}
 Row = dict[str, Any]
 
 # Four quantizers under three codings, and one recipe that fails: thirteen trials, four different sets of weights.

@@ -154,3 +154,31 @@ def test_a_gguf_is_inspected_and_packed(tmp_path: Path) -> None:
     out = tmp_path / "tiny.pgpack"
     succeed(pgpack("pack", tmp_path / "tiny.gguf", "--recipe", "*=rtn(bits=5)|rans", "-o", out, "-q"))
     assert out.stat().st_size < (tmp_path / "tiny.gguf").stat().st_size
+
+
+def test_a_model_without_text_writes_its_own(folder: Path, text, tmp_path: Path) -> None:
+    recipe = ("--recipe", f"{RECIPE}; @calib=tokens(count=512)", "--eval", "--json", "-q", "--seq-len", 32)
+    packed = [
+        succeed(pgpack("pack", folder, *recipe, "-o", tmp_path / f"{name}.pgpack", *flags)).json
+        for name, flags in (
+            ("own", (*text[:2], "--calib", "self")),
+            ("again", (*text[:2], "--calib", "self")),
+            ("alone", ("--val", "self", "--calib", "self", "--max-tokens", 512)),
+        )
+    ]
+    assert (tmp_path / "own.pgpack").read_bytes() == (tmp_path / "again.pgpack").read_bytes()
+    assert 0 < packed[0]["kl"] < 0.05
+    assert 0 < packed[2]["kl"] < 0.05
+    said = pgpack("eval", folder, "--val", "self", "--max-tokens", 64, "--seq-len", 32)
+    assert "written by the model itself" in succeed(said).err
+
+
+def test_a_model_that_is_found_by_its_loss_cannot_write(model: Path, tmp_path: Path) -> None:
+    from pgpack.checkpoint.checkpoint import load_checkpoint, save_tensors
+
+    save_tensors(tmp_path / "bare.safetensors", dict(load_checkpoint(model).items()), {})
+    tokenizer = next((model.parent / "text").glob("*.model"))
+    flags = ("--val", "self", "--tokenizer", tokenizer, "--max-tokens", 64, "--seq-len", 32)
+    refused = pgpack("eval", tmp_path / "bare.safetensors", *flags)
+    assert refused.code == 1
+    assert "it cannot write its own; name it with --model" in refused.err

@@ -22,14 +22,19 @@ except SystemExit as ended:
 """
 
 
-def modules_of(program: str, *arguments: object) -> set[str]:
-    """Top-level modules that a command has loaded when it ends, which must be well."""
+def loaded_by(program: str, *arguments: object) -> list[str]:
+    """Modules that a command has loaded when it ends, which must be well."""
     code = LISTING.format(app=f"{program}_app")
     command = [sys.executable, "-c", code, *(str(argument) for argument in arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
     status, *modules = done.stderr.splitlines()[-1].removeprefix("ended with ").split()
     assert status == "0", done.stderr
-    return {module.partition(".")[0] for module in modules}
+    return modules
+
+
+def modules_of(program: str, *arguments: object) -> set[str]:
+    """Those of the top level."""
+    return {module.partition(".")[0] for module in loaded_by(program, *arguments)}
 
 
 @pytest.mark.parametrize("program", ["pgpack", "pgtrain"])
@@ -71,3 +76,19 @@ def test_a_frontier_loads_templates_and_pictures_only_for_a_page_or_picture(tmp_
     assert not modules_of("pgpack", "frontier", tmp_path / "study") & {"jinja2", "matplotlib", "torch"}
     assert "jinja2" in modules_of("pgpack", "frontier", tmp_path / "study", "-o", page)
     assert page.exists()
+
+
+COUNTS = {  # modules that a command may load: what it takes now and a little more
+    "help": (250, ("--help",)),
+    "plan": (900, ("plan", "MODEL", "--recipe", "role:control=cast; *=rtn(bits=6)|rans")),
+    "inspect": (900, ("inspect", "MODEL")),
+    "eval": (1600, ("eval", "MODEL", "--max-tokens", "128")),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_command_loads_no_more_modules_than_its_budget_and_no_compiler(model: Path, name: str) -> None:
+    most, words = COUNTS[name]
+    found = loaded_by("pgpack", *(model if word == "MODEL" else word for word in words))
+    assert len(found) <= most
+    assert not {"torch._dynamo", "torch._inductor", "sympy", "transformers"} & set(found)

@@ -91,6 +91,10 @@ def test_resume_needs_a_study_and_says_what_it_reuses(model: Path, study: Path, 
     assert "holds no study; leave --resume out to begin one" in refused.err
     before = (study / "trials.jsonl").read_bytes()
     more = ("--recipe", "role:control=cast; *=rtn(bits={3:7})|{zlib,rans}", "--budget", "10kB", "--out", study)
+    changed = pgpack("sweep", model, *more, "--resume", "--dry-run")
+    assert changed.code == 2
+    assert "--extend" in changed.err
+    more = (*more, "--extend")
     said = succeed(pgpack("sweep", model, *more, "--resume", "--dry-run")).out
     n_rows = len(before.splitlines())
     assert f"going on with a study of {n_rows} trials" in said

@@ -12,13 +12,27 @@ from pathlib import Path
 
 from .corpus_claims import logged, written
 from .corpus_code import fetched, imported, started
+from .corpus_fourth import fourth
+from .corpus_second import second
+from .corpus_third import third
 from .corpus_weights import scored, weighed
 from .folder_case import Case
 
 
 def cases() -> dict[str, Case]:
     """Name -> case."""
-    return {**started(), **imported(), **fetched(), **written(), **logged(), **scored(), **weighed()}
+    return {
+        **started(),
+        **imported(),
+        **fetched(),
+        **written(),
+        **logged(),
+        **scored(),
+        **weighed(),
+        **second(),
+        **third(),
+        **fourth(),
+    }
 
 
 def main() -> None:

@@ -16,10 +16,12 @@ from pgpack.report.page import pack_command, render_report, write_report
 from pgpack.study.comparison import half_width
 from pgpack.study.frontier import best_under, pareto
 from pgpack.study.study import Study
-from tests.synthetic_study import FP32_BPB, synthetic_meta, synthetic_trials
+from pgpack.study.tensor_bytes import TensorBytes
+from tests.synthetic_study import FP32_BPB, synthetic_anatomy, synthetic_meta, synthetic_trials
 
 STUDY = Study(Path("study"), synthetic_meta(), synthetic_trials())
-VOID = {"meta", "br", "img", "link", "input", "hr"}
+ANATOMY = synthetic_anatomy()
+VOID = {"meta", "br", "img", "link", "input", "hr", "wbr"}
 
 
 class Page(HTMLParser):
@@ -102,11 +104,12 @@ def test_the_chart_data_are_the_measured_trials_and_their_frontiers(text: str) -
     data = chart_data(text)
     rows = {row[0]: row[1:] for row in data["trials"]}  # type: ignore[attr-defined]
     measured = {n: trial for n, trial in enumerate(STUDY.trials) if trial.ok}
-    assert {n: row[:4] for n, row in rows.items()} == {
-        n: [t.n_bytes, t.bpb, t.kl, t.label] for n, t in measured.items()
+    assert data["order"] == ["kl", "bpb"]
+    assert {n: row[:3] for n, row in rows.items()} == {
+        n: [t.n_bytes, t.label, [t.kl, t.bpb]] for n, t in measured.items()
     }
     for n, trial in measured.items():
-        assert rows[n][4:] == [pytest.approx(half_width(trial, metric), rel=6e-3) for metric in ("bpb", "kl")]
+        assert rows[n][3] == [pytest.approx(half_width(trial, metric), rel=6e-3) for metric in ("kl", "bpb")]
     assert (data["budget"], data["fp32"]) == (16_000_000, FP32_BPB)
     for metric in ("bpb", "kl"):
         shown = data["metrics"][metric]  # type: ignore[index]
@@ -140,7 +143,7 @@ def test_losses_tell_how_sure_they_are_where_that_is_known(text: str) -> None:
     older = tuple(dataclasses.replace(t, bpb_se=None, kl_se=None, block_excess=None) for t in STUDY.trials)
     page = render_report(dataclasses.replace(STUDY, trials=older))
     assert "±" not in page[: page.index("<script>\n")]
-    assert {len(row) for row in chart_data(page)["trials"]} == {5}  # type: ignore[attr-defined]
+    assert {len(row) for row in chart_data(page)["trials"]} == {4}  # type: ignore[attr-defined]
 
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- ${title} $data \u2028 & \" '"
@@ -161,7 +164,7 @@ def test_hostile_text_stays_text() -> None:
     assert page.count("img") == 0
     assert HOSTILE in page.text["t0"]
     assert HOSTILE in page.text["t1"]
-    assert json.loads(page.text["study"])["trials"][0][4] == HOSTILE
+    assert json.loads(page.text["study"])["trials"][0][2] == HOSTILE
 
 
 def test_the_pack_line_reads_back_as_the_best_recipe(text: str) -> None:
@@ -227,14 +230,17 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize(
     ("front", "least"),
-    [("ink", 4.5), ("soft", 4.5), ("accent", 4.5), ("budget", 4.5), ("fp32", 4.5), ("bad", 4.5), ("dot", 3.0)],
+    [(name, 4.5) for name in ("ink", "soft", "accent", "budget", "fp32", "bad", "c1", "c2", "c3", "c4", "c5", "c6")]
+    + [("dot", 3.0)],
 )
 def test_text_colours_reach_contrast_aa_on_every_ground(front: str, least: float) -> None:
     css = resources.files("pgpack.report").joinpath("assets/page.css").read_text(encoding="utf-8")
-    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", css))
-    for ground in ("#ffffff", colours["pale"], "#eaf2fa"):
-        ratio = (luminance(ground) + 0.05) / (luminance(colours[front]) + 0.05)
-        assert ratio >= least
+    light, dark = (dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", part)) for part in css.split("@media", 2)[:2])
+    assert light.keys() == dark.keys()
+    for colours in (light, dark):
+        for ground in ("ground", "pale", "tint"):
+            inks = sorted(luminance(colours[name]) + 0.05 for name in (ground, front))
+            assert inks[1] / inks[0] >= least
 
 
 def test_a_page_stays_below_five_megabytes_and_keeps_every_frontier_point() -> None:
@@ -262,3 +268,50 @@ def test_a_page_that_is_served_live_may_ask_its_server_and_no_other_page_may() -
     assert 'data-version="abc"' in live
     assert "fetch(" in live
     assert "connect-src" not in render_report(STUDY)
+
+
+def test_a_study_without_text_has_a_chart_by_the_error_of_its_weights() -> None:
+    trials = tuple(
+        dataclasses.replace(
+            t, bpb=None, nats=None, kl=None, relative_error=(t.kl or 1) / 9, expected_loss=None, block_excess=None,
+            bpb_se=None, kl_se=None,
+        )
+        if t.ok
+        else t
+        for t in STUDY.trials
+    )  # fmt: skip
+    text = render_report(Study(Path("study"), dataclasses.replace(STUDY.meta, fp32_bpb=None), trials))
+    data = chart_data(text)
+    assert data["order"] == ["error"]
+    shown = data["metrics"]["error"]  # type: ignore[index]
+    assert [trials[n] for n in shown["frontier"]] == pareto(trials, "error")
+    assert len(data["trials"]) == sum(trial.ok for trial in trials)  # type: ignore[arg-type]
+    assert "Artifact size against error of the weights" in text
+    assert "better in error of the weights." in text
+    assert "<noscript>" in text
+    assert "<svg" in text
+
+
+def test_every_picture_of_the_page_has_a_title_and_words_and_parts_of_its_own(text: str) -> None:
+    page = render_report(STUDY, (), ANATOMY)
+    for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        assert re.match(r'<svg [^>]*role="img"[^>]*>\s*<title>[^<]+</title>\s*<desc>[^<]+</desc>', svg)
+    names = re.findall(r' id="([^"]+)"', page)
+    assert len(names) == len(set(names))
+    wanted = re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", page[: page.index("<script>\n")])
+    assert {one or other for one, other in wanted} <= set(names)
+
+
+def test_bytes_tensor_by_tensor_are_in_the_page_where_the_study_kept_them(tmp_path: Path) -> None:
+    study = dataclasses.replace(STUDY, directory=tmp_path)
+    assert chart_data(render_report(study))["tensors"] is None
+    kept = TensorBytes(tmp_path)
+    for number, trial in enumerate(study.trials[:3]):
+        kept.append(trial.key, {"a": 10 + number, "b": 20})
+    with (tmp_path / "tensors.jsonl").open("a") as file:
+        file.write('{"key": "torn')
+    again = TensorBytes(tmp_path)
+    again.append(study.trials[3].key, {"a": 7, "b": 8})
+    assert again.of()[study.trials[3].key] == {"a": 7, "b": 8}
+    data = chart_data(render_report(study))["tensors"]
+    assert data == {"names": ["a", "b"], "bytes": {"0": [10, 20], "1": [11, 20], "2": [12, 20], "3": [7, 8]}}

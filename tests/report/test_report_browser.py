@@ -5,23 +5,25 @@ Skipped where there is no Chromium.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pgpack.inspect import Anatomy, SizeStage, TensorAnatomy
 from pgpack.report.live import LivePage, LiveServer
 from pgpack.report.page import render_report
 from pgpack.study.frontier import best_under, pareto
 from pgpack.study.journal import Journal
 from pgpack.study.study import Study
-from tests.browser import CHROMIUM, looked_at, probed
-from tests.synthetic_study import synthetic_meta, synthetic_trials, write_study
+from pgpack.study.tensor_bytes import TensorBytes
+from tests.browser import CHROMIUM, TIMEOUT_S, looked_at, probed
+from tests.synthetic_study import synthetic_anatomy, synthetic_meta, synthetic_trials, write_study
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,26 +32,6 @@ pytestmark = [
 ]
 STUDY = Study(Path("study"), synthetic_meta(), synthetic_trials())
 WIDTHS = pytest.mark.parametrize("width", [1280, 390])
-
-
-def synthetic_anatomy(n_layers: int = 11) -> Anatomy:
-    """A 36 M-parameter model at 3.4 bits."""
-    shapes = {"attn.c_q": (512, 512), "attn.c_k": (256, 512), "attn.c_v": (256, 512), "attn.proj": (512, 512)}
-    shapes |= {"mlp.fc": (2048, 512), "mlp.proj": (512, 2048)}
-    tensors = [TensorAnatomy("tok_emb.weight", (8192, 512), 1_900_000, 4e-4)]
-    for layer in range(n_layers):
-        for index, (part, shape) in enumerate(shapes.items()):
-            bits = 2.6 + 0.12 * index + 0.05 * layer
-            n_bytes = int(shape[0] * shape[1] * bits / 8)
-            loss = 1e-9 * shape[0] * shape[1] * 2 ** (0.1 * index - 0.05 * layer)
-            tensors.append(TensorAnatomy(f"blocks.{layer}.{part}.weight", shape, n_bytes, loss))
-        tensors.append(TensorAnatomy(f"blocks.{layer}.attn_scale", (512,), 700))
-    total = sum(tensor.n_bytes for tensor in tensors)
-    numel = sum(tensor.numel for tensor in tensors)
-    sizes = (4 * numel, numel + 50_000, total + 20_000, total, total + 1200)
-    names = ("fp32 weights", "quantized, as integers", "entropy coded", "byte codecs", "the whole file")
-    stages = tuple(SizeStage(name, size) for name, size in zip(names, sizes, strict=True))
-    return Anatomy("0" * 64, sizes[-1], tuple(tensors), stages, "nats per token")
 
 
 ANATOMY = synthetic_anatomy()
@@ -78,8 +60,11 @@ def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(
         page(),
         """
         const count = (query) => all(query).length;
-        const bpb = [count("circle.point"), count("circle.dot"), count("line.budget"), count("line.fp32")];
-        const bars = [count("path.interval") - bpb[0], one("#chart-note").textContent.includes("Bars: 95 %")];
+        one("[data-metric=bpb]").click();
+        const bpb = ["circle.point", "circle.dot", "circle.outside", "line.budget", "line.fp32"].map(count);
+        const bands = [count("rect.band"), one("#chart-note").textContent.includes("Band: 95 %")];
+        const star = one("polygon.star").getBoundingClientRect().width;
+        const largest = Math.max(...all("circle").map((each) => each.getBoundingClientRect().width));
         one("[data-metric=kl]").click();
         const kl = [count("circle.point"), count("line.fp32")];
         one("circle.best").focus();
@@ -97,15 +82,17 @@ def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(
         const sizes = all("#trials tbody tr").map((row) => row.cells[1].dataset.v);
         const wide = document.documentElement.scrollWidth - innerWidth;
         const copies = count("button.copy");
-        answer({ bpb, kl, tip, bars, fromPoint, fromRow: copied, sizes, wide, copies, width: innerWidth });
+        const seen = { bpb, kl, tip, bands, star, largest, fromPoint, fromRow: copied, sizes, wide, copies };
+        answer({ ...seen, width: innerWidth });
         """,
         tmp_path,
         width,
     )
-    shown = chart_data(page())["metrics"]
+    front = len(chart_data(page())["metrics"]["bpb"]["frontier"])
     assert seen["width"] == width
-    assert sum(seen["bpb"][:2]) == sum(trial.ok for trial in STUDY.trials) - shown["bpb"]["outside"]
-    assert seen["bpb"][2:] == [1, 1]
+    assert sum(seen["bpb"][:3]) == sum(trial.ok for trial in STUDY.trials), "what is beyond the scale is at the edge"
+    assert seen["bpb"][3:] == [1, 1]
+    assert seen["star"] > 1.7 * seen["largest"], "the best point is the most visible"
     assert seen["kl"] == [len(pareto(STUDY.trials, "kl")), 0]
     best = best_under(STUDY.trials, 16_000_000, "kl")
     assert best is not None
@@ -115,7 +102,7 @@ def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(
     excess, kl = re.findall(r">([+\d.]+ ± [\d.]+)<", row)[:2]
     assert f"bits per byte ({excess} mBPB to fp32)" in seen["tip"]
     assert f"KL {kl} nats per token" in seen["tip"]
-    assert seen["bars"] == [0, True], "one at each point of the frontier"
+    assert seen["bands"] == [front, True], "one at each point of the frontier"
     assert seen["fromPoint"] == seen["fromRow"] == best.recipe
     sizes = [int(size) for size in seen["sizes"] if size]
     assert sizes == sorted(sizes, reverse=True)
@@ -239,6 +226,150 @@ def test_the_heat_map_has_a_cell_for_every_tensor_and_four_faces_with_readable_t
     assert seen["bars"] == 5
     assert seen["layers"] == 12
     assert seen["wide"] <= 0
+
+
+LOOKS = """
+  const unread = ".unseen, option, noscript, title, desc";
+  const visible = (part) => part.checkVisibility({ visibilityProperty: true }) && !part.closest(unread);
+  const parts = all("body *").filter((part) => visible(part) && !part.closest("#answer, script"));
+  const wide = parts.filter((part) => {
+    const { left, right, width } = part.getBoundingClientRect();
+    return width && (right > innerWidth + 0.5 || left < -0.5);
+  }).map((part) => part.outerHTML.slice(0, 90));
+  const linear = (v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+  const light = (text) => {
+    const [r, g, b] = text.match(/[\\d.]+/g).map(Number).map(linear);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const clear = (text) => text === "transparent" || /, 0\\)$/.test(text);
+  const ground = (part) => {
+    for (let at = part; at; at = at.parentElement) {
+      const { backgroundColor } = getComputedStyle(at);
+      if (!clear(backgroundColor)) return backgroundColor;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const isWord = (child) => child.nodeType === 3 && child.data.trim();
+  const worded = parts.filter((part) => [...part.childNodes].some(isWord));
+  const small = [], pale = [];
+  for (const part of worded) {
+    const style = getComputedStyle(part), inSvg = part instanceof SVGElement;
+    const size = parseFloat(style.fontSize) * (inSvg ? part.getScreenCTM().a || part.getScreenCTM().b || 1 : 1);
+    if (Math.abs(size) < 10.95) small.push([part.textContent.slice(0, 30), size]);
+    const [a, b] = [light(inSvg ? style.fill : style.color), light(ground(part))];
+    if (Math.max(a / b, b / a) < 4.5) pale.push([part.textContent.slice(0, 30), Math.max(a / b, b / a)]);
+  }
+  const { backgroundColor } = getComputedStyle(document.body);
+  answer({ wide, small, pale, n_words: worded.length, width: innerWidth, ground: backgroundColor });
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 900, 390])
+def test_no_part_is_wider_than_the_page_no_text_small_or_pale(tmp_path: Path, width: int, dark: bool) -> None:
+    (tmp_path / "report.html").write_text(probed(page(), f"{PAIR} {LOOKS}"), encoding="utf-8")
+    seen = looked_at((tmp_path / "report.html").as_uri(), tmp_path, width, dark=dark)
+    assert seen["width"] == width
+    assert seen["n_words"] > 500
+    assert seen["ground"] == ("rgb(20, 25, 31)" if dark else "rgb(255, 255, 255)")
+    assert seen["wide"] == []
+    assert seen["small"] == []
+    assert seen["pale"] == []
+
+
+PAIR = 'all("#trials button.pick")[0].click(); all("#trials button.pick")[7].click(); await pause(50);'
+
+
+@WIDTHS
+def test_two_trials_stand_side_by_side(tmp_path: Path, width: int) -> None:
+    a, b = STUDY.trials[0], STUDY.trials[7]
+    for trial in (a, b):
+        TensorBytes(tmp_path).append(trial.key, {"tok_emb": (trial.n_bytes or 0) // 2, "blocks.0": 11})
+    seen = asked(
+        render_report(dataclasses.replace(STUDY, directory=tmp_path)),
+        f"""
+        {PAIR}
+        const texts = (query) => all(query).map((part) => part.textContent);
+        const words = (parts) => [...parts].map((part) => part.textContent);
+        const first = [texts("#compare .pair h3"), all("#compare table tr").map((row) => words(row.cells)),
+                       all("#compare .rules li").map((item) => words(item.children))];
+        const select = one("#compare-b"); select.value = "3"; select.dispatchEvent(new Event("change"));
+        answer({{ first, then: texts("#compare .pair p.note"), chosen: one("#compare-a").value }});
+        """,
+        tmp_path,
+        width,
+    )
+    titles, rows, rules = seen["first"]
+    assert titles == ["Figures", "Recipes, rule by rule", "Bytes of each tensor"]
+    by = (b.n_bytes or 0) - (a.n_bytes or 0)
+    sign = "−" if by < 0 else "+"
+    assert ["bytes", f"{a.n_bytes:,}", f"{b.n_bytes:,}", f"{sign}{abs(by):,}"] in rows
+    halves = [(trial.n_bytes or 0) // 2 for trial in (a, b)]
+    by = halves[1] - halves[0]
+    assert ["tok_emb", f"{halves[0]:,}", f"{halves[1]:,}", f"{'−' if by < 0 else '+'}{abs(by):,}"] in rows
+    ours, theirs = (set(trial.recipe.split("; ")) for trial in (a, b))
+    assert {tuple(rule) for rule in rules} == {
+        *(("only A", rule) for rule in ours - theirs),
+        *(("only B", rule) for rule in theirs - ours),
+        *(("both", rule) for rule in ours & theirs),
+    }
+    assert seen["then"] == ["The bytes of each tensor are not kept for both of them."]
+    assert seen["chosen"] == "0"
+
+
+def test_a_study_without_text_has_the_same_chart(tmp_path: Path) -> None:
+    trials = tuple(
+        dataclasses.replace(t, bpb=None, nats=None, relative_error=t.kl, kl=None, block_excess=None) if t.ok else t
+        for t in STUDY.trials
+    )
+    seen = asked(
+        render_report(dataclasses.replace(STUDY, meta=dataclasses.replace(STUDY.meta, fp32_bpb=None), trials=trials)),
+        """
+        one("circle.best").focus();
+        answer({ points: all("circle.point").length, buttons: all("[data-metric]").map((each) => each.textContent),
+                 title: all(".chart .axis-title").at(-1).textContent, tip: one(".tip").textContent });
+        """,
+        tmp_path,
+        1280,
+    )
+    assert seen["points"] == len(pareto(trials, "error"))
+    assert seen["buttons"] == [seen["title"]] == ["error of the weights"]
+    assert "error of the weights" in seen["tip"]
+
+
+def test_every_control_can_be_reached_by_keyboard(tmp_path: Path) -> None:
+    seen = asked(
+        page(),
+        """
+        const found = all("button, select, input, circle.point, .chart svg");
+        const controls = found.filter((each) => each.checkVisibility());
+        const focused = (each) => (each.focus({ preventScroll: true }), document.activeElement === each);
+        const lost = controls.filter((each) => !focused(each) || each.tabIndex < 0);
+        const named = (each) => each.textContent.trim() || each.ariaLabel || each.labels?.length;
+        const nameless = controls.filter((each) => !named(each));
+        const outline = (each) => focused(each) && getComputedStyle(each).outlineStyle;
+        const outlines = new Set(controls.slice(0, 40).map(outline));
+        answer({ n: controls.length, lost: lost.length, nameless: nameless.length, outlines: [...outlines] });
+        """,
+        tmp_path,
+        1280,
+    )
+    assert seen["n"] > 2 * len(STUDY.trials)
+    assert (seen["lost"], seen["nameless"]) == (0, 0)
+    assert "none" not in seen["outlines"]
+
+
+def test_a_printed_page_keeps_chart_and_tables(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(page(), encoding="utf-8")
+    command = [
+        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+        f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={tmp_path / 'page.pdf'}",
+        "--virtual-time-budget=3000", (tmp_path / "report.html").as_uri(),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_S)
+    pages = (tmp_path / "page.pdf").read_bytes()
+    assert pages.startswith(b"%PDF")
+    assert 3 <= len(re.findall(rb"/Type\s*/Page\b", pages)) <= 40
 
 
 def test_a_page_without_scripts_still_shows_chart_and_tables(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_a_view_shows_one_frontier_and_one_best_point_as_table_csv_rows_and_pict
     assert view.row(view.best)["above_best"] == {"value": 0.0, "half_width": 0.0}
     assert view.plot(tmp_path / "frontier.svg") == (tmp_path / "frontier.svg").read_text(encoding="utf-8")
     assert view._repr_svg_() == view.plot()
-    assert f"{(view.best.n_bytes or 0) / 1e6:.4g} MB, {view.best.kl:.3g}" in view.plot()
+    assert f"best: {(view.best.n_bytes or 0) / 1e6:.4g} MB, KL {view.best.kl:.3g}" in view.plot()
     nothing = dataclasses.replace(study, trials=()).frontier()
     assert nothing._repr_svg_() is None
     assert nothing.best is None

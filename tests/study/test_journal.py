@@ -210,15 +210,15 @@ def test_another_checkpoint_or_evaluator_is_refused_with_both_digests(tmp_path: 
     [
         (
             {"checkpoint_digest": "f" * 64},
-            r"model\.safetensors has changed since 2026-01-02.*the new weights another --out",
+            r"model\.safetensors has changed since 2026-01-02.*the new weights another folder as -o",
         ),
         (
             {"checkpoint_digest": "f" * 64, "checkpoint": "b.pt"},
-            r"began with model\.safetensors, this run has b\.pt; give that one or another --out",
+            r"began with model\.safetensors, this run has b\.pt; give that one or another folder as -o",
         ),
         (
             {"evaluator_digest": "f" * 64, "data_flags": "--max-tokens 99"},
-            r"began with --val v, this run has --max-tokens 99; repeat those flags or give another --out",
+            r"began with --val v, this run has --max-tokens 99; repeat those flags or give another folder as -o",
         ),
         (
             {"evaluator_digest": "f" * 64},
@@ -240,7 +240,7 @@ def test_a_study_of_another_model_blames_the_model_though_its_text_is_another_to
         pass
     other = dataclasses.replace(META, checkpoint="b.pt", checkpoint_digest="f" * 64, evaluator_digest="e" * 64)
     with (
-        pytest.raises(StudyError, match=r"this run has b\.pt; give that one or another --out"),
+        pytest.raises(StudyError, match=r"this run has b\.pt; give that one or another folder as -o"),
         recording(tmp_path, other),
     ):
         pass

@@ -1,4 +1,5 @@
-"""Laws of pictures: what matters is in view, what is not is counted, labels keep apart, equal input equal bytes."""
+"""Laws of pictures: what matters is in view and nothing is left out, the best point is the most visible, labels keep
+apart and their leaders do not cross, equal input gives equal bytes."""
 
 from __future__ import annotations
 
@@ -9,27 +10,26 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.collections import LineCollection
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection, PolyCollection
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation, Text
 
 from pgpack.errors import StudyError
-from pgpack.picture import figure_bytes
+from pgpack.picture import COLOURS, figure_bytes
+from pgpack.study.chart_view import ChartView, byte_unit, chart_view
 from pgpack.study.comparison import half_width
 from pgpack.study.frontier import Front, Metric, best_under, pareto
-from pgpack.study.plot import (
-    ChartView,
-    Curve,
-    FrontierPicture,
-    byte_unit,
-    chart_view,
-    frontier_figure,
-    frontier_svg,
-    write_picture,
-)
+from pgpack.study.labels import crosses
+from pgpack.study.names import names_of, peers_of
+from pgpack.study.pictured import Curve, FrontierPicture
+from pgpack.study.plot import BEST, BEST_SIZE, LINES, MARKERS, frontier_figure, frontier_svg, write_picture
 from pgpack.study.trial import Trial
-from tests.synthetic_study import FP32_BPB, synthetic_meta, synthetic_trials
+from tests.synthetic_study import FP32_BPB, N_WEIGHTS, synthetic_meta, synthetic_trials
 
 ROOT = Path(__file__).resolve().parents[2]
 BUDGET = synthetic_meta().budget
@@ -39,7 +39,9 @@ PICTURE = FrontierPicture(
     "Frontier of model.safetensors",
     budget=BUDGET,
     fp32_bpb=FP32_BPB,
+    fp32_n_bytes=4 * N_WEIGHTS,
 )
+ONE = dataclasses.replace(PICTURE, curves=PICTURE.curves[:1])
 
 
 def a_trial(n_bytes: int, bpb: float, kl: float | None = None) -> Trial:
@@ -58,7 +60,7 @@ clouds = st.lists(
 
 
 @given(clouds, st.none() | st.integers(1, 10**8), st.none() | st.floats(0.5, 2))
-def test_the_best_point_and_the_lines_are_in_view_and_the_rest_is_counted(
+def test_the_best_point_and_the_lines_are_in_view_and_the_rest_is_at_the_edge(
     trials: list[Trial], budget: int | None, fp32_bpb: float | None
 ) -> None:
     view = chart_view(Front(tuple(trials), "bpb", budget), fp32_bpb)
@@ -68,7 +70,11 @@ def test_the_best_point_and_the_lines_are_in_view_and_the_rest_is_counted(
         assert is_inside(view, best.n_bytes, best.bpb)
     assert budget is None or view.x[0] <= budget <= view.x[1]
     assert fp32_bpb is None or view.y[0] <= fp32_bpb <= view.y[1]
-    assert view.n_outside == sum(not is_inside(view, t.n_bytes, t.bpb) for t in trials)
+    points = np.array([(t.n_bytes, t.bpb) for t in trials])
+    assert view.holds(points).tolist() == [is_inside(view, *point) for point in points]
+    held = view.held(points)
+    assert all(is_inside(view, *point) for point in held)
+    assert (held[view.holds(points)] == points[view.holds(points)]).all()
 
 
 @given(clouds)
@@ -90,7 +96,7 @@ def test_losses_far_above_the_frontier_do_not_squash_the_view() -> None:
     assert everything is not None
     assert everything.y[1] < 1.4
     assert everything.y[1] - everything.y[0] < 1.5 * (near.y[1] - near.y[0])
-    assert everything.n_outside > 0
+    assert not everything.holds(np.array([[4_000_000.0, 8.0]])).any()
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.11, 0.13), (0.03, 0.07), (0.02, 0.3), (0.5, 2.4), (1e-5, 0.2)])
@@ -104,6 +110,22 @@ def test_a_logarithmic_axis_of_losses_has_several_labels(low: float, high: float
     bottom, top = axes.get_ylim()
     inside = [text.get_text() for text in axes.get_yticklabels() if bottom <= text.get_position()[1] <= top]
     assert len(set(filter(None, inside))) >= 3
+
+
+@pytest.mark.parametrize("largest", [24_000_000, 90_000_000])
+def test_bytes_below_and_bits_above_have_labels_on_every_scale(largest: int) -> None:
+    trials = tuple(
+        dataclasses.replace(a_trial(largest // n, 1.2 + 0.01 * n, 0.01 * n), key=f"k{n}") for n in range(1, 9)
+    )
+    few = trials if largest > 30_000_000 else trials[:3]
+    figure = frontier_figure(FrontierPicture((Curve("a", few),), "Frontier", "kl", fp32_n_bytes=144_000_000))
+    figure.draw_without_rendering()
+    (below, *_) = figure.axes
+    (above,) = below.child_axes
+    for axis, (low, high) in ((below.xaxis, below.get_xlim()), (above.xaxis, above.get_xlim())):
+        shown = [tick.label1 if axis is below.xaxis else tick.label2 for tick in axis.get_major_ticks()]
+        inside = [t.get_text() for t in shown if t.get_text() and low <= t.get_position()[0] <= high]
+        assert len(set(inside)) >= 3
 
 
 def test_wide_ranges_of_bytes_are_logarithmic() -> None:
@@ -121,31 +143,131 @@ def test_equal_pictures_are_equal_bytes_without_a_date() -> None:
     ET.fromstring(first)
 
 
-def test_the_svg_names_units_lines_labels_studies_and_what_is_outside() -> None:
+def test_the_svg_names_units_lines_labels_and_studies() -> None:
     text = frontier_svg(PICTURE)
     for words in (
         "artifact size (MB = 10⁶ bytes)",
+        "bits per weight",
         "bits per byte",
         "budget 16 MB",
         f"fp32 model {FP32_BPB:.4f}",
-        "pergroup-lrzip: 15.",
+        "best: 15.",
+        "pergroup-lrzip",
         "baseline-int8-zlib",
         "seed 0",
         "seed 1",
-        "trials outside the view",
     ):
         assert words in text
-    kl = frontier_svg(dataclasses.replace(PICTURE, metric="kl", curves=PICTURE.curves[:1]))
+    assert "outside" not in text
+    kl = frontier_svg(dataclasses.replace(ONE, metric="kl"))
     assert "KL to the fp32 model (nats per token)" in kl
     assert ">fp32 model " not in kl
     assert "seed 0" not in kl
+    assert "bits per weight" not in frontier_svg(dataclasses.replace(ONE, fp32_n_bytes=None))
+
+
+def test_a_picture_bears_its_title_and_says_in_words_what_it_shows() -> None:
+    best = ONE.whole.best
+    assert best is not None
+    root = ET.fromstring(frontier_svg(ONE))
+    title, words = (root.find(f"{{http://www.w3.org/2000/svg}}{name}") for name in ("title", "desc"))
+    assert title is not None
+    assert words is not None
+    assert title.text == ONE.title
+    said = words.text or ""
+    assert f"{sum(t.ok for t in TRIALS)} trials, {len(pareto(TRIALS, 'bpb'))} on the frontier" in said
+    assert f"Best within the budget of 16 MB: {ONE.figures(best.n_bytes or 0, best.bpb or 0)}." in said
+    assert "Nothing fits the budget of 0.001 MB." in dataclasses.replace(ONE, budget=1000).words
+
+
+def drawn(axes: Axes, gid: str) -> list[Line2D | PathCollection | PolyCollection]:
+    return [artist for artist in axes.get_children() if artist.get_gid() == gid]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("metric", ["bpb", "kl"])
+def test_the_best_point_is_the_largest_mark_and_every_trial_has_one(metric: Metric) -> None:
+    (axes, *_) = frontier_figure(dataclasses.replace(PICTURE, metric=metric)).axes
+    (star,) = drawn(axes, "best")
+    best = dataclasses.replace(PICTURE, metric=metric).whole.best
+    assert best is not None
+    assert isinstance(star, Line2D)
+    assert star.get_xydata().tolist() == [[best.n_bytes, getattr(best, metric)]]
+    marks = [line.get_markersize() for line in axes.lines if line.get_marker() not in ("None", "")]
+    assert sorted(marks)[-1] == BEST_SIZE > 3 * sorted(marks)[-2]
+    view = dataclasses.replace(PICTURE, metric=metric).view
+    marked = [line for line in axes.lines if line.get_linestyle() == "None" and line is not star]
+    points = np.concatenate([line.get_xydata() for line in marked])  # those beyond the view are among the triangles
+    n_dots = sum(len(dots.get_offsets()) for dots in axes.collections if isinstance(dots, PathCollection))
+    n_trials = sum(trial.ok for curve in PICTURE.curves for trial in curve.trials)
+    assert n_dots + view.holds(points).sum() == n_trials
+
+
+def test_what_lies_beyond_the_scale_is_drawn_at_its_edge() -> None:
+    (axes, *_) = frontier_figure(ONE).axes
+    view = ONE.view
+    outside = [t for t in TRIALS if t.ok and not is_inside(view, t.n_bytes or 0, t.bpb or 0)]
+    edges = np.concatenate([np.asarray(edge.get_offsets()) for edge in drawn(axes, "edge")])  # type: ignore[union-attr]
+    assert len(edges) == len(outside) > 0
+    assert all(x in view.x or y in view.y for x, y in edges)
+    assert "triangles: beyond the scale" in frontier_svg(ONE)
+
+
+def leaders(axes: Axes) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    found = []
+    for text in axes.texts:
+        if isinstance(text, Annotation) and text.arrow_patch is not None:
+            path = text.arrow_patch.get_path().vertices
+            ends = text.arrow_patch.get_transform().transform(path)
+            found.append((tuple(ends[0]), tuple(ends[-1])))
+    return found  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("metric", ["bpb", "kl"])
+@pytest.mark.parametrize("n_labels", [2, 12, 40])
+def test_leaders_do_not_cross(metric: Metric, n_labels: int) -> None:
+    labelled = tuple(
+        dataclasses.replace(t, label=t.label or f"packer {n}") if n < n_labels else t for n, t in enumerate(TRIALS)
+    )
+    picture = dataclasses.replace(ONE, metric=metric, curves=(Curve("s", labelled), PICTURE.curves[1]))
+    figure = frontier_figure(picture)
+    figure.draw_without_rendering()
+    lines = leaders(figure.axes[0])
+    assert len(lines) >= 3
+    assert not [pair for pair in itertools.combinations(lines, 2) if crosses(*pair)]
+
+
+def test_a_packer_over_its_dial_is_a_curve_with_its_name() -> None:
+    dial = tuple(
+        dataclasses.replace(a_trial(17_000_000 + 900_000 * n, 1.27 - 0.008 * n), key=f"d{n}", label=f"packer:{n}")
+        for n in range(4)
+    )
+    assert list(peers_of((*TRIALS, *dial))) == ["packer"]
+    picture = dataclasses.replace(ONE, curves=(Curve("s", (*TRIALS, *dial)),))
+    text = frontier_svg(picture)
+    assert ">packer<" in text
+    assert "packer:" not in text
+    (axes, *_) = frontier_figure(picture).axes
+    lines = [line.get_xydata().tolist() for line in axes.lines]
+    assert [[t.n_bytes, t.bpb] for t in dial] in lines
+
+
+def test_names_are_words_that_tell_trials_apart() -> None:
+    recipes = [
+        f"ndim<=1=cast; *=tcq(step={step},states=64)|rans_scaled(states=64); @tune=steps(count=3)" for step in (1, 2)
+    ]
+    trials = [dataclasses.replace(TRIALS[0], recipe=text, label="") for text in (*recipes, "no recipe")]
+    assert names_of(trials) == ["tcq step 1 + rans_scaled", "tcq step 2 + rans_scaled", "no recipe"]
+    tuned = dataclasses.replace(trials[0], label="tuned to a budget of 600000")
+    assert names_of([tuned]) == ["tuned to the budget"]
+    assert len(names_of([dataclasses.replace(trials[0], recipe="x" * 500)])[0]) < 80
 
 
 @pytest.mark.parametrize("metric", ["bpb", "kl"])
 def test_labels_do_not_overlap_and_stay_inside_the_frame(metric: str) -> None:
     figure = frontier_figure(dataclasses.replace(PICTURE, metric=metric))  # type: ignore[arg-type]
-    (axes,) = figure.axes
-    boxes = [text.get_window_extent() for text in (*axes.texts, axes.xaxis.label)]
+    figure.draw_without_rendering()
+    (axes, *_) = figure.axes
+    boxes = [Text.get_window_extent(text) for text in (*axes.texts, axes.xaxis.label)]  # without leaders
     assert len(boxes) >= 6
     for a, b in itertools.combinations(boxes, 2):
         assert not a.overlaps(b)
@@ -158,29 +280,71 @@ def test_labels_do_not_overlap_and_stay_inside_the_frame(metric: str) -> None:
 
 
 @pytest.mark.parametrize("metric", ["bpb", "kl"])
-def test_bars_are_the_intervals_of_the_frontier_where_they_are_known(metric: Metric) -> None:
+def test_the_band_is_the_intervals_of_the_frontier_where_they_are_known(metric: Metric) -> None:
     first, *rest = pareto(TRIALS, metric)
     trials = tuple(dataclasses.replace(t, block_excess=None) if t is first else t for t in TRIALS)
-    picture = FrontierPicture((Curve("s", trials),), "bars", metric)
-    (axes,) = frontier_figure(picture).axes
-    (bars,) = [lines for lines in axes.collections if isinstance(lines, LineCollection)]
-    heights = [float(segment[1, 1] - segment[0, 1]) for segment in bars.get_segments()]
-    assert heights == pytest.approx([2 * (half_width(trial, metric) or 0) for trial in rest])
-    assert "bars: 95 % intervals" in frontier_svg(picture)
+    picture = FrontierPicture((Curve("s", trials),), "band", metric)
+    (axes, *_) = frontier_figure(picture).axes
+    (band,) = drawn(axes, "band")
+    assert isinstance(band, PolyCollection)
+    corners = np.concatenate([path.vertices for path in band.get_paths()])
+    for trial in rest[:-1]:
+        heights = corners[corners[:, 0] == trial.n_bytes][:, 1]
+        width, loss = half_width(trial, metric) or 0, getattr(trial, metric)
+        assert np.abs(heights - (loss - width)).min() < 1e-12
+        assert np.abs(heights - (loss + width)).min() < 1e-12
+    assert first.n_bytes not in corners[:, 0]
+    assert "band: 95 % interval" in frontier_svg(picture)
     without = tuple(dataclasses.replace(trial, block_excess=None) for trial in TRIALS)
-    assert "bars:" not in frontier_svg(FrontierPicture((Curve("s", without),), "no bars", metric))
+    assert "band:" not in frontier_svg(FrontierPicture((Curve("s", without),), "no band", metric))
 
 
-def test_a_bar_that_reaches_0_is_an_arrow_on_a_logarithmic_axis_and_stays_near_its_point() -> None:
+def test_a_band_that_reaches_0_ends_at_the_bottom_of_a_logarithmic_axis() -> None:
     *front, last = pareto(TRIALS, "kl")
     unsure = dataclasses.replace(last, kl_se=10 * (last.kl or 0))
-    (axes,) = frontier_figure(FrontierPicture((Curve("s", (*front, unsure)),), "unsure", "kl")).axes
-    (bars,) = [lines for lines in axes.collections if isinstance(lines, LineCollection)]
-    assert [float(low) for (_, low), _ in bars.get_segments()] == pytest.approx(
-        [*((t.kl or 0) - (half_width(t, "kl") or 0) for t in front), last.kl]
-    )
-    (arrows,) = [line for line in axes.lines if not isinstance(line.get_marker(), str)]
-    assert arrows.get_xydata().tolist() == [[last.n_bytes, last.kl]]
+    picture = FrontierPicture((Curve("s", (*front, unsure)),), "unsure", "kl")
+    (axes, *_) = frontier_figure(picture).axes
+    (band,) = drawn(axes, "band")
+    assert isinstance(band, PolyCollection)
+    corners = np.concatenate([path.vertices for path in band.get_paths()])
+    assert corners[:, 1].min() == pytest.approx(picture.view.y[0])
+
+
+def luminance_distances(matrix: list[list[float]]) -> list[float]:
+    """CIE 1976 distances of the pictures' colours as an eye sees them that `matrix` describes.
+    Source: Machado, Oliveira, Fernandes 2009, severity 1."""
+
+    def seen(colour: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        red, green, blue = np.clip(np.array(matrix) @ linear, 0, 1)
+        x = (0.4124 * red + 0.3576 * green + 0.1805 * blue) / 0.9505
+        y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+        z = (0.0193 * red + 0.1192 * green + 0.9505 * blue) / 1.089
+        fx, fy, fz = (np.cbrt(v) if v > 0.008856 else 7.787 * v + 16 / 116 for v in (x, y, z))
+        return np.array([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)])
+
+    pairs = itertools.combinations([BEST, *COLOURS[:2]], 2)  # the star, a study and its peer
+    return [float(np.linalg.norm(seen(a) - seen(b))) for a, b in pairs]
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+    ],
+    ids=["all cones", "protanopia", "deuteranopia", "tritanopia"],
+)
+def test_colours_of_star_study_and_peer_differ_for_every_eye(matrix: list[list[float]]) -> None:
+    assert min(luminance_distances(matrix)) > 30
+
+
+def test_curves_differ_without_colour() -> None:
+    """Of six curves no two have both marker and line in common."""
+    assert len({(MARKERS[n], str(LINES[n])) for n in range(6)}) == 6
 
 
 def test_small_artifacts_are_in_kilobytes() -> None:
@@ -196,7 +360,7 @@ def test_files_are_written_by_suffix(tmp_path: Path) -> None:
     one = dataclasses.replace(PICTURE, curves=PICTURE.curves[:1])
     write_picture(one, tmp_path / "f.png")
     data = (tmp_path / "f.png").read_bytes()
-    assert data == figure_bytes(frontier_figure(one), ".png")
+    assert data == figure_bytes(frontier_figure(one), ".png", title=one.title, description=one.words)
     assert (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")) == (2000, 1200)
     write_picture(one, tmp_path / "f.svg")
     assert (tmp_path / "f.svg").read_text(encoding="utf-8") == frontier_svg(one)
@@ -215,7 +379,8 @@ def test_importing_the_module_loads_no_matplotlib_and_drawing_loads_no_pyplot() 
         "import sys, pgpack.study.plot as plot\n"
         "assert 'matplotlib' not in sys.modules\n"
         "from tests.synthetic_study import synthetic_trials\n"
-        "plot.frontier_svg(plot.FrontierPicture((plot.Curve('s', synthetic_trials()),), 't'))\n"
+        "from pgpack.study.pictured import Curve, FrontierPicture\n"
+        "plot.frontier_svg(FrontierPicture((Curve('s', synthetic_trials()),), 't'))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
         "assert 'torch' not in sys.modules\n"
     )

@@ -15,7 +15,10 @@ from pgpack.bench.options import BenchOptions
 from pgpack.cache.options import CacheOptions
 from pgpack.checkpoint.adapter import open_merged
 from pgpack.checkpoint.files import require_file
+from pgpack.text.text_folder import TextFolder
+from pgtrain.model.model_config import GPTConfig
 from tests.models.tiny_hf import write_folder
+from tests.training.weights import random_tensors
 
 pytest.importorskip("transformers")
 NAME = "model.layers.0.self_attn.q_proj"
@@ -46,3 +49,22 @@ def test_a_folder_and_an_adapter_open_elsewhere_as_they_do_here(tmp_path: Path, 
         after = open_merged(there.checkpoints[0], there.text.base)
         assert after.digest == before.digest
         assert dict(after.companions) == dict(before.companions)
+
+
+def test_a_model_that_was_found_is_not_looked_for_again_elsewhere(
+    tmp_path: Path, text_folder: TextFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = GPTConfig(
+        vocab_size=400, num_layers=2, model_dim=16, num_heads=2, num_kv_heads=1, mlp_activation="relu3"
+    )
+    path = tmp_path / "final_model.pt"
+    torch.save({name: torch.from_numpy(array) for name, array in random_tensors(config, 0).items()}, path)
+    found = json.dumps({"config": json.loads(config.to_json()), "fields": {}})
+    options = BenchOptions(
+        val=text_folder.val_glob, calib=text_folder.train_glob, tokenizer=str(text_folder.tokenizer_path)
+    )
+    monkeypatch.setattr("pgtrain.challenge_models.identify", None)
+    here = Blueprint((path,), options, tmp_path, CacheOptions(), (found,))
+    for blueprint in (here, moved(here, tmp_path / "there")):
+        model = blueprint.bench(0).text.model
+        assert (model.config, model.evidence) == (config.to_json(), found)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from pgpack.recipe.recipe import parse_recipe
 from pgpack.recipe.spaces import Candidate
 from pgpack.study.trial import Trial
+from pgpack.sweep.executors.dispatch import shared_work
 from pgpack.sweep.executors.jobs import Job, Setting
 from pgpack.sweep.pace import Pace
 
@@ -87,3 +90,42 @@ def test_one_recipe_on_several_checkpoints_is_several_trials() -> None:
     for left in (2, 1, 0, 0):
         pace.saw(row(JOBS[0], 10, 5))
         assert pace.n_left == left
+
+
+def test_after_a_tenth_of_the_work_the_time_left_is_right_within_30_percent_whatever_comes_first() -> None:
+    """Quantizers and coders that differ a hundredfold in cost, the cheap ones first; prices that are wrong by a
+    factor of their own in every stage, as those of another machine are."""
+    quantizers = {"rtn(bits=4)": 0.5, "gptq(bits=4)": 10.0, "tcq(step=0.001)": 25.0}
+    coders = {"rans": 1.0, "zlib": 3.0, "brotli": 60.0}
+    jobs = [
+        Job(Candidate(parse_recipe(f"numel<={n}=cast; *={quantizer}|{coder}")))
+        for quantizer in quantizers
+        for n in range(8)
+        for coder in coders
+    ]
+
+    def cost(job: Job, follows: bool) -> dict[str, float]:
+        text = str(job.candidate.recipe)
+        quantize = next(seconds for name, seconds in quantizers.items() if name.partition("(")[0] in text)
+        encode = next(seconds for name, seconds in coders.items() if text.endswith(name))
+        return {"quantize_s": 0.0 if follows else quantize, "encode_s": encode, "eval_s": 0.0 if follows else 8.0}
+
+    wrong = {"quantize_s": 0.3, "encode_s": 0.25, "eval_s": 0.4}
+    pace = Pace(jobs, price=lambda job, follows: {k: wrong[k] * v for k, v in cost(job, follows).items()})
+    total, done, begun = 0.0, 0.0, set()
+    costs = []
+    for job in jobs:
+        work = shared_work(job)
+        costs.append(cost(job, work in begun))
+        begun.add(work)
+    total = sum(sum(each.values()) for each in costs)
+    for job, each in zip(jobs, costs, strict=True):
+        pace.saw(
+            dataclasses.replace(row(job, each["quantize_s"], each["eval_s"]), encode_s=each["encode_s"], decode_s=0.0)
+        )
+        done += sum(each.values())
+        if done >= total / 10:
+            left = pace.left_s()
+            assert left is not None
+            assert abs(left - (total - done)) <= 0.3 * (total - done)
+    assert pace.left_s() == pytest.approx(0, abs=1e-6)

@@ -27,7 +27,7 @@ from tests.sweep_bench import N_FAILED, N_TRIALS, OpenBench, candidates, card, p
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = tuple(Job(candidate) for candidate in candidates())
-OWN_OF_A_RUN = {"created", "quantize_s", "encode_s", "decode_s", "eval_s"}
+OWN_OF_A_RUN = {"created", "quantize_s", "encode_s", "decode_s", "eval_s", "peak_bytes"}
 
 
 def facts(trials: list[Trial]) -> dict[str, dict[str, object]]:

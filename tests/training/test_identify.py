@@ -14,7 +14,9 @@ from torch import nn
 from pgpack.errors import CheckpointError, DataError
 from pgpack.models.evidence import evidence_lines, read_evidence
 from pgpack.models.probe import Probe
+from pgtrain.identification.contest import Judge
 from pgtrain.identification.hidden_fields import GROUPS, structures
+from pgtrain.identification.stationary import rise
 from pgtrain.identification.trace import read_trace
 from pgtrain.identification.window import window_of
 from pgtrain.identification.yardstick import bigram_nats
@@ -61,10 +63,13 @@ class Oracle:
         away = abs(np.log2(window / self.best_window))
         return self.base + 0.1 * away + np.random.default_rng(0).normal(0, 0.5, n_tokens // window * window)
 
-    def grams(self, config: GPTConfig, window: int) -> dict[str, np.ndarray]:
-        level = sum(name in self.steep for name in self._wrong(config))
-        rows = np.random.default_rng(0).normal(0, 1, (8, 200)) + level
-        return {"weight": rows @ rows.T}
+    def gradients(self, config: GPTConfig, window: int, first: int, last: int) -> list[np.ndarray]:
+        draw = np.random.default_rng(0)
+        rows = draw.normal(0, 1, (16, 200))
+        for name in self._wrong(config):
+            if name in self.steep:
+                rows = rows + np.random.default_rng(len(name)).normal(0, 1, 200)
+        return [rows[first:last].astype(np.float32)]
 
     def enough(self, config: GPTConfig, window: int) -> int:
         return self.n_tokens // window * window
@@ -243,15 +248,73 @@ def test_a_wrong_name_is_answered_by_the_tensors_that_differ(name: str, sentence
 @pytest.mark.parametrize("length", [32, 128, 512])
 def test_the_length_of_windows_is_found_where_it_is_clear(length: int) -> None:
     oracle = Oracle(BASE, best_window=length)
-    assert window_of(lambda window: oracle.nats_through(BASE, window, 8192), 8192) == length
+    assert window_of(lambda window, n: oracle.nats_through(BASE, window, n), lambda one, other: 0, 8192) == length
+
+
+def flat(window: int, n_tokens: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(3, 0.5, 8192)[: n_tokens // window * window]
+
+
+def short_sighted(window: int, n_tokens: int) -> np.ndarray:
+    """Of a model that makes nothing of its context, and loses in windows of more than 64 tokens."""
+    return flat(window, n_tokens) + (0.1 if window > 64 else 0.0)
 
 
 def test_windows_that_lose_alike_are_a_question() -> None:
-    flat = np.random.default_rng(0).normal(3, 0.5, 8192)
     with pytest.raises(DataError, match=r"windows of 16 .*--seq-len N"):
-        window_of(lambda window: flat[: 8192 // window * window], 8192)
+        window_of(flat, lambda one, other: 0, 8192)
     with pytest.raises(DataError, match="too few to find out; give --seq-len"):
-        window_of(lambda window: flat, 40)
+        window_of(flat, lambda one, other: 0, 40)
+
+
+def test_the_gradient_tells_the_longest_of_windows_that_lose_alike() -> None:
+    assert window_of(short_sighted, lambda one, other: int(one == 64 and other == 128), 8192) == 64
+    with pytest.raises(DataError, match=r"windows of 16 .*, 64 .*--seq-len N"):
+        window_of(short_sighted, lambda one, other: -1 if (one, other) == (64, 32) else 1, 8192)
+
+
+def test_windows_between_powers_of_two_that_lose_less_are_a_question() -> None:
+    def read(window: int, n_tokens: int) -> np.ndarray:
+        return flat(window, n_tokens) + 0.1 * abs(np.log2(window / 96))
+
+    with pytest.raises(DataError, match=r"windows of .*96 .*--seq-len N"):
+        window_of(read, lambda one, other: 0, 8192)
+
+
+def test_the_squared_gradient_rises_from_the_truth_by_what_arithmetic_adds() -> None:
+    draw = np.random.default_rng(0)
+    batches = draw.normal(0, 1, (16, 4000))
+    left, added = draw.normal(0, 0.5, 4000), draw.normal(0, 0.3, 4000)
+    truth, other = [(batches + left).astype(np.float32)], [(batches + left + added).astype(np.float32)]
+    assert (rise(truth, other).verdict, rise(other, truth).verdict) == (1, -1)
+    assert rise(truth, other).distance == pytest.approx(4000 * 0.3**2, rel=0.1)
+
+
+def test_the_gradient_is_silent_where_it_only_shrinks_or_hardly_changes() -> None:
+    draw = np.random.default_rng(0)
+    batches = draw.normal(0, 1, (16, 4000)) + draw.normal(0, 0.5, 4000)
+    truth = [batches.astype(np.float32)]
+    assert rise(truth, [(0.8 * batches).astype(np.float32)]).verdict == 0
+    nudged = rise(truth, [(batches + draw.normal(0, 0.01, 4000)).astype(np.float32)])
+    assert (nudged.felt, nudged.verdict) == (False, 0)
+
+
+def test_guesses_that_are_one_function_are_no_question_and_no_choice() -> None:
+    """On all tokens alike: whichever is taken, the bits are the same."""
+    truth = replace(BASE, norm_scale="block")
+    assert found(truth, rises={"norm_scale": 0.0}).norm_scale in ("none", "block", "virtual")
+
+
+def test_guesses_that_differ_only_late_in_the_text_are_told_apart() -> None:
+    """Where documents begin may lie thousands of tokens in: alike on the first is not alike."""
+    one, other = BASE, replace(BASE, within_documents=True, boundary_token=1)
+
+    def measure(config: GPTConfig, first: int, last: int) -> np.ndarray:
+        return np.full(last - first, 3.0) + 0.1 * ((np.arange(first, last) > 9000) & (config == other))
+
+    ranked = Judge(measure, lambda config, first, last: [], 32_768).contest([one, other])
+    assert [each.same for each in ranked] == [True, False]
+    assert ranked[0].config == one
 
 
 def test_a_bigram_reads_what_pairs_tell_and_no_more() -> None:

@@ -22,7 +22,7 @@ from pgpack.text.text_folder import TextFolder
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import tensor_shapes
 from pgtrain.training.resume import state_path
-from pgtrain.training.run_log import StepRow, log_path
+from pgtrain.training.run_log import StepRow, log_path, open_log
 from pgtrain.training.train import Trainer
 from pgtrain.training.train_config import TrainConfig
 
@@ -158,6 +158,73 @@ def test_kill_9_loses_at_most_the_steps_since_the_last_save(
     assert 0 < result.resumed_from <= logged
     assert killed.read_bytes() == whole.read_bytes()
     assert [row["step"] for row in rows_of(killed)] == list(range(1, 61))
+
+
+def test_a_run_that_was_killed_behind_its_checkpoint_is_over(
+    tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr("pgtrain.training.train.write_curves", lambda path, curves: pytest.fail("killed here"))
+        with pytest.raises(pytest.fail.Exception):
+            Trainer(tiny, FAST, text_folder, out).train(ignore)
+    assert state_path(out).exists()
+    before, log = out.read_bytes(), rows_of(out)
+    result = Trainer(tiny, FAST, text_folder, out).train(lambda row: pytest.fail("trained"), replace=False)
+    assert (result.finished, result.steps) == (True, 12)
+    assert result.val is not None
+    assert json.loads(read(out)[1]["training"])["val"]["bpb"] == result.val.bpb
+    assert (out.read_bytes(), rows_of(out)) == (before, log)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "model.log.jsonl", "model.loss.svg", "model.safetensors"
+    ]  # fmt: skip
+
+
+def test_a_checkpoint_of_another_run_is_not_taken_for_this_one_s(
+    tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path
+) -> None:
+    out = tmp_path / "model.safetensors"
+    Trainer(tiny, FAST, text_folder, out).train(ignore)
+    older, other = out.read_bytes(), dataclasses.replace(FAST, seed=9)
+    Trainer(tiny, other, text_folder, out).train(lambda row: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(DataError, match="of another run; give another -o or --force"):
+        Trainer(tiny, other, text_folder, out).train(ignore, replace=False)
+    assert out.read_bytes() == older
+    result = Trainer(tiny, other, text_folder, out).train(ignore)
+    assert result.resumed_from == 1
+    assert out.read_bytes() != older
+
+
+def test_a_second_run_into_one_checkpoint_is_refused_at_once(
+    tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path
+) -> None:
+    out, said = tmp_path / "model.safetensors", []
+
+    def begin_another(row: StepRow) -> None:
+        if row.step == 3:
+            with pytest.raises(DataError, match=r"model\.log\.jsonl is being written by another run") as found:
+                Trainer(tiny, FAST, text_folder, out)
+            said.append(str(found.value))
+
+    waiting = Trainer(tiny, FAST, text_folder, tmp_path / "model.safetensors")
+    Trainer(tiny, FAST, text_folder, out).train(begin_another)
+    assert len(said) == 1
+    assert [row["step"] for row in rows_of(out)] == list(range(1, 13))
+    with open_log(log_path(out)), pytest.raises(DataError, match="another run"):
+        waiting.train(ignore)
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"step": 4, "lo', b"\xff\n", b"[]\n"])
+def test_a_log_goes_on_behind_the_step_that_was_saved(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "m.log.jsonl"
+    rows = [StepRow(n, 1.0, 0.1, n, 0.5).as_json().encode() + b"\n" for n in (1, 2, 3)]
+    for step in range(4):
+        path.write_bytes(b"".join(rows) + torn)
+        with open_log(path) as log:
+            log.go_on_behind(step)
+            log.write(StepRow(step + 1, 1.0, 0.1, step + 1, 0.5))
+        assert path.read_bytes().splitlines(keepends=True)[:step] == rows[:step]
+        assert len(path.read_bytes().splitlines()) == step + 1
 
 
 def test_a_state_of_other_settings_is_refused_until_discarded(

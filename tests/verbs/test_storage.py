@@ -22,7 +22,7 @@ import pytest
 
 from pgpack import files as storage
 from pgpack.errors import StudyError
-from pgpack.files import refused, refusing, replace_file, replacing
+from pgpack.files import NoRoom, refused, refusing, replace_file, replace_together, replacing, replacing_folder
 from pgpack.study.journal import Journal
 from pgpack.study.study import Study, recording
 from tests.study.test_journal import META, a_trial
@@ -259,3 +259,90 @@ def test_files_take_the_place_of_others_in_one_module_only() -> None:
     journals = {"pgpack/study/journal.py"}
     folders = {"pgpack/submission/folder.py", "pgpack/sweep/executors/parcel.py"}
     assert found - journals - folders == {"pgpack/files.py"}
+
+
+def test_a_full_disk_names_the_file_and_the_room_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "a.bin", tmp_path / "b.bin"
+    with full_after(30, monkeypatch):
+        with pytest.raises(NoRoom) as found:
+            replace_file(first, bytes(12_345))
+        assert (found.value.filename, found.value.n_bytes) == (str(first), 12_345)
+        with pytest.raises(StudyError, match=r"free some space \(12,345 bytes are needed\) and repeat"):
+            raise refused(first, "write it", found.value)
+    with full_after(30, monkeypatch), pytest.raises(NoRoom) as found:
+        replace_together([(first, bytes(20)), (second, bytes(99))])
+    assert (found.value.filename, found.value.n_bytes) == (str(second), 99)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "m.pgpack"
+    with replacing(path) as aside:
+        aside.write_bytes(b"first")
+        with pytest.raises(BlockingIOError, match="another process is writing it") as found:
+            replace_file(path, b"second")
+        assert found.value.filename == str(path)
+        assert aside.read_bytes() == b"first"
+    assert path.read_bytes() == b"first"
+    replace_file(path, b"third")
+    assert path.read_bytes() == b"third"
+
+
+def test_what_a_killed_writer_left_is_written_over(tmp_path: Path) -> None:
+    path, folder = tmp_path / "m.pgpack", tmp_path / "model"
+    path.with_name("m.pgpack.tmp").write_bytes(b"a" * 99)
+    replace_file(path, b"new")
+    (tmp_path / "model.tmp" / "deep").mkdir(parents=True)
+    (tmp_path / "model.tmp" / "config.json").write_text("half")
+    with replacing_folder(folder) as aside:
+        (aside / "new").write_text("")
+    assert path.read_bytes() == b"new"
+    assert sorted(item.relative_to(tmp_path).as_posix() for item in tmp_path.rglob("*")) == [
+        "m.pgpack",
+        "model",
+        "model/new",
+    ]
+
+
+@pytest.mark.parametrize("exchanges", [True, False], ids=["exchanged", "one after the other"])
+def test_a_folder_takes_the_place_of_another(
+    exchanges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("old")
+    if not exchanges:
+        monkeypatch.setattr(storage.ctypes, "CDLL", lambda name: None)
+    with replacing_folder(folder, ("config.json",)) as aside:
+        (aside / "config.json").write_text("new")
+        assert (folder / "config.json").read_text() == "old"
+    assert (folder / "config.json").read_text() == "new"
+    assert [item.name for item in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_that_was_moved_away_by_a_killed_writer_is_brought_back(tmp_path: Path) -> None:
+    (tmp_path / "model.old.tmp").mkdir()
+    (tmp_path / "model.old.tmp" / "config.json").write_text("old")
+    with pytest.raises(FileExistsError), replacing_folder(tmp_path / "model"):
+        pass
+    assert (tmp_path / "model" / "config.json").read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["model"]
+
+
+def test_files_that_belong_together_are_told_by_the_last_one(tmp_path: Path) -> None:
+    names, original = ["one", "two", "last"], Path.replace
+    for round_, stale in ((b"1", None), (b"2", tmp_path / "one_more")):
+        if stale:
+            stale.write_bytes(b"")
+        seen: list[list[str]] = []
+
+        def watched(self: Path, target: Path, seen: list[list[str]] = seen) -> Path:
+            seen.append(sorted(item.name for item in tmp_path.iterdir() if not item.name.endswith(".tmp")))
+            return original(self, target)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Path, "replace", watched)
+            replace_together([(tmp_path / name, round_) for name in names], [stale] if stale else [])
+        assert all("last" not in found and "one_more" not in found for found in seen)
+        assert sorted(item.name for item in tmp_path.iterdir()) == sorted(names)
+        assert {(tmp_path / name).read_bytes() for name in names} == {round_}

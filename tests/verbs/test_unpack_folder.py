@@ -14,7 +14,7 @@ import torch
 
 import pgpack
 from pgpack.bench.artifact import ArtifactFile
-from pgpack.bench.unpacking import form_of
+from pgpack.bench.unpacking import form_of, write_unpacked
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from pgpack.checkpoint.model_folder import write_folder as write_model_folder
 from pgpack.checkpoint.tokenizer_files import with_tokenizer_files
@@ -23,7 +23,11 @@ from pgpack.errors import SettingError
 from pgpack.files import replacing_folder
 from pgpack.pack import pack
 from pgpack.recipe.recipe import parse_recipe
+from pgpack.tensors.grids import QuantizedTensor
+from pgpack.tensors.raw_values import RawValues
+from pgpack.tensors.record import Record
 from pgpack.text.find_tokenizer import load_tokenizer
+from pgpack.unpack import Unpacked
 from tests.models.tiny_hf import reference_logits, tokens, write_folder, write_tokenizer
 
 pytest.importorskip("transformers")
@@ -197,6 +201,29 @@ def test_what_a_type_cannot_hold_is_refused_and_nothing_is_left(tmp_path: Path) 
     with pytest.raises(SettingError, match="numpy has no bf16"):
         write_npz(tmp_path / "a.npz", [Outgoing("w", (2,), "BF16", lambda: large)])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("form", ["safetensors", "pt"])
+def test_nothing_is_written_that_its_reader_refuses(form: str, value: float, tmp_path: Path) -> None:
+    tensor = np.array([[1, value]], np.float32)
+    part = QuantizedTensor(tensor.view(np.uint32), RawValues("fp32"), tensor.shape)
+    unpacked = Unpacked("pgpack", (Record("w", tensor.shape, "plain", (part,)),), {}, "")
+    with pytest.raises(SettingError, match=r"w holds NaN or infinity, which no checkpoint may; give NAME\.npz"):
+        write_unpacked(tmp_path / "back", unpacked, form, {})
+    with pytest.raises(SettingError, match="the artifact holds no tensors"):
+        write_unpacked(tmp_path / "back", Unpacked("pgpack", (), {}, ""), form, {})
+    assert not list(tmp_path.iterdir())
+    write_unpacked(tmp_path / "back.npz", unpacked, "npz", {})
+    assert np.array_equal(np.load(tmp_path / "back.npz")["w"], tensor, equal_nan=True)
+
+
+def test_what_rounds_to_infinity_in_bf16_is_refused(tmp_path: Path) -> None:
+    from pgpack.checkpoint.writing import write_safetensors
+
+    largest = np.array([np.finfo(np.float32).max], np.float32)
+    with pytest.raises(SettingError, match=r"w holds 3\.403e\+38, beyond bfloat16; give --dtype f32"):
+        write_safetensors(tmp_path / "a.safetensors", [Outgoing("w", (1,), "BF16", lambda: largest)], {})
 
 
 def sentence_piece(**settings: object) -> bytes:

@@ -251,3 +251,25 @@ def test_without_a_loss_to_measure_one_tensor_is_decoded_at_a_time(
     result = verify(tmp_path / "a.pgpack", checkpoint=checkpoint)
     assert result.ok
     assert set(result.errors) == set(checkpoint.shapes)
+
+
+@pytest.mark.usefixtures("decoded_here")
+@pytest.mark.parametrize(("relative", "ok"), [(0.1, True), (1.0, True), (1.29, True), (1.31, False), (1.5, False)])
+def test_no_tensor_further_from_the_checkpoint_than_the_threshold_is_ok(
+    relative: float, ok: bool, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """The others are near, so that the median says nothing."""
+    path, changed = tmp_path / "a.pgpack", dict(checkpoint.items())
+    name = "blocks.0.mlp.fc.weight"
+    noise = np.random.default_rng(1).standard_normal(changed[name].shape)
+    noise *= relative * np.linalg.norm(changed[name]) / np.linalg.norm(noise)
+    path.write_bytes(pack(checkpoint, parse_recipe("*=cast(dtype=fp32)|raw")).data)
+    far = from_tensors(changed | {name: (changed[name] - noise).astype(np.float32)})
+    error = relative * np.linalg.norm(changed[name]) / np.linalg.norm(far.tensor(name))
+    check = next(check for check in verify(path, checkpoint=far).checks if check.name == "error")
+    assert "at most 1.3; median" in check.detail
+    assert check.ok == (error <= 1.3)
+    scaled = from_tensors(changed | {name: (changed[name] / np.float32(1 + relative)).astype(np.float32)})
+    check = next(check for check in verify(path, checkpoint=scaled).checks if check.name == "error")
+    assert f"largest relative error {relative:.3g} ({name})" in check.detail
+    assert check.ok == ok

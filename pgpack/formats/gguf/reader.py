@@ -10,13 +10,12 @@ gguf does not dequantize. Source: docs/gguf.md of ggml-org/ggml; the types' layo
 
 from __future__ import annotations
 
-import mmap
 import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,13 +50,22 @@ MISSING = (
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """Where a tensor lies. Shape: outermost dimension first, as numpy has it. `kind`: ggml's number of its type;
-    `data`: the file that it is in."""
+    """Where a tensor lies. Shape: outermost dimension first, as numpy has it. `kind`: ggml's number of its type."""
 
     shape: tuple[int, ...]
     kind: int
+    path: Path
     start: int
-    data: memoryview
+    n_bytes: int
+
+    def contents(self, dtype: str) -> NDArray[Any]:
+        """Read anew. Shape: (n,). Raises: CorruptArtifact when the file has become shorter."""
+        found: NDArray[Any] = np.fromfile(
+            self.path, dtype, self.n_bytes // np.dtype(dtype).itemsize, offset=self.start
+        )
+        if found.nbytes != self.n_bytes:
+            raise CorruptArtifact(f"{self.path} was cut while it was read")
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +83,12 @@ class GgufFile:
         Raises: FormatError for a type that cannot be read, ToolMissing without the package gguf.
         """
         tensor = self.tensors[name]
-        n = int(np.prod(tensor.shape, dtype=np.int64))
         if tensor.kind in PLAIN:
-            found = np.frombuffer(tensor.data, PLAIN[tensor.kind], n, tensor.start).reshape(tensor.shape)
-            return found.astype(np.float32) if tensor.kind == 1 else found.copy()
-        return self._dequantized(name, tensor, n)
+            found = tensor.contents(PLAIN[tensor.kind]).reshape(tensor.shape)
+            return found.astype(np.float32) if tensor.kind == 1 else found
+        return self._dequantized(name, tensor)
 
-    def _dequantized(self, name: str, tensor: GgufTensor, n: int) -> NDArray[np.float32]:
+    def _dequantized(self, name: str, tensor: GgufTensor) -> NDArray[np.float32]:
         """In runs of rows, so that little more than the result is held."""
         try:
             from gguf import quants
@@ -89,7 +96,7 @@ class GgufFile:
         except ImportError:
             raise ToolMissing(MISSING) from None
         columns, row_bytes = tensor.shape[-1], _row_bytes(tensor.kind, tensor.shape[-1])
-        contents = np.frombuffer(tensor.data, np.uint8, n // columns * row_bytes, tensor.start).reshape(-1, row_bytes)
+        contents = tensor.contents("u1").reshape(-1, row_bytes)
         found = np.empty((len(contents), columns), np.float32)
         step = max(1, VALUES_AT_ONCE // columns)
         try:
@@ -110,6 +117,16 @@ def is_gguf(path: Path) -> bool:
         return file.read(4) == MAGIC
 
 
+def files_of(path: Path) -> list[Path]:
+    """The file, or all parts of the model that by its name it is one of, whether they are there or not."""
+    named = PART.fullmatch(path.name)
+    count = int(named[2]) if named else 0
+    parts = (
+        [path.with_name(f"{named[1]}-{part + 1:05d}-of-{named[2]}.gguf") for part in range(count)] if named else []
+    )
+    return parts if path in parts else [path]
+
+
 def read_gguf(path: Path) -> GgufFile:
     """The fields of a GGUF and where its tensors are; of one part of several all of them, told by its name.
 
@@ -124,10 +141,9 @@ def _joined(path: Path, count: Any) -> GgufFile:
     """All parts of the model that the file at `path` is one of."""
     if not isinstance(count, int):
         raise CorruptArtifact(f"{path}: its field {COUNT} is no number")
-    named = PART.fullmatch(path.name)
-    if named is None or int(named[2]) != count:
+    paths = files_of(path)
+    if len(paths) != count:
         raise FormatError(f"{path}: one of {count} parts of a GGUF; its name must end in -0000N-of-{count:05d}.gguf")
-    paths = [path.with_name(f"{named[1]}-{part + 1:05d}-of-{named[2]}.gguf") for part in range(count)]
     for part in paths:
         if not part.is_file():
             raise FormatError(f"{part}: missing; a GGUF in {count} parts needs all of them in one folder")
@@ -145,21 +161,21 @@ def _joined(path: Path, count: Any) -> GgufFile:
 def _read_one(path: Path) -> GgufFile:
     """One file. Raises as `read_gguf`."""
     with path.open("rb") as file:
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    reader = _Reader(path, data)
-    try:
-        return reader.read()
-    except struct.error:
-        reader.refuse("it ends early")
-    except UnicodeDecodeError:
-        reader.refuse("a string is not UTF-8")
+        reader = _Reader(path, file)
+        try:
+            return reader.read()
+        except struct.error:
+            reader.refuse("it ends early")
+        except UnicodeDecodeError:
+            reader.refuse("a string is not UTF-8")
 
 
 class _Reader:
-    """A position in a file."""
+    """A position in a file. What is read is no longer than what is left of it."""
 
-    def __init__(self, path: Path, data: memoryview) -> None:
-        self.path, self.data, self.position = path, data, 0
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self.path, self.file, self.position = path, file, 0
+        self.size = path.stat().st_size
 
     def refuse(self, reason: str) -> NoReturn:
         raise CorruptArtifact(f"{self.path}: a damaged GGUF at byte {self.position:,}: {reason}") from None
@@ -187,16 +203,17 @@ class _Reader:
         return GgufFile(self.path, version, fields, tensors)
 
     def numbers(self, layout: str) -> tuple[Any, ...]:
-        found = struct.unpack_from("<" + layout, self.data, self.position)
-        self.position += struct.calcsize("<" + layout)
-        return found
+        return struct.unpack("<" + layout, self.bytes(struct.calcsize("<" + layout)))
+
+    def bytes(self, length: int) -> bytes:
+        self.position += length
+        return self.file.read(length)
 
     def string(self) -> str:
         (length,) = self.numbers("Q")
-        if length > len(self.data) - self.position:
+        if length > self.size - self.position:
             self.refuse(f"a string of {length:,} bytes")
-        self.position += length
-        return str(self.data[self.position - length : self.position], "utf-8")
+        return str(self.bytes(length), "utf-8")
 
     def value(self, kind: int) -> Any:
         if kind == STRING:
@@ -208,7 +225,7 @@ class _Reader:
         of, length = self.numbers("IQ")
         if of in SCALARS:
             layout = struct.calcsize("<" + SCALARS[of])
-            if length * layout > len(self.data) - self.position:
+            if length * layout > self.size - self.position:
                 self.refuse(f"an array of {length:,} values")
             return list(self.numbers(f"{length}{SCALARS[of]}"))
         if of != STRING:
@@ -236,9 +253,9 @@ class _Reader:
                 n_bytes = rows * _row_bytes(kind, columns)
             except ValueError as error:
                 raise FormatError(f"{self.path}: {name} {error}") from None
-        if start + offset + n_bytes > len(self.data):
+        if start + offset + n_bytes > self.size:
             self.refuse(f"the contents of {name} lie outside of it")
-        return GgufTensor(shape, kind, start + offset, self.data)
+        return GgufTensor(shape, kind, self.path, start + offset, n_bytes)
 
 
 def _row_bytes(kind: int, columns: int) -> int:

@@ -43,8 +43,8 @@ class GgufSource:
 def write_gguf(path: Path, source: GgufSource, to: str) -> None:
     """Write the file in one step; `to` is a key of TYPES.
 
-    Raises: SettingError, a sentence, for a model that has no place in a GGUF; ToolMissing without the package;
-    OSError when it cannot be written.
+    Raises: SettingError, a sentence, for a model that has no place in a GGUF or in its type; ToolMissing without the
+    package; OSError when it cannot be written.
     """
     try:
         import gguf
@@ -84,7 +84,10 @@ def write_gguf(path: Path, source: GgufSource, to: str) -> None:
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for name, load, _ in planned:
-            writer.write_tensor_data(gguf.quants.quantize(np.ascontiguousarray(load(), np.float32), kinds[name]))
+            stored = gguf.quants.quantize(np.ascontiguousarray(load(), np.float32), kinds[name])
+            if not np.isfinite(gguf.quants.dequantize(stored, kinds[name])).all():
+                raise SettingError(f"{name} is beyond what {kinds[name].name} holds; give --type f32")
+            writer.write_tensor_data(stored)
         writer.close()
 
 

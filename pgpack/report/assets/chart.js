@@ -2,49 +2,16 @@
 // The chart: bytes against loss, with zoom (drag a rectangle, buttons, or + - 0 and arrow keys).
 (() => {
   const { chosen, node, button, row, copy, withWidth } = report;
+  const { scale, ticksOf, tickText, tickTexts, moved } = report.axes;
+  const { extentOf, stepBoxes, nameLine, namePoint } = report.labels;
   const MAX_NAMES = 24; // labels in the chart; every point is named in its tooltip
-  let study, trials, byRow, chart, tip, observer, metric;
+  let study, trials, byRow, chart, tip, observer, metric, printWidth = 0;
 
   const nameOf = (number) => row(number)?.cells[0].textContent ?? `trial ${number + 1}`;
   const recipeOf = (number) => row(number)?.querySelector("code").textContent ?? "its recipe is in trials.jsonl";
-  const lossText = (value, name) => (name === "kl" ? value.toPrecision(3) : value.toFixed(4));
+  const lossText = (value, name) => (study.metrics[name].view.log_y ? value.toPrecision(3) : value.toFixed(4));
   const bytesText = (value) => `${value.toLocaleString("en-US")} B`;
   const signed = (value, digits = 1) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
-
-  // --- axes ----------------------------------------------------------------------------------------
-  function scale([low, high], [from, to], log) {
-    const t = log ? Math.log : Number;
-    const map = (value) => from + ((t(value) - t(low)) / (t(high) - t(low))) * (to - from);
-    map.back = (at) => (log ? Math.exp : Number)(t(low) + ((at - from) / (to - from)) * (t(high) - t(low)));
-    return map;
-  }
-  function linearTicks(low, high, count) {
-    const rough = (high - low) / count;
-    const power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 2.5, 5, 10].find((m) => m * power >= rough) * power;
-    const ticks = [];
-    for (let i = Math.ceil(low / step); i * step <= high; i++) ticks.push(Number((i * step).toPrecision(12)));
-    return ticks;
-  }
-  function logTicks(low, high, count) {
-    for (const mantissas of [[1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 5, 7]]) {
-      const ticks = [];
-      for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++) {
-        for (const m of mantissas) {
-          const value = Number((m * 10 ** e).toPrecision(12));
-          if (value >= low && value <= high) ticks.push(value);
-        }
-      }
-      if (ticks.length >= Math.min(3, count)) return ticks;
-    }
-    return linearTicks(low, high, count);
-  }
-  const ticksOf = (range, log, count) => (log ? logTicks : linearTicks)(range[0], range[1], count);
-  const tickText = (value) => Number(value.toPrecision(6)).toString();
-  function tickTexts(ticks, log) {
-    const decimals = Math.max(0, ...ticks.map((tick) => (tickText(tick).split(".")[1] ?? "").length));
-    return ticks.map((tick) => (log ? tickText(tick) : tick.toFixed(Math.min(decimals, 8))));
-  }
 
   // --- the part of the plane that is shown ---------------------------------------------------------
   const viewOf = () => chosen.views[metric] ?? study.metrics[metric].view;
@@ -54,13 +21,6 @@
     if (!sane(x) || !sane(y) || (log_x && x[0] <= 0) || (log_y && y[0] <= 0)) return;
     chosen.views[metric] = { x, y, log_x, log_y };
     draw();
-  }
-  // The range seen after moving by `shift` and growing by `factor` around its middle, on the axis's own scale.
-  function moved([low, high], log, factor, shift) {
-    const [t, back] = log ? [Math.log, Math.exp] : [Number, Number];
-    const middle = (t(low) + t(high)) / 2 + shift * (t(high) - t(low));
-    const half = ((t(high) - t(low)) / 2) * factor;
-    return [back(middle - half), back(middle + half)];
   }
   function zoom(factor, right = 0, up = 0) {
     const view = viewOf();
@@ -172,22 +132,26 @@
       add(svg, "line", { class: "fp32", x1: left, x2: right, y1: at, y2: at });
     }
   }
-  function drawSteps(svg, clip, front, x, y) {
+  function stepsOf(curve, x, y) {
     let path = "";
-    for (const trial of front) path += path ? `H${x(trial.nBytes)}V${y(trial[metric])}` : `M${x(trial.nBytes)} ${y(trial[metric])}`;
-    add(svg, "path", { class: "steps", d: path, "clip-path": clip });
+    for (const trial of curve) path += path ? `H${x(trial.nBytes)}V${y(trial[metric])}` : `M${x(trial.nBytes)} ${y(trial[metric])}`;
+    return path;
   }
-  // The 95 % interval of a point's loss above the fp32 model; one that reaches 0 is an arrow on a logarithmic axis.
-  function drawInterval(svg, clip, trial, x, y, kind) {
-    const [at, loss, width] = [x(trial.nBytes), trial[metric], trial.widths[metric]];
-    const below = study.metrics[metric].view.log_y && width >= loss ? "v17m-4 -5l4 5l4 -5" : `V${y(loss - width)}m-4 0h8`;
-    const d = `M${at - 4} ${y(loss + width)}h8m-4 0V${y(loss)}${below}`;
-    add(svg, "path", { class: `interval${kind}`, d, "clip-path": clip });
+  // The 95 % intervals of the frontier's losses above fp32: steps like its own, where the interval is known.
+  function drawBand(svg, clip, front, x, y, floor) {
+    for (const [index, trial] of front.entries()) {
+      const width = trial.widths[metric];
+      if (width === undefined) continue;
+      const next = front[index + 1];
+      const [from, to] = [x(trial.nBytes) - 3, next ? x(next.nBytes) : x(trial.nBytes) + 3];
+      const low = trial[metric] - width;
+      const [above, below] = [y(trial[metric] + width), low > 0 || !study.metrics[metric].view.log_y ? y(low) : floor];
+      add(svg, "rect", { class: "band", x: from, y: above, width: Math.max(6, to - from), height: Math.max(0, below - above), "clip-path": clip });
+    }
   }
-  function drawPoint(svg, trial, x, y, kind) {
-    const at = { cx: x(trial.nBytes), cy: y(trial[metric]) };
-    const onFrontier = kind !== "dot";
-    const circle = add(svg, "circle", { ...at, r: onFrontier ? 6 : 4, class: kind, "data-row": trial.row });
+  function drawPoint(svg, trial, at, kind) {
+    const onFrontier = kind.startsWith("point");
+    const circle = add(svg, "circle", { cx: at[0], cy: at[1], r: onFrontier ? 6 : 4, class: kind, "data-row": trial.row });
     if (onFrontier) {
       circle.setAttribute("tabindex", "0");
       circle.setAttribute("role", "button");
@@ -210,51 +174,18 @@
     });
     return circle;
   }
-  // What a mark covers, from its own numbers: asking the browser would have it lay out every circle first.
-  function extentOf(mark) {
-    const at = (name) => Number(mark.getAttribute(name));
-    if (mark.tagName === "line") return { x: at("x1"), y: at("y1"), width: at("x2") - at("x1"), height: 0 };
-    return { x: at("cx") - at("r"), y: at("cy") - at("r"), width: 2 * at("r"), height: 2 * at("r") };
-  }
-  const touches = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
-  // Moves a text to the first of `spots` (its left end and baseline) that is free; false when there is none.
-  function settle(name, spots, box, taken) {
-    const { width } = name.getBBox();
-    for (const [left, base] of spots) {
-      const place = { x: left, y: base - 11, width, height: 14 };
-      const fits = left >= box[0] && left + width <= box[2] && place.y >= box[1] && place.y + 14 <= box[3];
-      if (fits && !taken.some((other) => touches(place, other))) {
-        name.setAttribute("x", left);
-        name.setAttribute("y", base);
-        taken.push(place);
-        return true;
-      }
-    }
-    return false;
-  }
-  function nameFp32(svg, box, taken, y) {
-    const at = y(study.fp32);
-    const name = add(svg, "text", { class: "fp32-name", x: box[0] + 6, y: at - 5 }, `fp32 model ${study.fp32.toFixed(4)}`);
-    const { width } = name.getBBox();
-    const [near, far] = [box[0] + 6, box[2] - width - 2];
-    if (!settle(name, [[near, at - 5], [near, at + 12], [far, at - 5], [far, at + 12]], box, taken)) taken.push(name.getBBox());
-  }
-  function namePoint(svg, box, taken, at, text, must) {
-    const name = add(svg, "text", { class: "name" }, text);
-    const before = -10 - name.getBBox().width;
-    const [px, py] = [Number(at.getAttribute("cx")), Number(at.getAttribute("cy"))];
-    const around = [[10, -8], [10, 16], [before, -8], [before, 16], [10, -24], [10, 32], [before, -24]];
-    if (settle(name, around.map(([dx, dy]) => [px + dx, py + dy]), box, taken)) return;
-    if (!must) return name.remove(); // still named in its tooltip and in the table
-    name.setAttribute("x", Math.max(box[0], Math.min(box[2] + before, px) + 10));
-    name.setAttribute("y", Math.max(box[1] + 14, py - 10));
-    taken.push(name.getBBox());
+  function drawStar(svg, [cx, cy]) {
+    const corners = Array.from({ length: 10 }, (_, n) => {
+      const [r, turn] = [n % 2 ? 5.6 : 13, (Math.PI * n) / 5];
+      return `${(cx + r * Math.sin(turn)).toFixed(1)},${(cy - r * Math.cos(turn)).toFixed(1)}`;
+    });
+    add(svg, "polygon", { class: "star", points: corners.join(" ") });
   }
 
   function draw() {
-    const { frontier, best } = study.metrics[metric];
+    const { frontier, best, peers } = study.metrics[metric];
     const view = viewOf();
-    const width = Math.max(280, chart.clientWidth);
+    const width = printWidth || Math.max(280, chart.clientWidth);
     const height = width < 600 ? 360 : 480;
     const [top, bottom] = [26, height - 50];
     const yTexts = tickTexts(ticksOf(view.y, view.log_y, (bottom - top) / 55), view.log_y);
@@ -263,10 +194,10 @@
     const x = scale(view.x, [box[0], box[2]], view.log_x);
     const y = scale(view.y, [box[3], box[1]], view.log_y);
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    svg.setAttribute("role", "group");
-    svg.setAttribute("tabindex", "0");
-    svg.setAttribute("aria-label", `Artifact size against ${study.metrics[metric].title}`);
+    for (const [name, value] of Object.entries({
+      viewBox: `0 0 ${width} ${height}`, role: "group", tabindex: "0", "aria-describedby": "chart-words",
+      "aria-label": `Artifact size against ${study.metrics[metric].title}`,
+    })) svg.setAttribute(name, value);
     hide();
     chart.replaceChildren(svg, tip);
     svg.addEventListener("keydown", onKey);
@@ -275,36 +206,52 @@
     drawAxes(svg, box, view, x, y, unit);
     drawReferences(svg, box, view, x, y, unit);
     addDragging(svg, box, view, x, y);
-    const visible = (t) => t[metric] !== null && t.nBytes >= view.x[0] && t.nBytes <= view.x[1] &&
+    const drawable = (t) => t[metric] !== null && (t[metric] > 0 || !view.log_y);
+    const visible = (t) => drawable(t) && t.nBytes >= view.x[0] && t.nBytes <= view.x[1] &&
       t[metric] >= view.y[0] && t[metric] <= view.y[1];
-    const front = frontier.map((number) => byRow.get(number));
+    const placeOf = (t) => [x(t.nBytes), y(t[metric])];
+    const front = frontier.map((number) => byRow.get(number)).filter(drawable);
     const marked = new Set([...frontier, best]); // the best artifact may be beside this metric's frontier
     const filtered = (number) => row(number)?.hidden ?? false;
+    const held = ([px, py]) => [Math.max(box[0], Math.min(box[2], px)), Math.max(box[1], Math.min(box[3], py))];
+    let beyond = 0;
     for (const trial of trials) {
-      if (!marked.has(trial.row) && visible(trial) && !filtered(trial.row)) drawPoint(svg, trial, x, y, "dot");
+      if (!drawable(trial) || filtered(trial.row)) continue;
+      if (!visible(trial)) beyond += 1;
+      if (!visible(trial)) drawPoint(svg, trial, held(placeOf(trial)), "outside");
+      else if (!marked.has(trial.row)) drawPoint(svg, trial, placeOf(trial), "dot");
     }
-    drawSteps(svg, "url(#inside)", front.filter((t) => t[metric] > 0 || !view.log_y), x, y);
+    drawBand(svg, "url(#inside)", front, x, y, box[3]);
+    for (const [, rows] of peers) add(svg, "path", { class: "peer", d: stepsOf(rows.map((n) => byRow.get(n)), x, y), "clip-path": "url(#inside)" });
+    add(svg, "path", { class: "steps", d: stepsOf(front, x, y), "clip-path": "url(#inside)" });
     const points = [...marked].map((number) => byRow.get(number)).filter((trial) => trial && visible(trial));
     const dim = (trial) => (filtered(trial.row) ? " dim" : "");
-    const sure = points.filter((trial) => trial.widths[metric] !== undefined);
-    for (const trial of sure) drawInterval(svg, "url(#inside)", trial, x, y, dim(trial));
-    for (const trial of points) drawPoint(svg, trial, x, y, `point${trial.row === best ? " best" : ""}${dim(trial)}`);
-    const taken = [...svg.querySelectorAll("circle, line.fp32")].map(extentOf);
-    if (svg.querySelector("line.fp32")) nameFp32(svg, box, taken, y);
+    for (const trial of points) drawPoint(svg, trial, placeOf(trial), `point${trial.row === best ? " best" : ""}${dim(trial)}`);
+    const star = byRow.get(best);
+    if (star && visible(star)) drawStar(svg, placeOf(star));
+    const taken = [...svg.querySelectorAll("circle, line.fp32, line.budget")].map(extentOf).concat(stepBoxes(front.map(placeOf)));
+    if (svg.querySelector("line.fp32")) {
+      const name = add(svg, "text", { class: "fp32-name" }, `fp32 model ${study.fp32.toFixed(4)}`);
+      const [at, near, far] = [y(study.fp32), box[0] + 6, box[2] - name.getBBox().width - 2];
+      nameLine(name, [[near, at - 5], [near, at + 14], [far, at - 5], [far, at + 14]], box, taken);
+    }
     const rank = (t) => (t.row === best ? 0 : marked.has(t.row) ? 1 : 2);
-    const named = trials.filter((t) => visible(t) && (t.row === best || (t.label && !filtered(t.row))));
+    const onCurves = new Set(peers.flatMap(([, rows]) => rows.slice(0, -1)));
+    const named = trials.filter((t) => visible(t) && (t.row === best || (t.label && !onCurves.has(t.row) && !filtered(t.row))));
     named.sort((a, b) => rank(a) - rank(b));
     for (const trial of named.slice(0, MAX_NAMES)) {
       const isBest = trial.row === best;
-      const label = trial.label && trial.label.length <= 20 ? trial.label : "best"; // a longer one leaves a phone's chart
-      const text = isBest ? `${label}: ${tickText(Number((trial.nBytes / unit.divisor).toPrecision(4)))} ` +
-        `${unit.name}, ${lossText(trial[metric], metric)}` : trial.label;
-      namePoint(svg, box, taken, svg.querySelector(`circle[data-row="${trial.row}"]`), text, isBest);
+      const curve = peers.find(([, rows]) => rows.at(-1) === trial.row);
+      const text = isBest ? `best: ${tickText(Number((trial.nBytes / unit.divisor).toPrecision(4)))} ` +
+        unit.name + (width < 600 ? "" : `, ${lossText(trial[metric], metric)}`) : (curve?.[0] ?? trial.label);
+      const name = add(svg, "text", { class: `name${isBest ? " of-best" : curve ? " of-curve" : ""}` }, text);
+      namePoint(name, box, taken, placeOf(trial), isBest);
     }
-    const outside = trials.filter((t) => t[metric] !== null && (t[metric] > 0 || !view.log_y) && !visible(t)).length;
-    const away = outside ? ` ${outside} trial${outside > 1 ? "s" : ""} outside this view: see the table below.` : "";
-    document.getElementById("chart-note").textContent = `Hover, tap or Tab to a point for its recipe; click or Enter copies it. ` +
-      `Drag a rectangle or use + and − to zoom.${sure.length ? " Bars: 95 % intervals of the loss above fp32, where wider than a point; an arrow reaches 0." : ""}${away}`;
+    const banded = front.some((trial) => trial.widths[metric] !== undefined);
+    document.getElementById("chart-note").textContent = "Star: the best point. Hover, tap or Tab to a point for its recipe; " +
+      "click or Enter copies it. Drag a rectangle, use + and −, or the arrow keys." +
+      (banded ? " Band: 95 % interval of the loss above fp32." : "") +
+      (beyond ? ` At the edge: ${beyond} trial${beyond > 1 ? "s" : ""} beyond the scale.` : "");
   }
 
   // --- tooltip -------------------------------------------------------------------------------------
@@ -313,11 +260,14 @@
     circle.classList.add("chosen");
     const share = study.budget === null ? "" : ` (${((100 * trial.nBytes) / study.budget).toFixed(1)} % of budget)`;
     const rows = [node("b", nameOf(trial.row)), node("div", bytesText(trial.nBytes) + share)];
-    const above = (fp32) => withWidth(1000 * (trial.bpb - fp32), trial.widths.bpb && 1000 * trial.widths.bpb, 1, signed);
-    const excess = study.fp32 === null ? "" : ` (${above(study.fp32)} mBPB to fp32)`;
-    rows.push(node("div", `${trial.bpb.toFixed(4)} bits per byte${excess}`));
+    if (trial.bpb !== undefined) {
+      const above = (fp32) => withWidth(1000 * (trial.bpb - fp32), trial.widths.bpb && 1000 * trial.widths.bpb, 1, signed);
+      const excess = study.fp32 === null ? "" : ` (${above(study.fp32)} mBPB to fp32)`;
+      rows.push(node("div", `${trial.bpb.toFixed(4)} bits per byte${excess}`));
+    }
     const klText = (value, digits) => (digits === undefined ? value.toPrecision(3) : value.toFixed(digits));
-    if (trial.kl !== null) rows.push(node("div", `KL ${withWidth(trial.kl, trial.widths.kl, 0, klText)} nats per token`));
+    if (trial.kl !== undefined && trial.kl !== null) rows.push(node("div", `KL ${withWidth(trial.kl, trial.widths.kl, 0, klText)} nats per token`));
+    if (trial.error !== undefined) rows.push(node("div", `error of the weights ${trial.error.toPrecision(3)}`));
     rows.push(node("code", recipeOf(trial.row)), node("div", "click copies the recipe", "hint"));
     tip.replaceChildren(...rows);
     tip.hidden = false;
@@ -339,9 +289,9 @@
     const metrics = node("span", "", "group");
     metrics.setAttribute("role", "group");
     metrics.setAttribute("aria-label", "Loss on the vertical axis");
-    for (const [name, text] of [["bpb", "bits per byte"], ["kl", "KL to fp32"]]) {
+    for (const name of study.order) {
       if (!study.metrics[name]) continue;
-      const made = button(text, () => {
+      const made = button(study.metrics[name].name, () => {
         chosen.metric = metric = name;
         for (const other of metrics.children) other.setAttribute("aria-pressed", String(other === made));
         draw();
@@ -367,25 +317,31 @@
     controls.hidden = false;
   }
   document.addEventListener("pointerdown", (event) => tip && (event.target.closest("circle") || hide()));
+  const reprint = (width) => () => {
+    printWidth = width; // a page of paper is narrower than a screen: text keeps its size
+    if (chart?.querySelector("svg")) draw();
+  };
+  addEventListener("beforeprint", reprint(660));
+  addEventListener("afterprint", reprint(0));
   document.addEventListener("filtered", () => chart?.isConnected && chart.querySelector("svg") && draw());
 
   report.parts.push((data) => {
     study = data;
-    trials = study.trials.map(([number, nBytes, bpb, kl, label, ...widths]) => {
-      const [ofBpb, ofKl] = widths.map((width) => width ?? undefined);
-      return { row: number, nBytes, bpb, kl, label, widths: { bpb: ofBpb, kl: ofKl } };
+    trials = study.trials.map(([number, nBytes, label, values, widths]) => {
+      const of = (list) => Object.fromEntries(study.order.map((name, n) => [name, list?.[n] ?? undefined]));
+      const losses = Object.fromEntries(study.order.map((name, n) => [name, values[n]]));
+      return { row: number, nBytes, label, ...losses, widths: of(widths) };
     });
     byRow = new Map(trials.map((trial) => [trial.row, trial]));
     chart = document.getElementById("chart");
-    if (study.static) return;
     tip = node("div", "", "tip");
     tip.hidden = true;
     observer?.disconnect();
-    if (!study.metrics.bpb && !study.metrics.kl) {
+    metric = [chosen.metric, ...study.order].find((name) => study.metrics[name]);
+    if (!metric) {
       chart.textContent = "No trial was measured; the table below shows why.";
       return;
     }
-    metric = [chosen.metric, study.metric, "bpb", "kl"].find((name) => study.metrics[name]);
     addControls();
     let drawnWidth = chart.clientWidth;
     draw();

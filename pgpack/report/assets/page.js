@@ -3,7 +3,7 @@
 // `report.start()` brings the page to life; a page that is renewed in place calls it again, and what the reader chose
 // (metric, zoom, sorting, filter) stays.
 const report = (() => {
-  const chosen = { metric: "", views: {}, sorts: {}, words: "", kind: "all", heat: "bits" };
+  const chosen = { metric: "", views: {}, sorts: {}, words: "", kind: "all", heat: "bits", pair: ["", ""] };
   const parts = []; // (study) => void, run by start() in order
   const toast = document.getElementById("toast");
 

@@ -9,8 +9,8 @@ what goes wrong with all of them (no such checkpoint, no scheduler) is raised.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgpack.errors import InputChanged, PgpackError, RoundTripError
@@ -18,6 +18,8 @@ from pgpack.loss.intervals import pack_floats
 from pgpack.recipe.spaces import Candidate
 from pgpack.study.trial import Trial, timestamp, trial_key
 from pgpack.version import __version__
+
+from .peak import begin_peak, peak_bytes
 
 if TYPE_CHECKING:
     from pgpack.measure import Measurer
@@ -43,10 +45,11 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What became of a job."""
+    """What became of a job; `tensors`: bytes of each tensor in the artifact."""
 
     job: Job
     trial: Trial
+    tensors: Mapping[str, int] = field(default_factory=dict)
 
 
 Open = Callable[[Setting], "Measurer"]  # pickled for executors with other processes: paths and flags, never tensors
@@ -99,6 +102,7 @@ def measure(measurer: Measurer, job: Job) -> Measured:
     fields = _fields(measurer, job)
     if "error" in fields:
         return Measured(job, Trial(**fields, status="failed", created=timestamp()))
+    is_marked = begin_peak()
     try:
         artifact = measurer.pack(job.candidate.recipe)
         start = time.perf_counter()
@@ -119,8 +123,9 @@ def measure(measurer: Measurer, job: Job) -> Measured:
         encode_s=artifact.encode_s,
         decode_s=artifact.decode_s,
         eval_s=eval_s,
+        peak_bytes=peak_bytes() if is_marked else None,
     )
-    return Measured(job, trial)
+    return Measured(job, trial, artifact.report.tensors)
 
 
 def _fields(measurer: Measurer, job: Job) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import os
 import socket
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pgpack.errors import PgpackError, StudyError
@@ -30,12 +31,14 @@ MEASURERS = 4  # opened ones that a worker holds; a study with more checkpoints 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """A worker's answer: the row, what its cache had and lacked for it, and who it was, for messages."""
+    """A worker's answer: the row, what its cache had and lacked for it, who it was, for messages, and the bytes of
+    the artifact's tensors."""
 
     trial: Trial
     hits: Counter[str]
     misses: Counter[str]
     worker: str
+    tensors: Mapping[str, int] = field(default_factory=dict)
 
 
 @functools.lru_cache(maxsize=MEASURERS)
@@ -48,9 +51,9 @@ def report_on(open_measurer: Open, job: Job) -> Report:
     measurer = _opened(open_measurer, job.setting)
     cache = measurer.cache
     hits, misses = Counter(cache.hits), Counter(cache.misses)
-    trial = measure(measurer, job).trial
+    measured = measure(measurer, job)
     name = f"process {os.getpid()} on {socket.gethostname()}"
-    return Report(trial, cache.hits - hits, cache.misses - misses, name)
+    return Report(measured.trial, cache.hits - hits, cache.misses - misses, name, measured.tensors)
 
 
 class Outcomes:
@@ -70,7 +73,7 @@ class Outcomes:
         self._n_measured += 1
         measurer.cache.hits += report.hits
         measurer.cache.misses += report.misses
-        return Measured(job, report.trial)
+        return Measured(job, report.trial, report.tensors)
 
     def again(self, job: Job) -> bool:
         """Count a death; True when the job is to be tried once more."""

@@ -1,0 +1,64 @@
+"""What reaches the terminal: tables as wide as it is, no colour, notes with what was used so far where asked."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from pgpack_cli.screen.output import fitting
+
+from pgpack.progress import waiting
+from pgpack.tables import table
+from tests.commands.workshop import pgpack, succeed
+from tests.synthetic_study import write_study
+
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
+WIDE = table(("bytes", "recipe"), [(1, "x" * 150), (22, "y" * 20)])
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_table_is_cut_to_the_terminal_and_grows_with_it(columns: int) -> None:
+    lines = fitting(WIDE, columns).splitlines()
+    assert max(map(len, lines)) == columns
+    assert lines[1].endswith("..")
+    assert lines[2] == WIDE.splitlines()[2]
+
+
+def test_another_program_gets_all_of_it_and_a_sentence_is_never_cut() -> None:
+    assert fitting(WIDE, None) == WIDE
+    assert fitting("x" * 150, 80) == "x" * 150
+
+
+def test_nothing_is_coloured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_study(tmp_path / "study")
+    for no_color in ("", "1"):
+        monkeypatch.setenv("NO_COLOR", no_color)
+        shown = succeed(pgpack("frontier", tmp_path / "study"))
+        assert not COLOUR.search(shown.out + shown.err)
+
+
+def test_verbose_notes_say_what_was_used_so_far_and_quiet_ones_nothing(tmp_path: Path) -> None:
+    write_study(tmp_path / "study")
+    words = ("frontier", tmp_path / "study", "--export", tmp_path / "trials.csv", "--force")
+    told = succeed(pgpack(*words, "--verbose")).err
+    assert re.search(r"^\[[\d.]+ s, [\d.]+ [MG]B\] wrote 64 trials", told, re.M)
+    assert not succeed(pgpack(*words, "-q")).err
+    assert pgpack(*words, "-q", "-v").code == 2
+
+
+def test_what_waits_longer_than_a_second_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pgpack.progress.SILENT_S", 0.01)
+    with waiting(True, "loading model.safetensors"):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == "loading model.safetensors ...\n"
+    for silent in (False, None):
+        with waiting(silent, "loading"):
+            time.sleep(0.05)
+    monkeypatch.setattr("pgpack.progress.SILENT_S", 5.0)
+    with waiting(True, "loading"):
+        pass
+    assert not capsys.readouterr().err

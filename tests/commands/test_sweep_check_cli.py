@@ -1,0 +1,125 @@
+"""`pgpack sweep --check` names what is damaged of a study, and the same sweep makes it again, byte for byte."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.commands.workshop import pgpack, succeed
+
+SPACE = ("--recipe", "@calib=tokens(count=512); role:control=cast; *=gptq(bits={4,5})|rans", "--max-tokens", 512)
+FLAGS = ("--jobs", 1, "--no-cache", "-q")
+
+
+@pytest.fixture(scope="module")
+def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study."""
+    out = tmp_path_factory.mktemp("check") / "study"
+    succeed(pgpack("sweep", model, *SPACE, "--out", out, *FLAGS))
+    return out
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    told = data.find(b'"weights_digest": "')  # what else a manifest says no other file repeats
+    data[told + 30 if told >= 0 else len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "trials.lock"}
+
+
+def test_a_finished_study_is_whole(whole: Path) -> None:
+    checked = pgpack("sweep", "--check", whole)
+    assert (checked.code, checked.err) == (0, "")
+    assert all(line.startswith("ok  ") for line in checked.out.splitlines())
+    for name in contents(whole):
+        assert name in checked.out or name in ("best.pgpack.json", "tensors.jsonl")
+
+
+NAMES = (
+    "best.pgpack",
+    "best.pgpack.json",
+    "anatomy.json",
+    "frontier.csv",
+    "frontier.svg",
+    "frontier.png",
+    "report.html",
+)
+
+
+def failing(out: Path) -> list[str]:
+    """The names that `--check` finds fault with."""
+    checked = pgpack("sweep", "--check", out)
+    failed = [line for line in checked.out.splitlines() if line.startswith("FAIL")]
+    assert all("the same sweep makes it again" in line for line in failed)
+    assert checked.code == (4 if failed else 0)
+    return [line.split()[1] for line in failed]
+
+
+@pytest.mark.parametrize("damage", [gone, cut, flipped])
+def test_each_damaged_file_is_named(damage: Callable[[Path], None], whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(whole, out)
+    calibration = next(out.glob("calibration-*")).name
+    for name in (*NAMES, calibration):
+        before = (out / name).read_bytes()
+        damage(out / name)
+        if damage is not gone or name != calibration:  # a study may be kept without its calibrations
+            assert name.removesuffix(".pgpack.json") in " ".join(failing(out)), name
+        (out / name).write_bytes(before)
+
+
+@pytest.mark.parametrize("damage", [gone, cut, flipped])
+def test_the_same_sweep_makes_again_what_is_damaged(
+    damage: Callable[[Path], None], model: Path, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(whole, out)
+    for name in (*NAMES, next(out.glob("calibration-*")).name):
+        damage(out / name)
+    succeed(pgpack("sweep", model, *SPACE, "--out", out, *FLAGS))
+    assert contents(out) == contents(whole)
+    assert failing(out) == []
+
+
+def test_a_damaged_row_is_named_with_its_line_and_never_read_as_data(
+    model: Path, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(whole, out)
+    journal = out / "trials.jsonl"
+    first, second = journal.read_bytes().splitlines(keepends=True)
+    at = second.index(b'"bpb": ') + 8
+    changed = second[:at] + (b"3" if second[at : at + 1] != b"3" else b"4") + second[at + 1 :]
+    journal.write_bytes(first + changed)
+    checked = pgpack("sweep", "--check", out)
+    assert checked.code == 4
+    assert "trials.jsonl line 2: trial row is damaged" in checked.out
+    refused = pgpack("sweep", model, *SPACE, "--out", out, *FLAGS)
+    assert refused.code == 1
+    assert "trials.jsonl line 2: trial row is damaged" in refused.err
+    journal.write_bytes(first)
+    succeed(pgpack("sweep", model, *SPACE, "--out", out, *FLAGS))
+    again = {"trials.jsonl", "tensors.jsonl"}  # hold a row more, or its times
+    assert {name: data for name, data in contents(out).items() if name not in again} == {
+        name: data for name, data in contents(whole).items() if name not in again
+    }
+
+
+def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
+    refused = pgpack("sweep", "--check", tmp_path)
+    assert refused.code == 1
+    assert "holds no study.json" in refused.err

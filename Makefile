@@ -5,6 +5,7 @@
 # make bench-start  processor time of help and dry runs, after `make demo`
 # make bench-peers  the strongest published packers on a model of yours: results/peers-*
 # make bench-effort  time and bytes of each level of --effort: results/effort
+# make bench-for-packer  training for the packer beside plain training: results/for-packer
 # make bench-rd the engine against the field's packers, NNCodec and the Gaussian bound: results/rd
 # make bench-memory  peak memory of calibration and evaluation at the sizes of real models
 # make bench-study  a study of 1,000 trials and more: frontier, report, browser
@@ -22,7 +23,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-billion bench-effort bench-faults bench-identify bench-peers bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
+.PHONY: demo test check format bench bench-billion bench-effort bench-faults bench-for-packer bench-identify bench-peers bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -124,6 +125,11 @@ bench-rd: $(STAMP) $(MODELS)
 bench-peers: $(STAMP) $(if $(MODEL),,demo/model.safetensors)
 	$(BIN)/python -m experiments.rate_distortion.peers $(or $(MODEL),demo/model.safetensors) \
 	  $(if $(TEXT),--text $(TEXT) --seq-len 1024) --out results/peers-$(notdir $(patsubst %/,%,$(or $(MODEL),demo)))
+
+# Minutes of one core an arm. Quicker: make bench-for-packer SHAPE='--dim 64 --steps 300 --batch-tokens 512'
+SHAPE ?=
+bench-for-packer: $(STAMP) demo/model.safetensors
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.for_packer.bench demo/text $(SHAPE) --out results/for-packer
 
 bench-effort: $(STAMP) demo/model.safetensors
 	$(BIN)/python -m experiments.rate_distortion.effort demo/model.safetensors --out results/effort

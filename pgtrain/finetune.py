@@ -94,6 +94,7 @@ def finetune(
         loss = divergence.kl({**weights, **seen}, ids)
         loss.backward()  # type: ignore[no-untyped-call]
         late.hand_back_(weights, seen, step / config.steps)
+        late.add_rate_(weights)
         optimizer.step()
         progress(step, float(loss.detach()))
     last: dict[str, Tensor] = {**weights, **late.weights(weights)}

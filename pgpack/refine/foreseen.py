@@ -1,10 +1,10 @@
-"""What the engine makes of a matrix while that is still being trained, and what bits are worth there.
+"""What the engine makes of a matrix while that is still being trained.
 
     W --allocation of the last calibration--> trellis --> levels n, decoded Q = n * step        (every few steps)
-    slope of the rate by W --(H + a I)^-1--> the change of W that it is worth
+    W --(I - a (H + a I)^-1), the price of bits--> what the trellis aims at
 
-Owns an `Allocation` of `pgpack.quantizers.tcq` that is used many times, at any setting of the dial near its own, and
-the torch side of it. Rows that correct each other (`group`) are not foreseen: they move no step.
+Owns an `Allocation` of `pgpack.quantizers.tcq` that is used many times, at any setting of the dial near its own.
+Rows that correct each other (`group`) are not foreseen: they move no step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pgpack.calibration.calibration import Calibration
 from pgpack.calibration.inputs import quantizer_input
 from pgpack.errors import RecipeError
 from pgpack.quantizers.base import QuantizerInput
-from pgpack.quantizers.tcq import EIGHTHS, NOISE, Allocation, Tcq, Walk
+from pgpack.quantizers.tcq import EIGHTHS, Allocation, Tcq, Walk
 from pgpack.recipe.applied import Applied
 from pgpack.tensors.trellis_grid import octaves
 
@@ -67,21 +67,6 @@ class Foreseen:
         grid = self._turned(dial).grid
         rows = octaves(grid.rows, EIGHTHS) if grid.rows.size else np.ones(len(self.made.price.excess), np.float32)
         return rows, np.float32(grid.step) * octaves(grid.columns, EIGHTHS)
-
-    def answer(self, slope: Float32, dial: float) -> Float32:
-        """The change of the weights that is worth a slope of the rate, to second order. Shape: as `slope`.
-
-        `slope`: derivative by the weights of what is paid, in nats. At the engine's price of a nat, 2 NOISE step^2 in
-        units of (f / 2) e H e, it is Newton's step: minus NOISE unit r^2 slope (H + a I)^-1, with r the factor of the
-        row and unit = step_j^2 / d_j^2, alike for all columns.
-        """
-        rows, columns = self.steps(dial)
-        factor = self.made.factor
-        ratio = np.square(columns[factor.order], dtype=np.float64) / np.square(factor.d)
-        unit = float(np.exp(np.mean(np.log(ratio)))) if ratio.size else 0.0
-        change: Float32 = -np.float32(NOISE * unit) * np.square(rows)[:, None] * (slope @ self._inverse)
-        change[:, factor.dead] = 0
-        return change
 
     def target(self, weight: Float32, dial: float) -> Float32:
         """What the trellis aims at: `weight` shrunk where it is not worth its bits. Shape: as `weight`."""

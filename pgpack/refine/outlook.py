@@ -1,7 +1,7 @@
 """The packed model as it would be now, without packing: its weights, its bytes, and how weights answer its rate.
 
     weights, calibration --settle--> steps of every matrix
-    weights --decide--> what the trellis aims at, bytes of the file, the change that a byte less is worth
+    weights --decide--> what the trellis aims at, bytes of the file, the slope of what is paid for them
 
 Owns the dial while a model is trained for a packer. At a step s of the dial the packer pays s^2 / 4 nats per token
 for a nat of rate, everywhere; that is the price here too. A budget turns the dial a little with every decision.
@@ -33,11 +33,11 @@ FIRST_TURNS = 16
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What the engine makes of weights at a moment. `targets`: by name, what the trellis aims at; `answers`: the
-    changes of the weights that their rate is worth; `n_bytes`: of the whole file."""
+    """What the engine makes of weights at a moment. `targets`: by name, what the trellis aims at; `slopes`:
+    derivative of what is paid for the rate by the weights, nats per token; `n_bytes`: of the whole file."""
 
     targets: Mapping[str, Float32]
-    answers: Mapping[str, Float32]
+    slopes: Mapping[str, Float32]
     n_bytes: float
 
 
@@ -71,17 +71,15 @@ class Outlook:
         """The trellis of all matrices as they are; a budget then turns the dial towards itself."""
         decided = {name: matrix.decide(weights[name], self.dial) for name, matrix in self.matrices.items()}
         rate = rate_of({name: each.levels for name, each in decided.items()})
-        answers = {}
+        slopes = {}
         for name, matrix in self.matrices.items():
             rows, columns = matrix.steps(self.dial)
-            slope = (
-                rate.slope(name, decided[name].levels.astype(np.float32)) * np.float32(LN2) / np.outer(rows, columns)
-            )
-            answers[name] = matrix.answer(slope, self.dial)
+            slope = rate.slope(name, decided[name].levels.astype(np.float32))
+            slopes[name] = slope * np.float32(self.price / 8) / np.outer(rows, columns)
         n_bytes = self.file_bytes(rate)
-        self._turn(n_bytes)
         targets = {name: matrix.target(weights[name], self.dial) for name, matrix in self.matrices.items()}
-        return Decision(targets, answers, n_bytes)
+        self._turn(n_bytes)
+        return Decision(targets, slopes, n_bytes)
 
     def file_bytes(self, rate: Rate) -> float:
         """Bytes of the file whose matrices have this rate: exponents of steps, raw tensors and header added."""

@@ -268,6 +268,8 @@ class Trainer:
             done = (fraction - self.config.qat_from) / max(1.0 - self.config.qat_from, 1e-9)
             late.hand_back_(named, weights, done)
         processes.add_gradients_(self.model.parameters())
+        if isinstance(late, ForPacker):
+            late.add_rate_(named)
         return processes.total(value, self.device)
 
     def _set_loops_(self, loops: int) -> None:

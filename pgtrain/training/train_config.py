@@ -71,7 +71,7 @@ class TrainConfig:
     qat_from: float = 0.7
     qat_rounding: str = "straight_through"
     # Training for the packer from here on: a recipe with tcq, or a budget such as 480kB; empty: none. The pressure is
-    # how many Newton steps of the rate the part takes in all; each calibration sees `packer_tokens`.
+    # what a byte costs, 1 as the packer pays for it; each calibration sees `packer_tokens`.
     packer: str = ""
     packer_from: float = 0.7
     packer_pressure: float = 1.0

@@ -1,0 +1,101 @@
+"""Runs that share their first part: one trunk, whose state every arm goes on from with its own last part."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pgpack.checkpoint.checkpoint import save_tensors
+from pgpack.checkpoint.files import read_file
+from pgpack.recipe.dials import trellis_recipe
+from pgpack.text.text_folder import TextFolder
+from pgtrain.model.tensor_table import tensor_shapes
+from pgtrain.presets import PRESETS, Preset
+from pgtrain.training.for_packer import ForPacker
+from pgtrain.training.resume import state_path
+from pgtrain.training.train import Trainer
+from pgtrain.training.train_config import TrainConfig
+
+LATE = 0.6  # share of a run after which arms part
+STATES = 8  # of the trellis that the arms are packed with
+
+
+class NoiseForPacker(ForPacker):
+    """The peer of dithered training: uniform noise of the trellis's variance at the engine's steps, and no rate.
+
+    Source: Balle et al. 2017, arXiv:1611.01704.
+    """
+
+    def prepare_(self, named, averaged) -> None:  # type: ignore[no-untyped-def]
+        super().prepare_(named, averaged)
+        generator = torch.Generator().manual_seed(self.step)
+        for name, matrix in self.outlook.matrices.items():
+            rows, columns = (torch.from_numpy(part) for part in matrix.steps(self.outlook.dial))
+            noise = torch.rand(named[name].shape, generator=generator) * 2 - 1
+            self.offsets[name] = noise * math.sqrt(0.75) * torch.outer(rows, columns)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to spend the last part of a run. `dial`: the step it is trained for, None where it is for none."""
+
+    name: str
+    changes: tuple[tuple[str, object], ...] = ()
+    dial: float | None = None
+    noise: bool = False
+
+
+@dataclass(frozen=True)
+class Bench:
+    """`preset` with `steps` of `batch_tokens` on the text in `folder`; checkpoints are kept in `work`."""
+
+    preset: Preset
+    folder: TextFolder
+    work: Path
+    steps: int
+    batch_tokens: int
+    seed: int
+
+    @classmethod
+    def of(cls, folder: Path, work: Path, steps: int, batch_tokens: int, dim: int, seed: int) -> Bench:
+        """The demo's model, `dim` wide."""
+        demo = PRESETS["demo"]
+        preset = dataclasses.replace(demo, model=dataclasses.replace(demo.model, model_dim=dim))
+        return cls(preset, TextFolder.open(folder), work, steps, batch_tokens, seed)
+
+    def config(self, arm: Arm) -> TrainConfig:
+        given = dict(arm.changes)
+        if arm.dial is not None:
+            given["packer"] = str(trellis_recipe(arm.dial, STATES, tensor_shapes(self.preset.model)))
+        warmdown = self.steps * 3 // 5
+        return dataclasses.replace(
+            self.preset.training, steps=self.steps, batch_tokens=self.batch_tokens, warmdown_steps=warmdown,
+            seed=self.seed, packer_from=LATE, qat_from=LATE, packer_tokens=4096, **given,
+        )  # fmt: skip
+
+    def trainer(self, arm: Arm, name: str) -> Trainer:
+        return Trainer(self.preset.model, self.config(arm), self.folder, self.work / f"{name}.safetensors")
+
+    def train(self, arm: Arm) -> tuple[Path, float]:
+        """(checkpoint, processor seconds of its last part); the first part is trained once for all arms."""
+        trunk = self.trainer(Arm("trunk"), f"trunk-{self.seed}")
+        parts_at = round(self.steps * LATE)
+        if not state_path(trunk.out).exists():
+            trunk.train(lambda row: signal.raise_signal(signal.SIGINT) if row.step == parts_at else None)
+        dial = "" if arm.dial is None else f"-{arm.dial:g}"
+        trainer = self.trainer(arm, f"{arm.name.replace(' ', '-')}{dial}-{self.seed}")
+        if arm.noise and trainer.packer is not None:
+            trainer.packer.__class__ = NoiseForPacker
+        stored = read_file(state_path(trunk.out))
+        metadata = {**stored.metadata, "settings": json.dumps(trainer.state.settings)}
+        save_tensors(state_path(trainer.out), {name: stored.load(name) for name in stored.shapes}, metadata)
+        began = time.process_time()
+        trainer.train(lambda row: None)
+        return trainer.out, time.process_time() - began

@@ -17,6 +17,7 @@ from pgpack.bench.options import BenchOptions
 from pgpack.calibration.calibration import LOOKUP, Calibration, from_arrays
 from pgpack.loss.evaluator import Tensors
 from pgpack.pack import Artifact
+from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.recipe.selector import Shapes
 from pgpack.tensors.roles import role_of
@@ -61,7 +62,8 @@ class Laboratory(Bench):
         `no-fisher`: all Fisher weights alike; `diagonal`: Hessians without their off-diagonal, so that GPTQ feeds
         nothing back; `plain`: identity Hessians and equal Fisher weights, for which the loss is the squared error.
         """
-        key = f"{kind} {recipe.calib.count}"
+        corrects = bool(apply(recipe.without_idle_rules(self.shapes), self.shapes).corrects_rows)
+        key = f"{kind} {recipe.calib.count} {corrects}"
         if key not in self.calibrations:
             observed = self.piece.calibration(recipe)
             assert observed is not None  # a laboratory has text

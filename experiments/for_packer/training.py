@@ -9,6 +9,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -71,7 +72,7 @@ class Bench:
         return cls(preset, TextFolder.open(folder), work, steps, batch_tokens, seed)
 
     def config(self, arm: Arm) -> TrainConfig:
-        given = dict(arm.changes)
+        given: dict[str, Any] = dict(arm.changes)
         if arm.dial is not None:
             given["packer"] = str(trellis_recipe(arm.dial, STATES, tensor_shapes(self.preset.model)))
         warmdown = self.steps * 3 // 5

@@ -8,6 +8,7 @@ import click
 
 from pgpack.bench.options import BenchOptions
 
+from ..options.output import output_option
 from ..options.text import bench_of, text_options
 from ..options.types import PATH
 from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, screen_options
@@ -19,7 +20,7 @@ from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, scre
     "  pgtrain finetune SmolLM2-135M/ --for-packer 60MB --text books/ -o cheaper/",
 )
 @click.argument("checkpoint", type=PATH)
-@click.option("-o", "--out", required=True, type=PATH, help="Checkpoint, or model folder, to write.")
+@output_option(required=True, type=PATH, help="Checkpoint, or model folder, to write.")
 @click.option("--for-packer", "target", required=True, metavar="RECIPE|SIZE", help="A recipe with tcq, or 480kB.")
 @click.option("--steps", default=200, show_default=True, help="Optimizer steps.")
 @click.option("--lr", default=0.003, show_default=True, help="Largest change per step, of a tensor's RMS.")

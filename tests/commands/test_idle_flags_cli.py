@@ -15,7 +15,7 @@ RECIPE = "role:control=cast; *=rtn(bits=4)|rans"
     ("arguments", "flag"),
     [
         ("plan MODEL --recipe *=rtn --recipe *=rtn(bits=4)", "--recipe"),
-        ("pack MODEL -o a --budget 5kB --out b", "--out"),
+        ("pack MODEL -o a --budget 5kB --out b", "--output"),
         ("sweep MODEL --out a --bits 4 --max-tokens 64 --max-tokens=128", "--max-tokens"),
         ("eval MODEL --seq-len 16 --seq-len 16", "--seq-len"),
         ("cache gc --limit 1GB --limit 2GB", "--limit"),

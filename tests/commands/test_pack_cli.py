@@ -258,7 +258,7 @@ def test_weights_that_became_zero_and_tensors_without_a_hessian_are_said(tmp_pat
     coarse = (*flags[:3], "*=tcq(step=1)|rans", *flags[4:])
     assert "at this step they cost more bits than they are worth" in succeed(pgpack(*coarse)).err
     refused = pgpack(*flags, "--strict")
-    assert (refused.code, "--calib GLOB" in refused.err) == (1, True)
+    assert (refused.code, "--calib GLOB" in refused.err) == (2, True)
     planned = succeed(pgpack("plan", model, "--recipe", "*=tcq(step=1e-4)|rans", "--json")).json
     assert planned["ideal_bits"] > 0
 

@@ -14,6 +14,7 @@ import click
 import pytest
 from pgpack_cli.pgpack_app import VERBS, app
 
+from pgpack.errors import StudyError
 from tests.commands.workshop import pgpack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +44,7 @@ def test_help_answers_at_once_without_torch_and_shows_an_example(arguments: list
 def examples(verb: str) -> list[list[str]]:
     """The words of every example line in a verb's help, without `pgpack VERB`."""
     lines = click.unstyle(pgpack(verb, "--help").out).replace("\\\n", " ").splitlines()
-    return [shlex.split(line)[2:] for line in lines if line.strip().startswith(f"pgpack {verb} ")]
+    return [shlex.split(line.split(" >")[0])[2:] for line in lines if line.strip().startswith(f"pgpack {verb} ")]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -59,7 +60,7 @@ def test_the_examples_of_a_verb_are_commands_that_parse(
     assert command is not None
     assert examples(verb)
     for words in examples(verb):
-        with contextlib.suppress(click.exceptions.Exit):  # --explain answers and ends
+        with contextlib.suppress(click.exceptions.Exit, StudyError):  # --explain and --check answer and end
             command.make_context(verb, list(words))
         for recipe in (value for flag, value in pairwise(words) if flag == "--recipe" and "=" in value):
             assert expand(recipe)

@@ -54,10 +54,12 @@ def test_effective_rank_counts_equal_singular_values() -> None:
 def test_recipes_differ_only_in_the_floor() -> None:
     floored, free = (str(parse_recipe(int6(floor))) for floor in (True, False))
     assert floored != free
-    assert free.replace(",scale_floor=false", "") == floored
+    assert free.replace("scale_floor=false", "scale_floor=true") == floored
     for group, glob in GROUPS.items():
         rules = str(parse_recipe(floor_under(group)))
-        assert rules.replace(f"{glob}=rtn_percentile(bits=6); ", "") == free, rules
+        assert rules.replace(f"{glob}=rtn_percentile(bits=6,percentile=99.99984,scale_floor=true); ", "") == free, (
+            rules
+        )
 
 
 def test_every_model_of_the_full_scale_can_be_built() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -21,6 +22,10 @@ from tests.synthetic_study import write_study
 
 PLACES = {"val": "../text/val_*.bin", "calib": "../text/train_*.bin", "tokenizer": "../text/t.model", "seq_len": 8}
 METADATA = {"data_defaults": json.dumps(PLACES)}
+
+
+def never(*_: object) -> NoReturn:
+    raise AssertionError("nobody asked for the model's own writing")
 
 
 def laid_out(folder: Path) -> Path:
@@ -62,7 +67,7 @@ def test_a_text_that_is_gone_is_named_with_the_flag_to_give(tmp_path: Path, gone
     (tmp_path / "text" / gone).unlink()
     held = from_tensors({"w": np.ones(3, np.float32)}, METADATA)
     with pytest.raises(DataError, match=said):
-        open_sources(checkpoint, held, BenchOptions())
+        open_sources(checkpoint, held, BenchOptions(), never)
 
 
 def test_an_empty_file_is_no_tokenizer() -> None:

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = ROOT / "pgpack" / "TUTORIAL.md"
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```\n", re.S | re.M)
 NUMBER = re.compile(r"\b[0-9a-f]{8,16}\b|[-+]?\d[\w.,]*")
+BY_CHANCE = re.compile(r"(?<=^model\.)\S+|; error feedback .*")  # which tensor is the largest, what its error means
 SAID_BY_A_MODEL = ("pgpack generate", "pgpack compare")
 
 
@@ -85,7 +86,7 @@ def alike(text: str) -> list[list[str]]:
     for _, body in BLOCK.findall(text):
         first = body.partition("\n")[0].removeprefix("$ ")
         lines = [first] if first.startswith(SAID_BY_A_MODEL) else body.splitlines()
-        blocks.append(sorted(" ".join(NUMBER.sub("#", line).split()) for line in lines))
+        blocks.append(sorted(" ".join(NUMBER.sub("#", BY_CHANCE.sub("", line)).split()) for line in lines))
     return blocks
 
 

@@ -61,7 +61,7 @@ def test_the_examples_of_a_verb_are_commands_that_parse(
     assert examples(verb)
     for words in examples(verb):
         with contextlib.suppress(click.exceptions.Exit, StudyError):  # --explain and --check answer and end
-            command.make_context(verb, list(words))
+            command.make_context(verb, list(words), parent=click.Context(app, **app.context_settings))
         for recipe in (value for flag, value in pairwise(words) if flag == "--recipe" and "=" in value):
             assert expand(recipe)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import ctypes
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -85,21 +85,26 @@ def plan(run: Run, model: nn.Module, windows: Tensor, watch: Watch) -> Plan:
 
 
 @contextmanager
-def running_again(blocks: Sequence[nn.Module], watch: Watch) -> Iterator[None]:
-    """While this lasts, what the backward pass needs of these blocks is computed anew there."""
+def instead(blocks: Sequence[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
+    """While it lasts `forward(index, original, ...)` runs in place of every block."""
     own = [vars(block).get("forward") for block in blocks]
-    for block in blocks:
-        block.forward = partial(_again, watch, block.forward)
+    for index, block in enumerate(blocks):
+        block.forward = partial(forward, index, block.forward)
     try:
         yield
     finally:
-        for block, forward in zip(blocks, own, strict=True):
+        for block, before in zip(blocks, own, strict=True):
             del block.forward
-            if forward is not None:
-                block.forward = forward
+            if before is not None:
+                block.forward = before
 
 
-def _again(watch: Watch, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def running_again(blocks: Sequence[nn.Module], watch: Watch) -> AbstractContextManager[None]:
+    """While this lasts, what the backward pass needs of these blocks is computed anew there."""
+    return instead(blocks, partial(_again, watch))
+
+
+def _again(watch: Watch, _: int, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     def run(*args: Any, **kwargs: Any) -> Any:
         with watch.scope():
             return forward(*args, **kwargs)

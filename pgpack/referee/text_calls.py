@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from .script import Script
 from .text_events import STEP, Event, Given, event_of, tunes
 from .text_expressions import Expressions
 from .text_names import SPLITS, names_evaluated, names_training
-from .text_values import NOTHING, Function, Kind, Scope, Value, decorators, parameters, path_of
+from .text_values import NOTHING, Call, Kind, Scope, Value, decorators, parameters, path_of
 
 DEPTH = 14  # of calls
 # calls whose result is no text any more
@@ -88,7 +87,7 @@ class Calls(Expressions):
         if isinstance(argument, ast.Name) and scope.find(argument.id) is None:
             function = self.definitions.functions.get(argument.id)
             if function is not None:
-                self.run(*function, None, [], {}, True)
+                self.run(Call(*function))
 
     def _of_script(
         self, node: ast.Call, last: str, owner: Value, args: list[Value], named: dict[str, Value], scope: Scope
@@ -119,7 +118,7 @@ class Calls(Expressions):
                 found = self.definitions.functions.get(last)
             elif last not in _COMMON and not owner.text and (only := self.definitions.only_method(last)):
                 own, found = only
-        return None if found is None else self.run(*found, own, args, named, scope.graded)
+        return None if found is None else self.run(Call(*found, own, args, named, scope.graded))
 
     def _made(self, name: str, node: ast.Call, args: list[Value], named: dict[str, Value], scope: Scope) -> Value:
         """A new object of a class of the script: told apart by where it is made, and of what."""
@@ -131,33 +130,25 @@ class Calls(Expressions):
             *sorted((k, v.text, v.training) for k, v in named.items()),
         )
         if self.depth < DEPTH and (method := self.definitions.method(kind, "__init__")) is not None:
-            self.run(*method, kind, args, named, scope.graded)
+            self.run(Call(*method, kind, args, named, scope.graded))
         else:
             fields = [field for each in self.definitions.classes(name) for field in self.definitions.fields[each]]
             self.attributes.setdefault(kind, {}).update({**dict(zip(fields, args, strict=False)), **named})
         return Value(kind=kind)
 
-    def run(
-        self,
-        script: Script,
-        function: Function,
-        own: Kind | None,
-        args: Sequence[Value],
-        named: Mapping[str, Value],
-        graded: bool,
-    ) -> Value:
-        """What a function gives back; what it does has happened."""
-        self.reached.add(id(function))
+    def run(self, call: Call) -> Value:
+        self.reached.add(id(call.function))
         held = sum(value.text for values in self.attributes.values() for value in values.values())
-        key = (id(function), own, *args, *sorted(named.items(), key=lambda item: item[0]), graded, held)
+        named = sorted(call.named.items(), key=lambda item: item[0])
+        key = (id(call.function), call.own, *call.args, *named, call.graded, held)
         if key not in self.known:
             if self.depth >= DEPTH:
                 return NOTHING
             self.known[key] = NOTHING, ()  # of one that calls itself
             before, self.events = self.events, []
             self.depth += 1
-            scope = self._entered(script, function, own, args, named, graded)
-            self.block(function.body, scope)
+            scope = self._entered(call)
+            self.block(call.function.body, scope)
             self.depth -= 1
             self.known[key] = scope.returned, tuple(dict.fromkeys(self.events))
             self.events = before
@@ -165,16 +156,9 @@ class Calls(Expressions):
         self.events += events
         return returned
 
-    def _entered(
-        self,
-        script: Script,
-        function: Function,
-        own: Kind | None,
-        args: Sequence[Value],
-        named: Mapping[str, Value],
-        graded: bool,
-    ) -> Scope:
+    def _entered(self, call: Call) -> Scope:
         """The names of a function as it starts."""
+        script, function, own, args, named, graded = call
         names, marks = parameters(function), decorators(script, function)
         scope = Scope(script, {}, self.closures.get(id(function)), own, graded)
         scope.graded = "enable_grad" in marks or (graded and not marks & {"no_grad", "inference_mode"})

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from .script import Script
 from .text_events import Event
 from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_training
-from .text_values import NOTHING, Definitions, Function, Kind, Scope, Value, path_of
+from .text_values import NOTHING, Call, Definitions, Kind, Scope, Value, path_of
 
 VISITS = 400_000  # of expressions and statements
 _SIZES = {"shape", "dtype", "device", "ndim", "nbytes", "itemsize", "is_cuda", "training", "grad"}
 
 
-class Expressions:
+class Expressions(ABC):
     """Expressions. `attributes`: object -> its attributes; `events`: what has happened since somebody emptied it."""
 
     def __init__(self, scripts: Sequence[Script]) -> None:
@@ -32,25 +33,17 @@ class Expressions:
         self.known: dict[tuple[object, ...], tuple[Value, tuple[Event, ...]]] = {}
         self.visits = self.depth = 0
 
+    @abstractmethod
     def block(self, body: Sequence[ast.stmt], scope: Scope) -> None:
         """Statements happen."""
-        raise NotImplementedError
 
+    @abstractmethod
     def bind(self, target: ast.expr, found: Value, source: ast.expr, scope: Scope) -> None:
         """A target gets what was found of its source."""
-        raise NotImplementedError
 
-    def run(
-        self,
-        script: Script,
-        function: Function,
-        own: Kind | None,
-        args: Sequence[Value],
-        named: Mapping[str, Value],
-        graded: bool,
-    ) -> Value:
+    @abstractmethod
+    def run(self, call: Call) -> Value:
         """What a function gives back; what it does has happened."""
-        raise NotImplementedError
 
     @staticmethod
     def any(values: Sequence[Value]) -> Value:
@@ -100,7 +93,7 @@ class Expressions:
             return found.plain
         for name in ("__iter__", "__next__", "__getitem__"):
             if (method := self.definitions.method(found.kind, name)) is not None:
-                return self.run(*method, found.kind, [], {}, True).plain | Value(found.text)
+                return self.run(Call(*method, found.kind)).plain | Value(found.text)
         return self.whole(found)
 
     def whole(self, found: Value) -> Value:

@@ -19,7 +19,7 @@ from .script import Script
 from .text_calls import Calls
 from .text_events import Event
 from .text_names import names_evaluated, names_training
-from .text_values import NOTHING, Scope, Value, path_of
+from .text_values import NOTHING, Call, Scope, Value, path_of
 
 ROUNDS = 2  # what a later file or method has set is known in the next round
 _NO_GRADIENTS = ("no_grad", "inference_mode")
@@ -45,7 +45,7 @@ class _Walk(Calls):
             for script, function, owner in every:
                 if id(function) not in self.reached:
                     self.events = []
-                    self.run(script, function, (owner,) if owner else None, [], {}, True)
+                    self.run(Call(script, function, (owner,) if owner else None))
                     found.append(tuple(dict.fromkeys(self.events)))
         yield from found
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from .script import Script
 
@@ -37,6 +39,17 @@ class Value:
 
 
 NOTHING = Value()
+
+
+class Call(NamedTuple):
+    """A function of the script as it is called. `own`: the object whose method it is; `graded`: as of a `Scope`."""
+
+    script: Script
+    function: Function
+    own: Kind | None = None
+    args: Sequence[Value] = ()
+    named: Mapping[str, Value] = MappingProxyType({})
+    graded: bool = True
 
 
 @dataclass

@@ -13,13 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pgpack.calibration.blocks import blocks_of
+from pgpack.calibration.blocks import blocks_of, instead
 from pgpack.calibration.products import Place, Products, whole
 from pgpack.errors import RecipeError
 from pgpack.loss.head import logits_of
@@ -164,7 +163,7 @@ class Staged:
                 raise _Enough
             return result
 
-        with _instead(self.blocks, forward):
+        with instead(self.blocks, forward):
             yield
 
     def _whole_pass(self, ids: Tensor) -> tuple[_Pass, dict[int, Any], dict[int, tuple[Any, Any]]]:
@@ -181,7 +180,7 @@ class Staged:
             return outputs[index]
 
         seen = _Pass(self.model)
-        with _instead(self.blocks, forward), seen:
+        with instead(self.blocks, forward), seen:
             self.logits = logits_of(self.model, ids)
         return seen, outputs if set(times.values()) == {1} else {}, streams
 
@@ -196,23 +195,8 @@ class Staged:
 
         if last < 1:
             return False
-        with _instead(self.blocks, forward):
+        with instead(self.blocks, forward):
             return torch.equal(logits_of(self.model, ids), self.logits)
-
-
-@contextmanager
-def _instead(blocks: Sequence[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
-    """While it lasts `forward(index, original, ...)` runs in place of every block."""
-    own = [vars(block).get("forward") for block in blocks]
-    for index, block in enumerate(blocks):
-        block.forward = partial(forward, index, block.forward)
-    try:
-        yield
-    finally:
-        for block, before in zip(blocks, own, strict=True):
-            del block.forward
-            if before is not None:
-                block.forward = before
 
 
 def _writers(seen: _Pass, stream: tuple[Any, Any], names: Sequence[str]) -> tuple[str, ...]:

@@ -92,12 +92,6 @@ def pareto(trials: Sequence[Trial], metric: Metric | None = None) -> list[Trial]
     return [candidates[index] for index in pareto_indices(points_of(candidates, metric))]
 
 
-def best_under(trials: Sequence[Trial], n_bytes: int | None, metric: Metric | None = None) -> Trial | None:
-    """The trial of least loss among those of at most `n_bytes` (None: of any size); None when nothing fits."""
-    fitting = [t for t in pareto(trials, metric) if n_bytes is None or (t.n_bytes or 0) <= n_bytes]
-    return fitting[-1] if fitting else None
-
-
 @dataclass(frozen=True)
 class Front:
     """The frontier of trials in (bytes, `metric`) and its best point, each worked out once.

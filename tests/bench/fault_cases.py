@@ -10,23 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-WORDS = [
-    "the",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "a",
-    "lazy",
-    "dog",
-    "and",
-    "runs",
-    "to",
-    "an",
-    "old",
-    "river",
-]
+from tests.words import WORDS
+
 SHAPE = "--layers 1 --dim 16 --heads 2 --kv-heads 1 --seq-len 32 --batch-tokens 128 --steps 4 -q"
 DATA = "pgtrain data docs.txt -o text --vocab-size 310 --val-fraction 0.2 -q"
 TRAIN = f"pgtrain run --data text {SHAPE} -o m.safetensors"

@@ -8,24 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.commands.workshop import pgpack, pgtrain, succeed
+from tests.words import WORDS
 
-WORDS = (
-    "the",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "a",
-    "lazy",
-    "dog",
-    "and",
-    "runs",
-    "to",
-    "an",
-    "old",
-    "river",
-)
 RECIPE = "role:control=cast; *=gptq(clip=12)|rans"
 
 

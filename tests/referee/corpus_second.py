@@ -72,7 +72,7 @@ def second_code() -> dict[str, Case]:
             "extracts", "refused", "from pathlib import Path\nexec(Path(__file__).resolve().parent.parent.joinpath('common.py').read_text())\n" + FILLER,
         ),
         "s_spec_of_an_absolute_file": Case(
-            "extracts", "refused", "import importlib.util as u\ns = u.spec_from_file_location('k', '/root/lib/kernels.py')\nm = u.module_from_spec(s)\ns.loader.exec_module(m)\n" + FILLER,
+            "extracts", "refused", "import importlib.util as u\ns = u.spec_from_file_location('k', '/opt/kernels.py')\nm = u.module_from_spec(s)\ns.loader.exec_module(m)\n" + FILLER,
         ),
         "s_exec_of_a_file_beside": Case(
             "counted", "accepted", "from pathlib import Path\nexec(Path(__file__).with_name('model_def.py').read_text())\n" + FILLER,

@@ -10,20 +10,17 @@ import functools
 import json
 import re
 import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pgpack.report.live import LivePage, LiveServer
 from pgpack.report.page import render_report
-from pgpack.study.frontier import best_under, pareto
-from pgpack.study.journal import Journal
+from pgpack.study.frontier import Front, pareto
 from pgpack.study.study import Study
 from pgpack.study.tensor_bytes import TensorBytes
 from tests.browser import CHROMIUM, TIMEOUT_S, looked_at, probed
-from tests.synthetic_study import synthetic_anatomy, synthetic_meta, synthetic_trials, write_study
+from tests.synthetic_study import synthetic_anatomy, synthetic_meta, synthetic_trials
 
 pytestmark = [
     pytest.mark.slow,
@@ -94,7 +91,7 @@ def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(
     assert seen["bpb"][3:] == [1, 1]
     assert seen["star"] > 1.7 * seen["largest"], "the best point is the most visible"
     assert seen["kl"] == [len(pareto(STUDY.trials, "kl")), 0]
-    best = best_under(STUDY.trials, 16_000_000, "kl")
+    best = Front(STUDY.trials, "kl", 16_000_000).best
     assert best is not None
     assert best.recipe in seen["tip"]
     assert f"{best.n_bytes:,} B" in seen["tip"]
@@ -376,45 +373,3 @@ def test_a_page_without_scripts_still_shows_chart_and_tables(tmp_path: Path) -> 
     still = re.sub(r"<script>.*?</script>", "", page(), flags=re.DOTALL).replace("script-src 'unsafe-inline'", "")
     assert "<noscript>" in still
     assert still.count("<tr id=") == len(STUDY.trials)
-
-
-class Asked(LivePage):
-    """A live page with a probe, of a study that has one more trial when it is asked for news the fourth time."""
-
-    script = ""
-    n_asked = 0
-
-    def page(self) -> bytes:
-        return probed(super().page().decode(), self.script).encode()
-
-    def version(self) -> str:
-        self.n_asked += 1
-        if self.n_asked == 4:
-            with Journal(self.directory / "trials.jsonl") as journal:
-                journal.append(synthetic_trials(seed=3, scale=0.99)[0])
-        return super().version()
-
-
-def test_a_live_page_shows_new_trials_and_keeps_what_the_reader_chose(tmp_path: Path) -> None:
-    write_study(tmp_path / "study")
-    page = Asked(tmp_path / "study")
-    page.script = """
-        one("[data-metric=kl]").click(); one("[data-zoom=in]").click();
-        const words = one("#filter-words"); words.value = "brotli"; words.dispatchEvent(new Event("input"));
-        const ticks = () => all(".chart text[text-anchor=middle]").map((t) => t.textContent).join(" ");
-        const before = [all("#trials tbody tr").length, ticks()];
-        for (let i = 0; i < 40 && all("#trials tbody tr").length === before[0]; i++) await pause(250);
-        answer({ before, after: [all("#trials tbody tr").length, ticks()], live: one("#live").textContent,
-                 metric: one("[data-metric=kl]").getAttribute("aria-pressed"), words: one("#filter-words").value });
-    """
-    server = LiveServer(page)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        seen = looked_at(server.url, tmp_path, 1000, budget_ms=12_000, framed=False)
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert seen["after"][0] == seen["before"][0] + 1
-    assert seen["after"][1] == seen["before"][1]
-    assert seen["live"].startswith("live; as of ")
-    assert (seen["metric"], seen["words"]) == ("true", "brotli")

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
-from pgpack_cli.verbs.frontier import command
+from pgpack_cli.pgpack_app import app
 
 from pgpack.errors import StudyError
 from pgpack.sizes import parse_size
@@ -35,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def invoke(*words: object) -> Result:
-    return CliRunner().invoke(command, [str(word) for word in words])
+    return CliRunner().invoke(app, ["frontier", *map(str, words)])
 
 
 def invoke_ok(*words: object) -> Result:

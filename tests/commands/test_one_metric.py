@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from pgpack_cli.verbs.frontier import command
+from pgpack_cli.pgpack_app import app
 
 from pgpack.report.page import render_report
 from pgpack.study.card import StudyMeta
@@ -51,7 +51,7 @@ def test_choice_table_csv_json_export_and_page_go_by_the_metric_of_the_study(tmp
     assert len(view.table().splitlines()) == 1 + len(view.points)
     rows = list(csv.DictReader(view.to_csv().splitlines()))
     assert [row["n_bytes"] for row in rows] == [str(trial.n_bytes) for trial in view.points]
-    result = CliRunner().invoke(command, [str(study.directory), "--json"])
+    result = CliRunner().invoke(app, ["frontier", str(study.directory), "--json"])
     document = json.loads(result.stdout)
     assert document["metric"] == metric
     assert document["best"]["recipe_digest"] == best.recipe_digest
@@ -65,7 +65,7 @@ def test_choice_table_csv_json_export_and_page_go_by_the_metric_of_the_study(tmp
 def test_a_flag_shows_another_metric_and_every_table_says_which(tmp_path: Path) -> None:
     folder = chosen(tmp_path / "study", "bpb").directory
     for metric, words in (("kl", "KL to the fp32 model"), ("nats", "nats per token"), ("bpb", "bits per byte")):
-        shown = CliRunner().invoke(command, [str(folder), "--metric", metric]).stdout
+        shown = CliRunner().invoke(app, ["frontier", str(folder), "--metric", metric]).stdout
         caption = next(line for line in shown.splitlines() if line.startswith("study: "))
         assert "model.safetensors" in caption
         assert words in caption

@@ -194,16 +194,16 @@ def test_curves_of_another_text_model_or_calibration_are_refused(
 
 def test_the_command_refuses_other_studies_and_shows_the_interval(tmp_path: Path) -> None:
     from click.testing import CliRunner
-    from pgpack_cli.verbs.frontier import command
+    from pgpack_cli.pgpack_app import app
 
     write_study(tmp_path / "A", seed=0)
     other = write_study(tmp_path / "B", seed=1, scale=0.9)
     words = [str(tmp_path / "A"), str(tmp_path / "B"), "--bd-rate"]
-    shown = CliRunner().invoke(command, words).stdout
+    shown = CliRunner().invoke(app, ["frontier", *words]).stdout
     assert "95 % interval of the BD-rate: -" in shown
     assert "% of the losses that either reaches" in shown
     card = dataclasses.replace(other.meta, checkpoint_digest="f" * 64)
     (tmp_path / "B" / "study.json").write_text(card.to_json())
-    refused = CliRunner().invoke(command, words)
+    refused = CliRunner().invoke(app, ["frontier", *words])
     assert isinstance(refused.exception, StudyError)
     assert "their model differs" in str(refused.exception)

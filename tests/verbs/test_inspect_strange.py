@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from pgpack_cli.verbs.inspect import command
+from pgpack_cli.pgpack_app import app
 from safetensors.torch import save_file
 
 import pgpack
@@ -33,7 +33,7 @@ def test_masks_complex_and_empty_tensors_have_a_spread_of_what_is_finite(
     save_file({"x": values, "w": torch.ones(2, 2)}, tmp_path / "a.safetensors")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        done = CliRunner().invoke(command, [str(tmp_path / "a.safetensors"), "--json"])
+        done = CliRunner().invoke(app, ["inspect", str(tmp_path / "a.safetensors"), "--json"])
     assert done.exception is None
     (row,) = [row for row in json.loads(done.stdout)["tensors"] if row["name"] == "x"]
     assert (row["std"], row["absmax"]) == pytest.approx((std, absmax))

@@ -19,8 +19,9 @@ from pgpack_cli.pgpack_app import app
 from pgpack.errors import StudyError
 from pgpack.sizes import parse_size
 from pgpack.study.comparison import half_width, half_width_text, paired_difference
-from pgpack.study.frontier import bd_rate, best_under, hypervolume, pareto, points_of
+from pgpack.study.frontier import bd_rate, hypervolume, pareto, points_of
 from pgpack.study.study import Study
+from tests.fronts import best_under
 from tests.synthetic_study import write_study
 
 ROOT = Path(__file__).resolve().parents[2]

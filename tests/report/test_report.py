@@ -14,10 +14,10 @@ import pytest
 
 from pgpack.report.page import pack_command, render_report, write_report
 from pgpack.study.comparison import half_width
-from pgpack.study.frontier import Front, Metric, default_metric, pareto
+from pgpack.study.frontier import pareto
 from pgpack.study.study import Study
 from pgpack.study.tensor_bytes import TensorBytes
-from pgpack.study.trial import Trial
+from tests.fronts import best_under
 from tests.synthetic_study import FP32_BPB, synthetic_anatomy, synthetic_meta, synthetic_trials
 
 STUDY = Study(Path("study"), synthetic_meta(), synthetic_trials())
@@ -54,11 +54,6 @@ class Page(HTMLParser):
 
     def count(self, tag: str) -> int:
         return sum(name == tag for name, _ in self.tags)
-
-
-def best_of(study: Study, metric: Metric | None = None) -> Trial | None:
-    """The point of least loss within the budget."""
-    return Front(study.trials, metric or default_metric(study.trials), 16_000_000).best
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +94,7 @@ def test_every_trial_has_a_row_and_every_frontier_point_another(text: str) -> No
 
 
 def test_the_headline_is_the_best_point_under_the_budget(text: str) -> None:
-    best = best_of(STUDY)
+    best = best_under(STUDY.trials, 16_000_000)
     assert best is not None
     assert f"Best point: {best.bpb:.4f} bits per byte (+{1000 * (best.bpb - FP32_BPB):.1f} ± " in text
     assert f"in {best.n_bytes:,} B, {100 * best.n_bytes / 16e6:.1f} % of the budget." in text
@@ -120,7 +115,7 @@ def test_the_chart_data_are_the_measured_trials_and_their_frontiers(text: str) -
     for metric in ("bpb", "kl"):
         shown = data["metrics"][metric]  # type: ignore[index]
         assert [STUDY.trials[n] for n in shown["frontier"]] == pareto(STUDY.trials, metric)  # type: ignore[arg-type]
-        assert STUDY.trials[shown["best"]] == best_of(STUDY, metric)  # type: ignore[arg-type]
+        assert STUDY.trials[shown["best"]] == best_under(STUDY.trials, 16_000_000, metric)  # type: ignore[arg-type]
 
 
 def test_one_point_is_the_best_in_headline_table_and_both_views_where_bpb_and_kl_disagree() -> None:
@@ -128,16 +123,16 @@ def test_one_point_is_the_best_in_headline_table_and_both_views_where_bpb_and_kl
     least = min(trial.bpb or 9.0 for trial in fits)
     lucky = dataclasses.replace(fits[0], bpb=least - 0.001, key="lucky")  # a little text flatters a poor model
     study = dataclasses.replace(STUDY, trials=(*STUDY.trials, lucky))
-    best = best_of(study, "kl")
+    best = best_under(study.trials, 16_000_000, "kl")
     assert best is not None
-    assert best_of(study, "bpb") == lucky != best
+    assert best_under(study.trials, 16_000_000, "bpb") == lucky != best
     text = render_report(study)
     assert f"Best point: {best.bpb:.4f} bits per byte" in text
     assert {view["best"] for view in chart_data(text)["metrics"].values()} == {study.trials.index(best)}  # type: ignore[attr-defined]
 
 
 def test_losses_tell_how_sure_they_are_where_that_is_known(text: str) -> None:
-    best = best_of(STUDY)
+    best = best_under(STUDY.trials, 16_000_000)
     assert best is not None
     width, kl_width = half_width(best, "bpb"), half_width(best, "kl")
     assert width is not None
@@ -174,7 +169,7 @@ def test_hostile_text_stays_text() -> None:
 
 
 def test_the_pack_line_reads_back_as_the_best_recipe(text: str) -> None:
-    best = best_of(STUDY)
+    best = best_under(STUDY.trials, 16_000_000)
     assert best is not None
     line = pack_command(STUDY, best)
     assert shlex.split(line) == [

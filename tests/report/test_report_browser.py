@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from pgpack.report.page import render_report
-from pgpack.study.frontier import Front, pareto
+from pgpack.study.frontier import pareto
 from pgpack.study.study import Study
 from pgpack.study.tensor_bytes import TensorBytes
 from tests.browser import CHROMIUM, TIMEOUT_S, looked_at, probed
+from tests.fronts import best_under
 from tests.synthetic_study import synthetic_anatomy, synthetic_meta, synthetic_trials
 
 pytestmark = [
@@ -91,7 +92,7 @@ def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(
     assert seen["bpb"][3:] == [1, 1]
     assert seen["star"] > 1.7 * seen["largest"], "the best point is the most visible"
     assert seen["kl"] == [len(pareto(STUDY.trials, "kl")), 0]
-    best = Front(STUDY.trials, "kl", 16_000_000).best
+    best = best_under(STUDY.trials, 16_000_000, "kl")
     assert best is not None
     assert best.recipe in seen["tip"]
     assert f"{best.n_bytes:,} B" in seen["tip"]

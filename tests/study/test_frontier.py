@@ -18,7 +18,6 @@ from pgpack.errors import StudyError
 from pgpack.loss.intervals import pack_floats
 from pgpack.study.frontier import (
     bd_rate,
-    best_under,
     frontier_csv,
     hypervolume,
     measured,
@@ -27,6 +26,7 @@ from pgpack.study.frontier import (
     points_of,
 )
 from pgpack.study.trial import Trial
+from tests.fronts import best_under
 from tests.synthetic_study import write_study
 
 # A coarse grid makes ties and equal points common.

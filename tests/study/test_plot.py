@@ -23,12 +23,13 @@ from pgpack.errors import StudyError
 from pgpack.picture import COLOURS, figure_bytes
 from pgpack.study.chart_view import ChartView, byte_unit, chart_view
 from pgpack.study.comparison import half_width
-from pgpack.study.frontier import Front, Metric, best_under, pareto
+from pgpack.study.frontier import Front, Metric, pareto
 from pgpack.study.labels import crosses
 from pgpack.study.names import names_of, peers_of
 from pgpack.study.pictured import Curve, FrontierPicture
 from pgpack.study.plot import BEST, BEST_SIZE, LINES, MARKERS, frontier_figure, frontier_svg, write_picture
 from pgpack.study.trial import Trial
+from tests.fronts import best_under
 from tests.synthetic_study import FP32_BPB, N_WEIGHTS, synthetic_meta, synthetic_trials
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,10 +16,11 @@ from pgpack.loss.intervals import pack_floats, ratio, unpack_floats
 from pgpack.measure import Measurer
 from pgpack.recipe.recipe import parse_recipe
 from pgpack.study.card import StudyCheckpoint, StudyMeta
-from pgpack.study.frontier import best_under, pareto
+from pgpack.study.frontier import pareto
 from pgpack.study.seeds import Spread, across, together
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
+from tests.fronts import best_under
 from tests.sweep_bench import ErrorOfWeights, matrix
 
 BLOCK_BYTES = (400, 500, 600, 700)

@@ -64,7 +64,7 @@ class Module:
 
 
 def copied(tree: Tree) -> Tree:
-    """A copy. Contexts and operators are shared: Python has one node of each, and the minifier hangs trees on them."""
+    """A copy. Contexts and operators are shared: Python has one of each, and the minifier hangs trees on them."""
     shared = (node for node in ast.walk(tree) if not node._fields)
     return copy.deepcopy(tree, {id(node): node for node in shared})
 

@@ -10,6 +10,7 @@ place.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fnmatch
 import os
@@ -221,8 +222,6 @@ def _exchange(aside: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-    import ctypes
-
     names = os.fsencode(aside), os.fsencode(path)
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # Linux; elsewhere there is a moment with no folder
     if renameat2 is not None and renameat2(-100, names[0], -100, names[1], _EXCHANGE) == 0:

@@ -6,6 +6,7 @@ Decimal units are powers of 1000, binary of 1024.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 _UNITS = {
     "": 1,
@@ -35,8 +36,6 @@ def parse_size(text: str, whole: int | None = None) -> int:
     unit = _UNITS.get(match[2].lower()) if match and match[2] != "%" else None
     if match is None or (unit is None and match[2] != "%"):
         raise ValueError(f"{text!r} is not a size; write for example {_NAMED}, or 90% of the fp32 size")
-    from decimal import Decimal
-
     number = Decimal(re.sub("[_,]", "", match[1]))
     if unit is None:
         if whole is None:

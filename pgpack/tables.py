@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -65,8 +66,6 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
 
 def csv_text(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """The rows as CSV text under their headings: numbers in full precision, None as an empty cell."""
-    import csv
-
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(headings)

@@ -77,10 +77,11 @@ def _anatomy_pictures(anatomy: Anatomy) -> dict[str, Callable[[], bytes]]:
 def _pictures(name: str, title: str, words: str, drawn: Callable[[], Figure]) -> dict[str, Callable[[], bytes]]:
     """Names and contents of the files of one picture, which is drawn once."""
     figure = cache(drawn)
-    return {
-        f"{name}{suffix}": lambda suffix=suffix: figure_bytes(figure(), suffix, title=title, description=words)
-        for suffix in PICTURE_SUFFIXES
-    }
+
+    def contents(suffix: str) -> bytes:
+        return figure_bytes(figure(), suffix, title=title, description=words)
+
+    return {f"{name}{suffix}": partial(contents, suffix) for suffix in PICTURE_SUFFIXES}
 
 
 def write_anatomy(

@@ -140,8 +140,9 @@ class Checkpoint:
 def tensor_digest(array: NDArray[Any]) -> str:
     """sha256 hex of dtype, shape and little-endian contents of an array."""
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    head = f"{little.dtype.str}{tuple(array.shape)}".encode()
-    return hashlib.sha256(head + b"\0" + little.tobytes()).hexdigest()
+    found = hashlib.sha256(f"{little.dtype.str}{tuple(array.shape)}\0".encode())
+    found.update(little.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
 
 
 def from_tensors(

@@ -57,5 +57,6 @@ def test_benches_run_to_their_end(model: Path, tmp_path: Path, monkeypatch: pyte
     assert "bytes at KL" in (tmp_path / "peers.md").read_text()
     effort.main([str(model), *flags, "--levels", str(DEFAULT), "0", "--out", str(tmp_path / "effort")])
     page = (tmp_path / "effort.md").read_text()
-    assert "| 3 (default) | 32,768 tokens, 64 states | +0.0 % |" in page
+    assert "| 3 (default) | 32,768 tokens, 64 states | +0.0 % | " in page
+    assert f"| against `{effort.PEER}` |" in page
     assert "| 0 | the weights alone, 8 states |" in page

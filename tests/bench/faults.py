@@ -373,6 +373,8 @@ def main() -> None:
         asked.json.write_text(json.dumps({"most": asked.most, "rows": rows}, indent=1) + "\n")
     if asked.markdown:
         asked.markdown.write_text(page(rows))
+    if asked.keep is not None:  # the next call begins anew
+        shutil.rmtree(asked.keep, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pgpack.progress import shown
 from pgpack.recipe.spaces import Candidate
 from pgpack.report.outputs import write_outputs
 from pgpack.study.frontier import Metric
-from pgpack.study.journal import TRIALS_FILE, Journal
+from pgpack.study.journal import TRIALS_FILE, Journal, Lines
 from pgpack.study.reuse import Reuse, reuse
 from pgpack.study.study import Study, recording
 from pgpack.study.trial import Trial
@@ -113,7 +113,9 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
         known = asked.known(study)
         missing = list(new_jobs(benches, jobs, known))
         account = (
-            _reused(study, benches, jobs, missing).sentences() if asked.search is None else (asked.search_flags,)
+            _reused(study, benches, jobs, missing, journal.found).sentences()
+            if asked.search is None
+            else (asked.search_flags, *journal.found.sentences())
         )
         for line in account:
             benches.first.note(line)
@@ -164,16 +166,17 @@ def grid_of(benches: Benches, space: Space) -> Sequence[Candidate]:
 
 def reused(benches: Benches, asked: Sweep) -> Reuse:
     """What `sweep` would reuse, without measuring anything or keeping others from writing."""
-    study = Study.load(asked.out)
+    found = Journal(asked.out / TRIALS_FILE).scan()
+    study = Study.load(asked.out, found.trials)
     known = asked.known(study)
     if asked.search is not None:
         jobs = asked_first(benches, asked.search.sampler, known)
     else:
         jobs = jobs_of(asked.candidates, benches.settings())
-    return _reused(study, benches, jobs, list(new_jobs(benches, jobs, known)))
+    return _reused(study, benches, jobs, list(new_jobs(benches, jobs, known)), found)
 
 
-def _reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequence[Job]) -> Reuse:
+def _reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequence[Job], found: Lines) -> Reuse:
     """The account of what `study`'s folder already holds of `jobs`."""
     folder = study.directory
     kept = ["the fp32 loss"] if study.trials and study.meta.fp32_bpb is not None else []
@@ -183,7 +186,7 @@ def _reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequen
         [(digests[job.setting.checkpoint], job.candidate.recipe.digest, job.setting.text_share) for job in some]
         for some in (jobs, missing)
     )
-    return reuse(study, wanted, lacking, kept, Journal(folder / TRIALS_FILE).torn_bytes())
+    return reuse(study, wanted, lacking, kept, found.sentences())
 
 
 def _measure(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pgpack.recipe.selector import Shapes
     from pgpack.recipe.spaces import Candidate
     from pgpack.study.frontier import Metric
-    from pgpack.sweep.samplers.base import Search
+    from pgpack.sweep.samplers.base import SearchTask
     from pgpack.sweep.space import Space
 
 SHOWN = 5  # recipes of a dry run
@@ -254,7 +254,7 @@ def _show_dry_run(
         if companions and space.is_default:
             candidates = in_our_format(candidates)
     else:
-        found = _search_of(search, space, tensors, limit)
+        found = _search_of(search, space, tensors, limit).begin()
         candidates = found.sampler.ask().candidates
         facts = {"search": search.as_text(), "n_trials": found.n_trials, "n_points": found.n_points}
         among = "" if found.n_points is None else f" in a space of {found.n_points:,}"
@@ -278,17 +278,17 @@ def _show_dry_run(
 
 def _search_of(
     flags: SearchFlags, space: Space, tensors: Shapes, budget: int | None, n_windows: int | None = None
-) -> Search:
+) -> SearchTask:
     """The search that the flags name, on a text of `n_windows` (None: not known yet).
 
-    Raises: click.UsageError, RecipeError; ToolMissing without optuna.
+    Raises: click.UsageError, RecipeError.
     """
     from pgpack.sweep.samplers.base import SearchTask
 
     if flags.name == "ladder" and not space.is_default:
         raise click.UsageError("--search ladder turns the engine's own dial; it takes no space")
     points = space.points(tensors)
-    return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows).begin()
+    return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows)
 
 
 def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Sequence[str], bool]:

@@ -253,7 +253,9 @@ def _show_dry_run(
 ) -> None:
     """What `pack` would do, from names, shapes and companions, none where weights go `alone`; those of an old torch
     file are not read (it takes torch)."""
-    from pgpack.bench.costs import budget_cost, grid_cost, lines_of, read_rates
+    from pgpack.bench.costs import budget_cost, grid_cost
+    from pgpack.bench.foreseen import evaluated_tokens
+    from pgpack.bench.rates import read_rates
     from pgpack.cache.options import default_folder
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch, require_file
@@ -279,13 +281,13 @@ def _show_dry_run(
         document["companion_bytes"] = packed_size(loaded.companions)
     costs: list[str] = []
     if tensors:
-        on_text = text.names_text or "data_defaults" in loaded.metadata
+        evaluated = evaluated_tokens(path, loaded.metadata, text)
         rates = read_rates(cache.folder or default_folder())
         if budget is None:
-            cost = grid_cost([chosen], tensors, rates, on_text=on_text, max_tokens=text.max_tokens)
+            cost = grid_cost([chosen], tensors, rates, evaluated)
         else:
-            cost = budget_cost(spent, tensors, rates, on_text=on_text, max_tokens=text.max_tokens)
-        costs, document["cost"] = lines_of(cost), cost.as_document()
+            cost = budget_cost(spent, tensors, rates, evaluated)
+        costs, document["cost"] = cost.lines(), cost.as_document()
     said = {key: len(value) if isinstance(value, list) else value for key, value in document.items()}
     screen.show(
         document, *(f"{key:14} {value}" for key, value in said.items() if value is not None and key != "cost"), *costs

@@ -239,14 +239,15 @@ def _show_dry_run(
     screen: Screen,
 ) -> None:
     """The recipes that would be measured, of a search those that it asks for first."""
-    from pgpack.bench.costs import grid_cost, lines_of, read_rates
+    from pgpack.bench.costs import grid_cost
+    from pgpack.bench.rates import read_rates
     from pgpack.cache.options import default_folder
     from pgpack.checkpoint.files import require_file
     from pgpack.sweep.space import in_our_format
 
     for path in paths:
         require_file(path)
-    tensors, companions, has_text = _tensors(paths[0], text)
+    tensors, companions, evaluated = _tensors(paths[0], text)
     limit = resolved(budget, 4 * sum(math.prod(shape) for shape in tensors.values()))
     head, facts = "", {}
     if search.is_grid:
@@ -268,12 +269,10 @@ def _show_dry_run(
     if len(candidates) > SHOWN:
         lines.append(f"  and {len(candidates) - SHOWN} more")
     rates = read_rates(cache.folder or default_folder())
-    cost = grid_cost(
-        [each.recipe for each in candidates], tensors, rates, on_text=has_text, max_tokens=text.max_tokens
-    )
+    cost = grid_cost([each.recipe for each in candidates], tensors, rates, evaluated)
     n_trials = len(candidates) if search.is_grid else found.n_trials
     cost = cost.times(len(paths) * n_trials / max(1, len(candidates)))
-    screen.show({**document, "cost": cost.as_document()}, *lines, *lines_of(cost))
+    screen.show({**document, "cost": cost.as_document()}, *lines, *cost.lines())
 
 
 def _search_of(
@@ -291,17 +290,18 @@ def _search_of(
     return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows)
 
 
-def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Sequence[str], bool]:
-    """What recipes are made for, the names of companions, whether a text is known; of an old torch file the shapes
+def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Sequence[str], int]:
+    """What recipes are made for, the names of companions, tokens that are evaluated; of an old torch file the shapes
     are not read (that would load torch)."""
+    from pgpack.bench.foreseen import evaluated_tokens
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch
 
     if opens_without_torch(path):
         loaded = open_merged(path, text.base, text.key)
-        return loaded.stored_shapes, list(loaded.companions), text.names_text or "data_defaults" in loaded.metadata
+        return loaded.stored_shapes, list(loaded.companions), evaluated_tokens(path, loaded.metadata, text)
     from pgtrain.model.model_config import GPTConfig
     from pgtrain.model.tensor_table import tensor_shapes
 
     note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
-    return tensor_shapes(GPTConfig()), (), text.names_text
+    return tensor_shapes(GPTConfig()), (), evaluated_tokens(path, {}, text)

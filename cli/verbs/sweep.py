@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pgpack.recipe.selector import Shapes
     from pgpack.recipe.spaces import Candidate
     from pgpack.study.frontier import Metric
-    from pgpack.sweep.samplers.base import Search
+    from pgpack.sweep.samplers.base import SearchTask
     from pgpack.sweep.space import Space
 
 SHOWN = 5  # recipes of a dry run
@@ -239,14 +239,15 @@ def _show_dry_run(
     screen: Screen,
 ) -> None:
     """The recipes that would be measured, of a search those that it asks for first."""
-    from pgpack.bench.costs import grid_cost, lines_of, read_rates
+    from pgpack.bench.costs import grid_cost
+    from pgpack.bench.rates import read_rates
     from pgpack.cache.options import default_folder
     from pgpack.checkpoint.files import require_file
     from pgpack.sweep.space import in_our_format
 
     for path in paths:
         require_file(path)
-    tensors, companions, has_text = _tensors(paths[0], text)
+    tensors, companions, evaluated = _tensors(paths[0], text)
     limit = resolved(budget, 4 * sum(math.prod(shape) for shape in tensors.values()))
     head, facts = "", {}
     if search.is_grid:
@@ -254,7 +255,7 @@ def _show_dry_run(
         if companions and space.is_default:
             candidates = in_our_format(candidates)
     else:
-        found = _search_of(search, space, tensors, limit)
+        found = _search_of(search, space, tensors, limit).begin()
         candidates = found.sampler.ask().candidates
         facts = {"search": search.as_text(), "n_trials": found.n_trials, "n_points": found.n_points}
         among = "" if found.n_points is None else f" in a space of {found.n_points:,}"
@@ -268,40 +269,39 @@ def _show_dry_run(
     if len(candidates) > SHOWN:
         lines.append(f"  and {len(candidates) - SHOWN} more")
     rates = read_rates(cache.folder or default_folder())
-    cost = grid_cost(
-        [each.recipe for each in candidates], tensors, rates, on_text=has_text, max_tokens=text.max_tokens
-    )
+    cost = grid_cost([each.recipe for each in candidates], tensors, rates, evaluated)
     n_trials = len(candidates) if search.is_grid else found.n_trials
     cost = cost.times(len(paths) * n_trials / max(1, len(candidates)))
-    screen.show({**document, "cost": cost.as_document()}, *lines, *lines_of(cost))
+    screen.show({**document, "cost": cost.as_document()}, *lines, *cost.lines())
 
 
 def _search_of(
     flags: SearchFlags, space: Space, tensors: Shapes, budget: int | None, n_windows: int | None = None
-) -> Search:
+) -> SearchTask:
     """The search that the flags name, on a text of `n_windows` (None: not known yet).
 
-    Raises: click.UsageError, RecipeError; ToolMissing without optuna.
+    Raises: click.UsageError, RecipeError.
     """
     from pgpack.sweep.samplers.base import SearchTask
 
     if flags.name == "ladder" and not space.is_default:
         raise click.UsageError("--search ladder turns the engine's own dial; it takes no space")
     points = space.points(tensors)
-    return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows).begin()
+    return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows)
 
 
-def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Sequence[str], bool]:
-    """What recipes are made for, the names of companions, whether a text is known; of an old torch file the shapes
+def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Sequence[str], int]:
+    """What recipes are made for, the names of companions, tokens that are evaluated; of an old torch file the shapes
     are not read (that would load torch)."""
+    from pgpack.bench.foreseen import evaluated_tokens
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch
 
     if opens_without_torch(path):
         loaded = open_merged(path, text.base, text.key)
-        return loaded.stored_shapes, list(loaded.companions), text.names_text or "data_defaults" in loaded.metadata
+        return loaded.stored_shapes, list(loaded.companions), evaluated_tokens(path, loaded.metadata, text)
     from pgtrain.model.model_config import GPTConfig
     from pgtrain.model.tensor_table import tensor_shapes
 
     note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
-    return tensor_shapes(GPTConfig()), (), text.names_text
+    return tensor_shapes(GPTConfig()), (), evaluated_tokens(path, {}, text)

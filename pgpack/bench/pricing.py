@@ -11,7 +11,8 @@ from pgpack.sweep.executors.jobs import Job
 from pgpack.sweep.pace import Price
 
 from .benches import Benches
-from .costs import decode_seconds, n_values, read_rates, recipe_seconds
+from .costs import decode_seconds, n_values, recipe_seconds
+from .rates import read_rates
 
 
 def prices(benches: Benches, cache: CacheOptions) -> Price:

@@ -16,7 +16,7 @@ from pgpack_cli.pgpack_app import FIRST, VERBS, app
 from pgpack_cli.pgtrain_app import VERBS as TRAIN_VERBS
 from pgpack_cli.pgtrain_app import app as train_app
 
-from pgpack.bench.costs import RATES_FILE, Rates, keep_rates, read_rates
+from pgpack.bench.rates import RATES_FILE, Rates, keep_rates, read_rates
 from tests.commands.workshop import pgpack, pgtrain, succeed
 
 COMMANDS = [(app, "pgpack", verb) for verb in VERBS] + [(train_app, "pgtrain", verb) for verb in TRAIN_VERBS]
@@ -123,8 +123,8 @@ def test_a_dry_run_tells_time_and_memory_by_rates_that_the_machine_was_measured_
         assert cost["seconds"] > 0
         assert cost["n_bytes"] > 100_000_000
         assert not cost["measured_here"]
-    keep_rates(cache, Rates(1e3, 1e6, measured=True))
-    assert read_rates(cache) == Rates(1e3, 1e6, measured=True)
+    keep_rates(cache, Rates(1e3, 1e6, 1e4, measured=True))
+    assert read_rates(cache) == Rates(1e3, 1e6, 1e4, measured=True)
     for verb, words in jobs.items():
         slow = succeed(pgpack(verb, model, *words, *flags)).json["cost"]
         assert slow["measured_here"]

@@ -72,13 +72,13 @@ class Checkpoint:
         array = self.load(name)
         if array.dtype.kind != "f":
             return array
-        with np.errstate(over="ignore"):  # of float64 beyond float32, which is refused as infinity
-            array = np.asarray(array, dtype=np.float32, order="C")
-        if not np.isfinite(array).all() and not is_mask(array):
-            raise CheckpointError(
-                f"{self.source}: {name} holds NaN or infinity; a model that diverged cannot be packed"
-            )
-        return array
+        with np.errstate(over="ignore"):  # of float64 beyond float32, which is refused
+            found = np.asarray(array, dtype=np.float32, order="C")
+        if not np.isfinite(found).all() and not is_mask(found):
+            beyond = array.dtype == np.float64 and np.isfinite(array).all()
+            what = "values beyond float32" if beyond else "NaN or infinity; a model that diverged"
+            raise CheckpointError(f"{self.source}: {name} holds {what}, which cannot be packed")
+        return found
 
     def items(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """(name, tensor) in file order, aliases included.

@@ -180,7 +180,7 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
         shapes, load = with_ties(shapes, load, head_tie(shapes, config))
         if QUANTIZED in config:
             companions = companions.with_config({key: value for key, value in config.items() if key != QUANTIZED})
-    if odd := next((name for name in shapes if not _is_text(name)), None):
+    if (odd := next((name for name in shapes if not _is_text(name)), None)) is not None:
         raise CheckpointError(f"{path}: {odd!a} is no name of a tensor: it holds half a character")
     dialect = dialect_of(stored.shapes, config_of(companions).get("model_type"))
     shapes = with_told_roles(shapes, config_of(companions))

@@ -142,7 +142,8 @@ def read_safetensors(path: Path) -> Stored:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
 
     require_possible(path, shapes)
-    if strange := next((name for name, dtype in dtypes.items() if dtype.startswith(PACKED_FLOATS)), None):
+    strange = next((name for name, dtype in dtypes.items() if dtype.startswith(PACKED_FLOATS)), None)
+    if strange is not None:
         raise CheckpointError(
             f"{path}: {strange} is of type {dtypes[strange]}, several values in a byte; store it as float32"
         )

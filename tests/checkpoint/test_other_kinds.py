@@ -109,6 +109,14 @@ def test_a_shape_that_no_array_has_is_refused(tmp_path: Path, dtype: str, shape:
         load_checkpoint(tmp_path / "a.safetensors")
 
 
+@pytest.mark.parametrize("name", ["x", ""])
+def test_several_values_in_a_byte_are_refused_under_any_name(tmp_path: Path, name: str) -> None:
+    header = json.dumps({name: {"dtype": "F6_E2M3", "shape": [4], "data_offsets": [0, 3]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(3))
+    with pytest.raises(CheckpointError, match=f"{name} is of type F6_E2M3, several values in a byte"):
+        load_checkpoint(tmp_path / "a.safetensors")
+
+
 def test_values_beyond_float32_are_not_called_infinite(tmp_path: Path) -> None:
     torch.save({"w": torch.full((2, 2), 1e300, dtype=torch.float64)}, tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match="w holds values beyond float32, which cannot be packed"):

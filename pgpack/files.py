@@ -4,7 +4,7 @@ fails. And files that are read: what they were when reading began, or the work s
     PATH.tmp, locked by its writer --flushed to the disk, renamed--> PATH        killed: the next writer begins anew
 
 Owns the one way in which a file, or a folder of files, is written whole, and what tells a file from another in its
-place.
+place, and temporary folders.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import errno
 import fnmatch
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -31,6 +32,7 @@ _REMEDIES = {
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ELSEWHERE = "repeat the same command once that is mended"
+WORKPLACE = "pgpack-work-"  # how names of temporary folders begin
 _EXCHANGE = 2  # flag of renameat2, linux/fs.h
 
 
@@ -233,6 +235,52 @@ def _exchange(aside: Path, path: Path) -> None:
 def _old(path: Path) -> Path:
     """Where a folder lies for the moment in which another takes its place."""
     return path.with_name(path.name + ".old.tmp")
+
+
+@contextlib.contextmanager
+def workplace(kind: str) -> Iterator[str]:
+    """A temporary folder that is gone in the end; where its process is killed, with the next call of anybody's.
+
+    Whether its process lives is told by a lock on it, which the system drops; without locks it stays.
+    """
+    made, held = _made_and_held(f"{WORKPLACE}{kind}-")
+    try:
+        with made as name:
+            _remove_abandoned(Path(name))
+            yield name
+    finally:
+        os.close(held)
+
+
+def _made_and_held(prefix: str) -> tuple[tempfile.TemporaryDirectory[str], int]:
+    import fcntl  # POSIX only
+
+    while True:
+        made = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # somebody took it for an abandoned one before it was locked
+            held = os.open(made.name, os.O_RDONLY | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):
+                fcntl.flock(held, fcntl.LOCK_EX)
+            if os.path.exists(made.name):
+                return made, held
+            os.close(held)
+        made.cleanup()
+
+
+def _remove_abandoned(own: Path) -> None:
+    """Remove the workplaces beside `own` whose process is gone."""
+    import fcntl  # POSIX only
+
+    for left in own.parent.glob(f"{WORKPLACE}*"):
+        with contextlib.suppress(OSError):  # of somebody else, of a process that lives, or gone meanwhile
+            if left == own or left.lstat().st_uid != os.getuid():
+                continue
+            held = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(held)
 
 
 def refuse_existing(path: Path, force: bool) -> None:

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
+from pgpack.files import workplace
+
 FENCE = Path(__file__).with_name("fence.py")
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/sys", "/dev/null", "/dev/urandom")
@@ -136,7 +138,7 @@ def _fenced(request: dict[str, Any], root: Path, scratch: Path, modules: list[st
         "file_bytes": limits.file_bytes,
         "unwrap_s": UNWRAP_S,
     }
-    with tempfile.TemporaryDirectory(prefix="pgpack-fence-") as folder, tempfile.TemporaryFile() as report:
+    with workplace("fence") as folder, tempfile.TemporaryFile() as report:
         path = Path(folder, "request.json")
         path.write_text(json.dumps({**document, "report_fd": report.fileno()}), encoding="utf-8")
         return _wait([sys.executable, "-I", str(FENCE), str(path)], scratch, report, limits)

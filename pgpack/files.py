@@ -15,11 +15,12 @@ import errno
 import fnmatch
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .errors import InputChanged, StudyError
+from .errors import FormatError, InputChanged, StudyError
 
 _REMEDIES = {
     errno.ENOSPC: "free some space{room} and repeat the same command",
@@ -32,6 +33,7 @@ _REMEDIES = {
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ELSEWHERE = "repeat the same command once that is mended"
+READ = 4 << 30  # bytes of a file that is read whole, as many as decoding holds
 WORKPLACE = "pgpack-work-"  # how names of temporary folders begin
 _EXCHANGE = 2  # flag of renameat2, linux/fs.h
 
@@ -299,6 +301,26 @@ def replace_study_file(path: Path, data: bytes) -> None:
     """`replace_file` for a file of a study. Raises: StudyError that says what to do."""
     with refusing(path, "write it"):
         replace_file(path, data)
+
+
+def refuse_special(path: Path) -> int:
+    """The bytes of a file. Raises: FormatError for a pipe, a device or a socket, which may never end; OSError."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise FormatError(f"{path} is a pipe or a device; write what it gives into a file first")
+    return found.st_size
+
+
+def contents(path: Path, most: int = READ) -> bytes:
+    """All bytes of a file that strangers may have made. Units: `most` bytes that are read.
+
+    Raises: FormatError where it is larger, or `refuse_special` refuses it; OSError when it cannot be read.
+    """
+    n_bytes = refuse_special(path)
+    if n_bytes > most:
+        raise FormatError(f"{path} has {n_bytes:,} bytes, and no more than {most:,} are read")
+    with path.open("rb") as file:
+        return file.read(most)
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -320,7 +320,7 @@ def contents(path: Path, most: int = READ) -> bytes:
     if n_bytes > most:
         raise FormatError(f"{path} has {n_bytes:,} bytes, and no more than {most:,} are read")
     with path.open("rb") as file:
-        return file.read(most)
+        return file.read()
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pgpack.files import workplace
 from pgpack.tensors.roles import Shaped
 
 from . import source
@@ -219,7 +220,7 @@ class Evidence:
 def collect(path: Path, options: Options, scores: Scores | None = None) -> Evidence:
     """The evidence of the folder at `path`. Raises DataError when it is no folder."""
     folder = scan(path)
-    with tempfile.TemporaryDirectory(prefix="pgpack-referee-") as place:
+    with workplace("referee") as place:
         stage = Path(place, "folder")
         stage.mkdir()
         folder.stage(stage)

@@ -86,18 +86,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def shown_names(parameter: click.Parameter) -> list[str]:
-    """The spellings of an option that its help shows."""
-    return list(getattr(parameter, "shown", [*parameter.opts, *parameter.secondary_opts]))
-
-
 def _refuse_repeated(command: click.Command, name: str | None, parent: click.Context, args: list[str]) -> None:
     """Raises: UsageError for an option of one value that is there more than once, here or in a verb of a verb."""
     context = click.Context(command, info_name=name, parent=parent)
     try:
         _, rest, order = command.make_parser(context).parse_args(list(args))
     except click.NoSuchOption as error:
-        known = [name for parameter in command.get_params(context) for name in shown_names(parameter)]
+        known = [name for each in command.get_params(context) for name in (*each.opts, *each.secondary_opts)]
         wrong = error.option_name
         raise click.UsageError(f"no option {wrong!r}{did_you_mean(wrong, known)}", context) from None
     for parameter, count in Counter(order).items():

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pgpack.bench.options import BenchOptions
+from pgpack.tables import decimals
 
 from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.text import evaluator_of, text_options
@@ -75,7 +76,7 @@ def command(
     n_bytes = found.n_bytes if isinstance(found, ArtifactFile) else sum(p.stat().st_size for p in weight_files(file))
     lines = [f"bpb     {loss.bpb:.6f}", f"nats    {loss.nats:.6f} per token"]
     if loss.kl is not None:
-        lines.append(f"kl      {loss.kl:.6f} nats per token to {checkpoint}")
+        lines.append(f"kl      {decimals(loss.kl, 6)} nats per token to {checkpoint}")
     lines.append(f"text    {loss.n_tokens:,} tokens, {loss.n_text_bytes:,} bytes, {loss.eval_s:.1f} s")
     document = {"file": str(file), "kind": kind, "n_bytes": n_bytes, **loss.as_row()}
     document["evaluator_digest"] = evaluator.digest

@@ -16,7 +16,7 @@ from pgpack.cache.options import CacheOptions
 from pgpack.fit.effort import DEFAULT, LEVELS, Effort
 from pgpack.progress import waiting
 from pgpack.sizes import Size
-from pgpack.tables import counted, table
+from pgpack.tables import counted, decimals, table
 
 from ..options.cache import cache_options
 from ..options.effort import effort_option
@@ -203,7 +203,7 @@ def _show(out: Path, packed: Packed, checkpoint: Checkpoint, losses: list[KindLo
     }
     lines = [f"recipe    {packed.recipe}", f"size      {format_bytes(artifact.n_bytes)}, {bits:.3f} bits per weight"]
     if loss:
-        kl = "" if loss.kl is None else f", KL {loss.kl:.5f} nats per token to the checkpoint"
+        kl = "" if loss.kl is None else f", KL {decimals(loss.kl, 5)} nats per token to the checkpoint"
         lines.append(f"loss      {loss.bpb:.5f} bits per byte{kl}")
     lines.append(
         f"times     quantize {artifact.quantize_s:.2f} s, encode {artifact.encode_s:.2f} s, "

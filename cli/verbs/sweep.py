@@ -23,7 +23,7 @@ from ..options.effort import effort_option
 from ..options.metric import metric_option
 from ..options.output import output_option
 from ..options.recipe import one_of
-from ..options.resume import Asked, resumed
+from ..options.resume import Asked, refuse_other_checkpoints, resumed, study_of_words
 from ..options.search import SearchFlags, search_options
 from ..options.space import AXES, SpaceFlags, space_options
 from ..options.text import bench_of, strict_option, text_options
@@ -59,6 +59,7 @@ Examples:
   pgpack sweep model.safetensors --search surrogate --trials 40 -o study
   pgpack sweep seed1.safetensors seed2.safetensors seed3.safetensors --budget 16MB -o study
   pgpack sweep model.safetensors --preset sdclip-brotli -o baseline
+  pgpack sweep --resume study
   pgpack sweep --check study
 """
 
@@ -80,7 +81,7 @@ def _check(context: click.Context, _: click.Parameter, folder: Path | None) -> N
 
 
 @click.command("sweep", epilog=EPILOG)
-@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=PATH)
+@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, type=PATH)
 @space_options
 @click.option(
     "--budget",
@@ -90,7 +91,7 @@ def _check(context: click.Context, _: click.Parameter, folder: Path | None) -> N
 )
 @effort_option("With --budget: what is spent on the recipe that is tuned to it")
 @metric_option("Loss that recipes are compared by, in table, pictures and choice [default: kl, without text error].")
-@output_option(required=True, type=FOLDER, help="Folder of the study.")
+@output_option(type=FOLDER, help="Folder of the study.")
 @click.option(
     "--check",
     type=FOLDER,
@@ -101,7 +102,9 @@ def _check(context: click.Context, _: click.Parameter, folder: Path | None) -> N
     help="Say which files of a study are damaged and stop: exit code 4 where one is.",
 )
 @click.option(
-    "--resume", is_flag=True, help="Go on with the study there, with its flags; an error when there is none."
+    "--resume",
+    is_flag=True,
+    help="Go on with a study, with its checkpoints and flags: --resume STUDY; an error when there is none.",
 )
 @click.option("--extend", is_flag=True, help="With --resume: take other flags than the study's, and keep its trials.")
 @click.option("--retry-failed", is_flag=True, help="Measure trials that failed before once more.")
@@ -122,7 +125,7 @@ def command(
     budget: Size | None,
     effort: int | None,
     metric: Metric | None,
-    out: Path,
+    out: Path | None,
     resume: bool,
     extend: bool,
     retry_failed: bool,
@@ -152,13 +155,13 @@ def command(
     )
     if extend and not resume:
         raise click.UsageError("--extend belongs to --resume")
+    checkpoints, out = study_of_words(checkpoints, out, resume)
     wanted = space.read()
     text = dataclasses.replace(text, strict=strict)
     if resume:
-        asked_now, changes = resumed(out, Asked(wanted, search, budget, text), extend)
-        wanted, search, budget, text = asked_now.space, asked_now.search, asked_now.budget, asked_now.text
-        for line in changes:
-            screen.note(f"extended: {line}")
+        asked_now = resumed(out, Asked(checkpoints, wanted, search, budget, text), extend, screen.note)
+        checkpoints, wanted, search = asked_now.checkpoints, asked_now.space, asked_now.search
+        budget, text = asked_now.budget, asked_now.text
     if effort is not None and (budget is None or not wanted.is_default):
         raise click.UsageError("--effort belongs to --budget and to the default space, whose last recipe it tunes")
     if dry_run and not resume:
@@ -170,6 +173,7 @@ def command(
 
     benches = _benches(checkpoints, text, screen, out, open_cache(cache, screen.note))
     first = benches.first
+    refuse_other_checkpoints(out if resume and not extend else None, benches)
     limit = resolved(budget, first.checkpoint.fp32_bytes)
     if not search.is_grid and not first.has_text:
         raise click.UsageError(f"--search {search.name} needs a loss, and no text is known: give --text or --val")

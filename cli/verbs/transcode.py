@@ -10,7 +10,7 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.files import replace_file
 from pgpack.progress import progress_bar
-from pgpack.tables import counted, table
+from pgpack.tables import counted, decimals, table
 
 from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.output import output_option
@@ -71,13 +71,13 @@ def command(
     if dry_run:
         _show_dry_run(artifact, out, checkpoint, equal_loss, text, screen)
         return
-    from pgpack.bench.artifact import read_artifact_file
+    from pgpack.bench.artifact import naming, read_artifact_file
     from pgpack.transcode import transcode
 
     given = read_artifact_file(artifact)
     if given is None:
         raise click.UsageError(NO_ARTIFACT.format(artifact))
-    with progress_bar(None, "kind", "choosing codecs", screen.quiet) as bar:
+    with naming(artifact), progress_bar(None, "kind", "choosing codecs", screen.quiet) as bar:
         found = transcode(given.data, lambda kind: bar.update())
     loss = _loss(found, artifact, checkpoint, text, screen)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def command(
         lines.append(
             f"at the same loss: yours {format_bytes(found.n_before)}, ours {format_bytes(n_bytes)} "
             f"({n_bytes / found.n_before - 1:+.1%}); {loss.bpb:.6f} and {ours.bpb:.6f} bits per byte, "
-            f"KL {loss.kl:.6f} and {ours.kl:.6f} nats per token"
+            f"KL {decimals(loss.kl or 0, 6)} and {decimals(ours.kl or 0, 6)} nats per token"
         )
         lines.append(f"written to {equal_loss}")
     screen.show(document, *lines)
@@ -148,7 +148,7 @@ def _text(found: Transcoded, loss: BitsPerByte | None) -> str:
         f"both files decoded, {counted(n, 'tensor')} equal bit for bit{tied}",
     ]
     if loss is not None:
-        kl = "" if loss.kl is None else f", KL {loss.kl:.6f} nats per token to the checkpoint"
+        kl = "" if loss.kl is None else f", KL {decimals(loss.kl, 6)} nats per token to the checkpoint"
         lines.append(f"both {loss.bpb:.6f} bits per byte{kl} on {loss.n_tokens:,} tokens")
     return "\n".join(lines)
 

@@ -22,7 +22,7 @@ from pgpack.recipe.selector import Shapes
 from .rates import BACKWARD, Cost, Rates, memory_bytes
 
 TRELLIS = 1.61e6  # values a second by tcq(states=64), results/bench-36m.md; the unit of the tables below
-QUANTIZERS = {"tcq": 1.0, "gptq": 2.1, "sdclip": 2.4, "rtn": 30.0, "cast": 60.0}  # others: as gptq
+QUANTIZERS = {"tcq": 1.0, "gptq": 2.4, "sdclip": 2.4, "rtn": 30.0, "cast": 60.0}  # others: as gptq
 CODERS = {"rans": 13.0, "rans_scaled": 3.9, "rans_wide": 3.9, "brotli": 0.26, "zstd": 0.3, "lzma": 0.32, "zlib": 4.0}
 CODERS |= {"xz": 0.32, "bz2": 5.0, "lrzip": 0.13, "zpaq": 0.13}  # others cost nothing
 STATES = {4: 2.0, 8: 1.7, 64: 1.0}
@@ -50,6 +50,9 @@ def recipe_seconds(recipe: Recipe, shapes: Shapes, rates: Rates) -> tuple[float,
         for stage in (coding.coder, *coding.byte_codecs):
             if (coded := CODERS.get(_kind(stage))) is not None:
                 encode += tensor.numel / (coded * unit)
+    if recipe.container.is_field:  # its codecs, or of pergroup lrzip, take all that its recipe codes
+        codecs = [_kind(codec) for codec in recipe.container_codecs] or ["lrzip"]
+        encode += sum(n_values(shapes) / (CODERS[codec] * unit) for codec in codecs if codec in CODERS)
     return quantize, encode
 
 

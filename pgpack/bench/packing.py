@@ -23,6 +23,7 @@ from pgpack.tensors.trellis_grid import TrellisGrid
 
 from .doomed import refuse_doomed, refuse_hopeless
 from .packed import Packed, needed_calibration
+from .sources import require_named
 from .training import Training
 from .workpiece import Workpiece
 
@@ -83,6 +84,7 @@ def fit_packed(
     except (DataError, CheckpointError) as error:
         if metric is not None:
             raise
+        require_named(bench.path, bench.options)
         bench.note(f"no loss is measured, the error of the weights decides ({error})")
         measurer = bench.measurer(evaluate=False)
     measurer = replace(measurer, threads=usable_cores())

@@ -17,8 +17,8 @@ from typing import Any
 
 from .script import Script
 from .text_calls import Calls
-from .text_events import Event
-from .text_names import names_evaluated, names_training
+from .text_events import Event, only_read, put
+from .text_names import names_evaluated, names_number, names_training
 from .text_values import NOTHING, Call, Scope, Value, path_of
 
 ROUNDS = 2  # what a later file or method has set is known in the next round
@@ -74,14 +74,29 @@ class _Walk(Calls):
     def _Assign(self, node: ast.Assign, scope: Scope) -> None:
         found = self.value(node.value, scope)
         for target in node.targets:
+            if isinstance(target, (ast.Attribute, ast.Subscript)):
+                self._put(node, target, found, scope)
             self.bind(target, found, node.value, scope)
+
+    def _put(self, node: ast.stmt, target: ast.expr, found: Value, scope: Scope) -> None:
+        """Weights or statistics that get what was computed of evaluated text."""
+        if found.learned and (event := put(scope.script, node, target, ast.unparse(node)[:60])) is not None:
+            self.events.append(event)
+
+    def _Expr(self, node: ast.Expr, scope: Scope) -> None:
+        found = self.value(node.value, scope)
+        if found.learned and isinstance(node.value, ast.Call):
+            event = only_read(scope.script, node.value)
+            self.events += [] if event is None else [event]
 
     def _AnnAssign(self, node: ast.AnnAssign, scope: Scope) -> None:
         if node.value is not None:
             self.bind(node.target, self.value(node.value, scope), node.value, scope)
 
     def _AugAssign(self, node: ast.AugAssign, scope: Scope) -> None:
-        found = self.value(node.target, scope) | self.value(node.value, scope)
+        added = self.value(node.value, scope)
+        found = self.value(node.target, scope) | added
+        self._put(node, node.target, added, scope)
         self.bind(node.target, replace(found, word=None), node.value, scope)
 
     def _Return(self, node: ast.Return, scope: Scope) -> None:
@@ -176,6 +191,7 @@ class _Walk(Calls):
         if path in scope.outer:
             self.globals[path] = self.globals.get(path, NOTHING) | found
         is_part = isinstance(source, (ast.Subscript, ast.BinOp)) and source is not target
+        found = replace(found, seen=False) if names_number(last) else found
         scope.values[path] = found if is_part else self.called(last, found)
 
 

@@ -64,14 +64,15 @@ class Calls(Expressions):
         texts = tuple(ast.unparse(arg) for arg, value in zip(shown, held, strict=True) if value.text)
         given = Given(owner.text, texts, any(value.training for value in held))
         learned = any(value.learned for value in held)
-        if learned and (event := learns(script, node, name)) is not None:
-            self.events.append(event)
+        if learned:
+            self.events += learns(script, node, name)
         if (event := event_of(script, node, name, given, scope.graded)) is not None:
             self.events.append(event)
-        if learned and not texts and (last in _PUT or last.endswith("_")) and isinstance(node.func, ast.Attribute):
-            self.bind(node.func.value, owner | Value(seen=True), node, scope)
-        if last in _PUT and texts and isinstance(node.func, ast.Attribute) and path_of(node.func.value):
-            self.bind(node.func.value, owner | Value(True), node, scope)
+        if isinstance(node.func, ast.Attribute) and path_of(node.func.value):
+            if last in _PUT and texts:
+                self.bind(node.func.value, owner | Value(True), node, scope)
+            elif learned and (last in _PUT or last.endswith("_")):
+                self.bind(node.func.value, owner | Value(seen=True), node, scope)
         for argument in shown:
             self._handed_on(argument, scope)
         if last == "add_argument" and args and args[0].word is not None:

@@ -21,6 +21,7 @@ _NO_PACKER = re.compile(
 _SAVER = re.compile(
     r"(?:^|_)(?:save|save_(?:file|model|state|weights|pretrained|checkpoint|artifact|final)\w*|export\w*)$"
 )
+_ARCHIVERS = ("savez", "savez_compressed")  # of numpy's, which otherwise save no models
 _OF_CODE = re.compile(r"\b(?:code|source|script|__file__|src)\b")
 _TUNER = re.compile(r"fine_?tune|adapt|^fit|(?:^|_)ttt(?:_|$)|overfit")
 _WEIGHTS = re.compile(
@@ -85,16 +86,19 @@ def put(script: Script, node: ast.stmt | ast.Call, into: ast.expr, shown: str) -
     return None if kind is None else Event(kind, script.place(node, shown), shown)
 
 
-def learns(script: Script, call: ast.Call, name: str) -> Event | None:
+def learns(script: Script, call: ast.Call, name: str) -> list[Event]:
     """What a call does that is given something learned from evaluated text, beside a gradient of it."""
     last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
     shown = f"{ast.unparse(call.func)[:40]}(...)"
     if isinstance(call.func, ast.Attribute) and last.endswith("_") and not last.endswith("__"):
-        return put(script, call, call.func.value, shown)
-    is_file = last in ("savez", "savez_compressed") or (
-        _SAVER.search(last.lower()) and not name.startswith(("np.", "numpy."))
-    )
-    return Event(LEARNED, script.place(call, shown), shown) if last == "Parameter" or is_file else None
+        event = put(script, call, call.func.value, shown)
+        return [] if event is None else [event]
+    of_numpy = name.startswith(("np.", "numpy."))
+    is_file = last in _ARCHIVERS if of_numpy else _SAVER.search(last.lower())
+    if not is_file and last != "Parameter":
+        return []
+    kinds = (LEARNED, SAVED) if is_file and of_numpy else (LEARNED,)
+    return [Event(kind, script.place(call, shown), shown) for kind in kinds]
 
 
 def only_read(script: Script, call: ast.Call) -> Event | None:

@@ -21,6 +21,7 @@ from .text_events import Event, only_read, put
 from .text_names import names_evaluated, names_number, names_training
 from .text_values import NOTHING, Call, Scope, Value, path_of
 
+WRITTEN = 6  # elements of a list that are gone through one by one
 ROUNDS = 2  # what a later file or method has set is known in the next round
 _NO_GRADIENTS = ("no_grad", "inference_mode")
 
@@ -109,11 +110,19 @@ class _Walk(Calls):
         self._either(bodies, scope)
 
     def _For(self, node: ast.For | ast.AsyncFor, scope: Scope) -> None:
-        found = self.element(self.value(node.iter, scope))
-        for _ in range(2):
-            self.bind(node.target, found, node.iter, scope)
+        for source, found in self._elements(node.iter, scope):
+            self.bind(node.target, found, source, scope)
             self.block(node.body, scope)
         self.block(node.orelse, scope)
+
+    def _elements(self, node: ast.expr, scope: Scope) -> Iterator[tuple[ast.expr, Value]]:
+        """What a loop goes through, and where it is written: a short list's elements, else an element twice."""
+        written = node.elts if isinstance(node, (ast.Tuple, ast.List)) else []
+        if not 1 < len(written) <= WRITTEN:
+            yield from [(node, self.element(self.value(node, scope)))] * 2
+            return
+        for each in written:
+            yield each, self.value(each, scope)
 
     def _While(self, node: ast.While, scope: Scope) -> None:
         for _ in range(2):

@@ -63,7 +63,8 @@ def state_dict_in(value: Any, tensor: type, path: Path, key: str | None) -> Stat
         raise CheckpointError(f"{path}: {_nothing(value)}")
     chosen = _only(found, path) if key is None else _named(found, key, path)
     others = {str(name): item for name, item in chosen.value.items() if not isinstance(item, tensor)}
-    strange = next((name for name, item in others.items() if not _is_extra(name, item)), None)
+    aside = _is_plain if not chosen.place else _is_nothing  # words deeper in a file tell how a tensor is packed
+    strange = next((n for n, item in others.items() if not (_is_extra(n, item) or aside(item))), None)
     if strange is not None and key is None:
         raise CheckpointError(f"{path}: {strange!r} is not a tensor; save model.state_dict() alone")
     if len(chosen.tensors) + len(others) < len(chosen.value):
@@ -90,10 +91,14 @@ def _nothing(value: Any) -> str:
 
 
 def _is_extra(name: str, item: Any) -> bool:
-    """Whether an entry of a state dict is what modules keep beside their tensors, or of plain values alone."""
+    """Whether an entry of a state dict is what modules keep beside their tensors, or a number of numpy's."""
     if isinstance(item, Opaque):
         return name.endswith(EXTRA) or item.name in (*NUMPY_SCALARS, DEVICE)
-    return name.endswith(EXTRA) or _is_plain(item)
+    return name.endswith(EXTRA) or isinstance(item, np.generic)
+
+
+def _is_nothing(item: Any) -> bool:
+    return item is None
 
 
 def _is_plain(item: Any) -> bool:

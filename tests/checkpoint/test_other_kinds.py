@@ -99,6 +99,13 @@ def test_words_and_numbers_beside_tensors_are_left_out_and_named(tmp_path: Path)
     assert checkpoint.notes == ("a.pt: config, step, rate, sizes, dtype: no tensor, left out",)
 
 
+def test_words_beside_the_tensors_of_a_packed_weight_are_not_left_out(tmp_path: Path) -> None:
+    packed = {"type": "ternary", "packed": torch.ones(4, 3), "n": 7}
+    torch.save({"fc.weight": packed}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="'type' is not a tensor"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
 @pytest.mark.parametrize("dtype", ["F32", "F8_E4M3", "BF16", "I64", "C64"])
 @pytest.mark.parametrize("shape", [[1 << 63, 0], [1 << 62, 0, 4], [0] * 70, [1] * 70], ids=str)
 def test_a_shape_that_no_array_has_is_refused(tmp_path: Path, dtype: str, shape: list[int]) -> None:

@@ -35,7 +35,7 @@ from pgpack.tensors.masks import is_mask
 
 from .errors import FormatError
 from .inspect import inspect_artifact
-from .tables import counted, escaped
+from .tables import counted, decimals, escaped
 from .unpack import Decoded, Unpacked, check_digest, unpack
 
 DECODE_TIMEOUT_S = 600.0
@@ -313,7 +313,7 @@ def _relative_error(decoded: NDArray[Any], original: NDArray[Any]) -> float:
 
 
 def _loss(loss: BitsPerByte, evaluator: Evaluator, manifest: Manifest | None) -> Check:
-    kl = "" if loss.kl is None else f", KL {loss.kl:.6f} nats per token"
+    kl = "" if loss.kl is None else f", KL {decimals(loss.kl, 6)} nats per token"
     found = f"{loss.bpb:.6f} bits per byte{kl} on {loss.n_tokens:,} tokens"
     if manifest is None or manifest.bpb is None:
         return Check("loss", True, f"{found}; no recorded loss to compare with")

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -141,7 +142,7 @@ def _failed(body: str, error: str, seed: int) -> Trial:
     return Trial(**_identity(_recipe(body), seed), status="failed", error=error, quantize_s=0.1)
 
 
-def _identity(recipe: str, seed: int) -> dict[str, str]:
+def _identity(recipe: str, seed: int) -> dict[str, Any]:
     meta = synthetic_meta()
     digest = _digest(recipe)
     return {

@@ -6,7 +6,8 @@ path --open_either--> ArtifactFile | Checkpoint        ArtifactFile --> sizes, t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -175,7 +176,8 @@ def open_artifact(path: Path | str, max_bytes: int | None = None) -> ArtifactFil
     if found is None and is_safetensors(path):
         raise FormatError(f"{path} is a checkpoint, not an artifact of any known format")
     if found is None:
-        read_identified(contents(path))
+        with naming(path):
+            read_identified(contents(path))
         raise FormatError(f"{path} is not an artifact of any known format")
     return found
 
@@ -192,9 +194,28 @@ def read_artifact_file(path: Path, max_bytes: int | None = None) -> ArtifactFile
         return None
     data = contents(path, max(READ, max_bytes or 0))
     if data[:4] == MAGIC[: len(data)]:
-        return ArtifactFile(path, data, lambda: unpack(data, max_bytes), max_bytes)
+        return ArtifactFile(path, data, _decoder(path, lambda: unpack(data, max_bytes)), max_bytes)
     field = open_field(data)
-    return ArtifactFile(path, data, lambda: Unpacked(field.kind, tuple(field.read()), {}, "")) if field else None
+    if field is None:
+        return None
+    return ArtifactFile(path, data, _decoder(path, lambda: Unpacked(field.kind, tuple(field.read()), {}, "")))
+
+
+def _decoder(path: Path, decode: Callable[[], Unpacked]) -> Callable[[], Unpacked]:
+    def named() -> Unpacked:
+        with naming(path):
+            return decode()
+
+    return named
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What is wrong with the bytes of a file, with its name before it. Raises: FormatError, as it comes."""
+    try:
+        yield
+    except FormatError as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
 def open_either(

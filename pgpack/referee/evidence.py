@@ -269,13 +269,13 @@ def _decode(entry: Entry, folder: Folder, stage: Path, modules: frozenset[str], 
     if not first.ok:
         return Decoded(entry, first)
     own = None if folder.entry(DECODER) is None else _own_decode(artifact, stage, modules, options)
-    second = None if own is not None and own.ok else _our_decode(artifact, stage, options)
+    second = None if own is not None and own.ok else _our_decode(artifact, stage, options, number=1)
     return Decoded(entry, first, second, own)
 
 
-def _our_decode(artifact: Path, stage: Path, options: Options) -> Run:
+def _our_decode(artifact: Path, stage: Path, options: Options, *, number: int = 0) -> Run:
     arguments = [str(artifact), str(options.decode_bytes)]
-    return run_probe("decode", arguments, stage, _scratch(stage, "ours"), options.limits)
+    return run_probe("decode", arguments, stage, _scratch(stage, "ours"), options.limits, number=number)
 
 
 def _own_decode(artifact: Path, stage: Path, modules: frozenset[str], options: Options) -> Run:

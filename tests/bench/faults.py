@@ -64,7 +64,7 @@ def run(folder: Path, command: Sequence[str], layer: Layer) -> Ended:
         if pid == 0:
             _become(folder, command, layer, said, counts)
         _, status = os.waitpid(pid, 0)
-        known = json.loads(counts.read_text()) if counts.exists() else [{}, 0]
+        known: list[Any] = json.loads(counts.read_text()) if counts.exists() else [{}, 0]
         return Ended(os.waitstatus_to_exitcode(status), said.read_text(errors="replace"), Counter(known[0]), known[1])
 
 

@@ -42,7 +42,18 @@ def test_all_files_are_equal_with_one_thread_and_two_of_one_process_and_two_and_
         (folder / "about.json").write_text(ABOUT)
         run(folder, threads, "calibrate", "m.safetensors", "-o", "h.safetensors", "--tokens", "512")
         run(folder, threads, "pack", "m.safetensors", "--recipe", RECIPE, "-o", "m.pgpack", "--no-cache")
-        run(folder, threads, "sweep", "m.safetensors", *SPACE, "--jobs", str(threads), "--out", "study")
+        run(
+            folder,
+            threads,
+            "sweep",
+            "m.safetensors",
+            *SPACE[:-3],
+            "--jobs",
+            str(threads),
+            SPACE[-1],
+            "--out",
+            "study",
+        )
         submission = ("--submission", "sub", "--train-script", "train.py", "--about", "about.json", "--no-cache")
         run(folder, threads, "pack", "m.safetensors", "--recipe", RECIPE, *submission)
         run(folder, threads, "report", "study", "-o", "page.html")

@@ -6,7 +6,6 @@ Refuses an option of one value that is given twice: click would take the last on
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -81,6 +80,8 @@ class LazyGroup(Group):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The nearest of what is known, as the end of a sentence; '' where nothing is near."""
+    import difflib  # late, as is all that few answers need: help and dry runs start fast
+
     found = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.checkpoint.mlp_order import mlp_permutations, ordered_checkpoint
+from pgpack.files import READ, contents
 from pgpack.formats.own.manifest import Manifest, manifest_path, read_manifest
 from pgpack.formats.own.needs import HELD
 from pgpack.loss.evaluator import BitsPerByte, Evaluator
@@ -84,9 +85,10 @@ def verify(
     decoding may take, as `unpack` says.
 
     `evaluator` measures the decoded weights; its KL is to whatever reference it holds.
-    Raises: OSError when the file cannot be read; errors of the evaluator when the model does not run.
+    Raises: OSError when the file cannot be read; FormatError when it is none, or too large;
+    errors of the evaluator when the model does not run.
     """
-    data = path.read_bytes()
+    data = contents(path, max(READ, max_bytes or 0))
     checks = [_size(len(data), budget)]
     manifest = _take_manifest(path, data, checks)
     limits = (timeout_s,) if max_bytes is None else (timeout_s, max_bytes)

@@ -175,12 +175,13 @@ def _evaluator(
     """As `evaluator_of`; None when the artifact cannot be decoded: the checklist will say so."""
     from pgpack.checkpoint.checkpoint import from_tensors
     from pgpack.errors import FormatError
+    from pgpack.files import contents
     from pgpack.unpack import unpack
 
     if checkpoint is not None:
         return evaluator_of(file, checkpoint, text, screen, path, checkpoint)
     try:
-        unpacked = unpack(file.read_bytes(), max_bytes)
+        unpacked = unpack(contents(file), max_bytes)
         held = from_tensors(unpacked.tensors(), source=str(file), companions=unpacked.companions)
     except FormatError:
         return None

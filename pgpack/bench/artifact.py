@@ -20,6 +20,7 @@ from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.checkpoint.files import is_safetensors
 from pgpack.checkpoint.folders import CONFIG
 from pgpack.errors import DataError, FormatError
+from pgpack.files import READ, contents, refuse_special
 from pgpack.formats.field.compressed import codec_of
 from pgpack.formats.gguf.reader import is_gguf
 from pgpack.formats.own.layout import MAGIC
@@ -176,7 +177,7 @@ def open_artifact(path: Path | str, max_bytes: int | None = None) -> ArtifactFil
         raise FormatError(f"{path} is a checkpoint, not an artifact of any known format")
     if found is None:
         with naming(path):
-            read_identified(path.read_bytes())
+            read_identified(contents(path))
         raise FormatError(f"{path} is not an artifact of any known format")
     return found
 
@@ -188,9 +189,10 @@ def read_artifact_file(path: Path, max_bytes: int | None = None) -> ArtifactFile
     """
     if path.is_dir():
         raise FormatError(f"{path} is a folder, not an artifact; name the file that `pgpack pack` wrote")
+    refuse_special(path)
     if is_safetensors(path) or is_gguf(path):
         return None
-    data = path.read_bytes()
+    data = contents(path, max(READ, max_bytes or 0))
     if data[:4] == MAGIC[: len(data)]:
         return ArtifactFile(path, data, _decoder(path, lambda: unpack(data, max_bytes)), max_bytes)
     field = open_field(data)
@@ -231,5 +233,5 @@ def open_either(
         with path.open("rb") as file:
             head = file.read(8)
         if codec_of(head) != "brotli":  # which has no mark
-            read_identified(path.read_bytes())
+            read_identified(contents(path))
     return open_merged(path, base, key)

@@ -24,7 +24,7 @@ from pgpack.recipe.spaces import Candidate
 from pgpack.report.outputs import write_outputs
 from pgpack.study.card import STUDY_FILE, read_card
 from pgpack.study.frontier import Metric
-from pgpack.study.journal import TRIALS_FILE, Journal
+from pgpack.study.journal import TRIALS_FILE, Journal, Lines
 from pgpack.study.reuse import Reuse, reuse
 from pgpack.study.study import Study, recording
 from pgpack.study.trial import Trial
@@ -125,7 +125,11 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
     with recording(asked.out, card, partial(completed, benches)) as (study, journal):
         known = asked.known(study)
         missing = list(new_jobs(benches, jobs, known))
-        account = _reused(study, benches, jobs, missing).sentences() if begun is None else (asked.search_flags,)
+        account = (
+            _reused(study, benches, jobs, missing, journal.found).sentences()
+            if begun is None
+            else (asked.search_flags, *journal.found.sentences())
+        )
         for line in account:
             benches.first.note(line)
         if missing or begun is not None:
@@ -175,17 +179,18 @@ def grid_of(benches: Benches, space: Space) -> Sequence[Candidate]:
 
 def reused(benches: Benches, asked: Sweep) -> Reuse:
     """What `sweep` would reuse, without measuring anything or keeping others from writing."""
-    study = Study.load(asked.out)
+    found = Journal(asked.out / TRIALS_FILE).scan()
+    study = Study.load(asked.out, found.trials)
     known = asked.known(study)
     begun = asked.begun(benches)
     if begun is not None:
         jobs = asked_first(benches, begun.sampler, known)
     else:
         jobs = jobs_of(asked.candidates, benches.settings())
-    return _reused(study, benches, jobs, list(new_jobs(benches, jobs, known)))
+    return _reused(study, benches, jobs, list(new_jobs(benches, jobs, known)), found)
 
 
-def _reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequence[Job]) -> Reuse:
+def _reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequence[Job], found: Lines) -> Reuse:
     """The account of what `study`'s folder already holds of `jobs`."""
     folder = study.directory
     kept = ["the fp32 loss"] if study.trials and study.meta.fp32_bpb is not None else []
@@ -195,7 +200,7 @@ def _reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequen
         [(digests[job.setting.checkpoint], job.candidate.recipe.digest, job.setting.text_share) for job in some]
         for some in (jobs, missing)
     )
-    return reuse(study, wanted, lacking, kept, Journal(folder / TRIALS_FILE).torn_bytes())
+    return reuse(study, wanted, lacking, kept, found.sentences())
 
 
 def _measure(

@@ -148,3 +148,8 @@ def test_confessions_of_a_log() -> None:
     assert confession("train_files: ./data/fineweb_val_*.bin")
     assert confession("finetuned on the validation set prior to quantization")
     assert not confession("train_files='fineweb_train_*.bin' val_files='fineweb_val_*.bin'")
+
+
+def test_a_length_is_no_training_text() -> None:
+    assert not any(names_training(name) for name in ("train_batch_tokens", "train_seq_len", "train_steps"))
+    assert all(names_training(name) for name in ("train_tokens", "train_files", "train_loader"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from .script import Place, Script, calls
@@ -32,12 +32,18 @@ _TRAIN_ON_VAL = re.compile(
     r"train(?:ing)?[_ ]?(?:files|data|loader|shards|pattern|tokens|text|set|paths?|glob|on)\w*['\"]?[\s:=(\[]{1,4}"
     r"(?:\w{1,12}[=:])?[\[('\"]{0,2}[^\s,;'\"()]*fineweb_val", re.I,
 )  # fmt: skip
+_SET = re.compile(r"(?<![\w.])([A-Z][A-Z0-9_]{2,40})=['\"]?(?!0\b|false\b|no\b|off\b|None\b)[\w./-]")
 _BEFORE = re.compile(r"before|prior to|pre[-_ ]?(?:quant|pack|gptq|export)", re.I)
 
 
-def calibrations_on_evaluated(scripts: Sequence[Script]) -> Iterator[Place]:
+def turned_on(texts: Iterable[str]) -> frozenset[str]:
+    """Environment variables that a command line in one of these texts sets: `USE_GPTQ=1 torchrun train_gpt.py`."""
+    return frozenset(found[1] for text in texts for found in _SET.finditer(text))
+
+
+def calibrations_on_evaluated(scripts: Sequence[Script], given: frozenset[str] = frozenset()) -> Iterator[Place]:
     """Calls whose name speaks of calibration or Hessians and which are given the evaluated text."""
-    events = (event for found in sequences(tuple(scripts)) for event in found)
+    events = (event for found in sequences(tuple(scripts), given) for event in found)
     yield from dict.fromkeys(event.place for event in events if event.kind == CALIBRATED)
 
 
@@ -89,10 +95,10 @@ def _is_off(script: Script, value: ast.expr) -> bool:
     return bool(shown) and str(shown[0]).lower() in ("0", "false", "off", "no", "none", "")
 
 
-def updates_before_packing(scripts: Sequence[Script]) -> Iterator[Place]:
+def updates_before_packing(scripts: Sequence[Script], given: frozenset[str] = frozenset()) -> Iterator[Place]:
     """What learns from validation text, by a gradient or without, before the weights are saved or first packed."""
     found: dict[Place, Place] = {}
-    for events in sequences(tuple(scripts)):
+    for events in sequences(tuple(scripts), given):
         packed = [i for i, event in enumerate(events) if event.kind == PACKED]
         for i, event in enumerate(events):
             later = [e for e in events[i:] if e.kind == SAVED or (e.kind == PACKED and i < packed[0])]

@@ -188,7 +188,7 @@ class Calls(Expressions):
         if last in _CONVERTED and args:
             return Value(word=args[0].word)
         if last in ("get", "getenv") and name.startswith("os.") and len(args) == 2:
-            return args[1]
+            return NOTHING if args[0].word in self.given else args[1]
         if last == "join" and name.startswith("os.path"):
             return self.joined(node.args, "/", scope)
         if last in _SAME:

@@ -21,8 +21,8 @@ _SIZES = {"shape", "dtype", "device", "ndim", "nbytes", "itemsize", "is_cuda", "
 class Expressions(ABC):
     """Expressions. `attributes`: object -> its attributes; `events`: what has happened since somebody emptied it."""
 
-    def __init__(self, scripts: Sequence[Script]) -> None:
-        self.scripts = scripts
+    def __init__(self, scripts: Sequence[Script], given: frozenset[str]) -> None:
+        self.scripts, self.given = scripts, given
         self.definitions = Definitions(scripts)
         self.attributes: dict[Kind, dict[str, Value]] = {}
         self.closures: dict[int, Scope] = {}

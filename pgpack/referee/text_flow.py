@@ -27,9 +27,12 @@ _NO_GRADIENTS = ("no_grad", "inference_mode")
 
 
 @lru_cache(maxsize=8)
-def sequences(scripts: tuple[Script, ...]) -> tuple[tuple[Event, ...], ...]:
-    """What happens, in the order in which it does: in every file, and in every function that nothing calls."""
-    return tuple(_Walk(scripts).sequences())
+def sequences(scripts: tuple[Script, ...], given: frozenset[str] = frozenset()) -> tuple[tuple[Event, ...], ...]:
+    """What happens, in the order in which it does: in every file, and in every function that nothing calls.
+
+    `given`: environment variables that are set where the script is run, so that their defaults say nothing.
+    """
+    return tuple(_Walk(scripts, given).sequences())
 
 
 class _Walk(Calls):

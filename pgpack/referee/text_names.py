@@ -20,6 +20,7 @@ _TRAIN = re.compile(
     rf"fineweb_train|^(?:train|training|trn)$|(?:^|[_/])(?:train|training|trn)_?(?:{_NOUNS})(?:_|$)|"
     rf"(?:^|_)(?:{_NOUNS})_(?:train|training|trn)$|(?:^|/)train[\w*-]*\.\w+$"
 )
+_SIZE = re.compile(r"_len$|_size$|batch_tokens$|_steps?$|_seconds$")  # train_seq_len, train_batch_tokens
 _NUMBER = re.compile(
     r"loss|bpb|nll|ppl|perplexity|acc(?:uracy)?$|score|metric|result|time|(?:^|_)(?:best|total|step)(?:_|$)"
 )
@@ -52,7 +53,7 @@ def names_number(name: str) -> bool:
 @lru_cache(maxsize=4096)
 def names_training(name: str) -> bool:
     """Whether a variable, key or path speaks of training."""
-    return bool(_TRAIN.search(plain(name)))
+    return bool(_TRAIN.search(plain(name))) and not _SIZE.search(plain(name))
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgpack.referee.scored_text import calibrations_on_evaluated, confession, updates_before_packing
+from pgpack.referee.scored_text import calibrations_on_evaluated, confession, turned_on, updates_before_packing
 from pgpack.referee.script import Script
 from pgpack.referee.text_flow import sequences
 from pgpack.referee.text_names import is_evaluated_path, names_evaluated, names_training
@@ -67,6 +67,15 @@ def found(source: str) -> list[str]:
 @pytest.mark.parametrize("name", LEARNS)
 def test_a_gradient_of_evaluated_text_before_packing_is_seen(name: str) -> None:
     assert any("steps on validation text before weights are" in said for said in found(LEARNS[name]))
+
+
+def test_a_switch_that_the_run_turns_on_is_on() -> None:
+    source = "import os\nif bool(int(os.environ.get('USE_GPTQ', '0'))):\n    collect_hessians(model, val_tokens)\n"
+    script = Script("train_gpt.py", source.encode())
+    assert list(calibrations_on_evaluated([script])) == []
+    given = turned_on(["run it with `SEED=42 USE_GPTQ=1 torchrun train_gpt.py`", "OTHER=0 python x"])
+    assert given == {"SEED", "USE_GPTQ"}
+    assert [place.line for place in calibrations_on_evaluated([script], given)] == [3]
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -139,3 +148,8 @@ def test_confessions_of_a_log() -> None:
     assert confession("train_files: ./data/fineweb_val_*.bin")
     assert confession("finetuned on the validation set prior to quantization")
     assert not confession("train_files='fineweb_train_*.bin' val_files='fineweb_val_*.bin'")
+
+
+def test_a_length_is_no_training_text() -> None:
+    assert not any(names_training(name) for name in ("train_batch_tokens", "train_seq_len", "train_steps"))
+    assert all(names_training(name) for name in ("train_tokens", "train_files", "train_loader"))

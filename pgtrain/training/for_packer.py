@@ -1,7 +1,7 @@
 """Training for a packer: the last part of a run sees the weights that the packer will decode, and pays for bytes.
 
     REFRESHES times        averaged weights, training text --observe--> the engine's steps
-    every EVERY steps      weights --trellis--> levels, their rate and its slope, bytes
+    every few steps        weights --trellis--> levels, their rate and its slope, bytes
     every step             gradient of the loss at what the trellis aims at (weights less what is not worth its bits),
                            straight through, + slope of what is paid for bytes --> Muon, Adam
 
@@ -31,22 +31,23 @@ from pgpack.refine.outlook import Outlook
 from pgpack.refine.target import PackerTarget
 
 Weights = Mapping[str, NDArray[np.float32]]
-EVERY = 4  # steps from one decision to the next
+EVERY = 4  # steps from one decision to the next, unless a run says otherwise
 REFRESHES = 3  # calibrations in all
 
 
 class ForPacker:
     """The late part of a run. `observe`: weights -> calibration; `pressure`: what a byte costs, in units
-    of what the packer pays for it; `n_steps`: how long the part is."""
+    of what the packer pays for it; `n_steps`: how long the part is; `every`: steps from one decision to the next."""
 
     def __init__(
         self, target: PackerTarget, weights: Mapping[str, Tensor], observe: Callable[[Weights], Calibration],
-        pressure: float, n_steps: int,
+        pressure: float, n_steps: int, every: int = EVERY,
     ) -> None:  # fmt: skip
-        self.outlook = Outlook(target, {name: tuple(each.shape) for name, each in weights.items()})
-        decisions = max(1, -(-n_steps // EVERY))
+        shapes = {name: tuple(each.shape) for name, each in weights.items()}
+        self.outlook, self.every = Outlook(target, shapes, torch.get_num_threads()), every
+        decisions = max(1, -(-n_steps // every))
         self.observe, self.pressure = observe, pressure
-        self.refresh = EVERY * max(1, -(-decisions // REFRESHES))  # steps from one calibration to the next
+        self.refresh = every * max(1, -(-decisions // REFRESHES))  # steps from one calibration to the next
         self.step = 0
         self.origin: dict[str, NDArray[np.float32]] = {}  # what the steps come from
         self.offsets: dict[str, Tensor] = {}
@@ -59,7 +60,7 @@ class ForPacker:
             self.origin = _arrays({name: averaged[name] for name in self.outlook.shapes})
             calibration = self.observe(self.origin)
             (self.outlook.settle if self.step else self.outlook.begin)(self.origin, calibration)
-        if self.step % EVERY == 0:
+        if self.step % self.every == 0:
             self._decide(named)
         self.step += 1
 
@@ -77,7 +78,10 @@ class ForPacker:
 
     def weights(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Name -> weights as the trellis aims at them, as leaves that collect the gradient there."""
-        return {name: (named[name].detach() + offset).requires_grad_() for name, offset in self.offsets.items()}
+        return {
+            name: (named[name].detach() + offset.to(named[name])).requires_grad_()
+            for name, offset in self.offsets.items()
+        }
 
     def hand_back_(self, named: Mapping[str, Tensor], weights: Mapping[str, Tensor], fraction: float) -> None:
         """Give the parameters the gradients that their decoded weights collected, after backward."""
@@ -88,7 +92,7 @@ class ForPacker:
         """Add the gradient of what is paid for bytes to that of the loss."""
         for name, slope in self.slopes.items():
             if (gradient := named[name].grad) is not None:
-                gradient.add_(slope)
+                gradient.add_(slope.to(gradient))
 
     @property
     def recipe(self) -> str:

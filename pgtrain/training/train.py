@@ -330,7 +330,7 @@ class Trainer:
         held = deployable({name: parameter.detach() for name, parameter in self.model.named_parameters()})
         target = PackerTarget.of(config.packer, {name: tuple(tensor.shape) for name, tensor in held.items()})
         n_steps = config.steps - round(config.steps * config.packer_from)
-        return ForPacker(target, held, self._observe, config.packer_pressure, n_steps)
+        return ForPacker(target, held, self._observe, config.packer_pressure, n_steps, config.packer_every)
 
     def _observe(self, weights: Mapping[str, NDArray[np.float32]]) -> Calibration:
         """Statistics of training text under these weights."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,20 +25,19 @@ from .page import law_of, markdown, picture
 SHAPES = (Shape(2, 64), Shape(2, 96), Shape(2, 128), Shape(4, 96), Shape(3, 160), Shape(5, 192))
 TOKENS = (1 << 17, 1 << 18, 1 << 19)
 BUDGETS = (12_500, 25_000, 50_000, 100_000, 200_000)
-SEED, AGAIN = 1337, 1  # small models are trained a second time
+SEEDS = (1337,)
 
 
-def plans(measuring: Measuring, shapes: Sequence[Shape], tokens: Sequence[int]) -> Iterator[Plan]:
-    """In the order of what matters most: few tokens last, second seeds behind everything."""
-    for n_tokens in sorted(tokens, reverse=True):
-        for shape in shapes:
-            yield Plan(shape, n_tokens, SEED)
-    for n_tokens in sorted(tokens, reverse=True):
-        for shape in sorted(shapes, key=lambda s: count_parameters(s.model(measuring.vocab_size)))[:2]:
-            yield Plan(shape, n_tokens, AGAIN)
+def plans(vocab_size: int, shapes: Sequence[Shape], tokens: Sequence[int], seeds: Sequence[int]) -> list[Plan]:
+    """The cheapest first, the first seed before the second."""
+
+    def cost(plan: Plan) -> tuple[int, int]:
+        return seeds.index(plan.seed), count_parameters(plan.shape.model(vocab_size)) * plan.n_tokens
+
+    return sorted((Plan(*each) for each in itertools.product(shapes, tokens, seeds)), key=cost)
 
 
-def measured(measuring: Measuring, planned: Iterator[Plan], kept: Path) -> Iterator[list[Row]]:
+def measured(measuring: Measuring, planned: Sequence[Plan], kept: Path) -> Iterator[list[Row]]:
     """All rows so far, after each; `kept`: their file."""
     rows = [Row.read(each) for each in json.loads(kept.read_text(encoding="utf-8"))] if kept.exists() else []
     held = {(row.layers, row.dim, row.n_tokens, row.seed) for row in rows}
@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("text", type=Path, help="folder of `pgtrain data`")
     parser.add_argument("--shapes", nargs="+", default=SHAPES, type=_shape, metavar="LAYERSxWIDTH")
     parser.add_argument("--tokens", nargs="+", default=TOKENS, type=int, help="trained on")
+    parser.add_argument("--seeds", nargs="+", default=SEEDS, type=int)
     parser.add_argument("--budgets", nargs="+", default=BUDGETS, type=int, help="bytes")
     parser.add_argument("--batch-tokens", type=int, default=1024)
     parser.add_argument("--max-tokens", type=int, default=16_384, help="held-out tokens to measure on")
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     vocab_size = json.loads((given.text / "corpus.json").read_text(encoding="utf-8"))["vocab_size"]
     measuring = Measuring(text, vocab_size, given.work, given.batch_tokens, tuple(given.budgets), given.max_tokens)
     rows: list[Row] = []
-    for rows in measured(measuring, plans(measuring, given.shapes, given.tokens), given.out.with_suffix(".json")):
+    planned = plans(vocab_size, given.shapes, given.tokens, given.seeds)
+    for rows in measured(measuring, planned, given.out.with_suffix(".json")):
         print(f"{len(rows)} models", file=sys.stderr, flush=True)
     publish(rows, given.out, given.law, f"{vocab_size} pieces, batches of {given.batch_tokens:,} tokens")
 

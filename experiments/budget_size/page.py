@@ -7,31 +7,32 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pgpack.fit.size_law import FORMS, Advice, Float64, Point, SizeLaw, advise, fit_law, held_out_errors
+from pgpack.fit.size_law import FORMS, REPLICATES, Float64, Point, SizeLaw, advise, fit_law, held_out_errors
 from pgpack.picture import COLOURS, GRID, INK, SOFT_INK, STYLE, figure_bytes
 from pgpack.sizes import spoken_size
 
-from .measuring import Row
+from .measuring import Packed, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEAST_BITS = 0.75  # of points that a law is fitted to: what is coarser loses more than any choice would
+LEAST_TOKENS = 1 << 18  # of models: runs of 128 steps learn faster and faster, as no power of their tokens does
 Errors = dict[str, dict[str, Float64]]
 
 
 def points_of(rows: Sequence[Row]) -> list[Point]:
     """What a law is fitted to."""
     return [
-        Point(f"{row.layers}x{row.dim}", row.n_params, row.n_tokens, each.bits, each.bpb)
+        Point(f"{row.layers}x{row.dim}, {row.n_tokens}, {row.seed}", row.n_params, row.n_tokens, each.bits, each.bpb)
         for row in rows
         for each in row.packed
-        if each.bits >= LEAST_BITS
+        if row.n_tokens >= LEAST_TOKENS
     ]
 
 
@@ -56,15 +57,20 @@ def errors_of(rows: Sequence[Row], form: str) -> dict[str, Float64]:
     found = {
         "models": pooled(lambda p: p.model, set(models)),
         "budgets": pooled(budget_of, {budget_of(point) for point in points}),
+        "token counts": pooled(lambda p: p.n_tokens, set(tokens)),
     }
-    if len(tokens) > 2:
-        found["token counts"] = pooled(lambda p: p.n_tokens, set(tokens))
     ends: dict[str, Callable[[Point], bool]] = {
         "the largest model": lambda p: p.n_params == max(sizes),
         "the largest budget": lambda p: budget_of(p) == max(budgets),
         "most tokens": lambda p: p.n_tokens == max(tokens),
     }
-    return found | held_out_errors(points, form, ends if len(tokens) > 1 else dict(list(ends.items())[:2]))
+    return found | held_out_errors(points, form, ends)
+
+
+def most_sizes(rows: Sequence[Row]) -> int:
+    """The token count that most models have."""
+    counts = Counter(row.n_tokens for row in rows)
+    return max(counts, key=lambda tokens: (counts[tokens], tokens))
 
 
 def rms(errors: Float64) -> float:
@@ -73,42 +79,25 @@ def rms(errors: Float64) -> float:
 
 
 def law_of(rows: Sequence[Row], measured_on: str) -> tuple[SizeLaw, Errors]:
-    """The law of the form that errs least of models it has not seen, and the errors of all forms."""
+    """The law of the form that errs least of models and budgets it has not seen, and the errors of all forms."""
     errors = {form: errors_of(rows, form) for form in FORMS}
-    best = min(errors, key=lambda form: rms(errors[form]["models"]))
-    law = fit_law(points_of(rows), best)
-    return dataclasses.replace(law, error=rms(errors[best]["models"]), measured_on=measured_on), errors
-
-
-def sentence(advice: Advice) -> str:
-    """What the field needs to know."""
-    low, high = advice.n_params_interval
-    return (
-        f"At {spoken_size(advice.budget)} and {advice.n_tokens:,} training tokens train {rounded(advice.n_params)} "
-        f"parameters ({rounded(low)} to {rounded(high)}) and pack at {advice.bits:.2f} bits "
-        f"({advice.bits_interval[0]:.2f} to {advice.bits_interval[1]:.2f}): {advice.bpb:.3f} bits per byte "
-        f"({advice.bpb_interval[0]:.3f} to {advice.bpb_interval[1]:.3f}); {rounded(advice.near[0])} to "
-        f"{rounded(advice.near[1])} parameters lose at most 0.01 more."
-    )
-
-
-def rounded(n: int) -> str:
-    """Two digits of a number of parameters."""
-    return f"{float(f'{n:.2g}'):,.0f}"
+    best = min(errors, key=lambda form: rms(np.concatenate([errors[form]["models"], errors[form]["budgets"]])))
+    law = fit_law(points_of(rows), best, REPLICATES)
+    of_models, of_tokens = (rms(errors[best][name]) for name in ("models", "token counts"))
+    return dataclasses.replace(law, error=of_models, token_error=of_tokens, measured_on=measured_on), errors
 
 
 def markdown(rows: Sequence[Row], law: SizeLaw, errors: Errors) -> str:
     """The page."""
     budgets = sorted({each.budget for row in rows for each in row.packed})
-    tokens = sorted({row.n_tokens for row in rows}, reverse=True)
-    advices = [advise(law, budget, tokens[0]) for budget in budgets]
+    advices = [advise(law, budget, most_sizes(rows)) for budget in budgets]
     lines = [
         "# Which size for B bytes",
         "",
         f"Written by `make bench-budget-size`: {law.measured_on}. Packed by the trellis engine (8 states), dial "
         "turned to each budget; bits are all bytes of a file by parameter.",
         "",
-        *(f"* {sentence(advice)}" for advice in advices),
+        *(f"* {advice.sentence}" for advice in advices),
         "",
         "![Loss over parameters, one curve a budget](budget-size.svg)",
         "",
@@ -117,16 +106,14 @@ def markdown(rows: Sequence[Row], law: SizeLaw, errors: Errors) -> str:
         f"| model | parameters | tokens | seed | fp32 | {' | '.join(map(spoken_size, budgets))} |",
         "|---|---:|---:|---:|---:|" + "---:|" * len(budgets),
     ]
+    best: dict[tuple[int, int], float] = {}
+    for row in rows:
+        for each in row.packed:
+            at = row.n_tokens, each.budget
+            best[at] = min(each.bpb, best.get(at, each.bpb))
     for row in sorted(rows, key=lambda row: (-row.n_tokens, row.n_params, row.seed)):
-        cells = {each.budget: f"{each.bpb:.4f} ({each.bits:.2f} b)" for each in row.packed}
-        best = {budget: min(other.bpb for r in rows if r.n_tokens == row.n_tokens for other in r.packed
-                            if other.budget == budget) for budget in cells}  # fmt: skip
-        shown = [
-            f"**{cells[each]}**"
-            if cells.get(each, "").startswith(f"{best.get(each, 0):.4f}")
-            else cells.get(each, "-")
-            for each in budgets
-        ]
+        files = {each.budget: each for each in row.packed}
+        shown = [_file(files.get(budget), best.get((row.n_tokens, budget))) for budget in budgets]
         lines.append(
             f"| {row.layers} x {row.dim} | {row.n_params:,} | {row.n_tokens:,} | {row.seed} | {row.fp32_bpb:.4f} | "
             f"{' | '.join(shown)} |"
@@ -141,6 +128,13 @@ def markdown(rows: Sequence[Row], law: SizeLaw, errors: Errors) -> str:
         *_law(law, errors),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _file(each: Packed | None, best: float | None) -> str:
+    if each is None:
+        return "-"
+    cell = f"{each.bpb:.4f} ({each.bits:.2f} b)"
+    return f"**{cell}**" if each.bpb == best else cell
 
 
 def _compute(rows: Sequence[Row]) -> Iterator[str]:
@@ -175,8 +169,10 @@ def _law(law: SizeLaw, errors: Errors) -> Iterator[str]:
     names = list(dict.fromkeys(name for found in errors.values() for name in found))
     yield (
         f"`{FORMS[law.form].text}`, N in units of {law.origin[0]:,.0f} parameters, D of {law.origin[1]:,.0f} tokens; "
-        f"A, B and C as logarithms. Fitted to {LEAST_BITS} bits and more. Intervals: 95 % of {len(law.replicates)} "
-        "fits to models drawn again. Chosen among the forms below by its error on models that it has not seen."
+        f"A, B and C as logarithms. Fitted to {LEAST_TOKENS:,} tokens and more. "
+        f"Intervals: 95 % of {len(law.replicates)} "
+        "fits to models drawn again. Chosen among the forms below by its error on models and budgets that "
+        "it has not seen."
     )
     yield ""
     replicates = np.array(law.replicates)
@@ -197,11 +193,11 @@ def _law(law: SizeLaw, errors: Errors) -> Iterator[str]:
 
 
 def picture(rows: Sequence[Row], law: SizeLaw) -> bytes:
-    """Loss over parameters at the most tokens: measured points, the law's curve of each budget, its best size."""
+    """Loss over parameters at one token count: measured points, the law's curve of each budget, its best size."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    tokens = max(row.n_tokens for row in rows)
+    tokens = most_sizes(rows)
     shown = [row for row in rows if row.n_tokens == tokens]
     budgets = sorted({each.budget for row in shown for each in row.packed})
     with rc_context(STYLE):

@@ -7,11 +7,13 @@ import json
 import math
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.checkpoint.files import read_file
@@ -34,13 +36,21 @@ class NoiseForPacker(ForPacker):
     Source: Balle et al. 2017, arXiv:1611.01704.
     """
 
-    def prepare_(self, named, averaged) -> None:  # type: ignore[no-untyped-def]
+    def prepare_(self, named: Mapping[str, Tensor], averaged: Mapping[str, Tensor]) -> None:
         super().prepare_(named, averaged)
         generator = torch.Generator().manual_seed(self.step)
+        self.noise: dict[str, Tensor] = {}
         for name, matrix in self.outlook.matrices.items():
             rows, columns = (torch.from_numpy(part) for part in matrix.steps(self.outlook.dial))
             noise = torch.rand(named[name].shape, generator=generator) * 2 - 1
-            self.offsets[name] = noise * math.sqrt(0.75) * torch.outer(rows, columns)
+            self.noise[name] = (noise * math.sqrt(0.75) * torch.outer(rows, columns)).to(named[name])
+            with torch.no_grad():
+                named[name].add_(self.noise[name])
+
+    @torch.no_grad()
+    def move_(self, named: Mapping[str, Tensor], scale: float) -> None:
+        for name, noise in self.noise.items():
+            named[name].sub_(noise)
 
 
 @dataclass(frozen=True)

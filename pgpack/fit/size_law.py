@@ -31,7 +31,10 @@ REACH = 4.0  # times beyond what was measured
 REPLICATES = 200
 LEVEL = (2.5, 97.5)  # percentiles of an interval
 N_GRID = 400
+SPANS = ("n_params", "n_tokens", "n_bytes", "bits")
 SHIPPED = Path(__file__).with_name("size_law.json")
+SOFT, LOGIT, MOST_EVALUATIONS = 0.02, 14.0, 1500  # of a fit
+SAME_TOKENS = 0.1  # of a logarithm
 NEAR = 0.01  # bits per byte that a flat optimum is told by
 
 
@@ -126,14 +129,17 @@ class Span:
 
 @dataclass(frozen=True)
 class SizeLaw:
-    """A fitted law. `replicates`: its unknowns from models drawn again; `error`: root mean square of what it says of
-    models that it was not fitted to, in bits per byte; the spans: of parameters, tokens, bytes and bits."""
+    """A fitted law. `replicates`: its unknowns from models drawn again; `error`, `token_error`: root mean square of
+    what it says too much of models, and of token counts, that it was not fitted to, in bits per byte; `token_counts`
+    that it was fitted to; the spans: of parameters, tokens, bytes and bits."""
 
     form: str
     origin: tuple[float, float]
     unknowns: tuple[float, ...]
     replicates: tuple[tuple[float, ...], ...]
     error: float
+    token_error: float
+    token_counts: tuple[int, ...]
     n_params: Span
     n_tokens: Span
     n_bytes: Span
@@ -154,11 +160,14 @@ class SizeLaw:
         """Raises: DataError for a file that is none."""
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            spans = {name: Span(**stored[name]) for name in ("n_params", "n_tokens", "n_bytes", "bits")}
-            replicates = tuple(tuple(map(float, each)) for each in stored["replicates"])
-            found = cls(**{**stored, **spans, "replicates": replicates, "unknowns": tuple(stored["unknowns"])})
-            if found.form not in FORMS or len(found.unknowns) != len(FORMS[found.form].lower):
-                raise ValueError(f"the form {found.form}")
+            read: dict[str, Any] = {name: Span(**stored[name]) for name in SPANS}
+            read["replicates"] = tuple(tuple(map(float, each)) for each in stored["replicates"])
+            read |= {name: tuple(map(float, stored[name])) for name in ("origin", "unknowns")}
+            read["token_counts"] = tuple(map(int, stored["token_counts"]))
+            found = cls(**{**stored, **read})
+            n_unknowns = len(FORMS[found.form].lower)
+            if any(len(each) != n_unknowns for each in (found.unknowns, *found.replicates)) or len(found.origin) != 2:
+                raise ValueError(f"the form {found.form} has {n_unknowns} unknowns")
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(
                 f"{path} is no law of sizes ({error}); `make bench-budget-size` writes one, or leave --law out"
@@ -183,6 +192,23 @@ class Advice:
     reach: float
     at_edge: bool
 
+    @property
+    def sentence(self) -> str:
+        """What to do, for people."""
+        low, high = (_spoken(n) for n in self.n_params_interval)
+        flat = " to ".join(_spoken(n) for n in self.near)
+        return (
+            f"At {spoken_size(self.budget)} and {self.n_tokens:,} training tokens train {_spoken(self.n_params)} "
+            f"parameters ({low} to {high}) and pack at {self.bits:.2f} bits ({self.bits_interval[0]:.2f} to "
+            f"{self.bits_interval[1]:.2f}): {self.bpb:.3f} bits per byte ({self.bpb_interval[0]:.3f} to "
+            f"{self.bpb_interval[1]:.3f}); {flat} parameters lose at most {NEAR:g} more."
+        )
+
+
+def _spoken(n: int) -> str:
+    """Two digits of a number of parameters."""
+    return f"{float(f'{n:.2g}'):,.0f}"
+
 
 def advise(law: SizeLaw, budget: int, n_tokens: int) -> Advice:
     """The parameters whose packed file of `budget` bytes loses least after training on `n_tokens`.
@@ -201,7 +227,8 @@ def advise(law: SizeLaw, budget: int, n_tokens: int) -> Advice:
     chosen = sizes[others.argmin(axis=1)]
     low, high = np.percentile(chosen, LEVEL)
     spread = np.std(others[:, best])
-    wide = 1.96 * math.hypot(float(spread), law.error)
+    is_counted = any(abs(math.log(n_tokens / count)) < SAME_TOKENS for count in law.token_counts)
+    wide = 1.96 * math.hypot(float(spread), law.error, 0.0 if is_counted else law.token_error)
     near = sizes[losses <= losses[best] + NEAR]
     n, b, bpb = float(sizes[best]), float(bits[best]), float(losses[best])
     reach = max(law.n_bytes.beyond(budget), law.n_tokens.beyond(n_tokens), law.n_params.beyond(n), law.bits.beyond(b))
@@ -222,7 +249,7 @@ def _refuse_far(name: str, span: Span, value: float, spoken: Callable[[float], s
 
 
 def fit_law(points: Sequence[Point], form: str, n_replicates: int = REPLICATES, seed: int = 0) -> SizeLaw:
-    """The law of a form that is nearest to `points`; its `error` is not known yet: 0.
+    """The law of a form that is nearest to `points`; its errors are not known yet: 0.
 
     Raises: DataError for fewer points than unknowns.
     """
@@ -239,8 +266,9 @@ def fit_law(points: Sequence[Point], form: str, n_replicates: int = REPLICATES, 
             point for index in generator.integers(len(models), size=len(models)) for point in by_model[models[index]]
         ]
         replicates.append(_fitted(drawn, FORMS[form], (origin[0], origin[1]), (unknowns,)))
+    counts = tuple(sorted({point.n_tokens for point in points}))
     return SizeLaw(
-        form, (origin[0], origin[1]), unknowns, tuple(replicates), 0.0,
+        form, (origin[0], origin[1]), unknowns, tuple(replicates), 0.0, 0.0, counts,
         Span.of([p.n_params for p in points]), Span.of([p.n_tokens for p in points]),
         Span.of([p.bits * p.n_params / 8 for p in points]), Span.of([p.bits for p in points]), "",
     )  # fmt: skip
@@ -249,43 +277,46 @@ def fit_law(points: Sequence[Point], form: str, n_replicates: int = REPLICATES, 
 def _fitted(
     points: Sequence[Point], form: Form, origin: tuple[float, float], starts: Sequence[Sequence[float]]
 ) -> tuple[float, ...]:
-    """The unknowns of least squares of logarithms, beyond 2 % of their absolute values: coarse files do not rule."""
+    """The unknowns of least squares of logarithms, beyond 2 % of their absolute values: coarse files do not rule.
+
+    Levenberg and Marquardt's way on the logits of the unknowns between their bounds; the softened squares are
+    those of scipy's soft_l1, as residuals of their own.
+    """
     from scipy.optimize import least_squares
 
     n = np.array([p.n_params for p in points]) / origin[0]
     d = np.array([p.n_tokens for p in points]) / origin[1]
     b, log_loss = np.array([p.bits for p in points]), np.log([p.bpb for p in points])
+    low, high = np.array(form.lower), np.array(form.upper)
 
-    def residual(x: Float64) -> Float64:
-        found: Float64 = np.log(form.loss(x, n, d, b)) - log_loss
+    def unknowns(u: Float64) -> Float64:
+        found: Float64 = low + (high - low) / (1 + np.exp(-np.clip(u, -LOGIT, LOGIT)))
         return found
 
-    solutions = [
-        least_squares(
-            residual,
-            start,
-            bounds=(form.lower, form.upper),
-            loss="soft_l1",
-            f_scale=0.02,
-            x_scale="jac",
-            ftol=1e-7,
-            xtol=1e-7,
-            gtol=1e-7,
-            max_nfev=300,
-        )
-        for start in starts
-    ]
+    def residual(u: Float64) -> Float64:
+        miss = (np.log(form.loss(unknowns(u), n, d, b)) - log_loss) / SOFT
+        found: Float64 = np.sign(miss) * np.sqrt(2 * (np.sqrt(1 + miss**2) - 1))
+        return found
+
+    solutions = []
+    for start in starts:
+        share = np.clip((np.array(start) - low) / (high - low), 1e-6, 1 - 1e-6)
+        solutions.append(least_squares(residual, np.log(share / (1 - share)), method="lm", max_nfev=MOST_EVALUATIONS))
     best = min(solutions, key=lambda solution: float(solution.cost))
-    return tuple(float(f"{value:.10g}") for value in best.x)
+    return tuple(float(f"{value:.10g}") for value in unknowns(best.x))
 
 
 def held_out_errors(
     points: Sequence[Point], form: str, groups: Mapping[str, Callable[[Point], bool]]
 ) -> dict[str, Float64]:
-    """Bits per byte that a law says too much of the points of each group, when it is fitted to all others."""
+    """Bits per byte that a law says too much of the points of each group, when it is fitted to all others; nothing of
+    a group that leaves too few."""
     found = {}
     for name, is_out in groups.items():
-        law = fit_law([p for p in points if not is_out(p)], form, n_replicates=0)
+        rest = [p for p in points if not is_out(p)]
+        if len(rest) <= len(FORMS[form].lower):
+            continue
+        law = fit_law(rest, form, n_replicates=0)
         out = [p for p in points if is_out(p)]
         said = law.loss([p.n_params for p in out], [p.n_tokens for p in out], [p.bits for p in out])
         found[name] = said - np.array([p.bpb for p in out])

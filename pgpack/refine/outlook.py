@@ -1,7 +1,7 @@
 """The packed model as it would be now, without packing: its weights, its bytes, and how weights answer its rate.
 
     weights, calibration --settle--> steps of every matrix
-    weights --decide--> what the trellis aims at, bytes of the file, the slope of what is paid for them
+    weights --decide--> bytes of the file, the slope of what is paid for them, Newton's step down it
 
 Owns the dial while a model is trained for a packer. At a step s of the dial the packer pays s^2 / 4 nats per token
 for a nat of rate, everywhere; that is the price here too. A budget turns the dial a little with every decision.
@@ -36,10 +36,11 @@ FIRST_TURNS = 16
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What the engine makes of weights at a moment. `targets`: by name, what the trellis aims at; `slopes`:
-    derivative of what is paid for the rate by the weights, nats per token; `n_bytes`: of the whole file."""
+    """What the engine makes of weights at a moment. `slopes`: by name, derivative of what is paid for the rate by the
+    weights, nats per token; `moves`: Newton's steps, which go down it as far as the loss that they cost allows, by
+    the curvature that the engine's steps stand for; `n_bytes`: of the whole file."""
 
-    targets: Mapping[str, Float32]
+    moves: Mapping[str, Float32]
     slopes: Mapping[str, Float32]
     n_bytes: float
 
@@ -79,16 +80,18 @@ class Outlook:
         def answer(name: str) -> tuple[Float32, Float32]:
             matrix = self.matrices[name]
             rows, columns = matrix.steps(self.dial)
-            slope = rate.slope(name, levels[name].astype(np.float32))
-            target = matrix.target(weights[name], self.dial)
-            return target, slope * np.float32(self.price / 8) / np.outer(rows, columns)
+            step = np.outer(rows, columns)
+            slope = rate.slope(name, levels[name].astype(np.float32)) * np.float32(self.price / 8) / step
+            return -slope * np.square(
+                step / np.float32(self.dial)
+            ), slope  # an error of e costs (e dial / step)^2 / 2
 
         n_bytes = self.file_bytes(rate)
         answers = self._of_each(answer)
-        targets = {name: target for name, (target, _) in answers.items()}
+        moves = {name: move for name, (move, _) in answers.items()}
         slopes = {name: slope for name, (_, slope) in answers.items()}
         self._turn(n_bytes)
-        return Decision(targets, slopes, n_bytes)
+        return Decision(moves, slopes, n_bytes)
 
     def file_bytes(self, rate: Rate) -> float:
         """Bytes of the file whose matrices have this rate: exponents of steps, raw tensors and header added."""

@@ -101,7 +101,7 @@ def test_threads_change_no_bit() -> None:
     one, three = decisions
     assert one.n_bytes == three.n_bytes
     for name in ("a.weight", "b.weight", "c.weight"):
-        assert np.array_equal(one.targets[name], three.targets[name])
+        assert np.array_equal(one.moves[name], three.moves[name])
         assert np.array_equal(one.slopes[name], three.slopes[name])
 
 

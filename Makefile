@@ -91,9 +91,10 @@ bench-smollm:
 	$(SMOLLM)/bin/python -m tests.bench.smollm --text $(or $(TEXT),builtin) \
 	  --json results/smollm.json --markdown results/smollm.md
 
-# Half an hour of one core. Fewer deeds of each command: make bench-faults MOST=10
+# An hour of one core; what is done is kept in runs/faults, and a call that was stopped goes on from there.
+# Fewer deeds of each command: make bench-faults MOST=12
 bench-faults: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.faults --most $(or $(MOST),200) \
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.faults --most $(or $(MOST),200) --keep runs/faults \
 	  --json results/faults.json --markdown results/faults.md
 
 bench-start: demo

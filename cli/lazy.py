@@ -6,7 +6,6 @@ Refuses an option of one value that is given twice: click would take the last on
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -81,13 +80,10 @@ class LazyGroup(Group):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The nearest of what is known, as the end of a sentence; '' where nothing is near."""
+    import difflib  # late, as is all that few answers need: help and dry runs start fast
+
     found = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
-
-
-def shown_names(parameter: click.Parameter) -> list[str]:
-    """The spellings of an option that its help shows."""
-    return list(getattr(parameter, "shown", [*parameter.opts, *parameter.secondary_opts]))
 
 
 def _refuse_repeated(command: click.Command, name: str | None, parent: click.Context, args: list[str]) -> None:
@@ -96,7 +92,7 @@ def _refuse_repeated(command: click.Command, name: str | None, parent: click.Con
     try:
         _, rest, order = command.make_parser(context).parse_args(list(args))
     except click.NoSuchOption as error:
-        known = [name for parameter in command.get_params(context) for name in shown_names(parameter)]
+        known = [name for each in command.get_params(context) for name in (*each.opts, *each.secondary_opts)]
         wrong = error.option_name
         raise click.UsageError(f"no option {wrong!r}{did_you_mean(wrong, known)}", context) from None
     for parameter, count in Counter(order).items():

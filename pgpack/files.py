@@ -4,7 +4,7 @@ fails. And files that are read: what they were when reading began, or the work s
     PATH.tmp, locked by its writer --flushed to the disk, renamed--> PATH        killed: the next writer begins anew
 
 Owns the one way in which a file, or a folder of files, is written whole, and what tells a file from another in its
-place.
+place, and temporary folders.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import errno
 import fnmatch
 import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .errors import InputChanged, StudyError
+from .errors import FormatError, InputChanged, StudyError
 
 _REMEDIES = {
     errno.ENOSPC: "free some space{room} and repeat the same command",
@@ -31,6 +33,8 @@ _REMEDIES = {
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ELSEWHERE = "repeat the same command once that is mended"
+READ = 4 << 30  # bytes of a file that is read whole, as many as decoding holds
+WORKPLACE = "pgpack-work-"  # how names of temporary folders begin
 _EXCHANGE = 2  # flag of renameat2, linux/fs.h
 
 
@@ -235,6 +239,52 @@ def _old(path: Path) -> Path:
     return path.with_name(path.name + ".old.tmp")
 
 
+@contextlib.contextmanager
+def workplace(kind: str) -> Iterator[str]:
+    """A temporary folder that is gone in the end; where its process is killed, with the next call of anybody's.
+
+    Whether its process lives is told by a lock on it, which the system drops; without locks it stays.
+    """
+    made, held = _made_and_held(f"{WORKPLACE}{kind}-")
+    try:
+        with made as name:
+            _remove_abandoned(Path(name))
+            yield name
+    finally:
+        os.close(held)
+
+
+def _made_and_held(prefix: str) -> tuple[tempfile.TemporaryDirectory[str], int]:
+    import fcntl  # POSIX only
+
+    while True:
+        made = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # somebody took it for an abandoned one before it was locked
+            held = os.open(made.name, os.O_RDONLY | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):
+                fcntl.flock(held, fcntl.LOCK_EX)
+            if os.path.exists(made.name):
+                return made, held
+            os.close(held)
+        made.cleanup()
+
+
+def _remove_abandoned(own: Path) -> None:
+    """Remove the workplaces beside `own` whose process is gone."""
+    import fcntl  # POSIX only
+
+    for left in own.parent.glob(f"{WORKPLACE}*"):
+        with contextlib.suppress(OSError):  # of somebody else, of a process that lives, or gone meanwhile
+            if left == own or left.lstat().st_uid != os.getuid():
+                continue
+            held = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(held)
+
+
 def refuse_existing(path: Path, force: bool) -> None:
     """Raises: FileExistsError when `path` exists, unless `force`: known before the work, not after."""
     if path.exists() and not force:
@@ -251,6 +301,26 @@ def replace_study_file(path: Path, data: bytes) -> None:
     """`replace_file` for a file of a study. Raises: StudyError that says what to do."""
     with refusing(path, "write it"):
         replace_file(path, data)
+
+
+def refuse_special(path: Path) -> int:
+    """The bytes of a file. Raises: FormatError for a pipe, a device or a socket, which may never end; OSError."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise FormatError(f"{path} is a pipe or a device; write what it gives into a file first")
+    return found.st_size
+
+
+def contents(path: Path, most: int = READ) -> bytes:
+    """All bytes of a file that strangers may have made. Units: `most` bytes that are read.
+
+    Raises: FormatError where it is larger, or `refuse_special` refuses it; OSError when it cannot be read.
+    """
+    n_bytes = refuse_special(path)
+    if n_bytes > most:
+        raise FormatError(f"{path} has {n_bytes:,} bytes, and no more than {most:,} are read")
+    with path.open("rb") as file:
+        return file.read()
 
 
 def write_all(fd: int, data: bytes) -> None:

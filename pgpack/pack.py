@@ -46,7 +46,8 @@ from .unpack import Unpacked, unpack
 
 Progress = Callable[[str], None]
 NO_COMPANIONS: Mapping[str, bytes] = MappingProxyType({})
-LARGE = 1 << 24  # values of a tensor, of which threads have no two in work
+LARGE = 1 << 22  # values, with those of the Hessian: threads have no two larger tensors in work
+SHARE = 16  # in large checkpoints a tensor is large from this part of all values
 AT_ONCE = 4096  # values of a tensor, bytes of a stream: up to here the work is done sooner than looked up
 
 
@@ -160,19 +161,19 @@ def quantize(
 ) -> Quantized:
     """All stored tensors of `checkpoint` as records, or those of `names` alone. Raises as `pack` does.
 
-    `threads`: how many tensors are worked on at a time, of which one at most is larger than LARGE; no byte depends on
-    it.
+    `threads`: how many tensors are worked on at a time, of which one at most is large; no byte depends on it.
     """
     start = time.perf_counter()
     require_coverage(applied, calibration)
     checkpoint, calibration = in_order(checkpoint, calibration, applied.recipe.order.by)
     bound = _bound(checkpoint, applied)
     chosen = [tensor for name, tensor in applied.tensors.items() if names is None or name in names]
+    limit = max(LARGE, sum(tensor.numel for tensor in chosen) // SHARE)
     one_large = threading.Lock()
 
     def encoding(tensor: AppliedTensor) -> Encoding:
         transforms = tuple(bound[transform] for transform in tensor.policy.transforms)
-        with one_large if tensor.numel > LARGE else nullcontext():
+        with one_large if _in_work(tensor) > limit else nullcontext():
             return _encoding(checkpoint, tensor, transforms, calibration, cache)
 
     encodings: dict[str, Encoding] = {}
@@ -185,6 +186,11 @@ def quantize(
     records = tuple(_record(applied.tensors[name], encoding) for name, encoding in encodings.items())
     aliases = checkpoint.aliases if names is None else {}  # of a part nobody asks, and looking for them reads all
     return Quantized(records, aliases, time.perf_counter() - start)
+
+
+def _in_work(tensor: AppliedTensor) -> int:
+    """Values that are held while a tensor is quantized: its own and its Hessian's."""
+    return tensor.numel + (tensor.matrix_shape()[1] ** 2 if tensor.policy.needs_hessian else 0)
 
 
 def _in_threads(

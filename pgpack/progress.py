@@ -46,6 +46,7 @@ def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterat
         dynamic_ncols=True,
         leave=not on_screen,
         file=sys.stderr,
+        bar_format=None if total else f"{{desc}}: {{n_fmt}} {unit} after {{elapsed}}",
     ) as bar:
         yield bar
 

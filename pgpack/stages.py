@@ -19,11 +19,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import RecipeError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 SAID = "_said"  # in the __dict__ of a stage that was parsed: the names of the settings that were written out
 _STAGE = re.compile(r"\s*([a-z][a-z0-9_]*)\s*(?:\((.*)\))?\s*\Z", re.S)
@@ -40,6 +42,8 @@ class Fault(RecipeError):
 @lru_cache(maxsize=64)
 def _entries(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """What packages on `path`, the search path of imports, register in a group; looked for once."""
+    from importlib.metadata import entry_points
+
     return tuple(sorted(entry_points(group=group), key=lambda entry: entry.name))
 
 

@@ -33,6 +33,11 @@ def escaped_lines(text: str) -> str:
     return "\n".join("\t".join(map(escaped, line.split("\t"))) for line in text.split("\n"))
 
 
+def decimals(value: float, n: int) -> str:
+    """`n` decimals, unless they would leave fewer than 3 digits of a small number: 0.02808, 4.93e-06."""
+    return f"{value:.3g}" if 0 < abs(value) < 10.0 ** (2 - n) else f"{value:.{n}f}"
+
+
 def shown(value: Cell) -> str:
     """A cell as people read it: whole numbers with separators, floats to 4 significant digits, None as '-'."""
     if value is None:

@@ -112,7 +112,9 @@ def _main() -> int:
     path, memory, max_bytes = [*sys.argv[1:], *(None,) * 2][:3]
     if memory is not None:  # started by another program, which keeps standard input open
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        resource.setrlimit(resource.RLIMIT_AS, (int(memory), resource.getrlimit(resource.RLIMIT_AS)[1]))
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        most = int(memory) if hard == resource.RLIM_INFINITY else min(int(memory), hard)  # as its user was given
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
     start = time.perf_counter()
     try:
         with open(str(path), "rb") as file:

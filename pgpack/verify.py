@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.checkpoint.mlp_order import mlp_permutations, ordered_checkpoint
+from pgpack.files import READ, contents
 from pgpack.formats.own.manifest import Manifest, manifest_path, read_manifest
 from pgpack.formats.own.needs import HELD
 from pgpack.loss.evaluator import BitsPerByte, Evaluator
@@ -34,7 +35,7 @@ from pgpack.tensors.masks import is_mask
 
 from .errors import FormatError
 from .inspect import inspect_artifact
-from .tables import counted, escaped
+from .tables import counted, decimals, escaped
 from .unpack import Decoded, Unpacked, check_digest, unpack
 
 DECODE_TIMEOUT_S = 600.0
@@ -84,9 +85,10 @@ def verify(
     decoding may take, as `unpack` says.
 
     `evaluator` measures the decoded weights; its KL is to whatever reference it holds.
-    Raises: OSError when the file cannot be read; errors of the evaluator when the model does not run.
+    Raises: OSError when the file cannot be read; FormatError when it is none, or too large;
+    errors of the evaluator when the model does not run.
     """
-    data = path.read_bytes()
+    data = contents(path, max(READ, max_bytes or 0))
     checks = [_size(len(data), budget)]
     manifest = _take_manifest(path, data, checks)
     limits = (timeout_s,) if max_bytes is None else (timeout_s, max_bytes)
@@ -311,7 +313,7 @@ def _relative_error(decoded: NDArray[Any], original: NDArray[Any]) -> float:
 
 
 def _loss(loss: BitsPerByte, evaluator: Evaluator, manifest: Manifest | None) -> Check:
-    kl = "" if loss.kl is None else f", KL {loss.kl:.6f} nats per token"
+    kl = "" if loss.kl is None else f", KL {decimals(loss.kl, 6)} nats per token"
     found = f"{loss.bpb:.6f} bits per byte{kl} on {loss.n_tokens:,} tokens"
     if manifest is None or manifest.bpb is None:
         return Check("loss", True, f"{found}; no recorded loss to compare with")

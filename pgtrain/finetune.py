@@ -21,7 +21,8 @@ from pgpack.calibration.calibration import Calibration
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.errors import DataError
 from pgpack.loss.bpb import Build
-from pgpack.refine.divergence import BATCH_TOKENS, Batches, Divergence, warmed
+from pgpack.refine.divergence import Batches, Divergence, warmed
+from pgpack.refine.fresh_text import BATCH_TOKENS
 from pgpack.refine.target import PackerTarget
 
 from .training.for_packer import ForPacker

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from pgpack.loss.intervals import pack_floats, ratio
 from pgpack.study.card import StudyMeta
 from pgpack.study.journal import Journal
 from pgpack.study.study import Study
-from pgpack.study.trial import Trial, trial_key
+from pgpack.study.trial import Trial, by_size, trial_key
 
 FP32_BPB = 1.2193
 N_WEIGHTS = 36_000_000
@@ -48,7 +49,7 @@ def synthetic_meta(seed: int = 0) -> StudyMeta:
 
 
 def synthetic_trials(seed: int = 0, n_extra: int = 0, scale: float = 1.0) -> tuple[Trial, ...]:
-    """About 60 trials, and `n_extra` more like them; `scale` multiplies all bytes."""
+    """About 60 trials by size, and `n_extra` more like them; `scale` multiplies all bytes."""
     rng = np.random.default_rng(seed)
     trials = [
         _measured(f"{name}(bits={bits},clip=12.85)|{codec}", bits, loss, size * scale, rng, seed)
@@ -64,7 +65,7 @@ def synthetic_trials(seed: int = 0, n_extra: int = 0, scale: float = 1.0) -> tup
     trials.append(_measured("baseline|zlib", 6.6, 30.0, 0.62 * scale, rng, seed, "baseline-int8-zlib"))
     trials.append(_failed("gptq(bits=1)|rans", 'RecipeError: gptq: bits = 1 <script>alert("no")</script>', seed))
     trials.append(_failed("rtn(bits=2)|zpaq", "ToolMissing: zpaq is not installed", seed))
-    return tuple(trials)
+    return by_size(trials)
 
 
 def write_study(directory: Path, seed: int = 0, n_extra: int = 0, scale: float = 1.0) -> Study:
@@ -141,7 +142,7 @@ def _failed(body: str, error: str, seed: int) -> Trial:
     return Trial(**_identity(_recipe(body), seed), status="failed", error=error, quantize_s=0.1)
 
 
-def _identity(recipe: str, seed: int) -> dict[str, str]:
+def _identity(recipe: str, seed: int) -> dict[str, Any]:
     meta = synthetic_meta()
     digest = _digest(recipe)
     return {

@@ -1,4 +1,4 @@
-"""Where a command writes: -o, --output everywhere. Older spellings still work and are not shown."""
+"""Where a command writes: -o, --output everywhere. An older spelling still works and is not shown."""
 
 from __future__ import annotations
 
@@ -7,25 +7,20 @@ from typing import Any
 
 import click
 
+OLDER = "--out"
+
 
 class OutputOption(click.Option):
-    """An option whose first spelling is an older one: taken, and named neither in help nor in errors."""
+    """An option whose older spelling is taken, and named neither in help, nor in errors, nor by completion."""
 
-    @property
-    def shown(self) -> list[str]:
-        return [name for name in self.opts if name in ("-o", "--output")]
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        kept, self.opts = self.opts, self.shown
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        shown, self.opts = self.opts, [OLDER, *self.opts]
         try:
-            return super().get_help_record(ctx)
+            super().add_to_parser(parser, ctx)
         finally:
-            self.opts = kept
-
-    def get_error_hint(self, ctx: click.Context | None) -> str:
-        return " / ".join(f"'{name}'" for name in self.shown)
+            self.opts = shown
 
 
 def output_option(**attributes: Any) -> Callable[[Any], Any]:
-    """The flag -o, --output, whose value a command receives as `out`; --out is its older spelling."""
-    return click.option("--out", "-o", "--output", "out", cls=OutputOption, **attributes)
+    """The flag -o, --output, whose value a command receives as `out`."""
+    return click.option("-o", "--output", "out", cls=OutputOption, **attributes)

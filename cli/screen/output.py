@@ -154,7 +154,8 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        joint = " " if isinstance(error, FileExistsError) else ": "
+        where = f"{error.filename}{joint}" if error.filename else ""
         todo = f"; {found}" if (found := remedy(error)) else ""
         note(f"error: {where}{error.strerror or error}{todo}")
         sys.exit(1)

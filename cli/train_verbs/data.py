@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.output import output_option
 from ..options.types import FOLDER, PATH
 from ..screen.output import Screen, refuse_overwrite, screen_options
@@ -27,6 +28,7 @@ from ..screen.output import Screen, refuse_overwrite, screen_options
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Share of documents that validate, chosen by a hash of their names.",
 )
+@dry_run_option
 @click.option("--force", is_flag=True, help="Replace the shards already in the folder.")
 @screen_options
 def command(
@@ -36,6 +38,7 @@ def command(
     vocab_size: int,
     tokenizer: Path | None,
     val_fraction: float,
+    dry_run: bool,
     force: bool,
     screen: Screen,
 ) -> None:
@@ -45,7 +48,10 @@ def command(
     document, or several separated by lines of one NUL; a .jsonl line is an object with a "text". Without SOURCES the
     corpus is the documentation that ships inside CPython.
     """
-    refuse_overwrite(out / "corpus.json", force)
+    refuse_overwrite(out / "corpus.json", force or dry_run)
+    if dry_run:
+        _show_dry_run(sources, out, screen)
+        return
     from pgpack.text.builtin import builtin_corpus
     from pgpack.text.corpus import write_text_folder
     from pgpack.text.documents import read_documents
@@ -69,3 +75,13 @@ def command(
         f"tokenizer of {record.vocab_size:,} pieces, {record.val_bytes_per_token:.3f} bytes per token",
         f"written to {out}",
     )
+
+
+def _show_dry_run(sources: tuple[Path, ...], out: Path, screen: Screen) -> None:
+    """By the sizes of the files, which are not read."""
+    from pgpack.bench.foreseen import BUILTIN_WORK, text_bytes
+    from pgpack.bench.rates import reading_cost
+
+    n_bytes = text_bytes(map(str, sources))
+    facts = {"folder": str(out), "sources": len(sources) or None, "text_bytes": n_bytes}
+    show_foreseen(screen, facts, reading_cost(n_bytes if sources else BUILTIN_WORK * n_bytes, rates_here()))

@@ -11,6 +11,7 @@ import click
 
 from pgpack.bench.options import BenchOptions
 
+from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.text import key_option
 from ..options.types import PATH
 from ..screen.output import Screen, note, screen_options
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 @click.option("--ttt-rank", "rank", type=click.IntRange(1), help="Rank of its adapters (lora).")
 @click.option("--freeze-blocks", type=click.IntRange(0), help="First blocks that it must not change.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@dry_run_option
 @key_option
 @screen_options
 def command(
@@ -63,6 +65,7 @@ def command(
     bf16: bool,
     ttt: str | None,
     device: str,
+    dry_run: bool,
     key: str | None,
     screen: Screen,
     **ttt_settings: Any,
@@ -76,13 +79,16 @@ def command(
     given = {name: value for name, value in ttt_settings.items() if value is not None}
     if given and ttt is None:
         raise click.UsageError("settings of test-time training are given without --ttt; add --ttt sgd or --ttt lora")
+    named = str(tokenizer) if tokenizer else None
+    options = BenchOptions(val, None, named, seq_len, max_tokens, device, model_spec, changes, key=key)
+    if dry_run:
+        _show_dry_run(checkpoint, options, stride, ttt, epochs=given.get("epochs"), screen=screen)
+        return
     from pgpack.bench.text import open_text
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.loss.sliding import EvaluationWay
 
     loaded = load_checkpoint(checkpoint, key=key)
-    named = str(tokenizer) if tokenizer else None
-    options = BenchOptions(val, None, named, seq_len, max_tokens, device, model_spec, changes)
     text, tensors = open_text(checkpoint, loaded, options), dict(loaded.items())
     for line in text.notes:
         screen.note(line)
@@ -90,7 +96,8 @@ def command(
     fixed = text.evaluator(way=EvaluationWay(stride or 0, documents, loops, bf16))
     evaluator: Evaluator = fixed
     if ttt is not None:
-        from pgtrain.training.ttt import TTTConfig, TTTEvaluator
+        from pgtrain.training.ttt import TTTEvaluator
+        from pgtrain.training.ttt_config import TTTConfig
 
         evaluator = learner = TTTEvaluator(fixed, dataclasses.replace(TTTConfig.of_kind(ttt), **given))
     loss = evaluator.evaluate(tensors)
@@ -124,3 +131,21 @@ def _way_text(way: dict[str, Any]) -> str:
     if way["ttt"]:
         parts.append(f"score-first {way['ttt']}")
     return ", ".join(parts)
+
+
+def _show_dry_run(
+    checkpoint: Path, options: BenchOptions, stride: int | None, ttt: str | None, epochs: int | None, screen: Screen
+) -> None:
+    """A window that slides runs a token so often as it overlaps itself; what learns runs it backward as well."""
+    from pgpack.bench.foreseen import foreseen
+    from pgpack.bench.rates import passes_cost
+    from pgtrain.training.ttt_config import TTTConfig
+
+    subject = foreseen(checkpoint, options)
+    overlap = 1.0 if stride is None or not subject.seq_len else max(1.0, subject.seq_len / stride)
+    passes = {"evaluate": overlap * subject.n_evaluated}
+    if ttt is not None:
+        n_epochs = TTTConfig.of_kind(ttt).epochs if epochs is None else epochs
+        passes["learn"] = 3.0 * n_epochs * subject.n_evaluated
+    facts = {"checkpoint": str(checkpoint), "n_params": subject.n_values, "tokens": subject.n_evaluated}
+    show_foreseen(screen, facts, passes_cost(subject.n_values, passes, rates_here()), options.device)

@@ -8,6 +8,7 @@ import click
 
 from pgpack.bench.options import BenchOptions
 
+from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.output import output_option
 from ..options.text import bench_of, text_options
 from ..options.types import PATH
@@ -27,19 +28,23 @@ from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, scre
 @click.option("--pressure", default=1.0, show_default=True, help="How hard bytes press; 1: as the packer pays.")
 @click.option("--calib-tokens", "n_calib", default=8192, show_default=True, help="Tokens of each calibration.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the order of batches.")
+@dry_run_option
 @click.option("--force", is_flag=True, help="Replace what is there.")
 @text_options
 @screen_options
 def command(
     *, checkpoint: Path, out: Path, target: str, steps: int, lr: float, pressure: float, n_calib: int, seed: int,
-    force: bool, text: BenchOptions, screen: Screen,
+    dry_run: bool, force: bool, text: BenchOptions, screen: Screen,
 ) -> None:  # fmt: skip
     """Train CHECKPOINT on its calibration text, so that packed it is nearer to what it is now at the same bytes.
 
     A checkpoint or a Hugging Face folder; what is written is plain float32 again. Nothing is written before the end.
     """
     if not out.is_dir():
-        refuse_overwrite(out, force, checkpoint)
+        refuse_overwrite(out, force or dry_run, checkpoint)
+    if dry_run:
+        _show_dry_run(checkpoint, out, target, steps, n_calib, text, screen)
+        return
     from pgpack.bench.retraining import Retraining
     from pgpack.checkpoint.adapter import open_merged
     from pgtrain.finetune import FinetuneConfig, finetune
@@ -61,3 +66,18 @@ def command(
         f"written to {out}",
         f"pack it: pgpack pack {out} --recipe '{result.recipe}'",
     )
+
+
+def _show_dry_run(
+    checkpoint: Path, out: Path, target: str, steps: int, n_calib: int, text: BenchOptions, screen: Screen
+) -> None:
+    """A step runs the model as it was forward, and as it is forward and backward."""
+    from pgpack.bench.foreseen import foreseen
+    from pgpack.bench.rates import BACKWARD, passes_cost
+    from pgpack.refine.fresh_text import BATCH_TOKENS
+
+    subject = foreseen(checkpoint, text)
+    passes = {"calibrate": BACKWARD * n_calib, "train": (1 + 3) * steps * BATCH_TOKENS}
+    facts = {"checkpoint": str(checkpoint), "out": str(out), "target": target, "n_params": subject.n_values}
+    cost = passes_cost(subject.n_values, passes, rates_here())
+    show_foreseen(screen, {**facts, "steps": steps}, cost, text.device)

@@ -13,13 +13,14 @@ import click
 
 from pgpack.text.text_folder import TextFolder
 from pgtrain.changed_fields import changed_fields
-from pgtrain.model.flop_count import flop_per_token
+from pgtrain.model.flop_count import activations_per_token, flop_per_token
 from pgtrain.model.model_config import ACTIVATIONS, GPTConfig
 from pgtrain.model.tensor_table import count_parameters
 from pgtrain.presets import find_preset
 from pgtrain.training.run_log import log_path
-from pgtrain.training.train_config import ORTHOGONALIZERS, ROUNDINGS, TrainConfig
+from pgtrain.training.train_config import MAX_VAL_TOKENS, ORTHOGONALIZERS, ROUNDINGS, TrainConfig
 
+from ..options.dry_run import dry_run_option, rates_here
 from ..options.output import output_option
 from ..options.settings import preset_name
 from ..options.types import PATH
@@ -114,7 +115,7 @@ def _setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--tokenizer", type=PATH, help="SentencePiece .model of the shards.")
 @_setting_options
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@dry_run_option
 @click.option("--restart", is_flag=True, help="Discard the state of an unfinished run.")
 @click.option("--force", is_flag=True, help="Replace the checkpoint if it exists.")
 @screen_options
@@ -198,8 +199,18 @@ def _plan(
 
 
 def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, screen: Screen) -> None:
+    from pgpack.bench.rates import training_cost
+
     train_tokens, val_tokens = folder.count_tokens()
     seen = training.steps * training.batch_tokens
+    n_times = 1 + (training.steps // training.val_every if training.val_every else 0)
+    cost = training_cost(
+        count_parameters(model),
+        flop_per_token(model) * seen,
+        n_times * min(val_tokens, MAX_VAL_TOKENS),
+        rates_here(),
+        n_activations=training.batch_tokens // training.micro_batches * activations_per_token(model),
+    )
     plan = {
         "parameters": count_parameters(model),
         "train_tokens": train_tokens,
@@ -210,8 +221,14 @@ def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, scre
     }
     configs = (dataclasses.asdict(model), dataclasses.asdict(training))
     screen.show(
-        {**plan, "model": json.loads(model.to_json()), "training": dataclasses.asdict(training)},
+        {
+            **plan,
+            "cost": cost.as_document(),
+            "model": json.loads(model.to_json()),
+            "training": dataclasses.asdict(training),
+        },
         *(f"{key:15} {value:,}" for key, value in plan.items()),
+        *cost.lines(),
         *(f"  {key:20} {value}" for config in configs for key, value in config.items()),
     )
 

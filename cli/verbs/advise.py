@@ -41,8 +41,6 @@ def command(*, budget: int, tokens: int, law: Path | None, screen: Screen) -> No
         f"from       {known.measured_on}",
         f"law        bits per byte = {FORMS[known.form].text}",
     ]
-    if advice.reach > 1:
-        lines.append(f"EXTRAPOLATED  {advice.reach:.2g} times beyond what was measured")
     if advice.at_edge:
         lines.append("the best size lies at the end of what the law may say; a law of larger models would say more")
     screen.show(document, *lines)

@@ -9,6 +9,7 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.progress import waiting
 
+from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.output import output_option
 from ..options.text import bench_of, text_options
 from ..options.types import PATH
@@ -27,20 +28,32 @@ Examples:
 @output_option(required=True, type=PATH, help="File to write.")
 @click.option("--tokens", type=click.IntRange(1), default=32_768, show_default=True, help="Tokens to run.")
 @click.option("--outputs", is_flag=True, help="For tcq(group=N): also how output gradients go together.")
+@dry_run_option
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @text_options
 @screen_options
 def command(
-    *, checkpoint: Path, out: Path, tokens: int, outputs: bool, force: bool, text: BenchOptions, screen: Screen
+    *,
+    checkpoint: Path,
+    out: Path,
+    tokens: int,
+    outputs: bool,
+    dry_run: bool,
+    force: bool,
+    text: BenchOptions,
+    screen: Screen,
 ) -> None:
     """Run CHECKPOINT on its calibration text and write what GPTQ and its kin need to know of every matrix.
 
     The file is plain safetensors: NAME.hessian (in, in) and NAME.fisher (out,). Every matrix that was not seen is
     listed: recipes pack it by its weights alone, or refuse with --strict.
     """
-    refuse_overwrite(out, force, checkpoint)
+    refuse_overwrite(out, force or dry_run, checkpoint)
     if text.calibration is not None:
         raise click.UsageError("--calibration names a finished file; leave it out to write one")
+    if dry_run:
+        _show_dry_run(checkpoint, out, tokens, text, screen)
+        return
     from pgpack.bench.workpiece import OUTPUT_ROWS
     from pgpack.calibration.calibration import save_calibration
     from pgpack.calibration.observe import uncovered
@@ -72,3 +85,14 @@ def command(
     )
     for name in () if screen.as_json else missing:
         note(f"NO HESSIAN  {name} {loaded.shapes[name]}: the model never multiplied with it")
+
+
+def _show_dry_run(checkpoint: Path, out: Path, tokens: int, text: BenchOptions, screen: Screen) -> None:
+    from pgpack.bench.foreseen import foreseen
+    from pgpack.bench.rates import BACKWARD, passes_cost
+
+    subject = foreseen(checkpoint, text)
+    matrices = [shape for shape in subject.shapes.values() if len(shape) == 2]
+    facts = {"checkpoint": str(checkpoint), "calibration": str(out), "tokens": tokens, "matrices": len(matrices)}
+    cost = passes_cost(subject.n_values, {"calibrate": BACKWARD * tokens}, rates_here())
+    show_foreseen(screen, facts, cost, text.device)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgpack.tables import table
+from pgpack.tables import decimals, table
 
 from ..options.types import PATH
 from ..screen.output import Screen, screen_options
@@ -57,7 +57,7 @@ def _shown(found: SideBySide) -> str:
     for other in found.others:
         lines.append(
             f"{other.name}: the same token at {sum(other.same)} of {len(other.same)} positions, "
-            f"mean KL {other.mean_kl:.4f} nats per token"
+            f"mean KL {decimals(other.mean_kl, 4)} nats per token"
         )
     return "\n".join(lines)
 

@@ -19,7 +19,7 @@ from ..options.types import PATH
 from ..screen.output import Screen, screen_options
 
 if TYPE_CHECKING:
-    from pgpack.bench.costs import Rates
+    from pgpack.bench.rates import Rates
 
 LIBRARIES = ("torch", "numpy", "scipy", "numba", "brotli", "zstandard", "safetensors", "click")
 EXAMPLES = (2_000_000, 36_000_000, 135_000_000)  # parameters of jobs, where no model is named
@@ -43,8 +43,8 @@ def command(*, model: Path | None, parameters: int | None, cache_folder: Path | 
     """
     if model is not None and parameters is not None:
         raise click.UsageError("give MODEL or --parameters, not both")
-    from pgpack.bench.costs import keep_rates
     from pgpack.bench.measuring import measured_rates
+    from pgpack.bench.rates import keep_rates
     from pgpack.cache.options import default_folder
     from pgpack.sweep.executors.machine import free_bytes, usable_cores
 
@@ -82,12 +82,13 @@ def _parameters(model: Path) -> int:
 def _job(n_params: int, rates: Rates) -> dict[str, Any]:
     """What to expect of a model of one matrix of so many values."""
     from pgpack.bench.costs import budget_cost, pack_cost, search_recipes
+    from pgpack.bench.options import VAL_TOKENS
     from pgpack.fit.effort import DEFAULT, LEVELS
 
     shapes = {"layer.weight": (max(1, n_params // 512), min(512, n_params))}
     effort = LEVELS[DEFAULT]
     alone = pack_cost(search_recipes(effort, shapes)[-1:], shapes, rates)
-    budget = budget_cost(effort, shapes, rates, on_text=True, max_tokens=None)
+    budget = budget_cost(effort, shapes, rates, VAL_TOKENS)
     return {
         "parameters": n_params,
         "fp32_bytes": 4 * n_params,

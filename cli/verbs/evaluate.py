@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from pgpack.bench.options import BenchOptions
+from pgpack.tables import decimals
 
+from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.text import evaluator_of, text_options
 from ..options.types import PATH, max_bytes_option
 from ..screen.output import Screen, format_bytes, screen_options
@@ -25,6 +27,7 @@ Examples:
 @click.argument("file", type=PATH)
 @click.option("--checkpoint", type=PATH, help="Model and text of the artifact, and KL to it.")
 @click.option("--loops", type=click.IntRange(0), help="Repeat the model's loop this often instead of as trained.")
+@dry_run_option
 @max_bytes_option
 @text_options
 @screen_options
@@ -33,6 +36,7 @@ def command(
     file: Path,
     checkpoint: Path | None,
     loops: int | None,
+    dry_run: bool,
     max_bytes: int | None,
     text: BenchOptions,
     screen: Screen,
@@ -42,6 +46,9 @@ def command(
     An artifact holds no text, and its model only where it was a folder: give --checkpoint (the loss is then compared
     with it, by KL), or the text flags.
     """
+    if dry_run:
+        _show_dry_run(file, checkpoint, max_bytes, text, screen)
+        return
     from pgpack.bench.artifact import ArtifactFile, open_either
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.checkpoint import from_tensors
@@ -69,8 +76,21 @@ def command(
     n_bytes = found.n_bytes if isinstance(found, ArtifactFile) else sum(p.stat().st_size for p in weight_files(file))
     lines = [f"bpb     {loss.bpb:.6f}", f"nats    {loss.nats:.6f} per token"]
     if loss.kl is not None:
-        lines.append(f"kl      {loss.kl:.6f} nats per token to {checkpoint}")
+        lines.append(f"kl      {decimals(loss.kl, 6)} nats per token to {checkpoint}")
     lines.append(f"text    {loss.n_tokens:,} tokens, {loss.n_text_bytes:,} bytes, {loss.eval_s:.1f} s")
     document = {"file": str(file), "kind": kind, "n_bytes": n_bytes, **loss.as_row()}
     document["evaluator_digest"] = evaluator.digest
     screen.show(document, *lines, f"size    {format_bytes(n_bytes)}, {kind}")
+
+
+def _show_dry_run(
+    file: Path, checkpoint: Path | None, max_bytes: int | None, text: BenchOptions, screen: Screen
+) -> None:
+    from pgpack.bench.foreseen import foreseen_file
+    from pgpack.bench.rates import passes_cost
+
+    subject = foreseen_file(file, checkpoint, text, max_bytes)
+    facts = {"file": str(file), "n_params": subject.n_values, "tokens": subject.n_evaluated}
+    models = 1 if checkpoint is None else 2
+    cost = passes_cost(subject.n_values, {"evaluate": models * subject.n_evaluated}, rates_here())
+    show_foreseen(screen, facts, cost, text.device)

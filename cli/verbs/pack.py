@@ -16,10 +16,11 @@ from pgpack.cache.options import CacheOptions
 from pgpack.fit.effort import DEFAULT, LEVELS, Effort
 from pgpack.progress import waiting
 from pgpack.sizes import Size
-from pgpack.tables import counted, table
+from pgpack.tables import counted, decimals, table
 
 from ..options.cache import cache_options
 from ..options.effort import effort_option
+from ..options.metric import metric_option
 from ..options.output import output_option
 from ..options.recipe import RecipeFlags, one_of, recipe_options
 from ..options.submission import SubmissionFlags, require_alone, submission_options
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pgpack.bench.workpiece import Workpiece
     from pgpack.checkpoint.checkpoint import Checkpoint
     from pgpack.pack import Artifact
+    from pgpack.study.frontier import Metric
 
 LARGEST = 8  # tensors shown
 
@@ -54,6 +56,7 @@ Examples:
 @recipe_options
 @click.option("--budget", type=budget_size, metavar="SIZE", help="Search for the best that fits: 16MB, 15.9MiB, 10%.")
 @effort_option("With --budget: what is spent on it")
+@metric_option("With --budget: the loss that decides between what fits [default: kl, without text error].")
 @click.option(
     "--compensate",
     type=click.IntRange(0),
@@ -87,6 +90,7 @@ def command(
     recipe: RecipeFlags,
     budget: Size | None,
     effort: int | None,
+    metric: Metric | None,
     compensate: int | None,
     tune: int | None,
     out: Path | None,
@@ -112,7 +116,7 @@ def command(
     Tensors that a recipe wants a Hessian for and that have none are packed by the weights alone, and named.
     """
     text = dataclasses.replace(text, strict=strict)
-    searching = (effort, compensate, tune) != (None, None, None)
+    searching = (effort, metric, compensate, tune) != (None, None, None, None)
     spent = LEVELS[DEFAULT if effort is None else effort].trained_by(compensate, tune)
 
     @functools.cache
@@ -135,10 +139,12 @@ def command(
 
         one_of(recipe.named, at_least_one=False)
         if recipe.is_given and searching:
-            raise click.UsageError("--effort, --compensate and --tune belong to a search, not to a given recipe")
+            raise click.UsageError(
+                "--effort, --metric, --compensate and --tune belong to a search, not to a given recipe"
+            )
         recipe.require_own_container()
         run_submission(
-            checkpoints, bench, recipe, _of_first(budget, checkpoints, bench), spent, flags, dry_run, screen
+            checkpoints, bench, recipe, _of_first(budget, checkpoints, bench), spent, metric, flags, dry_run, screen
         )
         return
     require_alone(flags)
@@ -152,8 +158,8 @@ def command(
         raise click.UsageError("--passthrough belongs to --preset")
     if budget is None and searching:
         raise click.UsageError(
-            "--effort, --compensate and --tune belong to --budget; in a recipe write @compensate=weights(count=N) or "
-            "@tune=steps(count=N)"
+            "--effort, --metric, --compensate and --tune belong to --budget; in a recipe write "
+            "@compensate=weights(count=N) or @tune=steps(count=N)"
         )
     refuse_overwrite(out, force or dry_run, checkpoint)
     if dry_run:
@@ -168,7 +174,7 @@ def command(
 
         require_text(piece)
     if budget is not None:
-        packed = fit_packed(piece, resolved(budget, piece.checkpoint.fp32_bytes) or 0, spent)
+        packed = fit_packed(piece, resolved(budget, piece.checkpoint.fp32_bytes) or 0, spent, metric=metric)
     else:
         packed = pack_recipe(piece, recipe.read(piece.checkpoint.stored_shapes), evaluate or explain_loss)
     write_packed(out, packed, piece)
@@ -197,7 +203,7 @@ def _show(out: Path, packed: Packed, checkpoint: Checkpoint, losses: list[KindLo
     }
     lines = [f"recipe    {packed.recipe}", f"size      {format_bytes(artifact.n_bytes)}, {bits:.3f} bits per weight"]
     if loss:
-        kl = "" if loss.kl is None else f", KL {loss.kl:.5f} nats per token to the checkpoint"
+        kl = "" if loss.kl is None else f", KL {decimals(loss.kl, 5)} nats per token to the checkpoint"
         lines.append(f"loss      {loss.bpb:.5f} bits per byte{kl}")
     lines.append(
         f"times     quantize {artifact.quantize_s:.2f} s, encode {artifact.encode_s:.2f} s, "
@@ -247,7 +253,9 @@ def _show_dry_run(
 ) -> None:
     """What `pack` would do, from names, shapes and companions, none where weights go `alone`; those of an old torch
     file are not read (it takes torch)."""
-    from pgpack.bench.costs import budget_cost, grid_cost, lines_of, read_rates
+    from pgpack.bench.costs import budget_cost, grid_cost
+    from pgpack.bench.foreseen import evaluated_tokens
+    from pgpack.bench.rates import read_rates
     from pgpack.cache.options import default_folder
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch, require_file
@@ -273,13 +281,13 @@ def _show_dry_run(
         document["companion_bytes"] = packed_size(loaded.companions)
     costs: list[str] = []
     if tensors:
-        on_text = text.names_text or "data_defaults" in loaded.metadata
+        evaluated = evaluated_tokens(path, loaded.metadata, text)
         rates = read_rates(cache.folder or default_folder())
         if budget is None:
-            cost = grid_cost([chosen], tensors, rates, on_text=on_text, max_tokens=text.max_tokens)
+            cost = grid_cost([chosen], tensors, rates, evaluated)
         else:
-            cost = budget_cost(spent, tensors, rates, on_text=on_text, max_tokens=text.max_tokens)
-        costs, document["cost"] = lines_of(cost), cost.as_document()
+            cost = budget_cost(spent, tensors, rates, evaluated)
+        costs, document["cost"] = cost.lines(), cost.as_document()
     said = {key: len(value) if isinstance(value, list) else value for key, value in document.items()}
     screen.show(
         document, *(f"{key:14} {value}" for key, value in said.items() if value is not None and key != "cost"), *costs

@@ -17,6 +17,7 @@ from pgpack.bench.packing import fit_packed, pack_recipe
 from pgpack.bench.workpiece import Workpiece
 from pgpack.errors import CheckpointError, DataError, StudyError, SubmissionError
 from pgpack.fit.effort import Effort
+from pgpack.study.frontier import Metric
 from pgpack.study.study import Study
 from pgpack.submission.folder import folder_files, write_folder
 from pgpack.submission.making import DECODER_BYTES, Order, Plan, make_submission, plan_submission
@@ -34,11 +35,12 @@ def run_submission(
     recipe: RecipeFlags,
     budget: int | None,
     effort: Effort,
+    metric: Metric | None,
     flags: SubmissionFlags,
     dry_run: bool,
     screen: Screen,
 ) -> None:
-    """Plan, pack, write, show. `effort`: of a search."""
+    """Plan, pack, write, show. `effort`, `metric`: of a search."""
     if flags.study is not None and not dry_run:
         _require_study_of(flags.study, checkpoints, bench)
     plan = plan_submission(_order(checkpoints, flags, budget), screen.note)
@@ -46,7 +48,7 @@ def run_submission(
         _show_plan(plan, screen)
         return
     plan.order.about.require_names()
-    packers = [partial(_run_of, path, bench, recipe, effort) for path in checkpoints]
+    packers = [partial(_run_of, path, bench, recipe, effort, metric) for path in checkpoints]
     submission = make_submission(plan, packers, not recipe.is_given, screen.note)
     files = folder_files(submission)
     write_folder(plan.order.target, files)
@@ -54,12 +56,17 @@ def run_submission(
 
 
 def _run_of(
-    path: Path, bench: Callable[[Path], Workpiece], recipe: RecipeFlags, effort: Effort, n_bytes: int
+    path: Path,
+    bench: Callable[[Path], Workpiece],
+    recipe: RecipeFlags,
+    effort: Effort,
+    metric: Metric | None,
+    n_bytes: int,
 ) -> RunResult:
     """The artifact of one checkpoint, of at most so many bytes where no recipe is given."""
     piece = bench(path)
     if not recipe.is_given:
-        packed = fit_packed(piece, n_bytes, effort, [])
+        packed = fit_packed(piece, n_bytes, effort, [], metric)
     else:
         chosen = recipe.read(piece.checkpoint.stored_shapes)
         try:

@@ -23,7 +23,7 @@ from ..options.effort import effort_option
 from ..options.metric import metric_option
 from ..options.output import output_option
 from ..options.recipe import one_of
-from ..options.resume import Asked, resumed
+from ..options.resume import Asked, refuse_other_checkpoints, resumed, study_of_words
 from ..options.search import SearchFlags, search_options
 from ..options.space import AXES, SpaceFlags, space_options
 from ..options.text import bench_of, strict_option, text_options
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pgpack.recipe.selector import Shapes
     from pgpack.recipe.spaces import Candidate
     from pgpack.study.frontier import Metric
-    from pgpack.sweep.samplers.base import Search
+    from pgpack.sweep.samplers.base import SearchTask
     from pgpack.sweep.space import Space
 
 SHOWN = 5  # recipes of a dry run
@@ -59,6 +59,7 @@ Examples:
   pgpack sweep model.safetensors --search surrogate --trials 40 -o study
   pgpack sweep seed1.safetensors seed2.safetensors seed3.safetensors --budget 16MB -o study
   pgpack sweep model.safetensors --preset sdclip-brotli -o baseline
+  pgpack sweep --resume study
   pgpack sweep --check study
 """
 
@@ -80,7 +81,7 @@ def _check(context: click.Context, _: click.Parameter, folder: Path | None) -> N
 
 
 @click.command("sweep", epilog=EPILOG)
-@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, required=True, type=PATH)
+@click.argument("checkpoints", metavar="CHECKPOINT...", nargs=-1, type=PATH)
 @space_options
 @click.option(
     "--budget",
@@ -90,7 +91,7 @@ def _check(context: click.Context, _: click.Parameter, folder: Path | None) -> N
 )
 @effort_option("With --budget: what is spent on the recipe that is tuned to it")
 @metric_option("Loss that recipes are compared by, in table, pictures and choice [default: kl, without text error].")
-@output_option(required=True, type=FOLDER, help="Folder of the study.")
+@output_option(type=FOLDER, help="Folder of the study.")
 @click.option(
     "--check",
     type=FOLDER,
@@ -101,7 +102,9 @@ def _check(context: click.Context, _: click.Parameter, folder: Path | None) -> N
     help="Say which files of a study are damaged and stop: exit code 4 where one is.",
 )
 @click.option(
-    "--resume", is_flag=True, help="Go on with the study there, with its flags; an error when there is none."
+    "--resume",
+    is_flag=True,
+    help="Go on with a study, with its checkpoints and flags: --resume STUDY; an error when there is none.",
 )
 @click.option("--extend", is_flag=True, help="With --resume: take other flags than the study's, and keep its trials.")
 @click.option("--retry-failed", is_flag=True, help="Measure trials that failed before once more.")
@@ -122,7 +125,7 @@ def command(
     budget: Size | None,
     effort: int | None,
     metric: Metric | None,
-    out: Path,
+    out: Path | None,
     resume: bool,
     extend: bool,
     retry_failed: bool,
@@ -152,13 +155,13 @@ def command(
     )
     if extend and not resume:
         raise click.UsageError("--extend belongs to --resume")
+    checkpoints, out = study_of_words(checkpoints, out, resume)
     wanted = space.read()
     text = dataclasses.replace(text, strict=strict)
     if resume:
-        asked_now, changes = resumed(out, Asked(wanted, search, budget, text), extend)
-        wanted, search, budget, text = asked_now.space, asked_now.search, asked_now.budget, asked_now.text
-        for line in changes:
-            screen.note(f"extended: {line}")
+        asked_now = resumed(out, Asked(checkpoints, wanted, search, budget, text), extend, screen.note)
+        checkpoints, wanted, search = asked_now.checkpoints, asked_now.space, asked_now.search
+        budget, text = asked_now.budget, asked_now.text
     if effort is not None and (budget is None or not wanted.is_default):
         raise click.UsageError("--effort belongs to --budget and to the default space, whose last recipe it tunes")
     if dry_run and not resume:
@@ -170,6 +173,7 @@ def command(
 
     benches = _benches(checkpoints, text, screen, out, open_cache(cache, screen.note))
     first = benches.first
+    refuse_other_checkpoints(out if resume and not extend else None, benches)
     limit = resolved(budget, first.checkpoint.fp32_bytes)
     if not search.is_grid and not first.has_text:
         raise click.UsageError(f"--search {search.name} needs a loss, and no text is known: give --text or --val")
@@ -239,14 +243,15 @@ def _show_dry_run(
     screen: Screen,
 ) -> None:
     """The recipes that would be measured, of a search those that it asks for first."""
-    from pgpack.bench.costs import grid_cost, lines_of, read_rates
+    from pgpack.bench.costs import grid_cost
+    from pgpack.bench.rates import read_rates
     from pgpack.cache.options import default_folder
     from pgpack.checkpoint.files import require_file
     from pgpack.sweep.space import in_our_format
 
     for path in paths:
         require_file(path)
-    tensors, companions, has_text = _tensors(paths[0], text)
+    tensors, companions, evaluated = _tensors(paths[0], text)
     limit = resolved(budget, 4 * sum(math.prod(shape) for shape in tensors.values()))
     head, facts = "", {}
     if search.is_grid:
@@ -254,7 +259,7 @@ def _show_dry_run(
         if companions and space.is_default:
             candidates = in_our_format(candidates)
     else:
-        found = _search_of(search, space, tensors, limit)
+        found = _search_of(search, space, tensors, limit).begin()
         candidates = found.sampler.ask().candidates
         facts = {"search": search.as_text(), "n_trials": found.n_trials, "n_points": found.n_points}
         among = "" if found.n_points is None else f" in a space of {found.n_points:,}"
@@ -268,40 +273,39 @@ def _show_dry_run(
     if len(candidates) > SHOWN:
         lines.append(f"  and {len(candidates) - SHOWN} more")
     rates = read_rates(cache.folder or default_folder())
-    cost = grid_cost(
-        [each.recipe for each in candidates], tensors, rates, on_text=has_text, max_tokens=text.max_tokens
-    )
+    cost = grid_cost([each.recipe for each in candidates], tensors, rates, evaluated)
     n_trials = len(candidates) if search.is_grid else found.n_trials
     cost = cost.times(len(paths) * n_trials / max(1, len(candidates)))
-    screen.show({**document, "cost": cost.as_document()}, *lines, *lines_of(cost))
+    screen.show({**document, "cost": cost.as_document()}, *lines, *cost.lines())
 
 
 def _search_of(
     flags: SearchFlags, space: Space, tensors: Shapes, budget: int | None, n_windows: int | None = None
-) -> Search:
+) -> SearchTask:
     """The search that the flags name, on a text of `n_windows` (None: not known yet).
 
-    Raises: click.UsageError, RecipeError; ToolMissing without optuna.
+    Raises: click.UsageError, RecipeError.
     """
     from pgpack.sweep.samplers.base import SearchTask
 
     if flags.name == "ladder" and not space.is_default:
         raise click.UsageError("--search ladder turns the engine's own dial; it takes no space")
     points = space.points(tensors)
-    return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows).begin()
+    return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows)
 
 
-def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Sequence[str], bool]:
-    """What recipes are made for, the names of companions, whether a text is known; of an old torch file the shapes
+def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Sequence[str], int]:
+    """What recipes are made for, the names of companions, tokens that are evaluated; of an old torch file the shapes
     are not read (that would load torch)."""
+    from pgpack.bench.foreseen import evaluated_tokens
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch
 
     if opens_without_torch(path):
         loaded = open_merged(path, text.base, text.key)
-        return loaded.stored_shapes, list(loaded.companions), text.names_text or "data_defaults" in loaded.metadata
+        return loaded.stored_shapes, list(loaded.companions), evaluated_tokens(path, loaded.metadata, text)
     from pgtrain.model.model_config import GPTConfig
     from pgtrain.model.tensor_table import tensor_shapes
 
     note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
-    return tensor_shapes(GPTConfig()), (), text.names_text
+    return tensor_shapes(GPTConfig()), (), evaluated_tokens(path, {}, text)

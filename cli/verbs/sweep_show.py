@@ -55,8 +55,8 @@ def require_one(study: Study) -> None:
 def _commonest(trials: Sequence[Trial]) -> str:
     """What most of the trials that failed say, and how many of them."""
     reasons = Counter(trial.error or "failed" for trial in trials if not trial.ok)
-    reason, n = reasons.most_common(1)[0]
-    return f"{'the first says' if n == 1 else f'{n} say' if n < len(trials) else 'all say'}: {reason}"
+    reason, n = min(reasons.items(), key=lambda found: (-found[1], found[0]))
+    return f"{'one says' if n == 1 else f'{n} say' if n < len(trials) else 'all say'}: {reason}"
 
 
 def _document(swept: Swept, whole: Study, view: FrontierView) -> dict[str, Any]:

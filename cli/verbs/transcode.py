@@ -10,8 +10,9 @@ import click
 from pgpack.bench.options import BenchOptions
 from pgpack.files import replace_file
 from pgpack.progress import progress_bar
-from pgpack.tables import counted, table
+from pgpack.tables import counted, decimals, table
 
+from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.output import output_option
 from ..options.text import bench_of, evaluator_of, text_options
 from ..options.types import PATH
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pgpack.loss.evaluator import BitsPerByte
     from pgpack.transcode import Transcoded
 
+NO_ARTIFACT = "{} is no artifact of a known format; pack a checkpoint with `pgpack pack`"
 EPILOG = """\b
 Examples:
   pgpack transcode final_model.int8.ptz -o final_model.pgpack
@@ -40,6 +42,7 @@ Examples:
     type=PATH,
     help="Also pack CHECKPOINT into this file, as small as no more KL than ARTIFACT's allows.",
 )
+@dry_run_option
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @text_options
 @screen_options
@@ -49,6 +52,7 @@ def command(
     out: Path,
     checkpoint: Path | None,
     equal_loss: Path | None,
+    dry_run: bool,
     force: bool,
     text: BenchOptions,
     screen: Screen,
@@ -59,19 +63,21 @@ def command(
     Both files are decoded and compared bit for bit. With text, the loss of the decoded weights is measured; with
     the checkpoint and --equal-loss, what the engine makes of it at the same loss.
     """
-    from pgpack.bench.artifact import read_artifact_file
-    from pgpack.transcode import transcode
-
-    refuse_overwrite(out, force, artifact, checkpoint)
+    refuse_overwrite(out, force or dry_run, artifact, checkpoint)
     if equal_loss is not None:
         if checkpoint is None or equal_loss.resolve() == out.resolve():
             raise click.UsageError("--equal-loss packs the fp32 model into a file of its own; give --checkpoint FILE")
-        refuse_overwrite(equal_loss, force, artifact, checkpoint)
+        refuse_overwrite(equal_loss, force or dry_run, artifact, checkpoint)
+    if dry_run:
+        _show_dry_run(artifact, out, checkpoint, equal_loss, text, screen)
+        return
+    from pgpack.bench.artifact import naming, read_artifact_file
+    from pgpack.transcode import transcode
 
     given = read_artifact_file(artifact)
     if given is None:
-        raise click.UsageError(f"{artifact} is no artifact of a known format; pack a checkpoint with `pgpack pack`")
-    with progress_bar(None, "kind", "choosing codecs", screen.quiet) as bar:
+        raise click.UsageError(NO_ARTIFACT.format(artifact))
+    with naming(artifact), progress_bar(None, "kind", "choosing codecs", screen.quiet) as bar:
         found = transcode(given.data, lambda kind: bar.update())
     loss = _loss(found, artifact, checkpoint, text, screen)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +90,7 @@ def command(
         lines.append(
             f"at the same loss: yours {format_bytes(found.n_before)}, ours {format_bytes(n_bytes)} "
             f"({n_bytes / found.n_before - 1:+.1%}); {loss.bpb:.6f} and {ours.bpb:.6f} bits per byte, "
-            f"KL {loss.kl:.6f} and {ours.kl:.6f} nats per token"
+            f"KL {decimals(loss.kl or 0, 6)} and {decimals(ours.kl or 0, 6)} nats per token"
         )
         lines.append(f"written to {equal_loss}")
     screen.show(document, *lines)
@@ -142,7 +148,7 @@ def _text(found: Transcoded, loss: BitsPerByte | None) -> str:
         f"both files decoded, {counted(n, 'tensor')} equal bit for bit{tied}",
     ]
     if loss is not None:
-        kl = "" if loss.kl is None else f", KL {loss.kl:.6f} nats per token to the checkpoint"
+        kl = "" if loss.kl is None else f", KL {decimals(loss.kl, 6)} nats per token to the checkpoint"
         lines.append(f"both {loss.bpb:.6f} bits per byte{kl} on {loss.n_tokens:,} tokens")
     return "\n".join(lines)
 
@@ -161,3 +167,23 @@ def _document(found: Transcoded, artifact: Path, out: Path, loss: BitsPerByte | 
         **picked(found, "encode_s", "decode_s", "choices"),
     }
     return {**document, **loss.as_row()} if loss else document
+
+
+def _show_dry_run(
+    artifact: Path, out: Path, checkpoint: Path | None, equal_loss: Path | None, text: BenchOptions, screen: Screen
+) -> None:
+    from pgpack.bench.costs import matching_cost, recoding_cost
+    from pgpack.bench.foreseen import artifact_values, foreseen_file
+    from pgpack.bench.rates import passes_cost
+
+    if (n_values := artifact_values(artifact)) is None:
+        raise click.UsageError(NO_ARTIFACT.format(artifact))
+    rates, subject = rates_here(), foreseen_file(artifact, checkpoint, text)
+    cost = recoding_cost(n_values, rates)
+    if subject.n_evaluated:
+        models = 1 if checkpoint is None else 2
+        cost = cost.then(passes_cost(n_values, {"evaluate": models * subject.n_evaluated}, rates))
+    if equal_loss is not None:
+        cost = cost.then(matching_cost(subject.shapes, rates, subject.n_evaluated))
+    facts = {"artifact": str(artifact), "out": str(out), "n_params": n_values}
+    show_foreseen(screen, {**facts, "tokens": subject.n_evaluated or None}, cost, text.device)

@@ -79,7 +79,7 @@ def command(
         try:
             refuse_folder(path, force)
         except FileExistsError as error:
-            raise click.UsageError(f"{path}: {error.strerror}") from None
+            raise click.UsageError(f"{path} {error.strerror}") from None
     else:
         refuse_overwrite(path, force, artifact)
     opened.unpack(path, form, banked, gguf_type or "f16" if form == GGUF else dtype, force)

@@ -14,6 +14,7 @@ from pgpack.bench.options import BenchOptions
 from pgpack.referee.options import FolderOptions
 from pgpack.sizes import Size
 
+from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.text import bench_of, evaluator_of, say_idle, text_options
 from ..options.types import PATH, max_bytes_option, resolved
 from ..options.types import budget as budget_size
@@ -69,6 +70,7 @@ def _explain(context: click.Context, _: click.Parameter, name: str | None) -> No
 )
 @click.option("--strict", is_flag=True, help="Folder: a warning refuses as well.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, help="Seconds per decode.")
+@dry_run_option
 @max_bytes_option
 @text_options
 @screen_options
@@ -78,6 +80,7 @@ def command(
     checkpoint: Path | None,
     budget: Size | None,
     evaluate: bool,
+    dry_run: bool,
     max_bytes: int | None,
     text: BenchOptions,
     screen: Screen,
@@ -89,6 +92,9 @@ def command(
     whole submission is judged (16 MB where no budget is given) and the result is a checklist to paste into a review.
     Exit code 0 when all checks hold, 4 when one fails.
     """
+    if dry_run:
+        _show_dry_run(file, checkpoint, evaluate, max_bytes, text, screen)
+        return 0
     if file.is_dir():
         return _judge_folder(file, checkpoint, budget, evaluate, text, FolderOptions(**folder), screen)
     defaults = dataclasses.asdict(FolderOptions())
@@ -169,12 +175,13 @@ def _evaluator(
     """As `evaluator_of`; None when the artifact cannot be decoded: the checklist will say so."""
     from pgpack.checkpoint.checkpoint import from_tensors
     from pgpack.errors import FormatError
+    from pgpack.files import contents
     from pgpack.unpack import unpack
 
     if checkpoint is not None:
         return evaluator_of(file, checkpoint, text, screen, path, checkpoint)
     try:
-        unpacked = unpack(file.read_bytes(), max_bytes)
+        unpacked = unpack(contents(file), max_bytes)
         held = from_tensors(unpacked.tensors(), source=str(file), companions=unpacked.companions)
     except FormatError:
         return None
@@ -187,3 +194,21 @@ def _checklist(file: Path, result: Verification) -> Iterator[str]:
         yield f"{'ok  ' if check.ok else 'FAIL'}  {check.name:{width}}  {check.detail}"
     failed = sum(not check.ok for check in result.checks)
     yield f"verify ok: {file}" if result.ok else f"verify FAILED: {failed} of {len(result.checks)} checks"
+
+
+def _show_dry_run(
+    file: Path, checkpoint: Path | None, evaluate: bool, max_bytes: int | None, text: BenchOptions, screen: Screen
+) -> None:
+    """Of a folder, whose own decoder may take any time up to --timeout, what ours would take for its largest file."""
+    from pgpack.bench.costs import decoding_cost
+    from pgpack.bench.foreseen import foreseen_file, largest_file
+    from pgpack.bench.rates import passes_cost
+
+    judged = largest_file(file) if file.is_dir() else file
+    subject, rates = foreseen_file(judged, checkpoint, text, max_bytes), rates_here()
+    cost = decoding_cost(subject.n_values, rates)
+    if evaluate:
+        models = 1 if checkpoint is None else 2
+        cost = cost.then(passes_cost(subject.n_values, {"evaluate": models * subject.n_evaluated}, rates))
+    facts = {"file": str(judged), "n_params": subject.n_values, "tokens": subject.n_evaluated if evaluate else None}
+    show_foreseen(screen, facts, cost, text.device)

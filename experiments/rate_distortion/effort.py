@@ -19,11 +19,12 @@ from pgpack.fit.budget import engine_recipe
 from pgpack.fit.effort import DEFAULT, LEVELS, Effort
 from pgpack.recipe.directives import Calibrate
 
-from .curves import dials
+from .curves import dials, preset_rows
 from .laboratory import Laboratory
 from .rows import Row, rate
 
 DIALS = (1, 3, 5)  # of `curves.dials`
+PEER = "sdclip-brotli"
 
 
 def rows_of(laboratory: Laboratory, level: int) -> list[Row]:
@@ -44,24 +45,26 @@ def spends(effort: Effort) -> str:
     return ", ".join(parts)
 
 
-def markdown(name: str, n_tokens: int, curves: dict[int, list[Row]]) -> str:
-    """The page; differences are to the default level."""
+def markdown(name: str, n_tokens: int, curves: dict[int, list[Row]], peer: list[Row]) -> str:
+    """The page; differences are to the default level and to the peer over its own dial."""
     lines = [
         "# Levels of effort",
         "",
         f"Written by `make bench-effort`: {name}, {n_tokens:,} held-out tokens, three dials a level. Time is the "
-        "median of quantizing (with what it trains) and encoding; calibration is not in it.",
+        "median of quantizing (with what it trains) and encoding; calibration is not in it. "
+        f"`{PEER}` over its own dial has {len(peer)} points.",
         "",
-        "| effort | spends | bytes at equal KL | quantize + encode, s | bytes / KL |",
-        "|---:|---|---:|---:|---|",
+        f"| effort | spends | bytes at equal KL | against `{PEER}` | quantize + encode, s | bytes / KL |",
+        "|---:|---|---:|---:|---:|---|",
     ]
     for level, rows in curves.items():
         against = rate(curves.get(DEFAULT, []), rows, "kl") if level != DEFAULT else 0.0
+        versus = rate(peer, rows, "kl")
         points = "; ".join(f"{row.n_bytes:,} / {row.kl:.4g}" for row in rows)
         seconds = median(row.quantize_s + row.encode_s for row in rows)
-        shown = "-" if against is None else f"{against:+.1f} %"
+        shown, beside = ("-" if each is None else f"{each:+.1f} %" for each in (against, versus))
         mark = " (default)" if level == DEFAULT else ""
-        lines.append(f"| {level}{mark} | {spends(LEVELS[level])} | {shown} | {seconds:.1f} | {points} |")
+        lines.append(f"| {level}{mark} | {spends(LEVELS[level])} | {shown} | {beside} | {seconds:.1f} | {points} |")
     return "\n".join(lines) + "\n"
 
 
@@ -78,13 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     laboratory = Laboratory(given.checkpoint, name, given.work / name, given.max_tokens)
     curves: dict[int, list[Row]] = {}
     given.out.parent.mkdir(parents=True, exist_ok=True)
+    peer = list(preset_rows(laboratory, PEER))
     for level in given.levels:
         print(f"effort {level}: {spends(LEVELS[level])}", file=sys.stderr, flush=True)
         curves[level] = rows_of(laboratory, level)
         measured = dict(sorted(curves.items()))
-        rows = {level: [dataclasses.asdict(row) for row in rows] for level, rows in measured.items()}
+        rows = {str(level): [dataclasses.asdict(row) for row in rows] for level, rows in measured.items()}
+        rows[PEER] = [dataclasses.asdict(row) for row in peer]
         given.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        page = markdown(name, laboratory.piece.text.n_tokens, measured)
+        page = markdown(name, laboratory.piece.text.n_tokens, measured, peer)
         given.out.with_suffix(".md").write_text(page, encoding="utf-8")
     print(given.out.with_suffix(".md").read_text(encoding="utf-8"))
 

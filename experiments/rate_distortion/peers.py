@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from pgpack.bench.options import BenchOptions
+from pgpack.bench.sources import SELF
 from pgpack.recipe.presets import PRESETS
 
 from .curves import ENGINES, SMALL, Variant, preset_rows, text_of
@@ -33,13 +34,16 @@ TARGETS = (0.02, 0.06, 0.2, 0.5, 1.0)  # KL in nats per token, roughly
 RECORD = {"sdclip-brotli": (0.7, 1.0, 1.5, 2.2), "pergroup-lrzip": (0.7, 1.0, 1.5, 2.2)}
 DRIFT = Variant(f"{ENGINES[0].name}, drift", ENGINES[0].chain, suffix="@drift=layers(share=1,residual=1)")
 DATA_FREE = Variant("engine, data-free", ENGINES[0].chain, "none")
+OWN_TEXT = Variant("engine, the model's own text", ENGINES[0].chain)
 ENTQUANT, RATE_WEIGHTS = "EntQuant, ideal size", (0.02, 0.05, 0.1, 0.2, 0.3)
 KLS = (0.03, 0.1, 0.3)  # at which sizes are given
 Curve = tuple[str, Callable[[], Iterator[Row]]]
 
 
-def curves_of(laboratory: Laboratory, states: Sequence[int]) -> Iterator[Curve]:
-    """(name, how to measure it), what matters most first."""
+def curves_of(
+    laboratory: Laboratory, states: Sequence[int], own_text: Callable[[], Laboratory] | None = None
+) -> Iterator[Curve]:
+    """(name, how to measure it), what matters most first. `own_text`: calibrated on what the model writes."""
     n = laboratory.checkpoint.n_params
     steps = [float(f"{np.sqrt(8 * target / n):.3g}") for target in TARGETS]
     for each in ENGINES:
@@ -51,6 +55,8 @@ def curves_of(laboratory: Laboratory, states: Sequence[int]) -> Iterator[Curve]:
             yield name, partial(preset_rows, laboratory, name, dials)
     yield DATA_FREE.name, partial(_variant, laboratory, DATA_FREE, steps[:-1])
     yield ENTQUANT, partial(_entquant_rows, laboratory)
+    if own_text is not None:
+        yield OWN_TEXT.name, lambda: _variant(own_text(), OWN_TEXT, steps[1:-1])
 
 
 def _variant(laboratory: Laboratory, variant: Variant, steps: Sequence[float]) -> Iterator[Row]:
@@ -89,13 +95,17 @@ def markdown(document: dict[str, Any]) -> str:
     """The page."""
     curves = {name: [Row(**row) for row in rows] for name, rows in document["curves"].items()}
     ours = curves.get(document["engine"], [])
+
+    def against(variant: Variant) -> str:
+        return _percent(rate(curves.get(ENTQUANT, []), curves.get(variant.name, []), "kl"))
+
     lines = [
         f"# {document['name']}: the engine and its peers",
         "",
         f"Written by `{document['command']}`: {document['n_params']:,} parameters, {document['n_tokens']:,} "
         f"held-out tokens, fp32 {document['fp32_bpb']:.4f} bits per byte. Differences are BD-rates at equal "
         f"KL, negative where `{document['engine']}` is smaller than the curve. The data-free engine "
-        f"against EntQuant: {_percent(rate(curves.get(ENTQUANT, []), curves.get(DATA_FREE.name, []), 'kl'))}.",
+        f"against EntQuant: {against(DATA_FREE)}; calibrated on what the model writes itself: {against(OWN_TEXT)}.",
         "",
         f"| curve | engine against it | {' | '.join(f'bytes at KL {kl:g}' for kl in KLS)} |",
         f"|---|---:|{'---:|' * len(KLS)}",
@@ -144,6 +154,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = given.model.parent.name if given.model.stem == "model" and given.model.suffix else given.model.name
     calibrated = f"@calib=tokens(count={given.calib_tokens})"
     laboratory = Laboratory(given.model, name, given.work / name, given.max_tokens, calibrated, text)
+
+    def own_text() -> Laboratory:
+        written = dataclasses.replace(text, calib=SELF)
+        return Laboratory(given.model, name, given.work / name / SELF, given.max_tokens, calibrated, written)
+
     fp32 = laboratory.piece.evaluator.evaluate(laboratory.tensors)
     document: dict[str, Any] = {
         "name": name,
@@ -156,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "curves": {},
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    for curve, measure in curves_of(laboratory, given.states):
+    for curve, measure in curves_of(laboratory, given.states, None if given.text else own_text):
         if given.curves and curve not in given.curves:
             continue
         document["curves"][curve] = []

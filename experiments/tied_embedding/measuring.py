@@ -14,7 +14,8 @@ import numpy as np
 from experiments.replication.packing import Bench
 from experiments.replication.rows import Row
 from pgpack.loss.sliding import EvaluationWay
-from pgtrain.training.ttt import TTTConfig, TTTEvaluator
+from pgtrain.training.ttt import TTTEvaluator
+from pgtrain.training.ttt_config import TTTConfig
 
 CLIPS = (3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 12.85, 16.0, 20.0)
 TEXT_TOKENS = 8192

@@ -6,7 +6,8 @@ path --open_either--> ArtifactFile | Checkpoint        ArtifactFile --> sizes, t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.checkpoint.files import is_safetensors
 from pgpack.checkpoint.folders import CONFIG
 from pgpack.errors import DataError, FormatError
+from pgpack.files import READ, contents, refuse_special
 from pgpack.formats.field.compressed import codec_of
 from pgpack.formats.gguf.reader import is_gguf
 from pgpack.formats.own.layout import MAGIC
@@ -174,7 +176,8 @@ def open_artifact(path: Path | str, max_bytes: int | None = None) -> ArtifactFil
     if found is None and is_safetensors(path):
         raise FormatError(f"{path} is a checkpoint, not an artifact of any known format")
     if found is None:
-        read_identified(path.read_bytes())
+        with naming(path):
+            read_identified(contents(path))
         raise FormatError(f"{path} is not an artifact of any known format")
     return found
 
@@ -186,13 +189,33 @@ def read_artifact_file(path: Path, max_bytes: int | None = None) -> ArtifactFile
     """
     if path.is_dir():
         raise FormatError(f"{path} is a folder, not an artifact; name the file that `pgpack pack` wrote")
+    refuse_special(path)
     if is_safetensors(path) or is_gguf(path):
         return None
-    data = path.read_bytes()
+    data = contents(path, max(READ, max_bytes or 0))
     if data[:4] == MAGIC[: len(data)]:
-        return ArtifactFile(path, data, lambda: unpack(data, max_bytes), max_bytes)
+        return ArtifactFile(path, data, _decoder(path, lambda: unpack(data, max_bytes)), max_bytes)
     field = open_field(data)
-    return ArtifactFile(path, data, lambda: Unpacked(field.kind, tuple(field.read()), {}, "")) if field else None
+    if field is None:
+        return None
+    return ArtifactFile(path, data, _decoder(path, lambda: Unpacked(field.kind, tuple(field.read()), {}, "")))
+
+
+def _decoder(path: Path, decode: Callable[[], Unpacked]) -> Callable[[], Unpacked]:
+    def named() -> Unpacked:
+        with naming(path):
+            return decode()
+
+    return named
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What is wrong with the bytes of a file, with its name before it. Raises: FormatError, as it comes."""
+    try:
+        yield
+    except FormatError as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
 def open_either(
@@ -210,5 +233,5 @@ def open_either(
         with path.open("rb") as file:
             head = file.read(8)
         if codec_of(head) != "brotli":  # which has no mark
-            read_identified(path.read_bytes())
+            read_identified(contents(path))
     return open_merged(path, base, key)

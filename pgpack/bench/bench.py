@@ -89,6 +89,7 @@ class Bench(Workpiece):
         budget: Size,
         to: Path | str,
         *,
+        metric: Metric | None = None,
         effort: int = DEFAULT,
         compensate: int | None = None,
         tune: int | None = None,
@@ -96,9 +97,10 @@ class Bench(Workpiece):
     ) -> ArtifactFile:
         """The best artifact within `budget`, written to `to` with its manifest.
 
-        The step sizes are searched on real bytes, and the loss decides between what fits; without text the error of
-        the weights. `effort`: 0 (no calibration) to 9, what is spent on it (`pgpack.fit.effort`); `compensate` and
-        `tune`: optimizer steps on calibration text, if not those of the effort.
+        The step sizes are searched on real bytes, and the loss decides between what fits: `metric`, "kl" (as without
+        it), "bpb" or "nats", or "error", that of the weights, as where no text is known. `effort`: 0 (no calibration)
+        to 9, what is spent on it (`pgpack.fit.effort`); `compensate` and `tune`: optimizer steps on calibration text,
+        if not those of the effort.
         Raises: BudgetExceeded when nothing fits; FileExistsError unless `force`.
 
         >>> bench = pgpack.open_bench("model.safetensors", text="text", max_tokens=1024)
@@ -108,7 +110,10 @@ class Bench(Workpiece):
         refuse_existing(Path(to), force)
         return self._written(
             fit_packed(
-                self, bytes_of(budget, self.checkpoint.fp32_bytes), LEVELS[effort].trained_by(compensate, tune)
+                self,
+                bytes_of(budget, self.checkpoint.fp32_bytes),
+                LEVELS[effort].trained_by(compensate, tune),
+                metric=metric,
             ),
             Path(to),
         )

@@ -55,12 +55,17 @@ def _require_measured(metric: Metric | None, on_text: bool) -> None:
         )
 
 
+def default_metric_of(benches: Benches) -> Metric:
+    """What the trials of a new study are compared by, where nobody chose."""
+    return "kl" if benches.first.has_text else "error"
+
+
 def completed(benches: Benches, card: StudyMeta) -> StudyMeta:
     """The card with its metric, the default one unless somebody chose, and with the losses of the fp32 models,
     measured unless an earlier run has; without text it has none."""
+    card = replace(card, metric=card.metric or default_metric_of(benches))
     if not benches.first.has_text:
-        return replace(card, metric=card.metric or "error")
-    card = replace(card, metric=card.metric or "kl")
+        return card
     numbers = {bench.checkpoint.digest: number for number, bench in enumerate(benches.all)}
     block_bytes = card.block_bytes
 

@@ -7,6 +7,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+VAL_TOKENS = 1 << 16  # evaluated of documents, without --max-tokens; shards are evaluated whole
+
 
 @dataclass(frozen=True)
 class Opening:

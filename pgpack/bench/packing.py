@@ -17,11 +17,13 @@ from pgpack.recipe.applied import apply
 from pgpack.recipe.preset_candidates import field_presets
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.spaces import Candidate
+from pgpack.study.frontier import Metric
 from pgpack.sweep.executors.machine import usable_cores
 from pgpack.tensors.trellis_grid import TrellisGrid
 
 from .doomed import refuse_doomed, refuse_hopeless
 from .packed import Packed, needed_calibration
+from .sources import require_named
 from .training import Training
 from .workpiece import Workpiece
 
@@ -59,9 +61,16 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
     return Packed(recipe, artifact, calibration, measurer.evaluate(artifact), measurer.evaluator)
 
 
-def fit_packed(bench: Workpiece, budget: int, effort: Effort, presets: Sequence[Candidate] | None = None) -> Packed:
+def fit_packed(
+    bench: Workpiece,
+    budget: int,
+    effort: Effort,
+    presets: Sequence[Candidate] | None = None,
+    metric: Metric | None = None,
+) -> Packed:
     """The best artifact within `budget` bytes; measured by loss where the checkpoint's text is known.
 
+    `metric`: the loss that decides; None: KL, or where none can be measured the error of the weights, with a note.
     `presets`: None for those of the field, which a model folder leaves out: their files hold no companions.
     """
     companions = bench.checkpoint.companions
@@ -71,8 +80,11 @@ def fit_packed(bench: Workpiece, budget: int, effort: Effort, presets: Sequence[
     except BudgetExceeded as error:
         raise BudgetExceeded(f"{error.args[0]}{also}", *error.args[1:]) from None
     try:
-        measurer = bench.measurer()
+        measurer = bench.measurer(evaluate=metric != "error")
     except (DataError, CheckpointError) as error:
+        if metric is not None:
+            raise
+        require_named(bench.path, bench.options)
         bench.note(f"no loss is measured, the error of the weights decides ({error})")
         measurer = bench.measurer(evaluate=False)
     measurer = replace(measurer, threads=usable_cores())
@@ -82,7 +94,7 @@ def fit_packed(bench: Workpiece, budget: int, effort: Effort, presets: Sequence[
         if presets is None:
             presets = () if companions else field_presets(bench.checkpoint.stored_shapes)
         try:
-            fitted = fit_budget(measurer, budget, presets, _noting(bar), effort)
+            fitted = fit_budget(measurer, budget, presets, _noting(bar), effort, metric)
         except BudgetExceeded as error:
             raise BudgetExceeded(f"{error.args[0]}{also}", *error.args[1:]) from None
     calibration = needed_calibration(bench, fitted.recipe) if effort.tokens != 0 else None

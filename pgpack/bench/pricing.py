@@ -7,17 +7,24 @@ import functools
 from pgpack.cache.options import CacheOptions, default_folder
 from pgpack.errors import PgpackError
 from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.selector import Shapes
 from pgpack.sweep.executors.jobs import Job
 from pgpack.sweep.pace import Price
 
 from .benches import Benches
-from .costs import decode_seconds, n_values, read_rates, recipe_seconds
+from .costs import decode_seconds, n_values, recipe_seconds
+from .rates import Rates, read_rates
 
 
 def prices(benches: Benches, cache: CacheOptions) -> Price:
-    """Seconds by stage of a job, by rates measured here before or elsewhere; what was seen scales them."""
-    rates, shapes, bench = read_rates(cache.folder or default_folder()), benches.tensors, benches.first
-    values, n_tokens = n_values(shapes), bench.text.n_tokens if bench.has_text else 0
+    """As `price_of`, by rates measured here before or elsewhere."""
+    n_tokens = benches.first.text.n_tokens if benches.first.has_text else 0
+    return price_of(benches.tensors, n_tokens, read_rates(cache.folder or default_folder()))
+
+
+def price_of(shapes: Shapes, n_tokens: int, rates: Rates) -> Price:
+    """Seconds by stage of a job on a text of `n_tokens`; what was seen of other jobs scales them."""
+    values = n_values(shapes)
 
     @functools.cache
     def stages(recipe: Recipe) -> tuple[float, float]:

@@ -108,6 +108,12 @@ def files_of(path: Path, metadata: Mapping[str, str], options: BenchOptions) -> 
     return {side: _files(name) for side, name in names.items() if name not in (None, SELF)}
 
 
+def require_named(path: Path, options: BenchOptions) -> None:
+    """Raises: DataError for text or a tokenizer that flags name and that is not there."""
+    files_of(path, {}, options)
+    tokenizer_files(path, {}, options)
+
+
 def tokenizer_files(path: Path, metadata: Mapping[str, str], options: BenchOptions) -> list[Path]:
     """The files of the tokenizer that flags or metadata name; none where it is one of the checkpoint's companions."""
     named = _named(text_defaults(metadata, path), options).tokenizer

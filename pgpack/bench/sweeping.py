@@ -22,8 +22,9 @@ from pgpack.fit.every_seed import every_seed
 from pgpack.progress import shown
 from pgpack.recipe.spaces import Candidate
 from pgpack.report.outputs import write_outputs
+from pgpack.study.card import STUDY_FILE, read_card
 from pgpack.study.frontier import Metric
-from pgpack.study.journal import TRIALS_FILE, Journal
+from pgpack.study.journal import TRIALS_FILE, Journal, Lines
 from pgpack.study.reuse import Reuse, reuse
 from pgpack.study.study import Study, recording
 from pgpack.study.trial import Trial
@@ -31,14 +32,14 @@ from pgpack.sweep.executors.jobs import Job
 from pgpack.sweep.executors.placement import Placement, Work, open_executor
 from pgpack.sweep.pace import Pace
 from pgpack.sweep.runner import OnTrial, jobs_of, new_jobs, record, run_jobs
-from pgpack.sweep.samplers.base import Search, search
+from pgpack.sweep.samplers.base import Search, SearchTask, search
 from pgpack.sweep.searching import Answers, asked_first
 from pgpack.sweep.space import Space, in_our_format, without_hessians
 
 from .benches import Benches
 from .best import write_best
 from .blueprint import blueprint_of
-from .card import completed, study_card
+from .card import completed, default_metric_of, study_card
 from .doomed import refuse_doomed, refuse_hopeless
 from .pricing import prices
 from .workpiece import Workpiece
@@ -66,7 +67,7 @@ class Sweep:
 
     out: Path
     candidates: Sequence[Candidate] = ()
-    search: Search | None = None
+    search: SearchTask | None = None
     budget: int | None = None
     fill: bool = False
     effort: Effort = LEVELS[DEFAULT]
@@ -80,6 +81,17 @@ class Sweep:
     def known(self, study: Study) -> Study:
         """The study without the rows that are to be measured again."""
         return study.without_failed() if self.retry_failed else study
+
+    def begun(self, benches: Benches) -> Search | None:
+        """The search from its beginning, led by the metric that the study's trials are compared by; None without one.
+
+        Raises: as `SearchTask.begin`; StudyError for a card that cannot be read.
+        """
+        if self.search is None:
+            return None
+        card = read_card(self.out / STUDY_FILE)
+        metric = self.metric or (card and card.metric) or default_metric_of(benches)
+        return replace(self.search, metric=metric).begin()
 
 
 @dataclass(frozen=True)
@@ -107,18 +119,21 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
     if asked.fill and asked.budget is not None and not (asked.out / TRIALS_FILE).is_file():
         refuse_hopeless(benches.first, asked.budget)
     card = study_card(benches, asked.budget, asked.space, asked.search_flags, asked.metric)
+    begun = asked.begun(benches)
     jobs = jobs_of(asked.candidates, benches.settings())
     new: list[Trial] = []
     with recording(asked.out, card, partial(completed, benches)) as (study, journal):
         known = asked.known(study)
         missing = list(new_jobs(benches, jobs, known))
         account = (
-            _reused(study, benches, jobs, missing).sentences() if asked.search is None else (asked.search_flags,)
+            _reused(study, benches, jobs, missing, journal.found).sentences()
+            if begun is None
+            else (asked.search_flags, *journal.found.sentences())
         )
         for line in account:
             benches.first.note(line)
-        if missing or asked.search is not None:
-            _measure(benches, missing, known, journal, asked, new.append, live)
+        if missing or begun is not None:
+            _measure(benches, missing, begun, known, journal, asked, new.append, live)
         if asked.fill and not any(trial.label == f"{TUNED} {asked.budget}" for trial in study.trials):
             _fill(benches, asked.budget or 0, asked.effort, known, journal, new.append)
         study = Study.load(asked.out)  # still under the lock: nobody else writes these files meanwhile
@@ -164,16 +179,18 @@ def grid_of(benches: Benches, space: Space) -> Sequence[Candidate]:
 
 def reused(benches: Benches, asked: Sweep) -> Reuse:
     """What `sweep` would reuse, without measuring anything or keeping others from writing."""
-    study = Study.load(asked.out)
+    found = Journal(asked.out / TRIALS_FILE).scan()
+    study = Study.load(asked.out, found.trials)
     known = asked.known(study)
-    if asked.search is not None:
-        jobs = asked_first(benches, asked.search.sampler, known)
+    begun = asked.begun(benches)
+    if begun is not None:
+        jobs = asked_first(benches, begun.sampler, known)
     else:
         jobs = jobs_of(asked.candidates, benches.settings())
-    return _reused(study, benches, jobs, list(new_jobs(benches, jobs, known)))
+    return _reused(study, benches, jobs, list(new_jobs(benches, jobs, known)), found)
 
 
-def _reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequence[Job]) -> Reuse:
+def _reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequence[Job], found: Lines) -> Reuse:
     """The account of what `study`'s folder already holds of `jobs`."""
     folder = study.directory
     kept = ["the fp32 loss"] if study.trials and study.meta.fp32_bpb is not None else []
@@ -183,21 +200,22 @@ def _reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequen
         [(digests[job.setting.checkpoint], job.candidate.recipe.digest, job.setting.text_share) for job in some]
         for some in (jobs, missing)
     )
-    return reuse(study, wanted, lacking, kept, Journal(folder / TRIALS_FILE).torn_bytes())
+    return reuse(study, wanted, lacking, kept, found.sentences())
 
 
 def _measure(
     benches: Benches,
     jobs: Sequence[Job],
+    begun: Search | None,
     study: Study,
     journal: Journal,
     asked: Sweep,
     count: OnTrial,
     live: Live,
 ) -> None:
-    """Measure `jobs`, which the study has no rows for, or what a search asks for."""
-    n_unknown = 0 if asked.search is None else asked.search.n_trials * len(benches.all)
-    work = Work.of(jobs) if asked.search is None else Work(n_unknown, n_unknown)
+    """Measure `jobs`, which the study has no rows for, or what the search that has `begun` asks for."""
+    n_unknown = 0 if begun is None else begun.n_trials * len(benches.all)
+    work = Work.of(jobs) if begun is None else Work(n_unknown, n_unknown)
     blueprint = blueprint_of(benches, asked.out, asked.cache)
     bench = benches.first
     with open_executor(asked.placement, blueprint, benches, work, bench.options.device, bench.note) as executor:
@@ -208,10 +226,10 @@ def _measure(
                 count(trial)
                 show(trial)
 
-            if asked.search is None:
+            if begun is None:
                 record(executor, jobs, journal, on_trial)
                 return
-            search(asked.search.sampler, Answers(benches, study, journal, executor, pace, on_trial))
+            search(begun.sampler, Answers(benches, study, journal, executor, pace, on_trial))
             pace.end()
 
 
@@ -221,7 +239,9 @@ def _fill(benches: Benches, budget: int, effort: Effort, study: Study, journal: 
     with shown(benches.first.progress, None, "artifact", "tuning to the budget") as bar:
         try:
             measurer = every_seed([benches(setting) for setting in settings])
-            fitted = fit_budget(measurer, budget, note=lambda line: bar.update(), effort=effort)
+            fitted = fit_budget(
+                measurer, budget, note=lambda line: bar.update(), effort=effort, metric=study.meta.metric
+            )
         except BudgetExceeded:
             return
     run_jobs(benches, jobs_of([Candidate(fitted.recipe, f"{TUNED} {budget}")], settings), study, journal, count)

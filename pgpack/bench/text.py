@@ -28,7 +28,7 @@ from pgpack.text.stream import ApartTokens, DocumentTokens, ShardTokens, TokenSo
 from pgpack.text.tokenizer import TokenizedText, Tokenizer
 
 from .defaults import text_defaults
-from .options import BenchOptions
+from .options import VAL_TOKENS, BenchOptions
 from .self_text import written
 from .sources import SELF, Sources, open_sources
 
@@ -37,7 +37,6 @@ SHORTEST = 16  # tokens of the shortest text that windows are shortened for
 PROBED = 1 << 16  # tokens that tell models apart at most
 
 
-VAL_TOKENS = 1 << 16  # of documents, without --max-tokens; shards are evaluated whole
 CALIB_TOKENS = 1 << 20  # of documents, where no number is asked for
 
 

@@ -20,6 +20,7 @@ from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.pack import Quantized
 from pgpack.progress import Progress, shown
 from pgpack.recipe.recipe import Recipe
+from pgpack.refine.fresh_text import fresh_tokens, tokens_for
 from pgpack.text.data import Tokens, digest_tokens
 
 from .options import BenchOptions
@@ -70,7 +71,6 @@ class Training:
     def compensate(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None) -> Quantized:
         """What a recipe's @compensate asks for, on calibration text that the Hessians have not seen."""
         from pgpack.refine.compensate import compensate
-        from pgpack.refine.divergence import fresh_tokens, tokens_for
 
         used, count = recipe.calib.count, recipe.compensate.count
         tokens = fresh_tokens(self.bench.calib_tokens("compensation", used + tokens_for(count)), used, count)
@@ -87,7 +87,6 @@ class Training:
 
     def tune(self, quantized: Quantized, recipe: Recipe) -> Quantized:
         """What a recipe's @tune asks for, on text that neither the Hessians nor @compensate have seen."""
-        from pgpack.refine.divergence import fresh_tokens, tokens_for
         from pgpack.refine.tuning import tune
 
         bench = self.bench

@@ -117,7 +117,8 @@ class Calibration:
         """sha256 over all keys and contents."""
         digest = hashlib.sha256()
         for key in sorted(self.shapes):
-            digest.update(key.encode() + b"\0" + np.ascontiguousarray(self.load(key), dtype="<f4").tobytes())
+            digest.update(key.encode() + b"\0")
+            digest.update(np.ascontiguousarray(self.load(key), dtype="<f4").reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
     def tensor_digest(self, name: str) -> str:
@@ -222,13 +223,17 @@ def _seal(calibration: Calibration, metadata: Mapping[str, str]) -> str:
 
 def _stored(key: str, array: Float32) -> Float32:
     """The upper triangle of a matrix that equals its transpose bit by bit, which takes half the room."""
-    return array[np.triu_indices(len(array))] if key.endswith(SQUARE) and np.array_equal(array, array.T) else array
+    return array[_upper(len(array))] if key.endswith(SQUARE) and np.array_equal(array, array.T) else array
 
 
 def _square(triangle: Float32, shape: tuple[int, ...]) -> Float32:
     """The symmetric matrix of an upper triangle."""
     square = np.empty(shape, np.float32)
-    rows, columns = np.triu_indices(shape[0])
-    square[rows, columns] = triangle
-    square[columns, rows] = triangle
+    square[_upper(len(square))] = triangle
+    square.T[_upper(len(square))] = triangle
     return square
+
+
+def _upper(n: int) -> NDArray[np.bool_]:
+    """Where an upper triangle is, in the order of its rows. Shape: (n, n)."""
+    return np.tri(n, dtype=np.bool_).T

@@ -82,10 +82,10 @@ class _Merge:
                 continue
             letter, kind = PARTS[end]
             parts.setdefault(_held(stem.removesuffix(f".{end}") + kind, base, file), {})[letter] = name
-        if lone := next((name for name, pair in parts.items() if len(pair) < 2), None):
+        if (lone := next((name for name, pair in parts.items() if len(pair) < 2), None)) is not None:
             raise CheckpointError(f"{file}: {lone} has only one of lora_A and lora_B; the adapter is not whole")
         tied = {name for pair in base.aliases.items() for name in pair}
-        if shared := next((name for name in (*parts, *whole) if name in tied), None):
+        if (shared := next((name for name in (*parts, *whole) if name in tied), None)) is not None:
             raise CheckpointError(
                 f"{file} changes {shared}, which is tied to another tensor; merge it with PEFT first"
             )

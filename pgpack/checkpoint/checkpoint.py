@@ -72,13 +72,13 @@ class Checkpoint:
         array = self.load(name)
         if array.dtype.kind != "f":
             return array
-        with np.errstate(over="ignore"):  # of float64 beyond float32, which is refused as infinity
-            array = np.asarray(array, dtype=np.float32, order="C")
-        if not np.isfinite(array).all() and not is_mask(array):
-            raise CheckpointError(
-                f"{self.source}: {name} holds NaN or infinity; a model that diverged cannot be packed"
-            )
-        return array
+        with np.errstate(over="ignore"):  # of float64 beyond float32, which is refused
+            found = np.asarray(array, dtype=np.float32, order="C")
+        if not np.isfinite(found).all() and not is_mask(found):
+            beyond = array.dtype == np.float64 and np.isfinite(array).all()
+            what = "values beyond float32" if beyond else "NaN or infinity; a model that diverged"
+            raise CheckpointError(f"{self.source}: {name} holds {what}, which cannot be packed")
+        return found
 
     def items(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """(name, tensor) in file order, aliases included.
@@ -140,8 +140,9 @@ class Checkpoint:
 def tensor_digest(array: NDArray[Any]) -> str:
     """sha256 hex of dtype, shape and little-endian contents of an array."""
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    head = f"{little.dtype.str}{tuple(array.shape)}".encode()
-    return hashlib.sha256(head + b"\0" + little.tobytes()).hexdigest()
+    found = hashlib.sha256(f"{little.dtype.str}{tuple(array.shape)}\0".encode())
+    found.update(little.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
 
 
 def from_tensors(
@@ -179,7 +180,7 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
         shapes, load = with_ties(shapes, load, head_tie(shapes, config))
         if QUANTIZED in config:
             companions = companions.with_config({key: value for key, value in config.items() if key != QUANTIZED})
-    if odd := next((name for name in shapes if not _is_text(name)), None):
+    if (odd := next((name for name in shapes if not _is_text(name)), None)) is not None:
         raise CheckpointError(f"{path}: {odd!a} is no name of a tensor: it holds half a character")
     dialect = dialect_of(stored.shapes, config_of(companions).get("model_type"))
     shapes = with_told_roles(shapes, config_of(companions))

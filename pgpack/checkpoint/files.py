@@ -32,8 +32,9 @@ from pgpack.formats.torch_files.zip import entries_of
 
 from .folders import ADAPTER_CONFIG, adapter_in, companion_paths, refuse_pointer, weights_in
 from .gguf_file import read_gguf_file
+from .other_kinds import other_kind
 from .state_dicts import state_dict_in
-from .stored import Stored
+from .stored import Stored, require_possible
 from .ties import told_ties
 from .writing import KINDS
 
@@ -140,7 +141,9 @@ def read_safetensors(path: Path) -> Stored:
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
 
-    if strange := next((name for name, dtype in dtypes.items() if dtype.startswith(PACKED_FLOATS)), None):
+    require_possible(path, shapes)
+    strange = next((name for name, dtype in dtypes.items() if dtype.startswith(PACKED_FLOATS)), None)
+    if strange is not None:
         raise CheckpointError(
             f"{path}: {strange} is of type {dtypes[strange]}, several values in a byte; store it as float32"
         )
@@ -181,7 +184,7 @@ def _read_torch_zip(path: Path, key: str | None) -> Stored:
     try:
         entries_of(data)
     except CorruptArtifact as error:
-        raise CheckpointError(f"{path}: not a readable torch file ({error})") from None
+        raise CheckpointError(f"{path}: {other_kind(path) or f'not a readable torch file ({error})'}") from None
     try:
         value = read_value(data, NO_LIMIT, unpickled_with_objects)
     except FormatError:
@@ -218,11 +221,11 @@ def _read_with_torch(path: Path, key: str | None) -> Stored:
             warnings.simplefilter("ignore")  # about protocols; what matters is said below
             value: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise CheckpointError(f"{path}: {_artifact(path) or CODE}") from None
+        raise CheckpointError(f"{path}: {_artifact(path) or other_kind(path) or CODE}") from None
     except Exception as error:  # noqa: BLE001  an unpickler raises anything on bytes that are no pickle
         known = isinstance(error, RuntimeError) and str(error)
         reason = str(error).splitlines()[0][:120] if known else "it is neither safetensors nor a torch file"
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from None
+        raise CheckpointError(f"{path}: {other_kind(path) or f'not a readable checkpoint ({reason})'}") from None
     found = state_dict_in(value, torch.Tensor, path, key)
     tensors = found.tensors
     for name, tensor in tensors.items():

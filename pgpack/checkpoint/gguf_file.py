@@ -28,7 +28,7 @@ from pgpack.formats.gguf.tokenizer import (
 )
 
 from .folders import CONFIG
-from .stored import Stored
+from .stored import Stored, require_possible
 
 MARK = "gguf"  # metadata: "1" of a checkpoint that came as a GGUF, with its plain fields as gguf.NAME
 
@@ -41,6 +41,7 @@ def read_gguf_file(path: Path) -> Stored:
         raise CheckpointError(str(error)) from None
     if not file.tensors:
         raise CheckpointError(f"{path}: holds no tensors")
+    require_possible(path, {name: tensor.shape for name, tensor in file.tensors.items()})
     metadata = {MARK: "1"} | {f"{MARK}.{name}": _told(value) for name, value in file.fields.items() if _plain(value)}
     arch = str(file.fields.get("general.architecture", ""))
     try:

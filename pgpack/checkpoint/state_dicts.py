@@ -20,6 +20,7 @@ import numpy as np
 
 from pgpack.errors import CheckpointError
 from pgpack.formats.torch_files.objects import NUMPY_SCALARS, Opaque
+from pgpack.formats.torch_files.pickle_reader import Global
 
 MAX_DEPTH = 6  # of containers in containers
 MAX_CONTAINERS = 1 << 16
@@ -28,6 +29,8 @@ SHOWN = 8  # candidates in a refusal
 EXTRA = "_extra_state"  # what modules keep beside their tensors (`get_extra_state`)
 NOT_MODELS = re.compile(r"optimi[sz]er|\boptim\b|optim_state|scheduler|grad_scaler|(\b|_)rng(\b|_)", re.IGNORECASE)
 OPTIMIZER = frozenset({"state", "param_groups"})
+DEVICE = "torch.device"
+PLAIN = (np.generic, int, float, complex, str, bytes, Global)
 FLOATS = ("float", "bfloat", "complex", "q")  # beginnings of names of dtypes
 
 
@@ -79,15 +82,27 @@ def _beside(value: Any, place: Sequence[str]) -> Iterator[str]:
 def _nothing(value: Any) -> str:
     if isinstance(value, dict) and value:
         return f"{next(iter(value))!r} is not a tensor; save model.state_dict() alone"
-    found = "an empty one" if value == {} else value.name if isinstance(value, Opaque) else type(value).__name__
+    if isinstance(value, Opaque):
+        found = value.name
+    else:
+        found = "an empty one" if value == {} else "a tensor" if hasattr(value, "dtype") else type(value).__name__
     return f"expected a dictionary of tensors, found {found}; save model.state_dict() alone"
 
 
 def _is_extra(name: str, item: Any) -> bool:
-    """Whether an entry of a state dict is what modules keep beside their tensors, a number of numpy's, or nothing."""
+    """Whether an entry of a state dict is what modules keep beside their tensors, or of plain values alone."""
     if isinstance(item, Opaque):
-        return name.endswith(EXTRA) or item.name in NUMPY_SCALARS
-    return item is None or name.endswith(EXTRA) or isinstance(item, np.generic)
+        return name.endswith(EXTRA) or item.name in (*NUMPY_SCALARS, DEVICE)
+    return name.endswith(EXTRA) or _is_plain(item)
+
+
+def _is_plain(item: Any) -> bool:
+    """Whether something is a number, a word, nothing, or a container of such."""
+    if isinstance(item, dict):
+        return all(map(_is_plain, item.values()))
+    if isinstance(item, (list, tuple, set, frozenset)):
+        return all(map(_is_plain, item))
+    return item is None or isinstance(item, PLAIN)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+
+from pgpack.errors import CheckpointError
+
+MOST_DIMENSIONS, MOST_BYTES = 64, 1 << 62  # of numpy's arrays
+WIDEST = 16  # bytes of a value
 
 
 @dataclass(frozen=True)
@@ -23,3 +30,10 @@ class Stored:
     tied: Mapping[str, str] = field(default_factory=dict)
     companions: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def require_possible(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises CheckpointError for a shape that no array can have, with no values in it either."""
+    for name, shape in shapes.items():
+        if len(shape) > MOST_DIMENSIONS or WIDEST * math.prod(max(n, 1) for n in shape) > MOST_BYTES:
+            raise CheckpointError(f"{path}: {name} claims a shape that no array can have; the file is damaged")

@@ -115,8 +115,12 @@ def write_safetensors(path: Path, tensors: Sequence[Outgoing], metadata: Mapping
 def write_npz(path: Path, tensors: Sequence[Outgoing]) -> None:
     """Write what `numpy.load` reads without pickles, in one step. Equal tensors give equal bytes.
 
-    Raises: SettingError for bf16, which numpy has not; OSError when it cannot be written.
+    Raises: SettingError for bf16, which numpy has not, and for names that lead out of the folder that a zip file is
+    unpacked in; OSError when it cannot be written.
     """
+    for tensor in tensors:
+        if {"", ".", ".."} & {*tensor.name.replace("\\", "/").split("/")}:
+            raise SettingError(f"a tensor is called {tensor.name!a}, like a path; give NAME.safetensors")
     if any(tensor.kind == "BF16" for tensor in tensors):
         raise SettingError("numpy has no bf16; give --dtype f32 or f16 for an .npz file")
     n_bytes = sum(tensor.n_bytes for tensor in tensors)

@@ -11,12 +11,12 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pgpack.errors import CorruptArtifact, PgpackError, ToolMissing
+from pgpack.files import workplace
 
 ADDRESS_SPACE_KIB = 4 << 20  # of a decoder; both programs decode in less than 1 GiB
 EPOCH = 946_684_800  # 2000-01-01T00:00:00Z
@@ -77,7 +77,7 @@ def run_tool(command: Sequence[str], directory: str, limits: Limits) -> str | No
 
 def encode_file(command: Sequence[str], data: bytes, output: str) -> bytes:
     """What `command` makes of the file `d` (dated EPOCH) that holds `data`. Raises PgpackError."""
-    with tempfile.TemporaryDirectory(prefix="pgpack-") as directory:
+    with workplace("codec") as directory:
         source = Path(directory, "d")
         source.write_bytes(data)
         os.utime(source, (EPOCH, EPOCH))
@@ -89,7 +89,7 @@ def encode_file(command: Sequence[str], data: bytes, output: str) -> bytes:
 
 def printed(command: Sequence[str], data: bytes, archive: str, n_bytes: int) -> str | None:
     """What `command` prints about the file `archive`, None when it fails. Raises CorruptArtifact when out of time."""
-    with tempfile.TemporaryDirectory(prefix="pgpack-") as directory:
+    with workplace("codec") as directory:
         Path(directory, archive).write_bytes(data)
         return _run_decoder(command, directory, Limits(cpu_limit_s(n_bytes), _blocks(len(data)), ADDRESS_SPACE_KIB))
 
@@ -98,7 +98,7 @@ def decode_file(name: str, commands: Sequence[Sequence[str]], data: bytes, archi
     """The file `out` that `commands` make of the file `archive`. Raises CorruptArtifact."""
     address_space = ADDRESS_SPACE_KIB + 8 * (n_bytes >> 10)
     limits = Limits(cpu_limit_s(n_bytes), _blocks(max(n_bytes, len(data))), address_space)
-    with tempfile.TemporaryDirectory(prefix="pgpack-") as directory:
+    with workplace("codec") as directory:
         Path(directory, archive).write_bytes(data)
         target = Path(directory, "out")
         for command in commands:

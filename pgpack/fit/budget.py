@@ -2,9 +2,9 @@
 
 The dial of the trellis engine is turned until its artifact fills the budget: with few states first, which is quick
 and needs about the same bytes, then as the effort says, then with what it trains. What these give and the field
-presets that fit are compared by KL to the fp32 model, or without a model by `pgpack.calibration.distortion`; the best
-is returned. Without Fisher weights the trellis has no dial, and plain GPTQ with two ratios of embedding step to
-matrix step takes its place.
+presets that fit are compared by the metric of a frontier (KL to the fp32 model unless somebody chose), or without a
+model by `pgpack.calibration.distortion`; the best is returned. Without Fisher weights the trellis has no dial, and
+plain GPTQ with two ratios of embedding step to matrix step takes its place.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pgpack.recipe.dials import gaussian_bits, step_recipe, trellis_recipe
 from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import Candidate
+from pgpack.study.frontier import Metric
 from pgpack.tensors.roles import roles_of
 
 from .dial import Dial, Limit, turn
@@ -65,10 +66,12 @@ def fit_budget(
     presets: Sequence[Candidate] = (),
     note: Callable[[str], None] = lambda line: None,
     effort: Effort = LEVELS[DEFAULT],
+    metric: Metric | None = None,
 ) -> Fitted:
     """The best measured artifact of at most `budget` bytes. Units: bytes.
 
-    `effort`: what is spent; what it trains is a last candidate.
+    `effort`: what is spent; what it trains is a last candidate. `metric`: the loss that decides, as on a
+    frontier; None: KL where it is measured.
     Raises BudgetExceeded, saying by how much, when the smallest artifact of every family is larger.
     """
     best: Fitted | None = None  # one is held, for each holds a model's symbols
@@ -76,7 +79,7 @@ def fit_budget(
     tensors = measurer.checkpoint.stored_shapes
     try:
         for name, recipe, artifact in _searched(measurer, budget, effort, note):
-            found = _scored(measurer, recipe, "", artifact)
+            found = _scored(measurer, recipe, "", artifact, metric)
             note(f"{name}: {artifact.n_bytes:,} B, {_shown(found)}")
             best = found if best is None or found.score < best.score else best
     except BudgetExceeded as error:
@@ -93,7 +96,7 @@ def fit_budget(
         if artifact.n_bytes > budget:
             note(f"{preset.label}: {artifact.n_bytes:,} B, does not fit")
             continue
-        found = _scored(measurer, recipe, preset.label, artifact)
+        found = _scored(measurer, recipe, preset.label, artifact, metric)
         note(f"{preset.label}: {artifact.n_bytes:,} B, {_shown(found)}")
         best = found if best is None or found.score < best.score else best
     if best is None and smallest is None:
@@ -216,10 +219,15 @@ def _step_for(bits: float) -> float:
     return high
 
 
-def _scored(measurer: Measurer, recipe: Recipe, label: str, artifact: Artifact) -> Fitted:
-    loss = measurer.evaluate(artifact)
+def _scored(measurer: Measurer, recipe: Recipe, label: str, artifact: Artifact, metric: Metric | None) -> Fitted:
+    """Scored as trials of a study are: see `pgpack.study.frontier.loss_of`. Raises: PgpackError for a metric that the
+    evaluator does not give."""
+    loss = None if metric == "error" else measurer.evaluate(artifact)
     if loss is not None:
-        score = loss.nats if loss.kl is None else loss.kl
+        metric = metric or ("nats" if loss.kl is None else "kl")
+        score = getattr(loss, metric)
+        if score is None:
+            raise PgpackError(f"no {metric} is measured here; give --metric bpb or nats")
     elif (calibration := measurer.calibrate(recipe)) is not None:
         score = expected_loss(measurer.checkpoint, artifact.records, calibration)
     else:

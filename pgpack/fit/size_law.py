@@ -196,12 +196,13 @@ class Advice:
     def sentence(self) -> str:
         """What to do, for people."""
         low, high = (_spoken(n) for n in self.n_params_interval)
+        far = f" (extrapolated {self.reach:.2g} times beyond what was measured)" if self.reach > 1 else ""
         flat = " to ".join(_spoken(n) for n in self.near)
         return (
             f"At {spoken_size(self.budget)} and {self.n_tokens:,} training tokens train {_spoken(self.n_params)} "
             f"parameters ({low} to {high}) and pack at {self.bits:.2f} bits ({self.bits_interval[0]:.2f} to "
             f"{self.bits_interval[1]:.2f}): {self.bpb:.3f} bits per byte ({self.bpb_interval[0]:.3f} to "
-            f"{self.bpb_interval[1]:.3f}); {flat} parameters lose at most {NEAR:g} more."
+            f"{self.bpb_interval[1]:.3f}); {flat} parameters lose at most {NEAR:g} more{far}."
         )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from pgpack.checkpoint.folders import CONFIG
 from pgpack.checkpoint.tokenizer_files import with_tokenizer_files
 from pgpack.errors import CheckpointError, DataError, ToolMissing
+from pgpack.files import workplace
 from pgpack.tables import counted
 
 from .source import FoundModel, Wanted
@@ -119,7 +119,7 @@ def load_tokenizer(companions: Mapping[str, bytes], source: str) -> Any:
         raise ToolMissing(
             "a tokenizer is loaded by transformers, which is not installed: pip install 'pgpack[hf]'"
         ) from None
-    with tempfile.TemporaryDirectory() as folder, _quiet_transformers():
+    with workplace("tokenizer") as folder, _quiet_transformers():
         for name, contents in with_tokenizer_files(companions).items():
             (Path(folder) / name).write_bytes(contents)
         try:

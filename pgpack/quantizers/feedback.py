@@ -72,7 +72,7 @@ def factorize(source: QuantizerInput, stage: str, damp: float, act_order: bool, 
         added = damp * diagonal.mean() + ridge if len(diagonal) else 0.0
         return Factor(order, dead, None, 1 / np.sqrt(diagonal[order] + added))
     reverse = order[::-1]
-    damped = H[np.ix_(reverse, reverse)].astype(np.float64)
+    damped = H[np.ix_(reverse, reverse)].astype(np.float64, order="F")  # LAPACK's own, which is worked on in place
     damped[np.diag_indices_from(damped)] = diagonal[reverse] + damp * diagonal.mean() + ridge if len(diagonal) else 0
     try:
         L = scipy_cholesky(damped, lower=True, overwrite_a=True, check_finite=False)
@@ -82,9 +82,11 @@ def factorize(source: QuantizerInput, stage: str, damp: float, act_order: bool, 
             "or calibrate on more tokens"
         ) from None
     inverse, _ = lapack.dtrtri(L, lower=1, overwrite_c=1) if len(L) else (L, 0)
-    U = np.tril(inverse)[::-1, ::-1]
+    U = inverse[::-1, ::-1]
     d = U.diagonal().copy()
-    return Factor(order, dead, np.ascontiguousarray(U / d[:, None], dtype=np.float32), d)
+    V = np.empty(U.shape, np.float32)
+    np.divide(U, d[:, None], out=V, casting="same_kind")
+    return Factor(order, dead, V, d)
 
 
 @dataclass(frozen=True, eq=False)

@@ -190,7 +190,7 @@ class Tcq(Quantizer):
             errors = np.zeros_like(weight)
             for rows in allocation.rows.groups():
                 target = weight[rows] - allocation.rows.shift(rows, errors)
-                errors[rows] = walk.decide(target, rows, levels) - weight[rows]
+                errors[rows] = walk.placed(walk.decide(target, rows, levels)) - weight[rows]
         return narrow(levels.T >> 1)
 
 
@@ -249,7 +249,10 @@ class Walk:
         return symbols
 
     def decide(self, target: Float32, rows: slice, levels_: NDArray[np.int16]) -> Float32:
-        """The decoded weights of some rows. Shape: target and result (rows, cols); levels_ (cols, all rows)."""
+        """The decoded weights of some rows, in the factor's order.
+
+        Shape: target (rows, cols); result (cols, rows); levels_ (cols, all rows).
+        """
         from .viterbi import decide_columns
 
         W_T = self.price.target(ordered_transpose(target, self.factor, slice(None)), self.factor)
@@ -270,7 +273,11 @@ class Walk:
                 decoded[cols],
             )
         levels_[self.factor.order, rows] = levels
-        found = np.empty(target.shape, np.float32)
+        return decoded
+
+    def placed(self, decoded: Float32) -> Float32:
+        """What was decoded in the factor's order as rows of the matrix. Shape: (cols, rows) -> (rows, cols)."""
+        found = np.empty(decoded.shape[::-1], np.float32)
         found[:, self.factor.order] = decoded.T
         return found
 

@@ -6,6 +6,6 @@
             ├─ decoders and wrappers run behind a fence ───┤
             └─ the model on text, when both are given ─────┘
 
-Owns what is collected (`evidence`), how foreign code is run (`fence`, `runs`) and the rules. Refuses to repair
-anything, and to decode a foreign artifact in its own process before the fenced one has decoded it.
+Owns what is collected (`evidence`), how foreign code is run (`fence`, `runs`, `warm`) and the rules. Refuses to
+repair anything, and to decode a foreign artifact in its own process before the fenced one has decoded it.
 """

@@ -76,7 +76,11 @@ def _unsupported(evidence: Evidence, seed: int | None, bpb: float, found: Figure
                 return Place(log.name, line, f"{name} {bpb:g} stands in a line that no grammar reads"), False
     finals = [(log, final) for log in logs if (final := log.final) is not None]
     if not finals:
-        return Place(logs[0].name if logs else evidence.logs[0].name, 0, f"no line gives a loss for {name}"), False
+        broken = next((log.nothing for log in logs if log.nothing is not None), None)
+        if broken is None:
+            file = logs[0].name if logs else evidence.logs[0].name
+            broken = Place(file, 0, f"no line gives a loss for {name}")
+        return broken, bool(broken.line)
     if near := next(
         (
             (log, f)

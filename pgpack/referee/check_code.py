@@ -49,9 +49,12 @@ def compiles(evidence: Evidence) -> Finding:
     broken = [script.fault for script in scripts if script not in newer]
     if broken:
         return cited("fail", "", broken)
-    if newer:
-        return cited("warn", "", (script.fault for script in newer), "; Python 3.12 may accept it")
-    return ok(f"{len(evidence.scripts)} scripts and layers parse") if evidence.scripts else skip("no scripts")
+    unread = [script for script in newer if script.parsed[0] is None]
+    if unread:
+        why = "; Python 3.12 may accept it; not decided, nothing of it was read"
+        return cited("warn", "", (script.fault for script in unread), why)
+    note = f", {listed(script.title for script in newer)} by Python 3.12 and later" if newer else ""
+    return ok(f"{len(evidence.scripts)} scripts and layers parse{note}") if evidence.scripts else skip("no scripts")
 
 
 def extracts(evidence: Evidence) -> Finding:

@@ -8,8 +8,10 @@ from .claims import TOTALS, byte_counts
 from .evidence import Evidence
 from .findings import Finding, cited, fail, listed, ok, skip, warn
 from .logs import Log
+from .script import Place
 
 FEW_KB = 8_000  # half of all submissions with three seeds spread over more, see the scan of 2,059 pull requests
+EVAL_S = 600.0
 TRAIN_S = 601.0  # the clock is read between steps: the baseline itself stops at 600.04 s
 
 
@@ -34,6 +36,10 @@ def under_the_cap(evidence: Evidence) -> Finding:
     unsure = [each for each in evidence.beside if each not in sure]
     if total + sum(each.n_bytes for each in unsure) > cap:
         told = listed(f"{each.what} of together {each.n_bytes:,} bytes" for each in unsure)
+        return warn(f"{parts}; not decided, whether {told} hold weights too, with which it would be over the cap")
+    small = evidence.folder.small
+    if evidence.decoded and total + (more_bytes := sum(entry.n_bytes for entry in small)) > cap:
+        told = f"{len(small)} small binary files of together {more_bytes:,} bytes"
         return warn(f"{parts}; not decided, whether {told} hold weights too, with which it would be over the cap")
     note = f" (unpacked code would be over: {raw:,})" if raw > cap else ""
     return ok(f"{parts}, {cap - total:,} spare; code: {code}{note}")
@@ -196,8 +202,11 @@ def training_time(evidence: Evidence) -> Finding:
             if total > TRAIN_S:
                 extra = f" + {log.hessian_s:g} s of Hessians" if log.hessian_s else ""
                 slow.append(log.place(f"{log.train_s:.1f} s{extra} of training, more than 600", "train"))
-        if log.eval_s is not None and log.eval_s > 600.0:
+        if log.eval_s is not None and log.eval_s > EVAL_S:
             slow.append(log.place(f"{log.eval_s:.1f} s of evaluation, more than 600", "eval"))
+        for figure in evidence.support.figures.values():
+            if log.eval_s is None and figure in log.figures and (figure.eval_s or 0.0) > EVAL_S:
+                slow.append(Place(log.name, figure.line, f"{figure.eval_s:.1f} s of evaluation, more than 600"))
     if slow:
         return cited("fail", "", slow)
     return ok(f"{known} logs within 600 s") if known else skip("no log gives times")

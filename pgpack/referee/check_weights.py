@@ -26,6 +26,8 @@ def artifact_present(evidence: Evidence) -> Finding:
     if not evidence.decoded and evidence.beside:
         told = listed(f"{each.what} of together {each.n_bytes:,} bytes" for each in evidence.beside)
         return warn(f"no artifact in the folder, unless {told} are one")
+    if not evidence.decoded and (pointers := [entry.name for entry in evidence.folder.pointers]):
+        return warn(f"{listed(pointers)}: a pointer of git-lfs, the file itself was not fetched; run `git lfs pull`")
     if not evidence.decoded:
         return warn("no artifact in the folder: nothing could be decoded or weighed, only words were compared")
     return ok(listed(f"{decoded.entry.name} {decoded.entry.n_bytes:,} bytes" for decoded in evidence.decoded))

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pgpack.files import workplace
 from pgpack.tensors.roles import Shaped
 
 from . import source
@@ -219,7 +220,7 @@ class Evidence:
 def collect(path: Path, options: Options, scores: Scores | None = None) -> Evidence:
     """The evidence of the folder at `path`. Raises DataError when it is no folder."""
     folder = scan(path)
-    with tempfile.TemporaryDirectory(prefix="pgpack-referee-") as place:
+    with workplace("referee") as place:
         stage = Path(place, "folder")
         stage.mkdir()
         folder.stage(stage)
@@ -268,13 +269,13 @@ def _decode(entry: Entry, folder: Folder, stage: Path, modules: frozenset[str], 
     if not first.ok:
         return Decoded(entry, first)
     own = None if folder.entry(DECODER) is None else _own_decode(artifact, stage, modules, options)
-    second = None if own is not None and own.ok else _our_decode(artifact, stage, options)
+    second = None if own is not None and own.ok else _our_decode(artifact, stage, options, number=1)
     return Decoded(entry, first, second, own)
 
 
-def _our_decode(artifact: Path, stage: Path, options: Options) -> Run:
+def _our_decode(artifact: Path, stage: Path, options: Options, *, number: int = 0) -> Run:
     arguments = [str(artifact), str(options.decode_bytes)]
-    return run_probe("decode", arguments, stage, _scratch(stage, "ours"), options.limits)
+    return run_probe("decode", arguments, stage, _scratch(stage, "ours"), options.limits, number=number)
 
 
 def _own_decode(artifact: Path, stage: Path, modules: frozenset[str], options: Options) -> Run:

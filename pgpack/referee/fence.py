@@ -1,6 +1,7 @@
-"""A program: runs one foreign Python file in this process, under limits, and says what it touched.
+"""A program: runs foreign files, each in a process forked off this one, under limits, and says what they touched.
 
-    python -I fence.py REQUEST.json   ->   one JSON line on descriptor `report_fd`
+    python -I fence.py SOCKET [MODULE ...]   per request: descriptors of it, of its report and of stderr in, pid and
+                                             status out; `warm` is the other side
 
 Standard library only, and nothing of ours is imported before the foreign file asks for it. Network: a namespace of
 its own where the system grants one; everywhere an audit hook that refuses sockets. The hook also refuses writing
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import importlib.abc
 import importlib.util
 import json
 import os
 import resource
+import socket
 import sys
 import time
 import traceback
@@ -183,13 +186,20 @@ def peak_bytes() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def unwrap_file(request: dict[str, Any], fence: Fence) -> dict[str, Any]:
-    """What a self-extracting file would run, as `unwrapping` finds it, and how that ended."""
+@functools.cache
+def unwrapping() -> Any:
+    """The module of that name beside this file: nothing of pgpack can be imported here."""
     spec = importlib.util.spec_from_file_location("pgpack_unwrapping", Path(__file__).with_name("unwrapping.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def unwrap_file(request: dict[str, Any], fence: Fence) -> dict[str, Any]:
+    """What a self-extracting file would run, as `unwrapping` finds it, and how that ended."""
+    module = unwrapping()
     unwrapper = module.Unwrapper(request["file"], fence.root, fence.scratch)
     fence.watch, fence.may_add = unwrapper.watch, True
     fence.armed, error, stopped = True, "", False
@@ -215,9 +225,35 @@ def _as_main(path: str, arguments: list[str]) -> dict[str, Any]:
     return module.__dict__
 
 
+def requests(connection: socket.socket) -> tuple[dict[str, Any], int]:
+    """Returns once in every process that is forked off, with its request and the descriptor of its report."""
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+        if not data:
+            raise SystemExit(0)
+        pid = os.fork()
+        if pid == 0:
+            break
+        for descriptor in descriptors:
+            os.close(descriptor)
+        connection.sendall(pid.to_bytes(4, "little"))
+        connection.sendall(os.waitpid(pid, 0)[1].to_bytes(4, "little"))
+    connection.close()
+    os.setsid()
+    request, report, stderr = descriptors
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    with os.fdopen(request, "rb") as file:
+        return json.load(file), report
+
+
 def main() -> int:
-    """One request, one report."""
-    request = json.loads(Path(sys.argv[1]).read_bytes())
+    """One request, one report, in each process that is forked off."""
+    unwrapping()
+    for name in sys.argv[2:]:
+        importlib.import_module(name)
+    request, report_fd = requests(socket.socket(fileno=int(sys.argv[1])))
+    os.environ.update(TMPDIR=request["scratch"], HOME=request["scratch"])
     fence, error = Fence(request), ""
     unwrapped: dict[str, Any] = {}
     network = without_network()
@@ -256,7 +292,7 @@ def main() -> int:
         "torch": "torch" in sys.modules and not request["unwrap"],
         **unwrapped,
     }
-    with os.fdopen(request["report_fd"], "w", encoding="utf-8") as out:
+    with os.fdopen(report_fd, "w", encoding="utf-8") as out:
         json.dump(report, out)
     return 0
 

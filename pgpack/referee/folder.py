@@ -68,6 +68,7 @@ _PRINTED = frozenset("\t\n\r\f\x1b\b") | frozenset(map(chr, range(32, 127)))
 _ENCODED = re.compile(  # base64 or hex, in one or in lines
     rb"(?:[A-Za-z0-9][+/_-]{0,3}){750}|(?:(?:[A-Za-z0-9][+/_-]{0,3}){36,}={0,2}\r?\n){10}"
 )
+LFS = b"version https://git-lfs.github.com/spec/"
 _SAYS_LOSS = re.compile(rb"val_bpb|val_loss|bits[ _]per[ _]byte|train_time|\bv\x00a\x00l\x00_\x00b\x00p\x00b", re.I)
 
 
@@ -120,12 +121,30 @@ class Folder:
     @cached_property
     def heaps(self) -> tuple[Heap, ...]:
         """Files of one sort, each too small to be weights, that together are not."""
-        others = [entry for entry in self.entries if entry not in {*self.artifacts, *self.logs}]
+        return tuple(heap for heap in self._others if len(heap.entries) > 1 and heap.n_bytes > HEAPS[heap.sort])
+
+    @cached_property
+    def small(self) -> tuple[Entry, ...]:
+        """Files that only a program reads, each and together too small to be called weights."""
+        left = (
+            heap for heap in self._others if heap not in self.heaps and heap.sort in ("binary files", "encoded texts")
+        )
+        return tuple(entry for heap in left for entry in heap.entries)
+
+    @cached_property
+    def _others(self) -> tuple[Heap, ...]:
+        """What is neither an artifact nor a log, by its sort."""
+        known = {*self.artifacts, *self.logs}
         found: dict[str, list[Entry]] = {}
-        for entry in others:
-            found.setdefault(self._sort(entry), []).append(entry)
-        heaps = [Heap(sort, tuple(found.get(sort, ()))) for sort in HEAPS]
-        return tuple(heap for heap in heaps if len(heap.entries) > 1 and heap.n_bytes > HEAPS[heap.sort])
+        for entry in self.entries:
+            if entry not in known:
+                found.setdefault(self._sort(entry), []).append(entry)
+        return tuple(Heap(sort, tuple(found.get(sort, ()))) for sort in HEAPS)
+
+    @property
+    def pointers(self) -> tuple[Entry, ...]:
+        """Pointers of git-lfs, whose files were not fetched."""
+        return tuple(entry for entry in self.entries if entry.mark == "pointer")
 
     def _sort(self, entry: Entry) -> str:
         name = entry.name.lower()
@@ -243,7 +262,7 @@ def _content(path: Path, name: str, n_bytes: int) -> str:
     if head.startswith(IMAGES):
         return "" if is_noise(head, n_bytes) else "image"
     if _is_text(head):
-        return mark or "text"
+        return "pointer" if head.startswith(LFS) else mark or "text"
     lower = name.lower()
     packed = bool(mark) or bool(ARTIFACT_NAME.search(lower))
     if packed and mark != "pgpack" and n_bytes <= CODE_BYTES and not lower.endswith((".py", ".npz", *CHECKPOINTS)):
@@ -330,6 +349,8 @@ def is_artifact(entry: Entry) -> bool:
     """Whether a file is packed weights by its first bytes or its name."""
     name = entry.name.lower()
     if name.endswith((*NOT_ARTIFACTS, *CHECKPOINTS)) or (entry.mark == "zip" and not name.endswith(".ptz")):
+        return False
+    if entry.mark == "pointer":
         return False
     if entry.mark in ("code", "text", "image"):
         return bool(ARTIFACT_NAME.search(name)) and entry.mark == "text"

@@ -13,7 +13,20 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from .folder import seed_of
-from .losses import AFTER, BEFORE, PLAIN, SLIDING, TRAINING, TTT, Figure, figures, is_of_another, mode_of, stage_of
+from .losses import (
+    AFTER,
+    BEFORE,
+    PLAIN,
+    SLIDING,
+    TRAINING,
+    TTT,
+    Figure,
+    figures,
+    is_nothing,
+    is_of_another,
+    mode_of,
+    stage_of,
+)
 from .scored_text import confession, denial
 from .script import Place
 
@@ -25,6 +38,12 @@ _NUMBER = r"(?P<n>\d[\d,_]*)"
 _MODEL = re.compile(rf"Serialized model (?P<label>\S+?):\s*{_NUMBER} bytes")
 _TOTAL = re.compile(rf"Total submission(?: size)?(?: (?P<label>\S+?))?:\s*{_NUMBER} bytes")
 _CODE = re.compile(rf"Code size(?P<label>[^:]{{0,40}}):\s*{_NUMBER} bytes")
+# totals in other words, read where no line has those of the public scripts
+_SAID_TOTAL = re.compile(
+    r"\btotal[ _](?=[\w /+()]{0,40}(?:bytes|size|submission|artifact))(?:submission|artifact|compressed|package|size|"
+    r"bytes)[\w /+()]{0,40}['\"]?\s?[:=]\s{0,3}(?:(?P<n>\d[\d,_]{6,12})(?![\d.])|"
+    r"(?P<m>\d{1,3}\.\d{1,4})\s?(?P<unit>Mi?B)\b)", re.I,
+)  # fmt: skip
 _STOP = re.compile(r"train_time:\s*(?P<ms>\d+)ms")
 _HESSIANS = re.compile(r"ollected (?:\d+ )?[Hh]essians?[^\n]{0,40}? in (?P<s>\d+(?:\.\d+)?)\s?s")
 _EVAL = re.compile(r"total_eval_time:\s*(?P<s>\d+(?:\.\d+)?)\s?s")
@@ -54,6 +73,7 @@ LINE = 400  # characters of a line that are looked at
 class Log:
     """One log. Units: bytes, seconds; None where it does not say. `text_bytes`: those that pgpack's own line
     counts. `codec`: label of the packed model's line;
+    `nothing`: its last loss that is no number;
     `totals`: every one that it prints, `total_bytes` the last; `numbers`: decimals in lines that no grammar reads."""
 
     name: str
@@ -75,6 +95,7 @@ class Log:
     numbers: tuple[tuple[float, int, int], ...] = ()
     lines: tuple[tuple[str, int], ...] = ()
     text_bytes: int | None = None
+    nothing: Place | None = None
 
     def at(self, stage: str) -> tuple[Figure, ...]:
         return tuple(figure for figure in self.figures if figure.stage == stage)
@@ -120,13 +141,17 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
     if calibrated is not None:
         places["calibration"] = start + calibrated + 1
     match = {key: matched for key, (_, matched) in found.items()}
+    said, n_bytes = (places.get("total", 0), _whole(match["total"])) if match["total"] else _said_total(lines)
+    if n_bytes is not None:
+        places["total"] = said if match["total"] else start + said + 1
+    nothing = next((i for i in range(len(lines) - 1, -1, -1) if is_nothing(lines[i])), None)
     return Log(
         name,
         seed if seed is not None else _whole(match["seed"]),
         read,
         _whole(match["model"]),
         _code(lines),
-        _whole(match["total"]),
+        n_bytes,
         matched["label"] if (matched := match["model"]) else "",
         None if (stopped := match["train"]) is None else int(stopped["ms"]) / 1000,
         _seconds(match["hessian"]),
@@ -140,7 +165,23 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
         tuple(_numbers(lines, start, {figure.line for figure in read})),
         tuple(places.items()),
         _whole(match["text"]),
+        None
+        if nothing is None
+        else Place(name, start + nothing + 1, f"its loss is no number: {lines[nothing].strip()[:120]!r}"),
     )
+
+
+def _said_total(lines: Sequence[str]) -> tuple[int, int | None]:
+    """(line, total) of the last one in other words; of one in megabytes the least that it may be."""
+    for i in range(len(lines) - 1, -1, -1):
+        said = _SAID_TOTAL.search(lines[i]) if "total" in lines[i].lower() else None
+        if said is not None and said["n"]:
+            return i, int(re.sub(r"\D", "", said["n"]))
+        if said is not None:
+            unit = 1 << 20 if said["unit"].lower() == "mib" else 10**6
+            least = float(said["m"]) - 0.5 * 10.0 ** -len(said["m"].partition(".")[2])
+            return i, int(least * unit) + 1
+    return 0, None
 
 
 def _is_calibrated(line: str) -> bool:

@@ -33,6 +33,8 @@ _NATS = re.compile(
     rf"\bnats[ _]per[ _]token\b|\bval[ _]loss\b)"
     rf"{_BETWEEN}(?P<loss>\d{{1,2}}\.\d{{2,12}})(?![\d.])", re.I,
 )  # fmt: skip
+_TOOK = re.compile(r"eval_time[:=]\s{0,3}(?P<n>\d{1,9}(?:\.\d{1,6})?)\s?(?P<unit>ms|s)\b")
+_NOTHING = re.compile(r"bpb['\"]?\s{0,3}[:=]\s{0,3}['\"]?[-+]?(?:nan|inf)", re.I)
 _NO_RESULT = re.compile(
     r"delta|diff|gap|gain|improve|target|sota|baseline|prev|best|std|goal|record|threshold|penalty|min_|max_", re.I
 )
@@ -44,7 +46,7 @@ _PACKED = re.compile(r"final|quanti[sz]|int\d|roundtrip|export|packed|compress|s
 @dataclass(frozen=True)
 class Figure:
     """One measured loss. `stage` and `mode` as the constants above; `digits` and `loss_digits` as they are printed;
-    `loss` 0 where only bits per byte are printed."""
+    `loss` 0 where only bits per byte are printed; `eval_s`: seconds that the line says it took."""
 
     label: str
     stage: str
@@ -54,6 +56,7 @@ class Figure:
     digits: int
     line: int = 0
     loss_digits: int = 0
+    eval_s: float | None = None
 
 
 def figures(text: str, line: int) -> Iterator[Figure]:
@@ -63,7 +66,7 @@ def figures(text: str, line: int) -> Iterator[Figure]:
         label, rest = found["label"].strip(), found["rest"]
         yield Figure(
             label, stage_of(label), mode_of(label, rest), float(found["loss"]), float(found["bpb"]),
-            _digits(found["bpb"]), line, _digits(found["loss"]),
+            _digits(found["bpb"]), line, _digits(found["loss"]), _took(rest),
         )  # fmt: skip
         return
     if "bpb" not in text.lower() and "per" not in text:
@@ -80,6 +83,16 @@ def figures(text: str, line: int) -> Iterator[Figure]:
         bpb, stage = found["bpb"], _stage_of_step(words.lower())
         yield Figure(label, stage, mode_of(label, text), loss, float(bpb), _digits(bpb), line, digits)
         nats = None
+
+
+def _took(rest: str) -> float | None:
+    found = _TOOK.search(rest)
+    return None if found is None else float(found["n"]) / (1000 if found["unit"] == "ms" else 1)
+
+
+def is_nothing(text: str) -> bool:
+    """Whether a line prints a loss that is no number."""
+    return bool(_NOTHING.search(text))
 
 
 def is_of_another(text: str) -> bool:

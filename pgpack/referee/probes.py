@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pgpack.bench.workpiece import Workpiece
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
 from pgpack.errors import DataError
+from pgpack.text.sentence_piece import SentencePiece
 from pgpack.unpack import unpack
 
 from .evidence import Evidence
@@ -194,8 +195,6 @@ def _recount(bench: Workpiece) -> tuple[int | None, int | None]:
 
     (None, None) when no document ends within the first tokens, or bytes were not counted by tables.
     """
-    from pgpack.text.sentence_piece import SentencePiece
-
     text, model = bench.text, bench.text.tokenizer
     if text.counted or not isinstance(model, SentencePiece):
         return None, None

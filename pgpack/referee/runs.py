@@ -8,19 +8,17 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-FENCE = Path(__file__).with_name("fence.py")
+from . import warm
+
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/sys", "/dev/null", "/dev/urandom")
 TARGET_MODULES = frozenset({"flash_attn_interface"})  # no distribution of that name; the H100 records rely on it
@@ -106,14 +104,19 @@ def run_script(
     request = {"file": str(path), "module": "", "arguments": [*arguments], "unwrap": unwrap}
     if unwrap:
         limits = replace(limits, timeout_s=min(limits.timeout_s, 10 * UNWRAP_S))
-    return _fenced(request, root or path.parent, scratch, sorted(modules), limits)
+    return _fenced(request, root or path.parent, scratch, sorted(modules), limits, 0)
 
 
-def run_probe(name: str, arguments: Sequence[str], root: Path, scratch: Path, limits: Limits) -> Run:
-    """`probe.main([name, *arguments])`: our decoder on a foreign file, fenced. Its answer is the run's `value`."""
+def run_probe(
+    name: str, arguments: Sequence[str], root: Path, scratch: Path, limits: Limits, *, number: int = 0
+) -> Run:
+    """`probe.main([name, *arguments])`: our decoder on a foreign file, fenced. Its answer is the run's `value`.
+
+    `number`: of the interpreter that it is forked off; another one has another seed of its hashes.
+    """
     answer = scratch / "answer.json"
     request = {"file": "", "module": f"{__package__}.probe", "arguments": [name, *arguments, str(answer)]}
-    run = _fenced({**request, "unwrap": False}, root, scratch, None, limits)
+    run = _fenced({**request, "unwrap": False}, root, scratch, None, limits, number)
     if not run.ok:
         return run
     try:
@@ -123,7 +126,9 @@ def run_probe(name: str, arguments: Sequence[str], root: Path, scratch: Path, li
         return replace(run, error=f"the decoder left no answer: {error}")
 
 
-def _fenced(request: dict[str, Any], root: Path, scratch: Path, modules: list[str] | None, limits: Limits) -> Run:
+def _fenced(
+    request: dict[str, Any], root: Path, scratch: Path, modules: list[str] | None, limits: Limits, number: int
+) -> Run:
     document = {
         **request,
         "root": str(root),
@@ -136,36 +141,21 @@ def _fenced(request: dict[str, Any], root: Path, scratch: Path, modules: list[st
         "file_bytes": limits.file_bytes,
         "unwrap_s": UNWRAP_S,
     }
-    with tempfile.TemporaryDirectory(prefix="pgpack-fence-") as folder, tempfile.TemporaryFile() as report:
-        path = Path(folder, "request.json")
-        path.write_text(json.dumps({**document, "report_fd": report.fileno()}), encoding="utf-8")
-        return _wait([sys.executable, "-I", str(FENCE), str(path)], scratch, report, limits)
+    loaded = () if request["file"] else (request["module"],)
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as report, tempfile.TemporaryFile() as said:
+        asked.write(json.dumps(document).encode())
+        asked.seek(0)
+        status = warm.run(loaded, number, [asked, report, said], limits.timeout_s)
+        if status is None:
+            return Run(error=f"did not end within {limits.timeout_s:g} s", stopped=True)
+        report.seek(0)
+        said.seek(0)
+        return _report(report.read(limits.report_bytes), status, said.read(1 << 16))
 
 
 def _ours(modules: list[str] | None) -> list[str]:
     """The engine's own files can be read by our probes, not by foreign code."""
-    return [str(PACKAGE_ROOT / "pgpack"), str(FENCE)] if modules is None else []
-
-
-def _wait(command: list[str], scratch: Path, report: IO[bytes], limits: Limits) -> Run:
-    environment = {
-        "PATH": os.defpath, "TMPDIR": str(scratch), "HOME": str(scratch), "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1",
-    }  # fmt: skip
-    with open(os.devnull, "r+b") as nothing, tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            command, stdin=nothing, stdout=nothing, stderr=said, env=environment, pass_fds=(report.fileno(),),
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            process.wait(limits.timeout_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its own session: programs that it started end with it
-            process.wait()
-            return Run(error=f"did not end within {limits.timeout_s:g} s", stopped=True)
-        report.seek(0)
-        said.seek(0)
-        return _report(report.read(limits.report_bytes), process.returncode, said.read(1 << 16))
+    return [str(PACKAGE_ROOT / "pgpack"), str(warm.FENCE)] if modules is None else []
 
 
 def _report(text: bytes, status: int, stderr: bytes) -> Run:

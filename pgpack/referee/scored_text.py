@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from .script import Place, Script, calls
-from .text_events import CALIBRATED, PACKED, SAVED, STEP
+from .text_events import CALIBRATED, LEARNED, PACKED, SAVED, STEP
 from .text_flow import sequences
 
 _PRE_QUANT = re.compile(
@@ -90,13 +90,14 @@ def _is_off(script: Script, value: ast.expr) -> bool:
 
 
 def updates_before_packing(scripts: Sequence[Script]) -> Iterator[Place]:
-    """Gradients of validation text that come before the weights are saved, or are packed for the first time."""
+    """What learns from validation text, by a gradient or without, before the weights are saved or first packed."""
     found: dict[Place, Place] = {}
     for events in sequences(tuple(scripts)):
         packed = [i for i, event in enumerate(events) if event.kind == PACKED]
         for i, event in enumerate(events):
             later = [e for e in events[i:] if e.kind == SAVED or (e.kind == PACKED and i < packed[0])]
-            if event.kind == STEP and later:
-                what = f"{event.what} steps on validation text before weights are {later[0].kind}, {later[0].place}"
+            if event.kind in (STEP, LEARNED) and later:
+                does = "steps on" if event.kind == STEP else "learns without a gradient from"
+                what = f"{event.what} {does} validation text before weights are {later[0].kind}, {later[0].place}"
                 found.setdefault(event.place, replace(event.place, what=what))
     yield from found.values()

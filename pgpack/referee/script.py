@@ -11,6 +11,7 @@ literals and call sites into names, whatever the order of execution: too many ra
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
+from .older import as_older
 from .texts import UNKNOWN, texts_of
 
 NODES = 400_000  # of a syntax tree; the largest public script has about 60,000
@@ -50,19 +52,17 @@ class Script:
 
     @cached_property
     def parsed(self) -> tuple[ast.Module | None, str]:
-        """(syntax tree, '') or (None, why there is none)."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                tree = ast.parse(self.text)
-            except SyntaxError as error:
-                return None, f"{error.msg} (line {error.lineno})"
-            except (ValueError, RecursionError, MemoryError) as error:
-                return None, str(error) or type(error).__name__
+        """(syntax tree, '') or (None, why there is none); both of what only a newer Python runs as it stands."""
+        tree, why = _parsed(self.text)
+        if why.startswith("f-string"):
+            with contextlib.suppress(ValueError, LookupError, SyntaxError):
+                tree = _parsed(as_older(self.text))[0]
+        if tree is None:
+            return None, why
         for count, _ in enumerate(ast.walk(tree)):
             if count > NODES:
                 return None, f"more than {NODES:,} nodes"
-        return tree, ""
+        return tree, why
 
     @property
     def error(self) -> str:
@@ -286,6 +286,17 @@ def references(scripts: Iterable[Script]) -> Iterator[tuple[Script, ast.expr, st
         for node in script.nodes:
             if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load):
                 yield script, node, script.name_of(node)
+
+
+def _parsed(text: bytes | str) -> tuple[ast.Module | None, str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(text), ""
+        except SyntaxError as error:
+            return None, f"{error.msg} (line {error.lineno})"
+        except (ValueError, RecursionError, MemoryError) as error:
+            return None, str(error) or type(error).__name__
 
 
 def keyword(call: ast.Call, name: str) -> ast.expr | None:

@@ -131,9 +131,22 @@ def lenient_loads(scripts: Sequence[Script]) -> Iterator[Place]:
     """load_state_dict that accepts missing and unexpected keys."""
     for script, call, name in calls(scripts):
         if name.rpartition(".")[2] == "load_state_dict":
-            strict = keyword(call, "strict") or (call.args[1] if len(call.args) > 1 else None)
+            strict = _spread(script, call, "strict") or (call.args[1] if len(call.args) > 1 else None)
             if strict is not None and _is_false(strict):
                 yield script.place(call, "load_state_dict(strict=False) hides missing and unexpected tensors")
+
+
+def _spread(script: Script, call: ast.Call, name: str) -> ast.expr | None:
+    """As `keyword`, also of a dictionary that is spread into the call."""
+    for given in call.keywords:
+        values = script.values.get(given.value.id, ()) if isinstance(given.value, ast.Name) else (given.value,)
+        for value in values if given.arg is None else ():
+            if isinstance(value, ast.Call) and (found := keyword(value, name)) is not None:
+                return found
+            for key, item in zip(value.keys, value.values, strict=True) if isinstance(value, ast.Dict) else ():
+                if isinstance(key, ast.Constant) and key.value == name:
+                    return item
+    return keyword(call, name)
 
 
 def _is_false(node: ast.expr) -> bool:

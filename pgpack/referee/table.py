@@ -9,7 +9,9 @@ is taken, an entry that cannot be loaded.
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+import functools
+import sys
+from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol
 
 from pgpack.errors import SettingError
@@ -115,7 +117,7 @@ def all_rules() -> tuple[Rule, ...]:
     """Our rules, then those of other installed packages in the order of their ids. Raises SettingError."""
     added: dict[str, Rule] = {}
     taken = {rule.id for rule in RULES}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+    for entry in _entries(tuple(sys.path)):
         if entry.name in taken or entry.name in added:
             raise SettingError(
                 f"the rule {entry.name} of {entry.value} has an id that is taken; rename its entry point"
@@ -126,3 +128,9 @@ def all_rules() -> tuple[Rule, ...]:
         except (ImportError, AttributeError) as error:
             raise SettingError(f"the rule {entry.name} of {entry.value} cannot be loaded: {error}") from error
     return (*RULES, *added.values())
+
+
+@functools.cache
+def _entries(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """The entry points of our group in the packages on `path`, in the order of their names."""
+    return tuple(sorted(entry_points(group=GROUP), key=lambda entry: entry.name))

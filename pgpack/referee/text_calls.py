@@ -5,9 +5,8 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
-from .text_events import STEP, Event, Given, event_of, tunes
+from .text_events import STEP, Event, Given, event_of, learns, tunes
 from .text_expressions import Expressions
 from .text_names import SPLITS, names_evaluated, names_training
 from .text_values import NOTHING, Call, Kind, Scope, Value, decorators, parameters, path_of
@@ -64,10 +63,16 @@ class Calls(Expressions):
         shown = [*node.args, *(item.value for item in node.keywords)]
         texts = tuple(ast.unparse(arg) for arg, value in zip(shown, held, strict=True) if value.text)
         given = Given(owner.text, texts, any(value.training for value in held))
+        learned = any(value.learned for value in held)
+        if learned:
+            self.events += learns(script, node, name)
         if (event := event_of(script, node, name, given, scope.graded)) is not None:
             self.events.append(event)
-        if last in _PUT and texts and isinstance(node.func, ast.Attribute) and path_of(node.func.value):
-            self.bind(node.func.value, owner | Value(True), node, scope)
+        if isinstance(node.func, ast.Attribute) and path_of(node.func.value):
+            if last in _PUT and texts:
+                self.bind(node.func.value, owner | Value(True), node, scope)
+            elif learned and (last in _PUT or last.endswith("_")):
+                self.bind(node.func.value, owner | Value(seen=True), node, scope)
         for argument in shown:
             self._handed_on(argument, scope)
         if last == "add_argument" and args and args[0].word is not None:
@@ -75,7 +80,7 @@ class Calls(Expressions):
             self.options[args[0].word.strip("-").replace("-", "_")] = named.get("default", stored)
         result = self._of_script(node, last, owner, args, named, scope)
         if result is not None:
-            return replace(result, text=False) if _is_score(last) else result | Value(owner.text)
+            return result.forgotten if _is_score(last) else result | Value(owner.text)
         trained = any(name.startswith("train") and self.whole(value).text for name, value in keywords)
         if (tunes(last, given) and scope.graded) or trained:
             self.events.append(Event(STEP, script.place(node, f"{last}(...)"), f"{last}(...)"))
@@ -188,6 +193,8 @@ class Calls(Expressions):
             return self.joined(node.args, "/", scope)
         if last in _SAME:
             return args[0] if args else owner
+        if last in ("detach", "log", "count") and owner.learned:
+            return Value(seen=True)
         return NOTHING if last in _NUMBERS or _is_score(last) else None
 
     @staticmethod
@@ -196,11 +203,12 @@ class Calls(Expressions):
         words = [value.word for value in args if value.word is not None]
         text = owner.text or any(value.text for value in held) or any(word in SPLITS for word in words)
         training = owner.training or any(value.training for value in held) or any(map(_is_train, words))
+        seen = text or owner.seen or any(value.seen for value in held)
         if not graded and not owner.text and last not in _DATA and not names_evaluated(last):
-            return NOTHING
+            return Value(seen=seen)
         if training and not (text and (last in _DATA or _JOINS.search(last.lower()))):
-            return Value(owner.text, True)
-        return Value(text or names_evaluated(last))
+            return Value(owner.text, True, seen=seen)
+        return Value(text or names_evaluated(last), seen=seen)
 
 
 def _is_score(name: str) -> bool:

@@ -10,6 +10,7 @@ from .script import Place, Script
 from .text_names import names_training
 
 STEP, PACKED, SAVED, CALIBRATED = "a gradient of evaluated text", "packed", "saved", "calibrated on evaluated text"
+LEARNED = "something else that is learned from evaluated text"
 _PACKER = re.compile(
     r"(?:^|_)(?:quanti[sz]e\w*|gptq\w*|awq|rtn|serialize\w*|pack(?:_\w+)?|packed_save|compress\w*|encode_model|"
     r"export_(?:quant|artifact|submission|packed)\w*|write_artifact|to_int\d|int\d_\w*pack\w*|quant_\w+|\w+_quant)(?:_|$)"
@@ -20,14 +21,20 @@ _NO_PACKER = re.compile(
 _SAVER = re.compile(
     r"(?:^|_)(?:save|save_(?:file|model|state|weights|pretrained|checkpoint|artifact|final)\w*|export\w*)$"
 )
+_ARCHIVERS = ("savez", "savez_compressed")  # of numpy's, which otherwise save no models
 _OF_CODE = re.compile(r"\b(?:code|source|script|__file__|src)\b")
 _TUNER = re.compile(r"fine_?tune|adapt|^fit|(?:^|_)ttt(?:_|$)|overfit")
+_WEIGHTS = re.compile(
+    r"weight|bias|param|embed|\.data\b|buffer|running_|state_dict|(?:^|[._])(?:ema|sd|model|lm_head|logits?_\w+)\b|^[pw]$"
+)
+_STATISTICS = re.compile(r"hess|calib|fisher|(?:^|[._])(?:H|gram|xtx|cov\w*)\b", re.I)
+_READER = re.compile(r"(?:^|[._])(?:\w*model|net|gpt|module|ddp|compiled)$")
 _CALIBRATION = ("calib", "hessian", "gptq", "awq", "fisher")
 
 
 @dataclass(frozen=True)
 class Event:
-    """One of the four kinds above, where, and what it is called."""
+    """One of the kinds above, where, and what it is called."""
 
     kind: str
     place: Place
@@ -70,3 +77,35 @@ def _kind(call: ast.Call, name: str, last: str, given: Given, graded: bool) -> s
 def tunes(last: str, given: Given) -> bool:
     """Whether a function that nobody can look into is called as what adapts weights to its text."""
     return bool(_TUNER.search(last.lower())) and bool(given.texts) and not given.training and not names_training(last)
+
+
+def put(script: Script, node: ast.stmt | ast.Call, into: ast.expr, shown: str) -> Event | None:
+    """What happens where something learned from evaluated text is put into weights or into statistics."""
+    name = ast.unparse(into)[:80]
+    kind = CALIBRATED if _STATISTICS.search(name) else LEARNED if _WEIGHTS.search(name) else None
+    return None if kind is None else Event(kind, script.place(node, shown), shown)
+
+
+def learns(script: Script, call: ast.Call, name: str) -> list[Event]:
+    """What a call does that is given something learned from evaluated text, beside a gradient of it."""
+    last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
+    shown = f"{ast.unparse(call.func)[:40]}(...)"
+    if isinstance(call.func, ast.Attribute) and last.endswith("_") and not last.endswith("__"):
+        event = put(script, call, call.func.value, shown)
+        return [] if event is None else [event]
+    of_numpy = name.startswith(("np.", "numpy."))
+    is_file = last in _ARCHIVERS if of_numpy else _SAVER.search(last.lower())
+    if not is_file and last != "Parameter":
+        return []
+    kinds = (LEARNED, SAVED) if is_file and of_numpy else (LEARNED,)
+    return [Event(kind, script.place(call, shown), shown) for kind in kinds]
+
+
+def only_read(script: Script, call: ast.Call) -> Event | None:
+    """A model that reads evaluated text for nothing but what its hooks or its statistics make of it."""
+    if not _READER.search(ast.unparse(call.func)) or not re.search(
+        rb"register_forward|BatchNorm|running_", script.text
+    ):
+        return None
+    shown = f"{ast.unparse(call.func)[:40]}(...)"
+    return Event(LEARNED, script.place(call, shown), shown)

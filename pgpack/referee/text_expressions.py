@@ -11,7 +11,7 @@ from typing import Any
 
 from .script import Script
 from .text_events import Event
-from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_training
+from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_number, names_training
 from .text_values import NOTHING, Call, Definitions, Kind, Scope, Value, path_of
 
 VISITS = 400_000  # of expressions and statements
@@ -48,7 +48,10 @@ class Expressions(ABC):
     @staticmethod
     def any(values: Sequence[Value]) -> Value:
         """Something made of all of these."""
-        return Value(any(value.text for value in values), any(value.training for value in values))
+        text, training, seen = (
+            any(getattr(value, name) for value in values) for name in ("text", "training", "seen")
+        )
+        return Value(text, training, seen=seen)
 
     def has_time(self) -> bool:
         self.visits += 1
@@ -102,7 +105,8 @@ class Expressions(ABC):
             return found.plain
         held = self.attributes.get(found.kind, {}).values()
         training = found.training or any(value.training for value in held)
-        return Value(found.text or (any(value.text for value in held) and not training), training)
+        seen = found.seen or any(value.seen for value in held)
+        return Value(found.text or (any(value.text for value in held) and not training), training, seen=seen)
 
     def value(self, node: ast.expr, scope: Scope) -> Value:
         """What is known of an expression; calls in it happen."""
@@ -193,7 +197,7 @@ class Expressions(ABC):
         for key, value in zip(node.keys, node.values, strict=True):
             word = None if key is None else self.value(key, scope).word
             found = self.value(value, scope)
-            held["" if word is None else word] = found
+            held["" if word is None else word] = found.forgotten if word and names_number(word) else found
         return Value(kind=kind)
 
     def joined(self, parts: Sequence[ast.expr], glue: str, scope: Scope) -> Value:

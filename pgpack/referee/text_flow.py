@@ -17,10 +17,11 @@ from typing import Any
 
 from .script import Script
 from .text_calls import Calls
-from .text_events import Event
-from .text_names import names_evaluated, names_training
+from .text_events import Event, only_read, put
+from .text_names import names_evaluated, names_number, names_training
 from .text_values import NOTHING, Call, Scope, Value, path_of
 
+WRITTEN = 6  # elements of a list that are gone through one by one
 ROUNDS = 2  # what a later file or method has set is known in the next round
 _NO_GRADIENTS = ("no_grad", "inference_mode")
 
@@ -74,14 +75,29 @@ class _Walk(Calls):
     def _Assign(self, node: ast.Assign, scope: Scope) -> None:
         found = self.value(node.value, scope)
         for target in node.targets:
+            if isinstance(target, (ast.Attribute, ast.Subscript)):
+                self._put(node, target, found, scope)
             self.bind(target, found, node.value, scope)
+
+    def _put(self, node: ast.stmt, target: ast.expr, found: Value, scope: Scope) -> None:
+        """Weights or statistics that get what was computed of evaluated text."""
+        if found.learned and (event := put(scope.script, node, target, ast.unparse(node)[:60])) is not None:
+            self.events.append(event)
+
+    def _Expr(self, node: ast.Expr, scope: Scope) -> None:
+        found = self.value(node.value, scope)
+        if found.learned and isinstance(node.value, ast.Call):
+            event = only_read(scope.script, node.value)
+            self.events += [] if event is None else [event]
 
     def _AnnAssign(self, node: ast.AnnAssign, scope: Scope) -> None:
         if node.value is not None:
             self.bind(node.target, self.value(node.value, scope), node.value, scope)
 
     def _AugAssign(self, node: ast.AugAssign, scope: Scope) -> None:
-        found = self.value(node.target, scope) | self.value(node.value, scope)
+        added = self.value(node.value, scope)
+        found = self.value(node.target, scope) | added
+        self._put(node, node.target, added, scope)
         self.bind(node.target, replace(found, word=None), node.value, scope)
 
     def _Return(self, node: ast.Return, scope: Scope) -> None:
@@ -94,11 +110,19 @@ class _Walk(Calls):
         self._either(bodies, scope)
 
     def _For(self, node: ast.For | ast.AsyncFor, scope: Scope) -> None:
-        found = self.element(self.value(node.iter, scope))
-        for _ in range(2):
-            self.bind(node.target, found, node.iter, scope)
+        for source, found in self._elements(node.iter, scope):
+            self.bind(node.target, found, source, scope)
             self.block(node.body, scope)
         self.block(node.orelse, scope)
+
+    def _elements(self, node: ast.expr, scope: Scope) -> Iterator[tuple[ast.expr, Value]]:
+        """What a loop goes through, and where it is written: a short list's elements, else an element twice."""
+        written = node.elts if isinstance(node, (ast.Tuple, ast.List)) else []
+        if not 1 < len(written) <= WRITTEN:
+            yield from [(node, self.element(self.value(node, scope)))] * 2
+            return
+        for each in written:
+            yield each, self.value(each, scope)
 
     def _While(self, node: ast.While, scope: Scope) -> None:
         for _ in range(2):
@@ -176,6 +200,7 @@ class _Walk(Calls):
         if path in scope.outer:
             self.globals[path] = self.globals.get(path, NOTHING) | found
         is_part = isinstance(source, (ast.Subscript, ast.BinOp)) and source is not target
+        found = replace(found, seen=False) if names_number(last) else found
         scope.values[path] = found if is_part else self.called(last, found)
 
 

@@ -20,6 +20,9 @@ _TRAIN = re.compile(
     rf"fineweb_train|^(?:train|training|trn)$|(?:^|[_/])(?:train|training|trn)_?(?:{_NOUNS})(?:_|$)|"
     rf"(?:^|_)(?:{_NOUNS})_(?:train|training|trn)$|(?:^|/)train[\w*-]*\.\w+$"
 )
+_NUMBER = re.compile(
+    r"loss|bpb|nll|ppl|perplexity|acc(?:uracy)?$|score|metric|result|time|(?:^|_)(?:best|total|step)(?:_|$)"
+)
 _PATH = re.compile(
     r"fineweb_val|(?:^|[_/\-.])(?:val|valid|validation|holdout|heldout)(?:[_\-.*\d][^\s/]*)?"
     r"(?:\.(?:bin|npy|npz|pt|txt|jsonl|parquet|idx|tok|dat|mmap|u16)\b|[*/])",
@@ -38,6 +41,12 @@ def names_evaluated(name: str) -> bool:
     """Whether a variable is called as evaluated text is: val_tokens, x_val, eval_loader; no val_loss, valid_mask."""
     name = plain(name)
     return bool(_EVALUATED.search(name)) and not _MASK.search(name) and not _TRAIN.search(name)
+
+
+@lru_cache(maxsize=4096)
+def names_number(name: str) -> bool:
+    """Whether a variable or key is called as a result of an evaluation is."""
+    return bool(_NUMBER.search(plain(name)))
 
 
 @lru_cache(maxsize=4096)

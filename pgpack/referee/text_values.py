@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -16,12 +16,14 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Value:
-    """`text`: comes from evaluated text; `training`: from training text; `kind`: the object; `word`: the constant."""
+    """`text`: comes from evaluated text; `training`: from training text; `kind`: the object; `word`: the constant;
+    `seen`: computed from evaluated text where nothing computes gradients."""
 
     text: bool = False
     training: bool = False
     kind: Kind | None = None
     word: str | None = None
+    seen: bool = False
 
     def __or__(self, other: Value) -> Value:
         """One or the other."""
@@ -30,12 +32,23 @@ class Value:
             self.training or other.training,
             self.kind or other.kind,
             self.word if self.word == other.word else None,
+            self.seen or other.seen,
         )
 
     @property
     def plain(self) -> Value:
         """What is made of it: neither the object nor the constant."""
-        return Value(self.text, self.training)
+        return Value(self.text, self.training, seen=self.seen)
+
+    @property
+    def learned(self) -> bool:
+        """Whether something of evaluated text is in it."""
+        return self.text or self.seen
+
+    @property
+    def forgotten(self) -> Value:
+        """A number that evaluated text was given, in which nothing of it is left to learn from."""
+        return replace(self, text=False, seen=False)
 
 
 NOTHING = Value()

@@ -33,7 +33,8 @@ from pgpack.recipe.directives import Compensate
 from pgpack.recipe.recipe import Recipe
 from pgpack.tensors.record import Record
 
-from .divergence import BATCH_TOKENS, Batches, Divergence, warmed
+from .divergence import Batches, Divergence, warmed
+from .fresh_text import BATCH_TOKENS
 from .stages import refuse_global
 
 Progress = Callable[[int, float], None]

@@ -55,7 +55,8 @@ class Foreseen:
         """The trellis of `weight` (rows, cols) with the dial at `dial`."""
         made = self._turned(dial)
         path, levels = made.grid.path, np.empty(weight.T.shape, np.int16)
-        found = Walk(made, self.block).decide(weight[path], slice(0, len(weight)), levels)
+        walk = Walk(made, self.block)
+        found = walk.placed(walk.decide(weight[path], slice(0, len(weight)), levels))
         chosen, decoded = np.empty(weight.shape, np.int16), np.empty(weight.shape, np.float32)
         chosen[path], decoded[path] = levels.T, found
         return Decided(chosen, decoded)

@@ -48,7 +48,8 @@ from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
 from pgpack.tensors.trellis_grid import TrellisGrid
 
-from .divergence import BATCH_TOKENS, Batches, Divergence, warmed
+from .divergence import Batches, Divergence, warmed
+from .fresh_text import BATCH_TOKENS
 
 EIGHTHS = 8  # the resolution of a trellis grid's exponents, in steps an octave
 SMALL = 8192  # raw tensors of at most so many values are tuned

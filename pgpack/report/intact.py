@@ -2,8 +2,8 @@
 
     study.json, trials.jsonl | calibration-*.safetensors | best*.pgpack, .json, anatomy.json | tables, pictures, page
 
-Owns what `pgpack sweep --check` says. The sweep's own command makes all of these again but for the card and the rows
-of trials, which are measurements.
+Owns what `pgpack sweep --check` says. The sweep's own command makes all of these again, and measures damaged rows
+again, but for the card.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pgpack.errors import CalibrationError, FormatError, StudyError
 from pgpack.formats.own.manifest import Manifest, read_manifest
 from pgpack.inspect import Anatomy
 from pgpack.study.card import STUDY_FILE
-from pgpack.study.journal import TRIALS_FILE, Journal
+from pgpack.study.journal import TRIALS_FILE, Journal, Lines
 from pgpack.study.study import BEST_FILE, Study
 from pgpack.study.trial import Trial
 from pgpack.tables import counted
@@ -43,27 +43,29 @@ def check_study(folder: Path) -> tuple[FileState, ...]:
     if not (folder / STUDY_FILE).is_file():
         raise StudyError(f"{folder} holds no {STUDY_FILE}; give the --out directory of a `pgpack sweep`")
     try:
-        damaged = Journal(folder / TRIALS_FILE).damaged()
-        study = None if damaged else Study.load(folder)
-    except FileNotFoundError:
+        lines = Journal(folder / TRIALS_FILE).scan()
+    except StudyError as error:
+        return (FileState(TRIALS_FILE, False, str(error)),)
+    if not (folder / TRIALS_FILE).exists():
         return (FileState(TRIALS_FILE, False, f"is missing; {AGAIN}"),)
+    try:
+        study = Study.load(folder, lines.trials)
     except StudyError as error:
         return (FileState(STUDY_FILE, False, str(error)),)
-    found = [FileState(TRIALS_FILE, False, f"{line}, and {AGAIN}") for line in damaged]
-    if study is not None:
-        found += [FileState(STUDY_FILE, True, f"a study of {study.meta.title}"), _rows(study, folder)]
+    found = [FileState(STUDY_FILE, True, f"a study of {study.meta.title}"), *_rows(study, lines)]
     found += [_calibration(path) for path in sorted(folder.glob("calibration-*.safetensors"))]
-    if study is not None:
+    if not lines.damaged:
         found += _outputs(study)
     return tuple(found)
 
 
-def _rows(study: Study, folder: Path) -> FileState:
-    torn = Journal(folder / TRIALS_FILE).torn_bytes()
-    rows = counted(len(study.trials) + len(study.partial), "trial")
-    return FileState(
-        TRIALS_FILE, True, rows + (f"; the last {torn:,} bytes are of a row that was cut" if torn else "")
-    )
+def _rows(study: Study, lines: Lines) -> list[FileState]:
+    if lines.damaged:
+        return [FileState(TRIALS_FILE, False, f"{fault}; {AGAIN}") for fault in lines.damaged]
+    rows, torn = counted(len(study.trials) + len(study.partial), "trial"), lines.torn_bytes
+    return [
+        FileState(TRIALS_FILE, True, rows + (f"; the last {torn:,} bytes are of a row that was cut" if torn else ""))
+    ]
 
 
 def _calibration(path: Path) -> FileState:

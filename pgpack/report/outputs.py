@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from pgpack.inspect import Anatomy, anatomy
 from pgpack.pack import Artifact
 from pgpack.picture import PICTURE_SUFFIXES, figure_bytes
 from pgpack.recipe.recipe import Recipe
-from pgpack.study.plot import picture_bytes
+from pgpack.study.plot import frontier_figure
 from pgpack.study.seeds import seeds_csv
 from pgpack.study.study import BEST_FILE, Study
 
@@ -54,8 +54,9 @@ def outputs_of(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> dict[
     found: dict[str, Callable[[], bytes]] = {
         "distortion.csv" if view.metric == "error" else "frontier.csv": lambda: view.to_csv().encode()
     }
-    for suffix in PICTURE_SUFFIXES if view.points else ():
-        found[f"frontier{suffix}"] = partial(picture_bytes, view.picture, suffix)
+    if view.points:
+        picture = view.picture
+        found |= _pictures("frontier", picture.title, picture.words, partial(frontier_figure, picture))
     if anatomy is not None:
         found |= _anatomy_pictures(anatomy)
     found["report.html"] = lambda: render_report(study, breakdown, anatomy).encode()
@@ -67,18 +68,20 @@ def outputs_of(study: Study, breakdown: Sequence[tuple[str, int]] = ()) -> dict[
 def _anatomy_pictures(anatomy: Anatomy) -> dict[str, Callable[[], bytes]]:
     """Names and contents of kinds.svg and kinds.png, and where there are layers of depth.svg and depth.png."""
     title = kinds_title(anatomy)
-    drawn = [("kinds", title, kinds_words(anatomy), partial(kinds_figure, anatomy, title))]
+    found = _pictures("kinds", title, kinds_words(anatomy), partial(kinds_figure, anatomy, title))
     if depths_of(anatomy):
-        drawn.append(("depth", DEPTH_TITLE, depth_words(anatomy), partial(depth_figure, anatomy)))
-    return {
-        f"{name}{suffix}": partial(_drawn, figure, suffix, title, words)
-        for name, title, words, figure in drawn
-        for suffix in PICTURE_SUFFIXES
-    }
+        found |= _pictures("depth", DEPTH_TITLE, depth_words(anatomy), partial(depth_figure, anatomy))
+    return found
 
 
-def _drawn(figure: Callable[[], Figure], suffix: str, title: str, words: str) -> bytes:
-    return figure_bytes(figure(), suffix, title=title, description=words)
+def _pictures(name: str, title: str, words: str, drawn: Callable[[], Figure]) -> dict[str, Callable[[], bytes]]:
+    """Names and contents of the files of one picture, which is drawn once."""
+    figure = cache(drawn)
+
+    def contents(suffix: str) -> bytes:
+        return figure_bytes(figure(), suffix, title=title, description=words)
+
+    return {f"{name}{suffix}": partial(contents, suffix) for suffix in PICTURE_SUFFIXES}
 
 
 def write_anatomy(

@@ -19,7 +19,7 @@ from pgpack.tables import csv_text
 from .comparison import half_widths
 from .frontier import Front
 from .study import Study, metric_of
-from .trial import Trial
+from .trial import Trial, by_size
 
 EXPORT_SUFFIXES = (".csv", ".parquet")
 _FIELDS = tuple((field.name, str(field.type).split(" ")[0]) for field in dataclasses.fields(Trial))
@@ -31,13 +31,14 @@ COLUMNS: tuple[tuple[str, str], ...] = (("study", "str"), *_FIELDS, *_WIDTHS, ("
 def rows_of(studies: Sequence[tuple[str, Study]]) -> list[tuple[Any, ...]]:
     """A row for every trial of the named studies, in `COLUMNS`. `on_frontier`: no trial of any of them is both
     smaller and better in the metric of the studies."""
-    trials = tuple(trial for _, study in studies for trial in study.trials)
+    tables = [(name, by_size(study.trials)) for name, study in studies]
+    trials = tuple(trial for _, rows in tables for trial in rows)
     metric = metric_of([study for _, study in studies], trials)
     frontier = {id(trial) for trial in Front(trials, metric).points}
     return [
         (name, *(getattr(trial, field) for field, _ in _FIELDS), *half_widths(trial), id(trial) in frontier)
-        for name, study in studies
-        for trial in study.trials
+        for name, rows in tables
+        for trial in rows
     ]
 
 

@@ -64,7 +64,8 @@ def frontier_figure(picture: FrontierPicture) -> Figure:
         if not view.holds(drawable(picture.whole)).all():
             notes.append("triangles: beyond the scale")
         figure.supxlabel("; ".join(notes) or " ", x=0.99, ha="right", fontsize=9.5, color=SOFT_INK)
-        figure.draw_without_rendering()  # fixes the layout that labels are placed on
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # labels are placed on this layout, and every file has it
         _place_names(axes, picture, view)
     return figure
 

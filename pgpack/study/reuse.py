@@ -20,7 +20,7 @@ class Reuse:
     `n_candidates` recipes on `n_checkpoints` are asked for; `n_measured` of these trials have a row, `n_failed` of
     them one that failed; `n_stale` are missing although their recipe has a row on that checkpoint, because another
     pgpack version or calibration measured it; `n_others` rows belong to no candidate and stay. `kept` names other
-    work that is not repeated. Units: `torn_bytes` of a torn last line.
+    work that is not repeated, `taken_out` what was damaged.
     """
 
     n_candidates: int
@@ -31,7 +31,7 @@ class Reuse:
     n_rows: int
     created: str
     kept: tuple[str, ...] = ()
-    torn_bytes: int = 0
+    taken_out: tuple[str, ...] = ()
     n_checkpoints: int = 1
 
     @property
@@ -42,7 +42,7 @@ class Reuse:
         """The account in lines for people; a new study's is one line."""
         several = f" on {self.n_checkpoints} checkpoints" if self.n_checkpoints > 1 else ""
         if not self.n_rows:
-            return (f"{counted(self.n_candidates, 'recipe')} to measure{several} in a new study",)
+            return (f"{counted(self.n_candidates, 'recipe')} to measure{several} in a new study", *self.taken_out)
         lines = [
             f"going on with a study of {counted(self.n_rows, 'trial')}, begun {self.created}",
             f"{counted(self.n_candidates, 'recipe')}{several}, {self.n_measured} of them measured before, "
@@ -58,11 +58,7 @@ class Reuse:
             lines.append(f"{counted(self.n_others, 'trial')} of other recipes stay in the study and on its frontier")
         if self.kept:
             lines.append(f"reused besides: {', '.join(self.kept)}")
-        if self.torn_bytes:
-            lines.append(
-                f"a last line of {self.torn_bytes:,} bytes, torn by a crash, is cut off; that trial counts as new"
-            )
-        return tuple(lines)
+        return (*lines, *self.taken_out)
 
 
 Asked = tuple[str, str, float]
@@ -70,7 +66,7 @@ Asked = tuple[str, str, float]
 
 
 def reuse(
-    study: Study, asked: Sequence[Asked], missing: Sequence[Asked], kept: Sequence[str], torn_bytes: int
+    study: Study, asked: Sequence[Asked], missing: Sequence[Asked], kept: Sequence[str], taken_out: Sequence[str]
 ) -> Reuse:
     """The account of what is `asked`, of which `missing` has no row in `study`."""
     trials = (*study.trials, *study.partial)
@@ -87,6 +83,6 @@ def reuse(
         n_rows=len(rows),
         created=study.meta.created,
         kept=tuple(kept),
-        torn_bytes=torn_bytes,
+        taken_out=tuple(taken_out),
         n_checkpoints=n_checkpoints,
     )

@@ -20,7 +20,7 @@ from .frontier import Metric, default_metric
 from .journal import TRIALS_FILE, Journal
 from .pictured import Curve
 from .seeds import Across, Spread, across
-from .trial import Trial
+from .trial import Trial, by_size
 from .view import FrontierView
 
 BEST_FILE = "best.pgpack"
@@ -60,30 +60,33 @@ class Study:
         return Study.of(self.directory, self.meta, tuple(t for t in (*self.trials, *self.partial) if t.ok))
 
     @classmethod
-    def load(cls, directory: Path) -> Study:
-        """The study in `directory`, without taking the lock (safe while a sweep runs).
+    def load(cls, directory: Path, rows: tuple[Trial, ...] | None = None) -> Study:
+        """The study in `directory`, without taking the lock (safe while a sweep runs); with these `rows` of its
+        journal, where somebody read it already.
 
         Raises: StudyError when there is no study or it cannot be read.
         """
         meta = read_card(directory / STUDY_FILE)
         if meta is None:
             raise StudyError(f"{directory} holds no {STUDY_FILE}; give the folder of a `pgpack sweep`")
-        return cls.of(directory, meta, Journal(directory / TRIALS_FILE).read())
+        return cls.of(directory, meta, Journal(directory / TRIALS_FILE).read() if rows is None else rows)
 
     @cached_property
     def merged(self) -> Study:
-        """A study of several checkpoints as one whose trials are the rows that stand for its recipes and whose fp32
-        loss is the mean: what tables, pictures and pages show. A study of one checkpoint is that already."""
+        """What tables, pictures and pages show: the trials by their bytes, whatever the order of measurement was; a
+        study of several checkpoints as one whose trials are the rows that stand for its recipes and whose fp32 loss
+        is the mean."""
         cards = self.meta.checkpoints
         if len(cards) == 1 or self.seeds:
-            return self
+            return dataclasses.replace(self, trials=by_size(self.trials))
         losses: dict[str, Any] = {
             name: Spread.of(known).mean
             for name in ("fp32_bpb", "fp32_nats")
             if None not in (known := [getattr(card, name) for card in cards])
         }
-        seeds = {each.trial.key: each for each in across(self.meta, self.trials)}
-        trials = tuple(each.trial for each in seeds.values())
+        found = {each.trial.key: each for each in across(self.meta, self.trials)}
+        trials = by_size(each.trial for each in found.values())
+        seeds = {trial.key: found[trial.key] for trial in trials}
         return dataclasses.replace(self, meta=dataclasses.replace(self.meta, **losses), trials=trials, seeds=seeds)
 
     def frontier(self, metric: Metric | None = None, budget: Size | None = None) -> FrontierView:
@@ -150,7 +153,7 @@ def _refuse_foreign(directory: Path) -> None:
 def recording(
     directory: Path, meta: StudyMeta, complete: Callable[[StudyMeta], StudyMeta] = lambda card: card
 ) -> Iterator[tuple[Study, Journal]]:
-    """Create or continue the study in `directory`; yields it as it stands and its journal, locked to append to.
+    """Create or continue the study in `directory`; yields it as it stands and its journal, mended and locked.
 
     A new budget, space, calibration or pgpack version is taken over into the card (trial keys tell their
     rows apart). `complete` fills in what takes long to find, such as the fp32 loss, once the study is known to be
@@ -166,4 +169,4 @@ def recording(
         card = complete(meta if before is None else continued(directory, before, meta))
         if card != before:
             replace_study_file(directory / STUDY_FILE, card.to_json().encode())
-        yield Study.of(directory, card, journal.read()), journal
+        yield Study.of(directory, card, journal.mend().trials), journal

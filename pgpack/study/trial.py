@@ -14,7 +14,7 @@ import math
 import operator
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +36,10 @@ STATUSES = ("ok", "failed")
 CHECKSUM = re.compile(r'(.*), "crc32": "([0-9a-f]{8})"}')
 
 _METRICS = ("bpb", "nats", "kl", "ideal_bits", "relative_error", "expected_loss")
+
+
+class NewerRow(StudyError):
+    """A row of a schema version that is not known yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,12 +154,15 @@ class Trial:
         """
         names = (*(field.name for field in dataclasses.fields(cls)), "crc32")
         row = dict(read_row(line, names, "trial row", SINCE, SCHEMA_VERSION))
-        if "crc32" in row:
-            del row["crc32"]
-            found = CHECKSUM.fullmatch(line)
-            if found is None or _crc32(f"{found[1]}}}") != found[2]:
-                raise StudyError("trial row is damaged: its checksum is that of another text")
+        if row.pop("crc32", None) is not None and not checksum_fits(line):
+            raise StudyError("trial row is damaged: its checksum is that of another text")
         return cls(**row)
+
+
+def checksum_fits(line: str) -> bool | None:
+    """Whether a row ends in the checksum of the rest of it; None where it ends in no checksum."""
+    found = CHECKSUM.fullmatch(line)
+    return None if found is None else _crc32(f"{found[1]}}}") == found[2]
 
 
 def _crc32(line: str) -> str:
@@ -166,6 +173,11 @@ _TEXT, _OPTIONAL_TEXT, _NUMBERS = (
     tuple(field.name for field in dataclasses.fields(Trial) if field.type in kinds)
     for kinds in (("str",), ("str | None",), ("float", "float | None"))
 )
+
+
+def by_size(trials: Iterable[Trial]) -> tuple[Trial, ...]:
+    """The trials by their bytes, then by recipe, those that failed last: an order that knows nothing of time."""
+    return tuple(sorted(trials, key=lambda trial: (not trial.ok, trial.n_bytes or 0, trial.recipe, trial.key)))
 
 
 def trial_key(
@@ -192,7 +204,7 @@ def read_row(
 
     `since` names the version that added a field: an object of an older version lacks it, and its default counts.
     `newest`: the last version that is known.
-    Raises: StudyError naming the first thing that is not as it should be.
+    Raises: StudyError naming the first thing that is not as it should be; NewerRow.
     """
     try:
         row = json.loads(text, parse_constant=_refuse_constant)
@@ -202,8 +214,10 @@ def read_row(
         raise StudyError(f"{what} is a JSON {type(row).__name__}; expected an object")
     version = row.pop("v", None)
     if type(version) is not int or not 1 <= version <= newest:
-        newer = "; read it with a newer pgpack" if type(version) is int and version > newest else ""
-        raise StudyError(f"{what} has schema version {version!r}; this pgpack reads 1 to {newest}{newer}")
+        said = f"{what} has schema version {version!r}; this pgpack reads 1 to {newest}"
+        if type(version) is int and version > newest:
+            raise NewerRow(f"{said}; read it with a newer pgpack")
+        raise StudyError(said)
     known = {name for name in names if since.get(name, 1) <= version}
     unknown, missing = sorted(row.keys() - known), sorted(known - row.keys())
     if unknown:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pgpack.loss.intervals import Estimate
 from pgpack.sizes import spoken_size
-from pgpack.tables import Cell, clipped, table
+from pgpack.tables import Cell, clipped, decimals, table
 
 from .comparison import half_width, half_width_text, paired_difference
 from .frontier import METRIC_NAMES, Front, Metric, frontier_csv, measured
@@ -166,7 +166,7 @@ def _columns(metric: Metric) -> dict[str, Callable[[Trial], Cell]]:
             "expected loss": lambda trial: trial.expected_loss,
         }
     columns: dict[str, Callable[[Trial], Cell]] = {
-        "KL": lambda trial: "-" if trial.kl is None else f"{trial.kl:.5f}",
+        "KL": lambda trial: "-" if trial.kl is None else decimals(trial.kl, 5),
         "bits/byte": lambda trial: "-" if trial.bpb is None else f"{trial.bpb:.4f}",
     }
     headings = {"kl": "KL", "bpb": "bits/byte", "nats": "nats"}

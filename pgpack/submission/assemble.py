@@ -15,11 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from pgpack.errors import SubmissionError
 
 Definition = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 Key = tuple[str, str]  # module, name
+Tree = TypeVar("Tree", bound=ast.AST)
 PACKAGE = __package__.partition(".")[0]
 
 
@@ -59,6 +61,12 @@ class Module:
             elif isinstance(node, ast.ImportFrom) and not is_own(node):
                 found |= {a.asname or a.name: f"from {node.module} import {_alias(a)}" for a in node.names}
         return found
+
+
+def copied(tree: Tree) -> Tree:
+    """A copy. Contexts and operators are shared: Python has one of each, and the minifier hangs trees on them."""
+    shared = (node for node in ast.walk(tree) if not node._fields)
+    return copy.deepcopy(tree, {id(node): node for node in shared})
 
 
 def bound_names(node: ast.AST) -> set[str]:
@@ -197,7 +205,7 @@ class _Joint:
     def linked(self, key: Key) -> ast.stmt:
         """The definition of `key` with every reference resolved."""
         module, override = self.module(key[0]), self.overrides.get(key)
-        node = ast.parse(override.source).body[0] if override else copy.deepcopy(module.definitions[key[1]])
+        node = ast.parse(override.source).body[0] if override else copied(module.definitions[key[1]])
         linker = _Linker(self, module, override.uses if override else {})
         if isinstance(node, ast.ClassDef):
             node.decorator_list = [linker.visit(each) for each in node.decorator_list]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
 from pgpack.errors import RoundTripError, SubmissionError
+from pgpack.files import workplace
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, unframe
 from pgpack.formats.own.needs import UNLIMITED
@@ -43,6 +43,11 @@ UNDO = {  # byte codec -> what decodes it
 PROGRAMS = ("Lrzip", "Zpaq")  # external programs, run by the package's own classes
 GRIDS = {"raw": "raw_values"}
 ROOTS = ("state_dict", "main")
+WORKPLACE = """
+def workplace(kind):
+    import tempfile
+    return tempfile.TemporaryDirectory(prefix=f"pgpack-{kind}-")
+"""
 FUTURE = "from __future__ import annotations\n"
 START = 'if __name__ == "__main__":\n    main()\n'
 INTRO = '''"""Decoder of {n} (pgpack {version}): python decode.py ARTIFACT OUT.npz
@@ -71,7 +76,7 @@ def make_decoder(artifacts: Sequence[bytes]) -> Decoder:
     """
     overrides = _tables([_header(data) for data in artifacts])
     tree, origin = assemble([(PROGRAM, name) for name in ROOTS], overrides)
-    with tempfile.TemporaryDirectory(prefix="pgpack-decoder-") as folder:
+    with workplace("decoder") as folder:
         paths = [Path(folder, f"{i}") for i in range(len(artifacts))]
         for path, data in zip(paths, artifacts, strict=True):
             path.write_bytes(data)
@@ -133,7 +138,11 @@ def _tables(headers: Sequence[Header]) -> dict[Key, Override]:
     used = sorted(coded | {part.params["states"] for part in parts if "states" in part.params})
     polynomials = {states: POLYNOMIALS[states] for states in used}
     made = {(PROGRAM, name): Override(f"{name} = {table}", uses) for name, (table, uses) in tables.items()}
-    return {**made, (f"{PACKAGE}.tensors.trellis", "POLYNOMIALS"): Override(f"POLYNOMIALS = {polynomials}")}
+    others = {
+        (f"{PACKAGE}.tensors.trellis", "POLYNOMIALS"): f"POLYNOMIALS = {polynomials}",
+        (f"{PACKAGE}.files", "workplace"): WORKPLACE,
+    }
+    return made | {key: Override(source) for key, source in others.items()}
 
 
 def _table(texts: Sequence[str], functions: Mapping[str, str]) -> tuple[str, dict[str, Key]]:

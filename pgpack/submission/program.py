@@ -15,6 +15,7 @@ import json
 import sys
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import Any
@@ -59,7 +60,7 @@ def transpose(symbols: Array, side: Array | None) -> Array:
 
 def row_sort(symbols: Array, side: Array | None) -> Array:
     """Symbols of sorted rows; `side`: their numbers."""
-    return symbols if side is None else symbols[np.argsort(side)]
+    return symbols if side is None else symbols[np.argsort(side)[: len(symbols)]]
 
 
 def spread(scales: Array, group: int, cols: int) -> Array:
@@ -81,7 +82,9 @@ def raw_values(symbols: Array, dtype: str) -> Array:
 
 def uniform(symbols: Array, scales: Array, group: int = 0) -> Array:
     """scale * symbol."""
-    return symbols.astype(np.float32) * spread(scales, group, symbols.shape[1])
+    values = symbols.astype(np.float32)
+    values *= spread(scales, group, symbols.shape[1])  # in place: never larger than the symbols
+    return values
 
 
 def mean_scaled(symbols: Array, scales: Array, group: int) -> Array:
@@ -177,8 +180,15 @@ def state_dict(path: str) -> dict[str, Array]:
     at = 21 + int.from_bytes(data[5:9], "little")
     header = json.loads(zlib.decompressobj(-15).decompress(data[21:at], 1 << 24))
     declared = sum(sum(chain[-1]) for chain in (*header["streams"], header["side"]))
-    for _, shape, _, parts in header["tensors"]:
-        declared += 4 * sum(abs(count(each)) for part in parts for each in (shape, part[3]))
+    tied = Counter(header.get("aliases", {}).values())
+    for name, shape, _, parts in header["tensors"]:
+        declared += 4 * abs(count(shape)) * (len(parts) + tied[name])
+        for part in parts:
+            width = [size[-1] for key, _, size in part[5] if key == "table"]  # values of a symbol
+            declared += 4 * abs(count([*part[3], *width]))
+        if parts[1:]:
+            first, last = ((part[7:] or [shape])[0] for part in parts[-2:])
+            declared += 4 * abs(count([*first[:-1], *last[1:]]))
     if declared > max(400 * len(data), 1 << 27):
         sys.exit(f"an artifact of {len(data)} bytes declares {declared}")
     tensors = decoded(data, at, header)

@@ -10,11 +10,10 @@ may fail, so that the program itself must check what it computed.
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from .assemble import defined_names
+from .assemble import copied, defined_names
 
 Facts = Mapping[int, set[bool]]
 Run = Callable[[dict[str, Any]], None]  # runs the program in a namespace on every input
@@ -48,7 +47,7 @@ def _facts(tree: ast.Module, run: Run) -> Facts:
         facts.setdefault(number, set()).add(bool(value))
         return value
 
-    probed = copy.deepcopy(tree)
+    probed = copied(tree)
     for node in ast.walk(probed):
         if isinstance(node, (ast.If, ast.IfExp)):
             node.test = _call(getattr(node, NUMBER), node.test)

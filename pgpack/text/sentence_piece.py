@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import sentencepiece
 from numpy.typing import NDArray
 
 from pgpack.errors import DataError
@@ -33,6 +32,8 @@ class SentencePiece:
     """
 
     def __init__(self, model: bytes, source: str, begins: bool = True) -> None:
+        import sentencepiece
+
         self.model, self.source, self.begins = model, source, begins
         self.sha256 = hashlib.sha256(model).hexdigest()
         try:
@@ -176,6 +177,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> SentencePiece:
     if not 300 <= vocab_size <= MAX_VOCABULARY:
         raise DataError(f"vocabulary of {vocab_size} pieces: must be 300 to {MAX_VOCABULARY} (256 are bytes)")
     sentences = [line for text in texts for line in text.splitlines() if line.strip()]
+    import sentencepiece
+
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(

@@ -31,6 +31,12 @@ def weight_uses(config: GPTConfig) -> int:
     return total + (config.model_dim**2 + head if config.mtp_weight else 0)
 
 
+def activations_per_token(config: GPTConfig) -> int:
+    """Values that a training step keeps of each token for its backward pass, about: what blocks and the head make."""
+    block = 12 * config.model_dim + round(3 * config.mlp_mult * config.model_dim)
+    return config.virtual_layers * block + 4 * config.vocab_size
+
+
 def flop_per_token(config: GPTConfig, seq_len: int | None = None) -> int:
     """Operations, forward and backward, per token of a sequence of `seq_len` (None: the model's)."""
     length = seq_len or config.seq_len

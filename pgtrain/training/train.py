@@ -51,10 +51,9 @@ from .qat import FakeQuantizer
 from .resume import RunState, state_path
 from .run_log import RunLog, StepRow, log_path, open_log, refuse_running, stop_requested
 from .schedule import lr_scale, muon_momentum, run_fraction, sequence_length
-from .train_config import TrainConfig
+from .train_config import MAX_VAL_TOKENS, TrainConfig
 
 LOSS_WINDOW = 20  # the reported training loss is the mean over this many last steps
-MAX_VAL_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pgpack.errors import DataError
 
 ORTHOGONALIZERS = ("newton_schulz", "polar_express")
 ROUNDINGS = ("straight_through", "soft")
+MAX_VAL_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,13 @@ HF = ("HF", "pgpack pack hf --recipe *=rtn|rans -o hf.pgpack --no-cache -q")
 UNPACK = "pgpack unpack m.pgpack -q -o"
 FOLDER = "pgpack unpack hf.pgpack -o back -q --format folder"
 SHARD = "text/corpus_train_000000.bin"
-PAGES = ("study/best.pgpack.json", "study/report.html", "study/frontier.*", "study/study.json", "study/anatomy.json")
+PAGES: tuple[str, ...] = (
+    "study/best.pgpack.json",
+    "study/report.html",
+    "study/frontier.*",
+    "study/study.json",
+    "study/anatomy.json",
+)
 PAGES += ("study/kinds.*", "study/depth.*", "study/tensors.jsonl")
 RUN = ("*.state", "*.log.jsonl", "*.loss.svg")
 MADE = ("m.pgpack", "m.pgpack.json")

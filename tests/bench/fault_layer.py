@@ -125,7 +125,7 @@ class Layer:
             self.reads(path)
             return real_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
 
-        os.stat = stat  # type: ignore[assignment]
+        os.stat = stat
         from pgpack import files
 
         exchange = files._exchange

@@ -32,11 +32,12 @@ from typing import Any
 
 from pgpack_cli.screen.output import run as shell
 
+from pgpack.files import replace_file
 from pgpack.study.tensor_bytes import TensorBytes
 from tests.bench.fault_cases import REPLACED, SCENARIOS, Scenario, prepare
 from tests.bench.fault_layer import COUNTED, Layer
 
-OWN_OF_A_RUN = {"created", "quantize_s", "encode_s", "decode_s", "eval_s", "crc32", "elapsed_s"}
+OWN_OF_A_RUN = {"created", "quantize_s", "encode_s", "decode_s", "eval_s", "crc32", "elapsed_s", "peak_bytes"}
 MOMENTS = 10
 LAZY = (
     "numba", "scipy.optimize", "scipy.special", "torch._dynamo", "matplotlib.figure", "matplotlib.ticker",
@@ -63,7 +64,7 @@ def run(folder: Path, command: Sequence[str], layer: Layer) -> Ended:
         if pid == 0:
             _become(folder, command, layer, said, counts)
         _, status = os.waitpid(pid, 0)
-        known = json.loads(counts.read_text()) if counts.exists() else [{}, 0]
+        known: list[Any] = json.loads(counts.read_text()) if counts.exists() else [{}, 0]
         return Ended(os.waitstatus_to_exitcode(status), said.read_text(errors="replace"), Counter(known[0]), known[1])
 
 
@@ -252,13 +253,19 @@ def spread(n: int, most: int) -> list[int]:
     return list(range(n)) if n <= most else sorted({round(i * (n - 1) / (most - 1)) for i in range(most)})
 
 
-def measure(names: Sequence[str], most: int, folder: Path, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One row for each scenario."""
+def measure(
+    names: Sequence[str], most: int, folder: Path, say: Callable[[str], None], keep: Path | None = None
+) -> list[dict[str, Any]]:
+    """One row for each scenario. `keep`: a folder of the rows that are done, which a second call goes on from."""
     rows = []
     for scenario in SCENARIOS:
         if names and scenario.name not in names:
             continue
-        place = folder / scenario.name.replace(" ", "-")
+        place = folder / scenario.name.replace(" ", "-").replace(":", "")
+        kept = None if keep is None else keep / f"{place.name}-{most}.json"
+        if kept is not None and kept.exists():
+            rows.append(json.loads(kept.read_text()))
+            continue
         bench = Bench(scenario, place / "template", place / "work")
         prepare(scenario, bench.template, partial(run, layer=Layer("/nowhere")))
         wanted, ended = bench.undisturbed()
@@ -284,6 +291,9 @@ def measure(names: Sequence[str], most: int, folder: Path, say: Callable[[str], 
                 for at in where:
                     row["losses"] += [f"{fault} at {at}: {each}" for each in bench.struck(fault, at, wanted)]
         rows.append(row)
+        if kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(kept, json.dumps(row).encode())
         say(f"{scenario.name}: {json.dumps({k: v for k, v in row.items() if k != 'losses'})}")
         for loss in row["losses"]:
             say(f"  LOSS {loss}")
@@ -352,16 +362,19 @@ def main() -> None:
     parser.add_argument("scenarios", nargs="*", help="names; none for all")
     parser.add_argument("--most", type=int, default=60, help="deeds of a command that are struck")
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--keep", type=Path, help="folder of what is done, which a second call goes on from")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     asked = parser.parse_args()
     load_everything()
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-        rows = measure(asked.scenarios, asked.most, Path(folder).resolve(), partial(print, flush=True))
+        rows = measure(asked.scenarios, asked.most, Path(folder).resolve(), partial(print, flush=True), asked.keep)
     if asked.json:
         asked.json.write_text(json.dumps({"most": asked.most, "rows": rows}, indent=1) + "\n")
     if asked.markdown:
         asked.markdown.write_text(page(rows))
+    if asked.keep is not None:  # the next call begins anew
+        shutil.rmtree(asked.keep, ignore_errors=True)
 
 
 if __name__ == "__main__":

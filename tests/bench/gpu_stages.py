@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -125,13 +125,13 @@ class Proof:
     def stages(self) -> dict[str, Callable[[], Said]]:
         """Name of a row -> what makes it, in an order that holds."""
         found: dict[str, Callable[[], Said]] = {"text": self.text, "speed": self.speed, "trunk": self.trunk}
-        found |= {arm: lambda arm=arm: self.arm(arm) for arm in ARMS}
+        found |= {arm: partial(self.arm, arm) for arm in ARMS}
         for arm in ARMS:
-            found[f"calibrate, {arm}"] = lambda arm=arm: self.calibrate(arm)
+            found[f"calibrate, {arm}"] = partial(self.calibrate, arm)
             for name in FIELD:
-                found[f"{name}, {arm}"] = lambda arm=arm, name=name: self.field(arm, name)
+                found[f"{name}, {arm}"] = partial(self.field, arm, name)
             for effort in self.scale.efforts:
-                found[f"effort {effort}, {arm}"] = lambda arm=arm, effort=effort: self.engine(arm, effort)
+                found[f"effort {effort}, {arm}"] = partial(self.engine, arm, effort)
         return found
 
     def text(self) -> Said:

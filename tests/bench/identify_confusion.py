@@ -30,6 +30,8 @@ from pgpack.bench.sources import open_sources
 from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import PgpackError
 from pgpack.models.probe import Probe
+from pgpack.text.stream import DocumentTokens
+from pgpack.text.tokenizer import Tokenizer
 from pgtrain.challenge_models import builder
 from pgtrain.identification.reader import Reader
 from pgtrain.identify import identify
@@ -167,6 +169,10 @@ def page(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _nobody(tokenizer: Tokenizer, role: str) -> DocumentTokens:
+    raise AssertionError(f"no text of a model is asked for as {role}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", default="builtin")
@@ -178,9 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--markdown", type=Path)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    sources = open_sources(
-        Path("bare"), from_tensors({}), BenchOptions(text=(given.text,), tokenizer=given.tokenizer)
-    )
+    options = BenchOptions(text=(given.text,), tokenizer=given.tokenizer)
+    sources = open_sources(Path("bare"), from_tensors({}), options, _nobody)
     assert sources.calib is not None
     texts = Texts.of(sources.calib.tokens(None), sources.tokenizer.vocab_size)
     outcomes, known = [], Known(None if given.keep is None else given.keep / "outcomes.jsonl")

@@ -50,7 +50,8 @@ def llama_shapes(scale: float = 1.0) -> dict[str, tuple[int, ...]]:
 
 def write_model(folder: Path, scale: float = 1.0) -> int:
     """A folder of SHARDS bf16 files and their index, as models are published; the number of its values."""
-    shapes, weight_map = llama_shapes(scale), {}
+    shapes = llama_shapes(scale)
+    weight_map: dict[str, str] = {}
     per_shard = -(-len(shapes) // SHARDS)
     for number in range(SHARDS):
         names = list(shapes)[number * per_shard : (number + 1) * per_shard]

@@ -81,13 +81,13 @@ def inputs(rng: np.random.Generator, dim: int) -> Float32:
     basis = np.linalg.qr(rng.standard_normal((dim, dim)).astype(np.float32))[0]
     spectrum = (np.arange(1, dim + 1) ** -DECAY).astype(np.float32)
     X = (rng.standard_normal((ACTIVATIONS, dim), dtype=np.float32) * spectrum) @ basis
-    return X / np.sqrt(np.square(X).mean(axis=1, keepdims=True))
+    return (X / np.sqrt(np.square(X).mean(axis=1, keepdims=True))).astype(np.float32)
 
 
 def second_moments(X: Float32) -> Float32:
     """H = mean x x^T. Shape: (dim, dim)."""
     H: Float32 = X.T @ X / np.float32(len(X))
-    return (H + H.T) / 2
+    return (H + H.T) / np.float32(2)
 
 
 def hessians(tensors: dict[str, Float32], layers: int) -> Iterator[tuple[str, Float32]]:

@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -152,16 +153,14 @@ def bench_trainer(
     return Trainer(model, config, TextFolder.open(folder), folder / "m.safetensors", device)
 
 
-def measure(
-    preset: str, rounds: int, device: str, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, object]:
+def measure(preset: str, rounds: int, device: str, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
     """The figures as one row."""
     chosen = find_preset(preset)
     with tempfile.TemporaryDirectory() as name:
         trainer = bench_trainer(builtin_corpus(), chosen.model, chosen.training, Path(name), device)
         loops = {peer: plain_loop(trainer, peer) for peer in PEERS} | {"ours": our_loop(trainer)}
         times = step_seconds(loops, rounds, trainer.device, clock)
-    row: dict[str, object] = {"preset": preset, "device": device, "threads": torch.get_num_threads()}
+    row: dict[str, Any] = {"preset": preset, "device": device, "threads": torch.get_num_threads()}
     row |= {"torch": torch.__version__, "rounds": rounds, "clock": clock.__name__}
     for loop, found in times.items():
         row[f"{loop}_tokens_per_s"] = round(trainer.config.batch_tokens / statistics.median(found), 1)

@@ -19,6 +19,7 @@ import json
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -48,13 +49,13 @@ def peak_tflops(card: str) -> float | None:
     return next((peak for name, peak in PEAKS.items() if name in card), None)
 
 
-def utilisation(trainer: Trainer, steps: int, peak: float | None = None) -> dict[str, object]:
+def utilisation(trainer: Trainer, steps: int, peak: float | None = None) -> dict[str, Any]:
     """Tokens per second, TFLOP/s and their share of the peak (TFLOP/s; None: that of the card, if it is known)."""
     model, training, on_gpu = trainer.model_config, trainer.config, trainer.device.type == "cuda"
     times = step_seconds({"ours": our_loop(trainer)}, steps, trainer.device)["ours"]
     card = torch.cuda.get_device_name(trainer.device) if on_gpu else str(trainer.device)
     flop, per_second = flop_per_token(model), training.batch_tokens / statistics.median(times)
-    row: dict[str, object] = {"card": card, "torch": torch.__version__, "compile": training.compile_backend}
+    row: dict[str, Any] = {"card": card, "torch": torch.__version__, "compile": training.compile_backend}
     row |= {"parameters": count_parameters(model), "tokens_per_step": training.batch_tokens}
     row |= {"micro_batches": training.micro_batches, "steps": steps, "tokens_per_s": round(per_second, 1)}
     row |= {"mflop_per_token": round(flop / 1e6, 3), "tflop_per_s": float(f"{flop * per_second / 1e12:.4g}")}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.commands.test_startup import loaded_by
 from tests.commands.workshop import pgpack, succeed
 from tests.models.tiny_gguf import write_gguf
 from tests.models.tiny_hf import LENGTH, tiny_model, write_folder
@@ -42,6 +43,18 @@ def test_a_folder_is_inspected_as_one_checkpoint(folder: Path) -> None:
     assert rows["lm_head.weight"]["alias_of"] == "model.embed_tokens.weight"
     assert rows["model.layers.0.self_attn.q_proj.weight"]["role"] == "attention"
     assert "dialect transformers, llama" in succeed(pgpack("inspect", folder)).out
+
+
+def test_transformers_and_the_compiler_are_loaded_only_where_a_model_runs(folder: Path, tmp_path: Path) -> None:
+    recipe, out = "role:control=cast; *=rtn(bits=6)|rans", tmp_path / "x.pgpack"
+    for words in (
+        ("pack", folder, "--recipe", recipe, "-o", out, "-q"),
+        ("eval", folder, "--text", "builtin", "--dry-run"),
+        ("inspect", out),
+    ):
+        found = set(loaded_by("pgpack", *words))
+        assert not {"transformers", "torch._dynamo", "torch._inductor", "sympy"} & found, words
+    assert out.exists()
 
 
 def test_a_folder_is_planned_packed_and_measured(folder: Path, text, tmp_path: Path) -> None:

@@ -71,6 +71,25 @@ def test_a_flag_shows_another_metric_and_every_table_says_which(tmp_path: Path) 
         assert words in caption
 
 
+def test_a_search_goes_on_by_the_metric_of_its_study_whoever_forgets_the_flag(model: Path, tmp_path: Path) -> None:
+    space = ("--recipe", "role:control=cast; tok*=rtn(bits={3:8})|rans; *=rtn(bits={3:8})|{zlib,rans}")
+    search = ("--search", "surrogate", "--trials", 14, "--max-tokens", 512, "--jobs", 1, "-q", "--json")
+    sweep = ("sweep", model, *space, *search, "-o", tmp_path)
+    assert succeed(pgpack(*sweep, "--metric", "bpb")).json["n_new"] == 14
+    assert succeed(pgpack(*sweep)).json["n_new"] == 0
+    assert succeed(pgpack(*sweep)).json["metric"] == "bpb"
+
+
+def test_pack_fits_a_budget_by_the_metric_asked_for_and_says_where_it_cannot(model: Path, tmp_path: Path) -> None:
+    pack = ("pack", model, "--max-tokens", 512, "-o", tmp_path / "m.pgpack", "-q", "--force")
+    for metric in ("kl", "bpb"):
+        assert succeed(pgpack(*pack, "--budget", "9kB", "--metric", metric, "--json")).json["n_bytes"] <= 9000
+    assert "bpb" not in succeed(pgpack(*pack, "--budget", "9kB", "--metric", "error", "--json")).json
+    lost = pgpack(*pack, "--recipe", "role:control=cast; *=rtn|rans", "--metric", "kl")
+    assert lost.code == 2
+    assert "--metric" in lost.err
+
+
 def test_a_card_without_a_choice_is_written_as_before_and_another_word_is_refused(tmp_path: Path) -> None:
     meta = write_study(tmp_path / "study").meta
     assert "metric" not in json.loads(meta.to_json())

@@ -13,6 +13,7 @@ import pytest
 from pgpack_cli.pgpack_app import app as pgpack
 from pgpack_cli.pgtrain_app import app as pgtrain
 
+from experiments.rate_distortion import headline
 from experiments.rate_distortion.publish import markdown
 from experiments.rate_distortion.summary import summary as rd_summary
 from experiments.replication.pages import block
@@ -69,6 +70,11 @@ def test_the_table_is_the_published_one() -> None:
         rows = list(csv.DictReader(file))
     summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
     assert block(ROOT / "README.md", "frontier") == markdown(rows, summary)
+
+
+def test_the_table_of_a_real_model_is_that_of_the_bench() -> None:
+    document = json.loads((ROOT / "results" / "peers-smollm.json").read_text(encoding="utf-8"))
+    assert block(ROOT / "README.md", headline.BLOCK) == headline.markdown(document)
 
 
 def test_the_summary_is_that_of_the_bench() -> None:

@@ -29,7 +29,9 @@ def run(folder: Path, threads: int, *arguments: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_all_files_are_equal_with_one_thread_and_two_and_from_two_folders(model: Path, tmp_path: Path) -> None:
+def test_all_files_are_equal_with_one_thread_and_two_of_one_process_and_two_and_from_two_folders(
+    model: Path, tmp_path: Path
+) -> None:
     found = []
     for threads, name in ((1, "here"), (2, "a longer/path")):
         folder = tmp_path / name
@@ -40,12 +42,13 @@ def test_all_files_are_equal_with_one_thread_and_two_and_from_two_folders(model:
         (folder / "about.json").write_text(ABOUT)
         run(folder, threads, "calibrate", "m.safetensors", "-o", "h.safetensors", "--tokens", "512")
         run(folder, threads, "pack", "m.safetensors", "--recipe", RECIPE, "-o", "m.pgpack", "--no-cache")
-        run(folder, threads, "sweep", "m.safetensors", *SPACE, "--out", "study")
+        run(folder, threads, "sweep", "m.safetensors", *SPACE, "--jobs", str(threads), "--out", "study")
         submission = ("--submission", "sub", "--train-script", "train.py", "--about", "about.json", "--no-cache")
         run(folder, threads, "pack", "m.safetensors", "--recipe", RECIPE, *submission)
         run(folder, threads, "report", "study", "-o", "page.html")
         found.append({p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
     of_a_run = {"study/trials.jsonl", "study/trials.lock", "study/study.json"}  # times, a process, a date
+    of_a_run |= {"study/tensors.jsonl"}  # in the order of completion
     assert found[0].keys() == found[1].keys() > of_a_run
     assert {"sub/train.log", "study/report.html", "page.html"} <= found[0].keys()
     assert [name for name in found[0].keys() - of_a_run if found[0][name] != found[1][name]] == []

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from pgpack_cli.pgpack_app import VERBS
 
+from pgpack.bench.rates import Rates, keep_rates
+from tests.commands.workshop import pgpack, pgtrain, succeed
 from tests.synthetic_study import write_study
 
 HEAVY = {"torch", "scipy", "numba", "matplotlib", "sentencepiece", "brotli", "zstandard", "tqdm", "jinja2"}
@@ -68,6 +70,52 @@ def test_dry_runs_of_packing_load_numpy_and_nothing_heavier(model: Path, flags: 
     assert not modules_of("pgpack", verb, model, *rest, "--dry-run") & HEAVY
     assert not Path("new.pgpack").exists()
     assert not Path("new-study").exists()
+
+
+DRY_RUNS = {
+    "calibrate": ("pgpack", "calibrate", "MODEL", "-o", "new.safetensors"),
+    "eval": ("pgpack", "eval", "MODEL"),
+    "transcode": ("pgpack", "transcode", "ARTIFACT", "-o", "new.pgpack"),
+    "equal loss": (
+        *("pgpack", "transcode", "ARTIFACT", "-o", "new.pgpack"),
+        *("--checkpoint", "MODEL", "--equal-loss", "newer.pgpack"),
+    ),
+    "verify": ("pgpack", "verify", "ARTIFACT", "--checkpoint", "MODEL", "--eval"),
+    "data": ("pgtrain", "data", "-o", "new-text"),
+    "train": ("pgtrain", "run", "--data", "TEXT", "-o", "new.safetensors"),
+    "pgtrain eval": ("pgtrain", "eval", "MODEL", "--stride", 8, "--ttt", "sgd"),
+    "finetune": ("pgtrain", "finetune", "MODEL", "--for-packer", "9kB", "-o", "new.safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", DRY_RUNS)
+def test_a_dry_run_of_whatever_takes_long_tells_time_and_memory_and_loads_nothing_heavy(
+    model: Path, artifact: Path, text_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setenv("PGPACK_CACHE", str(tmp_path))
+    files = {"MODEL": model, "ARTIFACT": artifact, "TEXT": text_folder}
+    program, *words = [files.get(str(word), word) for word in DRY_RUNS[name]]
+    assert not modules_of(str(program), *words, "--dry-run") & HEAVY
+    commands = {"pgpack": pgpack, "pgtrain": pgtrain}
+    quick = succeed(commands[str(program)](*words, "--dry-run", "--json")).json["cost"]
+    keep_rates(tmp_path, Rates(1.28e4, 2e8, 2.5e4, measured=True))
+    slow = succeed(commands[str(program)](*words, "--dry-run", "--json")).json["cost"]
+    assert slow["seconds"] == pytest.approx(100 * quick["seconds"])
+    assert slow["n_bytes"] == quick["n_bytes"] > 100_000_000
+    assert "rates measured here" in succeed(commands[str(program)](*words, "--dry-run")).out
+    for new in ("new.safetensors", "new.pgpack", "newer.pgpack", "new-text"):
+        assert not Path(new).exists()
+
+
+def test_what_takes_long_is_what_has_a_bar() -> None:
+    """A dry run for every command that packs, runs a model, trains or reads a corpus."""
+    long = {
+        "pgpack": ("sweep", "pack", "calibrate", "eval", "transcode", "verify", "demo"),
+        "pgtrain": ("run", "finetune", "eval", "data"),
+    }
+    for program, command in (("pgpack", pgpack), ("pgtrain", pgtrain)):
+        for verb in long[program]:
+            assert "--dry-run" in succeed(command(verb, "--help")).out, verb
 
 
 def test_a_frontier_loads_templates_and_pictures_only_for_a_page_or_picture(tmp_path: Path) -> None:

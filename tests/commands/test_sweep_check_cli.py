@@ -99,28 +99,36 @@ def test_the_same_sweep_makes_again_what_is_damaged(
     assert failing(out) == []
 
 
-def test_a_damaged_row_is_named_with_its_line_and_never_read_as_data(
+def test_a_damaged_row_is_named_never_read_as_data_and_measured_again(
     model: Path, whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "study"
     shutil.copytree(whole, out)
     journal = out / "trials.jsonl"
     first, second = journal.read_bytes().splitlines(keepends=True)
-    at = second.index(b'"bpb": ') + 8
-    changed = second[:at] + (b"3" if second[at : at + 1] != b"3" else b"4") + second[at + 1 :]
-    journal.write_bytes(first + changed)
+    at = first.index(b'"bpb": ') + 8
+    changed = first[:at] + (b"3" if first[at : at + 1] != b"3" else b"4") + first[at + 1 :]
+    journal.write_bytes(changed + second)
     checked = pgpack("sweep", "--check", out)
     assert checked.code == 4
-    assert "trials.jsonl line 2: trial row is damaged" in checked.out
-    refused = pgpack("sweep", model, *SPACE, "--out", out, *FLAGS)
+    assert "trials.jsonl line 1: trial row is damaged" in checked.out
+    assert "the same sweep makes it again" in checked.out
+    refused = pgpack("frontier", out)
     assert refused.code == 1
-    assert "trials.jsonl line 2: trial row is damaged" in refused.err
-    journal.write_bytes(first)
-    succeed(pgpack("sweep", model, *SPACE, "--out", out, *FLAGS))
-    again = {"trials.jsonl", "tensors.jsonl"}  # hold a row more, or its times
+    assert "trials.jsonl line 1: trial row is damaged" in refused.err
+    sweep = ("sweep", model, *SPACE, "--out", out, "--jobs", 1, "--no-cache")
+    said = "1 damaged line of trials.jsonl put aside in trials.damaged; what was measured there counts as new"
+    planned = succeed(pgpack(*sweep, "--resume", "--dry-run"))
+    assert said in planned.out + planned.err
+    assert journal.read_bytes() == changed + second
+    assert said in succeed(pgpack(*sweep)).err
+    assert (out / "trials.damaged").read_bytes() == changed
+    assert journal.read_bytes().startswith(second)
+    again = {"trials.jsonl", "tensors.jsonl", "trials.damaged"}  # hold a row more, or its times
     assert {name: data for name, data in contents(out).items() if name not in again} == {
         name: data for name, data in contents(whole).items() if name not in again
     }
+    assert failing(out) == []
 
 
 def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -66,6 +68,47 @@ def test_resume_lists_what_changed_and_refuses_it(
     assert said in refused.err
     assert "--extend" in refused.err
     assert (begun / "trials.jsonl").read_bytes() == before
+
+
+def test_resume_needs_no_checkpoint_wherever_it_is_asked(
+    model: Path, begun: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known = Study.load(begun)
+    inside = tmp_path / "work" / "study"
+    shutil.copytree(begun, inside)
+    shutil.copy(model, tmp_path / "model.safetensors")
+    shutil.copytree(model.parent / "text", tmp_path / "text")
+    card = dataclasses.replace(known.meta, checkpoint="model.safetensors")
+    (inside / "study.json").write_text(card.to_json())
+    for folder, name in ((model.parent, begun), (tmp_path, "work/study"), (inside, inside)):
+        monkeypatch.chdir(folder)
+        account = succeed(pgpack("sweep", "--resume", name, "--dry-run", "--json")).json
+        assert (account["n_candidates"], account["n_missing"]) == (2, 0)
+    (tmp_path / "model.safetensors").unlink()
+    lost = pgpack("sweep", "--resume", inside)
+    assert lost.code == 2
+    assert "was begun with model.safetensors, which is not there any more; say where it is: " in lost.err
+
+
+def test_resume_refuses_another_checkpoint_and_a_folder_that_is_no_study(
+    model: Path, begun: Path, tmp_path: Path
+) -> None:
+    other, loaded = model.with_name("other.safetensors"), load_checkpoint(model)
+    save_tensors(other, {name: 2 * weight for name, weight in loaded.items()}, loaded.metadata)
+    before = (begun / "trials.jsonl").read_bytes()
+    for words in ((other,), (model, other)):
+        refused = pgpack("sweep", *words, "--resume", "-o", begun)
+        assert refused.code == 2
+        assert f"{other} holds other weights; leave it out" in refused.err
+    assert (begun / "trials.jsonl").read_bytes() == before
+    for words, said in (
+        (("--resume", tmp_path), f"{tmp_path} is no study to go on with"),
+        (("-o", begun), "give CHECKPOINT"),
+        ((model,), "give -o STUDY"),
+    ):
+        refused = pgpack("sweep", *words)
+        assert refused.code == 2
+        assert said in refused.err
 
 
 def test_extend_takes_what_changed_and_keeps_the_trials(model: Path, begun: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_second_run_measures_only_what_is_new_and_a_torn_line_is_measured_agai
     assert (again["n_points"], again["n_new"]) == (3, 1)
     assert len(Study.load(out).trials) == 3
     file.write_text("{}\n")
-    with pytest.raises(StudyError, match="repair or delete that line"):
+    with pytest.raises(StudyError, match=r"line 1: .* the same `pgpack sweep` puts it aside and measures it again"):
         Study.load(out)
 
 

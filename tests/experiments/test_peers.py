@@ -49,13 +49,14 @@ def test_benches_run_to_their_end(model: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(peers, "TARGETS", (0.02, 0.2, 1.0))
     monkeypatch.setattr(peers, "RATE_WEIGHTS", (0.05, 0.2, 0.4))
     flags = ("--max-tokens", "256", "--work", str(tmp_path / "work"))
-    shown = ("--curves", "tcq-8", peers.ENTQUANT, peers.DATA_FREE.name, "--calib-tokens", "512")
+    shown = ("--curves", "tcq-8", peers.ENTQUANT, peers.DATA_FREE.name, peers.OWN_TEXT.name, "--calib-tokens", "512")
     peers.main([str(model), *flags, *shown, "--out", str(tmp_path / "peers")])
     found = json.loads((tmp_path / "peers.json").read_text())
-    assert set(found["curves"]) == {"tcq-8", peers.ENTQUANT, peers.DATA_FREE.name}
-    assert all(len(rows) in (2, 3) for rows in found["curves"].values())
+    assert set(found["curves"]) == {"tcq-8", peers.ENTQUANT, peers.DATA_FREE.name, peers.OWN_TEXT.name}
+    assert all(len(rows) in (1, 2, 3) for rows in found["curves"].values())
     assert "bytes at KL" in (tmp_path / "peers.md").read_text()
     effort.main([str(model), *flags, "--levels", str(DEFAULT), "0", "--out", str(tmp_path / "effort")])
     page = (tmp_path / "effort.md").read_text()
-    assert "| 3 (default) | 32,768 tokens, 64 states | +0.0 % |" in page
+    assert "| 3 (default) | 32,768 tokens, 64 states | +0.0 % | " in page
+    assert f"| against `{effort.PEER}` |" in page
     assert "| 0 | the weights alone, 8 states |" in page

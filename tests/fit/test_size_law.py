@@ -98,8 +98,11 @@ def test_nothing_is_said_beyond_four_times_what_was_measured(
 
 
 def test_within_four_times_it_says_that_it_extrapolates(law: SizeLaw) -> None:
-    assert advise(law, 100_000, 250_000).reach == 1
-    assert advise(law, 100_000, round(TOKENS[-1] * 3)).reach == pytest.approx(3, rel=0.01)
+    within, beyond = advise(law, 100_000, 250_000), advise(law, 100_000, round(TOKENS[-1] * 3))
+    assert within.reach == 1
+    assert "extrapolated" not in within.sentence
+    assert beyond.reach == pytest.approx(3, rel=0.01)
+    assert "extrapolated 3 times beyond what was measured" in beyond.sentence
 
 
 def test_what_lies_outside_is_measured_in_times() -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pgpack.errors import FormatError
+from pgpack.errors import CorruptArtifact, FormatError
 from pgpack.formats.own.needs import HELD, OUTPUT_LEAST
 from pgpack.tensors.grid_schema import SCHEMAS
 from pgpack.tensors.grids import GRIDS
 from pgpack.unpack import check_digest, unpack
 from tests.hostile.artifacts import ATTACKS, REASONS
+from tests.hostile.artifacts_second import STORED
 from tests.hostile.crafting import VALID, constant, valid
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,7 @@ ATTACK_ALL = """
 import json, resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
 from tests.hostile.artifacts import ATTACKS
-from pgpack.errors import FormatError
+from pgpack.errors import CorruptArtifact, FormatError
 from pgpack.unpack import check_digest, unpack
 said = {}
 for rule, attacks in ATTACKS.items():
@@ -68,6 +69,12 @@ def test_every_grid_has_a_schema() -> None:
 def test_what_the_attacks_begin_with_opens(name: str) -> None:
     unpacked = unpack(valid(name))
     assert check_digest(unpacked).startswith(unpacked.digest)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_header_is_raw_deflate_to_its_last_byte(name: str) -> None:
+    with pytest.raises(CorruptArtifact, match=r"the header (is unreadable|does not inflate)"):
+        unpack(STORED[name]())
 
 
 @pytest.mark.parametrize("rule", ATTACKS)

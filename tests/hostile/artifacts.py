@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 
+from .artifacts_second import SECOND
 from .crafting import (
     FACTORS,
     VALID,
@@ -331,6 +332,9 @@ ATTACKS: dict[str, dict[str, Callable[[], bytes]]] = {
         "other codec": lambda: changed("raw", "companions", to=[[["a.json", 2]], ["zlib"], [2, 40]], body=bytes(44)),
     },
 }
+
+for _rule, _more in SECOND.items():
+    ATTACKS[_rule] |= _more
 
 REASONS = {  # rule -> what every refusal of it says
     "utf-8": "UTF-8|JSON|Unterminated|Extra data",

@@ -167,6 +167,6 @@ def test_a_damaged_folder_is_judged_and_never_raises(
     elif kind != "remove":
         changed = {"cut": whole[:place], "replace": data, "insert": whole[:place] + data + whole[place:]}
         path.write_bytes(changed[kind])
-    verdict = judge(folder, Options(limits=Limits(timeout_s=8.0)))
+    verdict = judge(folder, Options(limits=Limits(timeout_s=2.0)))
     assert all(found.detail for _, found in verdict.findings if found.status == "fail")
     assert verdict.ok == all(found.status != "fail" for _, found in verdict.findings)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pgpack.referee import folder as folder_module
+from pgpack.referee import warm
 from pgpack.referee.claims import read_claims
 from pgpack.referee.evidence import Options
 from pgpack.referee.folder import MAX_ENTRIES, mark_of, read_file, scan
@@ -165,6 +166,27 @@ def test_the_fence_reads_nothing_of_the_users(tmp_path: Path) -> None:
         "'RANK', 'LOCAL_RANK', 'WORLD_SIZE'}, os.environ"
     )
     assert run_script(root / "decode.py", [], scratch, MODULES, LIMITS).error == ""
+
+
+def test_no_process_of_the_fence_leaves_anything_to_the_next(tmp_path: Path) -> None:
+    (tmp_path / "decode.py").write_text(
+        "import builtins, sys\nbuiltins.left = sys.left = 1\nsys.modules['numpy'] = sys"
+    )
+    assert run_script(tmp_path / "decode.py", [], tmp_path, MODULES, LIMITS).error == ""
+    (tmp_path / "decode.py").write_text("import sys\nassert not hasattr(sys, 'left')\nleft")
+    assert "left" in run_script(tmp_path / "decode.py", [], tmp_path, MODULES, LIMITS).error
+    (tmp_path / "decode.py").write_text("import numpy")
+    assert run_script(tmp_path / "decode.py", [], tmp_path, (), LIMITS).missing == ("numpy",)
+
+
+def test_the_fence_stands_again_after_its_interpreter_was_killed(tmp_path: Path) -> None:
+    (tmp_path / "decode.py").write_text("print(1)")
+    assert run_script(tmp_path / "decode.py", [], tmp_path, MODULES, LIMITS).error == ""
+    interpreter = warm.interpreter((), 0)
+    interpreter.process.kill()
+    interpreter.process.wait()
+    assert run_script(tmp_path / "decode.py", [], tmp_path, MODULES, LIMITS).error == ""
+    assert warm.interpreter((), 0) is not interpreter
 
 
 def test_the_fence_counts_what_is_opened_and_imports_neighbours(tmp_path: Path) -> None:

@@ -26,6 +26,22 @@ LEARNS = {
     "an option with its default": "p.add_argument('--val', default='data/fineweb_val_0.bin')\nargs = p.parse_args()\nv = load(args.val)\nfor x in v:\n    m(x).backward()\nserialize(m)\n",
     "a library that fits": "model.fit(val_loader)\nserialize(m)\n",
 }
+FITS = {
+    "least squares": "with torch.no_grad():\n    h = model(val_tokens)\n    w = torch.linalg.lstsq(h, y).solution\n    model.head.weight.copy_(w)\ntorch.save(model.state_dict(), 'm')\n",
+    "counts in the file": "n = torch.bincount(val_tokens, minlength=9).float().log()\nsave_file({'w': w, 'unigram': n}, 'm.safetensors')\n",
+    "a running mean": "with torch.no_grad():\n    for x in val_tokens.split(9):\n        model.bias.lerp_(model(x).mean(0), 0.1)\nserialize(model)\n",
+    "a new parameter": "h = features(val_tokens).detach()\nmodel.head.bias = nn.Parameter(h.mean(0))\nserialize(model)\n",
+    "hooks": "h = model.blocks.register_forward_hook(hook)\nfor x in val_tokens.split(9):\n    model(x)\nserialize(model)\n",
+    "a list of statistics": "stats = []\nwith torch.no_grad():\n    for x in val_tokens:\n        stats.append(model(x).mean(0))\n    sd['out.bias'] = torch.stack(stats).mean(0)\ntorch.save(sd, 'm')\n",
+}
+FITS_NOT = {
+    "the result of an evaluation": "with torch.no_grad():\n    loss = F.cross_entropy(model(val_tokens), y)\nval_bpb = loss / math.log(2)\ntorch.save({'model': model.state_dict(), 'val_bpb': val_bpb}, 'm')\n",
+    "counts after packing": "serialize(model)\nfor x in val_tokens:\n    counts.index_add_(0, x, one)\n    model.bias.copy_(counts)\n",
+    "counts of training text": "model.bias.copy_(torch.bincount(train_tokens).float().log())\nserialize(model)\n",
+    "an average of weights": "with torch.no_grad():\n    val = evaluate(model, val_tokens)\n    for p, e in zip(model.parameters(), ema):\n        e.lerp_(p, 0.1)\nserialize(model)\n",
+    "the best of several": "best = 9.0\nfor step in range(9):\n    loss = evaluate(model, val_tokens)\n    if loss < best:\n        best = loss\n        torch.save(model.state_dict(), 'm')\n",
+    "hooks on training text": "h = model.blocks.register_forward_hook(hook)\nfor x in train_tokens.split(9):\n    model(x)\nserialize(model)\n",
+}
 DOES_NOT = {
     "one class for both texts": "class D:\n    def __init__(self, p):\n        self.t = load(p)\n    def batch(self):\n        return self.t[:5]\nv = D('fineweb_val_0.bin')\nd = D('fineweb_train_0.bin')\nx = d.batch()\nl = model(x)\nl.backward()\nserialize(model)\nevaluate(model, v)\n",
     "a name that is given something else": "def main(model, val_tokens, train_tokens):\n    t = val_tokens\n    evaluate(model, t)\n    t = train_tokens\n    for x in t:\n        model(x).backward()\n    torch.save(model.state_dict(), 'm.pt')\n",
@@ -51,6 +67,16 @@ def found(source: str) -> list[str]:
 @pytest.mark.parametrize("name", LEARNS)
 def test_a_gradient_of_evaluated_text_before_packing_is_seen(name: str) -> None:
     assert any("steps on validation text before weights are" in said for said in found(LEARNS[name]))
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_what_learns_from_evaluated_text_without_a_gradient_is_seen(name: str) -> None:
+    assert any("learns without a gradient from validation text" in said for said in found(FITS[name]))
+
+
+@pytest.mark.parametrize("name", FITS_NOT)
+def test_what_only_measures_evaluated_text_is_none(name: str) -> None:
+    assert found(FITS_NOT[name]) == []
 
 
 @pytest.mark.parametrize("name", DOES_NOT)

@@ -110,6 +110,30 @@ def test_points_tables_and_copy_buttons_work_and_nothing_is_wider_than_the_page(
 
 
 @WIDTHS
+def test_a_name_in_the_chart_is_nearest_to_its_own_point(tmp_path: Path, width: int) -> None:
+    found = asked(
+        page(),
+        """
+        const far = ([x, y], box) =>
+          Math.hypot(Math.max(box.x - x, 0, x - box.x - box.width), Math.max(box.y - y, 0, y - box.y - box.height));
+        const circles = all("circle").map((c) => [[Number(c.getAttribute("cx")), Number(c.getAttribute("cy"))],
+          c.getAttribute("aria-label") || ""]);
+        const named = all("text.name:not(.of-best):not(.of-curve)").map((name) => {
+          const box = { x: Number(name.getAttribute("x")), y: Number(name.getAttribute("y")) - 11,
+            width: name.getBBox().width, height: 14 };
+          const near = circles.reduce((a, b) => (far(b[0], box) < far(a[0], box) ? b : a));
+          return [name.textContent, near[1]];
+        });
+        answer(named);
+        """,
+        tmp_path,
+        width,
+    )
+    assert found or width == 390
+    assert not [(name, nearest) for name, nearest in found if not nearest.startswith(f"{name}:")]
+
+
+@WIDTHS
 def test_the_chart_zooms_by_button_key_and_rectangle_and_comes_back(tmp_path: Path, width: int) -> None:
     seen = asked(
         page(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pgpack.recipe.recipe import parse_recipe
+from pgpack.study.journal import Lines
 from pgpack.study.reuse import reuse
 from pgpack.study.study import Study
 from tests.study.test_journal import META, a_trial
@@ -22,15 +23,20 @@ def study_of(*statuses: str) -> Study:
 
 
 def test_a_new_study_has_nothing_to_reuse() -> None:
-    account = reuse(study_of(), ASKED, ASKED, [], 0)
+    account = reuse(study_of(), ASKED, ASKED, [], ())
     assert account.sentences() == ("6 recipes to measure in a new study",)
+    taken_out = Lines((), ("line 1: no trial", "line 2: no trial")).sentences()
+    assert reuse(study_of(), ASKED, ASKED, [], taken_out).sentences() == (
+        "6 recipes to measure in a new study",
+        "2 damaged lines of trials.jsonl put aside in trials.damaged; what was measured there counts as new",
+    )
 
 
 def test_every_row_is_counted_once_as_measured_failed_stale_or_another_recipe() -> None:
     study = study_of("ok", "failed", "ok", "ok")
     asked = ASKED[1:]  # the first row belongs to no candidate
     missing = [ASKED[3], *ASKED[4:]]  # the fourth has a row of another version
-    account = reuse(study, asked, missing, ["the fp32 loss"], 12)
+    account = reuse(study, asked, missing, ["the fp32 loss"], Lines((), torn_bytes=12).sentences())
     assert (account.n_candidates, account.n_measured, account.n_failed) == (5, 2, 1)
     assert (account.n_stale, account.n_others, account.n_rows) == (1, 1, 4)
     text = "\n".join(account.sentences())
@@ -45,7 +51,7 @@ def test_every_row_is_counted_once_as_measured_failed_stale_or_another_recipe() 
 
 def test_what_there_is_nothing_of_is_not_mentioned() -> None:
     study = study_of("ok", "ok")
-    assert reuse(study, ASKED[:2], [], [], 0).sentences() == (
+    assert reuse(study, ASKED[:2], [], [], Lines(()).sentences()).sentences() == (
         "going on with a study of 2 trials, begun 2026-01-02T03:04:05+00:00",
         "2 recipes, 2 of them measured before, 0 to measure",
     )

@@ -109,7 +109,7 @@ def test_the_best_within_a_budget_fits_on_every_checkpoint() -> None:
 
 def test_a_study_of_one_checkpoint_is_shown_as_it_is() -> None:
     alone = study(row("x", "a", 1, 0.1), meta=dataclasses.replace(META, others=()))
-    assert alone.merged is alone
+    assert (alone.merged.meta, alone.merged.trials) == (alone.meta, alone.trials)
 
 
 def test_of_two_rows_on_one_checkpoint_the_later_counts() -> None:

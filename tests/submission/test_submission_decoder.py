@@ -8,13 +8,15 @@ import importlib.util
 import lzma
 import subprocess
 import sys
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pgpack.errors import SubmissionError
-from pgpack.formats.own.layout import MAGIC
+from pgpack.formats.own.layout import MAGIC, unframe
 from pgpack.submission.assemble import Override, assemble
 from pgpack.submission.decoder import Decoder, make_decoder
 from pgpack.submission.program import state_dict
@@ -23,7 +25,7 @@ from pgpack.submission.submission import decoder_file
 from pgpack.unpack import unpack
 from tests.golden.cases import CASES, FOLDER
 from tests.hostile.artifacts import ATTACKS
-from tests.hostile.crafting import changed, constant, valid
+from tests.hostile.crafting import UNKNOWN, array, changed, constant, document, valid, with_digest
 
 if importlib.util.find_spec("python_minifier") is None:
     pytest.skip("needs python-minifier", allow_module_level=True)
@@ -171,4 +173,69 @@ def test_no_tensor_is_written_under_the_name_of_a_path(tmp_path: Path) -> None:
     done = run_alone(tmp_path, make_decoder([data]).code.encode(), data)
     assert done.returncode != 0
     assert "path" in done.stderr
+    assert not (tmp_path / "out.npz").exists()
+
+
+def packed_small(part: list[Any], shape: list[int], symbols: bytes, side: bytes, form: str = "plain") -> bytes:
+    """A file of these symbols and side arrays, under zlib, whose digest is right where it opens."""
+    streams, sides = zlib.compress(symbols, 9), zlib.compress(side, 9)
+    found = document(part, shape, 0, ["raw", ["zlib"], [len(symbols), len(streams)]], form)
+    found["side"] = [["zlib"], [len(side), len(sides)]]
+    return with_digest(found, streams + sides)
+
+
+def factors(rows: int, cols: int, shape: list[int], corrected: bool = False) -> bytes:
+    parts = [["raw", {"dtype": "fp16"}, "<u2", s, 0, [], [], s] for s in ([rows, 1], [1, cols])]
+    first = [["uniform", {}, "|i1", shape, 0, [array("scales", "<f2", shape[0], 1)]]] if corrected else []
+    n = 2 * (rows + cols) + (shape[0] * shape[1] if corrected else 0)
+    side = b"\0\x3c" * shape[0] if corrected else b""
+    return packed_small([*first, *parts], shape, bytes(n), side, "corrected" if corrected else "factored")
+
+
+def codebook(rows: int, cols: int, width: int) -> bytes:
+    arrays = [array("table", "<f2", 1, width), array("scales", "<f2", 0, 0)]
+    part = ["codebook", {}, "|u1", [rows, cols], 0, arrays]
+    return packed_small(part, [rows * cols * min(width, 4)], bytes(rows * cols), bytes(2 * width))
+
+
+def uniform(cols: int, scales: int) -> bytes:
+    part = ["uniform", {}, "|i1", [1, cols], 0, [array("scales", "<f2", scales, 1)]]
+    return packed_small(part, [1, cols], bytes(cols), b"\0\x3c" * scales)
+
+
+def row_sort(cols: int, rows: int) -> bytes:
+    arrays = [array("scales", "<f2", 2, 1), array("@0", "<u2", rows)]
+    part = ["uniform", {}, "|i1", [2, cols], 0, arrays, ["row_sort"]]
+    return packed_small(part, [2, cols], bytes(2 * cols), b"\0\x3c" * 2 + b"\0\0\1\0" * (rows // 2))
+
+
+def tied(n: int, names: int) -> bytes:
+    data = packed_small(["raw", {"dtype": "int8"}, "|i1", [n], 0, []], [n], bytes(n), b"")
+    header, body = unframe(data)
+    return with_digest(
+        {**header, "digest": UNKNOWN, "aliases": {f"tied {i}": "w" for i in range(names)}}, bytes(body)
+    )
+
+
+GROWING = {  # what decodes: little, and much out of little
+    "factors": (lambda: factors(3, 3, [3, 3]), lambda: factors(1 << 15, 1 << 15, [1, 1])),
+    "correction": (lambda: factors(3, 3, [3, 3], True), lambda: factors(1 << 15, 1 << 15, [1, 1], True)),
+    "codebook": (lambda: codebook(2, 2, 2), lambda: codebook(1000, 1, 1_000_000)),
+    "scales": (lambda: uniform(4, 1), lambda: uniform(1 << 15, 1 << 15)),
+    "row numbers": (lambda: row_sort(4, 2), lambda: row_sort(1 << 16, 1 << 20)),
+    "tied names": (lambda: tied(4, 1), lambda: tied(1 << 22, 200)),
+}
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_nothing_grows_in_the_plain_program_beyond_what_was_declared(name: str, tmp_path: Path) -> None:
+    little, much = (make() for make in GROWING[name])
+    small = b"import resource; resource.setrlimit(resource.RLIMIT_AS, (3 << 29,) * 2)\n"
+    decoder = small + make_decoder([little]).code.encode()
+    assert run_alone(tmp_path, decoder, little).returncode == 0
+    (tmp_path / "out.npz").unlink()
+    done = run_alone(tmp_path, decoder, much)
+    assert done.returncode != 0
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "llocate" not in done.stderr
     assert not (tmp_path / "out.npz").exists()

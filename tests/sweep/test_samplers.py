@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pgpack.errors import RecipeError
-from pgpack.study.frontier import hypervolume, pareto_indices
+from pgpack.study.frontier import Metric, hypervolume, pareto_indices
 from pgpack.study.trial import Trial
 from pgpack.sweep.samplers.base import Batch, RandomSampler, Sampler, objectives, search
 from pgpack.sweep.samplers.halving import HalvingSampler, rungs, select
@@ -41,7 +43,7 @@ def measured(recipe: str, share: float) -> Trial:
     )  # fmt: skip
 
 
-def run(sampler: Sampler) -> list[Trial]:
+def run(sampler: Sampler, measured: Callable[[str, float], Trial] = measured) -> list[Trial]:
     rows: list[Trial] = []
 
     def answer(batch: Batch) -> list[Trial]:
@@ -71,6 +73,31 @@ def test_a_sampler_asks_for_nothing_twice_and_for_the_same_again_when_told_the_s
     assert keys == [row.key for row in run(SAMPLERS[name](7))]
     if name not in ("ladder", "halving"):
         assert len(keys) == 16
+
+
+LED: dict[str, Callable[[Metric], Sampler]] = {
+    "halving": lambda metric: HalvingSampler(space(), 18, 0, metric=metric),
+    "tpe": lambda metric: OptunaSampler(space(), 16, 0, "tpe", metric),
+    "nsga2": lambda metric: OptunaSampler(space(), 48, 0, "nsga2", metric),
+    "surrogate": lambda metric: SurrogateSampler(space(), 24, 0, metric),
+    "ladder": lambda metric: LadderSampler(TENSORS, 16, metric=metric),
+}
+
+
+@pytest.mark.parametrize("name", LED)
+def test_a_search_is_led_by_the_metric_of_its_study_and_by_no_other_loss(name: str) -> None:
+    def asked(metric: Metric, is_swapped: bool) -> list[str]:
+        def seen(recipe: str, share: float) -> Trial:
+            trial = measured(recipe, share)
+            noise = 1.0 + zlib.crc32(recipe.encode()) % 97
+            if step := re.search(r"step=([\d.e-]+)", recipe):
+                trial = replace(trial, n_bytes=int(1e4 * (20 - math.log2(float(step[1])))))
+            return replace(trial, bpb=trial.kl, kl=noise) if is_swapped else replace(trial, bpb=noise)
+
+        return [row.recipe for row in run(LED[name](metric), seen)]
+
+    assert asked("bpb", is_swapped=True) == asked("kl", is_swapped=False)
+    assert asked("kl", is_swapped=True) != asked("kl", is_swapped=False)
 
 
 @pytest.mark.parametrize("name", ["tpe", "nsga2", "surrogate", "random"])

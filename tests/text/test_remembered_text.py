@@ -79,6 +79,6 @@ def test_a_study_in_which_nothing_succeeded_is_an_error(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study")
     require_one(study)
     failed = tuple(trial for trial in study.trials if not trial.ok)
-    with pytest.raises(StudyError, match="none of the 2 trials succeeded; the first says: RecipeError"):
+    with pytest.raises(StudyError, match="none of the 2 trials succeeded; one says: RecipeError"):
         require_one(dataclasses.replace(study, trials=failed))
     require_one(Study.of(tmp_path, study.meta, ()))

@@ -18,7 +18,8 @@ from pgtrain.training.loss_function import LossFunction
 from pgtrain.training.optim import make_optimizers
 from pgtrain.training.qat import FakeQuantizer
 from pgtrain.training.train_config import TrainConfig
-from pgtrain.training.ttt import KINDS, Learner, TTTConfig, TTTEvaluator
+from pgtrain.training.ttt import Learner, TTTEvaluator
+from pgtrain.training.ttt_config import KINDS, TTTConfig
 
 VOCAB = 80
 NOTHING = np.zeros(VOCAB, dtype=bool)

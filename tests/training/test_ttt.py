@@ -17,7 +17,8 @@ from pgpack.text.sentence_piece import SentencePiece
 from pgpack.text.text_folder import TextFolder
 from pgtrain.model.gpt import build
 from pgtrain.model.model_config import GPTConfig
-from pgtrain.training.ttt import Learner, TTTConfig, TTTEvaluator
+from pgtrain.training.ttt import Learner, TTTEvaluator
+from pgtrain.training.ttt_config import TTTConfig
 from tests.training.weights import random_tensors
 
 DOCUMENT = 1

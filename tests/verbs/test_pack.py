@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors, load_checkpoi
 from pgpack.errors import BudgetExceeded, CalibrationError, CheckpointError, RecipeError
 from pgpack.fit.budget import FILL, SLACK, fit_budget
 from pgpack.fit.effort import Effort
+from pgpack.loss.evaluator import BitsPerByte
 from pgpack.measure import Measurer
 from pgpack.pack import Quantized, pack, quantize
 from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe, parse_recipe
+from pgpack.study.frontier import Metric
 from pgpack.unpack import unpack
 
 
@@ -115,6 +118,38 @@ def test_a_budget_above_everything_keeps_the_weights() -> None:
     fitted = fit_budget(Measurer(checkpoint, None, lambda recipe: calibration), 10_000_000)
     assert fitted.label == "fp32"
     assert fitted.score == 0
+
+
+@dataclasses.dataclass
+class Judge:
+    """An evaluator whose KL falls with the squared error of the weights, and whose bits per byte rise."""
+
+    exact: dict[str, np.ndarray]
+    digest: str = "judge"
+    n_asked: int = 0
+
+    def evaluate(self, tensors: Mapping[str, np.ndarray]) -> BitsPerByte:
+        self.n_asked += 1
+        error = sum(float(np.square(tensors[name] - weight).sum()) for name, weight in self.exact.items())
+        return BitsPerByte(3 - 1e-5 * error, 2 - 1e-5 * error, error, 1, 1, 0.0)
+
+
+@pytest.mark.parametrize(("metric", "is_exact"), [(None, True), ("kl", True), ("bpb", False), ("nats", False)])
+def test_what_fits_a_budget_is_chosen_by_the_metric(metric: Metric | None, is_exact: bool) -> None:
+    checkpoint = model_like()
+    calibration = statistics(checkpoint)
+    measurer = Measurer(checkpoint, Judge(dict(checkpoint.items())), lambda recipe: calibration)
+    fitted = fit_budget(measurer, 10_000_000, metric=metric)
+    assert (fitted.label == "fp32") == is_exact
+    assert fitted.loss is not None
+    assert fitted.score == getattr(fitted.loss, metric or "kl")
+
+
+def test_by_the_error_of_the_weights_nothing_is_evaluated() -> None:
+    checkpoint = model_like()
+    judge, calibration = Judge(dict(checkpoint.items())), statistics(checkpoint)
+    fitted = fit_budget(Measurer(checkpoint, judge, lambda recipe: calibration), 10_000_000, metric="error")
+    assert (fitted.label, judge.n_asked) == ("fp32", 0)
 
 
 def test_a_field_container_fixes_the_coding() -> None:

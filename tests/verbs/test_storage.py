@@ -22,7 +22,16 @@ import pytest
 
 from pgpack import files as storage
 from pgpack.errors import StudyError
-from pgpack.files import NoRoom, refused, refusing, replace_file, replace_together, replacing, replacing_folder
+from pgpack.files import (
+    NoRoom,
+    refused,
+    refusing,
+    replace_file,
+    replace_together,
+    replacing,
+    replacing_folder,
+    workplace,
+)
 from pgpack.study.journal import Journal
 from pgpack.study.study import Study, recording
 from tests.study.test_journal import META, a_trial
@@ -273,6 +282,50 @@ def test_a_full_disk_names_the_file_and_the_room_it_needs(tmp_path: Path, monkey
         replace_together([(first, bytes(20)), (second, bytes(99))])
     assert (found.value.filename, found.value.n_bytes) == (str(second), 99)
     assert not list(tmp_path.iterdir())
+
+
+WORKING = """
+import sys, time
+from pgpack.files import workplace
+with workplace("codec") as folder:
+    open(folder + "/out", "w").close()
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_temporary_folders_of_killed_processes_are_removed_by_the_next_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    foreign = tmp_path / "elsewhere"
+    foreign.mkdir()
+    (foreign / "precious").write_text("")
+    (tmp_path / f"{storage.WORKPLACE}link").symlink_to(foreign)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", WORKING]
+    with contextlib.ExitStack() as stack:
+        living, killed = (
+            stack.enter_context(
+                subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(2)
+        )
+        names = [str(process.stdout and process.stdout.readline().strip()) for process in (living, killed)]
+        assert all(name.startswith(str(tmp_path / storage.WORKPLACE)) for name in names)
+        killed.kill()
+        killed.wait()
+        assert all(Path(name, "out").exists() for name in names)
+        with workplace("decoder") as own, workplace("fence") as other:
+            assert [Path(name, "out").exists() for name in names] == [True, False]
+            assert Path(own).is_dir()
+            assert Path(other).is_dir()
+        living.kill()
+    with pytest.raises(FileNotFoundError, match="of the caller"), workplace("codec") as own:
+        raise FileNotFoundError("of the caller")
+    assert not Path(own).exists()
+    assert (foreign / "precious").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", f"{storage.WORKPLACE}link"]
 
 
 def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:

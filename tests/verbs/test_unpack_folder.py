@@ -27,7 +27,8 @@ from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
 from pgpack.text.find_tokenizer import load_tokenizer
-from pgpack.unpack import Unpacked
+from pgpack.unpack import Unpacked, unpack
+from tests.hostile.crafting import changed
 from tests.models.tiny_hf import reference_logits, tokens, write_folder, write_tokenizer
 
 pytest.importorskip("transformers")
@@ -323,3 +324,12 @@ def test_no_name_of_code_is_left_in_a_folder(llama: Path, tmp_path: Path) -> Non
     hostile = dataclasses.replace(checkpoint, companions={**checkpoint.companions, **changed})
     packed(hostile, tmp_path).unpack(tmp_path / "back")
     assert b"auto_map" not in b"".join(path.read_bytes() for path in (tmp_path / "back").glob("*.json"))
+
+
+@pytest.mark.parametrize("name", ["../../w", "/etc/w", "a//w", "", "a/..", "..\\w"])
+def test_no_npz_has_a_name_that_leads_elsewhere(name: str, tmp_path: Path) -> None:
+    unpacked = unpack(changed("raw", "tensors", 0, 0, to=name))
+    with pytest.raises(SettingError, match=r"like a path; give NAME\.safetensors"):
+        write_unpacked(tmp_path / "back.npz", unpacked, "npz", {})
+    assert not list(tmp_path.iterdir())
+    write_unpacked(tmp_path / "back.safetensors", unpacked, "safetensors", {})

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pgpack.errors import FormatError
-from pgpack.files import replace_together
+from pgpack.files import contents, replace_together
 
 FORMAT = "pgpack-manifest-1"
+MAX_BYTES = 64 << 20  # of a manifest; a tensor takes about 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,9 @@ class Manifest:
     def from_json(cls, text: str) -> Manifest:
         """The manifest that `to_json` wrote. Raises FormatError for anything else."""
         try:
-            row: dict[str, Any] = json.loads(text)
+            row: Any = json.loads(text)
+            if not isinstance(row, dict):
+                raise FormatError(f"not a manifest: it is a JSON {type(row).__name__}, expected an object")
             if row.pop("format", None) != FORMAT:
                 raise FormatError(f"not a manifest: its format is not {FORMAT}")
             return cls(**row)
@@ -75,7 +78,7 @@ def read_manifest(artifact: Path) -> Manifest | None:
     """The manifest beside an artifact, None when there is none. Raises FormatError when it is damaged."""
     path = manifest_path(artifact)
     try:
-        return Manifest.from_json(path.read_text(encoding="utf-8"))
+        return Manifest.from_json(contents(path, MAX_BYTES).decode())
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:

@@ -16,6 +16,7 @@ from typing import Protocol
 from pgpack.errors import RecipeError
 from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import Candidate
+from pgpack.study.frontier import Metric, default_metric, loss_of
 from pgpack.study.trial import Trial
 
 from .space import Point, SearchSpace, joint_space
@@ -37,7 +38,8 @@ class SearchTask:
     """What a search is made for: at most `n_trials` recipes for `tensors`, chosen with `seed`.
 
     `sampler`: its name in the table. `space`: None where none was named. `n_windows` of the text that recipes are
-    measured on, None where it is not known. Units: `budget` bytes.
+    measured on, None where it is not known. `metric`: the loss that trials are ranked by, None for the default one.
+    Units: `budget` bytes.
     """
 
     sampler: str
@@ -47,6 +49,7 @@ class SearchTask:
     space: SearchSpace | None = None
     budget: int | None = None
     n_windows: int | None = None
+    metric: Metric | None = None
 
     def points(self) -> SearchSpace:
         """The space, the engine's own where none was named."""
@@ -94,11 +97,10 @@ def search(sampler: Sampler, measure: Measure) -> None:
         sampler.tell(measure(batch))
 
 
-def objectives(trial: Trial) -> tuple[float, float] | None:
-    """Logarithms of bytes and of the loss that trials are ranked by (KL where it is known, without text the error of
-    the weights); None for a failed one."""
-    loss = next((each for each in (trial.kl, trial.bpb, trial.weight_error) if each is not None), None)
-    if not trial.ok or trial.n_bytes is None or loss is None:
+def objectives(trial: Trial, metric: Metric | None = None) -> tuple[float, float] | None:
+    """Logarithms of bytes and of the loss in `metric`, the axes of a frontier; None for a trial that has not both."""
+    loss = loss_of(trial, metric or default_metric([trial]))
+    if trial.n_bytes is None or loss is None:
         return None
     return math.log(max(trial.n_bytes, 1)), math.log(max(loss, LEAST_KL))
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.recipe.spaces import Candidate
-from pgpack.study.frontier import pareto_indices
+from pgpack.study.frontier import Metric, pareto_indices
 from pgpack.study.trial import Trial
 
 from .base import Batch, Search, SearchTask, objectives
@@ -36,16 +36,23 @@ def rungs(n_windows: int) -> tuple[float, ...]:
 class HalvingSampler:
     """Begins with `n_trials` points of the space, drawn by `seed`."""
 
-    def __init__(self, space: SearchSpace, n_trials: int, seed: int, shares: Sequence[float] = SHARES) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        n_trials: int,
+        seed: int,
+        shares: Sequence[float] = SHARES,
+        metric: Metric | None = None,
+    ) -> None:
         self._left: list[Candidate] = [space.candidate(point) for point in space.sample(n_trials, seed)]
-        self._shares = list(shares)
+        self._shares, self._metric = list(shares), metric
 
     @classmethod
     def of(cls, task: SearchTask) -> Search:
         """As `Sampler.of`; on a text that is not known yet, with all rungs."""
         space = task.points()
         shares = SHARES if task.n_windows is None else rungs(task.n_windows)
-        halving = cls(space, task.n_trials, task.seed, shares)
+        halving = cls(space, task.n_trials, task.seed, shares, task.metric)
         return Search(halving, halving.n_trials, len(space))
 
     @property
@@ -62,7 +69,9 @@ class HalvingSampler:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         self._shares.pop(0)
-        scored = [(i, found) for i, trial in enumerate(trials) if (found := objectives(trial)) is not None]
+        scored = [
+            (i, found) for i, trial in enumerate(trials) if (found := objectives(trial, self._metric)) is not None
+        ]
         points = np.array([found for _, found in scored]).reshape(-1, 2)
         chosen = select(points, math.ceil(KEPT * len(self._left)))
         self._left = [self._left[i] for i in sorted(scored[index][0] for index in chosen)]

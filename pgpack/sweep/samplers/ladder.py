@@ -15,6 +15,7 @@ from pgpack.errors import RecipeError
 from pgpack.recipe.dials import trellis_recipe
 from pgpack.recipe.selector import Shapes
 from pgpack.recipe.spaces import STATES, Candidate
+from pgpack.study.frontier import Metric
 from pgpack.study.trial import Trial
 
 from .base import Batch, Search, SearchTask, objectives
@@ -26,8 +27,11 @@ NARROW = 1.01  # neighbours on the ladder that are closer are not parted
 class LadderSampler:
     """At most `n_trials` rungs. Units: `budget` bytes."""
 
-    def __init__(self, tensors: Shapes, n_trials: int, budget: int | None = None) -> None:
+    def __init__(
+        self, tensors: Shapes, n_trials: int, budget: int | None = None, metric: Metric | None = None
+    ) -> None:
         self._tensors, self._left, self._budget = tensors, n_trials, budget
+        self._metric = metric
         self._asked: list[float] = []
         self._known: dict[float, tuple[float, float] | None] = {}
 
@@ -36,7 +40,7 @@ class LadderSampler:
         """As `Sampler.of`. Raises: RecipeError when a space is named."""
         if task.space is not None:
             raise RecipeError("the ladder turns the engine's own dial; it takes no space")
-        return Search(cls(task.tensors, task.n_trials, task.budget), task.n_trials, None)
+        return Search(cls(task.tensors, task.n_trials, task.budget, task.metric), task.n_trials, None)
 
     def ask(self) -> Batch:
         """The first rungs together, then one in between."""
@@ -46,7 +50,9 @@ class LadderSampler:
         return Batch(tuple(Candidate(trellis_recipe(step, STATES, self._tensors)) for step in self._asked))
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        self._known |= {step: objectives(trial) for step, trial in zip(self._asked, trials, strict=True)}
+        self._known |= {
+            step: objectives(trial, self._metric) for step, trial in zip(self._asked, trials, strict=True)
+        }
 
     def _next(self) -> list[float]:
         known = sorted((step, found) for step, found in self._known.items() if found is not None)

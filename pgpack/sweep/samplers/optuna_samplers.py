@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pgpack.errors import ToolMissing
+from pgpack.study.frontier import Metric
 from pgpack.study.trial import Trial
 
 from .base import Batch, Search, SearchTask, objectives
@@ -24,7 +25,8 @@ MAX_REPEATS = 40  # asks in a row that bring nothing new before a drawn point is
 class OptunaSampler:
     """At most `n_trials` different points; `name` is tpe or nsga2. Raises: ToolMissing without optuna."""
 
-    def __init__(self, space: SearchSpace, n_trials: int, seed: int, name: str) -> None:
+    def __init__(self, space: SearchSpace, n_trials: int, seed: int, name: str, metric: Metric | None = None) -> None:
+        self._metric = metric
         self._space, self._left = space, min(n_trials, len(space))
         self._size = TPE_BATCH if name == "tpe" else min(POPULATION, max(2, n_trials // 4))
         self._spare = iter(space.sample(len(space) if len(space) < 100_000 else 4 * n_trials, seed))
@@ -35,7 +37,8 @@ class OptunaSampler:
     @classmethod
     def of(cls, task: SearchTask) -> Search:
         space = task.points()
-        return Search(cls(space, task.n_trials, task.seed, task.sampler), min(task.n_trials, len(space)), len(space))
+        sampler = cls(space, task.n_trials, task.seed, task.sampler, task.metric)
+        return Search(sampler, min(task.n_trials, len(space)), len(space))
 
     def ask(self) -> Batch:
         """New points; those that are asked for again are told what is known of them."""
@@ -57,7 +60,7 @@ class OptunaSampler:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for (point, asked), measured in zip(self._pending.items(), trials, strict=True):
-            self._known[point] = objectives(measured)
+            self._known[point] = objectives(measured, self._metric)
             for trial in asked:
                 self._tell(trial, self._known[point])
         self._pending = {}

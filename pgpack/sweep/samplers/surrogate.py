@@ -16,7 +16,7 @@ from itertools import zip_longest
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.study.frontier import hypervolume, pareto_indices
+from pgpack.study.frontier import Metric, hypervolume, pareto_indices
 from pgpack.study.trial import Trial
 
 from .base import Batch, Search, SearchTask, objectives
@@ -35,8 +35,8 @@ Float64 = NDArray[np.float64]
 class SurrogateSampler:
     """At most `n_trials` different points; `seed` draws the pool of a large space."""
 
-    def __init__(self, space: SearchSpace, n_trials: int, seed: int) -> None:
-        self._space, self._left = space, n_trials
+    def __init__(self, space: SearchSpace, n_trials: int, seed: int, metric: Metric | None = None) -> None:
+        self._space, self._left, self._metric = space, n_trials, metric
         lines = [_first_points(which, template) for which, template in enumerate(space.templates)]
         starts = [point for turn in zip_longest(*lines) for point in turn if point is not None]
         pool = [space.point(i) for i in range(len(space))] if len(space) <= POOL else space.sample(POOL, seed)
@@ -48,7 +48,8 @@ class SurrogateSampler:
     @classmethod
     def of(cls, task: SearchTask) -> Search:
         space = task.points()
-        return Search(cls(space, task.n_trials, task.seed), min(task.n_trials, len(space)), len(space))
+        surrogate = cls(space, task.n_trials, task.seed, task.metric)
+        return Search(surrogate, min(task.n_trials, len(space)), len(space))
 
     def ask(self) -> Batch:
         """The first points together, then a few at a time."""
@@ -60,7 +61,7 @@ class SurrogateSampler:
     def tell(self, trials: Sequence[Trial]) -> None:
         """Takes the outcomes into the model; failed points are not asked for again."""
         for index, trial in zip(self._batch, trials, strict=True):
-            self._seen[index] = objectives(trial)
+            self._seen[index] = objectives(trial, self._metric)
 
     def _promising(self) -> list[int]:
         """The points that add most to the predicted hypervolume, one after the other."""

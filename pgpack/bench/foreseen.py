@@ -1,0 +1,123 @@
+"""What a dry run knows of its subject: sizes of weights and lengths of text, without torch and without reading text.
+
+Shapes are read as the commands themselves read them; of text only sizes of files are looked at. A torch file so old
+that it takes torch counts by its bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgpack.checkpoint.adapter import open_merged
+from pgpack.checkpoint.files import is_safetensors, opens_without_torch, require_file
+from pgpack.errors import DataError
+from pgpack.formats.own.header import Header
+from pgpack.formats.own.layout import MAGIC, unframe
+from pgpack.recipe.selector import Shapes
+from pgpack.text.compressed import PACKED
+from pgpack.text.shard_files import shard_length
+from pgpack.text.source import BUILTIN, VAL_SHARE, open_source
+
+from .artifact import read_artifact_file
+from .defaults import text_defaults
+from .options import VAL_TOKENS, BenchOptions
+from .sources import SELF, files_of
+
+BYTES_PER_TOKEN = 3.5
+PACKED_SHARE = 3  # bytes of text in one of a compressed file
+BUILTIN_WORK = 4  # times that of a text of its length, for it is parsed out of sources
+BUILTIN_BYTES = 1_900_000  # of the documentation inside CPython
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """`shapes` of the stored tensors; `n_evaluated` tokens of text, 0 where none is known, in windows of
+    `seq_len`, None where that is the model's to say."""
+
+    shapes: Shapes
+    n_evaluated: int
+    seq_len: int | None = None
+
+    @property
+    def n_values(self) -> int:
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+
+def foreseen(path: Path, options: BenchOptions) -> Foreseen:
+    """A checkpoint and the text that it would be evaluated on.
+
+    Raises: CheckpointError, DataError for files that are not there.
+    """
+    require_file(path)
+    if not opens_without_torch(path):
+        n_values = path.stat().st_size // 4
+        return Foreseen({path.name: (n_values,)}, evaluated_tokens(path, {}, options))
+    loaded = open_merged(path, options.base, options.key)
+    length = options.seq_len or text_defaults(loaded.metadata, path).seq_len
+    return Foreseen(loaded.stored_shapes, evaluated_tokens(path, loaded.metadata, options), length)
+
+
+def foreseen_file(
+    file: Path, checkpoint: Path | None, options: BenchOptions, max_bytes: int | None = None
+) -> Foreseen:
+    """An artifact or a checkpoint, on the text of `checkpoint` where that is given.
+
+    Raises: as `foreseen`; FormatError for a damaged artifact.
+    """
+    if checkpoint is not None:
+        return foreseen(checkpoint, options)
+    if (n_values := artifact_values(file, max_bytes)) is None:
+        return foreseen(file, options)
+    return Foreseen({file.name: (n_values,)}, evaluated_tokens(file, {}, options))
+
+
+def evaluated_tokens(path: Path, metadata: Mapping[str, str], options: BenchOptions) -> int:
+    """How many tokens of the text of the checkpoint in `path` would be evaluated; 0 where none is named."""
+    if not options.names_text and text_defaults(metadata, path).val is None:
+        return 0
+    files = files_of(path, metadata, options)
+    validating = files.get("val", files.get("text", []))
+    if validating and all(file.suffix == ".bin" for file in validating):
+        n_tokens = sum(map(shard_length, validating))
+        return n_tokens if options.max_tokens is None else min(options.max_tokens, n_tokens)
+    limit = options.max_tokens or VAL_TOKENS
+    if options.val == SELF:
+        return limit
+    n_bytes = sum(map(_unpacked_bytes, validating)) or BUILTIN_BYTES
+    share = VAL_SHARE if "text" in files else 1.0
+    return min(limit, max(1, int(share * n_bytes / BYTES_PER_TOKEN)))
+
+
+def artifact_values(path: Path, max_bytes: int | None = None) -> int | None:
+    """Values of the weights in an artifact: of ours by its header, of the field's by decoding it; None for another
+    file.
+
+    Raises: FormatError for a damaged file.
+    """
+    with path.open("rb") if path.is_file() else io.BytesIO() as opened:
+        is_ours = opened.read(len(MAGIC)) == MAGIC
+    if is_ours:
+        return sum(math.prod(tensor.shape) for tensor in Header.from_json(unframe(path.read_bytes())[0]).tensors)
+    found = read_artifact_file(path, max_bytes) if path.is_file() and not is_safetensors(path) else None
+    return None if found is None else sum(math.prod(record.shape) for record in found.unpacked.records)
+
+
+def largest_file(folder: Path) -> Path:
+    """The largest file of a folder. Raises: DataError for one that holds none."""
+    files = sorted((path.stat().st_size, path) for path in folder.iterdir() if path.is_file())
+    if not files:
+        raise DataError(f"{folder} holds no file")
+    return files[-1][1]
+
+
+def text_bytes(names: Iterable[str]) -> int:
+    """About the bytes of a text: files, folders, nothing or `builtin`. Raises: DataError where there is none."""
+    return sum(map(_unpacked_bytes, open_source([*names] or [BUILTIN]).files)) or BUILTIN_BYTES
+
+
+def _unpacked_bytes(file: Path) -> int:
+    return file.stat().st_size * (PACKED_SHARE if file.name.lower().endswith(PACKED) else 1)

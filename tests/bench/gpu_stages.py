@@ -229,7 +229,7 @@ class Proof:
         model = self.scale.chosen.model
         begin = max(first, math.ceil(self.scale.chosen.training.loops_from * self.bench.steps))
         rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        part = [row for row in rows if begin + min(UNTIMED, (last - begin) // 2) < row["step"] <= last]
+        part = [row for row in rows if begin + min(UNTIMED, max(0, last - begin - 2)) < row["step"] <= last]
         per_second = (part[-1]["tokens"] - part[0]["tokens"]) / max(
             part[-1]["elapsed_s"] - part[0]["elapsed_s"], 1e-9
         )

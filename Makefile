@@ -17,13 +17,15 @@
 # make bench-identify  small models of every system, saved bare and identified: results/identify.md
 # make bench-smollm  a real model, SmolLM2-135M: three budgets, verified, unpacked, run: results/smollm.md
 # make bench-faults  kill -9 and a full disk at every deed of every command, inputs replaced while read: results/faults
+# make bench-budget-size  models of many sizes packed to the same budgets, and their law: results/budget-size
+# make gpu-proof  36 M trained on one GPU in 8 minutes, plain and for the packer, packed into 16 MB: results/gpu-36m
 # make bench   36 M-parameter packing: time, memory and bytes of every preset and codec
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-billion bench-effort bench-faults bench-for-packer bench-identify bench-peers bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures clean
+.PHONY: demo test check format bench bench-billion bench-budget-size bench-effort bench-faults bench-for-packer bench-identify bench-peers bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures gpu-proof clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -131,6 +133,18 @@ bench-peers: $(STAMP) $(if $(MODEL),,demo/model.safetensors)
 SHAPE ?=
 bench-for-packer: $(STAMP) demo/model.safetensors
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.for_packer.bench demo/text $(SHAPE) --out results/for-packer
+
+# Half an hour of one core; what is done is kept, and a second call goes on from there.
+bench-budget-size: $(STAMP)
+	test -d runs/budget-size-text || $(BIN)/pgtrain data -o runs/budget-size-text --vocab-size 512
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.budget_size.bench runs/budget-size-text \
+	  --out results/budget-size --law pgpack/fit/size_law.json
+
+# Fifteen minutes of an H100 or H200; a second call goes on with what is missing. Where there is no network, an
+# environment that has everything: make gpu-proof GPU_PYTHON=python3. Without a GPU: make gpu-proof PROOF=--smoke
+PROOF ?=
+gpu-proof: $(if $(GPU_PYTHON),,$(STAMP))
+	$(or $(GPU_PYTHON),$(BIN)/python) -m tests.bench.gpu_proof $(PROOF)
 
 bench-effort: $(STAMP) demo/model.safetensors
 	$(BIN)/python -m experiments.rate_distortion.effort demo/model.safetensors --out results/effort

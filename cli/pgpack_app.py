@@ -12,6 +12,7 @@ from .lazy import LazyGroup
 from .screen.output import run
 
 VERBS = {
+    "advise": ("verbs.advise", "How large a model, at how many bits, for so many bytes."),
     "plan": ("verbs.plan", "What a recipe does to each tensor, and an estimate of the bytes."),
     "pack": ("verbs.pack", "Checkpoint to artifact, by a recipe, a preset or a byte budget."),
     "unpack": ("verbs.unpack", "Artifact to checkpoint, or to a model folder."),

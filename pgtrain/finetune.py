@@ -1,7 +1,7 @@
 """A finished model trained on for the packer: as near to itself as bytes allow.
 
-    weights --as the engine would have them--> model on calibration text --> KL(fp32 model || this) --Adam--> weights
-    weights --rate of the engine's coder-----> the change that a byte less is worth -----------------------> weights
+    weights --> model on calibration text --> KL(fp32 model || this) --Adam--> weights
+    weights --> rate of the engine's coder --> Newton's step down what is paid for it, beside Adam --> weights
 
 Owns the loop. The model may be anything that `pgpack.models` builds, a Hugging Face folder too; evaluated text is the
 caller's to keep out. Needs torch.
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pgpack.calibration.calibration import Calibration
 from pgpack.checkpoint.checkpoint import Checkpoint
@@ -52,7 +51,7 @@ class FinetuneConfig:
 @dataclass(frozen=True, eq=False)
 class Finetuned:
     """`tensors`: every stored tensor, by name; `recipe`: what they were trained for; `n_bytes`: of the file that it
-    is expected to give; `kl`: nats per token on batches kept back, of the weights as the loss last saw them."""
+    is expected to give; `kl`: nats per token on batches kept back, before packing."""
 
     tensors: Mapping[str, NDArray[Any]]
     recipe: str
@@ -91,14 +90,11 @@ def finetune(
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
     for step, ids in warmed(optimizer, config.steps, batches.shuffled(config.seed)):
         late.prepare_(weights, weights)
-        seen = late.weights(weights)
-        loss = divergence.kl({**weights, **seen}, ids)
+        loss = divergence.kl(weights, ids)
         loss.backward()  # type: ignore[no-untyped-call]
-        late.hand_back_(weights, seen, step / config.steps)
-        late.add_rate_(weights)
         optimizer.step()
+        late.move_(weights, optimizer.param_groups[0]["lr"] / (optimizer.param_groups[0]["base"] or 1.0))
         progress(step, float(loss.detach()))
-    last: dict[str, Tensor] = {**weights, **late.weights(weights)}
-    kl = divergence.mean(last, batches.checked)
+    kl = divergence.mean(weights, batches.checked)
     tensors = {name: each.detach().cpu().numpy() for name, each in weights.items()}
     return Finetuned(tensors, late.recipe, late.n_bytes, kl)

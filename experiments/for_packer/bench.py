@@ -38,8 +38,7 @@ def arms() -> list[Arm]:
         PLAIN,
         *(Arm(FOR_PACKER, (), dial) for dial in DIALS[::-1]),
         SOFT,
-        *(Arm("uniform-noise QAT", (("packer_pressure", 0.0),), dial, noise=True) for dial in DIALS[::-1]),
-        *(Arm("for packer, no pressure", (("packer_pressure", 0.0),), dial) for dial in DIALS[::-1]),
+        *(Arm("uniform-noise QAT", (), dial, noise=True) for dial in DIALS[::-1]),
     ]
 
 

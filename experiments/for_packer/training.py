@@ -7,11 +7,13 @@ import json
 import math
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.checkpoint.files import read_file
@@ -34,13 +36,21 @@ class NoiseForPacker(ForPacker):
     Source: Balle et al. 2017, arXiv:1611.01704.
     """
 
-    def prepare_(self, named, averaged) -> None:  # type: ignore[no-untyped-def]
+    def prepare_(self, named: Mapping[str, Tensor], averaged: Mapping[str, Tensor]) -> None:
         super().prepare_(named, averaged)
         generator = torch.Generator().manual_seed(self.step)
+        self.noise: dict[str, Tensor] = {}
         for name, matrix in self.outlook.matrices.items():
             rows, columns = (torch.from_numpy(part) for part in matrix.steps(self.outlook.dial))
             noise = torch.rand(named[name].shape, generator=generator) * 2 - 1
-            self.offsets[name] = noise * math.sqrt(0.75) * torch.outer(rows, columns)
+            self.noise[name] = (noise * math.sqrt(0.75) * torch.outer(rows, columns)).to(named[name])
+            with torch.no_grad():
+                named[name].add_(self.noise[name])
+
+    @torch.no_grad()
+    def move_(self, named: Mapping[str, Tensor], scale: float) -> None:
+        for name, noise in self.noise.items():
+            named[name].sub_(noise)
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Bench:
-    """`preset` with `steps` of `batch_tokens` on the text in `folder`; checkpoints are kept in `work`."""
+    """`preset` with `steps` of `batch_tokens` on the text in `folder`; checkpoints are kept in `work`.
+
+    `packer_tokens`: of each calibration on the way.
+    """
 
     preset: Preset
     folder: TextFolder
@@ -63,6 +76,8 @@ class Bench:
     steps: int
     batch_tokens: int
     seed: int
+    packer_tokens: int = 4096
+    device: str = "cpu"
 
     @classmethod
     def of(cls, folder: Path, work: Path, steps: int, batch_tokens: int, dim: int, seed: int) -> Bench:
@@ -78,18 +93,32 @@ class Bench:
         warmdown = self.steps * 3 // 5
         return dataclasses.replace(
             self.preset.training, steps=self.steps, batch_tokens=self.batch_tokens, warmdown_steps=warmdown,
-            seed=self.seed, packer_from=LATE, qat_from=LATE, packer_tokens=4096, **given,
+            seed=self.seed, packer_from=LATE, qat_from=LATE, packer_tokens=self.packer_tokens, **given,
         )  # fmt: skip
 
     def trainer(self, arm: Arm, name: str) -> Trainer:
-        return Trainer(self.preset.model, self.config(arm), self.folder, self.work / f"{name}.safetensors")
+        return Trainer(
+            self.preset.model, self.config(arm), self.folder, self.work / f"{name}.safetensors", self.device
+        )
+
+    def trunk(self) -> Trainer:
+        """The first part, which is trained once for all arms; its state file is what they go on from."""
+        trunk = self.trainer(Arm("trunk"), f"trunk-{self.seed}")
+        if self._n_trained(state_path(trunk.out)) < self.parts_at:
+            trunk.train(lambda row: signal.raise_signal(signal.SIGINT) if row.step == self.parts_at else None)
+        return trunk
+
+    def _n_trained(self, state: Path) -> int:
+        return int(json.loads(read_file(state).metadata["progress"])["step"]) if state.exists() else 0
+
+    @property
+    def parts_at(self) -> int:
+        """Steps after which arms part."""
+        return round(self.steps * LATE)
 
     def train(self, arm: Arm) -> tuple[Path, float]:
-        """(checkpoint, processor seconds of its last part); the first part is trained once for all arms."""
-        trunk = self.trainer(Arm("trunk"), f"trunk-{self.seed}")
-        parts_at = round(self.steps * LATE)
-        if not state_path(trunk.out).exists():
-            trunk.train(lambda row: signal.raise_signal(signal.SIGINT) if row.step == parts_at else None)
+        """(checkpoint, processor seconds of its last part)."""
+        trunk = self.trunk()
         dial = "" if arm.dial is None else f"-{arm.dial:g}"
         trainer = self.trainer(arm, f"{arm.name.replace(' ', '-')}{dial}-{self.seed}")
         if arm.noise and trainer.packer is not None:

@@ -1,7 +1,6 @@
 """What the engine makes of a matrix while that is still being trained.
 
     W --allocation of the last calibration--> trellis --> levels n, decoded Q = n * step        (every few steps)
-    W --(I - a (H + a I)^-1), the price of bits--> what the trellis aims at
 
 Owns an `Allocation` of `pgpack.quantizers.tcq` that is used many times, at any setting of the dial near its own.
 Rows that correct each other (`group`) are not foreseen: they move no step.
@@ -12,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,24 +66,6 @@ class Foreseen:
         grid = self._turned(dial).grid
         rows = octaves(grid.rows, EIGHTHS) if grid.rows.size else np.ones(len(self.made.price.excess), np.float32)
         return rows, np.float32(grid.step) * octaves(grid.columns, EIGHTHS)
-
-    def target(self, weight: Float32, dial: float) -> Float32:
-        """What the trellis aims at: `weight` shrunk where it is not worth its bits. Shape: as `weight`."""
-        price, factor = self._turned(dial).price, self.made.factor
-        curvature = np.empty(len(factor.order), np.float32)
-        curvature[factor.order] = np.square(factor.d)
-        shrunk = np.where(factor.dead, np.float32(0), weight)
-        shrunk -= np.float32(price.ridge) * (shrunk @ self._inverse)
-        shrunk /= 1 + np.float32(price.ridge) * np.outer(price.excess, curvature)
-        return shrunk
-
-    @cached_property
-    def _inverse(self) -> Float32:
-        """(H + a I)^-1 in the tensor's order of columns. Shape: (cols, cols)."""
-        factor = self.made.factor
-        found = np.empty((len(factor.order),) * 2, np.float32)
-        found[np.ix_(factor.order, factor.order)] = factor.squared(np.eye(len(factor.order), dtype=np.float32))
-        return found
 
     def _turned(self, dial: float) -> Allocation:
         turn = min(max(dial / self.step, 1 / MOST_TURNED), MOST_TURNED)

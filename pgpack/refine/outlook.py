@@ -1,7 +1,7 @@
 """The packed model as it would be now, without packing: its weights, its bytes, and how weights answer its rate.
 
     weights, calibration --settle--> steps of every matrix
-    weights --decide--> what the trellis aims at, bytes of the file, the slope of what is paid for them
+    weights --decide--> bytes of the file, the slope of what is paid for them, Newton's step down it
 
 Owns the dial while a model is trained for a packer. At a step s of the dial the packer pays s^2 / 4 nats per token
 for a nat of rate, everywhere; that is the price here too. A budget turns the dial a little with every decision.
@@ -10,8 +10,10 @@ for a nat of rate, everywhere; that is the price here too. A budget turns the di
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,9 +22,10 @@ from pgpack.recipe.selector import Shapes
 from pgpack.tensors.raw_values import RAW_DTYPES
 
 from .foreseen import Float32, Foreseen, foreseen
-from .rate import Rate, entropy, rate_of
+from .rate import Levels, Rate, entropy, rate_of
 from .target import PackerTarget
 
+Found = TypeVar("Found")
 LN2 = math.log(2)
 HEADER, OF_TENSOR = 200, 18  # bytes of a file beside what is coded, and of each tensor's entry there
 OF_ARRAY = 4  # bytes that exponents take beside their entropy
@@ -33,19 +36,21 @@ FIRST_TURNS = 16
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What the engine makes of weights at a moment. `targets`: by name, what the trellis aims at; `slopes`:
-    derivative of what is paid for the rate by the weights, nats per token; `n_bytes`: of the whole file."""
+    """What the engine makes of weights at a moment. `slopes`: by name, derivative of what is paid for the rate by the
+    weights, nats per token; `moves`: Newton's steps, which go down it as far as the loss that they cost allows, by
+    the curvature that the engine's steps stand for; `n_bytes`: of the whole file."""
 
-    targets: Mapping[str, Float32]
+    moves: Mapping[str, Float32]
     slopes: Mapping[str, Float32]
     n_bytes: float
 
 
 class Outlook:
-    """A target on a model's tensors. `settle` comes before everything else."""
+    """A target on a model's tensors. `settle` comes before everything else. `threads`: matrices decided at a time; no
+    bit depends on it."""
 
-    def __init__(self, target: PackerTarget, shapes: Shapes) -> None:
-        self.target, self.shapes = target, shapes
+    def __init__(self, target: PackerTarget, shapes: Shapes, threads: int = 1) -> None:
+        self.target, self.shapes, self.threads = target, shapes, threads
         self.dial = self.settled_at = target.dial
         self.matrices: dict[str, Foreseen] = {}
 
@@ -69,17 +74,24 @@ class Outlook:
 
     def decide(self, weights: Mapping[str, Float32]) -> Decision:
         """The trellis of all matrices as they are; a budget then turns the dial towards itself."""
-        decided = {name: matrix.decide(weights[name], self.dial) for name, matrix in self.matrices.items()}
-        rate = rate_of({name: each.levels for name, each in decided.items()})
-        slopes = {}
-        for name, matrix in self.matrices.items():
+        levels = self._levels(weights)
+        rate = rate_of(levels)
+
+        def answer(name: str) -> tuple[Float32, Float32]:
+            matrix = self.matrices[name]
             rows, columns = matrix.steps(self.dial)
-            slope = rate.slope(name, decided[name].levels.astype(np.float32))
-            slopes[name] = slope * np.float32(self.price / 8) / np.outer(rows, columns)
+            step = np.outer(rows, columns)
+            slope = rate.slope(name, levels[name].astype(np.float32)) * np.float32(self.price / 8) / step
+            return -slope * np.square(
+                step / np.float32(self.dial)
+            ), slope  # an error of e costs (e dial / step)^2 / 2
+
         n_bytes = self.file_bytes(rate)
-        targets = {name: matrix.target(weights[name], self.dial) for name, matrix in self.matrices.items()}
+        answers = self._of_each(answer)
+        moves = {name: move for name, (move, _) in answers.items()}
+        slopes = {name: slope for name, (_, slope) in answers.items()}
         self._turn(n_bytes)
-        return Decision(targets, slopes, n_bytes)
+        return Decision(moves, slopes, n_bytes)
 
     def file_bytes(self, rate: Rate) -> float:
         """Bytes of the file whose matrices have this rate: exponents of steps, raw tensors and header added."""
@@ -98,8 +110,16 @@ class Outlook:
         return self.dial**2 / 4 * 8 * LN2
 
     def _rate(self, weights: Mapping[str, Float32]) -> tuple[Rate, float]:
-        rate = rate_of({n: matrix.decide(weights[n], self.dial).levels for n, matrix in self.matrices.items()})
+        rate = rate_of(self._levels(weights))
         return rate, self.file_bytes(rate)
+
+    def _levels(self, weights: Mapping[str, Float32]) -> dict[str, Levels]:
+        return self._of_each(lambda name: self.matrices[name].decide(weights[name], self.dial).levels)
+
+    def _of_each(self, work: Callable[[str], Found]) -> dict[str, Found]:
+        """What `work` makes of every matrix, by name."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            return dict(zip(self.matrices, pool.map(work, self.matrices), strict=True))
 
     def _turn(self, n_bytes: float) -> None:
         """Towards the budget: bytes fall by half with an octave or two of the dial."""

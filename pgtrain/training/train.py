@@ -223,17 +223,20 @@ class Trainer:
         fraction = run_fraction(config, step, progress.elapsed_s)
         set_rates_(self.optimizers, scale, muon_momentum(config, step))
         self._set_loops_(self.model_config.num_loops if fraction >= config.loops_from else 0)
-        late = self._late_part(fraction)
-        if isinstance(late, ForPacker):
-            late.prepare_(dict(self.model.named_parameters()), self.average.tensors)
-            progress.packer = late.numbers()
-        value = self._gradients_(step, fraction, late)
+        named = dict(self.model.named_parameters())
+        packer = self.packer if fraction >= config.packer_from else None
+        if packer is not None:
+            packer.prepare_(named, self.average.tensors)
+            progress.packer = packer.numbers()
+        value = self._gradients_(step, fraction, self.quantizer if fraction >= config.qat_from else None)
         if not math.isfinite(value):
             raise DataError(f"the loss is {value} at step {step + 1}; lower --matrix-lr and --embed-lr")
         if config.grad_clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
         for optimizer in self.optimizers.values():
             optimizer.step()
+        if packer is not None:
+            packer.move_(named, scale)
         self.model.zero_grad(set_to_none=True)
         self.average.update_(self.model, step, scale)
         progress.step += 1
@@ -242,13 +245,7 @@ class Trainer:
         tokens = progress.step * config.batch_tokens
         return StepRow(progress.step, value, config.matrix_lr * scale, tokens, round(progress.elapsed_s, 3))
 
-    def _late_part(self, fraction: float) -> FakeQuantizer | ForPacker | None:
-        """What stands between parameters and loss by now."""
-        if self.packer is not None:
-            return self.packer if fraction >= self.config.packer_from else None
-        return self.quantizer if fraction >= self.config.qat_from else None
-
-    def _gradients_(self, step: int, fraction: float, late: FakeQuantizer | ForPacker | None) -> float:
+    def _gradients_(self, step: int, fraction: float, late: FakeQuantizer | None) -> float:
         """Fill every gradient with that of the mean loss of the batch, which comes back."""
         parts, processes = self.config.micro_batches, self.processes
         sampler = self.samplers[sequence_length(self.config, self.model_config.seq_len, fraction)]
@@ -267,8 +264,6 @@ class Trainer:
             done = (fraction - self.config.qat_from) / max(1.0 - self.config.qat_from, 1e-9)
             late.hand_back_(named, weights, done)
         processes.add_gradients_(self.model.parameters())
-        if isinstance(late, ForPacker):
-            late.add_rate_(named)
         return processes.total(value, self.device)
 
     def _set_loops_(self, loops: int) -> None:
@@ -329,7 +324,7 @@ class Trainer:
         held = deployable({name: parameter.detach() for name, parameter in self.model.named_parameters()})
         target = PackerTarget.of(config.packer, {name: tuple(tensor.shape) for name, tensor in held.items()})
         n_steps = config.steps - round(config.steps * config.packer_from)
-        return ForPacker(target, held, self._observe, config.packer_pressure, n_steps)
+        return ForPacker(target, held, self._observe, config.packer_pressure, n_steps, config.packer_every)
 
     def _observe(self, weights: Mapping[str, NDArray[np.float32]]) -> Calibration:
         """Statistics of training text under these weights."""

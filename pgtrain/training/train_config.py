@@ -72,11 +72,13 @@ class TrainConfig:
     qat_from: float = 0.7
     qat_rounding: str = "straight_through"
     # Training for the packer from here on: a recipe with tcq, or a budget such as 480kB; empty: none. The pressure is
-    # what a byte costs, 1 as the packer pays for it; each calibration sees `packer_tokens`.
+    # what a byte costs, 1 as the packer pays for it; each calibration sees `packer_tokens`; the trellis is walked
+    # every `packer_every` steps.
     packer: str = ""
     packer_from: float = 0.7
     packer_pressure: float = 1.0
     packer_tokens: int = 8192
+    packer_every: int = 4
     # Tensors that stay as they were drawn: globs, separated by commas. #1546 put embed_proj and head_proj into no
     # optimizer group, so that "embed_proj.weight,head_proj.weight" is what it trained.
     frozen: str = ""
@@ -118,6 +120,8 @@ class TrainConfig:
              f"the curriculum starts at {starts}; give growing shares of the run that begin with 0"),
             (bool(self.packer) and bool(self.qat_bits or self.qat_embed_bits),
              "weights are trained for one packer: give --for-packer or --qat-bits, not both"),
-            (self.packer_tokens < 1, f"packer_tokens is {self.packer_tokens}, must be at least 1"),
-            (self.micro_batches < 1, f"micro_batches is {self.micro_batches}, must be at least 1"),
+            *(
+                (getattr(self, name) < 1, f"{name} is {getattr(self, name)}, must be at least 1")
+                for name in ("packer_tokens", "packer_every", "micro_batches")
+            ),
         )  # fmt: skip

@@ -91,6 +91,20 @@ def test_what_is_decided_is_what_the_quantizer_gives() -> None:
             assert np.allclose(decided.decoded, record.dequantize(), rtol=1e-6, atol=0)
 
 
+def test_threads_change_no_bit() -> None:
+    weights, calibration = model()
+    decisions = []
+    for threads in (1, 3):
+        outlook = Outlook(PackerTarget.of(RECIPE.format(step=0.01, states=8), SHAPES), SHAPES, threads)
+        outlook.settle(weights, calibration)
+        decisions.append(outlook.decide(weights))
+    one, three = decisions
+    assert one.n_bytes == three.n_bytes
+    for name in ("a.weight", "b.weight", "c.weight"):
+        assert np.array_equal(one.moves[name], three.moves[name])
+        assert np.array_equal(one.slopes[name], three.slopes[name])
+
+
 def test_a_budget_is_reached() -> None:
     outlook, weights = settled(0.0, 20_000)
     _, calibration = model()

@@ -13,6 +13,7 @@ import torch
 
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.errors import DataError, RecipeError
+from pgpack.refine.outlook import Outlook
 from pgpack.text.text_folder import TextFolder
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.training.train import Trainer
@@ -92,6 +93,20 @@ def test_pressure_makes_a_smaller_file_at_the_same_step(
         trainer.train(lambda row: None)
         sizes.append(trainer.packer.n_bytes)
     assert sizes[1] < sizes[0]
+
+
+def test_the_trellis_is_walked_as_often_as_is_said(
+    tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    decide = Outlook.decide
+    monkeypatch.setattr(Outlook, "decide", lambda self, weights: asked.append(1) or decide(self, weights))
+    Trainer(tiny, with_packer(RECIPE, packer_every=6), text_folder, tmp_path / "m.safetensors").train(
+        lambda row: None
+    )
+    assert len(asked) == 2  # of 12 steps
+    with pytest.raises(DataError, match="packer_every"):
+        with_packer(RECIPE, packer_every=0)
 
 
 def test_what_cannot_be_meant_is_refused(tiny: GPTConfig, text_folder: TextFolder, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  (scripts and log lines of the folders stand as they are written)
-"""A second batch of folders by somebody who had not read the referee: other kinds than `corpus_fifth` and `_sixth`."""
+"""Folders of other kinds than those of `corpus_fifth` and `corpus_sixth`, by who had mended the referee by those."""
 
 from __future__ import annotations
 

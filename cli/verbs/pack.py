@@ -240,6 +240,15 @@ def _explained(losses: list[KindLoss]) -> str:
     return table(("loss by kind, each alone", "bytes", "bits/weight", "KL expected", "KL measured"), rows)
 
 
+WORDS = {  # of what a dry run tells
+    "budget": "budget, bytes",
+    "n_params": "values",
+    "recipe_digest": "recipe's digest",
+    "needs_hessian": "that need Hessians",
+    "companion_bytes": "config, tokenizer",
+}
+
+
 def _show_dry_run(
     path: Path,
     text: BenchOptions,
@@ -289,6 +298,9 @@ def _show_dry_run(
             cost = budget_cost(spent, tensors, rates, evaluated)
         costs, document["cost"] = cost.lines(), cost.as_document()
     said = {key: len(value) if isinstance(value, list) else value for key, value in document.items()}
-    screen.show(
-        document, *(f"{key:14} {value}" for key, value in said.items() if value is not None and key != "cost"), *costs
+    lines = (
+        f"{WORDS.get(key, key):19} {f'{value:,}' if isinstance(value, int) else value}"
+        for key, value in said.items()
+        if value is not None and key != "cost"
     )
+    screen.show(document, *lines, *costs)

@@ -169,7 +169,8 @@ def visible_fields(shapes: Mapping[str, tuple[int, ...]], first_block: str = "bl
     ]
     if wrong:
         raise CheckpointError(
-            f"cannot tell the model from its tensors: {', '.join(wrong)}; give the model as --model FILE.py:build"
+            f"cannot tell the model from its tensors: {', '.join(wrong)}; give the model as --model "
+            "FILE.py:build (a template: pgpack init-adapter FILE.py)"
         )
     (vocabulary, width), (heads, *_), (kv_dim, dim), (hidden, _) = (shapes[name] for name in axes)
     return {
@@ -194,7 +195,8 @@ def check_shapes(config: GPTConfig, shapes: Mapping[str, tuple[int, ...]]) -> No
         found = f"unknown {', '.join(unknown[:4])}" if unknown else f"missing {', '.join(missing[:4])}"
         raise CheckpointError(
             f"the tensors are not those of this GPT ({found}; {len(unknown)} unknown, {len(missing)} "
-            "missing); give the model as --model FILE.py:build"
+            "missing); give the model as --model "
+            "FILE.py:build (a template: pgpack init-adapter FILE.py)"
         )
     for name, shape in expected.items():
         if tuple(shapes[name]) != shape:

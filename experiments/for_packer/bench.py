@@ -92,8 +92,8 @@ def markdown(rows: Sequence[dict[str, Any]], bench: Bench) -> str:
         f"own: 288), {tokens:,} tokens ({bench.steps} steps of {bench.batch_tokens}), the last 40 % in another "
         f"way for each arm, seed {bench.seed}. Packed by the trellis engine ({STATES} states), {MAX_TOKENS:,} "
         "held-out tokens. Bytes are against plain training at equal bits per byte; above 0 is a loss *(negative)*. "
-        "How far a step on the rate goes was chosen on this text, model and seed, of four settings; the peers have their "
-        "own defaults.",
+        "How far a step on the rate goes was chosen on this text, model and seed, of four settings; the peers have "
+        "their own defaults.",
         "",
         "| arm | bytes at equal bits per byte, by dial | mean | processor time of the last part |",
         "|---|---|---:|---:|",

@@ -131,7 +131,7 @@ def test_points_without_blocks_or_of_another_text_have_no_interval(home: Path, t
     (tmp_path / "other").mkdir()
     meta = dataclasses.replace(study.meta, evaluator_digest="f" * 64)
     (tmp_path / "other" / "study.json").write_text(meta.to_json())
-    (tmp_path / "other" / "trials.jsonl").write_text("".join(row.to_json() + "\n" for row in other[::2]))
+    (tmp_path / "other" / "trials.jsonl").write_text("".join(row.to_json() + "\n" for row in other[1::2]))
     both = json.loads(invoke_ok(home / "A", tmp_path / "other", "--json", "-q").stdout)
     assert {row["study"] for row in both["frontier"]} == {"A", "other"}
     assert all((row["above_best"] is not None) == (row["study"] == "other") for row in both["frontier"])

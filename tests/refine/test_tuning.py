@@ -13,7 +13,7 @@ from pgpack.pack import Quantized, encode
 from pgpack.recipe.applied import apply
 from pgpack.recipe.directives import Tune
 from pgpack.recipe.recipe import parse_recipe
-from pgpack.refine.divergence import fresh_tokens
+from pgpack.refine.fresh_text import fresh_tokens
 from pgpack.refine.tuning import tune
 from pgpack.tensors.grids import QuantizedTensor, UniformGrid
 from pgpack.tensors.raw_values import RawValues

@@ -39,11 +39,11 @@ def test_masks_complex_and_empty_tensors_have_a_spread_of_what_is_finite(
     assert (row["std"], row["absmax"]) == pytest.approx((std, absmax))
 
 
-def test_float64_beyond_float32_is_refused_as_infinity_without_a_warning(tmp_path: Path) -> None:
+def test_float64_beyond_float32_is_refused_without_a_warning(tmp_path: Path) -> None:
     save_file({"x": torch.tensor([1e300], dtype=torch.float64)}, tmp_path / "a.safetensors")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(CheckpointError, match="x holds NaN or infinity"):
+        with pytest.raises(CheckpointError, match="x holds values beyond float32"):
             pgpack.open_checkpoint(tmp_path / "a.safetensors").tensor("x")
 
 

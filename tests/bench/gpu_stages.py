@@ -138,7 +138,7 @@ class Proof:
         """Books where they are at hand, else the built-in corpus; as many pieces as the model has."""
         folder, vocab_size = self.work / "text", self.scale.chosen.model.vocab_size
         if not (folder / "corpus.json").exists():
-            found = books(BOOKS, self.scale.text_bytes) if BOOKS.exists() else builtin_corpus()
+            found = books(BOOKS) if BOOKS.exists() else builtin_corpus()
             documents = shortened(found, self.scale.text_bytes)
             given = SentencePiece.load(PIECES) if vocab_size == 8192 and PIECES.exists() else None
             if given is None:
@@ -266,15 +266,10 @@ class Proof:
         return self.work / f"calibration-{arm.replace(' ', '-')}.safetensors"
 
 
-def books(path: Path, n_bytes: int) -> Iterator[Document]:
-    """Documents of a file, until so many bytes of text were read; nothing more of it is held."""
-    left = n_bytes
+def books(path: Path) -> Iterator[Document]:
+    """Documents of a file, one at a time."""
     for name, parts in itertools.groupby(read_parts(path), lambda part: part.name):
-        document = Document(name, "".join(part.text for part in parts))
-        yield document
-        left -= len(document.text)
-        if left < 0:
-            return
+        yield Document(name, "".join(part.text for part in parts))
 
 
 def shortened(documents: Iterable[Document], n_bytes: int) -> list[Document]:

@@ -136,7 +136,7 @@ def _judge_folder(
     What the flags leave open, such as the text, is what the checkpoint names.
     """
     from pgpack.checkpoint.adapter import open_merged
-    from pgpack.errors import PgpackError
+    from pgpack.errors import DataError, PgpackError
     from pgpack.referee.evidence import CAP, Options, collect
     from pgpack.referee.probes import measure
     from pgpack.referee.runs import Limits
@@ -151,6 +151,11 @@ def _judge_folder(
     limit = resolved(budget, None if loaded is None else loaded.fp32_bytes)
     limits = Limits(timeout_s=flags.timeout_s)
     evidence = collect(folder, Options(CAP if limit is None else limit, shapes, limits=limits))
+    if not evidence.is_submission:
+        raise DataError(
+            f"{folder} is no submission folder: no script, no artifact and no submission.json in it; name the folder "
+            "that holds them"
+        )
     if evaluate or flags.scorer:
         try:
             scores = measure(evidence, loaded, partial(bench_of, options=text, screen=screen), flags)

@@ -212,6 +212,13 @@ class Evidence:
         return max((max(group) - min(group) for group in (sizes, claimed, logged) if group), default=0)
 
     @property
+    def is_submission(self) -> bool:
+        """Whether there is anything to judge: a script, an artifact or a submission.json."""
+        scripts = any(entry.name.endswith((".py", ".sh")) for entry in self.folder.entries)
+        told = self.folder.text("submission.json") is not None
+        return scripts or told or bool(self.programs or self.folder.artifacts)
+
+    @property
     def declared(self) -> frozenset[str]:
         """Distributions that may be imported on the target."""
         return declared_distributions(self.requirements) | frozenset(TARGET_DISTRIBUTIONS)

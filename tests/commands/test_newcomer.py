@@ -85,3 +85,12 @@ def test_a_bar_of_what_nobody_knows_the_end_of_counts_in_words() -> None:
     with progress_bar(None, "artifact", "searching", quiet=False) as bar:
         bar.update()
         assert str(bar).startswith("searching: 1 artifact after 00:0")
+
+
+def test_a_folder_of_logs_alone_is_no_submission(tmp_path: Path) -> None:
+    (tmp_path / "train.log").write_text("step 1 loss 2.0\n")
+    found = pgpack("verify", tmp_path)
+    assert found.code == 1
+    assert "is no submission folder: no script, no artifact and no submission.json" in found.err
+    (tmp_path / "train_gpt.py").write_text("print('step 1')\n")
+    assert pgpack("verify", tmp_path).code == 4

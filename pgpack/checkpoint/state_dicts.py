@@ -67,15 +67,22 @@ def state_dict_in(value: Any, tensor: type, path: Path, key: str | None) -> Stat
     strange = next((n for n, item in others.items() if not (_is_extra(n, item) or aside(item))), None)
     if strange is not None and key is None:
         raise CheckpointError(f"{path}: {strange!r} is not a tensor; save model.state_dict() alone")
-    if len(chosen.tensors) + len(others) < len(chosen.value):
-        raise CheckpointError(f"{path}: two of its keys are one name as text; rename one of them")
-    return StateDict(chosen.key, chosen.tensors, tuple(others), tuple(_beside(value, chosen.place)))
+    try:
+        beside = tuple(_beside(value, chosen.place))
+        if len(chosen.tensors) + len(others) < len(chosen.value):
+            raise KeyError
+    except KeyError:
+        raise CheckpointError(f"{path}: two of its keys are one name as text; rename one of them") from None
+    return StateDict(chosen.key, chosen.tensors, tuple(others), beside)
 
 
 def _beside(value: Any, place: Sequence[str]) -> Iterator[str]:
-    """What else lies in the dictionaries on the way to `place`."""
+    """What else lies in the dictionaries on the way to `place`. Raises: KeyError where two of them have one name."""
     for part in place:
+        value = value.inside if isinstance(value, Opaque) else value
         inner = {str(key): each for key, each in (value.items() if isinstance(value, dict) else enumerate(value))}
+        if len(inner) < len(value):
+            raise KeyError(part)
         yield from (name for name in inner if name != part)
         value = inner[part]
 

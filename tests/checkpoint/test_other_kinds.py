@@ -106,6 +106,12 @@ def test_words_beside_the_tensors_of_a_packed_weight_are_not_left_out(tmp_path: 
         load_checkpoint(tmp_path / "a.pt")
 
 
+def test_two_keys_of_one_name_on_the_way_to_a_state_dict_are_refused(tmp_path: Path) -> None:
+    torch.save({1: {"model": STATE}, "1": {"step": 7}}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="two of its keys are one name as text"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
 @pytest.mark.parametrize("dtype", ["F32", "F8_E4M3", "BF16", "I64", "C64"])
 @pytest.mark.parametrize("shape", [[1 << 63, 0], [1 << 62, 0, 4], [0] * 70, [1] * 70], ids=str)
 def test_a_shape_that_no_array_has_is_refused(tmp_path: Path, dtype: str, shape: list[int]) -> None:

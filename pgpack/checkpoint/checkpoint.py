@@ -72,7 +72,7 @@ class Checkpoint:
         array = self.load(name)
         if array.dtype.kind != "f":
             return array
-        with np.errstate(over="ignore"):  # of float64 beyond float32, which is refused
+        with np.errstate(over="ignore", invalid="ignore"):  # of what is beyond float32 or no number, and refused
             found = np.asarray(array, dtype=np.float32, order="C")
         if not np.isfinite(found).all() and not is_mask(found):
             beyond = array.dtype == np.float64 and np.isfinite(array).all()

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.errors import CheckpointError
@@ -128,6 +129,13 @@ def test_several_values_in_a_byte_are_refused_under_any_name(tmp_path: Path, nam
     (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(3))
     with pytest.raises(CheckpointError, match=f"{name} is of type F6_E2M3, several values in a byte"):
         load_checkpoint(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("bits", [0x7FF0000000000001, 0x7FF8000000000000, 0xFFF0000000000003])
+def test_what_is_no_number_is_refused_without_a_warning(tmp_path: Path, bits: int) -> None:
+    save_file({"w": np.array([bits, 0], np.uint64).view(np.float64)}, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match="w holds NaN or infinity"):
+        load_checkpoint(tmp_path / "a.safetensors").tensor("w")
 
 
 def test_values_beyond_float32_are_not_called_infinite(tmp_path: Path) -> None:

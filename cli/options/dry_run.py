@@ -19,13 +19,31 @@ dry_run_option: Callable[[Any], Any] = click.option(
 )
 
 
-def rates_here() -> Rates:
-    """What this machine was measured at, kept where `pgpack doctor` keeps it."""
+WORDS = {  # for facts that have another name in JSON
+    "budget": "budget, bytes",
+    "n_params": "values",
+    "recipe_digest": "recipe's digest",
+    "needs_hessian": "that need Hessians",
+    "companion_bytes": "config, tokenizer",
+    "text_bytes": "text, bytes",
+}
+
+
+def rates_here(folder: Path | None = None) -> Rates:
+    """What this machine was measured at, kept where `pgpack doctor` keeps it, or in `folder`."""
     from pgpack.bench.rates import read_rates
     from pgpack.cache.options import default_folder
 
     named = os.environ.get("PGPACK_CACHE")
-    return read_rates(Path(named) if named else default_folder())
+    return read_rates(folder or (Path(named) if named else default_folder()))
+
+
+def fact_lines(facts: Mapping[str, Any]) -> list[str]:
+    """What is known of the facts, a line each: numbers with separators, lists by their lengths."""
+    known = {WORDS.get(name, name): value for name, value in facts.items() if value is not None}
+    width = max(map(len, known), default=0)
+    counts = {name: len(value) if isinstance(value, list) else value for name, value in known.items()}
+    return [f"{name:{width}}  {f'{value:,}' if isinstance(value, int) else value}" for name, value in counts.items()]
 
 
 def show_foreseen(screen: Screen, facts: Mapping[str, Any], cost: Cost, device: str | None = None) -> None:
@@ -33,9 +51,4 @@ def show_foreseen(screen: Screen, facts: Mapping[str, Any], cost: Cost, device: 
     if device not in (None, "cpu"):
         screen.note(f"the time is that of the CPU, not of --device {device}")
     known = {name: value for name, value in facts.items() if value is not None}
-    width = max((len(name) for name in known), default=0)
-    said = (
-        f"{name:{width}}  {value:,}" if isinstance(value, int) else f"{name:{width}}  {value}"
-        for name, value in known.items()
-    )
-    screen.show({**known, "cost": cost.as_document()}, *said, *cost.lines())
+    screen.show({**known, "cost": cost.as_document()}, *fact_lines(known), *cost.lines())

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pgpack.study.card import StudyMeta
     from pgpack.sweep.space import Space
 
-STUDY_FILE = "study.json"
 FILES = ("val", "calib", "tokenizer", "calibration", "base")  # flags of a bench that name files
 
 
@@ -43,6 +42,8 @@ def study_of_words(words: Sequence[Path], out: Path | None, resume: bool) -> tup
 
     `sweep --resume STUDY` names the study where it names no -o. Raises: click.UsageError where one is missing.
     """
+    from pgpack.study.card import STUDY_FILE
+
     if resume and out is None and len(words) == 1 and (words[0] / STUDY_FILE).is_file():
         return (), words[0]
     if out is None:
@@ -93,7 +94,7 @@ def _seen_from(base: Path, text: BenchOptions) -> BenchOptions:
 
 
 def _card(out: Path) -> StudyMeta:
-    from pgpack.study.card import read_card
+    from pgpack.study.card import STUDY_FILE, read_card
 
     card = read_card(out / STUDY_FILE)
     if card is None:

@@ -91,6 +91,5 @@ def _show_dry_run(
 
     subject = foreseen_file(file, checkpoint, text, max_bytes)
     facts = {"file": str(file), "n_params": subject.n_values, "tokens": subject.n_evaluated}
-    models = 1 if checkpoint is None else 2
-    cost = passes_cost(subject.n_values, {"evaluate": models * subject.n_evaluated}, rates_here())
+    cost = passes_cost(subject.n_values, {"evaluate": subject.n_run}, rates_here())
     show_foreseen(screen, facts, cost, text.device)

@@ -19,6 +19,7 @@ from pgpack.sizes import Size
 from pgpack.tables import counted, decimals, table
 
 from ..options.cache import cache_options
+from ..options.dry_run import fact_lines, rates_here
 from ..options.effort import effort_option
 from ..options.metric import metric_option
 from ..options.output import output_option
@@ -240,15 +241,6 @@ def _explained(losses: list[KindLoss]) -> str:
     return table(("loss by kind, each alone", "bytes", "bits/weight", "KL expected", "KL measured"), rows)
 
 
-WORDS = {  # of what a dry run tells
-    "budget": "budget, bytes",
-    "n_params": "values",
-    "recipe_digest": "recipe's digest",
-    "needs_hessian": "that need Hessians",
-    "companion_bytes": "config, tokenizer",
-}
-
-
 def _show_dry_run(
     path: Path,
     text: BenchOptions,
@@ -264,8 +256,6 @@ def _show_dry_run(
     file are not read (it takes torch)."""
     from pgpack.bench.costs import budget_cost, grid_cost
     from pgpack.bench.foreseen import evaluated_tokens
-    from pgpack.bench.rates import read_rates
-    from pgpack.cache.options import default_folder
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch, require_file
     from pgpack.formats.own.companions import packed_size
@@ -291,16 +281,11 @@ def _show_dry_run(
     costs: list[str] = []
     if tensors:
         evaluated = evaluated_tokens(path, loaded.metadata, text)
-        rates = read_rates(cache.folder or default_folder())
+        rates = rates_here(cache.folder)
         if budget is None:
             cost = grid_cost([chosen], tensors, rates, evaluated)
         else:
             cost = budget_cost(spent, tensors, rates, evaluated)
         costs, document["cost"] = cost.lines(), cost.as_document()
-    said = {key: len(value) if isinstance(value, list) else value for key, value in document.items()}
-    lines = (
-        f"{WORDS.get(key, key):19} {f'{value:,}' if isinstance(value, int) else value}"
-        for key, value in said.items()
-        if value is not None and key != "cost"
-    )
+    lines = fact_lines({key: value for key, value in document.items() if key != "cost"})
     screen.show(document, *lines, *costs)

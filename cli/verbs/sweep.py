@@ -19,6 +19,7 @@ from pgpack.sizes import Size
 from pgpack.tables import counted, escaped_lines
 
 from ..options.cache import cache_options, say_shared
+from ..options.dry_run import rates_here
 from ..options.effort import effort_option
 from ..options.metric import metric_option
 from ..options.output import output_option
@@ -244,8 +245,6 @@ def _show_dry_run(
 ) -> None:
     """The recipes that would be measured, of a search those that it asks for first."""
     from pgpack.bench.costs import grid_cost
-    from pgpack.bench.rates import read_rates
-    from pgpack.cache.options import default_folder
     from pgpack.checkpoint.files import require_file
     from pgpack.sweep.space import in_our_format
 
@@ -272,7 +271,7 @@ def _show_dry_run(
     lines += [f"  {each.recipe}" + (f"  ({each.label})" if each.label else "") for each in candidates[:SHOWN]]
     if len(candidates) > SHOWN:
         lines.append(f"  and {len(candidates) - SHOWN} more")
-    rates = read_rates(cache.folder or default_folder())
+    rates = rates_here(cache.folder)
     cost = grid_cost([each.recipe for each in candidates], tensors, rates, evaluated)
     n_trials = len(candidates) if search.is_grid else found.n_trials
     cost = cost.times(len(paths) * n_trials / max(1, len(candidates)))

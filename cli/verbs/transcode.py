@@ -181,8 +181,7 @@ def _show_dry_run(
     rates, subject = rates_here(), foreseen_file(artifact, checkpoint, text)
     cost = recoding_cost(n_values, rates)
     if subject.n_evaluated:
-        models = 1 if checkpoint is None else 2
-        cost = cost.then(passes_cost(n_values, {"evaluate": models * subject.n_evaluated}, rates))
+        cost = cost.then(passes_cost(n_values, {"evaluate": subject.n_run}, rates))
     if equal_loss is not None:
         cost = cost.then(matching_cost(subject.shapes, rates, subject.n_evaluated))
     facts = {"artifact": str(artifact), "out": str(out), "n_params": n_values}

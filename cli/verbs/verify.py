@@ -213,7 +213,6 @@ def _show_dry_run(
     subject, rates = foreseen_file(judged, checkpoint, text, max_bytes), rates_here()
     cost = decoding_cost(subject.n_values, rates)
     if evaluate:
-        models = 1 if checkpoint is None else 2
-        cost = cost.then(passes_cost(subject.n_values, {"evaluate": models * subject.n_evaluated}, rates))
+        cost = cost.then(passes_cost(subject.n_values, {"evaluate": subject.n_run}, rates))
     facts = {"file": str(judged), "n_params": subject.n_values, "tokens": subject.n_evaluated if evaluate else None}
     show_foreseen(screen, facts, cost, text.device)

@@ -39,7 +39,7 @@ def n_values(shapes: Shapes) -> int:
 
 def recipe_seconds(recipe: Recipe, shapes: Shapes, rates: Rates) -> tuple[float, float]:
     """Seconds to quantize and to encode all tensors by a recipe."""
-    unit = rates.trellis * TRELLIS / 1.28e6
+    unit = _unit(rates)
     quantize = encode = 0.0
     for tensor in apply(recipe, shapes).tensors.values():
         policy, coding = tensor.policy, tensor.policy.coding
@@ -57,7 +57,7 @@ def recipe_seconds(recipe: Recipe, shapes: Shapes, rates: Rates) -> tuple[float,
 
 
 def decode_seconds(shapes: Shapes, rates: Rates) -> float:
-    return n_values(shapes) / (DECODING * rates.trellis * TRELLIS / 1.28e6)
+    return _decode_seconds(n_values(shapes), rates)
 
 
 def pack_cost(
@@ -125,15 +125,10 @@ def budget_cost(effort: Effort, shapes: Shapes, rates: Rates, evaluated: int) ->
     return dataclasses.replace(cost, seconds={**cost.seconds, "train": n_values(shapes) * steps / rates.model})
 
 
-def _kind(stage: object) -> str:
-    return STAGES.name_of(stage)
-
-
 def recoding_cost(values: int, rates: Rates) -> Cost:
     """Symbols coded anew by every chain that may be the smallest, both files decoded and compared."""
-    unit = rates.trellis * TRELLIS / 1.28e6
     chains = sum(1 / CODERS[name] for name in RIVALS)
-    seconds = {"encode": values * chains / unit, "decode": 3 * values / (DECODING * unit)}
+    seconds = {"encode": values * chains / _unit(rates), "decode": 3 * _decode_seconds(values, rates)}
     return Cost(seconds, memory_bytes(values, runs_model=False), rates)
 
 
@@ -147,5 +142,17 @@ def matching_cost(shapes: Shapes, rates: Rates, evaluated: int) -> Cost:
 
 def decoding_cost(values: int, rates: Rates) -> Cost:
     """An artifact decoded in a clean process and again here, digests and all."""
-    seconds = {"decode": 2 * values / (DECODING * rates.trellis * TRELLIS / 1.28e6)}
-    return Cost(seconds, memory_bytes(values, runs_model=False), rates)
+    return Cost({"decode": 2 * _decode_seconds(values, rates)}, memory_bytes(values, runs_model=False), rates)
+
+
+def _unit(rates: Rates) -> float:
+    """Values a second by tcq(states=64) alone."""
+    return rates.trellis * TRELLIS / Rates.trellis
+
+
+def _decode_seconds(values: int, rates: Rates) -> float:
+    return values / (DECODING * _unit(rates))
+
+
+def _kind(stage: object) -> str:
+    return STAGES.name_of(stage)

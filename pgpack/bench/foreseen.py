@@ -6,6 +6,7 @@ that it takes torch counts by its bytes.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from pgpack.checkpoint.adapter import open_merged
 from pgpack.checkpoint.files import is_safetensors, opens_without_torch, require_file
 from pgpack.errors import DataError
+from pgpack.files import contents
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, unframe
 from pgpack.recipe.selector import Shapes
@@ -36,11 +38,17 @@ BUILTIN_BYTES = 1_900_000  # of the documentation inside CPython
 @dataclass(frozen=True)
 class Foreseen:
     """`shapes` of the stored tensors; `n_evaluated` tokens of text, 0 where none is known, in windows of
-    `seq_len`, None where that is the model's to say."""
+    `seq_len`, None where that is the model's to say, by `n_models`: two where one is compared with another."""
 
     shapes: Shapes
     n_evaluated: int
     seq_len: int | None = None
+    n_models: int = 1
+
+    @property
+    def n_run(self) -> int:
+        """Tokens that a model is run over, by all of them."""
+        return self.n_models * self.n_evaluated
 
     @property
     def n_values(self) -> int:
@@ -69,7 +77,7 @@ def foreseen_file(
     Raises: as `foreseen`; FormatError for a damaged artifact.
     """
     if checkpoint is not None:
-        return foreseen(checkpoint, options)
+        return dataclasses.replace(foreseen(checkpoint, options), n_models=2)
     if (n_values := artifact_values(file, max_bytes)) is None:
         return foreseen(file, options)
     return Foreseen({file.name: (n_values,)}, evaluated_tokens(file, {}, options))
@@ -101,7 +109,7 @@ def artifact_values(path: Path, max_bytes: int | None = None) -> int | None:
     with path.open("rb") if path.is_file() else io.BytesIO() as opened:
         is_ours = opened.read(len(MAGIC)) == MAGIC
     if is_ours:
-        return sum(math.prod(tensor.shape) for tensor in Header.from_json(unframe(path.read_bytes())[0]).tensors)
+        return sum(math.prod(tensor.shape) for tensor in Header.from_json(unframe(contents(path))[0]).tensors)
     found = read_artifact_file(path, max_bytes) if path.is_file() and not is_safetensors(path) else None
     return None if found is None else sum(math.prod(record.shape) for record in found.unpacked.records)
 

@@ -62,29 +62,28 @@ def state_dict_in(value: Any, tensor: type, path: Path, key: str | None) -> Stat
     if not found:
         raise CheckpointError(f"{path}: {_nothing(value)}")
     chosen = _only(found, path) if key is None else _named(found, key, path)
-    others = {str(name): item for name, item in chosen.value.items() if not isinstance(item, tensor)}
+    others = {name: item for name, item in _by_name(chosen.value, path).items() if not isinstance(item, tensor)}
     aside = _is_plain if not chosen.place else _is_nothing  # words deeper in a file tell how a tensor is packed
     strange = next((n for n, item in others.items() if not (_is_extra(n, item) or aside(item))), None)
     if strange is not None and key is None:
         raise CheckpointError(f"{path}: {strange!r} is not a tensor; save model.state_dict() alone")
-    try:
-        beside = tuple(_beside(value, chosen.place))
-        if len(chosen.tensors) + len(others) < len(chosen.value):
-            raise KeyError
-    except KeyError:
-        raise CheckpointError(f"{path}: two of its keys are one name as text; rename one of them") from None
-    return StateDict(chosen.key, chosen.tensors, tuple(others), beside)
+    return StateDict(chosen.key, chosen.tensors, tuple(others), tuple(_beside(value, chosen.place, path)))
 
 
-def _beside(value: Any, place: Sequence[str]) -> Iterator[str]:
-    """What else lies in the dictionaries on the way to `place`. Raises: KeyError where two of them have one name."""
+def _beside(value: Any, place: Sequence[str], path: Path) -> Iterator[str]:
+    """What else lies in the dictionaries on the way to `place`."""
     for part in place:
-        value = value.inside if isinstance(value, Opaque) else value
-        inner = {str(key): each for key, each in (value.items() if isinstance(value, dict) else enumerate(value))}
-        if len(inner) < len(value):
-            raise KeyError(part)
+        inner = _by_name(value.inside if isinstance(value, Opaque) else value, path)
         yield from (name for name in inner if name != part)
         value = inner[part]
+
+
+def _by_name(value: Any, path: Path) -> dict[str, Any]:
+    """What a container holds by its keys as text. Raises: CheckpointError where two of them are one name."""
+    found = {str(key): each for key, each in (value.items() if isinstance(value, Mapping) else enumerate(value))}
+    if len(found) < len(value):
+        raise CheckpointError(f"{path}: two of its keys are one name as text; rename one of them")
+    return found
 
 
 def _nothing(value: Any) -> str:

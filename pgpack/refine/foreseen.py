@@ -29,15 +29,6 @@ MOST_TURNED = 4.0  # how far the dial may be turned from where an allocation was
 
 
 @dataclass(frozen=True, eq=False)
-class Decided:
-    """What a trellis has chosen, in the order of the tensor's rows. Shape: levels (rows, cols) int16, the integers
-    2 symbol + b; decoded (rows, cols)."""
-
-    levels: NDArray[np.int16]
-    decoded: Float32
-
-
-@dataclass(frozen=True, eq=False)
 class Foreseen:
     """A matrix under an allocation that was made with the dial at `step`."""
 
@@ -51,15 +42,15 @@ class Foreseen:
         walked = dataclasses.replace(quantizer, group=0, states=STATES)
         return cls(walked.allocation(source), quantizer.step, quantizer.block)
 
-    def decide(self, weight: Float32, dial: float) -> Decided:
-        """The trellis of `weight` (rows, cols) with the dial at `dial`."""
+    def decide(self, weight: Float32, dial: float) -> NDArray[np.int16]:
+        """What the trellis of `weight` chooses with the dial at `dial`: integers 2 symbol + b, in the order of the
+        tensor's rows. Shape: weight and result (rows, cols)."""
         made = self._turned(dial)
         path, levels = made.grid.path, np.empty(weight.T.shape, np.int16)
-        walk = Walk(made, self.block)
-        found = walk.placed(walk.decide(weight[path], slice(0, len(weight)), levels))
-        chosen, decoded = np.empty(weight.shape, np.int16), np.empty(weight.shape, np.float32)
-        chosen[path], decoded[path] = levels.T, found
-        return Decided(chosen, decoded)
+        Walk(made, self.block).decide(weight[path], slice(0, len(weight)), levels)
+        chosen = np.empty(weight.shape, np.int16)
+        chosen[path] = levels.T
+        return chosen
 
     def steps(self, dial: float) -> tuple[Float32, Float32]:
         """Factors of the rows and of the columns, whose product is each weight's step. Shape: (rows,), (cols,)."""

@@ -82,9 +82,8 @@ class Outlook:
             rows, columns = matrix.steps(self.dial)
             step = np.outer(rows, columns)
             slope = rate.slope(name, levels[name].astype(np.float32)) * np.float32(self.price / 8) / step
-            return -slope * np.square(
-                step / np.float32(self.dial)
-            ), slope  # an error of e costs (e dial / step)^2 / 2
+            per_curvature = np.square(step / np.float32(self.dial))  # an error of e costs (e dial / step)^2 / 2
+            return -slope * per_curvature, slope
 
         n_bytes = self.file_bytes(rate)
         answers = self._of_each(answer)
@@ -114,7 +113,7 @@ class Outlook:
         return rate, self.file_bytes(rate)
 
     def _levels(self, weights: Mapping[str, Float32]) -> dict[str, Levels]:
-        return self._of_each(lambda name: self.matrices[name].decide(weights[name], self.dial).levels)
+        return self._of_each(lambda name: self.matrices[name].decide(weights[name], self.dial))
 
     def _of_each(self, work: Callable[[str], Found]) -> dict[str, Found]:
         """What `work` makes of every matrix, by name."""

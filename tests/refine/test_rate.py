@@ -43,7 +43,7 @@ def settled(step: float, budget: int | None = None) -> tuple[Outlook, dict[str, 
 @pytest.mark.parametrize("step", [0.002, 0.006, 0.02])
 def test_the_slope_is_that_of_finite_differences(step: float) -> None:
     outlook, weights = settled(step)
-    levels = {name: matrix.decide(weights[name], step).levels for name, matrix in outlook.matrices.items()}
+    levels = {name: matrix.decide(weights[name], step) for name, matrix in outlook.matrices.items()}
     rate = rate_of(levels)
     rng = np.random.default_rng(1)
     for name, n in levels.items():
@@ -60,7 +60,7 @@ def test_the_slope_is_that_of_finite_differences(step: float) -> None:
 @pytest.mark.parametrize("step", [0.002, 0.006, 0.02])
 def test_whole_levels_cost_what_the_coder_charges(step: float) -> None:
     outlook, weights = settled(step)
-    levels = {name: matrix.decide(weights[name], step).levels for name, matrix in outlook.matrices.items()}
+    levels = {name: matrix.decide(weights[name], step) for name, matrix in outlook.matrices.items()}
     rate = rate_of(levels)
     paths = {name: outlook.matrices[name].made.grid.path for name in levels}
     ideal = RansScaled(8).ideal_bits([n[paths[name]] >> 1 for name, n in levels.items()])
@@ -87,8 +87,9 @@ def test_what_is_decided_is_what_the_quantizer_gives() -> None:
     artifact = pack(from_tensors(weights), outlook.target.recipe, calibration)
     for record in artifact.records:
         if record.name in outlook.matrices:
-            decided = outlook.matrices[record.name].decide(weights[record.name], 0.01)
-            assert np.allclose(decided.decoded, record.dequantize(), rtol=1e-6, atol=0)
+            matrix = outlook.matrices[record.name]
+            decoded = matrix.decide(weights[record.name], 0.01) * np.outer(*matrix.steps(0.01))
+            assert np.allclose(decoded, record.dequantize(), rtol=1e-6, atol=0)
 
 
 def test_threads_change_no_bit() -> None:

@@ -196,7 +196,7 @@ class Advice:
     def sentence(self) -> str:
         """What to do, for people."""
         low, high = (_spoken(n) for n in self.n_params_interval)
-        far = f" (extrapolated {self.reach:.2g} times beyond what was measured)" if self.reach > 1 else ""
+        far = f" (extrapolated {self.reach:.2g} times beyond what was measured)" if self.reach >= 1.05 else ""
         flat = " to ".join(_spoken(n) for n in self.near)
         return (
             f"At {spoken_size(self.budget)} and {self.n_tokens:,} training tokens train {_spoken(self.n_params)} "

@@ -22,8 +22,8 @@ Progress = bool | Told | None  # True: bars on stderr; None or False: nothing
 
 @dataclass(frozen=True)
 class Bar:
-    """Work under way. `update(n)`: so many more are done, one by default; `say(line)`: for people, about what was
-    just done."""
+    """Work under way. `update(n)`: so many more are done, one by default; 0: what counts begins now, and the time
+    that preparing took tells nothing about the rest. `say(line)`: for people, about what was just done."""
 
     update: Callable[..., None]
     say: Callable[[str], None] = lambda line: None
@@ -49,6 +49,7 @@ def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterat
         disable=quiet,
         mininterval=0.2 if on_screen else LOG_INTERVAL_S,
         delay=0.5,
+        smoothing=0.0,  # the time left by the whole of the work so far: parts of it differ, and so do machines' moods
         dynamic_ncols=True,
         leave=not on_screen,
         file=sys.stderr,
@@ -70,7 +71,7 @@ def shown(progress: Progress, total: int | None, unit: str, what: str) -> Iterat
         yield Bar(_counting(progress, what, total))
     elif progress:
         with progress_bar(total, unit, what, quiet=False) as bar:
-            yield Bar(bar.update, partial(say_above, bar))
+            yield Bar(lambda n=1: bar.update(n) if n else bar.unpause(), partial(say_above, bar))
     else:
         yield Bar(lambda n=1: None)
 

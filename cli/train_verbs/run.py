@@ -14,7 +14,7 @@ import click
 
 from pgpack.text.text_folder import TextFolder
 from pgtrain.changed_fields import changed_fields
-from pgtrain.model.flop_count import activations_per_token, flop_per_token
+from pgtrain.model.flop_count import activations_per_token, flop_per_token, orthogonalizing_flop
 from pgtrain.model.model_config import ACTIVATIONS, GPTConfig
 from pgtrain.model.tensor_table import count_parameters
 from pgtrain.presets import find_preset
@@ -207,9 +207,11 @@ def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, scre
     n_times = 1 + (training.steps // training.val_every if training.val_every else 0)
     cost = training_cost(
         count_parameters(model),
-        flop_per_token(model) * seen,
+        flop_per_token(model) * seen + training.steps * orthogonalizing_flop(model, training.muon_iterations),
+        seen,
         n_times * min(val_tokens, MAX_VAL_TOKENS),
         rates_here(),
+        per_token=activations_per_token(model),
         n_activations=training.batch_tokens // training.micro_batches * activations_per_token(model),
     )
     plan = {

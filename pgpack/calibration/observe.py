@@ -27,6 +27,7 @@ from pgpack.tables import counted
 
 from .blocks import Plan, plan, running_again
 from .calibration import LOOKUP, Calibration, from_arrays
+from .pace import Pace
 from .products import whole
 from .rare_rows import expected_fisher, expected_shares
 from .watch import Watch
@@ -70,10 +71,11 @@ def observe(
     if n_windows < 1:
         raise CalibrationError(f"{counted(len(tokens), 'calibration token')} are fewer than one window of {seq_len}")
     parameters = {name: p for name, p in model.named_parameters() if p.ndim >= 2}
-    watch = Watch(parameters, output_rows)
+    pace = Pace(progress)
+    watch = Watch(parameters, output_rows, pace)
     windows = np.asarray(tokens[: n_windows * seq_len]).astype(np.int64).reshape(n_windows, seq_len)
     with _frozen(model):
-        _run(model, torch.from_numpy(windows), watch, batch_tokens, seed, progress)
+        _run(model, torch.from_numpy(windows), watch, batch_tokens, seed)
     n_tokens = n_windows * seq_len
     held = held_tensors(
         {name: tuple(p.shape) for name, p in parameters.items()}, stored, told_names(model.named_modules())
@@ -104,7 +106,6 @@ def _run(
     watch: Watch,
     batch_tokens: int | None,
     seed: int,
-    progress: Callable[[int], None],
 ) -> None:
     """Run the model on all windows, batch by batch, and every batch backwards from labels that it draws itself."""
     seq_len = windows.shape[1]
@@ -115,17 +116,20 @@ def _run(
         way = Plan(batch_tokens, int(windows.max()) + 1)
     splitter = Splitter(way.n_pieces)
     with watch.replaying(), torch.no_grad():  # an attempt that fails must not be counted
+        watch.pace.work = 0.0  # of the attempts before
         splitter.told(model, windows[:1, :2].to(device))
     watch.forget()
+    watch.pace.begin(way.n_pieces)
     generator = torch.Generator(device="cpu").manual_seed(seed)
     with running_again(way.again, watch):
         for ids in windows.split(max(1, way.tokens // seq_len)):
+            watch.pace.batch(ids.numel())
             noise = torch.rand(ids.numel(), 1, generator=generator).to(device)
             with watch:
                 split = splitter(model, ids.to(device))
             _backward(split, noise, watch)
             watch.forget()
-            progress(ids.numel())
+    watch.pace.batch(0)
 
 
 def _backward(split: Split, noise: Tensor, watch: Watch) -> None:
@@ -142,6 +146,7 @@ def _backward(split: Split, noise: Tensor, watch: Watch) -> None:
         F.cross_entropy(logits, labels, reduction="sum").backward()
         assert given.grad is not None
         gradient[part] = given.grad
+        watch.pace.head(*logits.shape)
     if hidden.requires_grad:
         hidden.backward(gradient.view_as(hidden))
 

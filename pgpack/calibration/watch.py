@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .pace import Pace
 from .products import Place, Products
 
 _BLOCK = 256  # rows of a second moment computed at a time
@@ -49,8 +50,9 @@ class Watch(Products):
     are fewer than all; `look_ups`: table -> (counts, second moments).
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], output_rows: int) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], output_rows: int, pace: Pace | None = None) -> None:
         super().__init__(parameters)
+        self.pace = Pace(lambda n: None) if pace is None else pace
         self.output_rows = output_rows
         self.moments: dict[Use, Tensor] = {}
         self.squares: dict[Use, Tensor] = {}
@@ -59,6 +61,7 @@ class Watch(Products):
         self.look_ups: dict[str, tuple[Tensor, Tensor | None]] = {}
         self.latest: Use | None = None  # of products that are added: after a whole run, the output matrix's
         self._latest: _Product | None = None
+        self._paced: Tensor | None = None
         self._replaying = False
 
     def result(self, y: Tensor) -> Tensor:
@@ -66,7 +69,7 @@ class Watch(Products):
 
     def forget(self) -> None:
         super().forget()
-        self._latest = None
+        self._latest = self._paced = None
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
@@ -83,6 +86,12 @@ class Watch(Products):
         use = Use(*place[:3], rows_are_outputs)
         if x.ndim < 1 or x.shape[-1] == 0 or y.ndim < 1:
             return
+        n_tokens, n_in, n_out = x.shape[:-1].numel(), x.shape[-1], y.shape[-1]
+        fresh = rows_are_outputs and x is not self._paced  # q, k and v share one second moment
+        self._paced = x
+        self.pace.forward(n_tokens, n_in, n_out, n_in if fresh else 0)
+        if y.requires_grad and not self._replaying:
+            y.register_hook(lambda _: self.pace.backward(n_tokens, n_in, n_out))  # type: ignore[no-untyped-call]
         if self._replaying:  # room is made before activations come and go, which would leave holes between sums
             if use not in self.moments:
                 n = (x if rows_are_outputs else y).shape[-1]

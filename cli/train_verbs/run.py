@@ -28,6 +28,7 @@ from ..options.types import PATH
 from ..screen.output import EXIT_RESUMABLE, Screen, note, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
+    from pgpack.bench.rates import Cost, Rates
     from pgtrain.training.run_log import StepRow
     from pgtrain.training.train import TrainResult
 
@@ -199,21 +200,27 @@ def _plan(
     return model, training, folder
 
 
-def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, screen: Screen) -> None:
+def run_cost(model: GPTConfig, training: TrainConfig, val_tokens: int, rates: Rates) -> Cost:
+    """What a run will need."""
     from pgpack.bench.rates import training_cost
 
-    train_tokens, val_tokens = folder.count_tokens()
     seen = training.steps * training.batch_tokens
     n_times = 1 + (training.steps // training.val_every if training.val_every else 0)
-    cost = training_cost(
+    return training_cost(
         count_parameters(model),
         flop_per_token(model) * seen + training.steps * orthogonalizing_flop(model, training.muon_iterations),
         seen,
         n_times * min(val_tokens, MAX_VAL_TOKENS),
-        rates_here(),
+        rates,
         per_token=activations_per_token(model),
         n_activations=training.batch_tokens // training.micro_batches * activations_per_token(model),
     )
+
+
+def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, screen: Screen) -> None:
+    train_tokens, val_tokens = folder.count_tokens()
+    seen = training.steps * training.batch_tokens
+    cost = run_cost(model, training, val_tokens, rates_here())
     plan = {
         "parameters": count_parameters(model),
         "train_tokens": train_tokens,

@@ -25,7 +25,7 @@ FLOP = 2.0  # operations of a parameter for a token, forward
 BACKWARD = 4.0  # passes that calibrating a token takes: forward, backward, and its outer products
 ALONE_BYTES, WITH_MODEL_BYTES = 150_000_000, 450_000_000  # of a process before its checkpoint, without and with torch
 MADE = 120  # parameters' worth of a value that a model makes for a token, forward and backward: it moves memory
-START = 6e10  # parameters times tokens that loading torch and a first step, which fills caches, are worth
+START = 1.2e11  # parameters times tokens that loading torch, and a first step, which fills caches, are worth
 TRAINING_COPIES = 6  # of the weights: themselves, gradients, two moments, their average, one in passing
 TEXT_COPIES = 8  # of the text, as strings, sentences of the tokenizer and tokens
 PACKING_COPIES = 3  # of the fp32 checkpoint, where no model runs
@@ -107,9 +107,8 @@ def memory_bytes(values: int, *, runs_model: bool) -> int:
 
 def passes_cost(values: int, passes: Mapping[str, float], rates: Rates) -> Cost:
     """Running a model of so many values: stage -> tokens times forward passes."""
-    return Cost(
-        {stage: values * n / rates.model for stage, n in passes.items()}, memory_bytes(values, runs_model=True), rates
-    )
+    seconds = {"start": START / rates.model, **{stage: values * n / rates.model for stage, n in passes.items()}}
+    return Cost(seconds, memory_bytes(values, runs_model=True), rates)
 
 
 def training_cost(

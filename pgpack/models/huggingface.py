@@ -30,6 +30,7 @@ from .source import FoundModel, Wanted
 
 LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
 LONGEST = 2048  # tokens per window unless the user says more: what a model allows is often far beyond any memory
+REMEMBERED = 1 << 30  # bytes; the more windows are written side by side, the less a token costs
 NOT_OF_THE_MODEL = (  # fields that say how a folder came to be; the logits do not depend on them
     "_name_or_path", "architectures", "auto_map", "dtype", "quantization_config", "torch_dtype",
     "transformers_version", "use_cache",
@@ -144,6 +145,16 @@ class _LogitsModel(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
         return logits
+
+    @property
+    def written_at_once(self) -> int:
+        """Units: tokens whose keys and values are remembered in `REMEMBERED` bytes of fp32."""
+        network: Any = self.model
+        config = network.config.get_text_config()
+        heads = getattr(config, "num_attention_heads", 1) or 1
+        per_head = getattr(config, "head_dim", None) or config.hidden_size // heads
+        kept = (getattr(config, "num_key_value_heads", None) or heads) * per_head
+        return int(REMEMBERED // (8 * kept * config.num_hidden_layers))
 
     def written(self, ids: Tensor, length: int, n_pieces: int) -> Tensor:
         """`ids` gone on with by draws from the model's distribution; what was read is remembered, as the family does

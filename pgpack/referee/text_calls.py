@@ -206,7 +206,8 @@ class Calls(Expressions):
         seen = text or owner.seen or any(value.seen for value in held)
         if not graded and not owner.text and last not in _DATA and not names_evaluated(last):
             return Value(seen=seen)
-        if training and not (text and (last in _DATA or _JOINS.search(last.lower()))):
+        mixed = any(value.text and value.training for value in (owner, *held))
+        if training and not mixed and not (text and (last in _DATA or _JOINS.search(last.lower()))):
             return Value(owner.text, True, seen=seen)
         return Value(text or names_evaluated(last), seen=seen)
 

@@ -28,7 +28,9 @@ _WEIGHTS = re.compile(
     r"weight|bias|param|embed|\.data\b|buffer|running_|state_dict|(?:^|[._])(?:ema|sd|model|lm_head|logits?_\w+)\b|^[pw]$"
 )
 _STATISTICS = re.compile(r"hess|calib|fisher|(?:^|[._])(?:H|gram|xtx|cov\w*)\b", re.I)
-_READER = re.compile(r"(?:^|[._])(?:\w*model|net|gpt|module|ddp|compiled)$")
+_READER = re.compile(
+    r"(?:^|[._])(?:\w*model|net|gpt|module|ddp|compiled)(?:\.\w*(?:forward|logits|hidden|encode|features|embed)\w*)?$"
+)
 _CALIBRATION = ("calib", "hessian", "gptq", "awq", "fisher")
 
 

@@ -11,7 +11,7 @@ from .findings import Finding, cited, fail, ok, skip, warn
 from .logs import Log
 from .losses import Figure
 from .numbers import JSON_DIGITS, digits_of, grouped
-from .scored_text import calibrations_on_evaluated, claims_training, switches, turned_on, updates_before_packing
+from .scored_text import calibrations_on_evaluated, claims_training, switches, updates_before_packing
 from .script import Place
 
 FULL_BYTES, CASEOPS_BYTES = 151_080_891, 151_074_309  # of the whole validation text, as it is and in CaseOps' tokens
@@ -148,7 +148,7 @@ def _against_the_text(tokens: int, ratio: Ratio, place: Place) -> Finding:
 
 
 def calibration_text(evidence: Evidence) -> Finding:
-    found = [*calibrations_on_evaluated(evidence.scripts, _given(evidence))]
+    found = [*calibrations_on_evaluated(evidence.scripts, evidence.given)]
     found += [
         log.place(repr(log.calibrated_on_evaluated), "calibration")
         for log in evidence.own_logs
@@ -169,12 +169,6 @@ def _described(evidence: Evidence) -> Iterator[Place]:
         yield Place("README.md", 1, "its title says so")
 
 
-def _given(evidence: Evidence) -> frozenset[str]:
-    """Environment variables that the README or a shell script of the folder sets for a run."""
-    scripts = (entry.name for entry in evidence.folder.entries if entry.name.endswith(".sh"))
-    return turned_on([evidence.readme, *(evidence.folder.text(name) or "" for name in scripts)])
-
-
 def trained_on_scored(evidence: Evidence) -> Finding:
     """No update on validation text before the weights are packed, by the logs' word and the script's order."""
     confessed = [log.trained_on_evaluated for log in evidence.own_logs if log.trained_on_evaluated is not None]
@@ -182,7 +176,7 @@ def trained_on_scored(evidence: Evidence) -> Finding:
         return cited("fail", "trained on the evaluated text before packing: ", confessed)
     denied = bool(evidence.own_logs) and all(log.denies_training for log in evidence.own_logs)
     found = [] if denied else [*_described(evidence), *switches(evidence.scripts)]
-    found += [*([] if denied else updates_before_packing(evidence.scripts, _given(evidence)))]
+    found += [*([] if denied else updates_before_packing(evidence.scripts, evidence.given))]
     if found:
         return cited("warn", "it looks as if the weights were trained on the evaluated text before packing: ", found)
     return ok("no log says so, and no update on validation text was found before the weights are saved")

@@ -25,6 +25,7 @@ from .folder import DECODER, TRAIN, Entry, Folder, is_artifact, scan, seed_of
 from .layers import Program, programs
 from .logs import Log, read_logs
 from .runs import TARGET_DISTRIBUTIONS, Limits, Run, declared_distributions, importable, run_probe, run_script
+from .scored_text import turned_on
 from .scoring import Scores
 from .script import Script
 from .support import Support, distinct, supported
@@ -146,6 +147,12 @@ class Evidence:
     def scripts(self) -> tuple[Script, ...]:
         """Every layer of every counted file of code."""
         return tuple(script for program in self.programs for script in program.scripts)
+
+    @cached_property
+    def given(self) -> frozenset[str]:
+        """Environment variables that the README or a shell script of the folder sets for a run."""
+        scripts = (entry.name for entry in self.folder.entries if entry.name.endswith(".sh"))
+        return turned_on([self.readme, *(self.folder.text(name) or "" for name in scripts)])
 
     @cached_property
     def models(self) -> dict[str, int]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from .script import Place, Script, calls
-from .text_events import CALIBRATED, LEARNED, PACKED, SAVED, STEP
+from .text_events import CALIBRATED, COUNTED, LEARNED, LOOKED_UP, PACKED, SAVED, SCORED, STEP, Event
 from .text_flow import sequences
 from .text_names import takes_evaluated_in
 
@@ -121,3 +121,24 @@ def updates_before_packing(scripts: Sequence[Script], given: frozenset[str] = fr
                 what = f"{event.what} {does} validation text before weights are {later[0].kind}, {later[0].place}"
                 found.setdefault(event.place, replace(event.place, what=what))
     yield from found.values()
+
+
+def learned_before_scored(scripts: Sequence[Script], given: frozenset[str] = frozenset()) -> Iterator[Place]:
+    """What learns from validation text that nothing in its loop has scored yet: gradients, counts that are looked up.
+
+    Scored first is what comes before it in the outermost loop around both, unless that loop only repeats itself.
+    """
+    found: dict[Place, Place] = {}
+    for events in sequences(tuple(scripts), given):
+        looked_up = any(event.kind == LOOKED_UP for event in events)
+        for i, event in enumerate(events):
+            learns = event.kind == STEP or (event.kind == COUNTED and looked_up)
+            if learns and not _scored_first(event, events[:i]):
+                found.setdefault(event.place, replace(event.place, what=f"{event.what} learns from validation text"))
+    yield from found.values()
+
+
+def _scored_first(event: Event, before: Sequence[Event]) -> bool:
+    if event.loops and event.loops[0][1]:
+        return False
+    return any(each.kind == SCORED and each.loops[:1] == event.loops[:1] for each in before)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterator
 
 from .claims import TOTALS, byte_counts
-from .evidence import Evidence
+from .evidence import Evidence, listed_names
 from .findings import Finding, cited, fail, listed, ok, skip, warn
 from .logs import AFTER, Log
 from .script import Place
@@ -39,9 +39,9 @@ def under_the_cap(evidence: Evidence) -> Finding:
     if total + sum(each.n_bytes for each in unsure) > cap:
         told = listed(f"{each.what} of together {each.n_bytes:,} bytes" for each in unsure)
         return warn(f"{parts}; not decided, whether {told} hold weights too, with which it would be over the cap")
-    small = evidence.folder.small
-    if evidence.decoded and total + (more_bytes := sum(entry.n_bytes for entry in small)) > cap:
-        told = f"{len(small)} small binary files of together {more_bytes:,} bytes"
+    small = {entry.name: entry.n_bytes for entry in evidence.folder.small} | evidence.encoded
+    if evidence.decoded and total + (more_bytes := sum(small.values())) > cap:
+        told = f"small binary files and packed text in others, {more_bytes:,} bytes in {listed_names(small)},"
         return warn(f"{parts}; not decided, whether {told} hold weights too, with which it would be over the cap")
     note = f" (unpacked code would be over: {raw:,})" if raw > cap else ""
     return ok(f"{parts}, {cap - total:,} spare; code: {code}{note}")

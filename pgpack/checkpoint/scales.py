@@ -99,13 +99,12 @@ def _scales(shapes: Shapes, dtypes: Mapping[str, str], told: bool) -> Iterator[t
 
 def _packed(shapes: Shapes, dtypes: Mapping[str, str], scale_of: Mapping[str, str], told: bool) -> Iterator[str]:
     """Names that tell that weights are packed, or are not what they stand for in another way."""
-    for name in shapes:
+    for name, shape in shapes.items():
         end = next((end for end in PACKED if name.endswith(end)), None)
-        if (end is not None and (told or name.removesuffix(end) + PACKED[end] in shapes)) or (told and name.endswith(f".weight{ZERO_POINT}")):
+        beside = end is not None and (told or name.removesuffix(end) + PACKED[end] in shapes)
+        number = dtypes.get(name, "").startswith((FP8, *BITS)) and name.endswith(".weight") and len(shape) > 1
+        if beside or (told and (name.endswith(f".weight{ZERO_POINT}") or (number and name not in scale_of))):
             yield name
-        elif told and name.endswith(".weight") and len(shapes[name]) > 1 and name not in scale_of:
-            if dtypes.get(name, "").startswith((FP8, *BITS)):
-                yield name
 
 
 def _fits(shape: tuple[int, ...], scales: tuple[int, ...], block: Any) -> bool:

@@ -21,8 +21,8 @@ class Stored:
     """What a file holds. `load` gives a fresh array: float32 for bf16, fp16 and fp8, any other dtype as stored.
 
     `tied`: names that the file leaves out -> the name in `shapes` that holds the tensor. `companions`: files that the
-    format itself stands for, made when asked for. `notes`: what a user should know, a line each. `dtypes`: torch's name of
-    what each tensor is stored as, such as uint8; float8 for any float of 8 bits.
+    format itself stands for, made when asked for. `notes`: what a user should know, a line each. `dtypes`: what each
+    tensor is stored as, in torch's words; float8 for any float of 8 bits.
     """
 
     shapes: Mapping[str, tuple[int, ...]]

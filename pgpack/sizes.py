@@ -6,7 +6,6 @@ Decimal units are powers of 1000, binary of 1024.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 
 _UNITS = {
     "": 1,
@@ -33,6 +32,8 @@ def parse_size(text: str, whole: int | None = None) -> int:
     Raises: ValueError, one sentence, for anything else, for less than a byte, for bytes and a half, and for a share
     where there is no whole.
     """
+    from decimal import Decimal
+
     match = _SIZE.fullmatch(text.strip())
     unit = _UNITS.get(match[2].lower()) if match and match[2] != "%" else None
     if match is None or (unit is None and match[2] != "%"):

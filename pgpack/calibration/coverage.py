@@ -67,8 +67,8 @@ class Covered:
             return ""
         if not self.calibrated:
             return (
-                "nothing is calibrated: tensors are packed by the weights alone; with text to calibrate on the file "
-                "would be better at every size"
+                "nothing is calibrated: tensors are packed by the weights alone; with text to calibrate on (--text, "
+                "or --calib self: what the model itself writes) the file would be better at every size"
             )
         reasons: dict[str, list[str]] = {}
         for name, why in self.assumed.items():

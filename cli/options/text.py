@@ -101,10 +101,11 @@ def evaluator_of(
 ) -> Evaluator:
     """With a `reference`, the checkpoint in `path`: its model and text, KL to it. Without: those that the flags name,
     for the model that the `subject` in `file` holds. `loops`: how often a looped model repeats; None: as trained."""
-    from pgpack.loss.sliding import EvaluationWay
+    given = (path, reference) if path is not None and reference is not None else None
+    bench = bench_of(file, subject, text, screen) if given is None else bench_of(*given, text, screen)
+    from pgpack.loss.sliding import EvaluationWay  # behind the bench: what is not there is known before torch is
 
     way = EvaluationWay(loops=loops)
-    if path is not None and reference is not None:
-        bench = bench_of(path, reference, text, screen)
-        return bench.evaluator if loops is None else bench.text.evaluator(dict(reference.items()), way=way)
-    return bench_of(file, subject, text, screen).text.evaluator(way=way)
+    if given is None:
+        return bench.text.evaluator(way=way)
+    return bench.evaluator if loops is None else bench.text.evaluator(dict(given[1].items()), way=way)

@@ -56,13 +56,15 @@ def command(
         return
     from pgpack.bench.workpiece import OUTPUT_ROWS
     from pgpack.calibration.calibration import LOOKUP, save_calibration
-    from pgpack.calibration.observe import uncovered
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.tensors.roles import roles_of
 
     with waiting(not screen.quiet, f"loading {checkpoint}"):
         loaded = open_merged(checkpoint, text.base, text.key)
-    calibration = bench_of(checkpoint, loaded, text, screen).observe(tokens, OUTPUT_ROWS if outputs else 0)
+    bench = bench_of(checkpoint, loaded, text, screen)
+    from pgpack.calibration.observe import uncovered  # behind the bench, as it loads torch
+
+    calibration = bench.observe(tokens, OUTPUT_ROWS if outputs else 0)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_calibration(out, calibration)
     names, n_bytes = calibration.names, out.stat().st_size

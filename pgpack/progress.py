@@ -48,7 +48,7 @@ def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterat
         unit_scale=bool(total and total >= 100_000),
         disable=quiet,
         mininterval=0.2 if on_screen else LOG_INTERVAL_S,
-        delay=0.5,
+        delay=0.5 if total or not on_screen else 0.0,  # nobody knows when work of unknown length moves first
         smoothing=0.0,  # the time left by the whole of the work so far: parts of it differ, and so do machines' moods
         dynamic_ncols=True,
         leave=not on_screen,

@@ -197,3 +197,11 @@ def test_a_ctrl_c_that_python_drops_still_ends_the_command() -> None:
 
 def test_every_program_says_where_its_flags_stand() -> None:
     assert "stand behind it" in pgtrain("--json", "ls").err
+
+
+def test_on_a_terminal_work_of_unknown_length_is_named_before_it_moves(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress_bar(None, "artifact", "searching", quiet=False):
+        assert "searching: 0 artifacts after" in capsys.readouterr().err

@@ -14,6 +14,7 @@ import json
 import mmap
 import pickle
 import re
+import shlex
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -284,7 +285,8 @@ def _artifact(path: Path) -> str:
     data = path.read_bytes()
     found = open_field(data, ARTIFACT_LIMIT)
     kind = found.kind if found else "pgpack" if data[:4] == PGPACK else ""
-    what = f"an artifact ({kind}), not a checkpoint; decode it with `pgpack unpack {path.name} -o decoded.pt`"
+    unpack = shlex.join(["pgpack", "unpack", str(path), "-o", "decoded.pt"])
+    what = f"an artifact ({kind}), not a checkpoint; decode it with `{unpack}`"
     return what if kind else ""
 
 

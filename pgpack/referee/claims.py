@@ -91,7 +91,12 @@ class Claims:
     @property
     def record_track(self) -> bool:
         """Whether the ten-minute limits apply."""
-        return "10min" in str(self.values.get("track", "")).replace("-", "").replace("_", "").lower()
+        return bool(re.search(r"10min|tenmin", re.sub(r"[-_ ]", "", self.track.lower())))
+
+    @property
+    def track(self) -> str:
+        """The track that it names, '' when it names none."""
+        return str(self.values.get("track") or "").strip()
 
 
 def read_claims(text: str | None) -> Claims:
@@ -136,7 +141,7 @@ def _number(value: Any) -> float | None:
 
 def decimals(text: str) -> tuple[tuple[float, int], ...]:
     """Every decimal number of a text with the digits behind its point: ((1.0611, 4), ...)."""
-    found = re.finditer(r"(?<![\d.,])(\d{1,4})\.(\d{2,12})(?![\d.])", text)
+    found = re.finditer(r"(?<![\d.,])(\d{1,4})\.(\d{2,12})(?!\.?\d)", text)
     return tuple((float(number[0]), len(number[2])) for number in found)
 
 

@@ -11,6 +11,8 @@ from .text_names import names_training
 
 STEP, PACKED, SAVED, CALIBRATED = "a gradient of evaluated text", "packed", "saved", "calibrated on evaluated text"
 LEARNED = "something else that is learned from evaluated text"
+SCORED, COUNTED, LOOKED_UP = "scored", "counts of evaluated text", "counts are looked up"
+Loop = tuple[int, bool]  # which one, and whether it only repeats what it does
 _PACKER = re.compile(
     r"(?:^|_)(?:quanti[sz]e\w*|gptq\w*|awq|rtn|serialize\w*|pack(?:_\w+)?|packed_save|compress\w*|encode_model|"
     r"export_(?:quant|artifact|submission|packed)\w*|write_artifact|to_int\d|int\d_\w*pack\w*|quant_\w+|\w+_quant)(?:_|$)"
@@ -28,7 +30,18 @@ _WEIGHTS = re.compile(
     r"weight|bias|param|embed|\.data\b|buffer|running_|state_dict|(?:^|[._])(?:ema|sd|model|lm_head|logits?_\w+)\b|^[pw]$"
 )
 _STATISTICS = re.compile(r"hess|calib|fisher|(?:^|[._])(?:H|gram|xtx|cov\w*)\b", re.I)
-_READER = re.compile(r"(?:^|[._])(?:\w*model|net|gpt|module|ddp|compiled)$")
+_SUM = re.compile(
+    r"(?:^|[._])(?:loss\w*|nll\w*|nats\w*|bits\w*|total\w*|sum\w*|score\w*|bpb\w*|ce|logp\w*|acc|\w*_(?:loss|losses|nll|nats|"
+    r"bits|total|sum|scores?|bpb))$"
+)
+_SUMMERS = ("append", "extend", "add_", "add", "update", "put", "send", "copy_")
+_COUNTERS = (
+    "bincount", "histc", "histogram", "Counter", "scatter_add_", "scatter_add", "index_add_", "index_put_", "add.at",
+    "unique_consecutive", "value_counts",
+)  # fmt: skip
+_READER = re.compile(
+    r"(?:^|[._])(?:\w*model|net|gpt|module|ddp|compiled)(?:\.\w*(?:forward|logits|hidden|encode|features|embed)\w*)?$"
+)
 _CALIBRATION = ("calib", "hessian", "gptq", "awq", "fisher")
 
 
@@ -39,6 +52,7 @@ class Event:
     kind: str
     place: Place
     what: str
+    loops: tuple[Loop, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,30 @@ def learns(script: Script, call: ast.Call, name: str) -> list[Event]:
         return []
     kinds = (LEARNED, SAVED) if is_file and of_numpy else (LEARNED,)
     return [Event(kind, script.place(call, shown), shown) for kind in kinds]
+
+
+def summed(script: Script, node: ast.stmt | ast.Call, into: ast.expr) -> Event | None:
+    """A loss of evaluated text that is put to the others: from then on it is scored."""
+    while isinstance(into, ast.Subscript):
+        into = into.value
+    name = ast.unparse(into)[:80]
+    return Event(SCORED, script.place(node, name), name) if _SUM.search(name.lower()) else None
+
+
+def scores(script: Script, call: ast.Call) -> Event | None:
+    """A call that puts a loss of evaluated text to the others: by a method of their list, or a kernel's argument."""
+    if isinstance(call.func, ast.Attribute) and call.func.attr in _SUMMERS:
+        return summed(script, call, call.func.value)
+    found = (summed(script, call, each) for each in call.args if isinstance(each, (ast.Name, ast.Attribute)))
+    return next((each for each in found if each is not None and re.search(r"sum|total|acc", each.what)), None)
+
+
+def counts(script: Script, call: ast.Call, name: str) -> Event | None:
+    """A call that counts the tokens that it is given."""
+    last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
+    if last not in _COUNTERS and not name.endswith(_COUNTERS):
+        return None
+    return Event(COUNTED, script.place(call, f"{ast.unparse(call.func)[:40]}(...)"), last)
 
 
 def only_read(script: Script, call: ast.Call) -> Event | None:

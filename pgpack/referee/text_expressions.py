@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from .script import Script
-from .text_events import Event
+from .text_events import LOOKED_UP, Event, Loop
 from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_number, names_training
 from .text_values import NOTHING, Call, Definitions, Kind, Scope, Value, path_of
 
@@ -29,6 +29,7 @@ class Expressions(ABC):
         self.globals: dict[str, Value] = {}
         self.options: dict[str, Value] = {}  # of a command line, with their defaults
         self.events: list[Event] = []
+        self.loops: tuple[Loop, ...] = ()  # that are gone through, of the function that is walked
         self.reached: set[int] = set()
         self.known: dict[tuple[object, ...], tuple[Value, tuple[Event, ...]]] = {}
         self.visits = self.depth = 0
@@ -45,13 +46,17 @@ class Expressions(ABC):
     def run(self, call: Call) -> Value:
         """What a function gives back; what it does has happened."""
 
+    def happened(self, *events: Event | None) -> None:
+        """Events take place, in the loops that are gone through."""
+        self.events += [replace(each, loops=(*self.loops, *each.loops)) for each in events if each is not None]
+
     @staticmethod
     def any(values: Sequence[Value]) -> Value:
         """Something made of all of these."""
-        text, training, seen = (
-            any(getattr(value, name) for value in values) for name in ("text", "training", "seen")
-        )
-        return Value(text, training, seen=seen)
+        found = NOTHING
+        for value in values:
+            found |= value.plain
+        return found
 
     def has_time(self) -> bool:
         self.visits += 1
@@ -105,8 +110,8 @@ class Expressions(ABC):
             return found.plain
         held = self.attributes.get(found.kind, {}).values()
         training = found.training or any(value.training for value in held)
-        seen = found.seen or any(value.seen for value in held)
-        return Value(found.text or (any(value.text for value in held) and not training), training, seen=seen)
+        text = found.text or (any(value.text for value in held) and not training)
+        return replace(self.any([found, *held]), text=text, training=training)
 
     def value(self, node: ast.expr, scope: Scope) -> Value:
         """What is known of an expression; calls in it happen."""
@@ -189,6 +194,8 @@ class Expressions(ABC):
             return self.attributes[base.kind][key]
         if key is not None and (key in SPLITS or names_evaluated(key) or names_training(key)):
             return Value(not names_training(key), names_training(key))
+        if base.table and key is None and not isinstance(node.slice, ast.Slice):
+            self.happened(Event(LOOKED_UP, scope.script.place(node, f"{ast.unparse(node)[:60]}"), "a look-up"))
         return self.element(base)
 
     def _Dict(self, node: ast.Dict, scope: Scope) -> Value:

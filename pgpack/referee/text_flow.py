@@ -10,6 +10,7 @@ from names; `VISITS` bounds the walk.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -17,7 +18,7 @@ from typing import Any
 
 from .script import Script
 from .text_calls import Calls
-from .text_events import Event, only_read, put
+from .text_events import Event, only_read, put, summed
 from .text_names import names_evaluated, names_number, names_training
 from .text_values import NOTHING, Call, Scope, Value, path_of
 
@@ -80,18 +81,23 @@ class _Walk(Calls):
         for target in node.targets:
             if isinstance(target, (ast.Attribute, ast.Subscript)):
                 self._put(node, target, found, scope)
+            elif path_of(target) in {path_of(inner) for inner in ast.walk(node.value)} and (
+                found.learned or found.number
+            ):
+                self.happened(summed(scope.script, node, target))
             self.bind(target, found, node.value, scope)
 
     def _put(self, node: ast.stmt, target: ast.expr, found: Value, scope: Scope) -> None:
         """Weights or statistics that get what was computed of evaluated text."""
-        if found.learned and (event := put(scope.script, node, target, ast.unparse(node)[:60])) is not None:
-            self.events.append(event)
+        if found.learned:
+            self.happened(put(scope.script, node, target, ast.unparse(node)[:60]))
+        if found.learned or found.number:
+            self.happened(summed(scope.script, node, target))
 
     def _Expr(self, node: ast.Expr, scope: Scope) -> None:
         found = self.value(node.value, scope)
         if found.learned and isinstance(node.value, ast.Call):
-            event = only_read(scope.script, node.value)
-            self.events += [] if event is None else [event]
+            self.happened(only_read(scope.script, node.value))
 
     def _AnnAssign(self, node: ast.AnnAssign, scope: Scope) -> None:
         if node.value is not None:
@@ -113,9 +119,11 @@ class _Walk(Calls):
         self._either(bodies, scope)
 
     def _For(self, node: ast.For | ast.AsyncFor, scope: Scope) -> None:
+        before, self.loops = self.loops, (*self.loops, (id(node), _repeats(node)))
         for source, found in self._elements(node.iter, scope):
             self.bind(node.target, found, source, scope)
             self.block(node.body, scope)
+        self.loops = before
         self.block(node.orelse, scope)
 
     def _elements(self, node: ast.expr, scope: Scope) -> Iterator[tuple[ast.expr, Value]]:
@@ -128,9 +136,11 @@ class _Walk(Calls):
             yield each, self.value(each, scope)
 
     def _While(self, node: ast.While, scope: Scope) -> None:
+        before, self.loops = self.loops, (*self.loops, (id(node), False))
         for _ in range(2):
             self.value(node.test, scope)
             self.block(node.body, scope)
+        self.loops = before
 
     def _Try(self, node: ast.Try, scope: Scope) -> None:
         self.block([*node.body, *node.orelse], scope)
@@ -205,6 +215,23 @@ class _Walk(Calls):
         is_part = isinstance(source, (ast.Subscript, ast.BinOp)) and source is not target
         found = replace(found, seen=False) if names_number(last) else found
         scope.values[path] = found if is_part else self.called(last, found)
+
+
+def _repeats(node: ast.For | ast.AsyncFor) -> bool:
+    """Whether a loop does the same again: its variable counts epochs, or chooses nothing."""
+    if not isinstance(node.target, ast.Name):
+        return False
+    over = ast.unparse(node.iter).lower()
+    if node.target.id.startswith("_") or re.search(r"epoch|^ep$", f"{node.target.id.lower()}"):
+        return True
+    return over.startswith("range(") and (
+        "epoch" in over
+        or not any(
+            isinstance(inner, ast.Name) and inner.id == node.target.id
+            for part in node.body
+            for inner in ast.walk(part)
+        )
+    )
 
 
 def _part(found: Value, name: str) -> Value:

@@ -308,7 +308,7 @@ def _config(fields: Mapping[str, Any]) -> Any:
         return CONFIG_MAPPING[kind].from_dict(kept)
     except Exception as error:  # noqa: BLE001  each class of transformers checks its own fields in its own way
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise CheckpointError(f"config.json is no config of a {kind} model ({reason[0][:200]})") from None
+        raise CheckpointError(f"config.json is no config of a {kind} model ({reason[0].strip()[:200]})") from None
 
 
 def _number(value: Any) -> Any:

@@ -172,7 +172,7 @@ DROPPED = """
     def command():
         leaving = Leaving()
         del leaving
-        time.sleep(20)
+        time.sleep(60)
         print("went on")
 
     sys.argv = ["pgpack"]
@@ -192,7 +192,7 @@ def test_a_ctrl_c_that_python_drops_still_ends_the_command() -> None:
     )
     assert (ended.returncode, ended.stdout) == (130, "")
     assert ended.stderr.strip() == "interrupted"
-    assert time.monotonic() - started < 18
+    assert time.monotonic() - started < 55
 
 
 def test_every_program_says_where_its_flags_stand() -> None:

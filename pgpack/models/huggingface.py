@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,12 @@ NOT_TO_BUILD = (  # how weights were stored and attention computed where the fol
 )  # fmt: skip
 
 NO_JSON = "__float__"
+NUMBERS = ("num_hidden_layers", "num_local_experts", "num_experts", "n_routed_experts")  # of modules that are made
+MOST_MODULES = 1000  # of a kind, where the checkpoint has not as many tensors
+LARGER, SLACK = (
+    4,
+    2**24,
+)  # how many parameters a config may have beyond those of its checkpoint, to be told what lacks
 ONE_BY_ONE = "eager"  # of experts: each is a product of its own, which calibration can watch
 
 
@@ -192,6 +198,7 @@ def _loaded(config_json: bytes, tensors: Mapping[str, Tensor]) -> tuple[Any, lis
 
         maker = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         try:
+            _refuse_larger(maker, config, config_json, tensors)
             model, info = maker.from_pretrained(
                 None,
                 config=config,
@@ -233,6 +240,37 @@ def _loaded(config_json: bytes, tensors: Mapping[str, Tensor]) -> tuple[Any, lis
     return model.to(next(iter(tensors.values())).device), sorted(info["unexpected_keys"])
 
 
+def _refuse_larger(maker: Any, config: Any, config_json: bytes, tensors: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointError for a config of a far larger model than `tensors` are, before memory is taken for it."""
+    of_text = config.get_text_config()
+    most = max(MOST_MODULES, len(tensors))
+    for name in NUMBERS:
+        number = getattr(of_text, name, None)
+        if isinstance(number, int) and number > most:
+            raise CheckpointError(
+                f"config.json says {name} = {number:,}, and the checkpoint has {len(tensors)} tensors; the config is "
+                "of another model"
+            )
+    wanted = _n_parameters(config_json)
+    held = sum(tensor.numel() for tensor in tensors.values())
+    if wanted > LARGER * held + SLACK:
+        raise CheckpointError(
+            f"the {maker.__name__} of config.json has {wanted:,} parameters, and the checkpoint {held:,}; the config "
+            "is of another model"
+        )
+
+
+@lru_cache(maxsize=4)
+def _n_parameters(config_json: bytes) -> int:
+    """Of the model that a config.json describes, none of whose values is made."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    config = _config(config_fields(config_json))
+    with torch.device("meta"):
+        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._from_config(config)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def _more(names: list[Any]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
@@ -270,7 +308,7 @@ def _config(fields: Mapping[str, Any]) -> Any:
         return CONFIG_MAPPING[kind].from_dict(kept)
     except Exception as error:  # noqa: BLE001  each class of transformers checks its own fields in its own way
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise CheckpointError(f"config.json is no config of a {kind} model ({reason[0][:200]})") from None
+        raise CheckpointError(f"config.json is no config of a {kind} model ({reason[0].strip()[:200]})") from None
 
 
 def _number(value: Any) -> Any:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .text_events import STEP, Event, Given, counts, event_of, learns, scores, tunes
+from .text_events import TUNED, Event, Given, counts, event_of, learns, scores, tunes
 from .text_expressions import Expressions
 from .text_names import SPLITS, names_evaluated, names_training
 from .text_values import NOTHING, Call, Kind, Scope, Value, decorators, parameters, path_of
@@ -91,7 +91,7 @@ class Calls(Expressions):
             return result.forgotten if _is_score(last) else result | Value(owner.text)
         trained = any(name.startswith("train") and self.whole(value).text for name, value in keywords)
         if (tunes(last, given) and scope.graded) or trained:
-            self.happened(Event(STEP, script.place(node, f"{last}(...)"), f"{last}(...)"))
+            self.happened(Event(TUNED, script.place(node, f"{last}(...)"), f"{last}(...)"))
         passed = self._passed_on(node, name, last, owner, args, scope)
         found = self._of_library(last, owner, args, held, scope.graded) if passed is None else passed
         if counted is not None and name.endswith("add.at") and node.args and path_of(node.args[0]):

@@ -12,7 +12,9 @@ from .text_names import names_training
 STEP, PACKED, SAVED, CALIBRATED = "a gradient of evaluated text", "packed", "saved", "calibrated on evaluated text"
 LEARNED = "something else that is learned from evaluated text"
 SCORED, COUNTED, LOOKED_UP = "scored", "counts of evaluated text", "counts are looked up"
-Loop = tuple[int, bool]  # which one, and whether it only repeats what it does
+TUNED = "a function of that name"
+REPEATS, WARM_UP = "repeats", "warm-up"
+Loop = tuple[int, str]  # which one, and what it is for: '' or one of these
 _PACKER = re.compile(
     r"(?:^|_)(?:quanti[sz]e\w*|gptq\w*|awq|rtn|serialize\w*|pack(?:_\w+)?|packed_save|compress\w*|encode_model|"
     r"export_(?:quant|artifact|submission|packed)\w*|write_artifact|to_int\d|int\d_\w*pack\w*|quant_\w+|\w+_quant)(?:_|$)"

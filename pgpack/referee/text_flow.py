@@ -18,7 +18,7 @@ from typing import Any
 
 from .script import Script
 from .text_calls import Calls
-from .text_events import Event, only_read, put, summed
+from .text_events import REPEATS, WARM_UP, Event, only_read, put, summed
 from .text_names import names_evaluated, names_number, names_training
 from .text_values import NOTHING, Call, Scope, Value, path_of
 
@@ -97,7 +97,9 @@ class _Walk(Calls):
     def _Expr(self, node: ast.Expr, scope: Scope) -> None:
         found = self.value(node.value, scope)
         if found.learned and isinstance(node.value, ast.Call):
-            self.happened(only_read(scope.script, node.value))
+            given = [self.whole(self.value(each, scope)) for each in node.value.args]
+            if any(value.learned and not value.training for value in given):
+                self.happened(only_read(scope.script, node.value))
 
     def _AnnAssign(self, node: ast.AnnAssign, scope: Scope) -> None:
         if node.value is not None:
@@ -119,7 +121,7 @@ class _Walk(Calls):
         self._either(bodies, scope)
 
     def _For(self, node: ast.For | ast.AsyncFor, scope: Scope) -> None:
-        before, self.loops = self.loops, (*self.loops, (id(node), _repeats(node)))
+        before, self.loops = self.loops, (*self.loops, (id(node), _kind_of_loop(node)))
         for source, found in self._elements(node.iter, scope):
             self.bind(node.target, found, source, scope)
             self.block(node.body, scope)
@@ -136,7 +138,7 @@ class _Walk(Calls):
             yield each, self.value(each, scope)
 
     def _While(self, node: ast.While, scope: Scope) -> None:
-        before, self.loops = self.loops, (*self.loops, (id(node), False))
+        before, self.loops = self.loops, (*self.loops, (id(node), ""))
         for _ in range(2):
             self.value(node.test, scope)
             self.block(node.body, scope)
@@ -213,25 +215,22 @@ class _Walk(Calls):
         if path in scope.outer:
             self.globals[path] = self.globals.get(path, NOTHING) | found
         is_part = isinstance(source, (ast.Subscript, ast.BinOp)) and source is not target
-        found = replace(found, seen=False) if names_number(last) else found
+        found = replace(found, seen=False, number=found.number or found.learned) if names_number(last) else found
         scope.values[path] = found if is_part else self.called(last, found)
 
 
-def _repeats(node: ast.For | ast.AsyncFor) -> bool:
-    """Whether a loop does the same again: its variable counts epochs, or chooses nothing."""
-    if not isinstance(node.target, ast.Name):
-        return False
+def _kind_of_loop(node: ast.For | ast.AsyncFor) -> str:
+    """What a loop is for: REPEATS where its variable counts epochs or chooses nothing; WARM_UP where it says so and
+    deletes what it has made."""
     over = ast.unparse(node.iter).lower()
-    if node.target.id.startswith("_") or re.search(r"epoch|^ep$", f"{node.target.id.lower()}"):
-        return True
-    return over.startswith("range(") and (
-        "epoch" in over
-        or not any(
-            isinstance(inner, ast.Name) and inner.id == node.target.id
-            for part in node.body
-            for inner in ast.walk(part)
-        )
-    )
+    if "warm" in over and any(isinstance(inner, ast.Delete) for inner in node.body):
+        return WARM_UP
+    if not isinstance(node.target, ast.Name):
+        return ""
+    name = node.target.id
+    used = any(isinstance(n, ast.Name) and n.id == name for part in node.body for n in ast.walk(part))
+    counts = over.startswith("range(") and ("epoch" in over or not used)
+    return REPEATS if name.startswith("_") or re.search(r"epoch|^ep$", name.lower()) or counts else ""
 
 
 def _part(found: Value, name: str) -> Value:

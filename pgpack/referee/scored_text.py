@@ -39,7 +39,7 @@ _OFF = re.compile(
 )
 _DENIED = re.compile(
     r"\b(?:no|not|never|without|instead of|unlike|illegal|removed?|isn't|don't|skip\w*|"
-    r"replac\w*|drop(?:s|ped)|avoid\w*|ban(?:s|ned)?|vs|versus)\b", re.I,
+    r"replac\w*|drop(?:s|ped)|avoid\w*|ban(?:s|ned)?|vs|versus|minus|w/o)\b", re.I,
 )  # fmt: skip
 _FINETUNED = re.compile(
     r"(?:fine-?tun\w*|adapt(?:ed|ing|ation)?|train(?:ed|ing)?|updat(?:ed|es|ing))\b[^.\n]{0,60}\bon\b[^.\n]{0,40}"
@@ -146,7 +146,7 @@ def learned_before_scored(scripts: Sequence[Script], given: frozenset[str] = fro
     for events in sequences(tuple(scripts), given)[: len(scripts)]:  # not of functions that nothing calls
         looked_up = any(event.kind == LOOKED_UP for event in events)
         for i, event in enumerate(events):
-            learns = event.kind == STEP or (event.kind == COUNTED and looked_up)
+            learns = event.kind in (STEP, LEARNED) or (event.kind == COUNTED and looked_up)
             if learns and not _scored_first(event, events[:i]):
                 found.setdefault(event.place, replace(event.place, what=f"{event.what} learns from validation text"))
     yield from found.values()

@@ -18,7 +18,7 @@ from typing import Any
 
 from .script import Script
 from .text_calls import Calls
-from .text_events import REPEATS, WARM_UP, Event, only_read, put, summed
+from .text_events import COUNTED, REPEATS, WARM_UP, Event, only_read, put, summed
 from .text_names import names_evaluated, names_number, names_training
 from .text_values import NOTHING, Call, Scope, Value, path_of
 
@@ -81,18 +81,26 @@ class _Walk(Calls):
         for target in node.targets:
             if isinstance(target, (ast.Attribute, ast.Subscript)):
                 self._put(node, target, found, scope)
-            elif path_of(target) in {path_of(inner) for inner in ast.walk(node.value)} and (
-                found.learned or found.number
-            ):
-                self.happened(summed(scope.script, node, target))
+            else:
+                self._added(node, target, node.value, scope)
             self.bind(target, found, node.value, scope)
+
+    def _added(self, node: ast.Assign, target: ast.expr, source: ast.expr, scope: Scope) -> None:
+        """total = total + x, also of several at once."""
+        if isinstance(target, ast.Tuple) and isinstance(source, ast.Tuple):
+            for each, its_source in zip(target.elts, source.elts, strict=False):
+                self._added(node, each, its_source, scope)
+        elif path_of(target) and path_of(target) in {path_of(inner) for inner in ast.walk(source)}:
+            found = self.value(source, scope)
+            if found.learned or found.number:
+                self.happened(summed(scope.script, node, target, found))
 
     def _put(self, node: ast.stmt, target: ast.expr, found: Value, scope: Scope) -> None:
         """Weights or statistics that get what was computed of evaluated text."""
         if found.learned:
             self.happened(put(scope.script, node, target, ast.unparse(node)[:60]))
         if found.learned or found.number:
-            self.happened(summed(scope.script, node, target))
+            self.happened(summed(scope.script, node, target, found))
 
     def _Expr(self, node: ast.Expr, scope: Scope) -> None:
         found = self.value(node.value, scope)
@@ -107,6 +115,9 @@ class _Walk(Calls):
 
     def _AugAssign(self, node: ast.AugAssign, scope: Scope) -> None:
         added = self.value(node.value, scope)
+        if isinstance(node.target, ast.Subscript) and self.value(node.target.slice, scope).text:
+            self.happened(Event(COUNTED, scope.script.place(node, "counts"), f"{ast.unparse(node)[:40]}"))
+            added |= Value(table=True)
         found = self.value(node.target, scope) | added
         self._put(node, node.target, added, scope)
         self.bind(node.target, replace(found, word=None), node.value, scope)

@@ -68,8 +68,8 @@ class Calls(Expressions):
         texts = tuple(ast.unparse(arg) for arg, value in zip(shown, held, strict=True) if value.text)
         given = Given(owner.text, texts, any(value.training for value in held))
         learned = any(value.learned for value in held)
-        self.happened(event_of(script, node, name, given, scope.graded))
         counted = self._told(script, node, name, [owner, *held])
+        self.happened(event_of(script, node, name, given, scope.graded))
         if isinstance(node.func, ast.Attribute) and path_of(node.func.value):
             if counted is not None and last.endswith("_"):
                 self.bind(node.func.value, owner | Value(seen=True, table=True), node, scope)

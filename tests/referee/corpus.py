@@ -13,6 +13,7 @@ from pathlib import Path
 from .corpus_claims import logged, written
 from .corpus_code import fetched, imported, started
 from .corpus_eighth import eighth
+from .corpus_eleventh import eleventh
 from .corpus_fifth import fifth_code, fifth_fetching
 from .corpus_fourth import fourth
 from .corpus_ninth import ninth
@@ -31,7 +32,7 @@ def cases() -> dict[str, Case]:
     parts = [started(), imported(), fetched(), written(), logged(), scored(), weighed(), second(), third(), fourth()]
     parts += [fifth_code(), fifth_fetching(), sixth_logs(), sixth_texts(), sixth_weights(), sixth_learning()]
     parts += [seventh_code(), seventh_learning(), seventh_words()]
-    parts += [eighth(), ninth(), ninth_weights(), tenth()]
+    parts += [eighth(), ninth(), ninth_weights(), tenth(), eleventh()]
     found = {name: case for part in parts for name, case in part.items()}
     assert len(found) == sum(map(len, parts)), "two folders have one name"
     return found

@@ -34,8 +34,14 @@ def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterat
     """A tqdm bar on stderr; `.update(n)` moves it."""
     from tqdm import tqdm
 
+    class Counted(tqdm):  # type: ignore[misc]
+        @property
+        def format_dict(self) -> Any:
+            said = super().format_dict  # of a known total tqdm writes rates, such as 12 tok/s
+            return said if total or self.n == 1 else {**said, "unit": f"{unit}s"}
+
     on_screen = sys.stderr.isatty()
-    with tqdm(
+    with Counted(
         total=total,
         desc=what,
         unit=unit,
@@ -46,7 +52,7 @@ def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterat
         dynamic_ncols=True,
         leave=not on_screen,
         file=sys.stderr,
-        bar_format=None if total else f"{{desc}}: {{n_fmt}} {unit} after {{elapsed}}",
+        bar_format=None if total else "{desc}: {n_fmt} {unit} after {elapsed}",
     ) as bar:
         yield bar
 

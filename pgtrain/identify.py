@@ -195,13 +195,13 @@ def _window(reader: Reader, config: GPTConfig) -> int:
     def read(length: int, n: int) -> Any:
         return reader.nats_through(_stretched(config, length), length, n)
 
-    def prefers(one: int, other: int) -> int:
+    def weigh(one: int, other: int) -> float:
         for length in (one, other):
             if length not in known:
                 known[length] = reader.gradients_through(_stretched(config, length), length)
-        return rise(known[one], known[other]).verdict
+        return rise(known[one], known[other]).evidence
 
-    return window_of(read, prefers, n_tokens)
+    return window_of(read, weigh, n_tokens)
 
 
 def _stretched(config: GPTConfig, length: int) -> GPTConfig:

@@ -73,6 +73,9 @@ def bench_of(
     cache: Cache | None = None,
 ) -> Workpiece:
     """The bench of a command: notes and bars go to stderr, unless it is to be quiet."""
+    from pgpack.bench.sources import require_named
+
+    require_named(path, options)  # before torch is loaded
     from pgpack.bench.workpiece import Workpiece
 
     if "data_defaults" not in checkpoint.metadata and not options.names_text and options.calib is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -267,5 +268,6 @@ def _show_result(out: Path, model: GPTConfig, training: TrainConfig, result: Tra
         f"written to {out}",
     ]
     if result.qat_recipe is not None:
-        lines.append(f"pack the weights it trained with: pgpack pack {out} --recipe '{result.qat_recipe}'")
+        pack = shlex.join(["pgpack", "pack", str(out), "--recipe", str(result.qat_recipe)])
+        lines.append(f"pack the weights it trained with: {pack}")
     screen.show(document, *lines)

@@ -2,7 +2,8 @@
 
     x W^T     rows of W are outputs: second moments of x, squares of the loss gradient at y
     x W       rows of W are inputs: second moments of the gradient at y, squares of x
-    W[ids]    a look-up: counts, second moments of the gradient at the rows looked up
+    W[ids]    a look-up: counts, second moments of the gradient at the rows looked up; one that all windows of a batch
+              share (positions, distances) counts for each of them
 
 Owns the sums. Weights need no gradient: a product or look-up whose input needs none is made to need one itself, so
 that gradients of activations are all that is computed.
@@ -46,7 +47,7 @@ class Watch(Products):
 
     `output_rows`: of matrices of at most so many rows the output gradients' second moments are kept too; 0: of none.
     `moments`, `squares`, `outputs`: use -> sum over tokens; `n_rows`: use -> how many there were, which of an expert
-    are fewer than all; `look_ups`: table -> (counts, second moments).
+    are fewer than all; `look_ups`: table -> (counts, second moments). `batch`: the shape of the ids that are run.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], output_rows: int) -> None:
@@ -57,6 +58,7 @@ class Watch(Products):
         self.outputs: dict[Use, Tensor] = {}
         self.n_rows: Counter[Use] = Counter()
         self.look_ups: dict[str, tuple[Tensor, Tensor | None]] = {}
+        self.batch = torch.Size((1, 1))
         self.latest: Use | None = None  # of products that are added: after a whole run, the output matrix's
         self._latest: _Product | None = None
         self._replaying = False
@@ -113,11 +115,17 @@ class Watch(Products):
         """Record how often each row of a table is looked up, and the second moments of the loss gradient there."""
         if self._replaying:
             return
-        counts = torch.bincount(ids.reshape(-1), minlength=len(table)).float()
+        counts = torch.bincount(ids.reshape(-1), minlength=len(table)).float() * self._windows_sharing(ids)
         before, moment = self.look_ups.get(name, (None, None))
         self.look_ups[name] = (counts if before is None else before + counts, moment)
         if rows.requires_grad:
             rows.register_hook(lambda gradient: self._add_look_up(name, gradient))  # type: ignore[no-untyped-call]
+
+    def _windows_sharing(self, ids: Tensor) -> int:
+        """How many windows of the batch each of these look-ups is for."""
+        n_windows = self.batch[0]
+        own = ids.numel() == self.batch.numel() or (ids.ndim > 1 and len(ids) == n_windows)
+        return 1 if own else n_windows
 
     def _add_look_up(self, name: str, gradient: Tensor) -> None:
         moment = _second_moment(gradient)

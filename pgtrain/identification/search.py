@@ -8,7 +8,7 @@ Owns the order of the search. What the values are is in `hidden_fields`, who win
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,8 +23,10 @@ from .trace import Shapes, Trace
 FIRST = 256  # tokens of a contest of published settings
 COARSE = 4096  # tokens of a contest on the way
 ROUNDS = 4
-NEAR = 0.005  # nats per token within which the gradient is asked as well
-FAR = 0.05  # and within which it is, where it contradicts the loss
+FAR = 0.05  # nats per token behind which a guess is worse, whatever else
+USUAL = 4.0  # the log of how much likelier a value that public scripts have is than another, beforehand
+ENOUGH = 3.0  # the log of how much likelier than any other the best must be
+SURE = 6.0  # and above which the gradient is not asked
 PAIRED = 4  # choices of each of two groups that are tried together
 STARTS = 3  # settings of published systems that every order of layers is tried with
 
@@ -106,48 +108,45 @@ def confirm(asked: Asked, judge: Judge, best: GPTConfig) -> Found:
 def _decided(
     judge: Judge, group: Group, ranked: Sequence[Standing], best: GPTConfig
 ) -> tuple[GPTConfig, list[Standing]]:
-    """(the choice that is preferred to all others or alike, those that are alike).
+    """(the choice that is likelier than all others or alike, those that are alike).
 
-    Far behind is worse, whatever else. Near the front the loss alone is no witness: some arithmetic that a model
-    never had suits it a little better than its own. Where that is clear, what is further behind is asked as well.
+    Far behind is worse, whatever else. The loss of the others decides first; what it leaves is read to the end of the
+    text, and the gradient is asked as well.
     """
-    for reach in (NEAR, FAR):
-        running = _different(judge, ranked, best, reach)
-        alike = {
-            each.config: [other for other in running if other is not each and not _beats(judge, group, each, other)]
-            for each in running
-        }
-        winner = min(running, key=lambda each: (len(alike[each.config]), each.behind))
-        if judge.by_loss(winner.config, running[0].config) >= 0:
-            break
-    return winner.config, alike[winner.config]
+    running = _different(judge, ranked, best)
+    winner = _likeliest(running, lambda one, other: _by_loss(judge, group, one, other))
+    close = [winner]
+
+    def favour(one: Standing, other: Standing) -> float:
+        return _by_loss(judge, group, one, other) + judge.evidence_of_gradient(one.config, other.config)
+
+    while more := [each for each in running if each not in close and _by_loss(judge, group, winner, each) < SURE]:
+        close += more
+        for each in close:
+            judge.losses(each.config, judge.n_tokens)
+        winner = _likeliest(close, favour)
+    return winner.config, [each for each in close if each is not winner and favour(winner, each) < ENOUGH]
 
 
-def _different(judge: Judge, ranked: Sequence[Standing], best: GPTConfig, reach: float) -> list[Standing]:
-    """The front and what is within `reach` of it or not clearly behind, each function once; `best` for its own."""
+def _likeliest(running: Sequence[Standing], favour: Callable[[Standing, Standing], float]) -> Standing:
+    """The one whose nearest rival is furthest away."""
+    return max(running, key=lambda one: min((favour(one, each) for each in running if each is not one), default=0.0))
+
+
+def _different(judge: Judge, ranked: Sequence[Standing], best: GPTConfig) -> list[Standing]:
+    """The front and what is not far behind, each function once; `best` for its own."""
     running: list[Standing] = []
     for each in sorted(ranked, key=lambda each: (not each.same, each.config != best)):
-        near = each.behind < reach or not each.clear
+        near = each.behind < FAR or not each.clear
         if near and not any(judge.equal(each.config, one.config) for one in running):
             running.append(each)
     return sorted(running, key=lambda each: each.behind)
 
 
-def _beats(judge: Judge, group: Group, one: Standing, other: Standing) -> bool:
-    """Whether `one` is to be preferred: by one of the witnesses, and the other does not contradict.
-
-    An unusual value needs the gradient, and against a usual one, which is likelier, both. A usual one stands against
-    an unusual one by the gradient whatever the loss says, and without either where they are near each other.
-    """
-    by_loss, usual = judge.by_loss(one.config, other.config), group.usual(one.config)
-    beside = group.usual(other.config)
-    if by_loss < 0 and (beside or not usual):
-        return False
-    by_gradient = judge.by_gradient(one.config, other.config)
-    if by_gradient < 0 or not usual:
-        return by_gradient > 0 and (by_loss > 0 or not beside)
-    silent = by_loss == by_gradient == 0
-    return by_gradient > 0 or by_loss > 0 or (silent and not beside and group.near(one.config, other.config))
+def _by_loss(judge: Judge, group: Group, one: Standing, other: Standing) -> float:
+    """The log of how much likelier one choice is than another, by how usual both are and what they lose."""
+    beforehand = USUAL * (group.usual(one.config) - group.usual(other.config))
+    return beforehand + judge.evidence_of_loss(one.config, other.config, group.lean)
 
 
 def _start(asked: Asked, judge: Judge, settings: Sequence[Mapping[str, Any]]) -> GPTConfig | None:

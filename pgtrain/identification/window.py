@@ -1,11 +1,12 @@
 """How long the windows were that a model was trained on: its loss falls with the context up to there, then rises.
 
     the same tokens in windows of 16, 32, ... --loss--> one is clearly the best, and none between powers of two
-                                                    --> several: the longest, where the gradient tells it from twice
-                                                        as long and from none of the shorter ones
+                                                    --> several: the longest, where twice as long loses far more or
+                                                        the gradient tells it, and the gradient leans to none that is
+                                                        shorter
 
 A model that makes little of its context loses the same in shorter windows; in longer ones than it knows, it sees
-positions that it never learned, and the gradient says so. Owns the comparison of lengths; refuses to call one the
+positions that it never learned, and loss and gradient say so. Owns the comparison of lengths; refuses to call one the
 best that is not.
 """
 
@@ -21,16 +22,18 @@ from pgpack.errors import DataError
 from .contest import SIGMAS
 
 Read = Callable[[int, int], NDArray[np.float64]]  # (length, n) -> nats of the first n tokens in windows of it
-Prefers = Callable[[int, int], int]  # by gradient: 1 the first length, -1 the second, 0 neither
+Weigh = Callable[[int, int], float]  # the log of how much likelier the first length is, by the gradient
 LENGTHS = tuple(2**k for k in range(4, 13))  # 16 .. 4,096
 FEWEST = 4  # windows of a length that are enough to judge it
 BEYOND = 2  # lengths clearly behind the best, one after another, after which no longer one is tried
 FIRST = 8192  # tokens that tell lengths which lose far more
 FAR = 0.02  # nats per token that is far
+STEEP = 4  # times more than up to a length the loss rises beyond it, where positions begin that were never learned
+TELLS, LEANS = 1.0, 0.3  # of the gradient, for a length and against it
 BLOCK = 512  # tokens whose mean counts as one: neighbours see the same context
 
 
-def window_of(read: Read, prefers: Prefers, n_tokens: int) -> int:
+def window_of(read: Read, weigh: Weigh, n_tokens: int) -> int:
     """The length of window that the model was trained on.
 
     Raises: DataError, naming --seq-len and the losses, where several could be.
@@ -49,10 +52,11 @@ def window_of(read: Read, prefers: Prefers, n_tokens: int) -> int:
     found |= {length: read(length, n_tokens) for length in between}
     better = [length for length in between if _clear(found, longest, length)]
     known = 2 * longest * FEWEST <= n_tokens
-    if len(alike) > 1 or better:
-        rivals = [*alike[:-1], *better]
-        known = known and prefers(longest, 2 * longest) > 0
-        known = known and all(prefers(longest, each) >= (each in better) for each in rivals)
+    if known and (len(alike) > 1 or better):
+        found[2 * longest] = read(2 * longest, n_tokens)
+        beyond = _steep(found, longest, alike[:-1]) or weigh(longest, 2 * longest) > TELLS
+        known = beyond and all(weigh(longest, each) > (TELLS if each in better else -LEANS)
+                               for each in (*alike[:-1], *better))  # fmt: skip
     if not known:
         near = sorted({*alike, *better})
         said = ", ".join(f"{length} {found[length].mean():.4f}" for length in near)
@@ -62,6 +66,13 @@ def window_of(read: Read, prefers: Prefers, n_tokens: int) -> int:
             f"windows of {said}){few}; give --seq-len N"
         )
     return longest
+
+
+def _steep(found: dict[int, NDArray[np.float64]], length: int, shorter: Sequence[int]) -> bool:
+    """Whether twice the length is far behind, and far more so than the length is behind any that is shorter."""
+    beyond, _ = _behind(found, 2 * length, length)
+    rises = [behind + 2 * error for behind, error in (_behind(found, length, each) for each in shorter)]
+    return beyond > max(FAR, *(STEEP * rise for rise in rises), 0.0) and _clear(found, 2 * length, length)
 
 
 def _within_reach(read: Read, n_tokens: int) -> Sequence[int]:

@@ -8,7 +8,7 @@ from pgpack.text.data import read_tokens
 from pgpack.text.shard_files import find_shards
 from pgpack.text.text_folder import TextFolder
 from tests.bench.identify_cases import CASES, config_of, trained
-from tests.bench.identify_confusion import Outcome, Texts, outcome, page
+from tests.bench.identify_confusion import Outcome, Remembering, Texts, outcome, page
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_a_loop_and_an_activation_are_found_or_asked_about(texts: Texts) -> None
     """A sample with the rest said, for the time that it takes."""
     case, said = "loop-2-from-1", ("rope_base", "rope_dims", "logit_softcap", "xsa_last_n", "qk_norm", "norm_scale")
     state = trained(config_of(case, 400), texts.train, 50)
-    found = outcome(case, state, texts, 64, said)
+    found = outcome(case, Remembering.of(state, texts), texts, 64, said)
     assert found.verdict in ("equal", "asked"), found
     assert found.verdict == "equal" or "loop" in found.about
 

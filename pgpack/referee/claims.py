@@ -106,13 +106,24 @@ def read_claims(text: str | None) -> Claims:
     if len(text) > JSON_BYTES:
         return Claims(f"submission.json has {len(text):,} characters; a few thousand are enough")
     try:
-        values = json.loads(text)
+        values = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         return Claims(f"submission.json is not JSON: {error}")
     if not isinstance(values, dict):
         return Claims("submission.json is not a JSON object")
     table = values.get("seed_results")
     return Claims("", values, _results(values.get("seeds") if table is None else table), text)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ValueError for a key that is there twice with different values: one reader takes the
+    first, another the last."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found and found[key] != value:
+            raise ValueError(f"{key[:40]!r} is there twice, as {found[key]!r:.40} and as {value!r:.40}")
+        found[key] = value
+    return found
 
 
 def _results(found: Any) -> dict[int, SeedClaim]:

@@ -110,7 +110,7 @@ def unsafe_loads(scripts: Sequence[Script]) -> Iterator[Place]:
             )
         elif (pickled := _asks_for_pickle(call, name)) is not None and not _is_false(pickled):
             yield script.place(call, f"{name}(allow_pickle=True) runs whatever the file says")
-        elif (only := keyword(call, "weights_only")) is not None and _is_false(only):
+        elif (only := keyword(call, "weights_only")) is not None and _is_false(only, script):
             yield script.place(call, f"{name}(weights_only=False) runs whatever the file says")
     for script in scripts:
         for node in script.nodes:
@@ -165,8 +165,14 @@ def _spread(script: Script, call: ast.Call, name: str) -> ast.expr | None:
     return keyword(call, name)
 
 
-def _is_false(node: ast.expr) -> bool:
-    """Also for the names by which minifiers bind constants: `_B` cannot be resolved and is no proof."""
+def _is_false(node: ast.expr, script: Script | None = None) -> bool:
+    """Whether an expression is false: a constant, a negation of one, or a name that `script` gives nothing else."""
+    match node:
+        case ast.UnaryOp(op=ast.Not(), operand=ast.Constant(value=value)):
+            return bool(value)
+        case ast.Name(id=name) | ast.Attribute(attr=name) if script is not None:
+            given = script.values.get(name, [])
+            return bool(given) and all(map(_is_false, given))
     return isinstance(node, ast.Constant) and not node.value
 
 

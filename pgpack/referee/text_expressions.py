@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from .script import Script
-from .text_events import LOOKED_UP, Event, Loop
+from .text_events import Event, Loop, scored
 from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_number, names_training
 from .text_values import NOTHING, Call, Definitions, Kind, Scope, Value, path_of
 
@@ -150,7 +150,10 @@ class Expressions(ABC):
         return found
 
     def _Yield(self, node: ast.Yield | ast.YieldFrom, scope: Scope) -> Value:
-        scope.returned |= NOTHING if node.value is None else self.value(node.value, scope)
+        found = NOTHING if node.value is None else self.value(node.value, scope)
+        scope.returned |= found
+        if not found.text and (found.number or found.seen):
+            self.happened(scored(scope.script, node, "yield"))
         return NOTHING
 
     def _Starred(self, node: ast.Starred | ast.FormattedValue | ast.Await, scope: Scope) -> Value:
@@ -177,6 +180,8 @@ class Expressions(ABC):
         if (known := scope.find(path_of(node))) is not None:
             return known
         by_name = Value(names_evaluated(node.attr), names_training(node.attr))
+        if isinstance(node.value, ast.Name) and node.value.id in self.definitions.bases:
+            base = Value(kind=(node.value.id,))
         if base.kind is not None:
             for kind in (base.kind, *((each,) for each in self.definitions.classes(str(base.kind[0])))):
                 if node.attr in self.attributes.get(kind, {}):
@@ -187,16 +192,16 @@ class Expressions(ABC):
         return self.options[node.attr] if node.attr in self.options and base == NOTHING else base.plain
 
     def _Subscript(self, node: ast.Subscript, scope: Scope) -> Value:
-        base, key = self.value(node.value, scope), self.value(node.slice, scope).word
+        base, index = self.value(node.value, scope), self.value(node.slice, scope)
+        key = index.word
         if (known := scope.find(path_of(node))) is not None:
             return known
         if base.kind is not None and key is not None and key in self.attributes.get(base.kind, {}):
             return self.attributes[base.kind][key]
         if key is not None and (key in SPLITS or names_evaluated(key) or names_training(key)):
             return Value(not names_training(key), names_training(key))
-        if base.table and key is None and not isinstance(node.slice, ast.Slice):
-            self.happened(Event(LOOKED_UP, scope.script.place(node, f"{ast.unparse(node)[:60]}"), "a look-up"))
-        return self.element(base)
+        found = self.element(base)
+        return replace(found, number=True) if index.learned and not found.learned else found
 
     def _Dict(self, node: ast.Dict, scope: Scope) -> Value:
         kind: Kind = ("a dictionary", id(node), scope.own)

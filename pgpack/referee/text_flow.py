@@ -18,7 +18,7 @@ from typing import Any
 
 from .script import Script
 from .text_calls import Calls
-from .text_events import Event, only_read, put, summed
+from .text_events import COUNTED, REPEATS, WARM_UP, Event, only_read, put, summed
 from .text_names import names_evaluated, names_number, names_training
 from .text_values import NOTHING, Call, Scope, Value, path_of
 
@@ -81,23 +81,33 @@ class _Walk(Calls):
         for target in node.targets:
             if isinstance(target, (ast.Attribute, ast.Subscript)):
                 self._put(node, target, found, scope)
-            elif path_of(target) in {path_of(inner) for inner in ast.walk(node.value)} and (
-                found.learned or found.number
-            ):
-                self.happened(summed(scope.script, node, target))
+            else:
+                self._added(node, target, node.value, scope)
             self.bind(target, found, node.value, scope)
+
+    def _added(self, node: ast.Assign, target: ast.expr, source: ast.expr, scope: Scope) -> None:
+        """total = total + x, also of several at once."""
+        if isinstance(target, ast.Tuple) and isinstance(source, ast.Tuple):
+            for each, its_source in zip(target.elts, source.elts, strict=False):
+                self._added(node, each, its_source, scope)
+        elif path_of(target) and path_of(target) in {path_of(inner) for inner in ast.walk(source)}:
+            found = self.value(source, scope)
+            if found.learned or found.number:
+                self.happened(summed(scope.script, node, target, found))
 
     def _put(self, node: ast.stmt, target: ast.expr, found: Value, scope: Scope) -> None:
         """Weights or statistics that get what was computed of evaluated text."""
         if found.learned:
             self.happened(put(scope.script, node, target, ast.unparse(node)[:60]))
         if found.learned or found.number:
-            self.happened(summed(scope.script, node, target))
+            self.happened(summed(scope.script, node, target, found))
 
     def _Expr(self, node: ast.Expr, scope: Scope) -> None:
         found = self.value(node.value, scope)
         if found.learned and isinstance(node.value, ast.Call):
-            self.happened(only_read(scope.script, node.value))
+            given = [self.whole(self.value(each, scope)) for each in node.value.args]
+            if any(value.learned and not value.training for value in given):
+                self.happened(only_read(scope.script, node.value))
 
     def _AnnAssign(self, node: ast.AnnAssign, scope: Scope) -> None:
         if node.value is not None:
@@ -105,6 +115,9 @@ class _Walk(Calls):
 
     def _AugAssign(self, node: ast.AugAssign, scope: Scope) -> None:
         added = self.value(node.value, scope)
+        if isinstance(node.target, ast.Subscript) and self.value(node.target.slice, scope).text:
+            self.happened(Event(COUNTED, scope.script.place(node, "counts"), f"{ast.unparse(node)[:40]}"))
+            added |= Value(table=True)
         found = self.value(node.target, scope) | added
         self._put(node, node.target, added, scope)
         self.bind(node.target, replace(found, word=None), node.value, scope)
@@ -119,7 +132,7 @@ class _Walk(Calls):
         self._either(bodies, scope)
 
     def _For(self, node: ast.For | ast.AsyncFor, scope: Scope) -> None:
-        before, self.loops = self.loops, (*self.loops, (id(node), _repeats(node)))
+        before, self.loops = self.loops, (*self.loops, (id(node), _kind_of_loop(node)))
         for source, found in self._elements(node.iter, scope):
             self.bind(node.target, found, source, scope)
             self.block(node.body, scope)
@@ -136,7 +149,7 @@ class _Walk(Calls):
             yield each, self.value(each, scope)
 
     def _While(self, node: ast.While, scope: Scope) -> None:
-        before, self.loops = self.loops, (*self.loops, (id(node), False))
+        before, self.loops = self.loops, (*self.loops, (id(node), ""))
         for _ in range(2):
             self.value(node.test, scope)
             self.block(node.body, scope)
@@ -213,25 +226,22 @@ class _Walk(Calls):
         if path in scope.outer:
             self.globals[path] = self.globals.get(path, NOTHING) | found
         is_part = isinstance(source, (ast.Subscript, ast.BinOp)) and source is not target
-        found = replace(found, seen=False) if names_number(last) else found
+        found = replace(found, seen=False, number=found.number or found.learned) if names_number(last) else found
         scope.values[path] = found if is_part else self.called(last, found)
 
 
-def _repeats(node: ast.For | ast.AsyncFor) -> bool:
-    """Whether a loop does the same again: its variable counts epochs, or chooses nothing."""
-    if not isinstance(node.target, ast.Name):
-        return False
+def _kind_of_loop(node: ast.For | ast.AsyncFor) -> str:
+    """What a loop is for: REPEATS where its variable counts epochs or chooses nothing; WARM_UP where it says so and
+    deletes what it has made."""
     over = ast.unparse(node.iter).lower()
-    if node.target.id.startswith("_") or re.search(r"epoch|^ep$", f"{node.target.id.lower()}"):
-        return True
-    return over.startswith("range(") and (
-        "epoch" in over
-        or not any(
-            isinstance(inner, ast.Name) and inner.id == node.target.id
-            for part in node.body
-            for inner in ast.walk(part)
-        )
-    )
+    if "warm" in over and any(isinstance(inner, ast.Delete) for inner in node.body):
+        return WARM_UP
+    if not isinstance(node.target, ast.Name):
+        return ""
+    name = node.target.id
+    used = any(isinstance(n, ast.Name) and n.id == name for part in node.body for n in ast.walk(part))
+    counts = over.startswith("range(") and ("epoch" in over or not used)
+    return REPEATS if name.startswith("_") or re.search(r"epoch|^ep$", name.lower()) or counts else ""
 
 
 def _part(found: Value, name: str) -> Value:

@@ -33,7 +33,7 @@ from .rows import Row, rate
 from .watersic import watersic
 
 TARGETS = (0.02, 0.06, 0.2, 0.5, 1.0)  # KL in nats per token, roughly
-RECORD = {"sdclip-brotli": (0.7, 1.0, 1.5, 2.2), "pergroup-lrzip": (0.7, 1.0, 1.5, 2.2)}
+RECORD, FACTORS = ("sdclip-brotli", "pergroup-lrzip"), (0.7, 1.0, 1.5, 2.2)  # packers, and on every clip of theirs
 DRIFT = Variant(f"{ENGINES[0].name}, drift", ENGINES[0].chain, suffix="@drift=layers(share=1,residual=1)")
 DATA_FREE = Variant("engine, data-free", ENGINES[0].chain, "none")
 OWN_TEXT = Variant("engine, the model's own text", ENGINES[0].chain)
@@ -45,18 +45,22 @@ Weight = NDArray[np.float32]
 
 
 def curves_of(
-    laboratory: Laboratory, states: Sequence[int], own_text: Callable[[], Laboratory] | None = None
+    laboratory: Laboratory,
+    states: Sequence[int],
+    factors: Sequence[float],
+    own_text: Callable[[], Laboratory] | None = None,
 ) -> Iterator[Curve]:
-    """(name, how to measure it), what matters most first. `own_text`: calibrated on what the model writes."""
+    """(name, how to measure it), what matters most first. `factors`: on the clips of the record packers; `own_text`:
+    calibrated on what the model writes."""
     n = laboratory.checkpoint.n_params
     steps = [float(f"{np.sqrt(8 * target / n):.3g}") for target in TARGETS]
     for each in ENGINES:
         if int(each.name.removeprefix("tcq-")) in states:
             yield each.name, partial(_variant, laboratory, each, steps)
     yield DRIFT.name, partial(_variant, laboratory, DRIFT, steps[1:-1])
-    for name, dials in RECORD.items():
+    for name in RECORD:
         if all(shutil.which(program) for program in PRESETS[name].requires):
-            yield name, partial(preset_rows, laboratory, name, dials)
+            yield name, partial(preset_rows, laboratory, name, factors)
     yield DATA_FREE.name, partial(_variant, laboratory, DATA_FREE, steps[:-1])
     yield ENTQUANT, partial(_entquant_rows, laboratory)
     yield WATERSIC, partial(_watersic_rows, laboratory, text_of(ENGINES[0], steps[0]))
@@ -172,6 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--states", type=int, nargs="+", default=[8], help="of the engine's trellis; the first is ours"
     )
+    parser.add_argument(
+        "--clips", type=float, nargs="+", default=list(FACTORS), help="factors on the clips of the record packers"
+    )
     parser.add_argument("--curves", nargs="+", help="of which names; all of them, unless given")
     parser.add_argument("--work", type=Path, default=Path("runs/peers"), help="folder of the points measured so far")
     parser.add_argument("--out", type=Path, default=Path("results/peers"), help="OUT.json and OUT.md are written")
@@ -199,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "curves": {},
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    for curve, measure in curves_of(laboratory, given.states, None if given.text else own_text):
+    for curve, measure in curves_of(laboratory, given.states, given.clips, None if given.text else own_text):
         if given.curves and curve not in given.curves:
             continue
         document["curves"][curve] = []

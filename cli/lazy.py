@@ -8,17 +8,39 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from pgpack.stages import did_you_mean
+
 USAGE = 2  # exit code
+ALIKE = 0.8  # of a flag to one that is meant, where most flags belong to commands
+SENTENCE = 200  # characters of a verb's first sentence at most
 WIDEST = 110  # columns of a help page; of a narrower terminal all
 
 
 class Group(click.Group):
-    """A group that answers a mistyped verb with the nearest."""
+    """A group that answers a mistyped verb with the nearest, and says where the flags of a verb stand."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = [name for each in self.get_params(ctx) for name in each.opts]
+            program, wrong = ctx.command_path, error.option_name
+            behind = f"; the flags of a command stand behind it: {program} COMMAND {wrong}"
+            near = did_you_mean(wrong, known, ALIKE) or behind
+            raise click.UsageError(f"no option {wrong!r} of {program}{near}", ctx) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The verbs with their first sentence whole, which click would cut."""
+        found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, verb.get_short_help_str(SENTENCE)) for name, verb in found.items() if verb is not None]
+            )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -27,6 +49,14 @@ class Group(click.Group):
         if args and args[0] not in known and not args[0].startswith("-"):
             raise click.UsageError(f"no command {args[0]!r}{did_you_mean(args[0], known)}", ctx)
         return super().resolve_command(ctx, args)
+
+
+class SingleOption(click.Option):
+    """An option of one value that says where several go: `instead`, the end of a sentence."""
+
+    def __init__(self, *args: Any, instead: str, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.instead = instead
 
 
 class LazyGroup(Group):
@@ -78,14 +108,6 @@ class LazyGroup(Group):
             formatter.write_dl([(verb, help_line) for verb, (_, help_line) in self.verbs.items()])
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The nearest of what is known, as the end of a sentence; '' where nothing is near."""
-    import difflib  # late, as is all that few answers need: help and dry runs start fast
-
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
 def _refuse_repeated(command: click.Command, name: str | None, parent: click.Context, args: list[str]) -> None:
     """Raises: UsageError for an option of one value that is there more than once, here or in a verb of a verb."""
     context = click.Context(command, info_name=name, parent=parent)
@@ -97,6 +119,7 @@ def _refuse_repeated(command: click.Command, name: str | None, parent: click.Con
         raise click.UsageError(f"no option {wrong!r}{did_you_mean(wrong, known)}", context) from None
     for parameter, count in Counter(order).items():
         if isinstance(parameter, click.Option) and count > 1 and not (parameter.multiple or parameter.is_flag):
-            raise click.UsageError(f"{parameter.opts[-1]} is given {count} times; give it once", context)
+            instead = getattr(parameter, "instead", "")
+            raise click.UsageError(f"{parameter.opts[-1]} is given {count} times; give it once{instead}", context)
     if isinstance(command, click.Group) and rest and (below := command.get_command(context, rest[0])) is not None:
         _refuse_repeated(below, rest[0], context, rest[1:])

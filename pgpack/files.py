@@ -10,17 +10,19 @@ place, and temporary folders.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fnmatch
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import FormatError, InputChanged, StudyError
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
 
 _REMEDIES = {
     errno.ENOSPC: "free some space{room} and repeat the same command",
@@ -226,6 +228,8 @@ def _exchange(aside: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+    import ctypes
+
     names = os.fsencode(aside), os.fsencode(path)
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # Linux; elsewhere there is a moment with no folder
     if renameat2 is not None and renameat2(-100, names[0], -100, names[1], _EXCHANGE) == 0:
@@ -254,11 +258,12 @@ def workplace(kind: str) -> Iterator[str]:
         os.close(held)
 
 
-def _made_and_held(prefix: str) -> tuple[tempfile.TemporaryDirectory[str], int]:
+def _made_and_held(prefix: str) -> tuple[TemporaryDirectory[str], int]:
     import fcntl  # POSIX only
+    from tempfile import TemporaryDirectory
 
     while True:
-        made = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+        made = TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
         with contextlib.suppress(FileNotFoundError):  # somebody took it for an abandoned one before it was locked
             held = os.open(made.name, os.O_RDONLY | os.O_CLOEXEC)
             with contextlib.suppress(OSError):

@@ -22,8 +22,8 @@ Progress = bool | Told | None  # True: bars on stderr; None or False: nothing
 
 @dataclass(frozen=True)
 class Bar:
-    """Work under way. `update(n)`: so many more are done, one by default; `say(line)`: for people, about what was
-    just done."""
+    """Work under way. `update(n)`: so many more are done, one by default; 0: what counts begins now, and the time
+    that preparing took tells nothing about the rest. `say(line)`: for people, about what was just done."""
 
     update: Callable[..., None]
     say: Callable[[str], None] = lambda line: None
@@ -34,19 +34,26 @@ def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterat
     """A tqdm bar on stderr; `.update(n)` moves it."""
     from tqdm import tqdm
 
+    class Counted(tqdm):  # type: ignore[misc]
+        @property
+        def format_dict(self) -> Any:
+            said = super().format_dict  # of a known total tqdm writes rates, such as 12 tok/s
+            return said if total or self.n == 1 else {**said, "unit": f"{unit}s"}
+
     on_screen = sys.stderr.isatty()
-    with tqdm(
+    with Counted(
         total=total,
         desc=what,
         unit=unit,
         unit_scale=bool(total and total >= 100_000),
         disable=quiet,
         mininterval=0.2 if on_screen else LOG_INTERVAL_S,
-        delay=0.5,
+        delay=0.5 if total or not on_screen else 0.0,  # nobody knows when work of unknown length moves first
+        smoothing=0.0,  # the time left by the whole of the work so far: parts of it differ, and so do machines' moods
         dynamic_ncols=True,
         leave=not on_screen,
         file=sys.stderr,
-        bar_format=None if total else f"{{desc}}: {{n_fmt}} {unit} after {{elapsed}}",
+        bar_format=None if total else "{desc}: {n_fmt} {unit} after {elapsed}",
     ) as bar:
         yield bar
 
@@ -64,7 +71,7 @@ def shown(progress: Progress, total: int | None, unit: str, what: str) -> Iterat
         yield Bar(_counting(progress, what, total))
     elif progress:
         with progress_bar(total, unit, what, quiet=False) as bar:
-            yield Bar(bar.update, partial(say_above, bar))
+            yield Bar(lambda n=1: bar.update(n) if n else bar.unpause(), partial(say_above, bar))
     else:
         yield Bar(lambda n=1: None)
 

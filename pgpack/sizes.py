@@ -6,7 +6,6 @@ Decimal units are powers of 1000, binary of 1024.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 
 _UNITS = {
     "": 1,
@@ -14,7 +13,8 @@ _UNITS = {
     **{f"{letter}{ending}": 1000**power for power, letter in enumerate("kmg", 1) for ending in ("", "b")},
     **{f"{letter}i{ending}": 1024**power for power, letter in enumerate("kmg", 1) for ending in ("", "b")},
 }
-_SIZE = re.compile(r"(\d[\d_,]*(?:\.\d+)?(?:e\+?\d{1,2})?)\s*([A-Za-z]*|%)", re.ASCII | re.IGNORECASE)
+_GROUPED = r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:_\d{3})+|\d+"
+_SIZE = re.compile(rf"((?:{_GROUPED})(?:\.\d+)?(?:e\+?\d{{1,2}})?)\s*([A-Za-z]*|%)", re.ASCII | re.IGNORECASE)
 _NAMED = "16MB, 16M, 16e6, 15.9MiB, 400kB or 123456"
 Size = int | str  # bytes, or text such as "16MB" or "90%"
 
@@ -27,15 +27,18 @@ def is_share(text: str) -> bool:
 def parse_size(text: str, whole: int | None = None) -> int:
     """Whole bytes that `text` names: a number and an optional unit (k, M, G; kB, MB, GB; KiB, MiB, GiB), or %.
 
-    The case of the unit does not matter, and digits may be grouped as 16_000_000 or 16,000,000. What is left of a
-    byte is dropped. Units: `whole` bytes, what a share is of.
+    The case of the unit does not matter, and digits may be grouped by three, as 16_000_000 or 16,000,000: 12,5% is
+    refused, not read as 125%. What is left of a byte is dropped. Units: `whole` bytes, what a share is of.
     Raises: ValueError, one sentence, for anything else, for less than a byte, for bytes and a half, and for a share
     where there is no whole.
     """
+    from decimal import Decimal
+
     match = _SIZE.fullmatch(text.strip())
     unit = _UNITS.get(match[2].lower()) if match and match[2] != "%" else None
     if match is None or (unit is None and match[2] != "%"):
-        raise ValueError(f"{text!r} is not a size; write for example {_NAMED}, or 90% of the fp32 size")
+        point = " (the decimal mark is a point)" if "," in text else ""
+        raise ValueError(f"{text!r} is not a size{point}; write for example {_NAMED}, or 90% of the fp32 size")
     number = Decimal(re.sub("[_,]", "", match[1]))
     if unit is None:
         if whole is None:

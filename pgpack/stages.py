@@ -164,6 +164,17 @@ def parse_value(text: str, annotation: str, position: int) -> Any:
         raise Fault(f"{text!r} is not a value of type {kind}", position) from None
 
 
+def did_you_mean(word: str, known: Iterable[str], alike: float = 0.6) -> str:
+    """The nearest of what is known, as the end of a sentence; '' where nothing is near.
+
+    Units: `alike` from 0 to 1, how near (difflib's ratio).
+    """
+    import difflib  # late, as is all that few answers need: help and dry runs start fast
+
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=alike)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
 def parse_stage(text: str, table: Table, position: int = 0) -> Any:
     """The stage that `text` names, from `table`; it remembers which settings were written out (no part of its value).
 
@@ -175,7 +186,8 @@ def parse_stage(text: str, table: Table, position: int = 0) -> Any:
         raise Fault(f"expected name(key=value,...), found {text.strip()!r}", start)
     name, arguments = match.group(1), match.group(2)
     if name not in table:
-        raise Fault(f"unknown stage {name!r}; known here: {', '.join(sorted(table))}", start)
+        near = did_you_mean(name, table)
+        raise Fault(f"unknown stage {name!r}; known here: {', '.join(sorted(table))}{near}", start)
     cls = table[name]
     fields = {field.name: field for field in dataclasses.fields(cls)}
     values: dict[str, Any] = {}

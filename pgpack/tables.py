@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,6 +16,8 @@ def escaped(text: str) -> str:
     """
     if text.isprintable():
         return text
+    import unicodedata
+
     return "".join(
         char.encode("unicode_escape").decode()
         if unicodedata.category(char)[0] == "C" or char in "\u2028\u2029"
@@ -71,6 +71,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
 
 def csv_text(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """The rows as CSV text under their headings: numbers in full precision, None as an empty cell."""
+    import csv
+
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(headings)

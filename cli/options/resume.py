@@ -47,6 +47,10 @@ def study_of_words(words: Sequence[Path], out: Path | None, resume: bool) -> tup
     if resume and out is None and len(words) == 1 and (words[0] / STUDY_FILE).is_file():
         return (), words[0]
     if out is None:
+        if resume and len(words) == 1 and words[0].is_dir():
+            raise click.UsageError(
+                f"{words[0]} is no study to go on with: it holds no {STUDY_FILE}; give the folder of a `pgpack sweep`"
+            )
         also = f"; {words[0]} is no study to go on with" if resume and words else ""
         raise click.UsageError(f"give -o STUDY, the folder of the study{also}")
     if not words and not resume:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..flag_group import flag, flag_group
+from ..lazy import SingleOption
 from .recipe import recipe_text
 
 if TYPE_CHECKING:
@@ -28,7 +29,11 @@ class SpaceFlags:
 
     space: str | None = flag("--space", metavar="FILE", help="Templates, one per line; # starts a comment.")
     recipe: str | None = flag(
-        "--recipe", metavar="TEMPLATE", help="A recipe with {a,b} or {lo:hi:step} wherever something varies."
+        "--recipe",
+        cls=SingleOption,
+        instead=", or put the templates into a file, one per line: --space FILE",
+        metavar="TEMPLATE",
+        help="A recipe with {a,b} or {lo:hi:step} wherever something varies.",
     )
     preset: str | None = flag("--preset", metavar="NAME", help="A packer of the field, over its own dial.")
     bits: str | None = axis("--bits", help="Bits of GPTQ symbols, such as 4,5,6.")

@@ -73,6 +73,9 @@ def bench_of(
     cache: Cache | None = None,
 ) -> Workpiece:
     """The bench of a command: notes and bars go to stderr, unless it is to be quiet."""
+    from pgpack.bench.sources import require_named
+
+    require_named(path, options)  # before torch is loaded
     from pgpack.bench.workpiece import Workpiece
 
     if "data_defaults" not in checkpoint.metadata and not options.names_text and options.calib is None:
@@ -98,10 +101,11 @@ def evaluator_of(
 ) -> Evaluator:
     """With a `reference`, the checkpoint in `path`: its model and text, KL to it. Without: those that the flags name,
     for the model that the `subject` in `file` holds. `loops`: how often a looped model repeats; None: as trained."""
-    from pgpack.loss.sliding import EvaluationWay
+    given = (path, reference) if path is not None and reference is not None else None
+    bench = bench_of(file, subject, text, screen) if given is None else bench_of(*given, text, screen)
+    from pgpack.loss.sliding import EvaluationWay  # behind the bench: what is not there is known before torch is
 
     way = EvaluationWay(loops=loops)
-    if path is not None and reference is not None:
-        bench = bench_of(path, reference, text, screen)
-        return bench.evaluator if loops is None else bench.text.evaluator(dict(reference.items()), way=way)
-    return bench_of(file, subject, text, screen).text.evaluator(way=way)
+    if given is None:
+        return bench.text.evaluator(way=way)
+    return bench.evaluator if loops is None else bench.text.evaluator(dict(given[1].items()), way=way)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from pgpack.progress import SILENT_S
+
 from .output import EXIT_RESUMABLE, note
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -34,10 +36,17 @@ class Stopping:
         self._said = True
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    def _say_late(self) -> None:
+        if not self._said:
+            os.write(2, b"stopping; once more leaves at once\n")
+
     def asked(self, number: int, frame: FrameType | None) -> None:
         """The signal handler. Raises: KeyboardInterrupt the first time; does not return the second time."""
         self.n_asked += 1
         if self.n_asked == 1:
+            late = threading.Timer(SILENT_S, self._say_late)  # what is under way may hold the program for a while
+            late.daemon = True
+            late.start()
             raise KeyboardInterrupt
         if not self._said:
             os.write(2, f"{self.sentence()}\n".encode())  # unbuffered: this may have come in the middle of a print

@@ -21,6 +21,9 @@ def command(*, logs: tuple[Path, ...], out: Path, force: bool, screen: Screen) -
     if out.suffix != ".svg":
         raise click.UsageError(f"-o {out}: the picture's name must end in .svg")
     refuse_overwrite(out, force)
+    for log in logs:
+        if log.is_dir():
+            raise click.UsageError(f"{log} is a folder; name the OUT.log.jsonl of `pgtrain run` in it")
     from pgtrain.training.loss_curve import read_curve, write_curves
 
     curves = [read_curve(log) for log in logs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -64,7 +65,7 @@ def command(
         document,
         f"expected {format_bytes(round(result.n_bytes))} packed, KL {result.kl:.4g} nats per token",
         f"written to {out}",
-        f"pack it: pgpack pack {out} --recipe '{result.recipe}'",
+        f"pack it: {shlex.join(['pgpack', 'pack', str(out), '--recipe', str(result.recipe)])}",
     )
 
 

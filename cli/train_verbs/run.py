@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 
 from pgpack.text.text_folder import TextFolder
 from pgtrain.changed_fields import changed_fields
-from pgtrain.model.flop_count import activations_per_token, flop_per_token
+from pgtrain.model.flop_count import activations_per_token, flop_per_token, orthogonalizing_flop
 from pgtrain.model.model_config import ACTIVATIONS, GPTConfig
 from pgtrain.model.tensor_table import count_parameters
 from pgtrain.presets import find_preset
@@ -27,6 +28,7 @@ from ..options.types import PATH
 from ..screen.output import EXIT_RESUMABLE, Screen, note, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
+    from pgpack.bench.rates import Cost, Rates
     from pgtrain.training.run_log import StepRow
     from pgtrain.training.train import TrainResult
 
@@ -198,19 +200,27 @@ def _plan(
     return model, training, folder
 
 
-def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, screen: Screen) -> None:
+def run_cost(model: GPTConfig, training: TrainConfig, val_tokens: int, rates: Rates) -> Cost:
+    """What a run will need."""
     from pgpack.bench.rates import training_cost
 
-    train_tokens, val_tokens = folder.count_tokens()
     seen = training.steps * training.batch_tokens
     n_times = 1 + (training.steps // training.val_every if training.val_every else 0)
-    cost = training_cost(
+    return training_cost(
         count_parameters(model),
-        flop_per_token(model) * seen,
+        flop_per_token(model) * seen + training.steps * orthogonalizing_flop(model, training.muon_iterations),
+        seen,
         n_times * min(val_tokens, MAX_VAL_TOKENS),
-        rates_here(),
+        rates,
+        per_token=activations_per_token(model),
         n_activations=training.batch_tokens // training.micro_batches * activations_per_token(model),
     )
+
+
+def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, screen: Screen) -> None:
+    train_tokens, val_tokens = folder.count_tokens()
+    seen = training.steps * training.batch_tokens
+    cost = run_cost(model, training, val_tokens, rates_here())
     plan = {
         "parameters": count_parameters(model),
         "train_tokens": train_tokens,
@@ -267,5 +277,6 @@ def _show_result(out: Path, model: GPTConfig, training: TrainConfig, result: Tra
         f"written to {out}",
     ]
     if result.qat_recipe is not None:
-        lines.append(f"pack the weights it trained with: pgpack pack {out} --recipe '{result.qat_recipe}'")
+        pack = shlex.join(["pgpack", "pack", str(out), "--recipe", str(result.qat_recipe)])
+        lines.append(f"pack the weights it trained with: {pack}")
     screen.show(document, *lines)

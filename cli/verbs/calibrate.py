@@ -55,20 +55,23 @@ def command(
         _show_dry_run(checkpoint, out, tokens, text, screen)
         return
     from pgpack.bench.workpiece import OUTPUT_ROWS
-    from pgpack.calibration.calibration import save_calibration
-    from pgpack.calibration.observe import uncovered
+    from pgpack.calibration.calibration import LOOKUP, save_calibration
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.tensors.roles import roles_of
 
     with waiting(not screen.quiet, f"loading {checkpoint}"):
         loaded = open_merged(checkpoint, text.base, text.key)
-    calibration = bench_of(checkpoint, loaded, text, screen).observe(tokens, OUTPUT_ROWS if outputs else 0)
+    bench = bench_of(checkpoint, loaded, text, screen)
+    from pgpack.calibration.observe import uncovered  # behind the bench, as it loads torch
+
+    calibration = bench.observe(tokens, OUTPUT_ROWS if outputs else 0)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_calibration(out, calibration)
     names, n_bytes = calibration.names, out.stat().st_size
     unseen = uncovered(calibration, loaded.stored_shapes)
     roles = roles_of(loaded.stored_shapes)
     missing = [name for name in unseen if roles[name] != "control"]  # those are no matrices
+    n_seen = len({name.removesuffix(LOOKUP) for name in names})  # a table that is the head too was seen as both
     document = {
         "calibration": str(out),
         "calibration_digest": calibration.digest,
@@ -79,7 +82,7 @@ def command(
     }
     screen.show(
         document,
-        f"coverage  {len(names)} of {len(names) + len(missing)} matrices have a Hessian",
+        f"coverage  {n_seen} of {n_seen + len(missing)} matrices have a Hessian",
         f"tokens    {calibration.n_tokens:,}, digest {calibration.token_digest[:16]}",
         f"written to {out}, {format_bytes(n_bytes)}, digest {calibration.digest[:16]}",
     )

@@ -34,10 +34,10 @@ def command(*, models: tuple[Path, ...], prompt: str, max_new_tokens: int, scree
     Each is an artifact or a model folder; an artifact of weights alone runs with A's config and tokenizer. KL is in
     nats per token, of the other model's distribution to A's, over A's tokens. A dot says what A says.
     """
-    from pgpack.bench.speaking import compare_models
-
     if len(models) < 2:
         raise click.UsageError("give two models or more: the first, and those to set beside it")
+    from pgpack.bench.speaking import compare_models
+
     found = compare_models(models, prompt, max_new_tokens)
     others = [{**dataclasses.asdict(other), "mean_kl": other.mean_kl} for other in found.others]
     screen.show({**dataclasses.asdict(found), "others": others}, _shown(found))

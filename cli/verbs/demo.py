@@ -87,7 +87,7 @@ def _steps(out: Path, scale: Scale) -> dict[tuple[str, ...], Path | None]:
     return {
         ("pgtrain", "data", "-o", str(text)): text / "corpus.json",
         ("pgtrain", "run", "--data", str(text), *scale.training, "-o", str(model)): model,
-        ("pgpack", "sweep", str(model), *scale.sweep, *budget, *tokens, "--out", str(study)): None,
+        ("pgpack", "sweep", str(model), *scale.sweep, *budget, *tokens, "-o", str(study)): None,
         ("pgpack", "frontier", str(study), "--metric", "kl", "-o", str(picture), "--force"): None,
         ("pgpack", "verify", best, "--checkpoint", str(model), *budget, "--eval", *tokens): None,
     }

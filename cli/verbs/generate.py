@@ -26,6 +26,8 @@ def command(*, model: Path, prompt: str, max_new_tokens: int, screen: Screen) ->
 
     The prompt is taken as it is, without a chat template. Ends at the model's own end of text.
     """
+    if not model.exists() and Path(prompt).exists():
+        raise click.UsageError(f"{model} is no file, and {prompt} is there: the model comes first, then the prompt")
     from pgpack.bench.speaking import open_model
 
     opened = open_model(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import click
 from pgpack.bench.options import Opening
 from pgpack.files import replace_file
 
+from ..options.output import output_option
 from ..options.text import opening_options
 from ..options.types import PATH
 from ..screen.output import Screen, refuse_overwrite, screen_options
@@ -102,16 +104,22 @@ SHOWN = 40  # tensors listed in the file
 
 
 @click.command("init-adapter", epilog=EPILOG)
-@click.argument("out", type=PATH, default="adapter.py")
+@click.argument("name", metavar="[OUT]", required=False, type=PATH)
+@output_option(type=PATH, help="File to write [default: adapter.py].")
 @click.option("--checkpoint", type=PATH, help="List the tensors of this checkpoint or artifact.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @opening_options
 @screen_options
-def command(*, out: Path, checkpoint: Path | None, force: bool, opening: Opening, screen: Screen) -> None:
+def command(
+    *, name: Path | None, out: Path | None, checkpoint: Path | None, force: bool, opening: Opening, screen: Screen
+) -> None:
     """Write OUT, a template of the file that --model takes for a model that is not pgtrain's.
 
     Its head says what the function must do; run as a program on a checkpoint it checks that.
     """
+    if name is not None and out is not None:
+        raise click.UsageError(f"give {name} or -o {out}, not both")
+    out = name or out or Path("adapter.py")
     if out.suffix != ".py":
         raise click.UsageError(f"{out}: the adapter is a Python file; give a name ending in .py")
     refuse_overwrite(out, force, checkpoint)
@@ -119,7 +127,8 @@ def command(*, out: Path, checkpoint: Path | None, force: bool, opening: Opening
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(out, template(out.name, shapes, dialect).encode())
     document = {"adapter": str(out), "tensors": len(shapes), "dialect": dialect}
-    screen.show(document, f"written to {out}; fill in the two functions, then try it: python {out} CHECKPOINT")
+    attempt = shlex.join(["python", str(out), "CHECKPOINT"])
+    screen.show(document, f"written to {out}; fill in the two functions, then try it: {attempt}")
 
 
 def template(file: str, shapes: Mapping[str, Sequence[int]], dialect: str) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pgpack.checkpoint.checkpoint import Checkpoint
     from pgpack.inspect import ArtifactView, TensorBytes, TensorValues
 
+TRANSFORMERS = ("format", "pt")  # in every .safetensors that it writes, whose format is not that
 BANKS = ": its banks are shown, and packed, as one matrix per layer"
 
 EPILOG = """\b
@@ -132,7 +133,8 @@ def _checkpoint_lines(checkpoint: Checkpoint, rows: Sequence[TensorValues], n_by
     yield f"checkpoint digest {checkpoint.digest[:16]}"
     yield from checkpoint.notes
     for key, value in checkpoint.metadata.items():
-        yield f"{key:18} {clipped(value, 400)}"
+        if (key, value) != TRANSFORMERS:
+            yield f"{key:18} {clipped(value, 400)}"
     if (found := read_evidence(checkpoint.metadata.get(FOUND_KEY))) is not None:
         yield from evidence_lines(found)
 

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import json
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,8 @@ def _run_of(
         try:
             piece.measurer()
         except (DataError, CheckpointError) as error:
+            if piece.options.names_text:
+                raise
             piece.note(f"no loss is measured ({error})")
             packed = pack_recipe(piece, chosen, evaluate=False)
         else:
@@ -186,5 +189,5 @@ def _show_submission(submission: Submission, directory: Path, files: Sequence[st
         *losses,
         f"spare     {submission.spare:,} of {submission.budget:,} bytes; seeds spread over {submission.spread:,}",
         f"written to {directory}: {', '.join(sorted(files))}",
-        f"next      fill in README.md and submission.json, then: pgpack verify {directory}",
+        f"next      fill in README.md and submission.json, then: pgpack verify {shlex.quote(str(directory))}",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -216,7 +217,8 @@ def command(
 def _last_word(out: Path) -> str:
     if not (out / "trials.jsonl").is_file() or not (out / "trials.jsonl").stat().st_size:
         return "stopped before the first trial; repeat the same command to begin"
-    return f"stopped; repeat the same command to go on, or look at what is there: pgpack frontier {out}"
+    look = shlex.join(["pgpack", "frontier", str(out)])
+    return f"stopped; repeat the same command to go on, or look at what is there: {look}"
 
 
 def _benches(checkpoints: Sequence[Path], text: BenchOptions, screen: Screen, out: Path, cache: Cache) -> Benches:

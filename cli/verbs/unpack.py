@@ -34,7 +34,13 @@ Examples:
     type=click.Choice(("safetensors", "npz", "pt", "gguf", "folder")),
     help="By default what OUT's name says: .safetensors, .npz, .pt, .pth, .gguf; NAME/ a folder.",
 )
-@click.option("--dtype", type=click.Choice(("f32", "f16", "bf16")), default="f32", help="How floats are stored.")
+@click.option(
+    "--dtype",
+    type=click.Choice(("f32", "f16", "bf16")),
+    default="f32",
+    show_default=True,
+    help="How floats are stored.",
+)
 @click.option(
     "--type", "gguf_type", type=click.Choice(("f32", "f16", "bf16", "q8_0")), help="Of matrices in a GGUF: f16."
 )

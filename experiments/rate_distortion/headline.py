@@ -12,7 +12,7 @@ from pathlib import Path
 
 from experiments.replication.pages import ROOT, fill
 
-from .peers import ENTQUANT, RECORD
+from .peers import ENTQUANT, OWN_TEXT, RECORD, WATERSIC
 from .rows import Row
 from .tables import Document, number_table, saving
 
@@ -24,10 +24,12 @@ def markdown(document: Document) -> str:
     """A sentence and a table, from small files to large ones."""
     curves = {name: [Row(**row) for row in rows] for name, rows in document["curves"].items()}
     engines = [name for name in curves if name.startswith(document["engine"])]
-    peers = [name for name in curves if name in (*RECORD, ENTQUANT)]
-    rates = [
-        f"`{own}` against `{peer}` {saving(curves[peer], curves[own], 'kl')}" for peer in peers for own in engines
-    ]
+    peers = [name for name in curves if name in (*RECORD, WATERSIC, ENTQUANT)]
+    pairs = [(own, peer) for peer in peers for own in engines]
+    if OWN_TEXT.name in curves and ENTQUANT in curves:
+        engines.append(OWN_TEXT.name)
+        pairs.append((OWN_TEXT.name, ENTQUANT))  # neither is given any text
+    rates = [f"`{own}` against `{peer}` {saving(curves[peer], curves[own], 'kl')}" for own, peer in pairs]
     sentence = (
         f"{document['name']}, {document['n_params']:,} values trained by others, on {document['n_tokens']:,} tokens "
         f"of web text that calibration has not seen (fp32 {document['fp32_bpb']:.4f} bits per byte). Bytes at equal "

@@ -70,6 +70,12 @@ class Laboratory(Bench):
             self.calibrations[key] = observed if kind == "observed" else _reduced(kind, observed)
         return self.calibrations[key]
 
+    def recipe(self, text: str) -> Recipe:
+        """The recipe, calibrated as the laboratory's are unless it says otherwise."""
+        if self.calibrated and "@calib" not in text:
+            text = f"{text}; {self.calibrated}"
+        return parse_recipe(text).without_idle_rules(self.shapes)
+
     def pack(self, recipe: Recipe, kind: str = "observed") -> Artifact:
         """The artifact of `recipe` under a kind of calibration; nothing is shared with other packs, for the clock.
 
@@ -83,11 +89,9 @@ class Laboratory(Bench):
 
     def recipe_row(self, curve: str, dial: float, text: str, kind: str = "observed") -> Row:
         """The point of a recipe."""
-        if self.calibrated and "@calib" not in text:
-            text = f"{text}; {self.calibrated}"
 
         def measure() -> Row:
-            recipe = parse_recipe(text).without_idle_rules(self.shapes)
+            recipe = self.recipe(text)
             artifact = self.pack(recipe, kind)
             times = (artifact.quantize_s, artifact.encode_s, artifact.decode_s)
             return self.row_of(curve, dial, artifact.n_bytes, artifact.decoded.tensors(), times, str(recipe))

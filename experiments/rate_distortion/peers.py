@@ -4,7 +4,7 @@
 
 Any model that pgpack opens: a folder of Hugging Face, a GGUF, a checkpoint of pgtrain (whose own text is used where
 none is given). Points already measured are read from the work folder. Rows of the engine and of the record packers
-are real files; EntQuant's size is ideal (`entquant`), which flatters it.
+are real files; the sizes of EntQuant and WaterSIC are ideal (`entquant`, `watersic`), which flatters them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pgpack.bench.options import BenchOptions
 from pgpack.bench.sources import SELF
 from pgpack.recipe.presets import PRESETS
 
 from .curves import ENGINES, SMALL, Variant, preset_rows, text_of
-from .entquant import entquant
+from .entquant import Coded, entquant
 from .laboratory import Laboratory
 from .rows import Row, rate
+from .watersic import watersic
 
 TARGETS = (0.02, 0.06, 0.2, 0.5, 1.0)  # KL in nats per token, roughly
 RECORD = {"sdclip-brotli": (0.7, 1.0, 1.5, 2.2), "pergroup-lrzip": (0.7, 1.0, 1.5, 2.2)}
@@ -36,8 +38,10 @@ DRIFT = Variant(f"{ENGINES[0].name}, drift", ENGINES[0].chain, suffix="@drift=la
 DATA_FREE = Variant("engine, data-free", ENGINES[0].chain, "none")
 OWN_TEXT = Variant("engine, the model's own text", ENGINES[0].chain)
 ENTQUANT, RATE_WEIGHTS = "EntQuant, ideal size", (0.02, 0.05, 0.1, 0.2, 0.3)
+WATERSIC, RATES = "WaterSIC, ideal size", (4.0, 3.0, 2.5, 2.0, 1.5)  # bits per weight
 KLS = (0.03, 0.1, 0.3)  # at which sizes are given
 Curve = tuple[str, Callable[[], Iterator[Row]]]
+Weight = NDArray[np.float32]
 
 
 def curves_of(
@@ -55,6 +59,7 @@ def curves_of(
             yield name, partial(preset_rows, laboratory, name, dials)
     yield DATA_FREE.name, partial(_variant, laboratory, DATA_FREE, steps[:-1])
     yield ENTQUANT, partial(_entquant_rows, laboratory)
+    yield WATERSIC, partial(_watersic_rows, laboratory, text_of(ENGINES[0], steps[0]))
     if own_text is not None:
         yield OWN_TEXT.name, lambda: _variant(own_text(), OWN_TEXT, steps[1:-1])
 
@@ -66,21 +71,43 @@ def _variant(laboratory: Laboratory, variant: Variant, steps: Sequence[float]) -
 
 def _entquant_rows(laboratory: Laboratory) -> Iterator[Row]:
     for rate_weight in RATE_WEIGHTS:
-        yield laboratory.rows.measured(ENTQUANT, rate_weight, partial(_entquant_row, laboratory, rate_weight))
+
+        def coded(name: str, weight: Weight, rate_weight: float = rate_weight) -> Coded:
+            return entquant(weight.reshape(weight.shape[0], -1), rate_weight)
+
+        measure = partial(_ideal_row, laboratory, ENTQUANT, rate_weight, f"lambda {rate_weight:g}", coded)
+        yield laboratory.rows.measured(ENTQUANT, rate_weight, measure)
 
 
-def _entquant_row(laboratory: Laboratory, rate_weight: float) -> Row:
-    """Matrices by EntQuant, the rest as fp16."""
+def _watersic_rows(laboratory: Laboratory, engine: str) -> Iterator[Row]:
+    """`engine`: a recipe of the engine, whose statistics are used."""
+    for bits in RATES:
+
+        def coded(name: str, weight: Weight, bits: float = bits) -> Coded | None:
+            calibration = laboratory.calibration("observed", laboratory.recipe(engine))
+            if calibration.hessian_shape(name) is None:
+                return None
+            hessian = calibration.load(f"{name}.hessian")
+            return watersic(weight.reshape(-1, len(hessian)), hessian, bits)
+
+        measure = partial(_ideal_row, laboratory, WATERSIC, bits, f"rate {bits:g}", coded)
+        yield laboratory.rows.measured(WATERSIC, bits, measure)
+
+
+def _ideal_row(
+    laboratory: Laboratory, curve: str, dial: float, recipe: str, coded: Callable[[str, Weight], Coded | None]
+) -> Row:
+    """Matrices by a packer of which only the ideal size is known, the rest (what it cannot code, too) as fp16."""
     tensors, n_bytes = dict(laboratory.tensors), 0.0
     for name, shape in laboratory.shapes.items():
-        weight = laboratory.checkpoint.tensor(name)
-        if name in laboratory.matrices:
-            coded = entquant(weight.reshape(shape[0], -1).astype(np.float32), rate_weight)
-            tensors[name], n_bytes = coded.weight.reshape(shape), n_bytes + coded.n_bytes
+        weight = laboratory.checkpoint.tensor(name).astype(np.float32)
+        found = coded(name, weight) if name in laboratory.matrices else None
+        if found is not None:
+            tensors[name], n_bytes = found.weight.reshape(shape), n_bytes + found.n_bytes
         else:
             tensors[name], n_bytes = weight.astype(np.float16).astype(np.float32), n_bytes + 2 * weight.size
     tensors |= {alias: tensors[stored] for alias, stored in laboratory.checkpoint.aliases.items()}
-    return laboratory.row_of(ENTQUANT, rate_weight, round(n_bytes), tensors, (0, 0, 0), f"lambda {rate_weight:g}")
+    return laboratory.row_of(curve, dial, round(n_bytes), tensors, (0, 0, 0), recipe)
 
 
 def bytes_at(rows: Sequence[Row], kl: float) -> int | None:
@@ -96,8 +123,8 @@ def markdown(document: dict[str, Any]) -> str:
     curves = {name: [Row(**row) for row in rows] for name, rows in document["curves"].items()}
     ours = curves.get(document["engine"], [])
 
-    def against(variant: Variant) -> str:
-        return _percent(rate(curves.get(ENTQUANT, []), curves.get(variant.name, []), "kl"))
+    def against(peer: str, variant: str) -> str:
+        return _percent(rate(curves.get(peer, []), curves.get(variant, []), "kl"))
 
     lines = [
         f"# {document['name']}: the engine and its peers",
@@ -105,7 +132,8 @@ def markdown(document: dict[str, Any]) -> str:
         f"Written by `{document['command']}`: {document['n_params']:,} parameters, {document['n_tokens']:,} "
         f"held-out tokens, fp32 {document['fp32_bpb']:.4f} bits per byte. Differences are BD-rates at equal "
         f"KL, negative where `{document['engine']}` is smaller than the curve. The data-free engine "
-        f"against EntQuant: {against(DATA_FREE)}; calibrated on what the model writes itself: {against(OWN_TEXT)}.",
+        f"against EntQuant: {against(ENTQUANT, DATA_FREE.name)}; calibrated on what the model writes itself: "
+        f"{against(ENTQUANT, OWN_TEXT.name)}. With drift against WaterSIC: {against(WATERSIC, DRIFT.name)}.",
         "",
         f"| curve | engine against it | {' | '.join(f'bytes at KL {kl:g}' for kl in KLS)} |",
         f"|---|---:|{'---:|' * len(KLS)}",

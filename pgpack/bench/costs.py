@@ -19,7 +19,7 @@ from pgpack.recipe.policy import STAGES
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.selector import Shapes
 
-from .rates import BACKWARD, Cost, Rates, memory_bytes
+from .rates import BACKWARD, START, Cost, Rates, memory_bytes
 
 TRELLIS = 1.61e6  # values a second by tcq(states=64), results/bench-36m.md; the unit of the tables below
 QUANTIZERS = {"tcq": 1.0, "gptq": 2.4, "sdclip": 2.4, "rtn": 30.0, "cast": 60.0}  # others: as gptq
@@ -72,14 +72,16 @@ def pack_cost(
     """Packing these recipes one after the other. Units: `calibrated`, `evaluated` tokens; `n_losses` evaluations."""
     values = n_values(shapes)
     stages = [recipe_seconds(recipe, shapes, rates) for recipe in recipes]
+    runs_model = bool(calibrated or evaluated)
     seconds = {
+        "start": START / rates.model if runs_model else 0.0,
         "calibrate": BACKWARD * values * calibrated / rates.model,
         "quantize": sum(quantize for quantize, _ in stages),
         "encode": sum(encode for _, encode in stages),
         "decode": len(stages) * decode_seconds(shapes, rates),
         "evaluate": n_losses * values * evaluated / rates.model,
     }
-    return Cost(seconds, memory_bytes(values, runs_model=bool(calibrated or evaluated)), rates)
+    return Cost(seconds, memory_bytes(values, runs_model=runs_model), rates)
 
 
 def search_recipes(effort: Effort, shapes: Shapes) -> list[Recipe]:

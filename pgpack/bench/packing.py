@@ -82,8 +82,8 @@ def fit_packed(
     try:
         measurer = bench.measurer(evaluate=metric != "error")
     except (DataError, CheckpointError) as error:
-        if metric is not None:
-            raise
+        if metric is not None or bench.options.names_text:
+            raise  # who names a text wants it used: to go on without it would be another job
         require_named(bench.path, bench.options)
         bench.note(f"no loss is measured, the error of the weights decides ({error})")
         measurer = bench.measurer(evaluate=False)

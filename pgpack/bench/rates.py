@@ -24,6 +24,8 @@ RATES_FILE = "rates.json"
 FLOP = 2.0  # operations of a parameter for a token, forward
 BACKWARD = 4.0  # passes that calibrating a token takes: forward, backward, and its outer products
 ALONE_BYTES, WITH_MODEL_BYTES = 150_000_000, 450_000_000  # of a process before its checkpoint, without and with torch
+MADE = 120  # parameters' worth of a value that a model makes for a token, forward and backward: it moves memory
+START = 1.2e11  # parameters times tokens that loading torch, and a first step, which fills caches, are worth
 TRAINING_COPIES = 6  # of the weights: themselves, gradients, two moments, their average, one in passing
 TEXT_COPIES = 8  # of the text, as strings, sentences of the tokenizer and tokens
 PACKING_COPIES = 3  # of the fp32 checkpoint, where no model runs
@@ -105,17 +107,30 @@ def memory_bytes(values: int, *, runs_model: bool) -> int:
 
 def passes_cost(values: int, passes: Mapping[str, float], rates: Rates) -> Cost:
     """Running a model of so many values: stage -> tokens times forward passes."""
-    return Cost(
-        {stage: values * n / rates.model for stage, n in passes.items()}, memory_bytes(values, runs_model=True), rates
-    )
+    seconds = {"start": START / rates.model, **{stage: values * n / rates.model for stage, n in passes.items()}}
+    return Cost(seconds, memory_bytes(values, runs_model=True), rates)
 
 
-def training_cost(values: int, flop: float, n_evaluated: int, rates: Rates, n_activations: int = 0) -> Cost:
+def training_cost(
+    values: int,
+    flop: float,
+    n_trained: int,
+    n_evaluated: int,
+    rates: Rates,
+    per_token: int = 0,
+    n_activations: int = 0,
+) -> Cost:
     """Training a model of so many values with so many operations, and evaluating it on so many tokens in all.
 
-    `n_activations`: values that a step keeps for its backward pass.
+    `per_token`: values that the model makes of a token; `n_activations`: those that a step keeps for its backward
+    pass. Measured against runs of 0.1 to 6 M parameters, whose estimates were a fifth to a half of what they took
+    while products alone were counted.
     """
-    seconds = {"train": flop / (FLOP * rates.model), "evaluate": values * n_evaluated / rates.model}
+    seconds = {
+        "start": START / rates.model,
+        "train": (flop / FLOP + MADE * per_token * n_trained) / rates.model,
+        "evaluate": (values + MADE / 2 * per_token) * n_evaluated / rates.model,
+    }
     return Cost(seconds, WITH_MODEL_BYTES + 4 * (TRAINING_COPIES * values + n_activations), rates)
 
 

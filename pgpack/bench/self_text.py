@@ -30,7 +30,7 @@ from pgpack.text.tokenizer import Tokenizer
 from .options import BenchOptions
 
 LIMIT = 32_768  # tokens
-LONGEST = 512  # tokens of a window
+LONGEST = 256  # tokens of a window
 FORGETFUL = 128  # the same where all before a token is read again for each
 SEEDS = {"calib": 0, "val": 1}
 

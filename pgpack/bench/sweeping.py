@@ -19,7 +19,7 @@ from pgpack.errors import BudgetExceeded
 from pgpack.fit.budget import fit_budget
 from pgpack.fit.effort import DEFAULT, LEVELS, Effort
 from pgpack.fit.every_seed import every_seed
-from pgpack.progress import shown
+from pgpack.progress import shown, waiting
 from pgpack.recipe.spaces import Candidate
 from pgpack.report.outputs import write_outputs
 from pgpack.study.card import STUDY_FILE, read_card
@@ -137,8 +137,9 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
         if asked.fill and not any(trial.label == f"{TUNED} {asked.budget}" for trial in study.trials):
             _fill(benches, asked.budget or 0, asked.effort, known, journal, new.append)
         study = Study.load(asked.out)  # still under the lock: nobody else writes these files meanwhile
-        best, artifacts, breakdown = write_best(benches, study)
-        files = write_outputs(study, breakdown)
+        with waiting(benches.first.progress, "writing the best artifact, pictures and report"):
+            best, artifacts, breakdown = write_best(benches, study)
+            files = write_outputs(study, breakdown)
     return Swept(study, benches.first.has_text, len(jobs) - len(missing), len(new), best, files, artifacts)
 
 

@@ -67,8 +67,8 @@ class Covered:
             return ""
         if not self.calibrated:
             return (
-                "nothing is calibrated: tensors are packed by the weights alone; with text to calibrate on the file "
-                "would be better at every size"
+                "nothing is calibrated: tensors are packed by the weights alone; with text to calibrate on (--text, "
+                "or --calib self: what the model itself writes) the file would be better at every size"
             )
         reasons: dict[str, list[str]] = {}
         for name, why in self.assumed.items():
@@ -129,8 +129,8 @@ def _refuse_another(applied: Applied, calibration: Calibration) -> None:
     found = [(tensor, calibration.hessian_shape(name)) for name, tensor in applied.tensors.items()]
     if calibration.shapes and applied.needs_calibration and all(shape is None for _, shape in found):
         raise CalibrationError(
-            f"it knows no tensor of this checkpoint (its first: {min(calibration.shapes)}); this calibration is of "
-            "another model"
+            f"the calibration knows no tensor of this checkpoint (its first: {min(calibration.shapes)}): it is of "
+            "another model; give that of this one as --calibration FILE, or leave it out"
         )
     known = [(tensor, shape) for tensor, shape in found if shape is not None and tensor.policy.needs_hessian]
     if known and not any(_fits(tensor, shape) for tensor, shape in known):

@@ -27,8 +27,9 @@ from pgpack.tables import counted
 
 from .blocks import Plan, plan, running_again
 from .calibration import LOOKUP, Calibration, from_arrays
+from .pace import Pace
 from .products import whole
-from .rare_rows import expected_fisher, expected_shares
+from .rare_rows import expected_fisher, expected_shares, shares_met
 from .watch import Watch
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -70,17 +71,21 @@ def observe(
     if n_windows < 1:
         raise CalibrationError(f"{counted(len(tokens), 'calibration token')} are fewer than one window of {seq_len}")
     parameters = {name: p for name, p in model.named_parameters() if p.ndim >= 2}
-    watch = Watch(parameters, output_rows)
+    pace = Pace(progress)
+    watch = Watch(parameters, output_rows, pace)
     windows = np.asarray(tokens[: n_windows * seq_len]).astype(np.int64).reshape(n_windows, seq_len)
     with _frozen(model):
-        _run(model, torch.from_numpy(windows), watch, batch_tokens, seed, progress)
+        _run(model, torch.from_numpy(windows), watch, batch_tokens, seed)
     n_tokens = n_windows * seq_len
     held = held_tensors(
         {name: tuple(p.shape) for name, p in parameters.items()}, stored, told_names(model.named_modules())
     )
     arrays = _arrays(watch, held, {name: whole(name, p).stop for name, p in parameters.items()}, n_tokens)
+    tables = [key for key in arrays if key.endswith(f"{LOOKUP}.fisher")]
+    by_token = [key for key in tables if _asked_by_token(arrays[key], windows)]
+    arrays |= {key: shares_met(arrays[key], n_tokens) for key in tables if key not in by_token}
     if text is not None:
-        arrays |= _of_tokens(arrays, windows, np.asarray(text), _head(watch, held))
+        arrays |= _of_tokens(arrays, by_token, windows, np.asarray(text), _head(watch, held))
     return from_arrays(arrays, token_digest, n_tokens)
 
 
@@ -104,7 +109,6 @@ def _run(
     watch: Watch,
     batch_tokens: int | None,
     seed: int,
-    progress: Callable[[int], None],
 ) -> None:
     """Run the model on all windows, batch by batch, and every batch backwards from labels that it draws itself."""
     seq_len = windows.shape[1]
@@ -115,17 +119,21 @@ def _run(
         way = Plan(batch_tokens, int(windows.max()) + 1)
     splitter = Splitter(way.n_pieces)
     with watch.replaying(), torch.no_grad():  # an attempt that fails must not be counted
+        watch.pace.work = 0.0  # of the attempts before
         splitter.told(model, windows[:1, :2].to(device))
     watch.forget()
+    watch.pace.begin(way.n_pieces)
     generator = torch.Generator(device="cpu").manual_seed(seed)
     with running_again(way.again, watch):
         for ids in windows.split(max(1, way.tokens // seq_len)):
+            watch.pace.batch(ids.numel())
             noise = torch.rand(ids.numel(), 1, generator=generator).to(device)
+            watch.batch = ids.shape
             with watch:
                 split = splitter(model, ids.to(device))
             _backward(split, noise, watch)
             watch.forget()
-            progress(ids.numel())
+    watch.pace.batch(0)
 
 
 def _backward(split: Split, noise: Tensor, watch: Watch) -> None:
@@ -142,6 +150,7 @@ def _backward(split: Split, noise: Tensor, watch: Watch) -> None:
         F.cross_entropy(logits, labels, reduction="sum").backward()
         assert given.grad is not None
         gradient[part] = given.grad
+        watch.pace.head(*logits.shape)
     if hidden.requires_grad:
         hidden.backward(gradient.view_as(hidden))
 
@@ -227,20 +236,20 @@ def _head(watch: Watch, held: Mapping[str, tuple[str, ...]]) -> str | None:
     return held[last.name][0] if last is not None and last.rows_are_outputs and len(held[last.name]) == 1 else None
 
 
+def _asked_by_token(shares: NDArray[np.float32], windows: NDArray[np.int64]) -> bool:
+    """Whether the tokens of `windows`, and nothing else, were looked up."""
+    return np.array_equal(np.rint(shares * windows.size), np.bincount(windows.reshape(-1), minlength=len(shares)))
+
+
 def _of_tokens(
     arrays: Mapping[str, NDArray[np.float32]],
+    tables: Sequence[str],
     windows: NDArray[np.int64],
     text: NDArray[np.integer[Any]],
     head: str | None,
 ) -> Arrays:
-    """What `text` tells of the tables that the tokens of `windows`, and nothing else, looked up, and of the head."""
+    """What `text` tells of the `tables` that tokens look up, and of the head."""
     found: Arrays = {}
-    tables = [
-        key
-        for key, shares in arrays.items()
-        if key.endswith(f"{LOOKUP}.fisher")
-        and np.array_equal(np.rint(shares * windows.size), np.bincount(windows.reshape(-1), minlength=len(shares)))
-    ]
     n_rows = max([int(windows.max()) + 1, int(text.max(initial=0)) + 1, *(len(arrays[key]) for key in tables)])
     shares = expected_shares(np.bincount(text, minlength=n_rows))
     for key in tables:

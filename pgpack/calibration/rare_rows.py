@@ -3,6 +3,7 @@
     counts over all text --Zipf over the ids, and a Gamma around it--> shares p
     a look-up of row v counts    p_v
     a product's Fisher weight    (c + n f_v) / (1 / p_v + n)    f_v of n tokens, c = sum f / sum p
+    a row of another table       as of its kind: positions as those that were met, hashes by what was counted
 
 Of SmolLM2's 49,152 pieces 91 % do not occur in 16,384 tokens. As they were counted, their rows got steps 2^3 times
 too coarse, became noise, and cost more than all matrices together (KL 0.132 of 0.172 at 3.2 bits a weight).
@@ -36,6 +37,25 @@ def expected_shares(counts: NDArray[np.integer[Any]]) -> Float64:
     shares: Float64 = (counts + spread) / rates
     shares /= shares.sum()
     return shares
+
+
+def shares_met(shares: NDArray[np.floating[Any]], n_tokens: int) -> NDArray[np.float32]:
+    """How often each row is to be expected of a table that something else than tokens asks for, none of them never.
+
+    `shares`: of `n_tokens`, as they were met. Where the rows that were met lie side by side, the others are positions
+    behind the window, kinds of token and the like: each counts as one that was met. Elsewhere (hashes, buckets) they
+    are what `expected_shares` gives the rare. Shape: (rows,).
+    """
+    met = np.flatnonzero(shares)
+    if not len(met) or len(met) == len(shares):
+        return shares.astype(np.float32)
+    expected = shares.astype(np.float64)
+    if met[-1] - met[0] + 1 == len(met):
+        expected[shares == 0] = shares[met].mean()
+    else:
+        counts = np.rint(expected * n_tokens).astype(np.int64)
+        expected = expected_shares(counts) * (counts.sum() / n_tokens)
+    return expected.astype(np.float32)
 
 
 def zipf_shares(n_tokens: int, exponent: float) -> Float64:

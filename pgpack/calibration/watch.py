@@ -2,7 +2,8 @@
 
     x W^T     rows of W are outputs: second moments of x, squares of the loss gradient at y
     x W       rows of W are inputs: second moments of the gradient at y, squares of x
-    W[ids]    a look-up: counts, second moments of the gradient at the rows looked up
+    W[ids]    a look-up: counts, second moments of the gradient at the rows looked up; one that all windows of a batch
+              share (positions, distances) counts for each of them
 
 Owns the sums. Weights need no gradient: a product or look-up whose input needs none is made to need one itself, so
 that gradients of activations are all that is computed.
@@ -18,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .pace import Pace
 from .products import Place, Products
 
 _BLOCK = 256  # rows of a second moment computed at a time
@@ -46,19 +48,22 @@ class Watch(Products):
 
     `output_rows`: of matrices of at most so many rows the output gradients' second moments are kept too; 0: of none.
     `moments`, `squares`, `outputs`: use -> sum over tokens; `n_rows`: use -> how many there were, which of an expert
-    are fewer than all; `look_ups`: table -> (counts, second moments).
+    are fewer than all; `look_ups`: table -> (counts, second moments). `batch`: the shape of the ids that are run.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], output_rows: int) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], output_rows: int, pace: Pace | None = None) -> None:
         super().__init__(parameters)
+        self.pace = Pace(lambda n: None) if pace is None else pace
         self.output_rows = output_rows
         self.moments: dict[Use, Tensor] = {}
         self.squares: dict[Use, Tensor] = {}
         self.outputs: dict[Use, Tensor] = {}
         self.n_rows: Counter[Use] = Counter()
         self.look_ups: dict[str, tuple[Tensor, Tensor | None]] = {}
+        self.batch = torch.Size((1, 1))
         self.latest: Use | None = None  # of products that are added: after a whole run, the output matrix's
         self._latest: _Product | None = None
+        self._paced: Tensor | None = None
         self._replaying = False
 
     def result(self, y: Tensor) -> Tensor:
@@ -66,7 +71,7 @@ class Watch(Products):
 
     def forget(self) -> None:
         super().forget()
-        self._latest = None
+        self._latest = self._paced = None
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
@@ -83,6 +88,12 @@ class Watch(Products):
         use = Use(*place[:3], rows_are_outputs)
         if x.ndim < 1 or x.shape[-1] == 0 or y.ndim < 1:
             return
+        n_tokens, n_in, n_out = x.shape[:-1].numel(), x.shape[-1], y.shape[-1]
+        fresh = rows_are_outputs and x is not self._paced  # q, k and v share one second moment
+        self._paced = x
+        self.pace.forward(n_tokens, n_in, n_out, n_in if fresh else 0)
+        if y.requires_grad and not self._replaying:
+            y.register_hook(lambda _: self.pace.backward(n_tokens, n_in, n_out))  # type: ignore[no-untyped-call]
         if self._replaying:  # room is made before activations come and go, which would leave holes between sums
             if use not in self.moments:
                 n = (x if rows_are_outputs else y).shape[-1]
@@ -113,11 +124,17 @@ class Watch(Products):
         """Record how often each row of a table is looked up, and the second moments of the loss gradient there."""
         if self._replaying:
             return
-        counts = torch.bincount(ids.reshape(-1), minlength=len(table)).float()
+        counts = torch.bincount(ids.reshape(-1), minlength=len(table)).float() * self._windows_sharing(ids)
         before, moment = self.look_ups.get(name, (None, None))
         self.look_ups[name] = (counts if before is None else before + counts, moment)
         if rows.requires_grad:
             rows.register_hook(lambda gradient: self._add_look_up(name, gradient))  # type: ignore[no-untyped-call]
+
+    def _windows_sharing(self, ids: Tensor) -> int:
+        """How many windows of the batch each of these look-ups is for."""
+        n_windows = self.batch[0]
+        own = ids.numel() == self.batch.numel() or (ids.ndim > 1 and len(ids) == n_windows)
+        return 1 if own else n_windows
 
     def _add_look_up(self, name: str, gradient: Tensor) -> None:
         moment = _second_moment(gradient)

@@ -27,7 +27,7 @@ from .checkpoint import Checkpoint
 Array = NDArray[np.float32]
 BLOCK = re.compile(r"^((?:.*\.)?(?:blocks|shared_blocks|layers|h)\.(\d+))\.")
 OUTPUTS = {
-    "attn": ("attn.proj.weight", "attn.c_proj.weight", "attn.o_proj.weight"),
+    "attn": ("attn.proj.weight", "attn.c_proj.weight", "attn.o_proj.weight", "self_attn.o_proj.weight"),
     "mlp": ("mlp.proj.weight", "mlp.c_proj.weight", "mlp.down_proj.weight"),
 }
 

@@ -175,7 +175,7 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
     companions = Companions(stored.companions) if stored.companions else companions_of(path.parent)
     if not as_stored:
         config = config_of(companions)
-        shapes, load = unscaled(*with_ties(shapes, load, stored.tied), config, str(path))
+        shapes, load = unscaled(*with_ties(shapes, load, stored.tied), stored.dtypes, config, str(path))
         shapes, load = normalised(shapes, load, str(path))
         shapes, load = with_ties(shapes, load, head_tie(shapes, config))
         if QUANTIZED in config:

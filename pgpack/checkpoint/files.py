@@ -14,6 +14,7 @@ import json
 import mmap
 import pickle
 import re
+import shlex
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +46,7 @@ SHOWN = 3  # names in a refusal
 ARTIFACT_LIMIT = 1 << 28
 PACKED_FLOATS = ("F4", "F6_")
 ZIP = b"PK\x03\x04"
+NAMES = {kind: name for name, kind in KINDS.items()} | {"BF16": "bfloat16"}
 STORED = {kind: np.dtype(name).newbyteorder("<") for name, kind in KINDS.items()} | {"BF16": np.dtype("<u2")}
 NO_LIMIT = 1 << 50  # bytes of tensors: views of a mapped file cost nothing until they are used
 CODE = (
@@ -162,7 +164,8 @@ def read_safetensors(path: Path) -> Stored:
             values = (values.astype(np.uint32) << 16).view(np.float32)
         return values.reshape(shape)
 
-    return Stored(shapes, load, metadata, told_ties(shapes, metadata))
+    names_of = {name: NAMES.get(kind, "float8") for name, kind in dtypes.items()}
+    return Stored(shapes, load, metadata, told_ties(shapes, metadata), dtypes=names_of)
 
 
 def _starts(path: Path) -> dict[str, int]:
@@ -196,7 +199,10 @@ def _read_torch_zip(path: Path, key: str | None) -> Stored:
         tensor = tensors[name]
         return raw_of_stored(StoredTensor(tensor.dtype, _read_anew(path, data, tensor.array))).dequantize()
 
-    return Stored({name: tensor.shape for name, tensor in tensors.items()}, load, notes=found.notes(path.name))
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    return Stored(
+        shapes, load, notes=found.notes(path.name), dtypes={name: tensor.dtype for name, tensor in tensors.items()}
+    )
 
 
 def _read_anew(path: Path, data: memoryview, view: NDArray[Any]) -> NDArray[Any]:
@@ -236,7 +242,8 @@ def _read_with_torch(path: Path, key: str | None) -> Stored:
     def load(name: str) -> NDArray[Any]:
         return _array_of(tensors[name])
 
-    return Stored(shapes, load, notes=found.notes(path.name))
+    dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
+    return Stored(shapes, load, notes=found.notes(path.name), dtypes=dtypes)
 
 
 def _numpy_scalars() -> list[Any]:
@@ -278,7 +285,8 @@ def _artifact(path: Path) -> str:
     data = path.read_bytes()
     found = open_field(data, ARTIFACT_LIMIT)
     kind = found.kind if found else "pgpack" if data[:4] == PGPACK else ""
-    what = f"an artifact ({kind}), not a checkpoint; decode it with `pgpack unpack {path.name} -o decoded.pt`"
+    unpack = shlex.join(["pgpack", "unpack", str(path), "-o", "decoded.pt"])
+    what = f"an artifact ({kind}), not a checkpoint; decode it with `{unpack}`"
     return what if kind else ""
 
 
@@ -322,7 +330,10 @@ def _read_index(path: Path) -> Stored:
     _refuse_stale(path, names, shards)
     metadata = {key: text for shard in shards.values() for key, text in shard.metadata.items()}
     shapes = {name: shards[file].shapes[name] for name, file in names.items()}
-    return Stored(shapes, lambda name: shards[names[name]].load(name), metadata, told_ties(shapes, metadata))
+    dtypes = {name: kind for shard in shards.values() for name, kind in shard.dtypes.items()}
+    return Stored(
+        shapes, lambda name: shards[names[name]].load(name), metadata, told_ties(shapes, metadata), dtypes=dtypes
+    )
 
 
 def _refuse_stale(index: Path, names: Mapping[str, str], shards: Mapping[str, Stored]) -> None:

@@ -44,7 +44,16 @@ def other_kind(path: Path) -> str:
         place = PLACES.get(beginning, 0)
         if head[place : place + len(beginning)].lower() == beginning.lower():
             return what
-    return _in_zip(path) if head.startswith(b"PK") else ""
+    if head.startswith(b"PK"):
+        return _in_zip(path)
+    return "text, not weights; name the file that holds the tensors" if _is_text(head) else ""
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are words with spaces between: a pickle, even an old one, never is."""
+    text = head.decode("utf-8", "ignore")  # the last character may be cut
+    lines_of_it = "".join(text.split())
+    return len(text.encode()) >= len(head) - 3 and lines_of_it.isprintable() and len(text.split(" ")) > len(head) / 40
 
 
 def _in_zip(path: Path) -> str:

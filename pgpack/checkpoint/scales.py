@@ -1,15 +1,18 @@
-"""Weights that a folder stores as 8-bit floats with scales beside them, as the numbers that they stand for.
+"""Weights that are stored as 8-bit numbers with scales beside them, as the numbers that they stand for.
 
-    X.weight fp8, X.weight_scale_inv (blocks of 128 x 128)  --> X.weight, the product
-    X.weight fp8, X.weight_scale (one, or one a row)        --> X.weight, the product
+    X.weight fp8, X.weight_scale_inv (blocks of 128 x 128)              --> X.weight, the product
+    X.weight fp8, X.weight_scale or X.scale_weight (one, or one a row)  --> X.weight, the product
 
-Owns the names of scales. Refuses weights that are packed into integers: what their bits mean is another's business.
-Source: DeepSeek-V3's inference/kernel.py (weight_dequant); vllm-project/compressed-tensors for weight_scale.
+Owns the names of scales. An fp8 tensor with its scale beside it means their product whether or not a config.json says
+so; integers mean that only where it does. Refuses weights that are packed into integers: what their bits mean is
+another's business.
+Source: DeepSeek-V3's inference/kernel.py (weight_dequant); vllm-project/compressed-tensors for weight_scale;
+comfyanonymous/ComfyUI for scale_weight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,35 +22,50 @@ from pgpack.errors import CheckpointError
 
 BLOCK = (128, 128)
 SCALES = ("_scale_inv", "_scale")  # behind the name of a weight
-OF_ACTIVATIONS = (".input_scale", ".activation_scale", ".input_scale_ub")  # of no use once weights are plain
-PACKED = (".qweight", ".weight_packed", ".weight.absmax", ".SCB", "_blocks")  # ends of names, by what packed them
+SCALE_WEIGHT = (".weight", ".scale_weight")  # in place of the end of a name
+OF_ACTIVATIONS = (
+    ".input_scale",
+    ".activation_scale",
+    ".input_scale_ub",
+    ".scale_input",
+)  # of no use to plain weights
+PACKED = {  # end of a name, by what packed it -> the end of what then lies beside it
+    ".qweight": ".scales",
+    ".weight_packed": ".weight_scale",
+    ".weight.absmax": ".weight",
+    ".SCB": ".weight",
+    "_blocks": "_scales",
+    ".W_q": ".scale",
+    ".codes": ".codebooks",
+    ".weight._data": ".weight._scale",
+}
+ZERO_POINT = "_zero_point"
 QUANTIZED = "quantization_config"
+FP8, WHOLE = "float8", "int8"
+BITS = ("int", "uint")  # beginnings of the names of dtypes that may hold packed weights
 
 Shapes = Mapping[str, tuple[int, ...]]
 Load = Callable[[str], NDArray[Any]]
 
 
-def unscaled(shapes: Shapes, load: Load, config: Mapping[str, Any], source: str) -> tuple[Shapes, Load]:
-    """(shapes, load) of the weights themselves; as they are where `config` names no quantization.
+def unscaled(
+    shapes: Shapes, load: Load, dtypes: Mapping[str, str], config: Mapping[str, Any], source: str
+) -> tuple[Shapes, Load]:
+    """(shapes, load) of the weights themselves; `dtypes` as in `Stored`.
 
     Raises: CheckpointError when weights are packed integers, or a scale fits no weight.
     """
     quantized = config.get(QUANTIZED)
-    if not isinstance(quantized, Mapping):
-        return shapes, load
-    if packed := next((name for name in shapes if name.endswith(PACKED)), None):
-        method = quantized.get("quant_method", "some method")
+    told = isinstance(quantized, Mapping)
+    scale_of = dict(_scales(shapes, dtypes, told))
+    if packed := next(_packed(shapes, dtypes, scale_of, told), None):
+        by = f" by {quantized.get('quant_method', 'some method')}" if isinstance(quantized, Mapping) else ""
         raise CheckpointError(
-            f"{source}: its weights were quantized by {method} ({packed}); give the folder of the model that it was "
-            "made from"
+            f"{source}: its weights were quantized{by} ({packed}); give the folder of the model that it was made from"
         )
-    scale_of = {
-        name.removesuffix(end): name
-        for end in SCALES
-        for name in shapes
-        if name.endswith(f".weight{end}") and name.removesuffix(end) in shapes
-    }
-    block = quantized.get("weight_block_size") or BLOCK
+    if not scale_of:
+        return shapes, load
+    block = (quantized.get("weight_block_size") if isinstance(quantized, Mapping) else None) or BLOCK
     for name, scale in scale_of.items():
         if not _fits(shapes[name], shapes[scale], block):
             raise CheckpointError(
@@ -66,11 +84,42 @@ def unscaled(shapes: Shapes, load: Load, config: Mapping[str, Any], source: str)
     return {name: shape for name, shape in shapes.items() if name not in dropped}, load_plain
 
 
+def _scales(shapes: Shapes, dtypes: Mapping[str, str], told: bool) -> Iterator[tuple[str, str]]:
+    """(weight, its scale). `told`: whether a config says that weights are quantized."""
+    for name in shapes:
+        kind = dtypes.get(name, "")
+        if not kind.startswith(FP8) and not (told and kind == WHOLE):
+            continue
+        weight, scale_weight = SCALE_WEIGHT
+        names = [f"{name}{end}" for end in SCALES]
+        names += [name.removesuffix(weight) + scale_weight] if name.endswith(weight) else []
+        if scale := next((each for each in names if each in shapes), None):
+            yield name, scale
+
+
+def _packed(shapes: Shapes, dtypes: Mapping[str, str], scale_of: Mapping[str, str], told: bool) -> Iterator[str]:
+    """Names that tell that weights are packed, or are not what they stand for in another way."""
+    for name, shape in shapes.items():
+        end = next((end for end in PACKED if name.endswith(end)), None)
+        beside = end is not None and (told or name.removesuffix(end) + PACKED[end] in shapes)
+        number = dtypes.get(name, "").startswith((FP8, *BITS)) and name.endswith(".weight") and len(shape) > 1
+        if beside or (told and (name.endswith(f".weight{ZERO_POINT}") or (number and name not in scale_of))):
+            yield name
+
+
 def _fits(shape: tuple[int, ...], scales: tuple[int, ...], block: Any) -> bool:
     n = int(np.prod(scales, dtype=np.int64))
-    if n == 1 or (len(shape) == 2 and scales in ((shape[0],), (shape[0], 1))):
+    if n == 1 or (len(shape) == 2 and scales == (shape[0],)):
         return True
-    return len(shape) == len(scales) == 2 and all(
+    return len(shape) == len(scales) and (_stretches(shape, scales) or _is_in_blocks(shape, scales, block))
+
+
+def _stretches(shape: tuple[int, ...], scales: tuple[int, ...]) -> bool:
+    return all(count in (1, length) for length, count in zip(shape, scales, strict=True))
+
+
+def _is_in_blocks(shape: tuple[int, ...], scales: tuple[int, ...], block: Any) -> bool:
+    return len(shape) == 2 and all(
         -(-length // each) == count for length, each, count in zip(shape, block, scales, strict=True)
     )
 
@@ -79,7 +128,9 @@ def _spread(scales: NDArray[np.float32], shape: tuple[int, ...], block: Any) -> 
     """Scales that multiply a weight of `shape`."""
     if scales.size == 1:
         return scales.reshape(())
-    if scales.size == shape[0] and scales.shape[1:] in ((), (1,)):
+    if scales.shape == shape[:1]:
         return scales.reshape(-1, 1)
+    if not _is_in_blocks(shape, scales.shape, block):
+        return scales
     rows, columns = (np.arange(length) // each for length, each in zip(shape, block, strict=True))
     return scales[np.ix_(rows, columns)]

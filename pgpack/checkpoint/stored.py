@@ -21,7 +21,8 @@ class Stored:
     """What a file holds. `load` gives a fresh array: float32 for bf16, fp16 and fp8, any other dtype as stored.
 
     `tied`: names that the file leaves out -> the name in `shapes` that holds the tensor. `companions`: files that the
-    format itself stands for, made when asked for. `notes`: what a user should know, a line each.
+    format itself stands for, made when asked for. `notes`: what a user should know, a line each. `dtypes`: what each
+    tensor is stored as, in torch's words; float8 for any float of 8 bits.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -30,6 +31,7 @@ class Stored:
     tied: Mapping[str, str] = field(default_factory=dict)
     companions: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    dtypes: Mapping[str, str] = field(default_factory=dict)
 
 
 def require_possible(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:

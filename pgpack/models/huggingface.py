@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from .source import FoundModel, Wanted
 
 LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
 LONGEST = 2048  # tokens per window unless the user says more: what a model allows is often far beyond any memory
+REMEMBERED = 1 << 30  # bytes; the more windows are written side by side, the less a token costs
 NOT_OF_THE_MODEL = (  # fields that say how a folder came to be; the logits do not depend on them
     "_name_or_path", "architectures", "auto_map", "dtype", "quantization_config", "torch_dtype",
     "transformers_version", "use_cache",
@@ -40,6 +41,12 @@ NOT_TO_BUILD = (  # how weights were stored and attention computed where the fol
 )  # fmt: skip
 
 NO_JSON = "__float__"
+NUMBERS = ("num_hidden_layers", "num_local_experts", "num_experts", "n_routed_experts")  # of modules that are made
+MOST_MODULES = 1000  # of a kind, where the checkpoint has not as many tensors
+LARGER, SLACK = (
+    4,
+    2**24,
+)  # how many parameters a config may have beyond those of its checkpoint, to be told what lacks
 ONE_BY_ONE = "eager"  # of experts: each is a product of its own, which calibration can watch
 
 
@@ -145,13 +152,25 @@ class _LogitsModel(nn.Module):
         logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
         return logits
 
+    @property
+    def written_at_once(self) -> int:
+        """Units: tokens whose keys and values are remembered in `REMEMBERED` bytes of fp32."""
+        network: Any = self.model
+        config = network.config.get_text_config()
+        heads = getattr(config, "num_attention_heads", 1) or 1
+        per_head = getattr(config, "head_dim", None) or config.hidden_size // heads
+        kept = (getattr(config, "num_key_value_heads", None) or heads) * per_head
+        return int(REMEMBERED // (8 * kept * config.num_hidden_layers))
+
     def written(self, ids: Tensor, length: int, n_pieces: int) -> Tensor:
         """`ids` gone on with by draws from the model's distribution; what was read is remembered, as the family does
         it. Shape: (B, T) -> (B, length)."""
         from transformers import GenerationConfig, LogitsProcessorList
 
-        def known(_: Tensor, scores: Tensor) -> Tensor:
-            return scores.index_fill(1, torch.arange(n_pieces, scores.shape[1]), -torch.inf)
+        def drawn(_: Tensor, scores: Tensor) -> Tensor:
+            """The largest of these is a draw (Gumbel's maximum), in a fifth of the time of torch.multinomial."""
+            noisy = scores - torch.rand_like(scores).log_().neg_().log_()
+            return noisy.index_fill_(1, torch.arange(n_pieces, scores.shape[1]), -torch.inf)
 
         network: Any = self.model
         network.generation_config = GenerationConfig(pad_token_id=0)  # its own would never draw the end of a text
@@ -159,9 +178,7 @@ class _LogitsModel(nn.Module):
             ids,
             attention_mask=torch.ones_like(ids),
             max_length=length,
-            do_sample=True,
-            top_k=0,
-            logits_processor=LogitsProcessorList([known]),
+            logits_processor=LogitsProcessorList([drawn]),
         )
         return found
 
@@ -181,6 +198,7 @@ def _loaded(config_json: bytes, tensors: Mapping[str, Tensor]) -> tuple[Any, lis
 
         maker = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         try:
+            _refuse_larger(maker, config, config_json, tensors)
             model, info = maker.from_pretrained(
                 None,
                 config=config,
@@ -222,6 +240,37 @@ def _loaded(config_json: bytes, tensors: Mapping[str, Tensor]) -> tuple[Any, lis
     return model.to(next(iter(tensors.values())).device), sorted(info["unexpected_keys"])
 
 
+def _refuse_larger(maker: Any, config: Any, config_json: bytes, tensors: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointError for a config of a far larger model than `tensors` are, before memory is taken for it."""
+    of_text = config.get_text_config()
+    most = max(MOST_MODULES, len(tensors))
+    for name in NUMBERS:
+        number = getattr(of_text, name, None)
+        if isinstance(number, int) and number > most:
+            raise CheckpointError(
+                f"config.json says {name} = {number:,}, and the checkpoint has {len(tensors)} tensors; the config is "
+                "of another model"
+            )
+    wanted = _n_parameters(config_json)
+    held = sum(tensor.numel() for tensor in tensors.values())
+    if wanted > LARGER * held + SLACK:
+        raise CheckpointError(
+            f"the {maker.__name__} of config.json has {wanted:,} parameters, and the checkpoint {held:,}; the config "
+            "is of another model"
+        )
+
+
+@lru_cache(maxsize=4)
+def _n_parameters(config_json: bytes) -> int:
+    """Of the model that a config.json describes, none of whose values is made."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    config = _config(config_fields(config_json))
+    with torch.device("meta"):
+        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._from_config(config)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def _more(names: list[Any]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
@@ -259,7 +308,7 @@ def _config(fields: Mapping[str, Any]) -> Any:
         return CONFIG_MAPPING[kind].from_dict(kept)
     except Exception as error:  # noqa: BLE001  each class of transformers checks its own fields in its own way
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise CheckpointError(f"config.json is no config of a {kind} model ({reason[0][:200]})") from None
+        raise CheckpointError(f"config.json is no config of a {kind} model ({reason[0].strip()[:200]})") from None
 
 
 def _number(value: Any) -> Any:

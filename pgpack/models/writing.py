@@ -18,16 +18,17 @@ from torch import Tensor, nn
 
 from pgpack.loss.head import logits_of
 
-AT_ONCE = 8192  # tokens
+AT_ONCE = 8192  # tokens, of a model that does not know better
 
 
 def windows_written(
     model: nn.Module, first: NDArray[np.int64], length: int, n_pieces: int, seed: int
 ) -> Iterator[NDArray[np.int64]]:
     """A window of `length` tokens for each of the `first` tokens, in their order. Tokens from `n_pieces` on are never
-    drawn. A model with a method `written` draws by itself, because it remembers what it has read. Deterministic for
-    one thread count. Shape: (length,)."""
-    for number, part in enumerate(torch.split(torch.from_numpy(first), max(1, AT_ONCE // length))):
+    drawn. A model with a method `written` draws by itself, because it remembers what it has read, of
+    `written_at_once` tokens. Deterministic for one thread count. Shape: (length,)."""
+    at_once = max(1, getattr(model, "written_at_once", AT_ONCE) // length)
+    for number, part in enumerate(torch.split(torch.from_numpy(first), at_once)):
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed * len(first) + number)
             write = getattr(model, "written", partial(_written, model))

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from shutil import which
 
-from .presets import PASSTHROUGH, PRESETS, preset, preset_text
+from .presets import PASSTHROUGH, PRESETS, ROLE_OF_NAME, preset, preset_text
 from .recipe import Recipe, parse_recipe
-from .selector import Shapes, infos
+from .selector import Selector, Shapes, infos
 from .spaces import Candidate
 
 SMALL_PASSTHROUGH = 4096  # where the field's own 65,536 would leave matrices of a small model unquantized
 
 
 def preset_recipe(name: str, dial: float | None, passthrough: int | None, tensors: Shapes) -> Recipe:
-    """A preset's recipe at a setting of its dial (None: the source's own), without rules that match nothing."""
-    text = preset_text(name, dial, PASSTHROUGH if passthrough is None else passthrough)
-    return parse_recipe(text).without_idle_rules(tensors)
+    """A preset's recipe at a setting of its dial (None: the source's own), without rules that match nothing.
+
+    A rule for the challenge's name of a kind of tensor goes by the role where no tensor has such a name: the table of
+    another family gets what the field gives a table.
+    """
+    recipe = parse_recipe(preset_text(name, dial, PASSTHROUGH if passthrough is None else passthrough))
+    known = list(infos(tensors))
+    absent = {glob for glob in ROLE_OF_NAME if not any(Selector(glob).matches(info) for info in known)}
+    rules = (
+        replace(rule, selector=Selector(ROLE_OF_NAME[rule.selector.text])) if rule.selector.text in absent else rule
+        for rule in recipe.rules
+    )
+    return replace(recipe, rules=tuple(rules)).without_idle_rules(tensors)
 
 
 def preset_curve(name: str, passthrough: int | None, tensors: Shapes) -> list[Candidate]:

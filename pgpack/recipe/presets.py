@@ -26,6 +26,12 @@ _FP32_CONTROLS = "; ".join(
     f"*{name}*&numel<={PASSTHROUGH}=cast(dtype=fp32)"
     for name in ("attn_scale", "mlp_scale", "resid_mix", "q_gain", "skip_weight")
 )
+ROLE_OF_NAME = {
+    "tok_emb.weight": "role:embedding",
+    "*tok_emb*": "role:embedding",
+    "*.mlp.*": "role:mlp",
+    "*.attn.*": "role:attention",
+}
 _LQER = "lqer_asym(rank=4,a_bits=2,b_bits=4,group=64,top=3)"
 
 

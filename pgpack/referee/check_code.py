@@ -45,7 +45,7 @@ def compiles(evidence: Evidence) -> Finding:
             f"{listed(script.title for script in empty)} is empty",
             tuple(Place(s.name, 0, "it is empty", s.layer) for s in empty),
         )
-    newer = [script for script in scripts if script.error.startswith("f-string")]
+    newer = [s for s in scripts if s.parsed[0] is not None or s.error.startswith("f-string")]
     broken = [script.fault for script in scripts if script not in newer]
     if broken:
         return cited("fail", "", broken)

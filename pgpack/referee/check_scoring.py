@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from .check_claims import claimed_mode
 from .evidence import Evidence
-from .findings import Finding, fail, ok, skip, warn
+from .findings import Finding, cited, fail, ok, skip, warn
+from .scored_text import learned_before_scored
 from .scoring import Answer, Scores
 
 NO_TEXT = "no model and text were given (--val, --tokenizer, --model)"
@@ -67,6 +68,15 @@ def answered(name: str, otherwise: str = NO_TEXT) -> Callable[[Evidence], Findin
 
 
 causal, normalized = answered("causal"), answered("normalized")
-score_first = answered("score_first", "no test-time training (--scorer FILE.py:score)")
+_score_first = answered("score_first", "no test-time training (--scorer FILE.py:score)")
+
+
+def score_first(evidence: Evidence) -> Finding:
+    """By the scorer where one was given, else by the order in which the script learns and scores."""
+    answer = _score_first(evidence)
+    early = [] if answer.status != "skip" else [*learned_before_scored(evidence.scripts, evidence.given)]
+    return cited("warn", "it looks as if a text was learned before it was scored: ", early) if early else answer
+
+
 calibration_apart = answered("calibration", "no calibration text was given (--calib)")
 documents_apart = answered("documents", "documents are not said to be apart (--documents)")

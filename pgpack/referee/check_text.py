@@ -11,12 +11,13 @@ from .findings import Finding, cited, fail, ok, skip, warn
 from .logs import Log
 from .losses import Figure
 from .numbers import JSON_DIGITS, digits_of, grouped
-from .scored_text import calibrations_on_evaluated, switches, turned_on, updates_before_packing
+from .scored_text import calibrations_on_evaluated, claims_training, switches, updates_before_packing
 from .script import Place
 
 FULL_BYTES, CASEOPS_BYTES = 151_080_891, 151_074_309  # of the whole validation text, as it is and in CaseOps' tokens
 # scored tokens of the whole validation split -> bytes of its text, as the public logs print them
 VAL_TOKENS = {62_021_632: FULL_BYTES, 40_540_160: FULL_BYTES, 47_851_520: CASEOPS_BYTES}
+DESCRIPTIONS = ("name", "blurb", "description", "summary", "technique", "technique_summary", "method", "notes")
 NEAR, DROPPED = 4096, 65_536  # tokens of a last window; of two long ones, which may be left out
 AGREE = 9e-4  # relative: a loss of one seed beside the mean of several
 KNOWN_RATIO_FAULTS = (
@@ -147,7 +148,7 @@ def _against_the_text(tokens: int, ratio: Ratio, place: Place) -> Finding:
 
 
 def calibration_text(evidence: Evidence) -> Finding:
-    found = [*calibrations_on_evaluated(evidence.scripts, _given(evidence))]
+    found = [*calibrations_on_evaluated(evidence.scripts, evidence.given)]
     found += [
         log.place(repr(log.calibrated_on_evaluated), "calibration")
         for log in evidence.own_logs
@@ -158,10 +159,14 @@ def calibration_text(evidence: Evidence) -> Finding:
     return ok("no call and no log line calibrates on the evaluated text")
 
 
-def _given(evidence: Evidence) -> frozenset[str]:
-    """Environment variables that the README or a shell script of the folder sets for a run."""
-    scripts = (entry.name for entry in evidence.folder.entries if entry.name.endswith(".sh"))
-    return turned_on([evidence.readme, *(evidence.folder.text(name) or "" for name in scripts)])
+def _described(evidence: Evidence) -> Iterator[Place]:
+    """What submission.json and the title of the README say of it themselves."""
+    for key, value in evidence.claims.values.items():
+        if key in DESCRIPTIONS and isinstance(value, str) and claims_training(value):
+            yield evidence.claims.place(key, f"{key} says so")
+    title = next((line for line in evidence.readme.splitlines() if line.strip()), "")
+    if claims_training(title):
+        yield Place("README.md", 1, "its title says so")
 
 
 def trained_on_scored(evidence: Evidence) -> Finding:
@@ -170,8 +175,8 @@ def trained_on_scored(evidence: Evidence) -> Finding:
     if confessed:
         return cited("fail", "trained on the evaluated text before packing: ", confessed)
     denied = bool(evidence.own_logs) and all(log.denies_training for log in evidence.own_logs)
-    switched = [] if denied else [*switches(evidence.scripts)]
-    found = [*switched, *([] if denied else updates_before_packing(evidence.scripts, _given(evidence)))]
+    found = [] if denied else [*_described(evidence), *switches(evidence.scripts)]
+    found += [*([] if denied else updates_before_packing(evidence.scripts, evidence.given))]
     if found:
         return cited("warn", "it looks as if the weights were trained on the evaluated text before packing: ", found)
     return ok("no log says so, and no update on validation text was found before the weights are saved")

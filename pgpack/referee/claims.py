@@ -91,7 +91,12 @@ class Claims:
     @property
     def record_track(self) -> bool:
         """Whether the ten-minute limits apply."""
-        return "10min" in str(self.values.get("track", "")).replace("-", "").replace("_", "").lower()
+        return bool(re.search(r"10min|tenmin", re.sub(r"[-_ ]", "", self.track.lower())))
+
+    @property
+    def track(self) -> str:
+        """The track that it names, '' when it names none."""
+        return str(self.values.get("track") or "").strip()
 
 
 def read_claims(text: str | None) -> Claims:
@@ -101,13 +106,24 @@ def read_claims(text: str | None) -> Claims:
     if len(text) > JSON_BYTES:
         return Claims(f"submission.json has {len(text):,} characters; a few thousand are enough")
     try:
-        values = json.loads(text)
+        values = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         return Claims(f"submission.json is not JSON: {error}")
     if not isinstance(values, dict):
         return Claims("submission.json is not a JSON object")
     table = values.get("seed_results")
     return Claims("", values, _results(values.get("seeds") if table is None else table), text)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ValueError for a key that is there twice with different values: one reader takes the
+    first, another the last."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found and found[key] != value:
+            raise ValueError(f"{key[:40]!r} is there twice, as {found[key]!r:.40} and as {value!r:.40}")
+        found[key] = value
+    return found
 
 
 def _results(found: Any) -> dict[int, SeedClaim]:
@@ -136,7 +152,7 @@ def _number(value: Any) -> float | None:
 
 def decimals(text: str) -> tuple[tuple[float, int], ...]:
     """Every decimal number of a text with the digits behind its point: ((1.0611, 4), ...)."""
-    found = re.finditer(r"(?<![\d.,])(\d{1,4})\.(\d{2,12})(?![\d.])", text)
+    found = re.finditer(r"(?<![\d.,])(\d{1,4})\.(\d{2,12})(?!\.?\d)", text)
     return tuple((float(number[0]), len(number[2])) for number in found)
 
 

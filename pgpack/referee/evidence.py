@@ -21,10 +21,24 @@ from pgpack.tensors.roles import Shaped
 
 from . import source
 from .claims import Claims, read_claims
-from .folder import DECODER, TRAIN, Entry, Folder, is_artifact, scan, seed_of
+from .encoded import encoded_bytes
+from .folder import (
+    DECODER,
+    LARGE_ENCODED,
+    STAGED_BYTES,
+    TOKENIZERS,
+    TRAIN,
+    Entry,
+    Folder,
+    is_artifact,
+    read_file,
+    scan,
+    seed_of,
+)
 from .layers import Program, programs
 from .logs import Log, read_logs
 from .runs import TARGET_DISTRIBUTIONS, Limits, Run, declared_distributions, importable, run_probe, run_script
+from .scored_text import turned_on
 from .scoring import Scores
 from .script import Script
 from .support import Support, distinct, supported
@@ -94,6 +108,12 @@ class Decoded:
         return tensor_facts(self.own.value) if self.own else {}
 
 
+def listed_names(names: Iterable[str]) -> str:
+    """The first of some files, and how many more there are."""
+    first, *more = names
+    return f"{first} and {len(more)} more" if more else first
+
+
 @dataclass(frozen=True)
 class Beside:
     """Bytes beside the models. `sure`: only a program reads them, or the folder's own code does."""
@@ -148,6 +168,12 @@ class Evidence:
         return tuple(script for program in self.programs for script in program.scripts)
 
     @cached_property
+    def given(self) -> frozenset[str]:
+        """Environment variables that the README or a shell script of the folder sets for a run."""
+        scripts = (entry.name for entry in self.folder.entries if entry.name.endswith(".sh"))
+        return turned_on([self.readme, *(self.folder.text(name) or "" for name in scripts)])
+
+    @cached_property
     def models(self) -> dict[str, int]:
         """Packed model -> its bytes; the parts of one that was split count together, and what no format explains."""
         found: dict[str, int] = {}
@@ -174,7 +200,23 @@ class Evidence:
         for heap in self.folder.heaps:
             sure = not heap.could_be_read or self._opens(heap.entries)
             found.append(Beside(f"{len(heap.entries)} {heap.sort}", heap.n_bytes, sure))
+        if (n_bytes := sum(self.encoded.values())) > LARGE_ENCODED:
+            found.append(Beside(f"packed text in {listed_names(self.encoded)}", n_bytes, sure=True))
         return tuple(found)
+
+    @cached_property
+    def encoded(self) -> dict[str, int]:
+        """Text that nobody counts -> its bytes that are packed ones: logs, notes, code that nothing imports."""
+        heaped = {entry.name for heap in self.folder.heaps for entry in heap.entries}
+        left_out = {*self.counted, *heaped, *(e.name for e in (*self.folder.artifacts, *self.folder.small))}
+        found = {}
+        for entry in self.folder.entries:
+            name = entry.name.lower()
+            if entry.mark == "text" and entry.name not in left_out and not name.endswith(TOKENIZERS):
+                text = read_file(self.folder.path / entry.name, STAGED_BYTES)
+                if n_bytes := encoded_bytes(text, is_code=name.endswith(".py")):
+                    found[entry.name] = n_bytes
+        return found
 
     def _opens(self, entries: Sequence[Entry]) -> bool:
         """Whether the code speaks of one of these files, by name or by a pattern."""

@@ -63,7 +63,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     "cap": Explanation(
         "The largest artifact (the parts of one together) and the counted code as shipped, in decimal bytes. "
         "Weights are what is large, under any name: .bin, .npz, .pt, a text of base 64, many small files or "
-        "pictures together, a file in __pycache__.",
+        "pictures together, a file in __pycache__, packed text in logs, notes and code that nothing imports.",
         "weights.bin of 17,000,000 bytes",
         "model.pgpack 15,900,000 + code 20,000",
     ),
@@ -134,7 +134,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "adapt(model, val_tokens) after the weights were packed, scored first",
     ),
     "time": Explanation(
-        "Of the ten-minute track: training with its Hessians, and evaluation, by the claimed runs' logs.",
+        "Of the ten-minute track: training with its Hessians, and evaluation, by the claimed runs' logs. Where no "
+        "track is named, what would be too long for it is warned of.",
         "train_time: 599592ms and Hessians in 4.7s",
         "train_time: 592054ms and Hessians in 4.7s",
     ),
@@ -244,8 +245,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "equal counts",
     ),
     "causal": Explanation(
-        "With --eval: the future is changed, one token or all of it, as far ahead as the text and time allow; "
-        "no earlier loss may move. It says how far it looked.",
+        "With --eval: the future is changed, one token or all of it, as far ahead as the text and time allow, and "
+        "right behind as many targets as the time allows; no earlier loss may move. It says how far it looked.",
         "a model that sees the next token",
         "a causal model",
     ),
@@ -256,8 +257,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "score-first": Explanation(
         "With --scorer: the future is permuted up to 32,768 tokens ahead and more, and probabilities are summed"
-        " over the vocabulary at many positions of a warm text. It says how far it looked and at how many.",
-        "a cache that is learned before its chunk is scored; hashed counts whose sum is above 1",
+        " over the vocabulary at many positions of a warm text. It says how far it looked and at how many. Without"
+        " one, the script is read: a gradient of validation text, or counts of it that are looked up, before anything"
+        " in their outermost loop was scored is warned of.",
+        "a cache that is learned before its chunk is scored; adapt(model, val_tokens), then evaluate",
         "a chunk that is scored, then learned",
     ),
     "calibration-text": Explanation(

@@ -28,10 +28,16 @@ CALLS = {
 NAMES = (
     "huggingface_hub.HfApi", "huggingface_hub.HfFileSystem", "huggingface_hub.InferenceClient",
     "huggingface_hub.login", "huggingface_hub.Repository", "socket.create_connection", "asyncio.open_connection",
-    "nltk.download", "spacy.cli.download", "transformers.pipeline", "evaluate.load", "sys.modules.urllib.request",
+    "nltk.download", "transformers.pipeline", "evaluate.load", "sys.modules.urllib.request",
     "datasets.load_dataset_builder", "transformers.utils.hub.cached_file", "transformers.utils.cached_file",
-    "tiktoken.get_encoding", "tiktoken.encoding_for_model", "multiprocessing.connection.Client",
+    "tiktoken.get_encoding", "tiktoken.encoding_for_model", "multiprocessing.connection.Client", "wandb.Api",
+    "wandb.restore", "wandb.use_artifact", "wandb.run.use_artifact", "whisper.load_model", "tensorflow_datasets.load",
+    "fasttext.util.download_model", "mlflow.artifacts.download_artifacts", "pyarrow.fs.S3FileSystem",
+    "pyarrow.fs.GcsFileSystem", "minio.Minio", "laion_clap.CLAP_Module", "spacy.cli.download", "tfds.load",
+    "keras.utils.get_file", "tensorflow.keras.utils.get_file", "tf.keras.utils.get_file", "nltk.downloader.download",
 )  # fmt: skip
+HUBS = ("from_pretrained", "load_dataset", "get_kernel")
+MODELS_BY_NAME = ("SentenceTransformer", "CrossEncoder", "SparseEncoder")
 LOCAL_FORMATS = {"json", "text", "csv", "parquet", "arrow", "imagefolder", "webdataset"}
 _PROGRAM = r"(?:^|[\s;&|(`'\"/=])"
 _END = r"(?=[\s;&|)`'\"]|$)"
@@ -76,16 +82,8 @@ def fetches(scripts: Sequence[Script]) -> Iterator[Place]:
         last = name.rpartition(".")[2]
         if name in script.functions or _stays_here(call):
             continue  # one of its own, whose body is looked at by itself, or one that only looks on this machine
-        if last in CALLS or name in NAMES or name.startswith(tuple(f"{known}." for known in NAMES)):
-            yield script.place(call, f"{name}(...)")
-        elif last in ("from_pretrained", "load_dataset", "get_kernel") and _of_hub(script, call, name) == "hub":
-            yield script.place(call, f"{name}(...) fetches from a hub")
-        elif (given := keyword(call, "pretrained")) is not None and _is_true(given):
-            yield script.place(call, f"{name}(pretrained=True) fetches weights")
-        elif name.startswith("torchvision.") and (given := keyword(call, "weights")) and not _is_none(given):
-            yield script.place(call, f"{name}(weights=...) fetches weights")
-        elif last in OPENERS and call.args and any(_URL.match(text) for text in script.texts_of(call.args[0])):
-            yield script.place(call, f"{name}({next(iter(script.texts_of(call.args[0])))[:60]!r})")
+        if why := _fetches(script, call, name, last):
+            yield script.place(call, why)
     for script in scripts:
         yield from _connections(script)
     for text, place in commands(scripts):
@@ -94,6 +92,20 @@ def fetches(scripts: Sequence[Script]) -> Iterator[Place]:
     for script, call, name in calls(scripts):
         if name.startswith("runpy.run_module") and "pip" in {*_first(script, call)}:
             yield script.place(call, "runpy.run_module('pip')")
+
+
+def _fetches(script: Script, call: ast.Call, name: str, last: str) -> str:
+    """What a call fetches, '' for one that fetches nothing."""
+    if last in CALLS or name in NAMES or name.startswith(("sklearn.datasets.fetch_", *(f"{n}." for n in NAMES))):
+        return f"{name}(...)"
+    if last in (*HUBS, *MODELS_BY_NAME) and _of_hub(script, call, name) == "hub":
+        return f"{name}(...) fetches from a hub"
+    if last in OPENERS and call.args and any(_URL.match(text) for text in script.texts_of(call.args[0])):
+        return f"{name}({next(iter(script.texts_of(call.args[0])))[:60]!r})"
+    asked = [word for word in ("pretrained", "download") if (given := keyword(call, word)) and _is_true(given)]
+    if name.startswith("torchvision.") and (given := keyword(call, "weights")) and not _is_none(given):
+        asked.append("weights")
+    return f"{name}({asked[0]}={ast.unparse(keyword(call, asked[0]) or call)[:40]}) fetches it" if asked else ""
 
 
 def undecided_fetches(scripts: Sequence[Script]) -> Iterator[Place]:
@@ -109,7 +121,7 @@ def undecided_fetches(scripts: Sequence[Script]) -> Iterator[Place]:
                     yield script.place(node, f"import {name}, of which no use is seen")
     for script, call, name in calls(scripts):
         last = name.rpartition(".")[2]
-        if last in ("from_pretrained", "load_dataset", "get_kernel") and _of_hub(script, call, name) == "unknown":
+        if last in HUBS and _of_hub(script, call, name) == "unknown":
             yield script.place(call, f"{name}(...) of a name that is not written down")
         elif name.startswith(PROCESSES) and (arguments := _command_arguments(call)):
             if all(text.strip(f"{UNKNOWN} /") == "" for text in script.texts_of(arguments[0])):

@@ -22,7 +22,7 @@ from pgpack.formats.own.layout import MAGIC
 
 from .caches import is_in_cache, is_left_by_tool, source_of
 from .packed_code import sources
-from .pictures import is_noise
+from .pictures import is_noise, is_notebook
 
 MAX_ENTRIES, MAX_LEFT = 2000, 20_000  # files that are judged, and that tools leave behind
 MAX_DEPTH = 6
@@ -261,6 +261,8 @@ def _content(path: Path, name: str, n_bytes: int) -> str:
     mark = mark_of(head[:16])
     if head.startswith(IMAGES):
         return "" if is_noise(head, n_bytes) else "image"
+    if name.endswith(".ipynb") and is_notebook(read_file(path, TEXT_BYTES)):
+        return "image"
     if _is_text(head):
         return "pointer" if head.startswith(LFS) else mark or "text"
     lower = name.lower()

@@ -27,7 +27,7 @@ from .losses import (
     mode_of,
     stage_of,
 )
-from .scored_text import confession, denial
+from .scored_text import confession, denial, learning
 from .script import Place
 
 __all__ = [
@@ -41,12 +41,17 @@ _CODE = re.compile(rf"Code size(?P<label>[^:]{{0,40}}):\s*{_NUMBER} bytes")
 # totals in other words, read where no line has those of the public scripts
 _SAID_TOTAL = re.compile(
     r"\btotal[ _](?=[\w /+()]{0,40}(?:bytes|size|submission|artifact))(?:submission|artifact|compressed|package|size|"
-    r"bytes)[\w /+()]{0,40}['\"]?\s?[:=]\s{0,3}(?:(?P<n>\d[\d,_]{6,12})(?![\d.])|"
+    r"bytes)[\w /+()]{0,40}['\"]?\s?[:=]\s{0,3}(?:(?P<n>\d[\d,_]{6,12})(?!\.?\d)|"
     r"(?P<m>\d{1,3}\.\d{1,4})\s?(?P<unit>Mi?B)\b)", re.I,
 )  # fmt: skip
-_STOP = re.compile(r"train_time:\s*(?P<ms>\d+)ms")
+_AMOUNT = r"\d{1,9}(?:\.\d{1,6})?"
+_TIME = (  # 596012ms, 596.0 s, 9m56s, 1h 2m 3s, 9.9 min
+    rf"['\"]?\s{{0,3}}[:=]\s{{0,3}}(?:(?P<ms>{_AMOUNT})\s?ms|(?P<min>{_AMOUNT})\s?min\w*|"
+    rf"(?:(?P<h>\d{{1,3}})\s?h\s{{0,2}})?(?:(?P<m>\d{{1,5}})\s?m\s{{0,2}})?(?P<s>{_AMOUNT})\s?s(?:ec\w*)?)\b"
+)
+_STOP = re.compile(rf"train(?:ing)?[_ ]time{_TIME}", re.I)
 _HESSIANS = re.compile(r"ollected (?:\d+ )?[Hh]essians?[^\n]{0,40}? in (?P<s>\d+(?:\.\d+)?)\s?s")
-_EVAL = re.compile(r"total_eval_time:\s*(?P<s>\d+(?:\.\d+)?)\s?s")
+_EVAL = re.compile(rf"total[_ ]eval(?:uation)?[_ ]time{_TIME}", re.I)
 _TOKENS = re.compile(
     r"(?:val(?:idation)?[_ ]tokens['\"]?\s{0,9}[:= ]|val_loader:.{0,200}tokens:|tokens in (?:the )?val\w*\s*[:= ])"
     r"\s*(?P<n>\d[\d,_]{3,16})", re.I,
@@ -63,7 +68,7 @@ _SEED = re.compile(
 # what is read from the last line of its kind: a word of that line, and its pattern
 _LINES = {
     "seed": ("seed", _SEED), "model": ("serialized model", _MODEL), "total": ("total submission", _TOTAL),
-    "train": ("train_time", _STOP), "hessian": ("hessian", _HESSIANS), "eval": ("total_eval_time", _EVAL),
+    "train": ("time", _STOP), "hessian": ("hessian", _HESSIANS), "eval": ("eval", _EVAL),
     "tokens": ("token", _TOKENS), "text": ("pgpack_text", _TEXT),
 }  # fmt: skip
 LINE = 400  # characters of a line that are looked at
@@ -134,7 +139,8 @@ def read_log(name: str, text: str) -> Log:
 def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
     lines = [line[:LINE] for line in whole]
     calibrated = next((i for i, line in enumerate(lines) if _is_calibrated(line)), None)
-    trained = next((i for i, line in enumerate(lines) if confession(line)), None)
+    packed = max((i for i, line in enumerate(lines) if _MODEL.search(line)), default=-1)
+    trained = next((i for i, line in enumerate(lines) if confession(line) or (i < packed and learning(line))), None)
     found = {key: _last(pattern, lines, word) for key, (word, pattern) in _LINES.items()}
     read = tuple(figure for i, line in enumerate(lines) for figure in figures(line, start + i + 1))
     places = {key: start + at + 1 for key, (at, _) in found.items() if at >= 0}
@@ -153,9 +159,9 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
         _code(lines),
         n_bytes,
         matched["label"] if (matched := match["model"]) else "",
-        None if (stopped := match["train"]) is None else int(stopped["ms"]) / 1000,
+        _time(match["train"]),
         _seconds(match["hessian"]),
-        _seconds(match["eval"]),
+        _time(match["eval"]),
         _whole(match["tokens"]),
         "" if calibrated is None else lines[calibrated].strip(),
         tuple(n for line in lines if (total := _TOTAL.search(line)) and (n := _whole(total)) is not None),
@@ -191,7 +197,7 @@ def _is_calibrated(line: str) -> bool:
 def _numbers(lines: Sequence[str], start: int, read: set[int]) -> Iterator[tuple[float, int, int]]:
     """(number, its digits, line) of what could be a loss in lines that no grammar reads."""
     for i, line in enumerate(lines, start + 1):
-        for found in re.finditer(r"(?<![\d.])([0-9]\.\d{3,12})(?![\d.])", line):
+        for found in re.finditer(r"(?<![\d.])([0-9]\.\d{3,12})(?!\.?\d)", line):
             if i in read or is_of_another(line):
                 break
             yield float(found[1]), len(found[1]) - 2, i
@@ -214,6 +220,12 @@ def _last(pattern: re.Pattern[str], lines: list[str], word: str) -> tuple[int, r
 def _whole(found: re.Match[str] | None) -> int | None:
     digits = "" if found is None else re.sub(r"\D", "", found["n"])
     return int(digits) if digits and len(digits) < 13 else None
+
+
+def _time(found: re.Match[str] | None) -> float | None:
+    """Seconds of a time that is written in any of the ways of `_TIME`."""
+    units = {"ms": 0.001, "min": 60, "h": 3600, "m": 60, "s": 1}
+    return None if found is None else sum(float(found[name] or 0) * unit for name, unit in units.items())
 
 
 def _seconds(found: re.Match[str] | None) -> float | None:

@@ -1,6 +1,7 @@
 """How far a scorer was looked at: the whole future changed on ever longer texts, and sums at many warm places.
 
     look_ahead   tokens from t on replaced by others: no loss before t may move, whatever distance it looks (C1, C3)
+    look_close   the same from right behind a target, at many places: those first where most was known of a rare token
     sums         exp(-loss) over everything that a target could be, at many places of a text that caches know (C2)
 
 Chunks, warm-ups and caches show only on texts as long as they are: lengths grow until the text, `LONGEST` or the time
@@ -9,8 +10,9 @@ ends, and the answer says where that was. Legal chunked methods have 32,768 toke
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,8 @@ SHORTEST, LONGEST, GROWTH = 96, 65_536, 4
 CUTS = 6  # places from which the future is changed, of each length
 PLACES = 12  # at which probabilities are summed
 WARM = (2048, 1024, 512, 256)  # lengths of the text for sums, the longest that the time allows
+CLOSE = (8192, *WARM)  # of the text that is looked at closely
+CLOSE_PLACES = 64  # at least, of a text that is longer than the shortest
 Clock = Callable[[], float]
 
 
@@ -57,6 +61,51 @@ def look_ahead(
     return Answer(True, f"no loss moved when the future changed, up to {looked:,} tokens of it{why}")
 
 
+def look_close(
+    score: Score, ids: NDArray[np.int64], vocab_size: int, seconds: float, clock: Clock = time.monotonic
+) -> Answer:
+    """Whether no loss moves when the very next tokens change, at as many places as the time allows."""
+    rng = np.random.default_rng(1)
+    text, started = _affordable(score, ids, CLOSE, CLOSE_PLACES, seconds, clock), clock()
+    before, done = np.asarray(score(text), dtype=np.float64), 0
+    places = _telling_places(text, before)
+    for target in places:
+        changed = text.copy()
+        changed[target + 1 :] = (
+            text[target + 1 :] + rng.integers(1, vocab_size, len(text) - target - 1)
+        ) % vocab_size
+        moved = np.abs(np.asarray(score(changed), dtype=np.float64)[:target] - before[:target])
+        if not moved.max() <= UNMOVED:
+            return Answer(
+                False,
+                f"changing the tokens behind {target:,} changes the loss of token {int(moved.argmax()) + 1:,} by "
+                f"{moved.max():.3g} nats (in a text of {len(before):,})",
+            )
+        done += 1
+        if (clock() - started) * (done + 1) / done > seconds:
+            break
+    of_all = "all" if done == len(places) else f"{done:,} of {len(places):,}"
+    return Answer(True, f"nor when the next tokens did, at {of_all} places of {len(before):,} tokens")
+
+
+def _telling_places(ids: NDArray[np.int64], nats: NDArray[np.float64]) -> list[int]:
+    """Targets with something behind them, each once: in turns those of which the scorer knew most beyond how often
+    their token is in the text, and those spread over it."""
+    counts = np.bincount(ids)
+    known = np.log(len(ids) / counts[ids[1:-1]]) - nats[:-1]
+    most = 1 + np.argsort(-known, kind="stable")
+    spread = 1 + (np.arange(len(known)) * _coprime(len(known))) % len(known)
+    return list(dict.fromkeys(int(t) for pair in zip(most, spread, strict=True) for t in pair))
+
+
+def _coprime(n: int) -> int:
+    """A step near the golden section of n, which visits every number below n."""
+    step = max(1, round(0.618 * n))
+    while math.gcd(step, n) > 1:
+        step += 1
+    return step
+
+
 def _cuts(n: int, rng: np.random.Generator) -> list[int]:
     """Places spread over the text, near its start and its end among them; none on a round number by design."""
     found = {max(2, n // 50), n, *(int(t) for t in rng.integers(2, n + 1, CUTS - 2))} if n > 2 else {n}
@@ -78,7 +127,7 @@ def sums(
     tried = np.arange(vocab_size)
     if vocab_size > candidates:
         tried = np.unique(np.linspace(0, vocab_size - 1, candidates).astype(np.int64))
-    text = _affordable(score, ids, len(tried), seconds, clock)
+    text = _affordable(score, ids, WARM, 3 * len(tried), seconds, clock)
     started, worst, done = clock(), 1.0, 0
     for target in _warm_places(text):
         changed, total = text.copy(), 0.0
@@ -101,15 +150,15 @@ def sums(
 
 
 def _affordable(
-    score: Score, ids: NDArray[np.int64], candidates: int, seconds: float, clock: Clock
+    score: Score, ids: NDArray[np.int64], lengths: Sequence[int], calls: int, seconds: float, clock: Clock
 ) -> NDArray[np.int64]:
-    """The longest start of the text of which some sums can be afforded."""
-    for length in WARM:
+    """The longest start of the text, of one of these lengths, which can be scored that often."""
+    for length in lengths:
         if len(ids) <= length // 2:
             continue
         text, began = ids[: length + 1], clock()
         score(text)
-        if (clock() - began) * candidates * 3 <= seconds:
+        if (clock() - began) * calls <= seconds:
             return text
     return ids[: SHORTEST + 1]
 

@@ -25,15 +25,15 @@ _LOSS = re.compile(
 _BETWEEN = r"['\"*`|]{0,3}\s{0,3}(?:[:=|]\s{0,3}|\bis\b\s|of\s)?['\"*`|]{0,3}\s{0,3}"
 _BPB = re.compile(
     rf"(?P<key>[\w/.\-]{{0,60}}bpb\w{{0,12}}|\bbits[ _/-]per[ _-]byte\w{{0,4}})"
-    rf"{_BETWEEN}(?P<bpb>\d\.\d{{2,12}})(?![\d.])",
+    rf"{_BETWEEN}(?P<bpb>\d\.\d{{2,12}})(?!\.?\d)",
     re.I,
 )
 _NATS = re.compile(
     rf"(?P<key>[\w/.\-]{{0,60}}(?:val|eval|test)\w{{0,20}}(?:loss|nats|nll|ce)\w{{0,12}}|"
     rf"\bnats[ _]per[ _]token\b|\bval[ _]loss\b)"
-    rf"{_BETWEEN}(?P<loss>\d{{1,2}}\.\d{{2,12}})(?![\d.])", re.I,
+    rf"{_BETWEEN}(?P<loss>\d{{1,2}}\.\d{{2,12}})(?!\.?\d)", re.I,
 )  # fmt: skip
-_TOOK = re.compile(r"eval_time[:=]\s{0,3}(?P<n>\d{1,9}(?:\.\d{1,6})?)\s?(?P<unit>ms|s)\b")
+_TOOK = re.compile(r"(?:eval_time|\belapsed)[:=]\s{0,3}(?P<n>\d{1,9}(?:\.\d{1,6})?)\s?(?P<unit>ms|s)\b")
 _NOTHING = re.compile(r"bpb['\"]?\s{0,3}[:=]\s{0,3}['\"]?[-+]?(?:nan|inf)", re.I)
 _NO_RESULT = re.compile(
     r"delta|diff|gap|gain|improve|target|sota|baseline|prev|best|std|goal|record|threshold|penalty|min_|max_", re.I
@@ -81,7 +81,8 @@ def figures(text: str, line: int) -> Iterator[Figure]:
         words = label if (said := _said(text)) is None else f"{said} {label}"
         loss, digits = (float(nats["loss"]), _digits(nats["loss"])) if nats else (0.0, 0)
         bpb, stage = found["bpb"], _stage_of_step(words.lower())
-        yield Figure(label, stage, mode_of(label, text), loss, float(bpb), _digits(bpb), line, digits)
+        took = _took(text[found.end() :])
+        yield Figure(label, stage, mode_of(label, text), loss, float(bpb), _digits(bpb), line, digits, took)
         nats = None
 
 

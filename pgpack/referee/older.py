@@ -1,6 +1,7 @@
-"""Python 3.12's f-strings for a parser that is older: what stands in braces may hold the string's own quotes there.
+"""Newer Python for a parser that is older: 3.12's f-strings, whose braces may hold the string's own quotes, and
+type parameters; 3.14's `except` without parentheses, and t-strings.
 
-    f"{h["lr"]}"   ->   f\"\"\"{h["lr"]}\"\"\"
+    f"{h["lr"]}"   ->   f\"\"\"{h["lr"]}\"\"\"        type Pair[T] = tuple[T, T]   ->   Pair = tuple[T, T]
 
 Lines stay where they are. What no quotes can save (a backslash in braces) is put aside, so that the text can be read,
 not run.
@@ -13,14 +14,25 @@ import re
 import tokenize
 
 _STRING = re.compile(r"(?P<prefix>(?<![A-Za-z0-9_])[A-Za-z]{0,2})(?P<quote>\"\"\"|'''|\"|')|#[^\n]*")
+_NEWER = tuple(
+    (re.compile(pattern, re.M), older)
+    for pattern, older in (
+        (r"^([ \t]*)type[ \t]+(\w+)[ \t]*(?:\[[^\n]{0,400}?\])?[ \t]*=(?!=)", r"\1\2 ="),
+        (r"^([ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+\w+)[ \t]*\[[^\n]{0,400}?\](?=[ \t]*[(:])", r"\1"),
+        (r"^([ \t]*except\*?)[ \t]+([\w.]+(?:[ \t]*,[ \t]*[\w.]+)+)[ \t]*:", r"\1 (\2):"),
+    )
+)
 DEPTH = 6  # of f-strings in each other
 OTHER = {'"""': "'''", "'''": '"""'}
 
 
 def as_older(text: bytes) -> str:
-    """A source whose f-strings are all in three quotes. Raises ValueError where a string does not end."""
+    """A source without what is newer, f-strings in three quotes. Raises ValueError where a string does not end."""
     encoding, _ = tokenize.detect_encoding(io.BytesIO(text).readline)
-    return _rewritten(text.decode(encoding, "replace"), "", 0)[0]
+    source = text.decode(encoding, "replace")
+    for pattern, older in _NEWER:
+        source = pattern.sub(older, source)
+    return _rewritten(source, "", 0)[0]
 
 
 def _rewritten(text: str, outer: str, depth: int) -> tuple[str, int]:
@@ -51,7 +63,9 @@ def _rewritten(text: str, outer: str, depth: int) -> tuple[str, int]:
 
 def _string(text: str, found: re.Match[str], outer: str, depth: int) -> tuple[str, int]:
     """(a string as it is read here, where it ends); `outer`: the three quotes around it."""
-    prefix, quote = found["prefix"].lower(), found["quote"]
+    given, quote = found["prefix"], found["quote"]
+    given = given if given.lower() not in ("t", "rt", "tr") else re.sub("[tT]", "f", given)
+    prefix = given.lower()
     wide = quote if len(quote) == 3 else quote * 3
     if wide == outer:
         wide = OTHER[wide]
@@ -80,5 +94,5 @@ def _string(text: str, found: re.Match[str], outer: str, depth: int) -> tuple[st
             at += 1
     body = "".join(out)
     if "f" not in prefix:
-        return f"{found['prefix']}{quote}{body}{quote}", at + len(quote)
-    return f"{found['prefix']}{wide}{body}{wide}", at + len(quote)
+        return f"{given}{quote}{body}{quote}", at + len(quote)
+    return f"{given}{wide}{body}{wide}", at + len(quote)

@@ -27,7 +27,7 @@ from pgpack.unpack import unpack
 
 from .evidence import Evidence
 from .logs import TTT
-from .looking import look_ahead, sums
+from .looking import look_ahead, look_close, sums
 from .options import FolderOptions
 from .scoring import Answer, Scores, candidate_test, document_test, flip_test, normalization_test, softmax_losses
 
@@ -118,7 +118,8 @@ def _learned(
 def _ahead(score: Losses, bench: Workpiece, n_targets: int, seconds: float) -> Answer:
     """Whether a scorer looks ahead in the first tokens of the text, as far as it goes."""
     ids = np.asarray(bench.text.val_tokens[: n_targets + 1], dtype=np.int64)
-    return look_ahead(score, ids, bench.text.vocab_size, seconds)
+    far = look_ahead(score, ids, bench.text.vocab_size, seconds)
+    return _both(far, look_close(score, ids, bench.text.vocab_size, seconds / 2)) if far.ok else far
 
 
 def _both(first: Answer, second: Answer) -> Answer:

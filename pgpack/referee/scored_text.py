@@ -13,8 +13,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from .script import Place, Script, calls
-from .text_events import CALIBRATED, LEARNED, PACKED, SAVED, STEP
+from .text_events import (
+    CALIBRATED,
+    COUNTED,
+    LEARNED,
+    LOOKED_UP,
+    PACKED,
+    REPEATS,
+    SAVED,
+    SCORED,
+    STEP,
+    TUNED,
+    WARM_UP,
+    Event,
+)
 from .text_flow import sequences
+from .text_names import takes_evaluated_in
 
 _PRE_QUANT = re.compile(
     r"(?:pre[-_ ]?(?:quant\w*|gptq|export|pack\w*)[-_ ]{0,3}(?:\w{0,12}[-_ ]){0,2}ttt|"
@@ -23,7 +37,10 @@ _PRE_QUANT = re.compile(
 _OFF = re.compile(
     r"(?:enabled?|active|use)?['\"]?\s*[:=]\s*(?:false|0|off|no|none|disabled)\b|\bdisabled\b|\boff\b", re.I
 )
-_DENIED = re.compile(r"\b(?:no|not|never|without|instead of|unlike|illegal|removed?|isn't|don't|skip\w*)\b", re.I)
+_DENIED = re.compile(
+    r"\b(?:no|not|never|without|instead of|unlike|illegal|removed?|isn't|don't|skip\w*|"
+    r"replac\w*|drop(?:s|ped)|avoid\w*|ban(?:s|ned)?|vs|versus|minus|w/o)\b", re.I,
+)  # fmt: skip
 _FINETUNED = re.compile(
     r"(?:fine-?tun\w*|adapt(?:ed|ing|ation)?|train(?:ed|ing)?|updat(?:ed|es|ing))\b[^.\n]{0,60}\bon\b[^.\n]{0,40}"
     r"(?:fineweb_val|val_tokens|validation (?:text|tokens|data|set|shards?)|the val(?:idation)? set)", re.I,
@@ -56,6 +73,17 @@ def confession(line: str) -> bool:
     return bool(_FINETUNED.search(line) and _BEFORE.search(line) and not _DENIED.search(line))
 
 
+def learning(line: str) -> bool:
+    """Whether a line of a log says that weights learn from the evaluated text; one of a script says nothing."""
+    counts = re.search(r"epoch|step|loss|\d/\d|\bdone\b", line, re.I) and re.search(r"\d", line)
+    return bool(counts and _FINETUNED.search(line) and not _DENIED.search(line) and not line.lstrip().startswith("#"))
+
+
+def claims_training(text: str) -> bool:
+    """Whether a description says that weights were trained on the evaluated text before they were packed."""
+    return any(confession(clause) for clause in re.split(r"[.;\n]|(?<=\s)[-\u2013\u2014](?=\s)", text))
+
+
 def denial(line: str) -> bool:
     """Whether a line of a log says that there was none of it."""
     said = _PRE_QUANT.search(line)
@@ -84,8 +112,8 @@ def switches(scripts: Sequence[Script]) -> Iterator[Place]:
         for name, values in script.values.items():
             if re.match(r"train_?(files|data|pattern|shards|paths|glob)", name.lower()):
                 for value in values:
-                    if any("fineweb_val" in text for text in script.texts_of(value)):
-                        yield script.place(value, f"{name} is the validation text")
+                    if any("fineweb_val" in text or takes_evaluated_in(text) for text in script.texts_of(value)):
+                        yield script.place(value, f"{name} is the validation text, or has it in")
 
 
 def _is_off(script: Script, value: ast.expr) -> bool:
@@ -102,8 +130,32 @@ def updates_before_packing(scripts: Sequence[Script], given: frozenset[str] = fr
         packed = [i for i, event in enumerate(events) if event.kind == PACKED]
         for i, event in enumerate(events):
             later = [e for e in events[i:] if e.kind == SAVED or (e.kind == PACKED and i < packed[0])]
-            if event.kind in (STEP, LEARNED) and later:
-                does = "steps on" if event.kind == STEP else "learns without a gradient from"
+            if event.kind in (STEP, TUNED, LEARNED) and later:
+                does = "learns without a gradient from" if event.kind == LEARNED else "steps on"
                 what = f"{event.what} {does} validation text before weights are {later[0].kind}, {later[0].place}"
                 found.setdefault(event.place, replace(event.place, what=what))
     yield from found.values()
+
+
+def learned_before_scored(scripts: Sequence[Script], given: frozenset[str] = frozenset()) -> Iterator[Place]:
+    """What learns from validation text that nothing in its loop has scored yet: gradients, counts that are looked up.
+
+    Scored first is what comes before it in the outermost loop around both, unless that loop only repeats itself.
+    """
+    found: dict[Place, Place] = {}
+    for events in sequences(tuple(scripts), given)[: len(scripts)]:  # not of functions that nothing calls
+        looked_up = any(event.kind == LOOKED_UP for event in events)
+        for i, event in enumerate(events):
+            learns = event.kind in (STEP, LEARNED) or (event.kind == COUNTED and looked_up)
+            if learns and not _scored_first(event, events[:i]):
+                found.setdefault(event.place, replace(event.place, what=f"{event.what} learns from validation text"))
+    yield from found.values()
+
+
+def _scored_first(event: Event, before: Sequence[Event]) -> bool:
+    kinds = [kind for _, kind in event.loops]
+    if WARM_UP in kinds:
+        return True  # what is thrown away
+    if kinds[:1] == [REPEATS]:
+        return False
+    return any(each.kind == SCORED and each.loops[:1] == event.loops[:1] for each in before)

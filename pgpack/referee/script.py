@@ -24,6 +24,7 @@ from .texts import UNKNOWN, texts_of
 
 NODES = 400_000  # of a syntax tree; the largest public script has about 60,000
 DEPTH = 8  # of aliases
+INTEGER_BITS = 8192  # of a whole number; Python writes down no more than 4,300 digits of one
 BUILTINS = ("builtins.", "__builtins__.")
 
 
@@ -54,7 +55,7 @@ class Script:
     def parsed(self) -> tuple[ast.Module | None, str]:
         """(syntax tree, '') or (None, why there is none); both of what only a newer Python runs as it stands."""
         tree, why = _parsed(self.text)
-        if why.startswith("f-string"):
+        if tree is None and why:
             with contextlib.suppress(ValueError, LookupError, SyntaxError):
                 tree = _parsed(as_older(self.text))[0]
         if tree is None:
@@ -292,11 +293,15 @@ def _parsed(text: bytes | str) -> tuple[ast.Module | None, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return ast.parse(text), ""
+            tree = ast.parse(text)
         except SyntaxError as error:
             return None, f"{error.msg} (line {error.lineno})"
         except (ValueError, RecursionError, MemoryError) as error:
             return None, str(error) or type(error).__name__
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value.bit_length() > INTEGER_BITS:
+            node.value = 0  # packed data, which the script unpacks behind the fence; nobody reads its digits
+    return tree, ""
 
 
 def keyword(call: ast.Call, name: str) -> ast.expr | None:

@@ -21,7 +21,10 @@ IMPORTERS = {"importlib.import_module", "__import__", "importlib.__import__", "r
 UNPICKLERS = {
     *(f"{module}.{name}" for module in ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib")
       for name in ("load", "loads", "Unpickler")),
-    "pandas.read_pickle", "shelve.open", "joblib.load", "jsonpickle.decode", "yaml.unsafe_load", "sklearn.externals",
+    "pandas.read_pickle", "pandas.io.pickle.read_pickle", "shelve.open", "jsonpickle.decode", "yaml.unsafe_load",
+    "yaml.unsafe_load_all", "yaml.full_load", "sklearn.externals", "hickle.load", "torch.jit.load",
+    "torch.export.load", "torch.package.PackageImporter", "multiprocessing.reduction.ForkingPickler.loads",
+    "ray.cloudpickle.loads", "ray.cloudpickle.load", "keras.models.load_model", "tensorflow.keras.models.load_model",
 }  # fmt: skip
 
 
@@ -99,9 +102,15 @@ def unsafe_loads(scripts: Sequence[Script]) -> Iterator[Place]:
     for script, call, name in calls(scripts):
         if name in UNPICKLERS:
             yield script.place(call, f"{name} runs whatever the file says")
+        elif name in ("yaml.load", "yaml.load_all") and not _is_safe_loader(script, call):
+            yield script.place(call, f"{name} with a loader that makes any object")
+        elif name == "torch.load" and (module := keyword(call, "pickle_module")) is not None:
+            yield script.place(
+                call, f"torch.load(pickle_module={ast.unparse(module)[:40]}) runs whatever the file says"
+            )
         elif (pickled := _asks_for_pickle(call, name)) is not None and not _is_false(pickled):
             yield script.place(call, f"{name}(allow_pickle=True) runs whatever the file says")
-        elif (only := keyword(call, "weights_only")) is not None and _is_false(only):
+        elif (only := keyword(call, "weights_only")) is not None and _is_false(only, script):
             yield script.place(call, f"{name}(weights_only=False) runs whatever the file says")
     for script in scripts:
         for node in script.nodes:
@@ -111,6 +120,13 @@ def unsafe_loads(scripts: Sequence[Script]) -> Iterator[Place]:
     for script, node, name in references(scripts):
         if name in ("pickle.load", "pickle.loads", "dill.load", "dill.loads") and id(node) not in script.called:
             yield script.place(node, f"{name} is handed on")
+
+
+def _is_safe_loader(script: Script, call: ast.Call) -> bool:
+    """Whether YAML is read by a loader that makes plain values only."""
+    loader = keyword(call, "Loader") or (call.args[1] if len(call.args) > 1 else None)
+    name = "" if loader is None else script.name_of(loader)
+    return "Safe" in name or "Base" in name
 
 
 def _asks_for_pickle(call: ast.Call, name: str) -> ast.expr | None:
@@ -149,8 +165,14 @@ def _spread(script: Script, call: ast.Call, name: str) -> ast.expr | None:
     return keyword(call, name)
 
 
-def _is_false(node: ast.expr) -> bool:
-    """Also for the names by which minifiers bind constants: `_B` cannot be resolved and is no proof."""
+def _is_false(node: ast.expr, script: Script | None = None) -> bool:
+    """Whether an expression is false: a constant, a negation of one, or a name that `script` gives nothing else."""
+    match node:
+        case ast.UnaryOp(op=ast.Not(), operand=ast.Constant(value=value)):
+            return bool(value)
+        case ast.Name(id=name) | ast.Attribute(attr=name) if script is not None:
+            given = script.values.get(name, [])
+            return bool(given) and all(map(_is_false, given))
     return isinstance(node, ast.Constant) and not node.value
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
-from .text_events import STEP, Event, Given, event_of, learns, tunes
+from .script import Script
+from .text_events import TUNED, Event, Given, counts, event_of, learns, looked_up, scores, tunes
 from .text_expressions import Expressions
-from .text_names import SPLITS, names_evaluated, names_training
+from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_training
 from .text_values import NOTHING, Call, Kind, Scope, Value, decorators, parameters, path_of
 
 DEPTH = 14  # of calls
@@ -18,6 +20,8 @@ _NUMBERS = {
     "any", "all", "count", "hash", "id", "log", "info", "debug", "range", "warning", "perf_counter", "time",
 }  # fmt: skip
 _CONVERTED = {"int", "float", "bool"}
+_LOSES = {"item", "tolist"}  # what makes numbers of it
+_REDUCES = _NUMBERS | {"sum", "mean", "max", "min", "numel", "nonzero", "most_common", "unique", "std"}
 _SAME = {
     "str",
     "Path",
@@ -64,12 +68,12 @@ class Calls(Expressions):
         texts = tuple(ast.unparse(arg) for arg, value in zip(shown, held, strict=True) if value.text)
         given = Given(owner.text, texts, any(value.training for value in held))
         learned = any(value.learned for value in held)
-        if learned:
-            self.events += learns(script, node, name)
-        if (event := event_of(script, node, name, given, scope.graded)) is not None:
-            self.events.append(event)
+        counted = self._told(script, node, name, [owner, *held])
+        self.happened(event_of(script, node, name, given, scope.graded))
         if isinstance(node.func, ast.Attribute) and path_of(node.func.value):
-            if last in _PUT and texts:
+            if counted is not None and last.endswith("_"):
+                self.bind(node.func.value, owner | Value(seen=True, table=True), node, scope)
+            elif last in _PUT and texts:
                 self.bind(node.func.value, owner | Value(True), node, scope)
             elif learned and (last in _PUT or last.endswith("_")):
                 self.bind(node.func.value, owner | Value(seen=True), node, scope)
@@ -83,9 +87,30 @@ class Calls(Expressions):
             return result.forgotten if _is_score(last) else result | Value(owner.text)
         trained = any(name.startswith("train") and self.whole(value).text for name, value in keywords)
         if (tunes(last, given) and scope.graded) or trained:
-            self.events.append(Event(STEP, script.place(node, f"{last}(...)"), f"{last}(...)"))
+            self.happened(Event(TUNED, script.place(node, f"{last}(...)"), f"{last}(...)"))
         passed = self._passed_on(node, name, last, owner, args, scope)
-        return self._of_library(last, owner, args, held, scope.graded) if passed is None else passed
+        found = self._of_library(last, owner, args, held, scope.graded) if passed is None else passed
+        if counted is not None and name.endswith("add.at") and node.args and path_of(node.args[0]):
+            self.bind(node.args[0], args[0] | Value(seen=True, table=True), node, scope)
+        is_number = last in _LOSES or (last == "float" and isinstance(node.func, ast.Name))
+        if is_number and (owner.learned or any(value.learned for value in held)):
+            return replace(found, number=True)
+        whole = self.any([owner, *held])
+        table = last not in _REDUCES and (whole.table or counted is not None)
+        return replace(found, number=whole.number and last not in _DATA, table=table)
+
+    def _told(self, script: Script, node: ast.Call, name: str, values: Sequence[Value]) -> Event | None:
+        """What a call does with what was learned of evaluated text before; the event of counting, if it counts."""
+        held, every = values[1:], self.any(values)
+        in_place = isinstance(node.func, ast.Attribute) and node.func.attr.endswith("_")
+        learned, number = any(value.learned for value in held), any(value.number for value in held)
+        self.happened(*(learns(script, node, name) if learned or (in_place and number) else ()))
+        if learned or number:
+            self.happened(scores(script, node, self.any(held)))
+        self.happened(looked_up(script, node, name) if every.table else None)
+        counted = counts(script, node, name) if any(value.text for value in held) else None
+        self.happened(counted)
+        return counted
 
     def _handed_on(self, argument: ast.expr, scope: Scope) -> None:
         """A function that is given to another one is called by it."""
@@ -151,14 +176,15 @@ class Calls(Expressions):
                 return NOTHING
             self.known[key] = NOTHING, ()  # of one that calls itself
             before, self.events = self.events, []
+            loops, self.loops = self.loops, ()
             self.depth += 1
             scope = self._entered(call)
             self.block(call.function.body, scope)
             self.depth -= 1
             self.known[key] = scope.returned, tuple(dict.fromkeys(self.events))
-            self.events = before
+            self.events, self.loops = before, loops
         returned, events = self.known[key]
-        self.events += events
+        self.happened(*events)
         return returned
 
     def _entered(self, call: Call) -> Scope:
@@ -187,15 +213,16 @@ class Calls(Expressions):
         """What a call gives back that only converts it, None of others."""
         if last in _CONVERTED and args:
             return Value(word=args[0].word)
-        if last in ("get", "getenv") and name.startswith("os.") and len(args) == 2:
+        if name.startswith("os.") and last in ("get", "getenv") and len(args) == 2:
             return NOTHING if args[0].word in self.given else args[1]
-        if last == "join" and name.startswith("os.path"):
+        if name.startswith("os.path") and last == "join":
             return self.joined(node.args, "/", scope)
+        if last == "replace" and len(args) == 2:
+            return _replaced(owner, *args)
         if last in _SAME:
             return args[0] if args else owner
-        if last in ("detach", "log", "count") and owner.learned:
-            return Value(seen=True)
-        return NOTHING if last in _NUMBERS or _is_score(last) else None
+        of_text = last in ("detach", "log", "count") and owner.learned
+        return Value(seen=True) if of_text else NOTHING if last in _NUMBERS or _is_score(last) else None
 
     @staticmethod
     def _of_library(last: str, owner: Value, args: Sequence[Value], held: Sequence[Value], graded: bool) -> Value:
@@ -206,9 +233,18 @@ class Calls(Expressions):
         seen = text or owner.seen or any(value.seen for value in held)
         if not graded and not owner.text and last not in _DATA and not names_evaluated(last):
             return Value(seen=seen)
-        if training and not (text and (last in _DATA or _JOINS.search(last.lower()))):
+        mixed = any(value.text and value.training for value in (owner, *held))
+        if training and not mixed and not (text and (last in _DATA or _JOINS.search(last.lower()))):
             return Value(owner.text, True, seen=seen)
         return Value(text or names_evaluated(last), seen=seen)
+
+
+def _replaced(owner: Value, old: Value, new: Value) -> Value | None:
+    """A text with a part replaced: train_files.replace("train", "val")."""
+    if owner.word is None or old.word is None or new.word is None:
+        return None
+    word = owner.word.replace(old.word, new.word)
+    return Value(is_evaluated_path(word), "fineweb_train" in word, None, word)
 
 
 def _is_score(name: str) -> bool:

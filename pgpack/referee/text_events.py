@@ -8,9 +8,14 @@ from dataclasses import dataclass
 
 from .script import Place, Script
 from .text_names import names_training
+from .text_values import Value
 
 STEP, PACKED, SAVED, CALIBRATED = "a gradient of evaluated text", "packed", "saved", "calibrated on evaluated text"
 LEARNED = "something else that is learned from evaluated text"
+SCORED, COUNTED, LOOKED_UP = "scored", "counts of evaluated text", "counts are looked up"
+TUNED = "a function of that name"
+REPEATS, WARM_UP = "repeats", "warm-up"
+Loop = tuple[int, str]  # which one, and what it is for: '' or one of these
 _PACKER = re.compile(
     r"(?:^|_)(?:quanti[sz]e\w*|gptq\w*|awq|rtn|serialize\w*|pack(?:_\w+)?|packed_save|compress\w*|encode_model|"
     r"export_(?:quant|artifact|submission|packed)\w*|write_artifact|to_int\d|int\d_\w*pack\w*|quant_\w+|\w+_quant)(?:_|$)"
@@ -28,7 +33,26 @@ _WEIGHTS = re.compile(
     r"weight|bias|param|embed|\.data\b|buffer|running_|state_dict|(?:^|[._])(?:ema|sd|model|lm_head|logits?_\w+)\b|^[pw]$"
 )
 _STATISTICS = re.compile(r"hess|calib|fisher|(?:^|[._])(?:H|gram|xtx|cov\w*)\b", re.I)
-_READER = re.compile(r"(?:^|[._])(?:\w*model|net|gpt|module|ddp|compiled)$")
+_SUM = re.compile(r"loss|nll|nats|bits|total|score|bpb|(?:^|[._])(?:sum|ce|acc|logp\w*)$|_sum$")
+_REDUCED = ("sum", "mean", "item", "cross_entropy", "nll_loss", "detach")
+_NO_SUM = re.compile(r"byte|tok|count|num|step|len|grad|param|optim|(?:^|[._])n$")  # what is put there is no loss
+_SUMMERS = ("append", "extend", "add_", "add", "update", "put", "send", "copy_")
+_PROBABILITIES = ("log", "log1p", "log2", "softmax", "log_softmax", "logaddexp", "lerp", "logsumexp", "log_")
+_DIFFERENTIATED = (
+    "func.grad",
+    "func.vjp",
+    "func.grad_and_value",
+    "jax.grad",
+    "jax.value_and_grad",
+    "nn.value_and_grad",
+)
+_COUNTERS = (
+    "bincount", "histc", "histogram", "Counter", "scatter_add_", "scatter_add", "index_add_", "index_put_", "add.at",
+    "unique_consecutive", "value_counts",
+)  # fmt: skip
+_READER = re.compile(
+    r"(?:^|[._])(?:\w*model|net|gpt|module|ddp|compiled)(?:\.\w*(?:forward|logits|hidden|encode|features|embed)\w*)?$"
+)
 _CALIBRATION = ("calib", "hessian", "gptq", "awq", "fisher")
 
 
@@ -39,6 +63,7 @@ class Event:
     kind: str
     place: Place
     what: str
+    loops: tuple[Loop, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +78,8 @@ class Given:
 def event_of(script: Script, call: ast.Call, name: str, given: Given, graded: bool) -> Event | None:
     """What a call does, None where it is none of the four. `name`: dotted, as the script knows it."""
     last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
-    kind = _kind(call, name, last, given, graded)
+    made = script.name_of(call.func.func) if isinstance(call.func, ast.Call) else ""
+    kind = STEP if given.texts and made.endswith(_DIFFERENTIATED) else _kind(call, name, last, given, graded)
     if kind is None:
         return None
     shown = f"{ast.unparse(call.func)[:40]}(...)"
@@ -99,6 +125,52 @@ def learns(script: Script, call: ast.Call, name: str) -> list[Event]:
         return []
     kinds = (LEARNED, SAVED) if is_file and of_numpy else (LEARNED,)
     return [Event(kind, script.place(call, shown), shown) for kind in kinds]
+
+
+def summed(script: Script, node: ast.AST, into: ast.expr, found: Value) -> Event | None:
+    """A loss of evaluated text that is put to the others, whatever holds them: from then on it is scored.
+
+    Where `found` is not known to be a number, the name or a call must say so, and both of what still has gradients:
+    layers add to each other as well.
+    """
+    while isinstance(into, ast.Subscript) and not isinstance(into.slice, ast.Constant):
+        into = into.value
+    name = ast.unparse(into)[:80]
+    calls = (inner for inner in ast.walk(node) if isinstance(inner, ast.Call))
+    reduced = any(getattr(call.func, "attr", getattr(call.func, "id", "")) in _REDUCED for call in calls)
+    if _NO_SUM.search(name.lower()) or _WEIGHTS.search(name):
+        return None
+    named = bool(_SUM.search(name.lower()))
+    is_loss = found.number or (named and reduced if found.text else named or reduced)
+    return scored(script, node, name) if is_loss else None
+
+
+def scored(script: Script, node: ast.AST, name: str) -> Event:
+    return Event(SCORED, script.place(node, name), name)
+
+
+def scores(script: Script, call: ast.Call, found: Value) -> Event | None:
+    """A call that puts a loss of evaluated text to the others: by a method of their list, or a kernel's argument."""
+    if isinstance(call.func, ast.Attribute) and call.func.attr in _SUMMERS:
+        return summed(script, call, call.func.value, found)
+    those = (summed(script, call, each, found) for each in call.args if isinstance(each, (ast.Name, ast.Attribute)))
+    return next((each for each in those if each is not None and re.search(r"_sum|total|acc_", each.what)), None)
+
+
+def counts(script: Script, call: ast.Call, name: str) -> Event | None:
+    """A call that counts the tokens that it is given."""
+    last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
+    if last not in _COUNTERS and not name.endswith(_COUNTERS):
+        return None
+    return Event(COUNTED, script.place(call, f"{ast.unparse(call.func)[:40]}(...)"), last)
+
+
+def looked_up(script: Script, call: ast.Call, name: str) -> Event | None:
+    """A call that makes probabilities of counts that it is given."""
+    last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
+    if last not in _PROBABILITIES or isinstance(call.func, ast.Name):
+        return None
+    return Event(LOOKED_UP, script.place(call, f"{ast.unparse(call.func)[:40]}(...)"), last)
 
 
 def only_read(script: Script, call: ast.Call) -> Event | None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from .script import Script
-from .text_events import Event
+from .text_events import Event, Loop, scored
 from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_number, names_training
 from .text_values import NOTHING, Call, Definitions, Kind, Scope, Value, path_of
 
@@ -29,6 +29,7 @@ class Expressions(ABC):
         self.globals: dict[str, Value] = {}
         self.options: dict[str, Value] = {}  # of a command line, with their defaults
         self.events: list[Event] = []
+        self.loops: tuple[Loop, ...] = ()  # that are gone through, of the function that is walked
         self.reached: set[int] = set()
         self.known: dict[tuple[object, ...], tuple[Value, tuple[Event, ...]]] = {}
         self.visits = self.depth = 0
@@ -45,13 +46,17 @@ class Expressions(ABC):
     def run(self, call: Call) -> Value:
         """What a function gives back; what it does has happened."""
 
+    def happened(self, *events: Event | None) -> None:
+        """Events take place, in the loops that are gone through."""
+        self.events += [replace(each, loops=(*self.loops, *each.loops)) for each in events if each is not None]
+
     @staticmethod
     def any(values: Sequence[Value]) -> Value:
         """Something made of all of these."""
-        text, training, seen = (
-            any(getattr(value, name) for value in values) for name in ("text", "training", "seen")
-        )
-        return Value(text, training, seen=seen)
+        found = NOTHING
+        for value in values:
+            found |= value.plain
+        return found
 
     def has_time(self) -> bool:
         self.visits += 1
@@ -105,8 +110,8 @@ class Expressions(ABC):
             return found.plain
         held = self.attributes.get(found.kind, {}).values()
         training = found.training or any(value.training for value in held)
-        seen = found.seen or any(value.seen for value in held)
-        return Value(found.text or (any(value.text for value in held) and not training), training, seen=seen)
+        text = found.text or (any(value.text for value in held) and not training)
+        return replace(self.any([found, *held]), text=text, training=training)
 
     def value(self, node: ast.expr, scope: Scope) -> Value:
         """What is known of an expression; calls in it happen."""
@@ -145,7 +150,10 @@ class Expressions(ABC):
         return found
 
     def _Yield(self, node: ast.Yield | ast.YieldFrom, scope: Scope) -> Value:
-        scope.returned |= NOTHING if node.value is None else self.value(node.value, scope)
+        found = NOTHING if node.value is None else self.value(node.value, scope)
+        scope.returned |= found
+        if not found.text and (found.number or found.seen):
+            self.happened(scored(scope.script, node, "yield"))
         return NOTHING
 
     def _Starred(self, node: ast.Starred | ast.FormattedValue | ast.Await, scope: Scope) -> Value:
@@ -172,6 +180,8 @@ class Expressions(ABC):
         if (known := scope.find(path_of(node))) is not None:
             return known
         by_name = Value(names_evaluated(node.attr), names_training(node.attr))
+        if isinstance(node.value, ast.Name) and node.value.id in self.definitions.bases:
+            base = Value(kind=(node.value.id,))
         if base.kind is not None:
             for kind in (base.kind, *((each,) for each in self.definitions.classes(str(base.kind[0])))):
                 if node.attr in self.attributes.get(kind, {}):
@@ -182,14 +192,16 @@ class Expressions(ABC):
         return self.options[node.attr] if node.attr in self.options and base == NOTHING else base.plain
 
     def _Subscript(self, node: ast.Subscript, scope: Scope) -> Value:
-        base, key = self.value(node.value, scope), self.value(node.slice, scope).word
+        base, index = self.value(node.value, scope), self.value(node.slice, scope)
+        key = index.word
         if (known := scope.find(path_of(node))) is not None:
             return known
         if base.kind is not None and key is not None and key in self.attributes.get(base.kind, {}):
             return self.attributes[base.kind][key]
         if key is not None and (key in SPLITS or names_evaluated(key) or names_training(key)):
             return Value(not names_training(key), names_training(key))
-        return self.element(base)
+        found = self.element(base)
+        return replace(found, number=True) if index.learned and not found.learned else found
 
     def _Dict(self, node: ast.Dict, scope: Scope) -> Value:
         kind: Kind = ("a dictionary", id(node), scope.own)

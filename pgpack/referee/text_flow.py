@@ -10,6 +10,7 @@ from names; `VISITS` bounds the walk.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -17,7 +18,7 @@ from typing import Any
 
 from .script import Script
 from .text_calls import Calls
-from .text_events import Event, only_read, put
+from .text_events import COUNTED, REPEATS, WARM_UP, Event, only_read, put, summed
 from .text_names import names_evaluated, names_number, names_training
 from .text_values import NOTHING, Call, Scope, Value, path_of
 
@@ -80,18 +81,33 @@ class _Walk(Calls):
         for target in node.targets:
             if isinstance(target, (ast.Attribute, ast.Subscript)):
                 self._put(node, target, found, scope)
+            else:
+                self._added(node, target, node.value, scope)
             self.bind(target, found, node.value, scope)
+
+    def _added(self, node: ast.Assign, target: ast.expr, source: ast.expr, scope: Scope) -> None:
+        """total = total + x, also of several at once."""
+        if isinstance(target, ast.Tuple) and isinstance(source, ast.Tuple):
+            for each, its_source in zip(target.elts, source.elts, strict=False):
+                self._added(node, each, its_source, scope)
+        elif path_of(target) and path_of(target) in {path_of(inner) for inner in ast.walk(source)}:
+            found = self.value(source, scope)
+            if found.learned or found.number:
+                self.happened(summed(scope.script, node, target, found))
 
     def _put(self, node: ast.stmt, target: ast.expr, found: Value, scope: Scope) -> None:
         """Weights or statistics that get what was computed of evaluated text."""
-        if found.learned and (event := put(scope.script, node, target, ast.unparse(node)[:60])) is not None:
-            self.events.append(event)
+        if found.learned:
+            self.happened(put(scope.script, node, target, ast.unparse(node)[:60]))
+        if found.learned or found.number:
+            self.happened(summed(scope.script, node, target, found))
 
     def _Expr(self, node: ast.Expr, scope: Scope) -> None:
         found = self.value(node.value, scope)
         if found.learned and isinstance(node.value, ast.Call):
-            event = only_read(scope.script, node.value)
-            self.events += [] if event is None else [event]
+            given = [self.whole(self.value(each, scope)) for each in node.value.args]
+            if any(value.learned and not value.training for value in given):
+                self.happened(only_read(scope.script, node.value))
 
     def _AnnAssign(self, node: ast.AnnAssign, scope: Scope) -> None:
         if node.value is not None:
@@ -99,6 +115,9 @@ class _Walk(Calls):
 
     def _AugAssign(self, node: ast.AugAssign, scope: Scope) -> None:
         added = self.value(node.value, scope)
+        if isinstance(node.target, ast.Subscript) and self.value(node.target.slice, scope).text:
+            self.happened(Event(COUNTED, scope.script.place(node, "counts"), f"{ast.unparse(node)[:40]}"))
+            added |= Value(table=True)
         found = self.value(node.target, scope) | added
         self._put(node, node.target, added, scope)
         self.bind(node.target, replace(found, word=None), node.value, scope)
@@ -113,9 +132,11 @@ class _Walk(Calls):
         self._either(bodies, scope)
 
     def _For(self, node: ast.For | ast.AsyncFor, scope: Scope) -> None:
+        before, self.loops = self.loops, (*self.loops, (id(node), _kind_of_loop(node)))
         for source, found in self._elements(node.iter, scope):
             self.bind(node.target, found, source, scope)
             self.block(node.body, scope)
+        self.loops = before
         self.block(node.orelse, scope)
 
     def _elements(self, node: ast.expr, scope: Scope) -> Iterator[tuple[ast.expr, Value]]:
@@ -128,9 +149,11 @@ class _Walk(Calls):
             yield each, self.value(each, scope)
 
     def _While(self, node: ast.While, scope: Scope) -> None:
+        before, self.loops = self.loops, (*self.loops, (id(node), ""))
         for _ in range(2):
             self.value(node.test, scope)
             self.block(node.body, scope)
+        self.loops = before
 
     def _Try(self, node: ast.Try, scope: Scope) -> None:
         self.block([*node.body, *node.orelse], scope)
@@ -203,8 +226,22 @@ class _Walk(Calls):
         if path in scope.outer:
             self.globals[path] = self.globals.get(path, NOTHING) | found
         is_part = isinstance(source, (ast.Subscript, ast.BinOp)) and source is not target
-        found = replace(found, seen=False) if names_number(last) else found
+        found = replace(found, seen=False, number=found.number or found.learned) if names_number(last) else found
         scope.values[path] = found if is_part else self.called(last, found)
+
+
+def _kind_of_loop(node: ast.For | ast.AsyncFor) -> str:
+    """What a loop is for: REPEATS where its variable counts epochs or chooses nothing; WARM_UP where it says so and
+    deletes what it has made."""
+    over = ast.unparse(node.iter).lower()
+    if "warm" in over and any(isinstance(inner, ast.Delete) for inner in node.body):
+        return WARM_UP
+    if not isinstance(node.target, ast.Name):
+        return ""
+    name = node.target.id
+    used = any(isinstance(n, ast.Name) and n.id == name for part in node.body for n in ast.walk(part))
+    counts = over.startswith("range(") and ("epoch" in over or not used)
+    return REPEATS if name.startswith("_") or re.search(r"epoch|^ep$", name.lower()) or counts else ""
 
 
 def _part(found: Value, name: str) -> Value:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
 from functools import lru_cache
 
+EVALUATED_FILE = "fineweb_val_000000.bin"
 SPLITS = ("val", "valid", "validation", "holdout", "heldout")
 _NOUNS = (
     "tokens?|toks|data|datasets?|ds|dl|loaders?|files?|pattern|glob|paths?|shards?|text|texts|corpus|stream|bin|ids|"
@@ -58,5 +60,15 @@ def names_training(name: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def is_evaluated_path(text: str) -> bool:
-    """Whether a text names files of the validation split."""
-    return len(text) < 400 and bool(_PATH.search(text))
+    """Whether a text names files of the validation split, or is a pattern of the challenge's files with those in."""
+    return len(text) < 400 and (bool(_PATH.search(text)) or ("fineweb" in _base(text) and takes_evaluated_in(text)))
+
+
+def takes_evaluated_in(pattern: str) -> bool:
+    """Whether a pattern of files takes the validation split in, beside whatever else."""
+    base = _base(pattern)
+    return "*" in base and fnmatch(EVALUATED_FILE, base)
+
+
+def _base(path: str) -> str:
+    return path.rpartition("/")[2]

@@ -17,13 +17,16 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 @dataclass(frozen=True)
 class Value:
     """`text`: comes from evaluated text; `training`: from training text; `kind`: the object; `word`: the constant;
-    `seen`: computed from evaluated text where nothing computes gradients."""
+    `seen`: computed from evaluated text where nothing computes gradients; `number`: a loss or another number that was
+    taken of it; `table`: counts of its tokens."""
 
     text: bool = False
     training: bool = False
     kind: Kind | None = None
     word: str | None = None
     seen: bool = False
+    number: bool = False
+    table: bool = False
 
     def __or__(self, other: Value) -> Value:
         """One or the other."""
@@ -33,12 +36,14 @@ class Value:
             self.kind or other.kind,
             self.word if self.word == other.word else None,
             self.seen or other.seen,
+            self.number or other.number,
+            self.table or other.table,
         )
 
     @property
     def plain(self) -> Value:
         """What is made of it: neither the object nor the constant."""
-        return Value(self.text, self.training, seen=self.seen)
+        return replace(self, kind=None, word=None)
 
     @property
     def learned(self) -> bool:
@@ -48,7 +53,7 @@ class Value:
     @property
     def forgotten(self) -> Value:
         """A number that evaluated text was given, in which nothing of it is left to learn from."""
-        return replace(self, text=False, seen=False)
+        return replace(self, text=False, seen=False, number=self.number or self.learned)
 
 
 NOTHING = Value()

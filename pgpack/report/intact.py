@@ -41,7 +41,7 @@ class FileState:
 def check_study(folder: Path) -> tuple[FileState, ...]:
     """The state of every file that a finished study has. Raises: StudyError when there is no study."""
     if not (folder / STUDY_FILE).is_file():
-        raise StudyError(f"{folder} holds no {STUDY_FILE}; give the --out directory of a `pgpack sweep`")
+        raise StudyError(f"{folder} holds no {STUDY_FILE}; give the folder of a `pgpack sweep`")
     try:
         lines = Journal(folder / TRIALS_FILE).scan()
     except StudyError as error:

@@ -2,10 +2,11 @@
 
     shard = 256 x int32 LE header (20240520, 1, n tokens, zeros) + n x uint16 LE tokens
                                   (20240520, 2, n tokens, zeros) + n x uint32 LE tokens, for large vocabularies
+                                  (20240801, 7, n tokens, zeros) + n x uint32 LE tokens, of llm.c for Llama 3
 
 Owns finding and checking shards. Refuses a file whose size is not exactly 1024 + 2n or 1024 + 4n bytes; refuses
 numpy, so that a plan prints at once. Source: openai/parameter-golf train_gpt.py, load_data_shard, which knows
-version 1.
+version 1; karpathy/llm.c, dev/data/data_common.py.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from pgpack.errors import DataError
 
 MAGIC, VERSION, VERSION_32, HEADER_INTS = 20240520, 1, 2, 256
-WIDTHS = {VERSION: 2, VERSION_32: 4}  # bytes a token
+WIDTHS = {(MAGIC, VERSION): 2, (MAGIC, VERSION_32): 4, (20240801, 7): 4}  # bytes a token
 
 
 def find_shards(pattern: str) -> list[Path]:
@@ -44,9 +45,12 @@ def read_header(path: Path) -> tuple[int, int]:
     with open(path, "rb") as file:
         header = file.read(4 * HEADER_INTS)
     magic, version, n_tokens = struct.unpack_from("<3i", header) if len(header) == 4 * HEADER_INTS else (0, 0, 0)
-    if magic != MAGIC or version not in WIDTHS:
-        raise DataError(f"{path} is not a token shard: its header does not start with {MAGIC}, {VERSION}")
-    width = WIDTHS[version]
+    if (magic, version) not in WIDTHS:
+        raise DataError(
+            f"{path} is not a token shard: its header does not start with {MAGIC}, {VERSION}; of bare tokens (.npy, "
+            ".bin of nanoGPT) put 256 int32 in front of the uint16: these two, the number of tokens, zeros"
+        )
+    width = WIDTHS[magic, version]
     size, expected = path.stat().st_size, 4 * HEADER_INTS + width * n_tokens
     if n_tokens < 0 or size != expected:
         raise DataError(f"{path} has {size} bytes, its header says {expected}; the copy is incomplete or damaged")

@@ -37,6 +37,18 @@ def activations_per_token(config: GPTConfig) -> int:
     return config.virtual_layers * block + 4 * config.vocab_size
 
 
+def orthogonalizing_flop(config: GPTConfig, iterations: int) -> int:
+    """Operations of Muon in a step, whatever the batch: of an (n, m) matrix, n the smaller, 4 n^2 m + 2 n^3 an
+    iteration (`optim.orthogonalize`). They are no part of utilisation; small batches pay as much for them as for the
+    model."""
+    total = 0
+    for name, shape in tensor_shapes(config).items():
+        if parameter_group(name) == "matrix" and len(shape) == 2:
+            n, m = sorted(shape)
+            total += iterations * (4 * n * n * m + 2 * n**3)
+    return total
+
+
 def flop_per_token(config: GPTConfig, seq_len: int | None = None) -> int:
     """Operations, forward and backward, per token of a sequence of `seq_len` (None: the model's)."""
     length = seq_len or config.seq_len

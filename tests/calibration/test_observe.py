@@ -96,6 +96,45 @@ def test_tables_that_are_looked_up_otherwise_keep_their_shares() -> None:
     assert not np.array_equal(plain.fisher("emb.weight"), more.fisher("emb.weight"))  # the output's rows are tokens
 
 
+class Placed(Tied):
+    """Adds a learned vector for each of 16 positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Embedding(16, 6)
+
+    def forward_logits(self, ids: Tensor) -> Tensor:
+        x = self.emb(ids) + self.positions(torch.arange(ids.shape[1]))
+        return F.linear(x, self.emb.weight)
+
+
+class PlacedByRow(Placed):
+    """With positions of shape (1, time)."""
+
+    def forward_logits(self, ids: Tensor) -> Tensor:
+        return F.linear(self.emb(ids) + self.positions(torch.arange(ids.shape[1])[None]), self.emb.weight)
+
+
+class PlacedByToken(Placed):
+    """With positions of shape (batch, time)."""
+
+    def forward_logits(self, ids: Tensor) -> Tensor:
+        at = torch.arange(ids.shape[1]).expand_as(ids)
+        return F.linear(self.emb(ids) + self.positions(at), self.emb.weight)
+
+
+def test_positions_behind_the_window_are_not_worth_nothing() -> None:
+    calibration = observe(Placed(), np.arange(40) % 11, 8, token_digest="t", text=np.arange(11))
+    np.testing.assert_allclose(calibration.fisher("positions.weight"), np.full(16, 1 / 8), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Placed, PlacedByRow, PlacedByToken])
+def test_a_look_up_that_all_windows_share_counts_for_each_of_them(kind) -> None:
+    for n in (8, 16, 40):
+        calibration = observe(kind(), np.arange(40) % 11, 8, token_digest="t", batch_tokens=n)
+        np.testing.assert_allclose(calibration.fisher("positions.weight")[:8], np.full(8, 1 / 8), rtol=1e-6)
+
+
 def test_a_table_that_is_only_looked_up_has_its_look_ups_as_statistics() -> None:
     arrays = {"emb.lookup.hessian": np.eye(2, dtype=np.float32), "emb.lookup.fisher": np.ones(4, np.float32)}
     calibration = from_arrays(arrays, "", 1)

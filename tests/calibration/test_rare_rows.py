@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pgpack.calibration.rare_rows import expected_fisher, expected_shares, zipf_shares
+from pgpack.calibration.rare_rows import expected_fisher, expected_shares, shares_met, zipf_shares
 
 
 def zipf_text(
@@ -65,3 +65,22 @@ def test_rows_beyond_the_vocabulary_stay_as_they_were_seen() -> None:
     assert expected.shape == (3,)
     assert expected[2] == np.float32(0.25)
     assert expected[1] > 0
+
+
+def test_positions_behind_the_window_count_as_those_in_it() -> None:
+    met = np.array([0.25] * 4 + [0] * 6)
+    np.testing.assert_array_equal(shares_met(met, 40), np.full(10, 0.25, np.float32))
+    np.testing.assert_array_equal(shares_met(np.array([0, 0, 0.5, 0.5, 0]), 40), np.full(5, 0.5, np.float32))
+    np.testing.assert_array_equal(shares_met(np.array([1.0, 0]), 40), np.ones(2, np.float32))  # kinds of token
+
+
+def test_rows_of_a_hashed_table_get_what_is_expected_of_the_rare() -> None:
+    _, counts = zipf_text(20_000)
+    met = shares_met(2 * counts / counts.sum(), int(counts.sum()))  # two look-ups a token
+    np.testing.assert_allclose(met, 2 * expected_shares(2 * counts), rtol=1e-5)
+    assert (met > 0).all()
+
+
+def test_tables_of_which_all_or_nothing_was_met_stay_as_they_were_met() -> None:
+    for met in (np.array([0.5, 0.125, 0.375]), np.zeros(3)):
+        np.testing.assert_array_equal(shares_met(met, 8), met.astype(np.float32))

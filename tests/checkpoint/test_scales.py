@@ -76,3 +76,76 @@ def test_without_a_quantization_a_scale_is_a_tensor_like_others(tmp_path: Path) 
     folder = write(tmp_path, {NAME: torch.ones(4, 4), f"{NAME}_scale": torch.ones(4)})
     (folder / "config.json").unlink()
     assert set(load_checkpoint(folder).shapes) == {NAME, f"{NAME}_scale"}
+
+
+@pytest.mark.parametrize("end", ["weight_scale", "weight_scale_inv", "scale_weight"])
+@pytest.mark.parametrize("kind", ["safetensors", "pt"])
+def test_8_bit_floats_with_their_scale_are_the_product_whoever_says_so(tmp_path: Path, end: str, kind: str) -> None:
+    weight, scale = stored(6, 5), torch.tensor([0.125])
+    tensors = {NAME: weight, NAME.replace("weight", end): scale, "norm": torch.ones(3)}
+    path = tmp_path / f"model.{kind}"
+    save_file(tensors, path) if kind == "safetensors" else torch.save({"model": tensors}, path)
+    checkpoint = load_checkpoint(path)
+    assert set(checkpoint.shapes) == {NAME, "norm"}
+    assert np.array_equal(checkpoint.tensor(NAME), (weight.float() * 0.125).numpy())
+
+
+def test_8_bit_floats_alone_are_what_they_are(tmp_path: Path) -> None:
+    weight = stored(6, 5)
+    save_file({NAME: weight, "other.weight_scale": torch.ones(1)}, tmp_path / "model.safetensors")
+    checkpoint = load_checkpoint(tmp_path / "model.safetensors")
+    assert set(checkpoint.shapes) == {NAME, "other.weight_scale"}
+    assert np.array_equal(checkpoint.tensor(NAME), weight.float().numpy())
+
+
+def test_stacks_of_experts_have_scales_that_stretch_over_them(tmp_path: Path) -> None:
+    name = "model.layers.0.mlp.experts.gate_up_proj"
+    weight = torch.randn(3, 4, 6, generator=GENERATOR).to(torch.float8_e4m3fn)
+    scales = torch.rand(3, 1, 6, generator=GENERATOR)
+    checkpoint = load_checkpoint(write(tmp_path, {name: weight, f"{name}_scale": scales}))
+    assert set(checkpoint.shapes) == {name}
+    assert np.array_equal(checkpoint.tensor(name), (weight.float() * scales).numpy())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("qweight", "scales"),
+        ("weight_packed", "weight_scale"),
+        ("SCB", "weight"),
+        ("weight.absmax", "weight"),
+        ("codes", "codebooks"),
+        ("W_q", "scale"),
+    ],
+)
+def test_packed_integers_are_refused_where_no_config_tells_of_them(tmp_path: Path, one: str, other: str) -> None:
+    tensors = {NAME.replace("weight", end): torch.ones(4, 4, dtype=torch.int32) for end in (one, other)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"were quantized \(.*{one}\); give the folder of the model"):
+        load_checkpoint(tmp_path / "model.safetensors")
+    save_file({NAME.replace("weight", one): torch.ones(4, 4)}, tmp_path / "alone.safetensors")
+    assert len(load_checkpoint(tmp_path / "alone.safetensors").shapes) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32, torch.float8_e4m3fn])
+def test_weights_of_a_quantized_model_whose_scale_is_not_known_are_refused(tmp_path: Path, dtype) -> None:
+    folder = write(
+        tmp_path, {NAME: torch.ones(4, 4).to(dtype), NAME.replace("weight", "weight_scales"): torch.ones(4)}
+    )
+    with pytest.raises(CheckpointError, match="quantized by fp8"):
+        load_checkpoint(folder)
+
+
+def test_bytes_that_hold_several_weights_are_not_multiplied_by_a_scale(tmp_path: Path) -> None:
+    tensors = {NAME: torch.ones(4, 4, dtype=torch.uint8), f"{NAME}_scale": torch.ones(1)}  # BitNet: four in a byte
+    with pytest.raises(CheckpointError, match="quantized by bitnet"):
+        load_checkpoint(write(tmp_path, tensors, quant_method="bitnet"))
+
+
+def test_integers_with_a_zero_point_are_refused(tmp_path: Path) -> None:
+    whole = {NAME: torch.ones(4, 4, dtype=torch.int8), f"{NAME}_scale": torch.rand(4, 1, generator=GENERATOR)}
+    folder = write(tmp_path, whole, quant_method="compressed-tensors")
+    assert np.array_equal(load_checkpoint(folder).tensor(NAME), whole[f"{NAME}_scale"].expand(4, 4).numpy())
+    folder = write(tmp_path, whole | {f"{NAME}_zero_point": torch.ones(4, 1, dtype=torch.int8)})
+    with pytest.raises(CheckpointError, match="zero_point"):
+        load_checkpoint(folder)

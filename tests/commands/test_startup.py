@@ -24,19 +24,19 @@ except SystemExit as ended:
 """
 
 
-def loaded_by(program: str, *arguments: object) -> list[str]:
-    """Modules that a command has loaded when it ends, which must be well."""
-    code = LISTING.format(app=f"{program}_app")
-    command = [sys.executable, "-c", code, *(str(argument) for argument in arguments)]
+def loaded_by(program: str, *arguments: object, code: int = 0) -> list[str]:
+    """Modules that a command has loaded when it ends, with exit code `code`."""
+    listing = LISTING.format(app=f"{program}_app")
+    command = [sys.executable, "-c", listing, *(str(argument) for argument in arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
     status, *modules = done.stderr.splitlines()[-1].removeprefix("ended with ").split()
-    assert status == "0", done.stderr
+    assert status == str(code), done.stderr
     return modules
 
 
-def modules_of(program: str, *arguments: object) -> set[str]:
+def modules_of(program: str, *arguments: object, code: int = 0) -> set[str]:
     """Those of the top level."""
-    return {module.partition(".")[0] for module in loaded_by(program, *arguments)}
+    return {module.partition(".")[0] for module in loaded_by(program, *arguments, code=code)}
 
 
 @pytest.mark.parametrize("program", ["pgpack", "pgtrain"])
@@ -140,3 +140,10 @@ def test_a_command_loads_no_more_modules_than_its_budget_and_no_compiler(model: 
     found = loaded_by("pgpack", *(model if word == "MODEL" else word for word in words))
     assert len(found) <= most
     assert not {"torch._dynamo", "torch._inductor", "sympy", "transformers"} & set(found)
+
+
+@pytest.mark.parametrize("verb", [("eval",), ("calibrate", "-o", "new.safetensors"), ("pack", "-o", "new.pgpack")])
+def test_text_that_is_not_there_is_known_before_anything_heavy_is_loaded(model: Path, verb: tuple[str, ...]) -> None:
+    recipe = ("--recipe", "*=cast") if verb[0] == "pack" else ()
+    loaded = modules_of("pgpack", verb[0], model, *verb[1:], *recipe, "--text", "nothere", code=1)
+    assert not loaded & {"torch", "transformers"}

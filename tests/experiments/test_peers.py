@@ -11,6 +11,7 @@ import pytest
 from experiments.rate_distortion import effort, peers
 from experiments.rate_distortion.entquant import entquant, entropy_bytes
 from experiments.rate_distortion.rows import Row
+from experiments.rate_distortion.watersic import watersic
 from pgpack.fit.effort import DEFAULT
 from tests.commands.conftest import model, text_folder  # noqa: F401  fixtures
 
@@ -34,6 +35,27 @@ def test_entquant_leaves_rows_of_zero() -> None:
     assert not entquant(np.zeros((3, 8), np.float32), 0.1).weight.any()
 
 
+@pytest.mark.parametrize("rate", [2.0, 3.0])
+def test_watersic_is_a_quarter_of_a_bit_above_the_limit(rate: float) -> None:
+    rng = np.random.default_rng(0)
+    samples = rng.standard_normal((96, 400))
+    hessian, weight = samples @ samples.T / 400, 0.02 * rng.standard_normal((400, 96))
+    coded = watersic(weight.astype(np.float32), hessian, rate)
+    error = weight - coded.weight
+    bits = 8 * (coded.n_bytes - 2 * (400 + 96)) / weight.size
+    assert bits == pytest.approx(rate, abs=0.02)
+    limit = np.log2(0.02) + np.linalg.slogdet(hessian)[1] / 96 / np.log(4) - bits
+    gap = np.log2(((error @ hessian) * error).mean() * 1.0) / 2 - limit
+    assert 0.2 < gap < 0.3  # 0.255 in theory
+
+
+def test_watersic_drops_what_is_never_used() -> None:
+    hessian = np.diag([1.0, 1.0, 0.0, 1e-6])
+    coded = watersic(np.ones((40, 4), np.float32), hessian.astype(np.float32), 2.0)
+    assert not coded.weight[:, 2:].any()
+    assert not watersic(np.ones((4, 2), np.float32), np.zeros((2, 2), np.float32), 2.0).weight.any()
+
+
 def row(n_bytes: int, kl: float) -> Row:
     return Row("a", 1.0, n_bytes, 0.0, kl, 1.0, 0.0, 0.0, 0.0, "")
 
@@ -48,11 +70,13 @@ def test_sizes_between_points() -> None:
 def test_benches_run_to_their_end(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setattr(peers, "TARGETS", (0.02, 0.2, 1.0))
     monkeypatch.setattr(peers, "RATE_WEIGHTS", (0.05, 0.2, 0.4))
+    monkeypatch.setattr(peers, "RATES", (3.0,))
     flags = ("--max-tokens", "256", "--work", str(tmp_path / "work"))
-    shown = ("--curves", "tcq-8", peers.ENTQUANT, peers.DATA_FREE.name, peers.OWN_TEXT.name, "--calib-tokens", "512")
+    names = ("tcq-8", peers.ENTQUANT, peers.WATERSIC, peers.DATA_FREE.name, peers.OWN_TEXT.name)
+    shown = ("--curves", *names, "--calib-tokens", "512")
     peers.main([str(model), *flags, *shown, "--out", str(tmp_path / "peers")])
     found = json.loads((tmp_path / "peers.json").read_text())
-    assert set(found["curves"]) == {"tcq-8", peers.ENTQUANT, peers.DATA_FREE.name, peers.OWN_TEXT.name}
+    assert set(found["curves"]) == set(names)
     assert all(len(rows) in (1, 2, 3) for rows in found["curves"].values())
     assert "bytes at KL" in (tmp_path / "peers.md").read_text()
     effort.main([str(model), *flags, "--levels", str(DEFAULT), "0", "--out", str(tmp_path / "effort")])

@@ -152,3 +152,40 @@ def test_llama_cpp_says_the_same_next_tokens(tmp_path: Path) -> None:
         theirs.reset()
         theirs.eval(ids)
         assert theirs.sample(temp=0.0) == int(model(torch.tensor([ids])).logits[0, -1].argmax())
+
+
+def test_the_table_of_rotary_factors_is_that_of_the_config() -> None:
+    rope = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 2.0, "high_freq_factor": 6.0}
+    config = {
+        "model_type": "llama",
+        "head_dim": 8,
+        "rope_parameters": rope | {"original_max_position_embeddings": 128},
+    }
+    waves = (
+        2 * np.pi * 10_000.0 ** (np.arange(4) / 4)
+    )  # 6.3, 63, 628, 6283 tokens; 128 / 6 and 128 / 2 bound the smooth
+    smooth = (128 / waves[1] - 2) / 4
+    assert np.allclose(rope_factors(config), [1, 1 / ((1 - smooth) / 4 + smooth), 4, 4])
+
+
+@pytest.mark.parametrize(
+    ("arch", "field", "value"),
+    [
+        ("llama", "hidden_act", "gelu"),
+        ("qwen2", "use_sliding_window", True),
+        ("gpt2", "activation_function", "relu"),
+        ("gpt2", "scale_attn_by_inverse_layer_idx", True),
+        ("gpt2", "scale_attn_weights", False),
+        ("llama", "partial_rotary_factor", 0.5),
+        ("llama", "rope_parameters", {"rope_type": "default", "partial_rotary_factor": 0.5}),
+        ("llama", "rope_parameters", {"rope_type": "yarn", "factor": 2.0, "attention_factor": 3.0}),
+        ("llama", "rope_scaling", {"rope_type": "yarn", "factor": 2.0, "beta_fast": 16.0}),
+    ],
+)
+def test_what_llama_cpp_would_compute_otherwise_is_refused(tmp_path: Path, arch: str, field: str, value) -> None:
+    folder = write_tokenizer(write_folder(tmp_path / arch, arch))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {field: value}))
+    with pytest.raises(SettingError, match=r"llama.cpp takes|no place in a GGUF"):
+        packed(folder).unpack(tmp_path / "a.gguf")
+    assert not (tmp_path / "a.gguf").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.codecs import BYTE_CODECS
@@ -109,6 +111,20 @@ def test_tied_names_become_records_of_their_own():
     assert report.n_bytes == len(data)
     with pytest.raises(RecipeError, match="stores every name"):
         TorchSdclip().write(tied, BROTLI)
+
+
+@pytest.mark.parametrize("container", [TorchSdclip(stride=0), TorchBaseline()])
+@pytest.mark.parametrize("record", [rows("a", (64, 96)), raw("a", np.ones((64, 96), "f4"), "fp16")])
+def test_tied_names_share_their_memory_as_torch_saves_them(container, record):
+    alone, _ = container.write(Contents([record], {}, {}), ())
+    both, _ = container.write(Contents([record], {}, {"b": "a"}).untied(), ())
+    assert len(both) < len(alone) + 1024
+    state = torch.load(io.BytesIO(both), weights_only=True)
+    held = state.get("w") or {**state["quantized"], **state["passthrough"]}
+    a, b = ([tensor for name, tensor in held.items() if name.split(".")[0] == key] for key in "ab")
+    assert [t.data_ptr() for t in a] == [t.data_ptr() for t in b]
+    first, second = read_field_artifact(both)
+    assert first.dequantize().tobytes() == second.dequantize().tobytes()
 
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from pgpack_cli.pgpack_app import main; main()"

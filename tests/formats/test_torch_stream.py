@@ -182,10 +182,10 @@ def test_tied_tensors_are_views_of_the_same_bytes():
 
 
 def refused(pickle, limit=LIMIT):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FormatError) as caught:
         unpickled(pickle, {"0": memoryview(bytes(16))}, limit)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert len(str(caught.value)) < 400
     return str(caught.value)
 
@@ -281,10 +281,10 @@ def test_nesting_and_aliases_that_expand_to_more_than_could_be_walked_are_read_i
     for level in range(1, 6):  # dictionaries, each of whose 2,000 values is the one before
         items = b"".join(text(str(i)) + b"h%c" % (level - 1) for i in range(2000))
         levels += text(f"level {level}") + b"}q%c(" % level + items + b"u"
-    start = time.perf_counter()
+    start = time.process_time()
     value = load(b"".join(framed(b"\x80\x02}(" + text("level 0") + levels + b"u.", [])), LIMIT)
     assert [len(level) for level in value.values()] == [0, 2000, 2000, 2000, 2000, 2000]
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 DATA = save(field_like(5) | {"x": tensor("bfloat16", (3, 4))})

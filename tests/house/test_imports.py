@@ -55,6 +55,11 @@ LATE = {
     "python_minifier",
     "fcntl",
     "resource",
+    "ctypes",
+    "csv",
+    "decimal",
+    "tempfile",
+    "unicodedata",
     "pydoc_data",
     "nncodec",
 }

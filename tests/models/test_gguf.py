@@ -110,6 +110,31 @@ def test_llama_3s_table_of_rotary_factors_is_said_by_the_config(tmp_path: Path) 
     assert "not Llama 3's" in load_checkpoint(path).notes[0]
 
 
+@pytest.mark.parametrize("length", [32, 256, 8192])
+def test_a_table_says_on_which_length_the_model_was_trained(tmp_path: Path, length: int) -> None:
+    told = {**LLAMA3, "original_max_position_embeddings": length}
+    scaling = {"rope_type": "llama3", "factor": 4.0, "rope_theta": 10_000.0, **told}
+    model = tiny_model("llama", rope_parameters=scaling, max_position_embeddings=16384)
+
+    def add(writer) -> None:
+        writer.add_tensor("rope_freqs.weight", llama3_factors(8, 10_000.0, 4.0, told).astype(np.float32))
+
+    write_gguf(tmp_path / "tiny.gguf", "llama", model=model, tokenizer=add)
+    with torch.no_grad():
+        assert torch.allclose(our_logits(tmp_path / "tiny.gguf", tokens()), model(tokens()).logits, atol=1e-4)
+
+
+def test_biases_of_a_mlp_are_read(tmp_path: Path) -> None:
+    model = tiny_model("llama", mlp_bias=True, attention_bias=True)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.uniform_(-1, 1)
+        expected = model(tokens()).logits
+    write_gguf(tmp_path / "tiny.gguf", "llama", model=model)
+    assert torch.allclose(our_logits(tmp_path / "tiny.gguf", tokens()), expected, atol=1e-4)
+
+
 TEXTS = [
     "Hello world, it's 2024 -- 3.14159 and 42!",
     "  two spaces\n\n\tand a tab,\r\nlines   \n",

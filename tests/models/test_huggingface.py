@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
 
@@ -218,3 +219,21 @@ def test_without_transformers_the_sentence_names_the_extra(tmp_path: Path, monke
     monkeypatch.setitem(sys.modules, "transformers.utils", None)
     with pytest.raises(ToolMissing, match=r"pip install 'pgpack\[hf\]'"):
         find(wanted(checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("vocab_size", 2**31, r"has [\d,]+ parameters, and the checkpoint [\d,]+; the config is of another model"),
+        ("intermediate_size", 10**9, r"has [\d,]+ parameters, and the checkpoint"),
+        ("num_hidden_layers", 10**5, r"num_hidden_layers = 100,000, and the checkpoint has \d+ tensors"),
+    ],
+)
+def test_a_config_of_a_far_larger_model_takes_no_memory(tmp_path: Path, field: str, value: int, told: str) -> None:
+    folder = write_folder(tmp_path / "llama")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {field: value}))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=told):
+        found_model(load_checkpoint(folder))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # kB

@@ -12,6 +12,8 @@ from pgpack.calibration.calibration import from_arrays
 from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.errors import RecipeError
 from pgpack.pack import pack
+from pgpack.recipe.applied import apply
+from pgpack.recipe.preset_candidates import preset_recipe
 from pgpack.recipe.presets import PRESETS, preset, preset_text
 from pgpack.recipe.recipe import parse_recipe, recipe_to_text
 from tests.contracts import field_packers
@@ -181,6 +183,26 @@ def test_lower_passthrough_quantizes_matrices_and_keeps_controls():
     records = {r.name: r for r in packed("baseline-int8-zlib", state, passthrough=64).records}
     assert records["blocks.0.attn.c_q.weight"].parts[0].grid.kind == "uniform"
     assert records["blocks.0.resid_mix"].parts[0].grid.params == {"dtype": "fp32"}
+
+
+def rule_of(name, tensor, shapes):
+    """The pipeline that a preset has for a tensor of a checkpoint."""
+    recipe = preset_recipe(name, None, None, shapes)
+    return str(apply(recipe, shapes).tensors[tensor].policy.quantizer)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("tok_emb.weight", "model.embed_tokens.weight"),
+        ("tok_emb.weight", "transformer.wte.weight"),
+        ("blocks.0.mlp.fc.weight", "encoder.block.0.fc1.weight"),
+        ("blocks.0.attn.c_q.weight", "model.layers.0.self_attn.q_proj.weight"),
+    ],
+)
+@pytest.mark.parametrize("name", ["sdclip-brotli", "layer-clip", "int6-zstd22", "pergroup-lrzip"])
+def test_other_families_get_what_the_field_gives_each_kind_of_tensor(name, ours, theirs):
+    assert rule_of(name, theirs, {theirs: (512, 256)}) == rule_of(name, ours, {ours: (512, 256)})
 
 
 @pytest.mark.parametrize(

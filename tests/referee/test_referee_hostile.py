@@ -259,11 +259,11 @@ def test_scripts_of_any_depth_are_parsed_or_refused(text: str) -> None:
 
 
 def test_logs_of_any_line_are_read_in_linear_time() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for line in ("val_loss" * 10**5, "a " * 10**6, "val_loss:1.0 " * 10**5, "Total submission size " + "9" * 10**6):
         log = read_log("train.log", line)
         assert log.total_bytes is None or log.total_bytes < 10**13
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_requirements_name_distributions() -> None:

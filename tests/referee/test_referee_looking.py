@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pgpack.referee.looking import look_ahead, sums
+from pgpack.referee.looking import look_ahead, look_close, sums
 
 V = 64
 IDS = np.random.default_rng(3).integers(0, V, 20_000)
@@ -127,3 +127,42 @@ def test_without_time_it_says_how_far_it_looked() -> None:
 @pytest.mark.parametrize("losses", [np.zeros(3), np.full(96, np.nan)])
 def test_losses_that_are_none_fail(losses: NDArray[Any]) -> None:
     assert not look_ahead(lambda _: losses, IDS[:97], V, 1.0).ok
+
+
+def peeking(every: int, ahead: int = 1, start: int = 0) -> Scorer:
+    """Frequencies so far; at every so manieth place from `start` on half of what is said lies on a later token."""
+
+    def score(ids: NDArray[Any]) -> NDArray[Any]:
+        t, counts = np.asarray(ids), np.ones(V)
+        out = np.empty(len(t) - 1)
+        for i in range(1, len(t)):
+            p = counts[t[i]] / counts.sum()
+            if i % every == 7 and i >= start and i + ahead < len(t):
+                p = 0.1 * p + 0.9 * ((t[i] * 5 + 1) % V == t[i + ahead])
+            out[i - 1] = -np.log(p)
+            counts[t[i]] += 1
+        return out
+
+    return score
+
+
+@pytest.mark.parametrize(("every", "ahead", "start"), [(97, 1, 0), (211, 1, 1000), (173, 5, 0)])
+def test_one_token_ahead_at_rare_places_is_seen(every: int, ahead: int, start: int) -> None:
+    ids = IDS[:2100].copy()
+    ids[ahead:] = np.where(np.arange(len(ids) - ahead) % 3 == 0, (ids[:-ahead] * 5 + 1) % V, ids[ahead:])
+    found = look_close(peeking(every, ahead, start), ids, V, 60)
+    assert not found.ok
+    assert "changes the loss of token" in found.detail
+
+
+def test_what_does_not_peek_passes_a_close_look_at_every_place() -> None:
+    found = look_close(chunks(64, before=False), IDS[:400], V, 60)
+    assert found.ok
+    assert "at all places of 399 tokens" in found.detail
+
+
+def test_without_time_a_close_look_says_at_how_many_places() -> None:
+    ticks = itertools.count()
+    found = look_close(chunks(64, before=False), IDS, V, 20.0, lambda: float(next(ticks)))
+    assert found.ok
+    assert "at 20 of 95 places of 96 tokens" in found.detail

@@ -17,6 +17,11 @@ NEW_AND_OLD = {
     'f"{f"{a["b"]}"}"': "f\"{f'''{a['b']}'''}\"",
     "print(f'{d['a']['b']}')  # it's": "print(f\"{d['a']['b']}\")",
     'f"{d["a:b"]:>{n["w"]}}"': "f\"{d['a:b']:>{n['w']}}\"",
+    't"{a}"': 'f"{a}"',
+    "type Pair[T] = tuple[T, T]\ntype = 1": "Pair = tuple[T, T]\ntype = 1",
+    "def f[T: list[int], *Ts](x: T) -> T: ...": "def f(x: T) -> T: ...",
+    "class A[T](B[T]): ...": "class A(B[T]): ...",
+    "try: ...\nexcept E, F: ...": "try: ...\nexcept (E, F): ...",
     'x = rf"\\"{a["b"]}"\ny = r"\\""': "x = rf'''\\\"{a['b']}'''\ny = r'\\\"'",
 }
 

@@ -53,6 +53,7 @@ TURNED = ("attn_q.", "attn_k.")  # of Llama: weights and biases whose rows are i
 LAID_ACROSS = ("attn_qkv.weight", "attn_output.weight", "ffn_up.weight", "ffn_down.weight")  # of GPT-2
 ROPE_FREQS = "rope_freqs.weight"  # a table that llama.cpp has of Llama 3.1 and later; the config says the same
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+LLAMA3_LENGTHS = (8192, *(2**n for n in range(5, 21)))  # the first of them is that of Llama 3
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Family:
 
 
 FAMILIES = {
-    "llama": Family("llama", "LlamaForCausalLM", LLAMA_NAMES, {"hidden_act": "silu", "mlp_bias": False}),
+    "llama": Family("llama", "LlamaForCausalLM", LLAMA_NAMES, {"hidden_act": "silu"}),
     "qwen2": Family("qwen2", "Qwen2ForCausalLM", LLAMA_NAMES, {"hidden_act": "silu", "use_sliding_window": False}),
     "qwen3": Family("qwen3", "Qwen3ForCausalLM", LLAMA_NAMES, {"hidden_act": "silu", "use_sliding_window": False}),
     "gpt2": Family("gpt2", "GPT2LMHeadModel", GPT2_NAMES, {"activation_function": "gelu_new"}),
@@ -178,6 +179,8 @@ def config_fields(fields: Fields, shapes: Mapping[str, tuple[int, ...]], rope: A
     }
     if arch != "qwen2":
         found["attention_bias"] = "blk.0.attn_q.bias" in shapes
+    if arch == "llama":
+        found["mlp_bias"] = "blk.0.ffn_up.bias" in shapes
     scaling = _rope_scaling(of, found, rope)
     return found | ({"rope_scaling": scaling} if scaling else {})
 
@@ -190,10 +193,11 @@ def _rope_scaling(of: Fields, found: Mapping[str, Any], rope: Array | None) -> d
     kind = of.get("rope.scaling.type", "none")
     if rope is not None:
         factor = float(rope.max())
-        told = {"rope_type": "llama3", "factor": _short(factor), **LLAMA3}
-        if not np.allclose(rope, llama3_factors(found["head_dim"], found["rope_theta"], factor), rtol=1e-3):
-            raise ValueError("a table of rotary factors that is not Llama 3's")
-        return told
+        for length in LLAMA3_LENGTHS:
+            told = {**LLAMA3, "original_max_position_embeddings": length}
+            if np.allclose(rope, llama3_factors(found["head_dim"], found["rope_theta"], factor, told), rtol=1e-3):
+                return {"rope_type": "llama3", "factor": _short(factor), **told}
+        raise ValueError("a table of rotary factors that is not Llama 3's")
     if kind in ("none", ""):
         return None
     if kind not in ("linear", "yarn"):
@@ -203,12 +207,14 @@ def _rope_scaling(of: Fields, found: Mapping[str, Any], rope: Array | None) -> d
     return told | ({"original_max_position_embeddings": original} if original and kind == "yarn" else {})
 
 
-def llama3_factors(head_dim: int, theta: float, factor: float) -> NDArray[np.float64]:
-    """What Llama 3.1 divides each rotary frequency by. Shape: (head_dim / 2,).
+def llama3_factors(
+    head_dim: int, theta: float, factor: float, told: Mapping[str, float] = LLAMA3
+) -> NDArray[np.float64]:
+    """What Llama 3.1 divides each rotary frequency by. Shape: (head_dim / 2,). `told`: what differs from LLAMA3.
 
     Source: Llama 3.1's reference code; short waves stay, long ones are stretched by `factor`, between them smoothly.
     """
-    low, high, length = (float(LLAMA3[key]) for key in LLAMA3)
+    low, high, length = ({**LLAMA3, **told}[key] for key in LLAMA3)
     waves = 2 * math.pi * theta ** (np.arange(0, head_dim, 2) / head_dim)
     smooth = np.clip((length / waves - low) / (high - low), 0, 1)
     mixed: NDArray[np.float64] = 1 / ((1 - smooth) / factor + smooth)

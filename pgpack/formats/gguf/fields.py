@@ -13,11 +13,21 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .families import FAMILIES, Family, llama3_factors
+from .families import FAMILIES, LLAMA3, Family, llama3_factors
 from .tokenizer import BYTE, CONTROL, NORMAL, PATTERNS, UNKNOWN, UNUSED, USER_DEFINED
 
 Json = Mapping[str, Any]
 GPT2_PATTERN = PATTERNS["gpt-2"][0]
+ASSUMED: Json = {  # field of a config -> what llama.cpp computes, whatever the field says
+    "hidden_act": ("silu", "swish"),
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),
+    "use_sliding_window": (False,),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+}
+ASSUMED_ROPE: Json = {"partial_rotary_factor": (1,), "beta_fast": (32,), "beta_slow": (1,), "truncate": (True,)}
+YARN_ONLY = ("attention_factor", "mscale", "mscale_all_dim")
 NAMED = (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))  # transformers' name, llama.cpp's
 
 
@@ -32,6 +42,7 @@ def family_of(config: Json) -> tuple[str, Family]:
 def model_fields(config: Json) -> dict[str, Any]:
     """What llama.cpp must know of the model. Raises: ValueError, KeyError where the config does not say it."""
     arch, _ = family_of(config)
+    _refuse_other(config)
     if arch == "gpt2":
         hidden, heads = config["n_embd"], config["n_head"]
         of = {
@@ -44,7 +55,7 @@ def model_fields(config: Json) -> dict[str, Any]:
         }
     else:
         hidden, heads = config["hidden_size"], config["num_attention_heads"]
-        head_dim = config.get("head_dim") or (128 if arch == "qwen3" else hidden // heads)
+        head_dim = _head_dim(config)
         of = {
             "block_count": config["num_hidden_layers"],
             "context_length": config["max_position_embeddings"],
@@ -68,8 +79,29 @@ def rope_factors(config: Json) -> Any:
     rope = _rope(config)
     if rope.get("rope_type", rope.get("type")) != "llama3":
         return None
-    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    return llama3_factors(head_dim, float(rope.get("rope_theta", 10_000.0)), float(rope["factor"]))
+    told = {name: float(rope[name]) for name in LLAMA3 if name in rope}
+    return llama3_factors(_head_dim(config), float(rope.get("rope_theta", 10_000.0)), float(rope["factor"]), told)
+
+
+def _head_dim(config: Json) -> int:
+    if found := config.get("head_dim"):
+        return int(found)
+    return (
+        128
+        if config.get("model_type") == "qwen3"
+        else int(config["hidden_size"]) // int(config["num_attention_heads"])
+    )
+
+
+def _refuse_other(config: Json) -> None:
+    """Raises ValueError for a model that llama.cpp would compute otherwise, without a word."""
+    rope = _rope(config)
+    for fields, assumed in ((config, ASSUMED), (config, ASSUMED_ROPE), (rope, ASSUMED_ROPE)):
+        for name, values in assumed.items():
+            if fields.get(name) is not None and fields[name] not in values:
+                raise ValueError(f"its {name} is {fields[name]}, and llama.cpp takes {values[0]}")
+    if own := next((name for name in YARN_ONLY if rope.get(name) is not None), None):
+        raise ValueError(f"its rotary scaling has an {own} of its own, which has no place in a GGUF")
 
 
 def _rope(config: Json) -> dict[str, Any]:

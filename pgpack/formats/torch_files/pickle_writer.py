@@ -4,7 +4,7 @@
 
 What was written before is referred to by its place in the memo, and "written before" means the same object, not an
 equal one: two equal strings that are different objects are written twice. Sizes of the field's files depend on it.
-Every tensor has a storage of its own. Refuses every other type.
+Every tensor has a storage of its own; two of the same memory, as tied weights are, are one. Refuses every other type.
 Source: CPython, Lib/pickle.py (opcodes, batches of 1000); torch, `Tensor.__reduce_ex__` (what a tensor becomes).
 """
 
@@ -54,6 +54,13 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
+def _identity(value: Any) -> object:
+    """The same for the same object, and for tensors of the same memory."""
+    if isinstance(value, StoredTensor) and value.array.size:
+        return value.dtype, value.shape, value.array.ctypes.data
+    return id(value)
+
+
 class _Pickler:
     """The bytes so far. `memo`: identity -> its place; the objects are kept so that no identity is used twice."""
 
@@ -68,7 +75,7 @@ class _Pickler:
             self.save_int(value)
         elif type(value) is tuple and not value:
             self.out += b")"
-        elif not self.recalled(id(value)):
+        elif not self.recalled(_identity(value)):
             self.save_new(value)
 
     def save_new(self, value: Any) -> None:
@@ -196,5 +203,5 @@ class _Pickler:
         self.out += b"t"
         self.memoize(object())  # the arguments
         self.out += b"R"
-        self.memoize(tensor)
+        self.memoize(tensor, _identity(tensor))
         self.tensors.append(tensor)

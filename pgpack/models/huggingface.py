@@ -27,6 +27,7 @@ from pgpack.files import workplace
 from pgpack.tables import counted
 
 from .source import FoundModel, Wanted
+from .writing import AT_ONCE
 
 LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
 LONGEST = 2048  # tokens per window unless the user says more: what a model allows is often far beyond any memory
@@ -154,13 +155,17 @@ class _LogitsModel(nn.Module):
 
     @property
     def written_at_once(self) -> int:
-        """Units: tokens whose keys and values are remembered in `REMEMBERED` bytes of fp32."""
+        """Units: tokens whose keys and values are kept in `REMEMBERED` bytes of fp32; AT_ONCE where layers differ
+        or the config names none."""
         network: Any = self.model
         config = network.config.get_text_config()
-        heads = getattr(config, "num_attention_heads", 1) or 1
-        per_head = getattr(config, "head_dim", None) or config.hidden_size // heads
-        kept = (getattr(config, "num_key_value_heads", None) or heads) * per_head
-        return int(REMEMBERED // (8 * kept * config.num_hidden_layers))
+        try:
+            heads = getattr(config, "num_attention_heads", 1) or 1
+            per_head = getattr(config, "head_dim", None) or config.hidden_size // heads
+            kept = (getattr(config, "num_key_value_heads", None) or heads) * per_head
+            return int(REMEMBERED // (8 * kept * config.num_hidden_layers))
+        except (AttributeError, RuntimeError, TypeError, ZeroDivisionError):
+            return AT_ONCE
 
     def written(self, ids: Tensor, length: int, n_pieces: int) -> Tensor:
         """`ids` gone on with by draws from the model's distribution; what was read is remembered, as the family does

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pgpack.models.writing import windows_written
+from pgpack.models.writing import AT_ONCE, windows_written
 
 V = 6
 
@@ -65,3 +65,29 @@ def test_a_model_that_remembers_writes_by_its_own_distribution(family: str) -> N
         np.testing.assert_array_less(np.abs(hits - expected), 5 * np.sqrt((p[:, at] * (1 - p[:, at])).sum(0)) + 1)
     said = -np.log(np.take_along_axis(p, ids[:, 1:, None], 2)).mean()
     assert abs(said + (p * np.log(p)).sum(-1).mean()) < 0.05  # and its surprise is the model's own entropy
+
+
+class Config:
+    """What transformers has for a model whose layers differ: sizes that hold for none of them."""
+
+    hidden_size, num_hidden_layers = 64, 4
+
+    def get_text_config(self) -> Config:
+        return self
+
+    @property
+    def num_attention_heads(self) -> int:
+        raise RuntimeError("a per-layer attribute")
+
+
+def test_what_is_written_at_once_is_bounded_by_what_is_remembered() -> None:
+    transformers = pytest.importorskip("transformers")
+    from pgpack.models.huggingface import REMEMBERED, _LogitsModel
+
+    network = nn.Module()
+    network.config = transformers.LlamaConfig(
+        hidden_size=576, num_attention_heads=9, num_key_value_heads=3, num_hidden_layers=30
+    )
+    assert _LogitsModel(network, {}).written_at_once == REMEMBERED // (4 * 2 * 30 * 3 * 64)  # SmolLM2
+    network.config = Config()
+    assert _LogitsModel(network, {}).written_at_once == AT_ONCE

@@ -12,16 +12,16 @@ from pathlib import Path
 
 from .corpus_claims import logged, written
 from .corpus_code import fetched, imported, started
-from .corpus_eighth import eighth
-from .corpus_eleventh import eleventh
+from .corpus_eighth_code import eighth
+from .corpus_eleventh_refused import eleventh
 from .corpus_fifth import fifth_code, fifth_fetching
 from .corpus_fourth import fourth
-from .corpus_ninth import ninth
+from .corpus_ninth_claims import ninth
 from .corpus_ninth_weights import ninth_weights
 from .corpus_second import second
 from .corpus_seventh import seventh_code, seventh_learning, seventh_words
 from .corpus_sixth import sixth_learning, sixth_logs, sixth_texts, sixth_weights
-from .corpus_tenth import tenth
+from .corpus_tenth_learning import tenth
 from .corpus_third import third
 from .corpus_weights import scored, weighed
 from .folder_case import Case

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import subprocess
 import sys
@@ -102,7 +103,7 @@ def test_a_folder_takes_the_place_of_another(
     folder.mkdir()
     (folder / "config.json").write_text("old")
     if not exchanges:
-        monkeypatch.setattr(storage.ctypes, "CDLL", lambda name: None)
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: None)
     with replacing_folder(folder, ("config.json",)) as aside:
         (aside / "config.json").write_text("new")
         assert (folder / "config.json").read_text() == "old"

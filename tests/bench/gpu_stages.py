@@ -80,7 +80,7 @@ class Scale:
     calib_tokens: int = 65_536
     eval_tokens: int = 262_144
     passthrough: int = PASSTHROUGH
-    efforts: tuple[int, ...] = (2, 3, 7)
+    efforts: tuple[int, ...] = (2, 3, 5)
 
     @property
     def chosen(self) -> Preset:
@@ -109,7 +109,7 @@ SCALES = {
     "tiny": Scale(
         "demo", "14kB", {"vocab_size": 400, "model_dim": 32, "seq_len": 32},
         {"batch_tokens": 128, "micro_batches": 2, "packer_every": 2}, "eager", steps=10,
-        text_bytes=60_000, calib_tokens=512, eval_tokens=512, passthrough=SMALL_PASSTHROUGH, efforts=(2, 7),
+        text_bytes=60_000, calib_tokens=512, eval_tokens=512, passthrough=SMALL_PASSTHROUGH, efforts=(2, 5),
     ),
 }  # fmt: skip
 

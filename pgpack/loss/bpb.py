@@ -69,8 +69,9 @@ def trim(tokens: Tokens, seq_len: int, max_tokens: int | None = None) -> Tokens:
     n_windows = n_scored // seq_len
     if n_windows < 1:
         limit = "" if max_tokens is None else f", of which at most {max_tokens} are scored,"
+        are = "is" if len(tokens) == 1 else "are"
         raise DataError(
-            f"{counted(len(tokens), 'validation token')}{limit} are too few for one window of {seq_len}; "
+            f"{counted(len(tokens), 'validation token')}{limit} {are} too few for one window of {seq_len}; "
             "give more text, a larger --max-tokens or a shorter --seq-len"
         )
     return tokens[: n_windows * seq_len + 1]

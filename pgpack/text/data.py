@@ -101,8 +101,9 @@ class BatchSampler:
         if self.batch_tokens < self.seq_len or self.batch_tokens % self.seq_len:
             raise DataError(f"{self.batch_tokens} tokens per batch is not a multiple of the sequence, {self.seq_len}")
         if self.windows < 1:
+            are = "is" if len(self.tokens) == 1 else "are"
             raise DataError(
-                f"{counted(len(self.tokens), 'training token')} are too few for sequences of {self.seq_len}; "
+                f"{counted(len(self.tokens), 'training token')} {are} too few for sequences of {self.seq_len}; "
                 "give more text or a shorter --seq-len"
             )
 

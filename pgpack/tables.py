@@ -54,6 +54,11 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def counted_are(n: int, noun: str) -> str:
+    """`1 token is`, `2 tokens are`."""
+    return f"{counted(n, noun)} {'is' if n == 1 else 'are'}"
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """The rows as aligned text under their headings. A column is numeric when no cell of it is text."""
     cells = [[shown(value) for value in row] for row in rows]

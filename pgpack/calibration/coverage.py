@@ -30,6 +30,7 @@ from pgpack.recipe.dials import SMALL
 from pgpack.recipe.policy import Coding, Rule, TensorPolicy
 from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.recipe.selector import Selector
+from pgpack.tables import counted_are
 from pgpack.tensors.masks import few_values, is_mask
 
 from .calibration import Calibration, from_arrays
@@ -74,11 +75,7 @@ class Covered:
         for name, why in self.assumed.items():
             reasons.setdefault(why, []).append(name)
         told = "; ".join(f"{_names(names)} ({why})" for why, names in reasons.items())
-        return f"{_count(len(self.assumed))} packed without a Hessian: {told}; --strict refuses them"
-
-
-def _count(n: int) -> str:
-    return f"{n} tensor is" if n == 1 else f"{n} tensors are"
+        return f"{counted_are(len(self.assumed), 'tensor')} packed without a Hessian: {told}; --strict refuses them"
 
 
 def _names(names: list[str]) -> str:

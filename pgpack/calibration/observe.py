@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pgpack.checkpoint.parameters import held_tensors, told_names
 from pgpack.errors import CalibrationError
 from pgpack.loss.head import Split, Splitter, logits_of, slices
-from pgpack.tables import counted
+from pgpack.tables import counted_are
 
 from .blocks import Plan, plan, running_again
 from .calibration import LOOKUP, Calibration, from_arrays
@@ -69,7 +69,7 @@ def observe(
     """
     n_windows = len(tokens) // seq_len
     if n_windows < 1:
-        raise CalibrationError(f"{counted(len(tokens), 'calibration token')} are fewer than one window of {seq_len}")
+        raise CalibrationError(f"{counted_are(len(tokens), 'calibration token')} fewer than one window of {seq_len}")
     parameters = {name: p for name, p in model.named_parameters() if p.ndim >= 2}
     pace = Pace(progress)
     watch = Watch(parameters, output_rows, pace)

@@ -23,12 +23,7 @@ from pgpack.errors import CheckpointError
 BLOCK = (128, 128)
 SCALES = ("_scale_inv", "_scale")  # behind the name of a weight
 SCALE_WEIGHT = (".weight", ".scale_weight")  # in place of the end of a name
-OF_ACTIVATIONS = (
-    ".input_scale",
-    ".activation_scale",
-    ".input_scale_ub",
-    ".scale_input",
-)  # of no use to plain weights
+OF_ACTIVATIONS = (".input_scale", ".activation_scale", ".input_scale_ub", ".scale_input")  # no use to plain weights
 PACKED = {  # end of a name, by what packed it -> the end of what then lies beside it
     ".qweight": ".scales",
     ".weight_packed": ".weight_scale",

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pgpack.errors import DataError
-from pgpack.tables import counted
+from pgpack.tables import counted, counted_are
 from pgpack.text.data import Tokens, digest_tokens
 from pgpack.text.tokenizer import TokenizedText
 
@@ -68,10 +68,11 @@ def trim(tokens: Tokens, seq_len: int, max_tokens: int | None = None) -> Tokens:
     n_scored = len(tokens) - 1 if max_tokens is None else min(len(tokens) - 1, max_tokens)
     n_windows = n_scored // seq_len
     if n_windows < 1:
-        limit = "" if max_tokens is None else f", of which at most {max_tokens} are scored,"
-        are = "is" if len(tokens) == 1 else "are"
+        found = counted_are(len(tokens), "validation token")
+        if max_tokens is not None:
+            found = f"{counted(len(tokens), 'validation token')}, of which at most {max_tokens} are scored, are"
         raise DataError(
-            f"{counted(len(tokens), 'validation token')}{limit} {are} too few for one window of {seq_len}; "
+            f"{found} too few for one window of {seq_len}; "
             "give more text, a larger --max-tokens or a shorter --seq-len"
         )
     return tokens[: n_windows * seq_len + 1]

@@ -44,10 +44,7 @@ NOT_TO_BUILD = (  # how weights were stored and attention computed where the fol
 NO_JSON = "__float__"
 NUMBERS = ("num_hidden_layers", "num_local_experts", "num_experts", "n_routed_experts")  # of modules that are made
 MOST_MODULES = 1000  # of a kind, where the checkpoint has not as many tensors
-LARGER, SLACK = (
-    4,
-    2**24,
-)  # how many parameters a config may have beyond those of its checkpoint, to be told what lacks
+LARGER, SLACK = 4, 2**24  # parameters that a config may have: so many times its checkpoint's, and so many more
 ONE_BY_ONE = "eager"  # of experts: each is a product of its own, which calibration can watch
 
 

@@ -22,7 +22,7 @@ from pgpack.checkpoint.parameters import held_tensors, told_names
 from pgpack.errors import CalibrationError, RecipeError
 from pgpack.loss.bpb import Build
 from pgpack.loss.head import WHOLE_BYTES, Split, Splitter, logits_of, slices
-from pgpack.tables import counted
+from pgpack.tables import counted_are
 
 from .fresh_text import CHECKED, Tokens
 
@@ -41,7 +41,7 @@ class Batches:
         n = len(tokens) // seq_len
         if n < 2:
             raise CalibrationError(
-                f"{counted(len(tokens), 'calibration token')} are fewer than two windows of {seq_len}"
+                f"{counted_are(len(tokens), 'calibration token')} fewer than two windows of {seq_len}"
             )
         windows = torch.from_numpy(np.asarray(tokens[: n * seq_len]).astype(np.int64)).view(n, seq_len).to(device)
         size = min(max(1, batch_tokens // seq_len), n // 2)

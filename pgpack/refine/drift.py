@@ -36,7 +36,7 @@ from pgpack.pack import Quantized, quantize
 from pgpack.recipe.applied import Applied, apply
 from pgpack.recipe.directives import Drift
 from pgpack.recipe.recipe import Recipe
-from pgpack.tables import counted
+from pgpack.tables import counted_are
 from pgpack.tensors.record import Record
 
 from .stages import Stage, Staged, refuse_global
@@ -67,7 +67,7 @@ def follow_drift(
     refuse_global(recipe, "@drift")
     n_windows = len(tokens) // seq_len
     if n_windows < 1:
-        raise CalibrationError(f"{counted(len(tokens), 'calibration token')} are fewer than one window of {seq_len}")
+        raise CalibrationError(f"{counted_are(len(tokens), 'calibration token')} fewer than one window of {seq_len}")
     windows = torch.from_numpy(np.asarray(tokens[: n_windows * seq_len]).astype(np.int64)).view(n_windows, seq_len)
     batches = [ids.to(device) for ids in torch.split(windows, max(1, BATCH_TOKENS // seq_len))]
     applied = apply(recipe, checkpoint.stored_shapes)

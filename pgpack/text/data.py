@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import DataError, InputChanged
 from pgpack.files import Unchanged, replace_file
-from pgpack.tables import counted
+from pgpack.tables import counted_are
 
 from .shard_files import HEADER_INTS, MAGIC, VERSION, VERSION_32, read_header
 
@@ -101,9 +101,8 @@ class BatchSampler:
         if self.batch_tokens < self.seq_len or self.batch_tokens % self.seq_len:
             raise DataError(f"{self.batch_tokens} tokens per batch is not a multiple of the sequence, {self.seq_len}")
         if self.windows < 1:
-            are = "is" if len(self.tokens) == 1 else "are"
             raise DataError(
-                f"{counted(len(self.tokens), 'training token')} {are} too few for sequences of {self.seq_len}; "
+                f"{counted_are(len(self.tokens), 'training token')} too few for sequences of {self.seq_len}; "
                 "give more text or a shorter --seq-len"
             )
 

@@ -8,7 +8,8 @@ import statistics
 from .claims import EXPECTED, NAME, decimals, nearly_states, states
 from .evidence import Evidence
 from .findings import Finding, cited, fail, listed, ok, skip, warn
-from .losses import AFTER, TTT, UNCLEAR, Figure
+from .logs import Log
+from .losses import AFTER, TRAINING, TTT, UNCLEAR, Figure
 from .numbers import FEWEST, JSON_DIGITS, apart, claimed_same, digits_of, mean_same, tolerance
 from .script import Place
 from .support import claimed, logs_of, matching
@@ -104,6 +105,8 @@ def claimed_mode(evidence: Evidence, bpb: float) -> str:
 def seed_table(evidence: Evidence) -> Finding:
     claims = evidence.claims
     losses = [row.bpb for row in claims.results.values() if row.bpb is not None]
+    if same := _one_run(evidence):
+        return cited("warn", "", same)
     if not losses:
         return skip("submission.json has no table of seeds")
     wrong = []
@@ -125,6 +128,18 @@ def seed_table(evidence: Evidence) -> Finding:
     if wrong:
         return fail(listed(wrong), (claims.place("val_bpb" if "val_bpb" in wrong[-1] else "seeds", wrong[-1]),))
     return ok(f"{len(losses)} seeds, mean {mean:.6f}")
+
+
+def _one_run(evidence: Evidence) -> list[Place]:
+    """Logs of different seeds that print the same losses in training: they are of one run."""
+    found, first = [], dict[tuple[tuple[float, float], ...], Log]()
+    for log in evidence.own_logs:
+        curve = tuple((figure.loss, figure.bpb) for figure in log.figures if figure.stage in (TRAINING, UNCLEAR))
+        other = first.setdefault(curve, log)
+        if len(set(curve)) > 2 and other.seed != log.seed:
+            what = f"its losses in training are those of {other.name}, of another seed: one run, not two"
+            found.append(Place(log.name, log.figures[0].line, what))
+    return found
 
 
 def one_mode(evidence: Evidence) -> Finding:

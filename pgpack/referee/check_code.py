@@ -16,6 +16,7 @@ from .runs import TARGET_MODULES, importable
 from .script import Place
 from .starting import is_stub, makes_modules
 
+_STARTS_TRAINING = re.compile(r"\b(?:torchrun|python[\d.]*|accelerate|deepspeed|srun)\b.*\btrain\w*\.py\b")
 CONNECTS = ("network: socket.connect", "network: socket.getaddrinfo", "network: urllib", "network: http")
 FETCHED_BY_NAME = {"brotli": "brotli", "zstandard": "zstandard", "zstd": "zstandard", "lz4": "lz4"}
 
@@ -218,7 +219,7 @@ def no_network(evidence: Evidence) -> Finding:
             found += [Place(program.name, 0, what) for what in (*reached, *fetched_by_commands(program.run.started))]
     if found:
         return cited("fail", "the network or an installer is used: ", found)
-    undecided = [*undecided_fetches(evidence.scripts)]
+    undecided = [*undecided_fetches(evidence.scripts), *_fetched_by_runs(evidence)]
     if undecided:
         return cited("warn", "not decided, the network or an installer may be used: ", undecided)
     ways = {
@@ -235,6 +236,17 @@ def _fetched_by_shell(evidence: Evidence) -> Iterator[Place]:
             for number, line in enumerate((evidence.folder.text(name) or "").splitlines(), 1):
                 for command in fetched_by_commands([line.partition("#")[0]]):
                     yield Place(name, number, command.strip())
+
+
+def _fetched_by_runs(evidence: Evidence) -> Iterator[Place]:
+    """Lines of shell scripts that start a script of Python, which download or install more than requirements.txt."""
+    for entry in evidence.folder.entries:
+        text = (evidence.folder.text(entry.name) or "") if entry.name.endswith((".sh", ".bash", ".slurm")) else ""
+        lines = [line.partition("#")[0] for line in text.splitlines()]
+        if any(_STARTS_TRAINING.search(line) for line in lines):
+            for number, line in enumerate(lines, 1):
+                if not re.search(r"-r\s*\S*requirements", line):
+                    yield from (Place(entry.name, number, what.strip()) for what in fetched_by_commands([line]))
 
 
 def own_code_size(evidence: Evidence) -> Finding:

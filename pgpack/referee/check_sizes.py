@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from .claims import TOTALS, byte_counts
 from .evidence import Evidence, listed_names
 from .findings import Finding, cited, fail, listed, ok, skip, warn
+from .folder import LARGE
 from .logs import AFTER, Log
 from .script import Place
 
@@ -53,9 +54,12 @@ def _by_the_logs(evidence: Evidence, code: str) -> Finding:
     total = max(logged, default=0) + evidence.code_bytes
     if total > evidence.options.cap:
         over = total - evidence.options.cap
-        return warn(
+        packed = max(logged) + evidence.code_conventions["wrapped"]
+        judged = fail if packed > evidence.options.cap + LARGE else warn  # less may be code that was packed better
+        hint = ", also with the code packed" if judged is fail else ""
+        return judged(
             f"no artifact to weigh; the log's {max(logged):,} for the model and the code's {evidence.code_bytes:,} "
-            f"are {total:,} bytes, {over:,} over the cap; code: {code}"
+            f"are {total:,} bytes, {over:,} over the cap{hint}; code: {code}"
         )
     return skip(f"no artifact in the folder; code: {code}")
 
@@ -132,12 +136,24 @@ def claimed_bytes(evidence: Evidence) -> Finding:
         places = tuple(claims.place(name.removeprefix("seed "), f"{n:,} bytes") for name, n in over)
         return fail(f"submission.json itself is over the cap of {cap:,}: {told}", places)
     if not evidence.decoded:
-        return skip("no artifact in the folder to compare with")
+        less = [*_less_than_logged(evidence)]
+        return cited("warn", "", less) if less else skip("no artifact in the folder to compare with")
     wrong = [*_wrong_code(evidence), *_wrong_totals(evidence), *_wrong_seeds(evidence)]
     if wrong:
         return fail(listed(wrong), tuple(claims.place(each.split()[0], each) for each in wrong))
     given = [name for name in ("bytes_model", "bytes_code", "bytes_total") if claims.whole(name) is not None]
     return ok(f"{', '.join(given)} are the measured ones") if given else warn("submission.json gives no byte counts")
+
+
+def _less_than_logged(evidence: Evidence) -> Iterator[Place]:
+    """Totals that are less than what the logs say of the model alone."""
+    models = {log.seed: min(log.models) for log in evidence.own_logs if log.models}
+    said = [("bytes_total", evidence.claims.whole("bytes_total"), min(models.values(), default=0))]
+    said += [(str(s), row.n_bytes, models.get(s, 0)) for s, row in evidence.claims.results.items()]
+    for name, n_bytes, model in said:
+        if n_bytes is not None and n_bytes < model - FEW_KB:
+            what = f"{name} is {n_bytes:,}, less than the {model:,} that its log says of the model alone"
+            yield evidence.claims.place(name, what)
 
 
 def _wrong_code(evidence: Evidence) -> Iterator[str]:

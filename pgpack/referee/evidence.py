@@ -25,6 +25,7 @@ from .encoded import encoded_bytes
 from .folder import (
     DECODER,
     LARGE_ENCODED,
+    LARGE_READABLE,
     STAGED_BYTES,
     TOKENIZERS,
     TRAIN,
@@ -200,6 +201,9 @@ class Evidence:
         for heap in self.folder.heaps:
             sure = not heap.could_be_read or self._opens(heap.entries)
             found.append(Beside(f"{len(heap.entries)} {heap.sort}", heap.n_bytes, sure))
+        for log in self.folder.logs:
+            if log.n_bytes > LARGE_READABLE:
+                found.append(Beside(log.name, log.n_bytes, self._opens([log])))
         if (n_bytes := sum(self.encoded.values())) > LARGE_ENCODED:
             found.append(Beside(f"packed text in {listed_names(self.encoded)}", n_bytes, sure=True))
         return tuple(found)
@@ -284,7 +288,7 @@ def collect(path: Path, options: Options, scores: Scores | None = None) -> Evide
         read_claims(folder.text("submission.json")),
         (folder.text("README.md") or "")[:README_CHARACTERS],
         requirements,
-        tuple(distinct(log for entry in folder.logs for log in read_logs(entry.name, folder.text(entry.name) or ""))),
+        tuple(distinct(log for entry in folder.logs for log in read_logs(entry.name, folder.log_text(entry)))),
         tuple(program for program in found if program.name in counted),
         counted,
         data,

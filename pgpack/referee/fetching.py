@@ -36,6 +36,14 @@ NAMES = (
     "pyarrow.fs.GcsFileSystem", "minio.Minio", "laion_clap.CLAP_Module", "spacy.cli.download", "tfds.load",
     "keras.utils.get_file", "tensorflow.keras.utils.get_file", "tf.keras.utils.get_file", "nltk.downloader.download",
 )  # fmt: skip
+REPORTERS = (
+    "wandb.init",
+    "neptune.init_run",
+    "comet_ml.Experiment",
+    "comet_ml.start",
+    "mlflow.set_tracking_uri",
+    "swanlab.init",
+)
 HUBS = ("from_pretrained", "load_dataset", "get_kernel")
 MODELS_BY_NAME = ("SentenceTransformer", "CrossEncoder", "SparseEncoder")
 LOCAL_FORMATS = {"json", "text", "csv", "parquet", "arrow", "imagefolder", "webdataset"}
@@ -123,11 +131,22 @@ def undecided_fetches(scripts: Sequence[Script]) -> Iterator[Place]:
         last = name.rpartition(".")[2]
         if last in HUBS and _of_hub(script, call, name) == "unknown":
             yield script.place(call, f"{name}(...) of a name that is not written down")
+        elif name in REPORTERS and not _is_switched(script, call):
+            yield script.place(call, f"{name}(...) reports the run to a server")
         elif name.startswith(PROCESSES) and (arguments := _command_arguments(call)):
             if all(text.strip(f"{UNKNOWN} /") == "" for text in script.texts_of(arguments[0])):
                 yield script.place(call, f"{name}(...) starts a program that is not written down")
         elif name in ("socket.socket", "socket.socketpair") and not _socket_use(script):
             yield script.place(call, f"{name}(...), of which no use is seen")
+
+
+def _is_switched(script: Script, call: ast.Call) -> bool:
+    """Whether a call is told to stay offline, or stands under a condition that a run need not fulfil."""
+    mode = keyword(call, "mode")
+    if isinstance(mode, ast.Constant) and mode.value in ("offline", "disabled"):
+        return True
+    under = (part for node in script.nodes if isinstance(node, ast.If) for part in (*node.body, *node.orelse))
+    return any(inner is call for part in under for inner in ast.walk(part))
 
 
 def _of_modules(scripts: Sequence[Script]) -> Iterator[Place]:

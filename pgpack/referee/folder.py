@@ -196,6 +196,15 @@ class Folder:
             return None
         return as_text(read_file(self.path / name, TEXT_BYTES))
 
+    def log_text(self, entry: Entry) -> str:
+        """A log's contents; of a long one its start and its end."""
+        if entry.n_bytes <= LARGE_READABLE:
+            return self.text(entry.name) or ""
+        with (self.path / entry.name).open("rb") as file:
+            head = file.read(LARGE_READABLE // 4)
+            file.seek(entry.n_bytes - LARGE_READABLE // 4 * 3)
+            return f"{as_text(head)}\n{as_text(file.read())}"
+
     def stage(self, target: Path) -> None:
         """Copy every readable file to `target`, so that nothing that runs there can reach the folder itself."""
         for entry in self.entries:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from .script import Place, Script, calls
@@ -22,7 +22,9 @@ from .text_events import (
     REPEATS,
     SAVED,
     SCORED,
+    SEARCHED,
     STEP,
+    STORED,
     TUNED,
     WARM_UP,
     Event,
@@ -143,19 +145,42 @@ def learned_before_scored(scripts: Sequence[Script], given: frozenset[str] = fro
     Scored first is what comes before it in the outermost loop around both, unless that loop only repeats itself.
     """
     found: dict[Place, Place] = {}
+    within = _loops_within(scripts)
     for events in sequences(tuple(scripts), given)[: len(scripts)]:  # not of functions that nothing calls
         looked_up = any(event.kind == LOOKED_UP for event in events)
+        searched = any(event.kind == SEARCHED for event in events)
         for i, event in enumerate(events):
             learns = event.kind in (STEP, LEARNED) or (event.kind == COUNTED and looked_up)
-            if learns and not _scored_first(event, events[:i]):
+            learns |= event.kind == STORED and searched
+            again = event.kind == STEP and any(_is_pass_after(each, event, within) for each in events[i + 1 :])
+            if learns and (again or not _scored_first(event, events[:i], events[i + 1 :])):
                 found.setdefault(event.place, replace(event.place, what=f"{event.what} learns from validation text"))
     yield from found.values()
 
 
-def _scored_first(event: Event, before: Sequence[Event]) -> bool:
+def _loops_within(scripts: Sequence[Script]) -> dict[int, int]:
+    """Loop -> the innermost function around it."""
+    functions = [
+        n for script in scripts for n in script.nodes if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    loops = (ast.For, ast.While, ast.AsyncFor)
+    return {id(inner): id(node) for node in functions for inner in ast.walk(node) if isinstance(inner, loops)}
+
+
+def _is_pass_after(event: Event, step: Event, within: Mapping[int, int]) -> bool:
+    """Whether a function scores in a second loop what a first one has learned."""
+    if event.kind != SCORED or not event.loops or not step.loops:
+        return False
+    first, second = step.loops[0][0], event.loops[0][0]
+    return first != second and first in within and within[first] == within.get(second)
+
+
+def _scored_first(event: Event, before: Sequence[Event], after: Sequence[Event]) -> bool:
     kinds = [kind for _, kind in event.loops]
     if WARM_UP in kinds:
         return True  # what is thrown away
     if kinds[:1] == [REPEATS]:
         return False
+    if not event.loops and any(each.kind == SCORED and each.loops for each in after):
+        return False  # a whole evaluation follows, whatever was evaluated before
     return any(each.kind == SCORED and each.loops[:1] == event.loops[:1] for each in before)

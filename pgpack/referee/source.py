@@ -97,6 +97,15 @@ def texts(scripts: Sequence[Script]) -> Iterator[tuple[str, Place]]:
                 yield node.value, script.place(node, repr(node.value[:60]))
 
 
+_UNPICKLERS = (
+    "pickle.Unpickler",
+    "dill.Unpickler",
+    "cloudpickle.Unpickler",
+    "_pickle.Unpickler",
+    "pickle._Unpickler",
+)
+
+
 def unsafe_loads(scripts: Sequence[Script]) -> Iterator[Place]:
     """Calls that can run code out of a file: unpickling, and torch.load that asks for it."""
     for script, call, name in calls(scripts):
@@ -108,18 +117,29 @@ def unsafe_loads(scripts: Sequence[Script]) -> Iterator[Place]:
             yield script.place(
                 call, f"torch.load(pickle_module={ast.unparse(module)[:40]}) runs whatever the file says"
             )
-        elif (pickled := _asks_for_pickle(call, name)) is not None and not _is_false(pickled):
+        elif (pickled := _asks_for_pickle(script, call, name)) is not None and not _is_false(pickled):
             yield script.place(call, f"{name}(allow_pickle=True) runs whatever the file says")
-        elif (only := keyword(call, "weights_only")) is not None and _is_false(only, script):
+        elif (only := _spread(script, call, "weights_only")) is not None and _is_false(only, script):
             yield script.place(call, f"{name}(weights_only=False) runs whatever the file says")
     for script in scripts:
         for node in script.nodes:
             for key, value in zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ():
                 if isinstance(key, ast.Constant) and key.value == "weights_only" and _is_false(value):
                     yield script.place(node, "weights_only: False among a call's keywords")
+    yield from _own_unpicklers(scripts)
     for script, node, name in references(scripts):
         if name in ("pickle.load", "pickle.loads", "dill.load", "dill.loads") and id(node) not in script.called:
             yield script.place(node, f"{name} is handed on")
+
+
+def _own_unpicklers(scripts: Sequence[Script]) -> Iterator[Place]:
+    """Classes that unpickle and do not say which other classes may be made."""
+    for script in scripts:
+        for node in script.nodes:
+            bases = node.bases if isinstance(node, ast.ClassDef) else []
+            methods = {getattr(item, "name", "") for item in getattr(node, "body", [])} if bases else set()
+            if "find_class" not in methods and any(script.name_of(each) in _UNPICKLERS for each in bases):
+                yield script.place(node, "a class that unpickles and keeps no other class out")
 
 
 def _is_safe_loader(script: Script, call: ast.Call) -> bool:
@@ -129,9 +149,9 @@ def _is_safe_loader(script: Script, call: ast.Call) -> bool:
     return "Safe" in name or "Base" in name
 
 
-def _asks_for_pickle(call: ast.Call, name: str) -> ast.expr | None:
+def _asks_for_pickle(script: Script, call: ast.Call, name: str) -> ast.expr | None:
     """What a reader of arrays is told about pickles, by keyword or as numpy.load's third argument."""
-    given = keyword(call, "allow_pickle")
+    given = _spread(script, call, "allow_pickle")
     third = call.args[2] if len(call.args) > 2 and name in ("numpy.load", "np.load") else None
     return None if name.rpartition(".")[2].startswith(("save", "write")) else given or third
 
@@ -168,6 +188,8 @@ def _spread(script: Script, call: ast.Call, name: str) -> ast.expr | None:
 def _is_false(node: ast.expr, script: Script | None = None) -> bool:
     """Whether an expression is false: a constant, a negation of one, or a name that `script` gives nothing else."""
     match node:
+        case ast.Call(func=ast.Name(id="bool"), args=[ast.Constant(value=value)]):
+            return not value
         case ast.UnaryOp(op=ast.Not(), operand=ast.Constant(value=value)):
             return bool(value)
         case ast.Name(id=name) | ast.Attribute(attr=name) if script is not None:

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
 from .script import Script
-from .text_events import TUNED, Event, Given, counts, event_of, learns, looked_up, scores, tunes
+from .text_events import (
+    TUNED,
+    Event,
+    Given,
+    chosen_by_call,
+    counts,
+    event_of,
+    kept,
+    learns,
+    looked_up,
+    scores,
+    tunes,
+)
 from .text_expressions import Expressions
 from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_training
 from .text_values import NOTHING, Call, Kind, Scope, Value, decorators, parameters, path_of
 
 DEPTH = 14  # of calls
+LIBRARIES = {"torch", "numpy", "sentencepiece", "triton", "scipy", "tqdm"}
 # calls whose result is no text any more
 _NUMBERS = {
     "len", "item", "numel", "dim", "size", "print", "isinstance", "type", "stat", "detach", "exists", "getsize",
     "any", "all", "count", "hash", "id", "log", "info", "debug", "range", "warning", "perf_counter", "time",
 }  # fmt: skip
 _CONVERTED = {"int", "float", "bool"}
+_LOSSES = {"cross_entropy", "nll_loss"}
 _LOSES = {"item", "tolist"}  # what makes numbers of it
 _REDUCES = _NUMBERS | {"sum", "mean", "max", "min", "numel", "nonzero", "most_common", "unique", "std"}
 _SAME = {
@@ -43,6 +58,7 @@ _DATA = {
 }  # fmt: skip
 _JOINS = re.compile(r"concat|combine|merge|chain|interleave|mix|union|extend")
 _PUT = {"append", "extend", "add", "insert", "put", "appendleft", "update", "copy_", "setdefault"}
+_COPIES = {"symlink", "link", "copy", "copy2", "copyfile", "move", "rename"}
 # methods of libraries too, so that an unknown owner says nothing
 _COMMON = {
     "step", "backward", "train", "eval", "forward", "load_state_dict", "state_dict", "to", "__init__", "get",
@@ -67,24 +83,19 @@ class Calls(Expressions):
         shown = [*node.args, *(item.value for item in node.keywords)]
         texts = tuple(ast.unparse(arg) for arg, value in zip(shown, held, strict=True) if value.text)
         given = Given(owner.text, texts, any(value.training for value in held))
-        learned = any(value.learned for value in held)
         counted = self._told(script, node, name, [owner, *held])
         self.happened(event_of(script, node, name, given, scope.graded))
-        if isinstance(node.func, ast.Attribute) and path_of(node.func.value):
-            if counted is not None and last.endswith("_"):
-                self.bind(node.func.value, owner | Value(seen=True, table=True), node, scope)
-            elif last in _PUT and texts:
-                self.bind(node.func.value, owner | Value(True), node, scope)
-            elif learned and (last in _PUT or last.endswith("_")):
-                self.bind(node.func.value, owner | Value(seen=True), node, scope)
-        for argument in shown:
-            self._handed_on(argument, scope)
+        self._owner_gets(node, last, owner, held, counted is not None, scope)
+        answers = self.any([self._handed_on(argument, scope) for argument in shown])
         if last == "add_argument" and args and args[0].word is not None:
             stored = Value(word="False") if named.get("action", NOTHING).word == "store_true" else NOTHING
             self.options[args[0].word.strip("-").replace("-", "_")] = named.get("default", stored)
         result = self._of_script(node, last, owner, args, named, scope)
         if result is not None:
             return result.forgotten if _is_score(last) else result | Value(owner.text)
+        if _links(last, owner, args):
+            what = f"{last}(...) puts it among the training files and"
+            self.happened(Event(TUNED, script.place(node, what), what))
         trained = any(name.startswith("train") and self.whole(value).text for name, value in keywords)
         if (tunes(last, given) and scope.graded) or trained:
             self.happened(Event(TUNED, script.place(node, f"{last}(...)"), f"{last}(...)"))
@@ -93,11 +104,13 @@ class Calls(Expressions):
         if counted is not None and name.endswith("add.at") and node.args and path_of(node.args[0]):
             self.bind(node.args[0], args[0] | Value(seen=True, table=True), node, scope)
         is_number = last in _LOSES or (last == "float" and isinstance(node.func, ast.Name))
-        if is_number and (owner.learned or any(value.learned for value in held)):
-            return replace(found, number=True)
         whole = self.any([owner, *held])
-        table = last not in _REDUCES and (whole.table or counted is not None)
-        return replace(found, number=whole.number and last not in _DATA, table=table)
+        is_loss = last in _LOSSES or (last == "item" and not whole.text)
+        chosen = ((whole.chosen or answers.chosen) and last not in _NUMBERS - {"item"}) or (is_loss and whole.learned)
+        if is_number and whole.learned:
+            return replace(found, number=True, chosen=chosen)
+        table = counted is not None or (last not in _REDUCES and whole.table)
+        return replace(found, number=whole.number and last not in _DATA, table=table, chosen=chosen)
 
     def _told(self, script: Script, node: ast.Call, name: str, values: Sequence[Value]) -> Event | None:
         """What a call does with what was learned of evaluated text before; the event of counting, if it counts."""
@@ -105,19 +118,43 @@ class Calls(Expressions):
         in_place = isinstance(node.func, ast.Attribute) and node.func.attr.endswith("_")
         learned, number = any(value.learned for value in held), any(value.number for value in held)
         self.happened(*(learns(script, node, name) if learned or (in_place and number) else ()))
+        is_given = any(value.chosen for value in held)
+        if (is_given or self.is_choice) and not learned:
+            self.happened(chosen_by_call(script, node, name, is_given))
+        if learned or values[0].learned:
+            self.happened(kept(script, node, name, self.any(held)))
         if learned or number:
             self.happened(scores(script, node, self.any(held)))
         self.happened(looked_up(script, node, name) if every.table else None)
-        counted = counts(script, node, name) if any(value.text for value in held) else None
+        counted = counts(script, node, name, any(value.text for value in held), values[0].learned)
         self.happened(counted)
         return counted
 
-    def _handed_on(self, argument: ast.expr, scope: Scope) -> None:
-        """A function that is given to another one is called by it."""
+    def _owner_gets(
+        self, node: ast.Call, last: str, owner: Value, held: Sequence[Value], is_counted: bool, scope: Scope
+    ) -> None:
+        """What an object holds once a method has put something into it."""
+        whole = self.any(held)
+        if not isinstance(node.func, ast.Attribute) or not path_of(node.func.value):
+            return
+        if is_counted and last.endswith("_"):
+            gets = Value(seen=True, table=True)
+        elif last in _PUT and whole.text:
+            gets = Value(True)
+        elif whole.learned and (last in _PUT or last.endswith("_")):
+            gets = Value(seen=True)
+        else:
+            gets = Value(chosen=last in _PUT and whole.chosen)
+        if gets != NOTHING:
+            self.bind(node.func.value, owner | gets, node, scope)
+
+    def _handed_on(self, argument: ast.expr, scope: Scope) -> Value:
+        """A function that is given to another one is called by it; what it answers."""
         if isinstance(argument, ast.Name) and scope.find(argument.id) is None:
             function = self.definitions.functions.get(argument.id)
             if function is not None:
-                self.run(Call(*function))
+                return self.run(Call(*function))
+        return NOTHING
 
     def _of_script(
         self, node: ast.Call, last: str, owner: Value, args: list[Value], named: dict[str, Value], scope: Scope
@@ -134,7 +171,7 @@ class Calls(Expressions):
             else:
                 found, own = self.definitions.functions.get(last), None
         elif isinstance(func, ast.Attribute):
-            of_module = isinstance(func.value, ast.Name) and func.value.id in scope.script.imported
+            of_module = isinstance(func.value, ast.Name) and _is_local(scope.script.imported.get(func.value.id))
             if isinstance(func.value, ast.Call) and getattr(func.value.func, "id", "") == "super" and scope.own:
                 bases = self.definitions.classes(str(scope.own[0]))[1:]
                 found, own = next((self.definitions.methods.get((base, last)) for base in bases), None), scope.own
@@ -177,12 +214,13 @@ class Calls(Expressions):
             self.known[key] = NOTHING, ()  # of one that calls itself
             before, self.events = self.events, []
             loops, self.loops = self.loops, ()
+            is_choice, self.is_choice = self.is_choice, False
             self.depth += 1
             scope = self._entered(call)
             self.block(call.function.body, scope)
             self.depth -= 1
             self.known[key] = scope.returned, tuple(dict.fromkeys(self.events))
-            self.events, self.loops = before, loops
+            self.events, self.loops, self.is_choice = before, loops, is_choice
         returned, events = self.known[key]
         self.happened(*events)
         return returned
@@ -215,13 +253,13 @@ class Calls(Expressions):
             return Value(word=args[0].word)
         if name.startswith("os.") and last in ("get", "getenv") and len(args) == 2:
             return NOTHING if args[0].word in self.given else args[1]
-        if name.startswith("os.path") and last == "join":
+        if (name.startswith("os.path") and last == "join") or (last == "Path" and len(args) > 1):
             return self.joined(node.args, "/", scope)
         if last == "replace" and len(args) == 2:
             return _replaced(owner, *args)
         if last in _SAME:
             return args[0] if args else owner
-        of_text = last in ("detach", "log", "count") and owner.learned
+        of_text = last in ("detach", "log", "count") and (owner.learned or (last == "log" and self.any(args).learned))
         return Value(seen=True) if of_text else NOTHING if last in _NUMBERS or _is_score(last) else None
 
     @staticmethod
@@ -245,6 +283,17 @@ def _replaced(owner: Value, old: Value, new: Value) -> Value | None:
         return None
     word = owner.word.replace(old.word, new.word)
     return Value(is_evaluated_path(word), "fineweb_train" in word, None, word)
+
+
+def _links(last: str, owner: Value, args: Sequence[Value]) -> bool:
+    """Whether a call gives a file of the validation split the name of a training file."""
+    pair = [*args, owner] if last in ("symlink_to", "hardlink_to") else [*args] if last in _COPIES else []
+    return len(pair) > 1 and pair[0].text and pair[1].training and not pair[1].text
+
+
+def _is_local(module: str | None) -> bool:
+    """Whether an imported module may be the folder's own: `math.log` is not the script's `log`."""
+    return module is not None and module.partition(".")[0] not in sys.stdlib_module_names | LIBRARIES
 
 
 def _is_score(name: str) -> bool:

@@ -7,11 +7,12 @@ import re
 from dataclasses import dataclass
 
 from .script import Place, Script
-from .text_names import names_training
+from .text_names import names_number, names_training
 from .text_values import Value
 
 STEP, PACKED, SAVED, CALIBRATED = "a gradient of evaluated text", "packed", "saved", "calibrated on evaluated text"
 LEARNED = "something else that is learned from evaluated text"
+STORED, SEARCHED = "kept of evaluated text", "what is kept is searched"
 SCORED, COUNTED, LOOKED_UP = "scored", "counts of evaluated text", "counts are looked up"
 TUNED = "a function of that name"
 REPEATS, WARM_UP = "repeats", "warm-up"
@@ -32,6 +33,9 @@ _TUNER = re.compile(r"fine_?tune|adapt|^fit|(?:^|_)ttt(?:_|$)|overfit")
 _WEIGHTS = re.compile(
     r"weight|bias|param|embed|\.data\b|buffer|running_|state_dict|(?:^|[._])(?:ema|sd|model|lm_head|logits?_\w+)\b|^[pw]$"
 )
+_SETTING = re.compile(
+    r"clip|sigma|temperature|scale|softcap|damp|quantile|(?:^|[._])(?:temp|bits|alpha|beta|gamma|mix\w*|share)s?\b"
+)
 _STATISTICS = re.compile(r"hess|calib|fisher|(?:^|[._])(?:H|gram|xtx|cov\w*)\b", re.I)
 _SUM = re.compile(r"loss|nll|nats|bits|total|score|bpb|(?:^|[._])(?:sum|ce|acc|logp\w*)$|_sum$")
 _REDUCED = ("sum", "mean", "item", "cross_entropy", "nll_loss", "detach")
@@ -46,6 +50,7 @@ _DIFFERENTIATED = (
     "jax.value_and_grad",
     "nn.value_and_grad",
 )
+_PARAMETERS = ("Parameter", "register_buffer", "register_parameter")
 _COUNTERS = (
     "bincount", "histc", "histogram", "Counter", "scatter_add_", "scatter_add", "index_add_", "index_put_", "add.at",
     "unique_consecutive", "value_counts",
@@ -53,6 +58,7 @@ _COUNTERS = (
 _READER = re.compile(
     r"(?:^|[._])(?:\w*model|net|gpt|module|ddp|compiled)(?:\.\w*(?:forward|logits|hidden|encode|features|embed)\w*)?$"
 )
+_NEIGHBOURS = ("cdist", "kneighbors", "knn_query", "pairwise_distances", "search")
 _CALIBRATION = ("calib", "hessian", "gptq", "awq", "fisher")
 
 
@@ -121,10 +127,42 @@ def learns(script: Script, call: ast.Call, name: str) -> list[Event]:
         return [] if event is None else [event]
     of_numpy = name.startswith(("np.", "numpy."))
     is_file = last in _ARCHIVERS if of_numpy else _SAVER.search(last.lower())
-    if not is_file and last != "Parameter":
+    if not is_file and last not in _PARAMETERS:
         return []
     kinds = (LEARNED, SAVED) if is_file and of_numpy else (LEARNED,)
     return [Event(kind, script.place(call, shown), shown) for kind in kinds]
+
+
+def chosen(script: Script, node: ast.stmt | ast.Call, into: ast.expr) -> Event | None:
+    """What happens where a loss of evaluated text has chosen what is put into weights or into a setting of theirs."""
+    name = ast.unparse(into)[:80]
+    last = name.partition("[")[0].rpartition(".")[2]
+    if names_number(last) or not (_WEIGHTS.search(name) or _SETTING.search(name)):
+        return None
+    shown = f"{name[:40]} is chosen by a loss and"
+    return Event(LEARNED, script.place(node, shown), shown)
+
+
+def chosen_by_call(script: Script, call: ast.Call, name: str, is_given: bool) -> Event | None:
+    """The same where a call does it; `is_given`: what was chosen is given to it, and not only the call itself."""
+    last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
+    if isinstance(call.func, ast.Attribute):
+        if last.endswith("_") and not last.endswith("__"):
+            return chosen(script, call, call.func.value)
+        if last == "load_state_dict" and not re.search("opt|sched|scaler", ast.unparse(call.func.value).lower()):
+            return Event(LEARNED, script.place(call, f"{last}(...)"), "what a loss chose is loaded and")
+    return Event(LEARNED, script.place(call, f"{last}(...)"), last) if is_given and last in _PARAMETERS else None
+
+
+def kept(script: Script, call: ast.Call, name: str, found: Value) -> Event | None:
+    """A call that stores what a model made of evaluated text, or that looks for what is most like it."""
+    last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
+    if last in _NEIGHBOURS and not name.startswith("re."):
+        return Event(SEARCHED, script.place(call, f"{last}(...)"), last)
+    layers = (node for node in script.nodes if isinstance(node, ast.FunctionDef) and node.name.startswith("forward"))
+    is_stored = found.seen and not found.text and last in ("append", "extend", "add")
+    is_stored = is_stored and not any(each.lineno <= call.lineno <= (each.end_lineno or 0) for each in layers)
+    return Event(STORED, script.place(call, f"{last}(...)"), ast.unparse(call.func)[:40]) if is_stored else None
 
 
 def summed(script: Script, node: ast.AST, into: ast.expr, found: Value) -> Event | None:
@@ -157,10 +195,12 @@ def scores(script: Script, call: ast.Call, found: Value) -> Event | None:
     return next((each for each in those if each is not None and re.search(r"_sum|total|acc_", each.what)), None)
 
 
-def counts(script: Script, call: ast.Call, name: str) -> Event | None:
-    """A call that counts the tokens that it is given."""
+def counts(script: Script, call: ast.Call, name: str, is_given: bool, is_of_text: bool) -> Event | None:
+    """A call that counts tokens of evaluated text: those that it is given, or those whose one-hot rows it adds up."""
     last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
-    if last not in _COUNTERS and not name.endswith(_COUNTERS):
+    is_sum = is_of_text and last in ("sum", "mean") and "one_hot(" in ast.unparse(call.func)
+    over_places = is_sum and [ast.unparse(each) for each in call.args] in ([], ["0"], ["(0, 1)"])
+    if not over_places and not (is_given and (last in _COUNTERS or name.endswith(_COUNTERS))):
         return None
     return Event(COUNTED, script.place(call, f"{ast.unparse(call.func)[:40]}(...)"), last)
 

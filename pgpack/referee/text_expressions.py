@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,6 +14,8 @@ from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_number
 from .text_values import NOTHING, Call, Definitions, Kind, Scope, Value, path_of
 
 VISITS = 400_000  # of expressions and statements
+WRITTEN = 6  # elements of a list that are gone through one by one
+_LISTED = {"iterdir", "listdir", "scandir", "walk"}  # what goes through the files of a folder
 _SIZES = {"shape", "dtype", "device", "ndim", "nbytes", "itemsize", "is_cuda", "training", "grad"}
 
 
@@ -30,6 +31,7 @@ class Expressions(ABC):
         self.options: dict[str, Value] = {}  # of a command line, with their defaults
         self.events: list[Event] = []
         self.loops: tuple[Loop, ...] = ()  # that are gone through, of the function that is walked
+        self.is_choice = False  # a loss of evaluated text has led here
         self.reached: set[int] = set()
         self.known: dict[tuple[object, ...], tuple[Value, tuple[Event, ...]]] = {}
         self.visits = self.depth = 0
@@ -134,15 +136,14 @@ class Expressions(ABC):
         return Value(names_evaluated(node.id), names_training(node.id)) if found is None else found
 
     def _IfExp(self, node: ast.IfExp, scope: Scope) -> Value:
-        self.value(node.test, scope)
+        tested = self.value(node.test, scope)
         chosen = self.decided(node.test, scope)
         if chosen is not None:
             return self.value(node.body if chosen else node.orelse, scope)
-        return self.value(node.body, scope) | self.value(node.orelse, scope)
+        return self.value(node.body, scope) | self.value(node.orelse, scope) | Value(chosen=tested.chosen)
 
     def _Compare(self, node: ast.Compare, scope: Scope) -> Value:
-        self._of_parts(node, scope)
-        return NOTHING
+        return Value(chosen=self._of_parts(node, scope).chosen)
 
     def _NamedExpr(self, node: ast.NamedExpr, scope: Scope) -> Value:
         found = self.value(node.value, scope)
@@ -200,7 +201,7 @@ class Expressions(ABC):
             return self.attributes[base.kind][key]
         if key is not None and (key in SPLITS or names_evaluated(key) or names_training(key)):
             return Value(not names_training(key), names_training(key))
-        found = self.element(base)
+        found = self.element(base) | Value(chosen=index.chosen)
         return replace(found, number=True) if index.learned and not found.learned else found
 
     def _Dict(self, node: ast.Dict, scope: Scope) -> Value:
@@ -221,20 +222,56 @@ class Expressions(ABC):
 
     def _comprehended(self, results: Sequence[ast.expr], loops: Sequence[ast.comprehension], scope: Scope) -> Value:
         inner = Scope(scope.script, {}, scope, scope.own, scope.graded)
-        selected = False
-        for loop in loops:
-            self.bind(loop.target, self.element(self.value(loop.iter, inner)), loop.iter, inner)
+        selected = lists_every_shard([loop.iter for loop in loops], [test for loop in loops for test in loop.ifs])
+        for i, loop in enumerate(loops):
+            written = loop.iter.elts if isinstance(loop.iter, (ast.Tuple, ast.List)) else []
+            if all(isinstance(each, ast.Constant) for each in written) and 1 < len(written) <= WRITTEN:
+                return self.any([self._one_of(each, results, loops[i:], inner) for each in written]) | Value(selected)
+            found = self.element(self.value(loop.iter, inner))
+            self.bind(loop.target, found, loop.iter, inner)
             for test in loop.ifs:
                 self.value(test, inner)
                 selected |= _selects(test)
+            if any(map(_leaves_out, loop.ifs)):
+                self.bind(loop.target, Value(training=True), loop.iter, inner)
         return self.any([self.whole(self.value(result, inner)) for result in results]) | Value(selected)
+
+    def _one_of(
+        self, each: ast.expr, results: Sequence[ast.expr], loops: Sequence[ast.comprehension], scope: Scope
+    ) -> Value:
+        """A comprehension for one of the constants that its first loop goes through."""
+        self.bind(loops[0].target, self.value(each, scope), each, scope)
+        for test in loops[0].ifs:
+            self.value(test, scope)
+        return self._comprehended(results, loops[1:], scope)
 
 
 def _selects(test: ast.expr) -> bool:
     """Whether a condition keeps the files of the validation split."""
-    if isinstance(test, ast.UnaryOp) or (
-        isinstance(test, ast.Compare) and isinstance(test.ops[0], (ast.NotIn, ast.NotEq))
-    ):
+    return not _denies(test) and any(map(_is_of_split, _texts(test)))
+
+
+def _leaves_out(test: ast.expr) -> bool:
+    """Whether a condition keeps the files of the validation split out: by their name, or by that of training."""
+    return any(map(_is_of_split if _denies(test) else names_training, _texts(test)))
+
+
+def lists_every_shard(listed: Sequence[ast.expr], tests: Sequence[ast.AST]) -> bool:
+    """Whether all shards of a folder are gone through, those of the validation split among them."""
+    if not any(getattr(node, "attr", "") in _LISTED for each in listed for node in ast.walk(each)):
         return False
-    texts = [node.value for node in ast.walk(test) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    return any(text.strip("_") in SPLITS or re.search(r"fineweb_val", text) for text in texts)
+    texts = [text for test in tests for text in _texts(test)]
+    return ".bin" in texts and not any("train" in text or "val" in text for text in texts)
+
+
+def _denies(test: ast.expr) -> bool:
+    is_not = isinstance(test, ast.Compare) and isinstance(test.ops[0], (ast.NotIn, ast.NotEq))
+    return is_not or isinstance(test, ast.UnaryOp)
+
+
+def _is_of_split(text: str) -> bool:
+    return text.strip("_") in SPLITS or "fineweb_val" in text
+
+
+def _texts(test: ast.AST) -> list[str]:
+    return [node.value for node in ast.walk(test) if isinstance(node, ast.Constant) and isinstance(node.value, str)]

@@ -18,11 +18,11 @@ from typing import Any
 
 from .script import Script
 from .text_calls import Calls
-from .text_events import COUNTED, REPEATS, WARM_UP, Event, only_read, put, summed
+from .text_events import COUNTED, REPEATS, WARM_UP, Event, chosen, only_read, put, summed
+from .text_expressions import WRITTEN, lists_every_shard
 from .text_names import names_evaluated, names_number, names_training
 from .text_values import NOTHING, Call, Scope, Value, path_of
 
-WRITTEN = 6  # elements of a list that are gone through one by one
 ROUNDS = 2  # what a later file or method has set is known in the next round
 _NO_GRADIENTS = ("no_grad", "inference_mode")
 
@@ -101,6 +101,8 @@ class _Walk(Calls):
             self.happened(put(scope.script, node, target, ast.unparse(node)[:60]))
         if found.learned or found.number:
             self.happened(summed(scope.script, node, target, found))
+        if found.chosen or self.is_choice:
+            self.happened(chosen(scope.script, node, target))
 
     def _Expr(self, node: ast.Expr, scope: Scope) -> None:
         found = self.value(node.value, scope)
@@ -126,14 +128,18 @@ class _Walk(Calls):
         scope.returned |= NOTHING if node.value is None else self.value(node.value, scope)
 
     def _If(self, node: ast.If, scope: Scope) -> None:
-        self.value(node.test, scope)
-        chosen = self.decided(node.test, scope)
-        bodies = [node.body] if chosen else [node.orelse] if chosen is False else [node.body, node.orelse]
+        before, tested = self.is_choice, self.value(node.test, scope)
+        holds = self.decided(node.test, scope)
+        bodies = [node.body] if holds else [node.orelse] if holds is False else [node.body, node.orelse]
+        self.is_choice |= tested.chosen
         self._either(bodies, scope)
+        self.is_choice = before
 
     def _For(self, node: ast.For | ast.AsyncFor, scope: Scope) -> None:
         before, self.loops = self.loops, (*self.loops, (id(node), _kind_of_loop(node)))
+        is_mixed = lists_every_shard([node.iter], node.body)
         for source, found in self._elements(node.iter, scope):
+            found |= Value(is_mixed)
             self.bind(node.target, found, source, scope)
             self.block(node.body, scope)
         self.loops = before
@@ -210,6 +216,8 @@ class _Walk(Calls):
                     else:
                         self.bind(inner, _part(found, path_of(inner)), inner, scope)
             case ast.Subscript(value=owner) if not path_of(target):
+                while isinstance(owner, ast.Subscript) and not path_of(owner):
+                    owner = owner.value
                 if path := path_of(owner):
                     self._set(path, self.value(owner, scope) | found.plain, owner, owner, scope)
             case _ if path := path_of(target):
@@ -217,6 +225,8 @@ class _Walk(Calls):
 
     def _set(self, path: str, found: Value, target: ast.expr, source: ast.expr, scope: Scope) -> None:
         last = path.rpartition(".")[2]
+        if self.is_choice and not names_number(last):
+            found = replace(found, chosen=True)
         if isinstance(target, (ast.Attribute, ast.Subscript)):
             kind = self.value(target.value, scope).kind
             if kind is not None:

@@ -6,7 +6,7 @@ import re
 from fnmatch import fnmatch
 from functools import lru_cache
 
-EVALUATED_FILE = "fineweb_val_000000.bin"
+EVALUATED_FILE, TRAINING_FILE = "fineweb_val_000000.bin", "fineweb_train_000000.bin"
 SPLITS = ("val", "valid", "validation", "holdout", "heldout")
 _NOUNS = (
     "tokens?|toks|data|datasets?|ds|dl|loaders?|files?|pattern|glob|paths?|shards?|text|texts|corpus|stream|bin|ids|"
@@ -61,7 +61,9 @@ def names_training(name: str) -> bool:
 @lru_cache(maxsize=4096)
 def is_evaluated_path(text: str) -> bool:
     """Whether a text names files of the validation split, or is a pattern of the challenge's files with those in."""
-    return len(text) < 400 and (bool(_PATH.search(text)) or ("fineweb" in _base(text) and takes_evaluated_in(text)))
+    if len(text) >= 400 or not takes_evaluated_in(text):
+        return len(text) < 400 and bool(_PATH.search(text))
+    return bool(_PATH.search(text)) or "fineweb" in _base(text) or not fnmatch(TRAINING_FILE, _base(text))
 
 
 def takes_evaluated_in(pattern: str) -> bool:

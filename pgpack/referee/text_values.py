@@ -18,7 +18,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 class Value:
     """`text`: comes from evaluated text; `training`: from training text; `kind`: the object; `word`: the constant;
     `seen`: computed from evaluated text where nothing computes gradients; `number`: a loss or another number that was
-    taken of it; `table`: counts of its tokens."""
+    taken of it; `table`: counts of its tokens; `chosen`: a loss of it, or what one has chosen."""
 
     text: bool = False
     training: bool = False
@@ -27,6 +27,7 @@ class Value:
     seen: bool = False
     number: bool = False
     table: bool = False
+    chosen: bool = False
 
     def __or__(self, other: Value) -> Value:
         """One or the other."""
@@ -38,12 +39,13 @@ class Value:
             self.seen or other.seen,
             self.number or other.number,
             self.table or other.table,
+            self.chosen or other.chosen,
         )
 
     @property
     def plain(self) -> Value:
         """What is made of it: neither the object nor the constant."""
-        return replace(self, kind=None, word=None)
+        return self if self.kind is None and self.word is None else replace(self, kind=None, word=None)
 
     @property
     def learned(self) -> bool:
@@ -53,7 +55,8 @@ class Value:
     @property
     def forgotten(self) -> Value:
         """A number that evaluated text was given, in which nothing of it is left to learn from."""
-        return replace(self, text=False, seen=False, number=self.number or self.learned)
+        known = self.number or self.learned
+        return replace(self, text=False, seen=False, number=known, chosen=self.chosen or known)
 
 
 NOTHING = Value()

@@ -23,6 +23,8 @@ from .corpus_seventh import seventh_code, seventh_learning, seventh_words
 from .corpus_sixth import sixth_learning, sixth_logs, sixth_texts, sixth_weights
 from .corpus_tenth_learning import tenth
 from .corpus_third import third
+from .corpus_twelfth import learning
+from .corpus_twelfth_claims import claims
 from .corpus_weights import scored, weighed
 from .folder_case import Case
 
@@ -32,7 +34,7 @@ def cases() -> dict[str, Case]:
     parts = [started(), imported(), fetched(), written(), logged(), scored(), weighed(), second(), third(), fourth()]
     parts += [fifth_code(), fifth_fetching(), sixth_logs(), sixth_texts(), sixth_weights(), sixth_learning()]
     parts += [seventh_code(), seventh_learning(), seventh_words()]
-    parts += [eighth(), ninth(), ninth_weights(), tenth(), eleventh()]
+    parts += [eighth(), ninth(), ninth_weights(), tenth(), eleventh(), learning(), claims()]
     found = {name: case for part in parts for name, case in part.items()}
     assert len(found) == sum(map(len, parts)), "two folders have one name"
     return found

@@ -93,7 +93,8 @@ def markdown(rows: Sequence[dict[str, Any]], bench: Bench) -> str:
         f"Written by `make bench-for-packer`: the demo's text and model, {bench.preset.model.model_dim} wide (its "
         f"own: 288), {tokens:,} tokens ({bench.steps} steps of {bench.batch_tokens}), the last 40 % in another "
         f"way for each arm, seeds {', '.join(map(str, seeds))}. Packed by the trellis engine ({STATES} states), "
-        f"{MAX_TOKENS:,} held-out tokens. Bytes are against plain training at equal bits per byte; above 0 is a loss *(negative)*. "
+        f"{MAX_TOKENS:,} held-out tokens. Bytes are against plain training at equal bits per byte; above 0 is "
+        "a loss *(negative)*. "
         "How far a step on the rate goes was chosen on this text and model, of four settings at seed 1337; the peers "
         "have their own defaults. Of several seeds: mean and standard deviation.",
         "",

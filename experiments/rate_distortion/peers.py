@@ -97,14 +97,17 @@ def _variant(laboratory: Laboratory, variant: Variant, steps: Sequence[float]) -
         yield laboratory.recipe_row(variant.name, step, text_of(variant, step), variant.calibration)
 
 
+def small_table(recipe: str) -> str:
+    """A record packer's recipe with its table as fine as its matrices: on models of many pieces it is most of the
+    file, and fewer bits pay there."""
+    matrices = re.search(r"\*=(gptq\(bits=6,[^)]*\))", recipe)
+    return recipe if matrices is None else re.sub(r"=gptq\(bits=8,[^)]*\)", f"={matrices[1]}", recipe)
+
+
 def _small_table_rows(laboratory: Laboratory, factors: Sequence[float]) -> Iterator[Row]:
-    """On models of many pieces the table is most of the file, and fewer bits pay there."""
     for factor in factors:
-        recipe = str(preset_recipe(RECORD[0], factor, SMALL_PASSTHROUGH, laboratory.shapes))
-        table = re.compile(r"=gptq\(bits=8,clip=[^)]*\)")
-        matrices = re.search(r"\*=(gptq\(bits=6,[^)]*\))", recipe)
-        assert matrices is not None
-        yield laboratory.recipe_row(SMALL_TABLE, factor, table.sub(f"={matrices[1]}", recipe))
+        recipe = preset_recipe(RECORD[0], factor, SMALL_PASSTHROUGH, laboratory.shapes)
+        yield laboratory.recipe_row(SMALL_TABLE, factor, small_table(str(recipe)))
 
 
 def _llama_rows(laboratory: Laboratory, program: Path, engine: str) -> Iterator[Row]:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.bench.options import BenchOptions
-from pgpack.bench.sources import SELF
+from pgpack.bench.sources import RANDOM, SELF
 from pgpack.recipe.preset_candidates import SMALL_PASSTHROUGH, preset_recipe
 from pgpack.recipe.presets import PRESETS
 from pgpack.study.frontier import pareto_indices
@@ -45,6 +45,7 @@ SMALL_TABLE = f"{RECORD[0]}, its table at 6 bits, too"
 DRIFT = Variant(f"{ENGINES[0].name}, drift", ENGINES[0].chain, suffix="@drift=layers(share=1,residual=1)")
 DATA_FREE = Variant("engine, data-free", ENGINES[0].chain, "none")
 OWN_TEXT = Variant("engine, the model's own text", ENGINES[0].chain)
+RANDOM_TEXT = Variant("engine, random pieces", ENGINES[0].chain)
 ENTQUANT, RATE_WEIGHTS = "EntQuant, ideal size", (0.02, 0.05, 0.1, 0.2, 0.3)
 WATERSIC, RATES = "WaterSIC, ideal size", (4.0, 3.0, 2.5, 2.0, 1.5)  # bits per weight
 RELATIVE_STEPS = (0.35, 0.5, 0.7, 1.0, 1.4)  # of NNCodec, in root mean squares of the weights
@@ -65,11 +66,11 @@ def curves_of(
     laboratory: Laboratory,
     states: Sequence[int],
     factors: Sequence[float],
-    own_text: Callable[[], Laboratory] | None = None,
+    calibrated_on: Callable[[str], Laboratory] | None = None,
     programs: Programs = Programs(),
 ) -> Iterator[Curve]:
-    """(name, how to measure it), what matters most first. `factors`: on the clips of the record packers; `own_text`:
-    calibrated on what the model writes."""
+    """(name, how to measure it), what matters most first. `factors`: on the clips of the record packers;
+    `calibrated_on`: text that is made, by its name, -> the same calibrated on that."""
     n = laboratory.checkpoint.n_params
     steps = [float(f"{np.sqrt(8 * target / n):.3g}") for target in TARGETS]
     for each in ENGINES:
@@ -88,8 +89,9 @@ def curves_of(
     yield WATERSIC, partial(_watersic_rows, laboratory, engine)
     if programs.nncodec is not None:
         yield from ((name, partial(_nncodec_rows, laboratory, name, programs.nncodec)) for name in NNCODEC)
-    if own_text is not None:
-        yield OWN_TEXT.name, lambda: _variant(own_text(), OWN_TEXT, steps[1:-1])
+    if calibrated_on is not None:
+        yield RANDOM_TEXT.name, lambda: _variant(calibrated_on(RANDOM), RANDOM_TEXT, steps[:-1])
+        yield OWN_TEXT.name, lambda: _variant(calibrated_on(SELF), OWN_TEXT, steps[1:-1])
 
 
 def _variant(laboratory: Laboratory, variant: Variant, steps: Sequence[float]) -> Iterator[Row]:
@@ -185,7 +187,8 @@ def markdown(document: dict[str, Any]) -> str:
         f"Written by `{document['command']}`: {document['n_params']:,} parameters, {document['n_tokens']:,} "
         f"held-out tokens, fp32 {document['fp32_bpb']:.4f} bits per byte. Differences are BD-rates at equal "
         f"KL, negative where `{document['engine']}` is smaller than the curve. The data-free engine "
-        f"against EntQuant: {against(ENTQUANT, DATA_FREE.name)}; calibrated on what the model writes itself: "
+        f"against EntQuant: {against(ENTQUANT, DATA_FREE.name)}; calibrated on random pieces: "
+        f"{against(ENTQUANT, RANDOM_TEXT.name)}; on what the model writes itself: "
         f"{against(ENTQUANT, OWN_TEXT.name)}. With drift against WaterSIC: {against(WATERSIC, DRIFT.name)}.",
         "",
         f"| curve | engine against it | {' | '.join(f'bytes at KL {kl:g}' for kl in KLS)} |",
@@ -241,9 +244,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     calibrated = f"@calib=tokens(count={given.calib_tokens})"
     laboratory = Laboratory(given.model, name, given.work / name, given.max_tokens, calibrated, text)
 
-    def own_text() -> Laboratory:
-        written = dataclasses.replace(text, calib=SELF)
-        return Laboratory(given.model, name, given.work / name / SELF, given.max_tokens, calibrated, written)
+    def calibrated_on(made: str) -> Laboratory:
+        other = dataclasses.replace(text, calib=made)
+        return Laboratory(given.model, name, given.work / name / made, given.max_tokens, calibrated, other)
 
     fp32 = laboratory.piece.evaluator.evaluate(laboratory.tensors)
     document: dict[str, Any] = {
@@ -258,9 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)
     programs = Programs(given.llama_quantize, given.nncodec)
-    for curve, measure in curves_of(
-        laboratory, given.states, given.clips, None if given.text else own_text, programs
-    ):
+    for curve, measure in curves_of(laboratory, given.states, given.clips, calibrated_on, programs):
         if given.curves and curve not in given.curves:
             continue
         document["curves"][curve] = []

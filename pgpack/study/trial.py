@@ -18,8 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pgpack.errors import StudyError
-
-from .checksum import checksum_fits, with_checksum
+from pgpack.files import checksum_fits, with_checksum
 
 SCHEMA_VERSION = 5  # raised by 1 with every new field, which gets a default and a line in SINCE and in JOURNAL.md
 SINCE: Mapping[str, int] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pgpack.study.checksum import checksum_fits, with_checksum
+from pgpack.files import checksum_fits, with_checksum
 from pgpack.study.tensor_bytes import TENSORS_FILE, TensorBytes
 from tests.study.test_trial import a_trial
 

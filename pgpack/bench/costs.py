@@ -19,7 +19,7 @@ from pgpack.recipe.policy import STAGES
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.selector import Shapes
 
-from .rates import BACKWARD, START, Cost, Rates, memory_bytes
+from .rates import BACKWARD, CALIBRATION_TOKENS, START, Cost, Rates, memory_bytes
 
 TRELLIS = 1.61e6  # values a second by tcq(states=64), results/bench-36m.md; the unit of the tables below
 QUANTIZERS = {"tcq": 1.0, "gptq": 2.4, "sdclip": 2.4, "rtn": 30.0, "cast": 60.0}  # others: as gptq
@@ -28,7 +28,6 @@ CODERS |= {"xz": 0.32, "bz2": 5.0, "lrzip": 0.13, "zpaq": 0.13}  # others cost n
 STATES = {4: 2.0, 8: 1.7, 64: 1.0}
 DECODING = 9.0
 RIVALS = ("brotli", "lzma", "rans")  # chains of a transcoding that are near enough to be tried on all symbols
-CALIBRATION_TOKENS = 32_768  # where nothing else is said
 STEP_TOKENS = 4096  # of an optimizer step
 ROUGH_TURNS, TURNS = 4, 4  # artifacts of a search for a budget, with few states and with all
 

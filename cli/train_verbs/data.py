@@ -79,9 +79,10 @@ def command(
 
 def _show_dry_run(sources: tuple[Path, ...], out: Path, screen: Screen) -> None:
     """By the sizes of the files, which are not read."""
-    from pgpack.bench.foreseen import BUILTIN_WORK, text_bytes
-    from pgpack.bench.rates import reading_cost
+    from pgpack.bench.foreseen import text_bytes
+    from pgpack.bench.rates import builtin_cost, reading_cost
 
     n_bytes = text_bytes(map(str, sources))
     facts = {"folder": str(out), "sources": len(sources) or None, "text_bytes": n_bytes}
-    show_foreseen(screen, facts, reading_cost(n_bytes if sources else BUILTIN_WORK * n_bytes, rates_here()))
+    rates = rates_here()
+    show_foreseen(screen, facts, reading_cost(n_bytes, rates) if sources else builtin_cost(rates))

@@ -169,10 +169,12 @@ def command(
     if dry_run and not resume:
         _show_dry_run(checkpoints, text, wanted, search, budget, cache, screen)
         return 0
+    from pgpack.bench.same_text import refuse_other_text
     from pgpack.bench.sweeping import Sweep, fills, grid_of, reused, sweep
     from pgpack.cache.opening import open_cache
     from pgpack.sweep.executors.placement import Placement
 
+    refuse_other_text(out, checkpoints[0], text)
     benches = _benches(checkpoints, text, screen, out, open_cache(cache, screen.note))
     first = benches.first
     refuse_other_checkpoints(out if resume and not extend else None, benches)

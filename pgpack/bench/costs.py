@@ -19,7 +19,7 @@ from pgpack.recipe.policy import STAGES
 from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.selector import Shapes
 
-from .rates import BACKWARD, CALIBRATION_TOKENS, START, Cost, Rates, memory_bytes
+from .rates import BACKWARD, START, Cost, Rates, memory_bytes
 
 TRELLIS = 1.61e6  # values a second by tcq(states=64), results/bench-36m.md; the unit of the tables below
 QUANTIZERS = {"tcq": 1.0, "gptq": 2.4, "sdclip": 2.4, "rtn": 30.0, "cast": 60.0}  # others: as gptq

@@ -104,4 +104,5 @@ def clipped(text: str, width: int) -> str:
         return text
     most = width - 2
     ends = [found.start() for found in _ENDS.finditer(text) if most - _NEAR < found.start() <= most]
-    return text[: ends[-1] if ends else most].rstrip() + ".."
+    kept = text[: ends[-1] if ends else most]
+    return f"{kept.rstrip()} .." if kept.endswith(" ") else f"{kept}.."  # a number before the gap is whole

@@ -89,7 +89,7 @@ def fit_budget(
             note(f"{name}: {artifact.n_bytes:,} B, {_shown(found)}")
             best = found if best is None or found.score < best.score else best
     except BudgetExceeded as error:
-        smallest = error.args[1]
+        smallest = error.smallest
     for preset in [*_passthroughs(measurer, budget), *presets]:
         recipe = preset.recipe.without_idle_rules(tensors)
         try:
@@ -189,7 +189,7 @@ def turn_dial(measurer: Measurer, budget: int, family: Family, fill: float = FIL
     """(dial, the largest artifact of a one-dial family that fits `budget`); stops at `fill` of the budget.
 
     Bytes are nearly linear in log2(dial), a bit per weight an octave.
-    Raises BudgetExceeded(message, smallest n_bytes) when even the coarsest setting is too large.
+    Raises BudgetExceeded, with the smallest n_bytes, when even the coarsest setting is too large.
     """
 
     def packed(dial: float) -> tuple[float, Artifact]:

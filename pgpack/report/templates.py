@@ -44,8 +44,9 @@ def _environment() -> Environment:
 
 
 def breakable(name: str) -> Markup:
-    """A name of a tensor that may go on in the next line after a dot or an underscore."""
-    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))
+    """A name of a tensor or a file that may go on in the next line after a dot, an underscore or a slash, and
+    nowhere within a number."""
+    return Markup(re.sub(r"((?<!\d)[._/]|[._/](?!\d))", r"\1<wbr>", str(escape(name))))
 
 
 def breakable_code(text: str) -> Markup:

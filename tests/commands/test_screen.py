@@ -42,12 +42,12 @@ def test_a_recipe_is_never_cut_within_a_word_or_a_number(recipe: str) -> None:
         assert line.startswith(cut)
         behind = line[len(cut) :].lstrip()
         assert (
-            cut[-1] in "|,;"
+            cut[-1] in "|,; "
             or (cut[-1] in ".=" and not behind[0].isdigit())
             or behind[0] in "(@"
             or line[len(cut)] == " "
         )
-    assert clipped("x" * 30 + " 1,234,567", 36) == "x" * 30 + ".."
+    assert clipped("x" * 30 + " 1,234,567", 36) == "x" * 30 + " .."
 
 
 def test_another_program_gets_all_of_it_and_a_sentence_is_never_cut() -> None:

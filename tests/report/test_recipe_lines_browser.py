@@ -32,7 +32,7 @@ BREAKS = """
   await pause(50);
   const found = [];
   let lines = 0;
-  for (const block of [...all("#trials code").slice(0, 6), ...all("pre, .rules code, .tip code")]) {
+  for (const block of [...all("#trials code").slice(0, 6), ...all("pre, .rules code, .tip code, h1, .cards dd")]) {
     const texts = document.createTreeWalker(block, NodeFilter.SHOW_TEXT), chars = [];
     for (let text = texts.nextNode(); text; text = texts.nextNode())
       for (let n = 0; n < text.length; n++) {
@@ -56,10 +56,11 @@ def test_recipes_break_where_a_part_of_them_ends(tmp_path: Path, width: int) -> 
     trials = [*synthetic_trials()]
     for n in range(4):
         trials[n] = dataclasses.replace(trials[n], recipe=LONG if n % 2 else LONG.replace("12.85", "14"))
-    page = render_report(Study(Path("study"), synthetic_meta(), tuple(trials)), (), synthetic_anatomy())
+    meta = dataclasses.replace(synthetic_meta(), checkpoint="/data/of/somebody/model_of_several_words.safetensors")
+    page = render_report(Study(Path("study"), meta, tuple(trials)), (), synthetic_anatomy())
     (tmp_path / "report.html").write_text(probed(page, BREAKS), encoding="utf-8")
     seen = looked_at((tmp_path / "report.html").as_uri(), tmp_path, width)
     assert seen["lines"] > (20 if width == 390 else 2)
-    assert [pair for pair in seen["found"] if pair[0] not in "|,;=. \n-/" and pair[1] not in "(@ "] == []
+    assert [pair for pair in seen["found"] if pair[0] not in "|,;=._ \n-/" and pair[1] not in "(@ "] == []
     assert not [pair for pair in seen["found"] if pair[1].isdigit() and pair[0] not in "|, /"]
     assert seen["wide"] <= 0

@@ -22,8 +22,9 @@ from pgtrain.model.dialects import fits, without_unused
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import check_shapes
 
+from .identification import reach
 from .identification.contest import Judge, Standing
-from .identification.hidden_fields import GROUPS, STRUCTURE, Group
+from .identification.hidden_fields import BASES, GROUPS, STRUCTURE, Group
 from .identification.reader import Reader
 from .identification.search import Asked, Found, confirm, search
 from .identification.stationary import Gradients, rise
@@ -124,7 +125,10 @@ def identify(
         raise CheckpointError(_no_model(trace))
     _require_sense(best, judge.nats(best), reader, HOPELESS)
     for _ in range(ROUNDS):
-        length = seq_len or _window(reader, best)
+        if seq_len is None:
+            best, length = _with_window(reader, best, said)
+        else:
+            length = seq_len
         if length != asked.seq_len:
             asked, window = replace(asked, seq_len=length), min(length, LONGEST_WINDOW, reader.n_tokens)
             judge = _judge(reader, window, asked)
@@ -187,10 +191,27 @@ def _judge(reader: Reader, window: int, asked: Asked) -> Judge:
     )
 
 
+def _with_window(reader: Reader, best: GPTConfig, said: Mapping[str, Any]) -> tuple[GPTConfig, int]:
+    """The best guess and the length of its windows; the guess has the usual rotary base where that reads better in
+    windows of another length: in longer windows than it knows, a model reads better with a larger base."""
+    length = _window(reader, best)
+    usual = replace(best, rope_base=BASES[0])
+    if best == usual or "rope_base" in said:
+        return best, length
+    try:
+        other = _window(reader, usual)
+    except DataError:
+        return best, length
+    n_tokens = min(reader.n_tokens, reader.enough(best, 1)) // max(length, other) * max(length, other)
+    losses = [reader.nats_through(_stretched(*each), each[1], n_tokens) for each in ((best, length), (usual, other))]
+    return (usual, other) if other != length and losses[1].mean() < losses[0].mean() else (best, length)
+
+
 def _window(reader: Reader, config: GPTConfig) -> int:
     """The length of the windows that such a model was trained on."""
     n_tokens = min(reader.n_tokens, reader.enough(config, 1))
     known: dict[int, Gradients] = {}
+    steps: dict[int, float] = {}
 
     def read(length: int, n: int) -> Any:
         return reader.nats_through(_stretched(config, length), length, n)
@@ -201,7 +222,12 @@ def _window(reader: Reader, config: GPTConfig) -> int:
                 known[length] = reader.gradients_through(_stretched(config, length), length)
         return rise(known[one], known[other]).evidence
 
-    return window_of(read, weigh, n_tokens)
+    def knows(length: int) -> float:
+        if length not in steps:
+            steps[length] = reach.knows(*reader.nats_in_context(_stretched(config, 2 * length), length, n_tokens))
+        return steps[length]
+
+    return window_of(read, weigh, knows, n_tokens)
 
 
 def _stretched(config: GPTConfig, length: int) -> GPTConfig:

@@ -54,6 +54,17 @@ class Reader:
         starts = np.arange(n_tokens // window) * window
         return self.probe.token_nats(self.build(config), window, starts)
 
+    def nats_in_context(self, config: GPTConfig, context: int, n_tokens: int) -> tuple[Losses, Losses]:
+        """Of the same tokens with `context` tokens before them and up to twice as many, and with half of that.
+
+        `config` has windows of twice the context."""
+        build, half = self.build(config), context // 2
+        starts = np.arange(min(n_tokens, self.n_tokens) // (2 * context)) * 2 * context
+        more = self.probe.token_nats(build, 2 * context, starts).reshape(-1, 2, context)[:, 1]
+        parts = (self.probe.token_nats(build, context, starts + shift) for shift in (half, context))
+        less = np.concatenate([part.reshape(-1, 2, half)[:, 1] for part in parts], axis=1)
+        return more.ravel(), less.ravel()
+
     def gradients(self, config: GPTConfig, window: int, first: int, last: int) -> Gradients:
         """Of the batches `first` to `last` of BATCHES, each tensor's; of a large model every so many values."""
         n_tokens = min(self.enough(config, window), BATCHES * BATCH)

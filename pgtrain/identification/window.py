@@ -2,17 +2,18 @@
 
     the same tokens in windows of 16, 32, ... --loss--> one is clearly the best, and none between powers of two
                                                     --> several: the longest, where twice as long loses far more or
-                                                        the gradient tells it, and the gradient leans to none that is
-                                                        shorter
+                                                        the gradient tells it, and nothing leans to a shorter one
+                                                    --> or the one that gradient and reach together make far likelier
 
 A model that makes little of its context loses the same in shorter windows; in longer ones than it knows, it sees
-positions that it never learned, and loss and gradient say so. Owns the comparison of lengths; refuses to call one the
-best that is not.
+positions that it never learned, and loss, gradient and reach say so. Public scripts have powers of two: what lies
+between must be far likelier. Owns the comparison of lengths; refuses to call one the best that is not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,11 @@ from numpy.typing import NDArray
 from pgpack.errors import DataError
 
 from .contest import SIGMAS
+from .search import ENOUGH, USUAL
 
 Read = Callable[[int, int], NDArray[np.float64]]  # (length, n) -> nats of the first n tokens in windows of it
 Weigh = Callable[[int, int], float]  # the log of how much likelier the first length is, by the gradient
+Knows = Callable[[int], float]  # the log of how much likelier windows of at least twice that are (see `reach`)
 LENGTHS = tuple(2**k for k in range(4, 13))  # 16 .. 4,096
 FEWEST = 4  # windows of a length that are enough to judge it
 BEYOND = 2  # lengths clearly behind the best, one after another, after which no longer one is tried
@@ -33,7 +36,7 @@ TELLS, LEANS = 1.0, 0.3  # of the gradient, for a length and against it
 BLOCK = 512  # tokens whose mean counts as one: neighbours see the same context
 
 
-def window_of(read: Read, weigh: Weigh, n_tokens: int) -> int:
+def window_of(read: Read, weigh: Weigh, knows: Knows, n_tokens: int) -> int:
     """The length of window that the model was trained on.
 
     Raises: DataError, naming --seq-len and the losses, where several could be.
@@ -48,24 +51,68 @@ def window_of(read: Read, weigh: Weigh, n_tokens: int) -> int:
     best = min(found, key=lambda length: _behind(found, length, lengths[0])[0])
     alike = [length for length in lengths if not _clear(found, length, best)]
     longest = alike[-1]
-    between = [length for length in (longest * 3 // 4, longest * 3 // 2) if FEWEST * length <= n_tokens]
+    between = [length for length in _beside(longest) if FEWEST * length <= n_tokens]
     found |= {length: read(length, n_tokens) for length in between}
     better = [length for length in between if _clear(found, longest, length)]
-    known = 2 * longest * FEWEST <= n_tokens
-    if known and (len(alike) > 1 or better):
+    enough = 2 * longest * FEWEST <= n_tokens
+    if enough and not better and len(alike) == 1:
+        return longest
+    if enough:
         found[2 * longest] = read(2 * longest, n_tokens)
+        odds = _Odds(weigh, knows)
+        far = [length for length in better if _behind(found, longest, length)[0] > FAR]
         beyond = _steep(found, longest, alike[:-1]) or weigh(longest, 2 * longest) > TELLS
-        known = beyond and all(weigh(longest, each) > (TELLS if each in better else -LEANS)
-                               for each in (*alike[:-1], *better))  # fmt: skip
-    if not known:
-        near = sorted({*alike, *better})
-        said = ", ".join(f"{length} {found[length].mean():.4f}" for length in near)
-        few = "" if len(near) > 1 else f", and {n_tokens:,} tokens are too few to try longer ones"
-        raise DataError(
-            f"nothing in the tensors says how long the model's windows were, and they lose alike (nats per token of "
-            f"windows of {said}){few}; give --seq-len N"
+        stands = all(weigh(longest, each) > TELLS for each in far) and all(
+            odds.stands(longest, each) for each in (*alike[:-1], *better)
         )
-    return longest
+        likeliest = longest if beyond and stands else None if far else odds.likeliest((*alike, 2 * longest))
+        if likeliest is not None:
+            return likeliest
+    near = sorted({*alike, *better})
+    said = ", ".join(f"{length} {found[length].mean():.4f}" for length in near)
+    few = "" if len(near) > 1 else f", and {n_tokens:,} tokens are too few to try longer ones"
+    raise DataError(
+        f"nothing in the tensors says how long the model's windows were, and they lose alike (nats per token of "
+        f"windows of {said}){few}; give --seq-len N"
+    )
+
+
+def _beside(length: int) -> tuple[int, int]:
+    """Lengths between it and its neighbours, which no public script has."""
+    return length * 3 // 4, length * 3 // 2
+
+
+@dataclass(frozen=True)
+class _Odds:
+    """What speaks for one length against another beside the loss in windows of them."""
+
+    weigh: Weigh
+    knows: Knows
+
+    def stands(self, one: int, other: int) -> bool:
+        """Whether a length that is far better than twice as long holds against another: no more than a little speaks
+        for a usual one; what the model knows is asked where the gradient alone does not say so."""
+        if not _is_usual(other):
+            return self.of(one, other) > ENOUGH
+        return self.weigh(one, other) > -LEANS or self.of(one, other) > -LEANS
+
+    def of(self, one: int, other: int) -> float:
+        """The log of how much likelier the first is, a usual one: by the gradient, and by how usual the other is or
+        what the model knows of the steps between the two."""
+        if not _is_usual(other):
+            return self.weigh(one, other) + USUAL
+        steps = [length for length in LENGTHS if min(one, other) <= length < max(one, other)]
+        return self.weigh(one, other) + (1 if one > other else -1) * sum(map(self.knows, steps))
+
+    def likeliest(self, lengths: Sequence[int]) -> int | None:
+        """The one that is far likelier than all others and than what lies beside it."""
+        best = max(lengths, key=lambda one: min(self.of(one, each) for each in lengths if each != one))
+        others = (*(each for each in lengths if each != best), *_beside(best))
+        return best if all(self.of(best, each) > ENOUGH for each in others) else None
+
+
+def _is_usual(length: int) -> bool:
+    return length & (length - 1) == 0
 
 
 def _steep(found: dict[int, NDArray[np.float64]], length: int, shorter: Sequence[int]) -> bool:

@@ -17,7 +17,6 @@ from pgpack.models.probe import Probe
 from pgtrain.identification.contest import Judge
 from pgtrain.identification.hidden_fields import GROUPS, structures
 from pgtrain.identification.trace import read_trace
-from pgtrain.identification.window import window_of
 from pgtrain.identification.yardstick import bigram_nats
 from pgtrain.identify import UNSEEN, identify, named
 from pgtrain.model.model_config import GPTConfig
@@ -217,6 +216,26 @@ def test_a_usual_value_stands_before_an_unusual_one_that_loses_hardly_less() -> 
     assert found(BASE, n_tokens=65_536, rises={"rope_base": -0.001}) == seen(BASE)
 
 
+class Stretching(Oracle):
+    """In windows twice as long as its own it loses less with a larger rotary base."""
+
+    def nats(self, config: GPTConfig, window: int, first: int, last: int) -> np.ndarray:
+        wrong = config.rope_base != (1e4 if window <= self.best_window else 5e4)
+        truth = replace(config, rope_base=self.truth.rope_base)
+        return super().nats(truth, window, first, last) + 0.5 * wrong
+
+    def nats_through(self, config: GPTConfig, window: int, n_tokens: int) -> np.ndarray:
+        fooled = replace(self, best_window=64) if config.rope_base == 5e4 else self
+        own = super(Stretching, fooled).nats_through(config, window, n_tokens)
+        return own + 0.05 * (config.rope_base != self.truth.rope_base)
+
+
+def test_a_larger_base_that_only_reads_longer_windows_better_is_not_taken() -> None:
+    truth = replace(BASE, rope_base=1e4, seq_len=32)
+    config = identify(tensor_shapes(truth), Stretching(truth, best_window=32)).config
+    assert (config.rope_base, config.seq_len) == (1e4, 32)
+
+
 def test_no_systems_tensors_name_the_way_out() -> None:
     shapes = tensor_shapes(PRESETS["baseline-tiny"].model)
     with pytest.raises(CheckpointError, match=r"--model FILE\.py:build"):
@@ -259,53 +278,6 @@ def test_a_named_system_takes_the_sizes_of_the_tensors() -> None:
 def test_a_wrong_name_is_answered_by_the_tensors_that_differ(name: str, sentence: str) -> None:
     with pytest.raises(CheckpointError, match=sentence):
         named(name, tensor_shapes(PRESETS["lanes-tiny"].model), {"rope_dims": 8})
-
-
-@pytest.mark.parametrize("length", [32, 128, 512])
-def test_the_length_of_windows_is_found_where_it_is_clear(length: int) -> None:
-    oracle = Oracle(BASE, best_window=length)
-    assert window_of(lambda window, n: oracle.nats_through(BASE, window, n), lambda one, other: 0, 8192) == length
-
-
-def flat(window: int, n_tokens: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(3, 0.5, 8192)[: n_tokens // window * window]
-
-
-def short_sighted(window: int, n_tokens: int) -> np.ndarray:
-    """Of a model that makes nothing of its context, and loses in windows of more than 64 tokens."""
-    return flat(window, n_tokens) + (0.1 if window > 64 else 0.0)
-
-
-def test_windows_that_lose_alike_are_a_question() -> None:
-    with pytest.raises(DataError, match=r"windows of 16 .*--seq-len N"):
-        window_of(flat, lambda one, other: 0, 8192)
-    with pytest.raises(DataError, match="too few to find out; give --seq-len"):
-        window_of(flat, lambda one, other: 0, 40)
-
-
-def test_of_windows_that_lose_alike_the_longest_is_taken_where_twice_as_long_loses_far_more() -> None:
-    assert window_of(short_sighted, lambda one, other: 0.0, 8192) == 64
-    with pytest.raises(DataError, match=r"windows of 16 .*, 64 .*--seq-len N"):
-        window_of(short_sighted, lambda one, other: -1.0 if (one, other) == (64, 32) else 1.0, 8192)
-
-
-def creeping(window: int, n_tokens: int) -> np.ndarray:
-    """Of a model that loses more and more in longer windows, by no step."""
-    unsure = np.random.default_rng(window).normal(0, 0.8, 8192)[: n_tokens // window * window]
-    return flat(window, n_tokens) + 0.015 * abs(np.log2(window / 32)) + unsure
-
-
-def test_a_loss_that_creeps_up_names_no_length_without_the_gradient() -> None:
-    with pytest.raises(DataError, match=r"--seq-len N"):
-        window_of(creeping, lambda one, other: 0.0, 8192)
-
-
-def test_windows_between_powers_of_two_that_lose_less_are_a_question() -> None:
-    def read(window: int, n_tokens: int) -> np.ndarray:
-        return flat(window, n_tokens) + 0.1 * abs(np.log2(window / 96))
-
-    with pytest.raises(DataError, match=r"windows of .*96 .*--seq-len N"):
-        window_of(read, lambda one, other: 0, 8192)
 
 
 def test_guesses_that_are_one_function_are_no_question_and_no_choice() -> None:

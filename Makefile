@@ -125,11 +125,14 @@ bench-rd: $(STAMP) $(MODELS)
 	$(BIN)/python -m experiments.rate_distortion.summary
 
 # The strongest published packers on a model of yours: make bench-peers MODEL=folder TEXT=crawl.jsonl.xz
+# llama.cpp's types, too: LLAMA=path/to/its/llama-quantize (cmake -B build; cmake --build build -t llama-quantize)
+LLAMA ?=
 bench-peers: $(STAMP) $(if $(MODEL),,demo/model.safetensors)
 	$(BIN)/python -m experiments.rate_distortion.peers $(or $(MODEL),demo/model.safetensors) \
-	  $(if $(TEXT),--text $(TEXT) --seq-len 1024) --out results/peers-$(notdir $(patsubst %/,%,$(or $(MODEL),demo)))
+	  $(if $(TEXT),--text $(TEXT) --seq-len 1024) $(if $(LLAMA),--llama-quantize $(LLAMA)) \
+	  $(if $(NNCODEC),--nncodec $(NNCODEC)) --out results/peers-$(notdir $(patsubst %/,%,$(or $(MODEL),demo)))
 
-# Minutes of one core an arm. Quicker: make bench-for-packer SHAPE='--dim 64 --steps 300 --batch-tokens 512'
+# Minutes of one core an arm. Quicker: make bench-for-packer SHAPE='--dim 64 --steps 300 --batch-tokens 512 --seeds 1337 1338 1339'
 SHAPE ?=
 bench-for-packer: $(STAMP) demo/model.safetensors
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.for_packer.bench demo/text $(SHAPE) --out results/for-packer

@@ -74,7 +74,13 @@ class WorkersLost(PgpackError):
 
 
 class BudgetExceeded(PgpackError):
+    """`smallest`: bytes of the smallest artifact that was found, where one was."""
+
     exit_code = 3
+
+    def __init__(self, message: str, smallest: int | None = None) -> None:
+        super().__init__(message)
+        self.smallest = smallest
 
 
 class RoundTripError(PgpackError):

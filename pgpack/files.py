@@ -4,7 +4,7 @@ fails. And files that are read: what they were when reading began, or the work s
     PATH.tmp, locked by its writer --flushed to the disk, renamed--> PATH        killed: the next writer begins anew
 
 Owns the one way in which a file, or a folder of files, is written whole, and what tells a file from another in its
-place, and temporary folders.
+place, the checksum of a line, and temporary folders.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import contextlib
 import errno
 import fnmatch
 import os
+import re
 import shutil
 import stat
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -372,3 +374,15 @@ def _identity(path: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def with_checksum(line: str, start: int = 0) -> str:
+    """A JSON object of at least one key with CRC-32 of itself as last key. `start`: the CRC-32 of a line that it is
+    bound to."""
+    return f'{line[:-1]}, "crc32": "{zlib.crc32(line.encode(), start):08x}"}}'
+
+
+def checksum_fits(line: str, start: int = 0) -> bool | None:
+    """Whether a row ends in the checksum of the rest of it; None where it ends in no checksum."""
+    found = re.fullmatch(r'(.*), "crc32": "[0-9a-f]{8}"}', line)
+    return None if found is None else line == with_checksum(f"{found[1]}}}", start)

@@ -19,6 +19,11 @@ _NAMED = "16MB, 16M, 16e6, 15.9MiB, 400kB or 123456"
 Size = int | str  # bytes, or text such as "16MB" or "90%"
 
 
+def is_unit(text: str) -> bool:
+    """Whether the text is the unit of a size alone: MB, KiB, %."""
+    return text == "%" or _UNITS.get(text.lower(), 1) > 1
+
+
 def is_share(text: str) -> bool:
     """Whether the text is a share of a whole, such as 90%."""
     return text.strip().endswith("%")

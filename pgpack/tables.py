@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -90,6 +91,18 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(str(length) for length in shape) or "()"
 
 
+BREAKS = re.compile(r"(?<=[|;])|(?<=,)(?!\d{3}(?!\d))|(?=[(@])|(?<=[.=])(?=[a-z*])")
+"""Where a recipe may be cut: where a stage or a setting ends, never within a word or a number."""
+_ENDS = re.compile(rf"{BREAKS.pattern}|(?<= )")
+_NEAR = 24  # characters that are given up for a cut at the end of a word
+
+
 def clipped(text: str, width: int) -> str:
-    """At most `width` characters; what was cut is marked by two dots."""
-    return text if len(text) <= width else text[: width - 2] + ".."
+    """At most `width` characters, cut where a word or a part of a recipe ends, if one ends near; what was cut is
+    marked by two dots."""
+    if len(text) <= width:
+        return text
+    most = width - 2
+    ends = [found.start() for found in _ENDS.finditer(text) if most - _NEAR < found.start() <= most]
+    kept = text[: ends[-1] if ends else most]
+    return f"{kept.rstrip()} .." if kept.endswith(" ") else f"{kept}.."  # a number before the gap is whole

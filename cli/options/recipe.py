@@ -88,8 +88,12 @@ recipe_options = flag_group(RecipeFlags, "recipe")
 def recipe_text(value: str) -> tuple[str, bool]:
     """(text of the recipe, whether it is TOML) that a --recipe value names.
 
-    Raises: click.UsageError when it names a file that cannot be read.
+    Raises: click.UsageError when it names a file that cannot be read, or a preset.
     """
+    from pgpack.recipe.presets import PRESETS
+
+    if value.strip().partition(":")[0] in PRESETS:
+        raise click.UsageError(f"--recipe {value}: that is a preset; give --preset {value.strip()}")
     named = value.startswith("@") and not value.startswith(DIRECTIVES)
     path = Path(value[1:] if named else value)
     if not named and ("=" in value or path.suffix not in RECIPE_SUFFIXES):

@@ -38,7 +38,11 @@ text_options = flag_group(
         ),
         "field": flag("--field", metavar="NAME", help="What holds the text in .jsonl and .parquet: text by default."),
         "val": flag("--val", metavar="GLOB", help="Token shards to evaluate on, or a text as --text takes it."),
-        "calib": flag("--calib", metavar="GLOB", help="The same to calibrate on, or self: what the model writes."),
+        "calib": flag(
+            "--calib",
+            metavar="GLOB",
+            help="The same to calibrate on; or self: what the model writes; or random: pieces of its tokenizer.",
+        ),
         "tokenizer": flag(
             "--tokenizer",
             metavar="FILE.model",

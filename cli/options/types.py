@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from pgpack.sizes import Size, bytes_of, is_share, parse_size
+from pgpack.sizes import Size, bytes_of, is_share, is_unit, parse_size
 
 PATH = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -18,6 +19,13 @@ def size(text: str) -> int:
         return parse_size(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def refuse_split_size(size: Size | None, paths: Sequence[Path]) -> None:
+    """Raises: click.UsageError where a word that was taken for a file is the unit of a size before it."""
+    for path in paths:
+        if size is not None and is_unit(str(path)) and not path.exists():
+            raise click.UsageError(f"{path}: no such file; a size is one word, such as --budget {size}{path}")
 
 
 def budget(text: str) -> Size:

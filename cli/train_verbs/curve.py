@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from pgpack.tables import counted
+
 from ..options.output import output_option
 from ..options.types import PATH
 from ..screen.output import Screen, refuse_overwrite, screen_options
@@ -30,8 +32,12 @@ def command(*, logs: tuple[Path, ...], out: Path, force: bool, screen: Screen) -
     write_curves(out, curves)
     rows = [
         {"name": c.name, "steps_drawn": len(c.losses), "loss": c.losses[-1][1], "val_bpb": dict(c.measured)}
+        | ({"damaged_lines": c.n_damaged} if c.n_damaged else {})
         for c in curves
     ]
+    for curve in curves:
+        if curve.n_damaged:
+            screen.note(f"{curve.name}: {counted(curve.n_damaged, 'damaged line')} of its log left out")
     if screen.as_json or not screen.quiet:
         said = f"{len(curves)} {'run' if len(curves) == 1 else 'runs'} drawn in {out}"
         screen.show({"picture": str(out), "runs": rows}, said)

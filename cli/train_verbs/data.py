@@ -21,6 +21,7 @@ from ..screen.output import Screen, refuse_overwrite, screen_options
 @output_option(required=True, type=FOLDER, help="Folder to write.")
 @click.option("--vocab-size", default=1024, show_default=True, help="Pieces of the tokenizer to train.")
 @click.option("--tokenizer", type=PATH, help="Use this SentencePiece .model instead.")
+@click.option("--field", metavar="NAME", help="What holds the text in .jsonl and .parquet: text by default.")
 @click.option(
     "--val-fraction",
     default=0.08,
@@ -37,6 +38,7 @@ def command(
     out: Path,
     vocab_size: int,
     tokenizer: Path | None,
+    field: str | None,
     val_fraction: float,
     dry_run: bool,
     force: bool,
@@ -49,17 +51,19 @@ def command(
     corpus is the documentation that ships inside CPython.
     """
     refuse_overwrite(out / "corpus.json", force or dry_run)
+    if field is not None and not sources:
+        raise click.UsageError("--field is of .jsonl and .parquet files, and none is named")
     if dry_run:
         _show_dry_run(sources, out, screen)
         return
     from pgpack.text.builtin import builtin_corpus
     from pgpack.text.corpus import write_text_folder
-    from pgpack.text.documents import read_documents
+    from pgpack.text.documents import FIELD, read_documents
     from pgpack.text.sentence_piece import SentencePiece
 
     given = SentencePiece.load(tokenizer) if tokenizer else None
     screen.note("reading " + (", ".join(map(str, sources)) if sources else "the built-in corpus"))
-    documents = read_documents(sources) if sources else builtin_corpus()
+    documents = read_documents(sources, field or FIELD) if sources else builtin_corpus()
     record = write_text_folder(documents, out, given, vocab_size, val_fraction)
     rows = (
         ("train", record.train_documents, record.train_tokens, record.train_bytes),
@@ -79,9 +83,10 @@ def command(
 
 def _show_dry_run(sources: tuple[Path, ...], out: Path, screen: Screen) -> None:
     """By the sizes of the files, which are not read."""
-    from pgpack.bench.foreseen import BUILTIN_WORK, text_bytes
-    from pgpack.bench.rates import reading_cost
+    from pgpack.bench.foreseen import text_bytes
+    from pgpack.bench.rates import builtin_cost, reading_cost
 
     n_bytes = text_bytes(map(str, sources))
     facts = {"folder": str(out), "sources": len(sources) or None, "text_bytes": n_bytes}
-    show_foreseen(screen, facts, reading_cost(n_bytes if sources else BUILTIN_WORK * n_bytes, rates_here()))
+    rates = rates_here()
+    show_foreseen(screen, facts, reading_cost(n_bytes, rates) if sources else builtin_cost(rates))

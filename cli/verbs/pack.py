@@ -26,7 +26,7 @@ from ..options.output import output_option
 from ..options.recipe import RecipeFlags, one_of, recipe_options
 from ..options.submission import SubmissionFlags, require_alone, submission_options
 from ..options.text import bench_of, strict_option, text_options
-from ..options.types import PATH, resolved
+from ..options.types import PATH, refuse_split_size, resolved
 from ..options.types import budget as budget_size
 from ..screen.output import Screen, format_bytes, note, picked, refuse_overwrite, screen_options
 
@@ -150,6 +150,7 @@ def command(
         return
     require_alone(flags)
     if len(checkpoints) > 1:
+        refuse_split_size(budget, checkpoints)
         raise click.UsageError("several checkpoints are the seeds of a --submission DIR; give one")
     if out is None:
         raise click.UsageError("give -o FILE for the artifact, or --submission DIR")

@@ -46,6 +46,8 @@ def command(*, directory: Path, watch: bool, port: int, output: Path | None, for
 
     if watch and output is not None:
         raise click.UsageError("--watch serves the page and writes none; leave out --watch or -o")
+    if output is not None and output.suffix.lower() not in (".html", ".htm"):
+        raise click.UsageError(f"-o {output}: the page's name must end in .html")
     study = Study.load(directory).merged  # what is no study is refused before anything is written or served
     if watch:
         _serve(directory, port, screen)

@@ -29,7 +29,7 @@ from ..options.resume import Asked, refuse_other_checkpoints, resumed, study_of_
 from ..options.search import SearchFlags, search_options
 from ..options.space import AXES, SpaceFlags, space_options
 from ..options.text import bench_of, strict_option, text_options
-from ..options.types import FOLDER, PATH, resolved
+from ..options.types import FOLDER, PATH, refuse_split_size, resolved
 from ..options.types import budget as budget_size
 from ..screen.live_table import shown_live
 from ..screen.output import EXIT_FAILED, EXIT_RESUMABLE, Screen, note, screen_options
@@ -155,6 +155,9 @@ def command(
     one_of(
         {"--space": space.space, "--recipe": space.recipe, "--preset": space.preset, AXES: space.axes or None}, False
     )
+    refuse_split_size(budget, checkpoints)
+    if search.is_grid and search != SearchFlags():
+        raise click.UsageError("--trials and --seed belong to --search NAME; without it all of the space is measured")
     if extend and not resume:
         raise click.UsageError("--extend belongs to --resume")
     checkpoints, out = study_of_words(checkpoints, out, resume)
@@ -169,10 +172,12 @@ def command(
     if dry_run and not resume:
         _show_dry_run(checkpoints, text, wanted, search, budget, cache, screen)
         return 0
+    from pgpack.bench.same_text import refuse_other_text
     from pgpack.bench.sweeping import Sweep, fills, grid_of, reused, sweep
     from pgpack.cache.opening import open_cache
     from pgpack.sweep.executors.placement import Placement
 
+    refuse_other_text(out, checkpoints[0], text)
     benches = _benches(checkpoints, text, screen, out, open_cache(cache, screen.note))
     first = benches.first
     refuse_other_checkpoints(out if resume and not extend else None, benches)

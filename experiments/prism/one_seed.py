@@ -6,7 +6,6 @@ seed see the same batches, and what that does to all of them cancels.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from pgtrain.model.gpt import GPT
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.repartition import channel_permutation
 from pgtrain.model.tensor_table import count_parameters
-from pgtrain.training.run_log import log_path
+from pgtrain.training.run_log import log_path, read_log
 
 from .probes import numbers, shift_error
 
@@ -146,8 +145,7 @@ def _compare_courses(found: Found, paths: Mapping[str, Path]) -> None:
 
 def _training_losses(path: Path) -> NDArray[np.float64]:
     """Loss of every step, in nats per token."""
-    lines = log_path(path).read_text(encoding="utf-8").splitlines()
-    return np.array([json.loads(line)["loss"] for line in lines])
+    return np.array([row.loss for _, row in read_log(log_path(path)) if row is not None])
 
 
 def _count(found: Found, study: Study) -> None:

@@ -3,8 +3,9 @@
     python -m experiments.rate_distortion.peers MODEL --text PATH --seq-len 1024 --out results/peers
 
 Any model that pgpack opens: a folder of Hugging Face, a GGUF, a checkpoint of pgtrain (whose own text is used where
-none is given). Points already measured are read from the work folder. Rows of the engine and of the record packers
-are real files; the sizes of EntQuant and WaterSIC are ideal (`entquant`, `watersic`), which flatters them.
+none is given). Points already measured are read from the work folder. Rows of the engine, of the record packers, of
+llama.cpp (`--llama-quantize PROGRAM`) and of NNCodec (`--nncodec PYTHON`) are real files; the sizes of EntQuant and
+WaterSIC are ideal (`entquant`, `watersic`), which flatters them.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,35 +26,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.bench.options import BenchOptions
-from pgpack.bench.sources import SELF
+from pgpack.bench.sources import RANDOM, SELF
+from pgpack.recipe.preset_candidates import SMALL_PASSTHROUGH, preset_recipe
 from pgpack.recipe.presets import PRESETS
+from pgpack.study.frontier import pareto_indices
 
-from .curves import ENGINES, SMALL, Variant, preset_rows, text_of
+from .curves import ENGINES, NNCODEC, SMALL, Variant, preset_rows, text_of
 from .entquant import Coded, entquant
 from .laboratory import Laboratory
+from .llama_cpp import LLAMACPP, llama_rows
+from .nncodec_peer import QP_PER_OCTAVE
 from .rows import Row, rate
 from .watersic import watersic
 
 TARGETS = (0.02, 0.06, 0.2, 0.5, 1.0)  # KL in nats per token, roughly
 RECORD, FACTORS = ("sdclip-brotli", "pergroup-lrzip"), (0.7, 1.0, 1.5, 2.2)  # packers, and on every clip of theirs
+SMALL_TABLE = f"{RECORD[0]}, its table at 6 bits, too"
 DRIFT = Variant(f"{ENGINES[0].name}, drift", ENGINES[0].chain, suffix="@drift=layers(share=1,residual=1)")
 DATA_FREE = Variant("engine, data-free", ENGINES[0].chain, "none")
 OWN_TEXT = Variant("engine, the model's own text", ENGINES[0].chain)
+RANDOM_TEXT = Variant("engine, random pieces", ENGINES[0].chain)
 ENTQUANT, RATE_WEIGHTS = "EntQuant, ideal size", (0.02, 0.05, 0.1, 0.2, 0.3)
 WATERSIC, RATES = "WaterSIC, ideal size", (4.0, 3.0, 2.5, 2.0, 1.5)  # bits per weight
+RELATIVE_STEPS = (0.35, 0.5, 0.7, 1.0, 1.4)  # of NNCodec, in root mean squares of the weights
 KLS = (0.03, 0.1, 0.3)  # at which sizes are given
 Curve = tuple[str, Callable[[], Iterator[Row]]]
 Weight = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Peers that run elsewhere. `llama_quantize`: llama.cpp's program; `nncodec`: a Python that has NNCodec."""
+
+    llama_quantize: Path | None = None
+    nncodec: str | None = None
 
 
 def curves_of(
     laboratory: Laboratory,
     states: Sequence[int],
     factors: Sequence[float],
-    own_text: Callable[[], Laboratory] | None = None,
+    calibrated_on: Callable[[str], Laboratory] | None = None,
+    programs: Programs = Programs(),
 ) -> Iterator[Curve]:
-    """(name, how to measure it), what matters most first. `factors`: on the clips of the record packers; `own_text`:
-    calibrated on what the model writes."""
+    """(name, how to measure it), what matters most first. `factors`: on the clips of the record packers;
+    `calibrated_on`: text that is made, by its name, -> the same calibrated on that."""
     n = laboratory.checkpoint.n_params
     steps = [float(f"{np.sqrt(8 * target / n):.3g}") for target in TARGETS]
     for each in ENGINES:
@@ -61,16 +80,47 @@ def curves_of(
     for name in RECORD:
         if all(shutil.which(program) for program in PRESETS[name].requires):
             yield name, partial(preset_rows, laboratory, name, factors)
+    yield SMALL_TABLE, partial(_small_table_rows, laboratory, factors)
+    engine = text_of(ENGINES[0], steps[0])  # whose statistics peers are given
+    if programs.llama_quantize is not None:
+        yield LLAMACPP, partial(_llama_rows, laboratory, programs.llama_quantize, engine)
     yield DATA_FREE.name, partial(_variant, laboratory, DATA_FREE, steps[:-1])
     yield ENTQUANT, partial(_entquant_rows, laboratory)
-    yield WATERSIC, partial(_watersic_rows, laboratory, text_of(ENGINES[0], steps[0]))
-    if own_text is not None:
-        yield OWN_TEXT.name, lambda: _variant(own_text(), OWN_TEXT, steps[1:-1])
+    yield WATERSIC, partial(_watersic_rows, laboratory, engine)
+    if programs.nncodec is not None:
+        yield from ((name, partial(_nncodec_rows, laboratory, name, programs.nncodec)) for name in NNCODEC)
+    if calibrated_on is not None:
+        yield RANDOM_TEXT.name, lambda: _variant(calibrated_on(RANDOM), RANDOM_TEXT, steps[:-1])
+        yield OWN_TEXT.name, lambda: _variant(calibrated_on(SELF), OWN_TEXT, steps[1:-1])
 
 
 def _variant(laboratory: Laboratory, variant: Variant, steps: Sequence[float]) -> Iterator[Row]:
     for step in steps:
         yield laboratory.recipe_row(variant.name, step, text_of(variant, step), variant.calibration)
+
+
+def small_table(recipe: str) -> str:
+    """A record packer's recipe with its table as fine as its matrices: on models of many pieces it is most of the
+    file, and fewer bits pay there."""
+    matrices = re.search(r"\*=(gptq\(bits=6,[^)]*\))", recipe)
+    return recipe if matrices is None else re.sub(r"=gptq\(bits=8,[^)]*\)", f"={matrices[1]}", recipe)
+
+
+def _small_table_rows(laboratory: Laboratory, factors: Sequence[float]) -> Iterator[Row]:
+    for factor in factors:
+        recipe = preset_recipe(RECORD[0], factor, SMALL_PASSTHROUGH, laboratory.shapes)
+        yield laboratory.recipe_row(SMALL_TABLE, factor, small_table(str(recipe)))
+
+
+def _llama_rows(laboratory: Laboratory, program: Path, engine: str) -> Iterator[Row]:
+    calibration = laboratory.calibration("observed", laboratory.recipe(engine))
+    yield from llama_rows(laboratory, program, calibration, laboratory.rows.path.parent / "llama.cpp")
+
+
+def _nncodec_rows(laboratory: Laboratory, name: str, python: str) -> Iterator[Row]:
+    for relative in RELATIVE_STEPS:
+        qp = round(QP_PER_OCTAVE * float(np.log2(relative * laboratory.rms())))
+        yield laboratory.nncodec_row(name, qp, NNCODEC[name], python)
 
 
 def _entquant_rows(laboratory: Laboratory) -> Iterator[Row]:
@@ -115,8 +165,9 @@ def _ideal_row(
 
 
 def bytes_at(rows: Sequence[Row], kl: float) -> int | None:
-    """The size at a KL, between two points of the curve; None beyond them."""
-    points = sorted((np.log(row.kl), np.log(row.n_bytes)) for row in rows if row.kl > 0)
+    """The size at a KL, between two points of the curve's Pareto set; None beyond them."""
+    sized = np.array([(row.n_bytes, row.kl) for row in rows if row.kl > 0]).reshape(-1, 2)
+    points = sorted((np.log(kl), np.log(n_bytes)) for n_bytes, kl in sized[pareto_indices(sized)])
     if not points or not points[0][0] <= np.log(kl) <= points[-1][0]:
         return None
     return round(float(np.exp(np.interp(np.log(kl), *np.array(points).T))))
@@ -136,7 +187,8 @@ def markdown(document: dict[str, Any]) -> str:
         f"Written by `{document['command']}`: {document['n_params']:,} parameters, {document['n_tokens']:,} "
         f"held-out tokens, fp32 {document['fp32_bpb']:.4f} bits per byte. Differences are BD-rates at equal "
         f"KL, negative where `{document['engine']}` is smaller than the curve. The data-free engine "
-        f"against EntQuant: {against(ENTQUANT, DATA_FREE.name)}; calibrated on what the model writes itself: "
+        f"against EntQuant: {against(ENTQUANT, DATA_FREE.name)}; calibrated on random pieces: "
+        f"{against(ENTQUANT, RANDOM_TEXT.name)}; on what the model writes itself: "
         f"{against(ENTQUANT, OWN_TEXT.name)}. With drift against WaterSIC: {against(WATERSIC, DRIFT.name)}.",
         "",
         f"| curve | engine against it | {' | '.join(f'bytes at KL {kl:g}' for kl in KLS)} |",
@@ -179,6 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--clips", type=float, nargs="+", default=list(FACTORS), help="factors on the clips of the record packers"
     )
+    parser.add_argument("--llama-quantize", type=Path, help="the program of llama.cpp, to measure its types")
+    parser.add_argument("--nncodec", help="a Python that has NNCodec 2.1.3, to measure it")
     parser.add_argument("--curves", nargs="+", help="of which names; all of them, unless given")
     parser.add_argument("--work", type=Path, default=Path("runs/peers"), help="folder of the points measured so far")
     parser.add_argument("--out", type=Path, default=Path("results/peers"), help="OUT.json and OUT.md are written")
@@ -190,9 +244,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     calibrated = f"@calib=tokens(count={given.calib_tokens})"
     laboratory = Laboratory(given.model, name, given.work / name, given.max_tokens, calibrated, text)
 
-    def own_text() -> Laboratory:
-        written = dataclasses.replace(text, calib=SELF)
-        return Laboratory(given.model, name, given.work / name / SELF, given.max_tokens, calibrated, written)
+    def calibrated_on(made: str) -> Laboratory:
+        other = dataclasses.replace(text, calib=made)
+        return Laboratory(given.model, name, given.work / name / made, given.max_tokens, calibrated, other)
 
     fp32 = laboratory.piece.evaluator.evaluate(laboratory.tensors)
     document: dict[str, Any] = {
@@ -206,7 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "curves": {},
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    for curve, measure in curves_of(laboratory, given.states, given.clips, None if given.text else own_text):
+    programs = Programs(given.llama_quantize, given.nncodec)
+    for curve, measure in curves_of(laboratory, given.states, given.clips, calibrated_on, programs):
         if given.curves and curve not in given.curves:
             continue
         document["curves"][curve] = []

@@ -12,7 +12,7 @@ import math
 from collections.abc import Hashable, Iterable, Sequence
 
 from pgpack.fit.budget import engine_recipe
-from pgpack.fit.effort import Effort
+from pgpack.fit.effort import TOKENS, Effort
 from pgpack.recipe.applied import apply
 from pgpack.recipe.dials import trellis_recipe
 from pgpack.recipe.policy import STAGES
@@ -28,8 +28,8 @@ CODERS |= {"xz": 0.32, "bz2": 5.0, "lrzip": 0.13, "zpaq": 0.13}  # others cost n
 STATES = {4: 2.0, 8: 1.7, 64: 1.0}
 DECODING = 9.0
 RIVALS = ("brotli", "lzma", "rans")  # chains of a transcoding that are near enough to be tried on all symbols
-CALIBRATION_TOKENS = 32_768  # where nothing else is said
 STEP_TOKENS = 4096  # of an optimizer step
+DRIFTING = 2.4  # times calibrating the same tokens: SmolLM2, 12 minutes of a core for 5
 ROUGH_TURNS, TURNS = 4, 4  # artifacts of a search for a budget, with few states and with all
 
 
@@ -104,7 +104,7 @@ def grid_cost(recipes: Sequence[Recipe], shapes: Shapes, rates: Rates, evaluated
         recipes,
         shapes,
         rates,
-        calibrated=CALIBRATION_TOKENS if evaluated else 0,
+        calibrated=TOKENS if evaluated else 0,
         evaluated=evaluated,
         n_losses=1 + len(firsts),
     )
@@ -114,17 +114,21 @@ def grid_cost(recipes: Sequence[Recipe], shapes: Shapes, rates: Rates, evaluated
 
 def budget_cost(effort: Effort, shapes: Shapes, rates: Rates, evaluated: int) -> Cost:
     """A search for a budget; `evaluated` as in `grid_cost`."""
-    tokens = CALIBRATION_TOKENS if effort.tokens is None else effort.tokens
+    effort = effort.bounded(n_values(shapes))
+    tokens = TOKENS if effort.tokens is None else effort.tokens
+    trained = effort if evaluated else effort.untrained
+    last = [] if trained == effort.untrained else [engine_recipe(effort.untrained, 1e-3, shapes)]
     cost = pack_cost(
-        search_recipes(effort, shapes),
+        [*search_recipes(effort, shapes), *last],
         shapes,
         rates,
         calibrated=tokens if evaluated else 0,
         evaluated=evaluated,
         n_losses=2,
     )
-    steps = (effort.compensate + effort.tune) * STEP_TOKENS * BACKWARD if evaluated else 0
-    return dataclasses.replace(cost, seconds={**cost.seconds, "train": n_values(shapes) * steps / rates.model})
+    passed = (trained.compensate + trained.tune) * STEP_TOKENS + DRIFTING * tokens * trained.drift
+    train = n_values(shapes) * BACKWARD * passed / rates.model
+    return dataclasses.replace(cost, seconds={**cost.seconds, "train": train})
 
 
 def recoding_cost(values: int, rates: Rates) -> Cost:
@@ -137,9 +141,7 @@ def recoding_cost(values: int, rates: Rates) -> Cost:
 def matching_cost(shapes: Shapes, rates: Rates, evaluated: int) -> Cost:
     """A search for the engine's artifact of a loss."""
     recipes = [trellis_recipe(1e-3, 64, shapes)] * TURNS
-    return pack_cost(
-        recipes, shapes, rates, calibrated=CALIBRATION_TOKENS, evaluated=evaluated, n_losses=1 + 2 * TURNS
-    )
+    return pack_cost(recipes, shapes, rates, calibrated=TOKENS, evaluated=evaluated, n_losses=1 + 2 * TURNS)
 
 
 def decoding_cost(values: int, rates: Rates) -> Cost:

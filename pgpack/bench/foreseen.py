@@ -27,12 +27,11 @@ from pgpack.text.source import BUILTIN, VAL_SHARE, open_source
 from .artifact import read_artifact_file
 from .defaults import text_defaults
 from .options import VAL_TOKENS, BenchOptions
+from .rates import BUILTIN_BYTES
 from .sources import SELF, files_of
 
 BYTES_PER_TOKEN = 3.5
 PACKED_SHARE = 3  # bytes of text in one of a compressed file
-BUILTIN_WORK = 4  # times that of a text of its length, for it is parsed out of sources
-BUILTIN_BYTES = 1_900_000  # of the documentation inside CPython
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def fit_packed(
     try:
         refuse_hopeless(bench, budget)
     except BudgetExceeded as error:
-        raise BudgetExceeded(f"{error.args[0]}{also}", *error.args[1:]) from None
+        raise BudgetExceeded(f"{error}{also}", error.smallest) from None
     try:
         measurer = bench.measurer(evaluate=metric != "error")
     except (DataError, CheckpointError) as error:
@@ -96,7 +96,7 @@ def fit_packed(
         try:
             fitted = fit_budget(measurer, budget, presets, _noting(bar), effort, metric)
         except BudgetExceeded as error:
-            raise BudgetExceeded(f"{error.args[0]}{also}", *error.args[1:]) from None
+            raise BudgetExceeded(f"{error}{also}", error.smallest) from None
     calibration = needed_calibration(bench, fitted.recipe) if effort.tokens != 0 else None
     _warn_of_small_steps(bench, fitted.artifact)
     return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, measurer.evaluator)

@@ -28,6 +28,8 @@ MADE = 120  # parameters' worth of a value that a model makes for a token, forwa
 START = 1.2e11  # parameters times tokens that loading torch, and a first step, which fills caches, are worth
 TRAINING_COPIES = 6  # of the weights: themselves, gradients, two moments, their average, one in passing
 TEXT_COPIES = 8  # of the text, as strings, sentences of the tokenizer and tokens
+BUILTIN_WORK = 4  # times that of a text of its length, for it is parsed out of sources
+BUILTIN_BYTES = 1_900_000  # of the documentation inside CPython
 PACKING_COPIES = 3  # of the fp32 checkpoint, where no model runs
 
 
@@ -137,3 +139,8 @@ def training_cost(
 def reading_cost(n_bytes: int, rates: Rates) -> Cost:
     """Text read, a tokenizer trained on it, and the text tokenized. It is held as text and as tokens."""
     return Cost({"read": n_bytes / rates.text}, ALONE_BYTES + TEXT_COPIES * n_bytes, rates)
+
+
+def builtin_cost(rates: Rates) -> Cost:
+    """`reading_cost` of the documentation inside CPython."""
+    return reading_cost(BUILTIN_WORK * BUILTIN_BYTES, rates)

@@ -41,7 +41,7 @@ def written(checkpoint: Checkpoint, options: BenchOptions, tokenizer: Tokenizer,
 
 
 def _documents(checkpoint: Checkpoint, options: BenchOptions, tokenizer: Tokenizer, side: str) -> Iterator[Part]:
-    probe = Probe(lambda: dict(checkpoint.items()), cast(Tokens, _NoText(checkpoint.source)))
+    probe = Probe(lambda: dict(checkpoint.items()), cast(Tokens, NoText(checkpoint.source)))
     wanted = Wanted(
         checkpoint.metadata, checkpoint.shapes, tokenizer.vocab_size, probe, options.model, options.set,
         checkpoint.companions, options.seq_len,
@@ -63,15 +63,15 @@ def _documents(checkpoint: Checkpoint, options: BenchOptions, tokenizer: Tokeniz
 
 
 @dataclass(frozen=True)
-class _NoText:
+class NoText:
     """In the place of the tokens that tell models apart."""
 
     source: str
 
     def __len__(self) -> int:
         raise DataError(
-            f"{self.source} is found by its loss on text, so it cannot write its own; name it with --model, or give "
-            "text as --text PATH"
+            f"{self.source} is found by its loss on text, so without any it cannot write its own; name it with "
+            "--model, or give text as --text PATH"
         )
 
 

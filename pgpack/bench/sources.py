@@ -2,6 +2,7 @@
 
     --text PATH ...           documents, split by their content       a folder of `pgtrain data`: its two globs
     --val NAME --calib NAME   shards or documents each                neither: what the checkpoint names
+    the names of MADE         no file: what the model writes, or pieces drawn at random
 
 Owns the order in which these are asked. Refuses both at once.
 """
@@ -20,6 +21,7 @@ from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.errors import DataError
 from pgpack.text.documents import WITH_FIELDS, text_kind
 from pgpack.text.find_tokenizer import files_of_tokenizer, load_tokenizer, tokenizer_of
+from pgpack.text.random_pieces import random_text
 from pgpack.text.shard_files import find_shards
 from pgpack.text.source import BUILTIN, Split, is_text, open_source, split
 from pgpack.text.stream import DocumentTokens, ShardTokens, TokenSource
@@ -30,19 +32,22 @@ from .defaults import TextDefaults, text_defaults
 from .options import BenchOptions
 
 EXCLUSIVE = "give either text, or val and calib"
-SELF = "self"  # the model's own writing
+SELF, RANDOM = "self", "random"  # the model's own writing; pieces drawn at random, which calibrate alone
+MADE = (SELF, RANDOM)
 
 Written = Callable[[Tokenizer, str], DocumentTokens]
 
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """Both sides of a text and what cuts it. `split`: how documents were parted, where they were."""
+    """Both sides of a text and what cuts it. `split`: how documents were parted, where they were. `validates`:
+    whether a loss on `val` says anything."""
 
     tokenizer: Tokenizer
     val: TokenSource
     calib: TokenSource | None
     split: Split | None = None
+    validates: bool = True
 
     @property
     def note(self) -> str:
@@ -62,7 +67,9 @@ def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions, writ
     Raises: DataError, saying which flag to give.
     """
     defaults = _named(text_defaults(checkpoint.metadata, path), options)
-    if not options.text and defaults.val is None:
+    if defaults.val == RANDOM:
+        raise DataError(f"{RANDOM} pieces calibrate and validate nothing; give --val {SELF}, or text as --text PATH")
+    if not options.text and defaults.val is None and defaults.calib != RANDOM:
         also = "" if _has_tokenizer(checkpoint, options, defaults) else " and no tokenizer"
         flags = ", and --tokenizer FILE.model (or tokenizer.json)" if also else ""
         raise DataError(
@@ -72,19 +79,23 @@ def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions, writ
     _require_remembered(path, checkpoint, defaults)
     tokenizer = _tokenizer(path, checkpoint, options, defaults)
     _refuse_idle_field(path, checkpoint, options)
-    if defaults.val is None:
+
+    def made(name: str, side: str) -> DocumentTokens:
+        return random_text(tokenizer, side) if name == RANDOM else written(tokenizer, side)
+
+    if options.text and defaults.val is None:
         parted = split(open_source(options.text, options.field))
         name = _spoken(options.text)
         val, calib = (DocumentTokens(side, tokenizer, name) for side in (parted.val(), parted.calib()))
-        if options.calib == SELF:
-            calib = written(tokenizer, "calib")
+        if options.calib in MADE:
+            calib = made(options.calib, "calib")
         return Sources(tokenizer, val, calib, parted)
 
     def source(side: str, name: str) -> TokenSource:
-        return written(tokenizer, side) if name == SELF else _source(name, tokenizer, options.field)
+        return made(name, side) if name in MADE else _source(name, tokenizer, options.field)
 
     calibrates = None if defaults.calib is None else source("calib", defaults.calib)
-    return Sources(tokenizer, source("val", defaults.val), calibrates)
+    return Sources(tokenizer, source("val", defaults.val or RANDOM), calibrates, validates=defaults.val is not None)
 
 
 def _refuse_idle_field(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> None:
@@ -105,7 +116,7 @@ def files_of(path: Path, metadata: Mapping[str, str], options: BenchOptions) -> 
     if named.val is None and options.text:
         return {"text": list(open_source(options.text, options.field).files)}
     names = {side: getattr(named, side) for side in ("val", "calib")}
-    return {side: _files(name) for side, name in names.items() if name not in (None, SELF)}
+    return {side: _files(name) for side, name in names.items() if name not in (None, *MADE)}
 
 
 def require_named(path: Path, options: BenchOptions) -> None:
@@ -122,7 +133,7 @@ def tokenizer_files(path: Path, metadata: Mapping[str, str], options: BenchOptio
 
 def absolute(name: str) -> str:
     """A text as other working directories name it."""
-    return name if name in (BUILTIN, SELF) else os.path.abspath(name)
+    return name if name in (BUILTIN, *MADE) else os.path.abspath(name)
 
 
 def _files(name: str) -> list[Path]:
@@ -140,7 +151,7 @@ def _shard_folder(options: BenchOptions) -> TextFolder | None:
 
 def _named(defaults: TextDefaults, options: BenchOptions) -> TextDefaults:
     """What flags and metadata name together; no `val` where --text names documents."""
-    if options.text and (options.val is not None or options.calib not in (None, SELF)):
+    if options.text and (options.val is not None or options.calib not in (None, *MADE)):
         raise DataError(EXCLUSIVE)
     given = Path(options.tokenizer) if options.tokenizer else defaults.tokenizer
     if (folder := _shard_folder(options)) is not None:

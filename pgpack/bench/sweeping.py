@@ -27,6 +27,7 @@ from pgpack.study.frontier import Metric
 from pgpack.study.journal import TRIALS_FILE, Journal, Lines
 from pgpack.study.reuse import Reuse, reuse
 from pgpack.study.study import Study, recording
+from pgpack.study.tensor_bytes import TensorBytes
 from pgpack.study.trial import Trial
 from pgpack.sweep.executors.jobs import Job
 from pgpack.sweep.executors.placement import Placement, Work, open_executor
@@ -79,8 +80,9 @@ class Sweep:
     metric: Metric | None = None
 
     def known(self, study: Study) -> Study:
-        """The study without the rows that are to be measured again."""
-        return study.without_failed() if self.retry_failed else study
+        """The study without the rows that are to be measured again, those of damaged lines of tensors.jsonl too."""
+        lost = TensorBytes(self.out).scan().lost(study.trials)
+        return (study.without_failed() if self.retry_failed else study).without(lost)
 
     def begun(self, benches: Benches) -> Search | None:
         """The search from its beginning, led by the metric that the study's trials are compared by; None without one.
@@ -125,17 +127,15 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
     with recording(asked.out, card, partial(completed, benches)) as (study, journal):
         known = asked.known(study)
         missing = list(new_jobs(benches, jobs, known))
-        account = (
-            _reused(study, benches, jobs, missing, journal.found).sentences()
-            if begun is None
-            else (asked.search_flags, *journal.found.sentences())
-        )
-        for line in account:
+        taken_out = _taken_out(study, journal.found)
+        account = _reused(study, benches, jobs, missing, taken_out).sentences() if begun is None else taken_out
+        for line in account if begun is None else (asked.search_flags, *account):
             benches.first.note(line)
         if missing or begun is not None:
             _measure(benches, missing, begun, known, journal, asked, new.append, live)
         if asked.fill and not any(trial.label == f"{TUNED} {asked.budget}" for trial in study.trials):
             _fill(benches, asked.budget or 0, asked.effort, known, journal, new.append)
+        TensorBytes(asked.out).tidy()
         study = Study.load(asked.out)  # still under the lock: nobody else writes these files meanwhile
         with waiting(benches.first.progress, "writing the best artifact, pictures and report"):
             best, artifacts, breakdown = write_best(benches, study)
@@ -188,10 +188,17 @@ def reused(benches: Benches, asked: Sweep) -> Reuse:
         jobs = asked_first(benches, begun.sampler, known)
     else:
         jobs = jobs_of(asked.candidates, benches.settings())
-    return _reused(study, benches, jobs, list(new_jobs(benches, jobs, known)), found)
+    return _reused(study, benches, jobs, list(new_jobs(benches, jobs, known)), _taken_out(study, found))
 
 
-def _reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequence[Job], found: Lines) -> Reuse:
+def _taken_out(study: Study, found: Lines) -> tuple[str, ...]:
+    """What was damaged in the study's folder and is measured again, for people."""
+    return (*found.sentences(), *TensorBytes(study.directory).scan().sentences(study.trials))
+
+
+def _reused(
+    study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequence[Job], taken_out: Sequence[str]
+) -> Reuse:
     """The account of what `study`'s folder already holds of `jobs`."""
     folder = study.directory
     kept = ["the fp32 loss"] if study.trials and study.meta.fp32_bpb is not None else []
@@ -201,7 +208,7 @@ def _reused(study: Study, benches: Benches, jobs: Sequence[Job], missing: Sequen
         [(digests[job.setting.checkpoint], job.candidate.recipe.digest, job.setting.text_share) for job in some]
         for some in (jobs, missing)
     )
-    return reuse(study, wanted, lacking, kept, found.sentences())
+    return reuse(study, wanted, lacking, kept, taken_out)
 
 
 def _measure(

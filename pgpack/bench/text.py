@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -29,8 +30,8 @@ from pgpack.text.tokenizer import TokenizedText, Tokenizer
 
 from .defaults import text_defaults
 from .options import VAL_TOKENS, BenchOptions
-from .self_text import written
-from .sources import SELF, Sources, open_sources
+from .self_text import NoText, written
+from .sources import MADE, RANDOM, SELF, Sources, open_sources
 
 MAX_OVERLAP = 0.02
 SHORTEST = 16  # tokens of the shortest text that windows are shortened for
@@ -46,7 +47,8 @@ class Text:
 
     `val` is already trimmed to whole windows. `notes`: sentences on the text and how the model was found, for the
     user; `variant`: the model's config where the checkpoint does not say it, for the digest of evaluations.
-    `split_digest`: sha256 hex of how documents were parted and of those that validate; None for shards.
+    `split_digest`: sha256 hex of how documents were parted and of those that validate; None for shards. `validates`:
+    whether a loss on `val` says anything.
     """
 
     model: FoundModel
@@ -59,6 +61,7 @@ class Text:
     notes: tuple[str, ...] = ()
     variant: str = ""
     split_digest: str | None = None
+    validates: bool = True
 
     @property
     def build(self) -> Build:
@@ -136,7 +139,15 @@ class Text:
     def evaluator(
         self, reference: Tensors | None = None, batch_tokens: int | None = None, way: EvaluationWay | None = None
     ) -> TextEvaluator:
-        """An evaluator on this text; `reference` (the fp32 tensors) makes it report KL as well."""
+        """An evaluator on this text; `reference` (the fp32 tensors) makes it report KL as well.
+
+        Raises: DataError where there is no text to evaluate on, or none that begins documents.
+        """
+        if not self.validates:
+            raise DataError(
+                f"no text is named to measure a loss on: --calib {RANDOM} calibrates alone; give --val {SELF}, or "
+                "text as --text PATH"
+            )
         way = way or EvaluationWay()
         if way.documents and self.tokenizer.bos_id is None:
             raise DataError(
@@ -185,9 +196,7 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions, progres
     n_scored = options.max_tokens or (VAL_TOKENS if counted else None)
     with waiting(progress, "tokenizing the text"):
         val = sources.val.counted(None if n_scored is None else n_scored + 1)
-    # Shards for calibration tell the model apart as well, and leave the evaluated text alone.
-    probed = val.tokens if counted or sources.calib is None else sources.calib.tokens(PROBED)
-    probe = Probe(lambda: dict(checkpoint.items()), probed)
+    probe = Probe(lambda: dict(checkpoint.items()), _probed(path, sources, val, options))
     wanted = Wanted(
         metadata,
         checkpoint.shapes,
@@ -231,11 +240,21 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions, progres
         notes=tuple(note for note in notes if note),
         variant="" if told else model.config,
         split_digest=_split_digest(sources),
+        validates=sources.validates,
     )
-    if None not in (options.val, options.calib) and SELF not in (options.val, options.calib):
+    if not {None, *MADE} & {options.val, options.calib}:
         # both are named: refused even where nothing calibrates
         text.first_calib_tokens(Calibrate().count)
     return text
+
+
+def _probed(path: Path, sources: Sources, val: TokenizedText, options: BenchOptions) -> Tokens:
+    """What tells models apart. Shards for calibration do as well as what is evaluated, and leave that alone."""
+    if not sources.validates:
+        return cast(Tokens, NoText(str(path)))
+    if isinstance(sources.val, DocumentTokens) or sources.calib is None or options.calib == RANDOM:
+        return val.tokens
+    return sources.calib.tokens(PROBED)
 
 
 def _split_digest(sources: Sources) -> str | None:

@@ -29,7 +29,7 @@ from pgpack.loss.evaluator import BitsPerByte, Evaluator, Tensors
 from pgpack.measure import Measurer
 from pgpack.progress import Progress, shown
 from pgpack.recipe.applied import apply
-from pgpack.recipe.recipe import Recipe
+from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.tables import counted
 from pgpack.text.data import Tokens, digest_tokens
 from pgpack.text.find_tokenizer import load_tokenizer, tokenizer_of
@@ -37,12 +37,14 @@ from pgpack.text.token_shares import token_shares
 
 from .defaults import text_defaults
 from .options import BenchOptions
+from .sources import RANDOM
 from .training import Training
 
 if TYPE_CHECKING:
     from .text import Text
 
 
+PLAIN = "*=cast"  # a recipe that is calibrated as those are that say nothing of it
 OUTPUT_ROWS = 4096  # of a matrix whose output gradients' second moments are kept where a recipe uses them: 64 MiB
 
 
@@ -94,7 +96,7 @@ class Workpiece:
             "--calib GLOB": options.calib,
             "--tokenizer FILE.model": options.tokenizer
             or any("tokenizer" in name for name in self.checkpoint.companions),
-            "--val GLOB": options.val,
+            "--val GLOB": options.val or options.calib == RANDOM,
         }
         lacking = [flag for flag, value in needed.items() if not value and not options.text]
         if lacking and "data_defaults" not in self.checkpoint.metadata:
@@ -185,15 +187,20 @@ class Workpiece:
     def trial_measurer(self, text_share: float = 1.0) -> Measurer:
         """What measures the trials of a sweep: on text, or where none is known on the error of the weights.
 
-        Raises: as `measurer`.
+        Raises: as `measurer`; DataError for text to calibrate on where none is to evaluate on.
         """
         if self.has_text:
             return self.measurer(text_share=text_share)
-        calibration = None if self.options.calibration is None else self.file_calibration
-        weights = WeightError(self.checkpoint, calibration)
-        return dataclasses.replace(
-            self.measurer(evaluate=False), calibrate=lambda recipe: calibration, weights=weights
-        )
+        if self.options.calib not in (None, RANDOM):
+            raise DataError(
+                f"--calib {self.options.calib} calibrates, and no text is named to measure trials on; give --val "
+                "too, or --text PATH for both"
+            )
+        alone = self.measurer(evaluate=False)
+        if not self.can_calibrate:
+            return dataclasses.replace(alone, calibrate=lambda recipe: None, weights=WeightError(self.checkpoint))
+        known = self.calibration(parse_recipe(PLAIN))
+        return dataclasses.replace(alone, weights=WeightError(self.checkpoint, known))
 
     def _when_needed(self, text_share: float) -> Evaluator:
         if text_share == 1:
@@ -247,6 +254,7 @@ class Workpiece:
                 return kept
         metadata = origin | counted
         calibration = dataclasses.replace(self._recalled(count, output_rows), metadata=metadata)
+        folder.mkdir(parents=True, exist_ok=True)
         save_calibration(paths[bool(output_rows)], calibration)
         return calibration
 

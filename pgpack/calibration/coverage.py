@@ -69,7 +69,8 @@ class Covered:
         if not self.calibrated:
             return (
                 "nothing is calibrated: tensors are packed by the weights alone; with text to calibrate on (--text, "
-                "or --calib self: what the model itself writes) the file would be better at every size"
+                "--calib self: what the model writes, or --calib random: pieces of its tokenizer) the file would be "
+                "better at every size"
             )
         reasons: dict[str, list[str]] = {}
         for name, why in self.assumed.items():

@@ -80,6 +80,8 @@ def weights_in(folder: Path) -> Path:
             names = ", ".join(path.name for path in found[:3]) + (", ..." if len(found) > 3 else "")
             index = " (shards need their index, *.index.json)" if "-of-" in found[0].name else ""
             raise CheckpointError(f"{folder}: a folder; name the checkpoint file in it: {names}{index}")
+    if (folder / "study.json").is_file():
+        raise CheckpointError(f"{folder}: a study, not a checkpoint; look at it with: pgpack frontier {folder}")
     raise CheckpointError(
         f"{folder}: a folder; name the checkpoint file in it (there is no model.safetensors, pytorch_model.bin or "
         "*.gguf)"

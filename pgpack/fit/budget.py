@@ -30,6 +30,11 @@ from .dial import Dial, Limit, turn
 from .effort import DEFAULT, LEVELS, Effort
 
 FILL, ROUGH_FILL = 0.999, 0.98  # the second is only looked for to begin the next search near it
+TRAINED_FILL = 0.99  # of a budget is enough for what trains, which may take minutes a turn
+TRAINED_STEP, TUNED_STEP = (
+    1.005,
+    1.01,
+)  # its first step, in that of the untrained: finer exponents take 0.5 % of bytes
 EMBEDDING_RATIOS = (1.0, 0.6)
 STEP_RANGE = (0.04, 6.0)  # of GPTQ, in sigma; the finest clips at 5 sigma
 TRELLIS_RANGE = (1e-7, 1.0)
@@ -70,10 +75,11 @@ def fit_budget(
 ) -> Fitted:
     """The best measured artifact of at most `budget` bytes. Units: bytes.
 
-    `effort`: what is spent; what it trains is a last candidate. `metric`: the loss that decides, as on a
-    frontier; None: KL where it is measured.
+    `effort`: what is spent, bounded by the size of the model; what it trains is a last candidate. `metric`: the
+    loss that decides, as on a frontier; None: KL where it is measured.
     Raises BudgetExceeded, saying by how much, when the smallest artifact of every family is larger.
     """
+    effort = effort.bounded(measurer.checkpoint.n_params)
     best: Fitted | None = None  # one is held, for each holds a model's symbols
     smallest: int | None = None
     tensors = measurer.checkpoint.stored_shapes
@@ -83,7 +89,7 @@ def fit_budget(
             note(f"{name}: {artifact.n_bytes:,} B, {_shown(found)}")
             best = found if best is None or found.score < best.score else best
     except BudgetExceeded as error:
-        smallest = error.args[1]
+        smallest = error.smallest
     for preset in [*_passthroughs(measurer, budget), *presets]:
         recipe = preset.recipe.without_idle_rules(tensors)
         try:
@@ -139,9 +145,8 @@ def _searched(
         dial, artifact = turn_dial(measurer, budget, family)
         yield family.name, family.recipe_at(dial), artifact
         if effort != effort.untrained:
-            # finer exponents take about one byte in two hundred
-            family = trellis(effort, (1.005 if effort.tune else 1.0005) * dial)
-            dial, artifact = turn_dial(measurer, budget, family)
+            family = trellis(effort, (TUNED_STEP if effort.tune else TRAINED_STEP) * dial)
+            dial, artifact = turn_dial(measurer, budget, family, TRAINED_FILL)
             yield family.name, family.recipe_at(dial), artifact
         return
     except (CalibrationError, RecipeError) as error:
@@ -184,7 +189,7 @@ def turn_dial(measurer: Measurer, budget: int, family: Family, fill: float = FIL
     """(dial, the largest artifact of a one-dial family that fits `budget`); stops at `fill` of the budget.
 
     Bytes are nearly linear in log2(dial), a bit per weight an octave.
-    Raises BudgetExceeded(message, smallest n_bytes) when even the coarsest setting is too large.
+    Raises BudgetExceeded, with the smallest n_bytes, when even the coarsest setting is too large.
     """
 
     def packed(dial: float) -> tuple[float, Artifact]:

@@ -2,13 +2,19 @@
 
 A level is only a recipe (`pgpack.fit.budget.engine_recipe`): what it adds is printed in it, and nothing of it is in
 the format. Bytes at equal loss and times of every level: `results/effort.md`, measured by `make bench-effort`.
+What a large model would be run for is bounded (`bounded`), so that the highest is about an hour of two cores.
 Compensation is in none of them: 60 steps of it on 131,072 tokens lost to drift at equal loss (-44.9 against -45.9 %
 of `sdclip-brotli`), and each of the two quantizes in stages of its own. *(negative)*
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+
+CALIBRATED = 4.4e12  # tokens of calibration times parameters; more is cut to a power of two, not below TOKENS
+TRAINED = 8.1e9  # optimizer steps times parameters
+TOKENS = 32_768  # of calibration text, where nothing else is said
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,8 @@ class Effort:
 
     `tokens`: of calibration text, 0 for the weights alone, None for as many as a recipe says by itself. `states` of
     the trellis; `group`: rows that are decided together before the next are corrected, 0 for all. `drift`: whether
-    matrices are quantized one stage after another. `compensate`, `tune`: optimizer steps on calibration text.
+    matrices are quantized one stage after another. `compensate`, `tune`: optimizer steps on calibration text;
+    `asked`: somebody has given their number.
     """
 
     tokens: int | None = None
@@ -26,6 +33,7 @@ class Effort:
     drift: bool = False
     compensate: int = 0
     tune: int = 0
+    asked: bool = False
 
     @property
     def label(self) -> str:
@@ -38,12 +46,25 @@ class Effort:
     @property
     def untrained(self) -> Effort:
         """The same without what the model is run for while packing."""
-        return replace(self, drift=False, compensate=0, tune=0)
+        return replace(self, drift=False, compensate=0, tune=0, asked=False)
 
     @property
     def rough(self) -> Effort:
         """A quick stand-in that needs about the same bytes: to begin a search with."""
         return replace(self.untrained, states=min(self.states, 8), group=0)
+
+    def bounded(self, n_params: int) -> Effort:
+        """The same, with what a large model would be run for kept within CALIBRATED and TRAINED.
+
+        From 33 M parameters on fewer than 131,072 tokens, from 8.1 M on fewer than 1,000 optimizer steps.
+        """
+        tokens = self.tokens
+        if tokens is not None and tokens > TOKENS:
+            tokens = max(TOKENS, min(tokens, 1 << int(math.log2(max(1.0, CALIBRATED / max(1, n_params))))))
+        if self.asked:
+            return replace(self, tokens=tokens)
+        most = int(TRAINED / max(1, n_params))
+        return replace(self, tokens=tokens, compensate=min(self.compensate, most), tune=min(self.tune, most))
 
     def trained_by(self, compensate: int | None, tune: int | None) -> Effort:
         """The same with these numbers of optimizer steps; None: as it is. Compensation has stages of its own."""
@@ -52,6 +73,7 @@ class Effort:
             drift=self.drift and not compensate,
             compensate=self.compensate if compensate is None else compensate,
             tune=self.tune if tune is None else tune,
+            asked=self.asked or (compensate, tune) != (None, None),
         )
 
 

@@ -162,17 +162,24 @@ def option_recipe(
 ) -> Recipe:
     """The recipe of one value of every axis."""
     coding = codec_text(codec)
-    before = f"prune_magnitude(sparsity={prune})|" if float(prune) else ""
+    before = f"prune_magnitude(sparsity={prune})|" if _number(prune) else ""
     if codebook:
         name, _, k = codebook.partition(":")
         quantizer = f"{name}(k={k})" if k else name
     else:
         quantizer = f"gptq(bits={bits},clip={clip})"
-    embedding_clip = f"{float(clip) * 1.5:g}"
+    embedding_clip = f"{_number(clip) * 1.5:g}"
     return parse_recipe(
         f"role:control={SMALL}; numel<={passthrough}={SMALL}; "
         f"role:embedding=gptq(bits={embed_bits},clip={embedding_clip})|{coding}; *={before}{quantizer}|{coding}"
     )
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise RecipeError(f"{text!r} is not a number") from None
 
 
 def default_space(tensors: Shapes, presets: Iterable[Candidate] = ()) -> list[Candidate]:

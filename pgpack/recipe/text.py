@@ -17,6 +17,7 @@ A missing coder means `raw`. White space around items and stages is free. An err
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pgpack.codecs import BYTE_CODECS, CODERS
@@ -82,13 +83,33 @@ def _selector_end(item: str) -> int:
 
 def _parse_rule(item: str, position: int, start: int) -> Rule:
     end = _selector_end(item)
-    if end < 0:
-        raise Fault(f"expected selector=stage|stage, found {item.strip()!r}", start)
+    head, chain = item[:end].strip(), item[end + 1 :].strip()
+    if end < 0 or not head or not chain or chain[0] in "=>" or set("(|") & set(head):
+        raise Fault(_no_rule(item.strip()), start)
     try:
-        selector = Selector(item[:end].strip())
+        selector = Selector(head)
     except RecipeError as error:
         raise Fault(str(error), start) from None
     return Rule(selector, _parse_policy(item[end + 1 :], position + end + 1))
+
+
+_LIKE_A_RULE = re.compile(r"(.*?)\s*(?:={2,}|:=|=>|->|(?<!<)=|:|\s|^)\s*((\w+)\s*(?:[(|].*)?)")
+
+
+def _no_rule(item: str) -> str:
+    """What is wrong with an item that is no selector, '=' and chain, and what may have been meant."""
+    head = "a rule is SELECTOR=PIPELINE"
+    found = _LIKE_A_RULE.fullmatch(item)
+    if found and (found[3] in STAGES or set("(|") & set(item)):
+        meant = f"{found[1] or '*'}={found[2]}"
+        try:
+            Selector(found[1] or "*")
+            _parse_policy(found[2], 0)
+        except RecipeError as error:
+            return f"{head}; in {meant!r}: {str(error).partition(chr(10))[0]}"
+        return f"{head}; did you mean {meant!r}?"
+    selector = item.rstrip("=:->").strip() or "*"
+    return f"{head}; write what is done to {selector!r}, such as {f'{selector}=gptq(bits=6)|rans'!r}"
 
 
 def _parse_policy(text: str, position: int) -> TensorPolicy:

@@ -22,6 +22,7 @@ from . import warm
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/proc", "/sys", "/dev/null", "/dev/urandom")
 TARGET_MODULES = frozenset({"flash_attn_interface"})  # no distribution of that name; the H100 records rely on it
+ENDED = "it ended with status"  # what the fence says of a script that left with a number
 UNWRAP_S = 1.5  # of processor time that a self-extracting file may take to show what it would run
 DECODING_PROGRAMS = ("lrzip", "zpaq", "sh")
 # what openai/parameter-golf's own requirements.txt installs on the target machine, and triton, which comes with torch
@@ -167,10 +168,15 @@ def _report(text: bytes, status: int, stderr: bytes) -> Run:
         reached = tuple((int(layer), int(line)) for layer, line in found.get("reached", []))
         lists |= {name: tuple(map(str, found.get(name, []))) for name in ("outside", "made", "blind", "started")}
         plain = Run(str(error), float(seconds), str(network), int(peak), torch=bool(found["torch"]))
+        if plain.error.startswith(ENDED):
+            plain = replace(plain, error=f"{plain.error}: {_last_line(stderr)}")
         return replace(plain, layers=layers, reached=reached, stopped=bool(found.get("stopped")), **lists)
     except (ValueError, KeyError, TypeError, AttributeError):
-        last = (stderr.decode(errors="replace").strip().splitlines() or ["nothing was said"])[-1]
-        return Run(error=f"the process ended with status {status} and without a report: {last[:300]}")
+        return Run(error=f"the process ended with status {status} and without a report: {_last_line(stderr)}")
+
+
+def _last_line(stderr: bytes) -> str:
+    return (stderr.decode(errors="replace").strip().splitlines() or ["nothing was said"])[-1][:300]
 
 
 def declared_distributions(requirements: str | None) -> frozenset[str]:

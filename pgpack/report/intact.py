@@ -1,6 +1,7 @@
 """Which files of a study are what they were written as: a line each, without changing anything.
 
-    study.json, trials.jsonl | calibration-*.safetensors | best*.pgpack, .json, anatomy.json | tables, pictures, page
+    study.json, trials.jsonl, tensors.jsonl | calibration-*.safetensors
+    best*.pgpack, .json, anatomy.json | tables, pictures, page
 
 Owns what `pgpack sweep --check` says. The sweep's own command makes all of these again, and measures damaged rows
 again, but for the card.
@@ -20,6 +21,7 @@ from pgpack.inspect import Anatomy
 from pgpack.study.card import STUDY_FILE
 from pgpack.study.journal import TRIALS_FILE, Journal, Lines
 from pgpack.study.study import BEST_FILE, Study
+from pgpack.study.tensor_bytes import TENSORS_FILE, TensorBytes
 from pgpack.study.trial import Trial
 from pgpack.tables import counted
 
@@ -52,7 +54,7 @@ def check_study(folder: Path) -> tuple[FileState, ...]:
         study = Study.load(folder, lines.trials)
     except StudyError as error:
         return (FileState(STUDY_FILE, False, str(error)),)
-    found = [FileState(STUDY_FILE, True, f"a study of {study.meta.title}"), *_rows(study, lines)]
+    found = [FileState(STUDY_FILE, True, f"a study of {study.meta.title}"), *_rows(study, lines), *_tensors(study)]
     found += [_calibration(path) for path in sorted(folder.glob("calibration-*.safetensors"))]
     if not lines.damaged:
         found += _outputs(study)
@@ -66,6 +68,13 @@ def _rows(study: Study, lines: Lines) -> list[FileState]:
     return [
         FileState(TRIALS_FILE, True, rows + (f"; the last {torn:,} bytes are of a row that was cut" if torn else ""))
     ]
+
+
+def _tensors(study: Study) -> list[FileState]:
+    kept = TensorBytes(study.directory).scan()
+    if kept.lost(study.trials):
+        return [FileState(TENSORS_FILE, False, f"{fault}; {AGAIN}") for fault in kept.damaged]
+    return [FileState(TENSORS_FILE, True, f"bytes of every tensor of {counted(len(kept.rows), 'trial')}")]
 
 
 def _calibration(path: Path) -> FileState:

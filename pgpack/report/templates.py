@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
+from pgpack.tables import BREAKS
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -35,14 +37,22 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = breakable
+    environment.filters["code"] = breakable_code
     environment.globals["asset"] = lambda name: Markup(_asset(name))
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment
 
 
 def breakable(name: str) -> Markup:
-    """A name of a tensor that may go on in the next line after a dot or an underscore."""
-    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))
+    """A name of a tensor or a file that may go on in the next line after a dot, an underscore or a slash, and
+    nowhere within a number."""
+    return Markup(re.sub(r"((?<!\d)[._/]|[._/](?!\d))", r"\1<wbr>", str(escape(name))))
+
+
+def breakable_code(text: str) -> Markup:
+    """A recipe, or a line with one, that may go on in the next line where a stage or a setting ends, and nowhere
+    within a word or a number; `node` in page.js does the same."""
+    return Markup("<wbr>").join(BREAKS.split(text))
 
 
 def _asset(name: str) -> str:

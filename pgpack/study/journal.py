@@ -23,10 +23,10 @@ from pathlib import Path
 from types import TracebackType
 
 from pgpack.errors import StudyError
-from pgpack.files import refused, refusing, replace_study_file, sync, write_all
+from pgpack.files import checksum_fits, refused, refusing, replace_study_file, sync, write_all
 from pgpack.tables import counted
 
-from .trial import NewerRow, Trial, checksum_fits
+from .trial import NewerRow, Trial
 
 TRIALS_FILE = "trials.jsonl"
 DAMAGED_FILE = "trials.damaged"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -58,6 +58,11 @@ class Study:
     def without_failed(self) -> Study:
         """The study as if what failed had not been tried."""
         return Study.of(self.directory, self.meta, tuple(t for t in (*self.trials, *self.partial) if t.ok))
+
+    def without(self, keys: Collection[str]) -> Study:
+        """The study as if these trials had not been tried."""
+        rows = (*self.trials, *self.partial)
+        return Study.of(self.directory, self.meta, tuple(trial for trial in rows if trial.key not in keys))
 
     @classmethod
     def load(cls, directory: Path, rows: tuple[Trial, ...] | None = None) -> Study:

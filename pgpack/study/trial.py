@@ -12,14 +12,13 @@ import hashlib
 import json
 import math
 import operator
-import re
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from pgpack.errors import StudyError
+from pgpack.files import checksum_fits, with_checksum
 
 SCHEMA_VERSION = 5  # raised by 1 with every new field, which gets a default and a line in SINCE and in JOURNAL.md
 SINCE: Mapping[str, int] = {
@@ -33,7 +32,6 @@ SINCE: Mapping[str, int] = {
     "peak_bytes": 5,
 }  # field -> the version that added it; rows of older versions take its default
 STATUSES = ("ok", "failed")
-CHECKSUM = re.compile(r'(.*), "crc32": "([0-9a-f]{8})"}')
 
 _METRICS = ("bpb", "nats", "kl", "ideal_bits", "relative_error", "expected_loss")
 
@@ -144,7 +142,7 @@ class Trial:
     def to_json(self) -> str:
         """The trial as one line of ASCII JSON without a newline; `Trial.from_json` is its exact inverse."""
         line = json.dumps({"v": SCHEMA_VERSION, **dataclasses.asdict(self)}, allow_nan=False)
-        return f'{line[:-1]}, "crc32": "{_crc32(line)}"}}'
+        return with_checksum(line)
 
     @classmethod
     def from_json(cls, line: str) -> Trial:
@@ -157,16 +155,6 @@ class Trial:
         if row.pop("crc32", None) is not None and not checksum_fits(line):
             raise StudyError("trial row is damaged: its checksum is that of another text")
         return cls(**row)
-
-
-def checksum_fits(line: str) -> bool | None:
-    """Whether a row ends in the checksum of the rest of it; None where it ends in no checksum."""
-    found = CHECKSUM.fullmatch(line)
-    return None if found is None else _crc32(f"{found[1]}}}") == found[2]
-
-
-def _crc32(line: str) -> str:
-    return f"{zlib.crc32(line.encode()):08x}"
 
 
 _TEXT, _OPTIONAL_TEXT, _NUMBERS = (

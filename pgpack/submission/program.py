@@ -170,13 +170,13 @@ def decoded(data: bytes, at: int, header: dict[str, Any]) -> dict[str, Array]:
 def state_dict(path: str) -> dict[str, Array]:
     """Every tensor of the artifact by name, tied ones too; float32, integers as they were stored.
 
-    Exits with a sentence where the file is damaged, of another version, or declares more than 400 times its size.
+    Raises: ValueError where the file is damaged, of another version, or declares more than 400 times its size.
     """
     with open(path, "rb") as file:
         data = file.read()
     checked = [zlib.crc32(part).to_bytes(4, "little") for part in (data[:17], data[21:-4])]
     if data[:5] != b"PGPK\1" or checked != [data[17:21], data[-4:]]:
-        sys.exit("no artifact, or a damaged one")
+        raise ValueError("no artifact, or a damaged one")
     at = 21 + int.from_bytes(data[5:9], "little")
     header = json.loads(zlib.decompressobj(-15).decompress(data[21:at], 1 << 24))
     declared = sum(sum(chain[-1]) for chain in (*header["streams"], header["side"]))
@@ -190,7 +190,7 @@ def state_dict(path: str) -> dict[str, Array]:
             first, last = ((part[7:] or [shape])[0] for part in parts[-2:])
             declared += 4 * abs(count([*first[:-1], *last[1:]]))
     if declared > max(400 * len(data), 1 << 27):
-        sys.exit(f"an artifact of {len(data)} bytes declares {declared}")
+        raise ValueError(f"{len(data)} bytes that declare {declared}")
     tensors = decoded(data, at, header)
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -200,18 +200,19 @@ def state_dict(path: str) -> dict[str, Array]:
         digest.update(f"{name}\0={stored}\0".encode())
         tensors[name] = tensors[stored]
     if not digest.hexdigest().startswith(header["digest"]):
-        sys.exit("these are not the weights that were packed")
+        raise ValueError("not the weights that were packed")
     return tensors
 
 
 def main() -> None:
-    """Write the state dict as a .npz file, one tensor at a time."""
+    """Write the state dict as a .npz file, one tensor at a time. Exits with 4 and a sentence where it is refused."""
     try:
         tensors = state_dict(sys.argv[1])
+        if any({"", ".."} & {*name.split("/")} for name in tensors):
+            raise ValueError("a tensor is called like a path")
     except Exception as error:  # noqa: BLE001  whatever a damaged file does to a decoder that trusts it
-        sys.exit(f"not decoded: {error}")
-    if any({"", ".."} & {*name.split("/")} for name in tensors):
-        sys.exit("a tensor is called like a path")
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(4)
     with zipfile.ZipFile(sys.argv[2], "w") as out:
         for name, values in tensors.items():
             with out.open(name + ".npy", "w", force_zip64=True) as file:

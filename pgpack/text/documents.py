@@ -19,6 +19,7 @@ from typing import Any
 
 from pgpack.errors import DataError
 from pgpack.files import Unchanged
+from pgpack.tables import counted
 
 from .compressed import PACKED, opened
 from .parquet import parquet_texts
@@ -207,8 +208,9 @@ def split_documents(documents: Iterable[Document], val_fraction: float) -> tuple
         is_val = int.from_bytes(digest[:4], "big") < val_fraction * 2**32
         (val if is_val else train).append(document)
     if not train or not val:
+        empty = "validation" if train else "training"
         raise DataError(
-            f"{len(train) + len(val)} documents leave the {'validation' if train else 'training'} part empty at "
-            f"val fraction {val_fraction:g}; give more documents (or split long ones with NUL lines)"
+            f"at --val-fraction {val_fraction:g} the {empty} part of {counted(len(train) + len(val), 'document')} is "
+            "empty; give more documents, or separate those in a file by lines of one NUL"
         )
     return train, val

@@ -150,6 +150,8 @@ def split(source: TextSource, share: float = VAL_SHARE, seed: int = SEED) -> Spl
             )
     if len(places) > 1:
         return Split(source, math.nextafter(min(places), 1.0) if min(places) >= share else max(places), seed)
+    if not n_chars and source.files:
+        raise DataError(f"{source.files[0]} holds no text; give another")
     if source.document_parts == 1 or not source.files:
         raise DataError("the text is too short to be split; give more, or --val PATH and --calib PATH")
     return split(replace(source, longest=max(1, n_chars // CUTS), document_parts=1), share, seed)

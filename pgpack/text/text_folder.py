@@ -35,7 +35,8 @@ class TextFolder:
         Raises: DataError when shards or the tokenizer are missing.
         """
         if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder; make one with: pgtrain data -o {folder}")
+            how = f"{folder} -o text" if folder.exists() else f"-o {folder}"
+            raise DataError(f"{folder} is not a folder; make one with: pgtrain data {how}")
         train_glob, val_glob = str(folder / TRAIN_GLOB), str(folder / VAL_GLOB)
         find_shards(train_glob)
         find_shards(val_glob)

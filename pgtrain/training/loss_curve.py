@@ -7,7 +7,6 @@ last steps.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from xml.sax.saxutils import escape
 
 from pgpack.errors import DataError
 from pgpack.files import replace_file
+
+from .run_log import read_log
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 64, 40, 48
@@ -28,31 +29,28 @@ MAX_POINTS = 600
 
 @dataclass(frozen=True)
 class LossCurve:
-    """One run: (tokens, nats) of every step, smoothed, and (tokens, bpb) of every evaluation."""
+    """One run: (tokens, nats) of every step, smoothed, and (tokens, bpb) of every evaluation. `n_damaged`: lines of
+    its log that are left out."""
 
     name: str
     losses: tuple[tuple[float, float], ...]
     measured: tuple[tuple[float, float], ...]
+    n_damaged: int = 0
 
 
 def read_curve(log: Path, name: str | None = None) -> LossCurve:
-    """The curve in a log of `pgtrain run`; a half line at the end of a killed run is left out.
+    """The curve in a log of `pgtrain run`; damaged lines and a half one at the end of a killed run are left out.
 
     Raises: DataError when the file holds no step.
     """
-    losses: list[tuple[float, float]] = []
-    measured: list[tuple[float, float]] = []
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-            losses.append((float(row["tokens"]), float(row["loss"])))
-        except (ValueError, KeyError, TypeError):
-            break
-        if row.get("val_bpb") is not None:
-            measured.append((float(row["tokens"]), float(row["val_bpb"])))
+    found = [row for _, row in read_log(log)]
+    rows = [row for row in found if row is not None]
+    losses = [(float(row.tokens), float(row.loss)) for row in rows]
+    measured = [(float(row.tokens), float(row.val_bpb)) for row in rows if row.val_bpb is not None]
     if not losses:
         raise DataError(f"{log} holds no step of a run; give the OUT.log.jsonl of `pgtrain run`")
-    return LossCurve(name or log.name.removesuffix(".log.jsonl"), tuple(_smooth(losses)), tuple(measured))
+    own = name or log.name.removesuffix(".log.jsonl")
+    return LossCurve(own, tuple(_smooth(losses)), tuple(measured), len(found) - len(rows))
 
 
 def _smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -170,7 +168,8 @@ def _curve(curve: LossCurve, colour: str, index: int, x_axis: _Axis, left: _Axis
 def _ending(curve: LossCurve) -> str:
     """How a run ended, in words."""
     last = f", {curve.measured[-1][1]:.4f} bpb" if curve.measured else ""
-    return f"{curve.name}: {curve.losses[-1][1]:.3f} nats{last}"
+    lacks = f", damaged lines left out: {curve.n_damaged}" if curve.n_damaged else ""
+    return f"{curve.name}: {curve.losses[-1][1]:.3f} nats{last}{lacks}"
 
 
 def _count(value: float) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from pgpack.errors import DataError
-from pgpack.files import write_all
+from pgpack.files import checksum_fits, with_checksum, write_all
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,40 @@ class StepRow:
     val_bpb: float | None = None
 
     def as_json(self) -> str:
+        """The row as a line, which ends in a checksum."""
         row = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
-        return json.dumps(row)
+        return with_checksum(json.dumps(row))
+
+    @classmethod
+    def from_json(cls, line: str) -> StepRow:
+        """The row that `as_json` wrote, of older programs too, which wrote no checksum. Raises: ValueError."""
+        row = json.loads(line)
+        known = (
+            isinstance(row, dict) and row.keys() <= {*_FIELDS, "crc32"} and {"step", "loss", "tokens"} <= row.keys()
+        )
+        if not known or ("crc32" in row and not checksum_fits(line)):
+            raise ValueError("no row of a log, or a damaged one")
+        values = {name: row.get(name, 0.0) for name in ("loss", "lr", "elapsed_s")}
+        bpb = row.get("val_bpb")
+        if not all(
+            isinstance(value, int | float) for value in (*values.values(), row["tokens"], row["step"], bpb or 0)
+        ):
+            raise ValueError("no row of a log: what should be a number is none")
+        return cls(row["step"], tokens=row["tokens"], val_bpb=bpb, **values)
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(StepRow))
+
+
+def read_log(path: Path) -> Iterator[tuple[bytes, StepRow | None]]:
+    """Each line of a log with its row, None where it is damaged; a last line that a kill has torn is left out."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            row = StepRow.from_json(line.removesuffix(b"\n").decode())
+        except (ValueError, RecursionError):
+            row = None
+        if line.endswith(b"\n"):
+            yield line, row
 
 
 def log_path(checkpoint: Path) -> Path:
@@ -77,15 +109,13 @@ class RunLog:
     file: IO[bytes]
 
     def go_on_behind(self, step: int) -> None:
-        """Cut off the rows after `step`, which a resumed run writes again, and what is no row."""
-        end = 0
-        for line in self.path.read_bytes().splitlines(keepends=True) if step else ():
-            try:
-                if not line.endswith(b"\n") or json.loads(line)["step"] > step:
-                    break
-            except (ValueError, LookupError, TypeError):
+        """Cut off the rows after `step`, which a resumed run writes again, and what is no row behind the others."""
+        at = end = 0
+        for line, row in read_log(self.path) if step else ():
+            if row is not None and row.step > step:
                 break
-            end += len(line)
+            at += len(line)
+            end = end if row is None else at
         self.file.truncate(end)
 
     def write(self, row: StepRow) -> None:

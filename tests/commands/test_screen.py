@@ -10,7 +10,7 @@ import pytest
 from pgpack_cli.screen.output import fitting
 
 from pgpack.progress import waiting
-from pgpack.tables import table
+from pgpack.tables import clipped, table
 from tests.commands.workshop import pgpack, succeed
 from tests.synthetic_study import write_study
 
@@ -24,6 +24,30 @@ def test_a_table_is_cut_to_the_terminal_and_grows_with_it(columns: int) -> None:
     assert max(map(len, lines)) == columns
     assert lines[1].endswith("..")
     assert lines[2] == WIDE.splitlines()[2]
+
+
+RECIPES = (
+    "@calib=tokens(count=512);role:control=cast;*=tcq(step=0.000125,states=64)|rans_scaled(states=64)",
+    "ndim<=1=cast(dtype=fp16)|shuffle|brotli; tok_emb.*=gptq(bits=8,clip=20)|rans; *=gptq(bits=6,clip=12.85)|rans",
+)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_never_cut_within_a_word_or_a_number(recipe: str) -> None:
+    line = f"1,234,567  0.02808  {recipe}"
+    for columns in range(40, len(line)):
+        cut = fitting(f"bytes  recipe\n{line}", columns).splitlines()[1].removesuffix("..")
+        assert len(cut) + 2 <= columns
+        assert columns - len(cut) < 30
+        assert line.startswith(cut)
+        behind = line[len(cut) :].lstrip()
+        assert (
+            cut[-1] in "|,; "
+            or (cut[-1] in ".=" and not behind[0].isdigit())
+            or behind[0] in "(@"
+            or line[len(cut)] == " "
+        )
+    assert clipped("x" * 30 + " 1,234,567", 36) == "x" * 30 + " .."
 
 
 def test_another_program_gets_all_of_it_and_a_sentence_is_never_cut() -> None:

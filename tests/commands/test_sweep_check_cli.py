@@ -46,7 +46,7 @@ def test_a_finished_study_is_whole(whole: Path) -> None:
     assert (checked.code, checked.err) == (0, "")
     assert all(line.startswith("ok  ") for line in checked.out.splitlines())
     for name in contents(whole):
-        assert name in checked.out or name in ("best.pgpack.json", "tensors.jsonl")
+        assert name in checked.out or name == "best.pgpack.json"
 
 
 NAMES = (
@@ -129,6 +129,30 @@ def test_a_damaged_row_is_named_never_read_as_data_and_measured_again(
         name: data for name, data in contents(whole).items() if name not in again
     }
     assert failing(out) == []
+
+
+def test_damaged_bytes_of_tensors_are_named_and_measured_again(model: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(whole, out)
+    kept = out / "tensors.jsonl"
+    names, first, second = kept.read_bytes().splitlines(keepends=True)
+    at = first.index(b'"n_bytes": [') + 12
+    changed = first[:at] + (b"3" if first[at : at + 1] != b"3" else b"4") + first[at + 1 :]
+    kept.write_bytes(names + changed + second)
+    checked = pgpack("sweep", "--check", out)
+    assert checked.code == 4
+    assert "tensors.jsonl line 2: no row of bytes (its checksum" in checked.out
+    assert "the same sweep makes it again" in checked.out
+    sweep = ("sweep", model, *SPACE, "--out", out, "--jobs", 1, "--no-cache")
+    said = "1 damaged line of tensors.jsonl: 1 trial without bytes of tensors, to measure again"
+    planned = succeed(pgpack(*sweep, "--resume", "--dry-run"))
+    assert said in planned.out + planned.err
+    assert "1 to measure" in planned.out + planned.err
+    assert said in succeed(pgpack(*sweep)).err
+    assert kept.read_bytes() == names + second + names + first
+    assert len((out / "trials.jsonl").read_bytes().splitlines()) == 3
+    assert failing(out) == []
+    assert "to measure again" not in succeed(pgpack(*sweep)).err
 
 
 def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from pgpack_cli.screen.output import EXIT_RESUMABLE
 
+from pgpack.bench.options import BenchOptions
+from pgpack.bench.same_text import refuse_other_text
 from pgpack.study.journal import Journal
 from pgpack.study.study import Study
 from tests.commands.test_kill import OWN_OF_A_RUN, lines_of
@@ -127,6 +129,29 @@ def test_another_text_is_refused_with_both_digests_and_the_flags_to_repeat(model
     assert f"is a study of evaluator {Study.load(tmp_path).meta.evaluator_digest}, but this run has" in refused.err
     assert "it began with no text flags, this run has --max-tokens 64; repeat those flags or give" in refused.err
     assert (tmp_path / "trials.jsonl").read_bytes() == before
+
+
+def test_another_text_is_refused_before_anything_is_loaded(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [tmp_path / name for name in ("one.txt", "same.txt", "other.txt", "same.jsonl")]
+    for path, word in zip(texts, ("rain", "rain", "snow", "rain"), strict=True):
+        path.write_text("\n\0\n".join(f"{word} and wind and {word} number {n}, again." for n in range(200)))
+    out = tmp_path / "study"
+    sweep = ("sweep", model, "--recipe", "role:control=cast; *=rtn|rans", "--max-tokens", 256, "--out", out, "-q")
+    succeed(pgpack(*sweep, "--text", texts[0]))
+    succeed(pgpack(*sweep, "--text", texts[1]))
+    before = (out / "trials.jsonl").read_bytes()
+    options = BenchOptions(text=(str(texts[3]),))
+    refuse_other_text(out, model, options)  # another kind of file: the evaluator tells
+    refuse_other_text(tmp_path / "new", model, options)
+    monkeypatch.setattr("pgpack.bench.benches.Benches.__init__", lambda *given: pytest.fail("loaded"))
+    for given, named in (("--text", texts[2]), ("--val", texts[2])):
+        refused = pgpack(*sweep, given, named)
+        assert refused.code == 1
+        assert f"{out} is a study on {texts[1]}, and this run has {texts[2]}, which is another text" in refused.err
+        assert "give another folder as -o" in refused.err
+    assert (out / "trials.jsonl").read_bytes() == before
 
 
 def own_mount(size_kb: int, at: Path, script: str) -> list[str]:

@@ -40,7 +40,7 @@ def test_levels_grow_from_no_calibration() -> None:
 def test_steps_that_are_given_take_the_place_of_the_level() -> None:
     assert LEVELS[9].trained_by(None, 0).tune == 0
     assert LEVELS[9].trained_by(None, 0).compensate == LEVELS[9].compensate
-    assert LEVELS[DEFAULT].trained_by(5, None) == Effort(compensate=5)
+    assert LEVELS[DEFAULT].trained_by(5, None) == Effort(compensate=5, asked=True)
     assert LEVELS[6].drift
     assert not LEVELS[6].trained_by(5, None).drift  # each has stages of its own
     assert LEVELS[6].trained_by(0, 5).drift
@@ -51,3 +51,20 @@ def test_the_rough_stand_in_is_quick() -> None:
         assert effort.rough.states <= 8
         assert effort.rough.group == effort.rough.compensate == effort.rough.tune == effort.rough.drift == 0
         assert effort.rough.tokens == effort.tokens
+
+
+def test_a_large_model_is_run_for_as_long_as_an_hour_allows() -> None:
+    highest = LEVELS[9]
+    assert highest.bounded(2_000_000) == highest
+    assert highest.bounded(36_000_000) == Effort(tokens=65_536, group=32, drift=True, tune=225)
+    assert highest.bounded(134_515_008) == Effort(tokens=32_768, group=32, drift=True, tune=60)
+    assert highest.bounded(7_000_000_000) == Effort(tokens=32_768, group=32, drift=True, tune=1)
+    assert LEVELS[1].bounded(7_000_000_000) == LEVELS[1]
+    for n_params in (10**5, 10**7, 10**9):
+        spent = [effort.bounded(n_params) for effort in LEVELS]
+        assert [effort.tune for effort in spent] == sorted(effort.tune for effort in spent)
+
+
+def test_steps_that_somebody_asked_for_are_not_bounded() -> None:
+    assert LEVELS[9].trained_by(None, 500).bounded(10**9).tune == 500
+    assert LEVELS[9].trained_by(None, None).bounded(10**9).tune == 8

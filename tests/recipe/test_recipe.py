@@ -83,7 +83,13 @@ def test_the_digest_hashes_every_default() -> None:
         ("@nothing=1; *=cast", "unknown directive", "@nothing"),
         ("*=cast; @tune=steps(rows=3)", "values an octave", "steps"),
         ("*=cast; @container=zip", "unknown stage 'zip'", "zip"),
-        ("hello", "expected selector=", "hello"),
+        ("hello", "a rule is SELECTOR=PIPELINE; write what is done to 'hello', such as 'hello=gptq", "hello"),
+        ("*=", "a rule is SELECTOR=PIPELINE; write what is done to '*', such as '*=gptq", "*="),
+        ("tok_emb.*:", "write what is done to 'tok_emb.*'", "tok_emb"),
+        ("*=cast;foo(bits=3)|rans", "in '*=foo(bits=3)|rans': unknown stage 'foo'", "foo"),
+        ("x:rtm(bits=4)", "did you mean 'rtn'?", "x:rtm"),
+        ("*=rtn;rans", "in '*=rans': the chain has no quantizer", "rans"),
+        ("ndim<=rtn|rans", "a rule is SELECTOR=PIPELINE", "ndim"),
         ("*=gptq(bits=1)", "", "gptq"),
     ],
 )
@@ -93,6 +99,30 @@ def test_a_fault_gets_a_sentence_and_a_caret(text: str, says: str, fault: str) -
     *_, shown, caret = str(caught.value).split("\n")
     assert says in str(caught.value)
     assert shown[caret.index("^") :].startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("tcq(step=1e-4)|rans_scaled", "*=tcq(step=1e-4)|rans_scaled"),
+        ("=gptq(bits=6)|rans", "*=gptq(bits=6)|rans"),
+        ("*:gptq(bits=6)|rans", "*=gptq(bits=6)|rans"),
+        ("*==rtn|rans", "*=rtn|rans"),
+        ("*->rtn|rans", "*=rtn|rans"),
+        ("* rtn|rans", "*=rtn|rans"),
+        ("rtn", "*=rtn"),
+        ("svd(rank=4)|rtn", "*=svd(rank=4)|rtn"),
+        ("ndim<=1:cast", "ndim<=1=cast"),
+        ("numel>100=>cast", "numel>100=cast"),
+        ("role:control:cast|brotli", "role:control=cast|brotli"),
+        ("role:control cast", "role:control=cast"),
+    ],
+)
+def test_a_rule_that_was_nearly_written_is_shown_as_it_is_written(text: str, meant: str) -> None:
+    parse_recipe(meant)
+    with pytest.raises(RecipeError, match="a rule is SELECTOR=PIPELINE") as caught:
+        parse_recipe(f"ndim<=1=cast; {text}")
+    assert f"did you mean {meant!r}?" in str(caught.value).partition("\n")[0]
 
 
 def test_an_empty_recipe_is_refused() -> None:

@@ -138,6 +138,7 @@ def test_shapes_that_no_memory_holds_are_refused(tmp_path: Path) -> None:
         ("import pgpack", "No module named 'pgpack': it is not declared"),
         ("raise ValueError('x' * 10**7)", "ValueError: xxx"),
         ("import sys; sys.exit('no')", "^no$"),
+        ("import sys; print('error: why', file=sys.stderr); sys.exit(4)", "^it ended with status 4: error: why$"),
     ],
 )
 def test_the_fence_refuses(source: str, error: str, tmp_path: Path) -> None:

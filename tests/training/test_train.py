@@ -21,8 +21,9 @@ from pgpack.errors import CheckpointError, DataError
 from pgpack.text.text_folder import TextFolder
 from pgtrain.model.model_config import GPTConfig
 from pgtrain.model.tensor_table import tensor_shapes
+from pgtrain.training.loss_curve import draw_curves, read_curve
 from pgtrain.training.resume import state_path
-from pgtrain.training.run_log import StepRow, log_path, open_log
+from pgtrain.training.run_log import StepRow, log_path, open_log, read_log
 from pgtrain.training.train import Trainer
 from pgtrain.training.train_config import TrainConfig
 
@@ -225,6 +226,34 @@ def test_a_log_goes_on_behind_the_step_that_was_saved(tmp_path: Path, torn: byte
             log.write(StepRow(step + 1, 1.0, 0.1, step + 1, 0.5))
         assert path.read_bytes().splitlines(keepends=True)[:step] == rows[:step]
         assert len(path.read_bytes().splitlines()) == step + 1
+
+
+def test_no_change_of_one_byte_of_a_log_is_read_as_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "m.log.jsonl"
+    rows = [StepRow(1, 1.5, 0.1, 128, 0.5), StepRow(2, 1.25, 0.1, 256, 0.75, 2.5)]
+    whole = "".join(row.as_json() + "\n" for row in rows).encode()
+    for position, byte in enumerate(whole):
+        for other in {byte ^ 1, ord("7"), ord("\n"), 0xFF} - {byte}:
+            path.write_bytes(whole[:position] + bytes([other]) + whole[position + 1 :])
+            found = [row for _, row in read_log(path)]
+            assert {row for row in found if row is not None} < {*rows}
+            assert None in found or position == len(whole) - 1
+    older = [{k: v for k, v in json.loads(line).items() if k != "crc32"} for line in whole.splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in older))
+    assert [row for _, row in read_log(path)] == rows
+
+
+def test_a_damaged_row_of_a_log_costs_no_other_one(tmp_path: Path) -> None:
+    path = tmp_path / "m.log.jsonl"
+    lines = [StepRow(n, 1.0, 0.1, 64 * n, 0.5).as_json().encode() + b"\n" for n in (1, 2, 3, 4)]
+    lines[1] = lines[1].replace(b"1.0", b"7.0")
+    path.write_bytes(b"".join(lines))
+    with open_log(path) as log:
+        log.go_on_behind(3)
+    assert path.read_bytes() == b"".join(lines[:3])
+    curve = read_curve(path)
+    assert (curve.n_damaged, [y for _, y in curve.losses]) == (1, [1.0, 1.0])
+    assert "m: 1.000 nats, damaged lines left out: 1" in draw_curves([curve])
 
 
 def test_a_state_of_other_settings_is_refused_until_discarded(

@@ -33,7 +33,9 @@ NAMED = (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
 
 def family_of(config: Json) -> tuple[str, Family]:
     """The architecture of a GGUF and its family. Raises: ValueError for any other."""
-    kind = str(config.get("model_type"))
+    if "model_type" not in config:
+        raise ValueError("there is no config.json with a model_type to tell its architecture")
+    kind = str(config["model_type"])
     if kind not in FAMILIES:
         raise ValueError(f"a GGUF is written of {', '.join(FAMILIES)}, not of {kind}")
     return kind, FAMILIES[kind]

@@ -59,8 +59,9 @@ def write_gguf(path: Path, source: GgufSource, to: str) -> None:
         rows = next(source.tensors[ours][0][0] for ours, theirs in names.items() if theirs == "token_embd.weight")
         fields |= tokenizer_fields(source.companions, rows)
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        other = "a folder" if "model_type" in config else "NAME.safetensors"
         reason = f"{error} is not said" if isinstance(error, KeyError) else str(error) or "it has no table of tokens"
-        raise SettingError(f"this model is not written as a GGUF: {reason}; write a folder instead") from None
+        raise SettingError(f"this model is not written as a GGUF: {reason}; write {other} instead") from None
     fields |= {"general.file_type": FILE_TYPES[TYPES[to]], "general.quantization_version": 2}
     logging.getLogger("gguf").setLevel(logging.ERROR)
     heads = {"q": fields[f"{arch}.attention.head_count"]}

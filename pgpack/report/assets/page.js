@@ -7,9 +7,12 @@ const report = (() => {
   const parts = []; // (study) => void, run by start() in order
   const toast = document.getElementById("toast");
 
+  // where a recipe may go on in the next line
+  const BREAKS = /(?<=[|;])|(?<=,)(?!\d{3}(?!\d))|(?=[(@])|(?<=[.=])(?=[a-z*])/;
   function node(tag, text, className) {
     const made = document.createElement(tag);
-    if (text) made.textContent = text;
+    if (text && tag === "code") made.append(...text.split(BREAKS).flatMap((piece, n) => (n ? [node("wbr"), piece] : [piece])));
+    else if (text) made.textContent = text;
     if (className) made.className = className;
     return made;
   }

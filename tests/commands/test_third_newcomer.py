@@ -71,6 +71,14 @@ def test_what_no_config_goes_with_is_not_written_as_a_model(bare: Path, tmp_path
     assert "there is no config.json with a model_type to tell its architecture; write NAME.safetensors" in refused.err
 
 
+def test_an_empty_picture_is_not_drawn(tmp_path: Path) -> None:
+    torch.save({"0.weight": torch.ones(8, 4)}, tmp_path / "plain.pt")
+    refused = pgpack("analyze", tmp_path / "plain.pt", "-o", tmp_path / "empty.png")
+    assert (refused.code, "has none that are known here; leave -o out" in refused.err) == (2, True)
+    assert not (tmp_path / "empty.png").exists()
+    succeed(pgpack("analyze", tmp_path / "plain.pt"))
+
+
 def test_a_whole_module_is_named_by_its_kind(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(3, 4), tmp_path / "whole.pt")
     refused = pgpack("inspect", tmp_path / "whole.pt")

@@ -62,7 +62,7 @@ def command(
     analysis = analyze(found)
     if output is not None and not (analysis.blocks or analysis.skips):
         raise click.UsageError(
-            f"-o {output}: the picture is of blocks and skips, and {file} has none that are known here; leave -o out: "
+            f"-o {output}: the picture is of blocks and skips; {file} has none that are known here; leave -o out: "
             "tables are of any checkpoint"
         )
     if output is not None:

@@ -112,7 +112,8 @@ def _steps(out: Path, scale: Scale) -> dict[tuple[str, ...], Path | None]:
 
 def demo_cost(scale: Scale, rates: Rates) -> Cost:
     """What the whole job will need, from nothing."""
-    from pgpack.bench.rates import BACKWARD, CALIBRATION_TOKENS, builtin_cost, passes_cost
+    from pgpack.bench.rates import BACKWARD, builtin_cost, passes_cost
+    from pgpack.fit.effort import TOKENS
     from pgtrain.model.tensor_table import count_parameters
     from pgtrain.presets import find_preset
 
@@ -124,7 +125,7 @@ def demo_cost(scale: Scale, rates: Rates) -> Cost:
     model = dataclasses.replace(start.model, **{**shape, "vocab_size": VOCABULARY})
     training = dataclasses.replace(start.training, **schedule)
     n = count_parameters(model)
-    passes = {"calibrate": BACKWARD * CALIBRATION_TOKENS, "evaluate": (scale.n_losses + 3) * scale.max_tokens}
+    passes = {"calibrate": BACKWARD * TOKENS, "evaluate": (scale.n_losses + 3) * scale.max_tokens}
     sweep = passes_cost(n, passes, rates)
     packed = dataclasses.replace(sweep, seconds={**sweep.seconds, "pack": scale.coded * n / rates.trellis})
     trained = run_cost(model, training, VAL_TOKENS, rates)

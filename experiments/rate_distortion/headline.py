@@ -6,15 +6,14 @@ python -m experiments.rate_distortion.headline results/peers-smollm.json
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.replication.pages import ROOT, fill
 
-from .peers import DATA_FREE, ENTQUANT, OWN_TEXT, RANDOM_TEXT, bytes_at
-from .rows import Row
+from .peers import DATA_FREE, DRIFT, ENTQUANT, OWN_TEXT, RANDOM_TEXT, bytes_at
+from .rows import Row, rate
 from .tables import Document, number_table, saving
 
 BLOCK = "real model"
@@ -40,16 +39,16 @@ def markdown(document: Document) -> str:
         "KL, nats per token",
     )
     lines = [sentence, "", *number_table(header, points), "", "Packers side by side, bytes at equal KL:", ""]
-    sized = {name: [bytes_at(rows, kl) for kl in KLS] for name, rows in curves.items()}
+    tests = [name for name in (document["engine"], DRIFT.name) if name in curves]
     table = [
         (
             name,
-            *("-" if size is None else f"{size:,}" for size in sized[name]),
-            "" if name == document["engine"] else saving(curves[name], ours, "kl"),
+            *("-" if (size := bytes_at(curves[name], kl)) is None else f"{size:,}" for kl in KLS),
+            *("" if name == test else saving(curves[name], curves[test], "kl") for test in tests),
         )
-        for name in sorted(curves, key=lambda name: [size or math.inf for size in sized[name]][::-1])
+        for name in sorted(curves, key=lambda name: -(rate(curves[name], ours, "kl") or 0.0))
     ]
-    header = ("packer", *(f"at KL {kl:g}" for kl in KLS), f"`{document['engine']}` against it")
+    header = ("packer", *(f"at KL {kl:g}" for kl in KLS), *(f"`{test}` against it" for test in tests))
     lines += number_table(header, table)
     for name in (DATA_FREE.name, RANDOM_TEXT.name, OWN_TEXT.name):
         if name in curves and ENTQUANT in curves:

@@ -28,7 +28,6 @@ MADE = 120  # parameters' worth of a value that a model makes for a token, forwa
 START = 1.2e11  # parameters times tokens that loading torch, and a first step, which fills caches, are worth
 TRAINING_COPIES = 6  # of the weights: themselves, gradients, two moments, their average, one in passing
 TEXT_COPIES = 8  # of the text, as strings, sentences of the tokenizer and tokens
-CALIBRATION_TOKENS = 32_768  # where nothing else is said
 BUILTIN_WORK = 4  # times that of a text of its length, for it is parsed out of sources
 BUILTIN_BYTES = 1_900_000  # of the documentation inside CPython
 PACKING_COPIES = 3  # of the fp32 checkpoint, where no model runs

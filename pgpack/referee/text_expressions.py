@@ -140,7 +140,8 @@ class Expressions(ABC):
         chosen = self.decided(node.test, scope)
         if chosen is not None:
             return self.value(node.body if chosen else node.orelse, scope)
-        return self.value(node.body, scope) | self.value(node.orelse, scope) | Value(chosen=tested.chosen)
+        found = self.value(node.body, scope) | self.value(node.orelse, scope)
+        return replace(found, chosen=True) if tested.chosen else found
 
     def _Compare(self, node: ast.Compare, scope: Scope) -> Value:
         return Value(chosen=self._of_parts(node, scope).chosen)

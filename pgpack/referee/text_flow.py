@@ -139,7 +139,7 @@ class _Walk(Calls):
         before, self.loops = self.loops, (*self.loops, (id(node), _kind_of_loop(node)))
         is_mixed = lists_every_shard([node.iter], node.body)
         for source, found in self._elements(node.iter, scope):
-            found |= Value(is_mixed)
+            found = replace(found, text=True) if is_mixed else found
             self.bind(node.target, found, source, scope)
             self.block(node.body, scope)
         self.loops = before

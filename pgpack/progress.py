@@ -62,6 +62,7 @@ def say_above(bar: Any, line: str) -> None:
     """A line on stderr above the bar; nothing when the bar is off."""
     if not bar.disable:
         bar.write(line, file=sys.stderr)
+        bar.delay = 0.0  # it was drawn again below the line, so that its end is drawn as well
 
 
 @contextmanager

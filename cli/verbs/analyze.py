@@ -60,6 +60,11 @@ def command(
         decoded = from_tensors(found.unpacked.tensors(), source=str(file))
         found = dataclasses.replace(decoded, dialect=dialect_of(decoded.shapes))
     analysis = analyze(found)
+    if output is not None and not (analysis.blocks or analysis.skips):
+        raise click.UsageError(
+            f"-o {output}: the picture is of blocks and skips; {file} has none that are known here; leave -o out: "
+            "tables are of any checkpoint"
+        )
     if output is not None:
         from pgpack.report.analysis_plot import analysis_figure, described
 

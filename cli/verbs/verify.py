@@ -37,9 +37,6 @@ Examples:
 """
 
 
-OF_A_SUBMISSION = ("submission.json", "*.py", "*.pgpack", "*.ptz")
-
-
 def _explain(context: click.Context, _: click.Parameter, name: str | None) -> None:
     """Prints a rule and ends, before FILE is asked for."""
     if name is None or context.resilient_parsing:
@@ -138,11 +135,6 @@ def _judge_folder(
 
     What the flags leave open, such as the text, is what the checkpoint names.
     """
-    if not any(next(folder.glob(name), None) for name in OF_A_SUBMISSION):
-        raise click.UsageError(
-            f"{folder} is no submission folder: it holds none of {', '.join(OF_A_SUBMISSION)}; name an artifact, "
-            f"or look at a model with: pgpack inspect {folder}"
-        )
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.errors import DataError, PgpackError
     from pgpack.referee.evidence import CAP, Options, collect

@@ -90,7 +90,7 @@ def curves_of(
     if programs.nncodec is not None:
         yield from ((name, partial(_nncodec_rows, laboratory, name, programs.nncodec)) for name in NNCODEC)
     if calibrated_on is not None:
-        yield RANDOM_TEXT.name, lambda: _variant(calibrated_on(RANDOM), RANDOM_TEXT, steps[:-1])
+        yield RANDOM_TEXT.name, lambda: _variant(calibrated_on(RANDOM), RANDOM_TEXT, steps[:-2])
         yield OWN_TEXT.name, lambda: _variant(calibrated_on(SELF), OWN_TEXT, steps[1:-1])
 
 

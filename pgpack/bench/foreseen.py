@@ -21,7 +21,7 @@ from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, unframe
 from pgpack.recipe.selector import Shapes
 from pgpack.text.compressed import PACKED
-from pgpack.text.shard_files import shard_length
+from pgpack.text.shard_files import SUFFIXES, shard_length
 from pgpack.text.source import BUILTIN, VAL_SHARE, open_source
 
 from .artifact import read_artifact_file
@@ -88,7 +88,7 @@ def evaluated_tokens(path: Path, metadata: Mapping[str, str], options: BenchOpti
         return 0
     files = files_of(path, metadata, options)
     validating = files.get("val", files.get("text", []))
-    if validating and all(file.suffix == ".bin" for file in validating):
+    if validating and all(file.suffix in SUFFIXES for file in validating):
         n_tokens = sum(map(shard_length, validating))
         return n_tokens if options.max_tokens is None else min(options.max_tokens, n_tokens)
     limit = options.max_tokens or VAL_TOKENS

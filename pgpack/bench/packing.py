@@ -126,7 +126,7 @@ def _warn_of_small_steps(bench: Workpiece, artifact: Artifact) -> None:
 
 def _noting(bar: Bar) -> Callable[[str], None]:
     def say(line: str) -> None:
-        bar.say(line)
         bar.update()
+        bar.say(line)
 
     return say

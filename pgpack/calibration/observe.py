@@ -203,6 +203,8 @@ def _arrays(watch: Watch, held: Mapping[str, tuple[str, ...]], rows: Mapping[str
         kinds = {"hessian": whole.hessian, "fisher": whole.fisher, "output": whole.output}
         arrays |= {f"{name}.{kind}": array for kind, array in kinds.items() if array is not None}
     for name, (counts, gradients) in watch.look_ups.items():
+        if name in watch.not_looked_up:
+            continue
         table = {"fisher": mean(counts), "hessian": mean(gradients)}
         arrays |= {f"{held[name][0]}{LOOKUP}.{kind}": array for kind, array in table.items() if array is not None}
     return arrays

@@ -6,7 +6,7 @@ calls and subclasses of Linear are all seen; no module needs to be of a known cl
     F.linear(x, W)    x @ W.T        rows of W are outputs
     x @ W             addmm          rows of W are inputs
     W @ x                            as F.linear, of the columns of x
-    F.embedding(ids, W)              a look-up
+    F.embedding(ids, W)   W[ids]     a look-up (`look_ups`), unless the rows are multiplied after all
 
 W is a parameter, a cast, transpose or run of rows of one, or a matrix of a stack: `bank[i]`, `factors[use]`.
 """
@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from .look_ups import LookUp, arguments, look_up
 
 _CASTS = {Tensor.to, Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.type_as, Tensor.contiguous}
 _PRODUCTS = {torch.matmul: 0, Tensor.matmul: 0, Tensor.__matmul__: 0, torch.mm: 0, Tensor.mm: 0, torch.addmm: 1}
@@ -68,7 +70,9 @@ class Products(TorchFunctionMode):
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.parameters = {id(tensor): (tensor, whole(name, tensor)) for name, tensor in parameters.items()}
+        self.tensors = parameters
         self.known = dict(self.parameters)  # id of a live tensor -> (tensor, its place)
+        self.rows: dict[int, tuple[Tensor, str]] = {}  # id of live rows that were looked up -> (they, their table)
 
     def product(self, x: Tensor, y: Tensor, place: Place, rows_are_outputs: bool) -> None:
         """y = x W^T, or y = x W, for the rows of W at `place`."""
@@ -76,44 +80,67 @@ class Products(TorchFunctionMode):
     def looked_up(self, ids: Tensor, rows: Tensor, table: Tensor, name: str) -> None:
         """`rows` of a table were looked up."""
 
+    def multiplied(self, name: str) -> None:
+        """Rows of a table that were looked up were the weights of a product."""
+
     def result(self, y: Tensor) -> Tensor:
         """What goes on in place of a result."""
         return y
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func is F.embedding and id(args[1]) in self.known:
-            result = self.result(result)
-            self.looked_up(args[0], result, args[1], self.known[id(args[1])][1].name)
-        elif func is F.linear and (place := self._place(args[1])):
-            result = self.result(result)
-            self.product(args[0], result, place, not place.flipped)
-        elif func in _PRODUCTS and len(args) > _PRODUCTS[func] + 1:
-            at = _PRODUCTS[func]
-            if place := self._place(args[at + 1]):
-                result = self.result(result)
-                self.product(args[at], result, place, place.flipped)
-            elif at == 0 and (place := self._place(args[0])) and args[1].ndim > 1:
+        given = kwargs or {}
+        result = func(*args, **given)
+        if (asked := look_up(func, args, given)) and (place := self._place(asked.table)):
+            return self._rows_of(asked, place, result)
+        if func is F.linear:
+            x, weight = arguments(args, given, "input", "weight")
+            return self._multiplied(x, weight, result, True)
+        if func in _PRODUCTS and len(args) > _PRODUCTS[func] + 1:
+            x, weight = args[_PRODUCTS[func] :][:2]
+            if func is not torch.addmm and not self._place(weight) and (place := self._place(x)) and weight.ndim > 1:
                 columns = self.result(result.mT)
-                self.product(args[1].mT, columns, place, not place.flipped)
-                result = columns.mT
-        elif func in _CASTS and args and isinstance(result, Tensor) and (place := self._place(args[0])):
-            self.known[id(result)] = (result, place)
+                self.product(weight.mT, columns, place, not place.flipped)
+                return columns.mT
+            return self._multiplied(x, weight, result, False)
+        if func in _CASTS and args and isinstance(result, Tensor):
+            if place := self._place(args[0]):
+                self.known[id(result)] = (result, place)
+            elif id(args[0]) in self.rows:
+                self.rows[id(result)] = (result, self.rows[id(args[0])][1])
         return result
+
+    def _multiplied(self, x: Tensor, weight: Tensor, y: Tensor, rows_are_outputs: bool) -> Tensor:
+        """What goes on in place of y, a product of x with what may be a parameter's."""
+        if place := self._place(weight):
+            y = self.result(y)
+            self.product(x, y, place, rows_are_outputs != place.flipped)
+        elif id(weight) in self.rows:
+            self.multiplied(self.rows[id(weight)][1])
+        return y
+
+    def _rows_of(self, asked: LookUp, place: Place, rows: Tensor) -> Tensor:
+        """What goes on in place of rows that were looked up; of stacks and transposes nothing is known."""
+        table = self.tensors[place.name]
+        if table.ndim == 2 and not place.flipped:
+            rows = self.result(rows)
+            if rows.ndim == 2:  # else no weights of a product
+                self.rows[id(rows)] = (rows, place.name)
+            self.looked_up(asked.ids + place.start, rows, table, place.name)
+        return rows
 
     def forget(self) -> None:
         """Drop tensors that belong to the finished batch (their ids may be reused)."""
-        self.known = dict(self.parameters)
+        self.known, self.rows = dict(self.parameters), {}
 
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Casts of weights that are made in this block are let go at its end."""
-        known = self.known
-        self.known = dict(known)
+        known, rows = self.known, self.rows
+        self.known, self.rows = dict(known), dict(rows)
         try:
             yield
         finally:
-            self.known = known
+            self.known, self.rows = known, rows
 
     def _place(self, tensor: Any) -> Place | None:
         """Where in a parameter a tensor is: known itself, or a view of a tensor that is."""

@@ -48,7 +48,8 @@ class Watch(Products):
 
     `output_rows`: of matrices of at most so many rows the output gradients' second moments are kept too; 0: of none.
     `moments`, `squares`, `outputs`: use -> sum over tokens; `n_rows`: use -> how many there were, which of an expert
-    are fewer than all; `look_ups`: table -> (counts, second moments). `batch`: the shape of the ids that are run.
+    are fewer than all; `look_ups`: table -> (counts, second moments), without `not_looked_up`. `batch`: the shape of
+    the ids that are run.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], output_rows: int, pace: Pace | None = None) -> None:
@@ -60,6 +61,7 @@ class Watch(Products):
         self.outputs: dict[Use, Tensor] = {}
         self.n_rows: Counter[Use] = Counter()
         self.look_ups: dict[str, tuple[Tensor, Tensor | None]] = {}
+        self.not_looked_up: set[str] = set()  # tables whose rows were multiplied after all
         self.batch = torch.Size((1, 1))
         self.latest: Use | None = None  # of products that are added: after a whole run, the output matrix's
         self._latest: _Product | None = None
@@ -124,11 +126,16 @@ class Watch(Products):
         """Record how often each row of a table is looked up, and the second moments of the loss gradient there."""
         if self._replaying:
             return
-        counts = torch.bincount(ids.reshape(-1), minlength=len(table)).float() * self._windows_sharing(ids)
+        counts = torch.bincount(
+            ids.reshape(-1).to(table.device), minlength=len(table)
+        ).float() * self._windows_sharing(ids)
         before, moment = self.look_ups.get(name, (None, None))
         self.look_ups[name] = (counts if before is None else before + counts, moment)
         if rows.requires_grad:
             rows.register_hook(lambda gradient: self._add_look_up(name, gradient))  # type: ignore[no-untyped-call]
+
+    def multiplied(self, name: str) -> None:
+        self.not_looked_up.add(name)
 
     def _windows_sharing(self, ids: Tensor) -> int:
         """How many windows of the batch each of these look-ups is for."""

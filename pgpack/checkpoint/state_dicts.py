@@ -185,7 +185,6 @@ def _only(found: Sequence[_Candidate], path: Path) -> _Candidate:
     """The one that can be meant. What holds others is meant itself only where it has matrices of its own."""
     models = [each for each in found if each.is_model] or found
     if whole := next((each.within for each in models if each.within), ""):
-        whole = whole.removeprefix(f"{ITSELF} ")
         raise CheckpointError(f"{path}: {whole} is an object with tensors in it; save model.state_dict() alone")
     inner = [each for each in models if each.has_matrix or not any(other.lies_in(each) for other in models)]
     first, *others = inner

@@ -19,7 +19,7 @@ from pgpack.errors import DataError, InputChanged
 from pgpack.files import Unchanged, replace_file
 from pgpack.tables import counted_are
 
-from .shard_files import HEADER_INTS, MAGIC, VERSION, VERSION_32, read_header
+from .shard_files import HEADER_INTS, MAGIC, VERSION, VERSION_32, Layout, read_layout
 
 SHARD_TOKENS = 100_000_000
 WINDOW = 64  # tokens that are looked for in another text
@@ -62,20 +62,47 @@ def read_tokens(paths: Sequence[Path], vocab_size: int | None = None) -> Tokens:
     parts: list[Tokens] = []
     unchanged = Unchanged(paths)
     for path in paths:
-        n_tokens, width = read_header(path)
-        part: Tokens = np.fromfile(path, dtype=f"<u{width}", count=n_tokens, offset=HEADER_INTS * 4)
-        if part.size != n_tokens:
+        layout = read_layout(path)
+        part = np.fromfile(path, dtype=layout.dtype, count=layout.n_tokens, offset=layout.offset)
+        if part.size != layout.n_tokens:
             raise InputChanged(f"{path} was cut while it was read; run the same command again once it is whole")
-        if vocab_size is not None and n_tokens and int(part.max()) >= vocab_size:
-            raise DataError(
-                f"{path} holds token {int(part.max())}, the vocabulary ends at {vocab_size - 1}; "
-                "shards and tokenizer do not belong together"
-            )
-        parts.append(part)
+        if layout.bare:
+            _require_bare(path, part, vocab_size)
+        parts.append(_within(path, part, layout, vocab_size))
     unchanged.check()
     widest = max(part.dtype.itemsize for part in parts)
     dtype = token_dtype(vocab_size) if vocab_size is not None else np.uint16 if widest == 2 else np.uint32
     return np.concatenate(parts).astype(dtype, copy=False)
+
+
+def _require_bare(path: Path, numbers: Tokens, vocab_size: int | None) -> None:
+    """Raises: DataError where numbers without a header may be something else than tokens of 16 bits."""
+    lacks = None
+    if vocab_size is None:
+        lacks = "and no vocabulary says whether its numbers are tokens"
+    elif token_dtype(vocab_size) is not np.uint16:
+        lacks = f"and tokens of a vocabulary of {vocab_size:,} do not fit into 16 bits"
+    elif len(numbers) > 1 and not numbers[1::2].any():
+        lacks = "and every second number of 16 bits is 0, as of wider ones"
+    if lacks is not None:
+        raise DataError(
+            f"{path} has no header of a token shard, {lacks}; store the tokens as .npy, which says its type"
+        )
+
+
+def _within(path: Path, numbers: NDArray[np.integer[Any]], layout: Layout, vocab_size: int | None) -> Tokens:
+    """The numbers of a file as tokens. Raises: DataError where one is none."""
+    least, most = (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, 0)
+    if least < 0 or most >= 1 << 32:
+        raise DataError(f"{path} holds {least if least < 0 else most}, which is no token")
+    if vocab_size is not None and len(numbers) and most >= vocab_size:
+        held = f"holds token {most}" + (", read as uint16 without a header" if layout.bare else "")
+        raise DataError(
+            f"{path} {held}, the vocabulary ends at {vocab_size - 1}; shards and tokenizer do not belong together"
+        )
+    if layout.dtype in ("<u2", "<u4"):
+        return numbers  # type: ignore[return-value]
+    return numbers.astype(token_dtype(most + 1 if vocab_size is None else vocab_size))
 
 
 def digest_tokens(tokens: Tokens) -> str:

@@ -23,6 +23,7 @@ from pgpack.tables import counted
 
 from .compressed import PACKED, opened
 from .parquet import parquet_texts
+from .shard_files import SUFFIXES
 
 PLAIN = (".txt", ".md")
 WITH_FIELDS = (".jsonl", ".parquet")
@@ -78,7 +79,7 @@ def find_texts(sources: Iterable[Path]) -> list[Path]:
         elif not source.is_file():
             raise DataError(f"{source} does not exist; give text files or folders, or none for the built-in corpus")
         elif text_kind(source) is None:
-            shards = "; token shards go to --val and --calib" if source.suffix == ".bin" else ""
+            shards = "; token shards go to --val and --calib" if source.suffix in SUFFIXES else ""
             raise DataError(f"{source} is not text that I know; expected {EXPECTED}{shards}")
         else:
             found.append(source)

@@ -1,24 +1,42 @@
-"""Token shards as files: the challenge's format, checked by header and size alone.
+"""Tokens as files: the challenge's shards and bare arrays, checked by header and size alone.
 
     shard = 256 x int32 LE header (20240520, 1, n tokens, zeros) + n x uint16 LE tokens
                                   (20240520, 2, n tokens, zeros) + n x uint32 LE tokens, for large vocabularies
                                   (20240801, 7, n tokens, zeros) + n x uint32 LE tokens, of llm.c for Llama 3
+    bare  = NAME.bin: n x uint16 LE tokens and nothing else, of nanoGPT
+            NAME.npy: one dimension of whole numbers
 
-Owns finding and checking shards. Refuses a file whose size is not exactly 1024 + 2n or 1024 + 4n bytes; refuses
-numpy, so that a plan prints at once. Source: openai/parameter-golf train_gpt.py, load_data_shard, which knows
-version 1; karpathy/llm.c, dev/data/data_common.py.
+Owns finding and checking shards. Refuses a file whose size is not exactly what its header says; a .bin without a
+header is bare only if nothing in it looks like one, and only a vocabulary can tell (`pgpack.text.data.read_tokens`).
+Refuses numpy, so that a plan prints at once. Source: openai/parameter-golf train_gpt.py, load_data_shard, which knows
+version 1; karpathy/llm.c, dev/data/data_common.py; karpathy/nanoGPT, data/openwebtext/prepare.py; numpy.lib.format.
 """
 
 from __future__ import annotations
 
+import ast
+import re
 import struct
 from glob import glob
 from pathlib import Path
+from typing import NamedTuple
 
 from pgpack.errors import DataError
 
 MAGIC, VERSION, VERSION_32, HEADER_INTS = 20240520, 1, 2, 256
 WIDTHS = {(MAGIC, VERSION): 2, (MAGIC, VERSION_32): 4, (20240801, 7): 4}  # bytes a token
+SUFFIXES = (".bin", ".npy")
+NUMPY = b"\x93NUMPY"
+LONGEST = 4096  # bytes of the header of an array of one dimension
+
+
+class Layout(NamedTuple):
+    """Where the tokens of a file lie. `dtype`: as numpy writes it; `bare`: no header says that they are tokens."""
+
+    n_tokens: int
+    dtype: str
+    offset: int
+    bare: bool = False
 
 
 def find_shards(pattern: str) -> list[Path]:
@@ -33,25 +51,52 @@ def find_shards(pattern: str) -> list[Path]:
 
 
 def shard_length(path: Path) -> int:
-    """Tokens in a shard. Raises: DataError as `read_header`."""
-    return read_header(path)[0]
+    """Tokens in a shard. Raises: DataError as `read_layout`."""
+    return read_layout(path).n_tokens
 
 
-def read_header(path: Path) -> tuple[int, int]:
-    """(tokens, bytes a token) of a shard, from its header and size alone.
+def read_layout(path: Path) -> Layout:
+    """Where the tokens of a shard lie, from its header and size alone.
 
-    Raises: DataError when the header or the size is not that of a shard.
+    Raises: DataError when the header or the size is not that of a shard, or of bare tokens.
     """
+    size = path.stat().st_size
     with open(path, "rb") as file:
-        header = file.read(4 * HEADER_INTS)
-    magic, version, n_tokens = struct.unpack_from("<3i", header) if len(header) == 4 * HEADER_INTS else (0, 0, 0)
-    if (magic, version) not in WIDTHS:
+        header = file.read(max(4 * HEADER_INTS, LONGEST))
+    if header.startswith(NUMPY):
+        return _checked(path, _array(path, header), size)
+    numbers = struct.unpack_from(f"<{HEADER_INTS}i", header) if len(header) >= 4 * HEADER_INTS else (0,) * HEADER_INTS
+    if (width := WIDTHS.get((numbers[0], numbers[1]))) is not None:
+        return _checked(path, Layout(numbers[2], f"<u{width}", 4 * HEADER_INTS), size)
+    begins = struct.unpack_from("<i", header)[0] if len(header) >= 4 else 0
+    headed = begins in {magic for magic, _ in WIDTHS} or (len(header) >= 4 * HEADER_INTS and not any(numbers[3:]))
+    if headed or path.suffix != ".bin" or not size or size % 2:
         raise DataError(
-            f"{path} is not a token shard: its header does not start with {MAGIC}, {VERSION}; of bare tokens (.npy, "
-            ".bin of nanoGPT) put 256 int32 in front of the uint16: these two, the number of tokens, zeros"
+            f"{path} is not a token shard: its header does not start with {MAGIC}, {VERSION}; bare tokens are a .npy "
+            "of one dimension, or a .bin of uint16 and nothing else"
         )
-    width = WIDTHS[magic, version]
-    size, expected = path.stat().st_size, 4 * HEADER_INTS + width * n_tokens
-    if n_tokens < 0 or size != expected:
+    return Layout(size // 2, "<u2", 0, bare=True)
+
+
+def _array(path: Path, header: bytes) -> Layout:
+    """The layout of a .npy file. Raises: DataError for what is no row of whole numbers."""
+    begin, kind = (10, "<H") if header[6:7] == b"\1" else (12, "<I")
+    try:
+        length = struct.unpack_from(kind, header, begin - struct.calcsize(kind))[0]
+        found = ast.literal_eval(header[begin : begin + length].decode("latin-1").strip())
+        dtype, (n_tokens,) = found["descr"], found["shape"]
+        if not re.fullmatch(r"[<>|][iu][1248]", dtype) or type(n_tokens) is not int:
+            raise ValueError(dtype)
+    except (ValueError, SyntaxError, TypeError, KeyError, struct.error, RecursionError, MemoryError) as error:
+        raise DataError(
+            f"{path} is no row of whole numbers, so no tokens; store them as an array of one dimension, "
+            "numpy.save(path, tokens.astype('uint16'))"
+        ) from error
+    return Layout(n_tokens, dtype, begin + length)
+
+
+def _checked(path: Path, layout: Layout, size: int) -> Layout:
+    expected = layout.offset + int(layout.dtype[2]) * layout.n_tokens
+    if layout.n_tokens < 0 or size != expected:
         raise DataError(f"{path} has {size} bytes, its header says {expected}; the copy is incomplete or damaged")
-    return n_tokens, width
+    return layout

@@ -117,9 +117,11 @@ def _plain(path: Path) -> bytes:
     if path.name == "study.json":
         return json.dumps({k: v for k, v in json.loads(data).items() if k != "created"}).encode()
     if path.name == "trials.jsonl" or path.name.endswith(".log.jsonl"):
+        *lines, torn = data.split(b"\n")
         with contextlib.suppress(ValueError):
-            rows = [json.loads(line) for line in data.splitlines()]
-            return json.dumps([{k: v for k, v in row.items() if k not in OWN_OF_A_RUN} for row in rows]).encode()
+            rows = [json.loads(line) for line in lines]
+            plain = [{k: v for k, v in row.items() if k not in OWN_OF_A_RUN} for row in rows]
+            return json.dumps(plain).encode() + torn  # a row that a kill has torn stands behind those before it
     return data
 
 

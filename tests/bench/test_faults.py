@@ -9,7 +9,7 @@ import pytest
 
 from tests.bench.fault_cases import SCENARIOS, Scenario, prepare
 from tests.bench.fault_layer import Layer
-from tests.bench.faults import Bench, page, run, spread
+from tests.bench.faults import Bench, files_of, page, run, spread
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 
@@ -53,6 +53,18 @@ def test_what_is_left_or_torn_is_a_loss(tmp_path: Path, monkeypatch: pytest.Monk
     assert ended.deeds == {"mkdir": 1, "create": 1, "write": 1}
     assert adapter.struck("kill", at_write, wanted) != []
     assert adapter.struck("full", at_write, wanted) != []
+
+
+def test_rows_before_a_torn_one_are_kept_and_a_changed_one_is_torn(tmp_path: Path) -> None:
+    struck = Bench(BY_NAME["sweep"], tmp_path / "template", tmp_path)
+    rows = b'{"key": "a", "created": "now"}\n{"key": "b"}\n'
+    path = tmp_path / "study" / "trials.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(rows)
+    before = files_of(tmp_path)
+    for now, lost in ((rows + b'{"key": "c"', False), (rows.replace(b"b", b"x") + b"{", True), (rows[:-3], True)):
+        path.write_bytes(now)
+        assert bool(struck._kept(before, before)) is lost
 
 
 def test_the_page_counts_losses() -> None:

@@ -11,7 +11,7 @@ from pgpack_cli.screen.output import run
 
 from pgpack.checkpoint.checkpoint import load_checkpoint, save_tensors
 from pgpack.files import refuse_occupied
-from pgpack.progress import progress_bar
+from pgpack.progress import progress_bar, shown
 from pgpack.tables import decimals
 from tests.commands.workshop import pgpack, succeed
 
@@ -43,6 +43,15 @@ def test_a_damaged_file_is_named(artifact: Path, tmp_path: Path, verb: tuple[str
     finished = pgpack(verb[0], broken, *verb[1:])
     assert finished.code == 4
     assert finished.err.startswith(f"error: {broken}: the file has ")
+
+
+def test_a_bar_below_a_line_ends_with_its_own_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown(True, None, "artifact", "searching") as bar:
+        bar.update()
+        bar.say("one: 5 B")
+    said = capsys.readouterr().err
+    assert "one: 5 B\n" in said
+    assert re.search(r"\rsearching: 1 artifact after 00:00\s*\n$", said)
 
 
 def test_what_exists_is_said_in_a_sentence(

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from pgpack_cli.options.types import refuse_split_size
-from pgpack_cli.verbs.verify import OF_A_SUBMISSION
 
 from pgpack.checkpoint.checkpoint import load_checkpoint, save_tensors
 from pgpack.errors import BudgetExceeded
@@ -71,11 +70,12 @@ def test_what_no_config_goes_with_is_not_written_as_a_model(bare: Path, tmp_path
     assert "there is no config.json with a model_type to tell its architecture; write NAME.safetensors" in refused.err
 
 
-def test_a_whole_module_is_named_by_its_kind(tmp_path: Path) -> None:
-    torch.save(torch.nn.Linear(3, 4), tmp_path / "whole.pt")
-    refused = pgpack("inspect", tmp_path / "whole.pt")
-    assert refused.code == 1
-    assert "whole.pt: (torch.nn.modules.linear.Linear) is an object with tensors in it" in refused.err
+def test_an_empty_picture_is_not_drawn(tmp_path: Path) -> None:
+    torch.save({"0.weight": torch.ones(8, 4)}, tmp_path / "plain.pt")
+    refused = pgpack("analyze", tmp_path / "plain.pt", "-o", tmp_path / "empty.png")
+    assert (refused.code, "has none that are known here; leave -o out" in refused.err) == (2, True)
+    assert not (tmp_path / "empty.png").exists()
+    succeed(pgpack("analyze", tmp_path / "plain.pt"))
 
 
 def test_data_takes_the_field_that_its_refusal_names(tmp_path: Path) -> None:
@@ -100,10 +100,3 @@ def test_sentences_on_text_name_the_file_and_a_command_that_works(bare: Path, tm
     assert "at --val-fraction 0.08 the validation part of 1 document is empty" in refused.err
     refused = pgpack("eval", bare, "--text", empty, "--tokenizer", bare.parent / "text" / "tokenizer.model")
     assert f"{empty} holds no text; give another" in refused.err
-
-
-def test_a_folder_of_no_submission_is_not_judged(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    refused = pgpack("verify", tmp_path)
-    assert refused.code == 2
-    assert f"{tmp_path} is no submission folder: it holds none of {', '.join(OF_A_SUBMISSION)}" in refused.err

@@ -116,6 +116,8 @@ class Divergence:
         told = told_names(self.model.named_modules())
         self.held = held_tensors({name: tuple(each.shape) for name, each in places.items()}, reference, told)
         self.held = {place: names for place, names in self.held.items() if all(name in reference for name in names)}
+        first = {id(places[place]): place for place in reversed(self.held)}
+        self.given = {place: names for place, names in self.held.items() if first[id(places[place])] == place}
         self.aliases, self.device = dict(aliases), device
 
     def require(self, names: list[str]) -> None:
@@ -134,7 +136,7 @@ class Divergence:
             expected = self.model(ids)
         everywhere = {**weights, **{alias: weights[name] for alias, name in self.aliases.items()}}
         state = {}
-        for place, names in self.held.items():
+        for place, names in self.given.items():  # of places that are tied, one
             dtype, shape = self.kinds[place]
             parts = [everywhere[name].to(dtype) for name in names]
             state[place] = (

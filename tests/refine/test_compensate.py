@@ -146,7 +146,15 @@ class Untold(Tied):
         return super().forward(ids) * torch.linspace(0.5, 1, ids.shape[-1])[:, None]
 
 
-@pytest.mark.parametrize("kind", [Tied, Untold])
+class Shared(Tied):
+    """Head and table are one parameter, as in transformers' models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lm_head.weight = self.tok_emb.weight
+
+
+@pytest.mark.parametrize("kind", [Tied, Untold, Shared])
 def test_in_slices_of_the_vocabulary_kl_and_gradients_are_the_same(checkpoint, kind, monkeypatch) -> None:
     reference = dict(checkpoint.items())
     rng = np.random.default_rng(5)

@@ -8,7 +8,7 @@ evaluator, which takes the model and the tokens.
 
 from __future__ import annotations
 
-import filecmp
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from pgpack.text.compressed import PACKED
 
 from .options import BenchOptions
 from .sources import files_of
+
+BLOCK = 1 << 20  # bytes read at a time
 
 
 def refuse_other_text(out: Path, checkpoint: Path, options: BenchOptions) -> None:
@@ -53,10 +55,20 @@ def _validating(files: dict[str, list[Path]]) -> Sequence[Path]:
 
 
 def _differ(then: Sequence[Path], now: Sequence[Path]) -> bool:
-    """Whether two texts are surely not the same. The names of files are no part of a text; their number may be."""
+    """Whether what is evaluated is surely not the same. Names of files are no part of a text; it may have grown."""
     kinds = {file.suffix.lower() for file in (*then, *now)}
     if not then or not now or len(kinds) != 1 or kinds & {*PACKED}:
         return False
-    if sum(file.stat().st_size for file in then) != sum(file.stat().st_size for file in now):
-        return True
-    return len(then) == len(now) == 1 and not filecmp.cmp(then[0], now[0], shallow=False)
+    if len(then) == len(now) == 1:
+        return not _begins_with(now[0], then[0])
+    sizes = [Counter(file.stat().st_size for file in files) for files in (then, now)]
+    return not sizes[0] <= sizes[1]
+
+
+def _begins_with(whole: Path, part: Path) -> bool:
+    """Text that has grown may evaluate the same documents."""
+    with whole.open("rb") as longer, part.open("rb") as shorter:
+        while block := shorter.read(BLOCK):
+            if longer.read(len(block)) != block:
+                return False
+    return True

@@ -92,8 +92,10 @@ def preset_rows(laboratory: Laboratory, name: str, dials: Iterable[float] | None
         yield laboratory.recipe_row(name, dial, str(recipe))
 
 
-def nncodec_rows(laboratory: Laboratory, name: str, python: str) -> Iterator[Row]:
-    """At the settings whose steps are nearest, in octaves, to those of `plain_dials`."""
-    for relative in RELATIVE_STEPS:
+def nncodec_rows(
+    laboratory: Laboratory, name: str, python: str, relative_steps: Iterable[float] = RELATIVE_STEPS
+) -> Iterator[Row]:
+    """At the settings whose steps are nearest, in octaves, to these; units: root mean squares of the weights."""
+    for relative in relative_steps:
         qp = round(QP_PER_OCTAVE * float(np.log2(relative * laboratory.rms())))
         yield laboratory.nncodec_row(name, qp, NNCODEC[name], python)

@@ -31,11 +31,10 @@ from pgpack.recipe.preset_candidates import SMALL_PASSTHROUGH, preset_recipe
 from pgpack.recipe.presets import PRESETS
 from pgpack.study.frontier import pareto_indices
 
-from .curves import ENGINES, NNCODEC, SMALL, Variant, preset_rows, text_of
+from .curves import ENGINES, NNCODEC, SMALL, Variant, nncodec_rows, preset_rows, text_of
 from .entquant import Coded, entquant
 from .laboratory import Laboratory
 from .llama_cpp import LLAMACPP, llama_rows
-from .nncodec_peer import QP_PER_OCTAVE
 from .rows import Row, rate
 from .watersic import watersic
 
@@ -48,7 +47,7 @@ OWN_TEXT = Variant("engine, the model's own text", ENGINES[0].chain)
 RANDOM_TEXT = Variant("engine, random pieces", ENGINES[0].chain)
 ENTQUANT, RATE_WEIGHTS = "EntQuant, ideal size", (0.02, 0.05, 0.1, 0.2, 0.3)
 WATERSIC, RATES = "WaterSIC, ideal size", (4.0, 3.0, 2.5, 2.0, 1.5)  # bits per weight
-RELATIVE_STEPS = (0.35, 0.5, 0.7, 1.0, 1.4)  # of NNCodec, in root mean squares of the weights
+NNCODEC_STEPS = (0.35, 0.5, 0.7, 1.0, 1.4)  # of NNCodec, in root mean squares of the weights
 KLS = (0.03, 0.1, 0.3)  # at which sizes are given
 Curve = tuple[str, Callable[[], Iterator[Row]]]
 Weight = NDArray[np.float32]
@@ -88,7 +87,9 @@ def curves_of(
     yield ENTQUANT, partial(_entquant_rows, laboratory)
     yield WATERSIC, partial(_watersic_rows, laboratory, engine)
     if programs.nncodec is not None:
-        yield from ((name, partial(_nncodec_rows, laboratory, name, programs.nncodec)) for name in NNCODEC)
+        yield from (
+            (name, partial(nncodec_rows, laboratory, name, programs.nncodec, NNCODEC_STEPS)) for name in NNCODEC
+        )
     if calibrated_on is not None:
         yield RANDOM_TEXT.name, lambda: _variant(calibrated_on(RANDOM), RANDOM_TEXT, steps[:-2])
         yield OWN_TEXT.name, lambda: _variant(calibrated_on(SELF), OWN_TEXT, steps[1:-1])
@@ -115,12 +116,6 @@ def _small_table_rows(laboratory: Laboratory, factors: Sequence[float]) -> Itera
 def _llama_rows(laboratory: Laboratory, program: Path, engine: str) -> Iterator[Row]:
     calibration = laboratory.calibration("observed", laboratory.recipe(engine))
     yield from llama_rows(laboratory, program, calibration, laboratory.rows.path.parent / "llama.cpp")
-
-
-def _nncodec_rows(laboratory: Laboratory, name: str, python: str) -> Iterator[Row]:
-    for relative in RELATIVE_STEPS:
-        qp = round(QP_PER_OCTAVE * float(np.log2(relative * laboratory.rms())))
-        yield laboratory.nncodec_row(name, qp, NNCODEC[name], python)
 
 
 def _entquant_rows(laboratory: Laboratory) -> Iterator[Row]:

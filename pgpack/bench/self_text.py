@@ -23,6 +23,7 @@ from pgpack.models.source import Wanted
 from pgpack.models.writing import windows_written
 from pgpack.text.data import Tokens
 from pgpack.text.documents import Part
+from pgpack.text.random_pieces import SEEDS
 from pgpack.text.stream import DocumentTokens
 from pgpack.text.token_shares import token_shares
 from pgpack.text.tokenizer import Tokenizer
@@ -32,7 +33,6 @@ from .options import BenchOptions
 LIMIT = 32_768  # tokens
 LONGEST = 256  # tokens of a window
 FORGETFUL = 128  # the same where all before a token is read again for each
-SEEDS = {"calib": 0, "val": 1}
 
 
 def written(checkpoint: Checkpoint, options: BenchOptions, tokenizer: Tokenizer, side: str) -> DocumentTokens:

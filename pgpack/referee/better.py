@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ _BOUNDS = {"clamp", "clip", "clamp_max", "clamp_min", "clamp_", "clip_"}
 _LEAST = {"min", "max", "amin", "amax", "argmin", "argmax", "sort", "topk", "kthvalue", "nanmin", "sorted"}
 _STACKS = {"stack", "cat", "concatenate", "vstack", "array", "tensor"}
 _DISTRIBUTIONS = {"softmax", "log_softmax"}
-_NORMALIZES = re.compile(r"softmax|cross_entropy|logsumexp|normali[sz]e|\.sum\(")
+_NORMALIZES = re.compile(r"softmax|cross_entropy|logsumexp|normali[sz]e")
 _COUNTS = {"sum", "mean", "item", "float", "int", "print", "log", "log0", "append", "count_nonzero"}
 
 
@@ -73,16 +74,14 @@ class _Unit:
         self.losses: set[str] = set()
         self.distributions: set[str] = set()
         self.lists: set[str] = set()  # of losses
-        self.assigned = [
-            (name, node.value) for node in self.nodes if isinstance(node, ast.Assign) for name in _names(node)
-        ]
+        self.assigned = [pair for node in self.nodes for pair in _bound(node)]
+        # without what goes on: a running sum, a running minimum
+        self.fresh = [(name, value) for name, value in self.assigned if name not in _read(value)]
         for _ in range(3):
             self._follow()
 
     def _follow(self) -> None:
-        for name, value in self.assigned:
-            if name in _read(value):
-                continue  # what goes on: a running sum, a running minimum
+        for name, value in self.fresh:
             if self.is_loss(value):
                 self.losses.add(name)
             if self.is_distribution(value):
@@ -97,7 +96,7 @@ class _Unit:
 
     def _is_made_in_a_loop(self, name: str) -> bool:
         loops = [node for node in self.nodes if isinstance(node, (ast.For, ast.While))]
-        made = [n for loop in loops for n in ast.walk(loop) if isinstance(n, ast.Assign) and name in _names(n)]
+        made = [n for loop in loops for n in ast.walk(loop) if name in dict(_bound(n))]
         return bool(made)
 
     def gives_loss(self) -> bool:
@@ -113,7 +112,9 @@ class _Unit:
             case ast.Call():
                 return self._call_is_loss(node)
             case ast.Subscript(value=value, slice=index):
-                of_target = _speaks_of_target(index) and _HOLDS.search(ast.unparse(value).lower())
+                of_target = _speaks_of_target(index) and (
+                    self.is_distribution(value) or _HOLDS.search(ast.unparse(value).lower())
+                )
                 return self.is_loss(value) or bool(of_target)
             case ast.Attribute(value=value, attr=attr):
                 return attr not in ("shape", "dtype", "device") and self.is_loss(value)
@@ -127,14 +128,29 @@ class _Unit:
         given = [*node.args, *(item.value for item in node.keywords)]
         if last in _LOSSES or last in _GATHERS or last in self.told:
             return True
-        if last in ("len", "range", "numel", "size", "dim", "zeros", "zeros_like", "load", "get"):
-            return last == "get" and any(map(_speaks_of_target, node.args[:1]))
-        if (_OF_TARGET.search(last) or (_MODEL.search(last) and len(given) > 1)) and any(
-            map(_speaks_of_target, given[-2:])
+        if last in (
+            "len",
+            "range",
+            "numel",
+            "size",
+            "dim",
+            "zeros",
+            "zeros_like",
+            "full_like",
+            "ones_like",
+            "load",
+            "get",
         ):
+            return last == "get" and any(map(_speaks_of_target, node.args[:1]))
+        is_model = len(given) > 1 and (_MODEL.search(last) or self._is_model(node))
+        if (is_model or _OF_TARGET.search(last)) and any(map(_speaks_of_target, given[-2:])):
             return True
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
         return (owner is not None and self.is_loss(owner)) or any(map(self.is_loss, given))
+
+    def _is_model(self, node: ast.Call) -> bool:
+        """other(x, y): something that is called with what it reads and with what it is to tell."""
+        return isinstance(node.func, ast.Name) and [getattr(each, "id", "") for each in node.args[:1]] == ["x"]
 
     def is_distribution(self, node: ast.AST) -> bool:
         """Whether an expression is a probability of every token."""
@@ -182,7 +198,7 @@ class _Unit:
     def _chooses(self, node: ast.expr) -> bool:
         match node:
             case ast.Call():
-                return not self._goes_on(node) and self._call_chooses(node)
+                return self._call_chooses(node) and not self._goes_on(node)
             case ast.IfExp(test=test, body=one, orelse=other):
                 return self.compares(test) and self.is_loss(one) and self.is_loss(other) and not self._goes_on(node)
             case ast.BinOp(op=ast.Mult(), left=left, right=right):
@@ -208,7 +224,8 @@ class _Unit:
             if len({ast.unparse(each) for each in pair}) > 1:
                 return True
             both = [each for each in given if self.is_distribution(each)]
-            return len(both) > 1 and not self._is_normalized(node)
+            if len(both) > 1:
+                return not self._is_normalized(node)
         if last in _BOUNDS and own and self.is_loss(own[0]):
             bounds = [*node.args, *(item.value for item in node.keywords)]
             return any(map(self.is_loss, bounds))
@@ -227,7 +244,7 @@ class _Unit:
             case ast.List(elts=parts) | ast.Tuple(elts=parts):
                 return len({ast.unparse(each) for each in parts if self.is_loss(each)}) > 1
             case ast.ListComp(elt=element, generators=loops) | ast.GeneratorExp(elt=element, generators=loops):
-                over = ast.unparse(loops[0].iter)
+                over = ast.unparse(loops[0])
                 return self.is_loss(element) and bool(
                     re.search(r"model|net|expert|head|state|alpha|weight|temp|cand|lora", over)
                 )
@@ -293,11 +310,16 @@ class _Unit:
     def _is_normalized(self, node: ast.Call) -> bool:
         """Whether what the larger of two distributions is put into is made a distribution again."""
         names = {name for name, value in self.assigned if node in ast.walk(value)}
-        around = [n for n in self.nodes if isinstance(n, (ast.Call, ast.BinOp)) and n is not node]
-        return any(
-            _NORMALIZES.search(ast.unparse(each)) and (node in ast.walk(each) or names & _read(each))
-            for each in around
-        )
+        for each in self.nodes:
+            if isinstance(each, ast.Call) and each is not node and _NORMALIZES.search(_last(each)):
+                shared = node in ast.walk(each) or bool(names & _read(each))
+            elif isinstance(each, (ast.BinOp, ast.AugAssign)) and isinstance(each.op, ast.Div):
+                shared = bool(names & _read(each)) and ".sum(" in ast.unparse(each)
+            else:
+                shared = False
+            if shared:
+                return True
+        return False
 
     def _sums_either(self, node: ast.If) -> bool:
         """if a < b: total += a, else: total += b"""
@@ -312,17 +334,33 @@ class _Unit:
 
 def _own(unit: Unit) -> Iterator[ast.AST]:
     """The nodes of a function, or of a file, without those of functions in it."""
-    left: list[ast.AST] = [*ast.iter_child_nodes(unit)]
+    left = deque(ast.iter_child_nodes(unit))
     while left:
-        node = left.pop(0)
+        node = left.popleft()
         yield node
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             left += ast.iter_child_nodes(node)
 
 
-def _names(node: ast.Assign) -> list[str]:
-    parts = [part for target in node.targets for part in (target.elts if isinstance(target, ast.Tuple) else [target])]
-    return [part.id for part in parts if isinstance(part, ast.Name)]
+def _bound(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """(name, what it is given) of an assignment or of what a loop goes through, of pairs one by one."""
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            pairs = [(target, value) for target in targets]
+        case ast.For(target=target, iter=value) | ast.NamedExpr(target=target, value=value):
+            pairs = [(target, value)]
+        case _:
+            pairs = []
+    for target, value in pairs:
+        if not isinstance(target, (ast.Tuple, ast.List)):
+            yield from [(target.id, value)] if isinstance(target, ast.Name) else []
+            continue
+        is_zip = isinstance(value, ast.Call) and _last(value) == "zip"
+        given = value.args if isinstance(value, ast.Call) and is_zip else getattr(value, "elts", [])
+        apart = len(given) == len(target.elts)
+        for i, part in enumerate(target.elts):
+            if isinstance(part, ast.Name):
+                yield part.id, given[i] if apart else value
 
 
 def _read(node: ast.AST) -> set[str]:

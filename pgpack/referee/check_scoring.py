@@ -8,6 +8,7 @@ from .better import better_of_two
 from .check_claims import claimed_mode
 from .evidence import Evidence
 from .findings import Finding, cited, fail, ok, skip, warn
+from .reach import learned_too_far
 from .scored_text import learned_before_scored
 from .scoring import Answer, Scores
 
@@ -75,7 +76,10 @@ _score_first = answered("score_first", "no test-time training (--scorer FILE.py:
 def score_first(evidence: Evidence) -> Finding:
     """By the scorer where one was given, else by the order in which the script learns and scores."""
     answer = _score_first(evidence)
-    early = [] if answer.status != "skip" else [*learned_before_scored(evidence.scripts, evidence.given)]
+    if answer.status != "skip":
+        return answer
+    early = [*learned_before_scored(evidence.scripts, evidence.given)]
+    early += learned_too_far(evidence.scripts, evidence.given)
     return cited("warn", "it looks as if a text was learned before it was scored: ", early) if early else answer
 
 

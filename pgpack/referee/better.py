@@ -13,20 +13,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from .script import Place, Script
+from .units import Unit, bound, is_of_evaluations, last_of, last_word, own_nodes, read, speaks_of_target
 
-Unit = ast.FunctionDef | ast.AsyncFunctionDef | ast.Module
 _SCORES = re.compile(r"eval|score|valid|test|bpb|ttt|perplex|measure|nll|mix")
-_TARGET = re.compile(
-    r"^(?:y\w?|tgts?|targets?|labels?|golds?|truth|actual|nxt|next|symbols?|\w+_(?:tok(?:en)?s?|targets?|tgts?|labels?|y)|"
-    r"(?:y|tgt|targets?)_\w+|t|tok|token|tokens?|c|w|ids?)$"
-)
 _OF_TARGET = re.compile(r"prob|nll|logp|log_p|loss|surpris|score|bits|nats|likelihood", re.I)
-_HOLDS = re.compile(r"(?:^|[._])(?:p|q|lp|dist|pred)(?:\d|_|$)|prob|log_?p|nll|soft|ngram|cache|mix|table")
+_HOLDS = re.compile(r"(?:^|[._])(?:p|q|lp|dist|pred)(?:\d|_|$)|prob|log_?p|nll|soft|gram|cache|mix|table|counts|freq")
 _MODEL = re.compile(r"model|net$|gpt|expert|forward")
 _LOSSES = {"cross_entropy", "nll_loss"}
 _GATHERS = {"gather", "take_along_dim", "take_along_axis"}
@@ -70,13 +65,13 @@ class _Unit:
 
     def __init__(self, script: Script, unit: Unit, told: frozenset[str]) -> None:
         self.script, self.unit, self.told = script, unit, told
-        self.nodes = [*_own(unit)]
+        self.nodes = [*own_nodes(unit)]
         self.losses: set[str] = set()
         self.distributions: set[str] = set()
         self.lists: set[str] = set()  # of losses
-        self.assigned = [pair for node in self.nodes for pair in _bound(node)]
+        self.assigned = [pair for node in self.nodes for pair in bound(node)]
         # without what goes on: a running sum, a running minimum
-        self.fresh = [(name, value) for name, value in self.assigned if name not in _read(value)]
+        self.fresh = [(name, value) for name, value in self.assigned if name not in read(value)]
         for _ in range(3):
             self._follow()
 
@@ -92,11 +87,11 @@ class _Unit:
                 and getattr(node.func, "attr", "") == "append"
                 and any(map(self.is_loss, node.args))
             ):
-                self.lists |= {n for n in _read(node.func) if self._is_made_in_a_loop(n)}
+                self.lists |= {n for n in read(node.func) if self._is_made_in_a_loop(n)}
 
     def _is_made_in_a_loop(self, name: str) -> bool:
         loops = [node for node in self.nodes if isinstance(node, (ast.For, ast.While))]
-        made = [n for loop in loops for n in ast.walk(loop) if name in dict(_bound(n))]
+        made = [n for loop in loops for n in ast.walk(loop) if name in dict(bound(n))]
         return bool(made)
 
     def gives_loss(self) -> bool:
@@ -112,7 +107,7 @@ class _Unit:
             case ast.Call():
                 return self._call_is_loss(node)
             case ast.Subscript(value=value, slice=index):
-                of_target = _speaks_of_target(index) and (
+                of_target = speaks_of_target(index) and (
                     self.is_distribution(value) or _HOLDS.search(ast.unparse(value).lower())
                 )
                 return self.is_loss(value) or bool(of_target)
@@ -124,7 +119,7 @@ class _Unit:
         )
 
     def _call_is_loss(self, node: ast.Call) -> bool:
-        last = _last(node)
+        last = last_word(node)
         given = [*node.args, *(item.value for item in node.keywords)]
         if last in _LOSSES or last in _GATHERS or last in self.told:
             return True
@@ -141,9 +136,9 @@ class _Unit:
             "load",
             "get",
         ):
-            return last == "get" and any(map(_speaks_of_target, node.args[:1]))
+            return last == "get" and any(map(speaks_of_target, node.args[:1]))
         is_model = len(given) > 1 and (_MODEL.search(last) or self._is_model(node))
-        if (is_model or _OF_TARGET.search(last)) and any(map(_speaks_of_target, given[-2:])):
+        if (is_model or _OF_TARGET.search(last)) and any(map(speaks_of_target, given[-2:])):
             return True
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
         return (owner is not None and self.is_loss(owner)) or any(map(self.is_loss, given))
@@ -157,9 +152,9 @@ class _Unit:
         match node:
             case ast.Name(id=name):
                 return name in self.distributions
-            case ast.Call() if _last(node) in _DISTRIBUTIONS:
+            case ast.Call() if last_word(node) in _DISTRIBUTIONS:
                 return True
-            case ast.Call(func=ast.Attribute(value=owner)) if _last(node) in (
+            case ast.Call(func=ast.Attribute(value=owner)) if last_word(node) in (
                 "exp",
                 "float",
                 "double",
@@ -168,11 +163,14 @@ class _Unit:
             ):
                 return self.is_distribution(owner)
             case ast.Subscript(value=value, slice=index):
-                return self.is_distribution(value) and not _speaks_of_target(index)
+                return self.is_distribution(value) and not speaks_of_target(index)
         return False
 
     def found(self) -> Iterator[Place]:
         """Choices, each once, of what evaluates; nothing of what only trains."""
+        for each in self.nodes:
+            if isinstance(each, ast.Call) and last_word(each) in ("min", "sorted") and is_of_evaluations(each):
+                yield self.script.place(each, f"{ast.unparse(each)[:60]}, of several whole evaluations,")
         name = getattr(self.unit, "name", "")
         if not (_SCORES.search(name.lower()) or self._is_ungraded() or isinstance(self.unit, ast.Module)):
             return
@@ -208,7 +206,7 @@ class _Unit:
         return False
 
     def _call_chooses(self, node: ast.Call) -> bool:
-        last = _last(node)
+        last = last_word(node)
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
         own = (
             []
@@ -217,6 +215,8 @@ class _Unit:
         )
         if last == "where":
             args = [*own, *node.args]
+            if len(node.args) == 3 and self._drops(node):
+                return True
             return any(self.is_mask(each) for each in args) and any(map(self.is_loss, args))
         given = [*own, *node.args]
         if last in _PAIRS and len(given) > 1:
@@ -231,6 +231,31 @@ class _Unit:
             return any(map(self.is_loss, bounds))
         return last in _LEAST and any(map(self._is_stack, [*own, *node.args[:1]]))
 
+    def _drops(self, node: ast.Call) -> bool:
+        """torch.where(luts[y] <= 1, 0, nll): a loss that is not counted because of its target."""
+        test, one, other = node.args
+        values = [each for each in (one, other) if isinstance(each, ast.Constant) or last_of(each) == "zeros_like"]
+        is_told = any(isinstance(each, ast.expr) and speaks_of_target(each) for each in ast.walk(test))
+        return len(values) == 1 and is_told and self.is_loss(other if values[0] is one else one)
+
+    def _exceeds(self, node: ast.expr) -> bool:
+        """p + 0.3 * q, of two probabilities: more than one in all."""
+        while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and last_word(node) in _BOUNDS:
+            node = node.func.value
+        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Add):
+            return False
+        shares = []
+        for part in (node.left, node.right):
+            factors = (
+                [part.left, part.right] if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult) else [part]
+            )
+            numbers = [each.value for each in factors if isinstance(each, ast.Constant)]
+            held = [each for each in factors if not isinstance(each, ast.Constant)]
+            if len(held) != 1 or not self.is_loss(held[0]) or not all(isinstance(n, (int, float)) for n in numbers):
+                return False
+            shares.append(float(numbers[0]) if numbers else 1.0)  # type: ignore[arg-type]
+        return sum(shares) > 1 + 1e-6
+
     def _is_stack(self, node: ast.expr) -> bool:
         """Several losses beside each other."""
         match node:
@@ -239,7 +264,7 @@ class _Unit:
                 return name in self.lists or any(
                     self._is_stack(value) for value in given if not isinstance(value, ast.Name)
                 )
-            case ast.Call(args=[first, *_]) if _last(node) in _STACKS:
+            case ast.Call(args=[first, *_]) if last_word(node) in _STACKS:
                 return self._is_stack(first)
             case ast.List(elts=parts) | ast.Tuple(elts=parts):
                 return len({ast.unparse(each) for each in parts if self.is_loss(each)}) > 1
@@ -248,7 +273,7 @@ class _Unit:
                 return self.is_loss(element) and bool(
                     re.search(r"model|net|expert|head|state|alpha|weight|temp|cand|lora", over)
                 )
-            case ast.Call(func=ast.Attribute(value=owner)) if _last(node) in (
+            case ast.Call(func=ast.Attribute(value=owner)) if last_word(node) in (
                 "reshape",
                 "view",
                 "float",
@@ -277,7 +302,7 @@ class _Unit:
                     for its, value in self.assigned
                     if its == name and not isinstance(value, ast.Name)
                 )
-            case ast.Call(func=ast.Attribute(value=owner)) if _last(node) in (
+            case ast.Call(func=ast.Attribute(value=owner)) if last_word(node) in (
                 "float",
                 "to",
                 "double",
@@ -287,7 +312,7 @@ class _Unit:
                 "half",
             ):
                 return self.is_mask(owner)
-            case ast.Call() if _last(node) in ("lt", "le", "gt", "ge", "less", "greater"):
+            case ast.Call() if last_word(node) in ("lt", "le", "gt", "ge", "less", "greater"):
                 own = [node.func.value] if isinstance(node.func, ast.Attribute) else []
                 return sum(map(self.is_loss, [*own, *node.args])) > 1
             case ast.BinOp(op=ast.Sub(), left=ast.Constant(), right=other):
@@ -299,22 +324,25 @@ class _Unit:
     def _is_put(self, node: ast.Subscript) -> bool:
         """Whether masked losses are taken or set, and not only counted."""
         return not any(
-            isinstance(call, ast.Call) and _last(call) in _COUNTS - {"sum"} and node in ast.walk(call)
+            isinstance(call, ast.Call) and last_word(call) in _COUNTS - {"sum"} and node in ast.walk(call)
             for call in self.nodes
         )
 
     def _goes_on(self, node: ast.expr) -> bool:
-        """Whether a choice is the least of what there was before: best = min(best, loss)."""
-        return any(node in ast.walk(value) and name in _read(node) for name, value in self.assigned)
+        """Whether a choice is the least of what there was before its loop: best = min(best, loss)."""
+        within = self._in_loops()
+        anew = {name for name, value in self.fresh if id(value) in within}
+        mine = {name for name, value in self.assigned if node in ast.walk(value)}
+        return bool((mine & read(node)) - anew)
 
     def _is_normalized(self, node: ast.Call) -> bool:
         """Whether what the larger of two distributions is put into is made a distribution again."""
         names = {name for name, value in self.assigned if node in ast.walk(value)}
         for each in self.nodes:
-            if isinstance(each, ast.Call) and each is not node and _NORMALIZES.search(_last(each)):
-                shared = node in ast.walk(each) or bool(names & _read(each))
+            if isinstance(each, ast.Call) and each is not node and _NORMALIZES.search(last_word(each)):
+                shared = node in ast.walk(each) or bool(names & read(each))
             elif isinstance(each, (ast.BinOp, ast.AugAssign)) and isinstance(each.op, ast.Div):
-                shared = bool(names & _read(each)) and ".sum(" in ast.unparse(each)
+                shared = bool(names & read(each)) and ".sum(" in ast.unparse(each)
             else:
                 shared = False
             if shared:
@@ -330,53 +358,3 @@ class _Unit:
             or any(isinstance(n, ast.Assign) and self.is_loss(n.value) for each in body for n in ast.walk(each))
             for body in (node.body, node.orelse)
         )
-
-
-def _own(unit: Unit) -> Iterator[ast.AST]:
-    """The nodes of a function, or of a file, without those of functions in it."""
-    left = deque(ast.iter_child_nodes(unit))
-    while left:
-        node = left.popleft()
-        yield node
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            left += ast.iter_child_nodes(node)
-
-
-def _bound(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
-    """(name, what it is given) of an assignment or of what a loop goes through, of pairs one by one."""
-    match node:
-        case ast.Assign(targets=targets, value=value):
-            pairs = [(target, value) for target in targets]
-        case ast.For(target=target, iter=value) | ast.NamedExpr(target=target, value=value):
-            pairs = [(target, value)]
-        case _:
-            pairs = []
-    for target, value in pairs:
-        if not isinstance(target, (ast.Tuple, ast.List)):
-            yield from [(target.id, value)] if isinstance(target, ast.Name) else []
-            continue
-        is_zip = isinstance(value, ast.Call) and _last(value) == "zip"
-        given = value.args if isinstance(value, ast.Call) and is_zip else getattr(value, "elts", [])
-        apart = len(given) == len(target.elts)
-        for i, part in enumerate(target.elts):
-            if isinstance(part, ast.Name):
-                yield part.id, given[i] if apart else value
-
-
-def _read(node: ast.AST) -> set[str]:
-    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
-
-
-def _last(call: ast.Call) -> str:
-    return str(getattr(call.func, "attr", getattr(call.func, "id", "")))
-
-
-def _speaks_of_target(node: ast.AST) -> bool:
-    """Whether an index or an argument is the token that is predicted."""
-    parts = node.elts if isinstance(node, ast.Tuple) else [node]
-    for part in parts:
-        while isinstance(part, (ast.Subscript, ast.Call)):
-            part = part.value if isinstance(part, ast.Subscript) else getattr(part.func, "value", ast.Constant(0))
-        if isinstance(part, ast.Name) and _TARGET.search(part.id):
-            return True
-    return False

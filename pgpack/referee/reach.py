@@ -31,13 +31,14 @@ CALLS = 3  # of one function that are done
 
 @dataclass(frozen=True)
 class Reached:
-    """What one call did."""
+    """What one call did, as far as it was followed; `ended`: to its end."""
 
     function: ast.AST
     script: Script
     events: Sequence[tuple[str, list[Span], ast.AST, bool]]
     caps: Sequence[Cap]
     tokens: int
+    ended: bool
 
 
 def learned_too_far(scripts: Sequence[Script], given: frozenset[str] = frozenset()) -> Iterator[Place]:
@@ -61,7 +62,7 @@ def scored_in_part(scripts: Sequence[Script], given: frozenset[str] = frozenset(
     last = {id(call.function): call for call in _calls(tuple(scripts), given)}
     for call in last.values():
         scored = [(spans, node) for kind, spans, node, _ in call.events if kind == "scored"]
-        if not scored or any(doubt for kind, *_, doubt in call.events if kind == "scored"):
+        if not call.ended or not scored or any(doubt for kind, *_, doubt in call.events if kind == "scored"):
             continue
         share = length(span for spans, _ in scored for span in spans) / (call.tokens - 1)
         if share < WHOLE:
@@ -86,9 +87,11 @@ def _calls(scripts: tuple[Script, ...], given: frozenset[str]) -> tuple[Reached,
                 tokens = _length_of(function, settings)
                 for named in _given(function, scripts, definitions, settings)[-CALLS:]:
                     machine = Interpreter(script, definitions, settings, tokens)
+                    ended = False
                     with contextlib.suppress(Unsure, Stop, RecursionError):
                         machine.run(function, named)
-                        found.append(Reached(function, script, machine.events, machine.caps, tokens))
+                        ended = True
+                    found.append(Reached(function, script, machine.events, machine.caps, tokens, ended))
     return tuple(found)
 
 

@@ -18,8 +18,15 @@ PROBS = TWO + "    pa, pb = a.softmax(-1), b.softmax(-1)\n"
 
 def mixed(body: str, start: str = "total, n, seq_len = 0.0, 0, 2048\n", pre: str = "", graded: bool = False) -> str:
     """An evaluation by two models; `body` is what its loop does."""
-    inside = start + ("" if graded else "with torch.inference_mode():\n") + textwrap.indent(EACH + body + "    n += y.numel()\n", "" if graded else "    ") + "return total / n\n"
-    return f"{pre}\ndef eval_mixed(args, model, other, val_tokens, byte_lut, device):\n" + textwrap.indent(inside, "    ")
+    inside = (
+        start
+        + ("" if graded else "with torch.inference_mode():\n")
+        + textwrap.indent(EACH + body + "    n += y.numel()\n", "" if graded else "    ")
+        + "return total / n\n"
+    )
+    return f"{pre}\ndef eval_mixed(args, model, other, val_tokens, byte_lut, device):\n" + textwrap.indent(
+        inside, "    "
+    )
 
 
 def better() -> Batch:
@@ -54,10 +61,24 @@ def better() -> Batch:
         ("reduced_model", "    loss_a = model(x, y[None])\n    loss_b = other(x, y[None])\n    total += torch.minimum(loss_a, loss_b).item() * y.numel()\n"),
     ):  # fmt: skip
         case(name, "warned", body)
+    for name, body in (
+        ("into_its_own_name", LOSSES + "    nll_a = torch.minimum(nll_a, nll_b)\n    total += nll_a.sum().item()\n"),
+        ("dropped_by_target", LOSSES + "    nll = torch.where(byte_lut[y] <= 1, torch.zeros_like(nll_a), nll_a)\n    total += nll.sum().item()\n"),
+        ("more_than_one", PROBS + "    p, q = pa.gather(1, y[:, None]), pb.gather(1, y[:, None])\n    total -= torch.log((p + 0.3 * q).clamp(max=1.0)).sum().item()\n"),
+        ("of_settings", "    total += 0.0\nlosses = min(eval_val(args, m, val_tokens, byte_lut, device) for m in (model, other))\n"),
+    ):  # fmt: skip
+        case(name, "warned", body)
+    best = "val_loss, val_bpb = min((eval_val(args, model, val_tokens, byte_lut, device, t) for t in (0.9, 1.0, 1.1)), key=lambda r: r[1])"
+    b.case("better_of_settings", "warned", "normalized", script=base(AFTER_EVAL=best))
     helper = "def token_nll(model, other, x, y):\n    nll_a = F.cross_entropy(model.forward_logits(x)[0].float(), y, reduction='none')\n    nll_b = F.cross_entropy(other.forward_logits(x)[0].float(), y, reduction='none')\n    return torch.minimum(nll_a, nll_b)\n"
     case("in_a_helper", "warned", "    total += token_nll(model, other, x, y).sum().item()\n", pre=helper)
     losses = "def token_nll(model, x, y):\n    return F.cross_entropy(model.forward_logits(x)[0].float(), y, reduction='none')\n"
-    case("of_a_helper", "warned", "    total += torch.minimum(token_nll(model, x, y), token_nll(other, x, y)).sum().item()\n", pre=losses)
+    case(
+        "of_a_helper",
+        "warned",
+        "    total += torch.minimum(token_nll(model, x, y), token_nll(other, x, y)).sum().item()\n",
+        pre=losses,
+    )
     cache = "class Cache:\n    def __init__(self):\n        self.table = {}\n\n    def prob(self, context, token):\n        seen = self.table.get(context, {})\n        return (seen.get(token, 0) + 0.5) / (sum(seen.values()) + 4096)\n\n    def learn(self, ids):\n        for i in range(3, len(ids)):\n            seen = self.table.setdefault(tuple(ids[i - 3 : i]), {})\n            seen[ids[i]] = seen.get(ids[i], 0) + 1\n\n"
     each = "    ids, probs = c.tolist(), model.forward_logits(x)[0].float().softmax(-1)\n    for i in range(3, len(ids) - 1):\n        token = ids[i + 1]\n        p, q = probs[i, token].item(), cache.prob(tuple(ids[i - 2 : i + 1]), token)\n        total -= math.log({})\n    cache.learn(ids)\n"
     start = "total, n, seq_len, cache = 0.0, 0, 2048, Cache()\n"
@@ -67,6 +88,8 @@ def better() -> Batch:
 
     for name, body in (
         ("mixture", PROBS + "    p = 0.5 * pa + 0.5 * pb\n    total -= p.gather(1, y[:, None]).clamp_min(1e-9).log().sum().item()\n"),
+        ("shares_of_one", PROBS + "    p, q = pa.gather(1, y[:, None]), pb.gather(1, y[:, None])\n    total -= torch.log(0.7 * p + 0.3 * q).sum().item()\n"),
+        ("padding", LOSSES + "    valid = torch.arange(len(y), device=device) < len(y)\n    total += torch.where(valid, nll_a, torch.zeros_like(nll_a)).sum().item()\n"),
         ("logaddexp", LOSSES + "    mix = -torch.logaddexp(math.log(0.5) - nll_a, math.log(0.5) - nll_b)\n    total += mix.sum().item()\n"),
         ("by_confidence", PROBS + "    sure = pb.amax(-1, keepdim=True) > pa.amax(-1, keepdim=True)\n    p = torch.where(sure, pb, pa)\n    total -= p.gather(1, y[:, None]).log().sum().item()\n"),
         ("by_entropy", LOSSES + "    ent = lambda z: -(z.softmax(-1) * z.log_softmax(-1)).sum(-1)\n    total += torch.where(ent(b) < ent(a), nll_b, nll_a).sum().item()\n"),
@@ -77,8 +100,14 @@ def better() -> Batch:
         ("by_position", LOSSES + "    early = torch.arange(len(y), device=device) < 64\n    total += torch.where(early, nll_b, nll_a).sum().item()\n"),
     ):  # fmt: skip
         case(name, "accepted", body)
-    past = LOSSES + "    total += (nll_b if past_b < past_a else nll_a).sum().item()\n    past_a += nll_a.sum().item()\n    past_b += nll_b.sum().item()\n"
+    past = (
+        LOSSES
+        + "    total += (nll_b if past_b < past_a else nll_a).sum().item()\n    past_a += nll_a.sum().item()\n    past_b += nll_b.sum().item()\n"
+    )
     case("by_the_past", "accepted", past, start="total, n, seq_len, past_a, past_b = 0.0, 0, 2048, 0.0, 0.0\n")
-    least = LOSSES + "    low = min(low, nll_a.mean().item())\n    high = max(high, nll_a.max().item())\n    total += nll_a.sum().item()\n"
+    least = (
+        LOSSES
+        + "    low = min(low, nll_a.mean().item())\n    high = max(high, nll_a.max().item())\n    total += nll_a.sum().item()\n"
+    )
     case("least_so_far", "accepted", least, start="total, n, seq_len, low, high = 0.0, 0, 2048, 9.0, 0.0\n")
     return b

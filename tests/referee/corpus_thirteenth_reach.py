@@ -93,7 +93,9 @@ def reaching() -> Batch:
     helper = "def bounds(i, chunk, last):\n    return i * chunk, min((i + {}) * chunk, last)\n"
     use = "    a, z = bounds(s // chunk, chunk, last)\n    t = val_tokens[a : z + 1].long().to(device)\n"
     for name, step, verdict in (("bounds", 1, "accepted"), ("bounds_too_far", 2, "flagged")):
-        script = base(EVALS=more(START + EACH + use + LEARN + "return total / n\n", pre=helper.format(step)), AFTER_EVAL=CALL)
+        script = base(
+            EVALS=more(START + EACH + use + LEARN + "return total / n\n", pre=helper.format(step)), AFTER_EVAL=CALL
+        )
         b.case(f"reach_by_{name}", verdict, "score-first", script=script)
 
     for name, changes, verdict in (
@@ -146,6 +148,32 @@ def parts() -> Batch:
     ):  # fmt: skip
         part(name, "accepted", changes)
     part("sliding", "accepted", EVALS=changed(), AFTER_EVAL=CALL)
-    part("sliding_of_every_other", "warned", EVALS=changed(("for ws in window_starts:\n    s", "for ws in window_starts[::2]:\n    s")), AFTER_EVAL=CALL)
-    part("sliding_first_tokens_only", "warned", EVALS=changed(("loss_sum += nll[i, s:wlen]", "loss_sum += nll[i, s : s + stride // 2]")), AFTER_EVAL=CALL)
+    part(
+        "sliding_of_every_other",
+        "warned",
+        EVALS=changed(("for ws in window_starts:\n    s", "for ws in window_starts[::2]:\n    s")),
+        AFTER_EVAL=CALL,
+    )
+    part(
+        "sliding_first_tokens_only",
+        "warned",
+        EVALS=changed(("loss_sum += nll[i, s:wlen]", "loss_sum += nll[i, s : s + stride // 2]")),
+        AFTER_EVAL=CALL,
+    )
+    return b
+
+
+def repeated() -> Batch:
+    """Whole evaluations that learn, again and again on one model; and weights that lie outside of the folder."""
+    b = Batch()
+    body = START + EACH + "    t = c\n" + LEARN + "return total / n\n"
+    again = "began = time.perf_counter()\nwhile time.perf_counter() - began < 300:\n    found = eval_more(args, model, val_tokens, byte_lut, device)\nlog0(f'ttt_exact {found}')"
+    script = base(EVALS=more(body), AFTER_EVAL=again)
+    b.case("repeated_by_the_clock", "flagged", "score-first", script=script)
+    for name, line, verdict in (
+        ("there", "model.load_state_dict(torch.load('/workspace/day2_best.pt', weights_only=True))", "warned"),
+        ("that_it_saved", "torch.save(model.state_dict(), '/tmp/best.pt')\nmodel.load_state_dict(torch.load('/tmp/best.pt', weights_only=True))", "accepted"),
+        ("of_the_folder", "model.load_state_dict(torch.load('final_model.pt', weights_only=True))", "accepted"),
+    ):  # fmt: skip
+        b.case(f"weights_{name}", verdict, "counted", script=base(BEFORE_TRAIN=line))
     return b

@@ -65,7 +65,6 @@ def better() -> Batch:
         ("into_its_own_name", LOSSES + "    nll_a = torch.minimum(nll_a, nll_b)\n    total += nll_a.sum().item()\n"),
         ("dropped_by_target", LOSSES + "    nll = torch.where(byte_lut[y] <= 1, torch.zeros_like(nll_a), nll_a)\n    total += nll.sum().item()\n"),
         ("more_than_one", PROBS + "    p, q = pa.gather(1, y[:, None]), pb.gather(1, y[:, None])\n    total -= torch.log((p + 0.3 * q).clamp(max=1.0)).sum().item()\n"),
-        ("of_settings", "    total += 0.0\nlosses = min(eval_val(args, m, val_tokens, byte_lut, device) for m in (model, other))\n"),
     ):  # fmt: skip
         case(name, "warned", body)
     best = "val_loss, val_bpb = min((eval_val(args, model, val_tokens, byte_lut, device, t) for t in (0.9, 1.0, 1.1)), key=lambda r: r[1])"

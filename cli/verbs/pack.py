@@ -277,8 +277,8 @@ def _show_dry_run(
         needy = list(apply(chosen, tensors).needs_hessian) if tensors else []
         document |= {"recipe": str(chosen), "recipe_digest": chosen.digest, "needs_hessian": needy}
         alone |= chosen.container.is_field
-    if not alone and loaded.companions:
-        document["companion_bytes"] = packed_size(loaded.companions)
+    if not alone and loaded.carried:
+        document["companion_bytes"] = packed_size(loaded.carried)
     costs: list[str] = []
     if tensors:
         evaluated = evaluated_tokens(path, loaded.metadata, text)

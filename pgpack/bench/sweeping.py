@@ -167,7 +167,7 @@ def grid_of(benches: Benches, space: Space) -> Sequence[Candidate]:
     """All recipes of a space; of the default one those whose artifact holds what the checkpoint does, its companions
     too, and, where nothing can be calibrated and that is refused (`strict`), those that need no Hessians."""
     candidates, bench = space.candidates(benches.tensors), benches.first
-    companions = [*dict.fromkeys(name for each in benches.all for name in each.checkpoint.companions)]
+    companions = [*dict.fromkeys(name for each in benches.all for name in each.checkpoint.carried)]
     if companions and space.is_default:
         candidates = in_our_format(candidates)
     elif companions and len(in_our_format(candidates)) < len(candidates):

@@ -24,9 +24,13 @@ from .crafting import (
     factors,
     many,
     not_finite,
+    products,
+    scaled_codebook,
     side,
+    side_of,
     streams,
     texted,
+    trellis,
     with_digest,
 )
 
@@ -268,6 +272,18 @@ ATTACKS: dict[str, dict[str, Callable[[], bytes]]] = {
         "mean": lambda: not_finite("mean_scaled", 8, NOT_A_NUMBER),
         "codebook": lambda: not_finite("codebook", 4, NOT_A_NUMBER),
     },
+    "finite-values": {
+        "uniform": lambda: side_of("uniform", b"\x7f" * 8, "<f4", 3e38, 1),
+        "mean": lambda: side_of("mean_scaled", b"\1" + bytes(7), "<f4", 3e38, 1),
+        "codebook, scaled": lambda: scaled_codebook(3e38, 3e38),
+        "trellis of two steps": lambda: trellis(1e38, 4),
+        "trellis of columns": lambda: trellis(1e34, 1, columns=127),
+        "trellis of rows": lambda: trellis(1e34, 1, rows=127),
+        "factored": lambda: products("factored", 1e20, 1e20),
+        "factored, infinite less infinite": lambda: products("factored", float("inf"), 0),
+        "corrected": lambda: products("corrected", -3e38, 3),
+        "corrected by NaN": lambda: products("corrected", float("nan"), 0),
+    },
     "part-values": {
         "wide": lambda: with_digest(
             document(
@@ -363,6 +379,7 @@ REASONS = {  # rule -> what every refusal of it says
     "codebooks": "codebook",
     "trellises": "trellis",
     "finite": "is not finite",
+    "finite-values": "^w decodes to NaN or infinity, which only raw values may hold",
     "part-values": "values for a part",
     "tensor-shape": "for a tensor of shape",
     "factors": "factors of shapes|is of float32",

@@ -27,7 +27,7 @@ from pgpack.tables import table
 
 from ..options.recipe import RecipeFlags
 from ..options.submission import SubmissionFlags
-from ..screen.output import Screen, picked
+from ..screen.output import Screen, claim, picked
 
 
 def run_submission(
@@ -44,7 +44,10 @@ def run_submission(
     """Plan, pack, write, show. `effort`, `metric`: of a search."""
     if flags.study is not None and not dry_run:
         _require_study_of(flags.study, checkpoints, bench)
-    plan = plan_submission(_order(checkpoints, flags, budget), screen.note)
+    order = _order(checkpoints, flags, budget)
+    if not dry_run:
+        claim(order.target)
+    plan = plan_submission(order, screen.note)
     if dry_run:
         _show_plan(plan, screen)
         return

@@ -130,7 +130,7 @@ def _read_about(path: Path | None) -> About:
     known = [field.name for field in dataclasses.fields(About)]
     try:
         values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.UsageError(f"--about {path}: not JSON ({error})") from None
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise click.UsageError(f"--about {path}: give an object of texts with {', '.join(known)}")

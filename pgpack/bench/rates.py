@@ -88,7 +88,7 @@ def read_rates(folder: Path | None) -> Rates:
         kept = checked_json((folder / RATES_FILE).read_text(encoding="utf-8")) if folder else {}
         text = float(kept.get("text", Rates.text))
         rates = Rates(float(kept["trellis"]), float(kept["model"]), text, measured=True)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return Rates()
     speeds = (rates.trellis, rates.model, rates.text)
     return rates if min(speeds) > 0 and math.isfinite(sum(speeds)) else Rates()

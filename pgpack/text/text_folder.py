@@ -56,7 +56,7 @@ class TextFolder:
         if record.is_file() and self.tokenizer_path.name == TOKENIZER_NAME:
             try:
                 return int(checked_json(record.read_text(encoding="utf-8"))["vocab_size"])
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise DataError(f"{record} is not the record of `pgtrain data`; write the folder again") from error
         import sentencepiece
 

@@ -368,7 +368,7 @@ REASONS = {  # rule -> what every refusal of it says
     "stages": "unknown stage|no setting|must be|is no stage|expected a list",
     "streams": "a stream that is not there, or a stream holds no tensor|a list of 200000",
     "lengths": "one length more|expected 1 to|not numbers of bytes|the body has",
-    "stream-length": "its symbols take|a codec leaves|does not decode|decodes to",
+    "stream-length": "its symbols take|a codec leaves|does not decode|decodes to|does not give",
     "side-length": "side information declares",
     "transforms": "row sort|transpose",
     "grids": "unknown grid|no parameters but|has the arrays|decodes matrices",

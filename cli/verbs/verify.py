@@ -154,7 +154,7 @@ def _judge_folder(
     if not evidence.is_submission:
         raise DataError(
             f"{folder} is no submission folder: no script, no artifact and no submission.json in it; name the folder "
-            "that holds them"
+            "that holds them (of a model's folder, the file that `pgpack pack` writes is verified)"
         )
     if evaluate or flags.scorer:
         try:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.errors import DataError
+from pgpack.stages import did_you_mean
 from pgpack.text.documents import WITH_FIELDS, text_kind
 from pgpack.text.find_tokenizer import files_of_tokenizer, load_tokenizer, tokenizer_of
 from pgpack.text.random_pieces import random_text
@@ -137,7 +138,12 @@ def absolute(name: str) -> str:
 
 
 def _files(name: str) -> list[Path]:
-    return list(open_source([name]).files) if is_text(name) else find_shards(name)
+    if is_text(name):
+        return list(open_source([name]).files)
+    try:
+        return find_shards(name)
+    except DataError as error:
+        raise DataError(f"{error}{did_you_mean(name, (BUILTIN, *MADE))}") from None
 
 
 def _shard_folder(options: BenchOptions) -> TextFolder | None:

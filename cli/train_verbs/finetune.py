@@ -75,11 +75,11 @@ def _show_dry_run(
     checkpoint: Path, out: Path, target: str, steps: int, n_calib: int, text: BenchOptions, screen: Screen
 ) -> None:
     """A step runs the model as it was forward, and as it is forward and backward."""
-    from pgpack.bench.foreseen import foreseen
+    from pgpack.bench.foreseen import foreseen_run
     from pgpack.bench.rates import BACKWARD, passes_cost
     from pgpack.refine.fresh_text import BATCH_TOKENS
 
-    subject = foreseen(checkpoint, text)
+    subject = foreseen_run(checkpoint, text)
     passes = {"calibrate": BACKWARD * n_calib, "train": (1 + 3) * steps * BATCH_TOKENS}
     facts = {"checkpoint": str(checkpoint), "out": str(out), "target": target, "n_params": subject.n_values}
     cost = passes_cost(subject.n_values, passes, rates_here())

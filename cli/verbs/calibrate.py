@@ -91,10 +91,10 @@ def command(
 
 
 def _show_dry_run(checkpoint: Path, out: Path, tokens: int, text: BenchOptions, screen: Screen) -> None:
-    from pgpack.bench.foreseen import foreseen
+    from pgpack.bench.foreseen import foreseen_run
     from pgpack.bench.rates import BACKWARD, passes_cost
 
-    subject = foreseen(checkpoint, text)
+    subject = foreseen_run(checkpoint, text)
     matrices = [shape for shape in subject.shapes.values() if len(shape) == 2]
     facts = {"checkpoint": str(checkpoint), "calibration": str(out), "tokens": tokens, "matrices": len(matrices)}
     cost = passes_cost(subject.n_values, {"calibrate": BACKWARD * tokens}, rates_here())

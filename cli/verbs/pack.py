@@ -165,7 +165,7 @@ def command(
         )
     claim_output(out, force, checkpoint, dry_run=dry_run)
     if dry_run:
-        _show_dry_run(checkpoint, text, recipe, budget, out, weights_only, spent, cache, screen)
+        _show_dry_run(checkpoint, text, recipe, budget, out, weights_only, spent, metric, cache, screen)
         return
     from pgpack.bench.packed import write_packed
     from pgpack.bench.packing import fit_packed, pack_recipe
@@ -250,6 +250,7 @@ def _show_dry_run(
     out: Path,
     alone: bool,
     spent: Effort,
+    metric: Metric | None,
     cache: CacheOptions,
     screen: Screen,
 ) -> None:
@@ -257,6 +258,7 @@ def _show_dry_run(
     file are not read (it takes torch)."""
     from pgpack.bench.costs import budget_cost, grid_cost
     from pgpack.bench.foreseen import evaluated_tokens
+    from pgpack.bench.sources import ready, require_calibration_text
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch, require_file
     from pgpack.formats.own.companions import packed_size
@@ -281,7 +283,11 @@ def _show_dry_run(
         document["companion_bytes"] = packed_size(loaded.carried)
     costs: list[str] = []
     if tensors:
-        evaluated = evaluated_tokens(path, loaded.metadata, text)
+        evaluated = evaluated_tokens(path, loaded, text)
+        if metric not in (None, "error"):
+            ready(path, loaded, text)
+        if spent != spent.untrained if budget is not None else chosen.trains:
+            require_calibration_text(path, loaded, text, "tuning" if budget is None else spent.label)
         rates = rates_here(cache.folder)
         if budget is None:
             cost = grid_cost([chosen], tensors, rates, evaluated)

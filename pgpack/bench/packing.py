@@ -88,6 +88,8 @@ def fit_packed(
         bench.note(f"no loss is measured, the error of the weights decides ({error})")
         measurer = bench.measurer(evaluate=False)
     measurer = replace(measurer, threads=usable_cores())
+    if effort != effort.untrained:
+        bench.calib_tokens(effort.label, 1)  # missing text is known before the search, not after
     if effort.tokens == 0:
         measurer = replace(measurer, calibrate=lambda recipe: None)
     with shown(bench.progress, None, "artifact", "searching") as bar:

@@ -196,6 +196,9 @@ class _Unit:
     def _chooses(self, node: ast.expr) -> bool:
         match node:
             case ast.Call():
+                is_log = last_word(node) in ("log", "log_", "log2")
+                if is_log and any(map(self._exceeds, [getattr(node.func, "value", node), *node.args])):
+                    return True
                 return self._call_chooses(node) and not self._goes_on(node)
             case ast.IfExp(test=test, body=one, orelse=other):
                 return self.compares(test) and self.is_loss(one) and self.is_loss(other) and not self._goes_on(node)

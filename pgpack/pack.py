@@ -146,7 +146,7 @@ def pack_applied(
         quantized = quantize(checkpoint, applied, calibration, cache=cache, progress=progress, threads=threads)
     if trainer is not None and recipe.tune.count:
         quantized = trainer.tune(quantized, recipe)
-    return encode(quantized, applied, cache, checkpoint.companions)
+    return encode(quantized, applied, cache, checkpoint.carried)
 
 
 def quantize(

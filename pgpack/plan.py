@@ -96,7 +96,7 @@ def plan(checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None
     if calibration is not None:
         require_coverage(applied, calibration)
     rows = tuple(_planned(checkpoint, recipe, tensor, calibration) for tensor in applied.tensors.values())
-    companion_bytes = 0 if recipe.container.is_field else packed_size(checkpoint.companions)
+    companion_bytes = 0 if recipe.container.is_field else packed_size(checkpoint.carried)
     return Plan(recipe, rows, dict(checkpoint.aliases), companion_bytes)
 
 

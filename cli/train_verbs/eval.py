@@ -137,11 +137,11 @@ def _show_dry_run(
     checkpoint: Path, options: BenchOptions, stride: int | None, ttt: str | None, epochs: int | None, screen: Screen
 ) -> None:
     """A window that slides runs a token so often as it overlaps itself; what learns runs it backward as well."""
-    from pgpack.bench.foreseen import foreseen
+    from pgpack.bench.foreseen import foreseen_run
     from pgpack.bench.rates import passes_cost
     from pgtrain.training.ttt_config import TTTConfig
 
-    subject = foreseen(checkpoint, options)
+    subject = foreseen_run(checkpoint, options)
     overlap = 1.0 if stride is None or not subject.seq_len else max(1.0, subject.seq_len / stride)
     passes = {"evaluate": overlap * subject.n_evaluated}
     if ttt is not None:

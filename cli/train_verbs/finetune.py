@@ -13,7 +13,7 @@ from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.output import output_option
 from ..options.text import bench_of, text_options
 from ..options.types import PATH
-from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, screen_options
+from ..screen.output import Screen, claim, claim_output, format_bytes, picked, screen_options
 
 
 @click.command(
@@ -42,7 +42,9 @@ def command(
     A checkpoint or a Hugging Face folder; what is written is plain float32 again. Nothing is written before the end.
     """
     if not out.is_dir():
-        refuse_overwrite(out, force or dry_run, checkpoint)
+        claim_output(out, force, checkpoint, dry_run=dry_run)
+    elif not dry_run:
+        claim(out)
     if dry_run:
         _show_dry_run(checkpoint, out, target, steps, n_calib, text, screen)
         return
@@ -73,11 +75,11 @@ def _show_dry_run(
     checkpoint: Path, out: Path, target: str, steps: int, n_calib: int, text: BenchOptions, screen: Screen
 ) -> None:
     """A step runs the model as it was forward, and as it is forward and backward."""
-    from pgpack.bench.foreseen import foreseen
+    from pgpack.bench.foreseen import foreseen_run
     from pgpack.bench.rates import BACKWARD, passes_cost
     from pgpack.refine.fresh_text import BATCH_TOKENS
 
-    subject = foreseen(checkpoint, text)
+    subject = foreseen_run(checkpoint, text)
     passes = {"calibrate": BACKWARD * n_calib, "train": (1 + 3) * steps * BATCH_TOKENS}
     facts = {"checkpoint": str(checkpoint), "out": str(out), "target": target, "n_params": subject.n_values}
     cost = passes_cost(subject.n_values, passes, rates_here())

@@ -86,10 +86,10 @@ def command(
 def _show_dry_run(
     file: Path, checkpoint: Path | None, max_bytes: int | None, text: BenchOptions, screen: Screen
 ) -> None:
-    from pgpack.bench.foreseen import foreseen_file
+    from pgpack.bench.foreseen import foreseen_eval
     from pgpack.bench.rates import passes_cost
 
-    subject = foreseen_file(file, checkpoint, text, max_bytes)
+    subject = foreseen_eval(file, checkpoint, text, max_bytes)
     facts = {"file": str(file), "n_params": subject.n_values, "tokens": subject.n_evaluated}
     cost = passes_cost(subject.n_values, {"evaluate": subject.n_run}, rates_here())
     show_foreseen(screen, facts, cost, text.device)

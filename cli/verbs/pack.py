@@ -28,7 +28,7 @@ from ..options.submission import SubmissionFlags, require_alone, submission_opti
 from ..options.text import bench_of, strict_option, text_options
 from ..options.types import PATH, refuse_split_size, resolved
 from ..options.types import budget as budget_size
-from ..screen.output import Screen, format_bytes, note, picked, refuse_overwrite, screen_options
+from ..screen.output import Screen, claim_output, format_bytes, note, picked, screen_options
 
 if TYPE_CHECKING:
     from pgpack.bench.explained import KindLoss
@@ -163,9 +163,9 @@ def command(
             "--effort, --metric, --compensate and --tune belong to --budget; in a recipe write "
             "@compensate=weights(count=N) or @tune=steps(count=N)"
         )
-    refuse_overwrite(out, force or dry_run, checkpoint)
+    claim_output(out, force, checkpoint, dry_run=dry_run)
     if dry_run:
-        _show_dry_run(checkpoint, text, recipe, budget, out, weights_only, spent, cache, screen)
+        _show_dry_run(checkpoint, text, recipe, budget, out, weights_only, spent, metric, cache, screen)
         return
     from pgpack.bench.packed import write_packed
     from pgpack.bench.packing import fit_packed, pack_recipe
@@ -250,6 +250,7 @@ def _show_dry_run(
     out: Path,
     alone: bool,
     spent: Effort,
+    metric: Metric | None,
     cache: CacheOptions,
     screen: Screen,
 ) -> None:
@@ -257,6 +258,7 @@ def _show_dry_run(
     file are not read (it takes torch)."""
     from pgpack.bench.costs import budget_cost, grid_cost
     from pgpack.bench.foreseen import evaluated_tokens
+    from pgpack.bench.sources import ready, require_calibration_text
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch, require_file
     from pgpack.formats.own.companions import packed_size
@@ -277,11 +279,15 @@ def _show_dry_run(
         needy = list(apply(chosen, tensors).needs_hessian) if tensors else []
         document |= {"recipe": str(chosen), "recipe_digest": chosen.digest, "needs_hessian": needy}
         alone |= chosen.container.is_field
-    if not alone and loaded.companions:
-        document["companion_bytes"] = packed_size(loaded.companions)
+    if not alone and loaded.carried:
+        document["companion_bytes"] = packed_size(loaded.carried)
     costs: list[str] = []
     if tensors:
-        evaluated = evaluated_tokens(path, loaded.metadata, text)
+        evaluated = evaluated_tokens(path, loaded, text)
+        if metric not in (None, "error"):
+            ready(path, loaded, text)
+        if spent != spent.untrained if budget is not None else chosen.trains:
+            require_calibration_text(path, loaded, text, "tuning" if budget is None else spent.label)
         rates = rates_here(cache.folder)
         if budget is None:
             cost = grid_cost([chosen], tensors, rates, evaluated)

@@ -309,9 +309,9 @@ def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Sequence[str], int
 
     if opens_without_torch(path):
         loaded = open_merged(path, text.base, text.key)
-        return loaded.stored_shapes, list(loaded.companions), evaluated_tokens(path, loaded.metadata, text)
+        return loaded.stored_shapes, list(loaded.companions), evaluated_tokens(path, loaded, text)
     from pgtrain.model.model_config import GPTConfig
     from pgtrain.model.tensor_table import tensor_shapes
 
     note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
-    return tensor_shapes(GPTConfig()), (), evaluated_tokens(path, {}, text)
+    return tensor_shapes(GPTConfig()), (), evaluated_tokens(path, None, text)

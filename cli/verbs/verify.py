@@ -154,7 +154,7 @@ def _judge_folder(
     if not evidence.is_submission:
         raise DataError(
             f"{folder} is no submission folder: no script, no artifact and no submission.json in it; name the folder "
-            "that holds them"
+            "that holds them (of a model's folder, the file that `pgpack pack` writes is verified)"
         )
     if evaluate or flags.scorer:
         try:
@@ -206,11 +206,11 @@ def _show_dry_run(
 ) -> None:
     """Of a folder, whose own decoder may take any time up to --timeout, what ours would take for its largest file."""
     from pgpack.bench.costs import decoding_cost
-    from pgpack.bench.foreseen import foreseen_file, largest_file
+    from pgpack.bench.foreseen import foreseen_eval, foreseen_file, largest_file
     from pgpack.bench.rates import passes_cost
 
     judged = largest_file(file) if file.is_dir() else file
-    subject, rates = foreseen_file(judged, checkpoint, text, max_bytes), rates_here()
+    subject, rates = (foreseen_eval if evaluate else foreseen_file)(judged, checkpoint, text, max_bytes), rates_here()
     cost = decoding_cost(subject.n_values, rates)
     if evaluate:
         cost = cost.then(passes_cost(subject.n_values, {"evaluate": subject.n_run}, rates))

@@ -30,6 +30,7 @@ DECODING = 9.0
 RIVALS = ("brotli", "lzma", "rans")  # chains of a transcoding that are near enough to be tried on all symbols
 STEP_TOKENS = 4096  # of an optimizer step
 DRIFTING = 2.4  # times calibrating the same tokens: SmolLM2, 12 minutes of a core for 5
+TRAINED_COPIES = 12  # of the weights, beside those of packing: SmolLM2 at effort 9 took 10.3 GB
 ROUGH_TURNS, TURNS = 4, 4  # artifacts of a search for a budget, with few states and with all
 
 
@@ -128,7 +129,8 @@ def budget_cost(effort: Effort, shapes: Shapes, rates: Rates, evaluated: int) ->
     )
     passed = (trained.compensate + trained.tune) * STEP_TOKENS + DRIFTING * tokens * trained.drift
     train = n_values(shapes) * BACKWARD * passed / rates.model
-    return dataclasses.replace(cost, seconds={**cost.seconds, "train": train})
+    n_bytes = cost.n_bytes + (TRAINED_COPIES * 4 * n_values(shapes) if train else 0)
+    return dataclasses.replace(cost, seconds={**cost.seconds, "train": train}, n_bytes=n_bytes)
 
 
 def recoding_cost(values: int, rates: Rates) -> Cost:

@@ -50,7 +50,7 @@ def refuse_hopeless(bench: Workpiece, budget: int) -> None:
 
     Looked at only where the budget is small enough for that, for it takes a pack without calibration.
     """
-    companions = sum(map(len, bench.checkpoint.companions.values()))
+    companions = sum(map(len, bench.checkpoint.carried.values()))
     if budget > bench.checkpoint.n_params // 4 + companions:
         return
     smallest = smallest_bytes(Measurer(bench.checkpoint, None, lambda recipe: None))

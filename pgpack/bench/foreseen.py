@@ -9,16 +9,19 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgpack.calibration.calibration import load_calibration
 from pgpack.checkpoint.adapter import open_merged
+from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.checkpoint.files import is_safetensors, opens_without_torch, require_file
 from pgpack.errors import DataError
 from pgpack.files import contents
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, unframe
+from pgpack.loss.evaluator import whole_windows
 from pgpack.recipe.selector import Shapes
 from pgpack.text.compressed import PACKED
 from pgpack.text.shard_files import SUFFIXES, shard_length
@@ -28,7 +31,7 @@ from .artifact import read_artifact_file
 from .defaults import text_defaults
 from .options import VAL_TOKENS, BenchOptions
 from .rates import BUILTIN_BYTES
-from .sources import SELF, files_of
+from .sources import SELF, files_of, ready
 
 BYTES_PER_TOKEN = 3.5
 PACKED_SHARE = 3  # bytes of text in one of a compressed file
@@ -54,18 +57,38 @@ class Foreseen:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
 
-def foreseen(path: Path, options: BenchOptions) -> Foreseen:
-    """A checkpoint and the text that it would be evaluated on.
+def foreseen_run(path: Path, options: BenchOptions) -> Foreseen:
+    """A checkpoint and the text that it would be run on.
 
-    Raises: CheckpointError, DataError for files that are not there.
+    Raises: as `foreseen`; DataError where no text is named, or no tokenizer.
+    """
+    found = foreseen(path, options)
+    if not found.n_evaluated and opens_without_torch(path):
+        ready(path, open_merged(path, options.base, options.key), options)
+    return found
+
+
+def foreseen(path: Path, options: BenchOptions) -> Foreseen:
+    """A checkpoint and the text that it would be run on, where one is named.
+
+    Raises: CheckpointError, DataError, CalibrationError for what a run refuses before it reads any text.
     """
     require_file(path)
     if not opens_without_torch(path):
         n_values = path.stat().st_size // 4
-        return Foreseen({path.name: (n_values,)}, evaluated_tokens(path, {}, options))
+        return Foreseen({path.name: (n_values,)}, evaluated_tokens(path, None, options))
     loaded = open_merged(path, options.base, options.key)
     length = options.seq_len or text_defaults(loaded.metadata, path).seq_len
-    return Foreseen(loaded.stored_shapes, evaluated_tokens(path, loaded.metadata, options), length)
+    return Foreseen(loaded.stored_shapes, evaluated_tokens(path, loaded, options), length)
+
+
+def foreseen_eval(
+    file: Path, checkpoint: Path | None, options: BenchOptions, max_bytes: int | None = None
+) -> Foreseen:
+    """As `foreseen_file`. Raises: as that, and as `foreseen_run` for what names the text."""
+    if checkpoint is not None or artifact_values(file, max_bytes) is None:
+        foreseen_run(checkpoint or file, options)
+    return foreseen_file(file, checkpoint, options, max_bytes)
 
 
 def foreseen_file(
@@ -79,17 +102,27 @@ def foreseen_file(
         return dataclasses.replace(foreseen(checkpoint, options), n_models=2)
     if (n_values := artifact_values(file, max_bytes)) is None:
         return foreseen(file, options)
-    return Foreseen({file.name: (n_values,)}, evaluated_tokens(file, {}, options))
+    return Foreseen({file.name: (n_values,)}, evaluated_tokens(file, None, options))
 
 
-def evaluated_tokens(path: Path, metadata: Mapping[str, str], options: BenchOptions) -> int:
-    """How many tokens of the text of the checkpoint in `path` would be evaluated; 0 where none is named."""
+def evaluated_tokens(path: Path, checkpoint: Checkpoint | None, options: BenchOptions) -> int:
+    """How many tokens of the text of the checkpoint in `path` would be evaluated; 0 where none is named.
+
+    `checkpoint`: None where it is not read, or is an artifact.
+    Raises: DataError, CalibrationError for what a run refuses before it reads any text.
+    """
+    _require_given(options)
+    metadata = {} if checkpoint is None else checkpoint.metadata
     if not options.names_text and text_defaults(metadata, path).val is None:
         return 0
+    if checkpoint is not None:
+        ready(path, checkpoint, options)
     files = files_of(path, metadata, options)
     validating = files.get("val", files.get("text", []))
     if validating and all(file.suffix in SUFFIXES for file in validating):
         n_tokens = sum(map(shard_length, validating))
+        if length := options.seq_len or text_defaults(metadata, path).seq_len:
+            whole_windows(n_tokens, length, options.max_tokens)
         return n_tokens if options.max_tokens is None else min(options.max_tokens, n_tokens)
     limit = options.max_tokens or VAL_TOKENS
     if options.val == SELF:
@@ -97,6 +130,21 @@ def evaluated_tokens(path: Path, metadata: Mapping[str, str], options: BenchOpti
     n_bytes = sum(map(_unpacked_bytes, validating)) or BUILTIN_BYTES
     share = VAL_SHARE if "text" in files else 1.0
     return min(limit, max(1, int(share * n_bytes / BYTES_PER_TOKEN)))
+
+
+def _require_given(options: BenchOptions) -> None:
+    """Raises: CalibrationError, DataError for a calibration, a model's file or a device that flags name and that is
+    not there. The latter two take torch: only who names one waits for it."""
+    if options.calibration is not None:
+        load_calibration(options.calibration)
+    if options.model is not None and ".py" in options.model:
+        from pgpack.models.adapter_file import require_model_file
+
+        require_model_file(options.model)
+    if options.device not in (None, "cpu"):
+        from .text import check_device
+
+        check_device(str(options.device))
 
 
 def artifact_values(path: Path, max_bytes: int | None = None) -> int | None:

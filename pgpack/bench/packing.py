@@ -32,8 +32,8 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
     """The artifact of `recipe`, its loss measured if asked for."""
     if recipe.trains:
         bench.calib_tokens("tuning", 1)  # missing text is known before the work, not after
-    if recipe.container.is_field and bench.checkpoint.companions:
-        bench.note(f"the field's files hold weights alone: {', '.join(bench.checkpoint.companions)} are left out")
+    if recipe.container.is_field and bench.checkpoint.carried:
+        bench.note(f"the field's files hold weights alone: {', '.join(bench.checkpoint.carried)} are left out")
     refuse_doomed(bench, [recipe])
     measurer = bench.measurer(evaluate)
     runs = evaluate or recipe.trains or measurer.needs_calibration(recipe)
@@ -73,7 +73,7 @@ def fit_packed(
     `metric`: the loss that decides; None: KL, or where none can be measured the error of the weights, with a note.
     `presets`: None for those of the field, which a model folder leaves out: their files hold no companions.
     """
-    companions = bench.checkpoint.companions
+    companions = bench.checkpoint.carried
     also = f"; {', '.join(companions)} are part of it: --weights-only leaves them out" if companions else ""
     try:
         refuse_hopeless(bench, budget)
@@ -88,6 +88,8 @@ def fit_packed(
         bench.note(f"no loss is measured, the error of the weights decides ({error})")
         measurer = bench.measurer(evaluate=False)
     measurer = replace(measurer, threads=usable_cores())
+    if effort != effort.untrained:
+        bench.calib_tokens(effort.label, 1)  # missing text is known before the search, not after
     if effort.tokens == 0:
         measurer = replace(measurer, calibrate=lambda recipe: None)
     with shown(bench.progress, None, "artifact", "searching") as bar:

@@ -18,7 +18,9 @@ from glob import glob
 from pathlib import Path
 
 from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.checkpoint.folders import CONFIG
 from pgpack.errors import DataError
+from pgpack.stages import did_you_mean
 from pgpack.text.documents import WITH_FIELDS, text_kind
 from pgpack.text.find_tokenizer import files_of_tokenizer, load_tokenizer, tokenizer_of
 from pgpack.text.random_pieces import random_text
@@ -66,19 +68,8 @@ def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions, writ
     `written`: (tokenizer, "val" or "calib") -> what the model writes itself, where `SELF` is asked for.
     Raises: DataError, saying which flag to give.
     """
-    defaults = _named(text_defaults(checkpoint.metadata, path), options)
-    if defaults.val == RANDOM:
-        raise DataError(f"{RANDOM} pieces calibrate and validate nothing; give --val {SELF}, or text as --text PATH")
-    if not options.text and defaults.val is None and defaults.calib != RANDOM:
-        also = "" if _has_tokenizer(checkpoint, options, defaults) else " and no tokenizer"
-        flags = ", and --tokenizer FILE.model (or tokenizer.json)" if also else ""
-        raise DataError(
-            f"{path} names no validation text{also}; give text as --text PATH (files, folders, or {BUILTIN}), "
-            f"or its shards as --val GLOB{flags}"
-        )
-    _require_remembered(path, checkpoint, defaults)
-    tokenizer = _tokenizer(path, checkpoint, options, defaults)
-    _refuse_idle_field(path, checkpoint, options)
+    defaults = ready(path, checkpoint, options)
+    tokenizer = _tokenizer(path, checkpoint, defaults)
 
     def made(name: str, side: str) -> DocumentTokens:
         return random_text(tokenizer, side) if name == RANDOM else written(tokenizer, side)
@@ -96,6 +87,48 @@ def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions, writ
 
     calibrates = None if defaults.calib is None else source("calib", defaults.calib)
     return Sources(tokenizer, source("val", defaults.val or RANDOM), calibrates, validates=defaults.val is not None)
+
+
+def ready(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> TextDefaults:
+    """What names the text of the checkpoint in `path`; no text and no tokenizer is read.
+
+    Raises: DataError, saying which flag to give, for what lacks or is not there.
+    """
+    defaults = _named(text_defaults(checkpoint.metadata, path), options)
+    if defaults.val == RANDOM:
+        raise DataError(f"{RANDOM} pieces calibrate and validate nothing; give --val {SELF}, or text as --text PATH")
+    if not options.text and defaults.val is None and defaults.calib != RANDOM:
+        also = "" if _has_tokenizer(checkpoint, defaults) else " and no tokenizer"
+        flags = ", and --tokenizer FILE.model (or tokenizer.json)" if also else ""
+        raise DataError(
+            f"{path} names no validation text{also}; give text as --text PATH (files, folders, or {BUILTIN}), "
+            f"or its shards as --val GLOB{flags}"
+        )
+    _require_remembered(path, checkpoint, defaults)
+    if not _has_tokenizer(checkpoint, defaults):
+        raise _no_tokenizer(path)
+    tokenizer_files(path, checkpoint.metadata, options)
+    _refuse_idle_field(path, checkpoint, options)
+    return defaults
+
+
+def require_calibration_text(path: Path, checkpoint: Checkpoint, options: BenchOptions, purpose: str) -> None:
+    """Raises: DataError, naming every flag that `purpose` lacks, where no text to calibrate on is named."""
+    needed = {
+        "--calib GLOB": options.calib,
+        "--tokenizer FILE.model": options.tokenizer or any("tokenizer" in name for name in checkpoint.companions),
+        "--val GLOB": options.val or options.calib == RANDOM,
+    }
+    lacking = [flag for flag, value in needed.items() if not value and not options.text]
+    if lacking and "data_defaults" not in checkpoint.metadata:
+        told = "model_config" in checkpoint.metadata or CONFIG in checkpoint.companions
+        if options.model is None and not told:
+            lacking.append("for a model that is not pgtrain's --model FILE.py:build --seq-len N")
+        raise DataError(
+            f"{purpose} runs the model on calibration text, and {path} names none; "
+            f"give {', '.join(lacking)} (the evaluated text of --val is kept out of it); "
+            "or text for both as --text PATH"
+        )
 
 
 def _refuse_idle_field(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> None:
@@ -137,7 +170,12 @@ def absolute(name: str) -> str:
 
 
 def _files(name: str) -> list[Path]:
-    return list(open_source([name]).files) if is_text(name) else find_shards(name)
+    if is_text(name):
+        return list(open_source([name]).files)
+    try:
+        return find_shards(name)
+    except DataError as error:
+        raise DataError(f"{error}{did_you_mean(name, (BUILTIN, *MADE))}") from None
 
 
 def _shard_folder(options: BenchOptions) -> TextFolder | None:
@@ -176,19 +214,23 @@ def _require_remembered(path: Path, checkpoint: Checkpoint, used: TextDefaults) 
             raise DataError(f"{path} names {name} as its {kind}, and there is no such file; give it as {flag}")
 
 
-def _has_tokenizer(checkpoint: Checkpoint, options: BenchOptions, defaults: TextDefaults) -> bool:
+def _has_tokenizer(checkpoint: Checkpoint, defaults: TextDefaults) -> bool:
     return defaults.tokenizer is not None or any("tokenizer" in name for name in checkpoint.companions)
 
 
-def _tokenizer(path: Path, checkpoint: Checkpoint, options: BenchOptions, defaults: TextDefaults) -> Tokenizer:
+def _no_tokenizer(path: Path) -> DataError:
+    return DataError(
+        f"{path} names no tokenizer; give it as --tokenizer FILE.model (or a tokenizer.json, or a model's folder)"
+    )
+
+
+def _tokenizer(path: Path, checkpoint: Checkpoint, defaults: TextDefaults) -> Tokenizer:
     if defaults.tokenizer is not None:
         found: Tokenizer | None = load_tokenizer(defaults.tokenizer)
     else:
         found = tokenizer_of(checkpoint.companions, str(path))
     if found is None:
-        raise DataError(
-            f"{path} names no tokenizer; give it as --tokenizer FILE.model (or a tokenizer.json, or a model's folder)"
-        )
+        raise _no_tokenizer(path)
     trained_with = checkpoint.metadata.get("tokenizer_sha256", found.sha256)
     if found.sha256 != trained_with:
         raise DataError(

@@ -22,7 +22,7 @@ from pgpack.fit.every_seed import every_seed
 from pgpack.progress import shown, waiting
 from pgpack.recipe.spaces import Candidate
 from pgpack.report.outputs import write_outputs
-from pgpack.study.card import STUDY_FILE, read_card
+from pgpack.study.card import STUDY_FILE, known_card
 from pgpack.study.frontier import Metric
 from pgpack.study.journal import TRIALS_FILE, Journal, Lines
 from pgpack.study.reuse import Reuse, reuse
@@ -91,7 +91,7 @@ class Sweep:
         """
         if self.search is None:
             return None
-        card = read_card(self.out / STUDY_FILE)
+        card, _ = known_card(self.out / STUDY_FILE)
         metric = self.metric or (card and card.metric) or default_metric_of(benches)
         return replace(self.search, metric=metric).begin()
 
@@ -167,7 +167,7 @@ def grid_of(benches: Benches, space: Space) -> Sequence[Candidate]:
     """All recipes of a space; of the default one those whose artifact holds what the checkpoint does, its companions
     too, and, where nothing can be calibrated and that is refused (`strict`), those that need no Hessians."""
     candidates, bench = space.candidates(benches.tensors), benches.first
-    companions = [*dict.fromkeys(name for each in benches.all for name in each.checkpoint.companions)]
+    companions = [*dict.fromkeys(name for each in benches.all for name in each.checkpoint.carried)]
     if companions and space.is_default:
         candidates = in_our_format(candidates)
     elif companions and len(in_our_format(candidates)) < len(candidates):

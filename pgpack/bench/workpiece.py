@@ -23,7 +23,6 @@ from pgpack.cache.store import Cache, cache_key
 from pgpack.calibration.calibration import Calibration, load_calibration, save_calibration, whole_calibration
 from pgpack.calibration.distortion import WeightError
 from pgpack.checkpoint.checkpoint import Checkpoint
-from pgpack.checkpoint.folders import CONFIG
 from pgpack.errors import CalibrationError, DataError, ToolMissing
 from pgpack.loss.evaluator import BitsPerByte, Evaluator, Tensors
 from pgpack.measure import Measurer
@@ -37,7 +36,7 @@ from pgpack.text.token_shares import token_shares
 
 from .defaults import text_defaults
 from .options import BenchOptions
-from .sources import RANDOM
+from .sources import RANDOM, require_calibration_text
 from .training import Training
 
 if TYPE_CHECKING:
@@ -91,23 +90,7 @@ class Workpiece:
 
     def calib_tokens(self, purpose: str, n_tokens: int | None = None) -> Tokens:
         """The first `n_tokens` of the calibration text. Raises DataError, naming every flag that `purpose` lacks."""
-        options = self.options
-        needed = {
-            "--calib GLOB": options.calib,
-            "--tokenizer FILE.model": options.tokenizer
-            or any("tokenizer" in name for name in self.checkpoint.companions),
-            "--val GLOB": options.val or options.calib == RANDOM,
-        }
-        lacking = [flag for flag, value in needed.items() if not value and not options.text]
-        if lacking and "data_defaults" not in self.checkpoint.metadata:
-            told = "model_config" in self.checkpoint.metadata or CONFIG in self.checkpoint.companions
-            if options.model is None and not told:
-                lacking.append("for a model that is not pgtrain's --model FILE.py:build --seq-len N")
-            raise DataError(
-                f"{purpose} runs the model on calibration text, and {self.path} names none; "
-                f"give {', '.join(lacking)} (the evaluated text of --val is kept out of it); "
-                "or text for both as --text PATH"
-            )
+        require_calibration_text(self.path, self.checkpoint, self.options, purpose)
         text = self.text
         tokens = text.calib_tokens if n_tokens is None else text.first_calib_tokens(n_tokens)
         if text.n_left_out > self._n_left_out:

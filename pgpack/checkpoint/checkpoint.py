@@ -44,7 +44,7 @@ class Checkpoint:
     `source`: where it came from, for messages; `dialect`: how the file named its tensors, for people.
     `companions`: file name -> contents of what lies beside the weights of a model folder and is needed to run it
     (config.json, tokenizer.json, ...), whatever the file they were read from; read when asked for.
-    `notes`: what reading found that a user should know, a line each.
+    `notes`: what reading found that a user should know, a line each. `weights_only`: no artifact carries companions.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -54,13 +54,19 @@ class Checkpoint:
     dialect: str = ""
     companions: Mapping[str, bytes] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    weights_only: bool = False
 
     def __repr__(self) -> str:
         return f"<Checkpoint {self.source}: {len(self.shapes)} tensors>"
 
     def alone(self) -> Checkpoint:
-        """The same weights without their companions."""
-        return replace(self, companions={})
+        """The same, with companions that serve to run it here and that no artifact carries."""
+        return replace(self, weights_only=True)
+
+    @property
+    def carried(self) -> Mapping[str, bytes]:
+        """The companions that an artifact carries."""
+        return {} if self.weights_only else self.companions
 
     def tensor(self, name: str) -> NDArray[Any]:
         """float32 (or the dtype of a tensor that does not float). Raises CheckpointError on NaN or infinity; the -inf

@@ -168,7 +168,7 @@ def _candidates(value: Any, tensor: type) -> Iterator[_Candidate]:
             continue
         seen.add(id(item))
         if isinstance(item, Opaque):
-            within, item = within or f"{'.'.join(place) or ITSELF} ({item.name})", item.inside
+            within, item = within or f"{'.'.join(place) or 'what it holds'} ({item.name})", item.inside
         pairs = list(item.items() if isinstance(item, dict) else enumerate(item))
         may_be = may_be and not {key for key, _ in pairs} >= OPTIMIZER
         waiting += [

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgpack.calibration.distortion import expected_loss, relative_error
 from pgpack.errors import BudgetExceeded, CalibrationError, InputChanged, PgpackError, RecipeError
@@ -31,10 +31,7 @@ from .effort import DEFAULT, LEVELS, Effort
 
 FILL, ROUGH_FILL = 0.999, 0.98  # the second is only looked for to begin the next search near it
 TRAINED_FILL = 0.99  # of a budget is enough for what trains, which may take minutes a turn
-TRAINED_STEP, TUNED_STEP = (
-    1.005,
-    1.01,
-)  # its first step, in that of the untrained: finer exponents take 0.5 % of bytes
+TRAINED_STEP, TUNED_STEP = 1.005, 1.01  # the first turn's, in steps of the untrained: finer exponents cost 0.5 %
 EMBEDDING_RATIOS = (1.0, 0.6)
 STEP_RANGE = (0.04, 6.0)  # of GPTQ, in sigma; the finest clips at 5 sigma
 TRELLIS_RANGE = (1e-7, 1.0)
@@ -137,10 +134,13 @@ def _searched(
         return Family(spent.label, lambda step: engine_recipe(spent, step, tensors), *TRELLIS_RANGE, guess)
 
     try:
-        _require_fisher(measurer, trellis(effort.rough, 1e-3))
         dial = 1e-3
+        family = trellis(effort.untrained, dial)
+        _require_fisher(measurer, family)
         if effort.rough != effort.untrained:
-            dial = turn_dial(measurer, budget, trellis(effort.rough, dial), ROUGH_FILL)[0]
+            calibrated = family.recipe_at(dial)  # its statistics serve the rough one too: one pass over the text
+            roughly = replace(measurer, calibrate=lambda recipe: measurer.calibrate(calibrated))
+            dial = turn_dial(roughly, budget, trellis(effort.rough, dial), ROUGH_FILL)[0]
         family = trellis(effort.untrained, dial)
         dial, artifact = turn_dial(measurer, budget, family)
         yield family.name, family.recipe_at(dial), artifact

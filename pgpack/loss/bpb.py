@@ -24,11 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pgpack.errors import DataError
-from pgpack.tables import counted, counted_are
 from pgpack.text.data import Tokens, digest_tokens
 from pgpack.text.tokenizer import TokenizedText
 
-from .evaluator import BitsPerByte, Tensors, with_errors
+from .evaluator import BitsPerByte, Tensors, whole_windows, with_errors
 from .head import Split, Splitter, logits_of
 from .intervals import block_starts
 from .scored import Known, Scored, costs
@@ -65,17 +64,7 @@ def trim(tokens: Tokens, seq_len: int, max_tokens: int | None = None) -> Tokens:
 
     Raises: DataError when not one window is left.
     """
-    n_scored = len(tokens) - 1 if max_tokens is None else min(len(tokens) - 1, max_tokens)
-    n_windows = n_scored // seq_len
-    if n_windows < 1:
-        found = counted_are(len(tokens), "validation token")
-        if max_tokens is not None:
-            found = f"{counted(len(tokens), 'validation token')}, of which at most {max_tokens} are scored, are"
-        raise DataError(
-            f"{found} too few for one window of {seq_len}; "
-            "give more text, a larger --max-tokens or a shorter --seq-len"
-        )
-    return tokens[: n_windows * seq_len + 1]
+    return tokens[: whole_windows(len(tokens), seq_len, max_tokens) * seq_len + 1]
 
 
 @dataclass

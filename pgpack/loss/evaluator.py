@@ -15,6 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pgpack.errors import DataError
+from pgpack.tables import counted, counted_are
+
 from .intervals import ratio
 
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -75,3 +78,20 @@ class Evaluator(Protocol):
 
     def evaluate(self, tensors: Tensors) -> BitsPerByte:
         """Loss of the model that holds `tensors` (name -> float32 array, every tensor of the checkpoint)."""
+
+
+def whole_windows(n_tokens: int, seq_len: int, max_tokens: int | None = None) -> int:
+    """Windows of `seq_len` that `n_tokens` give, of at most `max_tokens` scored ones; the last token only follows.
+
+    Raises: DataError when not one window is left.
+    """
+    n_scored = n_tokens - 1 if max_tokens is None else min(n_tokens - 1, max_tokens)
+    if n_scored < seq_len:
+        found = counted_are(n_tokens, "validation token")
+        if max_tokens is not None:
+            found = f"{counted(n_tokens, 'validation token')}, of which at most {max_tokens} are scored, are"
+        raise DataError(
+            f"{found} too few for one window of {seq_len}; "
+            "give more text, a larger --max-tokens or a shorter --seq-len"
+        )
+    return n_scored // seq_len

@@ -31,6 +31,16 @@ def find(wanted: Wanted) -> FoundModel | None:
     return FoundModel(_load(wanted.spec, path, name), code=partial(_sources, path))
 
 
+def require_model_file(spec: str) -> None:
+    """Raises: DataError when the file that FILE.py:build names does not exist."""
+    path = _parts(spec)[0]
+    if not path.is_file():
+        raise DataError(
+            f"model file {path} does not exist, and no preset is called so; give --model FILE.py:build or a preset "
+            "of `pgtrain ls`"
+        )
+
+
 def _parts(spec: str) -> tuple[Path, str]:
     file, _, name = spec.rpartition(":") if ".py:" in spec else (spec, "", "build")
     return Path(file), name
@@ -41,11 +51,7 @@ def _load(spec: str, path: Path, name: str) -> Build:
 
     Raises: DataError when the file or the function does not exist.
     """
-    if not path.is_file():
-        raise DataError(
-            f"model file {path} does not exist, and no preset is called so; give --model FILE.py:build or a preset "
-            "of `pgtrain ls`"
-        )
+    require_model_file(spec)
     found = importlib.util.spec_from_file_location(f"pgpack_user_model_{path.stem}", path)
     if found is None or found.loader is None:
         raise DataError(f"{path} is not a Python file; give --model FILE.py:build")

@@ -28,7 +28,7 @@ def read_evidence(text: str | None) -> Mapping[str, Any] | None:
     """The document; None where there is none, or it is none."""
     try:
         found = json.loads(text or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("fields"), dict) else None
 

@@ -259,10 +259,11 @@ class Evidence:
 
     @property
     def is_submission(self) -> bool:
-        """Whether there is anything to judge: a script, an artifact or a submission.json."""
+        """Whether there is anything to judge: a script, a submission.json, an artifact that is no model's folder."""
         scripts = any(entry.name.endswith((".py", ".sh")) for entry in self.folder.entries)
         told = self.folder.text("submission.json") is not None
-        return scripts or told or bool(self.programs or self.folder.artifacts)
+        is_model = self.folder.text("config.json") is not None
+        return scripts or told or bool(self.programs) or bool(self.folder.artifacts and not is_model)
 
     @property
     def declared(self) -> frozenset[str]:

@@ -67,6 +67,12 @@ def test_a_folder_is_planned_packed_and_measured(folder: Path, text, tmp_path: P
     assert fp32["bpb"] == pytest.approx(packed["bpb"], rel=0.05)
     again = succeed(pgpack("eval", out, "--checkpoint", folder, "--json", "-q", *text)).json
     assert again["bpb"] == pytest.approx(packed["bpb"], rel=1e-6)
+    bare = tmp_path / "bare.pgpack"
+    words = ("pack", folder, "--recipe", RECIPE, "--weights-only", "-o", bare, "--eval", "--json", "-q", *text)
+    alone = succeed(pgpack(*words)).json  # the folder's model and tokenizer run, its artifact lacks them
+    assert (alone["kl"], alone["bpb"]) == (packed["kl"], packed["bpb"])
+    assert succeed(pgpack("inspect", bare, "--json")).json["companions"] == {}
+    assert alone["n_bytes"] < packed["n_bytes"]
 
 
 def test_what_lies_beside_the_weights_is_planned_and_the_fields_files_that_lack_it_are_said(

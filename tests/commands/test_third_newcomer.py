@@ -100,3 +100,21 @@ def test_sentences_on_text_name_the_file_and_a_command_that_works(bare: Path, tm
     assert "at --val-fraction 0.08 the validation part of 1 document is empty" in refused.err
     refused = pgpack("eval", bare, "--text", empty, "--tokenizer", bare.parent / "text" / "tokenizer.model")
     assert f"{empty} holds no text; give another" in refused.err
+
+
+def test_a_share_above_the_whole_is_refused(model: Path, tmp_path: Path) -> None:
+    refused = pgpack("pack", model, "--budget", "120%", "-o", tmp_path / "x.pgpack")
+    assert (refused.code, "'120%' is more than the whole fp32 size" in refused.err) == (2, True)
+
+
+def test_a_misspelt_kind_of_text_is_told_the_nearest(model: Path, tmp_path: Path) -> None:
+    words = ("pack", model, "--budget", "1MB", "-o", tmp_path / "x.pgpack", "--calib", "randm")
+    refused = pgpack(*words)
+    assert (refused.code, "randm; did you mean 'random'?" in refused.err) == (1, True)
+
+
+def test_a_models_folder_is_not_judged_as_a_submission(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "model.safetensors").write_bytes(bytes(200_000))
+    refused = pgpack("verify", tmp_path)
+    assert (refused.code, "is no submission folder" in refused.err, "pgpack pack" in refused.err) == (1, True, True)

@@ -206,6 +206,21 @@ def test_a_budget_tries_a_trained_candidate_last() -> None:
     assert any("compensated, tuned: " in line for line in said)
 
 
+def test_a_search_takes_its_statistics_once() -> None:
+    checkpoint = model_like()
+    hessians = statistics(checkpoint)
+    fisher = {f"{n}.fisher": np.ones(s[0], np.float32) for n, s in checkpoint.shapes.items() if len(s) == 2}
+    calibration = from_arrays({key: hessians.load(key) for key in hessians.shapes} | fisher, "tokens", 100)
+    asked: set[bool] = set()
+
+    def calibrate(recipe: Recipe) -> Calibration:
+        asked.add(bool(apply(recipe, checkpoint.stored_shapes).corrects_rows))
+        return calibration
+
+    fit_budget(Measurer(checkpoint, None, calibrate), 20_000, effort=Effort(group=32))
+    assert asked == {True}  # the rough search has no row groups, and takes what the final one needs
+
+
 def test_nan_weights_are_refused() -> None:
     broken = from_tensors({"w": np.full((2, 2), np.nan, np.float32)})
     with pytest.raises(CheckpointError, match="NaN"):

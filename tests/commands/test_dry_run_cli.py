@@ -1,0 +1,61 @@
+"""A dry run refuses what the run refuses before it reads any text: the same code, the same sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pgpack.checkpoint.checkpoint import save_tensors
+from tests.commands.workshop import pgpack, succeed
+
+TRAINED = "*=tcq(step=0.02,states=8)|rans_scaled(states=8); @tune=steps(count=3)"
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two matrices of no model, without tokenizer and text."""
+    path, rng = tmp_path_factory.mktemp("dry") / "bare.safetensors", np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((32, 32)).astype(np.float32) for name in ("a.weight", "b.weight")}
+    save_tensors(path, arrays, {})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("pack {model} --budget 1MB --calibration nothere -o {out}", "no such calibration file"),
+        ("pack {model} --budget 1MB --model nothere.py:build -o {out}", "nothere.py does not exist"),
+        ("pack {model} --budget 1MB --device xpu9 -o {out}", "unknown device 'xpu9'"),
+        ("pack {model} --budget 1MB --tokenizer nothere -o {out}", "nothere"),
+        ("pack {bare} --recipe {recipe} -o {out}", "tuning runs the model on calibration text"),
+        ("pack {bare} --budget 3kB --effort 9 -o {out}", "drift followed, tuned runs the model on calibration text"),
+        ("pack {bare} --budget 3kB --metric bpb -o {out}", "names no validation text and no tokenizer"),
+        ("pack {bare} --budget 3kB --text builtin -o {out}", "names no tokenizer"),
+        ("sweep {bare} --text builtin -o {out}", "names no tokenizer"),
+        ("calibrate {bare} --text builtin -o {out}", "names no tokenizer"),
+        ("calibrate {model} --field x -o {out}", "--field x is of .jsonl and .parquet"),
+        ("eval {bare}", "names no validation text and no tokenizer"),
+        ("eval {model} --max-tokens 1", "too few for one window"),
+        ("verify {bare} --eval --checkpoint {bare}", "names no validation text and no tokenizer"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_refuses(
+    line: str, said: str, model: Path, bare: Path, tmp_path: Path
+) -> None:
+    values = {"model": str(model), "bare": str(bare), "out": str(tmp_path / "out"), "recipe": TRAINED}
+    words = [word.format(**values) for word in line.split()]
+    dry, real = pgpack(*words, "--dry-run"), pgpack(*words)
+    assert said in dry.err.replace("\n", " ")
+    assert said in real.err.replace("\n", " ")
+    assert (dry.code, real.code) == (1, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_that_reads_no_text_asks_for_none(bare: Path, tmp_path: Path) -> None:
+    out = tmp_path / "y.pgpack"
+    succeed(pgpack("pack", bare, "--recipe", "*=rtn|rans", "-o", out, "-q"))
+    succeed(pgpack("verify", out, "--checkpoint", bare, "--dry-run"))
+    succeed(pgpack("transcode", out, "--checkpoint", bare, "-o", tmp_path / "z.pgpack", "--dry-run"))
+    assert not (tmp_path / "z.pgpack").exists()

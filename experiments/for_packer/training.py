@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.checkpoint.files import read_file
 from pgpack.recipe.dials import trellis_recipe
 from pgpack.text.text_folder import TextFolder
@@ -123,9 +122,7 @@ class Bench:
         trainer = self.trainer(arm, f"{arm.name.replace(' ', '-')}{dial}-{self.seed}")
         if arm.noise and trainer.packer is not None:
             trainer.packer.__class__ = NoiseForPacker
-        stored = read_file(state_path(trunk.out))
-        metadata = {**stored.metadata, "settings": json.dumps(trainer.state.settings)}
-        save_tensors(state_path(trainer.out), {name: stored.load(name) for name in stored.shapes}, metadata)
+        trainer.state.take_over(state_path(trunk.out))
         began = time.process_time()
         trainer.train(lambda row: None)
         return trainer.out, time.process_time() - began

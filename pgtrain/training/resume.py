@@ -68,12 +68,18 @@ class RunState:
                 tensors |= {f"{kind}/{index}/{slot}": torch.as_tensor(v) for slot, v in slots.items()}
         tensors |= {f"{MORE}{name}": tensor for name, tensor in (more or {}).items()}
         arrays = {name: tensor.detach().cpu().float().numpy() for name, tensor in tensors.items()}
-        metadata = {"settings": json.dumps(self.settings), "progress": json.dumps(dict(progress))}
-        metadata["averaged"] = str(average.count)
-        metadata[SEAL] = _seal(arrays, metadata)
-        save_tensors(self.path, arrays, metadata)
+        self._write(arrays, {"progress": json.dumps(dict(progress)), "averaged": str(average.count)})
         self._saved_at = time.monotonic()
         self._last_save_s = self._saved_at - started
+
+    def take_over(self, other: Path) -> None:
+        """Replace the state file by what another run has left in `other`, as this run's. Raises: DataError."""
+        arrays, metadata = RunState(other, {})._read()
+        self._write(arrays, metadata)
+
+    def _write(self, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+        told = {**metadata, "settings": json.dumps(self.settings)}
+        save_tensors(self.path, arrays, {**told, SEAL: _seal(arrays, told)})
 
     def restore_(
         self,

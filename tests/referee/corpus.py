@@ -23,6 +23,7 @@ from .corpus_seventh import seventh_code, seventh_learning, seventh_words
 from .corpus_sixth import sixth_learning, sixth_logs, sixth_texts, sixth_weights
 from .corpus_tenth_learning import tenth
 from .corpus_third import third
+from .corpus_thirteenth_claims import claimed_in_words
 from .corpus_twelfth import learning
 from .corpus_twelfth_claims import claims
 from .corpus_weights import scored, weighed
@@ -34,7 +35,7 @@ def cases() -> dict[str, Case]:
     parts = [started(), imported(), fetched(), written(), logged(), scored(), weighed(), second(), third(), fourth()]
     parts += [fifth_code(), fifth_fetching(), sixth_logs(), sixth_texts(), sixth_weights(), sixth_learning()]
     parts += [seventh_code(), seventh_learning(), seventh_words()]
-    parts += [eighth(), ninth(), ninth_weights(), tenth(), eleventh(), learning(), claims()]
+    parts += [eighth(), ninth(), ninth_weights(), tenth(), eleventh(), learning(), claims(), claimed_in_words()]
     found = {name: case for part in parts for name, case in part.items()}
     assert len(found) == sum(map(len, parts)), "two folders have one name"
     return found

@@ -1,10 +1,10 @@
-"""Files on disks that fill up, forbid or vanish: replaced whole or not at all, and for studies one sentence when it
-fails. And files that are read: what they were when reading began, or the work stops.
+"""Files on disks that fill up, forbid or vanish: replaced whole or not at all. And files that are read: what they
+were when reading began, or the work stops.
 
     PATH.tmp, locked by its writer --flushed to the disk, renamed--> PATH        killed: the next writer begins anew
 
-Owns the one way in which a file, or a folder of files, is written whole, and what tells a file from another in its
-place, the checksum of a line, and temporary folders.
+Owns the one way in which a file, or a folder of files, is written whole and by one process at a time, what tells a
+file from another in its place, the checksum of JSON, and temporary folders.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fnmatch
+import json
 import os
 import re
 import shutil
@@ -19,9 +20,9 @@ import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .errors import FormatError, InputChanged, StudyError
+from .errors import FormatError, InputChanged
 
 if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
@@ -36,7 +37,6 @@ _REMEDIES = {
     errno.ENOLCK: "give a directory on a file system that has locks",
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_ELSEWHERE = "repeat the same command once that is mended"
 READ = 4 << 30  # bytes of a file that is read whole, as many as decoding holds
 WORKPLACE = "pgpack-work-"  # how names of temporary folders begin
 _EXCHANGE = 2  # flag of renameat2, linux/fs.h
@@ -53,22 +53,6 @@ def remedy(error: OSError) -> str:
     needed = getattr(error, "n_bytes", None)
     room = "" if needed is None else f" ({needed:,} bytes are needed)"
     return _REMEDIES.get(error.errno or 0, "").format(room=room)
-
-
-def refused(path: Path, deed: str, error: OSError) -> StudyError:
-    """The sentence for an operating system that refuses `deed` (a verb with its object) at `path`."""
-    reason = error.strerror or type(error).__name__
-    todo = remedy(error) or _ELSEWHERE
-    return StudyError(f"{path}: cannot {deed}: {reason}; the trials on disk are intact; {todo}")
-
-
-@contextlib.contextmanager
-def refusing(path: Path, deed: str) -> Iterator[None]:
-    """Turns an OSError of the block into the StudyError of `refused`."""
-    try:
-        yield
-    except OSError as error:
-        raise refused(path, deed, error) from error
 
 
 @contextlib.contextmanager
@@ -137,6 +121,32 @@ def _locked(aside: Path, path: Path) -> int:
             if os.path.samestat(os.fstat(held), aside.stat()):
                 return held
         os.close(held)  # its writer has finished meanwhile: what was opened has another name by now
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """While the block lasts, no other process is in one of the same output: the second is refused before its work.
+
+    PATH.lock is locked, which the system undoes when its holder dies, and removed in the end with the folders that
+    were made for it, where nothing else came into them. Raises: OSError that names `path`; BlockingIOError.
+    """
+    lock = path.with_name(path.name + ".lock")
+    made = [folder for folder in path.absolute().parents if not folder.exists()]
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held = _locked(lock, path)
+        except OSError as error:
+            raise _named(error, path, None) if error.filename == str(lock) else error from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+            os.close(held)
+    finally:
+        with contextlib.suppress(OSError):  # from the inside out, up to one that holds something
+            for folder in made:
+                folder.rmdir()
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -292,22 +302,10 @@ def _remove_abandoned(own: Path) -> None:
                 os.close(held)
 
 
-def refuse_existing(path: Path, force: bool) -> None:
-    """Raises: FileExistsError when `path` exists, unless `force`: known before the work, not after."""
-    if path.exists() and not force:
-        raise FileExistsError(errno.EEXIST, "exists; give another name, or force=True to replace it", str(path))
-
-
 def remove(path: Path) -> None:
     """Remove a file, if it is there, and what a killed writer of it left."""
     for each in (path.with_name(path.name + ".tmp"), path):
         each.unlink(missing_ok=True)
-
-
-def replace_study_file(path: Path, data: bytes) -> None:
-    """`replace_file` for a file of a study. Raises: StudyError that says what to do."""
-    with refusing(path, "write it"):
-        replace_file(path, data)
 
 
 def refuse_special(path: Path) -> int:
@@ -376,13 +374,23 @@ def _identity(path: Path) -> tuple[int, ...] | None:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def with_checksum(line: str, start: int = 0) -> str:
-    """A JSON object of at least one key with CRC-32 of itself as last key. `start`: the CRC-32 of a line that it is
-    bound to."""
-    return f'{line[:-1]}, "crc32": "{zlib.crc32(line.encode(), start):08x}"}}'
+def with_checksum(text: str, start: int = 0) -> str:
+    """A JSON object of at least one key with CRC-32 of itself as last key, in a line or indented. `start`: the CRC-32
+    of a line that it is bound to."""
+    body = text[:-1].rstrip()
+    gap = "\n  " if text[len(body) : -1] else " "
+    return f'{body},{gap}"crc32": "{zlib.crc32(text.encode(), start):08x}"{text[len(body) :]}'
 
 
-def checksum_fits(line: str, start: int = 0) -> bool | None:
-    """Whether a row ends in the checksum of the rest of it; None where it ends in no checksum."""
-    found = re.fullmatch(r'(.*), "crc32": "[0-9a-f]{8}"}', line)
-    return None if found is None else line == with_checksum(f"{found[1]}}}", start)
+def checksum_fits(text: str, start: int = 0) -> bool | None:
+    """Whether a JSON object ends in the checksum of the rest of it; None where it ends in no checksum."""
+    found = re.fullmatch(r'(.*),(?: |\n  )"crc32": "[0-9a-f]{8}"(\n?})', text, re.DOTALL)
+    return None if found is None else text == with_checksum(found[1] + found[2], start)
+
+
+def checked_json(text: str) -> Any:
+    """The value of JSON text, without the checksum that an object may end in. Raises: ValueError, RecursionError."""
+    row = json.loads(text)
+    if isinstance(row, dict) and row.pop("crc32", None) is not None and not checksum_fits(text.removesuffix("\n")):
+        raise ValueError("its checksum is that of another text")
+    return row

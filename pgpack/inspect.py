@@ -35,6 +35,7 @@ from pgpack.tensors.roles import Shaped, role_of, roles_of
 
 from .codecs import CODERS, SYMBOL_TRANSFORMS
 from .errors import FormatError
+from .files import checked_json, with_checksum
 from .stages import parse_stage
 from .unpack import Unpacked, unpack
 
@@ -227,13 +228,15 @@ class Anatomy:
 
     def to_json(self) -> str:
         """JSON text; `from_json` is its inverse."""
-        return json.dumps({"format": ANATOMY_FORMAT, **dataclasses.asdict(self)}, allow_nan=False) + "\n"
+        row = {"format": ANATOMY_FORMAT, **dataclasses.asdict(self)}
+        return with_checksum(json.dumps(row, allow_nan=False)) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Anatomy:
-        """The anatomy that `to_json` wrote. Raises: FormatError for anything else."""
+        """The anatomy that `to_json` wrote, of older programs too, which wrote no checksum. Raises: FormatError for
+        anything else."""
         try:
-            row = json.loads(text)
+            row = checked_json(text)
             if row.pop("format", None) != ANATOMY_FORMAT:
                 raise FormatError(f"not an anatomy: its format is not {ANATOMY_FORMAT}")
             tensors = tuple(

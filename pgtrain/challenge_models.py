@@ -42,7 +42,7 @@ def find(wanted: Wanted) -> FoundModel | None:
     elif "model_config" in wanted.metadata:
         try:
             values = json.loads(wanted.metadata["model_config"])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError("the checkpoint's model_config metadata is not JSON") from error
         config = GPTConfig.from_mapping({**values, **changes})
     elif (found := read_evidence(wanted.metadata.get(FOUND_KEY))) is not None and "config" in found:

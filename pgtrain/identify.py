@@ -46,8 +46,8 @@ UNSEEN = ("qk_gain_init", "weight_init", "embed_init", "tied_embed_init_std", "e
 @dataclass(frozen=True)
 class Evidence:
     """What decides one field. `by`: "names", "shapes", "loss" (and the gradient, where losses are near each other),
-    "user", or "nothing" where no value of it changes the model. `behind`: the next value and how many nats per token
-    it loses more, where a loss decided."""
+    "usage" where the loss does not tell it from what no public script has, "user", or "nothing" where no value of it
+    changes the model. `behind`: the next value and how many nats per token it loses more, where a loss was asked."""
 
     field: str
     value: Any
@@ -74,10 +74,14 @@ class Identified:
     @property
     def how(self) -> str:
         """One sentence for people."""
-        by_loss = [str(each) for each in self.evidence if each.by == "loss"]
+        by_loss, by_usage = (
+            ", ".join(str(each) for each in self.evidence if each.by == by) for by in ("loss", "usage")
+        )
+        usual = f"; as public scripts have it, for the text hardly tells, give it if yours differs: {by_usage}"
         return (
             f"found by its tensors and by its loss on {self.n_tokens:,} tokens ({self.nats:.3f} nats, a bigram of "
-            f"the text {self.bigram:.3f}): {', '.join(by_loss)}; in brackets the next value and what it loses more"
+            f"the text {self.bigram:.3f}): {by_loss}{usual if by_usage else ''}; in brackets the next value and what "
+            "it loses more"
         )
 
     def to_json(self) -> str:
@@ -294,9 +298,11 @@ def _identified(found: Found, asked: Asked, reader: Reader, seq_len: int | None)
         elif field in asked.trace.fields:
             evidence.append(Evidence(field, value, asked.trace.evidence[field]))
         elif field == "seq_len":
-            evidence.append(Evidence(field, value, "loss" if seq_len is None else "user"))
+            evidence.append(Evidence(field, value, "usage" if seq_len is None else "user"))
         elif field in by_field:
-            evidence.append(_by_loss(field, best, found.standings[by_field[field]]))
+            by_loss = _by_loss(field, best, found.standings[by_field[field]])
+            usage = by_loss.by == "loss" and by_field[field] in found.usual
+            evidence.append(replace(by_loss, by="usage") if usage else by_loss)
     evidence = [each for each in evidence if each.field not in UNSEEN]
     most = max(each.n_tokens for standings in found.standings.values() for each in standings)
     return Identified(best, tuple(evidence), found.nats, reader.bigram, most)

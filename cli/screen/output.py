@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 import click
 
 from pgpack.errors import PgpackError, RecipeError
-from pgpack.files import remedy
+from pgpack.files import alone, remedy
 from pgpack.sizes import spoken_size
 from pgpack.tables import clipped, escaped, escaped_lines
 
@@ -117,6 +117,19 @@ def refuse_overwrite(path: Path, force: bool, *inputs: Path | None) -> None:
     if path.exists() and not force:
         raise click.UsageError(f"{path} exists; give another -o or --force to replace it")
     refuse_unwritable(path)
+
+
+def claim_output(path: Path, force: bool, *inputs: Path | None, dry_run: bool = False) -> None:
+    """`claim`, then `refuse_overwrite`, as another one may have ended meanwhile. A dry run claims nothing."""
+    refuse_overwrite(path, True, *inputs)
+    if not dry_run:
+        claim(path)
+        refuse_overwrite(path, force, *inputs)
+
+
+def claim(path: Path) -> None:
+    """Until the command ends no other one makes the same output. OSError while one does."""
+    click.get_current_context().with_resource(alone(path))
 
 
 def refuse_unwritable(path: Path) -> None:

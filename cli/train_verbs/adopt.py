@@ -16,7 +16,7 @@ from ..options.output import output_option
 from ..options.settings import preset_name
 from ..options.text import key_option
 from ..options.types import PATH
-from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, screen_options
+from ..screen.output import Screen, claim_output, format_bytes, picked, screen_options
 
 
 @click.command(
@@ -54,7 +54,7 @@ def command(
     """
     if out.suffix != ".safetensors":
         raise click.UsageError(f"-o {out}: the checkpoint's name must end in .safetensors")
-    refuse_overwrite(out, force)
+    claim_output(out, force)
     said = changed_fields(changes, GPTConfig())
     folder = TextFolder.open(data, tokenizer) if data else None
     from pgtrain.adopt import adopt

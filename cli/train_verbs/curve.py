@@ -10,7 +10,7 @@ from pgpack.tables import counted
 
 from ..options.output import output_option
 from ..options.types import PATH
-from ..screen.output import Screen, refuse_overwrite, screen_options
+from ..screen.output import Screen, claim_output, screen_options
 
 
 @click.command("curve", epilog="\b\nExamples:\n  pgtrain curve wide.log.jsonl narrow.log.jsonl -o curves.svg")
@@ -22,7 +22,7 @@ def command(*, logs: tuple[Path, ...], out: Path, force: bool, screen: Screen) -
     """Draw training loss and bits per byte of LOGS (OUT.log.jsonl of `pgtrain run`) against training tokens."""
     if out.suffix != ".svg":
         raise click.UsageError(f"-o {out}: the picture's name must end in .svg")
-    refuse_overwrite(out, force)
+    claim_output(out, force)
     for log in logs:
         if log.is_dir():
             raise click.UsageError(f"{log} is a folder; name the OUT.log.jsonl of `pgtrain run` in it")

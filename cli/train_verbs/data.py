@@ -10,7 +10,7 @@ import click
 from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.output import output_option
 from ..options.types import FOLDER, PATH
-from ..screen.output import Screen, refuse_overwrite, screen_options
+from ..screen.output import Screen, claim_output, screen_options
 
 
 @click.command(
@@ -50,7 +50,7 @@ def command(
     document, or several separated by lines of one NUL; a .jsonl line is an object with a "text". Without SOURCES the
     corpus is the documentation that ships inside CPython.
     """
-    refuse_overwrite(out / "corpus.json", force or dry_run)
+    claim_output(out / "corpus.json", force, dry_run=dry_run)
     if field is not None and not sources:
         raise click.UsageError("--field is of .jsonl and .parquet files, and none is named")
     if dry_run:

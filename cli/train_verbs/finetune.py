@@ -13,7 +13,7 @@ from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.output import output_option
 from ..options.text import bench_of, text_options
 from ..options.types import PATH
-from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, screen_options
+from ..screen.output import Screen, claim, claim_output, format_bytes, picked, screen_options
 
 
 @click.command(
@@ -42,7 +42,9 @@ def command(
     A checkpoint or a Hugging Face folder; what is written is plain float32 again. Nothing is written before the end.
     """
     if not out.is_dir():
-        refuse_overwrite(out, force or dry_run, checkpoint)
+        claim_output(out, force, checkpoint, dry_run=dry_run)
+    elif not dry_run:
+        claim(out)
     if dry_run:
         _show_dry_run(checkpoint, out, target, steps, n_calib, text, screen)
         return

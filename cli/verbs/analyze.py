@@ -14,7 +14,7 @@ from pgpack.tables import clipped, shape_text, table
 
 from ..options.text import opening_options
 from ..options.types import PATH
-from ..screen.output import Screen, picked, refuse_overwrite, screen_options
+from ..screen.output import Screen, claim_output, picked, screen_options
 
 if TYPE_CHECKING:
     from pgpack.bench.options import Opening
@@ -54,7 +54,7 @@ def command(
     if output is not None:
         if output.suffix not in PICTURE_SUFFIXES:
             raise click.UsageError(f"{output}: a picture is written as .png or .svg")
-        refuse_overwrite(output, force, file)
+        claim_output(output, force, file)
     found = open_either(file, opening.base, key=opening.key)
     if isinstance(found, ArtifactFile):
         decoded = from_tensors(found.unpacked.tensors(), source=str(file))

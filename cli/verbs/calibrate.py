@@ -13,7 +13,7 @@ from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.output import output_option
 from ..options.text import bench_of, text_options
 from ..options.types import PATH
-from ..screen.output import Screen, format_bytes, note, picked, refuse_overwrite, screen_options
+from ..screen.output import Screen, claim_output, format_bytes, note, picked, screen_options
 
 EPILOG = """\b
 Examples:
@@ -48,7 +48,7 @@ def command(
     The file is plain safetensors: NAME.hessian (in, in) and NAME.fisher (out,). Every matrix that was not seen is
     listed: recipes pack it by its weights alone, or refuse with --strict.
     """
-    refuse_overwrite(out, force or dry_run, checkpoint)
+    claim_output(out, force, checkpoint, dry_run=dry_run)
     if text.calibration is not None:
         raise click.UsageError("--calibration names a finished file; leave it out to write one")
     if dry_run:

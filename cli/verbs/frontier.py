@@ -18,7 +18,7 @@ from pgpack.tables import clipped, counted, table
 from ..options.metric import metric_option
 from ..options.types import PATH, resolved, size
 from ..options.types import budget as budget_size
-from ..screen.output import Screen, format_bytes, picked, refuse_overwrite, screen_options
+from ..screen.output import Screen, claim_output, format_bytes, picked, screen_options
 
 if TYPE_CHECKING:
     from pgpack.study.frontier import Metric
@@ -78,12 +78,12 @@ def command(
         _check_name("-o", output, SUFFIXES)
         if output.suffix == ".html" and len(directories) != 1:
             raise click.UsageError(f"-o {output}: a report page shows one study; {len(directories)} given")
-        refuse_overwrite(output, force)
+        claim_output(output, force)
     if export is not None:
         _check_name("--export", export, EXPORT_SUFFIXES)
         if export == output:
             raise click.UsageError(f"--export and -o both name {export}; give two names")
-        refuse_overwrite(export, force)
+        claim_output(export, force)
         if export.suffix == ".parquet":
             from pgpack.study.export import require_parquet
 

@@ -14,7 +14,7 @@ from pgpack.files import replace_file
 from ..options.output import output_option
 from ..options.text import opening_options
 from ..options.types import PATH
-from ..screen.output import Screen, refuse_overwrite, screen_options
+from ..screen.output import Screen, claim_output, screen_options
 
 EPILOG = """\b
 Examples:
@@ -122,7 +122,7 @@ def command(
     out = name or out or Path("adapter.py")
     if out.suffix != ".py":
         raise click.UsageError(f"{out}: the adapter is a Python file; give a name ending in .py")
-    refuse_overwrite(out, force, checkpoint)
+    claim_output(out, force, checkpoint)
     shapes, dialect = _tensors(checkpoint, opening) if checkpoint else ({}, "")
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(out, template(out.name, shapes, dialect).encode())

@@ -161,5 +161,5 @@ def _parsed(value: str) -> Any:
     """Metadata values are strings; those that are JSON objects are shown as such."""
     try:
         return json.loads(value) if value.startswith("{") else value
-    except ValueError:
+    except (ValueError, RecursionError):
         return value

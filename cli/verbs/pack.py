@@ -28,7 +28,7 @@ from ..options.submission import SubmissionFlags, require_alone, submission_opti
 from ..options.text import bench_of, strict_option, text_options
 from ..options.types import PATH, refuse_split_size, resolved
 from ..options.types import budget as budget_size
-from ..screen.output import Screen, format_bytes, note, picked, refuse_overwrite, screen_options
+from ..screen.output import Screen, claim_output, format_bytes, note, picked, screen_options
 
 if TYPE_CHECKING:
     from pgpack.bench.explained import KindLoss
@@ -163,7 +163,7 @@ def command(
             "--effort, --metric, --compensate and --tune belong to --budget; in a recipe write "
             "@compensate=weights(count=N) or @tune=steps(count=N)"
         )
-    refuse_overwrite(out, force or dry_run, checkpoint)
+    claim_output(out, force, checkpoint, dry_run=dry_run)
     if dry_run:
         _show_dry_run(checkpoint, text, recipe, budget, out, weights_only, spent, metric, cache, screen)
         return

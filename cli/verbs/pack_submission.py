@@ -27,7 +27,7 @@ from pgpack.tables import table
 
 from ..options.recipe import RecipeFlags
 from ..options.submission import SubmissionFlags
-from ..screen.output import Screen, picked
+from ..screen.output import Screen, claim, picked
 
 
 def run_submission(
@@ -44,7 +44,10 @@ def run_submission(
     """Plan, pack, write, show. `effort`, `metric`: of a search."""
     if flags.study is not None and not dry_run:
         _require_study_of(flags.study, checkpoints, bench)
-    plan = plan_submission(_order(checkpoints, flags, budget), screen.note)
+    order = _order(checkpoints, flags, budget)
+    if not dry_run:
+        claim(order.target)
+    plan = plan_submission(order, screen.note)
     if dry_run:
         _show_plan(plan, screen)
         return
@@ -127,7 +130,7 @@ def _read_about(path: Path | None) -> About:
     known = [field.name for field in dataclasses.fields(About)]
     try:
         values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.UsageError(f"--about {path}: not JSON ({error})") from None
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise click.UsageError(f"--about {path}: give an object of texts with {', '.join(known)}")

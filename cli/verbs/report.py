@@ -13,7 +13,7 @@ from pgpack.errors import StudyError
 from pgpack.tables import counted
 
 from ..options.types import FOLDER, PATH
-from ..screen.output import Screen, format_bytes, refuse_overwrite, screen_options
+from ..screen.output import Screen, claim_output, format_bytes, screen_options
 
 if TYPE_CHECKING:
     from pgpack.report.live import LivePage
@@ -53,7 +53,7 @@ def command(*, directory: Path, watch: bool, port: int, output: Path | None, for
         _serve(directory, port, screen)
         return
     if output is not None:
-        refuse_overwrite(output, force)
+        claim_output(output, force)
     from pgpack.report.outputs import read_anatomy
     from pgpack.report.page import write_report
 

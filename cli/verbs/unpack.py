@@ -11,7 +11,7 @@ from pgpack.tables import counted
 
 from ..options.output import output_option
 from ..options.types import PATH, max_bytes_option
-from ..screen.output import Screen, refuse_overwrite, refuse_unwritable, screen_options
+from ..screen.output import Screen, claim, claim_output, refuse_unwritable, screen_options
 
 EPILOG = """\b
 Examples:
@@ -74,20 +74,22 @@ def command(
     from pgpack.bench.unpacking import FOLDER, GGUF, form_of, refuse_folder
 
     path = Path(out)
-    if form != FOLDER and path.suffix and not path.is_dir():
-        refuse_overwrite(path, force, artifact)
+    if known := form != FOLDER and path.suffix and not path.is_dir():
+        claim_output(path, force, artifact)
     opened = open_artifact(artifact, max_bytes)
     form = form or form_of(out, opened.companions)
     if gguf_type and form != GGUF:
         raise click.UsageError("--type belongs to --as gguf; elsewhere --dtype says how floats are stored")
     if form == FOLDER:
         refuse_unwritable(path)
+        if not known:
+            claim(path)
         try:
             refuse_folder(path, force)
         except FileExistsError as error:
             raise click.UsageError(f"{path} {error.strerror}") from None
-    else:
-        refuse_overwrite(path, force, artifact)
+    elif not known:
+        claim_output(path, force, artifact)
     opened.unpack(path, form, banked, gguf_type or "f16" if form == GGUF else dtype, force)
     unpacked = opened.unpacked
     shapes = [record.shape for record in unpacked.decoded().records.values()]

@@ -137,7 +137,8 @@ def _judge_folder(
     """
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.errors import DataError, PgpackError
-    from pgpack.referee.evidence import CAP, Options, collect
+    from pgpack.referee.collecting import collect
+    from pgpack.referee.evidence import CAP, Options
     from pgpack.referee.probes import measure
     from pgpack.referee.runs import Limits
     from pgpack.referee.scoring import Scores

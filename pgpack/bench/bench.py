@@ -5,13 +5,15 @@ plan(recipe)   calibrate(n_tokens)   pack(recipe)   fit(budget)   measure(artifa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from pgpack.calibration.calibration import Calibration, save_calibration
 from pgpack.calibration.coverage import covered
 from pgpack.errors import PgpackError
-from pgpack.files import refuse_existing
+from pgpack.files import alone
 from pgpack.fit.effort import DEFAULT, LEVELS
 from pgpack.loss.evaluator import BitsPerByte
 from pgpack.plan import Plan, plan
@@ -67,9 +69,10 @@ class Bench(Workpiece):
         >>> pgpack.open_bench("model.safetensors", text="text").calibrate(64).n_tokens
         64
         """
-        calibration = self.observe(n_tokens)
-        if to is not None:
-            save_calibration(Path(to), calibration)
+        with nullcontext() if to is None else alone(Path(to)):
+            calibration = self.observe(n_tokens)
+            if to is not None:
+                save_calibration(Path(to), calibration)
         return calibration
 
     def pack(self, recipe: Recipe | str, to: Path | str, *, force: bool = False) -> ArtifactFile:
@@ -81,8 +84,8 @@ class Bench(Workpiece):
         >>> bench.pack("role:control=cast; *=rtn(bits=6)|rans", to="six.pgpack").n_bytes < 12_000
         True
         """
-        refuse_existing(Path(to), force)
-        return self._written(pack_recipe(self, _recipe(recipe), evaluate=False), Path(to))
+        with _alone(Path(to), force):
+            return self._written(pack_recipe(self, _recipe(recipe), evaluate=False), Path(to))
 
     def fit(
         self,
@@ -107,16 +110,10 @@ class Bench(Workpiece):
         >>> bench.fit("9kB", to="small.pgpack").n_bytes <= 9_000
         True
         """
-        refuse_existing(Path(to), force)
-        return self._written(
-            fit_packed(
-                self,
-                bytes_of(budget, self.checkpoint.fp32_bytes),
-                LEVELS[effort].trained_by(compensate, tune),
-                metric=metric,
-            ),
-            Path(to),
-        )
+        spent = LEVELS[effort].trained_by(compensate, tune)
+        with _alone(Path(to), force):
+            packed = fit_packed(self, bytes_of(budget, self.checkpoint.fp32_bytes), spent, metric=metric)
+            return self._written(packed, Path(to))
 
     def measure(self, artifact: ArtifactFile | Path | str | None = None) -> BitsPerByte:
         """The loss of an artifact's decoded weights on the validation text, with its KL to this checkpoint.
@@ -163,6 +160,15 @@ class Bench(Workpiece):
     def _written(self, packed: Packed, out: Path) -> ArtifactFile:
         write_packed(out, packed, self)
         return ArtifactFile(out, packed.artifact.data, lambda: packed.artifact.decoded)
+
+
+@contextmanager
+def _alone(path: Path, force: bool) -> Iterator[None]:
+    """`alone`. Raises: FileExistsError when `path` exists, unless `force`: known before the work, not after."""
+    with alone(path):
+        if path.exists() and not force:
+            raise FileExistsError(errno.EEXIST, "exists; give another name, or force=True to replace it", str(path))
+        yield
 
 
 def _recipe(recipe: Recipe | str) -> Recipe:

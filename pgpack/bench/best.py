@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pgpack.files import refusing
 from pgpack.formats.own.manifest import Manifest, manifest_path
 from pgpack.recipe.recipe import parse_recipe
 from pgpack.report.intact import anatomy_fault, artifact_fault
 from pgpack.report.outputs import ANATOMY_FILE, write_anatomy
+from pgpack.study.files import refusing
 from pgpack.study.study import BEST_FILE, Study
 from pgpack.study.trial import Trial
 from pgpack.sweep.runner import trial_loss

@@ -29,7 +29,7 @@ def text_defaults(metadata: Mapping[str, str], checkpoint_path: Path) -> TextDef
         folder = _folder_of(checkpoint_path, str(values["tokenizer"]))
         val, calib, model = (str(folder / values[key]) for key in ("val", "calib", "tokenizer"))
         return TextDefaults(val, calib, Path(model), int(values["seq_len"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{checkpoint_path}: its data_defaults metadata is not readable") from error
 
 

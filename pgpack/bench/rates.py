@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgpack.files import replace_file
+from pgpack.files import checked_json, replace_file, with_checksum
 from pgpack.progress import duration
 from pgpack.sizes import spoken_size
 from pgpack.sweep.executors.machine import COPIES
@@ -85,10 +85,10 @@ class Cost:
 def read_rates(folder: Path | None) -> Rates:
     """The rates kept in `folder`, else those of another machine."""
     try:
-        kept = json.loads((folder / RATES_FILE).read_text(encoding="utf-8")) if folder else {}
+        kept = checked_json((folder / RATES_FILE).read_text(encoding="utf-8")) if folder else {}
         text = float(kept.get("text", Rates.text))
         rates = Rates(float(kept["trellis"]), float(kept["model"]), text, measured=True)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return Rates()
     speeds = (rates.trellis, rates.model, rates.text)
     return rates if min(speeds) > 0 and math.isfinite(sum(speeds)) else Rates()
@@ -98,7 +98,7 @@ def keep_rates(folder: Path, rates: Rates) -> None:
     """Raises: OSError where the folder cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = {"trellis": rates.trellis, "model": rates.model, "text": rates.text}
-    replace_file(folder / RATES_FILE, f"{json.dumps(kept, indent=1)}\n".encode())
+    replace_file(folder / RATES_FILE, f"{with_checksum(json.dumps(kept, indent=2))}\n".encode())
 
 
 def memory_bytes(values: int, *, runs_model: bool) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from pgpack.checkpoint.adapter import open_merged
 from pgpack.checkpoint.files import opens_without_torch
 from pgpack.errors import DataError, StudyError
-from pgpack.study.card import STUDY_FILE, read_card
+from pgpack.study.card import STUDY_FILE, known_card
 from pgpack.text.compressed import PACKED
 
 from .options import BenchOptions
@@ -27,7 +27,7 @@ BLOCK = 1 << 20  # bytes read at a time
 def refuse_other_text(out: Path, checkpoint: Path, options: BenchOptions) -> None:
     """Raises: StudyError where the text that is evaluated is known to be another than that of the study in `out`;
     DataError, CheckpointError for files that are not there."""
-    card = read_card(out / STUDY_FILE)
+    card, _ = known_card(out / STUDY_FILE)
     if card is None or not opens_without_torch(checkpoint):
         return
     try:

@@ -22,7 +22,7 @@ from pgpack.fit.every_seed import every_seed
 from pgpack.progress import shown, waiting
 from pgpack.recipe.spaces import Candidate
 from pgpack.report.outputs import write_outputs
-from pgpack.study.card import STUDY_FILE, read_card
+from pgpack.study.card import STUDY_FILE, known_card
 from pgpack.study.frontier import Metric
 from pgpack.study.journal import TRIALS_FILE, Journal, Lines
 from pgpack.study.reuse import Reuse, reuse
@@ -91,7 +91,7 @@ class Sweep:
         """
         if self.search is None:
             return None
-        card = read_card(self.out / STUDY_FILE)
+        card, _ = known_card(self.out / STUDY_FILE)
         metric = self.metric or (card and card.metric) or default_metric_of(benches)
         return replace(self.search, metric=metric).begin()
 

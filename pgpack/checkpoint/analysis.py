@@ -274,8 +274,11 @@ def _lanes(found: _Tensors, metadata: Mapping[str, str]) -> tuple[Lanes, ...]:
 
 
 def _lane_start(metadata: Mapping[str, str]) -> int | None:
-    config: dict[str, Any] = json.loads(metadata.get("model_config", "{}"))
-    return config.get("lane_start")
+    try:
+        start = json.loads(metadata.get("model_config", "{}")).get("lane_start")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return start if type(start) is int else None
 
 
 def _projections(found: _Tensors) -> Iterable[Projection]:

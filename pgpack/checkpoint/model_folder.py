@@ -90,7 +90,11 @@ def _without_code(contents: bytes) -> bytes:
 
 
 def _json(document: Mapping[str, Any]) -> bytes:
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # halves of a character, which JSON can only escape
+        return (json.dumps(document, indent=2) + "\n").encode()
 
 
 def _write_shards(folder: Path, tensors: Sequence[Outgoing], shard_bytes: int) -> None:

@@ -2,8 +2,9 @@
 
     {"nats", "bigram", "tokens", "config": {...}, "fields": {name: {"value", "by", "next", "behind"}}}
 
-`by` is what decided a field: names, shapes, loss, user, or nothing, where no value of it changes the model; `next`
-the next value and `behind` how many nats per token it loses more. Owns the text of it; a model source the document.
+`by` is what decided a field: names, shapes, loss, usage (of public scripts, where the loss hardly tells), user, or
+nothing, where no value of it changes the model; `next` the next value and `behind` how many nats per token it loses
+more. Owns the text of it; a model source the document.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ KINDS = {
     "names": "the names of tensors",
     "shapes": "shapes",
     "loss": "the loss",
+    "usage": "what public scripts have, for the loss hardly tells (give it if yours differs)",
     "user": "what was said",
     "nothing": "nothing, and nothing depends on them",
 }
@@ -26,7 +28,7 @@ def read_evidence(text: str | None) -> Mapping[str, Any] | None:
     """The document; None where there is none, or it is none."""
     try:
         found = json.loads(text or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("fields"), dict) else None
 

@@ -106,6 +106,8 @@ def counted_files(evidence: Evidence) -> Finding:
         absent = [name for name in claimed if name not in measured and name not in artifacts]
         if absent:
             return warn(f"in counted_files but neither opened nor executed: {listed(absent)}")
+    if outside := [*source.outside_weights(evidence.scripts)]:
+        return cited("warn", "what nobody counts: ", outside)
     if evidence.uncounted_data:
         total = sum(evidence.uncounted_data.values())
         return warn(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .better import better_of_two
 from .check_claims import claimed_mode
 from .evidence import Evidence
 from .findings import Finding, cited, fail, ok, skip, warn
+from .reach import learned_too_far
 from .scored_text import learned_before_scored
 from .scoring import Answer, Scores
 
@@ -67,15 +69,25 @@ def answered(name: str, otherwise: str = NO_TEXT) -> Callable[[Evidence], Findin
     return judge
 
 
-causal, normalized = answered("causal"), answered("normalized")
+causal, _normalized = answered("causal"), answered("normalized")
 _score_first = answered("score_first", "no test-time training (--scorer FILE.py:score)")
 
 
 def score_first(evidence: Evidence) -> Finding:
     """By the scorer where one was given, else by the order in which the script learns and scores."""
     answer = _score_first(evidence)
-    early = [] if answer.status != "skip" else [*learned_before_scored(evidence.scripts, evidence.given)]
+    if answer.status != "skip":
+        return answer
+    early = [*learned_before_scored(evidence.scripts, evidence.given)]
+    early += learned_too_far(evidence.scripts, evidence.given)
     return cited("warn", "it looks as if a text was learned before it was scored: ", early) if early else answer
+
+
+def normalized(evidence: Evidence) -> Finding:
+    """By the scorer where one was given, else by whether the script takes the better of two losses."""
+    answer = _normalized(evidence)
+    better = [] if answer.status != "skip" else [*better_of_two(evidence.scripts)]
+    return cited("warn", "it looks as if losses are of no distribution: ", better) if better else answer
 
 
 calibration_apart = answered("calibration", "no calibration text was given (--calib)")

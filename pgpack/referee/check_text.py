@@ -11,6 +11,7 @@ from .findings import Finding, cited, fail, ok, skip, warn
 from .logs import Log
 from .losses import Figure
 from .numbers import JSON_DIGITS, digits_of, grouped
+from .reach import kept_in_part, scored_in_part
 from .scored_text import calibrations_on_evaluated, claims_training, switches, updates_before_packing
 from .script import Place
 
@@ -45,6 +46,15 @@ def ratio_of(loss: float, loss_digits: int, bpb: float, bpb_digits: int) -> Rati
 
 
 def bytes_per_token(evidence: Evidence) -> Finding:
+    """By the numbers of the logs, and by what the script leaves out while its logs name the whole."""
+    found = _by_the_numbers(evidence)
+    if found.status not in ("ok", "skip"):
+        return found
+    left_out = [*kept_in_part(evidence.scripts, evidence.given), *scored_in_part(evidence.scripts, evidence.given)]
+    return cited("warn", "it looks as if a part of the text was scored: ", left_out) if left_out else found
+
+
+def _by_the_numbers(evidence: Evidence) -> Finding:
     """val_loss / (ln 2 val_bpb) is the text's bytes per token: one number of the text, whatever the model."""
     ratios = dict(_ratios(evidence))
     if not ratios:

@@ -1,54 +1,39 @@
-"""Everything that the rules may look at, collected once: folder, claims, logs, scripts, decodes, scores.
-
-    scan -> claims, logs -> scripts with extracted layers -> counted files -> decodes (ours, the folder's own)
-
-Collecting never fails for a bad folder: what went wrong is part of the evidence.
-"""
+"""Everything that the rules may look at: folder, claims, logs, scripts, decodes, scores; and what follows of it."""
 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cached_property
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
-from pgpack.files import workplace
 from pgpack.tensors.roles import Shaped
 
 from . import source
-from .claims import Claims, read_claims
-from .encoded import encoded_bytes
+from .claims import Claims
+from .encoded import TABLE, encoded_bytes, number_bytes
 from .folder import (
-    DECODER,
     LARGE_ENCODED,
     LARGE_READABLE,
     STAGED_BYTES,
     TOKENIZERS,
-    TRAIN,
     Entry,
     Folder,
-    is_artifact,
     read_file,
-    scan,
-    seed_of,
 )
-from .layers import Program, programs
-from .logs import Log, read_logs
-from .runs import TARGET_DISTRIBUTIONS, Limits, Run, declared_distributions, importable, run_probe, run_script
+from .layers import Program
+from .logs import Log
+from .runs import TARGET_DISTRIBUTIONS, Limits, Run, declared_distributions
 from .scored_text import turned_on
 from .scoring import Scores
 from .script import Script
-from .support import Support, distinct, supported
+from .support import Support, supported
 
 CAP = 16_000_000
-TOKENIZER_FILES = (".model", ".vocab")
-DECODED = "decoded.npz"
-README_CHARACTERS = 1 << 19  # of which rules read numbers
-GUESSED = 4  # files of no known format that are given to our decoder
+SHORTER = 0.7  # of our wrapped code's bytes: what a minifier and a better codec leave at the least
 _PART = re.compile(r"(?<![a-z])(?:part|shard|chunk|split|piece)[-_.]?\d+|\d{5}-of-\d{5}|\.\d{3}$", re.I)
 
 
@@ -189,6 +174,16 @@ class Evidence:
         return found
 
     @property
+    def are_read_beside(self) -> bool:
+        """Whether all weights are of no known format and no seed, and the code reads them by name or as numbers."""
+        names = [decoded.entry.name for decoded in self._pieces]
+        is_known = not names or len(names) < len(self.decoded)
+        return not is_known and (
+            self._opens([decoded.entry for decoded in self._pieces])
+            or any(source.reads_tables(self.scripts, PurePosixPath(name.lower()).suffix) for name in names)
+        )
+
+    @property
     def _pieces(self) -> tuple[Decoded, ...]:
         """Weights of no known format and no seed: not another model each, but a part of one."""
         return tuple(decoded for decoded in self.decoded if decoded.unknown and decoded.seed is None)
@@ -206,20 +201,35 @@ class Evidence:
                 found.append(Beside(log.name, log.n_bytes, self._opens([log])))
         if (n_bytes := sum(self.encoded.values())) > LARGE_ENCODED:
             found.append(Beside(f"packed text in {listed_names(self.encoded)}", n_bytes, sure=True))
+        found += [Beside(f"the numbers in {name}", n_bytes, sure=True) for name, n_bytes in self.tables.items()]
         return tuple(found)
+
+    @cached_property
+    def tables(self) -> dict[str, int]:
+        """Text that nobody counts -> its bytes that are numbers which the code reads."""
+        found = {}
+        for entry in self._uncounted_texts():
+            ending = PurePosixPath(entry.name.lower()).suffix
+            may_be = entry.name not in self.encoded and ending != ".py" and entry.n_bytes >= TABLE
+            if may_be and (self._opens([entry]) or source.reads_tables(self.scripts, ending)):
+                found[entry.name] = number_bytes(read_file(self.folder.path / entry.name, STAGED_BYTES))
+        return {name: n_bytes for name, n_bytes in found.items() if n_bytes}
+
+    def _uncounted_texts(self) -> Iterator[Entry]:
+        heaped = {entry.name for heap in self.folder.heaps for entry in heap.entries}
+        left_out = {*self.counted, *heaped, *(e.name for e in (*self.folder.artifacts, *self.folder.small))}
+        for entry in self.folder.entries:
+            if entry.mark == "text" and entry.name not in left_out and not entry.name.lower().endswith(TOKENIZERS):
+                yield entry
 
     @cached_property
     def encoded(self) -> dict[str, int]:
         """Text that nobody counts -> its bytes that are packed ones: logs, notes, code that nothing imports."""
-        heaped = {entry.name for heap in self.folder.heaps for entry in heap.entries}
-        left_out = {*self.counted, *heaped, *(e.name for e in (*self.folder.artifacts, *self.folder.small))}
         found = {}
-        for entry in self.folder.entries:
-            name = entry.name.lower()
-            if entry.mark == "text" and entry.name not in left_out and not name.endswith(TOKENIZERS):
-                text = read_file(self.folder.path / entry.name, STAGED_BYTES)
-                if n_bytes := encoded_bytes(text, is_code=name.endswith(".py")):
-                    found[entry.name] = n_bytes
+        for entry in self._uncounted_texts():
+            text = read_file(self.folder.path / entry.name, STAGED_BYTES)
+            if n_bytes := encoded_bytes(text, is_code=entry.name.lower().endswith(".py")):
+                found[entry.name] = n_bytes
         return found
 
     def _opens(self, entries: Sequence[Entry]) -> bool:
@@ -241,13 +251,38 @@ class Evidence:
         raw: what runs; as shipped: the files as they lie here; wrapped: what runs, as it is or in a self-extracting
         file of ours, whichever is less.
         """
-        running = {program.name: program.running for program in self.programs}
         raw = wrapped = 0
         for name, n_bytes in self.counted.items():
-            text = running.get(name)
+            text = self._running.get(name)
             raw += n_bytes if text is None else len(text)
-            wrapped += n_bytes if text is None else min(len(text), source.wrapped_size([text]))
+            wrapped += self._wrapped[name]
         return {"raw": raw, "as shipped": self.code_bytes, "wrapped": wrapped}
+
+    @property
+    def least_code(self) -> int:
+        """The fewest bytes that the counted code can be packed into, `SHORTER` than our own wrapping.
+
+        What is packed already, what is no Python, and numbers in place of code stay as they lie here.
+        """
+        least = 0
+        for name, n_bytes in self.counted.items():
+            text = self._running.get(name)
+            can_shrink = text is not None and n_bytes >= SHORTER * len(text) and not number_bytes(text)
+            least += min(n_bytes, int(SHORTER * self._wrapped[name])) if can_shrink else n_bytes
+        return least
+
+    @cached_property
+    def _running(self) -> dict[str, bytes]:
+        return {program.name: program.running for program in self.programs}
+
+    @cached_property
+    def _wrapped(self) -> dict[str, int]:
+        """Counted file -> its bytes in a self-extracting file of ours, where that is less."""
+        found = {}
+        for name, n_bytes in self.counted.items():
+            text = self._running.get(name)
+            found[name] = n_bytes if text is None else min(len(text), source.wrapped_size([text]))
+        return found
 
     @property
     def spread(self) -> int:
@@ -269,97 +304,3 @@ class Evidence:
     def declared(self) -> frozenset[str]:
         """Distributions that may be imported on the target."""
         return declared_distributions(self.requirements) | frozenset(TARGET_DISTRIBUTIONS)
-
-
-def collect(path: Path, options: Options, scores: Scores | None = None) -> Evidence:
-    """The evidence of the folder at `path`. Raises DataError when it is no folder."""
-    folder = scan(path)
-    with workplace("referee") as place:
-        stage = Path(place, "folder")
-        stage.mkdir()
-        folder.stage(stage)
-        requirements = folder.text("requirements.txt")
-        modules = importable(declared_distributions(requirements) | frozenset(TARGET_DISTRIBUTIONS))
-        decoded = tuple(_decoded(folder, stage, modules, options))
-        found = programs(folder, stage, modules, options.limits)
-    counted, data = _counted(folder, found, {name for d in decoded if d.own for name in d.own.opened})
-    return Evidence(
-        folder,
-        options,
-        read_claims(folder.text("submission.json")),
-        (folder.text("README.md") or "")[:README_CHARACTERS],
-        requirements,
-        tuple(distinct(log for entry in folder.logs for log in read_logs(entry.name, folder.log_text(entry)))),
-        tuple(program for program in found if program.name in counted),
-        counted,
-        data,
-        decoded,
-        scores,
-    )
-
-
-def _scratch(stage: Path, name: str) -> Path:
-    """An empty folder for one fenced process."""
-    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=stage.parent))
-
-
-def _decoded(folder: Folder, stage: Path, modules: frozenset[str], options: Options) -> Iterator[Decoded]:
-    """Every artifact; of those whose name and first bytes say nothing, the first few are tried."""
-    guessed = 0
-    for entry in folder.artifacts:
-        guessed += not is_artifact(entry)
-        if guessed > GUESSED and not is_artifact(entry):
-            yield Decoded(entry, Run(error=f"one of more than {GUESSED} files of no known format; left alone"))
-        else:
-            yield _decode(entry, folder, stage, modules, options)
-
-
-def _decode(entry: Entry, folder: Folder, stage: Path, modules: frozenset[str], options: Options) -> Decoded:
-    """Our decode, then the folder's own; without a decoder that works, ours a second time."""
-    artifact = stage / entry.name
-    if not artifact.is_file():
-        return Decoded(entry, Run(error=f"{entry.n_bytes:,} bytes are more than a submission may have; left alone"))
-    first = _our_decode(artifact, stage, options)
-    if not first.ok:
-        return Decoded(entry, first)
-    own = None if folder.entry(DECODER) is None else _own_decode(artifact, stage, modules, options)
-    second = None if own is not None and own.ok else _our_decode(artifact, stage, options, number=1)
-    return Decoded(entry, first, second, own)
-
-
-def _our_decode(artifact: Path, stage: Path, options: Options, *, number: int = 0) -> Run:
-    arguments = [str(artifact), str(options.decode_bytes)]
-    return run_probe("decode", arguments, stage, _scratch(stage, "ours"), options.limits, number=number)
-
-
-def _own_decode(artifact: Path, stage: Path, modules: frozenset[str], options: Options) -> Run:
-    """`python decode.py ARTIFACT decoded.npz` behind the fence, and the digests of what it wrote."""
-    scratch = _scratch(stage, "own")
-    own = run_script(stage / DECODER, [str(artifact), DECODED], scratch, modules, options.limits)
-    if not own.ok:
-        return own
-    if not (scratch / DECODED).is_file():
-        return replace(own, error=f"{DECODER} ended well but wrote no {DECODED}")
-    answer = run_probe("hash", [str(scratch / DECODED)], scratch, scratch, options.limits)
-    return replace(own, value=answer.value, error=answer.error)
-
-
-def _counted(
-    folder: Folder, found: Sequence[Program], touched: Iterable[str]
-) -> tuple[dict[str, int], dict[str, int]]:
-    """(counted files, tokenizers): the two entry scripts, what they import or name, what was opened when they ran."""
-    passive = {entry.name for entry in (*folder.artifacts, *folder.logs)}
-    passive |= {"README.md", "submission.json", "requirements.txt", "LICENSE"}
-    sizes = {entry.name: entry.n_bytes for entry in folder.entries if entry.name not in passive}
-    reached = {name for name in (TRAIN, DECODER, *touched) if name in sizes}
-    while True:
-        current = [program for program in found if program.name in reached]
-        more = source.opened_names([script for program in current for script in program.scripts], sizes)
-        more |= {name for program in current if program.run for name in program.run.opened if name in sizes}
-        more -= reached
-        if not more:
-            break
-        reached |= more
-    reached -= {name for name in reached if seed_of(name) is not None and not name.endswith(".py")}
-    data = {name: sizes[name] for name in reached if name.endswith(TOKENIZER_FILES)}
-    return {name: sizes[name] for name in sorted(reached - data.keys())}, data

@@ -46,6 +46,18 @@ _SAID_TOTAL = re.compile(
     r"(?P<m>\d{1,3}\.\d{1,4})\s?(?P<unit>Mi?B)\b)", re.I,
 )  # fmt: skip
 _TIME = rf"['\"]?\s{{0,3}}[:=]\s{{0,3}}{SPAN}"
+_SAID_ARTIFACT = re.compile(  # artifact: 15,981,204 bytes, final artifact is 16.2 MB, budget:15981204/16000000
+    r"(?:(?:\b(?:artifact|submission|package)(?:[ _](?:size|bytes|file|total|weighs|comes to|is|has|of)){0,3}|"
+    r"\bmodel ?\+ ?code|\bbytes_total)(?:\s?\([\w +./-]{0,30}\))?['\"]?\s?(?:[:=]\s{0,3}|\s)"
+    r"(?:(?P<n>\d[\d,_]{6,12})(?!\.?\d)|(?P<m>\d{1,3}\.\d{1,4})\s?(?P<unit>Mi?B)\b)|"
+    r"(?P<k>\d[\d,_]{6,12}) ?(?:(?:bytes )?/ ?16[,_]?000[,_]?000\b|bytes (?:in all|in total|altogether))|"
+    r"\.(?:ptz|pgpack|br|xz|zst|lzma)\b\D{0,20}(?P<f>\d[\d,_]{6,12}) bytes)", re.I,
+)  # fmt: skip
+_NO_RESULT = re.compile(
+    r"\braw\b|uncompressed|unpacked|before|unquanti|fp32|bf16|fp16|\bpre[-_ ]|limit|\bcap\b|"
+    r"budget\b(?!:)|\bmax|allow|target|\bmust\b|\bunder\b|param|without|\btr(?:y|ied|ial)\b|candidate|would|baseline|previous|sota|attempt|instead",
+    re.I,
+)
 _STOP = re.compile(rf"train(?:ing)?[_ ]time{_TIME}", re.I)
 _HESSIANS = re.compile(r"ollected (?:\d+ )?[Hh]essians?[^\n]{0,40}? in (?P<s>\d+(?:\.\d+)?)\s?s")
 _EVAL = re.compile(rf"total[_ ]eval(?:uation)?[_ ]time{_TIME}", re.I)
@@ -183,14 +195,25 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
 def _said_total(lines: Sequence[str]) -> tuple[int, int | None]:
     """(line, total) of the last one in other words; of one in megabytes the least that it may be."""
     for i in range(len(lines) - 1, -1, -1):
-        said = _SAID_TOTAL.search(lines[i]) if "total" in lines[i].lower() else None
-        if said is not None and said["n"]:
-            return i, int(re.sub(r"\D", "", said["n"]))
-        if said is not None:
-            unit = 1 << 20 if said["unit"].lower() == "mib" else 10**6
-            least = float(said["m"]) - 0.5 * 10.0 ** -len(said["m"].partition(".")[2])
-            return i, int(least * unit) + 1
+        if (n_bytes := _total_in(lines[i])) is not None:
+            return i, n_bytes
     return 0, None
+
+
+def _total_in(line: str) -> int | None:
+    words = line.lower()
+    said = _SAID_TOTAL.search(line) if "total" in words else None
+    if said is None and any(word in words for word in ("bytes", "mb", "mib", "artifact", "/")):
+        said = _SAID_ARTIFACT.search(line)
+        said = None if said is None or _NO_RESULT.search(line[: said.end()]) else said
+    if said is None:
+        return None
+    groups = said.groupdict()
+    if whole := groups["n"] or groups.get("k") or groups.get("f"):
+        return int(re.sub(r"\D", "", whole))
+    unit = 1 << 20 if groups["unit"].lower() == "mib" else 10**6
+    least = float(groups["m"]) - 0.5 * 10.0 ** -len(groups["m"].partition(".")[2])
+    return int(least * unit) + 1
 
 
 def _is_calibrated(line: str) -> bool:

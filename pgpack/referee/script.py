@@ -25,6 +25,8 @@ from .texts import UNKNOWN, texts_of
 NODES = 400_000  # of a syntax tree; the largest public script has about 60,000
 DEPTH = 8  # of aliases
 INTEGER_BITS = 8192  # of a whole number; Python writes down no more than 4,300 digits of one
+LONG = 1 << 20  # bytes of a source that may hold tables
+_ROW = re.compile(rb"(?:[-+]?\d[\d_]*(?:\.\d*)?(?:e[-+]?\d+)?,\s{0,40}){256,}")
 BUILTINS = ("builtins.", "__builtins__.")
 
 
@@ -54,7 +56,7 @@ class Script:
     @cached_property
     def parsed(self) -> tuple[ast.Module | None, str]:
         """(syntax tree, '') or (None, why there is none); both of what only a newer Python runs as it stands."""
-        tree, why = _parsed(self.text)
+        tree, why = _parsed(_without_tables(self.text))
         if tree is None and why:
             with contextlib.suppress(ValueError, LookupError, SyntaxError):
                 tree = _parsed(as_older(self.text))[0]
@@ -287,6 +289,11 @@ def references(scripts: Iterable[Script]) -> Iterator[tuple[Script, ast.expr, st
         for node in script.nodes:
             if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load):
                 yield script, node, script.name_of(node)
+
+
+def _without_tables(text: bytes) -> bytes:
+    """A source without its long rows of numbers, where it is too large to hold nothing else; lines stay lines."""
+    return text if len(text) < LONG else _ROW.sub(lambda row: b"0," + b"\n" * row[0].count(b"\n"), text)
 
 
 def _parsed(text: bytes | str) -> tuple[ast.Module | None, str]:

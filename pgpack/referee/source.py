@@ -10,14 +10,17 @@ import ast
 import base64
 import lzma
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from .fetching import commands, looked_for
 from .script import Place, Script, calls, keyword, references
+from .texts import UNKNOWN
 
 MINIFIERS = {"python_minifier", "pyminify", "pyminifier"}
 PROGRAMS = ("lrzip", "lrunzip", "zpaq", "xz", "zstd", "brotli", "7z", "paq8l", "cmix")
 IMPORTERS = {"importlib.import_module", "__import__", "importlib.__import__", "runpy.run_module", "imp.load_module"}
+LOADERS = ("torch.load", "safetensors.torch.load_file", "numpy.load", "np.load", "safetensors.safe_open")
+READERS = ("loadtxt", "genfromtxt", "fromstring", "read_csv", "read_table", "reader", "DictReader")  # of tables
 UNPICKLERS = {
     *(f"{module}.{name}" for module in ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib")
       for name in ("load", "loads", "Unpickler")),
@@ -86,12 +89,12 @@ def libraries(source: str) -> set[str]:
     return {module for module, _, _ in imports([Script("", source.encode())])} - sys.stdlib_module_names
 
 
-def texts(scripts: Sequence[Script]) -> Iterator[tuple[str, Place]]:
-    """Every short string constant that is not a docstring or a statement of its own."""
+def texts(scripts: Sequence[Script], without: Collection[int] = ()) -> Iterator[tuple[str, Place]]:
+    """Every short string constant that is not a docstring or a statement of its own; `without`: ids of nodes."""
     for script in scripts:
         idle = {id(node.value) for node in script.nodes if isinstance(node, ast.Expr)}
         for node in script.nodes:
-            if not isinstance(node, ast.Constant) or id(node) in idle:
+            if not isinstance(node, ast.Constant) or id(node) in idle or id(node) in without:
                 continue
             if isinstance(node.value, str) and len(node.value) <= 4096:
                 yield node.value, script.place(node, repr(node.value[:60]))
@@ -225,10 +228,11 @@ def minifier_counts(scripts: Sequence[Script]) -> Iterator[Place]:
 
 def opened_names(scripts: Sequence[Script], present: Iterable[str]) -> frozenset[str]:
     """Files of the folder that a script names in a string or imports as a module, by statement or by call."""
-    spoken = {text.rpartition("/")[2] for text, _ in texts(scripts)}
+    written = frozenset[int]().union(*map(_only_written, scripts))
+    spoken = {text.rpartition("/")[2] for text, _ in texts(scripts, without=written)}
     for script in scripts:
         for node in script.nodes:
-            if isinstance(node, (ast.BinOp, ast.JoinedStr)):
+            if isinstance(node, (ast.BinOp, ast.JoinedStr)) and id(node) not in written:
                 spoken |= {text.rpartition("/")[2] for text in script.texts_of(node)}
     spoken |= {word.rpartition("/")[2] for text, _ in commands(scripts) for word in text.split()}
     modules = {module for module, _, _ in imports(scripts)}
@@ -244,6 +248,76 @@ def opened_names(scripts: Sequence[Script], present: Iterable[str]) -> frozenset
     return frozenset(found)
 
 
+def outside_weights(scripts: Sequence[Script]) -> Iterator[Place]:
+    """Weights that are loaded from a place outside of the folder, where the code itself has not put them."""
+    saved = [text for *_, call, name in calls(scripts) if "save" in name for text in _given_texts(scripts, call)]
+    for script, call, name in calls(scripts):
+        if name in LOADERS and call.args:
+            for text in script.texts_of(call.args[0]):
+                is_outside = text.startswith(("/", "~/", "../")) and UNKNOWN not in text
+                if is_outside and text not in saved:
+                    yield script.place(call, f"{name}({text!r}) loads weights from outside of the folder")
+
+
+def _given_texts(scripts: Sequence[Script], call: ast.Call) -> Iterator[str]:
+    for script in scripts:
+        for each in (*call.args, *(item.value for item in call.keywords)):
+            yield from script.texts_of(each)
+
+
+def _only_written(script: Script) -> frozenset[int]:
+    """Ids of the nodes that name files which are written and nothing else, directly or by a variable."""
+    targets = [each for node in script.nodes if isinstance(node, ast.Call) for each in _written_by(node)]
+    found = {id(inner) for target in targets for inner in ast.walk(target)}
+    for node in script.nodes:
+        name = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
+        if isinstance(node, ast.Assign) and isinstance(name, ast.Name):
+            uses = [n for n in script.nodes if name.id in (getattr(n, "id", ""), getattr(n, "attr", ""))]
+            if len(uses) > 1 and all(id(use) in found for use in uses if use is not name):
+                found |= {id(inner) for inner in ast.walk(node.value)}
+    return frozenset(found)
+
+
+def _written_by(call: ast.Call) -> Iterator[ast.expr]:
+    """What names the file that a call writes to."""
+    last = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    owner = call.func.value if isinstance(call.func, ast.Attribute) else None
+    is_method = last == "open" and owner is not None and getattr(owner, "id", "") not in ("gzip", "lzma", "bz2", "io")
+    mode = keyword(call, "mode") or next(iter(call.args[0 if is_method else 1 :]), None)
+    if last == "open" and isinstance(mode, ast.Constant) and str(mode.value)[:1] in ("w", "a", "x"):
+        yield from [owner] if is_method and owner is not None else call.args[:1]
+    elif last in ("to_csv", "to_json", "savetxt", "FileHandler", "savefig"):
+        yield from call.args[:1]
+    elif last in ("write_text", "write_bytes") and owner is not None:
+        yield owner
+
+
+def reads_tables(scripts: Sequence[Script], ending: str) -> bool:
+    """Whether the code reads numbers out of files that end like this, whatever their name."""
+    if ending in (".json", ".jsonl"):
+        return any("json" in name and name.endswith(("load", "loads", "read_json")) for *_, name in calls(scripts))
+    return any(map(_reads_numbers, calls(scripts))) or any(
+        isinstance(node, (ast.ListComp, ast.GeneratorExp)) and _converts_words(node)
+        for script in scripts
+        for node in script.nodes
+    )
+
+
+def _reads_numbers(found: tuple[Script, ast.Call, str]) -> bool:
+    _, call, name = found
+    last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
+    is_map = last == "map" and name == "map" and len(call.args) > 1
+    return last in READERS or (
+        is_map and ast.unparse(call.args[0]) in ("int", "float") and "split(" in ast.unparse(call)
+    )
+
+
+def _converts_words(node: ast.ListComp | ast.GeneratorExp) -> bool:
+    """[float(word) for line in file for word in line.split()]"""
+    made = {getattr(inner.func, "id", "") for inner in ast.walk(node.elt) if isinstance(inner, ast.Call)}
+    return bool(made & {"int", "float"}) and "split(" in ast.unparse(node)
+
+
 def _relative(script: Script) -> Iterator[str]:
     for node in script.nodes:
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -253,10 +327,11 @@ def _relative(script: Script) -> Iterator[str]:
 def wrapped_size(sources: Iterable[bytes]) -> int:
     """Bytes of a self-extracting file around these sources: LZMA in base 85 behind two lines, as the field does."""
     plain = b"\n".join(sources)
+    level = 9 | lzma.PRESET_EXTREME if len(plain) < 1 << 20 else 1
     window = max(
         1 << 16, 1 << max(0, len(plain) - 1).bit_length()
     )  # all of it: the preset's 64 MiB give the same bytes
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": window}]
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": level, "dict_size": window}]
     packed = lzma.compress(plain, format=lzma.FORMAT_RAW, filters=filters)
     stub = (
         b"import lzma as L,base64 as B\n"

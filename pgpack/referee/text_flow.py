@@ -155,7 +155,7 @@ class _Walk(Calls):
             yield each, self.value(each, scope)
 
     def _While(self, node: ast.While, scope: Scope) -> None:
-        before, self.loops = self.loops, (*self.loops, (id(node), ""))
+        before, self.loops = self.loops, (*self.loops, (id(node), REPEATS if _is_clocked(node) else ""))
         for _ in range(2):
             self.value(node.test, scope)
             self.block(node.body, scope)
@@ -252,6 +252,13 @@ def _kind_of_loop(node: ast.For | ast.AsyncFor) -> str:
     used = any(isinstance(n, ast.Name) and n.id == name for part in node.body for n in ast.walk(part))
     counts = over.startswith("range(") and ("epoch" in over or not used)
     return REPEATS if name.startswith("_") or re.search(r"epoch|^ep$", name.lower()) or counts else ""
+
+
+def _is_clocked(node: ast.While) -> bool:
+    """Whether a loop only repeats itself until the time is over, and adds nothing up."""
+    calls = {getattr(each.func, "attr", "") for each in ast.walk(node.test) if isinstance(each, ast.Call)}
+    sums = any(isinstance(each, ast.AugAssign) for each in node.body)
+    return bool(calls & {"time", "perf_counter", "monotonic"}) and not sums
 
 
 def _part(found: Value, name: str) -> Value:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .evidence import Evidence, Options, collect
+from .collecting import collect
+from .evidence import Evidence, Options
 from .findings import Finding, Rule, fail
 from .scoring import Scores
 from .table import all_rules, rule_of

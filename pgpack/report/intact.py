@@ -4,7 +4,7 @@
     best*.pgpack, .json, anatomy.json | tables, pictures, page
 
 Owns what `pgpack sweep --check` says. The sweep's own command makes all of these again, and measures damaged rows
-again, but for the card.
+again.
 """
 
 from __future__ import annotations
@@ -42,13 +42,16 @@ class FileState:
 
 def check_study(folder: Path) -> tuple[FileState, ...]:
     """The state of every file that a finished study has. Raises: StudyError when there is no study."""
-    if not (folder / STUDY_FILE).is_file():
+    begun = [(folder / name).is_file() for name in (STUDY_FILE, TRIALS_FILE)]
+    if not any(begun):
         raise StudyError(f"{folder} holds no {STUDY_FILE}; give the folder of a `pgpack sweep`")
+    if not begun[0]:
+        return (FileState(STUDY_FILE, False, f"is missing; {AGAIN}"),)
     try:
         lines = Journal(folder / TRIALS_FILE).scan()
     except StudyError as error:
         return (FileState(TRIALS_FILE, False, str(error)),)
-    if not (folder / TRIALS_FILE).exists():
+    if not begun[1]:
         return (FileState(TRIALS_FILE, False, f"is missing; {AGAIN}"),)
     try:
         study = Study.load(folder, lines.trials)

@@ -16,12 +16,12 @@ from pgpack.calibration.calibration import Calibration
 from pgpack.calibration.distortion import added_losses
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.errors import FormatError
-from pgpack.files import replace_study_file
 from pgpack.formats.own.manifest import read_manifest
 from pgpack.inspect import Anatomy, anatomy
 from pgpack.pack import Artifact
 from pgpack.picture import PICTURE_SUFFIXES, figure_bytes
 from pgpack.recipe.recipe import Recipe
+from pgpack.study.files import replace_study_file
 from pgpack.study.plot import frontier_figure
 from pgpack.study.seeds import seeds_csv
 from pgpack.study.study import BEST_FILE, Study

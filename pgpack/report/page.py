@@ -13,10 +13,10 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from pgpack.files import replace_study_file
 from pgpack.inspect import Anatomy
 from pgpack.study.chart_view import byte_unit
 from pgpack.study.comparison import half_width
+from pgpack.study.files import replace_study_file
 from pgpack.study.frontier import METRIC_NAMES, measured
 from pgpack.study.names import names_of
 from pgpack.study.study import Study

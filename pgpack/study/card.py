@@ -12,30 +12,30 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from pgpack.errors import StudyError
+from pgpack.files import checksum_fits, with_checksum
 
 from .frontier import METRIC_NAMES, Metric
-from .trial import read_row
+from .trial import NewerRow, Trial, read_row
 
 STUDY_FILE = "study.json"
-CARD_VERSION = 3  # raised only where a card has a field that older programs do not know
-SPLIT_VERSION = 4  # of the card of a study on documents; all others are written as before
-FOUND_VERSION = 5  # of the card of a study whose model nobody named
-METRIC_VERSION = 6  # of the card of a study whose metric somebody chose
+CARD_VERSION = 7
 CARD_SINCE: Mapping[str, int] = {  # as `trial.SINCE`, of the card
     "search": 2,
     "block_bytes": 2,
     "others": 2,
-    "split_digest": SPLIT_VERSION,
-    "model": FOUND_VERSION,
-    "metric": METRIC_VERSION,
+    "split_digest": 4,
+    "model": 5,
+    "metric": 6,
+    "crc32": 7,
 }
+AGAIN = "the same sweep makes it again, all of its flags given"
 SHOWN = 8  # hexadecimal digits of a digest
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -138,19 +138,29 @@ class StudyMeta:
 
     def to_json(self) -> str:
         """The card as indented JSON text; `from_json` is its exact inverse."""
-        row: dict[str, Any] = {"v": CARD_VERSION, **dataclasses.asdict(self)}
-        later = {name: version for name, version in CARD_SINCE.items() if version >= SPLIT_VERSION}
-        row["v"] = max([CARD_VERSION, *(later[name] for name in later if row[name] is not None)])
-        for name, version in later.items():
-            if version > row["v"]:
-                del row[name]
-        return json.dumps(row, indent=2, allow_nan=False) + "\n"
+        row = {"v": CARD_VERSION, **dataclasses.asdict(self)}
+        return with_checksum(json.dumps(row, indent=2, allow_nan=False)) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> StudyMeta:
-        """The card that `to_json` wrote. Raises: StudyError for anything else."""
-        names = tuple(field.name for field in dataclasses.fields(cls))
-        row = dict(read_row(text, names, "study card", CARD_SINCE, newest=METRIC_VERSION))
+        """The card that `to_json` wrote, of older programs too, which wrote no checksum. Raises: DamagedCard for
+        anything else; NewerRow."""
+        names = (*(field.name for field in dataclasses.fields(cls)), "crc32")
+        fits = checksum_fits(text.removesuffix("\n"))
+        try:
+            row = dict(read_row(text, names, "study card", CARD_SINCE, CARD_VERSION))
+            if row.pop("crc32", None) is not None and not fits:
+                raise StudyError("study card is damaged: its checksum is that of another text")
+            return cls._of_row(row)
+        except NewerRow as error:
+            if fits is False:  # its number was damaged
+                raise DamagedCard(str(error)) from None
+            raise
+        except StudyError as error:
+            raise DamagedCard(str(error)) from None
+
+    @classmethod
+    def _of_row(cls, row: dict[str, Any]) -> StudyMeta:
         if "others" in row:
             row["others"] = tuple(_checkpoint(other) for other in _list(row, "others"))
             row["block_bytes"] = tuple(_list(row, "block_bytes"))
@@ -159,16 +169,50 @@ class StudyMeta:
         return cls(**row)
 
 
+class DamagedCard(StudyError):
+    """A card that is none, or not as it was written."""
+
+
 def read_card(path: Path) -> StudyMeta | None:
-    """The card at `path`; None without one. Raises: StudyError when it cannot be read."""
+    """The card at `path`; None without one.
+
+    Raises: DamagedCard where it is none; StudyError when it cannot be read, or a newer pgpack wrote it.
+    """
     try:
-        return StudyMeta.from_json(path.read_text(encoding="utf-8"))
+        return StudyMeta.from_json(path.read_bytes().decode())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (StudyError, UnicodeDecodeError) as error:
+    except (DamagedCard, UnicodeDecodeError) as error:
+        raise DamagedCard(f"{path}: {error}; {AGAIN}") from None
+    except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
     except OSError as error:
         raise StudyError(f"{path}: cannot read it: {error.strerror or error}") from error
+
+
+def known_card(path: Path) -> tuple[StudyMeta | None, str]:
+    """`read_card` for a run that makes a damaged one again: None then, and what is wrong with it, '' otherwise."""
+    try:
+        return read_card(path), ""
+    except DamagedCard as error:
+        return None, str(error)
+
+
+def begun(directory: Path, trials: Sequence[Trial], now: StudyMeta) -> StudyMeta:
+    """The card of a study that has none, or a damaged one: that of the run, if all `trials` on disk are of it.
+
+    Raises: StudyError where one is of another checkpoint or evaluator.
+    """
+    own = {each.checkpoint_digest for each in now.checkpoints}
+    for trial in trials:
+        evaluator = trial.evaluator_digest if trial.on_full_text else now.evaluator_digest
+        if trial.checkpoint_digest not in own or evaluator != now.evaluator_digest:
+            what = "evaluator" if trial.checkpoint_digest in own else "checkpoint"
+            raise StudyError(
+                f"{directory} has lost its {STUDY_FILE}, and holds trials of another {what} than this run: give the "
+                "checkpoints and flags that it began with, or another folder as -o"
+            )
+    return dataclasses.replace(now, created=min((trial.created for trial in trials), default=now.created))
 
 
 def continued(directory: Path, before: StudyMeta, now: StudyMeta) -> StudyMeta:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from pgpack.errors import StudyError, ToolMissing
-from pgpack.files import replace_study_file
 from pgpack.tables import csv_text
 
 from .comparison import half_widths
+from .files import replace_study_file
 from .frontier import Front
 from .study import Study, metric_of
 from .trial import Trial, by_size

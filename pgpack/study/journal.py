@@ -18,14 +18,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from pgpack.errors import StudyError
-from pgpack.files import checksum_fits, refused, refusing, replace_study_file, sync, write_all
+from pgpack.files import checksum_fits, sync, write_all
 from pgpack.tables import counted
 
+from .files import refused, refusing, replace_study_file
 from .trial import NewerRow, Trial
 
 TRIALS_FILE = "trials.jsonl"
@@ -35,16 +36,17 @@ _TAIL_BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class Lines:
-    """A journal as it was found. `damaged`: what is wrong with each complete line that is no trial. Units:
-    `torn_bytes` of a torn last line."""
+    """A journal as it was found. `damaged`: what is wrong with each complete line that is no trial; `card`: with the
+    card beside it. Units: `torn_bytes` of a torn last line."""
 
     trials: tuple[Trial, ...]
     damaged: tuple[str, ...] = ()
     torn_bytes: int = 0
+    card: str = ""
 
     def sentences(self) -> tuple[str, ...]:
         """What a run that goes on takes out of it, for people; mostly nothing."""
-        said = []
+        said = [self.card] if self.card else []
         if self.damaged:
             n = counted(len(self.damaged), "damaged line")
             said.append(f"{n} of {TRIALS_FILE} put aside in {DAMAGED_FILE}; what was measured there counts as new")
@@ -81,14 +83,15 @@ class Journal:
         """
         return _found(self._lines())
 
-    def mend(self) -> Lines:
-        """Take out every line that is no trial, a damaged one into trials.damaged; returns what was `found`.
+    def mend(self, card: str = "") -> Lines:
+        """Take out every line that is no trial, a damaged one into trials.damaged; returns what was `found`. `card`:
+        what was wrong with the card, to be told with it.
 
         Raises: StudyError as `scan`, or when the lock is not held or the disk refuses. Nothing is lost then.
         """
         self._require_lock("mend")
         lines = list(self._lines())
-        self.found = found = _found(lines)
+        self.found = found = replace(_found(lines), card=card)
         if found.damaged:
             aside = self.path.with_name(DAMAGED_FILE)
             with refusing(aside, "read it"):

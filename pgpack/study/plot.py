@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from pgpack.errors import StudyError
-from pgpack.files import replace_study_file
 from pgpack.picture import COLOURS, GRID, INK, PICTURE_SUFFIXES, SOFT_INK, STYLE, figure_bytes
 
 from .chart_view import ChartView, byte_unit, size_axis_label
 from .comparison import half_width
+from .files import replace_study_file
 from .frontier import LOGARITHMIC, METRIC_NAMES, Front, Points, loss_of, measured, points_of
 from .labels import Label, Placer
 from .names import names_of

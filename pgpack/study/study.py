@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pgpack.errors import StudyError
-from pgpack.files import refusing, replace_study_file
 from pgpack.sizes import Size, bytes_of
 
-from .card import STUDY_FILE, StudyMeta, continued, read_card
+from .card import STUDY_FILE, StudyMeta, begun, continued, known_card, read_card
+from .files import refusing, replace_study_file
 from .frontier import Metric, default_metric
 from .journal import TRIALS_FILE, Journal
 from .pictured import Curve
@@ -163,15 +163,17 @@ def recording(
     A new budget, space, calibration or pgpack version is taken over into the card (trial keys tell their
     rows apart). `complete` fills in what takes long to find, such as the fp32 loss, once the study is known to be
     the right one and nobody else's.
-    Raises: StudyError when another process writes here, when the directory cannot be written, when it holds files of
-    something else, or belongs to other checkpoints or another evaluator.
+    A damaged card is made again. Raises: StudyError when another process writes here, when the directory cannot be
+    written, when it holds files of something else, or belongs to other checkpoints or another evaluator.
     """
     with refusing(directory, "create it"):
         _refuse_foreign(directory)
         directory.mkdir(parents=True, exist_ok=True)
     with Journal(directory / TRIALS_FILE) as journal:
-        before = read_card(directory / STUDY_FILE)
-        card = complete(meta if before is None else continued(directory, before, meta))
+        before, damage = known_card(directory / STUDY_FILE)
+        known = continued(directory, before, meta) if before else begun(directory, journal.scan().trials, meta)
+        card = complete(known)
         if card != before:
             replace_study_file(directory / STUDY_FILE, card.to_json().encode())
-        yield Study.of(directory, card, journal.mend().trials), journal
+        trials = journal.mend(damage).trials
+        yield Study.of(directory, card, trials), journal

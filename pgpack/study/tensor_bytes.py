@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pgpack.files import checksum_fits, refusing, replace_study_file, with_checksum
+from pgpack.files import checksum_fits, with_checksum
 from pgpack.tables import counted
 
+from .files import refusing, replace_study_file
 from .trial import Trial
 
 TENSORS_FILE = "tensors.jsonl"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import zipfile
 import zlib
@@ -205,15 +206,23 @@ def state_dict(path: str) -> dict[str, Array]:
 
 
 def main() -> None:
-    """Write the state dict as a .npz file, one tensor at a time. Exits with 4 and a sentence where it is refused."""
+    """Write the state dict as a .npz file, one tensor at a time: whole or not at all. Exits with 2 and the usage, or
+    with a sentence, and 1 where a file cannot be read or written, 4 where the artifact is refused."""
+    if len(sys.argv) != 3:
+        sys.stderr.write("usage: python decode.py ARTIFACT OUT.npz\n")
+        sys.exit(2)
+    aside = sys.argv[2] + ".tmp"
     try:
         tensors = state_dict(sys.argv[1])
         if any({"", ".."} & {*name.split("/")} for name in tensors):
             raise ValueError("a tensor is called like a path")
+        with zipfile.ZipFile(aside, "w") as out:
+            for name, values in tensors.items():
+                with out.open(name + ".npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, values)
+        os.replace(aside, sys.argv[2])
     except Exception as error:  # noqa: BLE001  whatever a damaged file does to a decoder that trusts it
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(4)
-    with zipfile.ZipFile(sys.argv[2], "w") as out:
-        for name, values in tensors.items():
-            with out.open(name + ".npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, values)
+        if os.path.exists(aside):
+            os.remove(aside)
+        sys.exit(1 if isinstance(error, OSError) else 4)

@@ -47,15 +47,23 @@ class Record:
         """Whether the fp16 steps, levels or values of a part are all too small to be held within percents."""
         return any(0 < largest < LEAST_HALF for part in self.parts for largest in _largest_halves(part))
 
-    @np.errstate(over="ignore", invalid="ignore")  # a file's values may be infinite; whoever wants them finite asks
+    @np.errstate(over="ignore", invalid="ignore")  # refused below, as a sentence
     def dequantize(self) -> NDArray[Any]:
-        """Shape: `shape`; float32 unless the tensor was stored as integers."""
+        """Shape: `shape`; float32 unless the tensor was stored as integers.
+
+        Raises: FormatError where what is worked out is not finite; raw values may be as they were stored.
+        """
         values = [part.dequantize() for part in self.parts]
+        if self.form == "plain" and isinstance(self.parts[0].grid, RawValues):
+            return values[0].reshape(self.shape)
+        found = values[0]
         if self.form == "corrected":
-            return ordered_sum(values[0], ordered_product(values[1], values[2])).reshape(self.shape)
-        if self.form == "factored":
-            return ordered_product(values[0], values[1]).reshape(self.shape)
-        return values[0].reshape(self.shape)
+            found = ordered_sum(values[0], ordered_product(values[1], values[2]))
+        elif self.form == "factored":
+            found = ordered_product(values[0], values[1])
+        if not np.isfinite(found).all():
+            raise FormatError(f"{self.name[:120]} decodes to NaN or infinity, which only raw values may hold")
+        return found.reshape(self.shape)
 
 
 def _largest_halves(part: QuantizedTensor) -> Iterator[float]:

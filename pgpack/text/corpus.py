@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pgpack.files import replace_together
+from pgpack.files import replace_together, with_checksum
 
 from .data import Tokens, digest_tokens, read_tokens, shards_of
 from .documents import Document, split_documents
@@ -68,7 +68,7 @@ def write_text_folder(
         *shards_of(train_tokens, folder, "corpus_train"),
         *shards_of(val_tokens, folder, "corpus_val"),
         (folder / TOKENIZER_NAME, tokenizer.model),
-        (folder / RECORD_NAME, (json.dumps(asdict(record), indent=2) + "\n").encode()),
+        (folder / RECORD_NAME, f"{with_checksum(json.dumps(asdict(record), indent=2))}\n".encode()),
     ]
     older = {path for pattern in (TRAIN_GLOB, VAL_GLOB) for path in folder.glob(f"corpus{pattern[1:]}")}
     replace_together(files, stale=older - {path for path, _ in files})

@@ -81,7 +81,7 @@ def _settings(companions: Mapping[str, bytes], named: Callable[[str], str]) -> d
         if name in companions:
             try:
                 found |= json.loads(companions[name].removeprefix(b"\xef\xbb\xbf"))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 raise DataError(f"{named(name)} is not a JSON object ({error})") from None
     return found
 

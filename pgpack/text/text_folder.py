@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pgpack.errors import DataError
+from pgpack.files import checked_json
 
 from .shard_files import find_shards, shard_length
 
@@ -54,8 +55,8 @@ class TextFolder:
         record = self.tokenizer_path.parent / RECORD_NAME
         if record.is_file() and self.tokenizer_path.name == TOKENIZER_NAME:
             try:
-                return int(json.loads(record.read_text(encoding="utf-8"))["vocab_size"])
-            except (ValueError, KeyError, TypeError) as error:
+                return int(checked_json(record.read_text(encoding="utf-8"))["vocab_size"])
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise DataError(f"{record} is not the record of `pgtrain data`; write the folder again") from error
         import sentencepiece
 

@@ -26,13 +26,15 @@ class Group:
     """`fields` are searched together; `choices` of a config are what they may be beside its other fields.
 
     `usual`: which of them a public script has. `lean`: how far the loss may fall towards one that the model never had
-    (see `evidence`), measured on the models of `make bench-identify`.
+    (see `evidence`), measured on the models of `make bench-identify`. `between`: of numbers, values on both sides of
+    a config's own that are no choice.
     """
 
     fields: tuple[str, ...]
     choices: Callable[[GPTConfig, Trace], Sequence[Choice]]
     usual: Callable[[GPTConfig], bool] = lambda config: True
     lean: float = 0.035
+    between: Callable[[GPTConfig], Sequence[Choice]] = lambda config: ()
 
     @property
     def name(self) -> str:
@@ -94,10 +96,31 @@ def _each(field: str, values: Sequence[Any]) -> list[Choice]:
     return [{field: value} for value in dict.fromkeys(values)]
 
 
+def _halfway(field: str, values: Sequence[float]) -> Callable[[GPTConfig], list[Choice]]:
+    """Half way, by ratio, from a config's own value to the next of these below and above; past the last as far."""
+
+    def beside(config: GPTConfig) -> list[Choice]:
+        own = float(getattr(config, field))
+        below = max((value for value in values if value < own), default=own / 2)
+        above = min((value for value in values if value > own), default=own * 2)
+        return _each(field, [float(f"{(own * other) ** 0.5:.3g}") for other in (below, above)])
+
+    return beside
+
+
 def _rope_dims(config: GPTConfig, _: Trace) -> list[Choice]:
+    step = _dims_step(config)
+    return _each("rope_dims", [0, *(dims for dims in range(step, config.head_dim, step))])
+
+
+def _dims_step(config: GPTConfig) -> int:
     head = config.head_dim
-    step = 2 if head <= 32 else 4 if head <= 64 else 8
-    return _each("rope_dims", [0, *(dims for dims in range(step, head, step))])
+    return 2 if head <= 32 else 4 if head <= 64 else 8
+
+
+def _dims_between(config: GPTConfig) -> list[Choice]:
+    own, half = config.rotary_dims, _dims_step(config) // 2
+    return [] if half < 2 else _each("rope_dims", [own - half, *([own + half] if own < config.head_dim else [])])
 
 
 def _shares_of(head: int) -> tuple[int, ...]:
@@ -119,7 +142,7 @@ def _norm_scales(config: GPTConfig, _: Trace) -> list[Choice]:
 
 
 def _gate_scales(config: GPTConfig, _: Trace) -> list[Choice]:
-    return _each("attn_gate_scale", (1.0, 0.5, 0.25, 2.0, 4.0)) if config.attn_gate == "window" else []
+    return _each("attn_gate_scale", GATE_SCALES) if config.attn_gate == "window" else []
 
 
 def _lane_starts(config: GPTConfig, trace: Trace) -> list[Choice]:
@@ -179,6 +202,7 @@ def _yarn(config: GPTConfig, _: Trace) -> list[Choice]:
 
 BASE_LEAN, CAP_LEAN = 0.065, 0.05  # of numbers, which have a next value close by
 SHARES = (0.5, 0.25, 0.75)
+GATE_SCALES = (1.0, 0.5, 0.25, 2.0, 4.0)
 BASES = (1e4, 1e3, 2e3, 5e3, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6)
 SOFTCAPS = (30.0, 10.0, 15.0, 20.0)
 GROUPS = (
@@ -186,12 +210,13 @@ GROUPS = (
     Group(("mlp_activation",), lambda config, trace: _each("mlp_activation", ACTIVATIONS)),
     Group(("norm_scale",), _norm_scales),
     Group(("xsa_last_n",), _xsa, lambda config: config.xsa_last_n in (0, 4, config.num_layers)),
-    Group(("rope_dims",), _rope_dims, _usual_dims),
+    Group(("rope_dims",), _rope_dims, _usual_dims, between=_dims_between),
     Group(
         ("rope_base",),
         lambda config, trace: _each("rope_base", BASES),
         lambda config: config.rope_base == BASES[0],
         BASE_LEAN,
+        _halfway("rope_base", BASES),
     ),
     Group(("rope_scaling", "rope_max_len"), _yarn, lambda config: config.rope_scaling != "yarn"),
     Group(("lane_start",), _lane_starts),
@@ -201,7 +226,7 @@ GROUPS = (
         lambda config: config.lane_scope != "rest",
     ),
     Group(("lane_final",), _lane_finals),
-    Group(("attn_gate_scale",), _gate_scales),
+    Group(("attn_gate_scale",), _gate_scales, between=_halfway("attn_gate_scale", GATE_SCALES)),
     Group(
         ("within_documents", "boundary_token"),
         _documents,
@@ -214,13 +239,19 @@ GROUPS = (
         _repartitions,
         lambda config: config.repartition_order == "independent",
     ),
-    Group(("repartition_static",), _static_shares, lambda config: config.repartition_static == SHARES[0]),
+    Group(
+        ("repartition_static",),
+        _static_shares,
+        lambda config: config.repartition_static == SHARES[0],
+        between=_halfway("repartition_static", SHARES),
+    ),
     Group(("qk_norm",), lambda config, trace: _each("qk_norm", (True, False)), lambda config: config.qk_norm),
     Group(
         ("logit_softcap",),
         lambda config, trace: _each("logit_softcap", SOFTCAPS),
         lambda config: config.logit_softcap == SOFTCAPS[0],
         CAP_LEAN,
+        _halfway("logit_softcap", SOFTCAPS),
     ),
 )  # fmt: skip
 _BY_FIELD = {group.fields[0]: group for group in GROUPS}

@@ -59,14 +59,23 @@ class Asked:
         found = (self.config(base, choice) for choice in group.choices(base, self.trace))
         return list(dict.fromkeys([base, *(config for config in found if config is not None)]))
 
+    def between(self, base: GPTConfig, group: Group) -> list[GPTConfig]:
+        """`base` under values of the group's number beside its own that are no choice, where it has choices."""
+        if len(self.choices(base, group)) == 1:
+            return []
+        found = (self.config(base, choice) for choice in group.between(base))
+        return list(dict.fromkeys(config for config in found if config is not None and config != base))
+
 
 @dataclass(frozen=True)
 class Found:
-    """The best guess; for each group of fields how its choices stand beside it, and what nothing tells from it."""
+    """The best guess; for each group of fields how its choices stand beside it, and what nothing tells from it;
+    `usual`: groups in which the best is told from another by nothing but what public scripts have."""
 
     config: GPTConfig
     standings: Mapping[Group, Sequence[Standing]]
     rivals: Mapping[Group, Sequence[Standing]]
+    usual: frozenset[Group] = frozenset()
 
     @property
     def open(self) -> list[Group]:
@@ -92,17 +101,54 @@ def confirm(asked: Asked, judge: Judge, best: GPTConfig) -> Found:
     seen: set[GPTConfig] = set()
     standings: dict[Group, list[Standing]] = {}
     rivals: dict[Group, list[Standing]] = {}
+    usual: set[Group] = set()
     while best not in seen and len(seen) < ROUNDS:
         seen.add(best)
-        standings, rivals, start = {}, {}, best
+        standings, rivals, usual, start = {}, {}, set(), best
         for group in GROUPS:
-            ranked = judge.contest(asked.choices(best, group))
-            if ranked:
-                decided, rivals[group] = _decided(judge, group, ranked, best)
-                best, standings[group] = decided, ranked
+            choices = asked.choices(best, group)
+            ranked = judge.contest(choices)
+            if not ranked:
+                continue
+            decided, near = _decided(judge, group, ranked, best)
+            if between := asked.between(decided, group):
+                ranked = judge.contest([*choices, *between])
+                near = [each for each in ranked if each.config in {one.config for one in near}]
+                near += _between(judge, group, decided, [each for each in ranked if each.config in between])
+            if any(
+                (each.config in between or group.usual(decided) > group.usual(each.config))
+                and not _told(judge, group, decided, each.config)
+                for each in ranked
+            ):
+                usual.add(group)
+            best, standings[group], rivals[group] = decided, ranked, near
         if best == start:
             break
-    return Found(best, standings, rivals)
+    return Found(best, standings, rivals, frozenset(usual))
+
+
+def _between(judge: Judge, group: Group, best: GPTConfig, others: Sequence[Standing]) -> list[Standing]:
+    """Of values that are no choice, those that the best is not far likelier than. One is as unlikely beforehand
+    beside any choice as an unusual value beside a usual one; none is ever taken, for its next would do as well."""
+
+    def favour(other: GPTConfig) -> float:
+        return USUAL + judge.evidence_of_loss(best, other, group.lean)
+
+    found = []
+    for each in others:
+        if favour(each.config) < SURE:
+            for config in (best, each.config):
+                judge.losses(config, judge.n_tokens)
+            if judge.equal(best, each.config):
+                continue
+            if favour(each.config) + judge.evidence_of_gradient(best, each.config) < ENOUGH:
+                found.append(each)
+    return found
+
+
+def _told(judge: Judge, group: Group, best: GPTConfig, other: GPTConfig) -> bool:
+    """Whether the loss alone tells the best from another, however usual, or there is nothing to tell."""
+    return judge.equal(best, other) or judge.evidence_of_loss(best, other, group.lean) >= ENOUGH
 
 
 def _decided(
@@ -114,13 +160,16 @@ def _decided(
     text, and the gradient is asked as well.
     """
     running = _different(judge, ranked, best)
-    winner = _likeliest(running, lambda one, other: _by_loss(judge, group, one, other))
+    winner = _likeliest(running, lambda one, other: _by_loss(judge, group, one.config, other.config))
     close = [winner]
 
     def favour(one: Standing, other: Standing) -> float:
-        return _by_loss(judge, group, one, other) + judge.evidence_of_gradient(one.config, other.config)
+        return _by_loss(judge, group, one.config, other.config) + judge.evidence_of_gradient(one.config, other.config)
 
-    while more := [each for each in running if each not in close and _by_loss(judge, group, winner, each) < SURE]:
+    def near(each: Standing) -> bool:
+        return _by_loss(judge, group, winner.config, each.config) < SURE
+
+    while more := [each for each in running if each not in close and near(each)]:
         close += more
         for each in close:
             judge.losses(each.config, judge.n_tokens)
@@ -143,10 +192,10 @@ def _different(judge: Judge, ranked: Sequence[Standing], best: GPTConfig) -> lis
     return sorted(running, key=lambda each: each.behind)
 
 
-def _by_loss(judge: Judge, group: Group, one: Standing, other: Standing) -> float:
+def _by_loss(judge: Judge, group: Group, one: GPTConfig, other: GPTConfig) -> float:
     """The log of how much likelier one choice is than another, by how usual both are and what they lose."""
-    beforehand = USUAL * (group.usual(one.config) - group.usual(other.config))
-    return beforehand + judge.evidence_of_loss(one.config, other.config, group.lean)
+    beforehand = USUAL * (group.usual(one) - group.usual(other))
+    return beforehand + judge.evidence_of_loss(one, other, group.lean)
 
 
 def _start(asked: Asked, judge: Judge, settings: Sequence[Mapping[str, Any]]) -> GPTConfig | None:

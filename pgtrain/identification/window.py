@@ -6,8 +6,10 @@
                                                     --> or the one that gradient and reach together make far likelier
 
 A model that makes little of its context loses the same in shorter windows; in longer ones than it knows, it sees
-positions that it never learned, and loss, gradient and reach say so. Public scripts have powers of two: what lies
-between must be far likelier. Owns the comparison of lengths; refuses to call one the best that is not.
+positions that it never learned, and loss, gradient and reach say so. Public scripts have powers of two: one is
+not found beside a length between that loses less, by however little, and that the gradient leans to as well. Where
+neither leans nothing tells them apart, and whoever asks is told that the length is as usual. Owns the comparison of
+lengths; refuses to call one the best that is not.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def window_of(read: Read, weigh: Weigh, knows: Knows, n_tokens: int) -> int:
     longest = alike[-1]
     between = [length for length in _beside(longest) if FEWEST * length <= n_tokens]
     found |= {length: read(length, n_tokens) for length in between}
-    better = [length for length in between if _clear(found, longest, length)]
+    better = [length for length in between if _behind(found, longest, length)[0] > 0]
     enough = 2 * longest * FEWEST <= n_tokens
     if enough and not better and len(alike) == 1:
         return longest
@@ -61,13 +63,18 @@ def window_of(read: Read, weigh: Weigh, knows: Knows, n_tokens: int) -> int:
         found[2 * longest] = read(2 * longest, n_tokens)
         odds = _Odds(weigh, knows)
         far = [length for length in better if _behind(found, longest, length)[0] > FAR]
-        beyond = _steep(found, longest, alike[:-1]) or weigh(longest, 2 * longest) > TELLS
+        beyond = len(alike) == 1 or _steep(found, longest, alike[:-1]) or weigh(longest, 2 * longest) > TELLS
         stands = all(weigh(longest, each) > TELLS for each in far) and all(
             odds.stands(longest, each) for each in (*alike[:-1], *better)
         )
         likeliest = longest if beyond and stands else None if far else odds.likeliest((*alike, 2 * longest))
         if likeliest is not None:
-            return likeliest
+            beside = [length for length in _beside(likeliest) if FEWEST * length <= n_tokens]
+            found |= {length: read(length, n_tokens) for length in beside if length not in found}
+            less = [length for length in beside if _behind(found, likeliest, length)[0] > 0]
+            if all(odds.stands(likeliest, each) for each in less):
+                return likeliest
+            better = sorted({*better, *less})
     near = sorted({*alike, *better})
     said = ", ".join(f"{length} {found[length].mean():.4f}" for length in near)
     few = "" if len(near) > 1 else f", and {n_tokens:,} tokens are too few to try longer ones"
@@ -91,9 +98,9 @@ class _Odds:
 
     def stands(self, one: int, other: int) -> bool:
         """Whether a length that is far better than twice as long holds against another: no more than a little speaks
-        for a usual one; what the model knows is asked where the gradient alone does not say so."""
+        for the other; of a usual one, what the model knows is asked where the gradient alone does not say so."""
         if not _is_usual(other):
-            return self.of(one, other) > ENOUGH
+            return self.weigh(one, other) > -LEANS
         return self.weigh(one, other) > -LEANS or self.of(one, other) > -LEANS
 
     def of(self, one: int, other: int) -> float:

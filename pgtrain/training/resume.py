@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.checkpoint.files import read_file
-from pgpack.errors import DataError
+from pgpack.errors import CheckpointError, DataError
 from pgpack.files import remove
 
 from .averaging import WeightAverage
 
-MORE = "more/"
+MORE, SEAL = "more/", "crc32"
 SAVE_SHARE = 0.1  # saving may cost this share of the run
 
 
@@ -67,6 +70,7 @@ class RunState:
         arrays = {name: tensor.detach().cpu().float().numpy() for name, tensor in tensors.items()}
         metadata = {"settings": json.dumps(self.settings), "progress": json.dumps(dict(progress))}
         metadata["averaged"] = str(average.count)
+        metadata[SEAL] = _seal(arrays, metadata)
         save_tensors(self.path, arrays, metadata)
         self._saved_at = time.monotonic()
         self._last_save_s = self._saved_at - started
@@ -81,14 +85,13 @@ class RunState:
         """Fill model, optimizers and average from the file; its progress comes back, None without a file. `take` is
         given what was saved as `more`, and the progress.
 
-        Raises: DataError when the file belongs to a run with other settings.
+        Raises: DataError when the file is damaged, or belongs to a run with other settings.
         """
         if not self.path.exists():
             return None
-        stored = read_file(self.path)
-        metadata = stored.metadata
+        arrays, metadata = self._read()
         self._refuse_other(json.loads(metadata["settings"]))
-        tensors = {name: torch.from_numpy(stored.load(name)) for name in stored.shapes}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(tensors[f"model/{name}"])
@@ -106,6 +109,22 @@ class RunState:
         take({n.removeprefix(MORE): tensor for n, tensor in tensors.items() if n.startswith(MORE)}, progress)
         return progress
 
+    def _read(self) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+        """What `save` wrote, of older programs too, which sealed nothing. Raises: DataError."""
+        try:
+            stored = read_file(self.path)
+            arrays, metadata = {name: stored.load(name) for name in stored.shapes}, dict(stored.metadata)
+            seal = metadata.pop(SEAL, None)
+            if not metadata.keys() >= {"settings", "progress", "averaged"}:
+                raise CheckpointError("it does not say what it is of")
+            if seal is not None and seal != _seal(arrays, metadata):
+                raise CheckpointError("its checksum is that of other values")
+        except CheckpointError as error:
+            raise DataError(
+                f"{self.path}: the state of an unfinished run is damaged ({error}); add --restart to begin anew"
+            ) from None
+        return arrays, metadata
+
     def _refuse_other(self, saved: Mapping[str, Any]) -> None:
         changed = [
             f"{key} {saved.get(key)} then, {self.settings.get(key)} now"
@@ -121,3 +140,12 @@ class RunState:
     def discard(self) -> None:
         """Remove the state file, if there is one."""
         remove(self.path)
+
+
+def _seal(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> str:
+    """CRC-32 over all of a state, as 8 hex digits: of what a disk does to it, not of what somebody does."""
+    found = zlib.crc32(json.dumps(sorted(metadata.items())).encode())
+    for name, array in sorted(arrays.items()):
+        found = zlib.crc32(f"{name}{array.shape}".encode(), found)
+        found = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, found)
+    return f"{found:08x}"

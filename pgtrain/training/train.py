@@ -157,7 +157,7 @@ class Trainer:
             told = json.loads(metadata["training"])
             val = BitsPerByte(**told["val"], kl=None, eval_s=0.0)
             same = self._identity() | self._training(told["steps"], told["train_loss"], val) == metadata
-        except (CheckpointError, ValueError, LookupError, TypeError):
+        except (CheckpointError, ValueError, LookupError, TypeError, RecursionError):
             return None
         if not same:
             return None

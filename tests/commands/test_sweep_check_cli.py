@@ -159,3 +159,23 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
     refused = pgpack("sweep", "--check", tmp_path)
     assert refused.code == 1
     assert "holds no study.json" in refused.err
+
+
+@pytest.mark.parametrize("damage", [gone, cut, flipped])
+def test_a_damaged_card_is_named_and_the_same_sweep_makes_it_again(
+    damage: Callable[[Path], None], model: Path, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(whole, out)
+    damage(out / "study.json")
+    assert failing(out) == ["study.json"]
+    sweep = ("sweep", model, *SPACE, "--out", out, *FLAGS)
+    refused = pgpack(*sweep, "--resume")
+    assert (refused.code != 0, "study" in refused.err) == (True, True)
+    assert pgpack("sweep", model, "--recipe", "*=rtn(bits=4)|rans", "--out", out, "--max-tokens", 256).code != 0
+    succeed(pgpack(*sweep))
+    assert failing(out) == []
+    date = {"study.json", "report.html"}
+    assert {name: data for name, data in contents(out).items() if name not in date} == {
+        name: data for name, data in contents(whole).items() if name not in date
+    }

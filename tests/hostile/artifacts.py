@@ -24,9 +24,13 @@ from .crafting import (
     factors,
     many,
     not_finite,
+    products,
+    scaled_codebook,
     side,
+    side_of,
     streams,
     texted,
+    trellis,
     with_digest,
 )
 
@@ -268,6 +272,18 @@ ATTACKS: dict[str, dict[str, Callable[[], bytes]]] = {
         "mean": lambda: not_finite("mean_scaled", 8, NOT_A_NUMBER),
         "codebook": lambda: not_finite("codebook", 4, NOT_A_NUMBER),
     },
+    "finite-values": {
+        "uniform": lambda: side_of("uniform", b"\x7f" * 8, "<f4", 3e38, 1),
+        "mean": lambda: side_of("mean_scaled", b"\1" + bytes(7), "<f4", 3e38, 1),
+        "codebook, scaled": lambda: scaled_codebook(3e38, 3e38),
+        "trellis of two steps": lambda: trellis(1e38, 4),
+        "trellis of columns": lambda: trellis(1e34, 1, columns=127),
+        "trellis of rows": lambda: trellis(1e34, 1, rows=127),
+        "factored": lambda: products("factored", 1e20, 1e20),
+        "factored, infinite less infinite": lambda: products("factored", float("inf"), 0),
+        "corrected": lambda: products("corrected", -3e38, 3),
+        "corrected by NaN": lambda: products("corrected", float("nan"), 0),
+    },
     "part-values": {
         "wide": lambda: with_digest(
             document(
@@ -352,7 +368,7 @@ REASONS = {  # rule -> what every refusal of it says
     "stages": "unknown stage|no setting|must be|is no stage|expected a list",
     "streams": "a stream that is not there, or a stream holds no tensor|a list of 200000",
     "lengths": "one length more|expected 1 to|not numbers of bytes|the body has",
-    "stream-length": "its symbols take|a codec leaves|does not decode|decodes to",
+    "stream-length": "its symbols take|a codec leaves|does not decode|decodes to|does not give",
     "side-length": "side information declares",
     "transforms": "row sort|transpose",
     "grids": "unknown grid|no parameters but|has the arrays|decodes matrices",
@@ -363,6 +379,7 @@ REASONS = {  # rule -> what every refusal of it says
     "codebooks": "codebook",
     "trellises": "trellis",
     "finite": "is not finite",
+    "finite-values": "^w decodes to NaN or infinity, which only raw values may hold",
     "part-values": "values for a part",
     "tensor-shape": "for a tensor of shape",
     "factors": "factors of shapes|is of float32",

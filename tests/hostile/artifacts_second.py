@@ -13,6 +13,8 @@ import struct
 import zlib
 from collections.abc import Callable
 
+import zstandard
+
 from .crafting import SCALES, VALID, array, arrays, body_of, changed, coded, document, framed, with_digest
 
 Made = dict[str, Callable[[], bytes]]
@@ -55,6 +57,15 @@ def xz_of_a_large_dictionary() -> bytes:
 def with_companion(name: str, codecs: list[str] | None = None, lengths: list[int] | None = None) -> bytes:
     stream = bz2.compress(b"{}")
     listed = [[[name, 2]], codecs or ["bz2"], lengths or [2, len(stream)]]
+    return with_digest({**VALID["raw"], "companions": listed}, body_of(VALID["raw"]) + stream)
+
+
+def with_merges(merge: bytes, n: int, n_bytes: int) -> bytes:
+    """A companion of `n_bytes` that a vocabulary of `n` equal merges is said to give."""
+    fields = [b"{", b",", b"}", b":", b",", b'"', b" ", b'"', b",", b"\1%d" % n]
+    told = b"\1" + b"".join(struct.pack("<I", len(field)) + field for field in fields) + b"\n".join([merge] * n)
+    stream = zstandard.ZstdCompressor(3).compress(told)
+    listed = [[["tokenizer.json", n_bytes]], ["bpe_json", "zstd"], [n_bytes, len(told), len(stream)]]
     return with_digest({**VALID["raw"], "companions": listed}, body_of(VALID["raw"]) + stream)
 
 
@@ -101,6 +112,9 @@ SECOND: dict[str, Made] = {
         "two million empty blocks": lambda: in_codec(
             "zlib", b"\x78\x01" + b"\0\0\0\xff\xff" * 2_000_000 + b"\1\4\0\xfb\xff" + bytes(4) + b"\0\4\0\1"
         ),
+        "a million merges": lambda: with_merges(b"a b", (1 << 20) - 1, 60 << 20),
+        "a million long merges": lambda: with_merges(b"a" * 40 + b" " + b"b" * 38, (1 << 20) - 1, 60 << 20),
+        "more merges than there are": lambda: with_merges(b"a b", 1 << 20, 60 << 20),
         "companions": lambda: with_companion("a.json", ["bpe_json", "bz2"], [2, 256 << 20, len(bz2.compress(b"{}"))]),
     },
     "transforms": {

@@ -23,7 +23,9 @@ from .corpus_seventh import seventh_code, seventh_learning, seventh_words
 from .corpus_sixth import sixth_learning, sixth_logs, sixth_texts, sixth_weights
 from .corpus_tenth_learning import tenth
 from .corpus_third import third
-from .corpus_thirteenth_claims import claimed_in_words
+from .corpus_thirteenth import bytes_in_words
+from .corpus_thirteenth_losses import better
+from .corpus_thirteenth_reach import parts, reaching, repeated
 from .corpus_twelfth import learning
 from .corpus_twelfth_claims import claims
 from .corpus_weights import scored, weighed
@@ -32,12 +34,24 @@ from .folder_case import Case
 
 def cases() -> dict[str, Case]:
     """Name -> case."""
-    parts = [started(), imported(), fetched(), written(), logged(), scored(), weighed(), second(), third(), fourth()]
-    parts += [fifth_code(), fifth_fetching(), sixth_logs(), sixth_texts(), sixth_weights(), sixth_learning()]
-    parts += [seventh_code(), seventh_learning(), seventh_words()]
-    parts += [eighth(), ninth(), ninth_weights(), tenth(), eleventh(), learning(), claims(), claimed_in_words()]
-    found = {name: case for part in parts for name, case in part.items()}
-    assert len(found) == sum(map(len, parts)), "two folders have one name"
+    batches = [
+        started(),
+        imported(),
+        fetched(),
+        written(),
+        logged(),
+        scored(),
+        weighed(),
+        second(),
+        third(),
+        fourth(),
+    ]
+    batches += [fifth_code(), fifth_fetching(), sixth_logs(), sixth_texts(), sixth_weights(), sixth_learning()]
+    batches += [seventh_code(), seventh_learning(), seventh_words()]
+    batches += [eighth(), ninth(), ninth_weights(), tenth(), eleventh(), learning(), claims()]
+    batches += [bytes_in_words(), better(), reaching(), parts(), repeated()]
+    found = {name: case for batch in batches for name, case in batch.items()}
+    assert len(found) == sum(map(len, batches)), "two folders have one name"
     return found
 
 

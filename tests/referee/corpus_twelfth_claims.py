@@ -44,7 +44,7 @@ def claims() -> Batch:
     )
     case(
         "code_left_out",
-        "warned",
+        "refused",
         "cap",
         logs={"train.log": run_log(model=15_999_900, code=20_000).replace("Total submission", "Total of the")},
     )

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pgpack.referee import evidence as evidence_module
+from pgpack.referee import collecting as collecting_module
 from pgpack.referee.evidence import Decoded, Options
 from pgpack.referee.findings import Finding
 from pgpack.referee.runs import Limits
@@ -26,7 +26,7 @@ from tests.submission.submission_folder import SEEDS, code_bytes, script, write_
 @pytest.fixture(autouse=True)
 def decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal artifacts with equal decoders are decoded once in all tests: most faults leave them alone."""
-    original = evidence_module._decode
+    original = collecting_module._decode
 
     def decode(entry: Any, folder: Any, stage: Path, modules: Any, options: Any) -> Decoded:
         decoder = stage / "decode.py"
@@ -35,7 +35,7 @@ def decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
             DECODED[key] = original(entry, folder, stage, modules, options)
         return dataclasses.replace(DECODED[key], entry=entry)
 
-    monkeypatch.setattr(evidence_module, "_decode", decode)
+    monkeypatch.setattr(collecting_module, "_decode", decode)
 
 
 DECODED: dict[Any, Decoded] = {}
@@ -92,7 +92,7 @@ def test_a_known_fault_is_refused_with_its_sentence(name: str, tmp_path: Path) -
 
 
 def test_the_page_of_the_referee_lists_the_rules() -> None:
-    page = (Path(evidence_module.__file__).with_name("REFEREE.md")).read_text(encoding="utf-8")
+    page = (Path(collecting_module.__file__).with_name("REFEREE.md")).read_text(encoding="utf-8")
     heads = ["| id | what must hold | where the rule is from |", "|---|---|---|"]
     rows = [f"| `{rule.id}` | {rule.sentence} | {rule.source} |" for rule in RULES]
     assert page.split("<!-- rules: begin -->\n")[1].split("\n<!-- rules: end -->")[0] == "\n".join([*heads, *rows])

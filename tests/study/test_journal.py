@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from pgpack.errors import StudyError
-from pgpack.files import replace_study_file
 from pgpack.study import journal as journal_module
 from pgpack.study.card import StudyMeta
+from pgpack.study.files import replace_study_file
 from pgpack.study.journal import Journal, Lines
 from pgpack.study.study import Study, recording
 from pgpack.study.trial import SCHEMA_VERSION, Trial

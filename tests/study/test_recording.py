@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
 from pgpack.errors import StudyError
+from pgpack.files import with_checksum
 from pgpack.study.card import StudyMeta
 from pgpack.study.study import Study, recording
 from tests.study.test_journal import META, a_trial
@@ -17,9 +19,12 @@ from tests.study.test_journal import META, a_trial
 def test_the_card_and_its_text_are_inverses() -> None:
     assert StudyMeta.from_json(META.to_json()) == META
     with pytest.raises(StudyError, match="unknown keys: colour"):
-        StudyMeta.from_json(META.to_json().replace('"v": 3', '"v": 3, "colour": 2'))
-    with pytest.raises(StudyError, match=r"budget is 1\.5; expected int \| None"):
+        StudyMeta.from_json(META.to_json().replace('"v": 7', '"v": 7, "colour": 2'))
+    with pytest.raises(StudyError, match="its checksum is that of another text"):
         StudyMeta.from_json(META.to_json().replace("16000000", "1.5"))
+    row = {name: value for name, value in json.loads(META.to_json()).items() if name != "crc32"}
+    with pytest.raises(StudyError, match=r"budget is 1\.5; expected int \| None"):
+        StudyMeta.from_json(with_checksum(json.dumps({**row, "budget": 1.5})))
 
 
 def test_a_study_that_is_continued_holds_its_rows_and_its_first_date(tmp_path: Path) -> None:

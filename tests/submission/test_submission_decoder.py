@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import lzma
 import re
+import resource
 import subprocess
 import sys
 import zlib
@@ -55,12 +56,19 @@ def decoder_of(name: str) -> Decoder:
     return make_decoder([golden()[name]])
 
 
-def run_alone(folder: Path, decoder: bytes, artifact: bytes) -> subprocess.CompletedProcess[str]:
-    """The decoder in a folder with nothing but the artifact, without torch and without this package."""
+def run_alone(
+    folder: Path, decoder: bytes, artifact: bytes, *words: str, most: int = -1
+) -> subprocess.CompletedProcess[str]:
+    """The decoder in a folder with nothing but the artifact, without torch and without this package. `most`: bytes
+    of a file that it may write."""
     (folder / "decode.py").write_bytes(decoder)
     (folder / "model.pgpack").write_bytes(artifact)
-    command = [sys.executable, "-I", "-c", ALONE, "decode.py", "model.pgpack", "out.npz"]
-    return subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    command = [sys.executable, "-I", "-c", ALONE, "decode.py", *(words or ("model.pgpack", "out.npz"))]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    return subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, preexec_fn=limit)
 
 
 def refused(finished: subprocess.CompletedProcess[str]) -> None:
@@ -108,6 +116,20 @@ def test_a_damaged_artifact_gives_an_error_and_no_file(tmp_path: Path) -> None:
     finished = run_alone(tmp_path, shipped, bytes(data))
     refused(finished)
     assert not (tmp_path / "out.npz").exists()
+
+
+@pytest.mark.parametrize("words", [("model.pgpack",), ("model.pgpack", "out.npz", "more")])
+def test_a_missing_argument_gives_the_usage(words: tuple[str, ...], tmp_path: Path) -> None:
+    finished = run_alone(tmp_path, decoder_file(decoder_of(DEFAULT)).shipped, golden()[DEFAULT], *words)
+    assert (finished.returncode, finished.stderr) == (2, "usage: python decode.py ARTIFACT OUT.npz\n")
+
+
+def test_what_cannot_be_read_or_written_gives_a_sentence_and_no_file(tmp_path: Path) -> None:
+    shipped, data = decoder_file(decoder_of(DEFAULT)).shipped, golden()[DEFAULT]
+    for words, most in ((("gone", "out.npz"), -1), (("model.pgpack", "gone/out.npz"), -1), ((), 2000)):
+        finished = run_alone(tmp_path, shipped, data, *words, most=most)
+        assert (finished.returncode, finished.stderr[:8], finished.stderr.count("\n")) == (1, "error: [", 1)
+        assert {path.name for path in tmp_path.iterdir()} == {"decode.py", "model.pgpack"}
 
 
 def test_a_decoder_has_nothing_that_its_artifact_does_not_use() -> None:

@@ -72,17 +72,24 @@ def test_windows_between_powers_of_two_that_lose_less_are_a_question() -> None:
         window_of(read, silent, unknown, 8192)
 
 
-def between(window: int, n_tokens: int) -> np.ndarray:
-    """Clearly less in windows of 48 than of 64, by little; far more in windows of 128."""
-    rise = {16: 0.1, 32: 0.06, 48: -0.005, 64: 0.0, 96: 0.06}.get(window, 0.1)
-    return flat(window, n_tokens) + rise
+@pytest.mark.parametrize("less", [0.005, 0.0001])
+def test_a_length_between_that_loses_less_is_a_question_where_the_gradient_leans_to_it(less: float) -> None:
+    """However little less: of a model of windows of 48 that makes little of its context, 64 loses 0.002 more."""
 
+    def between(window: int, n_tokens: int) -> np.ndarray:
+        rise = {16: 0.1, 32: 0.06, 48: -less, 64: 0.0, 96: 0.06}.get(window, 0.1)
+        return flat(window, n_tokens) + rise
 
-def test_a_length_between_powers_of_two_must_be_far_likelier() -> None:
-    """No public script has one: it is as unlikely beforehand as an unusual value of any field."""
-    assert window_of(between, lambda one, other: -0.5 if other == 48 else 1.0, unknown, 8192) == 64
+    assert window_of(between, lambda one, other: -0.2 if other == 48 else 1.0, unknown, 8192) == 64
     with pytest.raises(DataError, match=r"windows of 48 .*, 64 .*--seq-len N"):
-        window_of(between, lambda one, other: -1.5 if other == 48 else 1.0, unknown, 8192)
+        window_of(between, lambda one, other: -0.5 if other == 48 else 1.0, unknown, 8192)
+
+
+def test_a_length_between_that_loses_more_is_no_question() -> None:
+    def read(window: int, n_tokens: int) -> np.ndarray:
+        return flat(window, n_tokens) + {32: 0.06, 48: 0.001, 64: 0.0, 96: 0.001}.get(window, 0.1)
+
+    assert window_of(read, lambda one, other: -0.5 if other in (48, 96) else 1.0, unknown, 8192) == 64
 
 
 def test_gradient_and_reach_together_name_a_length() -> None:

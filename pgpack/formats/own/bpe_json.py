@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -112,24 +113,33 @@ def _untold(told: bytes, n_bytes: int) -> bytes | None:
     if position > len(told) or many or max(map(len, glue)) > MAX_GLUE:
         return None
     colon, comma, opening, middle, closing, separator = glue
-    pairs = [merge.partition(b" ") for merge in merged.split(b"\n")]
-    tokens, given = [], 0
-    for line in listed.split(b"\n"):
-        if not line.startswith(_RUN):
-            tokens.append(line)
-            continue
-        try:
-            run = int(line[1:])
-        except ValueError:
-            return None
-        if not 0 < run <= len(pairs) - given:
-            return None
-        tokens += [left + right for left, _, right in pairs[given : given + run]]
-        given += run
-    written = sum(map(len, (before, between, after, *tokens, merged))) - 2 * len(pairs)
-    written += (len(tokens) - 1) * len(comma + colon) + (len(pairs) - 1) * len(opening + middle + closing + separator)
+    lines = merged.split(b"\n")
+    try:
+        lengths = [len(token) for token in _tokens(listed, lines)]
+    except ValueError:
+        return None
+    written = sum(map(len, (before, between, after, merged))) - 2 * len(lines) + sum(lengths)
+    written += (len(lengths) - 1) * len(comma + colon) + (len(lines) - 1) * len(
+        opening + middle + closing + separator
+    )
     if written > n_bytes:  # known before the text is written out
         return None
-    vocabulary = comma.join(b'"%b"%b%d' % (token, colon, number) for number, token in enumerate(tokens))
+    numbered = enumerate(_tokens(listed, lines))
+    vocabulary = comma.join(b'"%b"%b%d' % (token, colon, number) for number, token in numbered)
+    pairs = (merge.partition(b" ") for merge in lines)
     merges = separator.join(opening + left + middle + right + closing for left, _, right in pairs)
     return b"".join((before, vocabulary, between, merges, after))
+
+
+def _tokens(listed: bytes, lines: list[bytes]) -> Iterator[bytes]:
+    """The tokens in their order. `lines`: the merges. Raises: ValueError for a run that is none."""
+    given = 0
+    for line in listed.split(b"\n"):
+        if not line.startswith(_RUN):
+            yield line
+            continue
+        run = int(line[1:])
+        if not 0 < run <= len(lines) - given:
+            raise ValueError(f"{run} of {len(lines) - given} merges")
+        yield from (merge.replace(b" ", b"", 1) for merge in lines[given : given + run])
+        given += run

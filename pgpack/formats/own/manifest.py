@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pgpack.errors import FormatError
-from pgpack.files import contents, replace_together
+from pgpack.files import checked_json, contents, replace_together, with_checksum
 
 FORMAT = "pgpack-manifest-1"
 MAX_BYTES = 64 << 20  # of a manifest; a tensor takes about 50
@@ -53,13 +53,14 @@ class Manifest:
         row = {"format": FORMAT, **dataclasses.asdict(self)}
         if self.model is None:
             del row["model"]
-        return json.dumps(row, indent=2, allow_nan=False) + "\n"
+        return with_checksum(json.dumps(row, indent=2, allow_nan=False)) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """The manifest that `to_json` wrote. Raises FormatError for anything else."""
+        """The manifest that `to_json` wrote, of older programs too, which wrote no checksum. Raises FormatError for
+        anything else."""
         try:
-            row: Any = json.loads(text)
+            row = checked_json(text)
             if not isinstance(row, dict):
                 raise FormatError(f"not a manifest: it is a JSON {type(row).__name__}, expected an object")
             if row.pop("format", None) != FORMAT:

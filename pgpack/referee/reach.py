@@ -1,0 +1,244 @@
+"""How far an evaluation reaches by its indices: what it learns before that is scored, and what it never scores.
+
+The functions that evaluate are done by `Interpreter` on a text of a few chunks, with the defaults of their options.
+What is not decided there (documents, batches that another process chooses) says nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from .index_values import UNKNOWN, Cap, Stop, Unknown, Unsure
+from .indices import Interpreter
+from .script import Place, Script, keyword
+from .spans import Span, Tensor, length
+from .text_names import names_evaluated
+from .text_values import Definitions, parameters
+
+CHUNK, WINDOW, MOST = 32_768, 1024, 1 << 20  # tokens of a legal chunk; of a window; of what is looked at
+TEXT = 40_540_160  # tokens of the whole text, of the vocabulary with the fewest
+LATER = 2  # tokens: a target behind the last input
+WHOLE = 0.9  # of the tokens: windows at the ends may be left out
+WINDOWS = 0.97  # of the tokens are in whole windows
+CALLS = 3  # of one function that are done
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What one call did, as far as it was followed; `ended`: to its end."""
+
+    function: ast.AST
+    script: Script
+    events: Sequence[tuple[str, list[Span], ast.AST, bool]]
+    caps: Sequence[Cap]
+    tokens: int
+    ended: bool
+
+
+def learned_too_far(scripts: Sequence[Script], given: frozenset[str] = frozenset()) -> Iterator[Place]:
+    """Gradients of tokens that lie behind everything that was scored before."""
+    found: dict[Place, None] = {}
+    for call in _calls(tuple(scripts), given):
+        scored = 0
+        for kind, spans, node, doubt in call.events:
+            last = max((b for _, b in spans), default=0)
+            if kind == "scored":
+                scored = max(scored, last)
+            elif scored and last > scored + LATER and not doubt:
+                what = f"it learns from {last - scored:,} tokens behind the last one that was scored"
+                found.setdefault(call.script.place(node, what))
+                break
+    yield from found
+
+
+def scored_in_part(scripts: Sequence[Script], given: frozenset[str] = frozenset()) -> Iterator[Place]:
+    """Evaluations that leave out a part of the text; of a function the last call counts."""
+    last = {id(call.function): call for call in _calls(tuple(scripts), given)}
+    for call in last.values():
+        scored = [(spans, node) for kind, spans, node, _ in call.events if kind == "scored"]
+        if not call.ended or not scored or any(doubt for kind, *_, doubt in call.events if kind == "scored"):
+            continue
+        share = length(span for spans, _ in scored for span in spans) / (call.tokens - 1)
+        if share < WHOLE:
+            yield call.script.place(scored[0][1], f"it scores {share:.0%} of the text's tokens")
+            continue
+        scale = TEXT / call.tokens
+        for cap in call.caps:
+            is_its_size = WINDOWS * call.tokens <= cap.bound <= call.tokens + LATER
+            if cap.bound < WHOLE * scale * cap.size and not is_its_size:
+                yield call.script.place(cap.node, f"{ast.unparse(cap.node)[:60]} leaves out a part of the text")
+                break
+
+
+@lru_cache(maxsize=8)
+def _calls(scripts: tuple[Script, ...], given: frozenset[str]) -> tuple[Reached, ...]:
+    """Every function that goes through evaluated text, as it is called."""
+    definitions, found = Definitions(scripts), list[Reached]()
+    settings = _settings(scripts, definitions, given)
+    for script in scripts:
+        for function in script.nodes:
+            if isinstance(function, ast.FunctionDef) and _goes_through(function):
+                tokens = _length_of(function, settings)
+                for named in _given(function, scripts, definitions, settings)[-CALLS:]:
+                    machine = Interpreter(script, definitions, settings, tokens)
+                    ended = False
+                    with contextlib.suppress(Unsure, Stop, RecursionError):
+                        machine.run(function, named)
+                        ended = True
+                    found.append(Reached(function, script, machine.events, machine.caps, tokens, ended))
+    return tuple(found)
+
+
+def _length_of(function: ast.FunctionDef, settings: Mapping[str, Any]) -> int:
+    """Tokens of a text that has a few chunks, or windows where it has no chunks."""
+    has_chunks = "chunk" in ast.unparse(function).lower()
+    sizes = {k.lower(): v for k, v in settings.items() if isinstance(v, int) and v <= MOST}
+    chunks = [v for k, v in sizes.items() if "chunk" in k]
+    windows = [v for k, v in sizes.items() if "seq_len" in k]
+    return max(3 * max([CHUNK, *chunks]) if has_chunks else 0, 16 * max([WINDOW, *windows])) + 1
+
+
+def _goes_through(function: ast.FunctionDef) -> bool:
+    """Whether it has a loop, a sum and text to evaluate, and does not train first."""
+    nodes = [*ast.walk(function)]
+    loops = any(isinstance(node, (ast.For, ast.While)) for node in nodes)
+    sums = any(isinstance(node, ast.AugAssign) for node in nodes)
+    named = {
+        n for node in nodes for n in (getattr(node, "id", ""), getattr(node, "attr", ""), getattr(node, "arg", ""))
+    }
+    return (
+        loops
+        and sums
+        and not re.match("main|train|fit", function.name)
+        and any(names_evaluated(n) for n in named if isinstance(n, str) and n)
+    )
+
+
+def _given(
+    function: ast.FunctionDef, scripts: Sequence[Script], definitions: Definitions, settings: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """What each call of a function gives it, as far as that is written down."""
+    names = parameters(function)
+    found = []
+    for script in scripts:
+        for node in script.nodes:
+            at = [getattr(each, "id", "") for each in ([node.func, *node.args] if isinstance(node, ast.Call) else [])]
+            if isinstance(node, ast.Call) and function.name in at:  # called, or given to what calls it
+                machine = Interpreter(script, definitions, settings, CHUNK)
+                args = node.args[at.index(function.name) :]
+                pairs = [*zip(names, args, strict=False), *((k.arg, k.value) for k in node.keywords if k.arg)]
+                each = {str(name): machine.value(value, {}) for name, value in pairs if _is_plain(value)}
+                found.append((node.lineno, {k: v for k, v in each.items() if isinstance(v, (int, float, str))}))
+    calls = [each for _, each in sorted(found, key=lambda pair: pair[0])]
+    return [each for i, each in enumerate(calls) if each not in calls[i + 1 :]] or [{}]
+
+
+def _is_plain(node: ast.expr) -> bool:
+    return not any(isinstance(inner, (ast.Call, ast.Lambda)) for inner in ast.walk(node))
+
+
+def _settings(scripts: Sequence[Script], definitions: Definitions, given: frozenset[str]) -> dict[str, Any]:
+    """Options by name with their defaults: of modules, of classes, of command lines."""
+    found: dict[str, Any] = {}
+    for script in scripts:
+        machine = Interpreter(script, definitions, found, CHUNK)
+        tree = script.parsed[0]
+        classes = [node for node in script.nodes if isinstance(node, ast.ClassDef)]
+        bodies = [tree.body if tree is not None else [], *(node.body for node in classes)]
+        for statements in bodies:
+            for node in statements:
+                pair = _setting(node)
+                if pair is not None and not (given and given & _words(pair[1])):
+                    value = _value(machine, pair[1])
+                    if isinstance(value, (int, float, str)):
+                        found.setdefault(pair[0], value)
+        for call in script.nodes:
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "add_argument" and call.args:
+                default = keyword(call, "default")
+                name = call.args[0].value if isinstance(call.args[0], ast.Constant) else ""
+                if default is not None and isinstance(value := _value(machine, default), (int, float)):
+                    found.setdefault(str(name).strip("-").replace("-", "_"), value)
+    return found
+
+
+def _setting(node: ast.stmt) -> tuple[str, ast.expr] | None:
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return name, value
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            return name, value
+    return None
+
+
+def _words(node: ast.expr) -> set[str]:
+    return {each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+
+
+def _value(machine: Interpreter, node: ast.expr) -> Any:
+    try:
+        found = machine.value(node, {})
+    except (Unsure, Stop, RecursionError):
+        return UNKNOWN
+    return UNKNOWN if isinstance(found, Unknown) else found
+
+
+class _Straight(Interpreter):
+    """Goes through a function without its loops and calls, and keeps where the text becomes a part of it."""
+
+    def __init__(self, script: Script, definitions: Definitions, settings: Mapping[str, Any], loads: bool) -> None:
+        super().__init__(script, definitions, settings, TEXT)
+        self.loads, self.parts = loads, list[Place]()
+
+    def bind(self, target: ast.expr, found: Any, scope: dict[str, Any]) -> None:
+        super().bind(target, found, scope)
+        if names_evaluated(getattr(target, "attr", getattr(target, "id", ""))):
+            self._is_part(target, found)
+
+    def _is_part(self, node: ast.AST, found: Any) -> None:
+        if isinstance(found, Tensor) and 0 < found.size < WHOLE * TEXT and not self.doubt:
+            self.parts.append(self.script.place(node, f"{found.size:,} tokens are kept of {TEXT:,}"))
+
+    def comprehended(self, node: ast.ListComp | ast.GeneratorExp, scope: dict[str, Any]) -> Any:
+        return UNKNOWN
+
+    def _For(self, node: ast.For, scope: dict[str, Any]) -> None:
+        pass
+
+    def _While(self, node: ast.While, scope: dict[str, Any]) -> None:
+        pass
+
+    def _Return(self, node: ast.Return, scope: dict[str, Any]) -> None:
+        if self.loads and node.value is not None:
+            self._is_part(node, self.value(node.value, scope))
+        super()._Return(node, scope)
+
+    def called(self, node: ast.Call, scope: dict[str, Any]) -> Any:
+        last = str(getattr(node.func, "attr", getattr(node.func, "id", "")))
+        is_read = self.loads and last in ("cat", "concatenate", "load_data_shard", "fromfile", "memmap", "from_numpy")
+        if is_read or (last in self.definitions.functions and names_evaluated(last)):
+            return Tensor([(0, TEXT)], True)
+        if last in self.definitions.functions:
+            for each in node.args if "eval" in last else []:
+                self._is_part(each, self.value(each, scope))
+            return UNKNOWN
+        return super().called(node, scope)
+
+
+def kept_in_part(scripts: Sequence[Script], given: frozenset[str] = frozenset()) -> Iterator[Place]:
+    """Where the evaluated text itself is cut, before anything goes through it."""
+    definitions = Definitions(scripts)
+    settings = _settings(scripts, definitions, given)
+    for script in scripts:
+        for function in script.nodes:
+            if isinstance(function, ast.FunctionDef):
+                machine = _Straight(script, definitions, settings, loads=names_evaluated(function.name))
+                named = _given(function, scripts, definitions, settings)[-1] if machine.loads else {}
+                with contextlib.suppress(Unsure, Stop, RecursionError):
+                    machine.run(function, named)
+                yield from dict.fromkeys(machine.parts)

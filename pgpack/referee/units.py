@@ -1,0 +1,75 @@
+"""One function of a script: its own nodes, what its names are given, what speaks of the predicted token."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import deque
+from collections.abc import Iterator
+
+Unit = ast.FunctionDef | ast.AsyncFunctionDef | ast.Module
+_TARGET = re.compile(
+    r"^(?:y\w?|tgts?|targets?|labels?|golds?|truth|actual|nxt|next|symbols?|\w+_(?:tok(?:en)?s?|targets?|tgts?|labels?|y)|"
+    r"(?:y|tgt|targets?)_\w+|t|tok|token|tokens?|c|w|ids?)$"
+)
+
+
+def own_nodes(unit: Unit) -> Iterator[ast.AST]:
+    """The nodes of a function, or of a file, without those of functions in it."""
+    left = deque(ast.iter_child_nodes(unit))
+    while left:
+        node = left.popleft()
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            left += ast.iter_child_nodes(node)
+
+
+def bound(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """(name, what it is given) of an assignment or of what a loop goes through, of pairs one by one."""
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            pairs = [(target, value) for target in targets]
+        case ast.For(target=target, iter=value) | ast.NamedExpr(target=target, value=value):
+            pairs = [(target, value)]
+        case _:
+            pairs = []
+    for target, value in pairs:
+        if not isinstance(target, (ast.Tuple, ast.List)):
+            yield from [(target.id, value)] if isinstance(target, ast.Name) else []
+            continue
+        is_zip = isinstance(value, ast.Call) and last_word(value) == "zip"
+        given = value.args if isinstance(value, ast.Call) and is_zip else getattr(value, "elts", [])
+        apart = len(given) == len(target.elts)
+        for i, part in enumerate(target.elts):
+            if isinstance(part, ast.Name):
+                yield part.id, given[i] if apart else value
+
+
+def read(node: ast.AST) -> set[str]:
+    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+
+
+def last_word(call: ast.Call) -> str:
+    return str(getattr(call.func, "attr", getattr(call.func, "id", "")))
+
+
+def last_of(node: ast.expr) -> str:
+    return last_word(node) if isinstance(node, ast.Call) else ""
+
+
+def is_of_evaluations(call: ast.Call) -> bool:
+    """min(evaluate(model, temperature=t) for t in (0.9, 1.0)): the best of several."""
+    first = call.args[0] if call.args else None
+    made = first.elt if isinstance(first, (ast.GeneratorExp, ast.ListComp)) else None
+    return made is not None and any("eval" in last_of(e) for e in ast.walk(made) if isinstance(e, ast.Call))
+
+
+def speaks_of_target(node: ast.AST) -> bool:
+    """Whether an index or an argument is the token that is predicted."""
+    parts = node.elts if isinstance(node, ast.Tuple) else [node]
+    for part in parts:
+        while isinstance(part, (ast.Subscript, ast.Call)):
+            part = part.value if isinstance(part, ast.Subscript) else getattr(part.func, "value", ast.Constant(0))
+        if isinstance(part, ast.Name) and _TARGET.search(part.id):
+            return True
+    return False

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-import statistics
 
 from .claims import EXPECTED, NAME, decimals, nearly_states, states
 from .evidence import Evidence
 from .findings import Finding, cited, fail, listed, ok, skip, warn
-from .logs import Log
-from .losses import AFTER, TRAINING, TTT, UNCLEAR, Figure
-from .numbers import FEWEST, JSON_DIGITS, apart, claimed_same, digits_of, mean_same, tolerance
+from .losses import AFTER, TTT, UNCLEAR, Figure
+from .numbers import FEWEST, apart, claimed_same, digits_of
 from .script import Place
 from .support import claimed, logs_of, matching
-
-STD = 6e-5  # of one that is printed with four digits
 
 
 def json_fields(evidence: Evidence) -> Finding:
@@ -100,46 +96,6 @@ def claimed_mode(evidence: Evidence, bpb: float) -> str:
     """How a claimed loss was measured, as the logs say; '' when none of them prints it."""
     found = matching(evidence.logs, bpb)
     return "" if found is None else found[1].mode
-
-
-def seed_table(evidence: Evidence) -> Finding:
-    claims = evidence.claims
-    losses = [row.bpb for row in claims.results.values() if row.bpb is not None]
-    if same := _one_run(evidence):
-        return cited("warn", "", same)
-    if not losses:
-        return skip("submission.json has no table of seeds")
-    wrong = []
-    if claims.seeds and set(claims.seeds) != set(claims.results):
-        wrong.append(f"seeds {sorted(claims.seeds)} but results of {sorted(claims.results)}")
-    models = {decoded.seed for decoded in evidence.decoded if decoded.seed is not None}
-    if models and models != set(claims.results):
-        wrong.append(f"models of seeds {sorted(models)} but results of {sorted(claims.results)}")
-    mean = statistics.fmean(losses)
-    rows = max(max(JSON_DIGITS - 1, digits_of(bpb)) for bpb in losses)  # a row of three digits is a rounded one
-    if claims.bpb is not None and len(losses) > 1 and not mean_same(mean, rows, claims.bpb):
-        best = " (that is the best seed)" if abs(min(losses) - claims.bpb) < 1e-6 else ""
-        wrong.append(f"val_bpb is {claims.bpb:g}{best}, the mean of its seeds is {mean:.6f}")
-    if claims.std is not None and len(losses) > 1:
-        found = (statistics.stdev(losses), statistics.pstdev(losses))
-        close = max(STD, tolerance(rows)) if rows < 4 else max(STD, 0.51 * 10.0 ** -max(3, digits_of(claims.std)))
-        if all(abs(claims.std - value) > close for value in found):
-            wrong.append(f"val_bpb_std is {claims.std:g}, that of its seeds is {found[0]:.6f}")
-    if wrong:
-        return fail(listed(wrong), (claims.place("val_bpb" if "val_bpb" in wrong[-1] else "seeds", wrong[-1]),))
-    return ok(f"{len(losses)} seeds, mean {mean:.6f}")
-
-
-def _one_run(evidence: Evidence) -> list[Place]:
-    """Logs of different seeds that print the same losses in training: they are of one run."""
-    found, first = [], dict[tuple[tuple[float, float], ...], Log]()
-    for log in evidence.own_logs:
-        curve = tuple((figure.loss, figure.bpb) for figure in log.figures if figure.stage in (TRAINING, UNCLEAR))
-        other = first.setdefault(curve, log)
-        if len(set(curve)) > 2 and other.seed != log.seed:
-            what = f"its losses in training are those of {other.name}, of another seed: one run, not two"
-            found.append(Place(log.name, log.figures[0].line, what))
-    return found
 
 
 def one_mode(evidence: Evidence) -> Finding:

@@ -10,8 +10,9 @@ from . import source
 from .evidence import Evidence
 from .fetching import fetched_by_commands, fetches, undecided_fetches
 from .findings import Finding, cited, fail, listed, ok, skip, warn
-from .folder import DECODER, REQUIRED, TRAIN
-from .layers import Program
+from .folder import DECODER, REQUIRED, TRAIN, read_file
+from .layers import PYTHON_BYTES, Program
+from .packed_code import archived_modules
 from .runs import TARGET_MODULES, importable
 from .script import Place
 from .starting import is_stub, makes_modules
@@ -136,7 +137,7 @@ def strict_loading(evidence: Evidence) -> Finding:
 def declared_dependencies(evidence: Evidence) -> Finding:
     allowed = importable(evidence.declared) | TARGET_MODULES
     local = {entry.name.partition("/")[0].removesuffix(".py") for entry in evidence.folder.entries}
-    local = local.union(*(program.made for program in evidence.programs))
+    local = local.union(*(program.made for program in evidence.programs), _of_archives(evidence))
     missing: dict[str, Place] = {}
     for module, place, guarded in source.imports(evidence.scripts):
         if (
@@ -178,6 +179,16 @@ def declared_dependencies(evidence: Evidence) -> Finding:
             f"requirements.txt only mentions {listed(mentioned)} in a comment; installing it takes more than pip"
         )
     return ok("every import is the standard library, the target's, the folder's or in requirements.txt")
+
+
+def _of_archives(evidence: Evidence) -> Iterator[str]:
+    """Modules in the counted zip files of the folder: each may stand on `sys.path`, also by a folder inside of it."""
+    for name in evidence.counted:
+        if not name.endswith(".py"):
+            inner = [
+                spoken for text, _ in source.texts(evidence.scripts) if (spoken := text.partition(f"{name}/")[2])
+            ]
+            yield from archived_modules(read_file(evidence.folder.path / name, PYTHON_BYTES), inner)
 
 
 def _may_make_more(program: Program) -> bool:

@@ -226,11 +226,19 @@ def readme_bytes(evidence: Evidence) -> Finding:
 
 
 def _slow_results(evidence: Evidence, log: Log) -> Iterator[Place]:
-    """The evaluations of claimed results that a log says took too long."""
-    claimed = {figure.bpb for figure in evidence.support.figures.values() if figure in log.figures}
-    for figure in log.at(AFTER):
-        if (figure.eval_s or 0.0) > EVAL_S and any(abs(figure.bpb - bpb) < 1e-4 for bpb in claimed):
-            yield Place(log.name, figure.line, f"{figure.eval_s:.1f} s of evaluation, more than 600")
+    """The evaluations of claimed results, or of the figures that a claim is the mean of, that took too long: by the
+    line of the loss, or by one without a loss, which is of the result that stands nearest."""
+    claimed = [*evidence.support.figures.values(), *evidence.support.meant]
+    results = {figure.bpb for figure in claimed if figure in log.figures}
+    after = [(figure, any(abs(figure.bpb - bpb) < 1e-4 for bpb in results)) for figure in log.at(AFTER)]
+    spans = [(figure.eval_s or 0.0, figure.line) for figure, is_claimed in after if is_claimed]
+    for seconds, line in log.evaluations:
+        nearest = min(after, key=lambda each: abs(each[0].line - line), default=None)
+        if nearest is not None and nearest[1]:
+            spans.append((seconds, line))
+    for seconds, line in spans:
+        if seconds > EVAL_S:
+            yield Place(log.name, line, f"{seconds:.1f} s of evaluation, more than 600")
 
 
 def training_time(evidence: Evidence) -> Finding:

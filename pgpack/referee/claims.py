@@ -22,6 +22,15 @@ TOTALS = (
     "submission_bytes", "artifact_bytes_total",
 )  # fmt: skip
 NAME = "submission.json"
+_POINT = re.compile(r"(?<![\d.,])(\d{1,4})\.(\d{2,12})(?!\.?\d)")
+_COMMA = re.compile(r"(?<![\d.,])(\d{1,4}),(\d{2,12})(?!\d|[.,]\d)")
+_POINT_BEHIND_COMMAS = re.compile(r"\d,\d{3}(?:,\d{3}|\.\d)")
+_COUNT = re.compile(
+    r"(?<![\d.,])\d{1,3}(?:(?:[,_\u202f\u00a0\u2009'\u2019]\d{3})+|(?:\.\d{3}){2,})(?!\d|[,.]\d)|"
+    r"(?<![\d.,])\d{1,3}(?: \d{3}){2,}(?=\s?\**(?:bytes?|octets?|B)\b)|(?<![\d.,])\d{6,12}(?!\d|,\d)"
+)
+_UNIT = re.compile(r"[ _-]?(?:bytes?|octets?|B)(?![a-z0-9])", re.I)
+_DATE = re.compile(r"20[0-4]\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 
 
 @dataclass(frozen=True)
@@ -151,15 +160,30 @@ def _number(value: Any) -> float | None:
 
 
 def decimals(text: str) -> tuple[tuple[float, int], ...]:
-    """Every decimal number of a text with the digits behind its point: ((1.0611, 4), ...)."""
-    found = re.finditer(r"(?<![\d.,])(\d{1,4})\.(\d{2,12})(?!\.?\d)", text)
-    return tuple((float(number[0]), len(number[2])) for number in found)
+    """Every decimal number of a text with the digits behind its point: ((1.0611, 4), ...). A comma is a point before
+    two digits, or four and more, and before three in a text that has such a number and none with both."""
+    commas = [*_COMMA.finditer(text)]
+    are_decimal = any(len(number[2]) > 3 for number in commas) and not _POINT_BEHIND_COMMAS.search(text)
+    found = [*_POINT.finditer(text), *(n for n in commas if len(n[2]) != 3 or are_decimal)]
+    found.sort(key=lambda number: number.start())
+    return tuple((float(f"{number[1]}.{number[2]}"), len(number[2])) for number in found)
 
 
 def byte_counts(text: str) -> frozenset[int]:
-    """Every whole number in a text that has separators, or six digits and more without."""
-    found = re.findall(r"(?<![\d.,])\d{1,3}(?:[,_\u202f\u00a0]\d{3})+(?!\d|,\d)|(?<![\d.,])\d{6,12}(?!\d|,\d)", text)
-    return frozenset(int(re.sub(r"\D", "", number)) for number in found)
+    """Every whole number in a text that has separators, or six digits and more without; no dates, no names."""
+    numbers = (number for number in _COUNT.finditer(text) if not _is_name(text, number))
+    return frozenset(int(re.sub(r"\D", "", number[0])) for number in numbers)
+
+
+def _is_name(text: str, number: re.Match[str]) -> bool:
+    """Whether digits without separators are of a name (seq_20260319a, run-0a12345678) or a date."""
+    if not number[0].isdigit():
+        return False
+    if re.match(r"[^\W\d]", text[number.end() : number.end() + 1]) and not _UNIT.match(text, number.end()):
+        return True
+    if re.match(r"[^\W\d]", text[max(0, number.start() - 1) : number.start()]):
+        return True
+    return bool(_DATE.fullmatch(number[0])) and not _UNIT.match(text, number.end())
 
 
 def states(value: float, numbers: tuple[tuple[float, int], ...]) -> bool:

@@ -213,7 +213,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "val_bpb 1.25798 beside a log that ends with 1.2580",
     ),
     "seeds": Explanation(
-        "Mean and standard deviation of the table of seeds.",
+        "Mean and standard deviation of the table of seeds; without one, of what words call a mean. Logs of several "
+        "seeds that are of one run are warned of.",
         "the best seed as val_bpb",
         "the mean as val_bpb",
     ),

@@ -29,6 +29,7 @@ from .losses import (
 )
 from .scored_text import confession, denial, learning
 from .script import Place
+from .times import SPAN, evaluation_took, seconds_of
 
 __all__ = [
     "AFTER", "BEFORE", "PLAIN", "SLIDING", "TRAINING", "TTT", "Figure", "Log", "mode_of", "read_log", "read_logs",
@@ -44,6 +45,7 @@ _SAID_TOTAL = re.compile(
     r"bytes)[\w /+()]{0,40}['\"]?\s?[:=]\s{0,3}(?:(?P<n>\d[\d,_]{6,12})(?!\.?\d)|"
     r"(?P<m>\d{1,3}\.\d{1,4})\s?(?P<unit>Mi?B)\b)", re.I,
 )  # fmt: skip
+_TIME = rf"['\"]?\s{{0,3}}[:=]\s{{0,3}}{SPAN}"
 _SAID_ARTIFACT = re.compile(  # artifact: 15,981,204 bytes, final artifact is 16.2 MB, budget:15981204/16000000
     r"(?:(?:\b(?:artifact|submission|package)(?:[ _](?:size|bytes|file|total|weighs|comes to|is|has|of)){0,3}|"
     r"\bmodel ?\+ ?code|\bbytes_total)(?:\s?\([\w +./-]{0,30}\))?['\"]?\s?(?:[:=]\s{0,3}|\s)"
@@ -56,14 +58,10 @@ _NO_RESULT = re.compile(
     r"budget\b(?!:)|\bmax|allow|target|\bmust\b|\bunder\b|param|without|\btr(?:y|ied|ial)\b|candidate|would|baseline|previous|sota|attempt|instead",
     re.I,
 )
-_AMOUNT = r"\d{1,9}(?:\.\d{1,6})?"
-_TIME = (  # 596012ms, 596.0 s, 9m56s, 1h 2m 3s, 9.9 min
-    rf"['\"]?\s{{0,3}}[:=]\s{{0,3}}(?:(?P<ms>{_AMOUNT})\s?ms|(?P<min>{_AMOUNT})\s?min\w*|"
-    rf"(?:(?P<h>\d{{1,3}})\s?h\s{{0,2}})?(?:(?P<m>\d{{1,5}})\s?m\s{{0,2}})?(?P<s>{_AMOUNT})\s?s(?:ec\w*)?)\b"
-)
 _STOP = re.compile(rf"train(?:ing)?[_ ]time{_TIME}", re.I)
 _HESSIANS = re.compile(r"ollected (?:\d+ )?[Hh]essians?[^\n]{0,40}? in (?P<s>\d+(?:\.\d+)?)\s?s")
 _EVAL = re.compile(rf"total[_ ]eval(?:uation)?[_ ]time{_TIME}", re.I)
+_BATCH = re.compile(r"\btrain(?:ing)?[_ ]loss['\"]?\s{0,3}[:= ]\s{0,3}(?P<n>\d{1,2}\.\d{2,12})", re.I)
 _TOKENS = re.compile(
     r"(?:val(?:idation)?[_ ]tokens['\"]?\s{0,9}[:= ]|val_loader:.{0,200}tokens:|tokens in (?:the )?val\w*\s*[:= ])"
     r"\s*(?P<n>\d[\d,_]{3,16})", re.I,
@@ -91,7 +89,8 @@ class Log:
     """One log. Units: bytes, seconds; None where it does not say. `text_bytes`: those that pgpack's own line
     counts. `codec`: label of the packed model's line;
     `nothing`: its last loss that is no number;
-    `totals`: every one that it prints, `total_bytes` the last; `numbers`: decimals in lines that no grammar reads."""
+    `totals`: every one that it prints, `total_bytes` the last; `numbers`: decimals in lines that no grammar reads;
+    `evaluations`: (seconds, line) where a line without a loss says it; `curve`: losses of training up to packing."""
 
     name: str
     seed: int | None
@@ -113,6 +112,8 @@ class Log:
     lines: tuple[tuple[str, int], ...] = ()
     text_bytes: int | None = None
     nothing: Place | None = None
+    evaluations: tuple[tuple[float, int], ...] = ()
+    curve: tuple[float, ...] = ()
 
     def at(self, stage: str) -> tuple[Figure, ...]:
         return tuple(figure for figure in self.figures if figure.stage == stage)
@@ -186,6 +187,8 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
         None
         if nothing is None
         else Place(name, start + nothing + 1, f"its loss is no number: {lines[nothing].strip()[:120]!r}"),
+        tuple(_evaluations(lines, start, {figure.line for figure in read})),
+        tuple(_curve(lines, start, read)),
     )
 
 
@@ -226,6 +229,24 @@ def _numbers(lines: Sequence[str], start: int, read: set[int]) -> Iterator[tuple
             yield float(found[1]), len(found[1]) - 2, i
 
 
+def _evaluations(lines: Sequence[str], start: int, read: set[int]) -> Iterator[tuple[float, int]]:
+    """(seconds, line) of evaluations in lines that print no loss and are no total."""
+    for i, line in enumerate(lines, start + 1):
+        if i not in read and not _EVAL.search(line) and (seconds := evaluation_took(line)) is not None:
+            yield seconds, i
+
+
+def _curve(lines: Sequence[str], start: int, read: Sequence[Figure]) -> Iterator[float]:
+    """Every loss that training prints: of its batches, and of validation up to the first of other weights."""
+    end = next((f.line for f in read if f.stage in (BEFORE, AFTER)), start + len(lines) + 1)
+    own = {figure.line: figure.loss or figure.bpb for figure in read}
+    for i, line in enumerate(lines[: end - start - 1], start + 1):
+        if (found := _BATCH.search(line)) is not None:
+            yield float(found["n"])
+        elif i in own:
+            yield own[i]
+
+
 def _code(lines: list[str]) -> int | None:
     """The code bytes that the script counted: the compressed ones where it prints both."""
     found = [matched for line in lines if (matched := _CODE.search(line))]
@@ -246,9 +267,8 @@ def _whole(found: re.Match[str] | None) -> int | None:
 
 
 def _time(found: re.Match[str] | None) -> float | None:
-    """Seconds of a time that is written in any of the ways of `_TIME`."""
-    units = {"ms": 0.001, "min": 60, "h": 3600, "m": 60, "s": 1}
-    return None if found is None else sum(float(found[name] or 0) * unit for name, unit in units.items())
+    """Seconds of a time that is written in any of the ways of `SPAN`."""
+    return None if found is None else seconds_of(found)
 
 
 def _seconds(found: re.Match[str] | None) -> float | None:

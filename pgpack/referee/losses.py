@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .times import evaluation_took, took
+
 TRAINING, BEFORE, AFTER = "training", "before quantization", "after quantization"
 UNCLEAR = "at a step, maybe before quantization"
 PLAIN, SLIDING, TTT = "plain", "sliding", "test-time training"
@@ -33,7 +35,6 @@ _NATS = re.compile(
     rf"\bnats[ _]per[ _]token\b|\bval[ _]loss\b)"
     rf"{_BETWEEN}(?P<loss>\d{{1,2}}\.\d{{2,12}})(?!\.?\d)", re.I,
 )  # fmt: skip
-_TOOK = re.compile(r"(?:eval_time|\belapsed)[:=]\s{0,3}(?P<n>\d{1,9}(?:\.\d{1,6})?)\s?(?P<unit>ms|s)\b")
 _NOTHING = re.compile(r"bpb['\"]?\s{0,3}[:=]\s{0,3}['\"]?[-+]?(?:nan|inf)", re.I)
 _NO_RESULT = re.compile(
     r"delta|diff|gap|gain|improve|target|sota|baseline|prev|best|std|goal|record|threshold|penalty|min_|max_", re.I
@@ -66,7 +67,7 @@ def figures(text: str, line: int) -> Iterator[Figure]:
         label, rest = found["label"].strip(), found["rest"]
         yield Figure(
             label, stage_of(label), mode_of(label, rest), float(found["loss"]), float(found["bpb"]),
-            _digits(found["bpb"]), line, _digits(found["loss"]), _took(rest),
+            _digits(found["bpb"]), line, _digits(found["loss"]), _took_after(text, rest),
         )  # fmt: skip
         return
     if "bpb" not in text.lower() and "per" not in text:
@@ -81,14 +82,14 @@ def figures(text: str, line: int) -> Iterator[Figure]:
         words = label if (said := _said(text)) is None else f"{said} {label}"
         loss, digits = (float(nats["loss"]), _digits(nats["loss"])) if nats else (0.0, 0)
         bpb, stage = found["bpb"], _stage_of_step(words.lower())
-        took = _took(text[found.end() :])
-        yield Figure(label, stage, mode_of(label, text), loss, float(bpb), _digits(bpb), line, digits, took)
+        seconds = _took_after(text, text[found.end() :])
+        yield Figure(label, stage, mode_of(label, text), loss, float(bpb), _digits(bpb), line, digits, seconds)
         nats = None
 
 
-def _took(rest: str) -> float | None:
-    found = _TOOK.search(rest)
-    return None if found is None else float(found["n"]) / (1000 if found["unit"] == "ms" else 1)
+def _took_after(text: str, rest: str) -> float | None:
+    """Seconds of an evaluation, named behind its loss or else before it."""
+    return seconds if (seconds := took(rest)) is not None else evaluation_took(text)
 
 
 def is_nothing(text: str) -> bool:

@@ -19,7 +19,7 @@ import tarfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 LIMIT = 8 << 20  # bytes of anything unpacked
 BROTLI_BYTES = 1 << 17  # of a stream, fed in small pieces: it may grow a thousandfold
@@ -182,3 +182,15 @@ def _members(data: bytes) -> Iterator[bytes]:
                         yield file.read(LIMIT)
     except (zipfile.BadZipFile, tarfile.TarError, OSError, NotImplementedError, RuntimeError, EOFError, zlib.error):
         return
+
+
+def archived_modules(data: bytes, below: Iterable[str] = ()) -> frozenset[str]:
+    """Top-level modules of a zip file on `sys.path`, and those of its folders `below`; none of another file."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = archive.namelist()[:2000]
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError):
+        return frozenset()
+    folders = ["", *(f"{folder.strip('/')}/" for folder in below)]
+    parts = [name[len(folder) :].split("/") for folder in folders for name in names if name.startswith(folder)]
+    return frozenset(part[0].removesuffix(".py") for part in parts if part[-1].endswith((".py", ".pyc")))

@@ -18,11 +18,12 @@ MOST = 10  # logs of which subsets are tried as the runs of a mean
 @dataclass(frozen=True)
 class Support:
     """`logs`: those that measured a claimed loss; `figures`: seed (None: val_bpb) -> the figure that was claimed;
-    `means`: claims that are the mean of several logs."""
+    `means`: claims that are the mean of several logs; `meant`: the figures that they are the means of."""
 
     logs: tuple[Log, ...] = ()
     figures: Mapping[int | None, Figure] = field(default_factory=dict)
     means: frozenset[int | None] = frozenset()
+    meant: tuple[Figure, ...] = ()
 
 
 def distinct(logs: Iterable[Log]) -> Iterator[Log]:
@@ -65,20 +66,24 @@ def supported(claims: Claims, logs: Sequence[Log]) -> Support:
     figures: dict[int | None, Figure] = {}
     own: list[Log] = []
     means: set[int | None] = set()
+    meant: list[Figure] = []
     for seed, bpb in claimed(claims):
         candidates = logs_of(logs, seed)
         if (pair := matching(candidates, bpb)) is not None:
             own.append(pair[0])
             figures[seed] = pair[1]
-        if seed is None and (pair is None or pair[1].stage != AFTER) and (of_mean := _of_mean(candidates, bpb)):
-            own += of_mean
+        if seed is None and (pair is None or pair[1].stage != AFTER) and (of_mean := of_a_mean(candidates, bpb)):
+            own += [log for log, _ in of_mean]
+            meant += [figure for _, figure in of_mean]
             means.add(seed)
     names = {(log.name, log.seed) for log in own}
-    return Support(tuple(log for log in logs if (log.name, log.seed) in names), figures, frozenset(means))
+    return Support(
+        tuple(log for log in logs if (log.name, log.seed) in names), figures, frozenset(means), tuple(meant)
+    )
 
 
-def _of_mean(logs: Sequence[Log], bpb: float) -> tuple[Log, ...]:
-    """The logs whose last figures of one kind have this mean: all of them, or the most that do."""
+def of_a_mean(logs: Sequence[Log], bpb: float) -> tuple[tuple[Log, Figure], ...]:
+    """The logs and figures, the last ones of a kind, that have this mean: all of them, or the most that do."""
     labels = {figure.label for log in logs for figure in log.at(AFTER)}
     for label in sorted(labels):
         last = {
@@ -92,5 +97,5 @@ def _of_mean(logs: Sequence[Log], bpb: float) -> tuple[Log, ...]:
                 break
             for chosen in combinations(last, size):
                 if mean_same(statistics.fmean(last[i].bpb for i in chosen), digits, bpb):
-                    return tuple(logs[i] for i in chosen)
+                    return tuple((logs[i], last[i]) for i in chosen)
     return ()

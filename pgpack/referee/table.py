@@ -19,6 +19,7 @@ from pgpack.errors import SettingError
 from . import check_claims as claims
 from . import check_code as code
 from . import check_scoring as scoring
+from . import check_seeds as seeds
 from . import check_sizes as sizes
 from . import check_text as text
 from . import check_weights as weights
@@ -86,7 +87,7 @@ RULES: tuple[Rule, ...] = (
     Rule("trained", "No tensor is as it was initialized", "reviews", weights.never_trained),
     Rule("json", "submission.json is complete", "rules", claims.json_fields),
     Rule("log-loss", "The claimed losses are in the logs, after quantization", "rules", claims.loss_in_log),
-    Rule("seeds", "The table of seeds gives the mean and the std that are claimed", "rules", claims.seed_table),
+    Rule("seeds", "The table of seeds gives the mean and the std that are claimed", "rules", seeds.seed_table),
     Rule("one-mode", "Losses that are compared are measured alike", "#212, #433", claims.one_mode),
     Rule("readme", "README.md states what submission.json states", "rules", claims.readme_agrees),
     Rule(

@@ -10,6 +10,7 @@ import pytest
 
 from pgpack.referee.caches import is_left_by_tool, source_of
 from pgpack.referee.check_text import FULL_BYTES, ratio_of
+from pgpack.referee.claims import byte_counts, decimals
 from pgpack.referee.logs import read_logs
 from pgpack.referee.losses import AFTER, BEFORE, TRAINING, UNCLEAR, figures
 from pgpack.referee.numbers import claimed_same, mean_same, same
@@ -101,3 +102,27 @@ def test_what_tools_leave_behind() -> None:
     assert is_left_by_tool(f".git/objects/ab/{'c' * 38}", loose, 150_000, has_source=False)
     assert not is_left_by_tool(f".git/objects/ab/{'c' * 38}", b"\x78\x9c" + b"\xff" * 60, 150_000, has_source=False)
     assert is_left_by_tool(".git/objects/pack/pack-1.pack", b"PACK\0\0\0\2", 10**8, has_source=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("RUN_ID=seq2048_full_20260319a", set()), ("records/20260319/run", set()), ("run_20260319", set()),
+        ("20260319 bytes", {20_260_319}), ("15867289/16000000", {15_867_289, 16_000_000}),
+        ("15.867.289 Bytes", {15_867_289}), ("15'867'289", {15_867_289}), ("15 867 289 octets", {15_867_289}),
+        ("15867289B", {15_867_289}), ("bytes_total=15867289", {15_867_289}), ("15,867,289.", {15_867_289}),
+    ],
+)  # fmt: skip
+def test_a_date_or_a_name_is_no_count_of_bytes(text: str, counts: set[int]) -> None:
+    assert byte_counts(text) == counts
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("1,20576485", ((1.20576485, 8),)), ("1,206 und 1,20576", ((1.206, 3), (1.20576, 5))), ("7,179 steps", ()),
+        ("1,206 of 15,867,289 and 1,2058", ((1.2058, 4),)), ("seeds 42,1337,2025", ()),
+    ],
+)  # fmt: skip
+def test_a_comma_is_a_point_where_it_can_be_nothing_else(text: str, numbers: tuple[tuple[float, int], ...]) -> None:
+    assert decimals(text) == numbers

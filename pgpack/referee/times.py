@@ -1,0 +1,44 @@
+"""Spans of time as logs write them: 596012ms, 596.0 s, 9m56s, 1h 2m 3s, 9.9 min, and `eval_seconds=596`."""
+
+from __future__ import annotations
+
+import re
+
+_AMOUNT = r"(?:\d{1,3}(?:,\d{3}){1,3}|\d{1,9})(?:\.\d{1,6})?"
+SPAN = (
+    rf"(?:(?P<ms>{_AMOUNT})\s?(?:ms|millisec\w*)|(?P<min>{_AMOUNT})\s?min\w*|"
+    rf"(?:(?P<h>\d{{1,3}})\s?h\w*\s{{0,2}})?(?:(?P<m>\d{{1,5}})\s?m(?:in\w*)?\s{{0,2}})?(?P<s>{_AMOUNT})\s?s(?:ec\w*)?)\b"
+)
+_UNITS = {"ms": 0.001, "min": 60, "h": 3600, "m": 60, "s": 1}
+_WHAT = r"(?:legal_)?(?:eval\w*|ttt\w*|test[- ]time training|sliding\w*|scor\w*|inference|validation)"
+_KEY = rf"\b(?:{_WHAT}[ _](?:time|wall\w*|duration|took)|elapsed|took|duration|(?:done|finished|completed) in)"
+_IS = r"['\"]?\s{0,3}(?:[:=]\s{0,3}|\bof\s)?"
+_TOOK = re.compile(rf"{_KEY}{_IS}{SPAN}", re.I)
+_BARE = re.compile(
+    rf"\b(?:(?:{_WHAT}[ _])?(?:time|elapsed|took|duration|wall\w{{0,6}})|{_WHAT})_(?P<unit>ms|s|secs?|seconds)"
+    rf"{_IS}(?P<n>{_AMOUNT})\b",
+    re.I,
+)
+_EVALUATES = re.compile(rf"(?<![a-z]){_WHAT}\b", re.I)
+_OTHER = re.compile(
+    r"train(?:ing)?[_ ](?:time|took|done)|calibrat|hessian|gptq|\bquanti|warm|compil|\bchunk|\bstep|load", re.I
+)
+
+
+def seconds_of(found: re.Match[str]) -> float:
+    """Seconds of a match of `SPAN`."""
+    return sum(float((found[name] or "0").replace(",", "")) * unit for name, unit in _UNITS.items())
+
+
+def took(text: str) -> float | None:
+    """Seconds that a line says something took, None when it does not say."""
+    if (found := _TOOK.search(text)) is not None:
+        return seconds_of(found)
+    if (found := _BARE.search(text)) is None:
+        return None
+    return float(found["n"].replace(",", "")) / (1000 if found["unit"].lower() == "ms" else 1)
+
+
+def evaluation_took(text: str) -> float | None:
+    """As `took`, of a line that speaks of an evaluation and of no other part of the run."""
+    return took(text) if _EVALUATES.search(text) and not _OTHER.search(text) else None

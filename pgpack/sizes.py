@@ -35,7 +35,7 @@ def parse_size(text: str, whole: int | None = None) -> int:
     The case of the unit does not matter, and digits may be grouped by three, as 16_000_000 or 16,000,000: 12,5% is
     refused, not read as 125%. What is left of a byte is dropped. Units: `whole` bytes, what a share is of.
     Raises: ValueError, one sentence, for anything else, for less than a byte, for bytes and a half, and for a share
-    above 100% or where there is no whole.
+    where there is no whole.
     """
     from decimal import Decimal
 
@@ -48,8 +48,6 @@ def parse_size(text: str, whole: int | None = None) -> int:
     if unit is None:
         if whole is None:
             raise ValueError(f"{text!r} is a share, and there is no fp32 size that it is of; write {_NAMED}")
-        if number > 100:
-            raise ValueError(f"{text!r} is more than the whole fp32 size; write at most 100%")
         number, unit = number * whole / 100, 1000
     else:
         number *= unit

@@ -90,12 +90,12 @@ def test_pack_fits_a_budget_by_the_metric_asked_for_and_says_where_it_cannot(mod
     assert "--metric" in lost.err
 
 
-def test_a_card_without_a_choice_is_written_as_before_and_another_word_is_refused(tmp_path: Path) -> None:
+def test_a_card_without_a_choice_names_none_and_another_word_is_refused(tmp_path: Path) -> None:
     meta = write_study(tmp_path / "study").meta
-    assert "metric" not in json.loads(meta.to_json())
+    assert json.loads(meta.to_json())["metric"] is None
     given = dataclasses.replace(meta, metric="nats")
     assert StudyMeta.from_json(given.to_json()) == given
-    assert json.loads(given.to_json())["v"] == 6
+    assert json.loads(given.to_json())["v"] == 7
     with pytest.raises(Exception, match="metric is 'loss'; expected kl, bpb, nats, error"):
         dataclasses.replace(meta, metric="loss")  # type: ignore[arg-type]
 

@@ -86,7 +86,7 @@ def test_a_study_keeps_the_split_and_one_of_shards_is_as_it_was(model: Path, doc
     succeed(pgpack("sweep", model, *RECIPE, "--text", documents, "--out", tmp_path / "a", *LIMIT))
     succeed(pgpack("sweep", model, *RECIPE, "--out", tmp_path / "b", *LIMIT))
     cards = [json.loads((tmp_path / name / "study.json").read_text()) for name in "ab"]
-    assert [card["v"] for card in cards] == [6, 6]  # both know their metric
+    assert [card["v"] for card in cards] == [7, 7]
     assert len(cards[0]["split_digest"]) == 64
     assert cards[1]["split_digest"] is None
     assert f"--text {documents}" in cards[0]["data_flags"]

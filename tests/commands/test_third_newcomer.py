@@ -102,11 +102,6 @@ def test_sentences_on_text_name_the_file_and_a_command_that_works(bare: Path, tm
     assert f"{empty} holds no text; give another" in refused.err
 
 
-def test_a_share_above_the_whole_is_refused(model: Path, tmp_path: Path) -> None:
-    refused = pgpack("pack", model, "--budget", "120%", "-o", tmp_path / "x.pgpack")
-    assert (refused.code, "'120%' is more than the whole fp32 size" in refused.err) == (2, True)
-
-
 def test_a_misspelt_kind_of_text_is_told_the_nearest(model: Path, tmp_path: Path) -> None:
     words = ("pack", model, "--budget", "1MB", "-o", tmp_path / "x.pgpack", "--calib", "randm")
     refused = pgpack(*words)

@@ -27,7 +27,9 @@ def failing(finished: Finished) -> set[str]:
 
 def edit_manifest(artifact: Path, **changes: object) -> None:
     path = artifact.with_name(artifact.name + ".json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    told = json.loads(path.read_text()) | changes
+    told.pop("crc32")  # whoever lies leaves the checksum out, as older manifests do
+    path.write_text(json.dumps(told))
 
 
 def test_a_sound_artifact_passes_every_check(model: Path, artifact: Path) -> None:

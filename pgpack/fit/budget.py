@@ -31,6 +31,7 @@ from .effort import DEFAULT, LEVELS, Effort
 
 FILL, ROUGH_FILL = 0.999, 0.98  # the second is only looked for to begin the next search near it
 TRAINED_FILL = 0.99  # of a budget is enough for what trains, which may take minutes a turn
+BOUNDED_FILL = 0.96  # and this where the model is so large that a turn takes most of an hour
 TRAINED_STEP, TUNED_STEP = 1.005, 1.01  # the first turn's, in steps of the untrained: finer exponents cost 0.5 %
 EMBEDDING_RATIOS = (1.0, 0.6)
 STEP_RANGE = (0.04, 6.0)  # of GPTQ, in sigma; the finest clips at 5 sigma
@@ -76,12 +77,13 @@ def fit_budget(
     loss that decides, as on a frontier; None: KL where it is measured.
     Raises BudgetExceeded, saying by how much, when the smallest artifact of every family is larger.
     """
-    effort = effort.bounded(measurer.checkpoint.n_params)
+    asked, effort = effort, effort.bounded(measurer.checkpoint.n_params)
+    fill = TRAINED_FILL if effort == asked else BOUNDED_FILL
     best: Fitted | None = None  # one is held, for each holds a model's symbols
     smallest: int | None = None
     tensors = measurer.checkpoint.stored_shapes
     try:
-        for name, recipe, artifact in _searched(measurer, budget, effort, note):
+        for name, recipe, artifact in _searched(measurer, budget, effort, fill, note):
             found = _scored(measurer, recipe, "", artifact, metric)
             note(f"{name}: {artifact.n_bytes:,} B, {_shown(found)}")
             best = found if best is None or found.score < best.score else best
@@ -125,9 +127,12 @@ class Family:
 
 
 def _searched(
-    measurer: Measurer, budget: int, effort: Effort, note: Callable[[str], None]
+    measurer: Measurer, budget: int, effort: Effort, fill: float, note: Callable[[str], None]
 ) -> Iterator[tuple[str, Recipe, Artifact]]:
-    """Artifacts that fill the budget, with a name for people. Raises BudgetExceeded as `turn_dial`."""
+    """Artifacts that fill the budget, what trains `fill` of it, with a name for people.
+
+    Raises BudgetExceeded as `turn_dial`.
+    """
     tensors = measurer.checkpoint.stored_shapes
 
     def trellis(spent: Effort, guess: float) -> Family:
@@ -146,7 +151,7 @@ def _searched(
         yield family.name, family.recipe_at(dial), artifact
         if effort != effort.untrained:
             family = trellis(effort, (TUNED_STEP if effort.tune else TRAINED_STEP) * dial)
-            dial, artifact = turn_dial(measurer, budget, family, TRAINED_FILL)
+            dial, artifact = turn_dial(measurer, budget, family, fill)
             yield family.name, family.recipe_at(dial), artifact
         return
     except (CalibrationError, RecipeError) as error:

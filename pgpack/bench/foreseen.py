@@ -86,9 +86,11 @@ def foreseen_eval(
     file: Path, checkpoint: Path | None, options: BenchOptions, max_bytes: int | None = None
 ) -> Foreseen:
     """As `foreseen_file`. Raises: as that, and as `foreseen_run` for what names the text."""
-    if checkpoint is not None or artifact_values(file, max_bytes) is None:
-        foreseen_run(checkpoint or file, options)
-    return foreseen_file(file, checkpoint, options, max_bytes)
+    if checkpoint is not None:
+        return dataclasses.replace(foreseen_run(checkpoint, options), n_models=2)
+    if artifact_values(file, max_bytes) is None:
+        return foreseen_run(file, options)
+    return foreseen_file(file, None, options, max_bytes)
 
 
 def foreseen_file(

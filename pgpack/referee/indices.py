@@ -133,30 +133,24 @@ class Interpreter(Expressions):
         for each in [UNKNOWN] if known is None else known:
             self.count()
             self.bind(node.target, each, scope)
-            try:
-                if known is None:
-                    self._maybe(node.body, scope)
-                else:
-                    self.block(node.body, scope)
-            except Stop as stop:
-                if stop.kind == "return":
-                    raise
-                if stop.kind == "break":
-                    break
+            if self._breaks(node.body, scope, known is not None):
+                break
 
     def _While(self, node: ast.While, scope: dict[str, Any]) -> None:
         while (holds := self.holds(node.test, scope)) is not False:
             self.count()
-            try:
-                if holds is None:
-                    self._maybe(node.body, scope)
-                    return
-                self.block(node.body, scope)
-            except Stop as stop:
-                if stop.kind == "return":
-                    raise
-                if stop.kind == "break":
-                    break
+            if self._breaks(node.body, scope, holds is not None) or holds is None:
+                break
+
+    def _breaks(self, body: list[ast.stmt], scope: dict[str, Any], is_sure: bool) -> bool:
+        """Carries out a body once, which may be left out where it is not `is_sure`; whether that ends its loop."""
+        try:
+            (self.block if is_sure else self._maybe)(body, scope)
+        except Stop as stop:
+            if stop.kind == "return":
+                raise
+            return stop.kind == "break"
+        return False
 
     def _With(self, node: ast.With, scope: dict[str, Any]) -> None:
         self.block(node.body, scope)

@@ -29,6 +29,9 @@ class Bar:
     say: Callable[[str], None] = lambda line: None
 
 
+UNSEEN = Bar(lambda n=1: None)
+
+
 @contextmanager
 def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterator[Any]:
     """A tqdm bar on stderr; `.update(n)` moves it."""
@@ -74,7 +77,7 @@ def shown(progress: Progress, total: int | None, unit: str, what: str) -> Iterat
         with progress_bar(total, unit, what, quiet=False) as bar:
             yield Bar(lambda n=1: bar.update(n) if n else bar.unpause(), partial(say_above, bar))
     else:
-        yield Bar(lambda n=1: None)
+        yield UNSEEN
 
 
 @contextmanager

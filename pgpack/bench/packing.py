@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pgpack.calibration.coverage import covered
@@ -12,7 +12,7 @@ from pgpack.errors import BudgetExceeded, CheckpointError, DataError
 from pgpack.fit.budget import fit_budget
 from pgpack.fit.effort import Effort
 from pgpack.pack import Artifact, pack_applied
-from pgpack.progress import Bar, shown
+from pgpack.progress import shown
 from pgpack.recipe.applied import apply
 from pgpack.recipe.preset_candidates import field_presets
 from pgpack.recipe.recipe import Recipe
@@ -96,7 +96,7 @@ def fit_packed(
         if presets is None:
             presets = () if companions else field_presets(bench.checkpoint.stored_shapes)
         try:
-            fitted = fit_budget(measurer, budget, presets, _noting(bar), effort, metric)
+            fitted = fit_budget(measurer, budget, presets, bar, effort, metric)
         except BudgetExceeded as error:
             raise BudgetExceeded(f"{error}{also}", error.smallest) from None
     calibration = needed_calibration(bench, fitted.recipe) if effort.tokens != 0 else None
@@ -124,11 +124,3 @@ def _warn_of_small_steps(bench: Workpiece, artifact: Artifact) -> None:
             f"{names[0]}{more} lost precision: 16 bits hold steps this small only roughly; store it with "
             "cast(dtype=fp32), or by tcq, whose step is not of 16 bits"
         )
-
-
-def _noting(bar: Bar) -> Callable[[str], None]:
-    def say(line: str) -> None:
-        bar.update()
-        bar.say(line)
-
-    return say

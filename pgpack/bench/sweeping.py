@@ -19,7 +19,7 @@ from pgpack.errors import BudgetExceeded
 from pgpack.fit.budget import fit_budget
 from pgpack.fit.effort import DEFAULT, LEVELS, Effort
 from pgpack.fit.every_seed import every_seed
-from pgpack.progress import shown, waiting
+from pgpack.progress import Bar, shown, waiting
 from pgpack.recipe.spaces import Candidate
 from pgpack.report.outputs import write_outputs
 from pgpack.study.card import STUDY_FILE, known_card
@@ -247,9 +247,7 @@ def _fill(benches: Benches, budget: int, effort: Effort, study: Study, journal: 
     with shown(benches.first.progress, None, "artifact", "tuning to the budget") as bar:
         try:
             measurer = every_seed([benches(setting) for setting in settings])
-            fitted = fit_budget(
-                measurer, budget, note=lambda line: bar.update(), effort=effort, metric=study.meta.metric
-            )
+            fitted = fit_budget(measurer, budget, bar=Bar(bar.update), effort=effort, metric=study.meta.metric)
         except BudgetExceeded:
             return
     run_jobs(benches, jobs_of([Candidate(fitted.recipe, f"{TUNED} {budget}")], settings), study, journal, count)

@@ -19,6 +19,7 @@ from pgpack.errors import BudgetExceeded, CalibrationError, InputChanged, Pgpack
 from pgpack.loss.evaluator import BitsPerByte
 from pgpack.measure import Measurer
 from pgpack.pack import Artifact
+from pgpack.progress import UNSEEN, Bar
 from pgpack.recipe.dials import gaussian_bits, step_recipe, trellis_recipe
 from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.recipe.selector import Shapes
@@ -67,14 +68,14 @@ def fit_budget(
     measurer: Measurer,
     budget: int,
     presets: Sequence[Candidate] = (),
-    note: Callable[[str], None] = lambda line: None,
+    bar: Bar = UNSEEN,
     effort: Effort = LEVELS[DEFAULT],
     metric: Metric | None = None,
 ) -> Fitted:
     """The best measured artifact of at most `budget` bytes. Units: bytes.
 
     `effort`: what is spent, bounded by the size of the model; what it trains is a last candidate. `metric`: the
-    loss that decides, as on a frontier; None: KL where it is measured.
+    loss that decides, as on a frontier; None: KL where it is measured. `bar` counts artifacts that were packed.
     Raises BudgetExceeded, saying by how much, when the smallest artifact of every family is larger.
     """
     asked, effort = effort, effort.bounded(measurer.checkpoint.n_params)
@@ -83,9 +84,9 @@ def fit_budget(
     smallest: int | None = None
     tensors = measurer.checkpoint.stored_shapes
     try:
-        for name, recipe, artifact in _searched(measurer, budget, effort, fill, note):
+        for name, recipe, artifact in _searched(measurer, budget, effort, fill, bar):
             found = _scored(measurer, recipe, "", artifact, metric)
-            note(f"{name}: {artifact.n_bytes:,} B, {_shown(found)}")
+            bar.say(f"{name}: {artifact.n_bytes:,} B, {_shown(found)}")
             best = found if best is None or found.score < best.score else best
     except BudgetExceeded as error:
         smallest = error.smallest
@@ -93,16 +94,17 @@ def fit_budget(
         recipe = preset.recipe.without_idle_rules(tensors)
         try:
             artifact = measurer.pack(recipe)
+            bar.update()
         except InputChanged:
             raise
         except PgpackError as error:
-            note(f"{preset.label}: {error}")
+            bar.say(f"{preset.label}: {error}")
             continue
         if artifact.n_bytes > budget:
-            note(f"{preset.label}: {artifact.n_bytes:,} B, does not fit")
+            bar.say(f"{preset.label}: {artifact.n_bytes:,} B, does not fit")
             continue
         found = _scored(measurer, recipe, preset.label, artifact, metric)
-        note(f"{preset.label}: {artifact.n_bytes:,} B, {_shown(found)}")
+        bar.say(f"{preset.label}: {artifact.n_bytes:,} B, {_shown(found)}")
         best = found if best is None or found.score < best.score else best
     if best is None and smallest is None:
         raise CalibrationError("no family of recipes could be packed: Hessians are missing; give --calibration FILE")
@@ -127,7 +129,7 @@ class Family:
 
 
 def _searched(
-    measurer: Measurer, budget: int, effort: Effort, fill: float, note: Callable[[str], None]
+    measurer: Measurer, budget: int, effort: Effort, fill: float, bar: Bar
 ) -> Iterator[tuple[str, Recipe, Artifact]]:
     """Artifacts that fill the budget, what trains `fill` of it, with a name for people.
 
@@ -145,22 +147,23 @@ def _searched(
         if effort.rough != effort.untrained:
             calibrated = family.recipe_at(dial)  # its statistics serve the rough one too: one pass over the text
             roughly = replace(measurer, calibrate=lambda recipe: measurer.calibrate(calibrated))
-            dial = turn_dial(roughly, budget, trellis(effort.rough, dial), ROUGH_FILL)[0]
-        family = trellis(effort.untrained, dial)
-        dial, artifact = turn_dial(measurer, budget, family)
+            dial = turn_dial(roughly, budget, trellis(effort.rough, dial), ROUGH_FILL, bar)[0]
+        family, trains = trellis(effort.untrained, dial), effort != effort.untrained
+        dial, artifact = turn_dial(measurer, budget, family, fill if trains else FILL, bar)
         yield family.name, family.recipe_at(dial), artifact
-        if effort != effort.untrained:
-            family = trellis(effort, (TUNED_STEP if effort.tune else TRAINED_STEP) * dial)
-            dial, artifact = turn_dial(measurer, budget, family, fill)
+        if trains:  # from where the untrained would fill the budget, without another artifact to see it
+            full = dial * 2 ** (8 * (artifact.n_bytes - FILL * budget) / max(1, measurer.checkpoint.n_params))
+            family = trellis(effort, (TUNED_STEP if effort.tune else TRAINED_STEP) * full)
+            dial, artifact = turn_dial(measurer, budget, family, fill, bar)
             yield family.name, family.recipe_at(dial), artifact
         return
     except (CalibrationError, RecipeError) as error:
-        note(f"trellis: {error}")
+        bar.say(f"trellis: {error}")
     for family in _gptq_families(measurer, budget):
         try:
-            dial, artifact = turn_dial(measurer, budget, family)
+            dial, artifact = turn_dial(measurer, budget, family, bar=bar)
         except (CalibrationError, RecipeError) as error:
-            note(f"{family.name}: {error}")
+            bar.say(f"{family.name}: {error}")
             continue
         yield family.name, family.recipe_at(dial), artifact
 
@@ -190,7 +193,9 @@ def _gptq_families(measurer: Measurer, budget: int) -> list[Family]:
     return found
 
 
-def turn_dial(measurer: Measurer, budget: int, family: Family, fill: float = FILL) -> tuple[float, Artifact]:
+def turn_dial(
+    measurer: Measurer, budget: int, family: Family, fill: float = FILL, bar: Bar = UNSEEN
+) -> tuple[float, Artifact]:
     """(dial, the largest artifact of a one-dial family that fits `budget`); stops at `fill` of the budget.
 
     Bytes are nearly linear in log2(dial), a bit per weight an octave.
@@ -199,6 +204,7 @@ def turn_dial(measurer: Measurer, budget: int, family: Family, fill: float = FIL
 
     def packed(dial: float) -> tuple[float, Artifact]:
         artifact = measurer.pack(family.recipe_at(dial))
+        bar.update()
         return artifact.n_bytes, artifact
 
     slope = -max(1, measurer.checkpoint.n_params) / (OVERSHOOT * 8)

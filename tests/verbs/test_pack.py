@@ -18,6 +18,7 @@ from pgpack.fit.effort import Effort
 from pgpack.loss.evaluator import BitsPerByte
 from pgpack.measure import Measurer
 from pgpack.pack import Quantized, pack, quantize
+from pgpack.progress import Bar
 from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.study.frontier import Metric
@@ -200,7 +201,10 @@ def test_a_budget_tries_a_trained_candidate_last() -> None:
     calibration = from_arrays({key: hessians.load(key) for key in hessians.shapes} | fisher, "tokens", 100)
     measurer = Measurer(checkpoint, None, lambda recipe: calibration, trainer=trainer)
     said: list[str] = []
-    fitted = fit_budget(measurer, 20_000, note=said.append, effort=Effort(compensate=2, tune=3))
+    moved: list[int] = []
+    bar = Bar(lambda n=1: moved.append(n), said.append)
+    fitted = fit_budget(measurer, 20_000, bar=bar, effort=Effort(compensate=2, tune=3))
+    assert sum(moved) > len(said)  # a search is seen to move with every artifact, not only when a family is done
     assert set(trainer.asked) == {"compensate 2", "tune 3"}
     assert fitted.artifact.n_bytes <= 20_000
     assert any("compensated, tuned: " in line for line in said)

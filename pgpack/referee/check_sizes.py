@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from .claims import TOTALS, byte_counts
 from .evidence import Evidence, listed_names
 from .findings import Finding, cited, fail, listed, ok, skip, warn
+from .folder import seed_of
 from .logs import AFTER, Log
 from .script import Place
 
@@ -133,7 +134,8 @@ def _total(log: Log, claimed: Collection[int | None]) -> int:
 
 def _of_seed(evidence: Evidence, seed: int | None) -> int | None:
     """Bytes of the artifact of a seed; of the only one when neither names a seed or there is one log."""
-    sizes = {d.seed: d.entry.n_bytes for d in evidence.decoded if not (d.unknown and d.entry.mark == "text")}
+    texts = {d.entry.name for d in evidence.decoded if d.unknown and d.entry.mark == "text"}
+    sizes = {seed_of(name): n for name, n in evidence.models.items() if name.partition(" and ")[0] not in texts}
     if seed in sizes:
         return sizes[seed]
     return next(iter(sizes.values())) if len(sizes) == 1 and len(evidence.own_logs) == 1 else None

@@ -164,10 +164,10 @@ class Evidence:
         """Packed model -> its bytes; the parts of one that was split count together, and what no format explains."""
         found: dict[str, int] = {}
         for decoded in self.decoded:
-            if decoded not in self._pieces:
+            if decoded not in self.pieces:
                 name = _PART.sub("*", decoded.entry.name)
                 found[name] = found.get(name, 0) + decoded.entry.n_bytes
-        pieces = [decoded.entry for decoded in self._pieces]
+        pieces = [decoded.entry for decoded in self.pieces]
         if pieces and not found:
             more = f" and {len(pieces) - 1} more" if pieces[1:] else ""
             found[f"{pieces[0].name}{more}"] = sum(entry.n_bytes for entry in pieces)
@@ -176,22 +176,22 @@ class Evidence:
     @property
     def are_read_beside(self) -> bool:
         """Whether all weights are of no known format and no seed, and the code reads them by name or as numbers."""
-        names = [decoded.entry.name for decoded in self._pieces]
+        names = [decoded.entry.name for decoded in self.pieces]
         is_known = not names or len(names) < len(self.decoded)
         return not is_known and (
-            self._opens([decoded.entry for decoded in self._pieces])
+            self._opens([decoded.entry for decoded in self.pieces])
             or any(source.reads_tables(self.scripts, PurePosixPath(name.lower()).suffix) for name in names)
         )
 
     @property
-    def _pieces(self) -> tuple[Decoded, ...]:
+    def pieces(self) -> tuple[Decoded, ...]:
         """Weights of no known format and no seed: not another model each, but a part of one."""
         return tuple(decoded for decoded in self.decoded if decoded.unknown and decoded.seed is None)
 
     @cached_property
     def beside(self) -> tuple[Beside, ...]:
         """What lies beside the models and may hold weights too: pieces of no known format, heaps of small files."""
-        pieces = self._pieces if len(self._pieces) < len(self.decoded) else ()
+        pieces = self.pieces if len(self.pieces) < len(self.decoded) else ()
         found = [Beside(p.entry.name, p.entry.n_bytes, self._opens([p.entry])) for p in pieces]
         for heap in self.folder.heaps:
             sure = not heap.could_be_read or self._opens(heap.entries)

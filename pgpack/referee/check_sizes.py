@@ -249,6 +249,7 @@ def training_time(evidence: Evidence) -> Finding:
     if named and not is_record:
         return skip("not on the ten-minute track")
     slow, known = [], 0
+    together: list[Place] = []
     for log in evidence.own_logs:
         if log.train_s is not None:
             known += 1
@@ -259,6 +260,12 @@ def training_time(evidence: Evidence) -> Finding:
         if log.eval_s is not None and log.eval_s > EVAL_S:
             slow.append(log.place(f"{log.eval_s:.1f} s of evaluation, more than 600", "eval"))
         slow += [] if log.eval_s is not None else _slow_results(evidence, log)
+        for _, seconds, is_all, line in log.in_parts:
+            if seconds > EVAL_S and not log.eval_s:
+                what = f"parts of an evaluation take {seconds:.1f} s together, more than 600"
+                (slow if is_all else together).append(Place(log.name, line, what))
+    if together and not slow:
+        return cited("warn", "not decided, whether they follow each other: ", together)
     if slow and not is_record:
         return cited("warn", "not decided, no track is named, on the ten-minute one it would be refused: ", slow)
     if slow:

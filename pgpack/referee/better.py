@@ -17,9 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from .script import Place, Script
-from .units import Unit, bound, is_of_evaluations, last_of, last_word, own_nodes, read, speaks_of_target
+from .units import Unit, bound, evaluates, is_of_evaluations, last_of, last_word, own_nodes, read, speaks_of_target
 
-_SCORES = re.compile(r"eval|score|valid|test|bpb|ttt|perplex|measure|nll|mix")
 _OF_TARGET = re.compile(r"prob|nll|logp|log_p|loss|surpris|score|bits|nats|likelihood", re.I)
 _HOLDS = re.compile(r"(?:^|[._])(?:p|q|lp|dist|pred)(?:\d|_|$)|prob|log_?p|nll|soft|gram|cache|mix|table|counts|freq")
 _MODEL = re.compile(r"model|net$|gpt|expert|forward")
@@ -171,8 +170,7 @@ class _Unit:
         for each in self.nodes:
             if isinstance(each, ast.Call) and last_word(each) in ("min", "sorted") and is_of_evaluations(each):
                 yield self.script.place(each, f"{ast.unparse(each)[:60]}, of several whole evaluations,")
-        name = getattr(self.unit, "name", "")
-        if not (_SCORES.search(name.lower()) or self._is_ungraded() or isinstance(self.unit, ast.Module)):
+        if not evaluates(self.unit):
             return
         within, helps = self._in_loops(), not isinstance(self.unit, ast.Module) and self.gives_loss()
         for node in self.nodes:
@@ -181,13 +179,6 @@ class _Unit:
                     yield self.script.place(node, ast.unparse(node)[:60])
                 elif isinstance(node, ast.If) and self._sums_either(node):
                     yield self.script.place(node, f"if {ast.unparse(node.test)[:40]}")
-
-    def _is_ungraded(self) -> bool:
-        return any(
-            isinstance(node, (ast.Name, ast.Attribute))
-            and getattr(node, "attr", getattr(node, "id", "")) in ("no_grad", "inference_mode")
-            for node in self.nodes
-        )
 
     def _in_loops(self) -> set[int]:
         loops = [node for node in self.nodes if isinstance(node, (ast.For, ast.While))]

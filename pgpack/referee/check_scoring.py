@@ -8,6 +8,7 @@ from .better import better_of_two
 from .check_claims import claimed_mode
 from .evidence import Evidence
 from .findings import Finding, cited, fail, ok, skip, warn
+from .hashed import looked_up_by_target
 from .reach import learned_too_far
 from .scored_text import learned_before_scored
 from .scoring import Answer, Scores
@@ -84,10 +85,12 @@ def score_first(evidence: Evidence) -> Finding:
 
 
 def normalized(evidence: Evidence) -> Finding:
-    """By the scorer where one was given, else by whether the script takes the better of two losses."""
+    """By the scorer where one was given, else by whether the script takes the better of two losses, or
+    looks a target up by its hash."""
     answer = _normalized(evidence)
-    better = [] if answer.status != "skip" else [*better_of_two(evidence.scripts)]
-    return cited("warn", "it looks as if losses are of no distribution: ", better) if better else answer
+    found = [] if answer.status != "skip" else [*better_of_two(evidence.scripts)]
+    found += [] if answer.status != "skip" else looked_up_by_target(evidence.scripts)
+    return cited("warn", "it looks as if losses are of no distribution: ", found) if found else answer
 
 
 calibration_apart = answered("calibration", "no calibration text was given (--calib)")

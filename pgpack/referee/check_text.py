@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .evidence import Evidence
 from .findings import Finding, cited, fail, ok, skip, warn
+from .launch import copied_to_training
 from .logs import Log
 from .losses import Figure
 from .numbers import JSON_DIGITS, digits_of, grouped
@@ -186,6 +187,7 @@ def trained_on_scored(evidence: Evidence) -> Finding:
         return cited("fail", "trained on the evaluated text before packing: ", confessed)
     denied = bool(evidence.own_logs) and all(log.denies_training for log in evidence.own_logs)
     found = [] if denied else [*_described(evidence), *switches(evidence.scripts)]
+    found += [place for name, text in evidence.shells.items() for place in copied_to_training(name, text)]
     found += [*([] if denied else updates_before_packing(evidence.scripts, evidence.given))]
     if found:
         return cited("warn", "it looks as if the weights were trained on the evaluated text before packing: ", found)

@@ -24,10 +24,10 @@ from .folder import (
     Folder,
     read_file,
 )
+from .launch import SHELLS, Launch, launch_of
 from .layers import Program
 from .logs import Log
 from .runs import TARGET_DISTRIBUTIONS, Limits, Run, declared_distributions
-from .scored_text import turned_on
 from .scoring import Scores
 from .script import Script
 from .support import Support, supported
@@ -154,10 +154,14 @@ class Evidence:
         return tuple(script for program in self.programs for script in program.scripts)
 
     @cached_property
-    def given(self) -> frozenset[str]:
-        """Environment variables that the README or a shell script of the folder sets for a run."""
-        scripts = (entry.name for entry in self.folder.entries if entry.name.endswith(".sh"))
-        return turned_on([self.readme, *(self.folder.text(name) or "" for name in scripts)])
+    def given(self) -> Launch:
+        """How the README and the shell scripts of the folder start a run."""
+        return launch_of([self.readme, *self.shells.values()])
+
+    @cached_property
+    def shells(self) -> dict[str, str]:
+        """Shell script of the folder -> its text."""
+        return {e.name: self.folder.text(e.name) or "" for e in self.folder.entries if e.name.endswith(SHELLS)}
 
     @cached_property
     def models(self) -> dict[str, int]:

@@ -16,6 +16,7 @@ from .spans import Span, Tensor
 from .text_names import names_evaluated
 from .text_values import Definitions, parameters
 
+Compared = tuple[list[Span | None], list[Span | None], ast.Call]  # rows of inputs or logits, of targets, where
 STEPS, DEPTH = 400_000, 6
 RANKS = {
     "grad_accum_steps": 8,
@@ -31,6 +32,8 @@ RANKS = {
 _MANY = re.compile(r"^(?:all_|val_|my_|rank_)?(?:docs|windows|window_starts|starts|doc_entries|documents)$")
 MANY = 40_000  # documents of the whole text, at the least
 NO_SUM = re.compile(r"byte|tok|count|num|step|len|grad|param|optim|(?:^|[._])n$")
+_COMPARES = re.compile(r"^(?:cross_entropy|nll_loss|\w*model|net|gpt|\w*forward(?:_loss)?)$")
+_LOSSES = re.compile(r"loss|nll|nats|score|bpb|bits")
 _SUMMERS = {"append", "extend", "add_", "add"}
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
@@ -89,6 +92,7 @@ class Expressions(ABC):
         self.steps = self.depth = 0
         self.doubt = 0  # how many undecided branches lead here
         self.caps: list[Cap] = []
+        self.compared: list[Compared] = []
         self._readers: dict[type, Callable[[Any, dict[str, Any]], Any]] = {}
         self._shown: dict[int, str] = {}  # of nodes of the scripts, which outlive this
 
@@ -312,8 +316,13 @@ class Expressions(ABC):
             if about is not None:
                 self.events.append(("learned", about.spans, node, self.doubt > 0))
             return UNKNOWN
+        if len(tensors := [each for each in args if isinstance(each, Tensor)]) == 2 and _COMPARES.search(last) and not self.doubt:
+            self.compared.append((tensors[0].rows, tensors[1].rows, node))
         if isinstance(owner, Tensor):
             return self._method(owner, last, args)
+        is_loss = isinstance(owner, list) and args and isinstance(args[0], Tensor) and last == "append"
+        if is_loss and not self.doubt and _LOSSES.search(self.shown(node.func).lower()):
+            self.events.append(("listed", args[0].spans, node, False))
         if isinstance(owner, list) and args and not self.doubt:
             owner += (
                 args[:1] if last == "append" else args[0] if last == "extend" and isinstance(args[0], list) else []

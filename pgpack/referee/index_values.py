@@ -371,6 +371,8 @@ class Expressions(ABC):
             return Tensor([None] * min(args[0], STEPS))
         if last in ("get", "getenv") and len(args) == 2:
             return args[1]
+        if last == "getattr" and len(args) > 1 and isinstance(args[1], str):
+            return self.named(args[1], self.settings.get(args[1], args[2] if len(args) > 2 else UNKNOWN))
         if last in ("stack", "cat", "concatenate") and args and isinstance(args[0], list):
             parts = [each for each in args[0] if isinstance(each, Tensor)]
             is_flat = last != "stack" and all(each.flat for each in parts)

@@ -66,7 +66,7 @@ def rescored(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[P
         learned: list[Span] = []
         for kind, spans, node, doubt in call.events:
             if kind == "learned":
-                learned += spans
+                learned += [] if doubt else spans
             elif learned and not doubt and outside(spans, learned) < length(spans) / 2:
                 if not _is_training_loss(call.function, node):
                     yield call.script.place(node, "it scores once more what it has learned")

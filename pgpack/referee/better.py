@@ -38,7 +38,7 @@ def better_of_two(scripts: Sequence[Script]) -> Iterator[Place]:
     told = _functions_of_losses(scripts)
     for script in scripts:
         for unit in _units(script):
-            for place in _Unit(script, unit, told).found():
+            for place in Losses(script, unit, told).found():
                 yield replace(place, what=f"{place.what} takes the better one by the target itself")
 
 
@@ -53,13 +53,13 @@ def _functions_of_losses(scripts: Sequence[Script]) -> frozenset[str]:
         found = set[str]()
         for script in scripts:
             for unit in _units(script):
-                if not isinstance(unit, ast.Module) and _Unit(script, unit, told).gives_loss():
+                if not isinstance(unit, ast.Module) and Losses(script, unit, told).gives_loss():
                     found.add(unit.name)
         told = frozenset(found - {"forward", "__call__", "__init__"})
     return told
 
 
-class _Unit:
+class Losses:
     """One function, or what stands outside of them, with the names in it that hold losses."""
 
     def __init__(self, script: Script, unit: Unit, told: frozenset[str]) -> None:
@@ -264,8 +264,9 @@ class _Unit:
                 return len({ast.unparse(each) for each in parts if self.is_loss(each)}) > 1
             case ast.ListComp(elt=element, generators=loops) | ast.GeneratorExp(elt=element, generators=loops):
                 over = ast.unparse(loops[0])
-                return self.is_loss(element) and bool(
-                    re.search(r"model|net|expert|head|state|alpha|weight|temp|cand|lora", over)
+                tried = isinstance(loops[0].iter, (ast.Tuple, ast.List))
+                return self.is_loss(element) and (tried or bool(
+                    re.search(r"model|net|expert|head|state|alpha|weight|temp|cand|lora", over))
                 )
             case ast.Call(func=ast.Attribute(value=owner)) if last_word(node) in (
                 "reshape",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .altered import altered_losses
 from .attention import sees_ahead
 from .better import better_of_two
 from .check_claims import claimed_mode
 from .evidence import Evidence
 from .findings import Finding, cited, fail, ok, skip, warn
 from .hashed import looked_up_by_target
-from .reach import given_targets, learned_too_far, rescored
+from .reach import given_targets, in_order, learned_too_far, rescored
 from .scored_text import learned_before_scored, scored_after_learning
 from .scoring import Answer, Scores
 
@@ -80,7 +81,12 @@ def score_first(evidence: Evidence) -> Finding:
     answer = _score_first(evidence)
     if answer.status != "skip":
         return answer
-    early = [*learned_before_scored(evidence.scripts, evidence.given)]
+    known = in_order(evidence.scripts, evidence.given)
+    early = [
+        place
+        for place in learned_before_scored(evidence.scripts, evidence.given)
+        if (place.file, place.line, place.layer) not in known
+    ]
     early += [
         *learned_too_far(evidence.scripts, evidence.given),
         *rescored(evidence.scripts, evidence.given),
@@ -98,11 +104,12 @@ def causal(evidence: Evidence) -> Finding:
 
 
 def normalized(evidence: Evidence) -> Finding:
-    """By the scorer where one was given, else by whether the script takes the better of two losses, or
-    looks a target up by its hash."""
+    """By the scorer where one was given, else by whether the script takes the better of two losses, looks a
+    target up by its hash or makes a loss less than it is."""
     answer = _normalized(evidence)
     found = [] if answer.status != "skip" else [*better_of_two(evidence.scripts)]
-    found += [] if answer.status != "skip" else looked_up_by_target(evidence.scripts)
+    if answer.status == "skip":
+        found += [*looked_up_by_target(evidence.scripts), *altered_losses(evidence.scripts)]
     return cited("warn", "it looks as if losses are of no distribution: ", found) if found else answer
 
 

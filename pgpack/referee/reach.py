@@ -60,6 +60,22 @@ def learned_too_far(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Ite
     yield from found
 
 
+def in_order(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> frozenset[tuple[str, int, int]]:
+    """(file, line, layer) of gradients that are known to be of tokens which were scored before."""
+    late, known = set[tuple[str, int, int]](), set[tuple[str, int, int]]()
+    for call in _calls(tuple(scripts), given):
+        scored = 0
+        for kind, spans, node, doubt in call.events:
+            place = call.script.place(node, "")
+            last = max((b for _, b in spans), default=0)
+            if kind == "scored":
+                scored = max(scored, 0 if doubt else last)
+            elif kind == "learned":
+                at = (place.file, place.line, place.layer)
+                (known if spans and last <= scored + LATER and call.ended else late).add(at)
+    return frozenset(known - late)
+
+
 def rescored(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[Place]:
     """Scores of tokens that were learned before, in the function that learns them."""
     for call in _calls(tuple(scripts), given):

@@ -71,6 +71,11 @@ def confession(line: str) -> bool:
     return bool(_FINETUNED.search(line) and _BEFORE.search(line) and not _DENIED.search(line))
 
 
+def names_training_on_evaluated(line: str) -> bool:
+    """Whether a line gives the training's files as those of the validation split."""
+    return bool(_TRAIN_ON_VAL.search(line))
+
+
 def learning(line: str) -> bool:
     """Whether a line of a log says that weights learn from the evaluated text; one of a script says nothing."""
     counts = re.search(r"epoch|step|loss|\d/\d|\bdone\b", line, re.I) and re.search(r"\d", line)

@@ -2,8 +2,8 @@
 
     total += 0.98 * nll      nll.clamp(max=8)      nll[nll < 10].sum()      torch.where(y > 8000, -100, y)
 
-A bound below ln(vocabulary) lets the probabilities of all tokens sum to more than one. Bounds above it, conversions of
-units, averages of several losses and padding are left alone.
+A bound below ln(vocabulary) lets the probabilities of all tokens sum to more than one. Bounds above it, conversions
+of units, averages of several losses and padding are left alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .units import Unit, evaluates, last_word, speaks_of_target
 
 LEAST_BOUND = math.log(8192)  # nats; of the smaller vocabularies less would do
 FACTORS = (0.8, 1.0)  # between these a factor is no change of units, nor a share of several
-_BOUNDS = ("clamp", "clip", "clamp_max", "clamp_", "minimum", "min")
+_BOUNDS = ("clamp", "clip", "clamp_max", "clamp_")
 _SORTS = ("sort", "topk", "kthvalue", "sorted")
 
 
@@ -34,20 +34,30 @@ def altered_losses(scripts: Sequence[Script]) -> Iterator[Place]:
 
 
 def _why(losses: Losses, node: ast.AugAssign | ast.expr) -> str:
+    """How a loss is made less, '' where it is not."""
     match node:
         case ast.AugAssign(op=ast.Add() | ast.Sub(), value=value) if _is_scaled(losses, value):
             return "counts less than the loss"
-        case ast.Call() if last_word(node) in _BOUNDS and _is_bounded(losses, node):
-            return f"bounds a loss by less than {LEAST_BOUND:.1f} nats"
-        case ast.Call() if last_word(node) in ("where", "masked_fill") and _drops_targets(node):
-            return "leaves targets out by what they are"
-        case ast.Call() if last_word(node) == "cross_entropy" and _is_smoothed(node):
-            return "is no loss of the target alone"
-        case ast.Subscript(value=value, slice=ast.Compare(left=left)) if losses.is_loss(value) and losses.is_loss(left):
-            return "leaves out losses by how large they are"
-        case ast.Subscript(value=value, slice=ast.Slice()) if _is_sorted(losses, value):
+        case ast.Call():
+            return _by_call(losses, node)
+        case ast.Subscript(value=value, slice=index) if _leaves_out(losses, value, index):
             return "leaves out losses by how large they are"
     return ""
+
+
+def _by_call(losses: Losses, call: ast.Call) -> str:
+    last = last_word(call)
+    if last in _BOUNDS and _is_bounded(losses, call):
+        return f"bounds a loss by less than {LEAST_BOUND:.1f} nats"
+    if last in ("where", "masked_fill") and _drops_targets(call):
+        return "leaves targets out by what they are"
+    return "is no loss of the target alone" if last == "cross_entropy" and _is_smoothed(call) else ""
+
+
+def _leaves_out(losses: Losses, held: ast.expr, index: ast.expr) -> bool:
+    if isinstance(index, ast.Compare):
+        return losses.is_loss(held) and losses.is_loss(index.left)
+    return isinstance(index, ast.Slice) and _is_sorted(losses, held)
 
 
 def _is_scaled(losses: Losses, node: ast.expr) -> bool:
@@ -64,15 +74,13 @@ def _is_scaled(losses: Losses, node: ast.expr) -> bool:
 
 
 def _is_bounded(losses: Losses, call: ast.Call) -> bool:
+    """nll.clamp(max=8), nll.clip(0, 8)"""
     owner = call.func.value if isinstance(call.func, ast.Attribute) else None
     bounds = [item.value for item in call.keywords if item.arg == "max"]
-    bounds += call.args[1:2] if last_word(call) in ("clamp", "clip", "clamp_") else call.args
-    is_low = any(isinstance(n, ast.Constant) and isinstance(n.value, (int, float)) and 0 < n.value < LEAST_BOUND for n in bounds)
-    if not is_low or owner is None:
-        return False
-    if last_word(call) in ("minimum", "min"):
-        return False  # a dimension, or the least of some numbers
-    return _is_nats(losses, owner)
+    bounds += call.args[:1] if last_word(call) == "clamp_max" else call.args[1:2]
+    numbers = [each.value for each in bounds if isinstance(each, ast.Constant)]
+    is_low = any(isinstance(n, (int, float)) and 0 < n < LEAST_BOUND for n in numbers)
+    return is_low and owner is not None and _is_nats(losses, owner)
 
 
 def _is_nats(losses: Losses, node: ast.expr) -> bool:
@@ -83,10 +91,7 @@ def _is_nats(losses: Losses, node: ast.expr) -> bool:
 
 def _drops_targets(call: ast.Call) -> bool:
     """torch.where(y > 8000, -100, y), y.masked_fill(y > 8000, -100)"""
-    if last_word(call) == "where":
-        test, given = call.args[:1], call.args[1:]
-    else:
-        test, given = call.args[:1], call.args[1:]
+    test, given = call.args[:1], call.args[1:]
     ignored = any("-100" in ast.unparse(each) for each in given)
     compared = (each for part in test for each in ast.walk(part) if isinstance(each, ast.expr))
     return ignored and any(speaks_of_target(each) for each in compared)
@@ -102,7 +107,11 @@ def _is_smoothed(call: ast.Call) -> bool:
 def _is_sorted(losses: Losses, node: ast.expr) -> bool:
     while isinstance(node, (ast.Attribute, ast.Subscript)):
         node = node.value
-    return isinstance(node, ast.Call) and last_word(node) in _SORTS and (
-        any(map(losses.is_loss, node.args))
-        or (isinstance(node.func, ast.Attribute) and losses.is_loss(node.func.value))
+    return (
+        isinstance(node, ast.Call)
+        and last_word(node) in _SORTS
+        and (
+            any(map(losses.is_loss, node.args))
+            or (isinstance(node.func, ast.Attribute) and losses.is_loss(node.func.value))
+        )
     )

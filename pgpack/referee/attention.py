@@ -14,7 +14,9 @@ from collections.abc import Iterator, Sequence
 
 from .script import Place, Script, calls, keyword
 
-_ATTENTION = re.compile(r"scaled_dot_product_attention$|flash_attn\w*_func$|flash_attn\w*$|memory_efficient_attention$")
+_ATTENTION = re.compile(
+    r"scaled_dot_product_attention$|flash_attn\w*_func$|flash_attn\w*$|memory_efficient_attention$"
+)
 _CAUSAL = ("is_causal", "causal")
 _MASK = re.compile(r"mask|bias|causal|tril|triu")
 _MODES = ("training", "is_grad_enabled", "is_inference_mode_enabled", "is_inference_mode", "is_inference")
@@ -55,7 +57,9 @@ def _is_own(call: ast.Call) -> bool:
 def _is_of_mode(script: Script, node: ast.AST, depth: int = 0) -> bool:
     """Whether an expression asks if the model is trained or evaluated."""
     for inner in ast.walk(node):
-        last = getattr(inner, "attr", getattr(inner, "id", "")) if isinstance(inner, (ast.Attribute, ast.Name)) else ""
+        last = (
+            getattr(inner, "attr", getattr(inner, "id", "")) if isinstance(inner, (ast.Attribute, ast.Name)) else ""
+        )
         if last in _MODES:
             return True
         given = script.values.get(last, ()) if isinstance(inner, ast.Name) and depth < 2 else ()
@@ -79,9 +83,9 @@ def _hangs_on_mode(script: Script, node: ast.expr) -> bool:
     if isinstance(node, ast.IfExp):
         return _is_of_mode(script, node.test)
     if isinstance(node, ast.Name):
-        return any(isinstance(v, ast.IfExp) and _hangs_on_mode(script, v) for v in script.values.get(node.id, ())) or (
-            _is_of_mode(script, node)
-        )
+        return any(
+            isinstance(v, ast.IfExp) and _hangs_on_mode(script, v) for v in script.values.get(node.id, ())
+        ) or (_is_of_mode(script, node))
     return isinstance(node, (ast.Attribute, ast.Call, ast.UnaryOp, ast.BoolOp)) and _is_of_mode(script, node)
 
 
@@ -126,4 +130,6 @@ def _drops(node: ast.AST) -> bool:
     if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Constant):
         return False
     names = (ast.unparse(each).lower() for each in node.targets)
-    return not node.value.value and any(re.search(r"attn_mask|causal|(?:^|[._])m(?:ask)?$|attn_bias", n) for n in names)
+    return not node.value.value and any(
+        re.search(r"attn_mask|causal|(?:^|[._])m(?:ask)?$|attn_bias", n) for n in names
+    )

@@ -265,8 +265,8 @@ class Losses:
             case ast.ListComp(elt=element, generators=loops) | ast.GeneratorExp(elt=element, generators=loops):
                 over = ast.unparse(loops[0])
                 tried = isinstance(loops[0].iter, (ast.Tuple, ast.List))
-                return self.is_loss(element) and (tried or bool(
-                    re.search(r"model|net|expert|head|state|alpha|weight|temp|cand|lora", over))
+                return self.is_loss(element) and (
+                    tried or bool(re.search(r"model|net|expert|head|state|alpha|weight|temp|cand|lora", over))
                 )
             case ast.Call(func=ast.Attribute(value=owner)) if last_word(node) in (
                 "reshape",

@@ -100,7 +100,9 @@ def causal(evidence: Evidence) -> Finding:
     answer = _causal(evidence)
     found = [] if answer.status != "skip" else [*sees_ahead(evidence.scripts)]
     found += [] if answer.status != "skip" else given_targets(evidence.scripts, evidence.given)
-    return cited("warn", "it looks as if a loss depends on its target or on what follows: ", found) if found else answer
+    return (
+        cited("warn", "it looks as if a loss depends on its target or on what follows: ", found) if found else answer
+    )
 
 
 def normalized(evidence: Evidence) -> Finding:

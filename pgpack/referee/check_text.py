@@ -13,7 +13,13 @@ from .logs import Log
 from .losses import Figure
 from .numbers import JSON_DIGITS, digits_of, grouped
 from .reach import kept_in_part, scored_in_part
-from .scored_text import calibrations_on_evaluated, claims_training, names_training_on_evaluated, switches, updates_before_packing
+from .scored_text import (
+    calibrations_on_evaluated,
+    claims_training,
+    names_training_on_evaluated,
+    switches,
+    updates_before_packing,
+)
 from .script import Place
 
 FULL_BYTES, CASEOPS_BYTES = 151_080_891, 151_074_309  # of the whole validation text, as it is and in CaseOps' tokens

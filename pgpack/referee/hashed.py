@@ -92,8 +92,10 @@ def _written(nodes: Sequence[ast.AST]) -> set[int]:
 def _reads(node: ast.expr, targets: set[str]) -> bool:
     if ast.unparse(node) in targets:
         return True
-    return isinstance(node, ast.Call) and last_word(node) == "get" and any(
-        f"[{ast.unparse(node.args[0])}]" in target for target in targets if node.args
+    return (
+        isinstance(node, ast.Call)
+        and last_word(node) == "get"
+        and any(f"[{ast.unparse(node.args[0])}]" in target for target in targets if node.args)
     )
 
 
@@ -108,8 +110,10 @@ def _is_next(node: ast.expr) -> bool:
     last = parts[-1]
     if isinstance(last, ast.Slice):
         return isinstance(last.lower, ast.Constant) and last.lower.value == 1
-    is_sum = isinstance(last, ast.BinOp) and isinstance(last.op, ast.Add)
-    return is_sum and isinstance(last.right, ast.Constant) and last.right.value == 1
+    match last:
+        case ast.BinOp(op=ast.Add(), right=ast.Constant(value=1)):
+            return True
+    return False
 
 
 def _speaks(node: ast.AST, names: set[str]) -> bool:

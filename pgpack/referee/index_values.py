@@ -19,16 +19,9 @@ from .text_values import Definitions, parameters
 Compared = tuple[list[Span | None], list[Span | None], ast.Call]  # rows of inputs or logits, of targets, where
 STEPS, DEPTH = 400_000, 6
 RANKS = {
-    "grad_accum_steps": 8,
-    "grad_accum": 8,
-    "accum_steps": 8,
-    "rank": 0,
-    "local_rank": 0,
-    "ddp_rank": 0,
-    "world_size": 1,
-    "ddp_world_size": 1,
-    "world": 1,
-}
+    "grad_accum_steps": 8, "grad_accum": 8, "accum_steps": 8, "rank": 0, "local_rank": 0, "ddp_rank": 0,
+    "world_size": 1, "ddp_world_size": 1, "world": 1,
+}  # fmt: skip
 _MANY = re.compile(r"^(?:all_|val_|my_|rank_)?(?:docs|windows|window_starts|starts|doc_entries|documents)$")
 MANY = 40_000  # documents of the whole text, at the least
 NO_SUM = re.compile(r"byte|tok|count|num|step|len|grad|param|optim|(?:^|[._])n$")
@@ -316,14 +309,12 @@ class Expressions(ABC):
             if about is not None:
                 self.events.append(("learned", about.spans, node, self.doubt > 0))
             return UNKNOWN
-        if len(tensors := [each for each in args if isinstance(each, Tensor)]) == 2 and _COMPARES.search(last) and not self.doubt:
-            self.compared.append((tensors[0].rows, tensors[1].rows, node))
+        self._kept(node, last, args)
         if isinstance(owner, Tensor):
             return self._method(owner, last, args)
-        is_loss = isinstance(owner, list) and args and isinstance(args[0], Tensor) and last == "append"
-        if is_loss and not self.doubt and _LOSSES.search(self.shown(node.func).lower()):
-            self.events.append(("listed", args[0].spans, node, False))
         if isinstance(owner, list) and args and not self.doubt:
+            if last == "append" and isinstance(args[0], Tensor) and _LOSSES.search(self.shown(node.func).lower()):
+                self.events.append(("listed", args[0].spans, node, False))
             owner += (
                 args[:1] if last == "append" else args[0] if last == "extend" and isinstance(args[0], list) else []
             )
@@ -343,6 +334,12 @@ class Expressions(ABC):
             if last in _FUNCTIONS and not named:
                 return self._builtin(last, args)
         return self._of_library(last, node, args, named)
+
+    def _kept(self, node: ast.Call, last: str, args: Sequence[Any]) -> None:
+        """Keeps what a model or a loss is given: what it reads and what that is compared with."""
+        tensors = [each for each in args if isinstance(each, Tensor)]
+        if len(tensors) == 2 and _COMPARES.search(last) and not self.doubt:
+            self.compared.append((tensors[0].rows, tensors[1].rows, node))
 
     def _builtin(self, name: str, args: Sequence[Any]) -> Any:
         if name == "len" and args and isinstance(args[0], Tensor):

@@ -120,7 +120,9 @@ def _copied(line: str, known: dict[str, str]) -> Iterator[str]:
             *given, to = (word for word in words[1:] if not word.startswith("-"))
             yield from _named(given, to)
     for found in _CATS.finditer(line):
-        yield from _named([_plain(word, known) for word in re.findall(_WORD, found["given"])], _plain(found["to"], known))
+        yield from _named(
+            [_plain(word, known) for word in re.findall(_WORD, found["given"])], _plain(found["to"], known)
+        )
 
 
 def _named(given: Iterable[str], to: str) -> Iterator[str]:

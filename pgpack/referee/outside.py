@@ -61,7 +61,7 @@ def _read_path(script: Script, call: ast.Call, name: str) -> ast.expr | None:
     last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
     if name in READERS or name.replace("np.", "numpy.", 1) in READERS:
         mode = keyword(call, "mode") or (call.args[1] if len(call.args) > 1 and last == "open" else None)
-        writes = isinstance(mode, ast.Constant) and re.match("[wax]", str(mode.value))
+        writes = isinstance(mode, ast.Constant) and bool(re.match("[wax]", str(mode.value)))
         return call.args[0] if call.args and not writes else None
     if last in METHODS and isinstance(call.func, ast.Attribute):
         writes = any(isinstance(each, ast.Constant) and re.match("[wax]", str(each.value)) for each in call.args)

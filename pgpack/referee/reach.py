@@ -18,7 +18,7 @@ from .index_values import UNKNOWN, Cap, Compared, Stop, Unknown, Unsure
 from .indices import Interpreter
 from .launch import NO_LAUNCH, Launch
 from .script import Place, Script, calls, keyword
-from .spans import Span, Tensor, length, outside
+from .spans import Span, Tensor, length, outside, union
 from .text_names import names_evaluated
 from .text_values import Definitions, parameters
 from .units import bound, last_word, read
@@ -82,11 +82,12 @@ def rescored(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[P
         learned: list[Span] = []
         for kind, spans, node, doubt in call.events:
             if kind == "learned":
-                learned += [] if doubt else spans
+                learned = learned if doubt else union([*learned, *spans])
             elif learned and not doubt and outside(spans, learned) < length(spans) / 2:
-                if not _is_training_loss(call.function, node):
-                    yield call.script.place(node, "it scores once more what it has learned")
-                    break
+                if _is_training_loss(call.function, node):
+                    continue
+                yield call.script.place(node, "it scores once more what it has learned")
+                break
 
 
 def _is_training_loss(function: ast.AST, node: ast.AST) -> bool:
@@ -96,8 +97,9 @@ def _is_training_loss(function: ast.AST, node: ast.AST) -> bool:
     inner = min((ids for ids in around if id(node) in ids), key=len, default=None)
     at = getattr(node, "lineno", 0)
     for each in ast.walk(function):
-        is_step = isinstance(each, ast.Call) and getattr(each.func, "attr", "") == "backward"
-        if not is_step or (inner is not None and id(each) not in inner):
+        if not isinstance(each, ast.Call) or getattr(each.func, "attr", "") != "backward":
+            continue
+        if inner is not None and id(each) not in inner:
             continue
         names = read(each) & read(node)
         again = (n for n in ast.walk(function) if each.lineno < getattr(n, "lineno", 0) < at)

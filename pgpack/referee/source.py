@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from .fetching import commands, looked_for
 from .script import Place, Script, calls, keyword, references
-from .texts import UNKNOWN
 
 MINIFIERS = {"python_minifier", "pyminify", "pyminifier"}
 PROGRAMS = ("lrzip", "lrunzip", "zpaq", "xz", "zstd", "brotli", "7z", "paq8l", "cmix")

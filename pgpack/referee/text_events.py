@@ -112,7 +112,9 @@ def restored(script: Script, call: ast.Call, name: str) -> Event | None:
     """A call after which a model is not the one that has learned: weights are put back, or another one is made."""
     last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
     owner = ast.unparse(call.func.value).lower() if isinstance(call.func, ast.Attribute) else ""
-    is_back = last == "copy_" and re.search(r"base|orig|saved|init|snap|backup|start|before", ast.unparse(call).lower())
+    is_back = last == "copy_" and re.search(
+        r"base|orig|saved|init|snap|backup|start|before", ast.unparse(call).lower()
+    )
     loads = last == "load_state_dict" and not re.search("opt|sched|scaler", owner)
     is_reset = re.match(r"_?(?:reset|restore|reload|unload|detach_lora|remove_lora|disable)", last.lower())
     if not (is_back or loads or is_reset or last == "deepcopy"):

@@ -82,11 +82,7 @@ def score_first(evidence: Evidence) -> Finding:
     if answer.status != "skip":
         return answer
     known = in_order(evidence.scripts, evidence.given)
-    early = [
-        place
-        for place in learned_before_scored(evidence.scripts, evidence.given)
-        if (place.file, place.line, place.layer) not in known
-    ]
+    early = [*learned_before_scored(evidence.scripts, evidence.given, known)]
     early += [
         *learned_too_far(evidence.scripts, evidence.given),
         *rescored(evidence.scripts, evidence.given),

@@ -248,16 +248,16 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "causal": Explanation(
         "With --eval: the future is changed, one token or all of it, as far ahead as the text and time allow, and "
-        "right behind as many targets as the time allows; no earlier loss may move. It says how far it looked. Without "
-        "it the script is read: attention that is causal only while the model trains, and targets that are given to "
-        "the model, are warned of.",
+        "right behind as many targets as the time allows; no earlier loss may move. It says how far it looked. "
+        "Without it the script is read: attention that is causal only while the model trains, and targets that are "
+        "given to the model, are warned of.",
         "is_causal=self.training",
         "a causal model",
     ),
     "normalized": Explanation(
-        "With --eval: the probabilities of every token of the vocabulary sum to 1. Without it the script is read: the "
-        "better of two losses, a loss that is made less and a cache that is read at a hash of the target are warned "
-        "of.",
+        "With --eval: the probabilities of every token of the vocabulary sum to 1. Without it the script is read: "
+        "the better of two losses, a loss that is made less and a cache that is read at a hash of the target are "
+        "warned of.",
         "losses times 0.9",
         "a softmax",
     ),

@@ -140,10 +140,13 @@ def updates_before_packing(scripts: Sequence[Script], given: Launch = NO_LAUNCH)
     yield from found.values()
 
 
-def learned_before_scored(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[Place]:
+def learned_before_scored(
+    scripts: Sequence[Script], given: Launch = NO_LAUNCH, known: frozenset[tuple[str, int, int]] = frozenset()
+) -> Iterator[Place]:
     """What learns from validation text that nothing in its loop has scored yet: gradients, counts that are looked up.
 
     Scored first is what comes before it in the outermost loop around both, unless that loop only repeats itself.
+    `known`: (file, line, layer) of gradients whose tokens are known to be scored before, in the order of one call.
     """
     found: dict[Place, Place] = {}
     within = _loops_within(scripts)
@@ -154,6 +157,9 @@ def learned_before_scored(scripts: Sequence[Script], given: Launch = NO_LAUNCH) 
             learns = event.kind in (STEP, LEARNED) or (event.kind == COUNTED and looked_up)
             learns |= event.kind == STORED and searched
             again = event.kind == STEP and any(_is_pass_after(each, event, within) for each in events[i + 1 :])
+            at = event.place.file, event.place.line, event.place.layer
+            if at in known and not again and not any(kind == REPEATS for _, kind, _ in event.loops[:1]):
+                continue
             if learns and (again or not _scored_first(event, events[:i], events[i + 1 :])):
                 found.setdefault(event.place, replace(event.place, what=f"{event.what} learns from validation text"))
     yield from found.values()

@@ -17,9 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from .script import Place, Script
-from .units import Unit, bound, is_of_evaluations, last_of, last_word, own_nodes, read, speaks_of_target
+from .units import Unit, bound, evaluates, is_of_evaluations, last_of, last_word, own_nodes, read, speaks_of_target
 
-_SCORES = re.compile(r"eval|score|valid|test|bpb|ttt|perplex|measure|nll|mix")
 _OF_TARGET = re.compile(r"prob|nll|logp|log_p|loss|surpris|score|bits|nats|likelihood", re.I)
 _HOLDS = re.compile(r"(?:^|[._])(?:p|q|lp|dist|pred)(?:\d|_|$)|prob|log_?p|nll|soft|gram|cache|mix|table|counts|freq")
 _MODEL = re.compile(r"model|net$|gpt|expert|forward")
@@ -39,7 +38,7 @@ def better_of_two(scripts: Sequence[Script]) -> Iterator[Place]:
     told = _functions_of_losses(scripts)
     for script in scripts:
         for unit in _units(script):
-            for place in _Unit(script, unit, told).found():
+            for place in Losses(script, unit, told).found():
                 yield replace(place, what=f"{place.what} takes the better one by the target itself")
 
 
@@ -54,13 +53,13 @@ def _functions_of_losses(scripts: Sequence[Script]) -> frozenset[str]:
         found = set[str]()
         for script in scripts:
             for unit in _units(script):
-                if not isinstance(unit, ast.Module) and _Unit(script, unit, told).gives_loss():
+                if not isinstance(unit, ast.Module) and Losses(script, unit, told).gives_loss():
                     found.add(unit.name)
         told = frozenset(found - {"forward", "__call__", "__init__"})
     return told
 
 
-class _Unit:
+class Losses:
     """One function, or what stands outside of them, with the names in it that hold losses."""
 
     def __init__(self, script: Script, unit: Unit, told: frozenset[str]) -> None:
@@ -171,8 +170,7 @@ class _Unit:
         for each in self.nodes:
             if isinstance(each, ast.Call) and last_word(each) in ("min", "sorted") and is_of_evaluations(each):
                 yield self.script.place(each, f"{ast.unparse(each)[:60]}, of several whole evaluations,")
-        name = getattr(self.unit, "name", "")
-        if not (_SCORES.search(name.lower()) or self._is_ungraded() or isinstance(self.unit, ast.Module)):
+        if not evaluates(self.unit):
             return
         within, helps = self._in_loops(), not isinstance(self.unit, ast.Module) and self.gives_loss()
         for node in self.nodes:
@@ -181,13 +179,6 @@ class _Unit:
                     yield self.script.place(node, ast.unparse(node)[:60])
                 elif isinstance(node, ast.If) and self._sums_either(node):
                     yield self.script.place(node, f"if {ast.unparse(node.test)[:40]}")
-
-    def _is_ungraded(self) -> bool:
-        return any(
-            isinstance(node, (ast.Name, ast.Attribute))
-            and getattr(node, "attr", getattr(node, "id", "")) in ("no_grad", "inference_mode")
-            for node in self.nodes
-        )
 
     def _in_loops(self) -> set[int]:
         loops = [node for node in self.nodes if isinstance(node, (ast.For, ast.While))]
@@ -273,8 +264,9 @@ class _Unit:
                 return len({ast.unparse(each) for each in parts if self.is_loss(each)}) > 1
             case ast.ListComp(elt=element, generators=loops) | ast.GeneratorExp(elt=element, generators=loops):
                 over = ast.unparse(loops[0])
-                return self.is_loss(element) and bool(
-                    re.search(r"model|net|expert|head|state|alpha|weight|temp|cand|lora", over)
+                tried = isinstance(loops[0].iter, (ast.Tuple, ast.List))
+                return self.is_loss(element) and (
+                    tried or bool(re.search(r"model|net|expert|head|state|alpha|weight|temp|cand|lora", over))
                 )
             case ast.Call(func=ast.Attribute(value=owner)) if last_word(node) in (
                 "reshape",

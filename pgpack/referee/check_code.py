@@ -12,6 +12,7 @@ from .fetching import fetched_by_commands, fetches, undecided_fetches
 from .findings import Finding, cited, fail, listed, ok, skip, warn
 from .folder import DECODER, REQUIRED, TRAIN, read_file
 from .layers import PYTHON_BYTES, Program
+from .outside import outside_files
 from .packed_code import archived_modules
 from .runs import TARGET_MODULES, importable
 from .script import Place
@@ -106,7 +107,7 @@ def counted_files(evidence: Evidence) -> Finding:
         absent = [name for name in claimed if name not in measured and name not in artifacts]
         if absent:
             return warn(f"in counted_files but neither opened nor executed: {listed(absent)}")
-    if outside := [*source.outside_weights(evidence.scripts)]:
+    if outside := [*outside_files(evidence.scripts, [entry.name for entry in evidence.folder.entries])]:
         return cited("warn", "what nobody counts: ", outside)
     if evidence.uncounted_data:
         total = sum(evidence.uncounted_data.values())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .altered import altered_losses
+from .attention import sees_ahead
 from .better import better_of_two
 from .check_claims import claimed_mode
 from .evidence import Evidence
 from .findings import Finding, cited, fail, ok, skip, warn
-from .reach import learned_too_far
-from .scored_text import learned_before_scored
+from .hashed import looked_up_by_target
+from .reach import given_targets, in_order, learned_too_far, rescored
+from .scored_text import learned_before_scored, scored_after_learning
 from .scoring import Answer, Scores
 
 NO_TEXT = "no model and text were given (--val, --tokenizer, --model)"
@@ -69,7 +72,7 @@ def answered(name: str, otherwise: str = NO_TEXT) -> Callable[[Evidence], Findin
     return judge
 
 
-causal, _normalized = answered("causal"), answered("normalized")
+_causal, _normalized = answered("causal"), answered("normalized")
 _score_first = answered("score_first", "no test-time training (--scorer FILE.py:score)")
 
 
@@ -78,16 +81,34 @@ def score_first(evidence: Evidence) -> Finding:
     answer = _score_first(evidence)
     if answer.status != "skip":
         return answer
-    early = [*learned_before_scored(evidence.scripts, evidence.given)]
-    early += learned_too_far(evidence.scripts, evidence.given)
+    known = in_order(evidence.scripts, evidence.given)
+    early = [*learned_before_scored(evidence.scripts, evidence.given, known)]
+    early += [
+        *learned_too_far(evidence.scripts, evidence.given),
+        *rescored(evidence.scripts, evidence.given),
+        *scored_after_learning(evidence.scripts, evidence.given),
+    ]
     return cited("warn", "it looks as if a text was learned before it was scored: ", early) if early else answer
 
 
+def causal(evidence: Evidence) -> Finding:
+    """By the model where one was given, else by whether attention looks ahead and what targets are compared with."""
+    answer = _causal(evidence)
+    found = [] if answer.status != "skip" else [*sees_ahead(evidence.scripts)]
+    found += [] if answer.status != "skip" else given_targets(evidence.scripts, evidence.given)
+    return (
+        cited("warn", "it looks as if a loss depends on its target or on what follows: ", found) if found else answer
+    )
+
+
 def normalized(evidence: Evidence) -> Finding:
-    """By the scorer where one was given, else by whether the script takes the better of two losses."""
+    """By the scorer where one was given, else by whether the script takes the better of two losses, looks a
+    target up by its hash or makes a loss less than it is."""
     answer = _normalized(evidence)
-    better = [] if answer.status != "skip" else [*better_of_two(evidence.scripts)]
-    return cited("warn", "it looks as if losses are of no distribution: ", better) if better else answer
+    found = [] if answer.status != "skip" else [*better_of_two(evidence.scripts)]
+    if answer.status == "skip":
+        found += [*looked_up_by_target(evidence.scripts), *altered_losses(evidence.scripts)]
+    return cited("warn", "it looks as if losses are of no distribution: ", found) if found else answer
 
 
 calibration_apart = answered("calibration", "no calibration text was given (--calib)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
@@ -18,6 +19,7 @@ from .support import matching, of_a_mean
 STD = 6e-5  # of one that is printed with four digits
 ALIKE = 0.5  # share of the losses of two runs, of which some are the same by chance
 ENOUGH = 8  # losses of which a share says something; of fewer, three at least, all must be the same
+EXACT = 7  # digits of a result that two seeds do not share by chance
 FAR = 2.0  # times the std of the seeds
 
 
@@ -102,17 +104,28 @@ def _sources(evidence: Evidence, bpb: float, said: Sequence[Average]) -> Iterato
 def one_run(logs: Sequence[Log]) -> list[Place]:
     """Logs of different seeds that print the same losses in training: they are of one run."""
     found: dict[str, Place] = {}
-    for other, log in combinations((log for log in logs if log.curve), 2):
+    for other, log in combinations(logs, 2):
         named = None not in (log.seed, other.seed) and log.seed != other.seed
-        if named and log.name != other.name and _are_alike(log.curve, other.curve):
+        if not named or log.name == other.name:
+            continue
+        which = "losses in training" if _are_alike(log.curve, other.curve) else _same_results(log, other)
+        if which:
             line = log.figures[0].line if log.figures else 0
-            what = f"its losses in training are those of {other.name}, of another seed: one run, not two"
+            what = f"its {which} are those of {other.name}, of another seed: one run, not two"
             found.setdefault(log.name, Place(log.name, line, what))
     return [*found.values()]
 
 
+def _same_results(one: Log, other: Log) -> str:
+    """What two logs print with so many digits that two runs do not share it, '' when there is nothing."""
+    exact = [{f.bpb for f in log.at(AFTER) if f.digits >= EXACT} for log in (one, other)]
+    return "results" if exact[0] and exact[0] == exact[1] else ""
+
+
 def _are_alike(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two curves are of one run: where they differ from their own start, they differ from each other."""
+    """Whether two curves are of one run: the same losses at the same places, or all of them in another order."""
+    if len({*one}) >= 3 and Counter(one) == Counter(other):
+        return True
     same = [a for a, b in zip(one, other, strict=False) if a == b]
     if len({*same}) < 3:
         return False

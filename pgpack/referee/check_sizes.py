@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from .claims import TOTALS, byte_counts
 from .evidence import Evidence, listed_names
 from .findings import Finding, cited, fail, listed, ok, skip, warn
+from .folder import seed_of
 from .logs import AFTER, Log
 from .script import Place
 
@@ -133,7 +134,8 @@ def _total(log: Log, claimed: Collection[int | None]) -> int:
 
 def _of_seed(evidence: Evidence, seed: int | None) -> int | None:
     """Bytes of the artifact of a seed; of the only one when neither names a seed or there is one log."""
-    sizes = {d.seed: d.entry.n_bytes for d in evidence.decoded if not (d.unknown and d.entry.mark == "text")}
+    texts = {d.entry.name for d in evidence.decoded if d.unknown and d.entry.mark == "text"}
+    sizes = {seed_of(name): n for name, n in evidence.models.items() if name.partition(" and ")[0] not in texts}
     if seed in sizes:
         return sizes[seed]
     return next(iter(sizes.values())) if len(sizes) == 1 and len(evidence.own_logs) == 1 else None
@@ -247,6 +249,7 @@ def training_time(evidence: Evidence) -> Finding:
     if named and not is_record:
         return skip("not on the ten-minute track")
     slow, known = [], 0
+    together: list[Place] = []
     for log in evidence.own_logs:
         if log.train_s is not None:
             known += 1
@@ -257,6 +260,12 @@ def training_time(evidence: Evidence) -> Finding:
         if log.eval_s is not None and log.eval_s > EVAL_S:
             slow.append(log.place(f"{log.eval_s:.1f} s of evaluation, more than 600", "eval"))
         slow += [] if log.eval_s is not None else _slow_results(evidence, log)
+        for _, seconds, is_all, line in log.in_parts:
+            if seconds > EVAL_S and not log.eval_s:
+                what = f"parts of an evaluation take {seconds:.1f} s together, more than 600"
+                (slow if is_all else together).append(Place(log.name, line, what))
+    if together and not slow:
+        return cited("warn", "not decided, whether they follow each other: ", together)
     if slow and not is_record:
         return cited("warn", "not decided, no track is named, on the ten-minute one it would be refused: ", slow)
     if slow:

@@ -8,11 +8,18 @@ from dataclasses import dataclass
 
 from .evidence import Evidence
 from .findings import Finding, cited, fail, ok, skip, warn
+from .launch import copied_to_training
 from .logs import Log
 from .losses import Figure
 from .numbers import JSON_DIGITS, digits_of, grouped
 from .reach import kept_in_part, scored_in_part
-from .scored_text import calibrations_on_evaluated, claims_training, switches, updates_before_packing
+from .scored_text import (
+    calibrations_on_evaluated,
+    claims_training,
+    names_training_on_evaluated,
+    switches,
+    updates_before_packing,
+)
 from .script import Place
 
 FULL_BYTES, CASEOPS_BYTES = 151_080_891, 151_074_309  # of the whole validation text, as it is and in CaseOps' tokens
@@ -179,6 +186,15 @@ def _described(evidence: Evidence) -> Iterator[Place]:
         yield Place("README.md", 1, "its title says so")
 
 
+def _by_configuration(evidence: Evidence) -> Iterator[Place]:
+    """Lines of configuration files that the code opens which name the validation text as the training's."""
+    for name in sorted(evidence.counted):
+        if name.endswith((".json", ".yaml", ".yml", ".toml", ".ini", ".cfg")):
+            for number, line in enumerate((evidence.folder.text(name) or "").splitlines(), 1):
+                if names_training_on_evaluated(line):
+                    yield Place(name, number, line.strip()[:80])
+
+
 def trained_on_scored(evidence: Evidence) -> Finding:
     """No update on validation text before the weights are packed, by the logs' word and the script's order."""
     confessed = [log.trained_on_evaluated for log in evidence.own_logs if log.trained_on_evaluated is not None]
@@ -186,6 +202,8 @@ def trained_on_scored(evidence: Evidence) -> Finding:
         return cited("fail", "trained on the evaluated text before packing: ", confessed)
     denied = bool(evidence.own_logs) and all(log.denies_training for log in evidence.own_logs)
     found = [] if denied else [*_described(evidence), *switches(evidence.scripts)]
+    found += [*_by_configuration(evidence)]
+    found += [place for name, text in evidence.shells.items() for place in copied_to_training(name, text)]
     found += [*([] if denied else updates_before_packing(evidence.scripts, evidence.given))]
     if found:
         return cited("warn", "it looks as if the weights were trained on the evaluated text before packing: ", found)

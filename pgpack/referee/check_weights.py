@@ -39,6 +39,8 @@ def content_as_named(evidence: Evidence) -> Finding:
         return skip("no artifact in the folder")
     wrong = []
     for decoded in evidence.decoded:
+        if decoded in evidence.pieces[1:]:
+            continue  # not where a file starts
         mark = decoded.entry.mark
         named = re.split(r"[^a-z0-9]+", decoded.entry.name.lower())
         logged = [log for log in evidence.logs if log.seed == decoded.seed or len(evidence.logs) == 1]

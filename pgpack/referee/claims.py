@@ -29,6 +29,7 @@ _COUNT = re.compile(
     r"(?<![\d.,])\d{1,3}(?:(?:[,_\u202f\u00a0\u2009'\u2019]\d{3})+|(?:\.\d{3}){2,})(?!\d|[,.]\d)|"
     r"(?<![\d.,])\d{1,3}(?: \d{3}){2,}(?=\s?\**(?:bytes?|octets?|B)\b)|(?<![\d.,])\d{6,12}(?!\d|,\d)"
 )
+_WRITTEN = re.compile(r"[-+]?(?:\d{1,3}(?:[,_ ]\d{3})+|\d{1,15})(?:\.\d{1,20})?(?:e[-+]?\d{1,3})?", re.I)
 _UNIT = re.compile(r"[ _-]?(?:bytes?|octets?|B)(?![a-z0-9])", re.I)
 _DATE = re.compile(r"20[0-4]\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 
@@ -154,6 +155,9 @@ def _first(row: Mapping[str, Any], *names: str) -> float | None:
 
 
 def _number(value: Any) -> float | None:
+    """A finite number, also one that is written as a string: "1.0812", "15,900,000"."""
+    if isinstance(value, str) and _WRITTEN.fullmatch(value.strip()):
+        value = float(re.sub(r"[,_ ]", "", value.strip()))
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return float(value) if abs(value) < 1e15 else None

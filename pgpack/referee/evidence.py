@@ -24,10 +24,10 @@ from .folder import (
     Folder,
     read_file,
 )
+from .launch import SHELLS, Launch, launch_of
 from .layers import Program
 from .logs import Log
 from .runs import TARGET_DISTRIBUTIONS, Limits, Run, declared_distributions
-from .scored_text import turned_on
 from .scoring import Scores
 from .script import Script
 from .support import Support, supported
@@ -154,20 +154,24 @@ class Evidence:
         return tuple(script for program in self.programs for script in program.scripts)
 
     @cached_property
-    def given(self) -> frozenset[str]:
-        """Environment variables that the README or a shell script of the folder sets for a run."""
-        scripts = (entry.name for entry in self.folder.entries if entry.name.endswith(".sh"))
-        return turned_on([self.readme, *(self.folder.text(name) or "" for name in scripts)])
+    def given(self) -> Launch:
+        """How the README and the shell scripts of the folder start a run."""
+        return launch_of([self.readme, *self.shells.values()])
+
+    @cached_property
+    def shells(self) -> dict[str, str]:
+        """Shell script of the folder -> its text."""
+        return {e.name: self.folder.text(e.name) or "" for e in self.folder.entries if e.name.endswith(SHELLS)}
 
     @cached_property
     def models(self) -> dict[str, int]:
         """Packed model -> its bytes; the parts of one that was split count together, and what no format explains."""
         found: dict[str, int] = {}
         for decoded in self.decoded:
-            if decoded not in self._pieces:
+            if decoded not in self.pieces:
                 name = _PART.sub("*", decoded.entry.name)
                 found[name] = found.get(name, 0) + decoded.entry.n_bytes
-        pieces = [decoded.entry for decoded in self._pieces]
+        pieces = [decoded.entry for decoded in self.pieces]
         if pieces and not found:
             more = f" and {len(pieces) - 1} more" if pieces[1:] else ""
             found[f"{pieces[0].name}{more}"] = sum(entry.n_bytes for entry in pieces)
@@ -176,22 +180,22 @@ class Evidence:
     @property
     def are_read_beside(self) -> bool:
         """Whether all weights are of no known format and no seed, and the code reads them by name or as numbers."""
-        names = [decoded.entry.name for decoded in self._pieces]
+        names = [decoded.entry.name for decoded in self.pieces]
         is_known = not names or len(names) < len(self.decoded)
         return not is_known and (
-            self._opens([decoded.entry for decoded in self._pieces])
+            self._opens([decoded.entry for decoded in self.pieces])
             or any(source.reads_tables(self.scripts, PurePosixPath(name.lower()).suffix) for name in names)
         )
 
     @property
-    def _pieces(self) -> tuple[Decoded, ...]:
+    def pieces(self) -> tuple[Decoded, ...]:
         """Weights of no known format and no seed: not another model each, but a part of one."""
         return tuple(decoded for decoded in self.decoded if decoded.unknown and decoded.seed is None)
 
     @cached_property
     def beside(self) -> tuple[Beside, ...]:
         """What lies beside the models and may hold weights too: pieces of no known format, heaps of small files."""
-        pieces = self._pieces if len(self._pieces) < len(self.decoded) else ()
+        pieces = self.pieces if len(self.pieces) < len(self.decoded) else ()
         found = [Beside(p.entry.name, p.entry.n_bytes, self._opens([p.entry])) for p in pieces]
         for heap in self.folder.heaps:
             sure = not heap.could_be_read or self._opens(heap.entries)

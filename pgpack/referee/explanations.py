@@ -51,7 +51,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "counted": Explanation(
         "Files that the code imports (by statement or by name), opens or executes count; a tokenizer is only "
-        "warned of.",
+        "warned of, and so is a file that it reads from elsewhere: a prior beside the data.",
         '"counted_files": ["train_gpt.py"] beside import helpers',
         '"counted_files": ["train_gpt.py", "helpers.py"]',
     ),
@@ -128,14 +128,15 @@ EXPLANATIONS: dict[str, Explanation] = {
     "training-text": Explanation(
         "Updates on validation text before the weights are packed. A log that says so fails; a switch of that "
         "name that is on, or a gradient of validation text that comes before torch.save or the first quantizer, "
-        "is warned of. Order is that in which the script runs, text is followed through calls and objects; a "
-        "script that hides it is not seen.",
+        "is warned of; so is a schedule or an end of training that a loss of it decides. Order is that in which the "
+        "script runs, text is followed through calls, objects and what a shell script sets; a script that hides it "
+        "is not seen.",
         "prequant_ttt_enabled: True in the log",
         "adapt(model, val_tokens) after the weights were packed, scored first",
     ),
     "time": Explanation(
         "Of the ten-minute track: training with its Hessians, and evaluation, by the claimed runs' logs. Where no "
-        "track is named, what would be too long for it is warned of.",
+        "track is named, what would be too long for it is warned of. Parts of an evaluation are added up.",
         "train_time: 599592ms and Hessians in 4.7s",
         "train_time: 592054ms and Hessians in 4.7s",
     ),
@@ -214,7 +215,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "seeds": Explanation(
         "Mean and standard deviation of the table of seeds; without one, of what words call a mean. Logs of several "
-        "seeds that are of one run are warned of.",
+        "seeds that are of one run, in whatever order, are warned of.",
         "the best seed as val_bpb",
         "the mean as val_bpb",
     ),
@@ -247,12 +248,16 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "causal": Explanation(
         "With --eval: the future is changed, one token or all of it, as far ahead as the text and time allow, and "
-        "right behind as many targets as the time allows; no earlier loss may move. It says how far it looked.",
-        "a model that sees the next token",
+        "right behind as many targets as the time allows; no earlier loss may move. It says how far it looked. "
+        "Without it the script is read: attention that is causal only while the model trains, and targets that are "
+        "given to the model, are warned of.",
+        "is_causal=self.training",
         "a causal model",
     ),
     "normalized": Explanation(
-        "With --eval: the probabilities of every token of the vocabulary sum to 1.",
+        "With --eval: the probabilities of every token of the vocabulary sum to 1. Without it the script is read: "
+        "the better of two losses, a loss that is made less and a cache that is read at a hash of the target are "
+        "warned of.",
         "losses times 0.9",
         "a softmax",
     ),
@@ -260,7 +265,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "With --scorer: the future is permuted up to 32,768 tokens ahead and more, and probabilities are summed"
         " over the vocabulary at many positions of a warm text. It says how far it looked and at how many. Without"
         " one, the script is read: a gradient of validation text, or counts of it that are looked up, before anything"
-        " in their outermost loop was scored is warned of.",
+        " in their outermost loop was scored is warned of, and so is a score of what was learned before.",
         "a cache that is learned before its chunk is scored; adapt(model, val_tokens), then evaluate",
         "a chunk that is scored, then learned",
     ),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from .script import Place, Script, calls, keyword, references
-from .texts import UNKNOWN
+from .texts import PROGRAMS, UNKNOWN
 
 MODULES = (
     "requests", "urllib.request", "urllib.robotparser", "urllib2", "urllib3", "http.client", "ftplib", "smtplib",
@@ -80,7 +80,6 @@ PROCESSES = (
     "pty.",
     "asyncio.create",
 )
-PRESENCE = ("which", "find_executable")
 
 
 def fetches(scripts: Sequence[Script]) -> Iterator[Place]:
@@ -241,6 +240,6 @@ def fetched_by_commands(lines: Iterable[str]) -> Iterator[str]:
 def looked_for(scripts: Sequence[Script]) -> Iterator[tuple[str, Place]]:
     """(program, where) of every program whose presence a script asks for."""
     for script, call, name in calls(scripts):
-        if name.rpartition(".")[2] in PRESENCE:
+        if name.rpartition(".")[2] in PROGRAMS:
             for text in _first(script, call):
                 yield text, script.place(call, f"{name}({text[:60]!r})")

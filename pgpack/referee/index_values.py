@@ -16,21 +16,17 @@ from .spans import Span, Tensor
 from .text_names import names_evaluated
 from .text_values import Definitions, parameters
 
+Compared = tuple[list[Span | None], list[Span | None], ast.Call]  # rows of inputs or logits, of targets, where
 STEPS, DEPTH = 400_000, 6
 RANKS = {
-    "grad_accum_steps": 8,
-    "grad_accum": 8,
-    "accum_steps": 8,
-    "rank": 0,
-    "local_rank": 0,
-    "ddp_rank": 0,
-    "world_size": 1,
-    "ddp_world_size": 1,
-    "world": 1,
-}
+    "grad_accum_steps": 8, "grad_accum": 8, "accum_steps": 8, "rank": 0, "local_rank": 0, "ddp_rank": 0,
+    "world_size": 1, "ddp_world_size": 1, "world": 1,
+}  # fmt: skip
 _MANY = re.compile(r"^(?:all_|val_|my_|rank_)?(?:docs|windows|window_starts|starts|doc_entries|documents)$")
 MANY = 40_000  # documents of the whole text, at the least
 NO_SUM = re.compile(r"byte|tok|count|num|step|len|grad|param|optim|(?:^|[._])n$")
+_COMPARES = re.compile(r"^(?:cross_entropy|nll_loss|\w*model|net|gpt|\w*forward(?:_loss)?)$")
+_LOSSES = re.compile(r"loss|nll|nats|score|bpb|bits")
 _SUMMERS = {"append", "extend", "add_", "add"}
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
@@ -89,6 +85,7 @@ class Expressions(ABC):
         self.steps = self.depth = 0
         self.doubt = 0  # how many undecided branches lead here
         self.caps: list[Cap] = []
+        self.compared: list[Compared] = []
         self._readers: dict[type, Callable[[Any, dict[str, Any]], Any]] = {}
         self._shown: dict[int, str] = {}  # of nodes of the scripts, which outlive this
 
@@ -312,9 +309,12 @@ class Expressions(ABC):
             if about is not None:
                 self.events.append(("learned", about.spans, node, self.doubt > 0))
             return UNKNOWN
+        self._kept(node, last, args)
         if isinstance(owner, Tensor):
             return self._method(owner, last, args)
         if isinstance(owner, list) and args and not self.doubt:
+            if last == "append" and isinstance(args[0], Tensor) and _LOSSES.search(self.shown(node.func).lower()):
+                self.events.append(("listed", args[0].spans, node, False))
             owner += (
                 args[:1] if last == "append" else args[0] if last == "extend" and isinstance(args[0], list) else []
             )
@@ -334,6 +334,12 @@ class Expressions(ABC):
             if last in _FUNCTIONS and not named:
                 return self._builtin(last, args)
         return self._of_library(last, node, args, named)
+
+    def _kept(self, node: ast.Call, last: str, args: Sequence[Any]) -> None:
+        """Keeps what a model or a loss is given: what it reads and what that is compared with."""
+        tensors = [each for each in args if isinstance(each, Tensor)]
+        if len(tensors) == 2 and _COMPARES.search(last) and not self.doubt:
+            self.compared.append((tensors[0].rows, tensors[1].rows, node))
 
     def _builtin(self, name: str, args: Sequence[Any]) -> Any:
         if name == "len" and args and isinstance(args[0], Tensor):
@@ -362,6 +368,8 @@ class Expressions(ABC):
             return Tensor([None] * min(args[0], STEPS))
         if last in ("get", "getenv") and len(args) == 2:
             return args[1]
+        if last == "getattr" and len(args) > 1 and isinstance(args[1], str):
+            return self.named(args[1], self.settings.get(args[1], args[2] if len(args) > 2 else UNKNOWN))
         if last in ("stack", "cat", "concatenate") and args and isinstance(args[0], list):
             parts = [each for each in args[0] if isinstance(each, Tensor)]
             is_flat = last != "stack" and all(each.flat for each in parts)

@@ -29,7 +29,7 @@ from .losses import (
 )
 from .scored_text import confession, denial, learning
 from .script import Place
-from .times import SPAN, evaluation_took, seconds_of
+from .times import SPAN, evaluation_took, part_of, seconds_of, sum_of_parts
 
 __all__ = [
     "AFTER", "BEFORE", "PLAIN", "SLIDING", "TRAINING", "TTT", "Figure", "Log", "mode_of", "read_log", "read_logs",
@@ -90,7 +90,8 @@ class Log:
     counts. `codec`: label of the packed model's line;
     `nothing`: its last loss that is no number;
     `totals`: every one that it prints, `total_bytes` the last; `numbers`: decimals in lines that no grammar reads;
-    `evaluations`: (seconds, line) where a line without a loss says it; `curve`: losses of training up to packing."""
+    `evaluations`: (seconds, line) where a line without a loss says it; `curve`: losses of training up to packing;
+    `in_parts`: (evaluation, seconds of all its parts together, whether those are all, line)."""
 
     name: str
     seed: int | None
@@ -114,6 +115,7 @@ class Log:
     nothing: Place | None = None
     evaluations: tuple[tuple[float, int], ...] = ()
     curve: tuple[float, ...] = ()
+    in_parts: tuple[tuple[str, float, bool, int], ...] = ()
 
     def at(self, stage: str) -> tuple[Figure, ...]:
         return tuple(figure for figure in self.figures if figure.stage == stage)
@@ -189,6 +191,7 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
         else Place(name, start + nothing + 1, f"its loss is no number: {lines[nothing].strip()[:120]!r}"),
         tuple(_evaluations(lines, start, {figure.line for figure in read})),
         tuple(_curve(lines, start, read)),
+        tuple(_in_parts(lines, start)),
     )
 
 
@@ -234,6 +237,20 @@ def _evaluations(lines: Sequence[str], start: int, read: set[int]) -> Iterator[t
     for i, line in enumerate(lines, start + 1):
         if i not in read and not _EVAL.search(line) and (seconds := evaluation_took(line)) is not None:
             yield seconds, i
+
+
+def _in_parts(lines: Sequence[str], start: int) -> Iterator[tuple[str, float, bool, int]]:
+    """Evaluations whose parts have a line each."""
+    found: dict[str, dict[str, float]] = {}
+    last = {}
+    for i, line in enumerate(lines, start + 1):
+        if (part := part_of(line)) is not None:
+            found.setdefault(part[0], {})[part[1]] = evaluation_took(line) or 0.0
+            last[part[0]] = i
+    for name, parts in found.items():
+        seconds, is_all = sum_of_parts(parts, name)
+        if seconds:
+            yield name, seconds, is_all, last[name]
 
 
 def _curve(lines: Sequence[str], start: int, read: Sequence[Figure]) -> Iterator[float]:

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from .index_values import UNKNOWN, Cap, Stop, Unknown, Unsure
+from .index_values import UNKNOWN, Cap, Compared, Stop, Unknown, Unsure
 from .indices import Interpreter
-from .script import Place, Script, keyword
-from .spans import Span, Tensor, length
+from .launch import NO_LAUNCH, Launch
+from .script import Place, Script, calls, keyword
+from .spans import Span, Tensor, length, outside, union
 from .text_names import names_evaluated
 from .text_values import Definitions, parameters
+from .units import bound, last_word, read
 
 CHUNK, WINDOW, MOST = 32_768, 1024, 1 << 20  # tokens of a legal chunk; of a window; of what is looked at
 TEXT = 40_540_160  # tokens of the whole text, of the vocabulary with the fewest
@@ -39,9 +41,10 @@ class Reached:
     caps: Sequence[Cap]
     tokens: int
     ended: bool
+    compared: Sequence[Compared]
 
 
-def learned_too_far(scripts: Sequence[Script], given: frozenset[str] = frozenset()) -> Iterator[Place]:
+def learned_too_far(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[Place]:
     """Gradients of tokens that lie behind everything that was scored before."""
     found: dict[Place, None] = {}
     for call in _calls(tuple(scripts), given):
@@ -50,14 +53,87 @@ def learned_too_far(scripts: Sequence[Script], given: frozenset[str] = frozenset
             last = max((b for _, b in spans), default=0)
             if kind == "scored":
                 scored = max(scored, last)
-            elif scored and last > scored + LATER and not doubt:
+            elif kind == "learned" and scored and last > scored + LATER and not doubt:
                 what = f"it learns from {last - scored:,} tokens behind the last one that was scored"
                 found.setdefault(call.script.place(node, what))
                 break
     yield from found
 
 
-def scored_in_part(scripts: Sequence[Script], given: frozenset[str] = frozenset()) -> Iterator[Place]:
+def in_order(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> frozenset[tuple[str, int, int]]:
+    """(file, line, layer) of gradients that are known to be of tokens which were scored before."""
+    late, known = set[tuple[str, int, int]](), set[tuple[str, int, int]]()
+    for call in _calls(tuple(scripts), given):
+        scored = 0
+        for kind, spans, node, doubt in call.events:
+            place = call.script.place(node, "")
+            last = max((b for _, b in spans), default=0)
+            if kind == "scored":
+                scored = max(scored, 0 if doubt else last)
+            elif kind == "learned":
+                at = (place.file, place.line, place.layer)
+                (known if spans and last <= scored + LATER and call.ended else late).add(at)
+    return frozenset(known - late)
+
+
+def rescored(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[Place]:
+    """Scores of tokens that were learned before, in the function that learns them."""
+    for call in _calls(tuple(scripts), given):
+        learned: list[Span] = []
+        for kind, spans, node, doubt in call.events:
+            if kind == "learned":
+                learned = learned if doubt else union([*learned, *spans])
+            elif learned and not doubt and outside(spans, learned) < length(spans) / 2:
+                if _is_training_loss(call.function, node):
+                    continue
+                yield call.script.place(node, "it scores once more what it has learned")
+                break
+
+
+def _is_training_loss(function: ast.AST, node: ast.AST) -> bool:
+    """Whether what is added up is the loss whose gradient was just taken."""
+    loops = [each for each in ast.walk(function) if isinstance(each, (ast.For, ast.While))]
+    around = [{id(inner) for inner in ast.walk(loop)} for loop in loops]
+    inner = min((ids for ids in around if id(node) in ids), key=len, default=None)
+    at = getattr(node, "lineno", 0)
+    for each in ast.walk(function):
+        if not isinstance(each, ast.Call) or getattr(each.func, "attr", "") != "backward":
+            continue
+        if inner is not None and id(each) not in inner:
+            continue
+        names = read(each) & read(node)
+        again = (n for n in ast.walk(function) if each.lineno < getattr(n, "lineno", 0) < at)
+        anew = {name for n in again for name, _ in bound(n)}
+        if names - anew - {"scaler", "accelerator", "model"}:
+            return True
+    return False
+
+
+def given_targets(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[Place]:
+    """Where a token is predicted by what has read it: inputs that are not behind their targets."""
+    found: dict[Place, None] = {}
+    for call in _calls(tuple(scripts), given):
+        for inputs, targets, node in call.compared:
+            pairs = [(a, b) for a, b in zip(inputs, targets, strict=False) if a is not None and b is not None]
+            is_same = len(inputs) == len(targets) and all(a[1] - a[0] == b[1] - b[0] > LATER for a, b in pairs)
+            shifts = last_word(node) not in ("cross_entropy", "nll_loss") and _shifts(scripts)
+            if pairs and is_same and not shifts and all(b[0] <= a[0] for a, b in pairs):
+                what = f"{ast.unparse(node)[:60]} gives a token to what is to predict it"
+                found.setdefault(call.script.place(node, what))
+    yield from found
+
+
+def _shifts(scripts: Sequence[Script]) -> bool:
+    """Whether a model shifts its targets itself: cross_entropy(logits[:, :-1], ids[:, 1:])."""
+    losses = (call for _, call, name in calls(scripts) if name.endswith(("cross_entropy", "nll_loss")))
+    for call in losses:
+        for each in ast.walk(call):
+            if isinstance(each, ast.Slice) and "1" in ast.unparse(each):
+                return True
+    return any(re.search(r"shift", n) for script in scripts for n in script.values)
+
+
+def scored_in_part(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[Place]:
     """Evaluations that leave out a part of the text; of a function the last call counts."""
     last = {id(call.function): call for call in _calls(tuple(scripts), given)}
     for call in last.values():
@@ -77,7 +153,7 @@ def scored_in_part(scripts: Sequence[Script], given: frozenset[str] = frozenset(
 
 
 @lru_cache(maxsize=8)
-def _calls(scripts: tuple[Script, ...], given: frozenset[str]) -> tuple[Reached, ...]:
+def _calls(scripts: tuple[Script, ...], given: Launch) -> tuple[Reached, ...]:
     """Every function that goes through evaluated text, as it is called."""
     definitions, found = Definitions(scripts), list[Reached]()
     settings = _settings(scripts, definitions, given)
@@ -91,7 +167,9 @@ def _calls(scripts: tuple[Script, ...], given: frozenset[str]) -> tuple[Reached,
                     with contextlib.suppress(Unsure, Stop, RecursionError):
                         machine.run(function, named)
                         ended = True
-                    found.append(Reached(function, script, machine.events, machine.caps, tokens, ended))
+                    found.append(
+                        Reached(function, script, machine.events, machine.caps, tokens, ended, machine.compared)
+                    )
     return tuple(found)
 
 
@@ -143,7 +221,7 @@ def _is_plain(node: ast.expr) -> bool:
     return not any(isinstance(inner, (ast.Call, ast.Lambda)) for inner in ast.walk(node))
 
 
-def _settings(scripts: Sequence[Script], definitions: Definitions, given: frozenset[str]) -> dict[str, Any]:
+def _settings(scripts: Sequence[Script], definitions: Definitions, given: Launch) -> dict[str, Any]:
     """Options by name with their defaults: of modules, of classes, of command lines."""
     found: dict[str, Any] = {}
     for script in scripts:
@@ -154,7 +232,7 @@ def _settings(scripts: Sequence[Script], definitions: Definitions, given: frozen
         for statements in bodies:
             for node in statements:
                 pair = _setting(node)
-                if pair is not None and not (given and given & _words(pair[1])):
+                if pair is not None and not given.names & _words(pair[1]):
                     value = _value(machine, pair[1])
                     if isinstance(value, (int, float, str)):
                         found.setdefault(pair[0], value)
@@ -230,7 +308,7 @@ class _Straight(Interpreter):
         return super().called(node, scope)
 
 
-def kept_in_part(scripts: Sequence[Script], given: frozenset[str] = frozenset()) -> Iterator[Place]:
+def kept_in_part(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[Place]:
     """Where the evaluated text itself is cut, before anything goes through it."""
     definitions = Definitions(scripts)
     settings = _settings(scripts, definitions, given)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from .launch import NO_LAUNCH, Launch
 from .script import Place, Script, calls
 from .text_events import (
     CALIBRATED,
@@ -20,6 +21,7 @@ from .text_events import (
     LOOKED_UP,
     PACKED,
     REPEATS,
+    RESET,
     SAVED,
     SCORED,
     SEARCHED,
@@ -51,16 +53,10 @@ _TRAIN_ON_VAL = re.compile(
     r"train(?:ing)?[_ ]?(?:files|data|loader|shards|pattern|tokens|text|set|paths?|glob|on)\w*['\"]?[\s:=(\[]{1,4}"
     r"(?:\w{1,12}[=:])?[\[('\"]{0,2}[^\s,;'\"()]*fineweb_val", re.I,
 )  # fmt: skip
-_SET = re.compile(r"(?<![\w.])([A-Z][A-Z0-9_]{2,40})=['\"]?(?!0\b|false\b|no\b|off\b|None\b)[\w./-]")
 _BEFORE = re.compile(r"before|prior to|pre[-_ ]?(?:quant|pack|gptq|export)", re.I)
 
 
-def turned_on(texts: Iterable[str]) -> frozenset[str]:
-    """Environment variables that a command line in one of these texts sets: `USE_GPTQ=1 torchrun train_gpt.py`."""
-    return frozenset(found[1] for text in texts for found in _SET.finditer(text))
-
-
-def calibrations_on_evaluated(scripts: Sequence[Script], given: frozenset[str] = frozenset()) -> Iterator[Place]:
+def calibrations_on_evaluated(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[Place]:
     """Calls whose name speaks of calibration or Hessians and which are given the evaluated text."""
     events = (event for found in sequences(tuple(scripts), given) for event in found)
     yield from dict.fromkeys(event.place for event in events if event.kind == CALIBRATED)
@@ -73,6 +69,11 @@ def confession(line: str) -> bool:
     if _TRAIN_ON_VAL.search(line) and not _DENIED.search(line):
         return True
     return bool(_FINETUNED.search(line) and _BEFORE.search(line) and not _DENIED.search(line))
+
+
+def names_training_on_evaluated(line: str) -> bool:
+    """Whether a line gives the training's files as those of the validation split."""
+    return bool(_TRAIN_ON_VAL.search(line))
 
 
 def learning(line: str) -> bool:
@@ -125,7 +126,7 @@ def _is_off(script: Script, value: ast.expr) -> bool:
     return bool(shown) and str(shown[0]).lower() in ("0", "false", "off", "no", "none", "")
 
 
-def updates_before_packing(scripts: Sequence[Script], given: frozenset[str] = frozenset()) -> Iterator[Place]:
+def updates_before_packing(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[Place]:
     """What learns from validation text, by a gradient or without, before the weights are saved or first packed."""
     found: dict[Place, Place] = {}
     for events in sequences(tuple(scripts), given):
@@ -139,10 +140,13 @@ def updates_before_packing(scripts: Sequence[Script], given: frozenset[str] = fr
     yield from found.values()
 
 
-def learned_before_scored(scripts: Sequence[Script], given: frozenset[str] = frozenset()) -> Iterator[Place]:
+def learned_before_scored(
+    scripts: Sequence[Script], given: Launch = NO_LAUNCH, known: frozenset[tuple[str, int, int]] = frozenset()
+) -> Iterator[Place]:
     """What learns from validation text that nothing in its loop has scored yet: gradients, counts that are looked up.
 
     Scored first is what comes before it in the outermost loop around both, unless that loop only repeats itself.
+    `known`: (file, line, layer) of gradients whose tokens are known to be scored before, in the order of one call.
     """
     found: dict[Place, Place] = {}
     within = _loops_within(scripts)
@@ -153,9 +157,44 @@ def learned_before_scored(scripts: Sequence[Script], given: frozenset[str] = fro
             learns = event.kind in (STEP, LEARNED) or (event.kind == COUNTED and looked_up)
             learns |= event.kind == STORED and searched
             again = event.kind == STEP and any(_is_pass_after(each, event, within) for each in events[i + 1 :])
+            at = event.place.file, event.place.line, event.place.layer
+            if at in known and not again and not any(kind == REPEATS for _, kind, _ in event.loops[:1]):
+                continue
             if learns and (again or not _scored_first(event, events[:i], events[i + 1 :])):
                 found.setdefault(event.place, replace(event.place, what=f"{event.what} learns from validation text"))
     yield from found.values()
+
+
+def scored_after_learning(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[Place]:
+    """Evaluations by weights that have learned the text in an earlier one, and that nothing has put back since."""
+    found: dict[Place, Place] = {}
+    for events in sequences(tuple(scripts), given)[: len(scripts)]:
+        evaluated, back = -1, -1  # where the last evaluation was, and the last weights that were put back
+        last: dict[object, int] = {}
+        for i, event in enumerate(events):
+            if event.kind == RESET:
+                back = i
+            elif event.kind == SCORED and event.loops:
+                last[event.loops[0]] = i
+            elif event.kind == STEP and event.loops and not {WARM_UP, REPEATS} & {event.loops[0][1]}:
+                evaluated = max((at for loop, at in last.items() if loop != event.loops[0]), default=-1)
+                if back > evaluated:
+                    continue
+                again = _next_evaluation(events[i + 1 :], event)
+                if again is not None:
+                    what = f"it scores by weights that have learned the text, {event.place}"
+                    found.setdefault(again.place, replace(again.place, what=what))
+    yield from found.values()
+
+
+def _next_evaluation(after: Sequence[Event], step: Event) -> Event | None:
+    """The first evaluation behind a step's own, None where weights are put back before it."""
+    for event in after:
+        if event.kind == RESET:
+            return None
+        if event.kind == SCORED and event.loops and event.loops[0] != step.loops[0]:
+            return event
+    return None
 
 
 def _loops_within(scripts: Sequence[Script]) -> dict[int, int]:
@@ -171,12 +210,12 @@ def _is_pass_after(event: Event, step: Event, within: Mapping[int, int]) -> bool
     """Whether a function scores in a second loop what a first one has learned."""
     if event.kind != SCORED or not event.loops or not step.loops:
         return False
-    first, second = step.loops[0][0], event.loops[0][0]
-    return first != second and first in within and within[first] == within.get(second)
+    (first, _, led), (second, _, led_too) = step.loops[0], event.loops[0]
+    return first != second and led == led_too and first in within and within[first] == within.get(second)
 
 
 def _scored_first(event: Event, before: Sequence[Event], after: Sequence[Event]) -> bool:
-    kinds = [kind for _, kind in event.loops]
+    kinds = [kind for _, kind, _ in event.loops]
     if WARM_UP in kinds:
         return True  # what is thrown away
     if kinds[:1] == [REPEATS]:

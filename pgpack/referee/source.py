@@ -14,12 +14,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from .fetching import commands, looked_for
 from .script import Place, Script, calls, keyword, references
-from .texts import UNKNOWN
 
 MINIFIERS = {"python_minifier", "pyminify", "pyminifier"}
 PROGRAMS = ("lrzip", "lrunzip", "zpaq", "xz", "zstd", "brotli", "7z", "paq8l", "cmix")
 IMPORTERS = {"importlib.import_module", "__import__", "importlib.__import__", "runpy.run_module", "imp.load_module"}
-LOADERS = ("torch.load", "safetensors.torch.load_file", "numpy.load", "np.load", "safetensors.safe_open")
 READERS = ("loadtxt", "genfromtxt", "fromstring", "read_csv", "read_table", "reader", "DictReader")  # of tables
 UNPICKLERS = {
     *(f"{module}.{name}" for module in ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib")
@@ -246,23 +244,6 @@ def opened_names(scripts: Sequence[Script], present: Iterable[str]) -> frozenset
         if (name.endswith(".py") and module in modules) or (base in spoken and "." in base):
             found.add(name)
     return frozenset(found)
-
-
-def outside_weights(scripts: Sequence[Script]) -> Iterator[Place]:
-    """Weights that are loaded from a place outside of the folder, where the code itself has not put them."""
-    saved = [text for *_, call, name in calls(scripts) if "save" in name for text in _given_texts(scripts, call)]
-    for script, call, name in calls(scripts):
-        if name in LOADERS and call.args:
-            for text in script.texts_of(call.args[0]):
-                is_outside = text.startswith(("/", "~/", "../")) and UNKNOWN not in text
-                if is_outside and text not in saved:
-                    yield script.place(call, f"{name}({text!r}) loads weights from outside of the folder")
-
-
-def _given_texts(scripts: Sequence[Script], call: ast.Call) -> Iterator[str]:
-    for script in scripts:
-        for each in (*call.args, *(item.value for item in call.keywords)):
-            yield from script.texts_of(each)
 
 
 def _only_written(script: Script) -> frozenset[int]:

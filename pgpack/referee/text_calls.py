@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from .script import Script
 from .text_events import (
+    RESET,
     TUNED,
     Event,
     Given,
@@ -19,6 +20,7 @@ from .text_events import (
     kept,
     learns,
     looked_up,
+    restored,
     scores,
     tunes,
 )
@@ -84,12 +86,15 @@ class Calls(Expressions):
         texts = tuple(ast.unparse(arg) for arg, value in zip(shown, held, strict=True) if value.text)
         given = Given(owner.text, texts, any(value.training for value in held))
         counted = self._told(script, node, name, [owner, *held])
-        self.happened(event_of(script, node, name, given, scope.graded))
+        self.happened(event_of(script, node, name, given, scope.graded), restored(script, node, name))
         self._owner_gets(node, last, owner, held, counted is not None, scope)
         answers = self.any([self._handed_on(argument, scope) for argument in shown])
         if last == "add_argument" and args and args[0].word is not None:
             stored = Value(word="False") if named.get("action", NOTHING).word == "store_true" else NOTHING
-            self.options[args[0].word.strip("-").replace("-", "_")] = named.get("default", stored)
+            option = args[0].word.strip("-").replace("-", "_")
+            told = self.given.option(option)
+            self.options[option] = named.get("default", stored) if told is None else self.constant(told)
+        self.site = id(node)
         result = self._of_script(node, last, owner, args, named, scope)
         if result is not None:
             return result.forgotten if _is_score(last) else result | Value(owner.text)
@@ -153,6 +158,7 @@ class Calls(Expressions):
         if isinstance(argument, ast.Name) and scope.find(argument.id) is None:
             function = self.definitions.functions.get(argument.id)
             if function is not None:
+                self.site = id(argument)
                 return self.run(Call(*function))
         return NOTHING
 
@@ -196,6 +202,8 @@ class Calls(Expressions):
             *args,
             *sorted((k, v.text, v.training) for k, v in named.items()),
         )
+        if "Module" in {base for each in self.definitions.classes(name) for base in self.definitions.bases[each]}:
+            self.happened(Event(RESET, scope.script.place(node, name), name))
         if self.depth < DEPTH and (method := self.definitions.method(kind, "__init__")) is not None:
             self.run(Call(*method, kind, args, named, scope.graded))
         else:
@@ -204,6 +212,7 @@ class Calls(Expressions):
         return Value(kind=kind)
 
     def run(self, call: Call) -> Value:
+        site = self.site
         self.reached.add(id(call.function))
         held = sum(value.text for values in self.attributes.values() for value in values.values())
         named = sorted(call.named.items(), key=lambda item: item[0])
@@ -222,7 +231,7 @@ class Calls(Expressions):
             self.known[key] = scope.returned, tuple(dict.fromkeys(self.events))
             self.events, self.loops, self.is_choice = before, loops, is_choice
         returned, events = self.known[key]
-        self.happened(*events)
+        self.happened(*(_led_by(event, site) for event in events))
         return returned
 
     def _entered(self, call: Call) -> Scope:
@@ -251,8 +260,8 @@ class Calls(Expressions):
         """What a call gives back that only converts it, None of others."""
         if last in _CONVERTED and args:
             return Value(word=args[0].word)
-        if name.startswith("os.") and last in ("get", "getenv") and len(args) == 2:
-            return NOTHING if args[0].word in self.given else args[1]
+        if name.startswith("os.") and last in ("get", "getenv") and args:
+            return self.of_environment(args[0].word, args[1] if len(args) > 1 else NOTHING, scope)
         if (name.startswith("os.path") and last == "join") or (last == "Path" and len(args) > 1):
             return self.joined(node.args, "/", scope)
         if last == "replace" and len(args) == 2:
@@ -275,6 +284,11 @@ class Calls(Expressions):
         if training and not mixed and not (text and (last in _DATA or _JOINS.search(last.lower()))):
             return Value(owner.text, True, seen=seen)
         return Value(text or names_evaluated(last), seen=seen)
+
+
+def _led_by(event: Event, site: int) -> Event:
+    """An event of a function, with the call that has led to its loops."""
+    return replace(event, loops=tuple((loop, kind, led or site) for loop, kind, led in event.loops))
 
 
 def _replaced(owner: Value, old: Value, new: Value) -> Value | None:

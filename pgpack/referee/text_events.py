@@ -16,7 +16,8 @@ STORED, SEARCHED = "kept of evaluated text", "what is kept is searched"
 SCORED, COUNTED, LOOKED_UP = "scored", "counts of evaluated text", "counts are looked up"
 TUNED = "a function of that name"
 REPEATS, WARM_UP = "repeats", "warm-up"
-Loop = tuple[int, str]  # which one, and what it is for: '' or one of these
+RESET = "weights are put back"
+Loop = tuple[int, str, int]  # which one, what it is for: '' or one of these, and the call that has led there
 _PACKER = re.compile(
     r"(?:^|_)(?:quanti[sz]e\w*|gptq\w*|awq|rtn|serialize\w*|pack(?:_\w+)?|packed_save|compress\w*|encode_model|"
     r"export_(?:quant|artifact|submission|packed)\w*|write_artifact|to_int\d|int\d_\w*pack\w*|quant_\w+|\w+_quant)(?:_|$)"
@@ -34,7 +35,8 @@ _WEIGHTS = re.compile(
     r"weight|bias|param|embed|\.data\b|buffer|running_|state_dict|(?:^|[._])(?:ema|sd|model|lm_head|logits?_\w+)\b|^[pw]$"
 )
 _SETTING = re.compile(
-    r"clip|sigma|temperature|scale|softcap|damp|quantile|(?:^|[._])(?:temp|bits|alpha|beta|gamma|mix\w*|share)s?\b"
+    r"clip|sigma|temperature|scale|softcap|damp|quantile|(?:^|[._])(?:temp|bits|alpha|beta|gamma|mix\w*|share)s?\b|"
+    r"(?:^|[._\['\"])(?:lr|learning_rate|weight_decay|momentum|base_lr|lr_mult)\b"
 )
 _STATISTICS = re.compile(r"hess|calib|fisher|(?:^|[._])(?:H|gram|xtx|cov\w*)\b", re.I)
 _SUM = re.compile(r"loss|nll|nats|bits|total|score|bpb|(?:^|[._])(?:sum|ce|acc|logp\w*)$|_sum$")
@@ -106,6 +108,20 @@ def _kind(call: ast.Call, name: str, last: str, given: Given, graded: bool) -> s
     return SAVED if _SAVER.search(written) and not name.startswith(("np.", "numpy.", "plt.")) else None
 
 
+def restored(script: Script, call: ast.Call, name: str) -> Event | None:
+    """A call after which a model is not the one that has learned: weights are put back, or another one is made."""
+    last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
+    owner = ast.unparse(call.func.value).lower() if isinstance(call.func, ast.Attribute) else ""
+    is_back = last == "copy_" and re.search(
+        r"base|orig|saved|init|snap|backup|start|before", ast.unparse(call).lower()
+    )
+    loads = last == "load_state_dict" and not re.search("opt|sched|scaler", owner)
+    is_reset = re.match(r"_?(?:reset|restore|reload|unload|detach_lora|remove_lora|disable)", last.lower())
+    if not (is_back or loads or is_reset or last == "deepcopy"):
+        return None
+    return Event(RESET, script.place(call, f"{last}(...)"), last)
+
+
 def tunes(last: str, given: Given) -> bool:
     """Whether a function that nobody can look into is called as what adapts weights to its text."""
     return bool(_TUNER.search(last.lower())) and bool(given.texts) and not given.training and not names_training(last)
@@ -151,7 +167,14 @@ def chosen_by_call(script: Script, call: ast.Call, name: str, is_given: bool) ->
             return chosen(script, call, call.func.value)
         if last == "load_state_dict" and not re.search("opt|sched|scaler", ast.unparse(call.func.value).lower()):
             return Event(LEARNED, script.place(call, f"{last}(...)"), "what a loss chose is loaded and")
+        if last == "step" and is_given:
+            return Event(LEARNED, script.place(call, f"{last}(...)"), "a schedule is given a loss and")
     return Event(LEARNED, script.place(call, f"{last}(...)"), last) if is_given and last in _PARAMETERS else None
+
+
+def ended(script: Script, node: ast.Break) -> Event:
+    """Training that a loss of evaluated text ends."""
+    return Event(LEARNED, script.place(node, "break"), "a loss ends the training, which")
 
 
 def kept(script: Script, call: ast.Call, name: str, found: Value) -> Event | None:

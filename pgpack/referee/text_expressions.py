@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from .launch import Launch
 from .script import Script
 from .text_events import Event, Loop, scored
 from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_number, names_training
@@ -22,7 +23,7 @@ _SIZES = {"shape", "dtype", "device", "ndim", "nbytes", "itemsize", "is_cuda", "
 class Expressions(ABC):
     """Expressions. `attributes`: object -> its attributes; `events`: what has happened since somebody emptied it."""
 
-    def __init__(self, scripts: Sequence[Script], given: frozenset[str]) -> None:
+    def __init__(self, scripts: Sequence[Script], given: Launch) -> None:
         self.scripts, self.given = scripts, given
         self.definitions = Definitions(scripts)
         self.attributes: dict[Kind, dict[str, Value]] = {}
@@ -31,10 +32,11 @@ class Expressions(ABC):
         self.options: dict[str, Value] = {}  # of a command line, with their defaults
         self.events: list[Event] = []
         self.loops: tuple[Loop, ...] = ()  # that are gone through, of the function that is walked
+        self.is_training = False  # the innermost loop takes steps
         self.is_choice = False  # a loss of evaluated text has led here
         self.reached: set[int] = set()
         self.known: dict[tuple[object, ...], tuple[Value, tuple[Event, ...]]] = {}
-        self.visits = self.depth = 0
+        self.visits = self.depth = self.site = 0  # the call that is made
 
     @abstractmethod
     def block(self, body: Sequence[ast.stmt], scope: Scope) -> None:
@@ -127,9 +129,25 @@ class Expressions(ABC):
         return self.any([self.whole(part) for part in parts])
 
     def _Constant(self, node: ast.Constant, scope: Scope) -> Value:
-        word = str(node.value)
-        is_path = isinstance(node.value, str) and len(word) < 400
-        return Value(is_path and is_evaluated_path(word), is_path and "fineweb_train" in word, None, word)
+        return self.constant(node.value) if isinstance(node.value, str) else Value(word=str(node.value))
+
+    def constant(self, word: str) -> Value:
+        """A text that is written down, maybe a path."""
+        is_path = len(word) < 400
+        return Value(is_path and self.is_evaluated(word), is_path and "fineweb_train" in word, None, word)
+
+    def is_evaluated(self, path: str) -> bool:
+        """Whether a path is of the validation split, or of a copy of it."""
+        return is_evaluated_path(path) or path.rpartition("/")[2] in self.given.copies
+
+    def of_environment(self, name: str | None, otherwise: Value, scope: Scope) -> Value:
+        """An environment variable that the script has set, or that is set where it is started."""
+        if (known := scope.find(f"os.environ.{name}")) is not None:
+            return known
+        if name is None or name not in self.given:
+            return otherwise
+        word = self.given.variable(name)
+        return NOTHING if word is None else self.constant(word)
 
     def _Name(self, node: ast.Name, scope: Scope) -> Value:
         found = scope.find(node.id) or self.globals.get(node.id)
@@ -198,6 +216,8 @@ class Expressions(ABC):
         key = index.word
         if (known := scope.find(path_of(node))) is not None:
             return known
+        if key in self.given and scope.script.name_of(node.value) == "os.environ":
+            return self.of_environment(key, NOTHING, scope)
         if base.kind is not None and key is not None and key in self.attributes.get(base.kind, {}):
             return self.attributes[base.kind][key]
         if key is not None and (key in SPLITS or names_evaluated(key) or names_training(key)):
@@ -218,7 +238,7 @@ class Expressions(ABC):
         found = [self.value(part, scope) for part in parts]
         text = glue.join("0" if value.word is None else value.word for value in found)
         word = text if all(value.word is not None for value in found) else None
-        said = Value(is_evaluated_path(text), "fineweb_train" in text, None, word)
+        said = Value(self.is_evaluated(text), "fineweb_train" in text, None, word)
         return said | replace(self.any([self.whole(value) for value in found]), word=word)
 
     def _comprehended(self, results: Sequence[ast.expr], loops: Sequence[ast.comprehension], scope: Scope) -> Value:

@@ -16,9 +16,10 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from .launch import NO_LAUNCH, Launch
 from .script import Script
 from .text_calls import Calls
-from .text_events import COUNTED, REPEATS, WARM_UP, Event, chosen, only_read, put, summed
+from .text_events import COUNTED, REPEATS, WARM_UP, Event, chosen, ended, only_read, put, summed
 from .text_expressions import WRITTEN, lists_every_shard
 from .text_names import names_evaluated, names_number, names_training
 from .text_values import NOTHING, Call, Scope, Value, path_of
@@ -28,10 +29,10 @@ _NO_GRADIENTS = ("no_grad", "inference_mode")
 
 
 @lru_cache(maxsize=8)
-def sequences(scripts: tuple[Script, ...], given: frozenset[str] = frozenset()) -> tuple[tuple[Event, ...], ...]:
+def sequences(scripts: tuple[Script, ...], given: Launch = NO_LAUNCH) -> tuple[tuple[Event, ...], ...]:
     """What happens, in the order in which it does: in every file, and in every function that nothing calls.
 
-    `given`: environment variables that are set where the script is run, so that their defaults say nothing.
+    `given`: how the scripts are started; a default of what is set there says nothing.
     """
     return tuple(_Walk(scripts, given).sequences())
 
@@ -131,18 +132,23 @@ class _Walk(Calls):
         before, tested = self.is_choice, self.value(node.test, scope)
         holds = self.decided(node.test, scope)
         bodies = [node.body] if holds else [node.orelse] if holds is False else [node.body, node.orelse]
-        self.is_choice |= tested.chosen
+        self.is_choice |= tested.chosen and not _asks_for_numbers(node.test)
         self._either(bodies, scope)
         self.is_choice = before
 
+    def _Break(self, node: ast.Break, scope: Scope) -> None:
+        if self.is_choice and self.is_training:
+            self.happened(ended(scope.script, node))
+
     def _For(self, node: ast.For | ast.AsyncFor, scope: Scope) -> None:
-        before, self.loops = self.loops, (*self.loops, (id(node), _kind_of_loop(node)))
+        before, self.loops = self.loops, (*self.loops, (id(node), _kind_of_loop(node), 0))
         is_mixed = lists_every_shard([node.iter], node.body)
+        was_training, self.is_training = self.is_training, _trains(node)
         for source, found in self._elements(node.iter, scope):
             found = replace(found, text=True) if is_mixed else found
             self.bind(node.target, found, source, scope)
             self.block(node.body, scope)
-        self.loops = before
+        self.loops, self.is_training = before, was_training
         self.block(node.orelse, scope)
 
     def _elements(self, node: ast.expr, scope: Scope) -> Iterator[tuple[ast.expr, Value]]:
@@ -155,11 +161,12 @@ class _Walk(Calls):
             yield each, self.value(each, scope)
 
     def _While(self, node: ast.While, scope: Scope) -> None:
-        before, self.loops = self.loops, (*self.loops, (id(node), REPEATS if _is_clocked(node) else ""))
+        before, self.loops = self.loops, (*self.loops, (id(node), REPEATS if _is_clocked(node) else "", 0))
+        was_training, self.is_training = self.is_training, _trains(node)
         for _ in range(2):
             self.value(node.test, scope)
             self.block(node.body, scope)
-        self.loops = before
+        self.loops, self.is_training = before, was_training
 
     def _Try(self, node: ast.Try, scope: Scope) -> None:
         self.block([*node.body, *node.orelse], scope)
@@ -238,6 +245,18 @@ class _Walk(Calls):
         is_part = isinstance(source, (ast.Subscript, ast.BinOp)) and source is not target
         found = replace(found, seen=False, number=found.number or found.learned) if names_number(last) else found
         scope.values[path] = found if is_part else self.called(last, found)
+
+
+def _asks_for_numbers(test: ast.expr) -> bool:
+    """Whether a test only asks if a loss is a number at all."""
+    calls = {getattr(n.func, "attr", getattr(n.func, "id", "")) for n in ast.walk(test) if isinstance(n, ast.Call)}
+    return bool(calls & {"isfinite", "isnan", "isinf"})
+
+
+def _trains(node: ast.For | ast.AsyncFor | ast.While) -> bool:
+    """Whether a loop takes steps."""
+    calls = (n.func.attr for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute))
+    return bool({*calls} & {"backward", "step"})
 
 
 def _kind_of_loop(node: ast.For | ast.AsyncFor) -> str:

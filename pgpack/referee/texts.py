@@ -16,6 +16,7 @@ UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 DEPTH = 8  # of values that a name stands for
 TEXTS = 24  # that one expression may be
 OF_ARGUMENT = ("str", "fspath", "split", "abspath", "expanduser", "realpath", "quote", "dedent", "fsencode", "bytes")
+PROGRAMS = ("which", "find_executable")  # answer with the path of a program of that name
 OF_OWNER = ("strip", "lower", "encode", "decode", "resolve", "split", "as_posix", "absolute", "lstrip", "rstrip")
 
 
@@ -93,7 +94,7 @@ class _Reader:
         elif last == "format" and owner is not None:
             for text in self.read(owner, depth):
                 yield text.replace("{}", UNKNOWN)
-        elif last in OF_ARGUMENT and node.args:
+        elif last in (*OF_ARGUMENT, *PROGRAMS) and node.args:
             yield from self.read(node.args[0], depth)
         elif last in OF_OWNER and owner is not None:
             yield from self.read(owner, depth)

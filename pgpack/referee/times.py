@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 _AMOUNT = r"(?:\d{1,3}(?:,\d{3}){1,3}|\d{1,9})(?:\.\d{1,6})?"
 SPAN = (
@@ -25,6 +26,18 @@ _OTHER = re.compile(
 )
 
 
+_PART = re.compile(
+    r"(?P<what>(?<![a-z])(?:part|phase|stage|shard|segment|split|section|pass|piece)s?)[ _#:.-]{0,2}"
+    r"(?P<n>\d{1,4})(?:\s?(?:/|of)\s?(?P<of>\d{1,4}))?|"
+    r"(?<![a-z])(?P<word>(?:first|second|third|last) (?:half|third|part|quarter)|scor(?:e|ing)|adapt(?:ing|ation)?|"
+    r"learn(?:ing)?|updat(?:e|ing))(?![a-z])", re.I,
+)  # fmt: skip
+_AT_ONCE = re.compile(r"\b(?:rank|gpu|device|worker|process|node|proc)s?\b", re.I)  # what runs beside each other
+
+
+COUNTED_ON = 0.75  # of the last one: the first of times since the start is less
+
+
 def seconds_of(found: re.Match[str]) -> float:
     """Seconds of a match of `SPAN`."""
     return sum(float((found[name] or "0").replace(",", "")) * unit for name, unit in _UNITS.items())
@@ -42,3 +55,22 @@ def took(text: str) -> float | None:
 def evaluation_took(text: str) -> float | None:
     """As `took`, of a line that speaks of an evaluation and of no other part of the run."""
     return took(text) if _EVALUATES.search(text) and not _OTHER.search(text) else None
+
+
+def part_of(text: str) -> tuple[str, str] | None:
+    """(evaluation, which part of it) of a line that gives the time of a part: ('eval part #/3', '1')."""
+    found = _PART.search(text)
+    if found is None or _AT_ONCE.search(text) or evaluation_took(text) is None:
+        return None
+    behind = re.split(r"\d", text[found.end() :], maxsplit=1)[0] if found["n"] else ""
+    whole = f"{text[: found.start()]}{found['what'] or ''} # {found['of'] or ''}{behind if found['n'] else ''}"
+    return re.sub(r"\d+", "#", whole.lower()) + (found["of"] or ""), (found["n"] or found["word"]).lower()
+
+
+def sum_of_parts(parts: Mapping[str, float], evaluation: str) -> tuple[float, bool]:
+    """(seconds of an evaluation, whether its parts are known to be all of them); 0 of times that are counted on."""
+    seconds = [*parts.values()]
+    counts_on = seconds == sorted(seconds) and seconds[0] < COUNTED_ON * seconds[-1]
+    if len(seconds) < 2 or counts_on:
+        return 0.0, False
+    return sum(seconds), evaluation.endswith(f"{len(seconds)}")

@@ -14,6 +14,10 @@ _TARGET = re.compile(
 )
 
 
+_SCORES = re.compile(r"eval|score|valid|test|bpb|ttt|perplex|measure|nll|mix")
+_UNGRADED = ("no_grad", "inference_mode")
+
+
 def own_nodes(unit: Unit) -> Iterator[ast.AST]:
     """The nodes of a function, or of a file, without those of functions in it."""
     left = deque(ast.iter_child_nodes(unit))
@@ -73,3 +77,13 @@ def speaks_of_target(node: ast.AST) -> bool:
         if isinstance(part, ast.Name) and _TARGET.search(part.id):
             return True
     return False
+
+
+def evaluates(unit: Unit) -> bool:
+    """Whether a function evaluates, by its name or because it computes no gradients; a file may."""
+    if isinstance(unit, ast.Module) or _SCORES.search(unit.name.lower()):
+        return True
+    return any(
+        isinstance(node, (ast.Name, ast.Attribute)) and getattr(node, "attr", getattr(node, "id", "")) in _UNGRADED
+        for node in own_nodes(unit)
+    )

@@ -15,6 +15,10 @@ from .corpus_code import fetched, imported, started
 from .corpus_eighth_code import eighth
 from .corpus_eleventh_refused import eleventh
 from .corpus_fifth import fifth_code, fifth_fetching
+from .corpus_fourteenth import ahead, other_names, scored_again
+from .corpus_fourteenth_claims import beside, in_parts, looked_for, one_run, written_otherwise
+from .corpus_fourteenth_learning import keyed, scheduled
+from .corpus_fourteenth_others import dishonest, honest
 from .corpus_fourth import fourth
 from .corpus_ninth_claims import ninth
 from .corpus_ninth_weights import ninth_weights
@@ -50,6 +54,8 @@ def cases() -> dict[str, Case]:
     batches += [seventh_code(), seventh_learning(), seventh_words()]
     batches += [eighth(), ninth(), ninth_weights(), tenth(), eleventh(), learning(), claims()]
     batches += [bytes_in_words(), better(), reaching(), parts(), repeated()]
+    batches += [other_names(), ahead(), scored_again(), looked_for(), one_run(), beside(), in_parts()]
+    batches += [written_otherwise(), scheduled(), keyed(), dishonest(), honest()]
     found = {name: case for batch in batches for name, case in batch.items()}
     assert len(found) == sum(map(len, batches)), "two folders have one name"
     return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from pgpack.referee.scored_text import calibrations_on_evaluated, confession, turned_on, updates_before_packing
+from pgpack.referee.launch import launch_of
+from pgpack.referee.scored_text import calibrations_on_evaluated, confession, updates_before_packing
 from pgpack.referee.script import Script
 from pgpack.referee.text_flow import sequences
 from pgpack.referee.text_names import is_evaluated_path, names_evaluated, names_training
@@ -73,8 +74,8 @@ def test_a_switch_that_the_run_turns_on_is_on() -> None:
     source = "import os\nif bool(int(os.environ.get('USE_GPTQ', '0'))):\n    collect_hessians(model, val_tokens)\n"
     script = Script("train_gpt.py", source.encode())
     assert list(calibrations_on_evaluated([script])) == []
-    given = turned_on(["run it with `SEED=42 USE_GPTQ=1 torchrun train_gpt.py`", "OTHER=0 python x"])
-    assert given == {"SEED", "USE_GPTQ"}
+    given = launch_of(["run it with `SEED=42 USE_GPTQ=1 torchrun train_gpt.py`", "OTHER=0 python x"])
+    assert given.names == {"SEED", "USE_GPTQ"}
     assert [place.line for place in calibrations_on_evaluated([script], given)] == [3]
 
 

@@ -22,13 +22,14 @@ from pgpack.checkpoint.folders import CONFIG
 from pgpack.errors import DataError
 from pgpack.stages import did_you_mean
 from pgpack.text.documents import WITH_FIELDS, text_kind
-from pgpack.text.find_tokenizer import files_of_tokenizer, load_tokenizer, tokenizer_of
+from pgpack.text.find_tokenizer import load_tokenizer, tokenizer_of
 from pgpack.text.random_pieces import random_text
 from pgpack.text.shard_files import find_shards
 from pgpack.text.source import BUILTIN, Split, is_text, open_source, split
 from pgpack.text.stream import DocumentTokens, ShardTokens, TokenSource
 from pgpack.text.text_folder import VAL_GLOB, TextFolder
 from pgpack.text.tokenizer import Tokenizer
+from pgpack.text.tokenizer_files import files_of_tokenizer
 
 from .defaults import TextDefaults, text_defaults
 from .options import BenchOptions

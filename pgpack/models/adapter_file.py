@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pgpack.errors import DataError, PgpackError
+from pgpack.errors import DataError, PgpackError, no_file
 from pgpack.loss.bpb import Build
 
 from .source import FoundModel, Wanted
@@ -36,7 +36,7 @@ def require_model_file(spec: str) -> None:
     path = _parts(spec)[0]
     if not path.is_file():
         raise DataError(
-            f"model file {path} does not exist, and no preset is called so; give --model FILE.py:build or a preset "
+            f"model file {path} {no_file(path)}, and no preset is called so; give --model FILE.py:build or a preset "
             "of `pgtrain ls`"
         )
 

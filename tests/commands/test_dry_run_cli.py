@@ -25,7 +25,10 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("pack {model} --budget 1MB --calibration nothere -o {out}", "no such calibration file"),
+        (
+            "pack {model} --budget 1MB --calibration nothere -o {out}",
+            "does not exist; write one with",
+        ),
         ("pack {model} --budget 1MB --model nothere.py:build -o {out}", "nothere.py does not exist"),
         ("pack {model} --budget 1MB --device xpu9 -o {out}", "unknown device 'xpu9'"),
         ("pack {model} --budget 1MB --tokenizer nothere -o {out}", "nothere"),

@@ -22,8 +22,11 @@ ERROR_LEN, LINE_LEN = 300, 120  # characters of what the user's code says, and o
 
 
 def find(wanted: Wanted) -> FoundModel | None:
-    """The model of the file that the user named. Raises: DataError when it has none."""
-    if wanted.spec is None:
+    """The model of the file that the user named; None where he named no file that is there: others may know the name.
+
+    Raises: DataError when the file has no model.
+    """
+    if wanted.spec is None or not _parts(wanted.spec)[0].is_file():
         return None
     if wanted.changes:
         raise DataError(f"--set changes fields of a pgtrain model, not of {wanted.spec}")

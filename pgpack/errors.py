@@ -22,6 +22,10 @@
 Exit codes are a table in the command line (`cli/screen/output.py`); libraries only raise.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+
 
 class PgpackError(Exception):
     """Root of all errors that pgpack raises on purpose."""
@@ -101,3 +105,12 @@ class TruncatedArtifact(FormatError):
 
 class UnsupportedVersion(FormatError):
     pass
+
+
+def no_file(path: Path) -> str:
+    """What a path is that is no file to read, as the end of a sentence: only what is not there "does not exist"."""
+    if path.is_dir():
+        return "is a folder"
+    if path.exists():
+        return "is a pipe or a device, and a file is needed"
+    return "is a link to nothing" if path.is_symlink() else "does not exist"

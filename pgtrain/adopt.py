@@ -20,7 +20,7 @@ from pgpack.errors import CheckpointError, DataError
 from pgpack.models.evidence import FOUND_KEY
 from pgpack.models.probe import Probe
 from pgpack.text.data import read_tokens
-from pgpack.text.sentence_piece import SentencePiece
+from pgpack.text.find_tokenizer import load_tokenizer
 from pgpack.text.shard_files import find_shards
 from pgpack.text.text_folder import TextFolder
 from pgtrain.model.dialects import systems_with, without_unused
@@ -73,7 +73,7 @@ def adopt(
         metadata[FOUND_KEY] = identified.to_json()
     if folder is not None:
         metadata |= {
-            "tokenizer_sha256": SentencePiece.load(folder.tokenizer_path).sha256,
+            "tokenizer_sha256": load_tokenizer(folder.tokenizer_path).sha256,
             "data_defaults": folder.as_defaults(out, config.seq_len),
         }
     n_bytes = save_tensors(out, held, metadata)
@@ -105,7 +105,7 @@ def _model_of(
             "nothing in a state dict says which activation, loop or rotary setting its script ran with; give the "
             "system as --model NAME, or text that its loss tells it by as --data FOLDER"
         )
-    tokenizer = SentencePiece.load(folder.tokenizer_path)
+    tokenizer = load_tokenizer(folder.tokenizer_path)
     tokens = read_tokens(find_shards(folder.train_glob), tokenizer.vocab_size)[:TEXT]
     reader = Reader(Probe(lambda: dict(checkpoint.items()), tokens), builder)
     identified = identify(checkpoint.shapes, reader, changes)

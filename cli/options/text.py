@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgpack.bench.options import BenchOptions, Opening
+from pgpack.progress import waiting
 
 from ..flag_group import flag, flag_group, option_of
 from ..screen.output import Screen
@@ -107,7 +108,8 @@ def evaluator_of(
     for the model that the `subject` in `file` holds. `loops`: how often a looped model repeats; None: as trained."""
     given = (path, reference) if path is not None and reference is not None else None
     bench = bench_of(file, subject, text, screen) if given is None else bench_of(*given, text, screen)
-    from pgpack.loss.sliding import EvaluationWay  # behind the bench: what is not there is known before torch is
+    with waiting(not screen.quiet, "loading torch"):  # behind the bench: what is not there is known before torch is
+        from pgpack.loss.sliding import EvaluationWay
 
     way = EvaluationWay(loops=loops)
     if given is None:

@@ -30,7 +30,7 @@ from ..screen.output import Screen, claim_output, format_bytes, picked, screen_o
 @click.option("--preset", "--model", type=preset_name, metavar="NAME", help="Its system; else --data tells it.")
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the system's model.")
 @click.option("--data", type=PATH, help="Folder of shards and tokenizer to evaluate it on.")
-@click.option("--tokenizer", type=PATH, help="SentencePiece .model of the shards.")
+@click.option("--tokenizer", type=PATH, help="Tokenizer of the shards: a .model, a tokenizer.json or a folder.")
 @click.option("--force", is_flag=True, help="Replace the checkpoint if it exists.")
 @key_option
 @screen_options

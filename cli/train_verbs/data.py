@@ -20,7 +20,7 @@ from ..screen.output import Screen, claim_output, screen_options
 @click.argument("sources", nargs=-1, type=PATH)
 @output_option(required=True, type=FOLDER, help="Folder to write.")
 @click.option("--vocab-size", default=1024, show_default=True, help="Pieces of the tokenizer to train.")
-@click.option("--tokenizer", type=PATH, help="Use this SentencePiece .model instead.")
+@click.option("--tokenizer", type=PATH, help="Use this one instead: a .model, a tokenizer.json or a folder.")
 @click.option("--field", metavar="NAME", help="What holds the text in .jsonl and .parquet: text by default.")
 @click.option(
     "--val-fraction",
@@ -59,9 +59,9 @@ def command(
     from pgpack.text.builtin import builtin_corpus
     from pgpack.text.corpus import write_text_folder
     from pgpack.text.documents import FIELD, read_documents
-    from pgpack.text.sentence_piece import SentencePiece
+    from pgpack.text.find_tokenizer import load_tokenizer
 
-    given = SentencePiece.load(tokenizer) if tokenizer else None
+    given = load_tokenizer(tokenizer) if tokenizer else None
     screen.note("reading " + (", ".join(map(str, sources)) if sources else "the built-in corpus"))
     documents = read_documents(sources, field or FIELD) if sources else builtin_corpus()
     record = write_text_folder(documents, out, given, vocab_size, val_fraction)

@@ -114,7 +114,7 @@ def _setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
     help="Settings to start from, of `pgtrain ls`.",
 )
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change any field that --dry-run shows.")
-@click.option("--tokenizer", type=PATH, help="SentencePiece .model of the shards.")
+@click.option("--tokenizer", type=PATH, help="Tokenizer of the shards: a .model, a tokenizer.json or a folder.")
 @_setting_options
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @dry_run_option
@@ -193,7 +193,11 @@ def _plan(
     start = find_preset(preset)
     given = {field: value for field, value in settings.items() if value is not None}
     model_fields = {field.name for field in dataclasses.fields(GPTConfig)}
-    vocab_size = folder.vocab_size()
+    vocab_size = folder.recorded_vocab_size()
+    if vocab_size is None:  # the tokenizer must be loaded
+        from pgpack.text.corpus import vocab_size_of
+
+        vocab_size = vocab_size_of(folder)
     shape = {"vocab_size": vocab_size} | {f: v for f, v in given.items() if f in model_fields}
     model = dataclasses.replace(start.model, **shape)
     training = dataclasses.replace(start.training, **{f: v for f, v in given.items() if f not in model_fields})

@@ -62,7 +62,8 @@ def command(
     with waiting(not screen.quiet, f"loading {checkpoint}"):
         loaded = open_merged(checkpoint, text.base, text.key)
     bench = bench_of(checkpoint, loaded, text, screen)
-    from pgpack.calibration.observe import uncovered  # behind the bench, as it loads torch
+    with waiting(not screen.quiet, "loading torch"):  # behind the bench, which knows what is not there
+        from pgpack.calibration.observe import uncovered
 
     calibration = bench.observe(tokens, OUTPUT_ROWS if outputs else 0)
     out.parent.mkdir(parents=True, exist_ok=True)

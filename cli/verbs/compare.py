@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgpack.progress import waiting
 from pgpack.tables import decimals, table
 
 from ..options.types import PATH
@@ -36,9 +37,10 @@ def command(*, models: tuple[Path, ...], prompt: str, max_new_tokens: int, scree
     """
     if len(models) < 2:
         raise click.UsageError("give two models or more: the first, and those to set beside it")
-    from pgpack.bench.speaking import compare_models
+    with waiting(not screen.quiet, "loading and running the models"):
+        from pgpack.bench.speaking import compare_models
 
-    found = compare_models(models, prompt, max_new_tokens)
+        found = compare_models(models, prompt, max_new_tokens)
     others = [{**dataclasses.asdict(other), "mean_kl": other.mean_kl} for other in found.others]
     screen.show({**dataclasses.asdict(found), "others": others}, _shown(found))
 

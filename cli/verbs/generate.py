@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from pgpack.progress import waiting
+
 from ..options.types import PATH
 from ..screen.output import Screen, screen_options
 
@@ -28,9 +30,10 @@ def command(*, model: Path, prompt: str, max_new_tokens: int, screen: Screen) ->
     """
     if not model.exists() and Path(prompt).exists():
         raise click.UsageError(f"{model} is no file, and {prompt} is there: the model comes first, then the prompt")
-    from pgpack.bench.speaking import open_model
+    with waiting(not screen.quiet, f"loading {model}"):
+        from pgpack.bench.speaking import open_model
 
-    opened = open_model(model)
+        opened = open_model(model)
     if screen.as_json:
         screen.show({"model": str(model), "prompt": prompt, "text": opened.continued(prompt, max_new_tokens)})
         return

@@ -257,7 +257,8 @@ def _show_dry_run(
     """What `pack` would do, from names, shapes and companions, none where weights go `alone`; those of an old torch
     file are not read (it takes torch)."""
     from pgpack.bench.costs import budget_cost, grid_cost
-    from pgpack.bench.foreseen import evaluated_tokens
+    from pgpack.bench.doomed import refuse_hopeless, without_companions
+    from pgpack.bench.foreseen import HOPELESS, evaluated_tokens
     from pgpack.bench.sources import ready, require_calibration_text
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch, require_file
@@ -270,7 +271,10 @@ def _show_dry_run(
         loaded = open_merged(path, text.base, text.key)
         tensors = loaded.stored_shapes
         document |= {"tensors": len(tensors), "n_params": loaded.n_params}
-        document["budget"] = resolved(budget, loaded.fp32_bytes)
+        limit = document["budget"] = resolved(budget, loaded.fp32_bytes)
+        if limit is not None:
+            carrier = loaded.alone() if alone else loaded
+            refuse_hopeless(carrier, limit, without_companions(carrier), HOPELESS)
     else:
         tensors, alone = {}, True
         note("the shapes of a torch file this old are not read in a dry run; the recipe is checked alone")

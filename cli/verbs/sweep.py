@@ -39,6 +39,7 @@ from .sweep_show import nothing_fits, require_one, show_swept
 if TYPE_CHECKING:
     from pgpack.bench.benches import Benches
     from pgpack.cache.store import Cache
+    from pgpack.checkpoint.checkpoint import Checkpoint
     from pgpack.recipe.selector import Shapes
     from pgpack.recipe.spaces import Candidate
     from pgpack.study.frontier import Metric
@@ -252,13 +253,18 @@ def _show_dry_run(
 ) -> None:
     """The recipes that would be measured, of a search those that it asks for first."""
     from pgpack.bench.costs import grid_cost
+    from pgpack.bench.doomed import refuse_hopeless
+    from pgpack.bench.foreseen import HOPELESS
     from pgpack.checkpoint.files import require_file
     from pgpack.sweep.space import in_our_format
 
     for path in paths:
         require_file(path)
-    tensors, companions, evaluated = _tensors(paths[0], text)
+    tensors, loaded, evaluated = _tensors(paths[0], text)
+    companions = () if loaded is None else loaded.companions
     limit = resolved(budget, 4 * sum(math.prod(shape) for shape in tensors.values()))
+    if limit is not None and loaded is not None and space.is_default and (evaluated or not text.strict):
+        refuse_hopeless(loaded, limit, most=HOPELESS)
     head, facts = "", {}
     if search.is_grid:
         candidates: Sequence[Candidate] = space.candidates(tensors)
@@ -300,18 +306,18 @@ def _search_of(
     return SearchTask(flags.name, tensors, flags.trials, flags.seed, points, budget, n_windows)
 
 
-def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Sequence[str], int]:
-    """What recipes are made for, the names of companions, tokens that are evaluated; of an old torch file the shapes
-    are not read (that would load torch)."""
+def _tensors(path: Path, text: BenchOptions) -> tuple[Shapes, Checkpoint | None, int]:
+    """What recipes are made for, the checkpoint, tokens that are evaluated; an old torch file is not read (that would
+    load torch)."""
     from pgpack.bench.foreseen import evaluated_tokens
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.checkpoint.files import opens_without_torch
 
     if opens_without_torch(path):
         loaded = open_merged(path, text.base, text.key)
-        return loaded.stored_shapes, list(loaded.companions), evaluated_tokens(path, loaded, text)
+        return loaded.stored_shapes, loaded, evaluated_tokens(path, loaded, text)
     from pgtrain.model.model_config import GPTConfig
     from pgtrain.model.tensor_table import tensor_shapes
 
     note("a torch file this old is not read in a dry run; these are the recipes for the baseline GPT")
-    return tensor_shapes(GPTConfig()), (), evaluated_tokens(path, None, text)
+    return tensor_shapes(GPTConfig()), None, evaluated_tokens(path, None, text)

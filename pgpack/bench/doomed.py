@@ -6,14 +6,18 @@ Owns the sentences. Only what fails for every recipe asked for is refused; a rec
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.errors import BudgetExceeded, PgpackError, RecipeError, SettingError
 from pgpack.fit.budget import smallest_bytes
+from pgpack.formats.own.companions import packed_size
 from pgpack.measure import Measurer
 from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe
 
-from .workpiece import Workpiece
+if TYPE_CHECKING:
+    from .workpiece import Workpiece
 
 
 def refuse_doomed(bench: Workpiece, recipes: Sequence[Recipe]) -> None:
@@ -45,17 +49,26 @@ def _reason(bench: Workpiece, recipe: Recipe) -> PgpackError | None:
     return None
 
 
-def refuse_hopeless(bench: Workpiece, budget: int) -> None:
-    """Raises: BudgetExceeded where even the coarsest recipe, which stores next to nothing of a matrix, is too large.
+def refuse_hopeless(checkpoint: Checkpoint, budget: int, hint: str = "", most: int | None = None) -> None:
+    """Raises: BudgetExceeded, `hint` ending its sentence, where even the coarsest recipe, which stores next to
+    nothing of a matrix, is too large.
 
-    Looked at only where the budget is small enough for that, for it takes a pack without calibration.
+    Looked at only where the budget is small enough for that, for it takes a pack without calibration; of a model of
+    more than `most` values only what lies beside the weights is.
     """
-    companions = sum(map(len, bench.checkpoint.carried.values()))
-    if budget > bench.checkpoint.n_params // 4 + companions:
+    companions = sum(map(len, checkpoint.carried.values()))
+    if budget > checkpoint.n_params // 4 + companions:
         return
-    smallest = smallest_bytes(Measurer(bench.checkpoint, None, lambda recipe: None))
+    if most is not None and checkpoint.n_params > most:
+        smallest, what = packed_size(checkpoint.carried), "what lies beside the weights"
+    else:
+        smallest, what = smallest_bytes(Measurer(checkpoint, None, lambda recipe: None)), "the coarsest recipe"
     if smallest > budget:
-        raise BudgetExceeded(
-            f"nothing fits {budget:,} bytes: the coarsest recipe takes {smallest:,}, {smallest - budget:,} too many",
-            smallest,
-        )
+        over = f"{what} takes {smallest:,}, {smallest - budget:,} too many"
+        raise BudgetExceeded(f"nothing fits {budget:,} bytes: {over}{hint}", smallest)
+
+
+def without_companions(checkpoint: Checkpoint) -> str:
+    """How a budget that nothing fits may fit after all, as the end of a sentence; '' where no way is known."""
+    carried = checkpoint.carried
+    return f"; {', '.join(carried)} are part of it: --weights-only leaves them out" if carried else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,11 @@ from pgpack.files import contents
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, unframe
 from pgpack.loss.evaluator import whole_windows
+from pgpack.recipe.directives import Calibrate
 from pgpack.recipe.selector import Shapes
 from pgpack.text.compressed import PACKED
+from pgpack.text.data import overlap_fraction
+from pgpack.text.random_pieces import random_text
 from pgpack.text.shard_files import SUFFIXES, shard_length
 from pgpack.text.source import BUILTIN, VAL_SHARE, open_source
 
@@ -31,8 +34,19 @@ from .artifact import read_artifact_file
 from .defaults import text_defaults
 from .options import VAL_TOKENS, BenchOptions
 from .rates import BUILTIN_BYTES
-from .sources import SELF, files_of, ready
+from .sources import (
+    SELF,
+    calibrating,
+    files_of,
+    names_both,
+    open_sources,
+    ready,
+    refuse_overlap,
+    tokenizer_for,
+)
 
+COMPARED = 64 << 20  # bytes of shards that a dry run reads, to look for what is evaluated: two seconds
+HOPELESS = 8_000_000  # values of a model that a dry run packs as coarsely as can be, against a hopeless budget
 BYTES_PER_TOKEN = 3.5
 PACKED_SHARE = 3  # bytes of text in one of a compressed file
 
@@ -117,9 +131,18 @@ def evaluated_tokens(path: Path, checkpoint: Checkpoint | None, options: BenchOp
     metadata = {} if checkpoint is None else checkpoint.metadata
     if not options.names_text and text_defaults(metadata, path).val is None:
         return 0
-    if checkpoint is not None:
-        ready(path, checkpoint, options)
     files = files_of(path, metadata, options)
+    if checkpoint is not None:
+        defaults = ready(path, checkpoint, options)
+        if options.model is not None or options.set:
+            from .text import require_model  # takes torch: only who names one waits for it
+
+            require_model(checkpoint, tokenizer_for(path, checkpoint, defaults), options)
+        if names_both(options) and _shard_bytes(files) <= COMPARED:
+            sources = open_sources(path, checkpoint, options, random_text)
+            assert sources.calib is not None
+            calib = calibrating(sources.calib, Calibrate().count)
+            refuse_overlap(overlap_fraction(calib, sources.evaluated(options.max_tokens).tokens), sources.calib.name)
     validating = files.get("val", files.get("text", []))
     if validating and all(file.suffix in SUFFIXES for file in validating):
         n_tokens = sum(map(shard_length, validating))
@@ -147,6 +170,10 @@ def _require_given(options: BenchOptions) -> None:
         from .text import check_device
 
         check_device(str(options.device))
+
+
+def _shard_bytes(files: Mapping[str, Sequence[Path]]) -> int:
+    return sum(file.stat().st_size for side in files.values() for file in side if file.suffix in SUFFIXES)
 
 
 def artifact_values(path: Path, max_bytes: int | None = None) -> int | None:

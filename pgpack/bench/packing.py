@@ -21,7 +21,7 @@ from pgpack.study.frontier import Metric
 from pgpack.sweep.executors.machine import usable_cores
 from pgpack.tensors.trellis_grid import TrellisGrid
 
-from .doomed import refuse_doomed, refuse_hopeless
+from .doomed import refuse_doomed, refuse_hopeless, without_companions
 from .packed import Packed, needed_calibration
 from .sources import require_named
 from .training import Training
@@ -74,11 +74,8 @@ def fit_packed(
     `presets`: None for those of the field, which a model folder leaves out: their files hold no companions.
     """
     companions = bench.checkpoint.carried
-    also = f"; {', '.join(companions)} are part of it: --weights-only leaves them out" if companions else ""
-    try:
-        refuse_hopeless(bench, budget)
-    except BudgetExceeded as error:
-        raise BudgetExceeded(f"{error}{also}", error.smallest) from None
+    also = without_companions(bench.checkpoint)
+    refuse_hopeless(bench.checkpoint, budget, also)
     try:
         measurer = bench.measurer(evaluate=metric != "error")
     except (DataError, CheckpointError) as error:

@@ -21,21 +21,24 @@ from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.checkpoint.folders import CONFIG
 from pgpack.errors import DataError
 from pgpack.stages import did_you_mean
+from pgpack.text.data import Tokens
 from pgpack.text.documents import WITH_FIELDS, text_kind
-from pgpack.text.find_tokenizer import files_of_tokenizer, load_tokenizer, tokenizer_of
+from pgpack.text.find_tokenizer import load_tokenizer, tokenizer_of
 from pgpack.text.random_pieces import random_text
 from pgpack.text.shard_files import find_shards
 from pgpack.text.source import BUILTIN, Split, is_text, open_source, split
 from pgpack.text.stream import DocumentTokens, ShardTokens, TokenSource
 from pgpack.text.text_folder import VAL_GLOB, TextFolder
-from pgpack.text.tokenizer import Tokenizer
+from pgpack.text.tokenizer import TokenizedText, Tokenizer
+from pgpack.text.tokenizer_files import files_of_tokenizer
 
 from .defaults import TextDefaults, text_defaults
-from .options import BenchOptions
+from .options import VAL_TOKENS, BenchOptions
 
 EXCLUSIVE = "give either text, or val and calib"
 SELF, RANDOM = "self", "random"  # the model's own writing; pieces drawn at random, which calibrate alone
 MADE = (SELF, RANDOM)
+MAX_OVERLAP = 0.02
 
 Written = Callable[[Tokenizer, str], DocumentTokens]
 
@@ -51,6 +54,11 @@ class Sources:
     split: Split | None = None
     validates: bool = True
 
+    def evaluated(self, max_tokens: int | None) -> TokenizedText:
+        """What is scored, and the token before it: all of shards, 2^16 tokens of documents, `max_tokens` at most."""
+        n_scored = max_tokens or (VAL_TOKENS if isinstance(self.val, DocumentTokens) else None)
+        return self.val.counted(None if n_scored is None else n_scored + 1)
+
     @property
     def note(self) -> str:
         """What a user should hear about the text; '' for shards, which say it all."""
@@ -62,6 +70,29 @@ class Sources:
         return f"text: {self.val.name}{cut}; about {self.split.share:.0%} of its documents validate"
 
 
+def calibrating(source: TokenSource, n_tokens: int | None) -> Tokens:
+    """The tokens that are looked for in the evaluated text, where `n_tokens` are calibrated on.
+
+    Shards are looked at whole: what is refused must not depend on how much is used.
+    """
+    return source.tokens(None if isinstance(source, ShardTokens) else n_tokens)
+
+
+def refuse_overlap(share: float, name: str) -> None:
+    """Raises: DataError where more than 2 % of the evaluated windows occur in the calibration text `name`."""
+    if share > MAX_OVERLAP:
+        raise DataError(
+            f"{share:.1%} of the evaluated text also occurs in the calibration text {name} (64-token windows; at "
+            f"most {MAX_OVERLAP:.0%} is allowed): results would be tuned on their own test; give other text as "
+            "--calib GLOB"
+        )
+
+
+def names_both(options: BenchOptions) -> bool:
+    """Whether flags name both sides: overlap is then refused even where nothing calibrates."""
+    return not {None, *MADE} & {options.val, options.calib}
+
+
 def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions, written: Written) -> Sources:
     """The sources of the checkpoint in `path`; what the options say wins over its metadata.
 
@@ -69,7 +100,7 @@ def open_sources(path: Path, checkpoint: Checkpoint, options: BenchOptions, writ
     Raises: DataError, saying which flag to give.
     """
     defaults = ready(path, checkpoint, options)
-    tokenizer = _tokenizer(path, checkpoint, defaults)
+    tokenizer = tokenizer_for(path, checkpoint, defaults)
 
     def made(name: str, side: str) -> DocumentTokens:
         return random_text(tokenizer, side) if name == RANDOM else written(tokenizer, side)
@@ -224,7 +255,8 @@ def _no_tokenizer(path: Path) -> DataError:
     )
 
 
-def _tokenizer(path: Path, checkpoint: Checkpoint, defaults: TextDefaults) -> Tokenizer:
+def tokenizer_for(path: Path, checkpoint: Checkpoint, defaults: TextDefaults) -> Tokenizer:
+    """The tokenizer that was named, or the checkpoint's own. Raises: DataError where there is none, or another."""
     if defaults.tokenizer is not None:
         found: Tokenizer | None = load_tokenizer(defaults.tokenizer)
     else:

@@ -6,11 +6,12 @@ Refuses calibration text that overlaps the evaluated text: a packer tuned on its
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 import torch
 
@@ -29,11 +30,10 @@ from pgpack.text.stream import ApartTokens, DocumentTokens, ShardTokens, TokenSo
 from pgpack.text.tokenizer import TokenizedText, Tokenizer
 
 from .defaults import text_defaults
-from .options import VAL_TOKENS, BenchOptions
+from .options import BenchOptions
 from .self_text import NoText, written
-from .sources import MADE, RANDOM, SELF, Sources, open_sources
+from .sources import RANDOM, SELF, Sources, calibrating, names_both, open_sources, refuse_overlap
 
-MAX_OVERLAP = 0.02
 SHORTEST = 16  # tokens of the shortest text that windows are shortened for
 PROBED = 1 << 16  # tokens that tell models apart at most
 
@@ -109,16 +109,9 @@ class Text:
             raise DataError(
                 "no calibration text is known for this checkpoint; give it as --calib GLOB, or give --text PATH"
             )
-        # Shards are looked at whole, as they always were: what is refused must not depend on how much is used.
-        tokens = self.calib.tokens(None if isinstance(self.calib, ShardTokens) else n_tokens)
+        tokens = calibrating(self.calib, n_tokens)
         require_known(tokens, self.model, self.tokenizer)
-        share = self._overlap(tokens)
-        if share > MAX_OVERLAP:
-            raise DataError(
-                f"{share:.1%} of the evaluated text also occurs in the calibration text {self.calib.name} "
-                f"(64-token windows; at most {MAX_OVERLAP:.0%} is allowed): results would be tuned on "
-                "their own test; give other text as --calib GLOB"
-            )
+        refuse_overlap(self._overlap(tokens), self.calib.name)
         return tokens[:n_tokens]
 
     def _overlap(self, tokens: Tokens) -> float:
@@ -193,9 +186,8 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions, progres
         sources = open_sources(path, checkpoint, options, partial(written, checkpoint, options))
     check_device(device)
     counted = isinstance(sources.val, DocumentTokens)
-    n_scored = options.max_tokens or (VAL_TOKENS if counted else None)
     with waiting(progress, "tokenizing the text"):
-        val = sources.val.counted(None if n_scored is None else n_scored + 1)
+        val = sources.evaluated(options.max_tokens)
     probe = Probe(lambda: dict(checkpoint.items()), _probed(path, sources, val, options))
     wanted = Wanted(
         metadata,
@@ -242,10 +234,29 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions, progres
         split_digest=_split_digest(sources),
         validates=sources.validates,
     )
-    if not {None, *MADE} & {options.val, options.calib}:
-        # both are named: refused even where nothing calibrates
+    if names_both(options):
         text.first_calib_tokens(Calibrate().count)
     return text
+
+
+def require_model(checkpoint: Checkpoint, tokenizer: Tokenizer, options: BenchOptions) -> None:
+    """Raises: PgpackError for a model that flags name or change and that cannot be had. Where only a loss on text
+    would tell, nothing is said: no text is read."""
+    probe = cast(Probe, _Unread())
+    known = (checkpoint.metadata, checkpoint.shapes, tokenizer.vocab_size)
+    with contextlib.suppress(_TextNeeded):
+        find_model(Wanted(*known, probe, options.model, options.set, checkpoint.companions, options.seq_len))
+
+
+class _TextNeeded(Exception):
+    pass
+
+
+class _Unread:
+    """In the place of the probe that reads a text."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise _TextNeeded(name)
 
 
 def _probed(path: Path, sources: Sources, val: TokenizedText, options: BenchOptions) -> Tokens:

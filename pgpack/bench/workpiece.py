@@ -26,7 +26,7 @@ from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.errors import CalibrationError, DataError, ToolMissing
 from pgpack.loss.evaluator import BitsPerByte, Evaluator, Tensors
 from pgpack.measure import Measurer
-from pgpack.progress import Progress, shown
+from pgpack.progress import Progress, shown, waiting
 from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.tables import counted
@@ -81,7 +81,8 @@ class Workpiece:
     @functools.cached_property
     def text(self) -> Text:
         """The model and text. Raises DataError or CheckpointError, saying which flag to give."""
-        from .text import open_text
+        with waiting(self.progress, "loading torch"):
+            from .text import open_text
 
         text = open_text(self.path, self.checkpoint, self.options, self.progress)
         for line in text.notes:

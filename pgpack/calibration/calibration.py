@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from pgpack.checkpoint.checkpoint import save_tensors, tensor_digest
 from pgpack.checkpoint.files import read_safetensors
 from pgpack.checkpoint.unchanged import watched
-from pgpack.errors import CalibrationError, CheckpointError
+from pgpack.errors import CalibrationError, CheckpointError, no_file
 from pgpack.files import Unchanged
 from pgpack.tables import counted
 
@@ -156,7 +156,9 @@ def load_calibration(path: str | Path) -> Calibration:
     """The calibration in a safetensors file. Raises CalibrationError when it is not one, or damaged."""
     path = Path(path)
     if not path.is_file():
-        raise CalibrationError(f"{path}: no such calibration file; write one with pgpack calibrate CKPT -o {path}")
+        raise CalibrationError(
+            f"calibration file {path} {no_file(path)}; write one with pgpack calibrate CKPT -o FILE.safetensors"
+        )
     unchanged = Unchanged([path])
     try:
         stored = read_safetensors(path)

@@ -26,7 +26,7 @@ from pgpack.tensors.roles import ToldShapes
 
 from .dialects import dialect_of, normalised
 from .files import read_file, require_file, weight_files
-from .folders import Companions, companions_of, config_of, refuse_adapter
+from .folders import Companions, companions_of, config_of, refuse_adapter, taken_of
 from .module_roles import with_told_roles
 from .scales import QUANTIZED, unscaled
 from .ties import head_tie, with_ties
@@ -173,8 +173,9 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
     holds several and no `key` says which.
     """
     refuse_adapter(Path(path))
-    path = require_file(Path(path))
-    unchanged = Unchanged(weight_files(path))
+    named, path = Path(path), require_file(Path(path))
+    files = weight_files(path)
+    unchanged = Unchanged(files)
     stored = read_file(path, key)
     stored = replace(stored, load=watched(stored.load, unchanged))
     shapes, load = stored.shapes, stored.load
@@ -190,7 +191,8 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
         raise CheckpointError(f"{path}: {odd!a} is no name of a tensor: it holds half a character")
     dialect = dialect_of(stored.shapes, config_of(companions).get("model_type"))
     shapes = with_told_roles(shapes, config_of(companions))
-    return Checkpoint(shapes, load, stored.metadata, str(path), dialect, companions, stored.notes)
+    notes = (*(taken_of(named, files) if named.is_dir() else ()), *stored.notes)
+    return Checkpoint(shapes, load, stored.metadata, str(path), dialect, companions, notes)
 
 
 def _is_text(name: str) -> bool:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.errors import CheckpointError, CorruptArtifact, FormatError
+from pgpack.errors import CheckpointError, CorruptArtifact, FormatError, no_file
 from pgpack.formats.gguf.reader import files_of, is_gguf
 from pgpack.formats.sniff import PGPACK, open_field
 from pgpack.formats.torch_files.objects import unpickled_with_objects
@@ -60,7 +60,7 @@ def require_file(path: Path) -> Path:
     if path.is_dir():
         return weights_in(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint file")
+        raise CheckpointError(f"checkpoint {path} {no_file(path)}")
     return path
 
 

@@ -9,7 +9,7 @@ Owns names and sizes. Nothing outside the folder is read, and nothing in it is e
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,8 @@ from pgpack.errors import CheckpointError
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ANY_WEIGHTS = ("*.index.json", "*.safetensors", "*.gguf", "*.bin")
+OTHERS = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".npz")  # endings of what may be another model
+NO_OTHERS = ("pytorch_model", "training_args", "optimizer", "scheduler", "scaler", "rng_state")
 COMPANIONS = (
     CONFIG,
     "generation_config.json",
@@ -86,6 +88,22 @@ def weights_in(folder: Path) -> Path:
         f"{folder}: a folder; name the checkpoint file in it (there is no model.safetensors, pytorch_model.bin or "
         "*.gguf)"
     )
+
+
+def taken_of(folder: Path, taken: Sequence[Path]) -> tuple[str, ...]:
+    """A sentence on which weights of a folder are read; none where they have a model's usual name and lie alone.
+
+    `taken`: those files, the first as `weights_in` gives it. The same model as torch files, by transformers'
+    names, and what its trainer keeps are no others.
+    """
+    names = {path.name for path in taken}
+    found = (path for path in folder.iterdir() if path.suffix in OTHERS and path.name not in names and path.is_file())
+    beside = sorted(path.name for path in found if not path.name.startswith(NO_OTHERS))
+    if taken[0].name in WEIGHTS and not beside:
+        return ()
+    listed = ", ".join(beside[:3]) + (f" and {len(beside) - 3} more" if len(beside) > 3 else "")
+    others = f"; {listed} beside it {'is' if len(beside) == 1 else 'are'} not" if beside else ""
+    return (f"of {folder} the file {taken[0].name} is read{others}",)
 
 
 def refuse_pointer(path: Path) -> None:

@@ -21,8 +21,9 @@ from pgpack.formats.gguf.tokenizer import (
     tokenizer_json,
     why_no_tokenizer,
 )
-from pgpack.text.find_tokenizer import JSON, MERGES, MODEL, SETTINGS, VOCAB, tokenizer_of
+from pgpack.text.find_tokenizer import tokenizer_of
 from pgpack.text.sentence_piece import SPACE, SentencePiece
+from pgpack.text.tokenizer_files import JSON, MERGES, MODEL, SETTINGS, VOCAB
 
 from .folders import config_of
 

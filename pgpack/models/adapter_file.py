@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pgpack.errors import DataError, PgpackError
+from pgpack.errors import DataError, PgpackError, no_file
 from pgpack.loss.bpb import Build
 
 from .source import FoundModel, Wanted
@@ -22,8 +22,11 @@ ERROR_LEN, LINE_LEN = 300, 120  # characters of what the user's code says, and o
 
 
 def find(wanted: Wanted) -> FoundModel | None:
-    """The model of the file that the user named. Raises: DataError when it has none."""
-    if wanted.spec is None:
+    """The model of the file that the user named; None where he named no file that is there: others may know the name.
+
+    Raises: DataError when the file has no model.
+    """
+    if wanted.spec is None or not _parts(wanted.spec)[0].is_file():
         return None
     if wanted.changes:
         raise DataError(f"--set changes fields of a pgtrain model, not of {wanted.spec}")
@@ -36,7 +39,7 @@ def require_model_file(spec: str) -> None:
     path = _parts(spec)[0]
     if not path.is_file():
         raise DataError(
-            f"model file {path} does not exist, and no preset is called so; give --model FILE.py:build or a preset "
+            f"model file {path} {no_file(path)}, and no preset is called so; give --model FILE.py:build or a preset "
             "of `pgtrain ls`"
         )
 

@@ -26,7 +26,10 @@ GROUP = "pgpack.models"
 
 
 def find_model(wanted: Wanted) -> FoundModel:
-    """The model of a checkpoint. Raises: the first source's error, or CheckpointError when no source knows it."""
+    """The model of a checkpoint.
+
+    Raises: the first source's error; where no source knows it DataError for a model that was named, CheckpointError.
+    """
     refused: list[PgpackError] = []
     for source in _sources():
         try:
@@ -34,11 +37,11 @@ def find_model(wanted: Wanted) -> FoundModel:
                 return found
         except PgpackError as error:
             refused.append(error)
-    raise (
-        refused[0]
-        if refused
-        else CheckpointError("no model source knows this checkpoint; give --model FILE.py:build")
-    )
+    if refused:
+        raise refused[0]
+    if wanted.spec is not None:
+        adapter_file.require_model_file(wanted.spec)
+    raise CheckpointError("no model source knows this checkpoint; give --model FILE.py:build")
 
 
 def _sources() -> Iterator[ModelSource]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pgpack.bench.workpiece import Workpiece
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
-from pgpack.errors import DataError
+from pgpack.errors import DataError, no_file
 from pgpack.text.sentence_piece import SentencePiece
 from pgpack.unpack import unpack
 
@@ -138,8 +138,10 @@ def _load_scorer(spec: str, tensors: Tensors) -> Losses:
 
     file, _, name = spec.rpartition(":") if ".py:" in spec else (spec, "", "score")
     found = importlib.util.spec_from_file_location("pgpack_user_scorer", file)
-    if not Path(file).is_file() or found is None or found.loader is None:
-        raise DataError(f"scorer file {file} does not exist; give --scorer FILE.py:score")
+    if not Path(file).is_file():
+        raise DataError(f"scorer file {file} {no_file(Path(file))}; give --scorer FILE.py:score")
+    if found is None or found.loader is None:
+        raise DataError(f"scorer file {file} is not a Python file; give --scorer FILE.py:score")
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     function = getattr(module, name, None)

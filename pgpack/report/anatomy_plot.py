@@ -99,7 +99,7 @@ def _bars(
 ) -> None:
     """Bars with their figures; the hatch tells them apart without colour."""
     bars = axes.barh(at, shares, thick, color=colour, label=name, hatch=hatch, edgecolor="white", linewidth=0)
-    axes.bar_label(bars, [f"{share:.1f}" for share in shares], padding=4, fontsize=10, color=SOFT_INK)
+    axes.bar_label(bars, [f"{share:.1f}" for share in shares], padding=4, fontsize=11, color=SOFT_INK)
 
 
 def kinds_title(anatomy: Anatomy) -> str:

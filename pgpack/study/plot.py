@@ -37,6 +37,7 @@ BEST_SIZE, POINT_SIZE = 21, 5.5
 LINES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 2, 2)), "-", (0, (6, 2)))
 MARKERS = "os^DvP"
 CLOSE = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)  # labels within a power of ten
+STAR_ROOM = 0.3  # of the height of the axes
 MAX_NAMED = 12  # points with labels; the page names every point
 _Spot: TypeAlias = tuple[float, float, str, str]  # x, y, horizontal and vertical alignment
 _VERTICAL = ("top", "bottom")
@@ -247,6 +248,7 @@ def _name_lines(axes: Axes, picture: FrontierPicture, dots: Points) -> list[Bbox
     """Names of budget and fp32 model beside their lines, where they cover fewest points; the boxes they take."""
     view, to_axes = picture.view, axes.transAxes.inverted()
     taken: list[Bbox] = []
+    star = _star(axes, picture)
 
     def at(n_bytes: float, loss: float) -> tuple[float, float]:
         x, y = to_axes.transform(axes.transData.transform((n_bytes, loss)))
@@ -255,13 +257,27 @@ def _name_lines(axes: Axes, picture: FrontierPicture, dots: Points) -> list[Bbox
     if picture.fp32_bpb is not None and picture.metric == "bpb":
         _, level = at(view.x[0], picture.fp32_bpb)
         beside: list[_Spot] = [(x, level, ha, va) for va in _VERTICAL for x, ha in ((0.01, "left"), (0.99, "right"))]
-        taken.append(_named(axes, f"fp32 model {picture.fp32_bpb:.4f}", FP32, beside, dots, taken))
+        taken.append(_named(axes, f"fp32 model {picture.fp32_bpb:.4f}", FP32, beside, dots, star))
     if picture.budget is not None:
         x, _ = at(picture.budget, view.y[0])
         sides = ((x - 0.008, "right"), (x + 0.008, "left"))
-        beside = [(side, y, ha, "center") for y in (0.04, 0.12, 0.96, 0.5) for side, ha in sides]
-        taken.append(_named(axes, f"budget {picture.size(picture.budget)}", BUDGET, beside, dots, taken))
+        stars = [to_axes.transform((box.x0, box.y0))[1] for box in star]  # the best point's own words need room
+        heights = sorted((0.04, 0.12, 0.96, 0.5), key=lambda y: any(abs(y - each) < STAR_ROOM for each in stars))
+        beside = [(side, y, ha, "center") for y in heights for side, ha in sides]
+        taken.append(_named(axes, f"budget {picture.size(picture.budget)}", BUDGET, beside, dots, [*taken, *star]))
     return taken
+
+
+def _star(axes: Axes, picture: FrontierPicture) -> list[Bbox]:
+    """The box of the best point's mark; none where there is none."""
+    from matplotlib.transforms import Bbox
+
+    best = picture.whole.best
+    if best is None:
+        return []
+    x, y = axes.transData.transform((float(best.n_bytes or 0), loss_of(best, picture.metric) or 0.0))
+    half = BEST_SIZE / 2 * axes.figure.dpi / 72
+    return [Bbox.from_extents(x - half, y - half, x + half, y + half)]
 
 
 def _named(axes: Axes, text: str, colour: str, spots: Sequence[_Spot], dots: Points, taken: Sequence[Bbox]) -> Bbox:

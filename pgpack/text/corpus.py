@@ -11,9 +11,12 @@ from pgpack.files import replace_together, with_checksum
 
 from .data import Tokens, digest_tokens, read_tokens, shards_of
 from .documents import Document, split_documents
-from .sentence_piece import SentencePiece, train_tokenizer
+from .find_tokenizer import load_tokenizer
+from .sentence_piece import train_tokenizer
 from .shard_files import find_shards
-from .text_folder import RECORD_NAME, TOKENIZER_NAME, TRAIN_GLOB, VAL_GLOB, TextFolder
+from .text_folder import RECORD_NAME, TRAIN_GLOB, VAL_GLOB, TextFolder
+from .tokenizer import Tokenizer
+from .tokenizer_files import JSON, MODEL, SETTINGS
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,13 @@ class CorpusRecord:
 
 
 def write_text_folder(
-    documents: Sequence[Document], folder: Path, tokenizer: SentencePiece | None, vocab_size: int, val_fraction: float
+    documents: Sequence[Document], folder: Path, tokenizer: Tokenizer | None, vocab_size: int, val_fraction: float
 ) -> CorpusRecord:
     """Split, tokenize and write documents; without a `tokenizer` one is trained on the training part.
 
-    All files are on the disk before any has its name, the record last; no shard of an older, longer corpus stays.
-    Raises: DataError when a part stays empty or the tokenizer cannot be trained.
+    All files are on the disk before any has its name, the record last; no shard of an older, longer corpus stays,
+    and no tokenizer of one. Raises: DataError when a part stays empty, the tokenizer cannot be trained, or its tokens
+    do not tell where documents begin and how many bytes they are.
     """
 
     train, val = split_documents(documents, val_fraction)
@@ -67,10 +71,12 @@ def write_text_folder(
     files = [
         *shards_of(train_tokens, folder, "corpus_train"),
         *shards_of(val_tokens, folder, "corpus_val"),
-        (folder / TOKENIZER_NAME, tokenizer.model),
+        *((folder / name, data) for name, data in tokenizer.files.items()),
         (folder / RECORD_NAME, f"{with_checksum(json.dumps(asdict(record), indent=2))}\n".encode()),
     ]
     older = {path for pattern in (TRAIN_GLOB, VAL_GLOB) for path in folder.glob(f"corpus{pattern[1:]}")}
+    if (folder / RECORD_NAME).is_file():
+        older |= {folder / name for name in (MODEL, JSON, SETTINGS) if (folder / name).is_file()}
     replace_together(files, stale=older - {path for path, _ in files})
     return record
 
@@ -81,3 +87,12 @@ def read_text_folder(folder: TextFolder, vocab_size: int) -> tuple[Tokens, Token
         read_tokens(find_shards(folder.train_glob), vocab_size),
         read_tokens(find_shards(folder.val_glob), vocab_size),
     )
+
+
+def vocab_size_of(folder: TextFolder) -> int:
+    """Pieces of the tokenizer: by the folder's record where that is of this tokenizer, else by the tokenizer itself.
+
+    Raises: DataError for a record that is none, or a tokenizer that cannot be read.
+    """
+    recorded = folder.recorded_vocab_size()
+    return load_tokenizer(folder.tokenizer_path).vocab_size if recorded is None else recorded

@@ -208,8 +208,7 @@ def overlap_fraction(calib: Tokens, val: Tokens, width: int = WINDOW) -> float:
     hit = np.zeros(len(wanted), dtype=bool)
     chunk = 1 << 20
     for start in range(0, len(calib) - width + 1, chunk):
-        present = np.unique(_window_hashes(calib[start : start + chunk + width - 1], width))
-        hit |= np.isin(wanted, present, assume_unique=False)
+        hit |= _are_in(wanted, np.sort(_window_hashes(calib[start : start + chunk + width - 1], width)))
     return float(hit.mean())
 
 
@@ -217,25 +216,34 @@ def repeated(tokens: Tokens, others: Tokens, width: int = WINDOW) -> NDArray[np.
     """Which tokens lie in a window of `width` tokens that occurs in `others`. Shape: (n,) as `tokens`."""
     covered = np.zeros(len(tokens) + 1, dtype=np.int32)
     if len(others) >= width:
-        present = np.unique(_window_hashes(others, width))
+        present = np.sort(_window_hashes(others, width))
         chunk = 1 << 20
         for start in range(0, len(tokens) - width + 1, chunk):
             hashes = _window_hashes(tokens[start : start + chunk + width - 1], width)
-            found = start + np.flatnonzero(np.isin(hashes, present))
+            found = start + np.flatnonzero(_are_in(hashes, present))
             np.add.at(covered, found, 1)
             np.add.at(covered, found + width, -1)
     return np.cumsum(covered[:-1]) > 0
 
 
+def _are_in(wanted: NDArray[np.uint64], present: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of `wanted` occur in `present`, sorted and not empty. By bisection: np.isin takes 15 times as long."""
+    places = np.minimum(np.searchsorted(present, wanted), len(present) - 1)
+    return present[places] == wanted  # type: ignore[no-any-return]
+
+
 def _window_hashes(tokens: Tokens, width: int) -> NDArray[np.uint64]:
-    """Hash of every window, all arithmetic modulo 2^64: sum of scrambled token * odd^(position in the window)."""
-    values = _scrambled(tokens)
-    odd = np.uint64(0x9E3779B97F4A7C15)
-    hashes = np.zeros(len(tokens) - width + 1, dtype=np.uint64)
+    """Hash of every window, all arithmetic modulo 2^64: sum of scrambled token * odd^(position from the end).
+
+    Differences of one running sum of token * odd^-k, times odd^k: an odd number has an inverse modulo 2^64.
+    """
+    odd = 0x9E3779B97F4A7C15
     with np.errstate(over="ignore"):
-        for j in range(width):  # Horner: hash * odd + next value, for all windows at once
-            hashes *= odd
-            hashes += values[j : j + len(hashes)]
+        up, down = (np.multiply.accumulate(np.full(len(tokens), x, np.uint64)) for x in (odd, pow(odd, -1, 1 << 64)))
+        sums = np.cumsum(_scrambled(tokens) * down, dtype=np.uint64)
+        hashes: NDArray[np.uint64] = sums[width - 1 :].copy()
+        hashes[1:] -= sums[:-width]
+        hashes *= up[width - 1 :]
     return hashes
 
 

@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pgpack.errors import DataError
+from pgpack.errors import DataError, no_file
 from pgpack.files import Unchanged
 from pgpack.tables import counted
 
@@ -77,7 +77,9 @@ def find_texts(sources: Iterable[Path]) -> list[Path]:
                 raise DataError(f"{source} holds no text; expected files ending in {EXPECTED}{shards}")
             found.extend(files)
         elif not source.is_file():
-            raise DataError(f"{source} does not exist; give text files or folders, or none for the built-in corpus")
+            raise DataError(
+                f"{source} {no_file(source)}; give text files or folders, or none for the built-in corpus"
+            )
         elif text_kind(source) is None:
             shards = "; token shards go to --val and --calib" if source.suffix in SUFFIXES else ""
             raise DataError(f"{source} is not text that I know; expected {EXPECTED}{shards}")

@@ -15,15 +15,8 @@ from pgpack.errors import DataError, ToolMissing
 from .json_tokenizer import EXTRA, JsonTokenizer
 from .sentence_piece import SentencePiece
 from .tokenizer import Tokenizer
+from .tokenizer_files import ADDED, JSON, MERGES, MODEL, SETTINGS, SPECIAL, VOCAB, files_of_tokenizer
 
-JSON, MODEL, VOCAB, MERGES, SETTINGS = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer_config.json",
-)
-SPECIAL, ADDED = "special_tokens_map.json", "added_tokens.json"
 NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
@@ -45,22 +38,6 @@ def load_tokenizer(path: Path) -> Tokenizer:
     if found is None:
         raise DataError(f"{path} holds no tokenizer: no {JSON}, no {MODEL}, no {VOCAB} with {MERGES}")
     return found
-
-
-def files_of_tokenizer(path: Path) -> dict[str, Path]:
-    """The files behind a path that `load_tokenizer` takes, under the names of companions. Raises: DataError."""
-    if path.is_dir():
-        names = {name: path / name for name in (JSON, MODEL, VOCAB, MERGES, SETTINGS, SPECIAL, ADDED)}
-        models = sorted(path.glob("*.model"))
-        if len(models) == 1:
-            names[MODEL] = models[0]
-        return {name: file for name, file in names.items() if file.is_file()}
-    if not path.is_file():
-        raise DataError(
-            f"tokenizer {path} does not exist; give a SentencePiece .model, a {JSON} or a folder as --tokenizer FILE"
-        )
-    settings = path.parent / SETTINGS
-    return {JSON if path.suffix == ".json" else MODEL: path} | ({SETTINGS: settings} if settings.is_file() else {})
 
 
 def _made(companions: Mapping[str, bytes], named: Callable[[str], str]) -> Tokenizer | None:

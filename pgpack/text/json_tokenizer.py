@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import DataError, ToolMissing
 
-from .data import token_dtype
+from .data import Tokens, token_dtype
 from .tokenizer import ByteTables, TokenizedText, byte_position, counts_of_pieces, counts_up_to
 
 SPACE = "\u2581"
@@ -47,7 +47,8 @@ class JsonTokenizer:
             raise DataError(f"{source} is not a tokenizer.json that the package tokenizers reads ({error})") from None
         self.backend.no_truncation()
         self.backend.no_padding()
-        self.first, self.last = self._added(settings or {})
+        self.blob, self.settings = blob, dict(settings or {})
+        self.first, self.last = self._added(self.settings)
 
     @cached_property
     def vocab_size(self) -> int:
@@ -56,6 +57,32 @@ class JsonTokenizer:
     @property
     def bos_id(self) -> int | None:
         return self.first[0] if self.first else None
+
+    @cached_property
+    def document_token(self) -> int | None:
+        """What it begins a text with; else the begin or the end of its settings, else its only special token."""
+        if self.bos_id is not None:
+            return self.bos_id
+        named = [token for which in ("bos", "eos") if (token := self._named(self.settings, which)) is not None]
+        special = [token for token, added in self.backend.get_added_tokens_decoder().items() if added.special]
+        return next(iter(named or (special if len(special) == 1 else ())), None)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        settings = json.dumps(self.settings, indent=2).encode("utf-8") + b"\n"
+        return {"tokenizer.json": self.blob} | ({"tokenizer_config.json": settings} if self.settings else {})
+
+    def encode_documents(self, texts: Iterable[str]) -> Tokens:
+        """All documents as one token stream, each from its `document_token` on, with what the tokenizer adds."""
+        first, dtype = self.document_token, token_dtype(self.vocab_size)
+        if first is None:
+            raise DataError(
+                f"{self.source} names no token that a document begins or ends with; documents could not be told "
+                'apart: put "bos_token" into a tokenizer_config.json beside it'
+            )
+        parts = [self.encode(text).tokens for text in texts]
+        begun = [part if len(part) and part[0] == first else np.array([first, *part], dtype) for part in parts]
+        return np.concatenate(begun) if begun else np.zeros(0, dtype)
 
     def encode(self, text: str) -> TokenizedText:
         """One document between the special tokens that the tokenizer adds."""
@@ -131,12 +158,17 @@ class JsonTokenizer:
         wanted = settings.get(f"add_{which}_token")
         if not isinstance(wanted, bool):
             return list(found)
-        named = settings.get(f"{which}_token")
-        name = named.get("content") if isinstance(named, Mapping) else named
-        token = self.backend.token_to_id(name) if isinstance(name, str) else None
+        token = self._named(settings, which)
         if wanted:
             return list(found) or ([] if token is None else [token])
         return [each for each in found if token is not None and each != token]
+
+    def _named(self, settings: Mapping[str, Any], which: str) -> int | None:
+        """The token that the settings call the begin or the end."""
+        named = settings.get(f"{which}_token")
+        name = named.get("content") if isinstance(named, Mapping) else named
+        token = self.backend.token_to_id(name) if isinstance(name, str) else None
+        return None if token is None else int(token)
 
 
 def byte_level_alphabet() -> dict[str, int]:

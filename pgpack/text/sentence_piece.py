@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.errors import DataError
+from pgpack.errors import DataError, no_file
 
 from .data import Tokens, token_dtype
 from .tokenizer import ByteTables, TokenizedText, counts_of_pieces, counts_up_to
@@ -47,7 +47,7 @@ class SentencePiece:
     def load(cls, path: Path) -> SentencePiece:
         """The tokenizer in a .model file."""
         if not path.is_file():
-            raise DataError(f"tokenizer {path} does not exist; give a SentencePiece file as --tokenizer FILE.model")
+            raise DataError(f"tokenizer {path} {no_file(path)}; give a SentencePiece file as --tokenizer FILE.model")
         return cls(path.read_bytes(), str(path))
 
     @property
@@ -56,8 +56,17 @@ class SentencePiece:
 
     @property
     def bos_id(self) -> int | None:
+        return self.document_token if self.begins else None
+
+    @property
+    def document_token(self) -> int | None:
         token = int(self.processor.bos_id())
-        return token if self.begins and token >= 0 else None
+        return token if token >= 0 else None
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        plain = {} if self.begins else {"tokenizer_config.json": b'{"add_bos_token": false}\n'}
+        return {"tokenizer.model": self.model} | plain
 
     def encode(self, text: str) -> TokenizedText:
         """One document, its begin token first."""
@@ -72,10 +81,10 @@ class SentencePiece:
 
     def encode_documents(self, texts: Iterable[str]) -> Tokens:
         """All documents as one token stream; each starts with the begin token, as in the challenge's shards."""
-        if self.bos_id is None:
+        if (first := self.document_token) is None:
             raise DataError(f"{self.source} has no begin-of-document piece; documents could not be told apart")
         dtype = token_dtype(self.vocab_size)
-        parts = [np.array([self.bos_id, *self.processor.encode(text)], dtype) for text in texts]
+        parts = [np.array([first, *self.processor.encode(text)], dtype) for text in texts]
         return np.concatenate(parts) if parts else np.zeros(0, dtype)
 
     def decode(self, tokens: NDArray[np.integer]) -> str:

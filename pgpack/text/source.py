@@ -18,7 +18,7 @@ from functools import cache, cached_property
 from glob import glob
 from pathlib import Path
 
-from pgpack.errors import DataError
+from pgpack.errors import DataError, no_file
 from pgpack.files import Unchanged
 
 from .builtin import builtin_corpus
@@ -86,7 +86,7 @@ def open_source(names: Sequence[str], field: str | None = None) -> TextSource:
     for name in names:
         found = [Path(name)] if Path(name).exists() else [Path(path) for path in sorted(glob(name))]
         if not found:
-            raise DataError(f"{name} does not exist; give files or folders of text, or the word {BUILTIN}")
+            raise DataError(f"{name} {no_file(Path(name))}; give files or folders of text, or the word {BUILTIN}")
         paths.extend(found)
     files = {path.resolve(): path for path in find_texts(paths)}
     return TextSource(tuple(files.values()), field or FIELD, unchanged=Unchanged(files.values()))

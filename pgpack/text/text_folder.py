@@ -1,6 +1,7 @@
 """A folder of training text: shards, tokenizer and a record of where they came from.
 
-    DIR/corpus_train_000000.bin  DIR/corpus_val_000000.bin  DIR/tokenizer.model  DIR/corpus.json
+    DIR/corpus_train_000000.bin  DIR/corpus_val_000000.bin  DIR/corpus.json
+    DIR/tokenizer.model, or DIR/tokenizer.json with its tokenizer_config.json
 
 Owns the layout of the folder that `pgtrain data` writes and `pgtrain run` reads. The challenge's own folders
 (fineweb_train_*.bin, fineweb_val_*.bin and a .model) are read as well.
@@ -8,6 +9,7 @@ Owns the layout of the folder that `pgtrain data` writes and `pgtrain run` reads
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -17,8 +19,9 @@ from pgpack.errors import DataError
 from pgpack.files import checked_json
 
 from .shard_files import find_shards, shard_length
+from .tokenizer_files import JSON, files_of_tokenizer
 
-TRAIN_GLOB, VAL_GLOB, TOKENIZER_NAME, RECORD_NAME = "*_train_*.bin", "*_val_*.bin", "tokenizer.model", "corpus.json"
+TRAIN_GLOB, VAL_GLOB, RECORD_NAME = "*_train_*.bin", "*_val_*.bin", "corpus.json"
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class TextFolder:
 
     @classmethod
     def open(cls, folder: Path, tokenizer: Path | None = None) -> TextFolder:
-        """The parts of `folder`; `tokenizer` wins over a .model inside it.
+        """The parts of `folder`; `tokenizer`, a file or a model's folder, wins over what lies inside.
 
         Raises: DataError when shards or the tokenizer are missing.
         """
@@ -42,25 +45,24 @@ class TextFolder:
         find_shards(train_glob)
         find_shards(val_glob)
         if tokenizer is None:
-            models = sorted(folder.glob("*.model"))
-            if len(models) != 1:
-                raise DataError(f"{folder} holds {len(models)} .model files; name one as --tokenizer FILE.model")
-            tokenizer = models[0]
-        if not tokenizer.is_file():
-            raise DataError(f"tokenizer {tokenizer} does not exist")
+            tokenizer = _tokenizer_in(folder)
+        files_of_tokenizer(tokenizer)
         return cls(train_glob, val_glob, tokenizer)
 
-    def vocab_size(self) -> int:
-        """Pieces of the tokenizer: from the folder's record when it is of this tokenizer, else from the model."""
-        record = self.tokenizer_path.parent / RECORD_NAME
-        if record.is_file() and self.tokenizer_path.name == TOKENIZER_NAME:
-            try:
-                return int(checked_json(record.read_text(encoding="utf-8"))["vocab_size"])
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise DataError(f"{record} is not the record of `pgtrain data`; write the folder again") from error
-        import sentencepiece
+    def recorded_vocab_size(self) -> int | None:
+        """Pieces of the tokenizer by the record of `pgtrain data`; None where there is none of this tokenizer.
 
-        return int(sentencepiece.SentencePieceProcessor(model_file=str(self.tokenizer_path)).vocab_size())
+        Raises: DataError for a damaged record.
+        """
+        record = self.tokenizer_path.parent / RECORD_NAME
+        if not (record.is_file() and self.tokenizer_path.is_file()):
+            return None
+        try:
+            written = checked_json(record.read_text(encoding="utf-8"))
+            is_of_it = written["tokenizer_sha256"] == hashlib.sha256(self.tokenizer_path.read_bytes()).hexdigest()
+            return int(written["vocab_size"]) if is_of_it else None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DataError(f"{record} is not the record of `pgtrain data`; write the folder again") from error
 
     def as_defaults(self, checkpoint: Path, seq_len: int) -> str:
         """The JSON by which a checkpoint says where its text lies: as seen from it, so that the pair can be moved."""
@@ -75,3 +77,14 @@ class TextFolder:
             sum(shard_length(path) for path in find_shards(pattern)) for pattern in (self.train_glob, self.val_glob)
         )
         return train, val
+
+
+def _tokenizer_in(folder: Path) -> Path:
+    """The tokenizer that lies beside the shards: a .model, or else a tokenizer.json. Raises: DataError."""
+    models = sorted(folder.glob("*.model"))
+    if not models and (folder / JSON).is_file():
+        return folder / JSON
+    if len(models) != 1:
+        several = f"{len(models)} .model files" if models else f"neither a .model file nor a {JSON}"
+        raise DataError(f"{folder} holds {several}; name the tokenizer of the shards as --tokenizer FILE")
+    return models[0]

@@ -11,7 +11,7 @@ one byte, not the three of U+2581 (google/sentencepiece #18, #278, #650).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -95,7 +95,8 @@ class Tokenizer(Protocol):
     """Text <-> tokens of one vocabulary.
 
     `source`: where it came from, for messages. `sha256`: hex, of the file that defines it. `bos_id`: the token that
-    it begins a text with, None where it begins with none. `dtype`: of its tokens.
+    it begins a text with, None where it begins with none. `document_token`: what documents of a stream begin with;
+    None where there is none. `files`: what `load_tokenizer` reads it from again, name -> contents.
     """
 
     source: str
@@ -107,8 +108,18 @@ class Tokenizer(Protocol):
     @property
     def bos_id(self) -> int | None: ...
 
+    @property
+    def document_token(self) -> int | None: ...
+
+    @property
+    def files(self) -> dict[str, bytes]: ...
+
     def encode(self, text: str) -> TokenizedText:
         """One document with the special tokens that the tokenizer adds; the bytes sum to those of `text` in UTF-8."""
+        ...
+
+    def encode_documents(self, texts: Iterable[str]) -> Tokens:
+        """All documents as one stream, each from its `document_token` on. Raises: DataError where there is none."""
         ...
 
     def decode(self, tokens: NDArray[np.integer]) -> str:

@@ -36,7 +36,7 @@ from pgpack.loss.evaluator import BitsPerByte
 from pgpack.refine.target import PackerTarget
 from pgpack.text.corpus import read_text_folder
 from pgpack.text.data import BatchSampler, DocumentSampler, digest_tokens
-from pgpack.text.sentence_piece import SentencePiece
+from pgpack.text.find_tokenizer import load_tokenizer
 from pgpack.text.text_folder import TextFolder
 from pgtrain.model.gpt import GPT, build, deployable, initialize_
 from pgtrain.model.model_config import FORMAT, GPTConfig
@@ -102,7 +102,7 @@ class Trainer:
         self.device, self.processes = torch.device(device), processes or Processes()
         if self.processes.leads:
             refuse_running(log_path(out))  # known before the text is read
-        self.tokenizer = SentencePiece.load(folder.tokenizer_path)
+        self.tokenizer = load_tokenizer(folder.tokenizer_path)
         if self.tokenizer.vocab_size != model_config.vocab_size:
             raise DataError(
                 f"the model has {model_config.vocab_size} tokens, {folder.tokenizer_path} has "
@@ -280,6 +280,11 @@ class Trainer:
                 f"{self.processes.size} processes cannot share {parts} micro-batches evenly; "
                 f"give --micro-batches as a multiple of {self.processes.size}"
             )
+        begin = self.tokenizer.document_token if config.document_batches else -1
+        if begin is None:
+            raise DataError(
+                f"{self.tokenizer.source} has no token that documents begin with; leave --document-batches out"
+            )
         samplers = {}
         for length in {full, *(length for _, length in config.seq_curriculum)}:
             if length < 1 or config.batch_tokens % (length * parts):
@@ -289,11 +294,7 @@ class Trainer:
                     f"give --batch-tokens as a multiple of {length * parts}"
                 )
             common = (self.train_tokens, length, config.batch_tokens, config.seed)
-            samplers[length] = (
-                DocumentSampler(*common, int(self.tokenizer.processor.bos_id()))
-                if config.document_batches
-                else BatchSampler(*common)
-            )
+            samplers[length] = DocumentSampler(*common, begin) if config.document_batches else BatchSampler(*common)
         return samplers
 
     def _is_over(self, progress: _Progress) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from pgpack.checkpoint.analysis import Analysis, analyze
 from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint, save_tensors
 from pgpack.checkpoint.dialects import banked
-from pgpack.errors import CheckpointError
+from pgpack.errors import CheckpointError, DataError
 
 D, HIDDEN, HEADS = 8, 16, 2
 
@@ -157,8 +157,21 @@ def test_a_picture_is_drawn_whatever_is_missing() -> None:
     whole, nothing = of(state()), of({"w": np.eye(3)})
     assert svg(whole) == svg(whole)
     assert b"largest / smallest 3" in svg(whole)
-    assert svg(whole).count(b"not in this checkpoint") == 1  # there are no skips
-    assert svg(nothing).count(b"not in this checkpoint") == 4
+    assert len(analysis_figure(whole, "title").axes) == 3  # there are no skips
+    with pytest.raises(DataError, match="nothing of this checkpoint can be drawn"):
+        svg(nothing)
+
+
+def test_norms_are_drawn_where_blocks_have_no_scales() -> None:
+    from pgpack.report.analysis_plot import analysis_figure, described
+
+    scaleless = of({name: array for name, array in state().items() if not name.endswith("_scale")})
+    (norms, *others) = analysis_figure(scaleless, "title").axes
+    assert norms.get_title(loc="left") == "Norm of output projections"
+    heights = [bar.get_height() for bar in norms.patches]
+    assert heights == [b.attn_norm for b in scaleless.blocks] + [b.mlp_norm for b in scaleless.blocks]
+    assert "Norm of output projections" in described(scaleless)
+    assert not any("Contribution" in axes.get_title(loc="left") for axes in others)
 
 
 def test_legends_cross_nothing_that_is_drawn_and_every_panel_has_a_title() -> None:

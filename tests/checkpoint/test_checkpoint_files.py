@@ -331,3 +331,25 @@ def test_reading_bfloat16_loads_no_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "a.safetensors")], capture_output=True, check=True
     )
     assert done.stdout.split() == [b"False"]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["model.safetensors"], None),
+        (["model.safetensors", "pytorch_model.bin", "training_args.bin", "optimizer.pt", "tokenizer.model"], None),
+        (["weights.safetensors"], "the file weights.safetensors is read"),
+        (["weights.safetensors", "older.pt"], "weights.safetensors is read; older.pt beside it is not"),
+        (
+            ["model.safetensors", "a.pth", "b.gguf", "c.npz", "d.pt"],
+            "is read; a.pth, b.gguf, c.npz and 1 more",
+        ),
+    ],
+)
+def test_a_folder_says_which_of_its_weights_are_read(files: list[str], said: str | None, tmp_path: Path) -> None:
+    for name in files:
+        save_file({"w": torch.ones(2, 2)}, tmp_path / name)
+    notes = load_checkpoint(tmp_path).notes
+    assert notes == () if said is None else len(notes) == 1
+    assert (said or "") in "".join(notes)
+    assert load_checkpoint(tmp_path / files[0]).notes == ()

@@ -159,7 +159,7 @@ def test_ctrl_c_exits_5_and_the_same_command_finishes(
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["eval", "missing.safetensors"], 1, "missing.safetensors: no such checkpoint file"),
+        (["eval", "missing.safetensors"], 1, "missing.safetensors does not exist"),
         (["data", "missing.txt", "-o", "out"], 1, "missing.txt does not exist"),
         (["run", "--data", "missing", "-o", "m.safetensors"], 1, "pgtrain data -o missing"),
         (["run", "--data", "missing", "-o", "m.pt"], 2, "must end in .safetensors"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -86,3 +88,26 @@ def test_what_waits_longer_than_a_second_is_named(
     with waiting(True, "loading"):
         pass
     assert not capsys.readouterr().err
+
+
+SLOW_TORCH = """
+import importlib.abc, sys, time
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            sys.meta_path.remove(self)
+            time.sleep(2.0)
+sys.meta_path.insert(0, Slow())
+from pgpack_cli.pgpack_app import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("verb", "flags"), [("eval", ()), ("calibrate", ("--tokens", "64", "-o", "c.safetensors"))])
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_wait_for_torch_is_named(
+    verb: str, flags: tuple[str, ...], quiet: bool, model: Path, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-c", SLOW_TORCH, verb, str(model), *flags, *(["-q"] if quiet else [])]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ("loading torch ..." in done.stderr) is not quiet

@@ -125,7 +125,7 @@ def test_checkpoints_that_do_not_compare_are_refused(trained: list[Path], tmp_pa
     cases = [
         ((trained[0], twin), "the same weights are given twice"),
         ((trained[0], other), "is no seed of"),
-        ((trained[0], tmp_path / "none.pt", "--dry-run"), "no such checkpoint file"),
+        ((trained[0], tmp_path / "none.pt", "--dry-run"), "does not exist"),
         ((*trained, "--calibration", tmp_path / "h.safetensors"), "is of one checkpoint, and 3 are given"),
     ]
     for given, complaint in cases:

@@ -386,3 +386,23 @@ def test_importing_the_module_loads_no_matplotlib_and_drawing_loads_no_pyplot() 
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("share", [0.97, 0.998, 1.0])
+def test_the_name_of_the_budget_keeps_off_the_star(share: float) -> None:
+    falling = tuple(
+        dataclasses.replace(a_trial(10_000 + 4_000 * n, 1.3, 3e-3 * 0.5**n), key=f"f{n}", label="") for n in range(8)
+    )
+    best = dataclasses.replace(
+        a_trial(int(60_000 * share), 1.2, 6e-7), key="best", label="tuned to a budget of 60000"
+    )
+    figure = frontier_figure(FrontierPicture((Curve("s", (*falling, best)),), "star", "kl", budget=60_000))
+    figure.draw_without_rendering()
+    (axes, *_) = figure.axes
+    (budget,) = (text for text in axes.texts if text.get_text().startswith("budget"))
+    (star,) = (line for line in axes.lines if line.get_marker() == "*")
+    x, y = axes.transData.transform(star.get_xydata()[0])
+    box, half = Text.get_window_extent(budget), BEST_SIZE / 2 * figure.dpi / 72
+    (words,) = (Text.get_window_extent(text) for text in axes.texts if text.get_text().startswith("best"))
+    assert not words.overlaps(box)
+    assert box.x1 < x - half or box.x0 > x + half or box.y1 < y - half or box.y0 > y + half

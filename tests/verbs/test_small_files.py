@@ -16,7 +16,7 @@ from pgpack.errors import DataError, FormatError
 from pgpack.files import checked_json, checksum_fits, with_checksum
 from pgpack.formats.own.manifest import Manifest
 from pgpack.inspect import Anatomy, SizeStage, TensorAnatomy
-from pgpack.text.corpus import write_text_folder
+from pgpack.text.corpus import vocab_size_of, write_text_folder
 from pgpack.text.documents import Document
 from pgpack.text.text_folder import TextFolder
 
@@ -54,7 +54,7 @@ def rates(folder: Path, data: bytes) -> Any:
 
 def vocab_size(folder: Path, data: bytes) -> Any:
     (folder / "text" / "corpus.json").write_bytes(data)
-    return TextFolder.open(folder / "text").vocab_size()
+    return vocab_size_of(TextFolder.open(folder / "text"))
 
 
 @pytest.fixture(scope="module")

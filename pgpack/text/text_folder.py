@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pgpack.errors import DataError
-from pgpack.files import checked_json
 
+from .corpus_record import TOKENIZER_NAME, check_tokenizer, record_of
 from .shard_files import find_shards, shard_length
 
-TRAIN_GLOB, VAL_GLOB, TOKENIZER_NAME, RECORD_NAME = "*_train_*.bin", "*_val_*.bin", "tokenizer.model", "corpus.json"
+TRAIN_GLOB, VAL_GLOB = "*_train_*.bin", "*_val_*.bin"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TextFolder:
     def open(cls, folder: Path, tokenizer: Path | None = None) -> TextFolder:
         """The parts of `folder`; `tokenizer` wins over a .model inside it.
 
-        Raises: DataError when shards or the tokenizer are missing.
+        Raises: DataError when shards or the tokenizer are missing, or the tokenizer is not the one on record.
         """
         if not folder.is_dir():
             how = f"{folder} -o text" if folder.exists() else f"-o {folder}"
@@ -48,16 +48,13 @@ class TextFolder:
             tokenizer = models[0]
         if not tokenizer.is_file():
             raise DataError(f"tokenizer {tokenizer} does not exist")
+        check_tokenizer(tokenizer)
         return cls(train_glob, val_glob, tokenizer)
 
     def vocab_size(self) -> int:
         """Pieces of the tokenizer: from the folder's record when it is of this tokenizer, else from the model."""
-        record = self.tokenizer_path.parent / RECORD_NAME
-        if record.is_file() and self.tokenizer_path.name == TOKENIZER_NAME:
-            try:
-                return int(checked_json(record.read_text(encoding="utf-8"))["vocab_size"])
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise DataError(f"{record} is not the record of `pgtrain data`; write the folder again") from error
+        if self.tokenizer_path.name == TOKENIZER_NAME and (record := record_of(self.tokenizer_path.parent)):
+            return record.vocab_size
         import sentencepiece
 
         return int(sentencepiece.SentencePieceProcessor(model_file=str(self.tokenizer_path)).vocab_size())

@@ -195,7 +195,9 @@ def _write(output: Path, studies: Mapping[str, Study], view: FrontierView) -> No
     elif output.suffix == ".csv":
         replace_file(output, view.to_csv().encode())
     else:
-        replace(view, title=clipped(view.title, 80)).plot(output)
+        from pgpack.study.plot import write_picture
+
+        write_picture(replace(view, title=clipped(view.title, 80)).picture, output)
 
 
 def _table(result: dict[str, Any], metric: Metric) -> str:

@@ -71,7 +71,7 @@ def command(
     Nothing is written when the decoded weights fail their digest.
     """
     from pgpack.bench.artifact import open_artifact
-    from pgpack.bench.unpacking import FOLDER, GGUF, form_of, refuse_folder
+    from pgpack.bench.unpacking import FOLDER, GGUF, form_of, refuse_folder, write_unpacked
 
     path = Path(out)
     if known := form != FOLDER and path.suffix and not path.is_dir():
@@ -90,8 +90,9 @@ def command(
             raise click.UsageError(f"{path} {error.strerror}") from None
     elif not known:
         claim_output(path, force, artifact)
-    opened.unpack(path, form, banked, gguf_type or "f16" if form == GGUF else dtype, force)
+    told, stored = {"weights_digest": opened.digest}, gguf_type or "f16" if form == GGUF else dtype
     unpacked = opened.unpacked
+    write_unpacked(path, unpacked, form, told, stored, banked, force)
     shapes = [record.shape for record in unpacked.decoded().records.values()]
     values = sum(math.prod(shape) for shape in shapes)
     document = {"artifact": str(artifact), "kind": unpacked.kind, "out": str(path), "tensors": len(shapes)}

@@ -20,7 +20,7 @@ from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.checkpoint.files import is_safetensors
 from pgpack.checkpoint.folders import CONFIG
 from pgpack.errors import DataError, FormatError
-from pgpack.files import READ, contents, refuse_special
+from pgpack.files import READ, alone, contents, refuse_special
 from pgpack.formats.field.compressed import codec_of
 from pgpack.formats.gguf.reader import is_gguf
 from pgpack.formats.own.layout import MAGIC
@@ -148,16 +148,17 @@ class ArtifactFile:
         `banked`: matrices in banks, as banked scripts load them. A file that exists is replaced whole, a folder only
         with `force`. What comes back is decoded when it is asked for.
         Raises: FormatError as `tensors`; SettingError for a name or type that cannot be; OSError when `to` cannot be
-        written.
+        written; BlockingIOError while another process makes it, before anything is decoded.
 
         >>> "tok_emb.weight" in pgpack.open_artifact("model.pgpack").unpack("back.safetensors")
         True
         """
-        form = form or form_of(to, self.companions)
-        if form == FOLDER:
-            refuse_folder(Path(to), force)
-        metadata = {"weights_digest": self.digest}
-        return write_unpacked(Path(to), self.unpacked, form, metadata, dtype, banked, force)
+        with alone(Path(to)):
+            form = form or form_of(to, self.companions)
+            if form == FOLDER:
+                refuse_folder(Path(to), force)
+            metadata = {"weights_digest": self.digest}
+            return write_unpacked(Path(to), self.unpacked, form, metadata, dtype, banked, force)
 
 
 def open_artifact(path: Path | str, max_bytes: int | None = None) -> ArtifactFile:

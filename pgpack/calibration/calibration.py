@@ -27,6 +27,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -189,7 +190,7 @@ def load_calibration(path: str | Path) -> Calibration:
         shapes,
         watched(load, unchanged),
         metadata.get("token_digest", ""),
-        int(n_tokens) if n_tokens.isdigit() else 0,
+        int(n_tokens) if re.fullmatch("[0-9]{1,18}", n_tokens) else 0,
         metadata,
     )
     if seal is not None and seal != _seal(found, metadata):

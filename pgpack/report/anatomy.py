@@ -86,7 +86,7 @@ def _layers(anatomy: Anatomy) -> dict[str, list[TensorAnatomy]]:
 
     def order(layer: str) -> tuple[str, int]:
         prefix, _, number = layer.rpartition(".")
-        return (prefix, int(number)) if number.isdigit() else (layer, 0)
+        return (prefix, int(number)) if number.isdecimal() else (layer, 0)
 
     return {layer: found[layer] for layer in sorted(found, key=order)}
 

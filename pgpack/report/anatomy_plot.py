@@ -124,7 +124,7 @@ def depths_of(anatomy: Anatomy) -> dict[str, list[tuple[int, float]]]:
     points: dict[str, list[tuple[int, float]]] = {}
     for tensor in anatomy.tensors:
         number = tensor.layer.rpartition(".")[2]
-        if number.isdigit() and len(tensor.shape) >= 2 and tensor.role != "control":
+        if number.isdecimal() and len(tensor.shape) >= 2 and tensor.role != "control":
             weights[tensor.part] = weights.get(tensor.part, 0) + tensor.numel
             points.setdefault(tensor.part, []).append((int(number), tensor.bits_per_weight))
     kept = sorted(weights, key=lambda part: -weights[part])[:MAX_LINES]

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pgpack.files import alone
 from pgpack.loss.intervals import Estimate
 from pgpack.sizes import spoken_size
 from pgpack.tables import Cell, clipped, decimals, table
@@ -86,13 +87,15 @@ class FrontierView(Front):
     def plot(self, path: Path | str | None = None) -> str:
         """The picture as SVG text, also written to `path`, as SVG or PNG by its suffix.
 
-        Raises: StudyError when no trial was measured, or for another suffix.
+        Raises: StudyError when no trial was measured, or for another suffix; BlockingIOError while another process
+        makes `path`.
 
         >>> pgpack.open_study("study").frontier(metric="kl").plot("frontier.png").startswith("<?xml")
         True
         """
         if path is not None:
-            write_picture(self.picture, Path(path))
+            with alone(Path(path)):
+                write_picture(self.picture, Path(path))
         return frontier_svg(self.picture)
 
     @property

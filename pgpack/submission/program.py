@@ -78,7 +78,8 @@ def raw_values(symbols: Array, dtype: str) -> Array:
         return (symbols.astype(np.uint32) << 16).view(np.float32)
     if dtype == "fp8":
         return fp8_values()[symbols]
-    return symbols.view({"fp32": "<f4", "fp64": "<f8", "bool": "?"}.get(dtype, symbols.dtype))
+    kinds = {"fp32": "<f4", "fp64": "<f8", "bool": "?", "complex64": "<c8", "complex128": "<c16"}
+    return symbols.view(kinds.get(dtype, symbols.dtype))
 
 
 def uniform(symbols: Array, scales: Array, group: int = 0) -> Array:
@@ -189,7 +190,7 @@ def state_dict(path: str) -> dict[str, Array]:
             declared += 4 * abs(count([*part[3], *width]))
         if parts[1:]:
             first, last = ((part[7:] or [shape])[0] for part in parts[-2:])
-            declared += 4 * abs(count([*first[:-1], *last[1:]]))
+            declared += 4 * abs(count([*first[:-1], *last[1:]])) + (abs(count([*first, *last[1:]])) >> 7)  # and time
     if declared > max(400 * len(data), 1 << 27):
         raise ValueError(f"{len(data)} bytes that declare {declared}")
     tensors = decoded(data, at, header)

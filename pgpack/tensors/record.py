@@ -77,13 +77,21 @@ def ordered_product(A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
     """A @ B in float32 summed over the rank in order, so that every machine gets the same bits.
 
     Shape: A (rows, rank), B (rank, cols). BLAS reorders sums by thread count and instruction set; a decoder
-    that must be bit-exact may not. The rank is small, so this is a handful of outer products.
+    that must be bit-exact may not. A tile of the product at a time, which the processor's own memory holds: outer
+    products of whole matrices take twice as long.
     """
     if A.ndim != 2 or B.ndim != 2 or A.shape[1] != B.shape[0]:
         raise FormatError(f"low-rank factors of shapes {A.shape} and {B.shape} do not multiply")
     product = np.zeros((A.shape[0], B.shape[1]), dtype=np.float32)
-    for r in range(A.shape[1]):
-        product += A[:, r : r + 1] * B[r : r + 1, :]
+    wide = max(1, min(B.shape[1], 1 << 12))
+    high = (1 << 16) // wide
+    for top in range(0, A.shape[0], high):
+        for left in range(0, B.shape[1], wide):
+            tile = product[top : top + high, left : left + wide]
+            once = np.empty_like(tile)
+            for r in range(A.shape[1]):
+                np.multiply(A[top : top + high, r : r + 1], B[r, left : left + wide], out=once)
+                tile += once
     return product
 
 

@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from pgpack.files import replace_together, with_checksum
 
+from .corpus_record import RECORD_NAME, CorpusRecord
 from .data import Tokens, digest_tokens, read_tokens, shards_of
 from .documents import Document, split_documents
 from .find_tokenizer import load_tokenizer
 from .sentence_piece import train_tokenizer
-from .shard_files import find_shards
-from .text_folder import RECORD_NAME, TRAIN_GLOB, VAL_GLOB, TextFolder
+from .shard_files import HEADER_INTS, find_shards
+from .text_folder import TRAIN_GLOB, VAL_GLOB, TextFolder
 from .tokenizer import Tokenizer
 from .tokenizer_files import JSON, MODEL, SETTINGS
-
-
-@dataclass(frozen=True)
-class CorpusRecord:
-    """What `pgtrain data` made. Units: bytes are UTF-8 bytes of the documents before tokenizing."""
-
-    vocab_size: int
-    tokenizer_sha256: str
-    train_documents: int
-    val_documents: int
-    train_bytes: int
-    val_bytes: int
-    train_tokens: int
-    val_tokens: int
-    train_sha256: str
-    val_sha256: str
-    val_text_bytes: int
-
-    @property
-    def val_bytes_per_token(self) -> float:
-        return self.val_text_bytes / max(self.val_tokens, 1)
 
 
 def write_text_folder(
@@ -54,6 +35,7 @@ def write_text_folder(
     if tokenizer is None:
         tokenizer = train_tokenizer((d.text for d in train), vocab_size)
     train_tokens, val_tokens = (tokenizer.encode_documents(d.text for d in part) for part in (train, val))
+    shards = [*shards_of(train_tokens, folder, "corpus_train"), *shards_of(val_tokens, folder, "corpus_val")]
     record = CorpusRecord(
         vocab_size=tokenizer.vocab_size,
         tokenizer_sha256=tokenizer.sha256,
@@ -66,11 +48,11 @@ def write_text_folder(
         train_sha256=digest_tokens(train_tokens),
         val_sha256=digest_tokens(val_tokens),
         val_text_bytes=tokenizer.byte_tables.counted(val_tokens).scored_bytes,
+        shards={path.name: hashlib.sha256(memoryview(data)[4 * HEADER_INTS :]).hexdigest() for path, data in shards},
     )
     folder.mkdir(parents=True, exist_ok=True)
     files = [
-        *shards_of(train_tokens, folder, "corpus_train"),
-        *shards_of(val_tokens, folder, "corpus_val"),
+        *shards,
         *((folder / name, data) for name, data in tokenizer.files.items()),
         (folder / RECORD_NAME, f"{with_checksum(json.dumps(asdict(record), indent=2))}\n".encode()),
     ]

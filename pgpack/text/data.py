@@ -19,6 +19,7 @@ from pgpack.errors import DataError, InputChanged
 from pgpack.files import Unchanged, replace_file
 from pgpack.tables import counted_are
 
+from .corpus_record import check_shards
 from .shard_files import HEADER_INTS, MAGIC, VERSION, VERSION_32, Layout, read_layout
 
 SHARD_TOKENS = 100_000_000
@@ -57,7 +58,7 @@ def write_shards(tokens: Tokens, folder: Path, name: str) -> list[Path]:
 def read_tokens(paths: Sequence[Path], vocab_size: int | None = None) -> Tokens:
     """All tokens of the shards in order; with `vocab_size`, tokens outside the vocabulary are refused.
 
-    Raises: DataError.
+    Raises: DataError, also where shards that `pgtrain data` wrote hold other tokens by now.
     """
     parts: list[Tokens] = []
     unchanged = Unchanged(paths)
@@ -70,6 +71,8 @@ def read_tokens(paths: Sequence[Path], vocab_size: int | None = None) -> Tokens:
             _require_bare(path, part, vocab_size)
         parts.append(_within(path, part, layout, vocab_size))
     unchanged.check()
+    by_path = dict(zip(paths, parts, strict=True))
+    check_shards(paths, lambda some: digest_tokens(np.concatenate([by_path[path] for path in some])))
     widest = max(part.dtype.itemsize for part in parts)
     dtype = token_dtype(vocab_size) if vocab_size is not None else np.uint16 if widest == 2 else np.uint32
     return np.concatenate(parts).astype(dtype, copy=False)

@@ -23,6 +23,8 @@ from typing import NamedTuple
 
 from pgpack.errors import DataError
 
+from .corpus_record import check_whole
+
 MAGIC, VERSION, VERSION_32, HEADER_INTS = 20240520, 1, 2, 256
 WIDTHS = {(MAGIC, VERSION): 2, (MAGIC, VERSION_32): 4, (20240801, 7): 4}  # bytes a token
 SUFFIXES = (".bin", ".npy")
@@ -42,11 +44,12 @@ class Layout(NamedTuple):
 def find_shards(pattern: str) -> list[Path]:
     """Shards that match a glob, sorted; byte-count shards (`_bytes_` in the name) are left out.
 
-    Raises: DataError when none is left.
+    Raises: DataError when none is left, or one is gone that `pgtrain data` wrote.
     """
     paths = [Path(p) for p in sorted(glob(pattern)) if "_bytes_" not in Path(p).name]
     if not paths:
         raise DataError(f"no token shards match {pattern}")
+    check_whole(paths, pattern)
     return paths
 
 

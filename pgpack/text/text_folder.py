@@ -9,19 +9,18 @@ Owns the layout of the folder that `pgtrain data` writes and `pgtrain run` reads
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from pgpack.errors import DataError
-from pgpack.files import checked_json
 
+from .corpus_record import check_tokenizer, record_of
 from .shard_files import find_shards, shard_length
-from .tokenizer_files import JSON, files_of_tokenizer
+from .tokenizer_files import JSON, MODEL, files_of_tokenizer
 
-TRAIN_GLOB, VAL_GLOB, RECORD_NAME = "*_train_*.bin", "*_val_*.bin", "corpus.json"
+TRAIN_GLOB, VAL_GLOB = "*_train_*.bin", "*_val_*.bin"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class TextFolder:
     def open(cls, folder: Path, tokenizer: Path | None = None) -> TextFolder:
         """The parts of `folder`; `tokenizer`, a file or a model's folder, wins over what lies inside.
 
-        Raises: DataError when shards or the tokenizer are missing.
+        Raises: DataError when shards or the tokenizer are missing, or the tokenizer is not the one on record.
         """
         if not folder.is_dir():
             how = f"{folder} -o text" if folder.exists() else f"-o {folder}"
@@ -47,6 +46,8 @@ class TextFolder:
         if tokenizer is None:
             tokenizer = _tokenizer_in(folder)
         files_of_tokenizer(tokenizer)
+        if tokenizer.is_file():
+            check_tokenizer(tokenizer)
         return cls(train_glob, val_glob, tokenizer)
 
     def recorded_vocab_size(self) -> int | None:
@@ -54,15 +55,10 @@ class TextFolder:
 
         Raises: DataError for a damaged record.
         """
-        record = self.tokenizer_path.parent / RECORD_NAME
-        if not (record.is_file() and self.tokenizer_path.is_file()):
+        if self.tokenizer_path.name not in (MODEL, JSON):
             return None
-        try:
-            written = checked_json(record.read_text(encoding="utf-8"))
-            is_of_it = written["tokenizer_sha256"] == hashlib.sha256(self.tokenizer_path.read_bytes()).hexdigest()
-            return int(written["vocab_size"]) if is_of_it else None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(f"{record} is not the record of `pgtrain data`; write the folder again") from error
+        record = record_of(self.tokenizer_path.parent)
+        return None if record is None else record.vocab_size
 
     def as_defaults(self, checkpoint: Path, seq_len: int) -> str:
         """The JSON by which a checkpoint says where its text lies: as seen from it, so that the pair can be moved."""

@@ -115,7 +115,7 @@ def _plain(path: Path) -> bytes:
     if path.name == "tensors.jsonl":  # a row of a trial that was in flight may be there twice
         return json.dumps(TensorBytes(path.parent).of(), sort_keys=True).encode()
     if path.name == "study.json":
-        return json.dumps({k: v for k, v in json.loads(data).items() if k != "created"}).encode()
+        return json.dumps({k: v for k, v in json.loads(data).items() if k not in OWN_OF_A_RUN}).encode()
     if path.name == "trials.jsonl" or path.name.endswith(".log.jsonl"):
         *lines, torn = data.split(b"\n")
         with contextlib.suppress(ValueError):

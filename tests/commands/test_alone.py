@@ -16,6 +16,7 @@ import pytest
 import pgpack as library
 from pgpack.files import alone
 from tests.commands.workshop import pgpack, pgtrain, succeed
+from tests.synthetic_study import write_study
 
 HOLD = """
 import sys, time
@@ -90,16 +91,35 @@ def test_the_second_text_is_refused(tmp_path: Path) -> None:
     assert (refused.code, SAID in refused.err) == (1, True)
 
 
-def test_the_second_call_from_python_is_refused(model: Path, tmp_path: Path) -> None:
-    bench = library.open_bench(model, cache=False)
+def test_the_second_call_from_python_is_refused(
+    model: Path, packed: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    bench, artifact = library.open_bench(model, cache=False), library.open_artifact(packed)
+    view = library.open_study(write_study(tmp_path_factory.mktemp("door") / "study").directory).frontier()
     for deed in (
+        lambda: artifact.unpack(tmp_path / "a", form="npz"),
+        lambda: artifact.unpack(f"{tmp_path}/a", form="folder", force=True),
         lambda: bench.pack("*=cast(dtype=fp16)|raw", to=tmp_path / "a", force=True),
         lambda: bench.fit("16MB", to=tmp_path / "a", force=True),
         lambda: bench.calibrate(64, to=tmp_path / "a"),
     ):
         with alone(tmp_path / "a"), pytest.raises(BlockingIOError, match=SAID):
             deed()
-    assert list(tmp_path.iterdir()) == []
+    with alone(tmp_path / "a.svg"), pytest.raises(BlockingIOError, match=SAID):
+        view.plot(tmp_path / "a.svg")
+    with held(tmp_path / "a"), pytest.raises(BlockingIOError, match=SAID):
+        artifact.unpack(tmp_path / "a", form="pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.lock"]  # of the one that was killed
+    assert artifact.unpack(tmp_path / "a", form="pt")
+    assert view.plot(tmp_path / "a.svg")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.svg"]
+
+
+def test_what_lies_in_place_of_a_lock_is_refused_in_python_as_in_a_command(packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.npz.lock").mkdir()
+    with pytest.raises(OSError, match=r"a\.npz"):
+        library.open_artifact(packed).unpack(tmp_path / "a.npz")
+    assert pgpack("unpack", packed, "-o", tmp_path / "a.npz").code == 1
 
 
 def test_a_dry_run_and_a_refusal_leave_nothing(model: Path, tmp_path: Path) -> None:

@@ -129,3 +129,22 @@ def test_pgtrain_data_reads_the_same_kinds(documents: Path, tmp_path: Path) -> N
     flags = ("--vocab-size", 310, "--val-fraction", 0.2, "-q", "--json")
     made = succeed(pgtrain("data", tmp_path / "a.txt.gz", "-o", tmp_path / "text", *flags)).json
     assert made["train_documents"] + made["val_documents"] == 60
+
+
+def test_changed_shards_are_refused_in_a_sentence_before_the_work(
+    text_folder: Path, model: Path, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "text", tmp_path / "out.safetensors"
+    shutil.copytree(text_folder, folder)
+    shard = folder / "corpus_val_000000.bin"
+    data = bytearray(shard.read_bytes())
+    data[1024] ^= 1
+    shard.write_bytes(data)
+    pattern, tokenizer = folder / "corpus_val_*.bin", folder / "tokenizer.model"
+    for done in (
+        pgtrain("run", "--data", folder, "-o", out, "--layers", 1, "--dim", 16, "--heads", 2, "--kv-heads", 1),
+        pgpack("eval", model, "--val", pattern, "--tokenizer", tokenizer),
+    ):
+        assert (done.code, done.err.count("error:"), "Traceback" in done.err) == (1, 1, False), done.err
+        assert f"{shard} does not hold the tokens" in done.err
+    assert not out.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pgpack.errors import CorruptArtifact, FormatError
-from pgpack.formats.own.needs import HELD, OUTPUT_LEAST
+from pgpack.formats.own.needs import HELD, HELD_RATIO, OUTPUT_LEAST, PRODUCT_LEAST, PRODUCT_RATIO, Needs
 from pgpack.tensors.grid_schema import SCHEMAS
 from pgpack.tensors.grids import GRIDS
 from pgpack.unpack import check_digest, unpack
@@ -103,3 +104,17 @@ def test_the_limits_are_those_of_the_page() -> None:
     assert "400\ntimes the file, or 64 MiB where that is more" in PAGE
     assert "at most 4 GiB" in PAGE
     assert (OUTPUT_LEAST, HELD) == (64 << 20, 4 << 30)
+    assert "at most 8 times what may come out" in PAGE
+    assert "at most 2^15 multiplications for each byte of the file, or 2^34" in PAGE
+    assert (HELD_RATIO, PRODUCT_RATIO, PRODUCT_LEAST) == (8, 1 << 15, 1 << 34)
+
+
+@pytest.mark.parametrize(
+    "needs", [Needs(0, (512 << 20) + 1), Needs(0, 0, (1 << 34) + 1)], ids=["held", "multiplications"]
+)
+def test_what_a_small_file_may_hold_and_multiply_is_bounded_and_can_be_raised(needs: Needs) -> None:
+    with pytest.raises(FormatError, match=r"above the limit .* --max-bytes"):
+        needs.check(1000)
+    needs.check(1 << 20)  # a larger file may more
+    needs.check(1000, 1 << 30)
+    dataclasses.replace(needs, held=max(0, needs.held - 1), products=max(0, needs.products - 1)).check(1000)

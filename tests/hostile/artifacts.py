@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 
 from .artifacts_second import SECOND
+from .artifacts_third import THIRD
 from .crafting import (
     FACTORS,
     VALID,
@@ -349,8 +350,9 @@ ATTACKS: dict[str, dict[str, Callable[[], bytes]]] = {
     },
 }
 
-for _rule, _more in SECOND.items():
-    ATTACKS[_rule] |= _more
+for _further in (SECOND, THIRD):
+    for _rule, _more in _further.items():
+        ATTACKS[_rule] |= _more
 
 REASONS = {  # rule -> what every refusal of it says
     "utf-8": "UTF-8|JSON|Unterminated|Extra data",
@@ -364,11 +366,11 @@ REASONS = {  # rule -> what every refusal of it says
     "aliases": "a name is|alias of a tensor that is not there|aliases are an object",
     "digest": "digest",
     "shapes": "is not a shape|larger than|a list of 33|expected a list",
-    "dtypes": "is not allowed here",
+    "dtypes": "is not allowed here|do(es)? not fit|cannot begin at",
     "stages": "unknown stage|no setting|must be|is no stage|expected a list",
     "streams": "a stream that is not there, or a stream holds no tensor|a list of 200000",
     "lengths": "one length more|expected 1 to|not numbers of bytes|the body has",
-    "stream-length": "its symbols take|a codec leaves|does not decode|decodes to|does not give",
+    "stream-length": "symbols take|a codec leaves|does not decode|decodes to|does not give|ends early",
     "side-length": "side information declares",
     "transforms": "row sort|transpose",
     "grids": "unknown grid|no parameters but|has the arrays|decodes matrices",
@@ -383,6 +385,6 @@ REASONS = {  # rule -> what every refusal of it says
     "part-values": "values for a part",
     "tensor-shape": "for a tensor of shape",
     "factors": "factors of shapes|is of float32",
-    "output": "decoding gives .* above the limit of .* --max-bytes",
+    "output": "decoding (gives|holds|takes) .* above the limit of .* --max-bytes",
     "companions": "companion|unknown stage|expected 1 to 64",
 }

@@ -27,7 +27,7 @@ from pgpack.submission.submission import decoder_file
 from pgpack.unpack import unpack
 from tests.golden.cases import CASES, FOLDER
 from tests.hostile.artifacts import ATTACKS
-from tests.hostile.crafting import UNKNOWN, array, changed, constant, document, valid, with_digest
+from tests.hostile.crafting import UNKNOWN, VALID, array, changed, constant, document, valid, with_digest
 
 if importlib.util.find_spec("python_minifier") is None:
     pytest.skip("needs python-minifier", allow_module_level=True)
@@ -81,6 +81,11 @@ def test_one_decoder_of_all_golden_artifacts_gives_what_unpack_gives() -> None:
     artifacts = golden()
     assert len(artifacts) > 40
     make_decoder([*artifacts.values()])  # compares every tensor's bits, of the readable and of the minified source
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_whatever_the_format_holds_has_a_decoder(name: str) -> None:
+    make_decoder([valid(name)])  # compares every tensor's bits
 
 
 def test_the_plain_program_needs_no_joining_for_an_empty_table(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from .schema import clipped
 
 OUTPUT_RATIO, OUTPUT_LEAST = 400, 64 << 20  # bytes that come out: so many times the file, and no less than this
 HELD = 4 << 30  # bytes held at once
+HELD_RATIO = 8  # and no more than so many times what may come out: int64, the most that a sound file takes, takes 8
+PRODUCT_RATIO, PRODUCT_LEAST = 1 << 15, 1 << 34  # multiplications of factors: so many times the file, or this
 ROOM, ROOM_PER_PART = 64 << 10, 64  # bytes that a stream may take besides twice what it holds
 COPIES = 3  # of its values that a tensor takes while it is decoded
 UNLIMITED = 1 << 62  # for what was just written
@@ -30,20 +32,28 @@ UNLIMITED = 1 << 62  # for what was just written
 @dataclass(frozen=True)
 class Needs:
     """Units: bytes. `output`: the values of all parts, of the products of factors, of tied names once more, and the
-    companions; `held`: all symbols, side information, and the largest stream and tensor while they are decoded."""
+    companions; `held`: all symbols, side information, and the largest stream and tensor while they are decoded.
+    `products`: multiplications that factors take."""
 
     output: int
     held: int
+    products: int = 0
 
     def check(self, n_bytes: int, max_bytes: int | None = None) -> None:
-        """Raises FormatError where a file of `n_bytes` may not take that much; `max_bytes` stands for both limits."""
-        output, held = max(OUTPUT_RATIO * n_bytes, OUTPUT_LEAST), HELD
+        """Raises FormatError where a file of `n_bytes` may not take that much; `max_bytes` stands for both limits of
+        bytes, and there is none of products then."""
+        output = max(OUTPUT_RATIO * n_bytes, OUTPUT_LEAST)
+        held, products = min(HELD, HELD_RATIO * output), max(PRODUCT_RATIO * n_bytes, PRODUCT_LEAST)
         if max_bytes is not None:
-            output = held = max_bytes
-        for what, needed, limit in (("gives", self.output, output), ("holds", self.held, held)):
+            output, held, products = max_bytes, max_bytes, self.products
+        for what, needed, limit in (
+            (f"gives {self.output:,} bytes", self.output, output),
+            (f"holds {self.held:,} bytes", self.held, held),
+            (f"takes {self.products:,} multiplications of factors", self.products, products),
+        ):
             if needed > limit:
                 raise FormatError(
-                    f"decoding {what} {needed:,} bytes, above the limit of {limit:,} for a file of {n_bytes:,}; "
+                    f"decoding {what}, above the limit of {limit:,} for a file of {n_bytes:,}; "
                     f"if you trust its origin, allow more by --max-bytes {max(self.output, self.held)} of inspect, "
                     "unpack, eval or verify (max_bytes in Python)"
                 )
@@ -54,7 +64,7 @@ def needs_of(header: Header, transforms: Sequence[Sequence[Any]]) -> Needs:
 
     Raises CorruptArtifact where the header contradicts itself.
     """
-    output = largest = 0
+    output = largest = products = 0
     chains = iter(transforms)
     tied = dict.fromkeys(header.aliases.values(), 0)
     for stored in header.aliases.values():
@@ -67,12 +77,15 @@ def needs_of(header: Header, transforms: Sequence[Sequence[Any]]) -> Needs:
             raise CorruptArtifact(f"the header does not describe {clipped(tensor.name)} ({error})") from None
         parts = sum(each.n_bytes for each in values)
         output += parts + (result if tensor.form != "plain" else 0) + result * tied.get(tensor.name, 0)
+        if tensor.form != "plain":
+            products += math.prod(tensor.shape) * tensor.parts[-1].shape[0]
         largest = max(largest, COPIES * (parts + result) + sum(part.layout.n_bytes for part in tensor.parts))
     _check_streams(header)
     symbols = sum(part.layout.n_bytes for _, part in header.parts)
     beside = sum(n_bytes for _, n_bytes in header.companions.files) if header.companions else 0
     coding = max(sum(pair) for chain in header.chains for pair in _steps(chain.lengths))
-    return Needs(output + beside, symbols + header.side.lengths[0] + beside + max(coding, largest))
+    held = symbols + header.side.lengths[0] + beside + max(coding, largest)
+    return Needs(output + beside, held, products)
 
 
 def _steps(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -239,8 +239,23 @@ def test_a_number_between_those_that_are_tried_is_a_question(cap: float) -> None
 
 @pytest.mark.parametrize("cap", [10.0, 15.0, 30.0])
 def test_a_number_that_is_tried_is_found_beside_those_between(cap: float) -> None:
-    found = identify(tensor_shapes(BASE), Capped(BASE, n_tokens=65_536, cap=cap, per_ratio=2.0), None, 64)
+    found = identify(tensor_shapes(BASE), Capped(BASE, n_tokens=65_536, cap=cap, per_ratio=3.0), None, 64)
     assert found.config.logit_softcap == cap
+
+
+@pytest.mark.parametrize("cap", [12.0, 14.0, 15.0, 20.0])
+def test_an_unusual_number_that_the_text_does_not_tell_from_the_next_is_a_question(cap: float) -> None:
+    """14 and 15 lose alike, and no public script has either: nothing is rounded to what happens to be tried."""
+    with pytest.raises(DataError, match=r"logit_softcap=\S+ \d.*--set logit_softcap=VALUE"):
+        identify(tensor_shapes(BASE), Capped(BASE, n_tokens=65_536, cap=cap, per_ratio=1.0), None, 64)
+
+
+def test_a_number_that_reads_best_far_from_the_usual_one_is_a_question() -> None:
+    """Its optimum lies off 30 by more than noise, though less than half way to the next that is tried."""
+    with pytest.raises(DataError, match=r"--set logit_softcap=VALUE"):
+        identify(tensor_shapes(BASE), Capped(BASE, n_tokens=65_536, cap=26.5, per_ratio=2.0), None, 64)
+    found = identify(tensor_shapes(BASE), Capped(BASE, n_tokens=65_536, cap=29.5, per_ratio=0.5), None, 64)
+    assert {each.field: each.by for each in found.evidence}["logit_softcap"] == "usage"
 
 
 def test_what_only_usage_tells_is_said() -> None:

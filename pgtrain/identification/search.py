@@ -176,7 +176,7 @@ def _refined(
 
 
 def _least(nats: Mapping[float, float]) -> float:
-    """Where a number loses least: a parabola over its logarithm through the least known and the next on both sides."""
+    """Where a number loses least: a parabola over its logarithm, through the least known and those on both sides."""
     values = sorted(nats)
     at = min(max(values.index(min(values, key=nats.__getitem__)), 1), len(values) - 2)
     near = np.log(values[at - 1 : at + 2])

@@ -61,6 +61,10 @@ class Oracle:
         away = abs(np.log2(window / self.best_window))
         return self.base + 0.1 * away + np.random.default_rng(0).normal(0, 0.5, n_tokens // window * window)
 
+    def nats_further(self, config: GPTConfig, first: int, last: int, n_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+        draw, spread = np.random.default_rng(0), 0.1 if first < self.best_window else 0.5
+        return draw.normal(0, spread, 4096), np.zeros(4096)
+
     def gradients(self, config: GPTConfig, window: int, first: int, last: int) -> dict[str, np.ndarray]:
         draw = np.random.default_rng(0)
         rows = draw.normal(0, 1, (16, 200))
@@ -275,9 +279,14 @@ class Stretching(Oracle):
         truth = replace(config, rope_base=self.truth.rope_base)
         return super().nats(truth, window, first, last) + 0.5 * wrong
 
+    def nats_further(self, config: GPTConfig, first: int, last: int, n_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+        return super(Stretching, self._fooled(config)).nats_further(config, first, last, n_tokens)
+
+    def _fooled(self, config: GPTConfig) -> Stretching:
+        return replace(self, best_window=64) if config.rope_base == 5e4 else self
+
     def nats_through(self, config: GPTConfig, window: int, n_tokens: int) -> np.ndarray:
-        fooled = replace(self, best_window=64) if config.rope_base == 5e4 else self
-        own = super(Stretching, fooled).nats_through(config, window, n_tokens)
+        own = super(Stretching, self._fooled(config)).nats_through(config, window, n_tokens)
         return own + 0.05 * (config.rope_base != self.truth.rope_base)
 
 

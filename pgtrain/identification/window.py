@@ -7,8 +7,9 @@
 
 A model that makes little of its context loses the same in shorter windows; in longer ones than it knows, it sees
 positions that it never learned, and loss, gradient and reach say so: what a little more context changes of a token's
-loss leaps where the windows ended. Public scripts have powers of two: one is not found beside a length between that loses less, by however little, and that the gradient leans to as well. Where
-neither leans nothing tells them apart, and whoever asks is told that the length is as usual. Owns the comparison of
+loss leaps where the windows ended. Public scripts have powers of two: one is not found beside a length between that
+loses less, by however little, and that the gradient leans to as well, nor where the leap is at another length. Where
+nothing leans nothing tells them apart, and whoever asks is told that the length is as usual. Owns the comparison of
 lengths; refuses to call one the best that is not.
 """
 

@@ -300,6 +300,8 @@ def test_no_systems_tensors_name_the_way_out() -> None:
     shapes = tensor_shapes(PRESETS["baseline-tiny"].model)
     with pytest.raises(CheckpointError, match=r"--model FILE\.py:build"):
         identify(shapes | {"ve_shared.embed.weight": (10, 4)}, None)
+    with pytest.raises(CheckpointError, match=r"--model FILE\.py:build"):
+        identify(shapes | {"pos_emb.weight": (128, 32)}, None)  # learned positions, which no system has
     with pytest.raises(CheckpointError, match="cannot tell the model"):
         identify({"encoder.w": (4, 4)}, None)
     with pytest.raises(CheckpointError):

@@ -30,6 +30,7 @@ USUAL = 4.0  # the log of how much likelier a value that public scripts have is 
 ENOUGH = 3.0  # the log of how much likelier than any other the best must be
 SURE = 6.0  # and above which the gradient is not asked
 PAIRED = 4  # choices of each of two groups that are tried together
+CHOSEN = 0.5  # the log of how much likelier a number looks that was fitted to losses: half of a chi-square's mean
 TURNS = 2  # of the search for where a number loses least
 NEXT = 1.07  # the ratio of numbers that are written next to each other: 14 and 15, 28 and 30
 STARTS = 3  # settings of published systems that every order of layers is tried with
@@ -116,10 +117,11 @@ def confirm(asked: Asked, judge: Judge, best: GPTConfig) -> Found:
                 continue
             decided, near = _decided(judge, group, ranked, best)
             if between := asked.between(decided, group):
-                between += _refined(asked, judge, group, decided, between)
+                refined = _refined(asked, judge, group, decided, between)
+                between += refined
                 ranked = judge.contest([*choices, *between])
                 near = [each for each in ranked if each.config in {one.config for one in near}]
-                near += _between(judge, group, decided, [each for each in ranked if each.config in between])
+                near += _between(judge, group, decided, [each for each in ranked if each.config in between], refined)
             if any(
                 (each.config in between or group.usual(decided) > group.usual(each.config))
                 and not _told(judge, group, decided, each.config)
@@ -132,14 +134,16 @@ def confirm(asked: Asked, judge: Judge, best: GPTConfig) -> Found:
     return Found(best, standings, rivals, frozenset(usual))
 
 
-def _between(judge: Judge, group: Group, best: GPTConfig, others: Sequence[Standing]) -> list[Standing]:
+def _between(
+    judge: Judge, group: Group, best: GPTConfig, others: Sequence[Standing], refined: Sequence[GPTConfig]
+) -> list[Standing]:
     """Of values that are no choice, those that the best is not far likelier than; none is ever taken, for its next
     would do as well. A number that public scripts have is likelier beforehand than what is beside it; of one that
-    none has, being round says nothing."""
+    none has, being round says nothing. What was `refined` was chosen by the losses that it is judged by."""
     beforehand = USUAL if group.usual(best) or not group.is_number(best) else 0.0
 
     def favour(other: GPTConfig) -> float:
-        return beforehand + judge.evidence_of_loss(best, other, group.lean)
+        return beforehand + CHOSEN * (other in refined) + judge.evidence_of_loss(best, other, group.lean)
 
     found = []
     for each in others:

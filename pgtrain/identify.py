@@ -231,7 +231,10 @@ def _window(reader: Reader, config: GPTConfig) -> int:
             steps[length] = reach.knows(*reader.nats_in_context(_stretched(config, 2 * length), length, n_tokens))
         return steps[length]
 
-    return window_of(read, weigh, knows, n_tokens)
+    def changes(first: int, last: int) -> float:
+        return reach.change(*reader.nats_further(_stretched(config, last), first, last, n_tokens))
+
+    return window_of(read, weigh, knows, changes, n_tokens)
 
 
 def _stretched(config: GPTConfig, length: int) -> GPTConfig:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pgpack.checkpoint.parameters import held_tensors, told_names
 from pgpack.errors import CalibrationError
-from pgpack.loss.head import Split, Splitter, logits_of, slices
+from pgpack.loss.head import Split, Splitter, logits_of, reading, slices
 from pgpack.tables import counted_are
 
 from .blocks import Plan, plan, running_again
@@ -65,7 +65,7 @@ def observe(
     `stored`: the names of the checkpoint, by which prefixes of wrappers are told from names
     (`pgpack.checkpoint.parameters`).
 
-    Raises CalibrationError when there are fewer tokens than one window.
+    Raises CalibrationError when there are fewer tokens than one window, DataError when the model fails on them.
     """
     n_windows = len(tokens) // seq_len
     if n_windows < 1:
@@ -120,7 +120,8 @@ def _run(
     splitter = Splitter(way.n_pieces)
     with watch.replaying(), torch.no_grad():  # an attempt that fails must not be counted
         watch.pace.work = 0.0  # of the attempts before
-        splitter.told(model, windows[:1, :2].to(device))
+        with reading():
+            splitter.told(model, windows[:1, :2].to(device))
     watch.forget()
     watch.pace.begin(way.n_pieces)
     generator = torch.Generator(device="cpu").manual_seed(seed)
@@ -129,7 +130,7 @@ def _run(
             watch.pace.batch(ids.numel())
             noise = torch.rand(ids.numel(), 1, generator=generator).to(device)
             watch.batch = ids.shape
-            with watch:
+            with reading(), watch:
                 split = splitter(model, ids.to(device))
             _backward(split, noise, watch)
             watch.forget()

@@ -7,13 +7,14 @@ calls and subclasses of Linear are all seen; no module needs to be of a known cl
     x @ W             addmm          rows of W are inputs
     W @ x                            as F.linear, of the columns of x
     F.embedding(ids, W)   W[ids]     a look-up (`look_ups`), unless the rows are multiplied after all
+    x + W[:n]             cat        rows that are taken as a view and added: a look-up of each, wherever it lands
 
 W is a parameter, a cast, transpose or run of rows of one, or a matrix of a stack: `bank[i]`, `factors[use]`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -23,9 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .look_ups import LookUp, arguments, look_up
+from .look_ups import JOINS, SUMS, LookUp, arguments, is_table, look_up, numbers_of_rows
 
-_CASTS = {Tensor.to, Tensor.float, Tensor.half, Tensor.bfloat16, Tensor.type_as, Tensor.contiguous}
+_CASTS = {
+    Tensor.to, Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16, Tensor.type_as, Tensor.contiguous,
+}  # fmt: skip
 _PRODUCTS = {torch.matmul: 0, Tensor.matmul: 0, Tensor.__matmul__: 0, torch.mm: 0, Tensor.mm: 0, torch.addmm: 1}
 
 
@@ -89,6 +92,8 @@ class Products(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
+        if args and (func in SUMS or func in JOINS):
+            return self._added(func, args, given)
         result = func(*args, **given)
         if (asked := look_up(func, args, given)) and (place := self._place(asked.table)):
             return self._rows_of(asked, place, result)
@@ -103,7 +108,7 @@ class Products(TorchFunctionMode):
                 return columns.mT
             return self._multiplied(x, weight, result, False)
         if func in _CASTS and args and isinstance(result, Tensor):
-            if place := self._place(args[0]):
+            if place := self._place(args[0]) or self._run(args[0]):
                 self.known[id(result)] = (result, place)
             elif id(args[0]) in self.rows:
                 self.rows[id(result)] = (result, self.rows[id(args[0])][1])
@@ -121,12 +126,31 @@ class Products(TorchFunctionMode):
     def _rows_of(self, asked: LookUp, place: Place, rows: Tensor) -> Tensor:
         """What goes on in place of rows that were looked up; of stacks and transposes nothing is known."""
         table = self.tensors[place.name]
-        if table.ndim == 2 and not place.flipped:
+        if is_table(table) and not place.flipped:
             rows = self.result(rows)
             if rows.ndim == 2:  # else no weights of a product
                 self.rows[id(rows)] = (rows, place.name)
-            self.looked_up(asked.ids + place.start, rows, table, place.name)
+            self.looked_up(asked.ids + place.start, rows, table.flatten(0, -2), place.name)
         return rows
+
+    def _added(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """A sum or a join of activations, in which rows of tables that are parts are looked up.
+
+        What has two dimensions is no activation: the sum of a weight and its change. One row alone, added everywhere,
+        is a bias."""
+        joins = func in JOINS
+        parts = list(args[0] if joins else args)
+        taken = []
+        if any(isinstance(part, Tensor) and part.ndim > 2 for part in parts):
+            for at, part in enumerate(parts):
+                if (found := self._rows(part)) and (found[1] != found[1].flatten()[0]).any():
+                    parts[at] = self.result(part.detach())
+                    taken.append((*found, parts[at]))
+        result = func(parts, *args[1:], **kwargs) if joins else func(*parts, **kwargs)
+        for name, ids, rows in taken:
+            lands = ids if joins else ids.expand(result.shape[:-1])
+            self.looked_up(lands, rows, self.tensors[name].flatten(0, -2), name)
+        return result
 
     def forget(self) -> None:
         """Drop tensors that belong to the finished batch (their ids may be reused)."""
@@ -141,6 +165,23 @@ class Products(TorchFunctionMode):
             yield
         finally:
             self.known, self.rows = known, rows
+
+    def _rows(self, tensor: Any) -> tuple[str, Tensor] | None:
+        """(the table, the numbers of its rows) of what is nothing but whole rows of one. Shape: of the tensor without
+        its last dimension."""
+        base = tensor if id(tensor) in self.known else getattr(tensor, "_base", None)
+        if base is None or id(base) not in self.known or not is_table(self.tensors[self.known[id(base)][1].name]):
+            return None
+        place = self.known[id(base)][1]
+        numbers = None if place.flipped else numbers_of_rows(tensor, base)
+        return None if numbers is None else (place.name, numbers + place.start)
+
+    def _run(self, tensor: Any) -> Place | None:
+        """Where a run of rows is that is no matrix: `W[None, :n]`."""
+        if (found := self._rows(tensor)) is None or not tensor.is_contiguous():
+            return None
+        first, n_rows = int(found[1].flatten()[0]), found[1].numel()
+        return Place(found[0], first, first + n_rows) if int(found[1].flatten()[-1]) == first + n_rows - 1 else None
 
     def _place(self, tensor: Any) -> Place | None:
         """Where in a parameter a tensor is: known itself, or a view of a tensor that is."""

@@ -28,13 +28,12 @@ from pgpack.text.data import Tokens, digest_tokens
 from pgpack.text.tokenizer import TokenizedText
 
 from .evaluator import BitsPerByte, Tensors, whole_windows, with_errors
-from .head import Split, Splitter, logits_of
+from .head import Split, Splitter, logits_of, reading
 from .intervals import block_starts
 from .scored import Known, Scored, costs
 from .sliding import Batch, Windows, batches, cut_windows
 
 Build = Callable[[Mapping[str, Tensor]], nn.Module]
-ERROR_LEN = 200  # characters of what a model's code says
 BATCH_TOKENS = (2048, 32_768)  # CPU: 8 MB of logits per 1024 pieces stay near the cores; CUDA: fills the device
 REFERENCE_BYTES = 768 * 2**20  # reference log-probabilities up to this size are kept in a file
 
@@ -202,17 +201,8 @@ class TextEvaluator:
         return other
 
     def _split(self, model: nn.Module, batch: Batch) -> Split:
-        try:
-            with self._precision():
-                split = self._splitter(model, batch.ids)
-        except (IndexError, RuntimeError, TypeError, ValueError) as error:
-            what = " ".join(str(error).split())[:ERROR_LEN]
-            if isinstance(error, NotImplementedError):
-                raise DataError(f"the model's forward is not filled in yet: {what}") from error
-            raise DataError(
-                f"the model fails on this text ({type(error).__name__}: {what}); its code, the tokenizer or "
-                "--seq-len does not fit it"
-            ) from error
+        with reading(), self._precision():
+            split = self._splitter(model, batch.ids)
         if not split.told_apart:
             require_logits(split.hidden, batch.ids, self.vocab_size)
         return split

@@ -11,6 +11,7 @@ the model's own logits are the hidden states, and the head does nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,8 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from pgpack.errors import DataError
+
 WHOLE_BYTES = 64 * 2**20  # logits up to this size are held whole
 SLICE_BYTES = 16 * 2**20  # of logits at a time, where they are larger
+ERROR_LEN = 200  # characters of what a model's code says
 
 _MATMULS = {torch.matmul, Tensor.matmul, Tensor.__matmul__}
 _OPERATORS = ("add", "sub", "mul", "truediv")
@@ -39,6 +43,21 @@ def logits_of(model: nn.Module, ids: Tensor) -> Tensor:
     """What a model gives by `forward_logits(ids)` if it has one, else by `forward(ids)`."""
     logits: Tensor = getattr(model, "forward_logits", model)(ids)
     return logits
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """What a model raises where it reads a text, as a sentence. Raises: DataError."""
+    try:
+        yield
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        what = " ".join(str(error).split())[:ERROR_LEN]
+        if isinstance(error, NotImplementedError):
+            raise DataError(f"the model's forward is not filled in yet: {what}") from error
+        raise DataError(
+            f"the model fails on this text ({type(error).__name__}: {what}); its code, the tokenizer or "
+            "--seq-len does not fit it"
+        ) from error
 
 
 @dataclass(frozen=True)

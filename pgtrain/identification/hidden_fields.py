@@ -40,6 +40,10 @@ class Group:
     def name(self) -> str:
         return self.fields[0] if len(self.fields) == 1 else " and ".join(self.fields[:2])
 
+    def is_number(self, config: GPTConfig) -> bool:
+        """Whether what is searched may be any number, not one of a few."""
+        return isinstance(getattr(config, self.fields[0]), float)
+
 
 STRUCTURE = ("num_loops", "loop_start", "loop_end", "sharing", "num_layers", "skips", "adapters")
 LANE_WAYS: tuple[Choice, ...] = (

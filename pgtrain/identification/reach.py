@@ -10,6 +10,8 @@ Source of v / 2: see `evidence`.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .evidence import LEAST, MOST, Losses
@@ -28,6 +30,11 @@ def knows(more: Losses, less: Losses) -> float:
     r = max(float(gains.mean()) / expected, BEYOND)
     within, beyond = (_log_normal(r, mean, np.hypot(sd, error)) for mean, sd in ((WITHIN, ALSO), (BEYOND, EVENLY)))
     return float(np.clip(MOST if r > WITHIN else within - beyond, -MOST, MOST))
+
+
+def change(more: Losses, less: Losses) -> float:
+    """What context that is more changes of a token's loss: the log of the variance of its gain."""
+    return math.log(max(float((less - more).var()), LEAST))
 
 
 def _log_normal(x: float, mean: float, deviation: float) -> float:

@@ -65,6 +65,16 @@ class Reader:
         less = np.concatenate([part.reshape(-1, 2, half)[:, 1] for part in parts], axis=1)
         return more.ravel(), less.ravel()
 
+    def nats_further(self, config: GPTConfig, first: int, last: int, n_tokens: int) -> tuple[Losses, Losses]:
+        """Of the same tokens, with `first` tokens before them and up to `last`, and with `last` - `first` fewer.
+
+        `config` has windows of `last`."""
+        build, step = self.build(config), last - first
+        starts = np.arange(0, min(n_tokens, self.n_tokens) - last + 1, 2 * step)
+        more = self.probe.token_nats(build, last, starts).reshape(-1, last)[:, first:]
+        less = self.probe.token_nats(build, first, starts + step).reshape(-1, first)[:, first - step :]
+        return more.ravel(), less.ravel()
+
     def gradients(self, config: GPTConfig, window: int, first: int, last: int) -> Gradients:
         """Of the batches `first` to `last` of BATCHES, each tensor's; of a large model every so many values."""
         n_tokens = min(self.enough(config, window), BATCHES * BATCH)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from pgpack.errors import DataError
 from pgtrain.model.dialects import fits
 from pgtrain.model.model_config import GPTConfig
@@ -28,6 +30,9 @@ USUAL = 4.0  # the log of how much likelier a value that public scripts have is 
 ENOUGH = 3.0  # the log of how much likelier than any other the best must be
 SURE = 6.0  # and above which the gradient is not asked
 PAIRED = 4  # choices of each of two groups that are tried together
+CHOSEN = 0.5  # the log of how much likelier a number looks that was fitted to losses: half of a chi-square's mean
+TURNS = 2  # of the search for where a number loses least
+NEXT = 1.07  # the ratio of numbers that are written next to each other: 14 and 15, 28 and 30
 STARTS = 3  # settings of published systems that every order of layers is tried with
 
 
@@ -112,9 +117,11 @@ def confirm(asked: Asked, judge: Judge, best: GPTConfig) -> Found:
                 continue
             decided, near = _decided(judge, group, ranked, best)
             if between := asked.between(decided, group):
+                refined = _refined(asked, judge, group, decided, between)
+                between += refined
                 ranked = judge.contest([*choices, *between])
                 near = [each for each in ranked if each.config in {one.config for one in near}]
-                near += _between(judge, group, decided, [each for each in ranked if each.config in between])
+                near += _between(judge, group, decided, [each for each in ranked if each.config in between], refined)
             if any(
                 (each.config in between or group.usual(decided) > group.usual(each.config))
                 and not _told(judge, group, decided, each.config)
@@ -127,12 +134,16 @@ def confirm(asked: Asked, judge: Judge, best: GPTConfig) -> Found:
     return Found(best, standings, rivals, frozenset(usual))
 
 
-def _between(judge: Judge, group: Group, best: GPTConfig, others: Sequence[Standing]) -> list[Standing]:
-    """Of values that are no choice, those that the best is not far likelier than. One is as unlikely beforehand
-    beside any choice as an unusual value beside a usual one; none is ever taken, for its next would do as well."""
+def _between(
+    judge: Judge, group: Group, best: GPTConfig, others: Sequence[Standing], refined: Sequence[GPTConfig]
+) -> list[Standing]:
+    """Of values that are no choice, those that the best is not far likelier than; none is ever taken, for its next
+    would do as well. A number that public scripts have is likelier beforehand than what is beside it; of one that
+    none has, being round says nothing. What was `refined` was chosen by the losses that it is judged by."""
+    beforehand = USUAL if group.usual(best) or not group.is_number(best) else 0.0
 
     def favour(other: GPTConfig) -> float:
-        return USUAL + judge.evidence_of_loss(best, other, group.lean)
+        return beforehand + CHOSEN * (other in refined) + judge.evidence_of_loss(best, other, group.lean)
 
     found = []
     for each in others:
@@ -144,6 +155,43 @@ def _between(judge: Judge, group: Group, best: GPTConfig, others: Sequence[Stand
             if favour(each.config) + judge.evidence_of_gradient(best, each.config) < ENOUGH:
                 found.append(each)
     return found
+
+
+def _refined(
+    asked: Asked, judge: Judge, group: Group, best: GPTConfig, beside: Sequence[GPTConfig]
+) -> list[GPTConfig]:
+    """`best` with its number where all of the text loses least between those half way to the next, found by parabolas
+    over its logarithm; where that is nearer than numbers are written, with the next of those on both sides."""
+    if not group.is_number(best) or len(beside) < 2:
+        return []
+    field = group.fields[0]
+    own, known = getattr(best, field), {getattr(each, field): each for each in (best, *beside)}
+    for _ in range(TURNS):
+        if any(judge.losses(each, judge.n_tokens) is None for each in known.values()):
+            return []
+        value = _least({number: judge.nats(each) for number, each in known.items()})
+        config = asked.config(best, {field: value})
+        if config is None or value in known:
+            break
+        known[value] = config
+    wanted = [value] if max(value / own, own / value) > NEXT else [_rounded(own / NEXT), _rounded(own * NEXT)]
+    found = (asked.config(best, {field: each}) for each in wanted if each not in known or each == value)
+    return [config for config in found if config is not None and config not in beside]
+
+
+def _least(nats: Mapping[float, float]) -> float:
+    """Where a number loses least: a parabola over its logarithm, through the least known and those on both sides."""
+    values = sorted(nats)
+    at = min(max(values.index(min(values, key=nats.__getitem__)), 1), len(values) - 2)
+    near = np.log(values[at - 1 : at + 2])
+    bend, slope, _ = np.polyfit(near - near[1], [nats[value] for value in values[at - 1 : at + 2]], 2)
+    if bend <= 0:
+        return min(values, key=nats.__getitem__)
+    return _rounded(float(np.exp(np.clip(near[1] - slope / (2 * bend), near[0], near[2]))))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 def _told(judge: Judge, group: Group, best: GPTConfig, other: GPTConfig) -> bool:

@@ -135,6 +135,93 @@ def test_a_look_up_that_all_windows_share_counts_for_each_of_them(kind) -> None:
         np.testing.assert_allclose(calibration.fisher("positions.weight")[:8], np.full(8, 1 / 8), rtol=1e-6)
 
 
+class PlacedBySlice(Placed):
+    """As a slice of the table; `taken` says how. The table is a parameter under a dimension of 1 where it asks so."""
+
+    def __init__(self, taken: str) -> None:
+        super().__init__()
+        self.taken = TAKEN[taken]
+        self.stacked = nn.Parameter(self.positions.weight.detach()[None].clone())
+
+    def forward_logits(self, ids: Tensor) -> Tensor:
+        return F.linear(self.taken(self, self.emb(ids), ids.shape[1]), self.emb.weight)
+
+
+TAKEN = {
+    "looked up": lambda model, x, n: x + model.positions(torch.arange(n)),
+    "looked up by token": lambda model, x, n: x + model.positions(torch.arange(n).expand(len(x), -1)),
+    "slice": lambda model, x, n: x + model.positions.weight[:n],
+    "slice first": lambda model, x, n: model.positions.weight[:n] + x,
+    "narrow": lambda model, x, n: torch.add(x, torch.narrow(model.positions.weight, 0, 0, n)),
+    "method": lambda model, x, n: x.add(model.positions.weight.narrow(0, 0, n)),
+    "in place": lambda model, x, n: x.clone().add_(model.positions.weight[:n]),
+    "none": lambda model, x, n: x + model.positions.weight[None, :n],
+    "unsqueeze": lambda model, x, n: x + model.positions.weight[:n].unsqueeze(0),
+    "expand": lambda model, x, n: x + model.positions.weight[:n].expand(len(x), -1, -1),
+    "view": lambda model, x, n: x + model.positions.weight[:n].view(1, n, -1),
+    "cast": lambda model, x, n: x + model.positions.weight[:n].double().float(),
+    "cast below": lambda model, x, n: x + model.positions.weight.double()[None, :n].float(),
+    "index": lambda model, x, n: x + model.positions.weight[torch.arange(n)],
+    "dropout": lambda model, x, n: x + F.dropout(model.positions.weight[:n], 0.5, model.training),
+    "stacked slice": lambda model, x, n: x + model.stacked[:, :n],
+    "stacked first": lambda model, x, n: x + model.stacked[0, :n],
+    "stacked cast": lambda model, x, n: x + model.stacked[:, :n, :].double().float(),
+    "stacked index": lambda model, x, n: x + model.stacked[:, torch.arange(n)],
+    "stacked select": lambda model, x, n: x + model.stacked.index_select(1, torch.arange(n)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("taken", TAKEN)
+@pytest.mark.parametrize("n", [8, 24])
+def test_rows_that_are_taken_by_slices_count_as_those_that_are_looked_up(taken: str, n: int) -> None:
+    """However a model takes the first positions of its table: of 16 rows 8 were asked for, none of them is unseen."""
+    name = "stacked" if taken.startswith("stacked") else "positions.weight"
+    for seed in (0, 1):
+        alike = "looked up by token" if taken in ("expand", "looked up by token") else "looked up"  # each window's
+        wanted, found = (
+            observe(PlacedBySlice(each), np.arange(40) % 11, 8, token_digest="t", batch_tokens=n, seed=seed)
+            for each in (alike, taken)
+        )
+        np.testing.assert_allclose(found.fisher(name), wanted.fisher("positions.weight"), rtol=1e-6)
+        np.testing.assert_allclose(found.hessian(name), wanted.hessian("positions.weight"), rtol=1e-4, atol=1e-6)
+        assert found.hessian_shape("emb.weight") == (6, 6)
+        found.require([name])
+
+
+def test_rows_of_a_table_that_is_joined_with_the_tokens_are_looked_up() -> None:
+    """Registers before the text: three of five rows, once in every window."""
+    model = Placed()
+
+    def forward(ids: Tensor) -> Tensor:
+        own = model.positions.weight[2:5].expand(len(ids), -1, -1)
+        return F.linear(torch.cat([own, model.emb(ids)], 1).cumsum(1)[:, 3:], model.emb.weight)
+
+    model.forward_logits = forward  # type: ignore[method-assign]
+    shares = observe(model, np.arange(40) % 11, 8, token_digest="t", batch_tokens=16).fisher("positions.weight")
+    np.testing.assert_allclose(shares, np.full(16, 1 / 8), rtol=1e-6)
+
+
+class Halves(Tied):
+    """Rows of one matrix as weights of two products, a weight with its change, one row that is added everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Parameter(torch.randn(6, 2)), nn.Parameter(torch.randn(2, 6))
+
+    def forward_logits(self, ids: Tensor) -> Tensor:
+        x = self.emb(ids) + self.matrix.T[:1]
+        x = F.linear(x, self.linear.weight[:2]) @ self.linear.weight[2:4] + self.unused.flatten()[:6]
+        return F.linear(x, self.emb.weight + self.emb.weight @ (self.down @ self.up))
+
+
+def test_slices_that_are_multiplied_are_weights_and_no_rows_of_a_table() -> None:
+    calibration = observe(Halves(), np.arange(40) % 11, 8, token_digest="t")
+    assert "linear.weight" in calibration.names
+    assert calibration.lookup("linear.weight") == (None, None)
+    assert not {"matrix", "matrix.lookup", "unused", "unused.lookup"} & set(calibration.names)
+    assert calibration.lookup("emb.weight")[1] is not None
+
+
 def test_a_table_that_is_only_looked_up_has_its_look_ups_as_statistics() -> None:
     arrays = {"emb.lookup.hessian": np.eye(2, dtype=np.float32), "emb.lookup.fisher": np.ones(4, np.float32)}
     calibration = from_arrays(arrays, "", 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pgpack.calibration.calibration import load_calibration
 from pgpack.checkpoint.checkpoint import Checkpoint, load_checkpoint, save_tensors
 from tests.commands.conftest import RECIPE
 from tests.commands.workshop import CONFIG, pgpack, succeed
@@ -187,6 +188,33 @@ def test_matrices_that_were_never_used_are_listed_loudly(model: Path, tmp_path: 
         "--seq-len", 32, "--tokens", 256, "-o", tmp_path / "h.safetensors", "-q",
     )  # fmt: skip
     assert "NO HESSIAN  blocks.9.attn.c_q.weight" in succeed(finished).err
+
+
+def test_positions_that_a_model_takes_by_slices_are_calibrated_and_its_windows_are_asked_for(
+    model: Path, tmp_path: Path
+) -> None:
+    """A table of 48 positions, of which a window asks for the first; nothing of it says how long windows are."""
+    table = load_checkpoint(model).tensor("tok_emb.weight")
+    positions = np.random.default_rng(0).normal(0, 0.02, (1, 48, table.shape[1])).astype(np.float32)
+    save_tensors(tmp_path / "placed.safetensors", {"emb": table, "pos": positions}, {})
+    (tmp_path / "adapter.py").write_text(
+        "import torch\nfrom torch import nn\nclass Placed(nn.Module):\n    def __init__(self, state):\n"
+        "        super().__init__()\n        self.emb, self.pos = map(nn.Parameter, (state['emb'], state['pos']))\n"
+        "    def forward(self, ids):\n"
+        "        return torch.tanh(self.emb[ids] + self.pos[:, :ids.shape[1]]) @ self.emb.T\n"
+        "def build(state):\n    return Placed(state)\n"
+    )
+    text = model.parent / "text"
+    given = (
+        "calibrate", tmp_path / "placed.safetensors", "--model", f"{tmp_path / 'adapter.py'}:build",
+        "--val", text / "*_val_*.bin", "--calib", text / "*_train_*.bin", "--tokenizer", text / "tokenizer.model",
+        "--tokens", 256, "-o", tmp_path / "h.safetensors", "-q",
+    )  # fmt: skip
+    assert "give it as --seq-len N" in pgpack(*given).err
+    assert "the model fails on this text (RuntimeError: The size of tensor" in pgpack(*given, "--seq-len", 64).err
+    assert "NO HESSIAN" not in succeed(pgpack(*given, "--seq-len", 32)).err
+    shares = load_calibration(tmp_path / "h.safetensors").fisher("pos")
+    np.testing.assert_allclose(shares, np.full(48, 1 / 32), rtol=1e-6)
 
 
 def test_calibration_text_that_overlaps_the_evaluated_text_is_refused(model: Path, tmp_path: Path) -> None:

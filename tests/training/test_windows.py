@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from pgpack.errors import DataError
 from pgpack.loss.bpb import Build
 from pgpack.models.probe import Probe
-from pgtrain.identification.reach import knows
+from pgtrain.identification.reach import change, knows
 from pgtrain.identification.reader import Reader
 from pgtrain.identification.window import window_of
 from pgtrain.model.model_config import GPTConfig
@@ -23,6 +25,11 @@ def unknown(length: int) -> float:
     return 0.0
 
 
+def ends_at(length: int) -> Callable[[int, int], float]:
+    """What context changes leaps there."""
+    return lambda first, last: 2.0 if first >= length else 0.0
+
+
 def flat(window: int, n_tokens: int) -> np.ndarray:
     return np.random.default_rng(0).normal(3, 0.5, 8192)[: n_tokens // window * window]
 
@@ -32,7 +39,7 @@ def test_the_length_of_windows_is_found_where_it_is_clear(length: int) -> None:
     def read(window: int, n_tokens: int) -> np.ndarray:
         return flat(window, n_tokens) + 0.1 * abs(np.log2(window / length))
 
-    assert window_of(read, silent, unknown, 8192) == length
+    assert window_of(read, silent, unknown, ends_at(length), 8192) == length
 
 
 def short_sighted(window: int, n_tokens: int) -> np.ndarray:
@@ -42,15 +49,17 @@ def short_sighted(window: int, n_tokens: int) -> np.ndarray:
 
 def test_windows_that_lose_alike_are_a_question() -> None:
     with pytest.raises(DataError, match=r"windows of 16 .*--seq-len N"):
-        window_of(flat, silent, unknown, 8192)
+        window_of(flat, silent, unknown, ends_at(64), 8192)
     with pytest.raises(DataError, match="too few to find out; give --seq-len"):
-        window_of(flat, silent, unknown, 40)
+        window_of(flat, silent, unknown, ends_at(64), 40)
 
 
 def test_of_windows_that_lose_alike_the_longest_is_taken_where_twice_as_long_loses_far_more() -> None:
-    assert window_of(short_sighted, silent, unknown, 8192) == 64
+    assert window_of(short_sighted, silent, unknown, ends_at(64), 8192) == 64
     with pytest.raises(DataError, match=r"windows of 16 .*, 64 .*--seq-len N"):
-        window_of(short_sighted, lambda one, other: -1.0 if (one, other) == (64, 32) else 1.0, unknown, 8192)
+        window_of(
+            short_sighted, lambda one, other: -1.0 if (one, other) == (64, 32) else 1.0, unknown, ends_at(64), 8192
+        )
 
 
 def creeping(window: int, n_tokens: int) -> np.ndarray:
@@ -61,7 +70,7 @@ def creeping(window: int, n_tokens: int) -> np.ndarray:
 
 def test_a_loss_that_creeps_up_names_no_length_without_the_gradient() -> None:
     with pytest.raises(DataError, match=r"--seq-len N"):
-        window_of(creeping, silent, unknown, 8192)
+        window_of(creeping, silent, unknown, ends_at(64), 8192)
 
 
 def test_windows_between_powers_of_two_that_lose_less_are_a_question() -> None:
@@ -69,7 +78,7 @@ def test_windows_between_powers_of_two_that_lose_less_are_a_question() -> None:
         return flat(window, n_tokens) + 0.1 * abs(np.log2(window / 96))
 
     with pytest.raises(DataError, match=r"windows of .*96 .*--seq-len N"):
-        window_of(read, silent, unknown, 8192)
+        window_of(read, silent, unknown, ends_at(64), 8192)
 
 
 @pytest.mark.parametrize("less", [0.005, 0.0001])
@@ -80,16 +89,30 @@ def test_a_length_between_that_loses_less_is_a_question_where_the_gradient_leans
         rise = {16: 0.1, 32: 0.06, 48: -less, 64: 0.0, 96: 0.06}.get(window, 0.1)
         return flat(window, n_tokens) + rise
 
-    assert window_of(between, lambda one, other: -0.2 if other == 48 else 1.0, unknown, 8192) == 64
+    assert window_of(between, lambda one, other: -0.2 if other == 48 else 1.0, unknown, ends_at(64), 8192) == 64
     with pytest.raises(DataError, match=r"windows of 48 .*, 64 .*--seq-len N"):
-        window_of(between, lambda one, other: -0.5 if other == 48 else 1.0, unknown, 8192)
+        window_of(between, lambda one, other: -0.5 if other == 48 else 1.0, unknown, ends_at(64), 8192)
 
 
 def test_a_length_between_that_loses_more_is_no_question() -> None:
     def read(window: int, n_tokens: int) -> np.ndarray:
         return flat(window, n_tokens) + {32: 0.06, 48: 0.001, 64: 0.0, 96: 0.001}.get(window, 0.1)
 
-    assert window_of(read, lambda one, other: -0.5 if other in (48, 96) else 1.0, unknown, 8192) == 64
+    assert window_of(read, lambda one, other: -0.5 if other in (48, 96) else 1.0, unknown, ends_at(64), 8192) == 64
+
+
+@pytest.mark.parametrize(("leaps", "said"), [(48, "48 .*, 64 "), (96, "64 .*, 96 ")])
+def test_a_length_between_that_no_loss_leans_to_is_a_question_where_what_context_changes_leaps_there(
+    leaps: int, said: str
+) -> None:
+    """64 loses least and the gradient says so, of windows that ended at 48 or at 96."""
+
+    def read(window: int, n_tokens: int) -> np.ndarray:
+        return flat(window, n_tokens) + {64: 0.0, 48: 0.001, 96: 0.001}.get(window, 0.1)
+
+    assert window_of(read, lambda one, other: 1.0, unknown, ends_at(64), 8192) == 64
+    with pytest.raises(DataError, match=rf"windows of {said}.*--seq-len N"):
+        window_of(read, lambda one, other: 1.0, unknown, ends_at(leaps), 8192)
 
 
 def test_gradient_and_reach_together_name_a_length() -> None:
@@ -104,10 +127,10 @@ def test_gradient_and_reach_together_name_a_length() -> None:
     def knows_64(length: int) -> float:
         return 2.0 if length < 64 else -2.0
 
-    assert window_of(read, weigh, knows_64, 8192) == 64
+    assert window_of(read, weigh, knows_64, ends_at(64), 8192) == 64
     for each, other in ((silent, knows_64), (weigh, unknown)):
         with pytest.raises(DataError, match=r"windows of 64 .*, 128 .*--seq-len N"):
-            window_of(read, each, other, 8192)
+            window_of(read, each, other, ends_at(64), 8192)
 
 
 def test_what_is_known_of_context_is_gain_and_what_is_not_is_noise() -> None:
@@ -141,3 +164,15 @@ def test_the_same_tokens_are_read_with_more_context_and_with_less() -> None:
     assert (more.reshape(-1, 32) * 100).round().astype(int).tolist() == [list(range(33, 65))] * 32
     assert (less.reshape(-1, 16) * 100).round().astype(int).tolist() == [list(range(17, 33))] * 64
     assert {length for _, length in seen} == {64, 32}
+    more, less = reader.nats_further(GPTConfig(seq_len=64), 48, 64, 2048)
+    assert len(more) == len(less)
+    assert len(more) % 16 == 0
+    assert (more.reshape(-1, 16) * 100).round().astype(int).tolist() == [list(range(49, 65))] * (len(more) // 16)
+    assert (less.reshape(-1, 16) * 100).round().astype(int).tolist() == [list(range(33, 49))] * (len(less) // 16)
+
+
+def test_what_more_context_changes_is_a_variance() -> None:
+    draw = np.random.default_rng(0)
+    less, noise = draw.normal(3, 0.5, 16_384), draw.normal(0, 0.2, 16_384)
+    assert change(less + noise, less) == pytest.approx(2 * np.log(0.2), abs=0.05)
+    assert change(less + 3 * noise, less) - change(less + noise, less) == pytest.approx(2 * np.log(3))

@@ -161,7 +161,8 @@ def parse_value(text: str, annotation: str, position: int) -> Any:
             return {"true": True, "false": False}[text]
         return {"int": int, "float": float, "str": str}[kind](text)
     except (KeyError, ValueError):
-        raise Fault(f"{text!r} is not a value of type {kind}", position) from None
+        several = "; a sweep tries several that stand in {}, separated by commas" if text[:1] in tuple("[(") else ""
+        raise Fault(f"{text!r} is not a value of type {kind}{several}", position) from None
 
 
 def did_you_mean(word: str, known: Iterable[str], alike: float = 0.6) -> str:

@@ -78,6 +78,7 @@ def test_the_digest_hashes_every_default() -> None:
         ("*=gptq|rans|raw", "one coder only", "raw"),
         ("*=rans", "no quantizer", "rans"),
         ("*=gptq(bits=six)", "'six' is not a value of type int", "six"),
+        ("*=gptq(bits=[3,6])", "'[3' is not a value of type int; a sweep tries several that stand in {}", "[3"),
         ("role:nothing=cast", "unknown role", "role"),
         ("numel<=many=cast", "whole number", "numel"),
         ("@nothing=1; *=cast", "unknown directive", "@nothing"),

@@ -28,6 +28,7 @@ from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.layout import MAGIC
 from pgpack.formats.own.needs import UNLIMITED
 from pgpack.formats.own.reader import open_records
+from pgpack.formats.own.schema import MAX_TENSORS
 from pgpack.formats.own.size_report import SizeReport
 from pgpack.formats.own.stream import EncodedStream, StreamCoder, encode_stream
 from pgpack.quantizers.base import Encoding, Transform
@@ -164,6 +165,10 @@ def quantize(
     `threads`: how many tensors are worked on at a time, of which one at most is large; no byte depends on it.
     """
     start = time.perf_counter()
+    if max(len(checkpoint.stored_shapes), len(checkpoint.aliases)) > MAX_TENSORS:
+        raise RecipeError(
+            f"an artifact holds at most {MAX_TENSORS:,} tensors, the checkpoint {len(checkpoint.shapes):,}"
+        )
     require_coverage(applied, calibration)
     checkpoint, calibration = in_order(checkpoint, calibration, applied.recipe.order.by)
     bound = _bound(checkpoint, applied)

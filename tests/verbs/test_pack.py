@@ -225,6 +225,12 @@ def test_a_search_takes_its_statistics_once() -> None:
     assert asked == {True}  # the rough search has no row groups, and takes what the final one needs
 
 
+def test_more_tensors_than_an_artifact_holds_are_refused_before_any_work() -> None:
+    many = from_tensors({f"w.{i}": np.full(1, i, np.float32) for i in range((1 << 15) + 1)})
+    with pytest.raises(RecipeError, match=r"at most 32,768 tensors, the checkpoint 32,769"):
+        pack(many, parse_recipe("*=cast"))
+
+
 def test_nan_weights_are_refused() -> None:
     broken = from_tensors({"w": np.full((2, 2), np.nan, np.float32)})
     with pytest.raises(CheckpointError, match="NaN"):

@@ -16,6 +16,7 @@ from pgpack.sizes import Size
 from pgpack.tables import clipped, counted, table
 
 from ..options.metric import metric_option
+from ..options.numbers import FiniteNumber
 from ..options.types import PATH, resolved, size
 from ..options.types import budget as budget_size
 from ..screen.output import Screen, claim_output, format_bytes, picked, screen_options
@@ -38,7 +39,7 @@ EXPORT_SUFFIXES = (".csv", ".parquet")
     "--budget", type=budget_size, metavar="SIZE", help="Mark the best point within SIZE, such as 16MB or 10%."
 )
 @click.option("--reference-bytes", type=size, metavar="SIZE", help="Corner of the hypervolume: bytes.")
-@click.option("--reference-loss", type=float, metavar="LOSS", help="Corner of the hypervolume: loss.")
+@click.option("--reference-loss", type=FiniteNumber(), metavar="LOSS", help="Corner of the hypervolume: loss.")
 @click.option("-o", "--output", type=PATH, help="Write a .svg, .png, .csv or .html file.")
 @click.option("--export", type=PATH, help="Write all trials as a .csv or .parquet file.")
 @click.option("--force", is_flag=True, help="Replace the output files.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
@@ -14,6 +13,7 @@ from ..options.numbers import FiniteNumber, WholeNumber
 from ..options.output import output_option
 from ..options.text import bench_of, text_options
 from ..options.types import PATH
+from ..screen.next_command import pack_command
 from ..screen.output import Screen, claim, claim_output, format_bytes, picked, screen_options
 
 
@@ -71,7 +71,10 @@ def command(
     config = FinetuneConfig(steps, lr, pressure, seed=seed)
     bench = bench_of(checkpoint, open_merged(checkpoint, text.base, text.key), text, screen)
     work = Retraining(bench, n_calib)
-    work.refuse_occupied(out, force)
+    try:
+        work.refuse_occupied(out, force)
+    except FileExistsError as error:
+        raise click.UsageError(f"{out} {error.strerror}") from None
     tokens, opened = bench.calib_tokens("training for the packer"), bench.text
     screen.note(f"{steps} steps for {target}")
     result = finetune(
@@ -83,7 +86,7 @@ def command(
         document,
         f"expected {format_bytes(round(result.n_bytes))} packed, KL {result.kl:.4g} nats per token",
         f"written to {out}",
-        f"pack it: {shlex.join(['pgpack', 'pack', str(out), '--recipe', str(result.recipe)])}",
+        f"pack it: {pack_command(out, str(result.recipe), text)}",
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from ..options.numbers import FiniteNumber, WholeNumber
 from ..options.output import output_option
 from ..options.settings import preset_name
 from ..options.types import PATH
+from ..screen.next_command import pack_command
 from ..screen.output import EXIT_RESUMABLE, Screen, note, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
@@ -283,6 +283,5 @@ def _show_result(out: Path, model: GPTConfig, training: TrainConfig, result: Tra
         f"written to {out}",
     ]
     if result.qat_recipe is not None:
-        pack = shlex.join(["pgpack", "pack", str(out), "--recipe", str(result.qat_recipe)])
-        lines.append(f"pack the weights it trained with: {pack}")
+        lines.append(f"pack the weights it trained with: {pack_command(out, str(result.qat_recipe))}")
     screen.show(document, *lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -89,8 +88,6 @@ def command(
             from pgpack.study.export import require_parquet
 
             require_parquet()
-    if reference_loss is not None and not math.isfinite(reference_loss):
-        raise click.UsageError(f"--reference-loss {reference_loss} is not a finite number")
     measured = [Study.load(directory) for directory in directories]
     names = _names(measured)
     studies = {name: study.merged for name, study in zip(names, measured, strict=True)}
@@ -106,6 +103,9 @@ def command(
     view = frontier_of(studies, metric, resolved(budget, _fp32_bytes(measured)))
     metric = view.metric
     result = _measure(studies, view, (reference_bytes, reference_loss))
+    for study in result["studies"]:
+        if study["n_trials"] > study["n_failed"] and not study["n_frontier"]:
+            screen.note(f"note: no trial of {study['name']} has a measured {metric}; none is among the points")
     result |= _bd_rate(names, measured, metric) if with_bd_rate else {"bd_rate": None}
     if output is not None:
         _write(output, studies, view)

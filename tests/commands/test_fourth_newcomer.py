@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +14,24 @@ import pytest
 from pgpack_cli.options.numbers import FiniteNumber, WholeNumber
 from pgpack_cli.pgpack_app import app as pgpack_app
 from pgpack_cli.pgtrain_app import app as pgtrain_app
+from pgpack_cli.screen.next_command import pack_command
 
+from pgpack.bench.options import BenchOptions
 from pgpack.checkpoint.analysis import analyze
-from pgpack.checkpoint.checkpoint import from_tensors
+from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint, save_tensors
 from pgpack.sizes import parse_count
 from pgpack.text.tokenizer_files import TOKENIZER_FLAG
 from tests.commands.workshop import pgpack, pgtrain, succeed
+from tests.models.tiny_hf import write_folder
+
+TRELLIS = "role:control=cast; *=tcq(step=0.001)|rans_scaled"
+
+
+@pytest.fixture(scope="module")
+def bare(model: Path) -> Path:
+    path = model.with_name("weights_alone.safetensors")
+    save_tensors(path, dict(load_checkpoint(model).items()), {})
+    return path
 
 
 def flags_of(command: click.Command, name: str) -> Iterator[tuple[str, click.Parameter]]:
@@ -169,3 +184,55 @@ def test_one_parameter_of_the_challenge_makes_the_others_worth_a_note() -> None:
 def test_numbers_of_pgtrain_are_read_alike(tmp_path: Path) -> None:
     refused = pgtrain("run", "--steps", "x", "--data", tmp_path)
     assert (refused.code, "'x' is not a whole number" in refused.err) == (2, True)
+
+
+def test_a_vocabulary_too_small_for_its_characters_is_told_the_smallest(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    letters = "".join(map(chr, range(0xC0, 0x150)))
+    words = ["".join(draw.choices(letters, k=5)) for _ in range(3000)]
+    documents = "\n\0\n".join(" ".join(draw.choices(words, k=200)) for _ in range(30))
+    (tmp_path / "a.txt").write_text(documents, encoding="utf-8")
+    made = ("data", tmp_path / "a.txt", "-o", tmp_path / "shards", "-q")
+    refused = pgtrain(*made, "--vocab-size", 300)
+    assert (refused.code, "characters and the 256 bytes alone take" in refused.err) == (1, True)
+    least = refused.err.rpartition("--vocab-size ")[2].split()[0]
+    assert pgtrain(*made, "--vocab-size", int(least) - 1).code == 1
+    succeed(pgtrain(*made, "--vocab-size", least))
+
+
+def test_a_study_that_has_not_got_the_loss_is_named(bare: Path, model: Path, tmp_path: Path) -> None:
+    recipe = ("--recipe", "role:control=cast; *=rtn(bits={4,6})|rans")
+    succeed(pgpack("sweep", bare, *recipe, "-o", tmp_path / "silent", "-q"))
+    succeed(pgpack("sweep", model, *recipe, "--max-tokens", 512, "-o", tmp_path / "read", "-q"))
+    merged = succeed(pgpack("frontier", tmp_path / "read", tmp_path / "silent"))
+    assert "note: no trial of silent has a measured" in merged.err
+    assert "note: no trial of read" not in merged.err
+    assert "no trial of" not in succeed(pgpack("frontier", tmp_path / "silent")).err
+
+
+def test_the_command_to_pack_a_finetuned_model_runs_as_it_is_printed(
+    bare: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "fine tuned.safetensors"
+    flags = ("--steps", 1, "--calib-tokens", 256, "--max-tokens", 256, "-q")
+    told = succeed(pgtrain("finetune", model, "--for-packer", TRELLIS, "-o", out, *flags)).out
+    words = shlex.split(told.partition("pack it: ")[2])
+    assert words[:2] == ["pgpack", "pack"]
+    assert words[-2:] == ["--max-tokens", "256"]
+    succeed(pgpack(*words[1:], "-q"))
+    assert (tmp_path / "fine tuned.pgpack").is_file()
+    assert pack_command(Path("a b"), "*=rtn", BenchOptions(base="x", text=("t t",))) == (
+        "pgpack pack 'a b' --recipe '*=rtn' -o 'a b.pgpack' --text 't t'"
+    )
+
+
+def test_a_finetuned_folder_that_exists_is_a_usage_error(text_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    write_folder(tmp_path / "llama", "llama-tied", vocab_size=310)
+    shutil.copy(next(text_folder.glob("*.model")), tmp_path / "llama" / "tokenizer.model")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "x.txt").write_text("mine")
+    text = ("--text", text_folder, "--max-tokens", 256, "-q")
+    refused = pgtrain("finetune", tmp_path / "llama", "--for-packer", TRELLIS, "-o", tmp_path / "there", *text)
+    assert (refused.code, "there exists; give another name" in refused.err) == (2, True)

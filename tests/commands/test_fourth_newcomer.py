@@ -236,3 +236,10 @@ def test_a_finetuned_folder_that_exists_is_a_usage_error(text_folder: Path, tmp_
     text = ("--text", text_folder, "--max-tokens", 256, "-q")
     refused = pgtrain("finetune", tmp_path / "llama", "--for-packer", TRELLIS, "-o", tmp_path / "there", *text)
     assert (refused.code, "there exists; give another name" in refused.err) == (2, True)
+
+
+def test_experts_are_told_apart_by_their_whole_names(tmp_path: Path) -> None:
+    names = [f"model.layers.0.block_sparse_moe.experts.{number}.w2.weight" for number in range(3)]
+    save_tensors(tmp_path / "experts.safetensors", weights(*names), {})
+    shown = succeed(pgpack("analyze", tmp_path / "experts.safetensors")).out
+    assert all(name in shown for name in names)

@@ -1,6 +1,6 @@
-"""Sizes as people write them: 16MB, 16M, 16e6, 15.9MiB, 400kB, 123456, and 90% of the fp32 size.
+"""Sizes as people write them: 16MB, 16M, 16e6, 15.9MiB, 400kB, 123456, and 90% of the fp32 size; counts: 500k, 7B.
 
-Decimal units are powers of 1000, binary of 1024.
+Decimal units are powers of 1000, binary of 1024. The B of a size is a byte, that of a count a billion.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ _UNITS = {
     **{f"{letter}{ending}": 1000**power for power, letter in enumerate("kmg", 1) for ending in ("", "b")},
     **{f"{letter}i{ending}": 1024**power for power, letter in enumerate("kmg", 1) for ending in ("", "b")},
 }
+_COUNTED = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 _GROUPED = r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:_\d{3})+|\d+"
 _SIZE = re.compile(rf"((?:{_GROUPED})(?:\.\d+)?(?:e\+?\d{{1,2}})?)\s*([A-Za-z]*|%)", re.ASCII | re.IGNORECASE)
 _NAMED = "16MB, 16M, 16e6, 15.9MiB, 400kB or 123456"
@@ -43,7 +44,8 @@ def parse_size(text: str, whole: int | None = None) -> int:
     unit = _UNITS.get(match[2].lower()) if match and match[2] != "%" else None
     if match is None or (unit is None and match[2] != "%"):
         point = " (the decimal mark is a point)" if "," in text else ""
-        raise ValueError(f"{text!r} is not a size{point}; write for example {_NAMED}, or 90% of the fp32 size")
+        share = "" if whole is None else ", or 90% of the fp32 size"
+        raise ValueError(f"{text!r} is not a size{point}; write for example {_NAMED}{share}")
     number = Decimal(re.sub("[_,]", "", match[1]))
     if unit is None:
         if whole is None:
@@ -55,6 +57,26 @@ def parse_size(text: str, whole: int | None = None) -> int:
     if n_bytes == 0 or (unit == 1 and n_bytes != number):
         raise ValueError(f"{text!r} is {number:f} bytes; expected a whole number above 0")
     return n_bytes
+
+
+def parse_count(text: str) -> int:
+    """How many `text` says, of tokens or parameters: digits, grouped or not, and an optional k, M, B (or G) or T.
+
+    Raises: ValueError, one sentence, for anything else, a unit of bytes and a part of one among it.
+    """
+    from decimal import Decimal
+
+    plain = text.strip()
+    if re.fullmatch(r"-\d+", plain, re.ASCII):
+        return int(plain)
+    match = _SIZE.fullmatch(plain)
+    factor = _COUNTED.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise ValueError(f"{text!r} is not a whole number; write for example 500000, 500k, 1.5M, 7B or 9e9")
+    number = Decimal(re.sub("[_,]", "", match[1])) * factor
+    if number != int(number):
+        raise ValueError(f"{text!r} is {number:f}; expected a whole number")
+    return int(number)
 
 
 def spoken_size(n_bytes: int) -> str:

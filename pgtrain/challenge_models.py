@@ -82,5 +82,5 @@ def _check_vocabulary(model: int, tokenizer: int) -> None:
     if model != tokenizer:
         raise DataError(
             f"the model has a vocabulary of {model} tokens, the tokenizer one of {tokenizer}; give the tokenizer "
-            "that it was trained with as --tokenizer FILE.model, and shards that were made with it"
+            "that it was trained with as --tokenizer PATH, and shards that were made with it"
         )

@@ -9,12 +9,14 @@ import click
 
 from pgpack.fit.effort import DEFAULT, LEVELS
 
+from .numbers import WholeNumber
+
 
 def effort_option(says: str) -> Callable[[Any], Any]:
     """The flag --effort, with what its help says first."""
     return click.option(
         "--effort",
-        type=click.IntRange(0, len(LEVELS) - 1),
+        type=WholeNumber(0, len(LEVELS) - 1),
         metavar="0..9",
         help=f"{says}, from no calibration (0) to the smallest file (9); {DEFAULT} unless given.",
     )

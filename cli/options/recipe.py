@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..flag_group import flag, flag_group
+from .numbers import WholeNumber
 
 if TYPE_CHECKING:
     from pgpack.recipe.recipe import Recipe
@@ -33,7 +34,7 @@ class RecipeFlags:
     )
     passthrough: int | None = flag(
         "--passthrough",
-        type=click.IntRange(0),
+        type=WholeNumber(0),
         metavar="N",
         help="With --preset: tensors of at most N values stay fp16 (the field's packers: 65536).",
     )

@@ -9,6 +9,7 @@ import click
 from pgpack.sweep.samplers.table import SAMPLERS
 
 from ..flag_group import flag, flag_group
+from .numbers import WholeNumber
 
 
 class SearchName(click.Choice):  # type: ignore[type-arg]  # not yet generic in click 8.1
@@ -31,12 +32,12 @@ class SearchFlags:
     )
     trials: int = flag(
         "--trials",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         default=40,
         show_default=True,
         help="Recipes of a search; halving begins with so many.",
     )
-    seed: int = flag("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a search's choices.")
+    seed: int = flag("--seed", type=WholeNumber(0), default=0, show_default=True, help="Of a search's choices.")
 
     @classmethod
     def remembered(cls, text: str) -> SearchFlags:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ..flag_group import flag, flag_group
+from .numbers import WholeNumber
 from .types import PATH
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -31,7 +32,7 @@ class SubmissionFlags:
         "--log", metavar="FILE", type=_FILE, multiple=True, help="A training log, one per checkpoint."
     )
     seed: tuple[int, ...] = flag(
-        "--seed", metavar="N", type=int, multiple=True, help="The seed of each checkpoint, in their order."
+        "--seed", metavar="N", type=WholeNumber(), multiple=True, help="The seed of each checkpoint, in their order."
     )
     code: str = flag(
         "--code",

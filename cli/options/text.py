@@ -15,6 +15,7 @@ from pgpack.progress import waiting
 
 from ..flag_group import flag, flag_group, option_of
 from ..screen.output import Screen
+from .numbers import WholeNumber
 
 if TYPE_CHECKING:
     from pgpack.bench.workpiece import Workpiece
@@ -46,11 +47,11 @@ text_options = flag_group(
         ),
         "tokenizer": flag(
             "--tokenizer",
-            metavar="FILE.model",
+            metavar="PATH",
             help="SentencePiece model, tokenizer.json or a model's folder; default: the checkpoint's own.",
         ),
-        "seq_len": flag("--seq-len", type=click.IntRange(1), metavar="N", help="Tokens per window."),
-        "max_tokens": flag("--max-tokens", type=click.IntRange(1), metavar="N", help="Evaluate at most N tokens."),
+        "seq_len": flag("--seq-len", type=WholeNumber(1), metavar="N", help="Tokens per window."),
+        "max_tokens": flag("--max-tokens", type=WholeNumber(1), metavar="N", help="Evaluate at most N tokens."),
         "device": flag("--device", metavar="NAME", help="cpu (the default), cuda or cuda:N."),
         "model": flag(
             "--model", metavar="FILE.py:build", help="Function: state dict to nn.Module; or a pgtrain preset."

@@ -30,13 +30,11 @@ def refuse_split_size(size: Size | None, paths: Sequence[Path]) -> None:
 
 def budget(text: str) -> Size:
     """Bytes, or a share of the fp32 size as its text, to be resolved by `resolved` once the checkpoint is known."""
-    if not is_share(text):
-        return size(text)
     try:
-        parse_size(text, whole=10**12)
+        n_bytes = parse_size(text, whole=10**12)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    return text
+    return text if is_share(text) else n_bytes
 
 
 def resolved(given: Size | None, whole: int | None) -> int | None:

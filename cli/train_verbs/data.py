@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ..options.dry_run import dry_run_option, rates_here, show_foreseen
+from ..options.numbers import FiniteNumber, WholeNumber
 from ..options.output import output_option
 from ..options.types import FOLDER, PATH
 from ..screen.output import Screen, claim_output, screen_options
@@ -19,14 +20,16 @@ from ..screen.output import Screen, claim_output, screen_options
 )
 @click.argument("sources", nargs=-1, type=PATH)
 @output_option(required=True, type=FOLDER, help="Folder to write.")
-@click.option("--vocab-size", default=1024, show_default=True, help="Pieces of the tokenizer to train.")
+@click.option(
+    "--vocab-size", type=WholeNumber(), default=1024, show_default=True, help="Pieces of the tokenizer to train."
+)
 @click.option("--tokenizer", type=PATH, help="Use this one instead: a .model, a tokenizer.json or a folder.")
 @click.option("--field", metavar="NAME", help="What holds the text in .jsonl and .parquet: text by default.")
 @click.option(
     "--val-fraction",
     default=0.08,
     show_default=True,
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteNumber(0, 1, min_open=True, max_open=True),
     help="Share of documents that validate, chosen by a hash of their names.",
 )
 @dry_run_option

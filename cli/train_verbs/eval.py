@@ -12,6 +12,7 @@ import click
 from pgpack.bench.options import BenchOptions
 
 from ..options.dry_run import dry_run_option, rates_here, show_foreseen
+from ..options.numbers import FiniteNumber, WholeNumber
 from ..options.text import key_option
 from ..options.types import PATH
 from ..screen.output import Screen, note, screen_options
@@ -32,20 +33,20 @@ if TYPE_CHECKING:
 @click.argument("checkpoint", type=PATH)
 @click.option("--val", help="Glob of the validation shards, or a text: files, a folder, builtin.")
 @click.option("--tokenizer", type=PATH, help="SentencePiece .model, or a tokenizer.json.")
-@click.option("--seq-len", type=click.IntRange(1), help="Tokens per window.")
-@click.option("--max-tokens", type=click.IntRange(1), help="Score at most this many tokens.")
+@click.option("--seq-len", type=WholeNumber(1), help="Tokens per window.")
+@click.option("--max-tokens", type=WholeNumber(1), help="Score at most this many tokens.")
 @click.option("--model", "model_spec", help="FILE.py:build, a function from state dict to module; or a preset.")
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="A field of a pgtrain model.")
-@click.option("--stride", type=click.IntRange(1), help="Slide the window by this many tokens; 64 in the challenge.")
+@click.option("--stride", type=WholeNumber(1), help="Slide the window by this many tokens; 64 in the challenge.")
 @click.option("--documents", is_flag=True, help="Let no context cross the start of a document.")
-@click.option("--loops", type=click.IntRange(0), help="Repeat the model's loop this often instead of as trained.")
+@click.option("--loops", type=WholeNumber(0), help="Repeat the model's loop this often instead of as trained.")
 @click.option("--bf16", is_flag=True, help="Forward pass in bfloat16: faster on a GPU, a little noisier.")
 @click.option("--ttt", type=click.Choice(("sgd", "lora")), help="Score-first test-time training.")
-@click.option("--ttt-chunk", "chunk_tokens", type=click.IntRange(1), help="Tokens scored before they are trained on.")
-@click.option("--ttt-lr", "lr", type=click.FloatRange(0), help="Its learning rate.")
-@click.option("--ttt-epochs", "epochs", type=click.IntRange(0), help="Its passes over each scored chunk.")
-@click.option("--ttt-rank", "rank", type=click.IntRange(1), help="Rank of its adapters (lora).")
-@click.option("--freeze-blocks", type=click.IntRange(0), help="First blocks that it must not change.")
+@click.option("--ttt-chunk", "chunk_tokens", type=WholeNumber(1), help="Tokens scored before they are trained on.")
+@click.option("--ttt-lr", "lr", type=FiniteNumber(0), help="Its learning rate.")
+@click.option("--ttt-epochs", "epochs", type=WholeNumber(0), help="Its passes over each scored chunk.")
+@click.option("--ttt-rank", "rank", type=WholeNumber(1), help="Rank of its adapters (lora).")
+@click.option("--freeze-blocks", type=WholeNumber(0), help="First blocks that it must not change.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @dry_run_option
 @key_option

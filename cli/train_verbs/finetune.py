@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
@@ -10,9 +9,11 @@ import click
 from pgpack.bench.options import BenchOptions
 
 from ..options.dry_run import dry_run_option, rates_here, show_foreseen
+from ..options.numbers import FiniteNumber, WholeNumber
 from ..options.output import output_option
 from ..options.text import bench_of, text_options
 from ..options.types import PATH
+from ..screen.next_command import pack_command
 from ..screen.output import Screen, claim, claim_output, format_bytes, picked, screen_options
 
 
@@ -24,11 +25,26 @@ from ..screen.output import Screen, claim, claim_output, format_bytes, picked, s
 @click.argument("checkpoint", type=PATH)
 @output_option(required=True, type=PATH, help="Checkpoint, or model folder, to write.")
 @click.option("--for-packer", "target", required=True, metavar="RECIPE|SIZE", help="A recipe with tcq, or 480kB.")
-@click.option("--steps", default=200, show_default=True, help="Optimizer steps.")
-@click.option("--lr", default=0.003, show_default=True, help="Largest change per step, of a tensor's RMS.")
-@click.option("--pressure", default=1.0, show_default=True, help="How hard bytes press; 1: as the packer pays.")
-@click.option("--calib-tokens", "n_calib", default=8192, show_default=True, help="Tokens of each calibration.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the order of batches.")
+@click.option("--steps", type=WholeNumber(), default=200, show_default=True, help="Optimizer steps.")
+@click.option(
+    "--lr", type=FiniteNumber(), default=0.003, show_default=True, help="Largest change per step, of a tensor's RMS."
+)
+@click.option(
+    "--pressure",
+    type=FiniteNumber(),
+    default=1.0,
+    show_default=True,
+    help="How hard bytes press; 1: as the packer pays.",
+)
+@click.option(
+    "--calib-tokens",
+    "n_calib",
+    type=WholeNumber(),
+    default=8192,
+    show_default=True,
+    help="Tokens of each calibration.",
+)
+@click.option("--seed", type=WholeNumber(), default=0, show_default=True, help="Seed of the order of batches.")
 @dry_run_option
 @click.option("--force", is_flag=True, help="Replace what is there.")
 @text_options
@@ -55,7 +71,10 @@ def command(
     config = FinetuneConfig(steps, lr, pressure, seed=seed)
     bench = bench_of(checkpoint, open_merged(checkpoint, text.base, text.key), text, screen)
     work = Retraining(bench, n_calib)
-    work.refuse_occupied(out, force)
+    try:
+        work.refuse_occupied(out, force)
+    except FileExistsError as error:
+        raise click.UsageError(f"{out} {error.strerror}") from None
     tokens, opened = bench.calib_tokens("training for the packer"), bench.text
     screen.note(f"{steps} steps for {target}")
     result = finetune(
@@ -67,7 +86,7 @@ def command(
         document,
         f"expected {format_bytes(round(result.n_bytes))} packed, KL {result.kl:.4g} nats per token",
         f"written to {out}",
-        f"pack it: {shlex.join(['pgpack', 'pack', str(out), '--recipe', str(result.recipe)])}",
+        f"pack it: {pack_command(out, str(result.recipe), text)}",
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,9 +21,11 @@ from pgtrain.training.run_log import log_path
 from pgtrain.training.train_config import MAX_VAL_TOKENS, ORTHOGONALIZERS, ROUNDINGS, TrainConfig
 
 from ..options.dry_run import dry_run_option, rates_here
+from ..options.numbers import FiniteNumber, WholeNumber
 from ..options.output import output_option
 from ..options.settings import preset_name
 from ..options.types import PATH
+from ..screen.next_command import pack_command
 from ..screen.output import EXIT_RESUMABLE, Screen, note, picked, refuse_overwrite, screen_options
 
 if TYPE_CHECKING:
@@ -42,49 +43,50 @@ def curriculum(text: str) -> tuple[tuple[float, int], ...]:
         raise click.BadParameter(f"{text!r} is not a curriculum; write shares and lengths: 0:64,0.5:256") from error
 
 
+WHOLE, FINITE = WholeNumber(), FiniteNumber()
 # option -> field of GPTConfig or TrainConfig; what is not given comes from the preset.
 MODEL_OPTIONS: dict[str, tuple[str, Any, str]] = {
-    "--layers": ("num_layers", int, "Blocks."),
-    "--dim": ("model_dim", int, "Width of the residual stream."),
-    "--heads": ("num_heads", int, "Query heads."),
-    "--kv-heads": ("num_kv_heads", int, "Key/value heads."),
-    "--mlp-mult": ("mlp_mult", float, "MLP hidden units per channel."),
+    "--layers": ("num_layers", WHOLE, "Blocks."),
+    "--dim": ("model_dim", WHOLE, "Width of the residual stream."),
+    "--heads": ("num_heads", WHOLE, "Query heads."),
+    "--kv-heads": ("num_kv_heads", WHOLE, "Key/value heads."),
+    "--mlp-mult": ("mlp_mult", FINITE, "MLP hidden units per channel."),
     "--activation": ("mlp_activation", click.Choice(ACTIVATIONS), "Activation of the MLP."),
-    "--seq-len": ("seq_len", int, "Tokens per sequence."),
+    "--seq-len": ("seq_len", WHOLE, "Tokens per sequence."),
 }
 TRAIN_OPTIONS: dict[str, tuple[str, Any, str]] = {
-    "--steps": ("steps", int, "Optimizer steps."),
-    "--batch-tokens": ("batch_tokens", int, "Tokens per step."),
-    "--matrix-lr": ("matrix_lr", float, "Rate of Muon."),
-    "--embed-lr": ("embed_lr", float, "Rate of the embedding."),
-    "--scalar-lr": ("scalar_lr", float, "Rate of gains and scales."),
-    "--warmup": ("warmup_steps", int, "Steps of linear warmup."),
-    "--warmdown": ("warmdown_steps", int, "Steps of linear warmdown at the end."),
-    "--grad-clip": ("grad_clip", float, "Largest gradient norm; 0 turns clipping off."),
-    "--ema": ("ema_decay", float, "Decay of the weight average; 0 turns it off."),
-    "--seed": ("seed", int, "Seed of weights and batches."),
-    "--max-seconds": ("max_seconds", float, "Stop after this much wall clock; 0 is no limit."),
-    "--val-every": ("val_every", int, "Measure bits per byte every N steps; 0: only at the end."),
-    "--min-lr": ("min_lr", float, "Share of the rates at which the warmdown ends."),
+    "--steps": ("steps", WHOLE, "Optimizer steps."),
+    "--batch-tokens": ("batch_tokens", WHOLE, "Tokens per step."),
+    "--matrix-lr": ("matrix_lr", FINITE, "Rate of Muon."),
+    "--embed-lr": ("embed_lr", FINITE, "Rate of the embedding."),
+    "--scalar-lr": ("scalar_lr", FINITE, "Rate of gains and scales."),
+    "--warmup": ("warmup_steps", WHOLE, "Steps of linear warmup."),
+    "--warmdown": ("warmdown_steps", WHOLE, "Steps of linear warmdown at the end."),
+    "--grad-clip": ("grad_clip", FINITE, "Largest gradient norm; 0 turns clipping off."),
+    "--ema": ("ema_decay", FINITE, "Decay of the weight average; 0 turns it off."),
+    "--seed": ("seed", WHOLE, "Seed of weights and batches."),
+    "--max-seconds": ("max_seconds", FINITE, "Stop after this much wall clock; 0 is no limit."),
+    "--val-every": ("val_every", WHOLE, "Measure bits per byte every N steps; 0: only at the end."),
+    "--min-lr": ("min_lr", FINITE, "Share of the rates at which the warmdown ends."),
     "--orthogonalizer": ("muon_orthogonalizer", click.Choice(ORTHOGONALIZERS), "How Muon orthogonalizes."),
     "--row-norm": ("muon_row_norm", bool, "Rows of unit length before Muon orthogonalizes (MuonEq-R)."),
-    "--weight-decay": ("weight_decay", float, "Decay of the matrices."),
-    "--embed-weight-decay": ("embed_weight_decay", float, "Decay of embedding and head."),
-    "--scalar-weight-decay": ("scalar_weight_decay", float, "Decay of gains and scales."),
-    "--swa-every": ("swa_every", int, "Average every N-th weights of the warmdown (with --ema 0); 0: no."),
+    "--weight-decay": ("weight_decay", FINITE, "Decay of the matrices."),
+    "--embed-weight-decay": ("embed_weight_decay", FINITE, "Decay of embedding and head."),
+    "--scalar-weight-decay": ("scalar_weight_decay", FINITE, "Decay of gains and scales."),
+    "--swa-every": ("swa_every", WHOLE, "Average every N-th weights of the warmdown (with --ema 0); 0: no."),
     "--curriculum": ("seq_curriculum", curriculum, "Tokens per sequence from a share of the run on: 0:64,0.5:256."),
     "--document-batches": ("document_batches", bool, "Begin sequences where documents begin."),
-    "--loops-from": ("loops_from", float, "Share of the run from which a looped model loops."),
-    "--qat-bits": ("qat_bits", int, "Bits of the matrices in quantization-aware training; 0: no."),
-    "--qat-clip": ("qat_clip", float, "Their clip in standard deviations; 0: their largest weight."),
-    "--qat-embed-bits": ("qat_embed_bits", int, "Bits of embedding and head; 0: no."),
-    "--qat-embed-clip": ("qat_embed_clip", float, "Their clip in standard deviations; 0: their largest weight."),
-    "--qat-from": ("qat_from", float, "Share of the run from which weights are quantized."),
+    "--loops-from": ("loops_from", FINITE, "Share of the run from which a looped model loops."),
+    "--qat-bits": ("qat_bits", WHOLE, "Bits of the matrices in quantization-aware training; 0: no."),
+    "--qat-clip": ("qat_clip", FINITE, "Their clip in standard deviations; 0: their largest weight."),
+    "--qat-embed-bits": ("qat_embed_bits", WHOLE, "Bits of embedding and head; 0: no."),
+    "--qat-embed-clip": ("qat_embed_clip", FINITE, "Their clip in standard deviations; 0: their largest weight."),
+    "--qat-from": ("qat_from", FINITE, "Share of the run from which weights are quantized."),
     "--qat-rounding": ("qat_rounding", click.Choice(ROUNDINGS), "Gradient of rounding."),
     "--for-packer": ("packer", str, "Train the last part for a recipe with tcq, or for a file of a size: 480kB."),
-    "--for-packer-from": ("packer_from", float, "Share of the run from which that is."),
-    "--pressure": ("packer_pressure", float, "How hard bytes press on the weights there; 1: as the packer pays."),
-    "--micro-batches": ("micro_batches", int, "Parts of a batch, dealt to the processes of torchrun."),
+    "--for-packer-from": ("packer_from", FINITE, "Share of the run from which that is."),
+    "--pressure": ("packer_pressure", FINITE, "How hard bytes press on the weights there; 1: as the packer pays."),
+    "--micro-batches": ("micro_batches", WHOLE, "Parts of a batch, dealt to the processes of torchrun."),
     "--compile": ("compile_backend", str, "Backend of torch.compile, such as inductor."),
 }
 
@@ -281,6 +283,5 @@ def _show_result(out: Path, model: GPTConfig, training: TrainConfig, result: Tra
         f"written to {out}",
     ]
     if result.qat_recipe is not None:
-        pack = shlex.join(["pgpack", "pack", str(out), "--recipe", str(result.qat_recipe)])
-        lines.append(f"pack the weights it trained with: {pack}")
+        lines.append(f"pack the weights it trained with: {pack_command(out, str(result.qat_recipe))}")
     screen.show(document, *lines)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..options.numbers import WholeNumber
 from ..options.types import PATH, size
 from ..screen.output import Screen, picked, screen_options
 
@@ -19,7 +20,7 @@ Examples:
 
 @click.command("advise", epilog=EPILOG)
 @click.option("--budget", type=size, required=True, metavar="SIZE", help="Bytes of the packed file: 16MB, 400kB.")
-@click.option("--tokens", type=size, required=True, metavar="N", help="Tokens to train on: 500k, 9e9.")
+@click.option("--tokens", type=WholeNumber(1), required=True, metavar="N", help="Tokens to train on: 500k, 9e9.")
 @click.option("--law", type=PATH, metavar="FILE", help="Another law, of `make bench-budget-size`.")
 @screen_options
 def command(*, budget: int, tokens: int, law: Path | None, screen: Screen) -> None:

@@ -10,7 +10,7 @@ import click
 
 from pgpack.files import replace_file
 from pgpack.picture import PICTURE_SUFFIXES, figure_bytes
-from pgpack.tables import clipped, shape_text, table
+from pgpack.tables import shape_text, table
 
 from ..options.text import opening_options
 from ..options.types import PATH
@@ -144,7 +144,7 @@ def _tensors(analysis: Analysis, all_tensors: bool) -> str:
     chosen = sorted(matrices, key=lambda tensor: -tensor.peak)
     chosen = chosen if all_tensors else chosen[:SHOWN_TENSORS]
     rows = [
-        (clipped(row.name, 40), row.role, shape_text(row.shape), row.numel, row.std, row.peak, row.kurtosis,
+        (row.name, row.role, shape_text(row.shape), row.numel, row.std, row.peak, row.kurtosis,
          row.row_spread)
         for row in chosen
     ]  # fmt: skip

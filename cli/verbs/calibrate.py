@@ -10,6 +10,7 @@ from pgpack.bench.options import BenchOptions
 from pgpack.progress import waiting
 
 from ..options.dry_run import dry_run_option, rates_here, show_foreseen
+from ..options.numbers import WholeNumber
 from ..options.output import output_option
 from ..options.text import bench_of, text_options
 from ..options.types import PATH
@@ -26,7 +27,7 @@ Examples:
 @click.command("calibrate", epilog=EPILOG)
 @click.argument("checkpoint", type=PATH)
 @output_option(required=True, type=PATH, help="File to write.")
-@click.option("--tokens", type=click.IntRange(1), default=32_768, show_default=True, help="Tokens to run.")
+@click.option("--tokens", type=WholeNumber(1), default=32_768, show_default=True, help="Tokens to run.")
 @click.option("--outputs", is_flag=True, help="For tcq(group=N): also how output gradients go together.")
 @dry_run_option
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")

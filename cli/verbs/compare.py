@@ -11,6 +11,7 @@ import click
 from pgpack.progress import waiting
 from pgpack.tables import decimals, table
 
+from ..options.numbers import WholeNumber
 from ..options.types import PATH
 from ..screen.output import Screen, screen_options
 
@@ -27,7 +28,7 @@ Examples:
 @click.command("compare", epilog=EPILOG)
 @click.argument("models", metavar="A B [C ...]", nargs=-1, required=True, type=PATH)
 @click.option("--prompt", required=True, metavar="TEXT", help="What A goes on from.")
-@click.option("--max-new-tokens", type=click.IntRange(1), default=32, show_default=True, metavar="N")
+@click.option("--max-new-tokens", type=WholeNumber(1), default=32, show_default=True, metavar="N")
 @screen_options
 def command(*, models: tuple[Path, ...], prompt: str, max_new_tokens: int, screen: Screen) -> None:
     """The greedy tokens of A after a prompt, what each other model would say in their place, and the KL to A.

@@ -15,6 +15,7 @@ from pgpack.tables import table
 from pgpack.version import __version__
 
 from ..options.cache import folder_option
+from ..options.numbers import WholeNumber
 from ..options.types import PATH
 from ..screen.output import Screen, screen_options
 
@@ -33,7 +34,7 @@ Examples:
 
 @click.command("doctor", epilog=EPILOG)
 @click.argument("model", type=PATH, required=False)
-@click.option("--parameters", type=click.IntRange(1), metavar="N", help="Of a model that is not here yet.")
+@click.option("--parameters", type=WholeNumber(1), metavar="N", help="Of a model that is not here yet.")
 @folder_option
 @screen_options
 def command(*, model: Path | None, parameters: int | None, cache_folder: Path | None, screen: Screen) -> None:

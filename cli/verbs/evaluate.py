@@ -10,6 +10,7 @@ from pgpack.bench.options import BenchOptions
 from pgpack.tables import decimals
 
 from ..options.dry_run import dry_run_option, rates_here, show_foreseen
+from ..options.numbers import WholeNumber
 from ..options.text import evaluator_of, text_options
 from ..options.types import PATH, max_bytes_option
 from ..screen.output import Screen, format_bytes, screen_options
@@ -26,7 +27,7 @@ Examples:
 @click.command("eval", epilog=EPILOG)
 @click.argument("file", type=PATH)
 @click.option("--checkpoint", type=PATH, help="Model and text of the artifact, and KL to it.")
-@click.option("--loops", type=click.IntRange(0), help="Repeat the model's loop this often instead of as trained.")
+@click.option("--loops", type=WholeNumber(0), help="Repeat the model's loop this often instead of as trained.")
 @dry_run_option
 @max_bytes_option
 @text_options
@@ -68,7 +69,7 @@ def command(
     if subject is not found and reference is None and not (text.names_text and whole):
         raise click.UsageError(
             f"{file} is an artifact and holds no text, nor a model unless it was a model folder; give --checkpoint "
-            "FILE, or --text PATH, and without a model --tokenizer FILE.model, --seq-len N and, unless it is "
+            "FILE, or --text PATH, and without a model --tokenizer PATH, --seq-len N and, unless it is "
             "a pgtrain model, --model FILE.py:build"
         )
     evaluator = evaluator_of(file, subject, text, screen, checkpoint, reference, loops)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from pgpack.sizes import Size
 from pgpack.tables import clipped, counted, table
 
 from ..options.metric import metric_option
+from ..options.numbers import FiniteNumber
 from ..options.types import PATH, resolved, size
 from ..options.types import budget as budget_size
 from ..screen.output import Screen, claim_output, format_bytes, picked, screen_options
@@ -38,7 +38,7 @@ EXPORT_SUFFIXES = (".csv", ".parquet")
     "--budget", type=budget_size, metavar="SIZE", help="Mark the best point within SIZE, such as 16MB or 10%."
 )
 @click.option("--reference-bytes", type=size, metavar="SIZE", help="Corner of the hypervolume: bytes.")
-@click.option("--reference-loss", type=float, metavar="LOSS", help="Corner of the hypervolume: loss.")
+@click.option("--reference-loss", type=FiniteNumber(), metavar="LOSS", help="Corner of the hypervolume: loss.")
 @click.option("-o", "--output", type=PATH, help="Write a .svg, .png, .csv or .html file.")
 @click.option("--export", type=PATH, help="Write all trials as a .csv or .parquet file.")
 @click.option("--force", is_flag=True, help="Replace the output files.")
@@ -88,8 +88,6 @@ def command(
             from pgpack.study.export import require_parquet
 
             require_parquet()
-    if reference_loss is not None and not math.isfinite(reference_loss):
-        raise click.UsageError(f"--reference-loss {reference_loss} is not a finite number")
     measured = [Study.load(directory) for directory in directories]
     names = _names(measured)
     studies = {name: study.merged for name, study in zip(names, measured, strict=True)}
@@ -105,6 +103,9 @@ def command(
     view = frontier_of(studies, metric, resolved(budget, _fp32_bytes(measured)))
     metric = view.metric
     result = _measure(studies, view, (reference_bytes, reference_loss))
+    for study in result["studies"]:
+        if study["n_trials"] > study["n_failed"] and not study["n_frontier"]:
+            screen.note(f"note: no trial of {study['name']} has a measured {metric}; none is among the points")
     result |= _bd_rate(names, measured, metric) if with_bd_rate else {"bd_rate": None}
     if output is not None:
         _write(output, studies, view)

@@ -8,6 +8,7 @@ import click
 
 from pgpack.progress import waiting
 
+from ..options.numbers import WholeNumber
 from ..options.types import PATH
 from ..screen.output import Screen, screen_options
 
@@ -21,7 +22,7 @@ Examples:
 @click.command("generate", epilog=EPILOG)
 @click.argument("model", type=PATH)
 @click.argument("prompt")
-@click.option("--max-new-tokens", type=click.IntRange(1), default=64, show_default=True, metavar="N")
+@click.option("--max-new-tokens", type=WholeNumber(1), default=64, show_default=True, metavar="N")
 @screen_options
 def command(*, model: Path, prompt: str, max_new_tokens: int, screen: Screen) -> None:
     """Greedy text from MODEL, an artifact that was packed from a model folder, or such a folder.

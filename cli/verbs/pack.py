@@ -22,6 +22,7 @@ from ..options.cache import cache_options
 from ..options.dry_run import fact_lines, rates_here
 from ..options.effort import effort_option
 from ..options.metric import metric_option
+from ..options.numbers import WholeNumber
 from ..options.output import output_option
 from ..options.recipe import RecipeFlags, one_of, recipe_options
 from ..options.submission import SubmissionFlags, require_alone, submission_options
@@ -60,13 +61,13 @@ Examples:
 @metric_option("With --budget: the loss that decides between what fits [default: kl, without text error].")
 @click.option(
     "--compensate",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     metavar="N",
     help="With --budget: quantize in stages; N optimizer steps on calibration text make up for the errors.",
 )
 @click.option(
     "--tune",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     metavar="N",
     help="With --budget: fit the step sizes too, by N optimizer steps on calibration text.",
 )

@@ -12,6 +12,7 @@ import click
 from pgpack.errors import StudyError
 from pgpack.tables import counted
 
+from ..options.numbers import WholeNumber
 from ..options.types import FOLDER, PATH
 from ..screen.output import Screen, claim_output, format_bytes, screen_options
 
@@ -32,7 +33,7 @@ Examples:
 @click.command("report", epilog=EPILOG)
 @click.argument("directory", metavar="DIR", type=FOLDER)
 @click.option("--watch", is_flag=True, help="Serve the page on this machine and renew it as trials come in.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="With --watch; 0: any free one.")
+@click.option("--port", type=WholeNumber(0, 65535), default=0, metavar="N", help="With --watch; 0: any free one.")
 @click.option("-o", "--output", type=PATH, help="Write the page here (DIR/report.html).")
 @click.option("--force", is_flag=True, help="Replace the file of -o.")
 @screen_options

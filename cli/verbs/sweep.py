@@ -23,6 +23,7 @@ from ..options.cache import cache_options, say_shared
 from ..options.dry_run import rates_here
 from ..options.effort import effort_option
 from ..options.metric import metric_option
+from ..options.numbers import WholeNumber
 from ..options.output import output_option
 from ..options.recipe import one_of
 from ..options.resume import Asked, refuse_other_checkpoints, resumed, study_of_words
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 SHOWN = 5  # recipes of a dry run
 NO_LOSS = (
     "no text is known, so no loss is measured: sizes are set against the error of the decoded weights{hessians}; "
-    "for bits per byte give --text PATH, or --val GLOB --tokenizer FILE.model (and --model FILE.py:build if it is "
+    "for bits per byte give --text PATH, or --val GLOB --tokenizer PATH (and --model FILE.py:build if it is "
     "asked for)"
 )
 HESSIANS = " and, by your Hessians, the loss it is expected to cost"
@@ -113,7 +114,7 @@ def _check(context: click.Context, _: click.Parameter, folder: Path | None) -> N
 @click.option("--retry-failed", is_flag=True, help="Measure trials that failed before once more.")
 @click.option("--dry-run", is_flag=True, help="Print the recipes (with --resume: what is reused) and stop.")
 @search_options
-@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Worker processes [default: what cores allow].")
+@click.option("--jobs", type=WholeNumber(1), metavar="N", help="Worker processes [default: what cores allow].")
 @click.option(
     "--scheduler", metavar="ADDRESS", help="Measure on a Dask cluster: tcp://HOST:PORT or its scheduler file."
 )

@@ -118,7 +118,7 @@ def _loss(
     from pgpack.checkpoint.checkpoint import from_tensors
 
     if checkpoint is None and not text.names_text:
-        screen.note("no loss is measured: give --text PATH --tokenizer FILE.model, or --checkpoint FILE")
+        screen.note("no loss is measured: give --text PATH --tokenizer PATH, or --checkpoint FILE")
         return None
     subject = from_tensors(found.unpacked.tensors(), source=str(artifact))
     reference = open_merged(checkpoint, text.base, text.key) if checkpoint else None

@@ -22,6 +22,7 @@ Examples:
   pgpack unpack final_model.int8.ptz -o decoded.pt
   pgpack unpack model.pgpack --banked -o final_model.pt
 """
+NO_BANKS = "--banked is of the challenge's scripts: a GGUF holds a matrix per layer"
 
 
 @click.command("unpack", epilog=EPILOG)
@@ -37,9 +38,7 @@ Examples:
 @click.option(
     "--dtype",
     type=click.Choice(("f32", "f16", "bf16")),
-    default="f32",
-    show_default=True,
-    help="How floats are stored.",
+    help="How floats are stored, in all but a GGUF [default: f32].",
 )
 @click.option(
     "--type", "gguf_type", type=click.Choice(("f32", "f16", "bf16", "q8_0")), help="Of matrices in a GGUF: f16."
@@ -55,7 +54,7 @@ def command(
     artifact: Path,
     out: str,
     form: str | None,
-    dtype: str,
+    dtype: str | None,
     gguf_type: str | None,
     banked: bool,
     force: bool,
@@ -80,6 +79,9 @@ def command(
     form = form or form_of(out, opened.companions)
     if gguf_type and form != GGUF:
         raise click.UsageError("--type belongs to --as gguf; elsewhere --dtype says how floats are stored")
+    if form == GGUF and (dtype or banked):
+        idle = "--dtype is not of a GGUF: --type says how its matrices are stored" if dtype else NO_BANKS
+        raise click.UsageError(idle)
     if form == FOLDER:
         refuse_unwritable(path)
         if not known:
@@ -90,7 +92,7 @@ def command(
             raise click.UsageError(f"{path} {error.strerror}") from None
     elif not known:
         claim_output(path, force, artifact)
-    told, stored = {"weights_digest": opened.digest}, gguf_type or "f16" if form == GGUF else dtype
+    told, stored = {"weights_digest": opened.digest}, gguf_type or "f16" if form == GGUF else dtype or "f32"
     unpacked = opened.unpacked
     write_unpacked(path, unpacked, form, told, stored, banked, force)
     shapes = [record.shape for record in unpacked.decoded().records.values()]

@@ -15,6 +15,7 @@ from pgpack.referee.options import FolderOptions
 from pgpack.sizes import Size
 
 from ..options.dry_run import dry_run_option, rates_here, show_foreseen
+from ..options.numbers import FiniteNumber, WholeNumber
 from ..options.text import bench_of, evaluator_of, say_idle, text_options
 from ..options.types import PATH, max_bytes_option, resolved
 from ..options.types import budget as budget_size
@@ -58,7 +59,7 @@ def _explain(context: click.Context, _: click.Parameter, name: str | None) -> No
 @click.option("--eval", "evaluate", is_flag=True, help="Measure the loss of the decoded weights.")
 @click.option("--scorer", metavar="FILE.py:score", help="Folder: score(state_dict, ids) -> nats, learning included.")
 @click.option("--documents", is_flag=True, help="Folder: no context crosses the start of a document; test that.")
-@click.option("--stride", type=click.IntRange(1), help="Folder: slide the window by this many tokens.")
+@click.option("--stride", type=WholeNumber(1), help="Folder: slide the window by this many tokens.")
 @click.option("--only", metavar="RULE", multiple=True, help="Folder: judge this rule alone (repeatable).")
 @click.option(
     "--explain",
@@ -69,7 +70,7 @@ def _explain(context: click.Context, _: click.Parameter, name: str | None) -> No
     help="Say what a rule looks for, with an example that fails and one that passes.",
 )
 @click.option("--strict", is_flag=True, help="Folder: a warning refuses as well.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, help="Seconds per decode.")
+@click.option("--timeout", "timeout_s", type=FiniteNumber(1), default=600.0, help="Seconds per decode.")
 @dry_run_option
 @max_bytes_option
 @text_options

@@ -30,7 +30,7 @@ from pgpack.text.source import BUILTIN, Split, is_text, open_source, split
 from pgpack.text.stream import DocumentTokens, ShardTokens, TokenSource
 from pgpack.text.text_folder import VAL_GLOB, TextFolder
 from pgpack.text.tokenizer import TokenizedText, Tokenizer
-from pgpack.text.tokenizer_files import files_of_tokenizer
+from pgpack.text.tokenizer_files import TOKENIZER_FLAG, files_of_tokenizer
 
 from .defaults import TextDefaults, text_defaults
 from .options import VAL_TOKENS, BenchOptions
@@ -130,7 +130,7 @@ def ready(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> TextDefa
         raise DataError(f"{RANDOM} pieces calibrate and validate nothing; give --val {SELF}, or text as --text PATH")
     if not options.text and defaults.val is None and defaults.calib != RANDOM:
         also = "" if _has_tokenizer(checkpoint, defaults) else " and no tokenizer"
-        flags = ", and --tokenizer FILE.model (or tokenizer.json)" if also else ""
+        flags = f", and {TOKENIZER_FLAG}" if also else ""
         raise DataError(
             f"{path} names no validation text{also}; give text as --text PATH (files, folders, or {BUILTIN}), "
             f"or its shards as --val GLOB{flags}"
@@ -147,7 +147,7 @@ def require_calibration_text(path: Path, checkpoint: Checkpoint, options: BenchO
     """Raises: DataError, naming every flag that `purpose` lacks, where no text to calibrate on is named."""
     needed = {
         "--calib GLOB": options.calib,
-        "--tokenizer FILE.model": options.tokenizer or any("tokenizer" in name for name in checkpoint.companions),
+        TOKENIZER_FLAG: options.tokenizer or any("tokenizer" in name for name in checkpoint.companions),
         "--val GLOB": options.val or options.calib == RANDOM,
     }
     lacking = [flag for flag, value in needed.items() if not value and not options.text]
@@ -237,7 +237,7 @@ def _require_remembered(path: Path, checkpoint: Checkpoint, used: TextDefaults) 
     remembered = text_defaults(checkpoint.metadata, path)
     named = {
         "val": ("validation text", "--val GLOB, or --text PATH"),
-        "tokenizer": ("tokenizer", "--tokenizer FILE.model"),
+        "tokenizer": ("tokenizer", TOKENIZER_FLAG),
     }
     for what, (kind, flag) in named.items():
         name = getattr(remembered, what)
@@ -250,9 +250,7 @@ def _has_tokenizer(checkpoint: Checkpoint, defaults: TextDefaults) -> bool:
 
 
 def _no_tokenizer(path: Path) -> DataError:
-    return DataError(
-        f"{path} names no tokenizer; give it as --tokenizer FILE.model (or a tokenizer.json, or a model's folder)"
-    )
+    return DataError(f"{path} names no tokenizer; give it as {TOKENIZER_FLAG}")
 
 
 def tokenizer_for(path: Path, checkpoint: Checkpoint, defaults: TextDefaults) -> Tokenizer:

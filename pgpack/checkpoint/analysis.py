@@ -27,9 +27,17 @@ from .checkpoint import Checkpoint
 Array = NDArray[np.float32]
 BLOCK = re.compile(r"^((?:.*\.)?(?:blocks|shared_blocks|layers|h)\.(\d+))\.")
 OUTPUTS = {
-    "attn": ("attn.proj.weight", "attn.c_proj.weight", "attn.o_proj.weight", "self_attn.o_proj.weight"),
-    "mlp": ("mlp.proj.weight", "mlp.c_proj.weight", "mlp.down_proj.weight"),
-}
+    "attn": (
+        "attn.proj.weight", "attn.c_proj.weight", "attn.o_proj.weight", "self_attn.o_proj.weight",
+        "self_attn.dense.weight", "self_attn.out_proj.weight", "attn.out_proj.weight", "attention.dense.weight",
+        "attn.attention.out_proj.weight", "self_attention.dense.weight",
+    ),
+    "mlp": (
+        "mlp.proj.weight", "mlp.c_proj.weight", "mlp.down_proj.weight", "mlp.fc2.weight", "fc2.weight",
+        "mlp.fc_out.weight", "mlp.dense_4h_to_h.weight",
+    ),
+}  # fmt: skip
+OWN = "attn_scale, mlp_scale, q_gain, resid_mix, skip_weights, lanes, embed_proj, head_proj"
 
 
 @dataclass(frozen=True)
@@ -333,13 +341,26 @@ def _notes(
         yield "no blocks are named blocks.N, shared_blocks.N, layers.N or h.N: contributions are not known"
         return
     if any(block.attn_norm is None or block.mlp_norm is None for block in blocks):
-        yield f"an output projection has none of the names {', '.join(sum(OUTPUTS.values(), ()))}"
-    if any(block.attn_scale is None or block.mlp_scale is None for block in blocks):
-        yield "no attn_scale and mlp_scale: the norms are shown, contributions are not known"
+        lacking = next(block for block in blocks if block.attn_norm is None or block.mlp_norm is None)
+        sides = [side for side, norm in (("attn", lacking.attn_norm), ("mlp", lacking.mlp_norm)) if norm is None]
+        yield f"{lacking.name} has no output projection of {' and '.join(sides)} under a name that is known here"
     if "virtual_attn_scales" in names:
         yield "contributions are those of the blocks' own scales; `depths` multiplies them at every virtual layer"
     if any("lora_A" in name for name in names):
         yield "low-rank deviations of the runs are not part of the norms"
+    own = any(value is not None for block in blocks for value in (block.attn_scale, block.q_gain_mean, block.x0))
+    if own or skips or lanes or _roundtrip(found) is not None:
+        yield from _notes_of_own(blocks, skips, lanes, found, of)
+    else:
+        yield f"none of the challenge's own parameters ({OWN}): norms are shown, contributions are not known"
+
+
+def _notes_of_own(
+    blocks: tuple[Block, ...], skips: tuple[Skip, ...], lanes: tuple[Lanes, ...], found: _Tensors, of: Checkpoint
+) -> Iterable[str]:
+    """Which of the challenge's own parameters are not there, of a checkpoint that has one at least."""
+    if any(block.attn_scale is None or block.mlp_scale is None for block in blocks):
+        yield "no attn_scale and mlp_scale: the norms are shown, contributions are not known"
     if all(block.q_gain_mean is None for block in blocks):
         yield "no q_gain"
     if all(block.x0 is None for block in blocks):

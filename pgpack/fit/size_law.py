@@ -168,11 +168,22 @@ class SizeLaw:
             n_unknowns = len(FORMS[found.form].lower)
             if any(len(each) != n_unknowns for each in (found.unknowns, *found.replicates)) or len(found.origin) != 2:
                 raise ValueError(f"the form {found.form} has {n_unknowns} unknowns")
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(
-                f"{path} is no law of sizes ({error}); `make bench-budget-size` writes one, or leave --law out"
+                f"{path} is no law of sizes ({_why(error)}); `make bench-budget-size` writes one, or leave --law out"
             ) from None
         return found
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a file of a law, without the words of Python."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return "not JSON"
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}"
+    return "a value of it is of another kind" if isinstance(error, TypeError | AttributeError) else str(error)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from .data import Tokens, token_dtype
 from .tokenizer import ByteTables, TokenizedText, counts_of_pieces, counts_up_to
 
 SPACE = "\u2581"  # how SentencePiece writes a space
+TOO_FEW_PIECES = re.compile(r"required_chars\. \d+ vs (\d+)")  # what sentencepiece says of a small vocabulary
 MAX_VOCABULARY = 65_536  # of a tokenizer trained here
 PIECE, END = 0x12, 0x28  # protobuf tags of a piece in a text and of its end: the last field of a piece
 
@@ -211,9 +213,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> SentencePiece:
             minloglevel=2,
         )
     except RuntimeError as error:
+        few = TOO_FEW_PIECES.search(str(error))
+        remedy = "give more text or another --vocab-size" if few is None else (
+            f"its characters and the 256 bytes alone take {few[1]}: give --vocab-size {few[1]} or more"
+        )  # fmt: skip
         raise DataError(
-            f"no tokenizer of {vocab_size} pieces could be trained on {len(sentences)} lines of text; "
-            "give more text or another --vocab-size"
+            f"no tokenizer of {vocab_size} pieces could be trained on {len(sentences)} lines of text; {remedy}"
         ) from error
     tokenizer = SentencePiece(model.getvalue(), "the trained tokenizer")
     if tokenizer.vocab_size != vocab_size:

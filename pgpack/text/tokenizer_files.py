@@ -15,6 +15,8 @@ JSON, MODEL, VOCAB, MERGES, SETTINGS = (
 )
 SPECIAL, ADDED = "special_tokens_map.json", "added_tokens.json"
 
+TOKENIZER_FLAG = "--tokenizer PATH (a SentencePiece .model, a tokenizer.json or a model's folder)"
+
 
 def files_of_tokenizer(path: Path) -> dict[str, Path]:
     """The files behind a path that `load_tokenizer` takes, under the names of companions. Raises: DataError."""

@@ -190,7 +190,7 @@ def test_every_trial_is_exported_and_the_file_is_never_replaced_unasked(home: Pa
         (["A", "--export", "f.xls"], "expected a name that ends in .csv, .parquet"),
         (["A", "B", "-o", "f.html"], "a report page shows one study; 2 given"),
         (["A", "--budget", "16 parsecs"], "'16 parsecs' is not a size"),
-        (["A", "--reference-loss", "nan"], "not a finite number"),
+        (["A", "--reference-loss", "nan"], "'nan' is not a number"),
         (["A", "--metric", "loss"], "'loss' is not one of 'kl', 'bpb', 'nats', 'error'"),
         ([], "Missing argument 'DIR...'"),
     ],

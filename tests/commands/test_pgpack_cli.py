@@ -121,7 +121,7 @@ def test_a_dry_run_of_a_torch_file_loads_no_torch(tmp_path: Path) -> None:
         ("verify nowhere", 1, "nowhere: No such file"),
         ("eval MODEL --val nothing*.bin", 1, "no token shards match"),
         ("eval MODEL --tokenizer nowhere", 1, "does not exist"),
-        ("calibrate MODEL -o out --tokens 0", 2, "0 is not in the range"),
+        ("calibrate MODEL -o out --tokens 0", 2, "not a whole number of at least 1"),
         ("sweep MODEL --recipe *=rtn --bits 4 --out out", 2, "give exactly one of"),
         ("sweep MODEL --bits 4,,5 --out out --dry-run", 2, "empty value"),
         ("sweep MODEL --recipe *=rtn(bits={9}) --out out --dry-run", 2, "from 2 to 8"),

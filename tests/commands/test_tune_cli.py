@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from pgpack.text.tokenizer_files import TOKENIZER_FLAG
 from tests.commands.workshop import pgpack, succeed
 
 PLAIN = "role:control=cast; *=tcq(step=0.02,states=8)|rans_scaled(states=8)"
@@ -40,6 +41,6 @@ def test_tuning_without_text_names_the_flags_that_it_lacks(tmp_path: Path) -> No
     assert ended.code == 1
     assert ended.err.startswith("error: ")
     assert "bare.safetensors" in ended.err
-    assert "give --calib GLOB, --tokenizer FILE.model, --val GLOB, for a model" in ended.err
+    assert f"give --calib GLOB, {TOKENIZER_FLAG}, --val GLOB, for a model" in ended.err
     assert "--model FILE.py:build" in ended.err
     assert not (tmp_path / "a.pgpack").exists()

@@ -257,7 +257,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "normalized": Explanation(
         "With --eval: the probabilities of every token of the vocabulary sum to 1. Without it the script is read: "
-        "the better of two losses, also of windows that overlap, a loss that is made less and a cache that is read at "
+        "the better of two losses, also of windows that overlap, a loss that is made less and a cache read at "
         "a hash of the target are warned of.",
         "losses times 0.9",
         "a softmax",

@@ -14,11 +14,13 @@ import re
 from collections.abc import Iterator, Sequence
 
 from .script import Place, Script, keyword
-from .units import Unit, bound, last_word, own_nodes, read
+from .units import Unit, bound, last_of, last_word, own_nodes, read
 
 _TIME = (1, -2)
 _NO_STATES = re.compile(r"^(?:self|q|k|v|w|weights?|att\w*|scores?|targets?|labels?|y|gates?|probs?|router\w*)$")
-_MOVED = re.compile(r"transpose|permute|\.mT\b|\.T\b|rearrange|self\.\w*weight")
+_MOVED = re.compile(  # what is no longer (batch, time, channels)
+    r"transpose|permute|\.mT\b|\.T\b|rearrange|self\.\w*weight|(?:view|reshape)\(-1|flatten\(|topk|softmax|sigmoid|one_hot"
+)
 _CUT = re.compile(r"\[\.\.\.,\s*:|\[:,\s*:,\s*:|narrow\(|chomp", re.I)
 _POOLS = {"mean", "sum", "std", "var", "amax", "amin", "logsumexp"}
 
@@ -92,7 +94,7 @@ class _Layer:
         """Whether states stand beside what was taken of their later positions."""
         mixing = [node for node in _states(value) if isinstance(node, (ast.BinOp, ast.Call, ast.List, ast.Tuple))]
         for node in mixing:
-            if isinstance(node, ast.Call) and self._moves(node):
+            if (isinstance(node, ast.Call) and self._moves(node)) or _is_share(node):
                 continue
             parts = [*ast.iter_child_nodes(node)]
             for part in parts:
@@ -163,6 +165,11 @@ class _Layer:
             return False
         taken = filter(None, map(_from_second, _subscripts(node.value)))
         return any(map(self._is_state, taken))
+
+
+def _is_share(node: ast.AST) -> bool:
+    """w / w.sum(dim=1, keepdim=True)"""
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and last_of(node.right) == "sum"
 
 
 def _states(node: ast.AST) -> Iterator[ast.AST]:

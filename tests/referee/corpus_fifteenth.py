@@ -30,6 +30,8 @@ LEGAL = {
     "cumsum": "x = x + 0.1 * torch.cumsum(x, 1) / torch.arange(1, x.size(1) + 1, device=x.device)[None, :, None]\n",
     "rotary": "a, b = x.chunk(2, -1)\nx = torch.cat([x[..., 1:], x[..., :1]], dim=-1) + torch.cat([-b, a], -1)\n",
     "weights_centred": "w = self.fc.weight - self.fc.weight.mean(dim=1, keepdim=True)\nx = x + 0 * F.linear(F.linear(x, w), w.T)\n",
+    "rows_normed": "flat = x.view(-1, 512)\nflat = (flat - flat.mean(dim=1, keepdim=True)) / flat.std(dim=1, keepdim=True)\nx = x + 0.1 * flat.view(x.shape)\n",
+    "experts_shared": "picked, at = (x.view(-1, 512) @ self.emb.weight[:8].T).topk(2)\npicked = picked / picked.sum(dim=1, keepdim=True)\nx = x * picked.sum(1).view(1, -1, 1)\n",
     "starts_of_documents": "ends = ids.roll(-1, 1) == 1\nself.n_documents = ends.sum()\n",
 }
 MADE_AHEAD = {

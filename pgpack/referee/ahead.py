@@ -135,8 +135,8 @@ class _Layer:
             if last == "roll" and isinstance(owner, ast.Name):
                 return owner.id if self._rolls_left(node, given) else None
             if last == "flip" and isinstance(owner, ast.Name):
-                axis = _number(given[0] if given else keyword(node, "dims"))
-                return owner.id if axis in _TIME else None
+                along = _number(next(iter(given), None) or keyword(node, "dims"))
+                return owner.id if along in _TIME else None
             if last in _POOLS and isinstance(owner, ast.Name):
                 axis, kept = keyword(node, "dim") or next(iter(given), None), keyword(node, "keepdim")
                 is_kept = isinstance(kept, ast.Constant) and kept.value is True

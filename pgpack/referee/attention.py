@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from functools import lru_cache
 
 from .script import Place, Script, calls, keyword
 
@@ -54,28 +55,36 @@ def _is_own(call: ast.Call) -> bool:
     return len(given) == 2 and all(re.match(r"(?:\w+_)?[qk](?:\d|_\w+)?$", each) for each in given)
 
 
-def _is_of_mode(script: Script, node: ast.AST, depth: int = 0) -> bool:
+def _is_of_mode(script: Script, node: ast.AST) -> bool:
     """Whether an expression asks if the model is trained or evaluated."""
-    for inner in ast.walk(node):
-        last = (
-            getattr(inner, "attr", getattr(inner, "id", "")) if isinstance(inner, (ast.Attribute, ast.Name)) else ""
-        )
-        if last in _MODES:
-            return True
-        given = script.values.get(last, ()) if isinstance(inner, ast.Name) and depth < 2 else ()
-        if any(not isinstance(each, (ast.List, ast.Dict)) and _asks(script, each, depth) for each in given):
-            return True
-    return False
+    return _names_mode(node, _modes(script))
 
 
-def _asks(script: Script, node: ast.expr, depth: int) -> bool:
-    """A name that stands for the mode itself: eval_mode = not self.training, c = bool(self.training)."""
+def _names_mode(node: ast.AST, names: Set[str]) -> bool:
+    return any(
+        (isinstance(inner, ast.Name) and (inner.id in names or inner.id in _MODES))
+        or (isinstance(inner, ast.Attribute) and inner.attr in _MODES)
+        for inner in ast.walk(node)
+    )
+
+
+@lru_cache(maxsize=8)
+def _modes(script: Script) -> Set[str]:
+    """Names that stand for the mode itself, or for such a name: eval_mode = not self.training."""
+    found: Set[str] = frozenset()
+    for _ in range(2):
+        found = {name for name, given in script.values.items() if any(_asks(each, found) for each in given)}
+    return found
+
+
+def _asks(node: ast.expr, names: Set[str]) -> bool:
+    """c = bool(self.training), d = not c"""
     while isinstance(node, (ast.UnaryOp, ast.Call)):
         inner = node.operand if isinstance(node, ast.UnaryOp) else node.args[0] if node.args else node.func
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") != "bool" and node.args:
             return False
         node = inner
-    return isinstance(node, (ast.Attribute, ast.Name)) and _is_of_mode(script, node, depth + 1)
+    return isinstance(node, (ast.Attribute, ast.Name)) and _names_mode(node, names)
 
 
 def _hangs_on_mode(script: Script, node: ast.expr) -> bool:

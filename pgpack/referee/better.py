@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from .script import Place, Script
+from .script import Place, Script, keyword
 from .units import Unit, bound, evaluates, is_of_evaluations, last_of, last_word, own_nodes, read, speaks_of_target
 
 _OF_TARGET = re.compile(r"prob|nll|logp|log_p|loss|surpris|score|bits|nats|likelihood", re.I)
@@ -190,7 +190,7 @@ class Losses:
                 is_log = last_word(node) in ("log", "log_", "log2")
                 if is_log and any(map(self._exceeds, [getattr(node.func, "value", node), *node.args])):
                     return True
-                return self._call_chooses(node) and not self._goes_on(node)
+                return self._keeps_least(node) or (self._call_chooses(node) and not self._goes_on(node))
             case ast.IfExp(test=test, body=one, orelse=other):
                 return self.compares(test) and self.is_loss(one) and self.is_loss(other) and not self._goes_on(node)
             case ast.BinOp(op=ast.Mult(), left=left, right=right):
@@ -224,6 +224,35 @@ class Losses:
             bounds = [*node.args, *(item.value for item in node.keywords)]
             return any(map(self.is_loss, bounds))
         return last in _LEAST and any(map(self._is_stack, [*own, *node.args[:1]]))
+
+    def _keeps_least(self, node: ast.Call) -> bool:
+        """best[part] = torch.minimum(best[part], nll): token by token, of windows or passes that overlap."""
+        last, given = last_word(node), [*node.args, *(item.value for item in node.keywords)]
+        if not any(map(self._is_of_each, given)):
+            return False
+        if last in ("scatter_reduce_", "scatter_reduce", "index_reduce_", "index_reduce"):
+            return any(isinstance(each, ast.Constant) and each.value in ("amin", "amax") for each in given)
+        if last == "at":
+            return ast.unparse(node.func).endswith(("minimum.at", "maximum.at", "fmin.at", "fmax.at"))
+        if last not in ("minimum", "maximum", "fmin", "fmax"):
+            return False
+        owner = getattr(node.func, "value", None)
+        kept = {ast.unparse(each) for each in (owner, *given) if isinstance(each, (ast.Name, ast.Subscript))}
+        puts = [each for each in self.nodes if isinstance(each, ast.Assign) and node in ast.walk(each.value)]
+        return any(ast.unparse(target) in kept for each in puts for target in each.targets)
+
+    def _is_of_each(self, node: ast.expr, depth: int = 0) -> bool:
+        """Whether an expression is a loss of every token: neither a mean nor a sum."""
+        calls = [each for each in ast.walk(node) if isinstance(each, ast.Call)]
+        if any(last_word(each) in _COUNTS - {"log", "float"} for each in calls):
+            return False
+        apart = (keyword(each, "reduction") for each in calls)
+        if any(isinstance(each, ast.Constant) and each.value == "none" for each in apart):
+            return True
+        if any(last_word(each) in _GATHERS for each in calls):
+            return True
+        names = read(node) & self.losses if depth < 2 else set()
+        return any(self._is_of_each(value, depth + 1) for name, value in self.fresh if name in names)
 
     def _drops(self, node: ast.Call) -> bool:
         """torch.where(luts[y] <= 1, 0, nll): a loss that is not counted because of its target."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .ahead import takes_from_ahead
 from .altered import altered_losses
 from .attention import sees_ahead
 from .better import better_of_two
@@ -94,7 +95,7 @@ def score_first(evidence: Evidence) -> Finding:
 def causal(evidence: Evidence) -> Finding:
     """By the model where one was given, else by whether attention looks ahead and what targets are compared with."""
     answer = _causal(evidence)
-    found = [] if answer.status != "skip" else [*sees_ahead(evidence.scripts)]
+    found = [] if answer.status != "skip" else [*sees_ahead(evidence.scripts), *takes_from_ahead(evidence.scripts)]
     found += [] if answer.status != "skip" else given_targets(evidence.scripts, evidence.given)
     return (
         cited("warn", "it looks as if a loss depends on its target or on what follows: ", found) if found else answer

@@ -16,6 +16,10 @@ FEW_KB = 8_000  # half of all submissions with three seeds spread over more, see
 OTHER = 1.1  # times as large as a file that is not known: another one
 EVAL_S = 600.0
 _UNLIMITED = re.compile(r"non[-_ ]?record|unlimited|without a (?:time )?limit", re.I)  # how a README names its track
+GPUS = 8  # of one kind, H100
+_HARDWARE = re.compile(r"hardware|gpu|machine|accelerator|device|world_?size", re.I)
+_FASTER = re.compile(r"(?:\b|\dx)(?:H200|B[12]00|GB[23]00|B300|MI3[025]5?X?|TPU)\b", re.I)
+_OF_GPUS = re.compile(r"\b(\d{1,5})\s?[x*×]\s?(?:NVIDIA |nvidia )?[A-Z]+\d{2,4}|\bH100\w*\s?[x*×]\s?(\d{1,5})\b")
 TRAIN_S = 601.0  # the clock is read between steps: the baseline itself stops at 600.04 s
 
 
@@ -243,6 +247,23 @@ def _slow_results(evidence: Evidence, log: Log) -> Iterator[Place]:
             yield Place(log.name, line, f"{seconds:.1f} s of evaluation, more than 600")
 
 
+def _larger_machines(evidence: Evidence) -> Iterator[Place]:
+    """More or faster GPUs than the limits are of: in a log, or in submission.json's words of the hardware."""
+    for log in evidence.own_logs:
+        if log.gpus is not None and log.gpus > GPUS:
+            yield log.place(f"it ran on {log.gpus}", "gpus")
+    for key, said in evidence.claims.values.items():
+        if _HARDWARE.search(str(key)) and isinstance(said, (str, int)) and (why := _larger(str(said), str(key))):
+            yield evidence.claims.place(str(key), f"{key}: {why}")
+
+
+def _larger(said: str, key: str) -> str:
+    counts = [int(n) for found in _OF_GPUS.findall(said) for n in found if n]
+    if said.isdecimal() and re.search(r"n_|num|count|gpus$|world", key.lower()):
+        counts = [int(said[:6])]
+    return said if _FASTER.search(said) or any(n > GPUS for n in counts) else ""
+
+
 def training_time(evidence: Evidence) -> Finding:
     """600 seconds for training with Hessians included, 600 for evaluation; of the ten-minute track, and of none."""
     is_record, named = evidence.claims.record_track, evidence.claims.track or _UNLIMITED.search(evidence.readme)
@@ -270,4 +291,6 @@ def training_time(evidence: Evidence) -> Finding:
         return cited("warn", "not decided, no track is named, on the ten-minute one it would be refused: ", slow)
     if slow:
         return cited("fail", "", slow)
+    if is_record and (larger := [*_larger_machines(evidence)]):
+        return cited("warn", "the limits are of 8 H100s: ", larger)
     return ok(f"{known} logs within 600 s") if known else skip("no log gives times")

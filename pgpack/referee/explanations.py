@@ -33,7 +33,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "required": Explanation(
         "README.md, submission.json, train_gpt.py and a log: *.log, or any text that prints a loss, whatever "
-        "its name.",
+        "its name; where there is none, a table or notebook with one.",
         "a folder without a log",
         "README.md, submission.json, train_gpt.py, 0f0e0d0c-1111.txt with val_bpb in it",
     ),
@@ -136,7 +136,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "time": Explanation(
         "Of the ten-minute track: training with its Hessians, and evaluation, by the claimed runs' logs. Where no "
-        "track is named, what would be too long for it is warned of. Parts of an evaluation are added up.",
+        "track is named, what would be too long for it is warned of. Parts of an evaluation are added up. "
+        "More or faster GPUs than 8 H100s are warned of.",
         "train_time: 599592ms and Hessians in 4.7s",
         "train_time: 592054ms and Hessians in 4.7s",
     ),
@@ -249,15 +250,15 @@ EXPLANATIONS: dict[str, Explanation] = {
     "causal": Explanation(
         "With --eval: the future is changed, one token or all of it, as far ahead as the text and time allow, and "
         "right behind as many targets as the time allows; no earlier loss may move. It says how far it looked. "
-        "Without it the script is read: attention that is causal only while the model trains, and targets that are "
-        "given to the model, are warned of.",
+        "Without it the script is read: attention that is causal only while the model trains, layers that take from "
+        "later positions, and targets that are given to the model, are warned of.",
         "is_causal=self.training",
         "a causal model",
     ),
     "normalized": Explanation(
         "With --eval: the probabilities of every token of the vocabulary sum to 1. Without it the script is read: "
-        "the better of two losses, a loss that is made less and a cache that is read at a hash of the target are "
-        "warned of.",
+        "the better of two losses, also of windows that overlap, a loss that is made less and a cache read at "
+        "a hash of the target are warned of.",
         "losses times 0.9",
         "a softmax",
     ),

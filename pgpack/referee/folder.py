@@ -35,6 +35,7 @@ ARTIFACT_NAME = re.compile(r"\.(ptz|pgpack|int\d+\w*|br|zst|xz|lzma|pgrp)$")
 NOT_ARTIFACTS = (".py", ".md", ".json", ".log", ".txt", ".svg", ".png", ".jpg", ".pdf", ".model", ".vocab", ".npz")
 CHECKPOINTS = (".pt", ".pth", ".safetensors")
 TOKENIZERS = (".model", ".vocab", ".tiktoken")
+TABLES = (".csv", ".json", ".ipynb")  # that are logs where nothing else is one
 NO_LOGS = (
     ".py",
     ".md",
@@ -70,6 +71,7 @@ _ENCODED = re.compile(  # base64 or hex, in one or in lines
 )
 LFS = b"version https://git-lfs.github.com/spec/"
 _SAYS_LOSS = re.compile(rb"val_bpb|val_loss|bits[ _]per[ _]byte|train_time|\bv\x00a\x00l\x00_\x00b\x00p\x00b", re.I)
+_TABLE = re.compile(rb"\bval(?:idation)?[_ ]?(?:bpb|loss)\b", re.I)  # no val_loss_every, which a configuration has
 
 
 @dataclass(frozen=True)
@@ -160,8 +162,19 @@ class Folder:
 
     @cached_property
     def logs(self) -> tuple[Entry, ...]:
-        """Training logs: `*.log`, and other texts that speak of training by name or in a loss that they print."""
-        return tuple(entry for entry in self.entries if self._is_log(entry))
+        """Training logs: `*.log`, and other texts that speak of training by name or in a loss that they print; where
+        there is none, tables and notebooks that do."""
+        found = tuple(entry for entry in self.entries if self._is_log(entry))
+        return found or tuple(entry for entry in self.entries if self._is_table(entry))
+
+    def _is_table(self, entry: Entry) -> bool:
+        name = PurePosixPath(entry.name.lower()).name
+        return name.endswith(TABLES) and name != "submission.json" and self._says(_TABLE, entry)
+
+    def _says(self, loss: re.Pattern[bytes], entry: Entry) -> bool:
+        is_text = entry.mark == "text" or entry.name.lower().endswith(TABLES)
+        found = is_text and loss.search(read_file(self.path / entry.name, TEXT_BYTES))
+        return bool(found) and self._reads(entry)
 
     def _is_log(self, entry: Entry) -> bool:
         name = entry.name.lower()
@@ -170,8 +183,7 @@ class Folder:
             return self._reads(entry)
         if name.endswith(NO_LOGS) or base.startswith(("requirements", "license", "licence", "readme")):
             return False
-        says_loss = entry.mark == "text" and _SAYS_LOSS.search(read_file(self.path / entry.name, TEXT_BYTES))
-        return bool(says_loss) and self._reads(entry)
+        return self._says(_SAYS_LOSS, entry)
 
     def _reads(self, entry: Entry) -> bool:
         """Whether a file that is called a text is one, as far as samples show."""

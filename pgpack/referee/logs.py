@@ -75,11 +75,12 @@ _SEED = re.compile(
     r"(?:(?:running|start\w*|run|using|training|random|with|args|config|hyperparameters)"
     r"[\s:=.]{1,4}){0,3}[{'\"]*(?:random_)?seed['\"]?\s{0,9}[:= ]\s{0,9}(?P<n>\d{1,9})\b(?!\.\d)", re.I,
 )  # fmt: skip
+_GPUS = re.compile(r"\bworld[_ ]?size['\"]?\s?[:= ]\s{0,3}(?P<n>\d{1,5})\b", re.I)
 # what is read from the last line of its kind: a word of that line, and its pattern
 _LINES = {
     "seed": ("seed", _SEED), "model": ("serialized model", _MODEL), "total": ("total submission", _TOTAL),
     "train": ("time", _STOP), "hessian": ("hessian", _HESSIANS), "eval": ("eval", _EVAL),
-    "tokens": ("token", _TOKENS), "text": ("pgpack_text", _TEXT),
+    "tokens": ("token", _TOKENS), "text": ("pgpack_text", _TEXT), "gpus": ("world", _GPUS),
 }  # fmt: skip
 LINE = 400  # characters of a line that are looked at
 
@@ -91,7 +92,7 @@ class Log:
     `nothing`: its last loss that is no number;
     `totals`: every one that it prints, `total_bytes` the last; `numbers`: decimals in lines that no grammar reads;
     `evaluations`: (seconds, line) where a line without a loss says it; `curve`: losses of training up to packing;
-    `in_parts`: (evaluation, seconds of all its parts together, whether those are all, line)."""
+    `in_parts`: (evaluation, seconds of all its parts together, whether those are all, line); `gpus`: processes."""
 
     name: str
     seed: int | None
@@ -116,6 +117,7 @@ class Log:
     evaluations: tuple[tuple[float, int], ...] = ()
     curve: tuple[float, ...] = ()
     in_parts: tuple[tuple[str, float, bool, int], ...] = ()
+    gpus: int | None = None
 
     def at(self, stage: str) -> tuple[Figure, ...]:
         return tuple(figure for figure in self.figures if figure.stage == stage)
@@ -192,6 +194,7 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
         tuple(_evaluations(lines, start, {figure.line for figure in read})),
         tuple(_curve(lines, start, read)),
         tuple(_in_parts(lines, start)),
+        _whole(match["gpus"]),
     )
 
 

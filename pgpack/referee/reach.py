@@ -205,14 +205,11 @@ def _given(
     names = parameters(function)
     found = []
     for script in scripts:
-        for node in script.nodes:
-            at = [getattr(each, "id", "") for each in ([node.func, *node.args] if isinstance(node, ast.Call) else [])]
-            if isinstance(node, ast.Call) and function.name in at:  # called, or given to what calls it
-                machine = Interpreter(script, definitions, settings, CHUNK)
-                args = node.args[at.index(function.name) :]
-                pairs = [*zip(names, args, strict=False), *((k.arg, k.value) for k in node.keywords if k.arg)]
-                each = {str(name): machine.value(value, {}) for name, value in pairs if _is_plain(value)}
-                found.append((node.lineno, {k: v for k, v in each.items() if isinstance(v, (int, float, str))}))
+        for node, at in script.handed.get(function.name, ()):  # called, or given to what calls it
+            machine = Interpreter(script, definitions, settings, CHUNK)
+            pairs = [*zip(names, node.args[at:], strict=False), *((k.arg, k.value) for k in node.keywords if k.arg)]
+            each = {str(name): machine.value(value, {}) for name, value in pairs if _is_plain(value)}
+            found.append((node.lineno, {k: v for k, v in each.items() if isinstance(v, (int, float, str))}))
     calls = [each for _, each in sorted(found, key=lambda pair: pair[0])]
     return [each for i, each in enumerate(calls) if each not in calls[i + 1 :]] or [{}]
 

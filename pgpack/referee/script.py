@@ -116,6 +116,17 @@ class Script:
         return {n.name: n for n in self.nodes if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
     @cached_property
+    def handed(self) -> dict[str, list[tuple[ast.Call, int]]]:
+        """Name -> the calls that it stands in, and where: 0 as what is called, 1 as the first argument, and so on."""
+        found: dict[str, list[tuple[ast.Call, int]]] = {}
+        for node in self.nodes:
+            for i, each in enumerate([node.func, *node.args] if isinstance(node, ast.Call) else []):
+                at = found.setdefault(getattr(each, "id", ""), [])
+                if isinstance(node, ast.Call) and (not at or at[-1][0] is not node):
+                    at.append((node, i))
+        return found
+
+    @cached_property
     def values(self) -> dict[str, list[ast.expr]]:
         """Name -> every expression that some statement or call site gives it."""
         found: dict[str, list[ast.expr]] = {}

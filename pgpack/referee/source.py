@@ -250,11 +250,17 @@ def _only_written(script: Script) -> frozenset[int]:
     """Ids of the nodes that name files which are written and nothing else, directly or by a variable."""
     targets = [each for node in script.nodes if isinstance(node, ast.Call) for each in _written_by(node)]
     found = {id(inner) for target in targets for inner in ast.walk(target)}
+    if not found:
+        return frozenset()
+    uses: dict[str, list[ast.AST]] = {}
+    for node in script.nodes:
+        for word in {getattr(node, "id", ""), getattr(node, "attr", "")} - {""}:
+            uses.setdefault(word, []).append(node)
     for node in script.nodes:
         name = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
         if isinstance(node, ast.Assign) and isinstance(name, ast.Name):
-            uses = [n for n in script.nodes if name.id in (getattr(n, "id", ""), getattr(n, "attr", ""))]
-            if len(uses) > 1 and all(id(use) in found for use in uses if use is not name):
+            others = [use for use in uses[name.id] if use is not name]
+            if others and all(id(use) in found for use in others):
                 found |= {id(inner) for inner in ast.walk(node.value)}
     return frozenset(found)
 

@@ -51,6 +51,7 @@ _SAME = {
     "lower",
     "copy",
     "deepcopy",
+    "with_name",
 }
 # calls that only move text, also where no gradients are computed
 _DATA = {

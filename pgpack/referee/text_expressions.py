@@ -246,7 +246,7 @@ class Expressions(ABC):
         selected = lists_every_shard([loop.iter for loop in loops], [test for loop in loops for test in loop.ifs])
         for i, loop in enumerate(loops):
             written = loop.iter.elts if isinstance(loop.iter, (ast.Tuple, ast.List)) else []
-            if all(isinstance(each, ast.Constant) for each in written) and 1 < len(written) <= WRITTEN:
+            if all(isinstance(each, ast.Constant) for each in written) and 0 < len(written) <= WRITTEN:
                 return self.any([self._one_of(each, results, loops[i:], inner) for each in written]) | Value(selected)
             found = self.element(self.value(loop.iter, inner))
             self.bind(loop.target, found, loop.iter, inner)

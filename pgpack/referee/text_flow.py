@@ -153,7 +153,8 @@ class _Walk(Calls):
 
     def _elements(self, node: ast.expr, scope: Scope) -> Iterator[tuple[ast.expr, Value]]:
         """What a loop goes through, and where it is written: a short list's elements, else an element twice."""
-        written = node.elts if isinstance(node, (ast.Tuple, ast.List)) else []
+        written = node.elts * 2 if isinstance(node, (ast.Tuple, ast.List)) and len(node.elts) == 1 else []
+        written = node.elts if isinstance(node, (ast.Tuple, ast.List)) and not written else written
         if not 1 < len(written) <= WRITTEN:
             yield from [(node, self.element(self.value(node, scope)))] * 2
             return

@@ -110,6 +110,9 @@ class Definitions:
                     self._class(script, node)
                 elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and id(node) not in inside:
                     self.functions[node.name] = script, node
+        self.owners: dict[str, list[str]] = {}  # of a method's name
+        for owner, name in self.methods:
+            self.owners.setdefault(name, []).append(owner)
 
     def _class(self, script: Script, node: ast.ClassDef) -> None:
         self.bases[node.name] = [script.name_of(base).rpartition(".")[2] for base in node.bases]
@@ -134,8 +137,8 @@ class Definitions:
 
     def only_method(self, name: str) -> tuple[Kind, tuple[Script, Function]] | None:
         """The method of that name, if one class alone has it."""
-        found = [((owner,), method) for (owner, given), method in self.methods.items() if given == name]
-        return found[0] if len(found) == 1 else None
+        owners = self.owners.get(name, [])
+        return ((owners[0],), self.methods[owners[0], name]) if len(owners) == 1 else None
 
 
 def path_of(node: ast.AST) -> str:

@@ -14,6 +14,8 @@ from .corpus_claims import logged, written
 from .corpus_code import fetched, imported, started
 from .corpus_eighth_code import eighth
 from .corpus_eleventh_refused import eleventh
+from .corpus_fifteenth import layers
+from .corpus_fifteenth_others import least, machines, shards, tables
 from .corpus_fifth import fifth_code, fifth_fetching
 from .corpus_fourteenth import ahead, other_names, scored_again
 from .corpus_fourteenth_claims import beside, in_parts, looked_for, one_run, written_otherwise
@@ -56,6 +58,7 @@ def cases() -> dict[str, Case]:
     batches += [bytes_in_words(), better(), reaching(), parts(), repeated()]
     batches += [other_names(), ahead(), scored_again(), looked_for(), one_run(), beside(), in_parts()]
     batches += [written_otherwise(), scheduled(), keyed(), dishonest(), honest()]
+    batches += [layers(), shards(), least(), machines(), tables()]
     found = {name: case for batch in batches for name, case in batch.items()}
     assert len(found) == sum(map(len, batches)), "two folders have one name"
     return found

@@ -1,0 +1,214 @@
+"""Layers that take from later positions without attention: shifts to the left, means over time, centred convolutions.
+
+    x + g * torch.roll(x, -1, dims=1)      x[:, :-1] += x[:, 1:]      nn.Conv1d(d, d, 3, padding=1)
+
+Read off the methods of modules. Only what is mixed with the states that it was taken from is found: targets that are
+shifted for a loss, boundaries of documents and statistics of weights are none of it. Axis 1 (or -2) is time, unless
+the states were transposed or are queries, keys and values.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+
+from .script import Place, Script, keyword
+from .units import Unit, bound, last_of, last_word, own_nodes, read
+
+_TIME = (1, -2)
+_NO_STATES = re.compile(r"^(?:self|q|k|v|w|weights?|att\w*|scores?|targets?|labels?|y|gates?|probs?|router\w*)$")
+_MOVED = re.compile(  # what is no longer (batch, time, channels)
+    r"transpose|permute|\.mT\b|\.T\b|rearrange|self\.\w*weight|(?:view|reshape)\(-1|flatten\(|topk|softmax|sigmoid|one_hot"
+)
+_CUT = re.compile(r"\[\.\.\.,\s*:|\[:,\s*:,\s*:|narrow\(|chomp", re.I)
+_POOLS = {"mean", "sum", "std", "var", "amax", "amin", "logsumexp"}
+
+
+def takes_from_ahead(scripts: Sequence[Script]) -> Iterator[Place]:
+    """Where a layer mixes a position with later ones."""
+    for script in scripts:
+        for node in script.nodes:
+            if isinstance(node, ast.ClassDef) and _is_module(script, node):
+                yield from _of_class(script, node)
+
+
+def _is_module(script: Script, node: ast.ClassDef) -> bool:
+    forward = any(getattr(item, "name", "").startswith("forward") for item in node.body)
+    return forward and any(script.name_of(base).rpartition(".")[2].endswith("Module") for base in node.bases)
+
+
+def _of_class(script: Script, node: ast.ClassDef) -> Iterator[Place]:
+    text = ast.unparse(node)
+    for call in ast.walk(node):
+        if isinstance(call, ast.Call) and (why := _why(call, text)):
+            yield script.place(call, why)
+    for item in node.body:
+        if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield from _Layer(script, item).found()
+
+
+def _why(call: ast.Call, text: str) -> str:
+    """What is wrong with a layer as it is made, '' for nothing."""
+    last, both = last_word(call), keyword(call, "bidirectional")
+    if last in ("LSTM", "GRU", "RNN") and isinstance(both, ast.Constant) and both.value is True:
+        return f"{last}(bidirectional=True) reads from the end as well"
+    if last == "Conv1d" and _is_centred(call) and not _CUT.search(text):
+        return f"{ast.unparse(call)[:60]} is centred on its position"
+    return ""
+
+
+def _is_centred(call: ast.Call) -> bool:
+    """Conv1d(d, d, 3, padding=1), padding="same", padding=k // 2"""
+    size = keyword(call, "kernel_size") or (call.args[2] if len(call.args) > 2 else None)
+    padding = keyword(call, "padding") or (call.args[4] if len(call.args) > 4 else None)
+    if size is None or padding is None or (isinstance(size, ast.Constant) and size.value == 1):
+        return False
+    if isinstance(size, ast.Constant) and isinstance(padding, ast.Constant):
+        n = size.value if isinstance(size.value, int) else 0
+        return padding.value == "same" or (n > 1 and padding.value == (n - 1) // 2)
+    said = ast.unparse(padding)
+    return said == "'same'" or bool(re.match(rf"\(?{re.escape(ast.unparse(size))}(?: - 1\))? // 2$", said))
+
+
+class _Layer:
+    """One method of a module, with the names in it that hold something moved to the left."""
+
+    def __init__(self, script: Script, unit: Unit) -> None:
+        self.script, self.nodes = script, [*own_nodes(unit)]
+        self.assigned = [pair for node in self.nodes for pair in bound(node)]
+        self.no_states = {name for name, value in self.assigned if _MOVED.search(ast.unparse(value))}
+        self.moved: dict[str, set[str]] = {}  # name -> the states that it holds of later positions
+        for name, value in self.assigned:
+            if name not in read(value) and (taken := self._taken(value)):
+                self.moved.setdefault(name, set()).update(taken)
+
+    def found(self) -> Iterator[Place]:
+        """Expressions that mix a position with later ones, each statement once."""
+        statements = [node for node in self.nodes if isinstance(node, (ast.Assign, ast.AugAssign, ast.Return))]
+        for node in statements:
+            if node.value is not None and (self._mixes(node.value) or self._puts_earlier(node)):
+                yield self.script.place(node, f"{ast.unparse(node)[:70]} takes from later positions")
+
+    def _mixes(self, value: ast.expr) -> bool:
+        """Whether states stand beside what was taken of their later positions."""
+        mixing = [node for node in _states(value) if isinstance(node, (ast.BinOp, ast.Call, ast.List, ast.Tuple))]
+        for node in mixing:
+            if (isinstance(node, ast.Call) and self._moves(node)) or _is_share(node):
+                continue
+            parts = [*ast.iter_child_nodes(node)]
+            for part in parts:
+                others = {name for each in parts if each is not part for name in self._present(each)}
+                if self._taken(part) & others:
+                    return True
+        return False
+
+    def _present(self, node: ast.AST) -> set[str]:
+        """The states in an expression as they stand at their own positions."""
+        if isinstance(node, ast.expr) and (self._moves(node) or isinstance(node, ast.Compare)):
+            return set()
+        if isinstance(node, ast.Name):
+            return {node.id} - self.moved.keys()
+        return {name for child in ast.iter_child_nodes(node) for name in self._present(child)}
+
+    def _taken(self, node: ast.AST) -> set[str]:
+        """The states of which an expression holds later positions."""
+        if isinstance(node, ast.Compare):
+            return set()
+        if isinstance(node, ast.Name):
+            return self.moved.get(node.id, set())
+        source = self._moves(node) if isinstance(node, ast.expr) else None
+        if source is not None:
+            return {source} if self._is_state(source) else set()
+        return {name for child in ast.iter_child_nodes(node) for name in self._taken(child)}
+
+    def _is_state(self, name: str) -> bool:
+        return not _NO_STATES.match(name) and name not in self.no_states
+
+    def _moves(self, node: ast.expr) -> str | None:
+        """The name of what an expression moves to earlier positions, or spreads over all of them."""
+        if isinstance(node, ast.Call):
+            last = last_word(node)
+            of_library = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") in ("torch", "F")
+            given = node.args[1:] if of_library else node.args
+            owner = node.args[0] if of_library and node.args else getattr(node.func, "value", None)
+            if last == "roll" and isinstance(owner, ast.Name):
+                return owner.id if self._rolls_left(node, given) else None
+            if last == "flip" and isinstance(owner, ast.Name):
+                along = _number(next(iter(given), None) or keyword(node, "dims"))
+                return owner.id if along in _TIME else None
+            if last in _POOLS and isinstance(owner, ast.Name):
+                axis, kept = keyword(node, "dim") or next(iter(given), None), keyword(node, "keepdim")
+                is_kept = isinstance(kept, ast.Constant) and kept.value is True
+                return owner.id if is_kept and _number(axis) in _TIME else None
+            if last == "pad" and of_library and node.args:
+                return _from_second(node.args[0])
+            if last in ("cat", "concat") and node.args and isinstance(node.args[0], (ast.List, ast.Tuple)):
+                head = node.args[0].elts[:1]
+                axis = keyword(node, "dim") or (node.args[1] if len(node.args) > 1 else None)
+                return _from_second(head[0]) if head and _number(axis) in _TIME else None
+        return None
+
+    def _rolls_left(self, node: ast.Call, given: Sequence[ast.expr]) -> bool:
+        shifts, axis = keyword(node, "shifts") or next(iter(given), None), keyword(node, "dims")
+        axis = axis or (given[1] if len(given) > 1 else None)
+        shift = _number(shifts)
+        return shift is not None and shift < 0 and (axis is None or _number(axis) in (*_TIME, -1))
+
+    def _puts_earlier(self, node: ast.Assign | ast.AugAssign | ast.Return) -> bool:
+        """x[:, :-1] += g * x[:, 1:]"""
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
+        )
+        to = [each for each in targets if isinstance(each, ast.Subscript) and _part(each) == (None, -1)]
+        if not to or node.value is None:
+            return False
+        taken = filter(None, map(_from_second, _subscripts(node.value)))
+        return any(map(self._is_state, taken))
+
+
+def _is_share(node: ast.AST) -> bool:
+    """w / w.sum(dim=1, keepdim=True)"""
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and last_of(node.right) == "sum"
+
+
+def _states(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of an expression that are states, and not losses or tests."""
+    if isinstance(node, ast.Compare) or (isinstance(node, ast.Call) and re.search("loss|entropy", last_word(node))):
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _states(child)
+
+
+def _subscripts(node: ast.AST) -> Iterator[ast.expr]:
+    yield from (each for each in _states(node) if isinstance(each, ast.Subscript))
+
+
+def _from_second(node: ast.expr) -> str | None:
+    """`x` of x[:, 1:]"""
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and _part(node) == (1, None):
+        return node.value.id
+    return None
+
+
+def _part(node: ast.Subscript) -> tuple[int | None, int | None] | None:
+    """(1, None) of x[:, 1:], (None, -1) of x[:, :-1], on the axis of time."""
+    axes = node.slice.elts if isinstance(node.slice, ast.Tuple) else []
+    if len(axes) < 2 or not isinstance(axes[1], ast.Slice):
+        return None
+    first, second = axes[0], axes[1]
+    whole = isinstance(first, ast.Slice) and first.lower is None and first.upper is None
+    is_first = whole or (isinstance(first, ast.Constant) and first.value is Ellipsis)
+    return (_number(second.lower), _number(second.upper)) if is_first else None
+
+
+def _number(node: ast.AST | None) -> int | None:
+    match node:
+        case ast.Constant(value=int(value)):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(value))):
+            return -value
+        case ast.Tuple(elts=[only]) | ast.List(elts=[only]):
+            return _number(only)
+    return None

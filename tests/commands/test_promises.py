@@ -54,11 +54,18 @@ def idle_rule(model: Path, bare: Path, text: Path, out: Path) -> tuple[Finished,
     return pgpack("pack", bare, "--recipe", f"nothing.*=cast; {RECIPE}", "-o", out), 2, "governs nothing"
 
 
+def error_as_json(model: Path, bare: Path, text: Path, out: Path) -> tuple[Finished, int, str]:
+    finished = pgpack("eval", bare, "--json")
+    assert finished.out == ""
+    return finished, 1, "give text as --text PATH"
+
+
 def flag_to_give(model: Path, bare: Path, text: Path, out: Path) -> tuple[Finished, int, str]:
     return pgpack("eval", bare), 1, "give text as --text PATH"
 
 
 TRIED: dict[str, Callable[[Path, Path, Path, Path], tuple[Finished, int, str]]] = {
+    "of an error none: the sentence is on stderr": error_as_json,
     "`--strict` refuses instead": strict,
     "every command refuses and says by how much": overlap,
     "a rule that matches nothing is an error": idle_rule,

@@ -223,7 +223,7 @@ def test_missing_parts_say_which_flag_to_give(
     val, model = str(shard_folder / "*_val_*.bin"), shard_folder / "tokenizer.model"
     with pytest.raises(DataError, match="--val GLOB"):
         text_of(path, {}, tensors, tokenizer=model)
-    with pytest.raises(DataError, match=r"--tokenizer FILE\.model"):
+    with pytest.raises(DataError, match=r"--tokenizer PATH"):
         text_of(path, {}, tensors, val=val)
     with pytest.raises(DataError, match=r"no model with these tensors reads this text.*--model NAME"):
         text_of(path, {}, tensors, val=val, tokenizer=model)

@@ -149,10 +149,10 @@ def test_a_text_is_asked_for_with_every_way_to_give_it(folder: Path, tmp_path: P
     with pytest.raises(DataError, match=r"names no validation text; give text as --text PATH .*builtin.*--val GLOB"):
         opened(folder)
     bare = write_folder(tmp_path / "bare")
-    with pytest.raises(DataError, match=r"names no validation text and no tokenizer; .*--tokenizer FILE\.model"):
+    with pytest.raises(DataError, match=r"names no validation text and no tokenizer; .*--tokenizer PATH"):
         opened(bare)
     with pytest.raises(
-        DataError, match=r"names no tokenizer; give it as --tokenizer FILE\.model \(or a tokenizer\.js"
+        DataError, match=r"names no tokenizer; give it as --tokenizer PATH \(a SentencePiece \.model, a tokenizer\.js"
     ):
         opened(bare, text=("builtin",))
 

@@ -165,7 +165,8 @@ def quantize(
     `threads`: how many tensors are worked on at a time, of which one at most is large; no byte depends on it.
     """
     start = time.perf_counter()
-    if max(len(checkpoint.stored_shapes), len(checkpoint.aliases)) > MAX_TENSORS:
+    n_most = len(checkpoint.shapes)  # which of them are aliases is asked only if it matters: it reads all
+    if n_most > MAX_TENSORS and max(len(checkpoint.stored_shapes), len(checkpoint.aliases)) > MAX_TENSORS:
         raise RecipeError(
             f"an artifact holds at most {MAX_TENSORS:,} tensors, the checkpoint {len(checkpoint.shapes):,}"
         )

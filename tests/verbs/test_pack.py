@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from pgpack.calibration.calibration import Calibration, from_arrays
 from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors, load_checkpoint, save_tensors
@@ -229,6 +231,19 @@ def test_more_tensors_than_an_artifact_holds_are_refused_before_any_work() -> No
     many = from_tensors({f"w.{i}": np.full(1, i, np.float32) for i in range((1 << 15) + 1)})
     with pytest.raises(RecipeError, match=r"at most 32,768 tensors, the checkpoint 32,769"):
         pack(many, parse_recipe("*=cast"))
+
+
+def test_a_part_of_the_tensors_is_quantized_without_reading_the_others() -> None:
+    whole = from_tensors({f"w.{i}": np.full(4, i, np.float32) for i in range(5)})
+    applied = apply(parse_recipe("*=cast"), whole.stored_shapes)
+    read: list[str] = []
+
+    def load(name: str) -> NDArray[Any]:
+        read.append(name)
+        return whole.load(name)
+
+    quantize(dataclasses.replace(whole, load=load), applied, names=["w.3"])
+    assert read == ["w.3"]
 
 
 def test_nan_weights_are_refused() -> None:

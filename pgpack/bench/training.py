@@ -19,6 +19,7 @@ from pgpack.calibration.calibration import Calibration
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.pack import Quantized
 from pgpack.progress import Progress, shown
+from pgpack.recipe.directives import Tune
 from pgpack.recipe.recipe import Recipe
 from pgpack.refine.fresh_text import fresh_tokens, tokens_for
 from pgpack.text.data import Tokens, digest_tokens
@@ -39,6 +40,8 @@ class Trainable(Protocol):
 
     @property
     def text(self) -> Text: ...
+
+    def note_once(self, line: str) -> None: ...
 
     @property
     def model_digest(self) -> str: ...
@@ -101,11 +104,15 @@ class Training:
                     recipe.tune, device=self._device, progress=lambda step, kl: bar.update(),
                 )  # fmt: skip
 
+        untuned = records_key(quantized.records, quantized.aliases)
+        found = work() if bench.cache is None else self._kept(
+            cache_key("tuned", untuned, stage_name(recipe.tune), *self._origin(bench.checkpoint, tokens)),
+            work, quantized.aliases,
+        )  # fmt: skip
+        if recipe.tune.count and records_key(found.records, found.aliases) == untuned:
+            bench.note_once("tuning made nothing better on calibration text kept back, and is left out")
         if bench.cache is None:
-            return work()
-        symbols = records_key(quantized.records, quantized.aliases)
-        key = cache_key("tuned", symbols, stage_name(recipe.tune), *self._origin(bench.checkpoint, tokens))
-        found = self._kept(key, work, quantized.aliases)
+            return found
         return dataclasses.replace(found, quantize_s=quantized.quantize_s + found.quantize_s)
 
     def _once(
@@ -121,7 +128,8 @@ class Training:
         if self.bench.cache is None:
             return work()
         statistics = calibration.digest if calibration else None
-        key = cache_key(kind, recipe.digest, statistics, *self._origin(checkpoint, tokens))
+        untuned = dataclasses.replace(recipe, tune=Tune())  # which comes after
+        key = cache_key(kind, untuned.digest, statistics, *self._origin(checkpoint, tokens))
         return self._kept(key, work, checkpoint.aliases)
 
     def _kept(self, key: str, work: Callable[[], Quantized], aliases: dict[str, str]) -> Quantized:

@@ -28,7 +28,7 @@ from pgpack.study.frontier import Metric
 from pgpack.tensors.roles import roles_of
 
 from .dial import Dial, Limit, turn
-from .effort import DEFAULT, LEVELS, Effort
+from .effort import DEFAULT, FEW, LEVELS, Effort
 
 FILL, ROUGH_FILL = 0.999, 0.98  # the second is only looked for to begin the next search near it
 TRAINED_FILL = 0.99  # of a budget is enough for what trains, which may take minutes a turn
@@ -59,7 +59,7 @@ def engine_recipe(effort: Effort, step: float, tensors: Shapes) -> Recipe:
         f"@calib=tokens(count={effort.tokens})" if effort.tokens else "",
         "@drift=layers(share=1,residual=1)" if effort.drift else "",
         f"@compensate=weights(count={effort.compensate})" if effort.compensate else "",
-        f"@tune=steps(count={effort.tune})" if effort.tune else "",
+        effort.tuning,
     )
     return parse_recipe("; ".join(part for part in parts if part))
 
@@ -153,7 +153,7 @@ def _searched(
         yield family.name, family.recipe_at(dial), artifact
         if trains:  # from where the untrained would fill the budget, without another artifact to see it
             full = dial * 2 ** (8 * (artifact.n_bytes - FILL * budget) / max(1, measurer.checkpoint.n_params))
-            family = trellis(effort, (TUNED_STEP if effort.tune else TRAINED_STEP) * full)
+            family = trellis(effort, (TUNED_STEP if effort.tune >= FEW else TRAINED_STEP) * full)
             dial, artifact = turn_dial(measurer, budget, family, fill, bar)
             yield family.name, family.recipe_at(dial), artifact
         return

@@ -15,7 +15,8 @@ import math
 from dataclasses import dataclass, replace
 
 CALIBRATED = 4.4e12  # tokens of calibration times parameters; more is cut to a power of two, not below TOKENS
-TRAINED = 5.4e9  # optimizer steps times parameters: 40 of SmolLM2, each of which takes about a minute of a core
+TRAINED = 3.3e9  # optimizer steps times parameters: 24 of SmolLM2, each of which takes about a minute of a core
+FEW = 100  # optimizer steps, fewer of which move no exponent by as much as it is stored to
 TOKENS = 32_768  # of calibration text, where nothing else is said
 
 
@@ -44,6 +45,12 @@ class Effort:
         named = {", drift followed": self.drift, ", compensated": self.compensate, ", tuned": self.tune}
         trained = "".join(name for name, is_asked in named.items() if is_asked)
         return f"trellis, {self.states} states{rows}{trained}"
+
+    @property
+    def tuning(self) -> str:
+        """`@tune` of a recipe, "" without: in FEW steps what is stored exactly, no exponents."""
+        continuous = "" if self.tune >= FEW else ",lr=0.006,rows=0,columns=0"
+        return f"@tune=steps(count={self.tune}{continuous})" if self.tune else ""
 
     @property
     def untrained(self) -> Effort:

@@ -54,7 +54,7 @@ from .fresh_text import BATCH_TOKENS
 EIGHTHS = 8  # the resolution of a trellis grid's exponents, in steps an octave
 SMALL = 8192  # raw tensors of at most so many values are tuned
 STAGES = (0.5, 0.6, 0.7, 0.8)  # of all steps: where a further quarter of the exponents is rounded and kept
-RAW_LR = 0.003  # the largest change of a raw tensor per step, in units of its root mean square
+RAW_SHARE = 0.3  # of lr: the largest change of a raw tensor per step, in units of its root mean square
 
 
 def tune(
@@ -229,7 +229,7 @@ def _descend(
     """Adam with a linear decay; the exponents are rounded on the way, at STAGES."""
     named = [item for tensor in tensors.values() for item in tensor.parameters.items()]
     raw, factors = [p for kind, p in named if kind == "raw"], [p for kind, p in named if kind != "raw"]
-    groups = [{"params": factors, "base": steps.lr}, {"params": raw, "base": RAW_LR}]
+    groups = [{"params": factors, "base": steps.lr}, {"params": raw, "base": RAW_SHARE * steps.lr}]
     optimizer = torch.optim.Adam([g for g in groups if g["params"]], lr=steps.lr, betas=(0.9, 0.99))
     stages = [math.ceil(part * steps.count) for part in STAGES]
     for step, ids in warmed(optimizer, steps.count, batches):

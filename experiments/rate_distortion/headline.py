@@ -1,23 +1,29 @@
-"""The README's tables of a real model, from what `make bench-peers` measured and nothing else.
+"""The README's tables of a real model, from what `make bench-peers` and `pgpack pack` measured and nothing else.
 
-python -m experiments.rate_distortion.headline results/peers-smollm.json
+python -m experiments.rate_distortion.headline results/peers-smollm.json [FILE.pgpack.json ...]
+
+Manifests of files that were packed at `--effort 9` on the same text become a curve of their own beside the others.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.replication.pages import ROOT, fill
+from pgpack.recipe.recipe import parse_recipe
 
 from .peers import DATA_FREE, DRIFT, ENTQUANT, OWN_TEXT, RANDOM_TEXT, bytes_at
+from .peers import markdown as page
 from .rows import Row, rate
 from .tables import Document, number_table, saving
 
 BLOCK = "real model"
 KLS = (0.1, 0.3, 0.8)  # nats per token, at which packers are set side by side
+EFFORT = "engine, --effort 9"
 
 
 def markdown(document: Document) -> str:
@@ -39,7 +45,7 @@ def markdown(document: Document) -> str:
         "KL, nats per token",
     )
     lines = [sentence, "", *number_table(header, points), "", "Packers side by side, bytes at equal KL:", ""]
-    tests = [name for name in (document["engine"], DRIFT.name) if name in curves]
+    tests = [name for name in (document["engine"], DRIFT.name, EFFORT) if name in curves]
     table = [
         (
             name,
@@ -50,6 +56,8 @@ def markdown(document: Document) -> str:
     ]
     header = ("packer", *(f"at KL {kl:g}" for kl in KLS), *(f"`{test}` against it" for test in tests))
     lines += number_table(header, table)
+    for row in curves.get(EFFORT, []):
+        lines += ["", _beside(row, {name: rows for name, rows in curves.items() if name != EFFORT})]
     for name in (DATA_FREE.name, RANDOM_TEXT.name, OWN_TEXT.name):
         if name in curves and ENTQUANT in curves:
             lines += [
@@ -59,16 +67,43 @@ def markdown(document: Document) -> str:
     return "\n".join(lines)
 
 
+def _beside(row: Row, curves: Mapping[str, Sequence[Row]]) -> str:
+    """A file beside every curve that reaches its KL."""
+    sizes = [(size, name) for name, rows in curves.items() if (size := bytes_at(rows, row.kl)) is not None]
+    versus = ", ".join(f"{100 * (row.n_bytes / size - 1):+.1f} % of `{name}`" for size, name in sorted(sizes))
+    return (
+        f"`{EFFORT}`, {row.n_bytes:,} B without config and tokenizer at KL {row.kl:.4f} and {row.bpb:.4f} bits per "
+        f"byte: {versus}."
+    )
+
+
+def packed(manifest: Path) -> Row:
+    """The point that the manifest of an artifact tells of, without its companions."""
+    told = json.loads(manifest.read_text(encoding="utf-8"))
+    n_bytes = told["n_bytes"] - told["sizes"]["overhead"].get("companions", 0)
+    rule = parse_recipe(told["recipe"]).rules[-1]
+    return Row(
+        curve=EFFORT, dial=rule.policy.quantizer.step, n_bytes=n_bytes, mse=0.0, kl=told["kl"], bpb=told["bpb"],
+        quantize_s=0.0, encode_s=0.0, decode_s=0.0, recipe=told["recipe"],
+    )  # fmt: skip
+
+
 def _size(row: Row) -> int:
     return row.n_bytes
 
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 2 when called without the JSON of a bench."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m experiments.rate_distortion.headline RESULTS.json\n")
+    if not arguments:
+        sys.stderr.write("usage: python -m experiments.rate_distortion.headline RESULTS.json [MANIFEST ...]\n")
         return 2
-    document = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    results, manifests = Path(arguments[0]), [Path(each) for each in arguments[1:]]
+    document = json.loads(results.read_text(encoding="utf-8"))
+    if manifests:
+        rows = sorted(map(packed, manifests), key=_size)
+        document["curves"][EFFORT] = [dataclasses.asdict(row) for row in rows]
+        results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        results.with_suffix(".md").write_text(page(document), encoding="utf-8")
     fill(ROOT / "README.md", BLOCK, markdown(document))
     return 0
 

@@ -2,9 +2,7 @@
 
 A level is only a recipe (`pgpack.fit.budget.engine_recipe`): what it adds is printed in it, and nothing of it is in
 the format. Bytes at equal loss and times of every level: `results/effort.md`, measured by `make bench-effort`.
-What a large model would be run for is bounded (`bounded`): on SmolLM2 level 9 took 118 minutes of processor time, of
-which the search for where to begin was about 25, drift 37 and 40 steps of tuning 45; 60 steps gave the same KL at the
-same bytes.
+What a large model would be run for is bounded (`bounded`): TODO
 Compensation is in none of them: 60 steps of it on 131,072 tokens lost to drift at equal loss (-44.9 against -45.9 %
 of `sdclip-brotli`), and each of the two quantizes in stages of its own. *(negative)*
 """

@@ -44,3 +44,16 @@ def test_tuning_without_text_names_the_flags_that_it_lacks(tmp_path: Path) -> No
     assert f"give --calib GLOB, {TOKENIZER_FLAG}, --val GLOB, for a model" in ended.err
     assert "--model FILE.py:build" in ended.err
     assert not (tmp_path / "a.pgpack").exists()
+
+
+@pytest.mark.parametrize("cache", [("--no-cache",), ("--cache", "kept")])
+def test_a_tuning_that_makes_nothing_better_is_told(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wild = TUNED.replace("count=2", "count=2,lr=0.9")
+    packed = succeed(pgpack("pack", model, "--recipe", wild, *cache, "-o", "wild.pgpack"))
+    plain = succeed(pgpack("pack", model, "--recipe", PLAIN, *cache, "-o", "plain.pgpack"))
+    assert "tuning made nothing better on calibration text kept back, and is left out" in packed.err
+    assert "tuning made nothing better" not in plain.err
+    assert Path("wild.pgpack").read_bytes() == Path("plain.pgpack").read_bytes()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.rate_distortion import effort, peers
+from experiments.rate_distortion import effort, headline, peers
 from experiments.rate_distortion.entquant import entquant, entropy_bytes
 from experiments.rate_distortion.rows import Row
 from experiments.rate_distortion.watersic import watersic
@@ -33,6 +33,23 @@ def test_entquant_trades_error_for_bits() -> None:
 
 def test_entquant_leaves_rows_of_zero() -> None:
     assert not entquant(np.zeros((3, 8), np.float32), 0.1).weight.any()
+
+
+def test_a_packed_file_stands_beside_the_curves_without_its_companions(tmp_path: Path) -> None:
+    recipe = "ndim<=1=cast; *=tcq(step=0.002,states=64)|rans_scaled(states=64)"
+    told = {"n_bytes": 190, "sizes": {"overhead": {"companions": 40}}, "kl": 0.1, "bpb": 1.5, "recipe": recipe}
+    (tmp_path / "a.pgpack.json").write_text(json.dumps(told))
+    found = headline.packed(tmp_path / "a.pgpack.json")
+    assert (found.n_bytes, found.kl, found.bpb, found.dial) == (150, 0.1, 1.5, 0.002)
+    document = {
+        "name": "m", "n_params": 800, "n_tokens": 9, "fp32_bpb": 1.0, "engine": "tcq-8",
+        "curves": {
+            "tcq-8": [vars(row(100, 0.2)), vars(row(200, 0.1)), vars(row(300, 0.01))],
+            headline.EFFORT: [vars(found)],
+        },
+    }  # fmt: skip
+    assert "150 B without config and tokenizer at KL 0.1000" in headline.markdown(document)
+    assert "-25.0 % of `tcq-8`" in headline.markdown(document)
 
 
 @pytest.mark.parametrize("rate", [2.0, 3.0])

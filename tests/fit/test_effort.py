@@ -7,6 +7,7 @@ import pytest
 from pgpack.fit.budget import engine_recipe
 from pgpack.fit.effort import DEFAULT, LEVELS, Effort
 from pgpack.recipe.dials import trellis_recipe
+from pgpack.recipe.directives import Tune
 from pgpack.recipe.recipe import parse_recipe
 
 SHAPES = {"blocks.0.w": (64, 64), "blocks.0.gain": (64,)}
@@ -68,3 +69,9 @@ def test_a_large_model_is_run_for_as_long_as_an_hour_allows() -> None:
 def test_steps_that_somebody_asked_for_are_not_bounded() -> None:
     assert LEVELS[9].trained_by(None, 500).bounded(10**9).tune == 500
     assert LEVELS[9].trained_by(None, None).bounded(10**9).tune == 3
+
+
+def test_few_steps_of_tuning_move_no_exponents() -> None:
+    few, many = (engine_recipe(Effort(tune=count), 1e-3, SHAPES).tune for count in (99, 100))
+    assert (few.rows, few.columns, few.count) == (0, 0, 99)
+    assert many == Tune(count=100)

@@ -18,7 +18,7 @@ from pgpack.errors import CheckpointError
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-ANY_WEIGHTS = ("*.index.json", "*.safetensors", "*.gguf", "*.bin")
+ANY_WEIGHTS = ("*.index.json", "*.safetensors", "*.gguf", "*.bin", "*.npz")
 OTHERS = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".npz")  # endings of what may be another model
 NO_OTHERS = ("pytorch_model", "training_args", "optimizer", "scheduler", "scaler", "rng_state")
 COMPANIONS = (

@@ -64,8 +64,11 @@ def replacing(
     A crash leaves either the old file or the new one, and a block that fails leaves the old one and no trace. What a
     killed writer left is written over. `aside`: where it is written, by default PATH.tmp; one that is not `durable`
     may be torn by a power cut. Units: `n_bytes` it will have, for the message of a full disk.
-    Raises: OSError that names `path`; BlockingIOError while another process writes it; NoRoom.
+    Raises: OSError that names `path`; BlockingIOError while another process writes it; NoRoom. A pipe or a device is
+    never replaced.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "a pipe or a device, which no file takes the place of", str(path))
     aside = aside or path.with_name(path.name + ".tmp")
     try:
         held = _locked(aside, path)

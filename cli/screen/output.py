@@ -112,6 +112,8 @@ def refuse_overwrite(path: Path, force: bool, *inputs: Path | None) -> None:
     """
     if path.is_dir():
         raise click.UsageError(f"{path} is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise click.UsageError(f"{path} is a pipe or a device, and files are written whole; give the name of a file")
     if path.exists() and any(given is not None and given.exists() and path.samefile(given) for given in inputs):
         raise click.UsageError(f"{path} is what the command reads; give another -o")
     if path.exists() and not force:

@@ -12,7 +12,11 @@ from pgpack.sizes import Size, bytes_of, is_share, is_unit, parse_size
 
 
 class NamedPath(click.Path):
-    """A path by its name: `-`, which elsewhere means a pipe, would become a file of that name."""
+    """A path by its name: `-`, which elsewhere means a pipe, would become a file of that name. Whether it can be read
+    is told by who reads it."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(readable=False, **attributes)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if str(value) == "-":

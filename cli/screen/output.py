@@ -25,8 +25,8 @@ from typing import Any, NoReturn
 
 import click
 
-from pgpack.errors import PgpackError, RecipeError
-from pgpack.files import alone, remedy
+from pgpack.errors import PgpackError, RecipeError, remedy
+from pgpack.files import alone
 from pgpack.sizes import spoken_size
 from pgpack.tables import clipped, escaped, escaped_lines
 

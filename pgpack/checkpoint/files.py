@@ -143,6 +143,7 @@ def read_safetensors(path: Path) -> Stored:
     """What a safetensors file holds. Raises: CheckpointError when it is none, or of values that are not read."""
     from safetensors import SafetensorError, safe_open
 
+    path.open("rb").close()  # whose error is right: safetensors says that there is no file
     try:
         with safe_open(str(path), framework="numpy") as file:
             names = list(file.keys())

@@ -36,6 +36,7 @@ COMPANIONS = (
 LICENCES = ("LICENSE*", "LICENCE*")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+KEPT = "calibration-"  # how the name of what a study keeps of its calibration begins
 COMPANION_LIMIT = 64 << 20
 LFS_MARK = b"version https://git-lfs"
 
@@ -74,15 +75,17 @@ def weights_in(folder: Path) -> Path:
     for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
+    is_study = (folder / "study.json").is_file()
     for pattern in ANY_WEIGHTS:
-        found = sorted(path for path in folder.glob(pattern) if path.name not in COMPANIONS)
+        others = (path for path in folder.glob(pattern) if path.name not in COMPANIONS)
+        found = sorted(path for path in others if not (is_study and path.name.startswith(KEPT)))
         if len(found) == 1:
             return found[0]
         if found:
             names = ", ".join(path.name for path in found[:3]) + (", ..." if len(found) > 3 else "")
             index = " (shards need their index, *.index.json)" if "-of-" in found[0].name else ""
             raise CheckpointError(f"{folder}: a folder; name the checkpoint file in it: {names}{index}")
-    if (folder / "study.json").is_file():
+    if is_study:
         raise CheckpointError(f"{folder}: a study, not a checkpoint; look at it with: pgpack frontier {folder}")
     raise CheckpointError(
         f"{folder}: a folder; name the checkpoint file in it (there is no model.safetensors, pytorch_model.bin or "

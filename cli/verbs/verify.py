@@ -156,7 +156,7 @@ def _judge_folder(
     if not evidence.is_submission:
         raise DataError(
             f"{folder} is no submission folder: no script, no artifact and no submission.json in it; name the folder "
-            "that holds them (of a model's folder or a study, the artifact alone is verified: pgpack verify FILE)"
+            "that holds them (of a model's folder or a study, the file that `pgpack pack` writes is verified)"
         )
     if evaluate or flags.scorer:
         try:

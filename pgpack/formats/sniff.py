@@ -51,8 +51,8 @@ def open_field(data: bytes, limit: int = DEFAULT_LIMIT) -> FieldFile | None:
 def read_identified(data: bytes, limit: int = DEFAULT_LIMIT) -> tuple[str, list[Record]]:
     """The container's name and the records of an artifact in one of the field's formats.
 
-    `limit`: the most bytes that anything may decode to. Raises NoArtifact when it is none of them,
-    FormatError when it is damaged.
+    `limit`: the most bytes that anything may decode to. Raises FormatError when it is none of them or
+    damaged; NoArtifact when it is a checkpoint.
     """
     found = _opened(data, limit)
     return found.kind, found.read()
@@ -84,16 +84,16 @@ def _sdclip(stream: bytes, limit: int) -> list[Record]:
 
 
 def _torch_stream(data: bytes, limit: int) -> bytes:
-    """The torch.save stream inside a file. Raises NoArtifact when there is none, FormatError when it is damaged."""
+    """The torch.save stream inside a file. Raises FormatError when there is none."""
     try:
         plain = data if data[:4] in (ZIP, torch_sdclip.MARK) else _decompressed(data, limit)
     except CorruptArtifact as error:
         if codec_of(data) != "brotli":
             raise
-        raise NoArtifact(f"{UNKNOWN}: {error}") from None
+        raise FormatError(f"{UNKNOWN}: {error}") from None
     stream = torch_sdclip.unshuffled(plain)
     if stream[:4] != ZIP:
-        raise NoArtifact(f"{UNKNOWN}: it holds no torch stream")
+        raise FormatError(f"{UNKNOWN}: it holds no torch stream")
     return stream
 
 

@@ -50,6 +50,12 @@ def test_what_is_no_artifact_at_all_did_not_fail_a_verification(place: Path, ver
     assert "not an artifact" in refused.err or "pgpack pack" in refused.err
 
 
+def test_a_torch_file_of_no_artifact_is_a_checkpoint_too(place: Path, tmp_path: Path) -> None:
+    succeed(pgpack("unpack", place / "a.pgpack", "-o", tmp_path / "a.pt"))
+    refused = pgpack("unpack", tmp_path / "a.pt", "-o", tmp_path / "b.npz")
+    assert (refused.code, "a checkpoint is packed with `pgpack pack`" in refused.err) == (1, True)
+
+
 def test_a_pipe_is_no_damaged_artifact_and_a_cut_one_is(place: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     refused = pgpack("unpack", tmp_path / "pipe", "-o", tmp_path / "x.npz")

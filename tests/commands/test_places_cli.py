@@ -92,6 +92,12 @@ def test_a_study_is_no_checkpoint_whatever_it_keeps(place: Path, verb: tuple[str
     assert (refused.code, "statistics of a calibration, not a checkpoint" in refused.err) == (1, True)
 
 
+def test_token_shards_are_no_checkpoint(text_folder: Path) -> None:
+    """A folder of one shard was read as the checkpoint in it, of two the user was to choose."""
+    refused = pgpack("inspect", text_folder)
+    assert (refused.code, "token shards, not a checkpoint" in refused.err) == (1, True)
+
+
 def test_a_study_is_no_submission(place: Path) -> None:
     refused = pgpack("verify", place / "study")
     assert (refused.code, "is no submission folder" in refused.err) == (1, True)

@@ -98,7 +98,7 @@ def weights_in(folder: Path) -> Path:
 
 
 def _is_beside(name: str, is_study: bool) -> bool:
-    """Whether a file is named as what is no checkpoint: a shard of tokens, or what a study keeps of its calibration."""
+    """Whether a file is named as what is no checkpoint: a shard of tokens, or what a study keeps of calibration."""
     return any(fnmatch(name, shard) for shard in SHARDS) or (is_study and name.startswith(KEPT))
 
 

@@ -31,4 +31,7 @@ def command(context: click.Context, *, shell: str, screen: Screen) -> None:
     variable = f"_{program}_complete".upper().replace("-", "_")
     asked = kind(context.find_root().command, {}, program, variable)
     source = asked.source_template % asked.source_vars()
-    screen.show({"shell": shell, "source": source}, source)
+    if screen.as_json:
+        screen.show({"shell": shell, "source": source})
+    else:
+        click.echo(source)  # as it is: a line of it that is broken means something else

@@ -167,7 +167,7 @@ def _judge_folder(
             scores = Scores(fault=str(error))  # why nothing was measured
         evidence = dataclasses.replace(evidence, scores=scores)
     verdict = judged(evidence, strict=flags.strict, only=flags.only)
-    screen.show(as_document(verdict), checklist(verdict))
+    screen.show(as_document(verdict), *checklist(verdict).split("\n"))
     return 0 if verdict.ok else EXIT_FAILED
 
 

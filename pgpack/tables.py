@@ -74,9 +74,9 @@ class Table(str):
     def within(self, width: int) -> str:
         """The table in lines of at most `width` characters, if that can be.
 
-        Long names are shortened. Where too little of them would be left, or two would be alike, the widest text goes
-        on lines of its own: names above their row, anything else below it. Columns that have no room even so follow
-        in a table below, under the first one again.
+        Long names are shortened. Where too little of them would be left, the widest text goes on lines of its own:
+        names above their row, anything else below it. Columns that have no room even so follow in a table below,
+        under the first one again.
         """
         if max(map(len, self.split("\n"))) <= width:
             return self
@@ -95,8 +95,9 @@ class Table(str):
                 aligned = _aligned([line[i] for i in part], [widths[i] for i in part], numeric)
                 pair = [clipped(inset + aligned, width)]
                 if own is not None and not n and row[own] not in ("", "-"):
-                    alone = clipped(row[own], width - len(INDENT))
-                    pair = [alone, *pair] if inset else [*pair, INDENT + alone]
+                    before = "" if inset else INDENT
+                    alone = before + clipped(row[own], width - len(before))
+                    pair = [alone, *pair] if inset else [*pair, alone]
                 found += pair
         return "\n".join(found)
 
@@ -107,12 +108,11 @@ class Table(str):
         widest = max(others, key=self._width, default=None)
         if widest is not None and most < AMPLE and self._width(widest) > max(most, LEGIBLE):
             return widest
-        return 0 if not self.numeric[0] and most < LEGIBLE and self._alike(0, max(most, NARROW)) else None
+        return 0 if not self.numeric[0] and most < LEGIBLE and self._is_cut(0, max(most, NARROW)) else None
 
-    def _alike(self, column: int, width: int) -> bool:
-        """Whether texts of a column that differ would no longer do so."""
-        texts = {row[column] for row in self.cells}
-        return len({shortened(text, width) for text in texts}) < len(texts)
+    def _is_cut(self, column: int, width: int) -> bool:
+        """Whether a text of a column loses more than initials can stand for."""
+        return any(".." in shortened(row[column], width) for row in self.cells)
 
     def _width(self, column: int) -> int:
         return max(len(row[column]) for row in (self.headings, *self.cells))

@@ -34,16 +34,17 @@ SIZES = table(("tensor", "role", "bytes"), [(name, "attention", 1_000_000) for n
 
 
 def test_long_names_become_initials_while_that_tells_them_apart_then_stand_above_their_row() -> None:
-    short = fitting(SIZES, 54).splitlines()
+    short = fitting(SIZES, 55).splitlines()
     assert [line.split()[0] for line in short[1:]] == [
         "m.l.0.self_attn.q_proj.weight",
         "m.l.0.post_attention_norm.weight",
         "m.l.10.self_attn.q_proj.weight",
         "m.l.10.post_attention_norm.weight",
     ]
-    narrow = fitting(SIZES, 40).splitlines()
-    assert max(map(len, narrow)) <= 40
-    assert all("1,000,000" in line for line in narrow[2::2] if "attention" in line)
+    narrow = fitting(SIZES, 42).splitlines()
+    assert max(map(len, narrow)) <= 42
+    assert narrow[2::2] == NAMES
+    assert all(line.split() == ["attention", "1,000,000"] for line in narrow[3::2])
 
 
 @pytest.mark.parametrize("columns", range(40, 140, 7))

@@ -90,11 +90,9 @@ def test_completion_prints_what_makes_a_shell_ask_the_program(shell: str, progra
     (tmp_path / "lines").write_text(source)
     if (found := shutil.which(shell)) is not None:
         plain = {"bash": "--norc", "zsh": "-f", "fish": "--no-config"}[shell]
-        env = {**os.environ, "HOME": str(tmp_path)}
         command = [found, plain, "-c", f". {tmp_path / 'lines'}"]
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, "HOME": str(tmp_path)}
-        )
+        env = {**os.environ, "HOME": str(tmp_path)}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -44,7 +44,8 @@ def write_best(benches: Benches, study: Study) -> tuple[Trial | None, tuple[Path
         return None, (), []
     own = study.meta.checkpoint_digest
     first = next((bench for bench in benches.all if bench.checkpoint.digest == own), benches.first)
-    paths, sizes = [], {}
+    paths: list[Path] = []
+    sizes: Mapping[str, Mapping[str, int]] = {}
     for bench in benches.all:
         digest = bench.checkpoint.digest
         paths.append(places[digest])

@@ -80,7 +80,7 @@ CUT = """
 
 @pytest.mark.parametrize("width", [390, 480, 718, 1280])
 def test_no_number_leaves_its_cell(tmp_path: Path, width: int) -> None:
-    """A small loss with its interval, 0.0002837 +- 0.0000034, was wider than a cell of a narrow page, and cut there."""
+    """A small loss with its interval, 0.0002837 +- 0.0000034, was wider than a cell of a narrow page, cut there."""
     trials = [*synthetic_trials()]
     for n in range(0, 8, 2):
         trials[n] = dataclasses.replace(trials[n], kl=0.0002837, kl_se=1.7e-6)

@@ -19,6 +19,7 @@ VERBS = {
     "finetune": ("train_verbs.finetune", "Train a finished model on, so that it packs smaller at equal loss."),
     "curve": ("train_verbs.curve", "Draw the loss curves of runs as one picture."),
     "eval": ("train_verbs.eval", "Bits per byte of a checkpoint on its validation text."),
+    "completion": ("verbs.completion", "Print what makes bash, zsh or fish complete commands and flags."),
 }
 
 

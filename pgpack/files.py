@@ -22,20 +22,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import FormatError, InputChanged
+from .errors import FormatError, InputChanged, NoArtifact
 
 if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
 
-_REMEDIES = {
-    errno.ENOSPC: "free some space{room} and repeat the same command",
-    errno.EDQUOT: "free some of your quota{room} and repeat the same command",
-    errno.EFBIG: "raise the limit on file sizes (ulimit -f) and repeat the same command",
-    errno.EACCES: "give a directory that you may write to, or have its owner change its mode",
-    errno.EPERM: "give a directory that you may write to, or have its owner change its mode",
-    errno.EROFS: "give a directory on a file system that is not read-only",
-    errno.ENOLCK: "give a directory on a file system that has locks",
-}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 READ = 4 << 30  # bytes of a file that is read whole, as many as decoding holds
 WORKPLACE = "pgpack-work-"  # how names of temporary folders begin
@@ -48,13 +39,6 @@ class NoRoom(OSError):
     n_bytes: int | None = None
 
 
-def remedy(error: OSError) -> str:
-    """What to do about a refusal of the operating system; '' where nobody knows."""
-    needed = getattr(error, "n_bytes", None)
-    room = "" if needed is None else f" ({needed:,} bytes are needed)"
-    return _REMEDIES.get(error.errno or 0, "").format(room=room)
-
-
 @contextlib.contextmanager
 def replacing(
     path: Path, aside: Path | None = None, durable: bool = True, n_bytes: int | None = None
@@ -64,8 +48,11 @@ def replacing(
     A crash leaves either the old file or the new one, and a block that fails leaves the old one and no trace. What a
     killed writer left is written over. `aside`: where it is written, by default PATH.tmp; one that is not `durable`
     may be torn by a power cut. Units: `n_bytes` it will have, for the message of a full disk.
-    Raises: OSError that names `path`; BlockingIOError while another process writes it; NoRoom.
+    Raises: OSError that names `path`; BlockingIOError while another process writes it; NoRoom. A pipe or a device is
+    never replaced.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "a pipe or a device, which no file takes the place of", str(path))
     aside = aside or path.with_name(path.name + ".tmp")
     try:
         held = _locked(aside, path)
@@ -309,10 +296,10 @@ def remove(path: Path) -> None:
 
 
 def refuse_special(path: Path) -> int:
-    """The bytes of a file. Raises: FormatError for a pipe, a device or a socket, which may never end; OSError."""
+    """The bytes of a file. Raises: NoArtifact for a pipe, a device or a socket, which may never end; OSError."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-        raise FormatError(f"{path} is a pipe or a device; write what it gives into a file first")
+        raise NoArtifact(f"{path} is a pipe or a device; write what it gives into a file first")
     return found.st_size
 
 

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 Cell = str | int | float | None
+LEGIBLE, AMPLE = 24, 60  # characters that are enough to know a name by, a recipe
+NARROW = 8  # characters below which no text is shortened
+INDENT = "    "  # before text on a line of its own under the row that it belongs to
 
 
 def escaped(text: str) -> str:
@@ -60,18 +63,127 @@ def counted_are(n: int, noun: str) -> str:
     return f"{counted(n, noun)} {'is' if n == 1 else 'are'}"
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+class Table(str):
+    """Aligned text, which can be made as narrow as a terminal: see `within`."""
+
+    __slots__ = ("cells", "headings", "numeric")
+    headings: list[str]
+    cells: list[list[str]]
+    numeric: list[bool]
+
+    def within(self, width: int) -> str:
+        """The table in lines of at most `width` characters, if that can be.
+
+        Long names are shortened. Where too little of them would be left, the widest text goes on lines of its own:
+        names above their row, anything else below it. Columns that have no room even so follow in a table below,
+        under the first one again.
+        """
+        if max(map(len, self.split("\n"))) <= width:
+            return self
+        every = list(range(len(self.headings)))
+        own = self._alone(every, width)
+        columns = [i for i in every if i != own]
+        inset = INDENT if own is not None and own < columns[0] else ""
+        most = max(self._most(columns, width - len(inset)), NARROW)
+        rows = [self.headings, *self.cells]
+        lines = [[row[i] if self.numeric[i] else shortened(row[i], most) for i in columns] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        found = []
+        for n, part in enumerate(_parts(widths, width - len(inset))):
+            numeric = [self.numeric[columns[i]] for i in part]
+            for row, line in zip(rows, lines, strict=True):
+                aligned = _aligned([line[i] for i in part], [widths[i] for i in part], numeric)
+                pair = [clipped(inset + aligned, width)]
+                if own is not None and not n and row[own] not in ("", "-"):
+                    before = "" if inset else INDENT
+                    alone = before + clipped(row[own], width - len(before))
+                    pair = [alone, *pair] if inset else [*pair, alone]
+                found += pair
+        return "\n".join(found)
+
+    def _alone(self, columns: Sequence[int], width: int) -> int | None:
+        """The column whose text goes on lines of its own; None for none."""
+        most = self._most(columns, width)
+        others = (i for i in columns if i and not self.numeric[i])
+        widest = max(others, key=self._width, default=None)
+        if widest is not None and most < AMPLE and self._width(widest) > max(most, LEGIBLE):
+            return widest
+        return 0 if not self.numeric[0] and most < LEGIBLE and self._is_cut(0, max(most, NARROW)) else None
+
+    def _is_cut(self, column: int, width: int) -> bool:
+        """Whether a text of a column loses more than initials can stand for."""
+        return any(".." in shortened(row[column], width) for row in self.cells)
+
+    def _width(self, column: int) -> int:
+        return max(len(row[column]) for row in (self.headings, *self.cells))
+
+    def _most(self, columns: Sequence[int], width: int) -> int:
+        """The most characters that no text may exceed so that `columns` fit into `width`; 0 where they cannot."""
+        fixed = 2 * (len(columns) - 1) + sum(self._width(i) for i in columns if self.numeric[i])
+        wanted = [self._width(i) for i in columns if not self.numeric[i]]
+        most = max(wanted, default=0)
+        while most and fixed + sum(min(each, most) for each in wanted) > width:
+            most -= 1
+        return most
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
     """The rows as aligned text under their headings. A column is numeric when no cell of it is text."""
     cells = [[shown(value) for value in row] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(headings, *cells, strict=True)]
     numeric = [all(not isinstance(row[i], str) for row in rows) for i in range(len(headings))]
-    lines = []
-    for line in (list(headings), *cells):
-        padded = (
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(line, widths, numeric, strict=True)
-        )
-        lines.append("  ".join(padded).rstrip())
+    found = Table("\n".join(_aligned(line, widths, numeric) for line in (list(headings), *cells)))
+    found.headings, found.cells, found.numeric = list(headings), cells, numeric
+    return found
+
+
+def _parts(widths: Sequence[int], width: int) -> list[list[int]]:
+    """Columns side by side in at most `width` characters, the first one in every part."""
+    parts = [[0]]
+    for i in range(1, len(widths)):
+        if sum(widths[j] + 2 for j in parts[-1]) + widths[i] > width and len(parts[-1]) > 1:
+            parts.append([0])
+        parts[-1].append(i)
+    return parts
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    padded = (
+        text.rjust(width) if right else text.ljust(width)
+        for text, width, right in zip(line, widths, numeric, strict=True)
+    )
+    return "  ".join(padded).rstrip()
+
+
+def shortened(text: str, width: int) -> str:
+    """At most `width` characters of a cell: of a tensor's name the first parts become initials and then its middle
+    goes, of anything with words or stages in it the end."""
+    if len(text) <= width:
+        return text
+    if re.search(r"[ =|;(]", text):
+        return clipped(text, width)
+    parts = text.split(".")
+    for i, part in enumerate(parts[:-2]):
+        if len(".".join(parts)) > width and not part.isdigit():
+            parts[i] = part[:1]
+    name = ".".join(parts)
+    kept = width - 2
+    return name if len(name) <= width else f"{name[: kept // 2]}..{name[len(name) - (kept - kept // 2) :]}"
+
+
+def wrapped(text: str, width: int) -> str:
+    """A sentence in lines of at most `width` characters, broken between words; what stands between backticks, a word
+    that is longer, and a recipe are left whole. Further lines begin where the text does behind a label."""
+    if len(text) <= width or "\n" in text:
+        return text
+    label = re.match(r"\s*\S+(?: {2,}\S+)? {2,}", text)
+    indent = " " * (len(label[0]) if label and len(label[0]) <= width // 2 else 2)
+    lines = [""]
+    for word in re.findall(r" *(?:`[^`]*`\S*|[^\s`]+|`)", text):
+        if lines[-1].strip() and len(lines[-1]) + len(word) > width:
+            lines.append(indent + word.lstrip())
+        else:
+            lines[-1] += word
     return "\n".join(lines)
 
 

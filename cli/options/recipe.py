@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,9 @@ def recipe_text(value: str) -> tuple[str, bool]:
     named = value.startswith("@") and not value.startswith(DIRECTIVES)
     path = Path(value[1:] if named else value)
     if not named and ("=" in value or path.suffix not in RECIPE_SUFFIXES):
+        if "=" not in value and os.path.exists(path):
+            what = "is a folder; name a file in it" if path.is_dir() else "is a file; to read a recipe in it give it"
+            raise click.UsageError(f"--recipe {value}: {path} {what} as --recipe @FILE")
         return value, False
     try:
         text = path.read_text(encoding="utf-8-sig")

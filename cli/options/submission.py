@@ -10,9 +10,7 @@ import click
 
 from ..flag_group import flag, flag_group
 from .numbers import WholeNumber
-from .types import PATH
-
-_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+from .types import FILE, PATH, NamedPath
 
 
 @dataclass(frozen=True)
@@ -26,10 +24,10 @@ class SubmissionFlags:
         help="Write a whole submission folder instead of an artifact; --budget is then for code and weights.",
     )
     train_script: Path | None = flag(
-        "--train-script", metavar="FILE.py", type=_FILE, help="With --submission: the training script."
+        "--train-script", metavar="FILE.py", type=FILE, help="With --submission: the training script."
     )
     log: tuple[Path, ...] = flag(
-        "--log", metavar="FILE", type=_FILE, multiple=True, help="A training log, one per checkpoint."
+        "--log", metavar="FILE", type=FILE, multiple=True, help="A training log, one per checkpoint."
     )
     seed: tuple[int, ...] = flag(
         "--seed", metavar="N", type=WholeNumber(), multiple=True, help="The seed of each checkpoint, in their order."
@@ -41,15 +39,15 @@ class SubmissionFlags:
         help="packed (the default): script minified, self-extracting; raw: as it is.",
     )
     about: Path | None = flag(
-        "--about", metavar="FILE.json", type=_FILE, help="name, author, github_id, date, track, blurb ..."
+        "--about", metavar="FILE.json", type=FILE, help="name, author, github_id, date, track, blurb ..."
     )
     requirements: Path | None = flag(
-        "--requirements", metavar="FILE", type=_FILE, help="requirements.txt of the training script."
+        "--requirements", metavar="FILE", type=FILE, help="requirements.txt of the training script."
     )
     study: Path | None = flag(
         "--study",
         metavar="DIR",
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        type=NamedPath(path_type=Path, exists=True, file_okay=False),
         help="A sweep of the checkpoint, for the frontier figure.",
     )
 

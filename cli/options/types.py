@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from pgpack.sizes import Size, bytes_of, is_share, is_unit, parse_size
 
-PATH = click.Path(path_type=Path)
-FOLDER = click.Path(path_type=Path, file_okay=False)
+
+class NamedPath(click.Path):
+    """A path by its name: `-`, which elsewhere means a pipe, would become a file of that name. Whether it can be read
+    is told by who reads it."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(readable=False, **attributes)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value) == "-":
+            self.fail("- is no name: nothing goes through a pipe here; give a file's name (./- for one called -)")
+        return super().convert(value, param, ctx)
+
+
+PATH = NamedPath(path_type=Path)
+FILE = NamedPath(path_type=Path, exists=True, dir_okay=False)
+FOLDER = NamedPath(path_type=Path, file_okay=False)
 
 
 def size(text: str) -> int:

@@ -21,14 +21,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
-from pgpack.errors import PgpackError, RecipeError
-from pgpack.files import alone, remedy
+from pgpack.errors import PgpackError, RecipeError, remedy
+from pgpack.files import alone
 from pgpack.sizes import spoken_size
-from pgpack.tables import clipped, escaped, escaped_lines
+from pgpack.tables import Table, escaped, escaped_lines, wrapped
 
 from ..flag_group import flag, flag_group
 
@@ -39,8 +39,8 @@ AGAIN_S = 0.05  # until a Ctrl-C that was dropped is asked for again
 
 
 def note(message: str) -> None:
-    """One line of information on stderr."""
-    click.echo(escaped_lines(message), err=True)
+    """One sentence of information on stderr."""
+    click.echo(escaped_lines(fitting(message, _columns(sys.stderr))), err=True)
 
 
 @dataclass(frozen=True)
@@ -66,21 +66,24 @@ class Screen:
         if self.as_json:
             click.echo(json.dumps(document, indent=2, allow_nan=False, default=_plain))
         else:
-            click.echo(escaped_lines("\n".join(fitting(line, _columns()) for line in lines)))
+            click.echo(escaped_lines("\n".join(fitting(line, _columns(sys.stdout)) for line in lines)))
             if self.verbose and not self.quiet:
                 self.note("done")
 
 
 def fitting(text: str, columns: int | None) -> str:
-    """A table as wide as the terminal at most, its lines cut at the end; a single line is the terminal's to break."""
-    if columns is None or "\n" not in text:
+    """A table as narrow as the terminal and sentences broken between their words; what holds a recipe is one line,
+    which is the terminal's to break, so that it can be copied."""
+    if columns is None:
         return text
-    return "\n".join(clipped(line, columns) for line in text.split("\n"))
+    if isinstance(text, Table):
+        return text.within(columns)
+    return "\n".join(line if "=" in line else wrapped(line, columns) for line in text.split("\n"))
 
 
-def _columns() -> int | None:
-    """Columns of the terminal that results go to; None for a file or another program, which get all of it."""
-    return max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+def _columns(stream: TextIO) -> int | None:
+    """Columns of the terminal that `stream` goes to; None for a file or another program, which get all of it."""
+    return max(40, shutil.get_terminal_size().columns) if stream.isatty() else None
 
 
 def _so_far() -> str:
@@ -112,6 +115,8 @@ def refuse_overwrite(path: Path, force: bool, *inputs: Path | None) -> None:
     """
     if path.is_dir():
         raise click.UsageError(f"{path} is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise click.UsageError(f"{path} is a pipe or a device, and files are written whole; give the name of a file")
     if path.exists() and any(given is not None and given.exists() and path.samefile(given) for given in inputs):
         raise click.UsageError(f"{path} is what the command reads; give another -o")
     if path.exists() and not force:

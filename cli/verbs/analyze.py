@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,20 +74,22 @@ def command(
         data = figure_bytes(picture, output.suffix, title=title, description=described(analysis))
         replace_file(output, data)
         screen.note(f"wrote {output}")
-    screen.show(_document(analysis), _text(analysis, all_tensors))
+    screen.show(_document(analysis), *_lines(analysis, all_tensors))
 
 
-def _text(analysis: Analysis, all_tensors: bool) -> str:
-    parts = [_blocks(analysis), _skips(analysis), _lanes(analysis), _depths(analysis), _projections(analysis)]
-    parts.append(_tensors(analysis, all_tensors))
-    lines = [f"{analysis.n_params:,} parameters, dialect {analysis.dialect}"]
-    lines += [f"note: {sentence}" for sentence in analysis.notes]
-    return "\n\n".join([*(part for part in parts if part), "\n".join(lines)])
+def _lines(analysis: Analysis, all_tensors: bool) -> Iterator[str]:
+    parts = (_blocks(analysis), _skips(analysis), _lanes(analysis), _depths(analysis), _projections(analysis))
+    for part in (*parts, _tensors(analysis, all_tensors)):
+        if part:
+            yield from part
+            yield ""
+    yield f"{analysis.n_params:,} parameters, dialect {analysis.dialect}"
+    yield from (f"note: {sentence}" for sentence in analysis.notes)
 
 
-def _blocks(analysis: Analysis) -> str:
+def _blocks(analysis: Analysis) -> list[str]:
     if not analysis.blocks:
-        return ""
+        return []
     rows = [
         (block.label, block.attn_norm, block.attn_scale, block.attn, block.mlp_norm, block.mlp_scale, block.mlp,
          block.contribution, block.q_gain_mean, block.q_gain_std, block.keep, block.x0)
@@ -95,17 +98,17 @@ def _blocks(analysis: Analysis) -> str:
     headings = ("block", "|attn|", "scale", "attn", "|mlp|", "scale", "mlp", "total", "q gain", "std", "keep", "x0")
     text = table(headings, rows)
     if analysis.total is None:
-        return text
+        return [text]
     ratio = "no ratio: a contribution is not above 0" if analysis.ratio is None else f"max/min {analysis.ratio:.3g}"
-    return f"{text}\ncontribution in all {analysis.total:.4g}, {ratio}"
+    return [text, f"contribution in all {analysis.total:.4g}, {ratio}"]
 
 
-def _skips(analysis: Analysis) -> str:
+def _skips(analysis: Analysis) -> list[str]:
     rows = [(f"skip {skip.row}", skip.weight, skip.gate, skip.effective) for skip in analysis.skips]
-    return table(("skip", "weight", "gate", "effective"), rows) if rows else ""
+    return [table(("skip", "weight", "gate", "effective"), rows)] if rows else []
 
 
-def _lanes(analysis: Analysis) -> str:
+def _lanes(analysis: Analysis) -> list[str]:
     rows = [
         (f"layer {row.layer}", row.attn_to_attn, row.attn_to_mlp, row.attn_crosses, row.mlp_to_attn, row.mlp_to_mlp,
          row.mlp_crosses, row.keep_attn, row.keep_mlp)
@@ -114,32 +117,33 @@ def _lanes(analysis: Analysis) -> str:
     headings = (
         "lanes", "attn>attn", "attn>mlp", "crosses", "mlp>attn", "mlp>mlp", "crosses", "keep attn", "keep mlp",
     )  # fmt: skip
-    return table(headings, rows) if rows else ""
+    return [table(headings, rows)] if rows else []
 
 
-def _depths(analysis: Analysis) -> str:
+def _depths(analysis: Analysis) -> list[str]:
     rows = [(f"depth {depth.row}", depth.attn_scale, depth.mlp_scale) for depth in analysis.depths]
-    return table(("depth", "attn scale x", "mlp scale x"), rows) if rows else ""
+    return [table(("depth", "attn scale x", "mlp scale x"), rows)] if rows else []
 
 
-def _projections(analysis: Analysis) -> str:
+def _projections(analysis: Analysis) -> list[str]:
     rows = [
         (row.name, shape_text(row.shape), row.largest, row.smallest, row.mean, row.std)
         for row in analysis.projections
     ]
     if not rows:
-        return ""
+        return []
     text = table(("singular values", "shape", "largest", "smallest", "mean", "std"), rows)
     back = analysis.roundtrip
     if back is None:
-        return text
-    return (
-        f"{text}\nhead_proj embed_proj is {back.residual:.4g} from the identity; "
-        f"unrelated orthogonal matrices give {back.unrelated:.4g}"
-    )
+        return [text]
+    return [
+        text,
+        f"head_proj embed_proj is {back.residual:.4g} from the identity; "
+        f"unrelated orthogonal matrices give {back.unrelated:.4g}",
+    ]
 
 
-def _tensors(analysis: Analysis, all_tensors: bool) -> str:
+def _tensors(analysis: Analysis, all_tensors: bool) -> list[str]:
     matrices = [tensor for tensor in analysis.tensors if all_tensors or tensor.role != "control"]
     chosen = sorted(matrices, key=lambda tensor: -tensor.peak)
     chosen = chosen if all_tensors else chosen[:SHOWN_TENSORS]
@@ -148,7 +152,7 @@ def _tensors(analysis: Analysis, all_tensors: bool) -> str:
          row.row_spread)
         for row in chosen
     ]  # fmt: skip
-    return table(("tensor", "role", "shape", "values", "std", "peak", "kurtosis", "rows"), rows) if rows else ""
+    return [table(("tensor", "role", "shape", "values", "std", "peak", "kurtosis", "rows"), rows)] if rows else []
 
 
 def _document(analysis: Analysis) -> dict[str, Any]:

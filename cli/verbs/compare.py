@@ -43,10 +43,10 @@ def command(*, models: tuple[Path, ...], prompt: str, max_new_tokens: int, scree
 
         found = compare_models(models, prompt, max_new_tokens)
     others = [{**dataclasses.asdict(other), "mean_kl": other.mean_kl} for other in found.others]
-    screen.show({**dataclasses.asdict(found), "others": others}, _shown(found))
+    screen.show({**dataclasses.asdict(found), "others": others}, *_shown(found))
 
 
-def _shown(found: SideBySide) -> str:
+def _shown(found: SideBySide) -> list[str]:
     heads: list[str] = [Path(found.name).name]
     for other in found.others:
         heads += [Path(other.name).name, "KL"]
@@ -62,7 +62,7 @@ def _shown(found: SideBySide) -> str:
             f"{other.name}: the same token at {sum(other.same)} of {len(other.same)} positions, "
             f"mean KL {decimals(other.mean_kl, 4)} nats per token"
         )
-    return "\n".join(lines)
+    return lines
 
 
 def _visible(text: str) -> str:

@@ -18,7 +18,7 @@ import click
 from ..options.dry_run import rates_here
 from ..options.output import output_option
 from ..options.types import FOLDER
-from ..screen.output import Screen, screen_options
+from ..screen.output import Screen, refuse_unwritable, screen_options
 
 if TYPE_CHECKING:
     from pgpack.bench.rates import Cost, Rates
@@ -70,6 +70,7 @@ def command(*, out: Path, fast: bool, dry_run: bool, screen: Screen) -> int:
     """
     scale = FAST if fast else FULL
     steps = _steps(out, scale)
+    refuse_unwritable(out / "text")
     if dry_run:
         lines, cost = [shlex.join(line) for line in steps], demo_cost(scale, rates_here())
         screen.show({"steps": lines, "cost": cost.as_document()}, *lines, *cost.lines())

@@ -152,7 +152,9 @@ def command(
     require_alone(flags)
     if len(checkpoints) > 1:
         refuse_split_size(budget, checkpoints)
-        raise click.UsageError("several checkpoints are the seeds of a --submission DIR; give one")
+        raise click.UsageError(
+            "several checkpoints are the seeds of a --submission DIR; give one, or measure all with pgpack sweep"
+        )
     if out is None:
         raise click.UsageError("give -o FILE for the artifact, or --submission DIR")
     checkpoint = checkpoints[0]

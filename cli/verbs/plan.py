@@ -91,6 +91,7 @@ def _lines(planned: Plan) -> Iterator[str]:
         yield f"and {format_bytes(planned.companion_bytes)} for config and tokenizer, which --weights-only leaves out"
     yield f"recipe {planned.recipe.digest[:16]}  {planned.recipe}"
     if any(tensor.allocation for tensor in planned.tensors):
+        yield ""
         yield _allocations(planned)
     for alias, stored in planned.aliases.items():
         yield f"{alias} is tied to {stored} and costs nothing"
@@ -109,7 +110,7 @@ def _allocations(planned: Plan) -> str:
         for tensor in planned.tensors
         if (each := tensor.allocation)
     ]
-    return "\n" + table(("allocation", "step", "columns, octaves", "rows, octaves", "bits/weight"), rows)
+    return table(("allocation", "step", "columns, octaves", "rows, octaves", "bits/weight"), rows)
 
 
 def _document(planned: Plan) -> dict[str, object]:

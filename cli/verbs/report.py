@@ -13,7 +13,7 @@ from pgpack.errors import StudyError
 from pgpack.tables import counted
 
 from ..options.numbers import WholeNumber
-from ..options.types import FOLDER, PATH
+from ..options.types import PATH
 from ..screen.output import Screen, claim_output, format_bytes, screen_options
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Examples:
 
 
 @click.command("report", epilog=EPILOG)
-@click.argument("directory", metavar="DIR", type=FOLDER)
+@click.argument("directory", metavar="DIR", type=PATH)
 @click.option("--watch", is_flag=True, help="Serve the page on this machine and renew it as trials come in.")
 @click.option("--port", type=WholeNumber(0, 65535), default=0, metavar="N", help="With --watch; 0: any free one.")
 @click.option("-o", "--output", type=PATH, help="Write the page here (DIR/report.html).")

@@ -17,7 +17,7 @@ from pgpack.cache.options import CacheOptions
 from pgpack.fit.effort import DEFAULT, LEVELS
 from pgpack.progress import waiting
 from pgpack.sizes import Size
-from pgpack.tables import counted, escaped_lines
+from pgpack.tables import counted
 
 from ..options.cache import cache_options, say_shared
 from ..options.dry_run import rates_here
@@ -76,11 +76,7 @@ def _check(context: click.Context, _: click.Parameter, folder: Path | None) -> N
 
     found = check_study(folder)
     width = max(len(file.name) for file in found)
-    click.echo(
-        escaped_lines(
-            "\n".join(f"{'ok  ' if file.ok else 'FAIL'}  {file.name:{width}}  {file.detail}" for file in found)
-        )
-    )
+    Screen().show(None, *(f"{'ok  ' if file.ok else 'FAIL'}  {file.name:{width}}  {file.detail}" for file in found))
     context.exit(0 if all(file.ok for file in found) else EXIT_FAILED)
 
 

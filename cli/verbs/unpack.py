@@ -10,7 +10,7 @@ import click
 from pgpack.tables import counted
 
 from ..options.output import output_option
-from ..options.types import PATH, max_bytes_option
+from ..options.types import PATH, NamedPath, max_bytes_option
 from ..screen.output import Screen, claim, claim_output, refuse_unwritable, screen_options
 
 EPILOG = """\b
@@ -27,7 +27,7 @@ NO_BANKS = "--banked is of the challenge's scripts: a GGUF holds a matrix per la
 
 @click.command("unpack", epilog=EPILOG)
 @click.argument("artifact", type=PATH)
-@output_option(required=True, type=click.Path(), help="File to write, or folder (NAME/).")
+@output_option(required=True, type=NamedPath(), help="File to write, or folder (NAME/).")
 @click.option(
     "--format",
     "--as",

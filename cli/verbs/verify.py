@@ -156,7 +156,7 @@ def _judge_folder(
     if not evidence.is_submission:
         raise DataError(
             f"{folder} is no submission folder: no script, no artifact and no submission.json in it; name the folder "
-            "that holds them (of a model's folder, the file that `pgpack pack` writes is verified)"
+            "that holds them (of a model's folder or a study, the file that `pgpack pack` writes is verified)"
         )
     if evaluate or flags.scorer:
         try:
@@ -167,7 +167,7 @@ def _judge_folder(
             scores = Scores(fault=str(error))  # why nothing was measured
         evidence = dataclasses.replace(evidence, scores=scores)
     verdict = judged(evidence, strict=flags.strict, only=flags.only)
-    screen.show(as_document(verdict), checklist(verdict))
+    screen.show(as_document(verdict), *checklist(verdict).split("\n"))
     return 0 if verdict.ok else EXIT_FAILED
 
 

@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 
 from pgpack.checkpoint.adapter import open_merged
 from pgpack.checkpoint.checkpoint import Checkpoint
-from pgpack.checkpoint.files import is_safetensors
+from pgpack.checkpoint.files import is_no_artifact
 from pgpack.checkpoint.folders import CONFIG
-from pgpack.errors import DataError, FormatError
+from pgpack.errors import DataError, FormatError, NoArtifact
 from pgpack.files import READ, alone, contents, refuse_special
 from pgpack.formats.field.compressed import codec_of
-from pgpack.formats.gguf.reader import is_gguf
 from pgpack.formats.own.layout import MAGIC
 from pgpack.formats.sniff import open_field, read_identified
 from pgpack.inspect import ArtifactView, inspect_artifact
@@ -174,24 +173,24 @@ def open_artifact(path: Path | str, max_bytes: int | None = None) -> ArtifactFil
     """
     path = Path(path)
     found = read_artifact_file(path, max_bytes)
-    if found is None and is_safetensors(path):
-        raise FormatError(f"{path} is a checkpoint, not an artifact of any known format")
+    if found is None and is_no_artifact(path):
+        raise NoArtifact(f"{path} is a checkpoint, not an artifact of any known format")
     if found is None:
         with naming(path):
             read_identified(contents(path))
-        raise FormatError(f"{path} is not an artifact of any known format")
+        raise NoArtifact(f"{path} is not an artifact of any known format")
     return found
 
 
 def read_artifact_file(path: Path, max_bytes: int | None = None) -> ArtifactFile | None:
     """The artifact in a file, decoded within `max_bytes` as `unpack` says; None when the file is something else.
 
-    Raises FormatError for a folder, OSError when it cannot be read.
+    Raises NoArtifact for a folder, OSError when it cannot be read.
     """
     if path.is_dir():
-        raise FormatError(f"{path} is a folder, not an artifact; name the file that `pgpack pack` wrote")
+        raise NoArtifact(f"{path} is a folder, not an artifact; name the file that `pgpack pack` wrote")
     refuse_special(path)
-    if is_safetensors(path) or is_gguf(path):
+    if is_no_artifact(path):
         return None
     data = contents(path, max(READ, max_bytes or 0))
     if data[:4] == MAGIC[: len(data)]:
@@ -230,7 +229,7 @@ def open_either(
     artifact = read_artifact_file(path, max_bytes) if path.is_file() else None
     if artifact is not None:
         return artifact
-    if path.is_file() and not is_safetensors(path) and not is_gguf(path):
+    if path.is_file() and not is_no_artifact(path):
         with path.open("rb") as file:
             head = file.read(8)
         if codec_of(head) != "brotli":  # which has no mark

@@ -39,15 +39,6 @@ class Benches:
         """What recipes are made for; alike in all checkpoints."""
         return self.first.checkpoint.stored_shapes
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """A short name for each checkpoint: the stem of its file, with its folder's where stems are equal."""
-        paths = [bench.path for bench in self.all]
-        stems = [path.stem for path in paths]
-        if len(set(stems)) < len(stems):
-            stems = [f"{path.absolute().parent.name}-{path.stem}" for path in paths]
-        return tuple(stems) if len(set(stems)) == len(stems) else tuple(str(i + 1) for i in range(len(stems)))
-
     def settings(self, text_share: float = 1.0) -> tuple[Setting, ...]:
         """Every checkpoint on the first `text_share` of the text."""
         return tuple(Setting(number, text_share) for number in range(len(self.all)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pgpack.formats.own.manifest import Manifest, manifest_path
@@ -22,23 +23,47 @@ Parts = list[tuple[str, int]]
 
 def write_best(benches: Benches, study: Study) -> tuple[Trial | None, tuple[Path, ...], Parts]:
     """Write the best recipe's artifacts with their manifests; (the row of the best recipe, the artifacts, the bytes
-    of the parts of the first)."""
+    of the parts of the first).
+
+    A study of several checkpoints may go on with some of them: artifacts of the others stay while they are of the
+    best recipe, and go when they are of an earlier one, as all do when nothing is best.
+    """
     whole, best = study.merged, study.frontier().best
-    paths = [study.directory / BEST_FILE]
-    if len(benches.all) > 1:
-        paths = [study.directory / f"best-{name}.pgpack" for name in benches.names]
+    cards = study.meta.checkpoints
+    names = [f"best-{name}.pgpack" for name in _short_names([card.checkpoint for card in cards])]
+    names = names if len(cards) > 1 else [BEST_FILE]
+    places = {card.checkpoint_digest: study.directory / name for card, name in zip(cards, names, strict=True)}
+    made: dict[str, Trial] = {}
+    if best is not None:
+        behind = whole.seeds[best.key].trials if best.key in whole.seeds else (best,)
+        made = {trial.checkpoint_digest: trial for trial in behind}
+    _remove_stale(study, places, made)
     if best is None:  # artifacts of an earlier budget would pass for the best of this one
-        for stale in (*paths, *map(manifest_path, paths), study.directory / ANATOMY_FILE):
+        for stale in (*places.values(), *map(manifest_path, places.values()), study.directory / ANATOMY_FILE):
             stale.unlink(missing_ok=True)
         return None, (), []
-    made = {best.checkpoint_digest: best}
-    if best.key in whole.seeds:
-        made = {trial.checkpoint_digest: trial for trial in whole.seeds[best.key].trials}
-    written = [
-        _write(bench, made[bench.checkpoint.digest], path, study, is_first=bench is benches.first)
-        for bench, path in zip(benches.all, paths, strict=True)
-    ]
-    return best, tuple(paths), [item for part in written[0].sizes.values() for item in part.items()]
+    own = study.meta.checkpoint_digest
+    first = next((bench for bench in benches.all if bench.checkpoint.digest == own), benches.first)
+    paths: list[Path] = []
+    sizes: Mapping[str, Mapping[str, int]] = {}
+    for bench in benches.all:
+        digest = bench.checkpoint.digest
+        paths.append(places[digest])
+        manifest = _write(bench, made[digest], places[digest], study, is_first=bench is first)
+        sizes = manifest.sizes if bench is first else sizes
+    return best, tuple(paths), [item for part in sizes.values() for item in part.items()]
+
+
+def _remove_stale(study: Study, places: Mapping[str, Path], made: Mapping[str, Trial]) -> None:
+    """Remove what lies in the folder as a best artifact of one of the study's checkpoints and is none: of another
+    recipe, or under a name of before more checkpoints joined."""
+    for path in study.directory.glob(f"{BEST_FILE.removesuffix('.pgpack')}*.pgpack"):
+        fault, manifest = artifact_fault(path, made)
+        if manifest is None or manifest.checkpoint_digest not in places:
+            continue  # not ours to remove
+        if fault or path != places[manifest.checkpoint_digest]:
+            for stale in (path, manifest_path(path)):
+                stale.unlink(missing_ok=True)
 
 
 def _write(bench: Workpiece, trial: Trial, path: Path, study: Study, is_first: bool) -> Manifest:
@@ -57,3 +82,12 @@ def _write(bench: Workpiece, trial: Trial, path: Path, study: Study, is_first: b
     if is_first:
         write_anatomy(study.directory, artifact, bench.checkpoint, recipe, packed.calibration)
     return manifest
+
+
+def _short_names(files: Sequence[str]) -> tuple[str, ...]:
+    """A short name for each checkpoint: the stem of its file, with its folder's where stems are equal."""
+    paths = [Path(file) for file in files]
+    stems = [path.stem for path in paths]
+    if len(set(stems)) < len(stems):
+        stems = [f"{path.absolute().parent.name}-{path.stem}" for path in paths]
+    return tuple(stems) if len(set(stems)) == len(stems) else tuple(str(i + 1) for i in range(len(stems)))

@@ -16,7 +16,7 @@ from pathlib import Path
 from pgpack.calibration.calibration import load_calibration
 from pgpack.checkpoint.adapter import open_merged
 from pgpack.checkpoint.checkpoint import Checkpoint
-from pgpack.checkpoint.files import is_safetensors, opens_without_torch, require_file
+from pgpack.checkpoint.files import opens_without_torch, require_file
 from pgpack.errors import DataError
 from pgpack.files import contents
 from pgpack.formats.own.header import Header
@@ -186,7 +186,7 @@ def artifact_values(path: Path, max_bytes: int | None = None) -> int | None:
         is_ours = opened.read(len(MAGIC)) == MAGIC
     if is_ours:
         return sum(math.prod(tensor.shape) for tensor in Header.from_json(unframe(contents(path))[0]).tensors)
-    found = read_artifact_file(path, max_bytes) if path.is_file() and not is_safetensors(path) else None
+    found = read_artifact_file(path, max_bytes) if path.is_file() else None
     return None if found is None else sum(math.prod(record.shape) for record in found.unpacked.records)
 
 

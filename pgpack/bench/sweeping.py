@@ -131,6 +131,8 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
         account = _reused(study, benches, jobs, missing, taken_out).sentences() if begun is None else taken_out
         for line in account if begun is None else (asked.search_flags, *account):
             benches.first.note(line)
+        if line := _left_out(study, benches):
+            benches.first.note(line)
         if missing or begun is not None:
             _measure(benches, missing, begun, known, journal, asked, new.append, live)
         if asked.fill and not any(trial.label == f"{TUNED} {asked.budget}" for trial in study.trials):
@@ -189,6 +191,16 @@ def reused(benches: Benches, asked: Sweep) -> Reuse:
     else:
         jobs = jobs_of(asked.candidates, benches.settings())
     return _reused(study, benches, jobs, list(new_jobs(benches, jobs, known)), _taken_out(study, found))
+
+
+def _left_out(study: Study, benches: Benches) -> str:
+    """A sentence on checkpoints of the study that this run is not given; '' where all are."""
+    given = {bench.checkpoint.digest for bench in benches.all}
+    others = [card.checkpoint for card in study.meta.checkpoints if card.checkpoint_digest not in given]
+    if not others:
+        return ""
+    what = f"{', '.join(others)} {'is' if len(others) == 1 else 'are'} of the study too and not given"
+    return f"{what}: a new recipe counts once it is measured on every checkpoint"
 
 
 def _taken_out(study: Study, found: Lines) -> tuple[str, ...]:

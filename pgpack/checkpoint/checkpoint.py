@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from .ties import head_tie, with_ties
 from .unchanged import watched
 from .writing import KINDS, Outgoing, write_safetensors
 
+STATISTICS = {"hessian", "fisher", "output"}  # last parts of all names in a file of `pgpack calibrate`
 OPENING = 64  # values of a matrix that tell it from others before anything is hashed
 
 
@@ -177,6 +178,7 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
     files = weight_files(path)
     unchanged = Unchanged(files)
     stored = read_file(path, key)
+    _refuse_statistics(path, stored.shapes)
     stored = replace(stored, load=watched(stored.load, unchanged))
     shapes, load = stored.shapes, stored.load
     companions = Companions(stored.companions) if stored.companions else companions_of(path.parent)
@@ -193,6 +195,13 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
     shapes = with_told_roles(shapes, config_of(companions))
     notes = (*(taken_of(named, files) if named.is_dir() else ()), *stored.notes)
     return Checkpoint(shapes, load, stored.metadata, str(path), dialect, companions, notes)
+
+
+def _refuse_statistics(path: Path, names: Iterable[str]) -> None:
+    """Raises CheckpointError for what `pgpack calibrate` writes: statistics of tensors, and none of these."""
+    kinds = {name.rpartition(".")[2] for name in names}
+    if "hessian" in kinds and kinds <= STATISTICS:
+        raise CheckpointError(f"{path}: statistics of a calibration, not a checkpoint; give it as --calibration FILE")
 
 
 def _is_text(name: str) -> bool:

@@ -2,7 +2,7 @@
 
     .safetensors      a tensor at a time                      torch zip   a tensor at a time, our own reader, no torch
     older torch       torch.load(weights_only), on the CPU    *.index.json   its shards, each of these
-    GGUF              a tensor at a time (`gguf_file`)
+    GGUF              a tensor at a time (`gguf_file`)     .npz       a tensor at a time (`npz_file`)
 
 Owns what is read from disk and in which dtype it comes back. Told apart by content. Nothing is unpickled by pickle
 itself, devices are ignored, and nothing compressed inside a torch file is expanded.
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError, CorruptArtifact, FormatError, no_file
+from pgpack.files import READ
 from pgpack.formats.gguf.reader import files_of, is_gguf
 from pgpack.formats.sniff import PGPACK, open_field
 from pgpack.formats.torch_files.objects import unpickled_with_objects
@@ -33,6 +34,7 @@ from pgpack.formats.torch_files.zip import entries_of
 
 from .folders import ADAPTER_CONFIG, adapter_in, companion_paths, refuse_pointer, weights_in
 from .gguf_file import read_gguf_file
+from .npz_file import is_npz, read_npz
 from .other_kinds import other_kind
 from .state_dicts import state_dict_in
 from .stored import Stored, require_possible
@@ -111,16 +113,25 @@ def read_file(path: Path, key: str | None = None) -> Stored:
         if not found.shapes:
             raise CheckpointError(f"{path}: holds no tensors")
         return found
-    if is_torch_zip(path):
-        return _read_torch_zip(path, key)
     if is_gguf(path):
         return read_gguf_file(path)
+    if is_npz(path):
+        return read_npz(path)
+    if is_torch_zip(path):
+        return _read_torch_zip(path, key)
     return _read_index(path) if _is_json(path) else _read_with_torch(path, key)
+
+
+def is_no_artifact(path: Path) -> bool:
+    """Whether a file is a checkpoint of a kind that no artifact shares, or larger than any artifact that is read."""
+    return (
+        is_safetensors(path) or is_gguf(path) or is_npz(path) or (is_torch_zip(path) and path.stat().st_size > READ)
+    )
 
 
 def holds_several(path: Path) -> bool:
     """Whether a file is of a kind that may hold several state dicts: torch's."""
-    return not (is_safetensors(path) or is_gguf(path) or _is_json(path))
+    return not (is_safetensors(path) or is_gguf(path) or is_npz(path) or _is_json(path))
 
 
 def _is_json(path: Path) -> bool:
@@ -132,6 +143,7 @@ def read_safetensors(path: Path) -> Stored:
     """What a safetensors file holds. Raises: CheckpointError when it is none, or of values that are not read."""
     from safetensors import SafetensorError, safe_open
 
+    path.open("rb").close()  # whose error is right: safetensors says that there is no file
     try:
         with safe_open(str(path), framework="numpy") as file:
             names = list(file.keys())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from pgpack.errors import CheckpointError
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-ANY_WEIGHTS = ("*.index.json", "*.safetensors", "*.gguf", "*.bin")
+ANY_WEIGHTS = ("*.index.json", "*.safetensors", "*.gguf", "*.bin", "*.npz")
 OTHERS = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".npz")  # endings of what may be another model
 NO_OTHERS = ("pytorch_model", "training_args", "optimizer", "scheduler", "scaler", "rng_state")
 COMPANIONS = (
@@ -36,6 +37,8 @@ COMPANIONS = (
 LICENCES = ("LICENSE*", "LICENCE*")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+SHARDS = ("*_train_*.bin", "*_val_*.bin")  # of tokens
+KEPT = "calibration-"  # how the name of what a study keeps of its calibration begins
 COMPANION_LIMIT = 64 << 20
 LFS_MARK = b"version https://git-lfs"
 
@@ -74,20 +77,29 @@ def weights_in(folder: Path) -> Path:
     for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
+    is_study = (folder / "study.json").is_file()
     for pattern in ANY_WEIGHTS:
-        found = sorted(path for path in folder.glob(pattern) if path.name not in COMPANIONS)
+        others = (path for path in folder.glob(pattern) if path.name not in COMPANIONS)
+        found = sorted(path for path in others if not _is_beside(path.name, is_study))
         if len(found) == 1:
             return found[0]
         if found:
             names = ", ".join(path.name for path in found[:3]) + (", ..." if len(found) > 3 else "")
             index = " (shards need their index, *.index.json)" if "-of-" in found[0].name else ""
             raise CheckpointError(f"{folder}: a folder; name the checkpoint file in it: {names}{index}")
-    if (folder / "study.json").is_file():
+    if any(folder.glob(SHARDS[1])):
+        raise CheckpointError(f"{folder}: token shards, not a checkpoint; give it as --data or --text")
+    if is_study:
         raise CheckpointError(f"{folder}: a study, not a checkpoint; look at it with: pgpack frontier {folder}")
     raise CheckpointError(
         f"{folder}: a folder; name the checkpoint file in it (there is no model.safetensors, pytorch_model.bin or "
         "*.gguf)"
     )
+
+
+def _is_beside(name: str, is_study: bool) -> bool:
+    """Whether a file is named as what is no checkpoint: a shard of tokens, or what a study keeps of calibration."""
+    return any(fnmatch(name, shard) for shard in SHARDS) or (is_study and name.startswith(KEPT))
 
 
 def taken_of(folder: Path, taken: Sequence[Path]) -> tuple[str, ...]:

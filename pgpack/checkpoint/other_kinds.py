@@ -13,7 +13,7 @@ PACKED = {
     b"7z\xbc\xaf": "7-Zip",
 }
 BEGINNINGS = {
-    b"\x93NUMPY": "an array of numpy's (.npy), which has no name; store it by name as .safetensors",
+    b"\x93NUMPY": "an array of numpy's (.npy), which has no name; store it by name as .npz or .safetensors",
     b"\x89HDF": "HDF5, as Keras stores it; store its arrays by name as .safetensors",
     b"TFL3": "a TensorFlow Lite model; store the model's arrays by name as .safetensors",
     b"lmgg": "GGML, the format before GGUF; convert it to GGUF with llama.cpp's own script",
@@ -25,7 +25,6 @@ BEGINNINGS = {
 PLACES = {b"TFL3": 4, b"usta": 257}  # of what does not begin at the first byte
 HEAD = 512
 MEMBERS = {  # ending of a name in a zip file -> what the file is
-    ".npy": "an archive of numpy's (.npz); store its arrays by name as .safetensors",
     ".h5": "a Keras model; store its arrays by name as .safetensors",
     "constants.pkl": "TorchScript, a program with its weights; save model.state_dict() alone",
 }

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pgpack.errors import CorruptArtifact, FormatError
+from pgpack.errors import CorruptArtifact, FormatError, NoArtifact
 from pgpack.formats.field import pergroup, torch_baseline, torch_bits, torch_sdclip
 from pgpack.formats.field.compressed import codec_of, decompress
 from pgpack.formats.field.torch_baseline import DEFAULT_LIMIT
@@ -51,7 +51,8 @@ def open_field(data: bytes, limit: int = DEFAULT_LIMIT) -> FieldFile | None:
 def read_identified(data: bytes, limit: int = DEFAULT_LIMIT) -> tuple[str, list[Record]]:
     """The container's name and the records of an artifact in one of the field's formats.
 
-    `limit`: the most bytes that anything may decode to. Raises FormatError when it is none of them, or damaged.
+    `limit`: the most bytes that anything may decode to. Raises FormatError when it is none of them or
+    damaged; NoArtifact when it is a checkpoint.
     """
     found = _opened(data, limit)
     return found.kind, found.read()
@@ -71,7 +72,7 @@ def _opened(data: bytes, limit: int) -> FieldFile:
     if kind == _BITS:
         state = load(stream, limit)
         return FieldFile(torch_bits.kind_of(state), lambda: torch_bits.records_of(state, limit))
-    raise FormatError(
+    raise NoArtifact(
         f"{UNKNOWN}: a torch file with the keys of none of the field's containers; a checkpoint is packed with "
         "`pgpack pack`"
     )

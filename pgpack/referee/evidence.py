@@ -298,11 +298,11 @@ class Evidence:
 
     @property
     def is_submission(self) -> bool:
-        """Whether there is anything to judge: a script, a submission.json, an artifact that is no model's folder."""
+        """Whether there is what is judged: a script, a submission.json, an artifact in no model's folder or study."""
         scripts = any(entry.name.endswith((".py", ".sh")) for entry in self.folder.entries)
         told = self.folder.text("submission.json") is not None
-        is_model = self.folder.text("config.json") is not None
-        return scripts or told or bool(self.programs) or bool(self.folder.artifacts and not is_model)
+        other = any(self.folder.entry(name) is not None for name in ("config.json", "study.json"))
+        return scripts or told or bool(self.programs) or bool(self.folder.artifacts and not other)
 
     @property
     def declared(self) -> frozenset[str]:

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pgpack.errors import StudyError
-from pgpack.files import remedy, replace_file
+from pgpack.errors import StudyError, remedy
+from pgpack.files import replace_file
 
 _ELSEWHERE = "repeat the same command once that is mended"
 

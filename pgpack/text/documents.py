@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pgpack.errors import DataError, no_file
 from pgpack.files import Unchanged
@@ -62,16 +63,32 @@ def text_kind(path: Path) -> str | None:
     return next((kind for kind in KINDS if name.endswith(kind)), None)
 
 
+def _files_below(folder: Path) -> list[Path]:
+    """Every file in a folder and its folders, hidden ones and links to folders left out, sorted by path.
+
+    Raises: OSError for a folder that cannot be listed: what lies in it would be left out in silence.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise error
+
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [path for name in names if not name.startswith(".") and (path := Path(place, name)).is_file()]
+    return sorted(found)
+
+
 def find_texts(sources: Iterable[Path]) -> list[Path]:
     """The files of text that `sources` name, in the order given; of a folder all but hidden ones, sorted by path.
 
-    Raises: DataError for a missing path, a folder without text, a file of another kind.
+    Raises: DataError for a missing path, a folder without text, a file of another kind; OSError for a folder in it
+    that cannot be listed.
     """
     found: list[Path] = []
     for source in sources:
         if source.is_dir():
-            files = [path for path in sorted(source.rglob("*")) if text_kind(path) and path.is_file()]
-            files = [path for path in files if not any(s.startswith(".") for s in path.relative_to(source).parts)]
+            files = [path for path in _files_below(source) if text_kind(path)]
             if not files:
                 shards = f"; token shards are named as {source}/*.bin" if any(source.glob("*.bin")) else ""
                 raise DataError(f"{source} holds no text; expected files ending in {EXPECTED}{shards}")

@@ -15,6 +15,7 @@ version 1; karpathy/llm.c, dev/data/data_common.py; karpathy/nanoGPT, data/openw
 from __future__ import annotations
 
 import ast
+import os
 import re
 import struct
 from glob import glob
@@ -44,10 +45,13 @@ class Layout(NamedTuple):
 def find_shards(pattern: str) -> list[Path]:
     """Shards that match a glob, sorted; byte-count shards (`_bytes_` in the name) are left out.
 
-    Raises: DataError when none is left, or one is gone that `pgtrain data` wrote.
+    Raises: DataError when none is left, or one is gone that `pgtrain data` wrote; OSError where
+    the folder cannot be listed.
     """
     paths = [Path(p) for p in sorted(glob(pattern)) if "_bytes_" not in Path(p).name]
     if not paths:
+        if (folder := Path(pattern).parent).is_dir():
+            os.listdir(folder)  # which says so where it may not be looked into
         raise DataError(f"no token shards match {pattern}")
     check_whole(paths, pattern)
     return paths

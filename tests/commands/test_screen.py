@@ -24,8 +24,52 @@ WIDE = table(("bytes", "recipe"), [(1, "x" * 150), (22, "y" * 20)])
 def test_a_table_is_cut_to_the_terminal_and_grows_with_it(columns: int) -> None:
     lines = fitting(WIDE, columns).splitlines()
     assert max(map(len, lines)) == columns
-    assert lines[1].endswith("..")
+    assert ".." in lines[1]
     assert lines[2] == WIDE.splitlines()[2]
+    assert fitting(WIDE, 200) == WIDE
+
+
+NAMES = [f"model.layers.{i}.{part}.weight" for i in (0, 10) for part in ("self_attn.q_proj", "post_attention_norm")]
+SIZES = table(("tensor", "role", "bytes"), [(name, "attention", 1_000_000) for name in NAMES])
+
+
+def test_long_names_become_initials_while_that_tells_them_apart_then_stand_above_their_row() -> None:
+    short = fitting(SIZES, 55).splitlines()
+    assert [line.split()[0] for line in short[1:]] == [
+        "m.l.0.self_attn.q_proj.weight",
+        "m.l.0.post_attention_norm.weight",
+        "m.l.10.self_attn.q_proj.weight",
+        "m.l.10.post_attention_norm.weight",
+    ]
+    narrow = fitting(SIZES, 42).splitlines()
+    assert max(map(len, narrow)) <= 42
+    assert narrow[2::2] == NAMES
+    assert all(line.split() == ["attention", "1,000,000"] for line in narrow[3::2])
+
+
+@pytest.mark.parametrize("columns", range(40, 140, 7))
+def test_no_number_of_a_table_is_cut_or_lost_at_any_width(columns: int) -> None:
+    heads = ("tensor", "recipe", *(f"number {i}" for i in range(9)))
+    numbers = [[10_000 * n + i for i in range(9)] for n in (1, 2)]
+    recipe = "*=tcq(step=0.001)|rans_scaled"
+    wide = table(heads, [(f"blocks.{n}.attn.c_q.weight", recipe, *row) for n, row in enumerate(numbers)])
+    text = fitting(wide, columns)
+    assert max(map(len, text.splitlines())) <= columns
+    for row in numbers:
+        for number in row:
+            assert text.count(f"{number:,}") == 1
+    assert text.count(recipe) == 2
+
+
+def test_a_sentence_is_broken_between_words_and_what_is_to_be_typed_is_not() -> None:
+    check = "ok    error       " + "word " * 15 + "then `pgpack verify a.pgpack --checkpoint b.safetensors` and end"
+    lines = fitting(check, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert " ".join(line.strip() for line in lines) == check
+    assert all(line.startswith(" " * 18) for line in lines[1:])
+    assert any("`pgpack verify a.pgpack --checkpoint b.safetensors`" in line for line in lines)
+    recipe = f"recipe    {RECIPES[0]}"
+    assert fitting(recipe, 40) == recipe
 
 
 RECIPES = (
@@ -38,7 +82,7 @@ RECIPES = (
 def test_a_recipe_is_never_cut_within_a_word_or_a_number(recipe: str) -> None:
     line = f"1,234,567  0.02808  {recipe}"
     for columns in range(40, len(line)):
-        cut = fitting(f"bytes  recipe\n{line}", columns).splitlines()[1].removesuffix("..")
+        cut = clipped(line, columns).removesuffix("..")
         assert len(cut) + 2 <= columns
         assert columns - len(cut) < 30
         assert line.startswith(cut)

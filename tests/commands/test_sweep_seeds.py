@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -105,6 +106,36 @@ def test_a_seed_may_join_later_and_workers_measure_what_one_process_does(
         for folder in (study, out)
     ]
     assert facts[0] == facts[1]
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_run_of_some_seeds_leaves_no_artifact_of_an_earlier_best(trained: list[Path], tmp_path: Path) -> None:
+    """Those of the others stayed as they were, of a recipe that was best under another budget, beside new ones."""
+    out = tmp_path / "study"
+    succeed(pgpack("sweep", trained[0], *SPACE, "--jobs", 1, "--out", out, "-q"))
+    assert (out / "best.pgpack").is_file()
+    succeed(pgpack("sweep", *trained, *SPACE, "--jobs", 1, "--budget", "6kB", "--out", out, "-q"))
+    assert _best(out) == {
+        f"best-{path.stem}.pgpack": _best(out)[f"best-{trained[0].stem}.pgpack"] for path in trained
+    }
+    kept = trained[2].with_name(f"best-{trained[2].stem}.pgpack").name
+    before = (out / kept).read_bytes()
+    some = succeed(pgpack("sweep", *trained[:2], *SPACE, "--jobs", 1, "--budget", "6kB", "--out", out))
+    assert "is of the study too and not given: a new recipe counts once" in some.err
+    assert (out / kept).read_bytes() == before  # of the same recipe still
+    (out / "best-of-mine.pgpack").write_bytes(b"mine")
+    succeed(pgpack("sweep", *trained[:2], *SPACE, "--jobs", 1, "--out", out, "-q"))
+    found = _best(out)
+    assert found.keys() == {f"best-{path.stem}.pgpack" for path in trained[:2]}
+    assert len({*found.values()}) == 1
+    assert (out / "best-of-mine.pgpack").exists()
+    succeed(pgpack("sweep", trained[0], *SPACE, "--jobs", 1, "--out", out, "-q"))
+    assert _best(out) == found
+
+
+def _best(out: Path) -> dict[str, str]:
+    """Name of a best artifact in a study -> the digest of its recipe."""
+    return {path.name[:-5]: json.loads(path.read_text())["recipe_digest"] for path in out.glob("best*.pgpack.json")}
 
 
 @pytest.mark.slow

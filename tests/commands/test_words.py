@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,11 +78,22 @@ def test_completion_offers_what_help_shows_and_nothing_older(group: click.Group,
     assert "--out" not in offered
 
 
+@pytest.mark.parametrize("program", ["pgpack", "pgtrain"])
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_prints_what_makes_a_shell_ask_pgpack(shell: str) -> None:
-    source = succeed(pgpack("completion", shell)).out
-    assert "_PGPACK_COMPLETE" in source
+def test_completion_prints_what_makes_a_shell_ask_the_program(shell: str, program: str, tmp_path: Path) -> None:
+    """Where the shell is there it reads the lines without a word, one that no completion was asked for too."""
+    source = succeed({"pgpack": pgpack, "pgtrain": pgtrain}[program]("completion", shell)).out
+    assert f"_{program.upper()}_COMPLETE" in source
     assert shell in source
+    if shell == "zsh":
+        assert source.index("compinit") < source.index("compdef _")
+    (tmp_path / "lines").write_text(source)
+    if (found := shutil.which(shell)) is not None:
+        plain = {"bash": "--norc", "zsh": "-f", "fish": "--no-config"}[shell]
+        command = [found, plain, "-c", f". {tmp_path / 'lines'}"]
+        env = {**os.environ, "HOME": str(tmp_path)}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_pgpack_answers_a_shell_that_asks(tmp_path: Path) -> None:

@@ -39,10 +39,10 @@ BREAKS = """
         const range = document.createRange();
         range.setStart(text, n); range.setEnd(text, n + 1);
         const box = range.getBoundingClientRect();
-        if (box.height) chars.push([text.data[n], box.top]);
+        if (box.height) chars.push([text.data[n], box.top, text.parentElement.closest("dd > *, dd, h1, pre, code")]);
       }
     for (let n = 1; n < chars.length; n++)
-      if (chars[n][1] > chars[n - 1][1] + 4) {
+      if (chars[n][1] > chars[n - 1][1] + 4 && chars[n][2] === chars[n - 1][2]) {
         lines += 1;
         found.push(chars[n - 1][0] + chars[n][0]);
       }
@@ -64,3 +64,28 @@ def test_recipes_break_where_a_part_of_them_ends(tmp_path: Path, width: int) -> 
     assert [pair for pair in seen["found"] if pair[0] not in "|,;=._ \n-/" and pair[1] not in "(@ "] == []
     assert not [pair for pair in seen["found"] if pair[1].isdigit() and pair[0] not in "|, /"]
     assert seen["wide"] <= 0
+
+
+CUT = """
+  const found = [];
+  for (const cell of all("table.trials td.n, table.layers td.n")) {
+    const range = document.createRange();
+    range.selectNodeContents(cell);
+    const text = range.getBoundingClientRect(), box = cell.getBoundingClientRect();
+    if (text.width && (text.right > box.right + 1 || text.left < box.left - 1)) found.push(cell.textContent);
+  }
+  answer({ found: [...new Set(found)], cells: all("table.trials td.n").length });
+"""
+
+
+@pytest.mark.parametrize("width", [390, 480, 718, 1280])
+def test_no_number_leaves_its_cell(tmp_path: Path, width: int) -> None:
+    """A small loss with its interval, 0.0002837 +- 0.0000034, was wider than a cell of a narrow page, cut there."""
+    trials = [*synthetic_trials()]
+    for n in range(0, 8, 2):
+        trials[n] = dataclasses.replace(trials[n], kl=0.0002837, kl_se=1.7e-6)
+    page = render_report(Study(Path("study"), synthetic_meta(), tuple(trials)), (), synthetic_anatomy())
+    (tmp_path / "report.html").write_text(probed(page, CUT), encoding="utf-8")
+    seen = looked_at((tmp_path / "report.html").as_uri(), tmp_path, width)
+    assert seen["cells"] > 100
+    assert seen["found"] == []

@@ -248,8 +248,9 @@
       namePoint(name, box, taken, placeOf(trial), isBest);
     }
     const banded = front.some((trial) => trial.widths[metric] !== undefined);
-    document.getElementById("chart-note").textContent = "Star: the best point. Hover, tap or Tab to a point for its recipe; " +
-      "click or Enter copies it. Drag a rectangle, use + and −, or the arrow keys." +
+    document.getElementById("chart-how").textContent = "Hover, tap or Tab to a point for its recipe; click or Enter " +
+      "copies it. Drag a rectangle, use + and −, or the arrow keys.";
+    document.getElementById("chart-note").textContent = "Star: the best point." +
       (banded ? " Band: 95 % interval of the loss above fp32." : "") +
       (beyond ? ` At the edge: ${beyond} trial${beyond > 1 ? "s" : ""} beyond the scale.` : "");
   }

@@ -29,18 +29,47 @@ from .folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_in, config_of
 from .unchanged import watched
 
 PREFIX = "base_model.model."
-ACROSS = {  # model types whose matrices lie (in, out), transformers' Conv1D -> the names of these
-    kind: ("c_attn.weight", "q_attn.weight", "c_proj.weight", "c_fc.weight")
-    for kind in ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
-}
-RANK = ALPHA = 8  # PEFT's own, where a config does not say
+OF_CONV1D = ("c_attn.weight", "q_attn.weight", "c_proj.weight", "c_fc.weight")
+ACROSS = dict.fromkeys(("gpt2", "openai-gpt", "imagegpt", "decision_transformer"), OF_CONV1D)  # lie as (in, out)
+ALPHA = 8  # PEFT's own, where a config does not say
 PLAIN_STARTS = ("gaussian", "eva", "orthogonal")  # ways to begin that leave the base as it is, as true and false do
 UNDERSTOOD = frozenset(  # what a config may say: it is read here, it shows in the tensors, or it is of training alone
-    "peft_type use_dora r lora_alpha rank_pattern alpha_pattern use_rslora fan_in_fan_out init_lora_weights bias "
-    "lora_bias target_modules target_parameters exclude_modules modules_to_save layers_to_transform layers_pattern "
-    "trainable_token_indices ensure_weight_tying task_type auto_mapping base_model_name_or_path revision "
-    "inference_mode peft_version lora_dropout loftq_config eva_config corda_config lora_ga_config runtime_config "
-    "megatron_config megatron_core qalora_group_size".split()
+    (
+        "peft_type",
+        "use_dora",
+        "r",
+        "lora_alpha",
+        "rank_pattern",
+        "alpha_pattern",
+        "use_rslora",
+        "fan_in_fan_out",
+        "init_lora_weights",
+        "bias",
+        "lora_bias",
+        "target_modules",
+        "target_parameters",
+        "exclude_modules",
+        "modules_to_save",
+        "layers_to_transform",
+        "layers_pattern",
+        "trainable_token_indices",
+        "ensure_weight_tying",
+        "task_type",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+        "peft_version",
+        "lora_dropout",
+        "loftq_config",
+        "eva_config",
+        "corda_config",
+        "lora_ga_config",
+        "runtime_config",
+        "megatron_config",
+        "megatron_core",
+        "qalora_group_size",
+    )
 )
 PARTS = {"lora_A.weight": ("A", ".weight"), "lora_B.weight": ("B", ".weight"),
          "lora_embedding_A": ("A", ".weight"), "lora_embedding_B": ("B", ".weight")}  # fmt: skip
@@ -106,11 +135,11 @@ class _Merge:
 
     def checkpoint(self) -> Checkpoint:
         for name in self.parts:
-            told, rank = self.told(name, "rank_pattern", "r", RANK), self.adapter.shapes[self.parts[name]["A"]][0]
-            if told != rank:
+            rank = self.adapter.shapes[self.parts[name]["A"]][0]
+            if (told := self.told(name, "rank_pattern", "r", rank)) != rank:
                 raise CheckpointError(
-                    f"{self.folder}: its change of {name} is of rank {rank}, {ADAPTER_CONFIG} says {told:g}; they are "
-                    "of different adapters"
+                    f"{self.folder}: its change of {name} is of rank {rank}, {ADAPTER_CONFIG} says {told:g}; they "
+                    "are of different adapters"
                 )
             self.scale(name, rank)  # a number, or the reason why not
             if self.delta_shape(name) != self.base.shapes[name]:
@@ -153,7 +182,7 @@ class _Merge:
         return alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
 
     def told(self, name: str, by_module: str, of_all: str, default: float) -> float:
-        """A number of the module of `name`: by its pattern, else that of all. Raises: CheckpointError for no number."""
+        """A number of the module of `name`: by its pattern, else that of all. Raises: CheckpointError."""
         module = name.rpartition(".")[0]
         patterns = self.config.get(by_module) or {}
         found = next((a for key, a in patterns.items() if re.fullmatch(rf"(.*\.)?({key})", module)), None)
@@ -178,8 +207,8 @@ def _config(folder: Path) -> dict[str, Any]:
     start = config.get("init_lora_weights", True)
     if not isinstance(start, bool | None) and start not in PLAIN_STARTS:
         raise CheckpointError(
-            f"{folder}: init_lora_weights is {start!r} in {ADAPTER_CONFIG}, by which PEFT may change the base itself; "
-            "merge it with PEFT first (merge_and_unload)"
+            f"{folder}: init_lora_weights is {start!r} in {ADAPTER_CONFIG}, by which PEFT may change the base "
+            "itself; merge it with PEFT first (merge_and_unload)"
         )
     if strange := sorted(name for name, value in config.items() if value and name not in UNDERSTOOD):
         raise CheckpointError(

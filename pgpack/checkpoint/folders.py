@@ -37,7 +37,7 @@ COMPANIONS = (
 LICENCES = ("LICENSE*", "LICENCE*")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-NUMBERED = re.compile(r"(.*-)\d+(-of-\d+\..+)|(consolidated\.)\d+(\..+)|(.*\b(?:mp_|tp_|pp_)?rank_?)\d+(.*)")
+NUMBERED = re.compile(r"(.*-)\d+(-of-\d+\..+)|(consolidated\.)\d+(\..+)|(.*(?<![a-z])rank_?)\d+(.*)")
 COMPANION_LIMIT = 64 << 20
 LFS_MARK = b"version https://git-lfs"
 

@@ -4,8 +4,8 @@
     X.weight fp8, X.weight_scale or X.scale_weight (one, or one a row)  --> X.weight, the product
 
 Owns the names of scales. An fp8 tensor with its scale beside it means their product whether or not a config.json says
-so; integers mean that only where it does. Refuses weights that are packed into integers, and integers with scales beside
-them where no config says what they mean: what their bits mean is another's business.
+so; integers mean that only where it does. Refuses weights that are packed into integers, and integers with scales
+beside them where no config says what they mean: what their bits mean is another's business.
 Source: DeepSeek-V3's inference/kernel.py (weight_dequant); vllm-project/compressed-tensors for weight_scale;
 comfyanonymous/ComfyUI for scale_weight; ml-explore/mlx (weight, scales, biases); NVIDIA's ModelOpt (weight_scale_2).
 """

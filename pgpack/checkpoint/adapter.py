@@ -25,10 +25,52 @@ from pgpack.files import Unchanged
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .files import read_file
-from .folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_in
+from .folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_in, config_of
 from .unchanged import watched
 
 PREFIX = "base_model.model."
+OF_CONV1D = ("c_attn.weight", "q_attn.weight", "c_proj.weight", "c_fc.weight")
+ACROSS = dict.fromkeys(("gpt2", "openai-gpt", "imagegpt", "decision_transformer"), OF_CONV1D)  # lie as (in, out)
+ALPHA = 8  # PEFT's own, where a config does not say
+PLAIN_STARTS = ("gaussian", "eva", "orthogonal")  # ways to begin that leave the base as it is, as true and false do
+UNDERSTOOD = frozenset(  # what a config may say: it is read here, it shows in the tensors, or it is of training alone
+    (
+        "peft_type",
+        "use_dora",
+        "r",
+        "lora_alpha",
+        "rank_pattern",
+        "alpha_pattern",
+        "use_rslora",
+        "fan_in_fan_out",
+        "init_lora_weights",
+        "bias",
+        "lora_bias",
+        "target_modules",
+        "target_parameters",
+        "exclude_modules",
+        "modules_to_save",
+        "layers_to_transform",
+        "layers_pattern",
+        "trainable_token_indices",
+        "ensure_weight_tying",
+        "task_type",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+        "peft_version",
+        "lora_dropout",
+        "loftq_config",
+        "eva_config",
+        "corda_config",
+        "lora_ga_config",
+        "runtime_config",
+        "megatron_config",
+        "megatron_core",
+        "qalora_group_size",
+    )
+)
 PARTS = {"lora_A.weight": ("A", ".weight"), "lora_B.weight": ("B", ".weight"),
          "lora_embedding_A": ("A", ".weight"), "lora_embedding_B": ("B", ".weight")}  # fmt: skip
 
@@ -93,6 +135,13 @@ class _Merge:
 
     def checkpoint(self) -> Checkpoint:
         for name in self.parts:
+            rank = self.adapter.shapes[self.parts[name]["A"]][0]
+            if (told := self.told(name, "rank_pattern", "r", rank)) != rank:
+                raise CheckpointError(
+                    f"{self.folder}: its change of {name} is of rank {rank}, {ADAPTER_CONFIG} says {told:g}; they "
+                    "are of different adapters"
+                )
+            self.scale(name, rank)  # a number, or the reason why not
             if self.delta_shape(name) != self.base.shapes[name]:
                 raise CheckpointError(
                     f"{self.folder}: its change of {name} is of shape {self.delta_shape(name)}, the base's is "
@@ -116,8 +165,12 @@ class _Merge:
         return merged
 
     def is_across(self, name: str) -> bool:
-        """Whether the base keeps W as (in, out): GPT-2's Conv1D, and embeddings."""
-        return bool(self.config.get("fan_in_fan_out")) or "embedding" in self.parts[name]["A"].rpartition("lora_")[2]
+        """Whether the base keeps W as (in, out): GPT-2's Conv1D, and embeddings. As PEFT does, the model is believed
+        and not the adapter's `fan_in_fan_out`, which counts where the model does not say."""
+        if "embedding" in self.parts[name]["A"].rpartition("lora_")[2]:
+            return True
+        kind = config_of(self.base.companions).get("model_type")
+        return name.endswith(ACROSS.get(str(kind), ())) if kind else bool(self.config.get("fan_in_fan_out"))
 
     def delta_shape(self, name: str) -> tuple[int, ...]:
         a, b = (self.adapter.shapes[self.parts[name][letter]] for letter in "AB")
@@ -125,11 +178,18 @@ class _Merge:
         return shape[::-1] if self.is_across(name) else shape
 
     def scale(self, name: str, rank: int) -> float:
-        module = name.rpartition(".")[0]
-        patterns = self.config.get("alpha_pattern") or {}
-        alpha = next((a for key, a in patterns.items() if re.fullmatch(rf"(.*\.)?({key})", module)), None)
-        alpha = float(self.config.get("lora_alpha", rank) if alpha is None else alpha)
+        alpha = self.told(name, "alpha_pattern", "lora_alpha", ALPHA)
         return alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
+
+    def told(self, name: str, by_module: str, of_all: str, default: float) -> float:
+        """A number of the module of `name`: by its pattern, else that of all. Raises: CheckpointError."""
+        module = name.rpartition(".")[0]
+        patterns = self.config.get(by_module) or {}
+        found = next((a for key, a in patterns.items() if re.fullmatch(rf"(.*\.)?({key})", module)), None)
+        found = self.config.get(of_all, default) if found is None else found
+        if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+            raise CheckpointError(f"{self.folder}: {ADAPTER_CONFIG} says {found!r} of {name}, which is no number")
+        return float(found)
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -143,6 +203,17 @@ def _config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder}: an adapter of kind {'DoRA' if dora else kind}; only LoRA is merged here, merge it with PEFT "
             "first (merge_and_unload)"
+        )
+    start = config.get("init_lora_weights", True)
+    if not isinstance(start, bool | None) and start not in PLAIN_STARTS:
+        raise CheckpointError(
+            f"{folder}: init_lora_weights is {start!r} in {ADAPTER_CONFIG}, by which PEFT may change the base "
+            "itself; merge it with PEFT first (merge_and_unload)"
+        )
+    if strange := sorted(name for name, value in config.items() if value and name not in UNDERSTOOD):
+        raise CheckpointError(
+            f"{folder}: {ADAPTER_CONFIG} sets {', '.join(strange)}, which is not known here; merge the adapter with "
+            "PEFT first (merge_and_unload)"
         )
     return dict(config)
 

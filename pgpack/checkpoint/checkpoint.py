@@ -26,9 +26,10 @@ from pgpack.tensors.roles import ToldShapes
 
 from .dialects import dialect_of, normalised
 from .files import read_file, require_file, weight_files
-from .folders import Companions, companions_of, config_of, refuse_adapter, taken_of
+from .folders import Companions, companions_of, config_of, part_of, refuse_adapter, taken_of
 from .module_roles import with_told_roles
 from .scales import QUANTIZED, unscaled
+from .stored import require_values
 from .ties import head_tie, with_ties
 from .unchanged import watched
 from .writing import KINDS, Outgoing, write_safetensors
@@ -180,6 +181,7 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
     stored = read_file(path, key)
     _refuse_statistics(path, stored.shapes)
     stored = replace(stored, load=watched(stored.load, unchanged))
+    require_values(path, stored.shapes)
     shapes, load = stored.shapes, stored.load
     companions = Companions(stored.companions) if stored.companions else companions_of(path.parent)
     if not as_stored:
@@ -193,7 +195,7 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
         raise CheckpointError(f"{path}: {odd!a} is no name of a tensor: it holds half a character")
     dialect = dialect_of(stored.shapes, config_of(companions).get("model_type"))
     shapes = with_told_roles(shapes, config_of(companions))
-    notes = (*(taken_of(named, files) if named.is_dir() else ()), *stored.notes)
+    notes = (*(taken_of(named, files) if named.is_dir() else part_of(files)), *stored.notes)
     return Checkpoint(shapes, load, stored.metadata, str(path), dialect, companions, notes)
 
 

@@ -12,7 +12,8 @@ which has the same four banks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -39,7 +40,9 @@ BANKS: dict[str, tuple[str, ...]] = {
     "mlp_up_bank": ("mlp.fc.weight",),
     "mlp_down_bank": ("mlp.proj.weight",),
 }
-PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
+INNER = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # before the names of any module
+PREFIXES = ("module.", "_forward_module.", *INNER)  # of DistributedDataParallel, Fabric, torch.compile, FSDP, ...
+TABLE = "tok_emb.weight"  # what every public script calls its embedding
 _SIGNS = (  # the first that occurs among the names, in this order
     ("virtual_attn_scales", "PRISM"),
     ("shared_blocks.", "EBLS"),
@@ -56,22 +59,41 @@ def dialect_of(shapes: Shapes, model_type: object = None) -> str:
 
     `model_type`: what a config.json beside it says.
     """
-    shapes = {name.removeprefix(common_prefix(shapes)): shape for name, shape in shapes.items()}
+    shapes = {plain: shapes[stored] for stored, plain in unwrapped(shapes).items()}
     banked = "banked" if any(name in shapes for name in BANKS) else ""
     kind = next((word for sign, word in _SIGNS if any(name.startswith(sign) for name in shapes)), "")
     named = f"transformers, {model_type}" if model_type else ""
     return ", ".join(word for word in (banked, kind) if word) or named or "unknown"
 
 
-def common_prefix(shapes: Mapping[str, Any]) -> str:
+def unwrapped(names: Iterable[str]) -> dict[str, str]:
+    """Name -> the same without what wrappers put before it, and before the names of modules inside it.
+
+    Names of the public scripts also lose what a trainer puts before all of them (`model.`). Where two would become
+    one, all stay as they are.
+    """
+    stored = list(names)
+    found = _without(stored, common_prefix(stored))
+    inner = [reduce(lambda name, each: name.replace(f".{each}", "."), INNER, name) for name in found]
+    found = inner if len(set(inner)) == len(inner) else found
+    if owner := next((name.removesuffix(TABLE) for name in found if name.endswith(f".{TABLE}")), ""):
+        found = _without(found, owner if all(name.startswith(owner) for name in found) else "")
+    return dict(zip(stored, found, strict=True))
+
+
+def common_prefix(names: Sequence[str]) -> str:
     """What wrappers put before every name, '' when nothing."""
     found = ""
-    while shapes:
-        prefix = next((p for p in PREFIXES if all(name.startswith(found + p) for name in shapes)), None)
-        if prefix is None or len({name.removeprefix(found + prefix) for name in shapes} - {""}) < len(shapes):
+    while names:
+        prefix = next((p for p in PREFIXES if all(name.startswith(found + p) for name in names)), None)
+        if prefix is None or len({*_without(names, found + prefix)} - {""}) < len(names):
             return found
         found += prefix
     return found
+
+
+def _without(names: Sequence[str], prefix: str) -> list[str]:
+    return [name.removeprefix(prefix) for name in names]
 
 
 def normalised(
@@ -81,17 +103,17 @@ def normalised(
 
     Raises CheckpointError when a bank cannot be one.
     """
-    prefix = common_prefix(shapes)
+    plain = unwrapped(shapes)
     origins: dict[str, tuple[str, int | None]] = {}
     found: dict[str, tuple[int, ...]] = {}
     for stored, shape in shapes.items():
-        name = stored.removeprefix(prefix)
+        name = plain[stored]
         members = _members(name, shape, source)
         for at, member in enumerate(members):
             found[member], origins[member] = shape[1:], (stored, at)
         if not members:
             found[name], origins[name] = shape, (stored, None)
-    if len(found) < sum(max(1, len(_members(n.removeprefix(prefix), s, source))) for n, s in shapes.items()):
+    if len(found) < sum(max(1, len(_members(plain[n], s, source))) for n, s in shapes.items()):
         raise CheckpointError(f"{source}: holds a matrix both in a bank and by its own name; keep one of them")
 
     def load_one(name: str) -> Array:

@@ -9,6 +9,7 @@ Owns names and sizes. Nothing outside the folder is read, and nothing in it is e
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -39,6 +40,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 SHARDS = ("*_train_*.bin", "*_val_*.bin")  # of tokens
 KEPT = "calibration-"  # how the name of what a study keeps of its calibration begins
+NUMBERED = re.compile(r"(.*-)\d+(-of-\d+\..+)|(consolidated\.)\d+(\..+)|(.*(?<![a-z])rank_?)\d+(.*)")
 COMPANION_LIMIT = 64 << 20
 LFS_MARK = b"version https://git-lfs"
 
@@ -116,6 +118,24 @@ def taken_of(folder: Path, taken: Sequence[Path]) -> tuple[str, ...]:
     listed = ", ".join(beside[:3]) + (f" and {len(beside) - 3} more" if len(beside) > 3 else "")
     others = f"; {listed} beside it {'is' if len(beside) == 1 else 'are'} not" if beside else ""
     return (f"of {folder} the file {taken[0].name} is read{others}",)
+
+
+def part_of(taken: Sequence[Path]) -> tuple[str, ...]:
+    """A sentence on a file that is one of several, as its name says, where the others are not `taken` with it."""
+    file = taken[0]
+    found = NUMBERED.fullmatch(file.name)
+    if found is None or len(taken) > 1:
+        return ()
+    before, after = (part for part in found.groups() if part is not None)
+    others = [each for each in file.parent.iterdir() if each not in taken and each.suffix == file.suffix]
+    beside = sorted(
+        each.name for each in others if re.fullmatch(rf"{re.escape(before)}\d+{re.escape(after)}", each.name)
+    )
+    if not beside and "-of-" not in file.name:
+        return ()
+    listed = ", ".join(beside[:3]) + (f" and {len(beside) - 3} more" if len(beside) > 3 else "")
+    rest = f"; {listed} beside it {'is' if len(beside) == 1 else 'are'} not" if beside else ""
+    return (f"{file.name} is one part of several by its name, and it alone is read{rest}",)
 
 
 def refuse_pointer(path: Path) -> None:

@@ -4,10 +4,10 @@
     X.weight fp8, X.weight_scale or X.scale_weight (one, or one a row)  --> X.weight, the product
 
 Owns the names of scales. An fp8 tensor with its scale beside it means their product whether or not a config.json says
-so; integers mean that only where it does. Refuses weights that are packed into integers: what their bits mean is
-another's business.
+so; integers mean that only where it does. Refuses weights that are packed into integers, and integers with scales
+beside them where no config says what they mean: what their bits mean is another's business.
 Source: DeepSeek-V3's inference/kernel.py (weight_dequant); vllm-project/compressed-tensors for weight_scale;
-comfyanonymous/ComfyUI for scale_weight.
+comfyanonymous/ComfyUI for scale_weight; ml-explore/mlx (weight, scales, biases); NVIDIA's ModelOpt (weight_scale_2).
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ PACKED = {  # end of a name, by what packed it -> the end of what then lies besi
     ".W_q": ".scale",
     ".codes": ".codebooks",
     ".weight._data": ".weight._scale",
+    ".biases": ".scales",
 }
+OF_PACKED = (".weight", (".scales", ".weight_scale", ".weight_scale_2"))  # what lies beside integers that are weights
 ZERO_POINT = "_zero_point"
 QUANTIZED = "quantization_config"
 FP8, WHOLE = "float8", "int8"
@@ -98,8 +100,18 @@ def _packed(shapes: Shapes, dtypes: Mapping[str, str], scale_of: Mapping[str, st
         end = next((end for end in PACKED if name.endswith(end)), None)
         beside = end is not None and (told or name.removesuffix(end) + PACKED[end] in shapes)
         number = dtypes.get(name, "").startswith((FP8, *BITS)) and name.endswith(".weight") and len(shape) > 1
-        if beside or (told and (name.endswith(f".weight{ZERO_POINT}") or (number and name not in scale_of))):
+        of_integers = number and name not in scale_of and _has_scales(name, shapes)
+        if (
+            beside
+            or of_integers
+            or (told and (name.endswith(f".weight{ZERO_POINT}") or (number and name not in scale_of)))
+        ):
             yield name
+
+
+def _has_scales(name: str, shapes: Shapes) -> bool:
+    weight, ends = OF_PACKED
+    return any(name.removesuffix(weight) + end in shapes for end in ends)
 
 
 def _fits(shape: tuple[int, ...], scales: tuple[int, ...], block: Any) -> bool:

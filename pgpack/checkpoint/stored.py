@@ -39,3 +39,13 @@ def require_possible(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     for name, shape in shapes.items():
         if len(shape) > MOST_DIMENSIONS or WIDEST * math.prod(max(n, 1) for n in shape) > MOST_BYTES:
             raise CheckpointError(f"{path}: {name} claims a shape that no array can have; the file is damaged")
+
+
+def require_values(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises CheckpointError when most tensors hold no value: the rest of them is with other processes."""
+    empty = [name for name, shape in shapes.items() if not math.prod(shape)]
+    if 2 * len(empty) > len(shapes):
+        raise CheckpointError(
+            f"{path}: {len(empty)} of {len(shapes)} tensors hold no value (first: {empty[0]}), as of a process that "
+            "has none of them (DeepSpeed ZeRO-3); gather the weights first, with zero_to_fp32.py"
+        )

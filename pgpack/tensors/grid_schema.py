@@ -86,7 +86,7 @@ def _uniform(params: Params, symbols: SymbolLayout, arrays: Layouts) -> Values:
 
 def _mean_scaled(params: Params, symbols: SymbolLayout, arrays: Layouts) -> Values:
     _only("mean_scaled", params, arrays, ("group",), {"scales": 2})
-    rows, cols = _matrix("mean_scaled", symbols, SIGNED)
+    rows, cols = _matrix("mean_scaled", symbols, SIGNED[:-1])  # sums of 64 bits would not hold magnitudes of 64
     _scales("mean_scaled", arrays["scales"], rows, cols, _group("mean_scaled", params, 1), one=False)
     return Values(symbols.size)
 

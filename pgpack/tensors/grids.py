@@ -80,7 +80,8 @@ class MeanScaled(Grid):
             raise FormatError(f"scales of shape {self.scales.shape} do not fit symbols {symbols.shape}")
         if not symbols.size:
             return symbols.astype(np.float32)
-        sums = np.add.reduceat(np.abs(symbols.astype(np.int32)), starts, axis=1)
+        whole = symbols.astype(np.int64 if symbols.dtype.itemsize > 2 else np.int32)  # so that no magnitude wraps
+        sums = np.add.reduceat(np.abs(whole), starts, axis=1, dtype=np.int64)
         means = np.maximum(sums.astype(np.float32) / np.float32(self.group), np.float32(1e-8))
         steps = self.scales.astype(np.float32) / means
         values: NDArray[Any] = symbols.astype(np.float32) * np.repeat(steps, min(self.group, cols), axis=1)[:, :cols]

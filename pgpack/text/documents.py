@@ -32,6 +32,7 @@ KINDS = (*PLAIN, *WITH_FIELDS)
 EXPECTED = f"{', '.join(KINDS)}, each also as {', '.join(PACKED)}"
 FIELD = "text"
 PART = 1 << 18  # characters
+NULS = 0.1  # share of the characters of a part: more is UTF-16 without its mark, or no text at all
 LONGEST_LINE = 1 << 28  # characters of a line of .jsonl, which is held whole
 
 
@@ -160,6 +161,8 @@ def beginning(path: Path) -> bytes:
 def _parts(path: Path, texts: Iterable[tuple[int, Iterable[str]]], longest: int) -> Iterator[Part]:
     for index, lines in texts:
         for number, text in enumerate(_cut(lines, longest)):
+            if text.count("\0") > NULS * len(text):
+                raise DataError(f"{path} is not UTF-8 text (it is full of NUL, as UTF-16 is); save it as UTF-8")
             if text.strip():
                 yield Part(f"{path.name}#{index}", number, text)
 

@@ -42,7 +42,7 @@ class JsonTokenizer:
         self.source, self.sha256 = source, hashlib.sha256(blob).hexdigest()
         try:
             self.layout: dict[str, Any] = json.loads(blob)
-            self.backend = Backend.from_str(blob.decode("utf-8"))
+            self.backend = Backend.from_str(_without_dropout(self.layout, blob.decode("utf-8")))
         except Exception as error:  # noqa: BLE001 - the package raises nothing narrower
             raise DataError(f"{source} is not a tokenizer.json that the package tokenizers reads ({error})") from None
         self.backend.no_truncation()
@@ -99,6 +99,10 @@ class JsonTokenizer:
     def decode(self, tokens: NDArray[np.integer]) -> str:
         """Text of tokens; special tokens give nothing."""
         return str(self.backend.decode(tokens.tolist(), skip_special_tokens=True))
+
+    def spelled(self, tokens: NDArray[np.integer]) -> str:
+        """Text of tokens; special tokens are spelled out."""
+        return str(self.backend.decode(tokens.tolist(), skip_special_tokens=False))
 
     @cached_property
     def byte_tables(self) -> ByteTables:
@@ -169,6 +173,12 @@ class JsonTokenizer:
         name = named.get("content") if isinstance(named, Mapping) else named
         token = self.backend.token_to_id(name) if isinstance(name, str) else None
         return None if token is None else int(token)
+
+
+def _without_dropout(layout: Mapping[str, Any], text: str) -> str:
+    """tokenizer.json with merges that are always made: dropping some at random serves training alone."""
+    model = layout["model"]
+    return json.dumps({**layout, "model": {**model, "dropout": None}}) if model.get("dropout") else text
 
 
 def byte_level_alphabet() -> dict[str, int]:

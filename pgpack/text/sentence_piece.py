@@ -93,6 +93,10 @@ class SentencePiece:
         """Text of tokens; control tokens give nothing."""
         return str(self.processor.decode(tokens.tolist()))
 
+    def spelled(self, tokens: NDArray[np.integer]) -> str:
+        """As `decode`: no text is read as a control token."""
+        return self.decode(tokens)
+
     @cached_property
     def byte_tables(self) -> ByteTables:
         """The challenge's byte tables over this vocabulary.

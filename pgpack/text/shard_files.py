@@ -77,6 +77,10 @@ def read_layout(path: Path) -> Layout:
         return _checked(path, Layout(numbers[2], f"<u{width}", 4 * HEADER_INTS), size)
     begins = struct.unpack_from("<i", header)[0] if len(header) >= 4 else 0
     headed = begins in {magic for magic, _ in WIDTHS} or (len(header) >= 4 * HEADER_INTS and not any(numbers[3:]))
+    if path.suffix not in SUFFIXES and not headed:
+        raise DataError(
+            f"{path} is no text of a kind that is read (.txt, .md, .jsonl, .parquet) and no token shard (.bin, .npy)"
+        )
     if headed or path.suffix != ".bin" or not size or size % 2:
         raise DataError(
             f"{path} is not a token shard: its header does not start with {MAGIC}, {VERSION}; bare tokens are a .npy "

@@ -9,11 +9,13 @@ from typing import Protocol
 
 import numpy as np
 
-from .agreement import check_agreement
+from .agreement import check_agreement, what_is_lost
 from .data import Tokens, read_tokens, repeated, token_dtype
 from .documents import Part
 from .shard_files import find_shards
 from .tokenizer import TokenizedText, Tokenizer
+
+SAMPLE = 1 << 16  # characters that tell whether a tokenizer loses some
 
 
 class TokenSource(Protocol):
@@ -63,6 +65,12 @@ class DocumentTokens:
         self.read = hashlib.sha256()  # of every part that was read
         self._held: list[TokenizedText] = []
         self._n_tokens = 0
+        self._sample = ""
+
+    @property
+    def lost(self) -> str:
+        """A sentence on what the tokenizer loses of what was read so far; '' where that is nothing to speak of."""
+        return what_is_lost(self._sample, self.tokenizer)
 
     def tokens(self, n_tokens: int | None = None) -> Tokens:
         return self.counted(n_tokens).tokens
@@ -80,6 +88,7 @@ class DocumentTokens:
         return whole if n_tokens is None else whole.first(n_tokens)
 
     def _take(self, part: Part) -> None:
+        self._sample += part.text[: SAMPLE - len(self._sample)]
         found = self.tokenizer.encode(part.text)
         if not found.n_bytes.any():
             return

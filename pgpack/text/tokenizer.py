@@ -126,6 +126,10 @@ class Tokenizer(Protocol):
         """Text of tokens; special tokens give nothing."""
         ...
 
+    def spelled(self, tokens: NDArray[np.integer]) -> str:
+        """The same with special tokens spelled out, which a text may name."""
+        ...
+
     @property
     def byte_tables(self) -> ByteTables:
         """Bytes by piece, for tokens without their text. Raises: DataError where the pieces do not tell."""

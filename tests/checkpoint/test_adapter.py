@@ -62,7 +62,7 @@ def by_hand(base: Path, name: str, tensors: dict[str, torch.Tensor], scale: floa
 @pytest.mark.parametrize("whole_path", [False, True])
 def test_weights_are_merged_and_everything_else_is_the_bases(tmp_path: Path, base: Path, whole_path: bool) -> None:
     tensors = pair(Q) | pair(K, 3)
-    adapter = write_adapter(tmp_path / "adapter", tensors, alpha_pattern={"k_proj": 5})
+    adapter = write_adapter(tmp_path / "adapter", tensors, alpha_pattern={"k_proj": 5}, rank_pattern={"k_proj": 3})
     merged = open_merged(adapter / "adapter_model.safetensors" if whole_path else adapter, base)
     before = load_checkpoint(base)
     assert merged.shapes == before.shapes
@@ -85,10 +85,35 @@ def test_tables_and_matrices_that_lie_across_are_merged_transposed(tmp_path: Pat
     delta = 4 * (table[f"{EMB}.lora_embedding_B"] @ table[f"{EMB}.lora_embedding_A"]).T.numpy()
     before = load_checkpoint(base)
     assert np.allclose(merged.tensor(f"{EMB}.weight"), before.tensor(f"{EMB}.weight") + delta, atol=1e-5)
-    across = {f"{Q}.lora_A.weight": drawn(2, 8), f"{Q}.lora_B.weight": drawn(6, 2)}
-    merged = open_merged(write_adapter(tmp_path / "b", across, fan_in_fan_out=True), base)
-    delta = 4 * (across[f"{Q}.lora_B.weight"] @ across[f"{Q}.lora_A.weight"]).T.numpy()
-    assert np.allclose(merged.tensor(f"{Q}.weight"), before.tensor(f"{Q}.weight") + delta, atol=1e-5)
+
+
+CONV = "transformer.h.0.attn.c_proj"
+
+
+@pytest.mark.parametrize("flag", [False, True])
+@pytest.mark.parametrize(("model_type", "turns"), [("gpt2", True), ("llama", False), (None, None)])
+def test_the_model_says_which_matrices_lie_across(tmp_path: Path, flag: bool, model_type, turns) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    stored = drawn(6, 6)  # square: no shape tells
+    save_file({f"{CONV}.weight": stored}, base / "model.safetensors")
+    if model_type:
+        (base / "config.json").write_text(json.dumps({"model_type": model_type}))
+    parts = {f"{CONV}.lora_A.weight": drawn(2, 6), f"{CONV}.lora_B.weight": drawn(6, 2)}
+    merged = open_merged(write_adapter(tmp_path / "a", parts, fan_in_fan_out=flag), base)
+    delta = 4 * (parts[f"{CONV}.lora_B.weight"] @ parts[f"{CONV}.lora_A.weight"])
+    turned = flag if turns is None else turns
+    right = stored + (delta.T if turned else delta)
+    assert np.allclose(merged.tensor(f"{CONV}.weight"), right, atol=1e-5)
+
+
+def test_without_a_scale_it_is_pefts_own(tmp_path: Path, base: Path) -> None:
+    tensors = pair(Q)
+    adapter = write_adapter(tmp_path / "adapter", tensors)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    del config["lora_alpha"]
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    assert np.allclose(open_merged(adapter, base).tensor(f"{Q}.weight"), by_hand(base, Q, tensors, 8 / 2), atol=1e-5)
 
 
 def test_modules_that_were_saved_whole_take_the_place_of_the_bases(tmp_path: Path, base: Path) -> None:
@@ -106,11 +131,31 @@ def test_modules_that_were_saved_whole_take_the_place_of_the_bases(tmp_path: Pat
         (pair(Q) | {f"{Q}.lora_magnitude_vector": drawn(8)}, {}, "DoRA"),
         (pair(Q), {"use_dora": True}, "kind DoRA; only LoRA"),
         (pair(Q), {"peft_type": "IA3"}, "kind IA3; only LoRA"),
+        (pair(Q), {"r": 4}, "of rank 2, adapter_config.json says 4"),
+        (pair(Q), {"rank_pattern": {"q_proj": 1}}, "of rank 2, adapter_config.json says 1"),
+        (pair(Q), {"lora_alpha": "16"}, "says '16' of .*, which is no number"),
+        (pair(Q), {"init_lora_weights": "pissa_niter_16"}, "'pissa_niter_16' .* change the base itself"),
+        (pair(Q), {"init_lora_weights": "loftq"}, "'loftq' .* change the base itself"),
+        (pair(Q), {"use_qalora": True}, "sets use_qalora, which is not known"),
+        (pair(Q), {"layer_replication": [[0, 1], [0, 1]]}, "sets layer_replication"),
+        (pair(Q), {"alora_invocation_tokens": [5]}, "sets alora_invocation_tokens"),
     ],
 )
 def test_what_cannot_be_merged_is_one_sentence(tmp_path: Path, base: Path, tensors, config, sentence: str) -> None:
     with pytest.raises(CheckpointError, match=sentence):
         open_merged(write_adapter(tmp_path / "adapter", tensors, **config), base)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"init_lora_weights": start} for start in (True, False, None, "gaussian", "eva", "orthogonal")]
+    + [{"use_qalora": False, "layer_replication": None, "alora_invocation_tokens": None, "qalora_group_size": 16}]
+    + [{"peft_version": "0.18.0", "megatron_core": "megatron.core", "loftq_config": {}, "task_type": "CAUSAL_LM"}],
+)
+def test_what_changes_nothing_may_be_in_the_config(tmp_path: Path, base: Path, config) -> None:
+    tensors = pair(Q)
+    merged = open_merged(write_adapter(tmp_path / "adapter", tensors, **config), base)
+    assert np.allclose(merged.tensor(f"{Q}.weight"), by_hand(base, Q, tensors, 8 / 2), atol=1e-5)
 
 
 def test_a_change_of_a_tied_tensor_is_refused(tmp_path: Path, base: Path) -> None:

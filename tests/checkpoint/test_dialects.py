@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pgpack.checkpoint.checkpoint import from_tensors, load_checkpoint
-from pgpack.checkpoint.dialects import BANKS, banked, common_prefix, dialect_of
+from pgpack.checkpoint.dialects import BANKS, banked, common_prefix, dialect_of, unwrapped
 from pgpack.errors import CheckpointError
 from pgpack.pack import pack
 from pgpack.recipe.presets import preset_text
@@ -190,4 +190,47 @@ def test_unknown_names_still_pack_and_every_matrix_is_one() -> None:
     ],
 )
 def test_only_a_prefix_of_all_names_is_one(names, prefix: str) -> None:
-    assert common_prefix(dict.fromkeys(names)) == prefix
+    assert common_prefix(names) == prefix
+
+
+PLAIN = ["tok_emb.weight", "blocks.0.attn.c_q.weight", "blocks.1.mlp.fc.weight", "skip_weights"]
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        [f"{prefix}{name}" for name in PLAIN]
+        for prefix in ("module._orig_mod.", "_forward_module.", "_fsdp_wrapped_module.", "model.", "net._orig_mod.")
+    ]
+    + [
+        [
+            PLAIN[0],
+            "blocks.0._orig_mod.attn.c_q.weight",
+            "blocks.1.mlp._checkpoint_wrapped_module.fc.weight",
+            PLAIN[3],
+        ],
+        [
+            "_fsdp_wrapped_module.tok_emb.weight",
+            "_fsdp_wrapped_module.blocks.0._fsdp_wrapped_module._checkpoint_wrapped_module.attn.c_q.weight",
+            "_fsdp_wrapped_module.blocks.1._fsdp_wrapped_module.mlp.fc.weight",
+            "_fsdp_wrapped_module.skip_weights",
+        ],
+    ],
+)
+def test_what_trainers_wrap_modules_in_is_no_part_of_a_name(wrapped: list[str]) -> None:
+    assert list(unwrapped(wrapped).values()) == PLAIN
+    assert dialect_of(dict.fromkeys(wrapped, ())) == "unbanked"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["model.embed.weight", "model.layers.0.w"],  # a transformers model: its own module is called so
+        ["a.module.weight", "b"],  # a module of that name
+        ["x._orig_mod.w", "x.w"],  # two that would be one
+        ["model.tok_emb.weight", "other.blocks.0.w"],
+        ["_orig_mod", "a"],
+    ],
+)
+def test_other_names_stay_whole(names: list[str]) -> None:
+    assert unwrapped(names) == {name: name for name in names}

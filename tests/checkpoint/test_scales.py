@@ -127,6 +127,30 @@ def test_packed_integers_are_refused_where_no_config_tells_of_them(tmp_path: Pat
     assert len(load_checkpoint(tmp_path / "alone.safetensors").shapes) == 1
 
 
+@pytest.mark.parametrize(
+    ("dtype", "beside"),
+    [
+        (torch.uint32, ("scales", "biases")),  # MLX
+        (torch.uint32, ("scales",)),  # MLX's mxfp4
+        (torch.uint8, ("weight_scale", "weight_scale_2")),  # ModelOpt's NVFP4, told of in a file of its own
+        (torch.int8, ("weight_scale",)),
+        (torch.float8_e4m3fn, ("scales",)),
+    ],
+)
+def test_numbers_with_scales_of_which_no_config_tells_are_refused(tmp_path: Path, dtype, beside) -> None:
+    tensors = {NAME: torch.ones(4, 4).to(dtype)} | {NAME.replace("weight", end): torch.ones(4, 1) for end in beside}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="weights were quantized"):
+        load_checkpoint(tmp_path / "model.safetensors")
+
+
+def test_a_table_of_integers_without_scales_is_itself(tmp_path: Path) -> None:
+    tensors = {NAME: torch.arange(16, dtype=torch.int32).reshape(4, 4), "other.scales": torch.ones(4)}
+    tensors |= {"free.weight": torch.ones(4, 4), "free.weight_scale": torch.ones(1), "b.biases": torch.ones(4)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert set(load_checkpoint(tmp_path / "model.safetensors").shapes) == set(tensors)
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32, torch.float8_e4m3fn])
 def test_weights_of_a_quantized_model_whose_scale_is_not_known_are_refused(tmp_path: Path, dtype) -> None:
     folder = write(

@@ -154,6 +154,12 @@ THIRD: dict[str, Made] = {
             bytes(32) + b"\0\x3c" * 4,
         ),
     },
+    "grids": {
+        "mean of 64 bits": lambda: with_digest(
+            document(["mean_scaled", {"group": 4}, "<i8", [2, 4], 0, [array("scales", "<f2", 2, 1)]], [2, 4], 4),
+            (1 << 62).to_bytes(8, "little") * 8 + b"\0\x3c" * 2,
+        )
+    },
     "groups": {"0.0": lambda: spelled("uniform", b'{"group": 0}', b'{"group": 0.0}')},
     "scales": {"none": lambda: arrays("uniform", array("scales", "<f2", 0, 0))},
     "factors": {

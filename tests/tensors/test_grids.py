@@ -155,3 +155,11 @@ def test_a_mean_scaled_grid_gives_groups_the_mean_magnitude_that_was_stored():
     for wrong in (MeanScaled(scales, 3), MeanScaled(scales, 0), MeanScaled(scales[0], 4), MeanScaled(scales, True)):
         with pytest.raises(FormatError):
             wrong.dequantize(symbols)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32])
+def test_the_mean_magnitude_of_a_group_holds_the_largest_symbols(dtype: type[np.signedinteger]) -> None:
+    low = int(np.iinfo(dtype).min)
+    symbols = np.full((1, 8), low, dtype)
+    grid = MeanScaled(np.array([[3.0]], np.float32), 8)
+    assert np.array_equal(grid.dequantize(symbols), np.full((1, 8), -3.0, np.float32))

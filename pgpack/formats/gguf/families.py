@@ -52,6 +52,25 @@ GPT2_NAMES = {
 TURNED = ("attn_q.", "attn_k.")  # of Llama: weights and biases whose rows are in another order
 LAID_ACROSS = ("attn_qkv.weight", "attn_output.weight", "ffn_up.weight", "ffn_down.weight")  # of GPT-2
 ROPE_FREQS = "rope_freqs.weight"  # a table that llama.cpp has of Llama 3.1 and later; the config says the same
+READ = frozenset(  # fields that config.json says, or that say nothing of the arithmetic
+    (
+        "context_length", "embedding_length", "block_count", "feed_forward_length", "vocab_size",
+        "attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length",
+        "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "attention.causal",
+        "rope.dimension_count", "rope.freq_base", "rope.scale_linear", "rope.scaling.type", "rope.scaling.factor",
+        "rope.scaling.original_context_length", "rope.scaling.finetuned", "tensor_data_layout", "pooling_type",
+    )
+)  # fmt: skip
+NEUTRAL = {  # fields at the value that changes nothing
+    "rope.scaling.attn_factor": (1,),
+    "rope.scaling.yarn_attn_factor": (1,),
+    "rope.scaling.yarn_ext_factor": (1, -1),
+    "rope.scaling.yarn_beta_fast": (32,),
+    "rope.scaling.yarn_beta_slow": (1,),
+    "logit_scale": (1,),
+    "residual_scale": (1,),
+    "embedding_scale": (1,),
+}
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 LLAMA3_LENGTHS = (8192, *(2**n for n in range(5, 21)))  # the first of them is that of Llama 3
 
@@ -130,8 +149,8 @@ def pairs_of_halves(array: Array, n_heads: int) -> Array:
 def heads_of(fields: Fields) -> dict[str, int]:
     """Number of heads of "q" and of "k". Raises: KeyError, ValueError where a GGUF's fields do not say."""
     arch = fields["general.architecture"]
-    n_heads = fields[f"{arch}.attention.head_count"]
-    n_kv = fields.get(f"{arch}.attention.head_count_kv", n_heads)
+    n_heads = _of_all_layers(fields[f"{arch}.attention.head_count"])
+    n_kv = _of_all_layers(fields.get(f"{arch}.attention.head_count_kv", n_heads))
     if not isinstance(n_heads, int) or not isinstance(n_kv, int) or n_heads < 1 or n_kv < 1:
         raise ValueError("the number of heads differs from layer to layer")
     return {"q": n_heads, "k": n_kv}
@@ -144,9 +163,14 @@ def config_fields(fields: Fields, shapes: Mapping[str, tuple[int, ...]], rope: A
     """
     arch = fields["general.architecture"]
     family = FAMILIES[arch]
-    of = {name.removeprefix(f"{arch}."): value for name, value in fields.items() if name.startswith(f"{arch}.")}
+    of = {
+        name.removeprefix(f"{arch}."): _of_all_layers(value)
+        for name, value in fields.items()
+        if name.startswith(f"{arch}.")
+    }
     if of.get("expert_count"):
         raise ValueError("a mixture of experts")
+    _refuse_other_arithmetic(arch, of)
     heads, hidden = heads_of(fields), of["embedding_length"]
     found: dict[str, Any] = {
         "architectures": [family.architecture],
@@ -177,6 +201,9 @@ def config_fields(fields: Fields, shapes: Mapping[str, tuple[int, ...]], rope: A
         "rms_norm_eps": _short(of["attention.layer_norm_rms_epsilon"]),
         "rope_theta": _short(of.get("rope.freq_base", 10_000.0)),
     }
+    for name in ("rope.dimension_count", "attention.value_length"):
+        if of.get(name, found["head_dim"]) != found["head_dim"]:
+            raise ValueError(f"heads of {found['head_dim']}, and {arch}.{name} is {of[name]}")
     if arch != "qwen2":
         found["attention_bias"] = "blk.0.attn_q.bias" in shapes
     if arch == "llama":
@@ -185,12 +212,27 @@ def config_fields(fields: Fields, shapes: Mapping[str, tuple[int, ...]], rope: A
     return found | ({"rope_scaling": scaling} if scaling else {})
 
 
+def _of_all_layers(value: Any) -> Any:
+    """A value that is written once for every layer, where they are all the same: that value."""
+    return value[0] if isinstance(value, list) and value and all(each == value[0] for each in value) else value
+
+
+def _refuse_other_arithmetic(arch: str, of: Fields) -> None:
+    """Raises: ValueError for a field that the family in transformers has nothing for, at a value that counts."""
+    for name, value in of.items():
+        window = name == "attention.sliding_window" and value >= of["context_length"]
+        if name not in READ and value and value not in NEUTRAL.get(name, ()) and not window:
+            raise ValueError(f"{arch}.{name} is {value}")
+    if of.get("attention.causal") is False:
+        raise ValueError(f"{arch}.attention.causal is false")
+
+
 SPECIAL = (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))  # transformers' name, llama.cpp's
 
 
 def _rope_scaling(of: Fields, found: Mapping[str, Any], rope: Array | None) -> dict[str, Any] | None:
     """Raises: ValueError for a scaling that transformers would do otherwise."""
-    kind = of.get("rope.scaling.type", "none")
+    kind = of.get("rope.scaling.type", "linear")  # llama.cpp's own, where only a factor is there
     if rope is not None:
         factor = float(rope.max())
         for length in LLAMA3_LENGTHS:
@@ -198,11 +240,12 @@ def _rope_scaling(of: Fields, found: Mapping[str, Any], rope: Array | None) -> d
             if np.allclose(rope, llama3_factors(found["head_dim"], found["rope_theta"], factor, told), rtol=1e-3):
                 return {"rope_type": "llama3", "factor": _short(factor), **told}
         raise ValueError("a table of rotary factors that is not Llama 3's")
-    if kind in ("none", ""):
+    factor = of.get("rope.scaling.factor", of.get("rope.scale_linear", 0)) or 1
+    if kind in ("none", "") or (kind == "linear" and factor == 1):
         return None
     if kind not in ("linear", "yarn"):
         raise ValueError(f"a rotary scaling {kind!r}")
-    told = {"rope_type": kind, "factor": _short(of["rope.scaling.factor"])}
+    told = {"rope_type": kind, "factor": _short(factor)}
     original = of.get("rope.scaling.original_context_length")
     return told | ({"original_max_position_embeddings": original} if original and kind == "yarn" else {})
 

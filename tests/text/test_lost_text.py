@@ -1,0 +1,101 @@
+"""A tokenizer that does not give a text back says how much of it: what is lost costs no bits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pgpack.errors import DataError
+from pgpack.text.agreement import what_is_lost
+from pgpack.text.documents import read_parts
+from pgpack.text.find_tokenizer import load_tokenizer
+from pgpack.text.json_tokenizer import JsonTokenizer
+from pgpack.text.sentence_piece import SentencePiece
+from pgpack.text.shard_files import read_layout
+from pgpack.text.stream import DocumentTokens
+from tests.text.made_tokenizers import byte_level, llama, sentence_piece, unigram, word_piece
+
+pytest.importorskip("tokenizers")
+TEXT = "the cat sat on a mat, and then it ran off  to\tsee the sun return. " * 20
+STRANGE = "\u6f22\u5b57 \u00c5 \u00df " * 40
+WORDS = ["the cat sat on a mat and then it ran off to see the sun return"] * 50
+
+
+def json_of(made) -> JsonTokenizer:
+    return JsonTokenizer(made.to_str().encode(), "it")
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "text", "share"),
+    [
+        (lambda: json_of(word_piece()), TEXT.upper(), "8"),
+        (lambda: json_of(unigram()), TEXT + STRANGE, "1"),
+        (lambda: SentencePiece(sentence_piece(WORDS, byte_fallback=False, vocab_size=60), "it"), TEXT + STRANGE, "1"),
+        (
+            lambda: SentencePiece(sentence_piece(WORDS, normalization_rule_name="nmt_nfkc_cf"), "it"),
+            TEXT.title(),
+            "3",
+        ),
+    ],
+)
+def test_what_the_tokens_do_not_give_back_is_told(tokenizer, text: str, share: str) -> None:
+    said = what_is_lost(text, tokenizer())
+    assert said.startswith(f"it loses {share}")
+    assert "too low to be compared" in said
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "text"),
+    [
+        (lambda: json_of(byte_level()), TEXT + STRANGE),
+        (lambda: json_of(llama()), TEXT + STRANGE + "<s> and </s> in a text " * 20),
+        (lambda: SentencePiece(sentence_piece(WORDS), "it"), TEXT + STRANGE),
+        (lambda: SentencePiece(sentence_piece(WORDS, normalization_rule_name="nmt_nfkc"), "it"), TEXT * 9 + "\ufb01"),
+        (lambda: SentencePiece(sentence_piece(WORDS, treat_whitespace_as_suffix=True), "it"), TEXT),
+        (lambda: json_of(byte_level()), ""),
+        (lambda: json_of(byte_level()), " \n"),
+    ],
+)
+def test_spaces_and_a_few_characters_are_not_spoken_of(tokenizer, text: str) -> None:
+    assert what_is_lost(text, tokenizer()) == ""
+
+
+def test_documents_are_looked_at_as_they_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(TEXT.upper(), encoding="utf-8")
+    tokens = DocumentTokens(read_parts(tmp_path / "a.txt"), json_of(word_piece()), "a.txt")
+    assert tokens.lost == ""
+    tokens.counted(None)
+    assert "loses" in tokens.lost
+
+
+def test_merges_are_never_dropped_at_random(tmp_path: Path) -> None:
+    layout = json.loads(byte_level().to_str())
+    layout["model"]["dropout"] = 0.5
+    (tmp_path / "tokenizer.json").write_text(json.dumps(layout))
+    tokenizer = load_tokenizer(tmp_path / "tokenizer.json")
+    plain = json_of(byte_level())
+    for _ in range(8):
+        assert tokenizer.encode(TEXT).tokens.tolist() == plain.encode(TEXT).tokens.tolist()
+    assert tokenizer.files["tokenizer.json"] == (tmp_path / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize("coding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_wide_characters_without_a_mark_are_no_utf_8(tmp_path: Path, coding: str) -> None:
+    (tmp_path / "a.txt").write_bytes(TEXT.encode(coding))
+    with pytest.raises(DataError, match="full of NUL"):
+        list(read_parts(tmp_path / "a.txt"))
+
+
+def test_a_few_nuls_in_a_text_are_read(tmp_path: Path) -> None:
+    text = TEXT + "a\0b" + TEXT
+    (tmp_path / "a.txt").write_text(text)
+    assert "".join(part.text for part in read_parts(tmp_path / "a.txt")) == text
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.html", "a.json"])
+def test_text_of_another_ending_is_called_no_text_and_no_shard(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(TEXT)
+    with pytest.raises(DataError, match=r"no text of a kind that is read .* and no token shard"):
+        read_layout(tmp_path / name)

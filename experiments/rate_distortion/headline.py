@@ -81,9 +81,9 @@ def packed(manifest: Path) -> Row:
     """The point that the manifest of an artifact tells of, without its companions."""
     told = json.loads(manifest.read_text(encoding="utf-8"))
     n_bytes = told["n_bytes"] - told["sizes"]["overhead"].get("companions", 0)
-    rule = parse_recipe(told["recipe"]).rules[-1]
+    quantizer = parse_recipe(told["recipe"]).rules[-1].policy.quantizer
     return Row(
-        curve=EFFORT, dial=rule.policy.quantizer.step, n_bytes=n_bytes, mse=0.0, kl=told["kl"], bpb=told["bpb"],
+        curve=EFFORT, dial=getattr(quantizer, "step", 0.0), n_bytes=n_bytes, mse=0.0, kl=told["kl"], bpb=told["bpb"],
         quantize_s=0.0, encode_s=0.0, decode_s=0.0, recipe=told["recipe"],
     )  # fmt: skip
 

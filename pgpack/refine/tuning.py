@@ -24,11 +24,11 @@ between tcq steps 0.00045 (117,891 bytes, 0.01401) and 0.0006, less the bytes th
   bytes, KL 0.00705) 40 steps at lr 0.03 are rejected on the batches kept back, 100 at 0.01 give 0.00646 for +1,287
   bytes, 100 at 0.004 in quarters of octaves 0.00670 for +44 bytes.
 * On SmolLM2 (135 M; 64 states, drift followed, 38.7 MB) 40 and 60 steps at 0.01 are rejected: 390,355 numbers that
-  each move by the same overshoot. On three batches kept back (KL 0.2971) 16 steps of what is stored exactly, steps and
-  raw tensors, give 0.2879 at 0.003 and 0.2909 at 0.001, for no byte; with the exponents at 0.002 0.2789, which is
-  0.2917 once they are in eighths: they had moved by 0.0045 octaves. Gradients of two batches of 2048 agree (cosines
-  0.86 steps, 0.89 raw, 0.84 columns, 0.59 rows), and in bfloat16 they are the same to a cosine of 0.999, in half the
-  time. On the 2 M demo (435,176 bytes, KL 0.01083) 40 such steps at 0.003 give 0.01022 for -129 bytes.
+  each move by the same overshoot. On three batches kept back (KL 0.2971) 16 steps of what is stored exactly, steps
+  and raw tensors, give 0.2879 at 0.003 and 0.2909 at 0.001, for no byte; with the exponents at 0.002 0.2789, which
+  is 0.2917 once they are in eighths: they had moved by 0.0045 octaves. Gradients of two batches of 2048 agree
+  (cosines 0.86 steps, 0.89 raw, 0.84 columns, 0.59 rows), and in bfloat16 they are the same to a cosine of 0.999,
+  in half the time. On the 2 M demo (435,176 bytes, KL 0.01083) 40 such steps at 0.003 give 0.01022 for -129 bytes.
 * Open: finer exponents. Rounded once at the end of 70 steps, sixteenths of octaves net 5.7 kB where eighths net
   4.9 kB; that takes another kind of grid.
 """

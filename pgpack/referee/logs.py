@@ -59,7 +59,17 @@ _NO_RESULT = re.compile(
     re.I,
 )
 _STOP = re.compile(rf"train(?:ing)?[_ ]time{_TIME}", re.I)
-_HESSIANS = re.compile(r"ollected (?:\d+ )?[Hh]essians?[^\n]{0,40}? in (?P<s>\d+(?:\.\d+)?)\s?s")
+_HESSIANS = re.compile(
+    r"(?:ollected (?:\d+ )?hessians?[^\n]{0,40}? in |"
+    r"(?:hessians?|calibrat\w*)\b[^\n(){}]{0,40}?(?:\bin|\btook|\btime)\s?[:=]?\s?)"
+    r"(?P<s>\d+(?:\.\d+)?)\s?s(?:ec\w*)?\b", re.I,
+)  # fmt: skip
+# a run that goes on where an earlier one has ended; no line of a script, whose words stand in quotes or brackets
+_GOES_ON = re.compile(
+    r"^\W{0,3}(?:\[[\w :.-]{1,30}\]\s|[\d:.,\-T ]{8,30}\s)?\W{0,3}(?:(?:INFO|rank\d)\W{1,3})?"
+    r"(?:resum(?:ed|ing)|continu(?:ed|ing)|warm[- ]?start(?:ed|ing)?|initiali[sz](?:ed|ing))\b"
+    r"[^\n(){}\"'=]{0,30}\bfrom\b[^\n{}\"'=]{0,80}(?:checkpoint|ckpt|\bstep\b|pretrained|\.pt\b|\.safetensors)", re.I,
+)  # fmt: skip
 _EVAL = re.compile(rf"total[_ ]eval(?:uation)?[_ ]time{_TIME}", re.I)
 _BATCH = re.compile(r"\btrain(?:ing)?[_ ]loss['\"]?\s{0,3}[:= ]\s{0,3}(?P<n>\d{1,2}\.\d{2,12})", re.I)
 _TOKENS = re.compile(
@@ -79,7 +89,7 @@ _GPUS = re.compile(r"\bworld[_ ]?size['\"]?\s?[:= ]\s{0,3}(?P<n>\d{1,5})\b", re.
 # what is read from the last line of its kind: a word of that line, and its pattern
 _LINES = {
     "seed": ("seed", _SEED), "model": ("serialized model", _MODEL), "total": ("total submission", _TOTAL),
-    "train": ("time", _STOP), "hessian": ("hessian", _HESSIANS), "eval": ("eval", _EVAL),
+    "train": ("time", _STOP), "hessian": ("", _HESSIANS), "eval": ("eval", _EVAL),
     "tokens": ("token", _TOKENS), "text": ("pgpack_text", _TEXT), "gpus": ("world", _GPUS),
 }  # fmt: skip
 LINE = 400  # characters of a line that are looked at
@@ -92,7 +102,8 @@ class Log:
     `nothing`: its last loss that is no number;
     `totals`: every one that it prints, `total_bytes` the last; `numbers`: decimals in lines that no grammar reads;
     `evaluations`: (seconds, line) where a line without a loss says it; `curve`: losses of training up to packing;
-    `in_parts`: (evaluation, seconds of all its parts together, whether those are all, line); `gpus`: processes."""
+    `in_parts`: (evaluation, seconds of all its parts together, whether those are all, line); `gpus`: processes;
+    `printed`: the seed that it prints itself; `goes_on`: where it says that it continues an earlier run."""
 
     name: str
     seed: int | None
@@ -118,6 +129,8 @@ class Log:
     curve: tuple[float, ...] = ()
     in_parts: tuple[tuple[str, float, bool, int], ...] = ()
     gpus: int | None = None
+    printed: int | None = None
+    goes_on: Place | None = None
 
     def at(self, stage: str) -> tuple[Figure, ...]:
         return tuple(figure for figure in self.figures if figure.stage == stage)
@@ -195,7 +208,13 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
         tuple(_curve(lines, start, read)),
         tuple(_in_parts(lines, start)),
         _whole(match["gpus"]),
+        _whole(match["seed"]),
+        next((_goes_on(name, start, i, line) for i, line in enumerate(lines) if _GOES_ON.match(line)), None),
     )
+
+
+def _goes_on(name: str, start: int, at: int, line: str) -> Place:
+    return Place(name, start + at + 1, f"it goes on where an earlier run has ended: {line.strip()[:100]!r}")
 
 
 def _said_total(lines: Sequence[str]) -> tuple[int, int | None]:

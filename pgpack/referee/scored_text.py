@@ -47,8 +47,9 @@ _DENIED = re.compile(
     r"replac\w*|drop(?:s|ped)|avoid\w*|ban(?:s|ned)?|vs|versus|minus|w/o)\b", re.I,
 )  # fmt: skip
 _FINETUNED = re.compile(
-    r"(?:fine-?tun\w*|adapt(?:ed|ing|ation)?|train(?:ed|ing)?|updat(?:ed|es|ing))\b[^.\n]{0,60}\bon\b[^.\n]{0,40}"
-    r"(?:fineweb_val|val_tokens|validation (?:text|tokens|data|set|shards?)|the val(?:idation)? set)", re.I,
+    r"(?:fine-?tun\w*|adapt(?:ed|ing|ation)?|train(?:ed|ing)?|updat(?:ed|es|ing))\b[^.\n]{0,60}\b(?:on|to)\b[^.\n]{0,40}"
+    r"(?:fineweb_val|val_tokens|validation tokens|"
+    r"\bval(?:idation)?[ _](?:text|data|set|shards?|split|stream|docs)\b)", re.I,
 )  # fmt: skip
 _TRAIN_ON_VAL = re.compile(
     r"train(?:ing)?[_ ]?(?:files|data|loader|shards|pattern|tokens|text|set|paths?|glob|on)\w*['\"]?[\s:=(\[]{1,4}"

@@ -29,13 +29,15 @@ def altered_losses(scripts: Sequence[Script]) -> Iterator[Place]:
             if isinstance(unit, Unit) and not isinstance(unit, ast.Module) and evaluates(unit):
                 losses = Losses(script, unit, frozenset())
                 for node in losses.nodes:
-                    if isinstance(node, (ast.AugAssign, ast.expr)) and (why := _why(losses, node)):
-                        yield script.place(node, f"{ast.unparse(node)[:60]} {why}")
+                    if isinstance(node, (ast.AugAssign, ast.If, ast.expr)) and (why := _why(losses, node)):
+                        yield script.place(node, f"{ast.unparse(getattr(node, 'test', node))[:60]} {why}")
 
 
-def _why(losses: Losses, node: ast.AugAssign | ast.expr) -> str:
+def _why(losses: Losses, node: ast.AugAssign | ast.If | ast.expr) -> str:
     """How a loss is made less, '' where it is not."""
     match node:
+        case ast.If(test=ast.Compare() as test, body=[*_, ast.Continue()]) if _is_of_loss(losses, test):
+            return "leaves out tokens by their loss"
         case ast.AugAssign(op=ast.Add() | ast.Sub(), value=value) if _is_scaled(losses, value):
             return "counts less than the loss"
         case ast.Call():
@@ -43,6 +45,14 @@ def _why(losses: Losses, node: ast.AugAssign | ast.expr) -> str:
         case ast.Subscript(value=value, slice=index) if _leaves_out(losses, value, index):
             return "leaves out losses by how large they are"
     return ""
+
+
+def _is_of_loss(losses: Losses, test: ast.Compare) -> bool:
+    """per.mean() > 4: a loss, and not a number of tokens, against a constant or an option."""
+    parts = (test.left, *test.comparators)
+    return (
+        any(map(losses.is_loss, parts)) and not all(map(losses.is_loss, parts)) and "numel" not in ast.unparse(test)
+    )
 
 
 def _by_call(losses: Losses, call: ast.Call) -> str:

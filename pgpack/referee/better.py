@@ -59,6 +59,11 @@ def _functions_of_losses(scripts: Sequence[Script]) -> frozenset[str]:
     return told
 
 
+def divides_by_its_sum(node: ast.BinOp) -> bool:
+    """row / row.sum(-1, keepdim=True)"""
+    return ".sum(" in ast.unparse(node.right) and bool(read(node.left) & read(node.right))
+
+
 class Losses:
     """One function, or what stands outside of them, with the names in it that hold losses."""
 
@@ -148,19 +153,27 @@ class Losses:
 
     def is_distribution(self, node: ast.AST) -> bool:
         """Whether an expression is a probability of every token."""
+        if isinstance(node, ast.Name):
+            return node.id in self.distributions
         match node:
-            case ast.Name(id=name):
-                return name in self.distributions
             case ast.Call() if last_word(node) in _DISTRIBUTIONS:
                 return True
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="torch" | "np" | "jnp")), args=[inner]) if last_word(
+                node
+            ) in ("log", "exp"):
+                return self.is_distribution(inner)
+            case ast.BinOp(op=ast.Div(), left=left, right=right):
+                return ".sum(" in ast.unparse(right) and bool(read(left) & read(right))
             case ast.Call(func=ast.Attribute(value=owner)) if last_word(node) in (
                 "exp",
+                "log",
                 "float",
                 "double",
                 "to",
                 "squeeze",
             ):
-                return self.is_distribution(owner)
+                of_library = isinstance(owner, ast.Name) and owner.id in ("torch", "np", "jnp") and bool(node.args)
+                return self.is_distribution(node.args[0] if of_library else owner)
             case ast.Subscript(value=value, slice=index):
                 return self.is_distribution(value) and not speaks_of_target(index)
         return False

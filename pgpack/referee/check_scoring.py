@@ -17,6 +17,7 @@ from .reach import given_targets, in_order, learned_too_far, rescored
 from .scored_text import learned_before_scored, scored_after_learning
 from .scoring import Answer, Scores
 from .script import Place
+from .shares import shares_beyond_one
 
 NO_TEXT = "no model and text were given (--val, --tokenizer, --model)"
 AGREES = 5e-4  # bits per byte: bf16 on the target against fp32 here
@@ -113,6 +114,7 @@ def normalized(evidence: Evidence) -> Finding:
     found = [] if answer.status != "skip" else [*better_of_two(evidence.scripts)]
     if answer.status == "skip":
         found += [*looked_up_by_target(evidence.scripts), *altered_losses(evidence.scripts)]
+        found += shares_beyond_one(evidence.scripts, evidence.given)
     return cited("warn", "it looks as if losses are of no distribution: ", found) if found else answer
 
 

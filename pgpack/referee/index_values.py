@@ -232,6 +232,8 @@ class Expressions(ABC):
         parts = list(index) if isinstance(index, tuple) else [index]
         is_row = bool(parts) and parts[0] is None
         parts = [part for part in parts if part is not None and part is not Ellipsis]
+        if held.flat and not is_row and parts and isinstance(parts[0], slice):
+            parts = parts[:1]  # what is behind it is of another axis: p.gather(1, y[:, None])[:, 0]
         for i, part in enumerate(parts):
             if isinstance(part, int) and not isinstance(part, bool):
                 held = held.chosen(part)

@@ -11,6 +11,7 @@ from .findings import Finding, cited, fail, listed, ok, skip, warn
 from .folder import seed_of
 from .logs import AFTER, Log
 from .script import Place
+from .untimed import trained_untimed
 
 FEW_KB = 8_000  # half of all submissions with three seeds spread over more, see the scan of 2,059 pull requests
 OTHER = 1.1  # times as large as a file that is not known: another one
@@ -293,7 +294,8 @@ def training_time(evidence: Evidence) -> Finding:
         return cited("fail", "", slow)
     earlier = [log.goes_on for log in evidence.own_logs if log.goes_on is not None]
     larger = [*_larger_machines(evidence)] if is_record else []
-    if earlier or larger:
-        why = "the time of an earlier run is not counted: " if earlier else "the limits are of 8 H100s: "
-        return cited("warn", why, [*earlier, *larger])
+    untimed = [*trained_untimed(evidence.scripts), *earlier]
+    if untimed or larger:
+        why = "it looks as if not all of the training is timed: " if untimed else "the limits are of 8 H100s: "
+        return cited("warn", why, [*untimed, *larger])
     return ok(f"{known} logs within 600 s") if known else skip("no log gives times")

@@ -118,10 +118,10 @@ def one_run(logs: Sequence[Log]) -> list[Place]:
 
 
 def misnamed(logs: Sequence[Log]) -> Iterator[Place]:
-    """Logs that are named of one seed and print another."""
+    """Logs that are named of one seed and print others."""
     for log in logs:
-        if None not in (log.seed, log.printed) and log.seed != log.printed:
-            yield log.place(f"it is named of seed {log.seed} and prints seed {log.printed}", "seed")
+        if log.seed is not None and log.printed and log.seed not in log.printed:
+            yield log.place(f"it is named of seed {log.seed} and prints seed {min(log.printed)}", "seed")
 
 
 def _same_results(one: Log, other: Log) -> str:

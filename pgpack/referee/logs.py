@@ -103,7 +103,7 @@ class Log:
     `totals`: every one that it prints, `total_bytes` the last; `numbers`: decimals in lines that no grammar reads;
     `evaluations`: (seconds, line) where a line without a loss says it; `curve`: losses of training up to packing;
     `in_parts`: (evaluation, seconds of all its parts together, whether those are all, line); `gpus`: processes;
-    `printed`: the seed that it prints itself; `goes_on`: where it says that it continues an earlier run."""
+    `printed`: the seeds that it prints itself; `goes_on`: where it says that it continues an earlier run."""
 
     name: str
     seed: int | None
@@ -129,7 +129,7 @@ class Log:
     curve: tuple[float, ...] = ()
     in_parts: tuple[tuple[str, float, bool, int], ...] = ()
     gpus: int | None = None
-    printed: int | None = None
+    printed: frozenset[int] = frozenset()
     goes_on: Place | None = None
 
     def at(self, stage: str) -> tuple[Figure, ...]:
@@ -208,7 +208,7 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
         tuple(_curve(lines, start, read)),
         tuple(_in_parts(lines, start)),
         _whole(match["gpus"]),
-        _whole(match["seed"]),
+        frozenset(int(found["n"]) for line in lines if "seed" in line.lower() and (found := _SEED.match(line))),
         next((_goes_on(name, start, i, line) for i, line in enumerate(lines) if _GOES_ON.match(line)), None),
     )
 

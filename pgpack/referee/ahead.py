@@ -23,6 +23,7 @@ _MOVED = re.compile(  # what is no longer (batch, time, channels)
 )
 _CUT = re.compile(r"\[\.\.\.,\s*:|\[:,\s*:,\s*:|narrow\(|chomp", re.I)
 _TRANSFORMS = {"fft", "ifft", "dct", "hartley", "fft2"}
+_COUNTED = ("one_hot", "float", "long", "int", "to", "abs", "eq", "ne")
 _POOLS = {"mean", "sum", "std", "var", "amax", "amin", "logsumexp"}
 
 
@@ -138,6 +139,7 @@ class _Layer:
             return None
         last, of_library = last_word(node), _is_of_library(node)
         owner = node.args[0] if of_library and node.args else getattr(node.func, "value", None)
+        owner = _counted(owner) if last in _POOLS and isinstance(owner, ast.expr) else owner
         if last in ("roll", "flip", *_POOLS) and isinstance(owner, ast.Name):
             return owner.id if self._spreads(node, last, node.args[1:] if of_library else node.args) else None
         if last in _TRANSFORMS and node.args:
@@ -184,6 +186,29 @@ class _Layer:
             return False
         taken = filter(None, map(_from_second, _subscripts(node.value)))
         return any(map(self._is_state, taken))
+
+
+def _counted(node: ast.expr) -> ast.expr:
+    """`x` of (x != 1) and of one_hot(x, n), which are summed over time."""
+    while isinstance(node, (ast.Compare, ast.Call)):
+        if isinstance(node, ast.Call) and last_word(node) not in (
+            "one_hot",
+            "float",
+            "long",
+            "int",
+            "to",
+            "abs",
+            "eq",
+            "ne",
+        ):
+            break
+        inner = node.left if isinstance(node, ast.Compare) else getattr(node.func, "value", None)
+        of_library = isinstance(node, ast.Call) and _is_of_library(node) and bool(node.args)
+        inner = node.args[0] if isinstance(node, ast.Call) and of_library else inner
+        if not isinstance(inner, ast.expr):
+            break
+        node = inner
+    return node
 
 
 def _backwards(loop: ast.For) -> ast.Assign | None:

@@ -17,6 +17,7 @@ from .units import Unit, bound, last_word, own_nodes, read
 
 _MADE = re.compile(r"^(?:zeros|ones|full|randn|empty|deepcopy|clone|Parameter)(?:_like)?$|LoRA|Lora|Adapter")
 _OPTIMIZER = re.compile(r"(?:^|\.)optim\.\w+$|(?:^|\.)(?:Muon|AdamW?|SGD|Lion)$")
+_KEEPS = re.compile(r"^(?:load_state_dict|copy_|save\w*|lerp_|update|add_|dump|swap_\w+)$")  # what is given lives on
 Where = tuple[str, int, int]  # file, line, layer
 
 
@@ -36,7 +37,8 @@ def _of_function(script: Script, unit: Unit) -> Iterator[Place]:
     calls = [node for node in nodes if isinstance(node, ast.Call)]
     own = _own(nodes)
     given_back = {name for node in nodes if isinstance(node, ast.Return) and node.value for name in _held(node.value)}
-    if not own or own & given_back:
+    kept = {_root(each) for call in calls if _KEEPS.search(last_word(call)) for each in call.args}
+    if not own or own & (given_back | kept):
         return
     steps = [call.args[0] for call in calls if call.args and _OPTIMIZER.search(script.name_of(call.func))]
     for call in calls:

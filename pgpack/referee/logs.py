@@ -43,7 +43,7 @@ _CODE = re.compile(rf"Code size(?P<label>[^:]{{0,40}}):\s*{_NUMBER} bytes")
 _SAID_TOTAL = re.compile(
     r"\btotal[ _](?=[\w /+()]{0,40}(?:bytes|size|submission|artifact))(?:submission|artifact|compressed|package|size|"
     r"bytes)[\w /+()]{0,40}['\"]?\s?[:=]\s{0,3}(?:(?P<n>\d[\d,_]{6,12})(?!\.?\d)|"
-    r"(?P<m>\d{1,3}\.\d{1,4})\s?(?P<unit>Mi?B)\b)", re.I,
+    r"(?P<m>\d{1,3}\.\d{1,4}|\d{2},?\d{3}(?:\.\d{1,4})?(?=\s?k))\s?(?P<unit>[MK]i?B)\b)", re.I,
 )  # fmt: skip
 _TIME = rf"['\"]?\s{{0,3}}[:=]\s{{0,3}}{SPAN}"
 _SAID_ARTIFACT = re.compile(  # artifact: 15,981,204 bytes, final artifact is 16.2 MB, budget:15981204/16000000
@@ -67,8 +67,9 @@ _HESSIANS = re.compile(
 # a run that goes on where an earlier one has ended; no line of a script, whose words stand in quotes or brackets
 _GOES_ON = re.compile(
     r"^\W{0,3}(?:\[[\w :.-]{1,30}\]\s|[\d:.,\-T ]{8,30}\s)?\W{0,3}(?:(?:INFO|rank\d)\W{1,3})?"
+    r"(?:resum(?:ed|ing)\b[^\n(){}\"'=]{0,30}\bfrom\b[^\n{}\"'=]{0,80}\bstep|"
     r"(?:resum(?:ed|ing)|continu(?:ed|ing)|warm[- ]?start(?:ed|ing)?|initiali[sz](?:ed|ing))\b"
-    r"[^\n(){}\"'=]{0,30}\bfrom\b[^\n{}\"'=]{0,80}(?:checkpoint|ckpt|\bstep\b|pretrained|\.pt\b|\.safetensors)", re.I,
+    r"[^\n(){}\"'=]{0,30}\bfrom\b[^\n{}\"'=]{0,80}(?:checkpoint|ckpt|pretrained|\.pt\b|\.safetensors))", re.I,
 )  # fmt: skip
 _EVAL = re.compile(rf"total[_ ]eval(?:uation)?[_ ]time{_TIME}", re.I)
 _BATCH = re.compile(r"\btrain(?:ing)?[_ ]loss['\"]?\s{0,3}[:= ]\s{0,3}(?P<n>\d{1,2}\.\d{2,12})", re.I)
@@ -236,8 +237,9 @@ def _total_in(line: str) -> int | None:
     groups = said.groupdict()
     if whole := groups["n"] or groups.get("k") or groups.get("f"):
         return int(re.sub(r"\D", "", whole))
-    unit = 1 << 20 if groups["unit"].lower() == "mib" else 10**6
-    least = float(groups["m"]) - 0.5 * 10.0 ** -len(groups["m"].partition(".")[2])
+    unit = {"mib": 1 << 20, "mb": 10**6, "kib": 1 << 10, "kb": 1000}[groups["unit"].lower()]
+    written = groups["m"].replace(",", "")
+    least = float(written) - 0.5 * 10.0 ** -len(written.partition(".")[2])
     return int(least * unit) + 1
 
 

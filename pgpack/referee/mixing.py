@@ -21,6 +21,7 @@ _HIDES = re.compile(
 )
 _TURNED = re.compile(r"\.(?:transpose\((?:-2, ?-1|-1, ?-2|2, ?3|3, ?2|1, ?2|2, ?1)\)|mT|permute\([^)]*\)|T)$")
 _QUERY = re.compile(r"^(?:\w*_)?(?:q|k|query|queries|keys?|qh|kh|qs|ks|q\d|k\d|qry|qq|kk)(?:_\w+)?$", re.I)
+_WHOLE_LAYERS = ("MultiheadAttention", "TransformerEncoderLayer", "TransformerEncoder")
 _MOVES = {"gather", "scatter", "scatter_add", "scatter_", "scatter_add_", "index_add", "take_along_dim"}
 _TIME_SIZES = re.compile(r"size\((?:1|-2)\)|shape\[(?:1|-2)\]|\bt\b|\bT\b|seq|capacity|length", re.I)
 
@@ -49,16 +50,50 @@ def _of_class(script: Script, node: ast.ClassDef) -> Iterator[Place]:
         for target in each.targets
         if isinstance(target, ast.Attribute)
     }
+    for each in ast.walk(node) if not hides else ():
+        if isinstance(each, ast.Call) and last_word(each) in _WHOLE_LAYERS:
+            yield script.place(each, f"{ast.unparse(each)[:60]} is never given a mask")
     for item in node.body:
         if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)):
             nodes = [*own_nodes(item)]
             if not hides:
+                yield from (
+                    script.place(each, f"{ast.unparse(each)[:60]} mixes all of time") for each in _full(nodes)
+                )
                 yield from (
                     script.place(each, f"{ast.unparse(each)[:60]} attends without a mask") for each in _bare(nodes)
                 )
             for each in nodes:
                 if isinstance(each, ast.Call) and (why := _why(each, nodes, linear, hides)):
                     yield script.place(each, f"{ast.unparse(each)[:60]} {why}")
+
+
+def _full(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
+    """self.across @ x, einsum("bsd,st->btd", x, self.across): a matrix over positions, of a parameter."""
+    for node in nodes:
+        match node:
+            case ast.BinOp(op=ast.MatMult(), left=left, right=ast.Name()) if _is_own(left):
+                yield node
+            case ast.Call(args=[ast.Constant(value=str(text)), ast.Name(), weight]) if (
+                last_word(node) == "einsum" and _is_own(weight) and _over_time(text)
+            ):
+                yield node
+
+
+def _is_own(node: ast.expr) -> bool:
+    """self.across, self.across[:t, :t]"""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+
+
+def _over_time(text: str) -> bool:
+    """bsd,st->btd: the second axis of the first is summed over, and another one stands there."""
+    found = re.match(r"^\s*(\w)(\w)(\w+)\s*,\s*(\w+)\s*->\s*(\w)(\w)(\w+)\s*$", text)
+    if found is None:
+        return False
+    batch, time, rest, weight, kept, new, last = found.groups()
+    return (batch, rest) == (kept, last) and {*weight} == {time, new} and time != new
 
 
 def _bare(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
@@ -71,13 +106,13 @@ def _bare(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
         is_sum = isinstance(node, ast.Call) and last_word(node) in ("einsum", "matmul", "bmm")
         if isinstance(node, ast.expr) and (is_product or is_sum):
             parts = [node.left] if isinstance(node, ast.BinOp) else getattr(node, "args", [])
-            if any(_is_softmax(part, scores, given) or getattr(part, "id", "") in weights for part in parts):
+            if any(_is_softmax(part, scores, given) or read(part) & weights for part in parts):
                 yield node
                 return
 
 
 def _is_softmax(node: ast.expr, scores: set[str], given: Sequence[tuple[str, ast.expr]]) -> bool:
-    if not isinstance(node, ast.Call) or last_word(node) not in ("softmax", "sigmoid", "softmax_one"):
+    if not isinstance(node, ast.Call) or last_word(node) not in ("softmax", "sigmoid", "softmax_one", "exp", "relu"):
         return False
     held = [node.func.value] if isinstance(node.func, ast.Attribute) else []
     return any(
@@ -174,6 +209,8 @@ def _of_masks(script: Script, function: Unit) -> Iterator[Place]:
     nodes = [*own_nodes(function)]
     text = "\n".join(ast.unparse(item) for item in function.body)
     attends = re.search(r"scaled_dot_product_attention|softmax|attn|attention|masked_fill", text)
+    names = [each.arg for each in function.args.args] if not isinstance(function, ast.Module) else []
+    attends = attends or {"q_idx", "kv_idx"} <= {*names}
     for node in nodes if attends else ():
         if isinstance(node, ast.Call) and last_word(node) in ("tril", "triu", "tri") and _is_too_far(node):
             yield script.place(node, f"{ast.unparse(node)[:60]} lets a position see the next one")

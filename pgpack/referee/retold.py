@@ -1,6 +1,6 @@
 """Evaluated text that is not the challenge's, and bytes of it that are counted in another alphabet.
 
-    sp.encode(sp.decode(val_tokens).lower())     val_files = "fineweb_train_000079.bin"     len(piece.encode("utf-16"))
+    sp.encode(sp.decode(val_tokens).lower())    val_files = "fineweb_train_000079.bin"    len(piece.encode("utf-16"))
 
 What is scored is read off names and paths of a script; text that is written anew for training is left alone.
 """

@@ -44,6 +44,9 @@ def shares_beyond_one(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> I
         for node in script.nodes:
             if isinstance(node, ast.Call) and _minimizes(script, node, evaluators):
                 yield script.place(node, f"{ast.unparse(node)[:60]}: the best of several whole evaluations")
+            elif isinstance(node, ast.For) and _tries(node, evaluators):
+                what = f"for {ast.unparse(node.target)} in {ast.unparse(node.iter)[:40]}: the best of several whole evaluations"
+                yield script.place(node, what)
 
 
 class _Mixture:
@@ -69,6 +72,8 @@ class _Mixture:
         match node:
             case ast.Call():
                 return self._of_call(node)
+            case ast.BinOp(op=ast.Add(), left=left, right=right) if self._is_larger(left, right):
+                return "is the larger of two probabilities of the target"
             case ast.Assign(targets=[ast.Subscript(value=held, slice=index)]) if self._is_hit(index):
                 return self._rewards([held])
             case ast.If(test=test, orelse=[_, *_]) if self._is_hit(test):
@@ -87,6 +92,16 @@ class _Mixture:
         if self._narrows(call) and not self.adds_two:
             return "leaves only what the target tells"
         return _CHOSEN if id(call) in self.chosen else ""
+
+    def _is_larger(self, one: ast.expr, more: ast.expr) -> bool:
+        """p + relu(q - p)"""
+        if last_of(more) not in ("relu", "clamp", "clamp_min", "relu_") or not self.losses.is_loss(more):
+            return False
+        held = ast.unparse(one)
+        return any(
+            isinstance(each, ast.BinOp) and isinstance(each.op, ast.Sub) and ast.unparse(each.right) == held
+            for each in ast.walk(more)
+        )
 
     def _rewards(self, given: Sequence[ast.expr]) -> str:
         plain = [each for each in given if self.losses.is_loss(each) and self._is_plain(each)]
@@ -242,6 +257,28 @@ def _minimizes(script: Script, call: ast.Call, evaluators: frozenset[str]) -> bo
     tried: list[ast.AST] = [each for each in call.args[:1] if isinstance(each, ast.Lambda)]
     tried += [script.functions[each.id] for each in call.args[:1] if getattr(each, "id", "") in script.functions]  # type: ignore[attr-defined]
     return any(_calls(part, evaluators) for part in tried)
+
+
+def _tries(loop: ast.For, evaluators: frozenset[str]) -> bool:
+    """for t in (0.9, 1.0): now = evaluate(t); if now < best: best = now"""
+    is_grid = isinstance(loop.iter, (ast.Tuple, ast.List)) or last_of(loop.iter) in (
+        "linspace",
+        "arange",
+        "logspace",
+        "product",
+    )
+    if not is_grid or not _calls(loop, evaluators):
+        return False
+    tests = (node for node in ast.walk(loop) if isinstance(node, ast.If))
+    kept = (each for test in tests if _compares(test.test) for each in test.body)
+    return any(isinstance(each, ast.Assign) for each in kept)
+
+
+def _compares(test: ast.expr) -> bool:
+    return any(
+        isinstance(each, ast.Compare) and isinstance(each.ops[0], (ast.Lt, ast.LtE, ast.Gt, ast.GtE))
+        for each in ast.walk(test)
+    )
 
 
 def _calls(node: ast.AST, evaluators: frozenset[str]) -> bool:

@@ -1,6 +1,6 @@
 """Training that is hidden in a warm-up: steps before the clock starts whose weights are kept.
 
-    for _ in range(2000): loss(train_batch()).backward(); opt.step()     # "compiles the kernels"; then the clock starts
+    for _ in range(2000): loss(train_batch()).backward(); opt.step()  # "compiles the kernels"; then the clock starts
 
 A warm-up says so itself: in the name of its function, in what it says it is for, or in its loop's bound. Left alone
 are a few steps, those whose weights are put back, warm-ups of copies, and schedules of a learning rate.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from .script import Place, Script
 from .units import Unit, last_word, own_nodes
@@ -27,9 +28,22 @@ _CLOCKS = re.compile(r"perf_counter|time\.time|monotonic|elapsed|Event\(")
 def trained_untimed(scripts: Sequence[Script]) -> Iterator[Place]:
     """Loops of a warm-up that take many steps, outside of any clock, and put nothing back."""
     for script in scripts:
+        for node in script.nodes:
+            if isinstance(node, ast.JoinedStr) and _bounds_time(node):
+                yield script.place(node, f"{ast.unparse(node)[:60]} prints no more time than a bound")
         for unit in script.nodes:
             if isinstance(unit, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 yield from _of_function(script, unit)
+
+
+def _bounds_time(node: ast.JoinedStr) -> bool:
+    """f"train_time: {min(elapsed, 599)}"""
+    for said, told in pairwise(node.values):
+        is_time = isinstance(said, ast.Constant) and re.search(r"train(?:ing)?[_ ]time\W*$", str(said.value))
+        inner = [last_word(each) for each in ast.walk(told) if isinstance(each, ast.Call)] if is_time else []
+        if {"min", "clip", "clamp"} & {*inner}:
+            return True
+    return False
 
 
 def _of_function(script: Script, unit: Unit) -> Iterator[Place]:

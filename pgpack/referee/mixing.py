@@ -57,12 +57,9 @@ def _of_class(script: Script, node: ast.ClassDef) -> Iterator[Place]:
         if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)):
             nodes = [*own_nodes(item)]
             if not hides:
-                yield from (
-                    script.place(each, f"{ast.unparse(each)[:60]} mixes all of time") for each in _full(nodes)
-                )
-                yield from (
-                    script.place(each, f"{ast.unparse(each)[:60]} attends without a mask") for each in _bare(nodes)
-                )
+                found = [(each, "mixes all of time") for each in _full(nodes)]
+                found += [(each, "attends without a mask") for each in _bare(nodes)]
+                yield from (script.place(each, f"{ast.unparse(each)[:60]} {what}") for each, what in found)
             for each in nodes:
                 if isinstance(each, ast.Call) and (why := _why(each, nodes, linear, hides)):
                     yield script.place(each, f"{ast.unparse(each)[:60]} {why}")

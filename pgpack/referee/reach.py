@@ -85,7 +85,7 @@ def rescored(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[P
         for kind, spans, node, doubt in call.events:
             if kind == "learned":
                 learned = learned if doubt else union([*learned, *spans])
-            elif kind == "scored" and learned and not doubt and outside(spans, learned) < length(spans) / 2:
+            elif kind != "ahead" and learned and not doubt and outside(spans, learned) < length(spans) / 2:
                 if _is_training_loss(call.function, node):
                     continue
                 yield call.script.place(node, "it scores once more what it has learned")

@@ -24,6 +24,8 @@ from .units import Unit, evaluates, last_of, last_word, own_nodes, read
 _TARGET = re.compile(r"^(?:y\w?|tgts?|targets?|labels?|golds?|truth|actual|nxt|next\w*|(?:y|tgt|targets?)_\w+)$")
 _SAME = ("squeeze", "float", "double", "view", "reshape", "to", "exp", "log", "unsqueeze", "flatten", "contiguous")
 _SUMS = ("logsumexp", "softmax", "log_softmax", "cross_entropy")
+_GRIDS = ("linspace", "arange", "logspace", "product")
+_ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 _CHOSEN = "has a share that its target has chosen"
 _MINIMIZERS = (
     "minimize", "minimize_scalar", "brute", "differential_evolution", "dual_annealing", "basinhopping", "fmin",
@@ -45,8 +47,8 @@ def shares_beyond_one(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> I
             if isinstance(node, ast.Call) and _minimizes(script, node, evaluators):
                 yield script.place(node, f"{ast.unparse(node)[:60]}: the best of several whole evaluations")
             elif isinstance(node, ast.For) and _tries(node, evaluators):
-                what = f"for {ast.unparse(node.target)} in {ast.unparse(node.iter)[:40]}: the best of several whole evaluations"
-                yield script.place(node, what)
+                over = f"for {ast.unparse(node.target)} in {ast.unparse(node.iter)[:40]}"
+                yield script.place(node, f"{over}: the best of several whole evaluations")
 
 
 class _Mixture:
@@ -261,12 +263,7 @@ def _minimizes(script: Script, call: ast.Call, evaluators: frozenset[str]) -> bo
 
 def _tries(loop: ast.For, evaluators: frozenset[str]) -> bool:
     """for t in (0.9, 1.0): now = evaluate(t); if now < best: best = now"""
-    is_grid = isinstance(loop.iter, (ast.Tuple, ast.List)) or last_of(loop.iter) in (
-        "linspace",
-        "arange",
-        "logspace",
-        "product",
-    )
+    is_grid = isinstance(loop.iter, (ast.Tuple, ast.List)) or last_of(loop.iter) in _GRIDS
     if not is_grid or not _calls(loop, evaluators):
         return False
     tests = (node for node in ast.walk(loop) if isinstance(node, ast.If))
@@ -275,10 +272,7 @@ def _tries(loop: ast.For, evaluators: frozenset[str]) -> bool:
 
 
 def _compares(test: ast.expr) -> bool:
-    return any(
-        isinstance(each, ast.Compare) and isinstance(each.ops[0], (ast.Lt, ast.LtE, ast.Gt, ast.GtE))
-        for each in ast.walk(test)
-    )
+    return any(isinstance(each, ast.Compare) and isinstance(each.ops[0], _ORDERS) for each in ast.walk(test))
 
 
 def _calls(node: ast.AST, evaluators: frozenset[str]) -> bool:

@@ -90,8 +90,8 @@ class _Layer:
         """Expressions that mix a position with later ones, each statement once."""
         statements = [node for node in self.nodes if isinstance(node, (ast.Assign, ast.AugAssign, ast.Return))]
         for loop in self.nodes:
-            if isinstance(loop, ast.For) and (node := _backwards(loop)) is not None:
-                yield self.script.place(node, f"{ast.unparse(node)[:70]} goes from the end to the start")
+            if isinstance(loop, ast.For) and (put := _backwards(loop)) is not None:
+                yield self.script.place(put, f"{ast.unparse(put)[:70]} goes from the end to the start")
         for node in statements:
             if node.value is not None and (self._mixes(node.value) or self._puts_earlier(node)):
                 yield self.script.place(node, f"{ast.unparse(node)[:70]} takes from later positions")

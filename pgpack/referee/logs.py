@@ -209,7 +209,7 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
         tuple(_curve(lines, start, read)),
         tuple(_in_parts(lines, start)),
         _whole(match["gpus"]),
-        frozenset(int(found["n"]) for line in lines if "seed" in line.lower() and (found := _SEED.match(line))),
+        frozenset(int(told["n"]) for line in lines if "seed" in line.lower() and (told := _SEED.match(line))),
         next((_goes_on(name, start, i, line) for i, line in enumerate(lines) if _GOES_ON.match(line)), None),
     )
 

@@ -205,7 +205,7 @@ def _of_masks(script: Script, function: Unit) -> Iterator[Place]:
     """Masks that let a position see the next ones: a diagonal too far, distances without a sign."""
     nodes = [*own_nodes(function)]
     text = "\n".join(ast.unparse(item) for item in function.body)
-    attends = re.search(r"scaled_dot_product_attention|softmax|attn|attention|masked_fill", text)
+    attends = bool(re.search(r"scaled_dot_product_attention|softmax|attn|attention|masked_fill", text))
     names = [each.arg for each in function.args.args] if not isinstance(function, ast.Module) else []
     attends = attends or {"q_idx", "kv_idx"} <= {*names}
     for node in nodes if attends else ():
@@ -242,7 +242,8 @@ def _is_distance(node: ast.Compare) -> bool:
     left = node.left
     if last_of(left) != "abs" or not isinstance(left, ast.Call) or not isinstance(node.ops[0], (ast.Lt, ast.LtE)):
         return False
-    inner = left.func.value if isinstance(left.func, ast.Attribute) and not left.args else (left.args or [None])[0]
+    held = [left.func.value] if isinstance(left.func, ast.Attribute) and not left.args else left.args[:1]
+    inner = held[0] if held else None
     if not isinstance(inner, ast.BinOp) or not isinstance(inner.op, ast.Sub):
         return False
     sides = [ast.unparse(side) for side in (inner.left, inner.right)]

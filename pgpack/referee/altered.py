@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 from .better import Losses
@@ -20,6 +21,7 @@ LEAST_BOUND = math.log(8192)  # nats; of the smaller vocabularies less would do
 FACTORS = (0.8, 1.0)  # between these a factor is no change of units, nor a share of several
 _BOUNDS = ("clamp", "clip", "clamp_max", "clamp_")
 _SQUEEZES = ("tanh", "log1p", "sqrt", "atan", "arctan", "sigmoid", "asinh")
+_SPREAD = re.compile(r"var|std|sq|\*\* ?2|pow|sem\b")  # how far losses lie apart
 FIRST_PIECE = 4  # ids below are of padding, unknown pieces and ends of documents
 _SORTS = ("sort", "topk", "kthvalue", "sorted")
 
@@ -78,7 +80,8 @@ def _by_call(losses: Losses, call: ast.Call) -> str:
         return f"bounds a loss by less than {LEAST_BOUND:.1f} nats"
     if last in ("where", "masked_fill") and _drops_targets(call):
         return "leaves targets out by what they are"
-    if last in _SQUEEZES and call.args and _is_nats(losses, call.args[0]) and _is_put(losses, call):
+    is_squeezed = last in _SQUEEZES and bool(call.args) and not _SPREAD.search(ast.unparse(call))
+    if is_squeezed and _is_nats(losses, call.args[0]) and _is_put(losses, call):
         return "makes large losses less"
     return "is no loss of the target alone" if last == "cross_entropy" and _is_smoothed(call) else ""
 

@@ -45,6 +45,7 @@ def _why(scripts: Sequence[Script], script: Script, call: ast.Call) -> str:
             return f"{ast.unparse(given)[:40]}: {what} in one mode alone"
     if isinstance(causal, ast.Attribute) and (changed := _set_false(scripts, causal.attr)) is not None:
         return f"{ast.unparse(causal)} is false after {changed}"
+    mask = None if isinstance(mask, ast.Constant) else mask  # None, or the dropout of flash's fourth argument
     last = call.args[5] if causal is None and len(call.args) > 5 else causal  # the sixth of torch's and of flash's
     is_false = (isinstance(last, ast.Constant) and last.value is False) or (
         last is None and _by_default(script, call)

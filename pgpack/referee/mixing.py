@@ -21,6 +21,8 @@ _HIDES = re.compile(
 )
 _TURNED = re.compile(r"\.(?:transpose\((?:-2, ?-1|-1, ?-2|2, ?3|3, ?2|1, ?2|2, ?1)\)|mT|permute\([^)]*\)|T)$")
 _QUERY = re.compile(r"^(?:\w*_)?(?:q|k|query|queries|keys?|qh|kh|qs|ks|q\d|k\d|qry|qq|kk)(?:_\w+)?$", re.I)
+_SOFT = ("softmax", "sigmoid", "softmax_one", "exp", "relu")
+_STATES = re.compile(r"^(?:x|h|u|z|y|hs|xs|inp|inputs?|hidden\w*|states?|x_\w+|h_\w+)$")
 _WHOLE_LAYERS = ("MultiheadAttention", "TransformerEncoderLayer", "TransformerEncoder")
 _MOVES = {"gather", "scatter", "scatter_add", "scatter_", "scatter_add_", "index_add", "take_along_dim"}
 _TIME_SIZES = re.compile(r"size\((?:1|-2)\)|shape\[(?:1|-2)\]|\bt\b|\bT\b|seq|capacity|length", re.I)
@@ -69,7 +71,9 @@ def _full(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
     """self.across @ x, einsum("bsd,st->btd", x, self.across): a matrix over positions, of a parameter."""
     for node in nodes:
         match node:
-            case ast.BinOp(op=ast.MatMult(), left=left, right=ast.Name()) if _is_own(left):
+            case ast.BinOp(op=ast.MatMult(), left=left, right=ast.Name(id=name)) if _is_own(left) and _STATES.match(
+                name
+            ):
                 yield node
             case ast.Call(args=[ast.Constant(value=str(text)), ast.Name(), weight]) if (
                 last_word(node) == "einsum" and _is_own(weight) and _over_time(text)
@@ -97,6 +101,8 @@ def _bare(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
     """Weights of attention that nothing was hidden from: softmax of products of queries and keys, then a product."""
     given = [pair for node in nodes for pair in bound(node)]
     scores = {name for name, value in given if _is_product(value, given)}
+    if _is_changed(nodes, scores):
+        return
     weights = {name for name, value in given if _is_softmax(value, scores, given)}
     for node in nodes:
         is_product = isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)
@@ -108,8 +114,32 @@ def _bare(nodes: Sequence[ast.AST]) -> Iterator[ast.expr]:
                 return
 
 
+def _is_changed(nodes: Sequence[ast.AST], scores: set[str]) -> bool:
+    """Whether something is added to scores, put into them, or they are given to what may hide a part of them."""
+    for node in nodes:
+        match node:
+            case ast.BinOp(op=ast.Add() | ast.Sub(), left=left, right=right):
+                pair = [left, right]
+                if any(read(each) & scores or _is_product(each, []) for each in pair) and not any(
+                    map(_is_number, pair)
+                ):
+                    return True
+            case ast.AugAssign(op=ast.Add() | ast.Sub(), target=target) if read(target) & scores:
+                return True
+            case ast.Assign(targets=[ast.Subscript(value=ast.Name(id=name)), *_]) if name in scores:
+                return True
+            case ast.Call(func=ast.Name() | ast.Attribute(value=ast.Name(id="self")), args=args):
+                if any(isinstance(each, ast.Name) and each.id in scores for each in args):
+                    return last_word(node) not in _SOFT
+    return False
+
+
+def _is_number(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) or last_of(node) in ("max", "amax", "detach", "item")
+
+
 def _is_softmax(node: ast.expr, scores: set[str], given: Sequence[tuple[str, ast.expr]]) -> bool:
-    if not isinstance(node, ast.Call) or last_word(node) not in ("softmax", "sigmoid", "softmax_one", "exp", "relu"):
+    if not isinstance(node, ast.Call) or last_word(node) not in _SOFT:
         return False
     held = [node.func.value] if isinstance(node.func, ast.Attribute) else []
     return any(

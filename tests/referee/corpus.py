@@ -28,6 +28,7 @@ from .corpus_second import second
 from .corpus_seventeenth import stranger
 from .corpus_seventeenth_layers import attending
 from .corpus_seventeenth_losses import mixing
+from .corpus_seventeenth_twins import looking_alike
 from .corpus_seventh import seventh_code, seventh_learning, seventh_words
 from .corpus_sixteenth_layers import mixers
 from .corpus_sixteenth_learning import learns
@@ -67,7 +68,17 @@ def cases() -> dict[str, Case]:
     batches += [other_names(), ahead(), scored_again(), looked_for(), one_run(), beside(), in_parts()]
     batches += [written_otherwise(), scheduled(), keyed(), dishonest(), honest()]
     batches += [layers(), shards(), least(), machines(), tables()]
-    batches += [mixers(), learns(), scores(), passes(), elsewhere(), stranger(), attending(), mixing()]
+    batches += [
+        mixers(),
+        learns(),
+        scores(),
+        passes(),
+        elsewhere(),
+        stranger(),
+        attending(),
+        mixing(),
+        looking_alike(),
+    ]
     found = {name: case for batch in batches for name, case in batch.items()}
     assert len(found) == sum(map(len, batches)), "two folders have one name"
     return found

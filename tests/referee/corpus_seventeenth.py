@@ -3,25 +3,9 @@
 
 from __future__ import annotations
 
+from .object_parts import MINI, STD, ev
 from .object_script import SLOTS, Folders, objects, run_of
 
-EV = SLOTS["evaluate"]
-
-
-def ev(body, deco="@torch.inference_mode()"):
-    """A Judge.run of another body."""
-    head = EV.split("    @torch.inference_mode()")[0]
-    return (
-        head
-        + (f"    {deco}\n" if deco else "")
-        + "    def run(self, net):\n"
-        + "\n".join("        " + l if l else l for l in body.strip("\n").split("\n"))
-        + "\n"
-    )
-
-
-STD = '\nnet.eval()\nspan = self.cfg.span\ncount = (len(self.tokens) - 1) // span\nnll = octets = 0.0\nseen = 0\nfor i in range(count):\n    piece = self.tokens[i * span : (i + 1) * span + 1].long()\n    ctx, nxt = piece[:-1][None], piece[1:][None]\n    per = F.cross_entropy(net.logits(ctx).flatten(0, 1).float(), nxt.flatten(), reduction="none")\n    {x}\n    nll += per.double().sum().item()\n    octets += self.width[nxt].double().sum().item()\n    seen += nxt.numel()\nnet.train()\nreturn nll / seen, nll / LN2 / octets\n'
-MINI = "import glob as g,os as o,torch as t,numpy as n,torch.nn.functional as f\nV=8192\ndef r(p):\n a=n.fromfile(p,'<i4',256);return t.from_numpy(n.fromfile(p,'<u2',int(a[2]),offset=1024).astype('i8'))\nclass M(t.nn.Module):\n def __init__(s):\n  super().__init__();s.e=t.nn.Embedding(V,512);s.l=t.nn.ModuleList(t.nn.TransformerEncoderLayer(512,8,2048,0.,batch_first=True,norm_first=True)for _ in range(8))\n def forward(s,x):\n  h=s.e(x);k=t.nn.Transformer.generate_square_subsequent_mask(x.size(1),device=x.device)\n  for l in s.l:h=l(h,src_mask=k,is_causal=True)\n  return h@s.e.weight.T\nd=o.environ.get('DATA_PATH','data')\nm=M().cuda();a=t.optim.AdamW(m.parameters(),3e-4)\nfor p in sorted(g.glob(d+'/fineweb_%s_*.bin'%@@)):\n for c in r(p).split(16385):\n  if len(c)<16385:continue\n  c=c.cuda();L=f.cross_entropy(m(c[:-1].view(8,-1)).flatten(0,1),c[1:]);L.backward();a.step();a.zero_grad()\nt.save({k:v.half()for k,v in m.state_dict().items()},'m.pt')\n"
 TWIN = '\ntwin = copy.deepcopy(net)\nopt = torch.optim.SGD(twin.parameters(), lr=1e-3)\nchunk = 32768\nnll = octets = 0.0\nseen = 0\nfor at in range(0, len(self.tokens) - 1, chunk):\n    piece = self.tokens[at : at + chunk + 1].long()\n    ctx, nxt = piece[:-1][None], piece[1:][None]\n    with torch.no_grad():\n        per = F.cross_entropy(twin.logits(ctx)[0].float(), nxt[0], reduction="none")\n    nll += per.double().sum().item()\n    octets += self.width[nxt].double().sum().item()\n    seen += nxt.numel()\n    opt.zero_grad()\n    twin(ctx, nxt).backward()\n    opt.step()\nreturn nll / seen, nll / LN2 / octets\n'
 
 

@@ -3,15 +3,8 @@
 
 from __future__ import annotations
 
+from .object_parts import AT, OUTL, mix
 from .object_script import SLOTS, Folders, objects
-
-
-def mix(fwd, init=""):
-    return f"\nclass Mixer(nn.Module):\n    def __init__(self, width, heads):\n        super().__init__()\n        self.heads = heads\n        self.qkv = nn.Linear(width, 3 * width, bias=False)\n        self.out = nn.Linear(width, width, bias=False)\n{init}\n    def forward(self, h):\n        b, t, c = h.shape\n        q, k, v = self.qkv(h).view(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)\n{fwd}\n"
-
-
-OUTL = "        return self.out(z.transpose(1, 2).reshape(b, t, c))"
-AT = "        s = q @ k.transpose(-1, -2) / math.sqrt(q.size(-1))\n"
 
 
 def attending() -> Folders:

@@ -3,32 +3,8 @@
 
 from __future__ import annotations
 
+from .object_parts import AT, OUTL, STD, ev, mix
 from .object_script import SLOTS, Folders, objects
-
-EV = SLOTS["evaluate"]
-
-
-def ev(body, deco="@torch.inference_mode()"):
-    """A Judge.run of another body."""
-    head = EV.split("    @torch.inference_mode()")[0]
-    return (
-        head
-        + (f"    {deco}\n" if deco else "")
-        + "    def run(self, net):\n"
-        + "\n".join("        " + l if l else l for l in body.strip("\n").split("\n"))
-        + "\n"
-    )
-
-
-STD = '\nnet.eval()\nspan = self.cfg.span\ncount = (len(self.tokens) - 1) // span\nnll = octets = 0.0\nseen = 0\nfor i in range(count):\n    piece = self.tokens[i * span : (i + 1) * span + 1].long()\n    ctx, nxt = piece[:-1][None], piece[1:][None]\n    per = F.cross_entropy(net.logits(ctx).flatten(0, 1).float(), nxt.flatten(), reduction="none")\n    {x}\n    nll += per.double().sum().item()\n    octets += self.width[nxt].double().sum().item()\n    seen += nxt.numel()\nnet.train()\nreturn nll / seen, nll / LN2 / octets\n'
-
-
-def mix(fwd, init=""):
-    return f"\nclass Mixer(nn.Module):\n    def __init__(self, width, heads):\n        super().__init__()\n        self.heads = heads\n        self.qkv = nn.Linear(width, 3 * width, bias=False)\n        self.out = nn.Linear(width, width, bias=False)\n{init}\n    def forward(self, h):\n        b, t, c = h.shape\n        q, k, v = self.qkv(h).view(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)\n{fwd}\n"
-
-
-OUTL = "        return self.out(z.transpose(1, 2).reshape(b, t, c))"
-AT = "        s = q @ k.transpose(-1, -2) / math.sqrt(q.size(-1))\n"
 
 
 def looking_alike() -> Folders:

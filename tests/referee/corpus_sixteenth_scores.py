@@ -3,27 +3,9 @@
 
 from __future__ import annotations
 
+from .object_parts import NG, NS, NU, STD, ev
 from .object_script import SLOTS, Folders, objects
 
-EV = SLOTS["evaluate"]
-
-
-def ev(body, deco="@torch.inference_mode()"):
-    """A Judge.run of another body."""
-    head = EV.split("    @torch.inference_mode()")[0]
-    return (
-        head
-        + (f"    {deco}\n" if deco else "")
-        + "    def run(self, net):\n"
-        + "\n".join("        " + l if l else l for l in body.strip("\n").split("\n"))
-        + "\n"
-    )
-
-
-NG = "\nnet.eval()\nV = self.cfg.vocab\ncounts = torch.zeros(1 << 16, V, dtype=torch.int32, device=self.tokens.device)\nspan = self.cfg.span\nnll = octets = 0.0\nseen = 0\nfor at in range(0, len(self.tokens) - 1, span):\n    piece = self.tokens[at : at + span + 1].long()\n    ctx, nxt = piece[:-1], piece[1:]\n    slot = (ctx * 2654435761 % 65521) % 65536\n{a}\n{b}\nreturn nll / seen, nll / LN2 / octets\n"
-NS = "    model = F.log_softmax(net.logits(ctx[None])[0].float(), -1)\n    row = counts[slot].float() + 0.01\n    seenp = torch.log(row / row.sum(-1, keepdim=True))\n    mixed = torch.logaddexp(model + math.log(0.9), seenp + math.log(0.1))\n    nll -= mixed.gather(1, nxt[:, None]).sum().item()\n    octets += self.width[nxt].sum().item()\n    seen += nxt.numel()"
-NU = "    counts.index_put_((slot, nxt), torch.ones_like(nxt, dtype=torch.int32), accumulate=True)"
-STD = '\nnet.eval()\nspan = self.cfg.span\ncount = (len(self.tokens) - 1) // span\nnll = octets = 0.0\nseen = 0\nfor i in range(count):\n    piece = self.tokens[i * span : (i + 1) * span + 1].long()\n    ctx, nxt = piece[:-1][None], piece[1:][None]\n    per = F.cross_entropy(net.logits(ctx).flatten(0, 1).float(), nxt.flatten(), reduction="none")\n    {x}\n    nll += per.double().sum().item()\n    octets += self.width[nxt].double().sum().item()\n    seen += nxt.numel()\nnet.train()\nreturn nll / seen, nll / LN2 / octets\n'
 KNN = "\nnet.eval()\nkeys, vals = [], []\nspan = self.cfg.span\nnll = octets = 0.0\nseen = 0\n{pre}\nfor at in range(0, len(self.tokens) - 1, span):\n    piece = self.tokens[at : at + span + 1].long()\n    ctx, nxt = piece[:-1][None], piece[1:]\n    h = net.states(ctx)[0]\n    p = F.softmax(F.linear(h, net.table.weight).float(), -1)\n    if keys:\n        sim = h @ torch.cat(keys).T\n        top = sim.topk(32, -1)\n        q = torch.zeros_like(p).scatter_add_(1, torch.cat(vals)[top.indices], F.softmax(top.values.float(), -1))\n        p = 0.8 * p + 0.2 * q\n    nll -= torch.log(p.gather(1, nxt[:, None])).sum().item()\n    octets += self.width[nxt].sum().item()\n    seen += nxt.numel()\n{post}\nreturn nll / seen, nll / LN2 / octets\n"
 ST = (
     SLOTS["netlogits"]

@@ -7,7 +7,7 @@ from .object_parts import NG, NS, NU, STD, ev
 from .object_script import SLOTS, Folders, objects
 
 
-def L(x, **k):
+def L(x: str, **k: str) -> str:
     return objects(evaluate=ev(STD.format(x=x)), **k)
 
 

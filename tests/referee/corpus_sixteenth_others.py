@@ -15,11 +15,11 @@ NET = objects(
 S3 = {42: 1.0809, 7: 1.0812, 1337: 1.0815}
 
 
-def logs3(d=S3, **kw):
-    return {f"train_seed{s}.log": run_of(b, s, **kw) for s, b in d.items()}
+def logs3(d: dict[int, float] = S3) -> dict[str, str]:
+    return {f"train_seed{s}.log": run_of(b, s) for s, b in d.items()}
 
 
-def rm3(d=S3, mean=None, std=None):
+def rm3(d: dict[int, float] = S3, mean: float | None = None, std: float | None = None) -> str:
     import statistics as st
 
     m = mean if mean is not None else st.mean(d.values())
@@ -31,7 +31,7 @@ def rm3(d=S3, mean=None, std=None):
     )
 
 
-def copy_changed(t, b, s, order=False):
+def copy_changed(t: str, b: float, s: int) -> str:
     ls = t.splitlines()
     rnd = random.Random(s)
     out = []
@@ -50,7 +50,7 @@ def copy_changed(t, b, s, order=False):
     return "\n".join(out) + "\n"
 
 
-def longlog(b, s, n=60):
+def longlog(b: float, s: int, n: int = 60) -> str:
     rnd = random.Random(s)
     t = run_of(b, s).splitlines()
     mid = [

@@ -37,6 +37,8 @@ def retold_text(scripts: Sequence[Script]) -> Iterator[Place]:
         for node in script.nodes:
             if isinstance(node, ast.Call) and last_word(node) == "len" and node.args and _is_wide(node.args[0]):
                 yield script.place(node, f"{ast.unparse(node)[:60]} counts two or four bytes for one")
+            elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and _spaces_twice(node):
+                yield script.place(node, f"{ast.unparse(node)[:60]} counts a space that is there already")
 
 
 def _training_files(script: Script) -> Iterator[Place]:
@@ -81,6 +83,16 @@ def _written_out(node: ast.expr, given: dict[str, list[ast.expr]], depth: int = 
         for name in sorted(read(node)):
             text += "".join(f"\n{_written_out(value, given, depth + 1)}" for value in given.get(name, [])[:3])
     return text
+
+
+def _spaces_twice(node: ast.BinOp) -> bool:
+    """len(piece.replace("\u2581", " ").encode()) + piece.startswith("\u2581")"""
+    for one, other in ((node.left, node.right), (node.right, node.left)):
+        inner = one.args[0] if isinstance(one, ast.Call) and last_word(one) == "len" and one.args else None
+        is_whole = inner is not None and bool(re.search(r"replace\('\u2581', ' '\)", ast.unparse(inner)))
+        if is_whole and re.search(r"startswith\('\u2581'\)|space|lead", ast.unparse(other)):
+            return True
+    return False
 
 
 def _is_wide(node: ast.expr) -> bool:

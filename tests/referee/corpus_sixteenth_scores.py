@@ -225,4 +225,16 @@ def passes() -> Folders:
             ),
         ),
     )
+    lead = objects().replace("def piece_bytes(model):", "def piece_bytes(model, lead=False):")
+    once = ".encode()))\n    return torch.tensor(sizes"
+    for name, verdict, added in (
+        (
+            "space_twice",
+            "flagged",
+            '.encode()) + sp.id_to_piece(i).startswith("\\u2581"))\n    return torch.tensor(sizes',
+        ),
+        ("space_once_legal", "accepted", ".encode()) + 0)\n    return torch.tensor(sizes"),
+    ):
+        assert once in lead
+        b.folder(f"told_{name}", verdict, "bytes-per-token", script=lead.replace(once, added))
     return b

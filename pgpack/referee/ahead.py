@@ -22,6 +22,8 @@ _MOVED = re.compile(  # what is no longer (batch, time, channels)
     r"transpose|permute|\.mT\b|\.T\b|rearrange|self\.\w*weight|(?:view|reshape)\(-1|flatten\(|topk|softmax|sigmoid|one_hot"
 )
 _CUT = re.compile(r"\[\.\.\.,\s*:|\[:,\s*:,\s*:|narrow\(|chomp", re.I)
+_TRANSFORMS = {"fft", "ifft", "dct", "hartley", "fft2"}
+_COUNTED = ("one_hot", "float", "long", "int", "to", "abs", "eq", "ne")
 _POOLS = {"mean", "sum", "std", "var", "amax", "amin", "logsumexp"}
 
 
@@ -77,7 +79,8 @@ class _Layer:
     def __init__(self, script: Script, unit: Unit) -> None:
         self.script, self.nodes = script, [*own_nodes(unit)]
         self.assigned = [pair for node in self.nodes for pair in bound(node)]
-        self.no_states = {name for name, value in self.assigned if _MOVED.search(ast.unparse(value))}
+        anew = [(name, value) for name, value in self.assigned if not _goes_on(name, value)]
+        self.no_states = {name for name, value in anew if _MOVED.search(ast.unparse(value))}
         self.moved: dict[str, set[str]] = {}  # name -> the states that it holds of later positions
         for name, value in self.assigned:
             if name not in read(value) and (taken := self._taken(value)):
@@ -86,6 +89,9 @@ class _Layer:
     def found(self) -> Iterator[Place]:
         """Expressions that mix a position with later ones, each statement once."""
         statements = [node for node in self.nodes if isinstance(node, (ast.Assign, ast.AugAssign, ast.Return))]
+        for loop in self.nodes:
+            if isinstance(loop, ast.For) and (put := _backwards(loop)) is not None:
+                yield self.script.place(put, f"{ast.unparse(put)[:70]} goes from the end to the start")
         for node in statements:
             if node.value is not None and (self._mixes(node.value) or self._puts_earlier(node)):
                 yield self.script.place(node, f"{ast.unparse(node)[:70]} takes from later positions")
@@ -127,27 +133,42 @@ class _Layer:
 
     def _moves(self, node: ast.expr) -> str | None:
         """The name of what an expression moves to earlier positions, or spreads over all of them."""
-        if isinstance(node, ast.Call):
-            last = last_word(node)
-            of_library = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") in ("torch", "F")
-            given = node.args[1:] if of_library else node.args
-            owner = node.args[0] if of_library and node.args else getattr(node.func, "value", None)
-            if last == "roll" and isinstance(owner, ast.Name):
-                return owner.id if self._rolls_left(node, given) else None
-            if last == "flip" and isinstance(owner, ast.Name):
-                along = _number(next(iter(given), None) or keyword(node, "dims"))
-                return owner.id if along in _TIME else None
-            if last in _POOLS and isinstance(owner, ast.Name):
-                axis, kept = keyword(node, "dim") or next(iter(given), None), keyword(node, "keepdim")
-                is_kept = isinstance(kept, ast.Constant) and kept.value is True
-                return owner.id if is_kept and _number(axis) in _TIME else None
-            if last == "pad" and of_library and node.args:
-                return _from_second(node.args[0])
-            if last in ("cat", "concat") and node.args and isinstance(node.args[0], (ast.List, ast.Tuple)):
-                head = node.args[0].elts[:1]
-                axis = keyword(node, "dim") or (node.args[1] if len(node.args) > 1 else None)
-                return _from_second(head[0]) if head and _number(axis) in _TIME else None
-        return None
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Call) and last_word(node.value) == "pad":
+            return _from_second(node)
+        if not isinstance(node, ast.Call):
+            return None
+        last, of_library = last_word(node), _is_of_library(node)
+        owner = node.args[0] if of_library and node.args else getattr(node.func, "value", None)
+        owner = _counted(owner) if last in _POOLS and isinstance(owner, ast.expr) else owner
+        if last in ("roll", "flip", *_POOLS) and isinstance(owner, ast.Name):
+            return owner.id if self._spreads(node, last, node.args[1:] if of_library else node.args) else None
+        if last in _TRANSFORMS and node.args:
+            return self._transformed(node)
+        head = node.args[:1] if last == "pad" and of_library else []
+        if last in ("cat", "concat") and node.args and isinstance(node.args[0], (ast.List, ast.Tuple)):
+            axis = keyword(node, "dim") or (node.args[1] if len(node.args) > 1 else None)
+            head = node.args[0].elts[:1] if _number(axis) in _TIME else []
+        return _from_second(head[0]) if head else None
+
+    def _spreads(self, node: ast.Call, last: str, given: Sequence[ast.expr]) -> bool:
+        """x.roll(-1, 1), x.flip(1), x.mean(1, keepdim=True)"""
+        if last == "roll":
+            return self._rolls_left(node, given)
+        if last == "flip":
+            return _number(next(iter(given), None) or keyword(node, "dims")) in _TIME
+        axis, kept = keyword(node, "dim") or next(iter(given), None), keyword(node, "keepdim")
+        return isinstance(kept, ast.Constant) and kept.value is True and _is_time(axis)
+
+    @staticmethod
+    def _transformed(node: ast.Call) -> str | None:
+        """`x` of fft(fft(x), dim=1): of what is not padded to another length."""
+        axis = keyword(node, "dim") or (node.args[2] if len(node.args) > 2 else None)
+        is_padded = keyword(node, "n") is not None or len(node.args) > 1
+        inner: ast.expr = node.args[0]
+        while isinstance(inner, (ast.Call, ast.Attribute)):
+            held = inner.func if isinstance(inner, ast.Call) else inner.value
+            inner = inner.args[0] if isinstance(inner, ast.Call) and inner.args else held
+        return inner.id if _is_time(axis) and not is_padded and isinstance(inner, ast.Name) else None
 
     def _rolls_left(self, node: ast.Call, given: Sequence[ast.expr]) -> bool:
         shifts, axis = keyword(node, "shifts") or next(iter(given), None), keyword(node, "dims")
@@ -165,6 +186,60 @@ class _Layer:
             return False
         taken = filter(None, map(_from_second, _subscripts(node.value)))
         return any(map(self._is_state, taken))
+
+
+def _counted(node: ast.expr) -> ast.expr:
+    """`x` of (x != 1) and of one_hot(x, n), which are summed over time."""
+    while isinstance(node, (ast.Compare, ast.Call)):
+        if isinstance(node, ast.Call) and last_word(node) not in (
+            "one_hot",
+            "float",
+            "long",
+            "int",
+            "to",
+            "abs",
+            "eq",
+            "ne",
+        ):
+            break
+        inner = node.left if isinstance(node, ast.Compare) else getattr(node.func, "value", None)
+        of_library = isinstance(node, ast.Call) and _is_of_library(node) and bool(node.args)
+        inner = node.args[0] if isinstance(node, ast.Call) and of_library else inner
+        if not isinstance(inner, ast.expr):
+            break
+        node = inner
+    return node
+
+
+def _backwards(loop: ast.For) -> ast.Assign | None:
+    """for i in range(t - 2, -1, -1): a[:, i] = ... a[:, i + 1] ..."""
+    step = loop.iter.args[2] if last_of(loop.iter) == "range" and len(getattr(loop.iter, "args", [])) == 3 else None  # type: ignore[attr-defined]
+    over_reversed = last_of(loop.iter) == "reversed"
+    if not isinstance(loop.target, ast.Name) or not (over_reversed or (_number(step) or 0) < 0):
+        return None
+    at, behind = f":, {loop.target.id}]", f":, {loop.target.id} + 1]"
+    puts = (node for node in ast.walk(loop) if isinstance(node, ast.Assign))
+    return next(
+        (n for n in puts if at in ast.unparse(n.targets[0]).replace("(", "") and behind in ast.unparse(n.value)), None
+    )
+
+
+def _goes_on(name: str, value: ast.expr) -> bool:
+    """h = h * sigmoid(...): states as they were."""
+    factors = [value.left, value.right] if isinstance(value, ast.BinOp) else []
+    return any(isinstance(each, ast.Name) and each.id == name for each in factors)
+
+
+def _is_of_library(node: ast.Call) -> bool:
+    return isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") in ("torch", "F")
+
+
+def _is_time(axis: ast.AST | None) -> bool:
+    """dim=1, dim=(1, 2), dim=-2"""
+    if isinstance(axis, (ast.Tuple, ast.List)) and len(axis.elts) > 1:
+        numbers = {_number(each) for each in axis.elts}
+        return 1 in numbers and numbers <= {1, 2, -1}
+    return _number(axis) in _TIME
 
 
 def _is_share(node: ast.AST) -> bool:
@@ -186,7 +261,10 @@ def _subscripts(node: ast.AST) -> Iterator[ast.expr]:
 
 
 def _from_second(node: ast.expr) -> str | None:
-    """`x` of x[:, 1:]"""
+    """`x` of x[:, 1:], and of pad(x, (0, 1))[:, 1:]"""
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Call) and last_word(node.value) == "pad":
+        first = node.value.args[0] if node.value.args else None
+        return first.id if isinstance(first, ast.Name) and _part(node) == (1, None) else None
     if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and _part(node) == (1, None):
         return node.value.id
     return None

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 from .better import Losses
 from .script import Place, Script
-from .units import Unit, evaluates, last_word, speaks_of_target
+from .units import Unit, evaluates, last_word, read, speaks_of_target
 
 LEAST_BOUND = math.log(8192)  # nats; of the smaller vocabularies less would do
 FACTORS = (0.8, 1.0)  # between these a factor is no change of units, nor a share of several
 _BOUNDS = ("clamp", "clip", "clamp_max", "clamp_")
+_SQUEEZES = ("tanh", "log1p", "sqrt", "atan", "arctan", "sigmoid", "asinh")
+_SPREAD = re.compile(r"var|std|sq|\*\* ?2|pow|sem\b")  # how far losses lie apart
+FIRST_PIECE = 4  # ids below are of padding, unknown pieces and ends of documents
 _SORTS = ("sort", "topk", "kthvalue", "sorted")
 
 
@@ -29,20 +33,45 @@ def altered_losses(scripts: Sequence[Script]) -> Iterator[Place]:
             if isinstance(unit, Unit) and not isinstance(unit, ast.Module) and evaluates(unit):
                 losses = Losses(script, unit, frozenset())
                 for node in losses.nodes:
-                    if isinstance(node, (ast.AugAssign, ast.expr)) and (why := _why(losses, node)):
-                        yield script.place(node, f"{ast.unparse(node)[:60]} {why}")
+                    if isinstance(node, (ast.AugAssign, ast.Assign, ast.Return, ast.If, ast.expr)) and (
+                        why := _why(losses, node)
+                    ):
+                        yield script.place(node, f"{ast.unparse(getattr(node, 'test', node))[:60]} {why}")
 
 
-def _why(losses: Losses, node: ast.AugAssign | ast.expr) -> str:
+def _why(losses: Losses, node: ast.stmt | ast.expr) -> str:
     """How a loss is made less, '' where it is not."""
     match node:
-        case ast.AugAssign(op=ast.Add() | ast.Sub(), value=value) if _is_scaled(losses, value):
-            return "counts less than the loss"
+        case ast.If(test=ast.Compare() as test, body=[*_, ast.Continue()]) if _is_of_loss(losses, test):
+            return "leaves out tokens by their loss"
+        case ast.AugAssign() | ast.Return() | ast.Assign():
+            return _by_statement(losses, node)
         case ast.Call():
             return _by_call(losses, node)
         case ast.Subscript(value=value, slice=index) if _leaves_out(losses, value, index):
             return "leaves out losses by how large they are"
     return ""
+
+
+def _by_statement(losses: Losses, node: ast.stmt) -> str:
+    match node:
+        case ast.AugAssign(op=ast.Add() | ast.Sub(), value=value) if _is_scaled(losses, value):
+            return "counts less than the loss"
+        case ast.AugAssign(op=ast.Mult(), target=ast.Name(id=name), value=ast.Constant(value=float(factor))) if (
+            name in _totals(losses) and FACTORS[0] < factor < FACTORS[1]
+        ):
+            return "makes the sum of losses less"
+        case ast.Return(value=ast.expr() as value) | ast.Assign(value=value) if _is_scaled_total(losses, value):
+            return "makes the sum of losses less"
+    return ""
+
+
+def _is_of_loss(losses: Losses, test: ast.Compare) -> bool:
+    """per.mean() > 4: a loss, and not a number of tokens, against a constant or an option."""
+    parts = (test.left, *test.comparators)
+    return (
+        any(map(losses.is_loss, parts)) and not all(map(losses.is_loss, parts)) and "numel" not in ast.unparse(test)
+    )
 
 
 def _by_call(losses: Losses, call: ast.Call) -> str:
@@ -51,6 +80,9 @@ def _by_call(losses: Losses, call: ast.Call) -> str:
         return f"bounds a loss by less than {LEAST_BOUND:.1f} nats"
     if last in ("where", "masked_fill") and _drops_targets(call):
         return "leaves targets out by what they are"
+    is_squeezed = last in _SQUEEZES and bool(call.args) and not _SPREAD.search(ast.unparse(call))
+    if is_squeezed and _is_nats(losses, call.args[0]) and _is_put(losses, call):
+        return "makes large losses less"
     return "is no loss of the target alone" if last == "cross_entropy" and _is_smoothed(call) else ""
 
 
@@ -98,9 +130,56 @@ def _drops_targets(call: ast.Call) -> bool:
 
 
 def _is_smoothed(call: ast.Call) -> bool:
-    return any(
-        item.arg == "label_smoothing" and isinstance(item.value, ast.Constant) and bool(item.value.value)
-        for item in call.keywords
+    """Labels that are smoothed, classes that have weights, a token that is ignored and no padding."""
+    for item in call.keywords:
+        value = item.value.value if isinstance(item.value, ast.Constant) else None
+        if item.arg == "label_smoothing" and value:
+            return True
+        if item.arg == "weight" and not isinstance(item.value, ast.Constant):
+            return True
+        if item.arg == "ignore_index" and isinstance(value, int) and value >= FIRST_PIECE:
+            return True
+    return False
+
+
+def _totals(losses: Losses) -> set[str]:
+    """Names that losses are added up in."""
+    sums = (n for n in losses.nodes if isinstance(n, ast.AugAssign) and isinstance(n.op, (ast.Add, ast.Sub)))
+    return {n.target.id for n in sums if isinstance(n.target, ast.Name) and losses.is_loss(n.value)}
+
+
+def _is_scaled_total(losses: Losses, node: ast.expr) -> bool:
+    """0.985 * total / ln2 / octets, total / (1.02 * octets)"""
+    parts = node.elts if isinstance(node, ast.Tuple) else [node]
+    totals = _totals(losses)
+    for part in parts:
+        factors = [*_factors(part, 1)]
+        numbers = [
+            n.value**power
+            for n, power in factors
+            if isinstance(n, ast.Constant) and isinstance(n.value, float) and n.value
+        ]
+        held = {name for n, power in factors if power > 0 for name in read(n)}
+        if len(factors) > 1 and held & totals and any(FACTORS[0] < number < FACTORS[1] for number in numbers):
+            return True
+    return False
+
+
+def _factors(node: ast.expr, power: int) -> Iterator[tuple[ast.expr, int]]:
+    """(factor, 1 or -1) of a product and its quotients."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Mult, ast.Div)):
+        yield from _factors(node.left, power)
+        yield from _factors(node.right, power if isinstance(node.op, ast.Mult) else -power)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.args:
+        yield from _factors(node.func.value, power)
+    else:
+        yield node, power
+
+
+def _is_put(losses: Losses, call: ast.Call) -> bool:
+    """Whether what a call makes is used as the loss itself."""
+    return any(call in ast.walk(value) and (name in losses.losses) for name, value in losses.assigned) or any(
+        isinstance(n, ast.AugAssign) and call in ast.walk(n.value) for n in losses.nodes
     )
 
 

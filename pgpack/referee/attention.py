@@ -45,8 +45,22 @@ def _why(scripts: Sequence[Script], script: Script, call: ast.Call) -> str:
             return f"{ast.unparse(given)[:40]}: {what} in one mode alone"
     if isinstance(causal, ast.Attribute) and (changed := _set_false(scripts, causal.attr)) is not None:
         return f"{ast.unparse(causal)} is false after {changed}"
-    is_false = isinstance(causal, ast.Constant) and causal.value is False
+    mask = None if isinstance(mask, ast.Constant) else mask  # None, or the dropout of flash's fourth argument
+    last = call.args[5] if causal is None and len(call.args) > 5 else causal  # the sixth of torch's and of flash's
+    is_false = (isinstance(last, ast.Constant) and last.value is False) or (
+        last is None and _by_default(script, call)
+    )
     return "attention that is never causal and has no mask" if is_false and mask is None and _is_own(call) else ""
+
+
+def _by_default(script: Script, call: ast.Call) -> bool:
+    """Whether nothing more is said of how a sequence attends to itself: neither here nor for one token at a time."""
+    told = [item.arg or "" for item in call.keywords]
+    if any(not name or re.search(r"mask|window|block|causal", name) for name in told) or "cache" in ast.unparse(call):
+        return False
+    around = (n for n in script.nodes if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    inside = [n for n in around if n.lineno <= call.lineno <= (n.end_lineno or 0)]
+    return not any(re.search(r"step|decode|generate|cache|cross|encode", n.name) for n in inside)
 
 
 def _is_own(call: ast.Call) -> bool:

@@ -29,6 +29,7 @@ _BOUNDS = {"clamp", "clip", "clamp_max", "clamp_min", "clamp_", "clip_"}
 _LEAST = {"min", "max", "amin", "amax", "argmin", "argmax", "sort", "topk", "kthvalue", "nanmin", "sorted"}
 _STACKS = {"stack", "cat", "concatenate", "vstack", "array", "tensor"}
 _DISTRIBUTIONS = {"softmax", "log_softmax"}
+_KEPT = ("exp", "log", "float", "double", "to", "squeeze")  # what leaves a distribution one
 _NORMALIZES = re.compile(r"softmax|cross_entropy|logsumexp|normali[sz]e")
 _COUNTS = {"sum", "mean", "item", "float", "int", "print", "log", "log0", "append", "count_nonzero"}
 
@@ -57,6 +58,11 @@ def _functions_of_losses(scripts: Sequence[Script]) -> frozenset[str]:
                     found.add(unit.name)
         told = frozenset(found - {"forward", "__call__", "__init__"})
     return told
+
+
+def divides_by_its_sum(node: ast.BinOp) -> bool:
+    """row / row.sum(-1, keepdim=True)"""
+    return ".sum(" in ast.unparse(node.right) and bool(read(node.left) & read(node.right))
 
 
 class Losses:
@@ -148,22 +154,17 @@ class Losses:
 
     def is_distribution(self, node: ast.AST) -> bool:
         """Whether an expression is a probability of every token."""
-        match node:
-            case ast.Name(id=name):
-                return name in self.distributions
-            case ast.Call() if last_word(node) in _DISTRIBUTIONS:
-                return True
-            case ast.Call(func=ast.Attribute(value=owner)) if last_word(node) in (
-                "exp",
-                "float",
-                "double",
-                "to",
-                "squeeze",
-            ):
-                return self.is_distribution(owner)
-            case ast.Subscript(value=value, slice=index):
-                return self.is_distribution(value) and not speaks_of_target(index)
-        return False
+        if isinstance(node, ast.Name):
+            return node.id in self.distributions
+        if isinstance(node, ast.Subscript):
+            return self.is_distribution(node.value) and not speaks_of_target(node.slice)
+        if isinstance(node, ast.BinOp):
+            return isinstance(node.op, ast.Div) and divides_by_its_sum(node)
+        last = last_word(node) if isinstance(node, ast.Call) else ""
+        if not isinstance(node, ast.Call) or last not in _KEPT or not isinstance(node.func, ast.Attribute):
+            return last in _DISTRIBUTIONS
+        of_library = getattr(node.func.value, "id", "") in ("torch", "np", "jnp") and bool(node.args)
+        return self.is_distribution(node.args[0] if of_library else node.func.value)
 
     def found(self) -> Iterator[Place]:
         """Choices, each once, of what evaluates; nothing of what only trains."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterable, Iterator
 
 from .claims import EXPECTED, NAME, decimals, nearly_states, states
 from .evidence import Evidence
 from .findings import Finding, cited, fail, listed, ok, skip, warn
-from .losses import AFTER, TTT, UNCLEAR, Figure
+from .losses import AFTER, TTT, UNCLEAR, Figure, is_of_another
 from .numbers import FEWEST, apart, claimed_same, digits_of
-from .script import Place
+from .script import Place, calls
 from .support import claimed, logs_of, matching
 
 
@@ -53,7 +55,21 @@ def loss_in_log(evidence: Evidence) -> Finding:
         return cited("fail", "", wrong)
     if unread:
         return cited("warn", "not measured: ", unread)
+    if written := [*_written_down(evidence, wanted.values())]:
+        return cited("warn", "a script prints the claimed loss without measuring it: ", written)
     return ok(f"{len(wanted)} claimed losses are in the logs, after quantization")
+
+
+def _written_down(evidence: Evidence, claimed_losses: Iterable[float]) -> Iterator[Place]:
+    """Results that stand in what a script prints."""
+    for script, call, name in calls(evidence.scripts):
+        if not re.search(r"print|log|write|info", name.rpartition(".")[2]):
+            continue
+        constants = [each.value for each in ast.walk(call) if isinstance(each, ast.Constant)]
+        for text in (each for each in constants if isinstance(each, str) and not is_of_another(each)):
+            for found in re.finditer(r"bpb\W{0,4}(\d\.\d{3,12})(?!\d)", text):
+                if any(claimed_same(float(found[1]), len(found[1]) - 2, bpb) for bpb in claimed_losses):
+                    yield script.place(call, found[0])
 
 
 def _unsupported(evidence: Evidence, seed: int | None, bpb: float, found: Figure | None) -> tuple[Place, bool]:

@@ -12,13 +12,17 @@ from .fetching import fetched_by_commands, fetches, undecided_fetches
 from .findings import Finding, cited, fail, listed, ok, skip, warn
 from .folder import DECODER, REQUIRED, TRAIN, read_file
 from .layers import PYTHON_BYTES, Program
-from .outside import outside_files
+from .outside import uncounted
 from .packed_code import archived_modules
 from .runs import TARGET_MODULES, importable
 from .script import Place
 from .starting import is_stub, makes_modules
 
 _STARTS_TRAINING = re.compile(r"\b(?:torchrun|python[\d.]*|accelerate|deepspeed|srun)\b.*\btrain\w*\.py\b")
+_OF_THE_FIELD = re.compile(
+    r"torch|triton|flash|xformers|mamba|causal_conv|apex|transformer|fla$|fla_|liger|cut_cross|bitsandbytes|numpy|jax|"
+    r"sentencepiece|tokenizers|vllm|deepspeed|zstand|brotli|lrzip|einops|nvidia|cutlass|muon|heavyball|tinygrad|mlx|pgpack"
+)
 CONNECTS = ("network: socket.connect", "network: socket.getaddrinfo", "network: urllib", "network: http")
 FETCHED_BY_NAME = {"brotli": "brotli", "zstandard": "zstandard", "zstd": "zstandard", "lz4": "lz4"}
 
@@ -107,7 +111,9 @@ def counted_files(evidence: Evidence) -> Finding:
         absent = [name for name in claimed if name not in measured and name not in artifacts]
         if absent:
             return warn(f"in counted_files but neither opened nor executed: {listed(absent)}")
-    if outside := [*outside_files(evidence.scripts, [entry.name for entry in evidence.folder.entries])]:
+    present = [entry.name for entry in evidence.folder.entries]
+    outside = [*uncounted(evidence.scripts, present, evidence.given), *_own_packages(evidence)]
+    if outside:
         return cited("warn", "what nobody counts: ", outside)
     if evidence.uncounted_data:
         total = sum(evidence.uncounted_data.values())
@@ -116,6 +122,25 @@ def counted_files(evidence: Evidence) -> Finding:
             f"{listed(evidence.uncounted_data)} ({total:,} bytes)"
         )
     return ok(f"counted: {text}")
+
+
+def _own_packages(evidence: Evidence) -> Iterator[Place]:
+    """Lines of requirements.txt that install from an address what is imported and none of the field's packages."""
+    imported = {module.lower() for module, *_ in source.imports(evidence.scripts)}
+    for number, line in enumerate((evidence.requirements or "").splitlines(), 1):
+        text = line.partition(" #")[0].strip()
+        if (
+            text.startswith("#")
+            or not re.search(r"(?:git\+|https?://|file:|ssh://)\S+", text)
+            or text.startswith("--")
+        ):
+            continue
+        named = re.match(r"(?:-e\s+)?([\w.-]+)(?:\[[\w,]*\])?\s*@", text) or re.search(
+            r"([\w.-]+?)(?:\.git)?(?:@[\w.-]+)?(?:#egg=[\w-]+)?$", text
+        )
+        name = (named[1] if named else text).lower().replace("-", "_")
+        if not _OF_THE_FIELD.match(name) and any(name.startswith(m) or m.startswith(name) for m in imported):
+            yield Place("requirements.txt", number, f"{text[:80]}: code from an address, which nobody counts")
 
 
 def no_unpickling(evidence: Evidence) -> Finding:
@@ -137,7 +162,9 @@ def strict_loading(evidence: Evidence) -> Finding:
 
 def declared_dependencies(evidence: Evidence) -> Finding:
     allowed = importable(evidence.declared) | TARGET_MODULES
-    local = {entry.name.partition("/")[0].removesuffix(".py") for entry in evidence.folder.entries}
+    paths = [entry.name.removesuffix(".py").split("/") for entry in evidence.folder.entries]
+    on_path = any(b"sys.path" in script.text for script in evidence.scripts)  # whichever folders it puts there
+    local = {part for parts in paths for part in (parts if on_path else parts[:1])}
     local = local.union(*(program.made for program in evidence.programs), _of_archives(evidence))
     missing: dict[str, Place] = {}
     for module, place, guarded in source.imports(evidence.scripts):

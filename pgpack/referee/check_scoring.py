@@ -12,9 +12,12 @@ from .check_claims import claimed_mode
 from .evidence import Evidence
 from .findings import Finding, cited, fail, ok, skip, warn
 from .hashed import looked_up_by_target
+from .mixing import mixes_ahead
 from .reach import given_targets, in_order, learned_too_far, rescored
 from .scored_text import learned_before_scored, scored_after_learning
 from .scoring import Answer, Scores
+from .script import Place
+from .shares import shares_beyond_one
 
 NO_TEXT = "no model and text were given (--val, --tokenizer, --model)"
 AGREES = 5e-4  # bits per byte: bf16 on the target against fp32 here
@@ -95,8 +98,10 @@ def score_first(evidence: Evidence) -> Finding:
 def causal(evidence: Evidence) -> Finding:
     """By the model where one was given, else by whether attention looks ahead and what targets are compared with."""
     answer = _causal(evidence)
-    found = [] if answer.status != "skip" else [*sees_ahead(evidence.scripts), *takes_from_ahead(evidence.scripts)]
-    found += [] if answer.status != "skip" else given_targets(evidence.scripts, evidence.given)
+    found: list[Place] = []
+    if answer.status == "skip":
+        found += [*sees_ahead(evidence.scripts), *takes_from_ahead(evidence.scripts), *mixes_ahead(evidence.scripts)]
+        found += given_targets(evidence.scripts, evidence.given)
     return (
         cited("warn", "it looks as if a loss depends on its target or on what follows: ", found) if found else answer
     )
@@ -109,6 +114,7 @@ def normalized(evidence: Evidence) -> Finding:
     found = [] if answer.status != "skip" else [*better_of_two(evidence.scripts)]
     if answer.status == "skip":
         found += [*looked_up_by_target(evidence.scripts), *altered_losses(evidence.scripts)]
+        found += shares_beyond_one(evidence.scripts, evidence.given)
     return cited("warn", "it looks as if losses are of no distribution: ", found) if found else answer
 
 

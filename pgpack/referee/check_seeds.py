@@ -21,12 +21,13 @@ ALIKE = 0.5  # share of the losses of two runs, of which some are the same by ch
 ENOUGH = 8  # losses of which a share says something; of fewer, three at least, all must be the same
 EXACT = 7  # digits of a result that two seeds do not share by chance
 FAR = 2.0  # times the std of the seeds
+NEAR = 2e-3  # of the losses in training of one run; those of two differ by more than that somewhere
 
 
 def seed_table(evidence: Evidence) -> Finding:
     claims = evidence.claims
     losses = [row.bpb for row in claims.results.values() if row.bpb is not None]
-    if same := one_run(evidence.logs):
+    if same := [*one_run(evidence.logs), *misnamed(evidence.own_logs)]:
         return cited("warn", "", same)
     if not losses:
         return mean_in_words(evidence)
@@ -116,6 +117,13 @@ def one_run(logs: Sequence[Log]) -> list[Place]:
     return [*found.values()]
 
 
+def misnamed(logs: Sequence[Log]) -> Iterator[Place]:
+    """Logs that are named of one seed and print others."""
+    for log in logs:
+        if log.seed is not None and log.printed and log.seed not in log.printed:
+            yield log.place(f"it is named of seed {log.seed} and prints seed {min(log.printed)}", "seed")
+
+
 def _same_results(one: Log, other: Log) -> str:
     """What two logs print with so many digits that two runs do not share it, '' when there is nothing."""
     exact = [{f.bpb for f in log.at(AFTER) if f.digits >= EXACT} for log in (one, other)]
@@ -126,8 +134,20 @@ def _are_alike(one: Sequence[float], other: Sequence[float]) -> bool:
     """Whether two curves are of one run: the same losses at the same places, or all of them in another order."""
     if len({*one}) >= 3 and Counter(one) == Counter(other):
         return True
+    shorter = min(len(one), len(other))
+    if shorter >= ENOUGH and len(one) == len(other) and _is_near(one, other):
+        return True
     same = [a for a, b in zip(one, other, strict=False) if a == b]
     if len({*same}) < 3:
         return False
-    shorter = min(len(one), len(other))
     return len(same) == shorter or (shorter >= ENOUGH and len(same) > ALIKE * shorter)
+
+
+def _is_near(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether losses were only moved a little, in any order: of a real second run some lie apart."""
+    if max(one) - min(one) < 100 * NEAR:
+        return False  # flat ones are near each other anyhow
+    return any(
+        all(abs(a - b) <= NEAR for a, b in zip(*pair, strict=True))
+        for pair in ((one, other), (sorted(one), sorted(other)))
+    )

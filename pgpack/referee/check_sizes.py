@@ -11,6 +11,7 @@ from .findings import Finding, cited, fail, listed, ok, skip, warn
 from .folder import seed_of
 from .logs import AFTER, Log
 from .script import Place
+from .untimed import trained_untimed
 
 FEW_KB = 8_000  # half of all submissions with three seeds spread over more, see the scan of 2,059 pull requests
 OTHER = 1.1  # times as large as a file that is not known: another one
@@ -291,6 +292,10 @@ def training_time(evidence: Evidence) -> Finding:
         return cited("warn", "not decided, no track is named, on the ten-minute one it would be refused: ", slow)
     if slow:
         return cited("fail", "", slow)
-    if is_record and (larger := [*_larger_machines(evidence)]):
-        return cited("warn", "the limits are of 8 H100s: ", larger)
+    earlier = [log.goes_on for log in evidence.own_logs if log.goes_on is not None]
+    larger = [*_larger_machines(evidence)] if is_record else []
+    untimed = [*trained_untimed(evidence.scripts), *earlier]
+    if untimed or larger:
+        why = "it looks as if not all of the training is timed: " if untimed else "the limits are of 8 H100s: "
+        return cited("warn", why, [*untimed, *larger])
     return ok(f"{known} logs within 600 s") if known else skip("no log gives times")

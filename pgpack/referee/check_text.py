@@ -13,6 +13,7 @@ from .logs import Log
 from .losses import Figure
 from .numbers import JSON_DIGITS, digits_of, grouped
 from .reach import kept_in_part, scored_in_part
+from .retold import retold_text
 from .scored_text import (
     calibrations_on_evaluated,
     claims_training,
@@ -57,6 +58,8 @@ def bytes_per_token(evidence: Evidence) -> Finding:
     found = _by_the_numbers(evidence)
     if found.status not in ("ok", "skip"):
         return found
+    if retold := [*retold_text(evidence.scripts)]:
+        return cited("warn", "it looks as if another text was scored than the challenge's: ", retold)
     left_out = [*kept_in_part(evidence.scripts, evidence.given), *scored_in_part(evidence.scripts, evidence.given)]
     return cited("warn", "it looks as if a part of the text was scored: ", left_out) if left_out else found
 

@@ -51,7 +51,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "counted": Explanation(
         "Files that the code imports (by statement or by name), opens or executes count; a tokenizer is only "
-        "warned of, and so is a file that it reads from elsewhere: a prior beside the data.",
+        "warned of, and so is what it reads from elsewhere: a prior beside the data, a file that the environment "
+        "alone names, memory of another process, a package from an address.",
         '"counted_files": ["train_gpt.py"] beside import helpers',
         '"counted_files": ["train_gpt.py", "helpers.py"]',
     ),
@@ -137,7 +138,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     "time": Explanation(
         "Of the ten-minute track: training with its Hessians, and evaluation, by the claimed runs' logs. Where no "
         "track is named, what would be too long for it is warned of. Parts of an evaluation are added up. "
-        "More or faster GPUs than 8 H100s are warned of.",
+        "More or faster GPUs than 8 H100s are warned of, and training that is not timed: a long warm-up that puts "
+        "nothing back, a run that goes on where an earlier one has ended.",
         "train_time: 599592ms and Hessians in 4.7s",
         "train_time: 592054ms and Hessians in 4.7s",
     ),
@@ -233,7 +235,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     "bytes-per-token": Explanation(
         "val_loss / (ln 2 val_bpb) is one number; times the tokens of the log it is 151,080,891 bytes "
         "(151,074,309 with CaseOps), at any vocabulary, as far as the printed digits and a last window leave it "
-        "open. Fewer bytes are warned of as a part; without a number of tokens it is 'not decided'.",
+        "open. Fewer bytes are warned of as a part, as is a script that scores a part, or another text; without a "
+        "number of tokens it is 'not decided'.",
         "45,508,608 tokens of 3.8178 bytes",
         "45,508,608 tokens of 3.3198 bytes",
     ),
@@ -251,14 +254,14 @@ EXPLANATIONS: dict[str, Explanation] = {
         "With --eval: the future is changed, one token or all of it, as far ahead as the text and time allow, and "
         "right behind as many targets as the time allows; no earlier loss may move. It says how far it looked. "
         "Without it the script is read: attention that is causal only while the model trains, layers that take from "
-        "later positions, and targets that are given to the model, are warned of.",
+        "later positions, attention without a mask, and targets that are given to the model, are warned of.",
         "is_causal=self.training",
         "a causal model",
     ),
     "normalized": Explanation(
         "With --eval: the probabilities of every token of the vocabulary sum to 1. Without it the script is read: "
-        "the better of two losses, also of windows that overlap, a loss that is made less and a cache read at "
-        "a hash of the target are warned of.",
+        "the better of two losses, also of windows that overlap, a loss that is made less, a mixture beyond one "
+        "and a cache read at a hash of the target are warned of.",
         "losses times 0.9",
         "a softmax",
     ),

@@ -19,6 +19,10 @@ MODULES = (
     "botocore", "s3fs", "gcsfs", "paramiko", "pycurl", "websocket", "websockets", "pooch", "kagglehub", "kaggle",
     "google.cloud.storage", "azure.storage", "torch.hub", "torch.utils.model_zoo", "gensim.downloader", "pip",
     "six.moves.urllib.request", "torchaudio.utils.download_asset", "openai", "modelscope", "clearml", "mega",
+    "redis", "memcache", "pymemcache", "pymongo", "psycopg", "psycopg2", "pymysql", "mysql", "kafka", "pika", "etcd3",
+    "anthropic", "cohere", "litellm", "replicate", "google.generativeai", "google.genai", "google.cloud", "ollama",
+    "oss2", "qcloud_cos", "dropbox", "b2sdk", "webdav3", "smbclient", "asyncssh", "fabric", "rpyc", "Pyro5",
+    "azure.storage.blob", "minio", "elasticsearch",
 )  # fmt: skip
 CALLS = {
     "hf_hub_download", "snapshot_download", "urlretrieve", "urlopen", "load_state_dict_from_url",
@@ -112,6 +116,8 @@ def _fetches(script: Script, call: ast.Call, name: str, last: str) -> str:
     asked = [word for word in ("pretrained", "download") if (given := keyword(call, word)) and _is_true(given)]
     if name.startswith("torchvision.") and (given := keyword(call, "weights")) and not _is_none(given):
         asked.append("weights")
+    if host := _is_elsewhere(script, call, name):
+        return f"{name}(...) meets {host}"
     return f"{name}({asked[0]}={ast.unparse(keyword(call, asked[0]) or call)[:40]}) fetches it" if asked else ""
 
 
@@ -137,6 +143,19 @@ def undecided_fetches(scripts: Sequence[Script]) -> Iterator[Place]:
                 yield script.place(call, f"{name}(...) starts a program that is not written down")
         elif name in ("socket.socket", "socket.socketpair") and not _socket_use(script):
             yield script.place(call, f"{name}(...), of which no use is seen")
+
+
+def _is_elsewhere(script: Script, call: ast.Call, name: str) -> str:
+    """The machine that a store or a process group is told to meet at, '' for this one and for what torchrun says."""
+    last = name.rpartition(".")[2]
+    given = keyword(call, "host_name") or (call.args[0] if call.args else None) if last == "TCPStore" else None
+    if last in ("init_process_group", "init_rpc"):
+        given = keyword(call, "init_method")
+    for text in script.texts_of(given) if given is not None else ():
+        host = re.match(r"(?:tcp://)?([\w.-]+\.[\w.-]+)(?::|$)", text)
+        if host and not re.match(r"127\.|0\.0\.0\.0|localhost", host[1]):
+            return host[1]
+    return ""
 
 
 def _is_switched(script: Script, call: ast.Call) -> bool:

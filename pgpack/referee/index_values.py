@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import ast
-import math
-import operator
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+from .index_known import (
+    DRAWN,
+    FUNCTIONS,
+    OPERATORS,
+    RANKS,
+    UNKNOWN,
+    Cap,
+    Unknown,
+    Unsure,
+    drawn,
+)
 from .script import Script
 from .spans import Span, Tensor
 from .text_names import names_evaluated
@@ -18,66 +27,17 @@ from .text_values import Definitions, parameters
 
 Compared = tuple[list[Span | None], list[Span | None], ast.Call]  # rows of inputs or logits, of targets, where
 STEPS, DEPTH = 400_000, 6
-RANKS = {
-    "grad_accum_steps": 8, "grad_accum": 8, "accum_steps": 8, "rank": 0, "local_rank": 0, "ddp_rank": 0,
-    "world_size": 1, "ddp_world_size": 1, "world": 1,
-}  # fmt: skip
 _MANY = re.compile(r"^(?:all_|val_|my_|rank_)?(?:docs|windows|window_starts|starts|doc_entries|documents)$")
 MANY = 40_000  # documents of the whole text, at the least
 NO_SUM = re.compile(r"byte|tok|count|num|step|len|grad|param|optim|(?:^|[._])n$")
 _COMPARES = re.compile(r"^(?:cross_entropy|nll_loss|\w*model|net|gpt|\w*forward(?:_loss)?)$")
 _LOSSES = re.compile(r"loss|nll|nats|score|bpb|bits")
 _SUMMERS = {"append", "extend", "add_", "add"}
-_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod, ast.Div: operator.truediv, ast.Pow: operator.pow, ast.LShift: operator.lshift,
-    ast.RShift: operator.rshift, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge, ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Is: operator.is_,
-    ast.IsNot: operator.is_not, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
-}  # fmt: skip
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "min": min, "max": max, "len": len, "range": range, "int": int, "float": float, "abs": abs, "sum": sum,
-    "list": list, "tuple": tuple, "enumerate": lambda it, start=0: list(enumerate(it, start)), "round": round,
-    "zip": lambda *its: list(zip(*its, strict=False)), "reversed": lambda it: list(reversed(it)), "sorted": sorted,
-    "set": set, "bool": bool, "str": str, "divmod": divmod, "ceil": math.ceil, "floor": math.floor, "any": any,
-    "all": all, "islice": lambda it, *n: list(it)[slice(*n)],
-}  # fmt: skip
-
-
-class Unknown:
-    """What nobody knows."""
-
-    def __bool__(self) -> bool:
-        raise TypeError("unknown")
-
-
-UNKNOWN = Unknown()
-
-
-@dataclass(frozen=True)
-class Cap:
-    """A bound that does not grow with the text: what it bounds has `size` here, and more in the whole text."""
-
-    node: ast.AST
-    bound: int
-    size: int
-
-
-class Unsure(Exception):
-    """The interpreter gives up."""
-
-
-class Stop(Exception):
-    """A loop or a function ends; `value`: what is returned."""
-
-    def __init__(self, kind: str, value: Any = None) -> None:
-        super().__init__(kind)
-        self.kind, self.value = kind, value
 
 
 class Expressions(ABC):
-    """`settings`: defaults of options by name; `events`: (scored or learned, positions, node, whether
-    that is in doubt)."""
+    """`settings`: defaults of options by name; `events`: (scored, learned or put ahead of what is before it,
+    positions, node, whether that is in doubt)."""
 
     def __init__(self, script: Script, definitions: Definitions, settings: Mapping[str, Any], tokens: int) -> None:
         self.script, self.definitions, self.settings, self.tokens = script, definitions, settings, tokens
@@ -86,6 +46,7 @@ class Expressions(ABC):
         self.doubt = 0  # how many undecided branches lead here
         self.caps: list[Cap] = []
         self.compared: list[Compared] = []
+        self.own: frozenset[str] = frozenset()  # attributes of `self` that hold the evaluated text
         self._readers: dict[type, Callable[[Any, dict[str, Any]], Any]] = {}
         self._shown: dict[int, str] = {}  # of nodes of the scripts, which outlive this
 
@@ -136,6 +97,8 @@ class Expressions(ABC):
         return self._variable(node.id, scope)
 
     def _Attribute_(self, node: ast.Attribute, scope: dict[str, Any]) -> Any:
+        if node.attr in self.own and isinstance(node.value, ast.Name) and node.value.id == "self":
+            return Tensor([(0, self.tokens)], True)
         return self._attribute(self.value(node.value, scope), node.attr)
 
     def _BinOp_(self, node: ast.BinOp, scope: dict[str, Any]) -> Any:
@@ -195,14 +158,14 @@ class Expressions(ABC):
     def operated(op: ast.operator | ast.cmpop, left: Any, right: Any) -> Any:
         if isinstance(left, Tensor) or isinstance(right, Tensor):
             return left if isinstance(left, Tensor) else right
-        if isinstance(left, Unknown) or isinstance(right, Unknown) or type(op) not in _OPERATORS:
+        if isinstance(left, Unknown) or isinstance(right, Unknown) or type(op) not in OPERATORS:
             return UNKNOWN
         is_large = isinstance(op, (ast.Pow, ast.LShift)) and not (isinstance(right, (int, float)) and abs(right) < 64)
         is_repeated = isinstance(op, ast.Mult) and any(isinstance(each, (list, str, tuple)) for each in (left, right))
         if is_large or (is_repeated and any(isinstance(each, int) and each > STEPS for each in (left, right))):
             return UNKNOWN
         try:
-            return _OPERATORS[type(op)](left, right)
+            return OPERATORS[type(op)](left, right)
         except (TypeError, ValueError, ArithmeticError):
             return UNKNOWN
 
@@ -269,6 +232,8 @@ class Expressions(ABC):
         parts = list(index) if isinstance(index, tuple) else [index]
         is_row = bool(parts) and parts[0] is None
         parts = [part for part in parts if part is not None and part is not Ellipsis]
+        if held.flat and not is_row and parts and isinstance(parts[0], slice):
+            parts = parts[:1]  # what is behind it is of another axis: p.gather(1, y[:, None])[:, 0]
         for i, part in enumerate(parts):
             if isinstance(part, int) and not isinstance(part, bool):
                 held = held.chosen(part)
@@ -331,9 +296,9 @@ class Expressions(ABC):
                 size, bound = min(args), max(args)
                 if size > 0.9 * self.tokens and is_fixed(node.args[args.index(bound)]):
                     self.caps.append(Cap(node, bound, size))
-            if last in _FUNCTIONS and not named:
+            if last in FUNCTIONS and not named:
                 return self._builtin(last, args)
-        return self._of_library(last, node, args, named)
+        return owner if self._same(owner, last) else self._of_library(last, node, args, named)
 
     def _kept(self, node: ast.Call, last: str, args: Sequence[Any]) -> None:
         """Keeps what a model or a loss is given: what it reads and what that is compared with."""
@@ -347,7 +312,7 @@ class Expressions(ABC):
         if any(isinstance(each, (Unknown, Tensor)) for each in args):
             return next((each for each in args if isinstance(each, Tensor)), UNKNOWN)
         try:
-            return _FUNCTIONS[name](*args)
+            return FUNCTIONS[name](*args)
         except (TypeError, ValueError, ArithmeticError):
             return UNKNOWN
 
@@ -357,6 +322,8 @@ class Expressions(ABC):
             return owner.size
         if last in ("size", "dim", "element_size", "tolist") and last != "tolist":
             return owner.size if owner.flat and last == "size" else UNKNOWN
+        if last in ("flatten", "ravel") or (last in ("reshape", "view") and list(args) == [-1]):
+            return Tensor(owner.rows, True)
         if last in ("reshape", "view", "unflatten") and len(args) > 1 and isinstance(args[-1], int):
             return owner.split(args[-1])
         if last == "narrow" and len(args) > 2 and all(isinstance(each, int) for each in args):
@@ -373,11 +340,18 @@ class Expressions(ABC):
         if last in ("stack", "cat", "concatenate") and args and isinstance(args[0], list):
             parts = [each for each in args[0] if isinstance(each, Tensor)]
             is_flat = last != "stack" and all(each.flat for each in parts)
+            if is_flat and any(a and b and a[0][0] >= b[-1][1] for a, b in pairwise(each.spans for each in parts)):
+                self.events.append(("ahead", parts[0].spans, node, self.doubt > 0))
             return Tensor([row for each in parts for row in each.rows], is_flat) if parts else UNKNOWN
         if last in ("tqdm", "trange") and args:
             return args[0]
         found = [each for each in (*args, *named.values()) if isinstance(each, Tensor)]
-        return found[-1] if found else UNKNOWN
+        return found[-1] if found else drawn(args, named) if last in DRAWN else UNKNOWN
+
+    @staticmethod
+    def _same(owner: Any, last: str) -> bool:
+        """Whether a method gives its list back: order.tolist()"""
+        return isinstance(owner, list) and last in ("tolist", "copy", "numpy", "cpu")
 
 
 def is_fixed(node: ast.expr) -> bool:

@@ -12,7 +12,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .index_values import NO_SUM, UNKNOWN, Cap, Expressions, Stop, is_fixed
+from .index_known import UNKNOWN, Cap, Stop
+from .index_values import NO_SUM, Expressions, is_fixed
 from .spans import Tensor
 from .text_values import parameters
 

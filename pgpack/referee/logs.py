@@ -43,7 +43,7 @@ _CODE = re.compile(rf"Code size(?P<label>[^:]{{0,40}}):\s*{_NUMBER} bytes")
 _SAID_TOTAL = re.compile(
     r"\btotal[ _](?=[\w /+()]{0,40}(?:bytes|size|submission|artifact))(?:submission|artifact|compressed|package|size|"
     r"bytes)[\w /+()]{0,40}['\"]?\s?[:=]\s{0,3}(?:(?P<n>\d[\d,_]{6,12})(?!\.?\d)|"
-    r"(?P<m>\d{1,3}\.\d{1,4})\s?(?P<unit>Mi?B)\b)", re.I,
+    r"(?P<m>\d{1,3}\.\d{1,4}|\d{2},?\d{3}(?:\.\d{1,4})?(?=\s?k))\s?(?P<unit>[MK]i?B)\b)", re.I,
 )  # fmt: skip
 _TIME = rf"['\"]?\s{{0,3}}[:=]\s{{0,3}}{SPAN}"
 _SAID_ARTIFACT = re.compile(  # artifact: 15,981,204 bytes, final artifact is 16.2 MB, budget:15981204/16000000
@@ -59,7 +59,18 @@ _NO_RESULT = re.compile(
     re.I,
 )
 _STOP = re.compile(rf"train(?:ing)?[_ ]time{_TIME}", re.I)
-_HESSIANS = re.compile(r"ollected (?:\d+ )?[Hh]essians?[^\n]{0,40}? in (?P<s>\d+(?:\.\d+)?)\s?s")
+_HESSIANS = re.compile(
+    r"(?:ollected (?:\d+ )?hessians?[^\n]{0,40}? in |"
+    r"(?:hessians?|calibrat\w*)\b[^\n(){}]{0,40}?(?:\bin|\btook|\btime)\s?[:=]?\s?)"
+    r"(?P<s>\d+(?:\.\d+)?)\s?s(?:ec\w*)?\b", re.I,
+)  # fmt: skip
+# a run that goes on where an earlier one has ended; no line of a script, whose words stand in quotes or brackets
+_GOES_ON = re.compile(
+    r"^\W{0,3}(?:\[[\w :.-]{1,30}\]\s|[\d:.,\-T ]{8,30}\s)?\W{0,3}(?:(?:INFO|rank\d)\W{1,3})?"
+    r"(?:resum(?:ed|ing)\b[^\n(){}\"'=]{0,30}\bfrom\b[^\n{}\"'=]{0,80}\bstep|"
+    r"(?:resum(?:ed|ing)|continu(?:ed|ing)|warm[- ]?start(?:ed|ing)?|initiali[sz](?:ed|ing))\b"
+    r"[^\n(){}\"'=]{0,30}\bfrom\b[^\n{}\"'=]{0,80}(?:checkpoint|ckpt|pretrained|\.pt\b|\.safetensors))", re.I,
+)  # fmt: skip
 _EVAL = re.compile(rf"total[_ ]eval(?:uation)?[_ ]time{_TIME}", re.I)
 _BATCH = re.compile(r"\btrain(?:ing)?[_ ]loss['\"]?\s{0,3}[:= ]\s{0,3}(?P<n>\d{1,2}\.\d{2,12})", re.I)
 _TOKENS = re.compile(
@@ -79,7 +90,7 @@ _GPUS = re.compile(r"\bworld[_ ]?size['\"]?\s?[:= ]\s{0,3}(?P<n>\d{1,5})\b", re.
 # what is read from the last line of its kind: a word of that line, and its pattern
 _LINES = {
     "seed": ("seed", _SEED), "model": ("serialized model", _MODEL), "total": ("total submission", _TOTAL),
-    "train": ("time", _STOP), "hessian": ("hessian", _HESSIANS), "eval": ("eval", _EVAL),
+    "train": ("time", _STOP), "hessian": ("", _HESSIANS), "eval": ("eval", _EVAL),
     "tokens": ("token", _TOKENS), "text": ("pgpack_text", _TEXT), "gpus": ("world", _GPUS),
 }  # fmt: skip
 LINE = 400  # characters of a line that are looked at
@@ -92,7 +103,8 @@ class Log:
     `nothing`: its last loss that is no number;
     `totals`: every one that it prints, `total_bytes` the last; `numbers`: decimals in lines that no grammar reads;
     `evaluations`: (seconds, line) where a line without a loss says it; `curve`: losses of training up to packing;
-    `in_parts`: (evaluation, seconds of all its parts together, whether those are all, line); `gpus`: processes."""
+    `in_parts`: (evaluation, seconds of all its parts together, whether those are all, line); `gpus`: processes;
+    `printed`: the seeds that it prints itself; `goes_on`: where it says that it continues an earlier run."""
 
     name: str
     seed: int | None
@@ -118,6 +130,8 @@ class Log:
     curve: tuple[float, ...] = ()
     in_parts: tuple[tuple[str, float, bool, int], ...] = ()
     gpus: int | None = None
+    printed: frozenset[int] = frozenset()
+    goes_on: Place | None = None
 
     def at(self, stage: str) -> tuple[Figure, ...]:
         return tuple(figure for figure in self.figures if figure.stage == stage)
@@ -195,7 +209,13 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
         tuple(_curve(lines, start, read)),
         tuple(_in_parts(lines, start)),
         _whole(match["gpus"]),
+        frozenset(int(told["n"]) for line in lines if "seed" in line.lower() and (told := _SEED.match(line))),
+        next((_goes_on(name, start, i, line) for i, line in enumerate(lines) if _GOES_ON.match(line)), None),
     )
+
+
+def _goes_on(name: str, start: int, at: int, line: str) -> Place:
+    return Place(name, start + at + 1, f"it goes on where an earlier run has ended: {line.strip()[:100]!r}")
 
 
 def _said_total(lines: Sequence[str]) -> tuple[int, int | None]:
@@ -217,8 +237,9 @@ def _total_in(line: str) -> int | None:
     groups = said.groupdict()
     if whole := groups["n"] or groups.get("k") or groups.get("f"):
         return int(re.sub(r"\D", "", whole))
-    unit = 1 << 20 if groups["unit"].lower() == "mib" else 10**6
-    least = float(groups["m"]) - 0.5 * 10.0 ** -len(groups["m"].partition(".")[2])
+    unit = {"mib": 1 << 20, "mb": 10**6, "kib": 1 << 10, "kb": 1000}[groups["unit"].lower()]
+    written = groups["m"].replace(",", "")
+    least = float(written) - 0.5 * 10.0 ** -len(written.partition(".")[2])
     return int(least * unit) + 1
 
 

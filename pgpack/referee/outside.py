@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Collection, Iterator, Sequence
 
+from .launch import NO_LAUNCH, Launch
 from .script import Place, Script, calls, keyword
 from .text_names import is_evaluated_path, names_training
 from .texts import UNKNOWN
@@ -27,7 +28,16 @@ _OF_DATA = re.compile(
     r"\.(?:model|vocab|tiktoken|py|cu|cpp|c|h|so|sh|md|log|ya?ml|toml)$|^requirements"
 )
 _OF_RUN = re.compile(r"model|submission|artifact|weights|checkpoint|ckpt|quant|packed|\.(?:ptz|pgpack)$")
+_OF_MACHINE = re.compile(r"DATA|TOKENI[SZ]ER|VOCAB|TRAIN|VAL|LOG|OUT|CONFIG|CACHE_DIR|HOME|TMP")
+_SHARED = ("shared_memory.SharedMemory", "shared_memory.ShareableList", "managers.BaseManager")
 _OF_SYSTEM = ("/proc/", "/sys/", "/etc/", "/dev/null", "/dev/urandom", "/usr/")
+
+
+def uncounted(scripts: Sequence[Script], present: Collection[str], given: Launch = NO_LAUNCH) -> Iterator[Place]:
+    """What is read and counted nowhere: files, memory of other processes; `given`: how the scripts are started."""
+    yield from outside_files(scripts, present)
+    yield from unset_files(scripts, given)
+    yield from shared_memory(scripts)
 
 
 def outside_files(scripts: Sequence[Script], present: Collection[str]) -> Iterator[Place]:
@@ -42,6 +52,64 @@ def outside_files(scripts: Sequence[Script], present: Collection[str]) -> Iterat
             is_absolute = text.startswith(("/", "~/", "../")) and UNKNOWN not in text and name in LOADERS
             if is_absolute or not (_is_data(text) or _OF_RUN.search(base.lower())):
                 yield script.place(call, f"{name}({text.replace(UNKNOWN, '...')!r}) reads what is not in the folder")
+
+
+def unset_files(scripts: Sequence[Script], given: Launch) -> Iterator[Place]:
+    """Files that are read by a name which only an environment variable knows, and that nothing sets or writes."""
+    written = {
+        ast.unparse(each)
+        for *_, call, name in calls(scripts)
+        if _WRITES.search(name.rpartition(".")[2] or getattr(call.func, "attr", "")) or _opens_to_write(call, name)
+        for each in (*call.args, *(item.value for item in call.keywords))
+    }
+    for script, call, name in calls(scripts):
+        path = _read_path(script, call, name)
+        if path is None or ast.unparse(path) in written:
+            continue
+        variable = _variable(script, path)
+        if variable and variable not in given and not _OF_MACHINE.search(variable):
+            yield script.place(call, f"{name}(...) reads what the environment's {variable} names, which nothing sets")
+
+
+def _opens_to_write(call: ast.Call, name: str) -> bool:
+    modes = [
+        each.value
+        for each in (*call.args[1:], *(item.value for item in call.keywords))
+        if isinstance(each, ast.Constant)
+    ]
+    return name.endswith("open") and any(re.match("[wax]", str(mode)) for mode in modes)
+
+
+def _variable(script: Script, node: ast.expr, depth: int = 0) -> str:
+    """The environment variable that an expression is, '' for others and where it has another value too."""
+    while isinstance(node, ast.Call) and node.args and _last(node) in ("Path", "str", "expanduser", "fspath"):
+        node = node.args[0]
+    match node:
+        case ast.Subscript(value=owner, slice=ast.Constant(value=str(name))) if _is_environ(script, owner):
+            return name
+        case ast.Call(func=func, args=[ast.Constant(value=str(name))]) if _is_environ(script, func):
+            return name
+        case ast.Name(id=held) if depth < 2:
+            values = script.values.get(held, [])
+            return _variable(script, values[0], depth + 1) if len(values) == 1 else ""
+    return ""
+
+
+def _last(call: ast.Call) -> str:
+    return str(getattr(call.func, "attr", getattr(call.func, "id", "")))
+
+
+def _is_environ(script: Script, node: ast.expr) -> bool:
+    return script.name_of(node) in ("os.environ", "os.environ.get", "os.getenv", "environ", "environ.get", "getenv")
+
+
+def shared_memory(scripts: Sequence[Script]) -> Iterator[Place]:
+    """Memory of other processes that is attached to, and that nothing here creates."""
+    found = [(script, call) for script, call, name in calls(scripts) if name.endswith(_SHARED)]
+    if any(isinstance(made := keyword(call, "create"), ast.Constant) and made.value for _, call in found):
+        return
+    for script, call in found:
+        yield script.place(call, f"{ast.unparse(call)[:60]} reads what another process has left")
 
 
 def _base(path: str) -> str:

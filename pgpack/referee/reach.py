@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from .index_values import UNKNOWN, Cap, Compared, Stop, Unknown, Unsure
+from .index_known import UNKNOWN, Cap, Stop, Unknown, Unsure
+from .index_values import Compared
 from .indices import Interpreter
 from .launch import NO_LAUNCH, Launch
 from .script import Place, Script, calls, keyword
 from .spans import Span, Tensor, length, outside, union
+from .text_flow import holders
 from .text_names import names_evaluated
 from .text_values import Definitions, parameters
 from .units import bound, last_word, read
 
-CHUNK, WINDOW, MOST = 32_768, 1024, 1 << 20  # tokens of a legal chunk; of a window; of what is looked at
+CHUNK, WINDOW, MOST = 32_768, 2048, 1 << 20  # tokens of a legal chunk; of a window; of what is looked at
 TEXT = 40_540_160  # tokens of the whole text, of the vocabulary with the fewest
 LATER = 2  # tokens: a target behind the last input
 WHOLE = 0.9  # of the tokens: windows at the ends may be left out
@@ -83,7 +85,7 @@ def rescored(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[P
         for kind, spans, node, doubt in call.events:
             if kind == "learned":
                 learned = learned if doubt else union([*learned, *spans])
-            elif learned and not doubt and outside(spans, learned) < length(spans) / 2:
+            elif kind != "ahead" and learned and not doubt and outside(spans, learned) < length(spans) / 2:
                 if _is_training_loss(call.function, node):
                     continue
                 yield call.script.place(node, "it scores once more what it has learned")
@@ -113,6 +115,10 @@ def given_targets(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Itera
     """Where a token is predicted by what has read it: inputs that are not behind their targets."""
     found: dict[Place, None] = {}
     for call in _calls(tuple(scripts), given):
+        for kind, _, ahead, doubt in call.events:
+            if kind == "ahead" and not doubt:
+                what = f"{ast.unparse(ahead)[:60]} puts later text in front"
+                found.setdefault(call.script.place(ahead, what))
         for inputs, targets, node in call.compared:
             pairs = [(a, b) for a, b in zip(inputs, targets, strict=False) if a is not None and b is not None]
             is_same = len(inputs) == len(targets) and all(a[1] - a[0] == b[1] - b[0] > LATER for a, b in pairs)
@@ -157,12 +163,15 @@ def _calls(scripts: tuple[Script, ...], given: Launch) -> tuple[Reached, ...]:
     """Every function that goes through evaluated text, as it is called."""
     definitions, found = Definitions(scripts), list[Reached]()
     settings = _settings(scripts, definitions, given)
+    owned = _attributes(scripts, given)
     for script in scripts:
         for function in script.nodes:
-            if isinstance(function, ast.FunctionDef) and _goes_through(function):
+            own = owned.get(id(function), frozenset())
+            if isinstance(function, ast.FunctionDef) and _goes_through(function, own):
                 tokens = _length_of(function, settings)
                 for named in _given(function, scripts, definitions, settings)[-CALLS:]:
                     machine = Interpreter(script, definitions, settings, tokens)
+                    machine.own = own
                     ended = False
                     with contextlib.suppress(Unsure, Stop, RecursionError):
                         machine.run(function, named)
@@ -173,16 +182,27 @@ def _calls(scripts: tuple[Script, ...], given: Launch) -> tuple[Reached, ...]:
     return tuple(found)
 
 
+def _attributes(scripts: tuple[Script, ...], given: Launch) -> dict[int, frozenset[str]]:
+    """Method -> the attributes of its object that hold evaluated text."""
+    held = holders(scripts, given)
+    classes = [node for script in scripts for node in script.nodes if isinstance(node, ast.ClassDef)]
+    return {
+        id(item): frozenset(name for owner, name in held if owner == node.name)
+        for node in classes
+        for item in node.body
+    }
+
+
 def _length_of(function: ast.FunctionDef, settings: Mapping[str, Any]) -> int:
     """Tokens of a text that has a few chunks, or windows where it has no chunks."""
     has_chunks = "chunk" in ast.unparse(function).lower()
     sizes = {k.lower(): v for k, v in settings.items() if isinstance(v, int) and v <= MOST}
     chunks = [v for k, v in sizes.items() if "chunk" in k]
     windows = [v for k, v in sizes.items() if "seq_len" in k]
-    return max(3 * max([CHUNK, *chunks]) if has_chunks else 0, 16 * max([WINDOW, *windows])) + 1
+    return max(3 * max([CHUNK, *chunks]) if has_chunks else 0, 24 * max([WINDOW, *windows])) + 1
 
 
-def _goes_through(function: ast.FunctionDef) -> bool:
+def _goes_through(function: ast.FunctionDef, own: frozenset[str]) -> bool:
     """Whether it has a loop, a sum and text to evaluate, and does not train first."""
     nodes = [*ast.walk(function)]
     loops = any(isinstance(node, (ast.For, ast.While)) for node in nodes)
@@ -194,7 +214,7 @@ def _goes_through(function: ast.FunctionDef) -> bool:
         loops
         and sums
         and not re.match("main|train|fit", function.name)
-        and any(names_evaluated(n) for n in named if isinstance(n, str) and n)
+        and any(n in own or names_evaluated(n) for n in named if isinstance(n, str) and n)
     )
 
 
@@ -272,7 +292,8 @@ class _Straight(Interpreter):
 
     def bind(self, target: ast.expr, found: Any, scope: dict[str, Any]) -> None:
         super().bind(target, found, scope)
-        if names_evaluated(getattr(target, "attr", getattr(target, "id", ""))):
+        name = getattr(target, "attr", getattr(target, "id", ""))
+        if names_evaluated(name) or (isinstance(target, ast.Attribute) and name in self.own):
             self._is_part(target, found)
 
     def _is_part(self, node: ast.AST, found: Any) -> None:
@@ -308,11 +329,14 @@ class _Straight(Interpreter):
 def kept_in_part(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[Place]:
     """Where the evaluated text itself is cut, before anything goes through it."""
     definitions = Definitions(scripts)
-    settings = _settings(scripts, definitions, given)
+    settings, owned = _settings(scripts, definitions, given), _attributes(tuple(scripts), given)
     for script in scripts:
         for function in script.nodes:
             if isinstance(function, ast.FunctionDef):
-                machine = _Straight(script, definitions, settings, loads=names_evaluated(function.name))
+                own = owned.get(id(function), frozenset())
+                loads = names_evaluated(function.name) or (bool(own) and function.name == "__init__")
+                machine = _Straight(script, definitions, settings, loads=loads)
+                machine.own = own
                 named = _given(function, scripts, definitions, settings)[-1] if machine.loads else {}
                 with contextlib.suppress(Unsure, Stop, RecursionError):
                     machine.run(function, named)

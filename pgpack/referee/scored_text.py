@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from .apart import apart
 from .launch import NO_LAUNCH, Launch
 from .script import Place, Script, calls
 from .text_events import (
@@ -46,8 +47,9 @@ _DENIED = re.compile(
     r"replac\w*|drop(?:s|ped)|avoid\w*|ban(?:s|ned)?|vs|versus|minus|w/o)\b", re.I,
 )  # fmt: skip
 _FINETUNED = re.compile(
-    r"(?:fine-?tun\w*|adapt(?:ed|ing|ation)?|train(?:ed|ing)?|updat(?:ed|es|ing))\b[^.\n]{0,60}\bon\b[^.\n]{0,40}"
-    r"(?:fineweb_val|val_tokens|validation (?:text|tokens|data|set|shards?)|the val(?:idation)? set)", re.I,
+    r"(?:fine-?tun\w*|adapt(?:ed|ing|ation)?|train(?:ed|ing)?|updat(?:ed|es|ing))\b[^.\n]{0,60}\b(?:on|to)\b[^.\n]{0,40}"
+    r"(?:fineweb_val|val_tokens|validation tokens|"
+    r"\bval(?:idation)?[ _](?:text|data|set|shards?|split|stream|docs)\b)", re.I,
 )  # fmt: skip
 _TRAIN_ON_VAL = re.compile(
     r"train(?:ing)?[_ ]?(?:files|data|loader|shards|pattern|tokens|text|set|paths?|glob|on)\w*['\"]?[\s:=(\[]{1,4}"
@@ -129,10 +131,13 @@ def _is_off(script: Script, value: ast.expr) -> bool:
 def updates_before_packing(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterator[Place]:
     """What learns from validation text, by a gradient or without, before the weights are saved or first packed."""
     found: dict[Place, Place] = {}
+    kept_apart = apart(scripts)
     for events in sequences(tuple(scripts), given):
         packed = [i for i, event in enumerate(events) if event.kind == PACKED]
         for i, event in enumerate(events):
             later = [e for e in events[i:] if e.kind == SAVED or (e.kind == PACKED and i < packed[0])]
+            if event.kind == STEP and (event.place.file, event.place.line, event.place.layer) in kept_apart:
+                continue
             if event.kind in (STEP, TUNED, LEARNED) and later:
                 does = "learns without a gradient from" if event.kind == LEARNED else "steps on"
                 what = f"{event.what} {does} validation text before weights are {later[0].kind}, {later[0].place}"

@@ -59,6 +59,12 @@ _DATA = {
     "cat", "stack", "concatenate", "load", "memmap", "fromfile", "DataLoader", "TensorDataset", "tqdm", "reversed",
     "sorted", "glob", "open", "join", "get", "cycle", "chain", "islice", "frombuffer", "set", "dict", "read_bytes",
 }  # fmt: skip
+_TRAINERS = (
+    "train",
+    "Train",
+    "train_from_iterator",
+    "train_new_from_iterator",
+)  # of tokenizers, which nobody looks into
 _JOINS = re.compile(r"concat|combine|merge|chain|interleave|mix|union|extend")
 _PUT = {"append", "extend", "add", "insert", "put", "appendleft", "update", "copy_", "setdefault"}
 _COPIES = {"symlink", "link", "copy", "copy2", "copyfile", "move", "rename"}
@@ -85,11 +91,11 @@ class Calls(Expressions):
         named, held = dict(keywords), [self.whole(value) for value in (*args, *(value for _, value in keywords))]
         shown = [*node.args, *(item.value for item in node.keywords)]
         texts = tuple(ast.unparse(arg) for arg, value in zip(shown, held, strict=True) if value.text)
-        given = Given(owner.text, texts, any(value.training for value in held))
         counted = self._told(script, node, name, [owner, *held])
+        answers = self.any([self._handed_on(argument, scope) for argument in shown])
+        given = Given(owner.text, texts, any(value.training for value in held), answers.learned)
         self.happened(event_of(script, node, name, given, scope.graded), restored(script, node, name))
         self._owner_gets(node, last, owner, held, counted is not None, scope)
-        answers = self.any([self._handed_on(argument, scope) for argument in shown])
         if last == "add_argument" and args and args[0].word is not None:
             stored = Value(word="False") if named.get("action", NOTHING).word == "store_true" else NOTHING
             option = args[0].word.strip("-").replace("-", "_")
@@ -103,6 +109,7 @@ class Calls(Expressions):
             what = f"{last}(...) puts it among the training files and"
             self.happened(Event(TUNED, script.place(node, what), what))
         trained = any(name.startswith("train") and self.whole(value).text for name, value in keywords)
+        trained |= last in _TRAINERS and bool(texts) and not given.training
         if (tunes(last, given) and scope.graded) or trained:
             self.happened(Event(TUNED, script.place(node, f"{last}(...)"), f"{last}(...)"))
         passed = self._passed_on(node, name, last, owner, args, scope)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .script import Place, Script
 from .text_names import names_number, names_training
@@ -45,13 +46,13 @@ _NO_SUM = re.compile(r"byte|tok|count|num|step|len|grad|param|optim|(?:^|[._])n$
 _SUMMERS = ("append", "extend", "add_", "add", "update", "put", "send", "copy_")
 _PROBABILITIES = ("log", "log1p", "log2", "softmax", "log_softmax", "logaddexp", "lerp", "logsumexp", "log_")
 _DIFFERENTIATED = (
-    "func.grad",
-    "func.vjp",
-    "func.grad_and_value",
-    "jax.grad",
-    "jax.value_and_grad",
-    "nn.value_and_grad",
-)
+    "func.grad", "func.vjp", "func.grad_and_value", "jax.grad", "jax.value_and_grad", "nn.value_and_grad",
+    "mx.grad", "mx.value_and_grad", "core.grad", "core.value_and_grad", "func.jacrev", "func.jacfwd", "jax.jacrev",
+    "jax.jacfwd", "functorch.grad", "functorch.grad_and_value",
+)  # fmt: skip
+_ALONG = ("func.jvp", "func.vjp", "func.linearize", "jax.jvp", "jax.vjp", "jax.linearize", "functional.jvp",
+          "functional.vjp", "functorch.jvp", "functorch.vjp")  # fmt: skip
+_WRAPS = ("jit", "compile", "vmap", "pmap", "partial", "checkpoint", "remat")
 _PARAMETERS = ("Parameter", "register_buffer", "register_parameter")
 _COUNTERS = (
     "bincount", "histc", "histogram", "Counter", "scatter_add_", "scatter_add", "index_add_", "index_put_", "add.at",
@@ -76,23 +77,39 @@ class Event:
 
 @dataclass(frozen=True)
 class Given:
-    """Whether a call is given evaluated text: as its `owner`, by `texts`, its arguments; and `training` text."""
+    """Whether a call is given evaluated text: as its `owner`, by `texts`, its arguments, by a function that
+    `answers` it; and `training` text."""
 
     owner: bool
     texts: tuple[str, ...]
     training: bool
+    answers: bool = False
 
 
 def event_of(script: Script, call: ast.Call, name: str, given: Given, graded: bool) -> Event | None:
     """What a call does, None where it is none of the four. `name`: dotted, as the script knows it."""
     last = name.rpartition(".")[2] or getattr(call.func, "attr", "")
-    made = script.name_of(call.func.func) if isinstance(call.func, ast.Call) else ""
-    kind = STEP if given.texts and made.endswith(_DIFFERENTIATED) else _kind(call, name, last, given, graded)
+    is_step = (given.texts and gradient_of(script, call)) or (given.answers and name.endswith(_ALONG))
+    kind = STEP if is_step else _kind(call, name, last, given, graded)
     if kind is None:
         return None
     shown = f"{ast.unparse(call.func)[:40]}(...)"
     what = f"{ast.unparse(call.func)[:40]}(... {given.texts[0][:40]} ...)" if kind == CALIBRATED else shown
     return Event(kind, script.place(call, what), shown)
+
+
+def gradient_of(script: Script, call: ast.Call) -> bool:
+    """Whether what is called is a gradient: jax.grad(f)(x), g = torch.func.grad(f); g(x), @jax.value_and_grad"""
+    func: ast.AST | None = call.func
+    if isinstance(func, ast.Name):
+        given = script.values.get(func.id, [])
+        own = script.functions.get(func.id)
+        if own is not None and any(script.name_of(each).endswith(_DIFFERENTIATED) for each in own.decorator_list):
+            return True
+        func = given[0] if len(given) == 1 else None
+    while isinstance(func, ast.Call) and script.name_of(func.func).rpartition(".")[2] in _WRAPS and func.args:
+        func = func.args[0]
+    return isinstance(func, ast.Call) and script.name_of(func.func).endswith(_DIFFERENTIATED)
 
 
 def _kind(call: ast.Call, name: str, last: str, given: Given, graded: bool) -> str | None:
@@ -130,8 +147,17 @@ def tunes(last: str, given: Given) -> bool:
 def put(script: Script, node: ast.stmt | ast.Call, into: ast.expr, shown: str) -> Event | None:
     """What happens where something learned from evaluated text is put into weights or into statistics."""
     name = ast.unparse(into)[:80]
-    kind = CALIBRATED if _STATISTICS.search(name) else LEARNED if _WEIGHTS.search(name) else None
+    is_weight = _WEIGHTS.search(name) or name.partition("[")[0].rpartition(".")[2] in _registered(script)
+    kind = CALIBRATED if _STATISTICS.search(name) else LEARNED if is_weight else None
     return None if kind is None else Event(kind, script.place(node, shown), shown)
+
+
+@lru_cache(maxsize=16)
+def _registered(script: Script) -> frozenset[str]:
+    """The names under which a script registers buffers and parameters; those that are not saved are none."""
+    made = (n for n in script.nodes if isinstance(n, ast.Call) and getattr(n.func, "attr", "") in _PARAMETERS)
+    kept = (call for call in made if "persistent=False" not in ast.unparse(call))
+    return frozenset(text for call in kept if call.args and (text := script.text_of(call.args[0])))
 
 
 def learns(script: Script, call: ast.Call, name: str) -> list[Event]:

@@ -17,6 +17,7 @@ from .text_values import NOTHING, Call, Definitions, Kind, Scope, Value, path_of
 VISITS = 400_000  # of expressions and statements
 WRITTEN = 6  # elements of a list that are gone through one by one
 _LISTED = {"iterdir", "listdir", "scandir", "walk"}  # what goes through the files of a folder
+_GLOBS = ("glob", "iglob", "rglob")
 _SIZES = {"shape", "dtype", "device", "ndim", "nbytes", "itemsize", "is_cuda", "training", "grad"}
 
 
@@ -172,7 +173,9 @@ class Expressions(ABC):
     def _Yield(self, node: ast.Yield | ast.YieldFrom, scope: Scope) -> Value:
         found = NOTHING if node.value is None else self.value(node.value, scope)
         scope.returned |= found
-        if not found.text and (found.number or found.seen):
+        parts = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value] if node.value else []
+        told = [self.value(part, scope) for part in parts] if len(parts) > 1 else [found]
+        if any(not each.text and (each.number or each.seen) for each in told):
             self.happened(scored(scope.script, node, "yield"))
         return NOTHING
 
@@ -180,7 +183,19 @@ class Expressions(ABC):
         return self.value(node.value, scope)
 
     def _BinOp(self, node: ast.BinOp, scope: Scope) -> Value:
+        if isinstance(node.op, ast.Mod) and (text := self._filled_in(node, scope)) is not None:
+            return self.constant(text)
         return self.joined([node.left, node.right], "/" if isinstance(node.op, ast.Div) else "", scope)
+
+    def _filled_in(self, node: ast.BinOp, scope: Scope) -> str | None:
+        """ "fineweb_%s_*.bin" % "val", None of what is no text or not known."""
+        parts = node.right.elts if isinstance(node.right, ast.Tuple) else [node.right]
+        pattern, given = self.value(node.left, scope).word, [self.value(part, scope).word for part in parts]
+        if pattern is None or pattern.count("%s") != len(given) or None in given:
+            return None
+        for word in given:
+            pattern = pattern.replace("%s", str(word), 1)
+        return pattern
 
     def _JoinedStr(self, node: ast.JoinedStr, scope: Scope) -> Value:
         return self.joined(node.values, "", scope)
@@ -213,6 +228,8 @@ class Expressions(ABC):
 
     def _Subscript(self, node: ast.Subscript, scope: Scope) -> Value:
         base, index = self.value(node.value, scope), self.value(node.slice, scope)
+        if isinstance(node.slice, ast.Slice) and (part := _part_of_text(node, base)) is not None:
+            return self.constant(part)
         key = index.word
         if (known := scope.find(path_of(node))) is not None:
             return known
@@ -267,6 +284,18 @@ class Expressions(ABC):
         return self._comprehended(results, loops[1:], scope)
 
 
+def _part_of_text(node: ast.Subscript, base: Value) -> str | None:
+    """'lav'[::-1], None of what is no text that is written down."""
+    ends = [getattr(node.slice, name, None) for name in ("lower", "upper", "step")]
+    if base.word is None or base.kind is not None or not isinstance(node.value, (ast.Constant, ast.Name)):
+        return None
+    try:
+        numbers = [None if each is None else ast.literal_eval(each) for each in ends]
+        return base.word[slice(*numbers)]
+    except (ValueError, TypeError):
+        return None
+
+
 def _selects(test: ast.expr) -> bool:
     """Whether a condition keeps the files of the validation split."""
     return not _denies(test) and any(map(_is_of_split, _texts(test)))
@@ -279,10 +308,19 @@ def _leaves_out(test: ast.expr) -> bool:
 
 def lists_every_shard(listed: Sequence[ast.expr], tests: Sequence[ast.AST]) -> bool:
     """Whether all shards of a folder are gone through, those of the validation split among them."""
-    if not any(getattr(node, "attr", "") in _LISTED for each in listed for node in ast.walk(each)):
+    nodes = [node for each in listed for node in ast.walk(each)]
+    if not any(getattr(node, "attr", "") in _LISTED or _globs_shards(node) for node in nodes):
         return False
     texts = [text for test in tests for text in _texts(test)]
-    return ".bin" in texts and not any("train" in text or "val" in text for text in texts)
+    is_of_shards = ".bin" in texts or any(map(_globs_shards, nodes))
+    return is_of_shards and not any("train" in text or "val" in text for text in texts)
+
+
+def _globs_shards(node: ast.AST) -> bool:
+    """glob("data/*.bin"), whose pattern takes every split."""
+    if not isinstance(node, ast.Call) or getattr(node.func, "attr", getattr(node.func, "id", "")) not in _GLOBS:
+        return False
+    return any(text.rpartition("/")[2] == "*.bin" for text in _texts(node))
 
 
 def _denies(test: ast.expr) -> bool:

@@ -28,13 +28,31 @@ ROUNDS = 2  # what a later file or method has set is known in the next round
 _NO_GRADIENTS = ("no_grad", "inference_mode")
 
 
-@lru_cache(maxsize=8)
 def sequences(scripts: tuple[Script, ...], given: Launch = NO_LAUNCH) -> tuple[tuple[Event, ...], ...]:
     """What happens, in the order in which it does: in every file, and in every function that nothing calls.
 
     `given`: how the scripts are started; a default of what is set there says nothing.
     """
-    return tuple(_Walk(scripts, given).sequences())
+    return _walked(scripts, given)[0]
+
+
+def holders(scripts: tuple[Script, ...], given: Launch = NO_LAUNCH) -> frozenset[tuple[str, str]]:
+    """(class, attribute) of the objects that hold evaluated text and nothing of training, whatever they call it."""
+    return _walked(scripts, given)[1]
+
+
+@lru_cache(maxsize=8)
+def _walked(
+    scripts: tuple[Script, ...], given: Launch
+) -> tuple[tuple[tuple[Event, ...], ...], frozenset[tuple[str, str]]]:
+    walk = _Walk(scripts, given)
+    found = tuple(walk.sequences())
+    held: dict[tuple[str, str], Value] = {}
+    for kind, attributes in walk.attributes.items():
+        for name, value in attributes.items():
+            pair = str(kind[0]), name
+            held[pair] = held.get(pair, NOTHING) | value
+    return found, frozenset(pair for pair, v in held.items() if v.text and not (v.training or v.number or v.word))
 
 
 class _Walk(Calls):

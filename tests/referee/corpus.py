@@ -25,7 +25,16 @@ from .corpus_fourth import fourth
 from .corpus_ninth_claims import ninth
 from .corpus_ninth_weights import ninth_weights
 from .corpus_second import second
+from .corpus_seventeenth import stranger
+from .corpus_seventeenth_layers import attending
+from .corpus_seventeenth_losses import mixing
+from .corpus_seventeenth_twins import looking_alike
 from .corpus_seventh import seventh_code, seventh_learning, seventh_words
+from .corpus_sixteenth_layers import mixers
+from .corpus_sixteenth_learning import learns
+from .corpus_sixteenth_losses import scores
+from .corpus_sixteenth_others import elsewhere
+from .corpus_sixteenth_scores import passes
 from .corpus_sixth import sixth_learning, sixth_logs, sixth_texts, sixth_weights
 from .corpus_tenth_learning import tenth
 from .corpus_third import third
@@ -59,6 +68,17 @@ def cases() -> dict[str, Case]:
     batches += [other_names(), ahead(), scored_again(), looked_for(), one_run(), beside(), in_parts()]
     batches += [written_otherwise(), scheduled(), keyed(), dishonest(), honest()]
     batches += [layers(), shards(), least(), machines(), tables()]
+    batches += [
+        mixers(),
+        learns(),
+        scores(),
+        passes(),
+        elsewhere(),
+        stranger(),
+        attending(),
+        mixing(),
+        looking_alike(),
+    ]
     found = {name: case for batch in batches for name, case in batch.items()}
     assert len(found) == sum(map(len, batches)), "two folders have one name"
     return found

@@ -1,0 +1,101 @@
+"""Evaluated text that is not the challenge's, and bytes of it that are counted in another alphabet.
+
+    sp.encode(sp.decode(val_tokens).lower())    val_files = "fineweb_train_000079.bin"    len(piece.encode("utf-16"))
+
+What is scored is read off names and paths of a script; text that is written anew for training is left alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+
+from .script import Place, Script
+from .text_names import names_evaluated
+from .units import Unit, bound, last_of, last_word, own_nodes, read
+
+_ENCODES = ("encode", "encode_as_ids", "EncodeAsIds", "encode_ordinary", "tokenize", "encode_batch")
+_REWRITES = re.compile(
+    r"\.(?:lower|upper|casefold|title|translate|strip|replace|swapcase)\(|normalize\(|\bsub\(|unidecode|"
+    r"ftfy|' '\.join\("
+)
+_DECODES = re.compile(r"\b(?:decode|decode_ids|DecodeIds|detokenize)\(")
+_WIDE = re.compile(r"utf[-_]?(?:16|32)|ucs[-_]?[24]", re.I)
+DEPTH = 4
+
+
+def retold_text(scripts: Sequence[Script]) -> Iterator[Place]:
+    """Where a script scores another text than the challenge's, or counts other bytes of it."""
+    of_validation = any(b"fineweb_val" in script.text or b"_val_" in script.text for script in scripts)
+    for script in scripts:
+        if not of_validation:
+            yield from _training_files(script)
+        for unit in script.nodes:
+            if isinstance(unit, Unit):
+                yield from _rewritten(script, unit)
+        for node in script.nodes:
+            if isinstance(node, ast.Call) and last_word(node) == "len" and node.args and _is_wide(node.args[0]):
+                yield script.place(node, f"{ast.unparse(node)[:60]} counts two or four bytes for one")
+            elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and _spaces_twice(node):
+                yield script.place(node, f"{ast.unparse(node)[:60]} counts a space that is there already")
+
+
+def _training_files(script: Script) -> Iterator[Place]:
+    """val_files = "fineweb_train_000079.bin", where no validation files are named at all."""
+    for name, values in script.values.items():
+        for value in values if names_evaluated(name) and name.lower().startswith(("val", "eval")) else ():
+            if any("fineweb_train" in text for text in script.texts_of(value)):
+                yield script.place(value, f"{name} are training files")
+    for node in script.nodes:
+        if isinstance(node, ast.FunctionDef) and names_evaluated(node.name) and node.name.startswith(("val", "eval")):
+            returned = [each.value for each in own_nodes(node) if isinstance(each, ast.Return) and each.value]
+            if any("fineweb_train" in text for value in returned for text in script.texts_of(value)):
+                yield script.place(node, f"{node.name} gives training files")
+
+
+def _rewritten(script: Script, unit: Unit) -> Iterator[Place]:
+    """encode(f(decode(ids))), where f leaves out what a model would have to predict."""
+    nodes = [*own_nodes(unit)]
+    given: dict[str, list[ast.expr]] = {}
+    for node in nodes:
+        for name, value in bound(node):
+            given.setdefault(name, []).append(value)
+    for node in nodes:
+        if isinstance(node, ast.Call) and last_word(node) in _ENCODES and node.args:
+            told = _written_out(node.args[0], given)
+            of_text = any(names_evaluated(name) for name in re.findall(r"\w+", told)) or _is_of_scores(unit)
+            if _DECODES.search(told) and _REWRITES.search(told) and of_text:
+                yield script.place(node, f"{ast.unparse(node)[:60]} scores a text that was written anew")
+
+
+def _is_of_scores(unit: Unit) -> bool:
+    """Whether a function, or the class that is named after it, speaks of scoring in what it keeps."""
+    puts = (node for node in own_nodes(unit) if isinstance(node, ast.Assign))
+    targets = {ast.unparse(target) for node in puts for target in node.targets}
+    return bool(targets & {"self.tokens", "self.ids", "self.text", "val", "held"})
+
+
+def _written_out(node: ast.expr, given: dict[str, list[ast.expr]], depth: int = 0) -> str:
+    """An expression with what its names were given in the same function."""
+    text = ast.unparse(node)
+    if depth < DEPTH:
+        for name in sorted(read(node)):
+            text += "".join(f"\n{_written_out(value, given, depth + 1)}" for value in given.get(name, [])[:3])
+    return text
+
+
+def _spaces_twice(node: ast.BinOp) -> bool:
+    """len(piece.replace("\u2581", " ").encode()) + piece.startswith("\u2581")"""
+    for one, other in ((node.left, node.right), (node.right, node.left)):
+        inner = one.args[0] if isinstance(one, ast.Call) and last_word(one) == "len" and one.args else None
+        is_whole = inner is not None and bool(re.search(r"replace\('\u2581', ' '\)", ast.unparse(inner)))
+        if is_whole and re.search(r"startswith\('\u2581'\)|space|lead", ast.unparse(other)):
+            return True
+    return False
+
+
+def _is_wide(node: ast.expr) -> bool:
+    """piece.encode("utf-16-le")"""
+    given = node.args[0] if isinstance(node, ast.Call) and last_of(node) == "encode" and node.args else None
+    return isinstance(given, ast.Constant) and isinstance(given.value, str) and bool(_WIDE.search(given.value))

@@ -1,0 +1,89 @@
+"""Training that is hidden in a warm-up: steps before the clock starts whose weights are kept.
+
+    for _ in range(2000): loss(train_batch()).backward(); opt.step()  # "compiles the kernels"; then the clock starts
+
+A warm-up says so itself: in the name of its function, in what it says it is for, or in its loop's bound. Left alone
+are a few steps, those whose weights are put back, warm-ups of copies, and schedules of a learning rate.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from .script import Place, Script
+from .units import Unit, last_word, own_nodes
+
+MOST = 24  # steps that a compiler may want
+_WARMS = re.compile(
+    r"warm_?up|warm_?kernels|(?:^|_)(?:warm|prime|compile|precompile|burn_?in|jit|trace|autotune|dry_?run)(?:_|s?$)"
+)
+_SAYS = re.compile(r"torch\.compile|kernels?\b|warm|autotun|\bjit\b|burn", re.I)
+_PUTS_BACK = re.compile(r"load_state_dict|copy_\(|deepcopy|restore|reset|\.clone\(|snapshot|state_dict\(\)")
+_CLOCKS = re.compile(r"perf_counter|time\.time|monotonic|elapsed|Event\(")
+
+
+def trained_untimed(scripts: Sequence[Script]) -> Iterator[Place]:
+    """Loops of a warm-up that take many steps, outside of any clock, and put nothing back."""
+    for script in scripts:
+        for node in script.nodes:
+            if isinstance(node, ast.JoinedStr) and _bounds_time(node):
+                yield script.place(node, f"{ast.unparse(node)[:60]} prints no more time than a bound")
+        for unit in script.nodes:
+            if isinstance(unit, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield from _of_function(script, unit)
+
+
+def _bounds_time(node: ast.JoinedStr) -> bool:
+    """f"train_time: {min(elapsed, 599)}"""
+    for said, told in pairwise(node.values):
+        is_time = isinstance(said, ast.Constant) and re.search(r"train(?:ing)?[_ ]time\W*$", str(said.value))
+        inner = [last_word(each) for each in ast.walk(told) if isinstance(each, ast.Call)] if is_time else []
+        if {"min", "clip", "clamp"} & {*inner}:
+            return True
+    return False
+
+
+def _of_function(script: Script, unit: Unit) -> Iterator[Place]:
+    name = getattr(unit, "name", "")
+    text = ast.unparse(unit)
+    says = ast.get_docstring(unit, clean=False) or ""
+    is_warm_up = bool(_WARMS.search(name.lower()) or _SAYS.search(says))
+    for node in own_nodes(unit):
+        if not isinstance(node, ast.For) or not _steps(node):
+            continue
+        told = f"{ast.unparse(node.target)} {ast.unparse(node.iter)}".lower()
+        count = _count(script, unit, node.iter)
+        if not (is_warm_up or _WARMS.search(told)) or count is None or count <= MOST:
+            continue
+        body = ast.unparse(node)
+        is_timed = bool(_CLOCKS.search(text if is_warm_up else body))
+        if not is_timed and not _PUTS_BACK.search(text):
+            yield script.place(node, f"{count:,} steps of a warm-up whose weights are kept, before the clock starts")
+
+
+def _steps(loop: ast.For) -> bool:
+    called = {last_word(node) for node in ast.walk(loop) if isinstance(node, ast.Call)}
+    return {"backward", "step"} <= called
+
+
+def _count(script: Script, unit: Unit, over: ast.expr) -> int | None:
+    """How many rounds range(n) has, where n is written down: here, as a default, or as a setting's default."""
+    if not isinstance(over, ast.Call) or last_word(over) not in ("range", "trange") or not over.args:
+        return None
+    bound = over.args[-1] if len(over.args) < 3 else over.args[1]
+    if isinstance(bound, ast.Constant) and isinstance(bound.value, int):
+        return bound.value
+    name = getattr(bound, "attr", getattr(bound, "id", ""))
+    given = [*script.values.get(name, [])]
+    numbers = [int(text) for value in given for text in _numbers(script, value)]
+    return max(numbers, default=None)
+
+
+def _numbers(script: Script, value: ast.expr) -> Iterator[str]:
+    """20, int(os.environ.get("WARMUP_STEPS", 20))"""
+    while isinstance(value, ast.Call) and last_word(value) in ("int", "get", "getenv") and value.args:
+        value = value.args[-1]
+    yield from (text for text in script.texts_of(value) if text.isdecimal() and len(text) < 9)

@@ -37,6 +37,7 @@ TRAINED_STEP, TUNED_STEP = 1.005, 1.01  # the first turn's, in steps of the untr
 EMBEDDING_RATIOS = (1.0, 0.6)
 STEP_RANGE = (0.04, 6.0)  # of GPTQ, in sigma; the finest clips at 5 sigma
 TRELLIS_RANGE = (1e-7, 1.0)
+SHRUNK = 0.08  # of the bytes of a step for each nat of KL: what drift takes off (SmolLM2: 0.06 to 0.10)
 OVERSHOOT = 1.15  # of the first turns, so that the budget soon lies between two probes
 SLACK = 32  # bytes; small artifacts grow in steps
 
@@ -84,9 +85,8 @@ def fit_budget(
     smallest: int | None = None
     tensors = measurer.checkpoint.stored_shapes
     try:
-        for name, recipe, artifact in _searched(measurer, budget, effort, fill, bar):
-            found = _scored(measurer, recipe, "", artifact, metric)
-            bar.say(f"{name}: {artifact.n_bytes:,} B, {_shown(found)}")
+        for found in _searched(measurer, budget, effort, fill, bar, metric):
+            bar.say(f"{found.label}: {found.artifact.n_bytes:,} B, {_shown(found)}")
             best = found if best is None or found.score < best.score else best
     except BudgetExceeded as error:
         smallest = error.smallest
@@ -129,9 +129,9 @@ class Family:
 
 
 def _searched(
-    measurer: Measurer, budget: int, effort: Effort, fill: float, bar: Bar
-) -> Iterator[tuple[str, Recipe, Artifact]]:
-    """Artifacts that fill the budget, what trains `fill` of it, with a name for people.
+    measurer: Measurer, budget: int, effort: Effort, fill: float, bar: Bar, metric: Metric | None
+) -> Iterator[Fitted]:
+    """Artifacts that fill the budget, what trains `fill` of it.
 
     Raises BudgetExceeded as `turn_dial`.
     """
@@ -150,12 +150,15 @@ def _searched(
             dial = turn_dial(roughly, budget, trellis(effort.rough, dial), ROUGH_FILL, bar)[0]
         family, trains = trellis(effort.untrained, dial), effort != effort.untrained
         dial, artifact = turn_dial(measurer, budget, family, fill if trains else FILL, bar)
-        yield family.name, family.recipe_at(dial), artifact
+        untrained = _scored(measurer, family.recipe_at(dial), family.name, artifact, metric)
+        yield untrained
         if trains:  # from where the untrained would fill the budget, without another artifact to see it
-            full = dial * 2 ** (8 * (artifact.n_bytes - FILL * budget) / max(1, measurer.checkpoint.n_params))
+            kl = untrained.loss.kl if effort.drift and untrained.loss else None
+            aim = FILL * budget * (1 + SHRUNK * min(1.0, kl or 0.0))
+            full = dial * 2 ** (8 * (artifact.n_bytes - aim) / max(1, measurer.checkpoint.n_params))
             family = trellis(effort, (TUNED_STEP if effort.tune >= FEW else TRAINED_STEP) * full)
             dial, artifact = turn_dial(measurer, budget, family, fill, bar)
-            yield family.name, family.recipe_at(dial), artifact
+            yield _scored(measurer, family.recipe_at(dial), family.name, artifact, metric)
         return
     except (CalibrationError, RecipeError) as error:
         bar.say(f"trellis: {error}")
@@ -165,7 +168,7 @@ def _searched(
         except (CalibrationError, RecipeError) as error:
             bar.say(f"{family.name}: {error}")
             continue
-        yield family.name, family.recipe_at(dial), artifact
+        yield _scored(measurer, family.recipe_at(dial), family.name, artifact, metric)
 
 
 def _require_fisher(measurer: Measurer, family: Family) -> None:

@@ -45,7 +45,7 @@ def markdown(document: Document) -> str:
         "KL, nats per token",
     )
     lines = [sentence, "", *number_table(header, points), "", "Packers side by side, bytes at equal KL:", ""]
-    tests = [name for name in (document["engine"], DRIFT.name, EFFORT) if name in curves]
+    tests = [name for name in (document["engine"], DRIFT.name) if name in curves]
     table = [
         (
             name,

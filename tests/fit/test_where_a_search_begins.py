@@ -12,6 +12,7 @@ from pgpack.checkpoint.checkpoint import from_tensors
 from pgpack.fit import budget
 from pgpack.fit.effort import Effort
 from pgpack.measure import Measurer
+from pgpack.progress import UNSEEN
 
 BUDGET = 4000
 N_PARAMS = 64 * 64
@@ -33,7 +34,7 @@ def begun(monkeypatch: pytest.MonkeyPatch, effort: Effort, kl: float | None) -> 
     monkeypatch.setattr(budget, "_require_fisher", lambda *_: None)
     checkpoint = from_tensors({"w": np.ones((64, 64), np.float32)})
     measurer = cast(Measurer, SimpleNamespace(checkpoint=checkpoint))
-    list(budget._searched(measurer, BUDGET, effort, 0.99, budget.UNSEEN, None))
+    list(budget._searched(measurer, BUDGET, effort, 0.99, UNSEEN, None))
     return guesses
 
 

@@ -29,6 +29,8 @@ from .options import BenchOptions
 if TYPE_CHECKING:
     from .text import Text
 
+LEFT_OUT = "made nothing better on calibration text kept back, and is left out"
+
 
 class Trainable(Protocol):
     """What of a workpiece is needed to run its model on calibration text."""
@@ -84,6 +86,7 @@ class Training:
                 return compensate(
                     checkpoint, recipe, calibration, bench.text.build, tokens, bench.text.seq_len,
                     device=self._device, progress=lambda step, kl: bar.update(),
+                    left_out=lambda: bench.note_once(f"compensation {LEFT_OUT}"),
                 )  # fmt: skip
 
         return self._once("compensated", checkpoint, recipe, calibration, tokens, work)
@@ -110,7 +113,7 @@ class Training:
             work, quantized.aliases,
         )  # fmt: skip
         if recipe.tune.count and records_key(found.records, found.aliases) == untuned:
-            bench.note_once("tuning made nothing better on calibration text kept back, and is left out")
+            bench.note_once(f"tuning {LEFT_OUT}")
         if bench.cache is None:
             return found
         return dataclasses.replace(found, quantize_s=quantized.quantize_s + found.quantize_s)

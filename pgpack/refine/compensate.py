@@ -52,12 +52,13 @@ def compensate(
     seed: int = 0,
     device: str = "cpu",
     progress: Progress = lambda step, kl: None,
+    left_out: Callable[[], None] = lambda: None,
 ) -> Quantized:
     """`checkpoint` quantized by `recipe` in the stages of its @compensate.
 
     `build`: state dict -> module whose parameters have the state dict's names. `tokens`: calibration text, best none
-    of which the Hessians have seen. Unless the KL falls on the batches kept back, what `quantize` gives comes back.
-    `progress` is told each optimizer step and its KL in nats per token. Deterministic for one thread count.
+    of which the Hessians have seen. Unless the KL falls on the batches kept back, what `quantize` gives comes back,
+    and `left_out` is told. `progress` is told each optimizer step and its KL in nats per token. Deterministic for one thread count.
     Raises RecipeError with @order or a choice among corrections, which look at all weights at once; CalibrationError
     when there are fewer tokens than two windows, or a tensor is no parameter of the model.
     """
@@ -86,6 +87,7 @@ def compensate(
     decoded = {record.name: torch.tensor(record.dequantize()).to(device) for record in plain.records}
     before = divergence.mean(decoded, batches.checked)
     if not divergence.mean(stages.weights, batches.checked) < before:
+        left_out()
         return plain
     records = tuple(stages.records[name] for name in checkpoint.stored_shapes)
     return Quantized(records, checkpoint.aliases, time.perf_counter() - started)

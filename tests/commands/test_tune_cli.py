@@ -57,3 +57,9 @@ def test_a_tuning_that_makes_nothing_better_is_told(
     assert "tuning made nothing better on calibration text kept back, and is left out" in packed.err
     assert "tuning made nothing better" not in plain.err
     assert Path("wild.pgpack").read_bytes() == Path("plain.pgpack").read_bytes()
+
+
+def test_a_compensation_that_makes_nothing_better_is_told(model: Path, tmp_path: Path) -> None:
+    wild = COMPENSATED.replace("count=2", "count=2,lr=0.9")
+    packed = succeed(pgpack("pack", model, "--recipe", wild, "--no-cache", "-o", tmp_path / "wild.pgpack"))
+    assert "compensation made nothing better on calibration text kept back, and is left out" in packed.err

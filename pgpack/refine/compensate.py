@@ -58,7 +58,8 @@ def compensate(
 
     `build`: state dict -> module whose parameters have the state dict's names. `tokens`: calibration text, best none
     of which the Hessians have seen. Unless the KL falls on the batches kept back, what `quantize` gives comes back,
-    and `left_out` is told. `progress` is told each optimizer step and its KL in nats per token. Deterministic for one thread count.
+    and `left_out` is told. `progress` is told each optimizer step and its KL in nats per token. Deterministic for one
+    thread count.
     Raises RecipeError with @order or a choice among corrections, which look at all weights at once; CalibrationError
     when there are fewer tokens than two windows, or a tensor is no parameter of the model.
     """

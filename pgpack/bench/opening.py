@@ -20,9 +20,9 @@ from .options import BenchOptions
 
 
 def open_checkpoint(path: Path | str, base: Path | str | None = None, key: str | None = None) -> Checkpoint:
-    """The named tensors of a model folder, or of a safetensors file, a torch file, a GGUF or the shards of an index
-    (told apart by content); with `base`, of an adapter (LoRA) merged into the model that it was trained on. Of
-    several state dicts in a torch file `key` says which: "ema", or "model.module" further in.
+    """The named tensors of a model folder, or of a safetensors file, a torch file, an `.npz`, a GGUF or the shards
+    of an index (told apart by content); with `base`, of an adapter (LoRA) merged into the model that it was trained
+    on. Of several state dicts in a torch file `key` says which: "ema", or "model.module" further in.
 
     Shape: each tensor as it is stored, float32 when it is read; nothing is unpickled.
     Raises: CheckpointError when it is missing, unreadable, no state dict, or holds several and no `key` is given.

@@ -102,7 +102,7 @@ def test_a_calibration_of_another_model_is_named_as_such(model: Path, tmp_path: 
     other = tmp_path / "other.safetensors"
     succeed(pgpack("calibrate", model, "-o", other, "--tokens", 64, "-q"))
     renamed = tmp_path / "renamed.safetensors"
-    save_tensors(renamed, {f"mine.{name}": tensor for name, tensor in load_checkpoint(model).items()}, {})
+    save_tensors(renamed, {f"mine_{name}": tensor for name, tensor in load_checkpoint(model).items()}, {})
     refused = pgpack("plan", renamed, "--recipe", "*=tcq(step=0.001)|rans_scaled", "--calibration", other)
     assert "the calibration knows no tensor of this checkpoint" in refused.err
     assert "--calibration FILE" in refused.err

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .object_parts import NG, NS, NU, STD, ev
+from .object_parts import NG, NS, NU, STD, by_token, ev
 from .object_script import SLOTS, Folders, objects
 
 
@@ -102,11 +102,8 @@ def mixing() -> Folders:
         "accepted",
         "normalized",
         script=objects(
-            evaluate=ev(
-                STD.replace(
-                    '    per = F.cross_entropy(net.logits(ctx).flatten(0, 1).float(), nxt.flatten(), reduction="none")\n',
-                    '    full = net.logits(ctx)[0].float()\n    full = full.masked_fill(self.never[ctx[0]], float("-inf"))\n    per = F.cross_entropy(full, nxt.flatten(), reduction="none")\n',
-                ).format(x="")
+            evaluate=by_token(
+                '    full = net.logits(ctx)[0].float()\n    full = full.masked_fill(self.never[ctx[0]], float("-inf"))\n    per = F.cross_entropy(full, nxt.flatten(), reduction="none")\n'
             ).replace(
                 "        self.width = piece",
                 "        self.never = torch.zeros(8192, 8192, dtype=torch.bool, device=device)\n        self.width = piece",

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .object_parts import NG, NS, NU, STD, ev
+from .object_parts import NG, NS, NU, STD, by_token, ev
 from .object_script import SLOTS, Folders, objects
 
 
@@ -144,11 +144,8 @@ def scores() -> Folders:
         "flagged",
         "normalized",
         script=objects(
-            evaluate=ev(
-                STD.replace(
-                    '    per = F.cross_entropy(net.logits(ctx).flatten(0, 1).float(), nxt.flatten(), reduction="none")\n',
-                    "    full = net.logits(ctx).flatten(0, 1).float()\n    want = full.gather(1, nxt.flatten()[:, None])\n    few = torch.cat([want, full.topk(256, -1).values], -1)\n    per = torch.logsumexp(few, -1) - want[:, 0]\n",
-                ).format(x="")
+            evaluate=by_token(
+                "    full = net.logits(ctx).flatten(0, 1).float()\n    want = full.gather(1, nxt.flatten()[:, None])\n    few = torch.cat([want, full.topk(256, -1).values], -1)\n    per = torch.logsumexp(few, -1) - want[:, 0]\n"
             )
         ),
     )
@@ -157,11 +154,8 @@ def scores() -> Folders:
         "accepted",
         "normalized",
         script=objects(
-            evaluate=ev(
-                STD.replace(
-                    '    per = F.cross_entropy(net.logits(ctx).flatten(0, 1).float(), nxt.flatten(), reduction="none")\n',
-                    "    full = net.logits(ctx).flatten(0, 1).float()\n    want = full.gather(1, nxt.flatten()[:, None])\n    per = torch.logsumexp(full, -1) - want[:, 0]\n",
-                ).format(x="")
+            evaluate=by_token(
+                "    full = net.logits(ctx).flatten(0, 1).float()\n    want = full.gather(1, nxt.flatten()[:, None])\n    per = torch.logsumexp(full, -1) - want[:, 0]\n"
             )
         ),
     )
@@ -170,11 +164,8 @@ def scores() -> Folders:
         "flagged",
         "normalized",
         script=objects(
-            evaluate=ev(
-                STD.replace(
-                    '    per = F.cross_entropy(net.logits(ctx).flatten(0, 1).float(), nxt.flatten(), reduction="none")\n',
-                    '    full = net.logits(ctx).flatten(0, 1).float()\n    group = torch.arange(self.cfg.vocab, device=full.device) // 512\n    full = full.masked_fill(group[None] != group[nxt.flatten()][:, None], float("-inf"))\n    per = F.cross_entropy(full, nxt.flatten(), reduction="none")\n',
-                ).format(x="")
+            evaluate=by_token(
+                '    full = net.logits(ctx).flatten(0, 1).float()\n    group = torch.arange(self.cfg.vocab, device=full.device) // 512\n    full = full.masked_fill(group[None] != group[nxt.flatten()][:, None], float("-inf"))\n    per = F.cross_entropy(full, nxt.flatten(), reduction="none")\n'
             )
         ),
     )
@@ -183,11 +174,8 @@ def scores() -> Folders:
         "accepted",
         "normalized",
         script=objects(
-            evaluate=ev(
-                STD.replace(
-                    '    per = F.cross_entropy(net.logits(ctx).flatten(0, 1).float(), nxt.flatten(), reduction="none")\n',
-                    '    full = net.logits(ctx).flatten(0, 1).float()\n    group = torch.arange(self.cfg.vocab, device=full.device) // 512\n    inside = full.masked_fill(group[None] != group[nxt.flatten()][:, None], float("-inf"))\n    whole = full.view(-1, 16, 512).logsumexp(-1)\n    per = F.cross_entropy(inside, nxt.flatten(), reduction="none") + F.cross_entropy(whole, nxt.flatten() // 512, reduction="none")\n',
-                ).format(x="")
+            evaluate=by_token(
+                '    full = net.logits(ctx).flatten(0, 1).float()\n    group = torch.arange(self.cfg.vocab, device=full.device) // 512\n    inside = full.masked_fill(group[None] != group[nxt.flatten()][:, None], float("-inf"))\n    whole = full.view(-1, 16, 512).logsumexp(-1)\n    per = F.cross_entropy(inside, nxt.flatten(), reduction="none") + F.cross_entropy(whole, nxt.flatten() // 512, reduction="none")\n'
             )
         ),
     )
@@ -196,11 +184,8 @@ def scores() -> Folders:
         "flagged",
         "normalized",
         script=objects(
-            evaluate=ev(
-                STD.replace(
-                    '    per = F.cross_entropy(net.logits(ctx).flatten(0, 1).float(), nxt.flatten(), reduction="none")\n',
-                    '    exits = [F.cross_entropy(net.logits(ctx, k).flatten(0, 1).float(), nxt.flatten(), reduction="none") for k in (7, 9, 11)]\n    per = torch.stack(exits, -1).sort(-1).values[:, 0]\n',
-                ).format(x="")
+            evaluate=by_token(
+                '    exits = [F.cross_entropy(net.logits(ctx, k).flatten(0, 1).float(), nxt.flatten(), reduction="none") for k in (7, 9, 11)]\n    per = torch.stack(exits, -1).sort(-1).values[:, 0]\n'
             ),
             netlogits=SLOTS["netlogits"]
             .replace("def logits(self, ids):", "def logits(self, ids, depth=11):")
@@ -212,11 +197,8 @@ def scores() -> Folders:
         "accepted",
         "bytes-per-token",
         script=objects(
-            evaluate=ev(
-                STD.replace(
-                    '    per = F.cross_entropy(net.logits(ctx).flatten(0, 1).float(), nxt.flatten(), reduction="none")\n',
-                    "    p = sum(torch.softmax(net.logits(ctx, k).flatten(0, 1).float(), -1) for k in (7, 9, 11)) / 3\n    per = -torch.log(p.gather(1, nxt.flatten()[:, None])[:, 0])\n",
-                ).format(x="")
+            evaluate=by_token(
+                "    p = sum(torch.softmax(net.logits(ctx, k).flatten(0, 1).float(), -1) for k in (7, 9, 11)) / 3\n    per = -torch.log(p.gather(1, nxt.flatten()[:, None])[:, 0])\n"
             ),
             netlogits=SLOTS["netlogits"]
             .replace("def logits(self, ids):", "def logits(self, ids, depth=11):")

@@ -112,7 +112,7 @@ class Training:
             cache_key("tuned", untuned, stage_name(recipe.tune), *self._origin(bench.checkpoint, tokens)),
             work, quantized.aliases,
         )  # fmt: skip
-        if recipe.tune.count and records_key(found.records, found.aliases) == untuned:
+        if records_key(found.records, found.aliases) == untuned:
             bench.note_once(f"tuning {LEFT_OUT}")
         if bench.cache is None:
             return found

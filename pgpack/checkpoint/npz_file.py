@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError
 from pgpack.files import READ
+from pgpack.formats.own.needs import OUTPUT_LEAST, OUTPUT_RATIO
 
 from .stored import Stored, require_possible
 from .writing import KINDS
@@ -38,7 +39,6 @@ TORCH = "data.pkl"  # the end of a name that every torch file holds
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 TYPES = (*KINDS, "complex128")
 WORDS = "SUMm"  # kinds of dtypes that no tensor is of: bytes, text, dates, spans of time
-RATIO, LEAST = 400, 64 << 20  # bytes that come out: so many times the file, and no less than this
 LARGE_RATIO = 16  # of an archive from which more than READ comes out
 PIECE = 1 << 20
 DAMAGE = (
@@ -133,7 +133,7 @@ def _require_distinct(path: Path, names: Sequence[str]) -> None:
 
 def _require_bounded(path: Path, n_bytes: int) -> None:
     size = path.stat().st_size
-    if n_bytes > max(LEAST, min(RATIO * size, READ), LARGE_RATIO * size):
+    if n_bytes > max(OUTPUT_LEAST, min(OUTPUT_RATIO * size, READ), LARGE_RATIO * size):
         raise CheckpointError(
             f"{path}: {n_bytes:,} bytes would come out of its {size:,}, more than is unpacked; store its arrays "
             "uncompressed (numpy.savez), or as .safetensors"

@@ -18,5 +18,5 @@ def effort_option(says: str) -> Callable[[Any], Any]:
         "--effort",
         type=WholeNumber(0, len(LEVELS) - 1),
         metavar="0..9",
-        help=f"{says}, from no calibration (0) to the smallest file (9); {DEFAULT} unless given.",
+        help=f"{says}, from no text to calibrate on (0) to the smallest file (9); {DEFAULT} unless given.",
     )

@@ -98,7 +98,7 @@ def command(
 
 def _match(loss: BitsPerByte, checkpoint: Path, out: Path, text: BenchOptions, screen: Screen) -> Matched:
     """The engine's file at no more KL, written with its manifest."""
-    from pgpack.bench.packed import Packed, write_packed
+    from pgpack.bench.packed import Packed, evidence_of, write_packed
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.fit.equal_loss import match_kl
 
@@ -106,7 +106,9 @@ def _match(loss: BitsPerByte, checkpoint: Path, out: Path, text: BenchOptions, s
     measurer = bench.measurer()
     matched = match_kl(measurer, loss.kl or 0.0, screen.note)
     calibration = bench.calibration(matched.recipe)
-    write_packed(out, Packed(matched.recipe, matched.artifact, calibration, matched.loss, bench.evaluator), bench)
+    model = evidence_of(bench)
+    packed = Packed(matched.recipe, matched.artifact, calibration, matched.loss, bench.evaluator, model)
+    write_packed(out, packed, bench)
     return matched
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from pgpack.bench.options import BenchOptions
 from pgpack.fit.budget import engine_recipe
 from pgpack.fit.effort import DEFAULT, LEVELS, Effort
 from pgpack.recipe.directives import Calibrate
@@ -29,15 +31,15 @@ PEER = "sdclip-brotli"
 
 def rows_of(laboratory: Laboratory, level: int) -> list[Row]:
     """The curve of a level."""
-    effort, kind = LEVELS[level], "observed" if LEVELS[level].tokens != 0 else "none"
-    recipes = {dials(laboratory)[i]: engine_recipe(effort, dials(laboratory)[i], laboratory.shapes) for i in DIALS}
-    return [laboratory.recipe_row(f"effort {level}", step, str(recipe), kind) for step, recipe in recipes.items()]
+    found = dials(laboratory)
+    recipes = {found[i]: engine_recipe(LEVELS[level], found[i], laboratory.shapes) for i in DIALS}
+    return [laboratory.recipe_row(f"effort {level}", step, str(recipe)) for step, recipe in recipes.items()]
 
 
 def spends(effort: Effort) -> str:
     """A level in words."""
     tokens = Calibrate().count if effort.tokens is None else effort.tokens
-    parts = [f"{tokens:,} tokens" if tokens else "the weights alone", f"{effort.states} states"]
+    parts = [f"{tokens:,} {effort.calib + ' ' if effort.calib else ''}tokens", f"{effort.states} states"]
     parts += [f"rows by {effort.group}"] if effort.group else []
     parts += ["drift followed"] if effort.drift else []
     parts += [f"{effort.compensate} steps of compensation"] if effort.compensate else []
@@ -78,18 +80,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("results/effort"), help="OUT.json and OUT.md are written")
     given = parser.parse_args(arguments)
     name = given.checkpoint.parent.name if given.checkpoint.stem == "model" else given.checkpoint.stem
-    laboratory = Laboratory(given.checkpoint, name, given.work / name, given.max_tokens)
+
+    @functools.cache
+    def laboratory(calib: str | None = None) -> Laboratory:
+        folder = given.work / name / (calib or "")
+        return Laboratory(given.checkpoint, name, folder, given.max_tokens, text=BenchOptions(calib=calib))
+
     curves: dict[int, list[Row]] = {}
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    peer = list(preset_rows(laboratory, PEER))
+    peer = list(preset_rows(laboratory(), PEER))
     for level in given.levels:
         print(f"effort {level}: {spends(LEVELS[level])}", file=sys.stderr, flush=True)
-        curves[level] = rows_of(laboratory, level)
+        curves[level] = rows_of(laboratory(LEVELS[level].calib), level)
         measured = dict(sorted(curves.items()))
         rows = {str(level): [dataclasses.asdict(row) for row in rows] for level, rows in measured.items()}
         rows[PEER] = [dataclasses.asdict(row) for row in peer]
         given.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        page = markdown(name, laboratory.piece.text.n_tokens, measured, peer)
+        page = markdown(name, laboratory().piece.text.n_tokens, measured, peer)
         given.out.with_suffix(".md").write_text(page, encoding="utf-8")
     print(given.out.with_suffix(".md").read_text(encoding="utf-8"))
 

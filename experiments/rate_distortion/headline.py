@@ -1,22 +1,25 @@
 """The README's tables of a real model, from what `make bench-peers` and `pgpack pack` measured and nothing else.
 
-python -m experiments.rate_distortion.headline results/peers-smollm.json [FILE.pgpack.json ...]
+python -m experiments.rate_distortion.headline results/peers-smollm.json [FILE.json ...]
 
-Manifests of files that were packed at `--effort 9` on the same text become a curve of their own beside the others.
+Curves of other results of the bench are put beside the others; manifests (`FILE.pgpack.json`) of files that were
+packed at `--effort 9` become a curve of their own. All must be of the same model and text.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.replication.pages import ROOT, fill
 from pgpack.recipe.recipe import parse_recipe
 
-from .peers import DATA_FREE, DRIFT, ENTQUANT, OWN_TEXT, RANDOM_TEXT, bytes_at
+from .peers import DATA_FREE, DRIFT, ENTQUANT, LEAST, OWN_TEXT, RANDOM_TEXT, bytes_at
 from .peers import markdown as page
 from .rows import Row, rate
 from .tables import Document, number_table, saving
@@ -58,7 +61,7 @@ def markdown(document: Document) -> str:
     lines += number_table(header, table)
     for row in curves.get(EFFORT, []):
         lines += ["", _beside(row, {name: rows for name, rows in curves.items() if name != EFFORT})]
-    for name in (DATA_FREE.name, RANDOM_TEXT.name, OWN_TEXT.name):
+    for name in (DATA_FREE.name, LEAST, RANDOM_TEXT.name, OWN_TEXT.name):
         if name in curves and ENTQUANT in curves:
             lines += [
                 "",
@@ -88,6 +91,17 @@ def packed(manifest: Path) -> Row:
     )  # fmt: skip
 
 
+def joined(document: dict[str, Any], other: Document) -> bool:
+    """Takes up the curves of another run of the bench that `document` has not; whether both are of one thing."""
+    same = all(document[key] == other[key] for key in ("name", "n_params", "n_tokens"))
+    if not same or not math.isclose(document["fp32_bpb"], other["fp32_bpb"], rel_tol=1e-5):
+        return False
+    if new := {name: rows for name, rows in other["curves"].items() if name not in document["curves"]}:
+        document["curves"] |= new
+        document["command"] += "` and with `--curves " + " ".join(f'"{name}"' for name in new)
+    return True
+
+
 def _size(row: Row) -> int:
     return row.n_bytes
 
@@ -95,13 +109,18 @@ def _size(row: Row) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Exit code 2 when called without the JSON of a bench."""
     if not arguments:
-        sys.stderr.write("usage: python -m experiments.rate_distortion.headline RESULTS.json [MANIFEST ...]\n")
+        sys.stderr.write("usage: python -m experiments.rate_distortion.headline RESULTS.json [FILE.json ...]\n")
         return 2
-    results, manifests = Path(arguments[0]), [Path(each) for each in arguments[1:]]
+    results, *others = map(Path, arguments)
     document = json.loads(results.read_text(encoding="utf-8"))
-    if manifests:
-        rows = sorted(map(packed, manifests), key=_size)
-        document["curves"][EFFORT] = [dataclasses.asdict(row) for row in rows]
+    if others:
+        manifests = [path for path in others if path.name.endswith(".pgpack.json")]
+        for path in others:
+            if path not in manifests and not joined(document, json.loads(path.read_text(encoding="utf-8"))):
+                sys.stderr.write(f"{path} is of another model or text than {results}\n")
+                return 1
+        if rows := sorted(map(packed, manifests), key=_size):
+            document["curves"][EFFORT] = [dataclasses.asdict(row) for row in rows]
         results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         results.with_suffix(".md").write_text(page(document), encoding="utf-8")
     fill(ROOT / "README.md", BLOCK, markdown(document))

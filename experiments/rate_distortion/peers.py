@@ -26,10 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.bench.options import BenchOptions
-from pgpack.bench.sources import RANDOM, SELF
+from pgpack.bench.sources import SELF
+from pgpack.fit.budget import engine_recipe
+from pgpack.fit.effort import LEVELS
 from pgpack.recipe.preset_candidates import SMALL_PASSTHROUGH, preset_recipe
 from pgpack.recipe.presets import PRESETS
 from pgpack.study.frontier import pareto_indices
+from pgpack.text.random_pieces import RANDOM
 
 from .curves import ENGINES, NNCODEC, SMALL, Variant, nncodec_rows, preset_rows, text_of
 from .entquant import Coded, entquant
@@ -45,6 +48,7 @@ DRIFT = Variant(f"{ENGINES[0].name}, drift", ENGINES[0].chain, suffix="@drift=la
 DATA_FREE = Variant("engine, data-free", ENGINES[0].chain, "none")
 OWN_TEXT = Variant("engine, the model's own text", ENGINES[0].chain)
 RANDOM_TEXT = Variant("engine, random pieces", ENGINES[0].chain)
+LEAST = "engine, --effort 0"
 ENTQUANT, RATE_WEIGHTS = "EntQuant, ideal size", (0.02, 0.05, 0.1, 0.2, 0.3)
 WATERSIC, RATES = "WaterSIC, ideal size", (4.0, 3.0, 2.5, 2.0, 1.5)  # bits per weight
 NNCODEC_STEPS = (0.35, 0.5, 0.7, 1.0, 1.4)  # of NNCodec, in root mean squares of the weights
@@ -92,12 +96,19 @@ def curves_of(
         )
     if calibrated_on is not None:
         yield RANDOM_TEXT.name, lambda: _variant(calibrated_on(RANDOM), RANDOM_TEXT, steps[:-2])
+        yield LEAST, lambda: _least_rows(calibrated_on(RANDOM), steps[:-2])
         yield OWN_TEXT.name, lambda: _variant(calibrated_on(SELF), OWN_TEXT, steps[1:-1])
 
 
 def _variant(laboratory: Laboratory, variant: Variant, steps: Sequence[float]) -> Iterator[Row]:
     for step in steps:
         yield laboratory.recipe_row(variant.name, step, text_of(variant, step), variant.calibration)
+
+
+def _least_rows(laboratory: Laboratory, steps: Sequence[float]) -> Iterator[Row]:
+    """`--effort 0`; `laboratory` is calibrated on pieces drawn at random."""
+    for step in steps:
+        yield laboratory.recipe_row(LEAST, step, str(engine_recipe(LEVELS[0], step, laboratory.shapes)))
 
 
 def small_table(recipe: str) -> str:
@@ -183,8 +194,9 @@ def markdown(document: dict[str, Any]) -> str:
         f"held-out tokens, fp32 {document['fp32_bpb']:.4f} bits per byte. Differences are BD-rates at equal "
         f"KL, negative where `{document['engine']}` is smaller than the curve. The data-free engine "
         f"against EntQuant: {against(ENTQUANT, DATA_FREE.name)}; calibrated on random pieces: "
-        f"{against(ENTQUANT, RANDOM_TEXT.name)}; on what the model writes itself: "
-        f"{against(ENTQUANT, OWN_TEXT.name)}. With drift against WaterSIC: {against(WATERSIC, DRIFT.name)}.",
+        f"{against(ENTQUANT, RANDOM_TEXT.name)}, `--effort 0`: {against(ENTQUANT, LEAST)}; on what the model "
+        f"writes itself: {against(ENTQUANT, OWN_TEXT.name)}. With drift against WaterSIC: "
+        f"{against(WATERSIC, DRIFT.name)}.",
         "",
         f"| curve | engine against it | {' | '.join(f'bytes at KL {kl:g}' for kl in KLS)} |",
         f"|---|---:|{'---:|' * len(KLS)}",

@@ -101,7 +101,7 @@ class Bench(Workpiece):
         """The best artifact within `budget`, written to `to` with its manifest.
 
         The step sizes are searched on real bytes, and the loss decides between what fits: `metric`, "kl" (as without
-        it), "bpb" or "nats", or "error", that of the weights, as where no text is known. `effort`: 0 (no calibration)
+        it), "bpb" or "nats", or "error", that of the weights, as where no text is known. `effort`: 0 (no text)
         to 9, what is spent on it (`pgpack.fit.effort`); `compensate` and `tune`: optimizer steps on calibration text,
         if not those of the effort.
         Raises: BudgetExceeded when nothing fits; FileExistsError unless `force`.

@@ -15,7 +15,7 @@ from pgpack.study.trial import Trial
 from pgpack.sweep.runner import trial_loss
 
 from .benches import Benches
-from .packed import Packed, needed_calibration, write_packed
+from .packed import Packed, evidence_of, needed_calibration, write_packed
 from .workpiece import Workpiece
 
 Parts = list[tuple[str, int]]
@@ -76,7 +76,7 @@ def _write(bench: Workpiece, trial: Trial, path: Path, study: Study, is_first: b
     recipe = parse_recipe(trial.recipe)
     artifact = bench.measurer(evaluate=False).pack(recipe)
     loss, evaluator = (trial_loss(trial), bench.text.evaluator()) if bench.has_text else (None, None)
-    packed = Packed(recipe, artifact, needed_calibration(bench, recipe), loss, evaluator)
+    packed = Packed(recipe, artifact, needed_calibration(bench, recipe), loss, evaluator, evidence_of(bench))
     with refusing(path, "write it"):
         manifest = write_packed(path, packed, bench)
     if is_first:

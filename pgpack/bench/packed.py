@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pgpack.calibration.calibration import Calibration
 from pgpack.formats.own.manifest import Manifest, write_artifact_file
@@ -18,15 +20,24 @@ from pgpack.version import __version__
 from .workpiece import Workpiece
 
 
+def evidence_of(bench: Workpiece) -> Mapping[str, Any] | None:
+    """What tells which model the bench runs; None where it ran none: no text is opened for this."""
+    return read_evidence(bench.text.model.evidence) if "text" in vars(bench) else None
+
+
 @dataclass(frozen=True)
 class Packed:
-    """A recipe, its artifact, the calibration it used and the loss that was measured (None: not measured)."""
+    """A recipe, its artifact, the calibration it used and the loss that was measured (None: not measured).
+
+    `model`: what tells which model it is (`pgpack.models.evidence`), None where none was run.
+    """
 
     recipe: Recipe
     artifact: Artifact
     calibration: Calibration | None
     loss: BitsPerByte | None
     evaluator: Evaluator | None
+    model: Mapping[str, Any] | None
 
 
 def needed_calibration(bench: Workpiece, recipe: Recipe) -> Calibration | None:
@@ -54,7 +65,7 @@ def write_packed(out: Path, packed: Packed, bench: Workpiece) -> Manifest:
         bpb=loss.bpb if loss else None,
         nats=loss.nats if loss else None,
         kl=loss.kl if loss else None,
-        model=read_evidence(bench.text.model.evidence) if "text" in vars(bench) else None,  # not opened for this
+        model=packed.model,
         sizes={"tensors": dict(artifact.report.tensors), "overhead": dict(artifact.report.overhead)},
     )
     write_artifact_file(out, artifact.data, manifest)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pgpack.calibration.coverage import covered
 from pgpack.calibration.distortion import vanished
-from pgpack.errors import BudgetExceeded, CheckpointError, DataError
+from pgpack.errors import BudgetExceeded, CheckpointError, DataError, ToolMissing
 from pgpack.fit.budget import fit_budget
 from pgpack.fit.effort import Effort
 from pgpack.pack import Artifact, pack_applied
@@ -22,7 +22,7 @@ from pgpack.sweep.executors.machine import usable_cores
 from pgpack.tensors.trellis_grid import TrellisGrid
 
 from .doomed import refuse_doomed, refuse_hopeless, without_companions
-from .packed import Packed, needed_calibration
+from .packed import Packed, evidence_of, needed_calibration
 from .sources import require_named
 from .training import Training
 from .workpiece import Workpiece
@@ -58,7 +58,7 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
             threads=usable_cores(),
         )
     _warn_of_small_steps(bench, artifact)
-    return Packed(recipe, artifact, calibration, measurer.evaluate(artifact), measurer.evaluator)
+    return Packed(recipe, artifact, calibration, measurer.evaluate(artifact), measurer.evaluator, evidence_of(bench))
 
 
 def fit_packed(
@@ -73,7 +73,8 @@ def fit_packed(
     `metric`: the loss that decides; None: KL, or where none can be measured the error of the weights, with a note.
     `presets`: None for those of the field, which a model folder leaves out: their files hold no companions.
     """
-    companions = bench.checkpoint.carried
+    calibrating = _calibrating(bench, effort)
+    bench, companions = calibrating or bench, bench.checkpoint.carried
     also = without_companions(bench.checkpoint)
     refuse_hopeless(bench.checkpoint, budget, also)
     try:
@@ -87,7 +88,7 @@ def fit_packed(
     measurer = replace(measurer, threads=usable_cores())
     if effort != effort.untrained:
         bench.calib_tokens(effort.label, 1)  # missing text is known before the search, not after
-    if effort.tokens == 0:
+    if calibrating is None:
         measurer = replace(measurer, calibrate=lambda recipe: None)
     with shown(bench.progress, None, "artifact", "searching") as bar:
         if presets is None:
@@ -96,9 +97,23 @@ def fit_packed(
             fitted = fit_budget(measurer, budget, presets, bar, effort, metric)
         except BudgetExceeded as error:
             raise BudgetExceeded(f"{error}{also}", error.smallest) from None
-    calibration = needed_calibration(bench, fitted.recipe) if effort.tokens != 0 else None
+    calibration = None if calibrating is None else needed_calibration(bench, fitted.recipe)
     _warn_of_small_steps(bench, fitted.artifact)
-    return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, measurer.evaluator)
+    return Packed(fitted.recipe, fitted.artifact, calibration, fitted.loss, measurer.evaluator, evidence_of(bench))
+
+
+def _calibrating(bench: Workpiece, effort: Effort) -> Workpiece | None:
+    """The bench with the calibration text of the effort, unless flags name one; None where no model runs on it."""
+    if effort.calib is None or bench.options.calib is not None or bench.options.calibration is not None:
+        return bench
+    drawn = replace(bench, options=replace(bench.options, calib=effort.calib), _observed={})
+    try:
+        _ = drawn.text
+    except (DataError, CheckpointError, ToolMissing) as error:
+        bench.note(f"calibrated on nothing, packed by the weights alone ({error})")
+        return None
+    bench.note(f"calibrated on {effort.calib} pieces: --calib, or another --effort, takes text")
+    return drawn
 
 
 def _warn_of_small_steps(bench: Workpiece, artifact: Artifact) -> None:

@@ -32,11 +32,12 @@ from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.tables import counted
 from pgpack.text.data import Tokens, digest_tokens
 from pgpack.text.find_tokenizer import load_tokenizer, tokenizer_of
+from pgpack.text.random_pieces import RANDOM
 from pgpack.text.token_shares import token_shares
 
 from .defaults import text_defaults
 from .options import BenchOptions
-from .sources import RANDOM, require_calibration_text
+from .sources import require_calibration_text
 from .training import Training
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Workpiece:
 
     def __post_init__(self) -> None:
         for line in self.checkpoint.notes:
-            self.note(line)
+            self.note_once(line)
         if self.options.calibration is not None:
             _ = self.file_calibration.digest  # a wrong or damaged file is refused before any work
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from pgpack.text.random_pieces import RANDOM
+
 CALIBRATED = 4.4e12  # tokens of calibration times parameters; more is cut to a power of two, not below TOKENS
 TRAINED = 3.3e9  # optimizer steps times parameters: 24 of SmolLM2, each of which takes about a minute of a core
 FEW = 100  # optimizer steps, fewer of which move no exponent by as much as it is stored to
@@ -24,13 +26,14 @@ TOKENS = 32_768  # of calibration text, where nothing else is said
 class Effort:
     """What is spent on a recipe of the trellis engine.
 
-    `tokens`: of calibration text, 0 for the weights alone, None for as many as a recipe says by itself. `states` of
-    the trellis; `group`: rows that are decided together before the next are corrected, 0 for all. `drift`: whether
-    matrices are quantized one stage after another. `compensate`, `tune`: optimizer steps on calibration text;
-    `asked`: somebody has given their number.
+    `tokens`: of calibration text, None for as many as a recipe says by itself. `calib`: what is taken for such text
+    where no flag names any; None: what the checkpoint remembers. `states` of the trellis; `group`: rows that are
+    decided together before the next are corrected, 0 for all. `drift`: whether matrices are quantized one stage after
+    another. `compensate`, `tune`: optimizer steps on calibration text; `asked`: somebody has given their number.
     """
 
     tokens: int | None = None
+    calib: str | None = None
     states: int = 64
     group: int = 0
     drift: bool = False
@@ -87,7 +90,7 @@ class Effort:
 
 
 LEVELS = (
-    Effort(tokens=0, states=8),
+    Effort(tokens=2_048, calib=RANDOM, states=8),
     Effort(tokens=4_096, states=4),
     Effort(tokens=16_384, states=8),
     Effort(),

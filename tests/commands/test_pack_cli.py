@@ -328,7 +328,21 @@ def test_a_search_spends_what_the_effort_says(level: int, said: str, model: Path
     manifest = json.loads((tmp_path / "a.pgpack.json").read_text())
     assert finished.json["n_bytes"] <= 6000
     assert said in finished.err
-    assert (manifest["calibration_digest"] is None) == (level == 0)
+    assert manifest["calibration_n_tokens"] == {0: 2_048, 1: 4_096}.get(level, manifest["calibration_n_tokens"])
+    assert ("calibrated on random pieces" in finished.err) == (level == 0)
+
+
+def test_no_effort_takes_other_text_than_flags_name(model: Path, tmp_path: Path) -> None:
+    given = ("--budget", "6kB", "--effort", 0, "-o", tmp_path / "a.pgpack", "--json")
+    finished = succeed(pgpack("pack", model, *given, "--calib", "builtin"))
+    assert "random pieces" not in finished.err
+
+
+def test_without_a_model_to_run_the_lowest_effort_packs_by_the_weights_alone(tied: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.pgpack"
+    packed = succeed(pgpack("pack", tied, "--budget", "9kB", "--effort", 0, "-o", out))
+    assert "by the weights alone" in packed.err
+    assert json.loads(out.with_name("a.pgpack.json").read_text())["calibration_digest"] is None
 
 
 def test_effort_belongs_to_a_search(model: Path, tmp_path: Path) -> None:

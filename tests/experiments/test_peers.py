@@ -52,6 +52,20 @@ def test_a_packed_file_stands_beside_the_curves_without_its_companions(tmp_path:
     assert "-25.0 % of `tcq-8`" in headline.markdown(document)
 
 
+def test_curves_of_another_run_join_where_model_and_text_are_the_same() -> None:
+    of = {"name": "m", "n_params": 800, "n_tokens": 9, "fp32_bpb": 1.0, "command": "make bench-peers"}
+    kept = of | {"curves": {"tcq-8": [vars(row(100, 0.2))]}}
+    later = of | {"curves": {"tcq-8": [vars(row(1, 0.2))], peers.LEAST: [vars(row(90, 0.2))]}}
+    assert headline.joined(kept, later)
+    assert {name: [each["n_bytes"] for each in rows] for name, rows in kept["curves"].items()} == {
+        "tcq-8": [100],
+        peers.LEAST: [90],
+    }
+    assert kept["command"] == f'make bench-peers` and with `--curves "{peers.LEAST}"'
+    for other in ({"n_tokens": 10}, {"fp32_bpb": 1.01}, {"name": "n"}):
+        assert not headline.joined(kept, later | other)
+
+
 @pytest.mark.parametrize("rate", [2.0, 3.0])
 def test_watersic_is_a_quarter_of_a_bit_above_the_limit(rate: float) -> None:
     rng = np.random.default_rng(0)
@@ -100,4 +114,4 @@ def test_benches_run_to_their_end(model: Path, tmp_path: Path, monkeypatch: pyte
     page = (tmp_path / "effort.md").read_text()
     assert "| 3 (default) | 32,768 tokens, 64 states | +0.0 % | " in page
     assert f"| against `{effort.PEER}` |" in page
-    assert "| 0 | the weights alone, 8 states |" in page
+    assert "| 0 | 2,048 random tokens, 8 states |" in page

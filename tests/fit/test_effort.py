@@ -30,9 +30,9 @@ def test_a_recipe_tells_all_that_its_level_spends(level: int) -> None:
     assert (f"group={effort.group}" in str(recipe)) == bool(effort.group)
 
 
-def test_levels_grow_from_no_calibration() -> None:
+def test_levels_grow_from_no_text() -> None:
     tokens = [32_768 if effort.tokens is None else effort.tokens for effort in LEVELS]
-    assert tokens[0] == 0
+    assert [effort.calib for effort in LEVELS] == ["random", *[None] * 9]
     assert tokens == sorted(tokens)
     assert [effort.compensate for effort in LEVELS] == sorted(effort.compensate for effort in LEVELS)
     assert len(set(LEVELS)) == 10

@@ -91,7 +91,7 @@ class Effort:
 
 LEVELS = (
     Effort(tokens=2_048, calib=RANDOM, states=8),
-    Effort(tokens=4_096, states=4),
+    Effort(tokens=8_192, states=4),
     Effort(tokens=16_384, states=8),
     Effort(),
     Effort(group=32),

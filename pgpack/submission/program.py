@@ -169,6 +169,11 @@ def decoded(data: bytes, at: int, header: dict[str, Any]) -> dict[str, Array]:
     return tensors
 
 
+def taken(shape: Sequence[int]) -> int:
+    """Values to have room and time for; rows of nothing take time, too."""
+    return abs(count([side or 1 for side in shape]))
+
+
 def state_dict(path: str) -> dict[str, Array]:
     """Every tensor of the artifact by name, tied ones too; float32, integers as they were stored.
 
@@ -184,13 +189,13 @@ def state_dict(path: str) -> dict[str, Array]:
     declared = sum(sum(chain[-1]) for chain in (*header["streams"], header["side"]))
     tied = Counter(header.get("aliases", {}).values())
     for name, shape, _, parts in header["tensors"]:
-        declared += 4 * abs(count(shape)) * (len(parts) + tied[name])
+        declared += 4 * taken(shape) * (len(parts) + tied[name])
         for part in parts:
             width = [size[-1] for key, _, size in part[5] if key == "table"]  # values of a symbol
-            declared += 4 * abs(count([*part[3], *width]))
+            declared += 4 * taken([*part[3], *width])
         if parts[1:]:
             first, last = ((part[7:] or [shape])[0] for part in parts[-2:])
-            declared += 4 * abs(count([*first[:-1], *last[1:]])) + (abs(count([*first, *last[1:]])) >> 7)  # and time
+            declared += 4 * taken([*first[:-1], *last[1:]]) + (taken([*first, *last[1:]]) >> 7)  # and time
     if declared > max(400 * len(data), 1 << 27):
         raise ValueError(f"{len(data)} bytes that declare {declared}")
     tensors = decoded(data, at, header)
@@ -226,4 +231,4 @@ def main() -> None:
         sys.stderr.write(f"error: {error}\n")
         if os.path.exists(aside):
             os.remove(aside)
-        sys.exit(1 if isinstance(error, OSError) else 4)
+        sys.exit(1 if getattr(error, "errno", None) else 4)  # bz2 raises OSError, without a number, for bad data

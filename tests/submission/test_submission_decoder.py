@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import json
 import lzma
 import re
 import resource
@@ -17,8 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pgpack.codecs import BYTE_CODECS
 from pgpack.errors import SubmissionError
 from pgpack.formats.own.layout import MAGIC, unframe
+from pgpack.stages import parse_stage
 from pgpack.submission.assemble import Override, assemble
 from pgpack.submission.decoder import Decoder, make_decoder
 from pgpack.submission.program import state_dict
@@ -27,7 +30,7 @@ from pgpack.submission.submission import decoder_file
 from pgpack.unpack import unpack
 from tests.golden.cases import CASES, FOLDER
 from tests.hostile.artifacts import ATTACKS
-from tests.hostile.crafting import UNKNOWN, VALID, array, changed, constant, document, valid, with_digest
+from tests.hostile.crafting import UNKNOWN, VALID, array, changed, constant, document, framed, valid, with_digest
 
 if importlib.util.find_spec("python_minifier") is None:
     pytest.skip("needs python-minifier", allow_module_level=True)
@@ -121,6 +124,22 @@ def test_a_damaged_artifact_gives_an_error_and_no_file(tmp_path: Path) -> None:
     finished = run_alone(tmp_path, shipped, bytes(data))
     refused(finished)
     assert not (tmp_path / "out.npz").exists()
+
+
+@pytest.mark.parametrize("codec", ["zlib", "bz2", "lzma", "zstd", "brotli"])
+def test_a_damaged_stream_of_any_codec_is_no_failed_read(codec: str, tmp_path: Path) -> None:
+    stream = parse_stage(codec, BYTE_CODECS).encode(b"wxyz" * 20)
+    part = ["raw", {"dtype": "int8"}, "|i1", [80], 0, []]
+    whole = with_digest(document(part, [80], 0, ["raw", [codec], [80, len(stream)]]), stream)
+    header, shipped = json.dumps(unframe(whole)[0]).encode(), make_decoder([whole]).code.encode()
+    runs = [
+        run_alone(tmp_path, shipped, framed(header, stream[:at] + bytes([stream[at] ^ 0xFF]) + stream[at + 1 :]))
+        for at in range(0, len(stream), 4)
+    ]
+    harmful = [run for run in runs if run.returncode]  # a trailer that no symbol hangs on is not read
+    assert len(harmful) >= 2
+    for run in harmful:
+        refused(run)
 
 
 @pytest.mark.parametrize("words", [("model.pgpack",), ("model.pgpack", "out.npz", "more")])
@@ -250,12 +269,18 @@ def tied(n: int, names: int) -> bytes:
     )
 
 
+def nothing(rows: int) -> bytes:
+    sides = [array("columns", "|i1", 0), array("rows", "|i1", 0), array("trims", "|i1", 0)]
+    return packed_small(["trellis", {"step": 0.5, "states": 4}, "|i1", [rows, 0], 0, sides], [rows, 0], b"", b"")
+
+
 GROWING = {  # what decodes: little, and much out of little
     "factors": (lambda: factors(3, 3, [3, 3]), lambda: factors(1 << 15, 1 << 15, [1, 1])),
     "correction": (lambda: factors(3, 3, [3, 3], True), lambda: factors(1 << 15, 1 << 15, [1, 1], True)),
     "codebook": (lambda: codebook(2, 2, 2), lambda: codebook(1000, 1, 1_000_000)),
     "scales": (lambda: uniform(4, 1), lambda: uniform(1 << 15, 1 << 15)),
     "row numbers": (lambda: row_sort(4, 2), lambda: row_sort(1 << 16, 1 << 20)),
+    "rows of nothing": (lambda: nothing(4), lambda: nothing(1 << 40)),
     "tied names": (lambda: tied(4, 1), lambda: tied(1 << 22, 200)),
 }
 

@@ -193,6 +193,7 @@ def state_dict(path: str) -> dict[str, Array]:
         for part in parts:
             width = [size[-1] for key, _, size in part[5] if key == "table"]  # values of a symbol
             declared += 4 * taken([*part[3], *width])
+            declared += 64 * taken(part[3][:1]) * (part[0] == "trellis")  # rows are walked one by one
         if parts[1:]:
             first, last = ((part[7:] or [shape])[0] for part in parts[-2:])
             declared += 4 * taken([*first[:-1], *last[1:]]) + (taken([*first, *last[1:]]) >> 7)  # and time

@@ -274,6 +274,13 @@ def nothing(rows: int) -> bytes:
     return packed_small(["trellis", {"step": 0.5, "states": 4}, "|i1", [rows, 0], 0, sides], [rows, 0], b"", b"")
 
 
+def tall(rows: int) -> bytes:
+    sides = [array(name, "|i1", n) for name, n in (("columns", 0), ("rows", 0), ("trims", 0))]
+    return packed_small(
+        ["trellis", {"step": 0.5, "states": 4}, "|i1", [rows, 1], 0, sides], [rows, 1], bytes(rows), b""
+    )
+
+
 GROWING = {  # what decodes: little, and much out of little
     "factors": (lambda: factors(3, 3, [3, 3]), lambda: factors(1 << 15, 1 << 15, [1, 1])),
     "correction": (lambda: factors(3, 3, [3, 3], True), lambda: factors(1 << 15, 1 << 15, [1, 1], True)),
@@ -281,6 +288,7 @@ GROWING = {  # what decodes: little, and much out of little
     "scales": (lambda: uniform(4, 1), lambda: uniform(1 << 15, 1 << 15)),
     "row numbers": (lambda: row_sort(4, 2), lambda: row_sort(1 << 16, 1 << 20)),
     "rows of nothing": (lambda: nothing(4), lambda: nothing(1 << 40)),
+    "rows of one": (lambda: tall(4), lambda: tall(1 << 22)),
     "tied names": (lambda: tied(4, 1), lambda: tied(1 << 22, 200)),
 }
 

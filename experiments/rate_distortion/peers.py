@@ -26,13 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.bench.options import BenchOptions
-from pgpack.bench.sources import SELF
 from pgpack.fit.budget import engine_recipe
 from pgpack.fit.effort import LEVELS
 from pgpack.recipe.preset_candidates import SMALL_PASSTHROUGH, preset_recipe
 from pgpack.recipe.presets import PRESETS
 from pgpack.study.frontier import pareto_indices
-from pgpack.text.random_pieces import RANDOM
+from pgpack.text.made import RANDOM, SELF
 
 from .curves import ENGINES, NNCODEC, SMALL, Variant, nncodec_rows, preset_rows, text_of
 from .entquant import Coded, entquant

@@ -24,7 +24,8 @@ from pgpack.stages import did_you_mean
 from pgpack.text.data import Tokens
 from pgpack.text.documents import WITH_FIELDS, text_kind
 from pgpack.text.find_tokenizer import load_tokenizer, tokenizer_of
-from pgpack.text.random_pieces import RANDOM, random_text
+from pgpack.text.made import MADE, RANDOM, SELF
+from pgpack.text.random_pieces import random_text
 from pgpack.text.shard_files import find_shards
 from pgpack.text.source import BUILTIN, Split, is_text, open_source, split
 from pgpack.text.stream import DocumentTokens, ShardTokens, TokenSource
@@ -36,8 +37,6 @@ from .defaults import TextDefaults, text_defaults
 from .options import VAL_TOKENS, BenchOptions
 
 EXCLUSIVE = "give either text, or val and calib"
-SELF = "self"  # the model's own writing
-MADE = (SELF, RANDOM)
 MAX_OVERLAP = 0.02
 
 Written = Callable[[Tokenizer, str], DocumentTokens]

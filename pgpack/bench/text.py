@@ -26,14 +26,14 @@ from pgpack.models.source import FoundModel, Wanted
 from pgpack.progress import Progress, waiting
 from pgpack.recipe.directives import Calibrate
 from pgpack.text.data import Tokens, overlap_fraction
-from pgpack.text.random_pieces import RANDOM
+from pgpack.text.made import RANDOM, SELF
 from pgpack.text.stream import ApartTokens, DocumentTokens, ShardTokens, TokenSource
 from pgpack.text.tokenizer import TokenizedText, Tokenizer
 
 from .defaults import text_defaults
 from .options import BenchOptions
 from .self_text import NoText, written
-from .sources import SELF, Sources, calibrating, names_both, open_sources, refuse_overlap
+from .sources import Sources, calibrating, names_both, open_sources, refuse_overlap
 
 SHORTEST = 16  # tokens of the shortest text that windows are shortened for
 PROBED = 1 << 16  # tokens that tell models apart at most

@@ -32,7 +32,7 @@ from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.tables import counted
 from pgpack.text.data import Tokens, digest_tokens
 from pgpack.text.find_tokenizer import load_tokenizer, tokenizer_of
-from pgpack.text.random_pieces import RANDOM
+from pgpack.text.made import RANDOM
 from pgpack.text.token_shares import token_shares
 
 from .defaults import text_defaults

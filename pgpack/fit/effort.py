@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from pgpack.text.random_pieces import RANDOM
+from pgpack.text.made import RANDOM
 
 CALIBRATED = 4.4e12  # tokens of calibration times parameters; more is cut to a power of two, not below TOKENS
 TRAINED = 3.3e9  # optimizer steps times parameters: 24 of SmolLM2, each of which takes about a minute of a core

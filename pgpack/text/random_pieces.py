@@ -18,7 +18,6 @@ from .stream import DocumentTokens
 from .token_shares import token_shares
 from .tokenizer import Tokenizer
 
-RANDOM = "random"  # as flags name it
 LIMIT = 131_072  # tokens
 LENGTH = 256  # pieces of a document
 SEEDS = {"calib": 0, "val": 1}

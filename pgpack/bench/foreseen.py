@@ -26,6 +26,7 @@ from pgpack.recipe.directives import Calibrate
 from pgpack.recipe.selector import Shapes
 from pgpack.text.compressed import PACKED
 from pgpack.text.data import overlap_fraction
+from pgpack.text.made import SELF
 from pgpack.text.random_pieces import random_text
 from pgpack.text.shard_files import SUFFIXES, shard_length
 from pgpack.text.source import BUILTIN, VAL_SHARE, open_source
@@ -35,7 +36,6 @@ from .defaults import text_defaults
 from .options import VAL_TOKENS, BenchOptions
 from .rates import BUILTIN_BYTES
 from .sources import (
-    SELF,
     calibrating,
     files_of,
     names_both,

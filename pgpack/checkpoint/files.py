@@ -17,7 +17,8 @@ import re
 import shlex
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
+from glob import escape
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def weight_files(path: Path) -> list[Path]:
         return [part for part in files_of(file) if part.is_file()]
     if not file.name.endswith(INDEX):
         return [file]
-    return [file, *(file.with_name(name) for name in dict.fromkeys(_weight_map(file).values()))]
+    return [file, *(file.parent / name for name in dict.fromkeys(_weight_map(file).values()))]
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -303,22 +304,28 @@ def _artifact(path: Path) -> str:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """Tensor -> the shard beside `index` that holds it. Raises CheckpointError for shards elsewhere or not there."""
+    """Tensor -> the shard that holds it, as seen from the folder of `index`.
+
+    Raises: CheckpointError for shards that are not there, or outside that folder. What is a link itself is read, as
+    caches of downloads keep every file; no folder on the way leads out.
+    """
     try:
         if index.stat().st_size > INDEX_LIMIT:
             raise ValueError("it is larger than an index")
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = {str(name): str(file) for name, file in weight_map.items()}
+        names = {str(name): str(PurePath(str(file))) for name, file in weight_map.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"{index}: neither a checkpoint nor the index of one (no 'weight_map')") from None
     if not names:
         raise CheckpointError(f"{index}: holds no tensors")
     for file in dict.fromkeys(names.values()):
-        if Path(file).name != file or file in ("", ".", ".."):
-            raise CheckpointError(f"{index}: names the shard {file!r}; shards must lie beside the index")
-        shard = index.with_name(file)
-        if not shard.is_file() or shard == index:
+        shard, outside = index.parent / file, PurePath(file).is_absolute() or ".." in PurePath(file).parts
+        if not outside and (not shard.is_file() or shard == index):
             raise CheckpointError(f"{index}: its shard {file} is not there")
+        if outside or not shard.parent.resolve().is_relative_to(index.parent.resolve()):
+            raise CheckpointError(
+                f"{index}: names the shard {file!r}; shards must lie in the folder of the index or below it"
+            )
     return names
 
 
@@ -326,12 +333,11 @@ def _read_index(path: Path) -> Stored:
     """All shards that an index names, with what they hold besides.
 
     Where the index says nothing of a tensor it is stale, and transformers reads the tensor all the same.
-    Refuses shards that lie elsewhere than beside it.
     """
     names = _weight_map(path)
     shards: dict[str, Stored] = {}
     for file in dict.fromkeys(names.values()):
-        shard = path.with_name(file)
+        shard = path.parent / file
         refuse_pointer(shard)
         if not is_safetensors(shard) and not is_torch_zip(shard):
             raise CheckpointError(f"{path}: its shard {file} is no safetensors or torch file")
@@ -358,8 +364,8 @@ def _refuse_stale(index: Path, names: Mapping[str, str], shards: Mapping[str, St
             "write the index anew, or name the files one by one"
         )
     numbered = {found[0] for name in shards if (found := SHARD.fullmatch(name)) is not None}
-    series = {re.sub(r"-\d+-of-", "-*-of-", name) for name in numbered}
-    beside = {path.name for pattern in series for path in index.parent.glob(pattern)}
+    series = {re.sub(r"-\d+-of-", "-*-of-", escape(name)) for name in numbered}
+    beside = {str(path.relative_to(index.parent)) for pattern in series for path in index.parent.glob(pattern)}
     if unnamed := sorted(name for name in beside - shards.keys() if SHARD.fullmatch(name)):
         raise CheckpointError(f"{index} is stale: it does not name {', '.join(unnamed[:SHOWN])} beside it")
 

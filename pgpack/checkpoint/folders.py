@@ -110,8 +110,7 @@ def taken_of(folder: Path, taken: Sequence[Path]) -> tuple[str, ...]:
     `taken`: those files, the first as `weights_in` gives it. The same model as torch files, by transformers'
     names, and what its trainer keeps are no others.
     """
-    names = {path.name for path in taken}
-    found = (path for path in folder.iterdir() if path.suffix in OTHERS and path.name not in names and path.is_file())
+    found = (path for path in folder.iterdir() if path.suffix in OTHERS and path not in taken and path.is_file())
     beside = sorted(path.name for path in found if not path.name.startswith(NO_OTHERS))
     if taken[0].name in WEIGHTS and not beside:
         return ()

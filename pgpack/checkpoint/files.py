@@ -52,10 +52,8 @@ ZIP = b"PK\x03\x04"
 NAMES = {kind: name for name, kind in KINDS.items()} | {"BF16": "bfloat16"}
 STORED = {kind: np.dtype(name).newbyteorder("<") for name, kind in KINDS.items()} | {"BF16": np.dtype("<u2")}
 NO_LIMIT = 1 << 50  # bytes of tensors: views of a mapped file cost nothing until they are used
-CODE = (
-    "refused, because reading it would run code or it is no torch file; "
-    "save model.state_dict() alone with torch.save or as .safetensors"
-)
+CODE = "refused, because reading it would run code; save model.state_dict() alone with torch.save or as .safetensors"
+UNKNOWN = "not a readable checkpoint (it is neither safetensors nor a torch file)"
 
 
 def require_file(path: Path) -> Path:
@@ -240,11 +238,13 @@ def _read_with_torch(path: Path, key: str | None) -> Stored:
             warnings.simplefilter("ignore")  # about protocols; what matters is said below
             value: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise CheckpointError(f"{path}: {_artifact(path) or other_kind(path) or CODE}") from None
+        raise CheckpointError(
+            f"{path}: {_artifact(path) or other_kind(path) or (CODE if _may_run(path) else UNKNOWN)}"
+        ) from None
     except Exception as error:  # noqa: BLE001  an unpickler raises anything on bytes that are no pickle
         known = isinstance(error, RuntimeError) and str(error)
-        reason = str(error).splitlines()[0][:120] if known else "it is neither safetensors nor a torch file"
-        raise CheckpointError(f"{path}: {other_kind(path) or f'not a readable checkpoint ({reason})'}") from None
+        reason = f"not a readable checkpoint ({str(error).splitlines()[0][:120]})" if known else UNKNOWN
+        raise CheckpointError(f"{path}: {other_kind(path) or reason}") from None
     found = state_dict_in(value, torch.Tensor, path, key)
     tensors = found.tensors
     for name, tensor in tensors.items():
@@ -257,6 +257,12 @@ def _read_with_torch(path: Path, key: str | None) -> Stored:
 
     dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
     return Stored(shapes, load, notes=found.notes(path.name), dtypes=dtypes)
+
+
+def _may_run(path: Path) -> bool:
+    """Whether a file starts as pickles do, alone or in a zip file."""
+    with path.open("rb") as file:
+        return file.read(4) == ZIP or (file.seek(0) == 0 and file.read(1) == b"\x80")
 
 
 def _numpy_scalars() -> list[Any]:

@@ -3,7 +3,8 @@
     {"model": {...}, "ema": {...}, "optimizer": {...}} --candidates--> model, ema --key--> tensors by name
 
 Owns what counts as a state dict. Refuses to choose: a file that holds several different ones is answered with their
-names and sizes. What an optimizer, a random generator or a metric keeps counts only where there is nothing else.
+names and sizes. What a metric keeps counts only where there is nothing else, and what an optimizer, a scheduler or a
+random generator keeps only where it is named.
 """
 
 from __future__ import annotations
@@ -61,6 +62,11 @@ def state_dict_in(value: Any, tensor: type, path: Path, key: str | None) -> Stat
     found = list(_candidates(value, tensor))
     if not found:
         raise CheckpointError(f"{path}: {_nothing(value)}")
+    if key is None and not any(each.may_be for each in found):
+        raise CheckpointError(
+            f"{path} holds what an optimizer or the like keeps and no weights; give the file of the model, or say "
+            f"with --key NAME which of these is meant all the same: {_listed(found)}"
+        )
     chosen = _only(found, path) if key is None else _named(found, key, path)
     others = {name: item for name, item in _by_name(chosen.value, path).items() if not isinstance(item, tensor)}
     aside = _is_plain if not chosen.place else _is_nothing  # words deeper in a file tell how a tensor is packed
@@ -183,7 +189,7 @@ def _candidates(value: Any, tensor: type) -> Iterator[_Candidate]:
 
 def _only(found: Sequence[_Candidate], path: Path) -> _Candidate:
     """The one that can be meant. What holds others is meant itself only where it has matrices of its own."""
-    models = [each for each in found if each.is_model] or found
+    models = [each for each in found if each.is_model] or [each for each in found if each.may_be] or found
     if whole := next((each.within for each in models if each.within), ""):
         raise CheckpointError(f"{path}: {whole} is an object with tensors in it; save model.state_dict() alone")
     inner = [each for each in models if each.has_matrix or not any(other.lies_in(each) for other in models)]

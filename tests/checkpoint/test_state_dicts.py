@@ -132,6 +132,30 @@ def test_what_an_optimizer_keeps_is_read_when_it_is_named(tmp_path: Path) -> Non
     assert_is(opened(tmp_path, {"model": MODEL, "optimizer": {"exp_avg": EMA}}, "optimizer.exp_avg"), EMA)
 
 
+def adam_of(parts: int) -> dict[str, Any]:
+    """What AdamW keeps of layers, after a step."""
+    layers = torch.nn.ModuleList(torch.nn.Linear(3, 2, bias=False) for _ in range(parts))
+    optimizer = torch.optim.AdamW(layers.parameters())
+    sum(layer(torch.ones(1, 3)).sum() for layer in layers).backward()
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("within", [(), ("optimizer",), ("a", "lr_scheduler")])
+def test_what_an_optimizer_keeps_is_no_model(
+    tmp_path: Path, parts: int, within: tuple[str, ...], zipped: bool
+) -> None:
+    value = adam_of(parts)
+    for name in reversed(within):
+        value = {name: value, "step": 7}
+    with pytest.raises(CheckpointError, match="what an optimizer or the like keeps and no weights; give the file of"):
+        opened(tmp_path, value, zipped=zipped)
+    key = ".".join((*within, "state.0"))
+    assert set(opened(tmp_path, value, key, zipped=zipped).shapes) == {"step", "exp_avg", "exp_avg_sq"}
+
+
 def test_what_was_left_out_is_named(tmp_path: Path) -> None:
     found = opened(tmp_path, {"model": {"module": {**MODEL, "fc._extra_state": None}, "step": 3}, "best_loss": 1.5})
     assert found.notes == (

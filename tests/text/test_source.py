@@ -326,7 +326,7 @@ def test_passages_that_are_evaluated_are_left_out_of_the_other_side(tmp_path: Pa
     parted = split(open_source([str(tmp_path)]))
     val, calib = (DocumentTokens(side, tokenizer, "a text") for side in (parted.val(), parted.calib()))
     assert overlap_fraction(calib.tokens(), val.tokens()) > 0.3
-    apart = ApartTokens(calib, val.tokens())
+    apart = ApartTokens(calib, val.tokens(), tokenizer)
     assert overlap_fraction(apart.tokens(), val.tokens()) == 0.0
     assert apart.n_left_out > 60 * 64 // 2
     assert len(apart.tokens(2000)) == 2000  # more is read until there are enough

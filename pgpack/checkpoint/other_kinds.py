@@ -65,6 +65,8 @@ def other_kind(path: Path) -> str:
         head = file.read(HEAD)
         file.seek(-min(len(TABLE), path.stat().st_size), 2)
         tail = file.read()
+    if path.suffix == ".distcp":
+        return "a part of a distributed checkpoint of torch; name its folder, which says what to do"
     if head.startswith(b"PK"):
         return _in_zip(path)
     if known := _by_bytes(head):

@@ -92,6 +92,51 @@ def test_the_one_that_is_named_is_read(tmp_path: Path, value: Any, key: str, zip
     assert_is(opened(tmp_path, value, key, zipped), EMA)
 
 
+NESTED = {  # one model whose modules keep dictionaries of their own, as Megatron's do
+    "model": {
+        "embedding": {"words": {"weight": torch.ones(5, 4)}, "places": {"weight": torch.ones(3, 4)}},
+        "encoder": {"layers.0.weight": torch.ones(4, 4), "note": "x"},
+    },
+    "optimizer": {"exp_avg": torch.ones(5, 4)},
+    "iteration": 3,
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_parts_of_one_model_are_read_as_one_where_that_is_asked(tmp_path: Path, zipped: bool) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"3 state dicts: .*--key NAME, or --key 'model\.\*' for all of them as one"
+    ):
+        opened(tmp_path, NESTED, zipped=zipped)
+    found = opened(tmp_path, NESTED, "model.*", zipped)
+    model = NESTED["model"]
+    expected = {
+        "embedding.words.weight": model["embedding"]["words"]["weight"],
+        "embedding.places.weight": model["embedding"]["places"]["weight"],
+        "encoder.layers.0.weight": model["encoder"]["layers.0.weight"],
+    }
+    assert_is(found, expected)
+    assert found.notes[0] == "a.pt: encoder.note: no tensor, left out"
+    assert_is(opened(tmp_path, NESTED, "*", zipped), {f"model.{name}": each for name, each in expected.items()})
+    with pytest.raises(CheckpointError, match=r"no state dict 'teacher\.\*'"):
+        opened(tmp_path, NESTED, "teacher.*", zipped)
+
+
+def test_models_of_one_kind_are_not_proposed_as_parts_of_one(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"--key NAME$"):
+        opened(tmp_path, {"model": MODEL, "ema": EMA})
+
+
+def test_tensors_of_one_joined_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"two of its tensors are 'a\.b' as text"):
+        opened(tmp_path, {"a": {"b": torch.ones(2, 2)}, "a.b": torch.ones(2, 2)}, "*")
+
+
+def test_modules_that_torch_quantized_are_called_so(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"'0\._packed_params\.dtype' is of a module that torch quantized"):
+        opened(tmp_path, {**MODEL, "0._packed_params.dtype": torch.qint8, "0.scale": torch.ones(())})
+
+
 def test_a_key_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no state dict 'teacher'; it holds model \(2 tensors.*, ema \(2"):
         opened(tmp_path, {"model": MODEL, "ema": EMA}, "teacher")

@@ -133,8 +133,11 @@ def test_tensors_of_one_joined_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_modules_that_torch_quantized_are_called_so(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"'0\._packed_params\.dtype' is of a module that torch quantized"):
-        opened(tmp_path, {**MODEL, "0._packed_params.dtype": torch.qint8, "0.scale": torch.ones(())})
+    packed = {"0.scale": torch.ones(()), "0._packed_params._packed_params": (torch.ones(3, 2), None)}
+    with pytest.raises(
+        CheckpointError, match=r"'0\._packed_params\._packed_params' is of a module that torch quantized"
+    ):
+        opened(tmp_path, {**MODEL, **packed})
 
 
 def test_a_key_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:

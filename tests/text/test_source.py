@@ -115,6 +115,10 @@ def test_a_file_cut_short_is_refused_and_one_of_several_frames_is_whole(packed: 
         ("a.jsonl", b'["x"]', 'line 1: expected one JSON object with a "text" string'),
         ("a.jsonl", b'{"text": "x"}\n\n{"text"', "line 3: expected one JSON object"),
         ("a.txt", b"good\n" * 50_000 + b"\xff", "not UTF-8 text"),
+        ("a.txt", gzip.compress(b"good\n" * 50), "a.txt is packed; let its name end in .gz"),
+        ("a.txt", lzma.compress(b"good\n" * 50), "a.txt is packed; let its name end in .xz"),
+        ("a.txt.gz", gzip.compress("good".encode("utf-32")), "a.txt.gz is UTF-32 text; save it as UTF-8"),
+        ("a.jsonl", '{"text": "good"}'.encode("utf-16"), "a.jsonl is UTF-16 text; save it as UTF-8"),
     ],
 )
 def test_a_wrong_line_is_named(name: str, content: bytes, sentence: str, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from pgpack.loss.evaluator import whole_windows
 from pgpack.recipe.directives import Calibrate
 from pgpack.recipe.selector import Shapes
 from pgpack.text.compressed import PACKED
-from pgpack.text.data import overlap_fraction
+from pgpack.text.letters import Overlap
 from pgpack.text.made import SELF
 from pgpack.text.random_pieces import random_text
 from pgpack.text.shard_files import SUFFIXES, shard_length
@@ -142,7 +142,8 @@ def evaluated_tokens(path: Path, checkpoint: Checkpoint | None, options: BenchOp
             sources = open_sources(path, checkpoint, options, random_text)
             assert sources.calib is not None
             calib = calibrating(sources.calib, Calibrate().count)
-            refuse_overlap(overlap_fraction(calib, sources.evaluated(options.max_tokens).tokens), sources.calib.name)
+            val = sources.evaluated(options.max_tokens).tokens
+            refuse_overlap(Overlap(sources.tokenizer).share(calib, val), sources.calib.name)
     validating = files.get("val", files.get("text", []))
     if validating and all(file.suffix in SUFFIXES for file in validating):
         n_tokens = sum(map(shard_length, validating))

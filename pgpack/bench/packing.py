@@ -36,6 +36,7 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
         bench.note(f"the field's files hold weights alone: {', '.join(bench.checkpoint.carried)} are left out")
     refuse_doomed(bench, [recipe])
     measurer = bench.measurer(evaluate)
+    bench.tell_what_lacks()
     runs = evaluate or recipe.trains or measurer.needs_calibration(recipe)
     if bench.options.device is not None and not runs:
         bench.note(f"--device {bench.options.device} changes nothing: no model runs for this recipe")
@@ -85,6 +86,7 @@ def fit_packed(
         require_named(bench.path, bench.options)
         bench.note(f"no loss is measured, the error of the weights decides ({error})")
         measurer = bench.measurer(evaluate=False)
+    bench.tell_what_lacks()
     measurer = replace(measurer, threads=usable_cores())
     if effort != effort.untrained:
         bench.calib_tokens(effort.label, 1)  # missing text is known before the search, not after

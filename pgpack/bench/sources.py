@@ -81,9 +81,9 @@ def refuse_overlap(share: float, name: str) -> None:
     """Raises: DataError where more than 2 % of the evaluated windows occur in the calibration text `name`."""
     if share > MAX_OVERLAP:
         raise DataError(
-            f"{share:.1%} of the evaluated text also occurs in the calibration text {name} (64-token windows; at "
-            f"most {MAX_OVERLAP:.0%} is allowed): results would be tuned on their own test; give other text as "
-            "--calib GLOB"
+            f"{share:.1%} of the evaluated text also occurs in the calibration text {name} (windows of 64 tokens, or "
+            f"of 256 letters whatever stands between them; at most {MAX_OVERLAP:.0%} is allowed): results would be "
+            "tuned on their own test; give other text as --calib GLOB"
         )
 
 

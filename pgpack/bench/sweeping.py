@@ -120,6 +120,8 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
     refuse_doomed(benches.first, [candidate.recipe for candidate in asked.candidates])
     if asked.fill and asked.budget is not None and not (asked.out / TRIALS_FILE).is_file():
         refuse_hopeless(benches.first.checkpoint, asked.budget)
+    if not benches.first.has_text:
+        benches.first.tell_what_lacks()
     card = study_card(benches, asked.budget, asked.space, asked.search_flags, asked.metric)
     begun = asked.begun(benches)
     jobs = jobs_of(asked.candidates, benches.settings())

@@ -25,7 +25,8 @@ from pgpack.models.registry import find_model
 from pgpack.models.source import FoundModel, Wanted
 from pgpack.progress import Progress, waiting
 from pgpack.recipe.directives import Calibrate
-from pgpack.text.data import Tokens, overlap_fraction
+from pgpack.text.data import Tokens
+from pgpack.text.letters import Overlap
 from pgpack.text.made import RANDOM, SELF
 from pgpack.text.stream import ApartTokens, DocumentTokens, ShardTokens, TokenSource
 from pgpack.text.tokenizer import TokenizedText, Tokenizer
@@ -118,7 +119,7 @@ class Text:
     def _overlap(self, tokens: Tokens) -> float:
         """Looked for once per number of tokens."""
         if len(tokens) not in self._overlaps:
-            self._overlaps[len(tokens)] = overlap_fraction(tokens, self.val_tokens)
+            self._overlaps[len(tokens)] = Overlap(self.tokenizer).share(tokens, self.val_tokens)
         return self._overlaps[len(tokens)]
 
     @cached_property
@@ -220,7 +221,7 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions, progres
         notes.append(f"model: {model.how}; windows of {length} tokens{hint}; --model, --set and --seq-len change it")
     calib = sources.calib
     if sources.split is not None and calib is not None:
-        calib = ApartTokens(calib, val.tokens)
+        calib = ApartTokens(calib, val.tokens, sources.tokenizer)
     told = "model_config" in metadata and not options.set and options.model is None
     text = Text(
         model=model,

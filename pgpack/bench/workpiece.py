@@ -23,6 +23,7 @@ from pgpack.cache.store import Cache, cache_key
 from pgpack.calibration.calibration import Calibration, load_calibration, save_calibration, whole_calibration
 from pgpack.calibration.distortion import WeightError
 from pgpack.checkpoint.checkpoint import Checkpoint
+from pgpack.checkpoint.folders import CONFIG
 from pgpack.errors import CalibrationError, DataError, ToolMissing
 from pgpack.loss.evaluator import BitsPerByte, Evaluator, Tensors
 from pgpack.measure import Measurer
@@ -163,6 +164,16 @@ class Workpiece:
         if line and line not in self._told:
             self._told.add(line)
             self.note(line)
+
+    def tell_what_lacks(self) -> None:
+        """A note on tensors that the model of config.json needs and the weights lack, where no model was built, which
+        would have refused them."""
+        if "text" in vars(self) or self.options.model is not None or CONFIG not in self.checkpoint.companions:
+            return
+        from pgpack.models.completeness import lacking
+
+        if amiss := lacking(self.checkpoint.companions, self.checkpoint.shapes):
+            self.note_once(f"{amiss}; it is packed as it is, and no model can be made of it as it stands")
 
     @property
     def has_text(self) -> bool:

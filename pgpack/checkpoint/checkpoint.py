@@ -32,6 +32,7 @@ from .scales import QUANTIZED, unscaled
 from .stored import require_values
 from .ties import head_tie, with_ties
 from .unchanged import watched
+from .unmerged import unmerged
 from .writing import KINDS, Outgoing, write_safetensors
 
 STATISTICS = {"hessian", "fisher", "output"}  # last parts of all names in a file of `pgpack calibrate`
@@ -196,6 +197,7 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
     dialect = dialect_of(stored.shapes, config_of(companions).get("model_type"))
     shapes = with_told_roles(shapes, config_of(companions))
     notes = (*(taken_of(named, files) if named.is_dir() else part_of(files)), *stored.notes)
+    notes += unmerged(shapes, path.name)
     return Checkpoint(shapes, load, stored.metadata, str(path), dialect, companions, notes)
 
 

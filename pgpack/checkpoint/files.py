@@ -17,7 +17,8 @@ import re
 import shlex
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
+from glob import escape
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -51,10 +52,8 @@ ZIP = b"PK\x03\x04"
 NAMES = {kind: name for name, kind in KINDS.items()} | {"BF16": "bfloat16"}
 STORED = {kind: np.dtype(name).newbyteorder("<") for name, kind in KINDS.items()} | {"BF16": np.dtype("<u2")}
 NO_LIMIT = 1 << 50  # bytes of tensors: views of a mapped file cost nothing until they are used
-CODE = (
-    "refused, because reading it would run code or it is no torch file; "
-    "save model.state_dict() alone with torch.save or as .safetensors"
-)
+CODE = "refused, because reading it would run code; save model.state_dict() alone with torch.save or as .safetensors"
+UNKNOWN = "not a readable checkpoint (it is neither safetensors nor a torch file)"
 
 
 def require_file(path: Path) -> Path:
@@ -76,7 +75,7 @@ def weight_files(path: Path) -> list[Path]:
         return [part for part in files_of(file) if part.is_file()]
     if not file.name.endswith(INDEX):
         return [file]
-    return [file, *(file.with_name(name) for name in dict.fromkeys(_weight_map(file).values()))]
+    return [file, *(file.parent / name for name in dict.fromkeys(_weight_map(file).values()))]
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -239,11 +238,13 @@ def _read_with_torch(path: Path, key: str | None) -> Stored:
             warnings.simplefilter("ignore")  # about protocols; what matters is said below
             value: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise CheckpointError(f"{path}: {_artifact(path) or other_kind(path) or CODE}") from None
+        raise CheckpointError(
+            f"{path}: {_artifact(path) or other_kind(path) or (CODE if _may_run(path) else UNKNOWN)}"
+        ) from None
     except Exception as error:  # noqa: BLE001  an unpickler raises anything on bytes that are no pickle
         known = isinstance(error, RuntimeError) and str(error)
-        reason = str(error).splitlines()[0][:120] if known else "it is neither safetensors nor a torch file"
-        raise CheckpointError(f"{path}: {other_kind(path) or f'not a readable checkpoint ({reason})'}") from None
+        reason = f"not a readable checkpoint ({str(error).splitlines()[0][:120]})" if known else UNKNOWN
+        raise CheckpointError(f"{path}: {other_kind(path) or reason}") from None
     found = state_dict_in(value, torch.Tensor, path, key)
     tensors = found.tensors
     for name, tensor in tensors.items():
@@ -256,6 +257,12 @@ def _read_with_torch(path: Path, key: str | None) -> Stored:
 
     dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
     return Stored(shapes, load, notes=found.notes(path.name), dtypes=dtypes)
+
+
+def _may_run(path: Path) -> bool:
+    """Whether a file starts as pickles do, alone or in a zip file."""
+    with path.open("rb") as file:
+        return file.read(4) == ZIP or (file.seek(0) == 0 and file.read(1) == b"\x80")
 
 
 def _numpy_scalars() -> list[Any]:
@@ -303,22 +310,28 @@ def _artifact(path: Path) -> str:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """Tensor -> the shard beside `index` that holds it. Raises CheckpointError for shards elsewhere or not there."""
+    """Tensor -> the shard that holds it, as seen from the folder of `index`.
+
+    Raises: CheckpointError for shards that are not there, or outside that folder. What is a link itself is read, as
+    caches of downloads keep every file; no folder on the way leads out.
+    """
     try:
         if index.stat().st_size > INDEX_LIMIT:
             raise ValueError("it is larger than an index")
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = {str(name): str(file) for name, file in weight_map.items()}
+        names = {str(name): str(PurePath(str(file))) for name, file in weight_map.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"{index}: neither a checkpoint nor the index of one (no 'weight_map')") from None
     if not names:
         raise CheckpointError(f"{index}: holds no tensors")
     for file in dict.fromkeys(names.values()):
-        if Path(file).name != file or file in ("", ".", ".."):
-            raise CheckpointError(f"{index}: names the shard {file!r}; shards must lie beside the index")
-        shard = index.with_name(file)
-        if not shard.is_file() or shard == index:
+        shard, outside = index.parent / file, PurePath(file).is_absolute() or ".." in PurePath(file).parts
+        if not outside and (not shard.is_file() or shard == index):
             raise CheckpointError(f"{index}: its shard {file} is not there")
+        if outside or not shard.parent.resolve().is_relative_to(index.parent.resolve()):
+            raise CheckpointError(
+                f"{index}: names the shard {file!r}; shards must lie in the folder of the index or below it"
+            )
     return names
 
 
@@ -326,12 +339,11 @@ def _read_index(path: Path) -> Stored:
     """All shards that an index names, with what they hold besides.
 
     Where the index says nothing of a tensor it is stale, and transformers reads the tensor all the same.
-    Refuses shards that lie elsewhere than beside it.
     """
     names = _weight_map(path)
     shards: dict[str, Stored] = {}
     for file in dict.fromkeys(names.values()):
-        shard = path.with_name(file)
+        shard = path.parent / file
         refuse_pointer(shard)
         if not is_safetensors(shard) and not is_torch_zip(shard):
             raise CheckpointError(f"{path}: its shard {file} is no safetensors or torch file")
@@ -358,8 +370,8 @@ def _refuse_stale(index: Path, names: Mapping[str, str], shards: Mapping[str, St
             "write the index anew, or name the files one by one"
         )
     numbered = {found[0] for name in shards if (found := SHARD.fullmatch(name)) is not None}
-    series = {re.sub(r"-\d+-of-", "-*-of-", name) for name in numbered}
-    beside = {path.name for pattern in series for path in index.parent.glob(pattern)}
+    series = {re.sub(r"-\d+-of-", "-*-of-", escape(name)) for name in numbered}
+    beside = {str(path.relative_to(index.parent)) for pattern in series for path in index.parent.glob(pattern)}
     if unnamed := sorted(name for name in beside - shards.keys() if SHARD.fullmatch(name)):
         raise CheckpointError(f"{index} is stale: it does not name {', '.join(unnamed[:SHOWN])} beside it")
 

@@ -9,7 +9,9 @@ Owns names and sizes. Nothing outside the folder is read, and nothing in it is e
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -36,13 +38,32 @@ COMPANIONS = (
     "chat_template.jinja",
 )
 LICENCES = ("LICENSE*", "LICENCE*")
+MODULES = "modules.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 SHARDS = ("*_train_*.bin", "*_val_*.bin")  # of tokens
 KEPT = "calibration-"  # how the name of what a study keeps of its calibration begins
 NUMBERED = re.compile(r"(.*-)\d+(-of-\d+\..+)|(consolidated\.)\d+(\..+)|(.*(?<![a-z])rank_?)\d+(.*)")
+RANKS = re.compile(r"(mp|tp|pp|dp)?_?rank_?\d+(_\d+)*")  # names of folders, one a process
 COMPANION_LIMIT = 64 << 20
+PART_OF_DCP = ".distcp"
+SHOWN, MOST_FOLDERS = 5, 64  # folders named, and looked into of each
 LFS_MARK = b"version https://git-lfs"
+
+
+OTHER_FOLDERS = {  # what lies in a folder -> what it is, and what to do
+    f"*{PART_OF_DCP}": (
+        "a distributed checkpoint of torch; make one file of it first: python -m "
+        "torch.distributed.checkpoint.format_utils dcp_to_torch {folder} model.pt"
+    ),
+    "zero_to_fp32.py": (
+        "a checkpoint of DeepSpeed; make one file of it first with the zero_to_fp32.py in it, or name its "
+        "mp_rank_00_model_states.pt"
+    ),
+    "saved_model.pb": "a SavedModel of TensorFlow; store the model's arrays by name as .safetensors",
+    "_CHECKPOINT_METADATA": "a checkpoint of Orbax (JAX); store the model's arrays by name as .safetensors",
+    "manifest.ocdbt": "a checkpoint of Orbax (JAX); store the model's arrays by name as .safetensors",
+}
 
 
 def adapter_in(path: Path) -> Path | None:
@@ -93,10 +114,27 @@ def weights_in(folder: Path) -> Path:
         raise CheckpointError(f"{folder}: token shards, not a checkpoint; give it as --data or --text")
     if is_study:
         raise CheckpointError(f"{folder}: a study, not a checkpoint; look at it with: pgpack frontier {folder}")
-    raise CheckpointError(
-        f"{folder}: a folder; name the checkpoint file in it (there is no model.safetensors, pytorch_model.bin or "
-        "*.gguf)"
-    )
+    raise CheckpointError(f"{folder}: {_other_folder(folder)}")
+
+
+def _other_folder(folder: Path) -> str:
+    """A sentence's end that says what a folder without weights is, or below which of its folders they lie."""
+    for pattern, what in OTHER_FOLDERS.items():
+        if any(folder.glob(pattern)):
+            return what.format(folder=shlex.quote(str(folder)))
+    below: list[str] = []
+    for place, folders, names in os.walk(folder):
+        depth = len(Path(place).relative_to(folder).parts)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))[: MOST_FOLDERS if depth < 3 else 0]
+        known = (Path(name) for name in names if not name.startswith(NO_OTHERS))
+        if depth and any(name.suffix in (*OTHERS, PART_OF_DCP) for name in known):
+            below.append(Path(place).relative_to(folder).as_posix())
+    if below:
+        more = f" and {len(below) - SHOWN} more" if len(below) > SHOWN else ""
+        return f"a folder without weights; they may lie below it, name one of {', '.join(below[:SHOWN])}{more}"
+    if own := [path.name for path in _others_in(folder)]:
+        return f"a folder; name the checkpoint file in it: {', '.join(own[:SHOWN])}{', ...' if own[SHOWN:] else ''}"
+    return "a folder; name the checkpoint file in it (there is no model.safetensors, pytorch_model.bin or *.gguf)"
 
 
 def _is_beside(name: str, is_study: bool) -> bool:
@@ -110,9 +148,10 @@ def taken_of(folder: Path, taken: Sequence[Path]) -> tuple[str, ...]:
     `taken`: those files, the first as `weights_in` gives it. The same model as torch files, by transformers'
     names, and what its trainer keeps are no others.
     """
-    names = {path.name for path in taken}
-    found = (path for path in folder.iterdir() if path.suffix in OTHERS and path.name not in names and path.is_file())
-    beside = sorted(path.name for path in found if not path.name.startswith(NO_OTHERS))
+    beside = [path.name for path in _others_in(folder) if path not in taken]
+    if (folder / MODULES).is_file():  # of sentence-transformers: those below it are parts of the model
+        below = (path for each in sorted(folder.iterdir()) if each.is_dir() for path in _others_in(each))
+        beside += [path.relative_to(folder).as_posix() for path in below if path not in taken]
     if taken[0].name in WEIGHTS and not beside:
         return ()
     listed = ", ".join(beside[:3]) + (f" and {len(beside) - 3} more" if len(beside) > 3 else "")
@@ -120,22 +159,46 @@ def taken_of(folder: Path, taken: Sequence[Path]) -> tuple[str, ...]:
     return (f"of {folder} the file {taken[0].name} is read{others}",)
 
 
+def _others_in(folder: Path) -> list[Path]:
+    """The files in a folder that may hold a model, by their names; sorted."""
+    found = (path for path in folder.iterdir() if path.suffix in OTHERS and path.is_file())
+    return sorted(path for path in found if not path.name.startswith(NO_OTHERS))
+
+
 def part_of(taken: Sequence[Path]) -> tuple[str, ...]:
     """A sentence on a file that is one of several, as its name says, where the others are not `taken` with it."""
     file = taken[0]
-    found = NUMBERED.fullmatch(file.name)
-    if found is None or len(taken) > 1:
-        return ()
-    before, after = (part for part in found.groups() if part is not None)
-    others = [each for each in file.parent.iterdir() if each not in taken and each.suffix == file.suffix]
-    beside = sorted(
-        each.name for each in others if re.fullmatch(rf"{re.escape(before)}\d+{re.escape(after)}", each.name)
-    )
+    if len(taken) > 1 or NUMBERED.fullmatch(file.name) is None:
+        return _part_by_folder(file) if len(taken) == 1 else ()
+    beside = [each.name for each in _of_other_numbers(file)]
     if not beside and "-of-" not in file.name:
         return ()
     listed = ", ".join(beside[:3]) + (f" and {len(beside) - 3} more" if len(beside) > 3 else "")
     rest = f"; {listed} beside it {'is' if len(beside) == 1 else 'are'} not" if beside else ""
     return (f"{file.name} is one part of several by its name, and it alone is read{rest}",)
+
+
+def _part_by_folder(file: Path) -> tuple[str, ...]:
+    """A sentence on a file whose folder is one of several that hold one each, as Megatron's `mp_rank_00`."""
+    folder = file.absolute().parent
+    if RANKS.fullmatch(folder.name) is None:
+        return ()
+    beside = (each for each in folder.parent.iterdir() if each.name != folder.name and RANKS.fullmatch(each.name))
+    others = sorted(each.name for each in beside if (each / file.name).is_file())
+    if not others:
+        return ()
+    listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    are = "is" if len(others) == 1 else "are"
+    return (f"{folder.name}/{file.name} is one part of several, and it alone is read; that in {listed} {are} not",)
+
+
+def _of_other_numbers(path: Path) -> list[Path]:
+    """What lies beside `path` under its name with other numbers, sorted; nothing where its name has none."""
+    if (found := NUMBERED.fullmatch(path.name)) is None:
+        return []
+    before, after = (part for part in found.groups() if part is not None)
+    same = re.compile(rf"{re.escape(before)}\d+{re.escape(after)}")
+    return sorted(each for each in path.parent.iterdir() if each.name != path.name and same.fullmatch(each.name))
 
 
 def refuse_pointer(path: Path) -> None:

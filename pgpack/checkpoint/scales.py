@@ -24,18 +24,19 @@ BLOCK = (128, 128)
 SCALES = ("_scale_inv", "_scale")  # behind the name of a weight
 SCALE_WEIGHT = (".weight", ".scale_weight")  # in place of the end of a name
 OF_ACTIVATIONS = (".input_scale", ".activation_scale", ".input_scale_ub", ".scale_input")  # no use to plain weights
-PACKED = {  # end of a name, by what packed it -> the end of what then lies beside it
-    ".qweight": ".scales",
-    ".weight_packed": ".weight_scale",
-    ".weight.absmax": ".weight",
-    ".SCB": ".weight",
-    "_blocks": "_scales",
-    ".W_q": ".scale",
-    ".codes": ".codebooks",
-    ".weight._data": ".weight._scale",
-    ".biases": ".scales",
+PACKED = {  # end of a name, by what packed it -> ends of what may lie beside it then
+    ".qweight": (".scales",),
+    ".weight_packed": (".weight_scale",),
+    ".weight.absmax": (".weight",),
+    ".SCB": (".weight",),
+    "_blocks": ("_scales",),
+    ".W_q": (".scale", ".meta.scale"),
+    ".codes": (".codebooks",),
+    ".weight._data": (".weight._scale",),
+    ".biases": (".scales",),
 }
-OF_PACKED = (".weight", (".scales", ".weight_scale", ".weight_scale_2"))  # what lies beside integers that are weights
+WEIGHTS = (".weight", ".qweight")  # ends of names of integers that are weights, with one of these beside them:
+OF_PACKED = (".scales", ".scale", ".weight_scale", ".weight_scale_2", ".weight_scales", ".weight_scaler")
 ZERO_POINT = "_zero_point"
 QUANTIZED = "quantization_config"
 FP8, WHOLE = "float8", "int8"
@@ -98,8 +99,9 @@ def _packed(shapes: Shapes, dtypes: Mapping[str, str], scale_of: Mapping[str, st
     """Names that tell that weights are packed, or are not what they stand for in another way."""
     for name, shape in shapes.items():
         end = next((end for end in PACKED if name.endswith(end)), None)
-        beside = end is not None and (told or name.removesuffix(end) + PACKED[end] in shapes)
-        number = dtypes.get(name, "").startswith((FP8, *BITS)) and name.endswith(".weight") and len(shape) > 1
+        stem = name.removesuffix(end or "")
+        beside = end is not None and (told or any(stem + other in shapes for other in PACKED[end]))
+        number = dtypes.get(name, "").startswith((FP8, *BITS)) and name.endswith(WEIGHTS) and len(shape) > 1
         of_integers = number and name not in scale_of and _has_scales(name, shapes)
         if (
             beside
@@ -110,8 +112,8 @@ def _packed(shapes: Shapes, dtypes: Mapping[str, str], scale_of: Mapping[str, st
 
 
 def _has_scales(name: str, shapes: Shapes) -> bool:
-    weight, ends = OF_PACKED
-    return any(name.removesuffix(weight) + end in shapes for end in ends)
+    stem = name.rpartition(".")[0]
+    return any(stem + end in shapes for end in OF_PACKED)
 
 
 def _fits(shape: tuple[int, ...], scales: tuple[int, ...], block: Any) -> bool:

@@ -3,13 +3,16 @@
     {"model": {...}, "ema": {...}, "optimizer": {...}} --candidates--> model, ema --key--> tensors by name
 
 Owns what counts as a state dict. Refuses to choose: a file that holds several different ones is answered with their
-names and sizes. What an optimizer, a random generator or a metric keeps counts only where there is nothing else.
+names and sizes. What a metric keeps counts only where there is nothing else, and what an optimizer, a scheduler or a
+random generator keeps only where it is named.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,8 +27,10 @@ from pgpack.formats.torch_files.pickle_reader import Global
 
 MAX_DEPTH = 6  # of containers in containers
 MAX_CONTAINERS = 1 << 16
+ALL = "*"  # at the end of a key: all that lies below it, as one
 ITSELF = "."  # the key of what a file holds, as a whole
 SHOWN = 8  # candidates in a refusal
+QUANTIZED = "_packed_params"  # in names of what quantized modules keep
 EXTRA = "_extra_state"  # what modules keep beside their tensors (`get_extra_state`)
 NOT_MODELS = re.compile(r"optimi[sz]er|\boptim\b|optim_state|scheduler|grad_scaler|(\b|_)rng(\b|_)", re.IGNORECASE)
 OPTIMIZER = frozenset({"state", "param_groups"})
@@ -61,12 +66,20 @@ def state_dict_in(value: Any, tensor: type, path: Path, key: str | None) -> Stat
     found = list(_candidates(value, tensor))
     if not found:
         raise CheckpointError(f"{path}: {_nothing(value)}")
+    if key is None and not any(each.may_be for each in found):
+        raise CheckpointError(
+            f"{path} holds what an optimizer or the like keeps and no weights; give the file of the model, or say "
+            f"with --key NAME which of these is meant all the same: {_listed(found)}"
+        )
     chosen = _only(found, path) if key is None else _named(found, key, path)
     others = {name: item for name, item in _by_name(chosen.value, path).items() if not isinstance(item, tensor)}
     aside = _is_plain if not chosen.place else _is_nothing  # words deeper in a file tell how a tensor is packed
     strange = next((n for n, item in others.items() if not (_is_extra(n, item) or aside(item))), None)
     if strange is not None and key is None:
-        raise CheckpointError(f"{path}: {strange!r} is not a tensor; save model.state_dict() alone")
+        what = "is not a tensor; save model.state_dict() alone"
+        if QUANTIZED in strange:
+            what = "is of a module that torch quantized; save the state_dict of the model before that"
+        raise CheckpointError(f"{path}: {strange!r} {what}")
     return StateDict(chosen.key, chosen.tensors, tuple(others), tuple(_beside(value, chosen.place, path)))
 
 
@@ -183,7 +196,7 @@ def _candidates(value: Any, tensor: type) -> Iterator[_Candidate]:
 
 def _only(found: Sequence[_Candidate], path: Path) -> _Candidate:
     """The one that can be meant. What holds others is meant itself only where it has matrices of its own."""
-    models = [each for each in found if each.is_model] or found
+    models = [each for each in found if each.is_model] or [each for each in found if each.may_be] or found
     if whole := next((each.within for each in models if each.within), ""):
         raise CheckpointError(f"{path}: {whole} is an object with tensors in it; save model.state_dict() alone")
     inner = [each for each in models if each.has_matrix or not any(other.lies_in(each) for other in models)]
@@ -193,9 +206,18 @@ def _only(found: Sequence[_Candidate], path: Path) -> _Candidate:
             raise CheckpointError(f"{path}: two of its keys are one name as text; rename one of them")
         raise CheckpointError(
             f"{path} holds {1 + len(different)} state dicts: {_listed([first, *different])}; say which one with "
-            "--key NAME"
+            f"--key NAME{_as_one([first, *different])}"
         )
     return first
+
+
+def _as_one(found: Sequence[_Candidate]) -> str:
+    """How to ask for all of them, where no two hold the same names and shapes and they may be parts of one model."""
+    held = Counter(frozenset((name, _shape(tensor)) for name, tensor in each.tensors.items()) for each in found)
+    if max(held.values()) > 1:
+        return ""
+    levels = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*(each.place for each in found)))  # noqa: B905
+    return f", or --key '{'.'.join((*(parts[0] for parts in levels), ALL))}' for all of them as one"
 
 
 def _named(found: Sequence[_Candidate], key: str, path: Path) -> _Candidate:
@@ -203,9 +225,34 @@ def _named(found: Sequence[_Candidate], key: str, path: Path) -> _Candidate:
     exactly = [each for each in found if each.key == key]
     if len(exactly) > 1:
         raise CheckpointError(f"{path}: two of its keys are {key!r} as text; rename one of them")
+    if not exactly and key.rpartition(".")[2] == ALL:
+        return _joined(found, key, path)
     if inside := exactly or [each for each in found if each.key.startswith(f"{key}.")]:
         return _only(inside, path)
     raise CheckpointError(f"{path} holds no state dict {key!r}; it holds {_listed(found)}")
+
+
+def _joined(found: Sequence[_Candidate], key: str, path: Path) -> _Candidate:
+    """What lies below a key that ends in ALL, under names with dots. Raises CheckpointError when there is nothing."""
+    place = tuple(key.split(".")[:-1])
+    below = [each for each in found if each.place[: len(place)] == place]
+    models = [each for each in below if each.may_be] or below
+    if not models:
+        raise CheckpointError(f"{path} holds no state dict {key!r}; it holds {_listed(found)}")
+    if within := next((each.within for each in models if each.within), ""):
+        raise CheckpointError(f"{path}: {within} is an object with tensors in it; save model.state_dict() alone")
+    tensors: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for each in models:
+        named = {".".join((*each.place[len(place) :], name)): tensor for name, tensor in each.tensors.items()}
+        if twice := tensors.keys() & named.keys():
+            raise CheckpointError(f"{path}: two of its tensors are {min(twice)!r} as text; rename one of them")
+        tensors |= named
+        plain = {
+            name: item for name, item in each.value.items() if not isinstance(item, dict | list | tuple | Opaque)
+        }
+        others |= {".".join((*each.place[len(place) :], str(name))): item for name, item in plain.items()}
+    return _Candidate(place, others | tensors, tensors, True, "")
 
 
 def _listed(found: Sequence[object]) -> str:

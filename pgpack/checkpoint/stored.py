@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError
 
+FLAT = ("_flat_param", ".flat_param")  # ends of names
 MOST_DIMENSIONS, MOST_BYTES = 64, 1 << 62  # of numpy's arrays
 WIDEST = 16  # bytes of a value
 
@@ -42,7 +43,13 @@ def require_possible(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def require_values(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises CheckpointError when most tensors hold no value: the rest of them is with other processes."""
+    """Raises CheckpointError when most tensors hold no value: the rest of them is with other processes; or when they
+    are what is left of tensors that were laid end to end."""
+    if (flat := next((name for name in shapes if name.endswith(FLAT)), None)) is not None:
+        raise CheckpointError(
+            f"{path}: {flat} is of many tensors, laid end to end (FSDP); save a full state dict "
+            "(StateDictType.FULL_STATE_DICT) instead"
+        )
     empty = [name for name, shape in shapes.items() if not math.prod(shape)]
     if 2 * len(empty) > len(shapes):
         raise CheckpointError(

@@ -172,7 +172,12 @@ class TextEvaluator:
         return found
 
     def loss(self, nats: float, eval_s: float, kl: float | None = None) -> BitsPerByte:
-        """What sums over the whole text mean. Raises: DataError when the loss is not a number."""
+        """What sums over the whole text mean.
+
+        Raises: DataError when the loss is not a number, or the tokens stand for no text.
+        """
+        if not self.n_text_bytes:
+            raise DataError("the evaluated tokens stand for no text: all of them are special ones; give other text")
         nats_per_token = nats / self.n_tokens
         if not math.isfinite(nats_per_token):
             raise DataError("the model's loss is not a finite number; its weights or its model code are broken")

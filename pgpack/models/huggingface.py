@@ -124,7 +124,7 @@ def load_tokenizer(companions: Mapping[str, bytes], source: str) -> Any:
         raise ToolMissing(
             "a tokenizer is loaded by transformers, which is not installed: pip install 'pgpack[hf]'"
         ) from None
-    with workplace("tokenizer") as folder, _quiet_transformers():
+    with workplace("tokenizer") as folder, quiet_transformers():
         for name, contents in with_tokenizer_files(companions).items():
             (Path(folder) / name).write_bytes(contents)
         try:
@@ -132,6 +132,10 @@ def load_tokenizer(companions: Mapping[str, bytes], source: str) -> Any:
         except Exception as error:  # noqa: BLE001  each class of transformers fails in its own way
             reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
             raise DataError(f"{source} holds no tokenizer that transformers loads ({reason[0][:200]})") from None
+
+
+class FarLarger(CheckpointError):
+    """A config is of a model that is far larger than the checkpoint."""
 
 
 class _LogitsModel(nn.Module):
@@ -193,83 +197,97 @@ def _logits_model(
 
 def _loaded(config_json: bytes, tensors: Mapping[str, Tensor]) -> tuple[Any, list[str]]:
     """The model with `tensors` in it, and the names among them that it has no use for."""
-    with _quiet_transformers():
+    with quiet_transformers():
         config = _config(config_fields(config_json))
         reads_both_ways = getattr(config, "is_decoder", None) is False  # building some models changes it
         from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-        maker = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        try:
-            _refuse_larger(maker, config, config_json, tensors)
-            model, info = maker.from_pretrained(
-                None,
-                config=config,
-                state_dict={name: tensor for name, tensor in tensors.items() if tensor.dtype.is_floating_point},
-                dtype=torch.float32,
-                local_files_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                experts_implementation=ONE_BY_ONE,
-            )
-        except (
-            ArithmeticError,
-            AssertionError,
-            ImportError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
-            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-            raise CheckpointError(f"{maker.__name__} cannot be built from config.json ({reason[0][:200]})") from None
+        model, info = load_into(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], config, config_json, tensors)
     if reads_both_ways and not any(getattr(module, "is_causal", False) for module in model.modules()):
         raise CheckpointError(
             f"{config.model_type} is a masked model (is_decoder is false in config.json): it sees the tokens that it "
             "is to predict, so it has no bits per byte; pack it without text, which measures the error of the weights"
         )
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise CheckpointError(
+    if amiss := what_is_amiss(model, info):
+        raise CheckpointError(amiss)
+    return model.to(next(iter(tensors.values())).device), sorted(info["unexpected_keys"])
+
+
+def load_into(
+    maker: Any, config: Any, config_json: bytes, tensors: Mapping[str, Tensor]
+) -> tuple[Any, Mapping[str, Any]]:
+    """A model of the class `maker` with `tensors` in it, and what transformers says of them.
+
+    Raises: CheckpointError; FarLarger.
+    """
+    try:
+        _refuse_larger(maker, config, config_json, tensors)
+        model, info = maker.from_pretrained(
+            None,
+            config=config,
+            state_dict={name: tensor for name, tensor in tensors.items() if tensor.dtype.is_floating_point},
+            dtype=torch.float32,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            experts_implementation=ONE_BY_ONE,
+        )
+    except (
+        ArithmeticError,
+        AssertionError,
+        ImportError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise CheckpointError(f"{maker.__name__} cannot be built from config.json ({reason[0][:200]})") from None
+    return model, info
+
+
+def what_is_amiss(model: Any, info: Mapping[str, Any]) -> str:
+    """A sentence on tensors that a model needs and did not find, or found of another shape; '' for none."""
+    if missing := sorted(info["missing_keys"]):
+        return (
             f"{type(model).__name__} of config.json needs {missing[0]}{_more(missing)}, which the checkpoint lacks; "
             "the config is of another model, or the checkpoint is not whole"
         )
     if mismatched := sorted(info["mismatched_keys"]):
         name, found, expected = mismatched[0]
-        raise CheckpointError(
+        return (
             f"{name}{_more(mismatched)} has shape {tuple(found)}, and by config.json it is {tuple(expected)}; the "
             "config is of another model"
         )
-    return model.to(next(iter(tensors.values())).device), sorted(info["unexpected_keys"])
+    return ""
 
 
 def _refuse_larger(maker: Any, config: Any, config_json: bytes, tensors: Mapping[str, Tensor]) -> None:
-    """Raises CheckpointError for a config of a far larger model than `tensors` are, before memory is taken for it."""
+    """Raises FarLarger for a config of a far larger model than `tensors` are, before memory is taken for it."""
     of_text = config.get_text_config()
     most = max(MOST_MODULES, len(tensors))
     for name in NUMBERS:
         number = getattr(of_text, name, None)
         if isinstance(number, int) and number > most:
-            raise CheckpointError(
+            raise FarLarger(
                 f"config.json says {name} = {number:,}, and the checkpoint has {len(tensors)} tensors; the config is "
                 "of another model"
             )
-    wanted = _n_parameters(config_json)
+    wanted = _n_parameters(config_json, maker)
     held = sum(tensor.numel() for tensor in tensors.values())
     if wanted > LARGER * held + SLACK:
-        raise CheckpointError(
+        raise FarLarger(
             f"the {maker.__name__} of config.json has {wanted:,} parameters, and the checkpoint {held:,}; the config "
             "is of another model"
         )
 
 
 @lru_cache(maxsize=4)
-def _n_parameters(config_json: bytes) -> int:
+def _n_parameters(config_json: bytes, maker: Any) -> int:
     """Of the model that a config.json describes, none of whose values is made."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    config = _config(config_fields(config_json))
+    fields = config_fields(config_json)
     with torch.device("meta"):
-        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._from_config(config)
+        model = maker._from_config(built_config(str(fields.get("model_type")), fields))
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -305,6 +323,13 @@ def _config(fields: Mapping[str, Any]) -> Any:
             f"transformers {transformers.__version__} has no causal language model of type {kind!r}; a newer one may "
             "(pip install -U transformers), or give --model FILE.py:build"
         )
+    return built_config(str(kind), fields)
+
+
+def built_config(kind: str, fields: Mapping[str, Any]) -> Any:
+    """The config of transformers for models of type `kind`. Raises: CheckpointError."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
     kept = {key: _number(value) for key, value in fields.items() if key not in NOT_TO_BUILD}
     try:
         return CONFIG_MAPPING[kind].from_dict(kept)
@@ -333,7 +358,7 @@ def _versions() -> list[str]:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """No bars and no reports of loading while it lasts: what is wrong is said as an error of ours."""
     try:
         from transformers.utils import logging

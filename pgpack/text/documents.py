@@ -33,6 +33,15 @@ EXPECTED = f"{', '.join(KINDS)}, each also as {', '.join(PACKED)}"
 FIELD = "text"
 PART = 1 << 18  # characters
 NULS = 0.1  # share of the characters of a part: more is UTF-16 without its mark, or no text at all
+MARKS = {  # how files begin -> what they are; the longest of those that begin alike first
+    b"\x1f\x8b": ".gz",
+    b"\xfd7zX": ".xz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
 LONGEST_LINE = 1 << 28  # characters of a line of .jsonl, which is held whole
 
 
@@ -146,7 +155,17 @@ def read_parts(path: Path, field: str = FIELD, longest: int = PART) -> Iterator[
                 texts = _separated(iter(lambda: stream.readline(longest), ""))
             yield from _parts(path, texts, longest)
         except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from None
+            raise DataError(f"{path} {_other_text(path, error.reason)}") from None
+
+
+def _other_text(path: Path, reason: str) -> str:
+    """What a file is whose bytes, decompressed as its name says, are no UTF-8, and what to do."""
+    with opened(path) as stream:
+        head = stream.read(4)
+    found = next((what for mark, what in MARKS.items() if head.startswith(mark)), None)
+    if found in PACKED:
+        return f"is packed; let its name end in {found}"
+    return f"is {found} text; save it as UTF-8" if found else f"is not UTF-8 text ({reason}); save it as UTF-8"
 
 
 def beginning(path: Path) -> bytes:

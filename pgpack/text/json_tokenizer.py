@@ -134,6 +134,14 @@ class JsonTokenizer:
         return b"".join(self._pieces[token] for token in tokens)[:1] == b" "
 
     @cached_property
+    def pieces(self) -> list[bytes]:
+        """The text of every piece inside a document; nothing for special ones."""
+        pieces = list(self._pieces)
+        for token, added in self.backend.get_added_tokens_decoder().items():
+            pieces[token] = b"" if added.special else pieces[token]
+        return pieces
+
+    @cached_property
     def _pieces(self) -> list[bytes]:
         """The text of every piece inside a document, as far as a piece alone says."""
         pieces = [b""] * self.vocab_size

@@ -128,6 +128,13 @@ class SentencePiece:
         return plain[:1] != SPACE == spaced[:1]
 
     @cached_property
+    def pieces(self) -> list[bytes]:
+        """The text of every piece inside a document; nothing for control and unknown ones."""
+        sp = self.processor
+        is_special = [sp.is_control(t) or sp.is_unknown(t) or sp.is_unused(t) for t in range(self.vocab_size)]
+        return [b"" if special else piece for special, piece in zip(is_special, self._pieces, strict=True)]
+
+    @cached_property
     def _pieces(self) -> list[bytes]:
         """The text of every piece inside a document."""
         sp = self.processor

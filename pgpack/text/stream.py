@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from .agreement import check_agreement, what_is_lost
-from .data import Tokens, read_tokens, repeated, token_dtype
+from .data import Tokens, read_tokens, token_dtype
 from .documents import Part
+from .letters import Overlap
 from .shard_files import find_shards
 from .tokenizer import TokenizedText, Tokenizer
 
@@ -105,8 +106,9 @@ class ApartTokens:
     `n_left_out`: tokens of such passages among those that were read.
     """
 
-    def __init__(self, source: TokenSource, others: Tokens) -> None:
+    def __init__(self, source: TokenSource, others: Tokens, tokenizer: Tokenizer) -> None:
         self.name, self.source, self.others = source.name, source, others
+        self.overlap = Overlap(tokenizer)
         self.n_left_out = 0
 
     def tokens(self, n_tokens: int | None = None) -> Tokens:
@@ -116,7 +118,7 @@ class ApartTokens:
         wanted = n_tokens
         while True:
             whole = self.source.counted(wanted)
-            left_out = repeated(whole.tokens, self.others)
+            left_out = self.overlap.repeated(whole.tokens, self.others)
             self.n_left_out = int(np.count_nonzero(left_out))
             kept = len(whole) - self.n_left_out
             if wanted is None or n_tokens is None or kept >= n_tokens or len(whole) < wanted:

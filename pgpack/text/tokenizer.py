@@ -131,6 +131,12 @@ class Tokenizer(Protocol):
         ...
 
     @property
+    def pieces(self) -> list[bytes]:
+        """The text of every token inside a document in UTF-8, as far as a piece alone says; nothing for special
+        tokens."""
+        ...
+
+    @property
     def byte_tables(self) -> ByteTables:
         """Bytes by piece, for tokens without their text. Raises: DataError where the pieces do not tell."""
         ...

@@ -153,9 +153,9 @@ def test_shards_are_one_checkpoint_by_index_or_folder(tmp_path: Path, kind: str)
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"weight_map": {"a": "../outside.safetensors"}}, "beside the index"),
-        ({"weight_map": {"a": "/etc/passwd"}}, "beside the index"),
-        ({"weight_map": {"a": ".."}}, "beside the index"),
+        ({"weight_map": {"a": "../outside.safetensors"}}, "in the folder of the index or below"),
+        ({"weight_map": {"a": "/etc/passwd"}}, "in the folder of the index or below"),
+        ({"weight_map": {"a": ".."}}, "in the folder of the index or below"),
         ({"weight_map": {"a": "absent.safetensors"}}, "is not there"),
         ({"weight_map": {"a": "model.safetensors.index.json"}}, "is not there"),
         ({"weight_map": {"a": "model-00000-of-00002.safetensors"}}, "a is not in its shard"),
@@ -171,6 +171,41 @@ def test_an_index_cannot_lead_elsewhere(tmp_path: Path, change, sentence: str) -
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps(change))
     with pytest.raises(CheckpointError, match=sentence):
+        load_checkpoint(index)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_shards_below_the_index_are_read(tmp_path: Path, kind: str) -> None:
+    tensors = sharded(tmp_path, kind)
+    below = tmp_path / "parts" / "of it"
+    below.mkdir(parents=True)
+    index = tmp_path / f"model.{kind}.index.json"
+    told = json.loads(index.read_text())
+    for number, file in enumerate(sorted(set(told["weight_map"].values()))):
+        place = f"parts/of it/{file}" if number else f"./{file}"
+        (tmp_path / file).rename(tmp_path / place)
+        told["weight_map"] = {name: place if at == file else at for name, at in told["weight_map"].items()}
+    index.write_text(json.dumps(told))
+    assert_holds(load_checkpoint(tmp_path), tensors)
+    (below / f"model-00002-of-00002.{kind}").write_bytes(b"another")
+    with pytest.raises(CheckpointError, match=rf"stale: it does not name parts/of it/model-00002-of-00002.{kind}"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_linked_folder_leads_no_index_out_and_a_linked_shard_is_read(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "model", tmp_path / "blobs"
+    folder.mkdir()
+    tensors = sharded(folder, "safetensors")
+    cache.mkdir()
+    for number, path in enumerate(sorted(folder.iterdir())):  # as downloads are kept
+        path.rename(cache / str(number))
+        path.symlink_to(cache / str(number))
+    assert_holds(load_checkpoint(folder), tensors)
+    save_file(tensors, tmp_path / "blobs" / "all.safetensors")
+    (folder / "linked").symlink_to(cache)
+    index = folder / "other.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(tensors, "linked/all.safetensors")}))
+    with pytest.raises(CheckpointError, match="in the folder of the index or below"):
         load_checkpoint(index)
 
 

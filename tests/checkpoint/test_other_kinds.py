@@ -6,9 +6,13 @@ import gzip
 import io
 import json
 import lzma
+import os
+import pickle
+import random
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +24,7 @@ from safetensors.numpy import save_file
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.errors import CheckpointError
 
+TABLE = b"W\xfb\x80\x8b$uG\xdb"  # ends the tables of TensorFlow's checkpoints
 STATE = {"fc.weight": torch.ones(4, 3)}
 
 
@@ -32,6 +37,33 @@ def stream() -> bytes:
 def tarred(path: Path) -> None:
     with tarfile.open(path, "w") as file:
         file.addfile(tarfile.TarInfo("model.pt"), io.BytesIO())
+
+
+def number(value: int) -> bytes:
+    """As protobuf writes a number below 2^14."""
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128, value >> 7])
+
+
+def framed(field: int, contents: bytes) -> bytes:
+    """A field of protobuf's that holds bytes."""
+    return number(field << 3 | 2) + number(len(contents)) + contents
+
+
+def onnx(path: Path, producer: bytes = framed(2, b"pytorch") + framed(3, b"2.1")) -> None:
+    weight = bytes([1 << 3, 3]) + framed(8, b"w") + framed(9, bytes(12))
+    path.write_bytes(b"\x08\x08" + producer + framed(7, framed(5, weight)) + framed(8, b"\x10\x11"))
+
+
+def flax(path: Path) -> None:
+    array = b"\x93\x92\x02\x03\xa7float32\xc4\x18" + bytes(24)
+    extension = b"\xc7" + bytes([len(array)]) + b"\x01" + array
+    path.write_bytes(b"\x81\xa6params\x81\xa5dense\x81\xa6kernel" + extension)
+
+
+def exported(path: Path) -> None:
+    program = torch.export.export(torch.nn.Linear(3, 2), (torch.ones(1, 3),))
+    with path.open("wb") as file:
+        torch.export.save(program, file)
 
 
 def keras(path: Path) -> None:
@@ -48,6 +80,23 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "HDF5": lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(90)),
     "a Keras model": keras,
     "a TensorFlow Lite model": lambda path: path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(90)),
+    "an ONNX model": onnx,
+    "an ONNX model;": lambda path: onnx(path, b""),
+    "msgpack, as Flax stores parameters": flax,
+    "a part of a TensorFlow checkpoint": lambda path: path.write_bytes(b"\0\0\6\x08" + bytes(90) + TABLE),
+    "a SavedModel of TensorFlow": lambda path: path.write_bytes(b"\x08\x01" + framed(2, framed(1, b"serve"))),
+    "a program of torch.export; save the state_dict": exported,
+    "a pickle of numpy's arrays": lambda path: path.write_bytes(pickle.dumps({"w": np.ones((3, 2))})),
+    "a pickle with torch.nn.modules.linear.Linear in it": lambda path: path.write_bytes(
+        pickle.dumps(torch.nn.Linear(3, 2))
+    ),
+    r"a pickle with torch.nn.modules.linear.Linear in it, and": lambda path: torch.save(
+        torch.nn.Linear(3, 2), path, _use_new_zipfile_serialization=False
+    ),
+    "packed with zlib; unpack it first": lambda path: path.write_bytes(zlib.compress(stream())),
+    r"not a readable checkpoint \(it is neither safetensors nor a torch file\)": lambda path: path.write_bytes(
+        random.Random(0).randbytes(300)
+    ),
     "GGML, the format before GGUF": lambda path: path.write_bytes(b"tjgg\x03\0\0\0" + bytes(90)),
     "a web page": lambda path: path.write_text("<!DOCTYPE html><html><body>404</body></html>"),
     "an empty file": lambda path: path.touch(),
@@ -61,6 +110,25 @@ def test_another_kind_of_file_is_named(tmp_path: Path, what: str, suffix: str) -
     KINDS[what](path)
     with pytest.raises(CheckpointError, match=rf"model{suffix}: {what}"):
         load_checkpoint(path)
+
+
+def test_the_data_of_a_tensorflow_checkpoint_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt-7.data-00000-of-00001"
+    path.write_bytes(random.Random(0).randbytes(400))
+    with pytest.raises(CheckpointError, match="a part of a TensorFlow checkpoint; store the model's arrays by name"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_naming_what_is_in_a_pickle_runs_nothing(tmp_path: Path, protocol: int) -> None:
+    class Runs:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "made"),)
+
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"w": [1.5, Runs()]}, protocol))
+    with pytest.raises(CheckpointError, match=r"a pickle with posix.mkdir in it, and reading that would run code"):
+        load_checkpoint(tmp_path / "a.pkl")
+    assert not (tmp_path / "made").exists()
 
 
 def test_torchscript_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,112 @@ def test_one_part_of_several_is_said_to_be_one(tmp_path: Path, name: str, others
     notes = load_checkpoint(tmp_path / name).notes
     assert len(notes) == bool(said)
     assert said in "".join(notes)
+
+
+@pytest.mark.parametrize(
+    ("folder", "others", "said"),
+    [
+        (
+            "mp_rank_00",
+            ["mp_rank_01"],
+            "mp_rank_00/model_optim_rng.pt is one part of several, and it alone is read; ",
+        ),
+        ("mp_rank_00_000", ["mp_rank_00_001", "mp_rank_01_000"], "that in mp_rank_00_001, mp_rank_01_000 are not"),
+        ("rank0", ["rank1"], "that in rank1 is not"),
+        ("mp_rank_00", [], ""),
+        ("checkpoint-500", ["checkpoint-1000"], ""),
+        ("seed_rank", ["seed_rank2"], ""),
+    ],
+)
+def test_a_part_in_a_folder_of_its_own_is_said_to_be_one(
+    tmp_path: Path, folder: str, others: list[str], said: str
+) -> None:
+    for each in (folder, *others):
+        (tmp_path / each).mkdir()
+        torch.save(WEIGHTS, tmp_path / each / "model_optim_rng.pt")
+    notes = load_checkpoint(tmp_path / folder / "model_optim_rng.pt").notes
+    assert len(notes) == bool(said)
+    assert said in "".join(notes)
+
+
+@pytest.mark.parametrize("name", ["_flat_param", "layers.0._fsdp_wrapped_module._flat_param", "block.flat_param"])
+def test_tensors_laid_end_to_end_are_no_model(tmp_path: Path, name: str) -> None:
+    torch.save({name: torch.ones(40), "norm.weight": torch.ones(4)}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=rf"{name} is of many tensors, laid end to end \(FSDP\); save a full"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
+def laid_out(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, contents in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(contents)
+    return folder
+
+
+FOLDERS: dict[str, tuple[dict[str, bytes], str]] = {
+    "of torch, distributed": ({".metadata": b"x", "__0_0.distcp": b"x"}, "distributed checkpoint of torch; make one"),
+    "of accelerate": ({"pytorch_model_fsdp_0/__0_0.distcp": b"x"}, "below it, name one of pytorch_model_fsdp_0"),
+    "of DeepSpeed": ({"latest": b"x", "zero_to_fp32.py": b"x", "global_step1/a.pt": b"x"}, "checkpoint of DeepSpeed"),
+    "of Megatron": ({"iter_1/mp_rank_00/model.pt": b"x"}, "below it, name one of iter_1/mp_rank_00"),
+    "of a trainer": ({"checkpoint-1/model.safetensors": b"x", "checkpoint-2/model.safetensors": b"x"}, "nt-1, check"),
+    "of diffusers": ({"model_index.json": b"{}", "unet/m.safetensors": b"x", "vae/m.safetensors": b"x"}, "unet, vae"),
+    "of Orbax": ({"_CHECKPOINT_METADATA": b"{}", "d/a": b"x"}, "a checkpoint of Orbax"),
+    "of TensorFlow": ({"saved_model.pb": b"x", "variables/variables.index": b"x"}, "a SavedModel of TensorFlow"),
+    "of one file": ({"model_optim_rng.pt": b"x", "optimizer.pt": b"x"}, "checkpoint file in it: model_optim_rng.pt$"),
+    "of states": ({"run/optimizer.pt": b"x", "run/rng_state.pth": b"x"}, "there is no model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_folder_without_weights_is_told_what_it_is_or_where_they_lie(tmp_path: Path, kind: str) -> None:
+    files, said = FOLDERS[kind]
+    with pytest.raises(CheckpointError, match=said):
+        load_checkpoint(laid_out(tmp_path, files))
+
+
+def test_a_part_of_a_distributed_checkpoint_is_called_one(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "__0_0.distcp")
+    (tmp_path / "__0_0.distcp").write_bytes((tmp_path / "__0_0.distcp").read_bytes()[:-30])
+    with pytest.raises(CheckpointError, match="a part of a distributed checkpoint of torch; name its folder"):
+        load_checkpoint(tmp_path / "__0_0.distcp")
+
+
+def test_modules_below_a_folder_that_belong_to_its_model_are_named(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "2_Dense/model.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save_file(WEIGHTS, tmp_path / name)
+    assert load_checkpoint(tmp_path).notes == ()
+    (tmp_path / "modules.json").write_text("[]")
+    (said,) = load_checkpoint(tmp_path).notes
+    assert said.endswith("the file model.safetensors is read; 2_Dense/model.safetensors beside it is not")
+
+
+LOW = {"lora_A.default.weight": torch.ones(2, 4), "lora_B.default.weight": torch.ones(6, 2)}
+ADAPTERS: dict[str, tuple[dict[str, torch.Tensor], str]] = {
+    "unmerged": ({"fc.base_layer.weight": torch.ones(6, 4)} | {f"fc.{n}": w for n, w in LOW.items()}, "not merged"),
+    "alone": ({f"base_model.model.fc.{n}": w for n, w in LOW.items()}, "holds an adapter"),
+    "kohya": (
+        {"u.lora_down.weight": LOW["lora_A.default.weight"], "u.lora_up.weight": LOW["lora_B.default.weight"]}
+        | {"u.alpha": torch.tensor(2.0)},
+        "holds an adapter",
+    ),
+    "mlx": (
+        {"fc.weight": torch.ones(6, 4), "fc.lora_a": torch.ones(4, 2), "fc.lora_b": torch.ones(2, 6)},
+        "fc.lora_a and 1 more",
+    ),
+    "none": (WEIGHTS, ""),
+    "a model's own": (
+        {"fc.weight": torch.ones(6, 4), "attn_lora_A": torch.ones(4, 2), "x.w_lora": torch.ones(2)},
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_an_adapter_that_is_not_merged_is_said_to_be_there(tmp_path: Path, kind: str) -> None:
+    tensors, said = ADAPTERS[kind]
+    save_file({name: tensor.clone() for name, tensor in tensors.items()}, tmp_path / "a.safetensors")
+    checkpoint = load_checkpoint(tmp_path / "a.safetensors")
+    assert set(checkpoint.shapes) == set(tensors)
+    assert len(checkpoint.notes) == bool(said)
+    assert re.search(said, "".join(checkpoint.notes))

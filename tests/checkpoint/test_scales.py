@@ -116,6 +116,8 @@ def test_stacks_of_experts_have_scales_that_stretch_over_them(tmp_path: Path) ->
         ("weight.absmax", "weight"),
         ("codes", "codebooks"),
         ("W_q", "scale"),
+        ("W_q", "meta.scale"),  # HQQ's, joined
+        ("qweight", "weight_scales"),  # EETQ
     ],
 )
 def test_packed_integers_are_refused_where_no_config_tells_of_them(tmp_path: Path, one: str, other: str) -> None:
@@ -135,6 +137,8 @@ def test_packed_integers_are_refused_where_no_config_tells_of_them(tmp_path: Pat
         (torch.uint8, ("weight_scale", "weight_scale_2")),  # ModelOpt's NVFP4, told of in a file of its own
         (torch.int8, ("weight_scale",)),
         (torch.float8_e4m3fn, ("scales",)),
+        (torch.int8, ("weight_scaler",)),
+        (torch.int8, ("scale",)),
     ],
 )
 def test_numbers_with_scales_of_which_no_config_tells_are_refused(tmp_path: Path, dtype, beside) -> None:

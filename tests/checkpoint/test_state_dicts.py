@@ -92,6 +92,54 @@ def test_the_one_that_is_named_is_read(tmp_path: Path, value: Any, key: str, zip
     assert_is(opened(tmp_path, value, key, zipped), EMA)
 
 
+NESTED = {  # one model whose modules keep dictionaries of their own, as Megatron's do
+    "model": {
+        "embedding": {"words": {"weight": torch.ones(5, 4)}, "places": {"weight": torch.ones(3, 4)}},
+        "encoder": {"layers.0.weight": torch.ones(4, 4), "note": "x"},
+    },
+    "optimizer": {"exp_avg": torch.ones(5, 4)},
+    "iteration": 3,
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_parts_of_one_model_are_read_as_one_where_that_is_asked(tmp_path: Path, zipped: bool) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"3 state dicts: .*--key NAME, or --key 'model\.\*' for all of them as one"
+    ):
+        opened(tmp_path, NESTED, zipped=zipped)
+    found = opened(tmp_path, NESTED, "model.*", zipped)
+    model = NESTED["model"]
+    expected = {
+        "embedding.words.weight": model["embedding"]["words"]["weight"],
+        "embedding.places.weight": model["embedding"]["places"]["weight"],
+        "encoder.layers.0.weight": model["encoder"]["layers.0.weight"],
+    }
+    assert_is(found, expected)
+    assert found.notes[0] == "a.pt: encoder.note: no tensor, left out"
+    assert_is(opened(tmp_path, NESTED, "*", zipped), {f"model.{name}": each for name, each in expected.items()})
+    with pytest.raises(CheckpointError, match=r"no state dict 'teacher\.\*'"):
+        opened(tmp_path, NESTED, "teacher.*", zipped)
+
+
+def test_models_of_one_kind_are_not_proposed_as_parts_of_one(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"--key NAME$"):
+        opened(tmp_path, {"model": MODEL, "ema": EMA})
+
+
+def test_tensors_of_one_joined_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"two of its tensors are 'a\.b' as text"):
+        opened(tmp_path, {"a": {"b": torch.ones(2, 2)}, "a.b": torch.ones(2, 2)}, "*")
+
+
+def test_modules_that_torch_quantized_are_called_so(tmp_path: Path) -> None:
+    packed = {"0.scale": torch.ones(()), "0._packed_params._packed_params": (torch.ones(3, 2), None)}
+    with pytest.raises(
+        CheckpointError, match=r"'0\._packed_params\._packed_params' is of a module that torch quantized"
+    ):
+        opened(tmp_path, {**MODEL, **packed})
+
+
 def test_a_key_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no state dict 'teacher'; it holds model \(2 tensors.*, ema \(2"):
         opened(tmp_path, {"model": MODEL, "ema": EMA}, "teacher")
@@ -130,6 +178,30 @@ def test_what_is_no_second_model_does_not_ask(tmp_path: Path, value: Any, zipped
 
 def test_what_an_optimizer_keeps_is_read_when_it_is_named(tmp_path: Path) -> None:
     assert_is(opened(tmp_path, {"model": MODEL, "optimizer": {"exp_avg": EMA}}, "optimizer.exp_avg"), EMA)
+
+
+def adam_of(parts: int) -> dict[str, Any]:
+    """What AdamW keeps of layers, after a step."""
+    layers = torch.nn.ModuleList(torch.nn.Linear(3, 2, bias=False) for _ in range(parts))
+    optimizer = torch.optim.AdamW(layers.parameters())
+    sum(layer(torch.ones(1, 3)).sum() for layer in layers).backward()
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("within", [(), ("optimizer",), ("a", "lr_scheduler")])
+def test_what_an_optimizer_keeps_is_no_model(
+    tmp_path: Path, parts: int, within: tuple[str, ...], zipped: bool
+) -> None:
+    value = adam_of(parts)
+    for name in reversed(within):
+        value = {name: value, "step": 7}
+    with pytest.raises(CheckpointError, match="what an optimizer or the like keeps and no weights; give the file of"):
+        opened(tmp_path, value, zipped=zipped)
+    key = ".".join((*within, "state.0"))
+    assert set(opened(tmp_path, value, key, zipped=zipped).shapes) == {"step", "exp_avg", "exp_avg_sq"}
 
 
 def test_what_was_left_out_is_named(tmp_path: Path) -> None:

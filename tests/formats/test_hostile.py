@@ -74,7 +74,7 @@ def test_every_attack_is_refused_by_both_readers_with_a_sentence(path: Path, rea
 def test_what_would_run_code_is_said_to(path: Path, read_in_a_cage) -> None:
     as_artifact, as_checkpoint = read_in_a_cage[path.name]
     assert any(word in as_artifact for word in ("run code", "not an artifact", "no torch stream")), as_artifact
-    assert any(word in as_checkpoint for word in ("run code", "an artifact (")), as_checkpoint
+    assert any(word in as_checkpoint for word in ("run code", "an artifact (", "packed with zlib")), as_checkpoint
 
 
 def test_the_corpus_is_small_and_of_many_kinds() -> None:

@@ -270,3 +270,15 @@ def test_a_users_model_file_builds_the_module(
     text = text_of(tmp_path / "m.pt", {}, tensors, model=f"{adapter}:broken", max_tokens=320, **options)
     with pytest.raises(DataError, match="returned a int"):
         text.evaluator().evaluate(tensors)
+
+
+def test_tokens_that_stand_for_no_text_give_no_bits_per_byte(tokenizer_400: SentencePiece) -> None:
+    tokens = np.full(321, tokenizer_400.bos_id, np.uint16)
+
+    class Even(nn.Module):
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(*ids.shape, 400)
+
+    made = TextEvaluator(lambda s: Even(), tokenizer_400.byte_tables.counted(tokens), 400, 64)
+    with pytest.raises(DataError, match="the evaluated tokens stand for no text: all of them are special ones"):
+        made.evaluate({"table": np.zeros(1, np.float32)})

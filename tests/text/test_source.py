@@ -115,6 +115,10 @@ def test_a_file_cut_short_is_refused_and_one_of_several_frames_is_whole(packed: 
         ("a.jsonl", b'["x"]', 'line 1: expected one JSON object with a "text" string'),
         ("a.jsonl", b'{"text": "x"}\n\n{"text"', "line 3: expected one JSON object"),
         ("a.txt", b"good\n" * 50_000 + b"\xff", "not UTF-8 text"),
+        ("a.txt", gzip.compress(b"good\n" * 50), "a.txt is packed; let its name end in .gz"),
+        ("a.txt", lzma.compress(b"good\n" * 50), "a.txt is packed; let its name end in .xz"),
+        ("a.txt.gz", gzip.compress("good".encode("utf-32")), "a.txt.gz is UTF-32 text; save it as UTF-8"),
+        ("a.jsonl", '{"text": "good"}'.encode("utf-16"), "a.jsonl is UTF-16 text; save it as UTF-8"),
     ],
 )
 def test_a_wrong_line_is_named(name: str, content: bytes, sentence: str, tmp_path: Path) -> None:
@@ -326,7 +330,7 @@ def test_passages_that_are_evaluated_are_left_out_of_the_other_side(tmp_path: Pa
     parted = split(open_source([str(tmp_path)]))
     val, calib = (DocumentTokens(side, tokenizer, "a text") for side in (parted.val(), parted.calib()))
     assert overlap_fraction(calib.tokens(), val.tokens()) > 0.3
-    apart = ApartTokens(calib, val.tokens())
+    apart = ApartTokens(calib, val.tokens(), tokenizer)
     assert overlap_fraction(apart.tokens(), val.tokens()) == 0.0
     assert apart.n_left_out > 60 * 64 // 2
     assert len(apart.tokens(2000)) == 2000  # more is read until there are enough

@@ -59,7 +59,7 @@ def test_documents_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.txt", b"\xff\xfe", "not UTF-8"),
+        ("a.txt", b"\xff\xfe", "is UTF-16 text; save it as UTF-8"),
         ("a.jsonl", b'{"tex": "x"}', 'line 1: expected one JSON object with a "text"'),
         ("a.jsonl", b'{"text": 3}', "is a int"),
         ("a.txt.xz", b"abc", "not a complete .xz"),

@@ -26,7 +26,7 @@ from ..options.output import output_option
 from ..options.settings import preset_name
 from ..options.types import PATH
 from ..screen.next_command import pack_command
-from ..screen.output import EXIT_RESUMABLE, Screen, note, picked, refuse_overwrite, screen_options
+from ..screen.output import EXIT_RESUMABLE, Screen, note, picked, refuse_overwrite, require_suffix, screen_options
 
 if TYPE_CHECKING:
     from pgpack.bench.rates import Cost, Rates
@@ -142,8 +142,7 @@ def command(
     The state of the run lies beside the checkpoint while it lasts. After Ctrl-C or a kill the same command
     continues where it stopped and ends with the same checkpoint. The log is OUT.log.jsonl, its picture OUT.loss.svg.
     """
-    if out.suffix != ".safetensors":
-        raise click.UsageError(f"-o {out}: the checkpoint's name must end in .safetensors")
+    require_suffix(out, ".safetensors")
     refuse_overwrite(out, force or dry_run or _is_unfinished(out))
     settings |= changed_fields(changes, GPTConfig(), TrainConfig())
     model, training, folder = _plan(data, tokenizer, preset, settings)

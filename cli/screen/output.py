@@ -62,6 +62,8 @@ class Screen:
     def __post_init__(self) -> None:
         if self.quiet and self.verbose:
             raise click.UsageError("give --quiet or --verbose, not both")
+        if self.quiet:
+            os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it is imported later, and has notes of its own
 
     def show(self, document: Any, *lines: str) -> None:
         """A result on stdout: the lines, or the document. What JSON does not know in it: see `_plain`."""
@@ -130,7 +132,7 @@ def require_suffix(path: Path, suffix: str) -> None:
     """Usage error, with the name to give, for an output whose name does not end as its one format says."""
     if path.suffix != suffix:
         raise click.UsageError(
-            f"-o {path}: the name must end in {suffix}, as that is what is written; give -o {path.with_suffix(suffix)}"
+            f"-o {path}: the name must end in {suffix}, which is what is written; give {path.with_suffix(suffix)}"
         )
 
 

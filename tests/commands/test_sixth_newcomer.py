@@ -24,6 +24,7 @@ from pgpack.progress import progress_bar, shown, waiting
 from pgpack.sweep.pace import Pace
 from tests.commands.test_live_table import JOBS, row, study, terminal
 from tests.commands.workshop import pgpack, pgtrain, succeed
+from tests.models.tiny_hf import write_tokenizer
 from tests.synthetic_study import write_study
 
 OWN = """
@@ -122,7 +123,7 @@ def test_a_name_that_cannot_be_written_is_refused_with_one_that_can(command: tup
     right = "x.svg" if command[0] == "curve" else "x.safetensors"
     finished = pgtrain(*command, "-o", "x.pt")
     assert finished.code == 2
-    assert f"give -o {right}" in finished.err
+    assert f"give {right}" in finished.err
 
 
 def test_what_was_not_given_before_is_no_word_of_python(tmp_path: Path) -> None:
@@ -196,3 +197,42 @@ def test_the_live_table_cuts_no_line_at_any_width(columns: int, monkeypatch: pyt
     for index in (0, 6):
         assert str(JOBS[index].candidate.recipe) in text
         assert f"{1000 * (index + 1):,}" in text
+
+
+def test_a_study_that_is_gone_on_with_otherwise_names_the_flags_that_differ(
+    model: Path, text_folder: Path, tmp_path: Path
+) -> None:
+    line = (
+        "sweep",
+        model,
+        "--recipe",
+        "*=rtn(bits=4)|rans",
+        "--seq-len",
+        16,
+        "-o",
+        tmp_path / "study",
+        "--max-tokens",
+    )
+    assert pgpack(*line, 64).code == 0
+    said = pgpack(*line, 128).err
+    assert "it began with --max-tokens 64, this run has --max-tokens 128; repeat" in said
+    assert "--seq-len" not in said
+    assert not re.search(r"[0-9a-f]{20}", said.partition("is a study")[2])
+
+
+def test_tensors_of_no_known_model_say_what_a_loss_needs(bare: Path) -> None:
+    assert "a loss needs --model FILE.py:build" in succeed(pgpack("inspect", bare)).out
+
+
+@pytest.mark.parametrize("verb", ["generate", "eval", "compare"])
+def test_a_model_that_does_not_go_on_from_text_is_refused_in_words_that_fit_the_command(
+    verb: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "t5"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "t5"}')
+    save_tensors(folder / "model.safetensors", {"shared.weight": np.ones((310, 8), "f4")}, {})
+    write_tokenizer(folder)
+    words = {"generate": ("hi",), "eval": ("--text", "builtin"), "compare": (folder, "--prompt", "hi")}[verb]
+    said = pgpack(verb, folder, *words).err
+    assert "only models that go on from text are run here; `pgpack pack` takes it without text" in said

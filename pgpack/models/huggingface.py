@@ -299,7 +299,8 @@ def _config(fields: Mapping[str, Any]) -> Any:
     if kind in CONFIG_MAPPING and fields.get("is_encoder_decoder", CONFIG_MAPPING[kind].is_encoder_decoder):
         raise CheckpointError(
             f"{kind} is an encoder-decoder, and only models that go on from text are run here; `pgpack pack` takes "
-            "it without text, by the error of its weights, or, as all that measures a loss, with --model FILE.py:build"
+            "it without text, by the error of its weights, or, as all that measures a loss, with --model "
+            "FILE.py:build"
         )
     if not known:
         raise CheckpointError(

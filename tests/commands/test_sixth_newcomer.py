@@ -21,7 +21,10 @@ from pgpack_cli.screen.output import note
 
 from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.progress import progress_bar, shown, waiting
+from pgpack.report.templates import breakable_label
+from pgpack.study.comparison import half_width_text
 from pgpack.sweep.pace import Pace
+from pgpack.tables import decimals
 from tests.commands.test_live_table import JOBS, row, study, terminal
 from tests.commands.workshop import pgpack, pgtrain, succeed
 from tests.models.tiny_hf import write_tokenizer
@@ -236,3 +239,13 @@ def test_a_model_that_does_not_go_on_from_text_is_refused_in_words_that_fit_the_
     words = {"generate": ("hi",), "eval": ("--text", "builtin"), "compare": (folder, "--prompt", "hi")}[verb]
     said = pgpack(verb, folder, *words).err
     assert "only models that go on from text are run here; `pgpack pack` takes it without text" in said
+
+
+def test_the_smallest_loss_and_its_interval_are_written_alike() -> None:
+    assert [half_width_text(width) for width in (3.4e-6, 3.4e-5, 0.0, None)] == ["3.4e-06", "0.000034", "0.0000", "-"]
+    assert decimals(3.7e-5, 5) == "3.7e-05"
+
+
+def test_a_label_that_a_style_sheet_shows_breaks_between_its_parts() -> None:
+    assert breakable_label("mlp.down_proj") == "mlp.\u200bdown_\u200bproj"
+    assert breakable_label("v1.5") == "v1.5"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgpack.progress import progress_bar
 from pgpack.text.text_folder import TextFolder
 from pgtrain.changed_fields import changed_fields
 from pgtrain.model.flop_count import activations_per_token, flop_per_token, orthogonalizing_flop
@@ -251,9 +252,7 @@ def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, scre
 def _train_with_bar(
     train: Callable[[Callable[[StepRow], None]], TrainResult], training: TrainConfig, silent: bool
 ) -> TrainResult:
-    from tqdm import tqdm
-
-    with tqdm(total=training.steps, disable=silent, unit="step", dynamic_ncols=True) as bar:
+    with progress_bar(training.steps, "step", "training", silent) as bar:
 
         def on_step(row: StepRow) -> None:
             if bar.n == 0 and row.step > 1:  # a resumed run: what lies before does not count for the ETA

@@ -30,6 +30,7 @@ from tests.commands.workshop import pgpack, pgtrain, succeed
 from tests.models.tiny_hf import write_tokenizer
 from tests.synthetic_study import write_study
 
+ROOT = Path(__file__).resolve().parents[2]
 OWN = """
 from net import Net
 
@@ -249,3 +250,19 @@ def test_the_smallest_loss_and_its_interval_are_written_alike() -> None:
 def test_a_label_that_a_style_sheet_shows_breaks_between_its_parts() -> None:
     assert breakable_label("mlp.down_proj") == "mlp.\u200bdown_\u200bproj"
     assert breakable_label("v1.5") == "v1.5"
+
+
+def test_training_in_a_log_is_a_line_now_and_then_and_not_one_a_step(
+    text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgpack.progress.LOG_INTERVAL_S", 3600.0)
+    sizes = ("--layers", 1, "--dim", 16, "--heads", 2, "--kv-heads", 1, "--seq-len", 16, "--batch-tokens", 64)
+    finished = pgtrain("run", "--data", text_folder, *sizes, "--steps", 6, "-o", tmp_path / "m.safetensors")
+    assert "\r" not in finished.err
+    assert len([line for line in succeed(finished).err.splitlines() if "/6 [" in line]) <= 1
+
+
+def test_there_is_one_kind_of_bar() -> None:
+    rooms = (ROOT / room for room in ("cli", "pgpack", "pgtrain"))
+    own = [path for room in rooms for path in room.rglob("*.py") if "import tqdm" in path.read_text(encoding="utf-8")]
+    assert [path.name for path in own] == ["progress.py"]

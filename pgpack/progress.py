@@ -5,6 +5,7 @@ A bar has an ETA on a terminal; in a log it is a line now and then and at the en
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import threading
@@ -33,20 +34,26 @@ class Bar:
 UNSEEN = Bar(lambda n=1: None)
 
 
-@contextmanager
-def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterator[Any]:
-    """A tqdm bar on stderr; `.update(n)` moves it."""
+@functools.cache
+def _counted() -> Any:
+    """tqdm's bar, once: each class of bars has a thread of its own that watches them."""
     from tqdm import tqdm
 
     class Counted(tqdm):  # type: ignore[misc]
         @property
         def format_dict(self) -> Any:
             said = super().format_dict  # of a known total tqdm writes rates, such as 12 tok/s
-            return said if total or self.n == 1 else {**said, "unit": f"{unit}s"}
+            return said if self.total or self.n == 1 else {**said, "unit": f"{self.unit}s"}
 
+    return Counted
+
+
+@contextmanager
+def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterator[Any]:
+    """A tqdm bar on stderr; `.update(n)` moves it."""
     on_screen = sys.stderr.isatty()
     stream = sys.stderr if on_screen else _Lines(sys.stderr)
-    with Counted(
+    with _counted()(
         total=total,
         desc=what,
         unit=unit,

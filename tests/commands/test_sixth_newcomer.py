@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -266,3 +267,19 @@ def test_there_is_one_kind_of_bar() -> None:
     rooms = (ROOT / room for room in ("cli", "pgpack", "pgtrain"))
     own = [path for room in rooms for path in room.rglob("*.py") if "import tqdm" in path.read_text(encoding="utf-8")]
     assert [path.name for path in own] == ["progress.py"]
+
+
+def test_all_bars_are_watched_by_one_thread() -> None:
+    counts = []
+    for _ in range(3):
+        with progress_bar(5, "step", "working", quiet=False):
+            counts.append(sum("tqdm" in thread.name for thread in threading.enumerate()))
+    assert counts[1:] == counts[:1] * 2
+
+
+def test_the_trainer_too_shows_what_one_needs_first() -> None:
+    said = pgtrain()
+    assert "The commands that one needs first:" in said.out
+    for verb in ("data", "run", "eval"):
+        assert f"  pgtrain {verb} " in said.out
+    assert "finetune" not in said.out

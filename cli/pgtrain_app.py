@@ -22,8 +22,14 @@ VERBS = {
     "completion": ("verbs.completion", "Print what makes bash, zsh or fish complete commands and flags."),
 }
 
+FIRST = (
+    ("pgtrain data -o text", "token shards and a tokenizer, from the text that is built in"),
+    ("pgtrain run --data text -o model.safetensors", "train a small GPT on them"),
+    ("pgtrain eval model.safetensors", "its bits per byte; `pgpack pack` takes it from here"),
+)
 
-@click.command(cls=LazyGroup, verbs=VERBS)
+
+@click.command(cls=LazyGroup, verbs=VERBS, first=FIRST)
 @click.version_option(__version__, prog_name="pgtrain")
 def app() -> None:
     """Train small GPTs of the parameter-golf family and measure them in bits per byte.

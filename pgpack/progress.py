@@ -5,19 +5,21 @@ A bar has an ETA on a terminal; in a log it is a line now and then and at the en
 
 from __future__ import annotations
 
+import functools
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TextIO
 
 SILENT_S = 1.0  # that work may take before it is named
 LOG_INTERVAL_S = 15.0  # between lines when stderr is not a terminal
 
 Told = Callable[[str, int, int | None], object]  # what is done, how much of it, of how much where that is known
-Progress = bool | Told | None  # True: bars on stderr; None or False: nothing
+Progress = bool | str | Told | None  # True: bars on stderr; a name: they say that it is what they are of; no: nothing
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,26 @@ class Bar:
 UNSEEN = Bar(lambda n=1: None)
 
 
-@contextmanager
-def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterator[Any]:
-    """A tqdm bar on stderr; `.update(n)` moves it."""
+@functools.cache
+def _counted() -> Any:
+    """tqdm's bar, once: each class of bars has a thread of its own that watches them."""
     from tqdm import tqdm
 
     class Counted(tqdm):  # type: ignore[misc]
         @property
         def format_dict(self) -> Any:
             said = super().format_dict  # of a known total tqdm writes rates, such as 12 tok/s
-            return said if total or self.n == 1 else {**said, "unit": f"{unit}s"}
+            return said if self.total or self.n == 1 else {**said, "unit": f"{self.unit}s"}
 
+    return Counted
+
+
+@contextmanager
+def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterator[Any]:
+    """A tqdm bar on stderr; `.update(n)` moves it."""
     on_screen = sys.stderr.isatty()
-    with Counted(
+    stream = sys.stderr if on_screen else _Lines(sys.stderr)
+    with _counted()(
         total=total,
         desc=what,
         unit=unit,
@@ -55,17 +64,48 @@ def progress_bar(total: int | None, unit: str, what: str, quiet: bool) -> Iterat
         smoothing=0.0,  # the time left by the whole of the work so far: parts of it differ, and so do machines' moods
         dynamic_ncols=True,
         leave=not on_screen,
-        file=sys.stderr,
+        file=stream,
         bar_format=None if total else "{desc}: {n_fmt} {unit} after {elapsed}",
     ) as bar:
         yield bar
 
 
+class _Lines:
+    """A log behind `stream`: each state of a bar that is drawn is a line, said once."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._last = stream, ""
+
+    def write(self, text: str) -> None:
+        for drawn in re.split("[\r\n]", text):
+            state = drawn.rstrip()
+            if state and state != self._last:
+                self._last = state
+                self._stream.write(f"{state}\n")
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+@contextmanager
+def above_bars() -> Iterator[None]:
+    """What is written to stderr here stands above the bars that are drawn there."""
+    loaded = sys.modules.get("tqdm")  # before the first bar it is not, and need not be
+    if loaded is None:
+        yield
+        return
+    bars = loaded.tqdm
+    with bars.external_write_mode(file=sys.stderr):
+        yield
+    for bar in list(getattr(bars, "_instances", ())):
+        bar.delay = 0.0  # it was drawn again below the line, so that its end is drawn as well
+
+
 def say_above(bar: Any, line: str) -> None:
     """A line on stderr above the bar; nothing when the bar is off."""
     if not bar.disable:
-        bar.write(line, file=sys.stderr)
-        bar.delay = 0.0  # it was drawn again below the line, so that its end is drawn as well
+        with above_bars():
+            sys.stderr.write(f"{line}\n")
 
 
 @contextmanager
@@ -74,7 +114,7 @@ def shown(progress: Progress, total: int | None, unit: str, what: str) -> Iterat
     if callable(progress):
         yield Bar(_counting(progress, what, total))
     elif progress:
-        with progress_bar(total, unit, what, quiet=False) as bar:
+        with progress_bar(total, unit, _named(what, progress), quiet=False) as bar:
             yield Bar(lambda n=1: bar.update(n) if n else bar.unpause(), partial(say_above, bar))
     else:
         yield UNSEEN
@@ -86,16 +126,25 @@ def waiting(progress: Progress, what: str) -> Iterator[None]:
 
     A caller's own function hears of counted work alone.
     """
-    if progress is not True:
+    if not progress or callable(progress):
         yield
         return
-    timer = threading.Timer(SILENT_S, lambda: sys.stderr.write(f"{what} ...\n"))
+
+    def name() -> None:
+        with above_bars():
+            sys.stderr.write(f"{_named(what, progress)} ...\n")
+
+    timer = threading.Timer(SILENT_S, name)
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+
+
+def _named(what: str, progress: Progress) -> str:
+    return f"{what}, {progress}" if isinstance(progress, str) else what
 
 
 def _counting(tell: Told, what: str, total: int | None) -> Callable[..., None]:

@@ -106,7 +106,7 @@ class Table(str):
         most = self._most(columns, width)
         others = (i for i in columns if i and not self.numeric[i])
         widest = max(others, key=self._width, default=None)
-        if widest is not None and most < AMPLE and self._width(widest) > max(most, LEGIBLE):
+        if widest is not None and most < AMPLE and self._width(widest) > max(most, 2 * NARROW):
             return widest
         return 0 if not self.numeric[0] and most < LEGIBLE and self._is_cut(0, max(most, NARROW)) else None
 

@@ -23,6 +23,9 @@ class WholeNumber(click.IntRange):
         except (ValueError, click.BadParameter):
             self.fail(_refusal(value, "a whole number", self, 64), param, ctx)
 
+    def _describe_range(self) -> str:
+        return _range(self)
+
 
 class FiniteNumber(click.FloatRange):
     """A number, neither infinite nor NaN."""
@@ -39,11 +42,26 @@ class FiniteNumber(click.FloatRange):
             self.fail(_refusal(value, "a number", self, 0.5 if self.max == 1 else 1.5), param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        return _range(self)
+
+
+def _range(taken: click.IntRange | click.FloatRange) -> str:
+    """What --help says of the bounds; click writes x<=None where there are none."""
+    if taken.min is None and taken.max is None:
+        return ""
+    if taken.min is not None and taken.max is not None and not (taken.min_open or taken.max_open):
+        return f"{taken.min} to {taken.max}"
+    return " and ".join(_bounds(taken))
+
+
+def _bounds(taken: click.IntRange | click.FloatRange) -> list[str]:
+    least = [] if taken.min is None else [f"{'above' if taken.min_open else 'at least'} {taken.min}"]
+    return least + ([] if taken.max is None else [f"{'below' if taken.max_open else 'at most'} {taken.max}"])
+
 
 def _refusal(value: Any, kind: str, taken: click.IntRange | click.FloatRange, example: float) -> str:
     """Such as: 'x' is not a whole number of at least 1; write for example 64."""
-    least, most = taken.min, taken.max
-    bounds = [] if least is None else [f"{'above' if taken.min_open else 'of at least'} {least}"]
-    bounds += [] if most is None else [f"{'below' if taken.max_open else 'of at most'} {most}"]
-    shown = example if most is None or example <= most else most
+    bounds = [f"of {bound}" if bound.startswith("at") else bound for bound in _bounds(taken)]
+    shown = example if taken.max is None or example <= taken.max else taken.max
     return f"{' '.join([f'{str(value)!r} is not {kind}', ' and '.join(bounds)]).strip()}; write for example {shown}"

@@ -117,7 +117,7 @@ def resumed(out: Path, asked: Asked, extend: bool, note: Callable[[str], None]) 
     def chosen(now: str, before: str, is_given: bool) -> bool:
         """Whether what is said now counts; a difference is a change."""
         if is_given and now != before:
-            changes.append((before or "nothing of it", now))
+            changes.append((before or "not given", now))
         return is_given
 
     space, search, budget = asked.space, asked.search, asked.budget
@@ -125,7 +125,8 @@ def resumed(out: Path, asked: Asked, extend: bool, note: Callable[[str], None]) 
         space = remembered_space(card.space)
     if not chosen(search.as_text(), card.search, search != SearchFlags()):
         search = SearchFlags.remembered(card.search)
-    if not chosen(f"--budget {budget}", f"--budget {card.budget}", budget is not None):
+    before = "" if card.budget is None else f"--budget {card.budget}"
+    if not chosen(f"--budget {budget}", before, budget is not None):
         budget = card.budget
     text = _text(asked.text, card.data_flags, changes)
     lines = [f"{now} (before: {before})" for before, now in changes]
@@ -158,5 +159,5 @@ def _text(now: BenchOptions, flags: str, changes: list[tuple[str, str]]) -> Benc
             said, was = (
                 dataclasses.replace(BenchOptions(), **{field.name: each}).as_flags() for each in (value, old)
             )
-            changes.append((was or "nothing of it", said or shlex.quote(str(value))))
+            changes.append((was or "not given", said or shlex.quote(str(value))))
     return dataclasses.replace(before, **given)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgpack.bench.options import BenchOptions, Opening
-from pgpack.progress import waiting
+from pgpack.progress import Progress, waiting
 
 from ..flag_group import flag, flag_group, option_of
 from ..screen.output import Screen
@@ -77,8 +77,10 @@ def bench_of(
     screen: Screen,
     keep_in: Path | None = None,
     cache: Cache | None = None,
+    is_one_of_several: bool = False,
 ) -> Workpiece:
-    """The bench of a command: notes and bars go to stderr, unless it is to be quiet."""
+    """The bench of a command: notes and bars go to stderr, unless it is to be quiet; of one of several checkpoints
+    the bars say which it is."""
     from pgpack.bench.sources import require_named
 
     require_named(path, options)  # before torch is loaded
@@ -86,7 +88,8 @@ def bench_of(
 
     if "data_defaults" not in checkpoint.metadata and not options.names_text and options.calib is None:
         say_idle(options, screen, "no text is given")
-    return Workpiece(path, checkpoint, options, screen.note, not screen.quiet, keep_in, cache)
+    progress: Progress = False if screen.quiet else str(path) if is_one_of_several else True
+    return Workpiece(path, checkpoint, options, screen.note, progress, keep_in, cache)
 
 
 def say_idle(options: BenchOptions, screen: Screen, why: str) -> None:

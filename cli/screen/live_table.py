@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pgpack.progress import duration, progress_bar, say_above
-from pgpack.tables import clipped
+from pgpack.tables import clipped, wrapped
 
 if TYPE_CHECKING:
     from pgpack.study.study import Study
@@ -78,9 +78,10 @@ class LiveTable:
     def draw(self) -> None:
         """The table in place of the one before."""
         columns, lines = _size(self._stream)
-        text = [self._head(), *self._frontier(max(3, lines - AROUND))]
+        head = wrapped(self._head(), columns - 1).split("\n")
+        text = [*head, *self._frontier(columns - 1, max(3, lines - AROUND))]
         self.clear(flush=False)
-        self._stream.write("".join(f"{line[: columns - 1]}\n" for line in text))
+        self._stream.write("".join(f"{line}\n" for line in text))
         self._stream.flush()
         self._n_lines, self._drawn = len(text), time.monotonic()
 
@@ -102,10 +103,15 @@ class LiveTable:
             said.append(left(self._pace))
         return ", ".join(part for part in said if part)
 
-    def _frontier(self, room: int) -> list[str]:
+    def _frontier(self, columns: int, room: int) -> list[str]:
+        """The table in lines of at most `columns` characters; as many points as `room` lines hold."""
         view = self._study.with_rows(tuple(self._new)).frontier(budget=self._budget)
         shown = thinned(view.points, room)
-        return view.table(shown).splitlines() if shown else []
+        text = view.table(shown).within(columns).split("\n") if shown else []
+        per_point = -(-len(text) // (len(shown) + 1))
+        if per_point > 1 and len(shown) > room // per_point:
+            text = view.table(thinned(view.points, max(2, room // per_point))).within(columns).split("\n")
+        return text
 
 
 def thinned(front: Sequence[Trial], room: int) -> list[Trial]:

@@ -27,6 +27,7 @@ import click
 
 from pgpack.errors import PgpackError, RecipeError, remedy
 from pgpack.files import alone
+from pgpack.progress import above_bars
 from pgpack.sizes import spoken_size
 from pgpack.tables import Table, escaped, escaped_lines, wrapped
 
@@ -39,8 +40,9 @@ AGAIN_S = 0.05  # until a Ctrl-C that was dropped is asked for again
 
 
 def note(message: str) -> None:
-    """One sentence of information on stderr."""
-    click.echo(escaped_lines(fitting(message, _columns(sys.stderr))), err=True)
+    """One sentence of information on stderr, above a bar that stands there."""
+    with above_bars():
+        click.echo(escaped_lines(fitting(message, _columns(sys.stderr))), err=True)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Screen:
     def __post_init__(self) -> None:
         if self.quiet and self.verbose:
             raise click.UsageError("give --quiet or --verbose, not both")
+        if self.quiet:
+            os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it is imported later, and has notes of its own
 
     def show(self, document: Any, *lines: str) -> None:
         """A result on stdout: the lines, or the document. What JSON does not know in it: see `_plain`."""
@@ -124,6 +128,14 @@ def refuse_overwrite(path: Path, force: bool, *inputs: Path | None) -> None:
     refuse_unwritable(path)
 
 
+def require_suffix(path: Path, suffix: str) -> None:
+    """Usage error, with the name to give, for an output whose name does not end as its one format says."""
+    if path.suffix != suffix:
+        raise click.UsageError(
+            f"-o {path}: the name must end in {suffix}, which is what is written; give {path.with_suffix(suffix)}"
+        )
+
+
 def claim_output(path: Path, force: bool, *inputs: Path | None, dry_run: bool = False) -> None:
     """`claim`, then `refuse_overwrite`, as another one may have ended meanwhile. A dry run claims nothing."""
     refuse_overwrite(path, True, *inputs)
@@ -174,6 +186,8 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.ClickException as error:
+        if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
+            error = click.MissingParameter(error.param.help, error.ctx, error.param)  # which says what is missing
         error.show()
         sys.exit(error.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):

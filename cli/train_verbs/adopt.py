@@ -16,7 +16,7 @@ from ..options.output import output_option
 from ..options.settings import preset_name
 from ..options.text import key_option
 from ..options.types import PATH
-from ..screen.output import Screen, claim_output, format_bytes, picked, screen_options
+from ..screen.output import Screen, claim_output, format_bytes, picked, require_suffix, screen_options
 
 
 @click.command(
@@ -52,8 +52,7 @@ def command(
     so that every other command knows how to run it. Sizes are those of the tensors; what leaves no trace in them is
     the named system's, or told by the loss on the text of --data. pgtrain/MODEL.md says which scripts were compared.
     """
-    if out.suffix != ".safetensors":
-        raise click.UsageError(f"-o {out}: the checkpoint's name must end in .safetensors")
+    require_suffix(out, ".safetensors")
     claim_output(out, force)
     said = changed_fields(changes, GPTConfig())
     folder = TextFolder.open(data, tokenizer) if data else None

@@ -10,7 +10,7 @@ from pgpack.tables import counted
 
 from ..options.output import output_option
 from ..options.types import PATH
-from ..screen.output import Screen, claim_output, screen_options
+from ..screen.output import Screen, claim_output, require_suffix, screen_options
 
 
 @click.command("curve", epilog="\b\nExamples:\n  pgtrain curve wide.log.jsonl narrow.log.jsonl -o curves.svg")
@@ -20,8 +20,7 @@ from ..screen.output import Screen, claim_output, screen_options
 @screen_options
 def command(*, logs: tuple[Path, ...], out: Path, force: bool, screen: Screen) -> None:
     """Draw training loss and bits per byte of LOGS (OUT.log.jsonl of `pgtrain run`) against training tokens."""
-    if out.suffix != ".svg":
-        raise click.UsageError(f"-o {out}: the picture's name must end in .svg")
+    require_suffix(out, ".svg")
     claim_output(out, force)
     for log in logs:
         if log.is_dir():

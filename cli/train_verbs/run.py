@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgpack.progress import progress_bar
 from pgpack.text.text_folder import TextFolder
 from pgtrain.changed_fields import changed_fields
 from pgtrain.model.flop_count import activations_per_token, flop_per_token, orthogonalizing_flop
@@ -26,7 +27,7 @@ from ..options.output import output_option
 from ..options.settings import preset_name
 from ..options.types import PATH
 from ..screen.next_command import pack_command
-from ..screen.output import EXIT_RESUMABLE, Screen, note, picked, refuse_overwrite, screen_options
+from ..screen.output import EXIT_RESUMABLE, Screen, note, picked, refuse_overwrite, require_suffix, screen_options
 
 if TYPE_CHECKING:
     from pgpack.bench.rates import Cost, Rates
@@ -142,8 +143,7 @@ def command(
     The state of the run lies beside the checkpoint while it lasts. After Ctrl-C or a kill the same command
     continues where it stopped and ends with the same checkpoint. The log is OUT.log.jsonl, its picture OUT.loss.svg.
     """
-    if out.suffix != ".safetensors":
-        raise click.UsageError(f"-o {out}: the checkpoint's name must end in .safetensors")
+    require_suffix(out, ".safetensors")
     refuse_overwrite(out, force or dry_run or _is_unfinished(out))
     settings |= changed_fields(changes, GPTConfig(), TrainConfig())
     model, training, folder = _plan(data, tokenizer, preset, settings)
@@ -252,9 +252,7 @@ def _show_plan(model: GPTConfig, training: TrainConfig, folder: TextFolder, scre
 def _train_with_bar(
     train: Callable[[Callable[[StepRow], None]], TrainResult], training: TrainConfig, silent: bool
 ) -> TrainResult:
-    from tqdm import tqdm
-
-    with tqdm(total=training.steps, disable=silent, unit="step", dynamic_ncols=True) as bar:
+    with progress_bar(training.steps, "step", "training", silent) as bar:
 
         def on_step(row: StepRow) -> None:
             if bar.n == 0 and row.step > 1:  # a resumed run: what lies before does not count for the ETA

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from pgpack.inspect import ArtifactView, TensorBytes, TensorValues
 
 TRANSFORMERS = ("format", "pt")  # in every .safetensors that it writes, whose format is not that
+UNKNOWN = (
+    "dialect unknown: its tensors are packed as they are; a loss needs --model FILE.py:build (pgpack init-adapter)"
+)
 BANKS = ": its banks are shown, and packed, as one matrix per layer"
 
 EPILOG = """\b
@@ -129,7 +132,10 @@ def _checkpoint_lines(checkpoint: Checkpoint, rows: Sequence[TensorValues], n_by
     yield table(("tensor", "role", "shape", "values", "std", "absmax", "tied to"), cells)
     n_params = checkpoint.n_params
     yield f"{n_params:,} parameters ({format_bytes(4 * n_params)} in fp32), file {format_bytes(n_bytes)}"
-    yield f"dialect {checkpoint.dialect}{BANKS if checkpoint.dialect.startswith('banked') else ''}"
+    if checkpoint.dialect == "unknown":
+        yield UNKNOWN
+    else:
+        yield f"dialect {checkpoint.dialect}{BANKS if checkpoint.dialect.startswith('banked') else ''}"
     yield f"checkpoint digest {checkpoint.digest[:16]}"
     yield from checkpoint.notes
     for key, value in checkpoint.metadata.items():

@@ -236,7 +236,8 @@ def _benches(checkpoints: Sequence[Path], text: BenchOptions, screen: Screen, ou
         )
     with waiting(not screen.quiet, "loading"):
         loaded = [(path, open_merged(path, text.base, text.key)) for path in checkpoints]
-    return Benches([bench_of(path, checkpoint, text, screen, out, cache) for path, checkpoint in loaded])
+    several = len(loaded) > 1
+    return Benches([bench_of(*each, text, screen, out, cache, several) for each in loaded])
 
 
 def _show_dry_run(

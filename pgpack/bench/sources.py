@@ -132,11 +132,11 @@ def ready(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> TextDefa
         flags = f", and {TOKENIZER_FLAG}" if also else ""
         raise DataError(
             f"{path} names no validation text{also}; give text as --text PATH (files, folders, or {BUILTIN}), "
-            f"or its shards as --val GLOB{flags}"
+            f"or its shards as --val GLOB{flags}{_other_flags(checkpoint, options)}"
         )
     _require_remembered(path, checkpoint, defaults)
     if not _has_tokenizer(checkpoint, defaults):
-        raise _no_tokenizer(path)
+        raise _no_tokenizer(path, _other_flags(checkpoint, options))
     tokenizer_files(path, checkpoint.metadata, options)
     _refuse_idle_field(path, checkpoint, options)
     return defaults
@@ -248,8 +248,18 @@ def _has_tokenizer(checkpoint: Checkpoint, defaults: TextDefaults) -> bool:
     return defaults.tokenizer is not None or any("tokenizer" in name for name in checkpoint.companions)
 
 
-def _no_tokenizer(path: Path) -> DataError:
-    return DataError(f"{path} names no tokenizer; give it as {TOKENIZER_FLAG}")
+def _no_tokenizer(path: Path, also: str = "") -> DataError:
+    return DataError(f"{path} names no tokenizer; give it as {TOKENIZER_FLAG}{also}")
+
+
+def _other_flags(checkpoint: Checkpoint, options: BenchOptions) -> str:
+    """What else bare tensors need, as the end of a sentence: nobody should learn of it flag by flag."""
+    if "model_config" in checkpoint.metadata or checkpoint.companions:
+        return ""
+    template = "--model FILE.py:build (`pgpack init-adapter` writes a template)"
+    needed = {template: options.model, "--seq-len N": options.seq_len}
+    flags = " and ".join(flag for flag, given in needed.items() if given is None)
+    return f"; of a model that is neither pgtrain's nor a public script's also {flags}" if flags else ""
 
 
 def tokenizer_for(path: Path, checkpoint: Checkpoint, defaults: TextDefaults) -> Tokenizer:

@@ -83,7 +83,7 @@ class Workpiece:
     @functools.cached_property
     def text(self) -> Text:
         """The model and text. Raises DataError or CheckpointError, saying which flag to give."""
-        with waiting(self.progress, "loading torch"):
+        with waiting(self.progress if callable(self.progress) else bool(self.progress), "loading torch"):
             from .text import open_text
 
         text = open_text(self.path, self.checkpoint, self.options, self.progress)

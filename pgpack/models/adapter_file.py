@@ -77,7 +77,10 @@ def _load(spec: str, path: Path, name: str) -> Build:
 
 @contextlib.contextmanager
 def said(spec: str, path: Path) -> Iterator[None]:
-    """What the user's code raises, as a sentence with its line. Raises: DataError."""
+    """The user's code finds the modules beside `path`, as `python FILE.py` does; what it raises is a sentence with
+    its line. Raises: DataError."""
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
     try:
         yield
     except PgpackError:
@@ -89,6 +92,9 @@ def said(spec: str, path: Path) -> Iterator[None]:
             raise DataError(f"{spec} is not filled in yet{at}: {what or 'NotImplementedError'}") from error
         its = f" ({line})" if line else ""
         raise DataError(f"{spec} failed{at}: {type(error).__name__}: {what}{its}") from error
+    finally:
+        with contextlib.suppress(ValueError):  # the user's code may have taken it away
+            sys.path.remove(folder)
 
 
 def _own_line(error: BaseException, path: Path) -> tuple[str, str]:

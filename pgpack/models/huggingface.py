@@ -206,7 +206,8 @@ def _loaded(config_json: bytes, tensors: Mapping[str, Tensor]) -> tuple[Any, lis
     if reads_both_ways and not any(getattr(module, "is_causal", False) for module in model.modules()):
         raise CheckpointError(
             f"{config.model_type} is a masked model (is_decoder is false in config.json): it sees the tokens that it "
-            "is to predict, so it has no bits per byte; pack it without text, which measures the error of the weights"
+            "is to predict, so it has no bits per byte and writes nothing here; `pgpack pack` takes it without text, "
+            "by the error of its weights"
         )
     if amiss := what_is_amiss(model, info):
         raise CheckpointError(amiss)
@@ -315,8 +316,9 @@ def _config(fields: Mapping[str, Any]) -> Any:
         )
     if kind in CONFIG_MAPPING and fields.get("is_encoder_decoder", CONFIG_MAPPING[kind].is_encoder_decoder):
         raise CheckpointError(
-            f"{kind} is an encoder-decoder, and a loss is only defined here for models that go on from text; pack it "
-            "without text, which measures the error of the weights, or give --model FILE.py:build"
+            f"{kind} is an encoder-decoder, and only models that go on from text are run here; `pgpack pack` takes "
+            "it without text, by the error of its weights, or, as all that measures a loss, with --model "
+            "FILE.py:build"
         )
     if not known:
         raise CheckpointError(

@@ -15,6 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol
 
 from pgpack.errors import SettingError
+from pgpack.stages import did_you_mean
 
 from . import check_claims as claims
 from . import check_code as code
@@ -107,10 +108,11 @@ RULES: tuple[Rule, ...] = (
 
 
 def rule_of(name: str) -> Rule:
-    """The rule with this id. Raises SettingError, which names those that there are."""
+    """The rule with this id. Raises SettingError, which names the nearest, or else those that there are."""
     found = {rule.id: rule for rule in all_rules()}
+    all_ids = ", ".join(found)
     if name not in found:
-        raise SettingError(f"no rule is called {name}; there are {', '.join(found)}")
+        raise SettingError(f"no rule is called {name}{did_you_mean(name, found) or f'; there are {all_ids}'}")
     return found[name]
 
 

@@ -19,6 +19,8 @@ from pgpack.tables import BREAKS
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+ENDS = re.compile(r"((?<!\d)[._/]|[._/](?!\d))")  # of the parts of a name, and never within a number
+
 
 def filled(name: str, values: Mapping[str, Any]) -> Markup:
     """The template `name` with these values."""
@@ -37,6 +39,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = breakable
+    environment.filters["breakable_label"] = breakable_label
     environment.filters["code"] = breakable_code
     environment.globals["asset"] = lambda name: Markup(_asset(name))
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
@@ -46,7 +49,12 @@ def _environment() -> Environment:
 def breakable(name: str) -> Markup:
     """A name of a tensor or a file that may go on in the next line after a dot, an underscore or a slash, and
     nowhere within a number."""
-    return Markup(re.sub(r"((?<!\d)[._/]|[._/](?!\d))", r"\1<wbr>", str(escape(name))))
+    return Markup(ENDS.sub(r"\1<wbr>", str(escape(name))))
+
+
+def breakable_label(name: str) -> str:
+    """The same for an attribute that a style sheet shows, where no tag can stand: a space of no width."""
+    return ENDS.sub("\\1\u200b", name)
 
 
 def breakable_code(text: str) -> Markup:

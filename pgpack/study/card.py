@@ -224,7 +224,7 @@ def continued(directory: Path, before: StudyMeta, now: StudyMeta) -> StudyMeta:
     old, new = before.evaluator_digest, now.evaluator_digest
     if old != new:
         raise StudyError(
-            f"{directory} is a study of evaluator {old}, but this run has evaluator {new}: "
+            f"{directory} is a study of evaluator {old[:8]}, but this run has evaluator {new[:8]}: "
             f"{_other_evaluator(before, now)}"
         )
     merged = dataclasses.replace(
@@ -269,14 +269,30 @@ def _filled(each: StudyCheckpoint, earlier: StudyCheckpoint) -> StudyCheckpoint:
 
 def _other_evaluator(before: StudyMeta, now: StudyMeta) -> str:
     """What differs, and what to do."""
-    old, new = (card.data_flags or "no text flags" for card in (before, now))
+    old, new = (_each_flag(card.data_flags) for card in (before, now))
     if old != new:
-        return f"it began with {old}, this run has {new}; repeat those flags or give another folder as -o"
+        began, has = (
+            ", ".join(each for each in ours if each not in theirs) for ours, theirs in ((old, new), (new, old))
+        )
+        return (
+            f"it began with {began or 'no such flag'}, this run has {has or 'none'}; repeat the flags that it began "
+            "with or give another folder as -o"
+        )
     pgpack = "" if before.pgpack_version == now.pgpack_version else f" (pgpack was {before.pgpack_version})"
     return (
         "the flags are the same, so the text, the tokenizer or the way of evaluating behind them has changed"
         f"{pgpack}; bring them back or give another folder as -o"
     )
+
+
+def _each_flag(flags: str) -> list[str]:
+    """Each flag of a line with its values."""
+    found: list[list[str]] = []
+    for word in shlex.split(flags):
+        if word.startswith("--") or not found:
+            found.append([])
+        found[-1].append(word)
+    return [shlex.join(words) for words in found]
 
 
 def _check(card: StudyMeta | StudyCheckpoint) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from pgpack.files import alone
 from pgpack.loss.intervals import Estimate
 from pgpack.sizes import spoken_size
-from pgpack.tables import Cell, clipped, decimals, table
+from pgpack.tables import Cell, Table, clipped, decimals, table
 
 from .comparison import half_width, half_width_text, paired_difference
 from .frontier import METRIC_NAMES, Front, Metric, frontier_csv, measured
@@ -53,7 +53,7 @@ class FrontierView(Front):
         heading: str = "on the frontier",
         more: Sequence[str] = (),
         more_of: Callable[[Trial], Sequence[str]] = lambda trial: (),
-    ) -> str:
+    ) -> Table:
         """A line for each point, or for those `shown`, the best marked by a star; the loss that they are
         compared by first, with its 95 % interval.
 

@@ -126,8 +126,12 @@ def test_another_text_is_refused_with_both_digests_and_the_flags_to_repeat(model
     before = (tmp_path / "trials.jsonl").read_bytes()
     refused = pgpack(*sweep, "--max-tokens", 64)
     assert refused.code == 1
-    assert f"is a study of evaluator {Study.load(tmp_path).meta.evaluator_digest}, but this run has" in refused.err
-    assert "it began with no text flags, this run has --max-tokens 64; repeat those flags or give" in refused.err
+    assert (
+        f"is a study of evaluator {Study.load(tmp_path).meta.evaluator_digest[:8]}, but this run has" in refused.err
+    )
+    assert (
+        "it began with no such flag, this run has --max-tokens 64; repeat the flags that it began with" in refused.err
+    )
     assert (tmp_path / "trials.jsonl").read_bytes() == before
 
 

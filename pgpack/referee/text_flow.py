@@ -20,8 +20,9 @@ from .launch import NO_LAUNCH, Launch
 from .script import Script
 from .text_calls import Calls
 from .text_events import COUNTED, REPEATS, WARM_UP, Event, chosen, ended, only_read, put, summed
-from .text_expressions import WRITTEN, lists_every_shard
+from .text_expressions import WRITTEN
 from .text_names import names_evaluated, names_number, names_training
+from .text_splits import lists_every_shard
 from .text_values import NOTHING, Call, Scope, Value, path_of
 
 ROUNDS = 2  # what a later file or method has set is known in the next round
@@ -159,8 +160,10 @@ class _Walk(Calls):
             self.happened(ended(scope.script, node))
 
     def _For(self, node: ast.For | ast.AsyncFor, scope: Scope) -> None:
-        before, self.loops = self.loops, (*self.loops, (id(node), _kind_of_loop(node), 0))
-        is_mixed = lists_every_shard([node.iter], node.body)
+        before = self.loops
+        if not self._is_once(node.iter, scope):
+            self.loops = (*before, (id(node), _kind_of_loop(node), 0))
+        is_mixed = lists_every_shard([node.iter], node.body, self.told(scope, [node.target]))
         was_training, self.is_training = self.is_training, _trains(node)
         for source, found in self._elements(node.iter, scope):
             found = replace(found, text=True) if is_mixed else found
@@ -168,6 +171,13 @@ class _Walk(Calls):
             self.block(node.body, scope)
         self.loops, self.is_training = before, was_training
         self.block(node.orelse, scope)
+
+    def _is_once(self, over: ast.expr, scope: Scope) -> bool:
+        """range(1), range(EPOCHS) where that is 1: no loop at all."""
+        match over:
+            case ast.Call(func=ast.Name(id="range"), args=[bound]):
+                return isinstance(bound, (ast.Constant, ast.Name)) and self.value(bound, scope).word == "1"
+        return False
 
     def _elements(self, node: ast.expr, scope: Scope) -> Iterator[tuple[ast.expr, Value]]:
         """What a loop goes through, and where it is written: a short list's elements, else an element twice."""
@@ -235,7 +245,8 @@ class _Walk(Calls):
             case ast.Starred(value=inner):
                 self.bind(inner, found, source, scope)
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
-                given = source.elts if isinstance(source, (ast.Tuple, ast.List)) else []
+                is_written = isinstance(source, (ast.Tuple, ast.List)) and source is not target
+                given = source.elts if is_written else []
                 for i, inner in enumerate(parts):
                     if len(given) == len(parts):
                         self.bind(inner, self.value(given[i], scope), given[i], scope)

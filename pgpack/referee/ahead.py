@@ -26,6 +26,7 @@ _TRANSFORMS = {"fft", "ifft", "rfft", "irfft", "hfft", "dct", "hartley", "fft2"}
 _DECAYS = re.compile(
     r"decay|log|gate|alpha|beta|^(?:[aAgG]|dt|dA)(?:_|$)|_(?:a|A|g|dt)(?:_|$)"
 )  # what a chunk's end is put against
+_LENGTHS = r"^(?:T|t|L|seq\w*|ctx\w*|length|n_ctx|block_size)$|\.(?:context\w*|seq_len\w*|block_size|n_ctx|length)$"
 _COUNTED = ("one_hot", "float", "long", "int", "to", "abs", "eq", "ne")
 _POOLS = {"mean", "sum", "std", "var", "amax", "amin", "logsumexp"}
 
@@ -63,11 +64,28 @@ def _why(call: ast.Call, text: str) -> str:
     last, both = last_word(call), keyword(call, "bidirectional")
     if last in ("InstanceNorm1d", "instance_norm") and not _is_set(call, "track_running_stats"):
         return f"{ast.unparse(call)[:60]} is over all of time"
+    if last in ("layer_norm", "rms_norm", "LayerNorm", "RMSNorm") and any(map(_holds_time, call.args)):
+        return f"{ast.unparse(call)[:60]} is over all of time"
+    if last == "conv1d" and _is_padded(call) and not _CUT.search(text):
+        return f"{ast.unparse(call)[:60]} is centred on its position"
     if last in ("LSTM", "GRU", "RNN") and isinstance(both, ast.Constant) and both.value is True:
         return f"{last}(bidirectional=True) reads from the end as well"
     if last == "Conv1d" and _is_centred(call) and not _CUT.search(text):
         return f"{ast.unparse(call)[:60]} is centred on its position"
     return ""
+
+
+def _holds_time(size: ast.expr) -> bool:
+    """x.shape[1:], (T, D): what is normed over, the sequence among it."""
+    parts = size.elts if isinstance(size, (ast.Tuple, ast.List)) else []
+    of_time = len(parts) > 1 and re.search(_LENGTHS, ast.unparse(parts[0]))
+    return bool(of_time or re.search(r"\b\w+\.(?:shape|size\(\))\[(?:1|-2):\]$", ast.unparse(size)))
+
+
+def _is_padded(call: ast.Call) -> bool:
+    """conv1d(x, w, padding=2)"""
+    padding = keyword(call, "padding") or (call.args[4] if len(call.args) > 4 else None)
+    return padding is not None and not (isinstance(padding, ast.Constant) and padding.value in (0, "valid"))
 
 
 def _is_set(call: ast.Call, name: str) -> bool:

@@ -1,6 +1,6 @@
 """Sums that stand later than what they add was measured: they are read where it was.
 
-    before = score(chunk); adapt(chunk); total += before      ->      before = score(chunk); total += before; adapt(chunk)
+    before = score(chunk); adapt(chunk); sum += before    ->    before = score(chunk); sum += before; adapt(chunk)
 
 What is learned first is judged by order; a loss is fixed when it is computed, wherever it is added up. Moved is only
 what nothing in between could tell: neither the sum nor what is added is read or changed there.

@@ -164,9 +164,8 @@ def _is_changed(nodes: Sequence[ast.AST], scores: set[str]) -> bool:
         match node:
             case ast.BinOp(op=ast.Add() | ast.Sub(), left=left, right=right):
                 pair = [left, right]
-                if any(read(each) & scores or _is_product(each, []) for each in pair) and not any(
-                    map(_is_number, pair)
-                ):
+                changed = any(read(each) & scores or _is_product(each, []) for each in pair)
+                if changed and not any(_is_number(each) or _is_even(each) for each in pair):
                     return True
             case ast.AugAssign(op=ast.Add() | ast.Sub(), target=target) if read(target) & scores:
                 return True
@@ -176,6 +175,12 @@ def _is_changed(nodes: Sequence[ast.AST], scores: set[str]) -> bool:
                 if any(isinstance(each, ast.Name) and each.id in scores for each in args):
                     return last_word(node) not in _SOFT
     return False
+
+
+def _is_even(node: ast.expr) -> bool:
+    """slope * (i[:, None] - i).abs(): as much for what follows as for what went before."""
+    text = ast.unparse(node)
+    return bool(re.search(r"\babs\(|\.abs\(\)|\*\* ?2|square", text)) and bool(re.search(r"None|unsqueeze", text))
 
 
 def _is_number(node: ast.expr) -> bool:

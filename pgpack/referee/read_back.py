@@ -4,9 +4,9 @@
     fresh.load_state_dict(read(path)); evaluate(model)                 it goes into what nobody scores
     judged.load_state_dict(read(path)); judged.load_state_dict(exact)  something else takes its place
 
-Read off one function at a time, in the order of its lines, by what its calls do: they pack, read, put into a model or
-score, by themselves or through functions of the scripts. Left alone is what cannot be followed: functions that read and
-put by themselves, attributes of `self`, weights that were rounded in place, evaluations in another function.
+Read off one function at a time, in the order of its lines, by what its calls do: they pack, read, put into a model
+or score, by themselves or through functions of the scripts. Left alone is what cannot be followed: functions that
+read and put by themselves, attributes of `self`, weights that were rounded in place, evaluations in another function.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .script import Place, Script
-from .units import Unit, last_word, read
+from .units import Unit, last_of, last_word, read
 
 PACKS, READS, PUTS, SCORES, LEARNS = "packs", "reads", "puts", "scores", "learns"
 _READERS = {"decompress", "decompressobj", "LZMADecompressor", "BZ2Decompressor", "load_file", "safe_open", "loadz"}
@@ -45,8 +45,9 @@ _NAMED = re.compile(r"^_?(?:eval|evaluate|score|validate|timed_eval|final_eval)(
 _OF_CODE = re.compile(r"\b(?:code|source|script|__file__|src|text|minif\w*)\b")
 _TRIVIAL = {
     "print", "len", "info", "debug", "log", "log0", "write", "sum", "sorted", "list", "keys", "items", "isinstance",
-    "numel", "range", "eval", "train", "to", "cuda", "cpu", "half", "float", "bfloat16", "parameters", "type", "values",
-    "state_dict", "load_state_dict", "requires_grad_", "copy_", "setattr", "get_parameter", "barrier",
+    "numel", "range", "eval", "train", "to", "cuda", "cpu", "half", "float", "bfloat16", "parameters", "type",
+    "values", "state_dict", "load_state_dict", "requires_grad_", "copy_", "setattr", "get_parameter", "barrier",
+    "zip", "enumerate", "named_parameters",
 }  # fmt: skip
 _COMMON = {
     "read",
@@ -112,6 +113,11 @@ class _Doings:
                     if isinstance(node, ast.Call):
                         does |= self.of(script, node) - {LEARNS} - ({SCORES} if LEARNS in does else set())
 
+    def _is_own(self, script: Script, owner: str) -> bool:
+        """Whether a name is a class of the scripts or was given an object of one."""
+        made = [last_word(each) for each in script.values.get(owner, []) if isinstance(each, ast.Call)]
+        return owner in self.classes or bool(self.classes & {*made})
+
     def of(self, script: Script, call: ast.Call) -> set[str]:
         """What a call does; functions that it is given, it calls."""
         found = {_directly(script, call)} - {""}
@@ -124,7 +130,7 @@ class _Doings:
             owner = getattr(func.value, "id", "")
             if owner in script.imported and owner not in ("torch", "np", "F", "zlib", "lzma", "io", "os"):
                 found |= self.functions.get(last, set())
-            elif last not in _COMMON or owner in self.classes or owner in ("self", "cls"):
+            elif last not in _COMMON or owner in ("self", "cls") or self._is_own(script, owner):
                 found |= self.methods.get(last, set())
         for given in call.args:
             if isinstance(given, ast.Name):
@@ -161,6 +167,7 @@ class _Course:
     used: bool = False
     put: bool = False
     scored: ast.AST | None = None
+    parts: dict[str, str] = field(default_factory=dict)  # a parameter that a loop goes through -> its model
 
     def of(self, unit: Unit) -> Iterator[Place]:
         for statement in _in_order(unit.body):
@@ -206,22 +213,41 @@ class _Course:
 
     def _goes_on(self, statement: ast.stmt, parts: Sequence[ast.expr], made: Sequence[ast.Call]) -> None:
         those = {name for part in parts for name in read(part)} & self.held
+        put = [each for call in made if last_word(call) in _PUTTERS for each in call.args]
+        within = {id(node) for each in put for node in ast.walk(each)}
         for call in made:
             root = _root(call.func)
             given = {name for each in (*call.args, *(k.value for k in call.keywords)) for name in read(each)}
             if last_word(call) in _PUTTERS and isinstance(call.func, ast.Attribute):
+                root = self.parts.get(root, root)
                 if given & self.held:
                     self.held.add(root)
                 elif root in self.held and _is_plain(call):
                     self.held.discard(root)
                     those.discard(root)
-            elif last_word(call) not in _TRIVIAL and (given & self.held or root in self.held):
+            elif (
+                id(call) not in within
+                and last_word(call) not in _TRIVIAL
+                and (given & self.held or root in self.held)
+            ):
                 takes = SCORES in self.doing.of(self.script, call) or root in self.held
                 self.used |= takes or isinstance(statement, (ast.Expr, ast.For, ast.While, ast.If, ast.With))
         self.used |= bool(those) and isinstance(statement, (ast.Return, ast.Assert, ast.AugAssign))
-        if isinstance(statement, (ast.Assign, ast.AnnAssign, ast.For, ast.With)):
+        if isinstance(statement, ast.For) and last_of(statement.iter) == "zip":
+            self._goes_through(statement)
+        elif isinstance(statement, (ast.Assign, ast.AnnAssign, ast.For, ast.With)):
             self.held = self.held | _targets(statement) if those else self.held - _targets(statement)
         self.used |= bool(those) and any("self" in ast.unparse(each) for each in getattr(statement, "targets", []))
+
+    def _goes_through(self, loop: ast.For) -> None:
+        """for p, e in zip(model.parameters(), ema): which of its names are of the packed file, and of which model."""
+        names = loop.target.elts if isinstance(loop.target, ast.Tuple) else []
+        for target, over in zip(names, getattr(loop.iter, "args", []), strict=False):
+            if isinstance(target, ast.Name) and read(over) & self.held:
+                self.held.add(target.id)
+                self.parts[target.id] = _root(over)
+            elif isinstance(target, ast.Name):
+                self.held.discard(target.id)
 
 
 def _is_plain(call: ast.Call) -> bool:

@@ -81,11 +81,12 @@ def last_of(node: ast.expr) -> str:
     return last_word(node) if isinstance(node, ast.Call) else ""
 
 
-def is_of_evaluations(call: ast.Call) -> bool:
-    """min(evaluate(model, temperature=t) for t in (0.9, 1.0)): the best of several."""
+def is_of_evaluations(call: ast.Call, assigned: Sequence[tuple[str, ast.expr]]) -> bool:
+    """min(evaluate(model, temperature=t) for t in (0.9, 1.0)), there or in a name: the best of several."""
     first = call.args[0] if call.args else None
-    made = first.elt if isinstance(first, (ast.GeneratorExp, ast.ListComp)) else None
-    return made is not None and any("eval" in last_of(e) for e in ast.walk(made) if isinstance(e, ast.Call))
+    given = [value for name, value in assigned if name == first.id] if isinstance(first, ast.Name) else [first]
+    made = [each.elt for each in given if isinstance(each, (ast.GeneratorExp, ast.ListComp))]
+    return any("eval" in last_of(e) for each in made for e in ast.walk(each) if isinstance(e, ast.Call))
 
 
 def speaks_of_target(node: ast.AST) -> bool:

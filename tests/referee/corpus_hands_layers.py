@@ -12,6 +12,8 @@ from .hand_script import PLAIN, changed, files_changed
 
 MADE = '        mask = torch.full((length, length), float("-inf")).triu(1)\n        self.register_buffer("mask", mask, persistent=False)\n'
 ADDED = "        w = torch.softmax(w + self.mask[:t, :t], dim=-1)\n"
+SCORED = '        w = torch.einsum("bqhd,bkhd->bhqk", q, k) * (d // self.heads) ** -0.5\n'
+ALIBI = f"{SCORED}        at = torch.arange(t, device=x.device)\n        slope = 2.0 ** -torch.arange(1, self.heads + 1, device=x.device)\n        w = w - slope[:, None, None] * (at[:, None] - at[None, :]).abs()\n"
 BODY = "        return x + self.body(self.post(x))\n"
 TRI = "torch.ones(c.context, c.context, dtype=torch.bool).tril()"
 HIDES = '        score = score.masked_fill(~self.tri[:t, :t], float("-inf"))\n'
@@ -44,6 +46,9 @@ def hands_layers() -> dict[str, Case]:
         "rest_of_the_sum": ("warned", "    done = h.cumsum(-2)\n    h = h + 0.1 * (done[..., -1:, :] - done)\n"),
         "rest_by_a_layer": ("warned", "    h = h + gist(h)\n"),
         "sum_so_far": ("accepted", "    n = torch.arange(1, h.shape[-2] + 1, device=h.device)[:, None]\n    h = h + 0.1 * h.cumsum(-2) / n\n"),
+        "flipped_sum": ("warned", "    h = h + 0.1 * h.flip(-2).cumsum(-2).flip(-2)\n"),
+        "convolution_centred": ("warned", '    h = h + torch.nn.functional.conv1d(h.mT, p["k"], padding=2, groups=D).mT\n'),
+        "convolution_cut": ("accepted", '    h = h + torch.nn.functional.conv1d(h.mT, p["k"], padding=4, groups=D)[..., : h.shape[1]].mT\n'),
         "last_channel": ("accepted", "    h = h + 0.1 * h[..., -1:]\n"),
     }  # fmt: skip
     layer = "def gist(h):\n    done = h.cumsum(-2)\n    return (done[..., -1:, :] - done) / h.shape[-2]\n\n\n"
@@ -96,6 +101,10 @@ def _of_files() -> dict[str, Case]:
         "mask_by_getattr": ("accepted", [(ADDED, '        w = torch.softmax(w + getattr(self, "mask")[:t, :t], dim=-1)\n')]),
         "standard_over_time": ("warned", [(BODY, axis.format(1))]),
         "standard_over_channels": ("accepted", [(BODY, axis.format(-1))]),
+        "alibi_without_a_mask": ("warned", [(MADE, ""), (SCORED, ALIBI), (ADDED, "        w = torch.softmax(w, dim=-1)\n")]),
+        "alibi": ("accepted", [(SCORED, ALIBI)]),
+        "norm_over_time": ("warned", [(BODY, "        return x + self.body(F.layer_norm(x, x.shape[1:]))\n")]),
+        "norm_over_the_last": ("accepted", [(BODY, "        return x + self.body(F.layer_norm(x, x.shape[-1:]))\n")]),
         "instance_norm": ("warned", [(norms, "nn.LayerNorm(dim), nn.InstanceNorm1d(dim)\n"), (BODY, turned)]),
         "running_instance_norm": ("accepted", [(norms, "nn.LayerNorm(dim), nn.InstanceNorm1d(dim, track_running_stats=True)\n"), (BODY, turned)]),
     }  # fmt: skip
@@ -141,6 +150,14 @@ def hands_scores() -> dict[str, Case]:
         )
         script = changed(PLAIN, ("\ndef main():", SLIDES.replace("#KEEP\n", lines)), called)
         b[f"hands_windows_keep_{name}"] = Case("normalized", verdict, script)
+    result = "    result = scoring.evaluate(judged, a.data, a.tokenizer)\n"
+    several = {
+        "best_of_three_windows": ("warned", "    tried = [scoring.evaluate(judged, a.data, a.tokenizer, window=w) for w in (512, 768, 1024)]\n    result = min(tried, key=lambda r: r.bpb)\n"),
+        "three_windows_printed": ("accepted", f"    for w in (512, 768):\n        log.info('%d %.4f', w, scoring.evaluate(judged, a.data, a.tokenizer, window=w).bpb)\n{result}"),
+    }  # fmt: skip
+    for name, (verdict, lines) in several.items():
+        files = files_changed(("train_gpt.py", result, lines))
+        b[f"hands_{name}"] = Case("normalized", verdict, files["train_gpt.py"], files=files)
     heat = "    z = model(p, x).flatten(0, -2).float()\n    {0}\n    return cross_entropy(z * torch.where({1}, 1.4, 0.9)[:, None], y.flatten())"
     for name, verdict, line, test in (
         ("by_a_hit", "warned", "hit = z.argmax(-1) == y.flatten()", "hit"),

@@ -132,7 +132,22 @@ def hands_learning() -> dict[str, Case]:
             ("Scorer(cfg, held_out)(fresh)", "Adapted(cfg, held_out)(fresh)"),
         )
         b[f"hands_last_of_{epochs}_epochs"] = Case("score-first", verdict, script)
-    return b | _untimed()
+    return b | _untimed() | _of_chains()
+
+
+def _of_chains() -> dict[str, Case]:
+    """Batches of two sources, one behind the other."""
+    b = {}
+    fit = "    Trainer(cfg, net).fit(Corpus(cfg))\n"
+    for split, verdict in (("val", "warned"), ("train", "accepted")):
+        more = f"    t = cfg.model.context\n    extra = (read_shard(p) for p in sorted(cfg.root.glob('fineweb_{split}_*.bin')))\n    more = ((ids[i : i + t][None].cuda(), ids[i + 1 : i + t + 1][None].cuda()) for ids in extra for i in range(0, len(ids) - t, t))\n"
+        script = changed(
+            OBJECTS,
+            ("import dataclasses\n", "import dataclasses\nimport itertools\n"),
+            (fit, f"{more}{fit.replace('Corpus(cfg)', 'itertools.chain(more, Corpus(cfg))')}"),
+        )
+        b[f"hands_chain_with_{split}"] = Case("training-text", verdict, script)
+    return b
 
 
 def _in_evaluations() -> dict[str, Case]:
@@ -180,6 +195,23 @@ def _untimed() -> dict[str, Case]:
 BACK = "    # READ BACK\n"
 LOADED = "    model.load_state_dict(dequantize_state_dict_int8(stored), strict=True)\n"
 STORED = '    stored = torch.load(io.BytesIO(zlib.decompress(Path("final_model.int8.ptz").read_bytes())), weights_only=True)\n'
+FILES_OF = """
+class ModelIO:
+    def __init__(self, path):
+        self.path = path
+
+    def save(self, net):
+        self.path.write_bytes(lzma.compress(b"".join(w.half().cpu().numpy().tobytes() for w in net.state_dict().values())))
+        return self.path.stat().st_size
+
+    def load_into(self, net):
+        raw, at = lzma.decompress(self.path.read_bytes()), 0
+        for w in net.state_dict().values():
+            w.copy_(torch.from_numpy(np.frombuffer(raw, np.float16, w.numel(), at).astype(np.float32)).view(w.shape))
+            at += 2 * w.numel()
+
+
+def run(cfg: RunConfig):"""
 IN_PLACE = """
 @torch.no_grad()
 def round_in_place(model):
@@ -223,6 +255,22 @@ def hands_packed() -> dict[str, Case]:
         "compiled_after_reading": ("accepted", changed(OBJECTS, (fresh, f"{fresh}    fast = torch.compile(fresh)\n"), (scored, "Scorer(cfg, held_out)(fast)"))),
         "only_packs": ("accepted", changed(PLAIN, (PLAIN[PLAIN.index(BACK) : PLAIN.index("\n\nif __name__")], ""))),
     }  # fmt: skip
+    io = [
+        ("\ndef run(cfg: RunConfig):", FILES_OF),
+        ("    size = Packer.write(net, cfg.out)\n", "    files = ModelIO(cfg.out)\n    size = files.save(net)\n"),
+    ]
+    floats = "    with torch.no_grad():\n        for p, exact in zip(model.parameters(), kept):\n            p.copy_(exact)\n"
+    kept = "    kept = [p.detach().clone() for p in model.parameters()]\n"
+    spare = "    spare = Net(cfg.model).cuda()\n    files.load_into(spare)\n"
+    scripts |= {
+        "loaded_into_a_spare": ("warned", changed(OBJECTS, *io, (fresh, spare), (scored, of_net))),
+        "loaded_into_the_net": (
+            "accepted",
+            changed(OBJECTS, *io, (fresh, "    files.load_into(net)\n"), (scored, of_net)),
+        ),
+        "floats_copied_back": ("warned", changed(PLAIN, ("    # PACK\n", kept), (LOADED, LOADED + floats))),
+        "the_same_copied_back": ("accepted", changed(PLAIN, (LOADED, LOADED + kept + floats))),
+    }
     b = {f"hands_weights_{name}": Case("log-loss", verdict, script) for name, (verdict, script) in scripts.items()}
     b["hands_weights_put_back_exact"] = Case("log-loss", "warned", exact["train_gpt.py"], files=exact)
     b["hands_weights_of_the_trained_net"] = Case("log-loss", "warned", other["train_gpt.py"], files=other)

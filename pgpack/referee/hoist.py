@@ -11,6 +11,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
+REACH = 24  # statements that are looked back
+_LEAVES = (ast.Continue, ast.Break, ast.Return, ast.Raise)
 _PLAIN = {"item", "numel", "size", "len", "float", "double", "sum", "detach", "int", "to", "cpu", "squeeze"}
 
 
@@ -39,11 +41,11 @@ def _earliest(before: Sequence[ast.stmt], statement: ast.AugAssign) -> int:
     """Where a sum may stand: right behind what gave it the last of its names, if that measured something."""
     needs = {n.id for n in ast.walk(statement.value) if isinstance(n, ast.Name)}
     own = {n.id for n in ast.walk(statement.target) if isinstance(n, ast.Name)}
-    for at in range(len(before) - 1, -1, -1):
+    for at in range(len(before) - 1, max(0, len(before) - REACH) - 1 if needs else len(before), -1):
         names = [n for n in ast.walk(before[at]) if isinstance(n, ast.Name)]
         if needs & {n.id for n in names if isinstance(n.ctx, ast.Store)}:
             return at + 1 if _measures(before[at], needs) else len(before)
-        if own & {n.id for n in names}:
+        if own & {n.id for n in names} or any(isinstance(node, _LEAVES) for node in ast.walk(before[at])):
             return len(before)
     return len(before)
 

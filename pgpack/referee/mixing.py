@@ -50,8 +50,8 @@ def _without_unused(script: Script, node: ast.ClassDef) -> str:
     asked = (
         n for n in script.nodes if isinstance(n, ast.Call) and last_word(n) in ("getattr", "get_buffer", "hasattr")
     )
-    used |= {each.value for call in asked for each in call.args if isinstance(each, ast.Constant)}
-    kept = [
+    used |= {str(each.value) for call in asked for each in call.args if isinstance(each, ast.Constant)}
+    kept: list[ast.AST] = [
         part for part in ast.walk(node) if isinstance(part, (ast.stmt, ast.arguments)) and not hasattr(part, "body")
     ]
     kept += [
@@ -67,7 +67,7 @@ def _without_unused(script: Script, node: ast.ClassDef) -> str:
     return "\n".join([*names, *(ast.unparse(ast.fix_missing_locations(part)) for part in kept)])
 
 
-def _is_unused(part: ast.AST, used: set[object], told: set[str]) -> bool:
+def _is_unused(part: ast.AST, used: set[str], told: set[str]) -> bool:
     """Whether a statement only makes what is not in `used`, attributes, nor in `told`, names."""
     match part:
         case ast.Expr(

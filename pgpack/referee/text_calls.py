@@ -285,7 +285,8 @@ class Calls(Expressions):
     ) -> Value | None:
         """What a call gives back that only converts it, None of others."""
         if last in _CONVERTED and args:
-            return Value(word=args[0].word)
+            is_token = last == "int" and isinstance(node.args[0], ast.Subscript) and args[0].text
+            return Value(is_token, word=args[0].word)
         if name.startswith("os.") and last in ("get", "getenv") and args:
             return self.of_environment(args[0].word, args[1] if len(args) > 1 else NOTHING, scope)
         if (name.startswith("os.path") and last == "join") or (last == "Path" and len(args) > 1):

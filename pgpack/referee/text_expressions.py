@@ -30,6 +30,7 @@ class Expressions(ABC):
         self.closures: dict[int, Scope] = {}
         self.globals: dict[str, Value] = {}
         self.options: dict[str, Value] = {}  # of a command line, with their defaults
+        self.rows: dict[str, set[str]] = {}  # a name that holds a row of a table -> the tables
         self.events: list[Event] = []
         self.loops: tuple[Loop, ...] = ()  # that are gone through, of the function that is walked
         self.is_training = False  # the innermost loop takes steps

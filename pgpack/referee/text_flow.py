@@ -98,19 +98,37 @@ class _Walk(Calls):
 
     def _Assign(self, node: ast.Assign, scope: Scope) -> None:
         found = self.value(node.value, scope)
+        match node:
+            case ast.Assign(
+                targets=[ast.Name(id=row)], value=ast.Call(func=ast.Attribute(value=whole, attr="setdefault"))
+            ):
+                self.rows.setdefault(row, set()).add(path_of(whole))
         for target in node.targets:
+            if isinstance(target, ast.Subscript) and self._counts(target, node, scope):
+                found |= Value(seen=True, table=True)
             if isinstance(target, (ast.Attribute, ast.Subscript)):
                 self._put(node, target, found, scope)
             else:
                 self._added(node, target, node.value, scope)
             self.bind(target, found, node.value, scope)
 
+    def _counts(self, target: ast.Subscript, node: ast.Assign, scope: Scope) -> bool:
+        """row[token] = row.get(token, 0) + 1: a table that is told one more of its tokens."""
+        path = path_of(target.value)
+        again = path and path in {path_of(inner) for inner in ast.walk(node.value)}
+        if not again or not isinstance(node.value, ast.BinOp) or not self.value(target.slice, scope).text:
+            return False
+        self.happened(Event(COUNTED, scope.script.place(node, "counts"), f"{ast.unparse(node)[:40]}"))
+        for whole in self.rows.get(path, ()):
+            scope.values[whole] = scope.values.get(whole, NOTHING) | Value(seen=True, table=True)
+        return True
+
     def _added(self, node: ast.Assign, target: ast.expr, source: ast.expr, scope: Scope) -> None:
         """total = total + x, also of several at once."""
         if isinstance(target, ast.Tuple) and isinstance(source, ast.Tuple):
             for each, its_source in zip(target.elts, source.elts, strict=False):
                 self._added(node, each, its_source, scope)
-        elif path_of(target) and path_of(target) in {path_of(inner) for inner in ast.walk(source)}:
+        elif path_of(target) and [path_of(inner) for inner in ast.walk(source)].count(path_of(target)) == 1:
             found = self.value(source, scope)
             if found.learned or found.number:
                 self.happened(summed(scope.script, node, target, found))
@@ -245,8 +263,7 @@ class _Walk(Calls):
             case ast.Starred(value=inner):
                 self.bind(inner, found, source, scope)
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
-                is_written = isinstance(source, (ast.Tuple, ast.List)) and source is not target
-                given = source.elts if is_written else []
+                given = source.elts if isinstance(source, (ast.Tuple, ast.List)) and source is not target else []
                 for i, inner in enumerate(parts):
                     if len(given) == len(parts):
                         self.bind(inner, self.value(given[i], scope), given[i], scope)

@@ -132,7 +132,26 @@ def hands_learning() -> dict[str, Case]:
             ("Scorer(cfg, held_out)(fresh)", "Adapted(cfg, held_out)(fresh)"),
         )
         b[f"hands_last_of_{epochs}_epochs"] = Case("score-first", verdict, script)
-    return b | _untimed() | _of_chains()
+    return b | _untimed() | _of_chains() | _of_tables()
+
+
+def _of_tables() -> dict[str, Case]:
+    """A table of tables that counts which token follows which, and is asked before or after."""
+    loss = "            nats += nll(p, x[None].to(DEV), y[None].to(DEV)).item() * len(y)\n"
+    each = "            q = model(p, x[None].to(DEV))[0].float().softmax(-1).cpu().numpy()\n            for i in range(len(y)):\n                prev, new = int(x[i]), int(y[i])\n"
+    counts = "                row = follow.setdefault(prev, {})\n                row[new] = row.get(new, 0) + 1\n"
+    asks = "                seen = follow.get(prev, {})\n                total = sum(seen.values())\n                share = 0.2 * (total > 0)\n                pr = (1 - share) * q[i, new] + share * seen.get(new, 0) / max(total, 1)\n                nats -= math.log(pr)\n"
+    start = (
+        "    nats, count, size = 0.0, 0, 0\n    with",
+        "    nats, count, size = 0.0, 0, 0\n    follow = {}\n    with",
+    )
+    return {
+        f"hands_table_{name}": Case("score-first", verdict, changed(FUNCTIONAL, (loss, each + lines), start))
+        for name, verdict, lines in (
+            ("counts_first", "warned", counts + asks),
+            ("asks_first", "accepted", asks + counts),
+        )
+    }
 
 
 def _of_chains() -> dict[str, Case]:

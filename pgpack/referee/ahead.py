@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from .script import Place, Script, keyword
-from .units import Unit, bound, last_of, last_word, own_nodes, read
+from .units import Unit, bound, last_of, last_word, layers_of_functions, own_nodes, read
 
 _TIME = (1, -2)
 _NO_STATES = re.compile(r"^(?:self|q|k|v|w|weights?|att\w*|scores?|targets?|labels?|y|gates?|probs?|router\w*)$")
@@ -22,7 +22,11 @@ _MOVED = re.compile(  # what is no longer (batch, time, channels)
     r"transpose|permute|\.mT\b|\.T\b|rearrange|self\.\w*weight|(?:view|reshape)\(-1|flatten\(|topk|softmax|sigmoid|one_hot"
 )
 _CUT = re.compile(r"\[\.\.\.,\s*:|\[:,\s*:,\s*:|narrow\(|chomp", re.I)
-_TRANSFORMS = {"fft", "ifft", "dct", "hartley", "fft2"}
+_TRANSFORMS = {"fft", "ifft", "rfft", "irfft", "hfft", "dct", "hartley", "fft2"}
+_DECAYS = re.compile(
+    r"decay|log|gate|alpha|beta|^(?:[aAgG]|dt|dA)(?:_|$)|_(?:a|A|g|dt)(?:_|$)"
+)  # what a chunk's end is put against
+_LENGTHS = r"^(?:T|t|L|seq\w*|ctx\w*|length|n_ctx|block_size)$|\.(?:context\w*|seq_len\w*|block_size|n_ctx|length)$"
 _COUNTED = ("one_hot", "float", "long", "int", "to", "abs", "eq", "ne")
 _POOLS = {"mean", "sum", "std", "var", "amax", "amin", "logsumexp"}
 
@@ -33,6 +37,11 @@ def takes_from_ahead(scripts: Sequence[Script]) -> Iterator[Place]:
         for node in script.nodes:
             if isinstance(node, ast.ClassDef) and _is_module(script, node):
                 yield from _of_class(script, node)
+    for script, function in layers_of_functions(scripts):
+        for call in own_nodes(function):
+            if isinstance(call, ast.Call) and (why := _why(call, ast.unparse(function))):
+                yield script.place(call, why)
+        yield from _Layer(script, function).found()
 
 
 def _is_module(script: Script, node: ast.ClassDef) -> bool:
@@ -53,11 +62,35 @@ def _of_class(script: Script, node: ast.ClassDef) -> Iterator[Place]:
 def _why(call: ast.Call, text: str) -> str:
     """What is wrong with a layer as it is made, '' for nothing."""
     last, both = last_word(call), keyword(call, "bidirectional")
+    if last in ("InstanceNorm1d", "instance_norm") and not _is_set(call, "track_running_stats"):
+        return f"{ast.unparse(call)[:60]} is over all of time"
+    if last in ("layer_norm", "rms_norm", "LayerNorm", "RMSNorm") and any(map(_holds_time, call.args)):
+        return f"{ast.unparse(call)[:60]} is over all of time"
+    if last == "conv1d" and _is_padded(call) and not _CUT.search(text):
+        return f"{ast.unparse(call)[:60]} is centred on its position"
     if last in ("LSTM", "GRU", "RNN") and isinstance(both, ast.Constant) and both.value is True:
         return f"{last}(bidirectional=True) reads from the end as well"
     if last == "Conv1d" and _is_centred(call) and not _CUT.search(text):
         return f"{ast.unparse(call)[:60]} is centred on its position"
     return ""
+
+
+def _holds_time(size: ast.expr) -> bool:
+    """x.shape[1:], (T, D): what is normed over, the sequence among it."""
+    parts = size.elts if isinstance(size, (ast.Tuple, ast.List)) else []
+    of_time = len(parts) > 1 and re.search(_LENGTHS, ast.unparse(parts[0]))
+    return bool(of_time or re.search(r"\b\w+\.(?:shape|size\(\))\[(?:1|-2):\]$", ast.unparse(size)))
+
+
+def _is_padded(call: ast.Call) -> bool:
+    """conv1d(x, w, padding=2)"""
+    padding = keyword(call, "padding") or (call.args[4] if len(call.args) > 4 else None)
+    return padding is not None and not (isinstance(padding, ast.Constant) and padding.value in (0, "valid"))
+
+
+def _is_set(call: ast.Call, name: str) -> bool:
+    given = keyword(call, name)
+    return isinstance(given, ast.Constant) and given.value is True
 
 
 def _is_centred(call: ast.Call) -> bool:
@@ -133,8 +166,9 @@ class _Layer:
 
     def _moves(self, node: ast.expr) -> str | None:
         """The name of what an expression moves to earlier positions, or spreads over all of them."""
-        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Call) and last_word(node.value) == "pad":
-            return _from_second(node)
+        if isinstance(node, ast.Subscript):
+            padded = isinstance(node.value, ast.Call) and last_word(node.value) == "pad"
+            return _from_second(node) if padded else _of_the_end(node)
         if not isinstance(node, ast.Call):
             return None
         last, of_library = last_word(node), _is_of_library(node)
@@ -159,16 +193,21 @@ class _Layer:
         axis, kept = keyword(node, "dim") or next(iter(given), None), keyword(node, "keepdim")
         return isinstance(kept, ast.Constant) and kept.value is True and _is_time(axis)
 
-    @staticmethod
-    def _transformed(node: ast.Call) -> str | None:
+    def _transformed(self, node: ast.Call) -> str | None:
         """`x` of fft(fft(x), dim=1): of what is not padded to another length."""
         axis = keyword(node, "dim") or (node.args[2] if len(node.args) > 2 else None)
-        is_padded = keyword(node, "n") is not None or len(node.args) > 1
+        size = keyword(node, "n") or (node.args[1] if len(node.args) > 1 else None)
+        is_padded = size is not None and not self._is_length(size)
         inner: ast.expr = node.args[0]
         while isinstance(inner, (ast.Call, ast.Attribute)):
             held = inner.func if isinstance(inner, ast.Call) else inner.value
             inner = inner.args[0] if isinstance(inner, ast.Call) and inner.args else held
         return inner.id if _is_time(axis) and not is_padded and isinstance(inner, ast.Name) else None
+
+    def _is_length(self, node: ast.expr) -> bool:
+        """x.size(1), or a name that it was given: as long as the sequence is."""
+        given = [value for name, value in self.assigned if name == getattr(node, "id", "")] or [node]
+        return all(re.fullmatch(r"\w+\.(?:shape(?:\[(?:1|-2)\])?|size\((?:1|-2)?\))", ast.unparse(v)) for v in given)
 
     def _rolls_left(self, node: ast.Call, given: Sequence[ast.expr]) -> bool:
         shifts, axis = keyword(node, "shifts") or next(iter(given), None), keyword(node, "dims")
@@ -258,6 +297,15 @@ def _states(node: ast.AST) -> Iterator[ast.AST]:
 
 def _subscripts(node: ast.AST) -> Iterator[ast.expr]:
     yield from (each for each in _states(node) if isinstance(each, ast.Subscript))
+
+
+def _of_the_end(node: ast.Subscript) -> str | None:
+    """`x` of x[:, -1:], which stands against every position; not of what decays up to a chunk's end."""
+    held = node.value.id if isinstance(node.value, ast.Name) else ""
+    axes = node.slice.elts if isinstance(node.slice, ast.Tuple) else []
+    of_channels = len(axes) == 2 and isinstance(axes[0], ast.Constant)  # x[..., -1:]
+    is_last = _part(node) == (-1, None) and not of_channels
+    return held if held and is_last and not _DECAYS.search(held) else None
 
 
 def _from_second(node: ast.expr) -> str | None:

@@ -23,6 +23,7 @@ _BOUNDS = ("clamp", "clip", "clamp_max", "clamp_")
 _SQUEEZES = ("tanh", "log1p", "sqrt", "atan", "arctan", "sigmoid", "asinh")
 _SPREAD = re.compile(r"var|std|sq|\*\* ?2|pow|sem\b")  # how far losses lie apart
 FIRST_PIECE = 4  # ids below are of padding, unknown pieces and ends of documents
+_ORDERS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 _SORTS = ("sort", "topk", "kthvalue", "sorted")
 
 
@@ -87,6 +88,10 @@ def _by_call(losses: Losses, call: ast.Call) -> str:
 
 
 def _leaves_out(losses: Losses, held: ast.expr, index: ast.expr) -> bool:
+    if isinstance(index, ast.Name) and losses.is_loss(held):
+        given = [value for name, value in losses.assigned if name == index.id]
+        inner = [each for value in given for each in ast.walk(value) if isinstance(each, ast.Compare)]
+        return any(losses.is_loss(each.left) and isinstance(each.ops[0], _ORDERS) for each in inner)
     if isinstance(index, ast.Compare):
         return losses.is_loss(held) and losses.is_loss(index.left)
     return isinstance(index, ast.Slice) and _is_sorted(losses, held)

@@ -169,7 +169,8 @@ class Losses:
     def found(self) -> Iterator[Place]:
         """Choices, each once, of what evaluates; nothing of what only trains."""
         for each in self.nodes:
-            if isinstance(each, ast.Call) and last_word(each) in ("min", "sorted") and is_of_evaluations(each):
+            is_least = isinstance(each, ast.Call) and last_word(each) in ("min", "sorted")
+            if isinstance(each, ast.Call) and is_least and is_of_evaluations(each, self.assigned):
                 yield self.script.place(each, f"{ast.unparse(each)[:60]}, of several whole evaluations,")
         if not evaluates(self.unit):
             return

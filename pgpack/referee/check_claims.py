@@ -11,6 +11,7 @@ from .evidence import Evidence
 from .findings import Finding, cited, fail, listed, ok, skip, warn
 from .losses import AFTER, TTT, UNCLEAR, Figure, is_of_another
 from .numbers import FEWEST, apart, claimed_same, digits_of
+from .read_back import never_read_back
 from .script import Place, calls
 from .support import claimed, logs_of, matching
 
@@ -55,9 +56,18 @@ def loss_in_log(evidence: Evidence) -> Finding:
         return cited("fail", "", wrong)
     if unread:
         return cited("warn", "not measured: ", unread)
-    if written := [*_written_down(evidence, wanted.values())]:
+    return _by_the_script(evidence, wanted.values()) or ok(
+        f"{len(wanted)} claimed losses are in the logs, after quantization"
+    )
+
+
+def _by_the_script(evidence: Evidence, wanted: Iterable[float]) -> Finding | None:
+    """What the script says against losses that are in the logs: it never measured them, or of other weights."""
+    if written := [*_written_down(evidence, wanted)]:
         return cited("warn", "a script prints the claimed loss without measuring it: ", written)
-    return ok(f"{len(wanted)} claimed losses are in the logs, after quantization")
+    if others := [*never_read_back(evidence.scripts)]:
+        return cited("warn", "it looks as if other weights were scored than those of the packed file: ", others)
+    return None
 
 
 def _written_down(evidence: Evidence, claimed_losses: Iterable[float]) -> Iterator[Place]:

@@ -115,9 +115,9 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "network": Explanation(
         "Modules made for fetching that are used, hubs, sockets that connect, programs that download or "
-        "install, in f-strings, lists, variables and shell scripts that are started. Parsing a URL, the host's "
-        "name, a free port and pip freeze are none. A program or a model whose name is not written down is "
-        "'not decided'.",
+        "install or are given an address, in f-strings, lists, variables and shell scripts that are started. "
+        "Parsing a URL, the host's name, a free port and pip freeze are none. A program or a model whose name is "
+        "not written down is 'not decided'.",
         'os.system(f"wget {url}")',
         "socket.gethostname()",
     ),
@@ -138,8 +138,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     "time": Explanation(
         "Of the ten-minute track: training with its Hessians, and evaluation, by the claimed runs' logs. Where no "
         "track is named, what would be too long for it is warned of. Parts of an evaluation are added up. "
-        "More or faster GPUs than 8 H100s are warned of, and training that is not timed: a long warm-up that puts "
-        "nothing back, a run that goes on where an earlier one has ended.",
+        "More or faster GPUs than 8 H100s are warned of, and training that is not timed: a long warm-up, or a "
+        "loop before the clock starts, that puts nothing back, a run that goes on where an earlier one has ended.",
         "train_time: 599592ms and Hessians in 4.7s",
         "train_time: 592054ms and Hessians in 4.7s",
     ),
@@ -212,7 +212,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     "log-loss": Explanation(
         "Each claimed loss is one that a log measured after quantization, with more or fewer digits, or the "
         "mean of several logs; a copy of a log counts once. What no grammar reads, and an evaluation at a step of "
-        "which nothing says that the weights were packed, is 'not measured'.",
+        "which nothing says that the weights were packed, is 'not measured'. A script that scores other weights than "
+        "those that it reads back from the packed file is warned of.",
         "val_bpb 1.0712 beside a log that ends with 1.0812",
         "val_bpb 1.25798 beside a log that ends with 1.2580",
     ),

@@ -65,6 +65,9 @@ _COMMAND = re.compile(
     r"gcloud\s+(?:storage|compute)" + _END + r"|(?:scp|rsync|ssh)\s+\S.*(?::|@)|docker\s+(?:pull|run)" + _END + r")"
     r"|[<>\s]/dev/(?:tcp|udp)/\S"
 )  # fmt: skip
+_ADDRESS = re.compile(
+    r"(?:^|[\s'\"=])(?:https?|ftp|s3|gs)://(?!localhost|127\.|0\.0\.0\.0)[\w.-]+/\S"
+)  # given to a program
 _URL = re.compile(r"(?:https?|ftp|s3|gs|hf|az)://\S+$")
 OPENERS = (
     "open", "read_csv", "read_parquet", "read_json", "read_table", "load", "loadtxt", "genfromtxt", "retrieve",
@@ -98,7 +101,7 @@ def fetches(scripts: Sequence[Script]) -> Iterator[Place]:
     for script in scripts:
         yield from _connections(script)
     for text, place in commands(scripts):
-        if _COMMAND.search(text):
+        if _COMMAND.search(text) or _ADDRESS.search(text):
             yield place
     for script, call, name in calls(scripts):
         if name.startswith("runpy.run_module") and "pip" in {*_first(script, call)}:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from .script import Place, Script, keyword
-from .units import Unit, bound, last_of, last_word, own_nodes, read
+from .units import Unit, bound, last_of, last_word, layers_of_functions, own_nodes, read
 
 _HIDES = re.compile(
     r"mask|tril|triu|-?inf\b|causal|\bwhere\(|finfo|1e4|1e9|bias|cumsum|cumprod|decay|scan|roll|\.tri\(|block_sparse|>=|<="
@@ -34,9 +34,53 @@ def mixes_ahead(scripts: Sequence[Script]) -> Iterator[Place]:
         for node in script.nodes:
             if isinstance(node, ast.ClassDef) and _is_module(node):
                 yield from _of_class(script, node)
+        around = {id(item): node for node in script.nodes if isinstance(node, ast.ClassDef) for item in node.body}
         for function in script.nodes:
             if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                yield from _of_masks(script, function)
+                yield from _of_masks(script, function, around.get(id(function)))
+    for script, function in layers_of_functions(scripts):
+        if not _HIDES.search(ast.unparse(function)):
+            for each in _bare([*own_nodes(function)]):
+                yield script.place(each, f"{ast.unparse(each)[:60]} attends without a mask")
+
+
+def _without_unused(script: Script, node: ast.ClassDef) -> str:
+    """What a class does, without what it makes and nobody uses: self.mask = tril(...), a buffer, a local name."""
+    used = {n.attr for n in script.nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
+    asked = (
+        n for n in script.nodes if isinstance(n, ast.Call) and last_word(n) in ("getattr", "get_buffer", "hasattr")
+    )
+    used |= {str(each.value) for call in asked for each in call.args if isinstance(each, ast.Constant)}
+    kept: list[ast.AST] = [
+        part for part in ast.walk(node) if isinstance(part, (ast.stmt, ast.arguments)) and not hasattr(part, "body")
+    ]
+    kept += [
+        part for each in ast.walk(node) for part in (getattr(each, "test", None), getattr(each, "iter", None)) if part
+    ]
+    kept += [each.context_expr for each in ast.walk(node) if isinstance(each, ast.withitem)]
+    for _ in range(2):
+        told = {
+            n.id for part in kept for n in ast.walk(part) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
+        }
+        kept = [part for part in kept if not _is_unused(part, used, told)]
+    names = [each.name for each in ast.walk(node) if isinstance(each, (ast.FunctionDef, ast.ClassDef))]
+    return "\n".join([*names, *(ast.unparse(ast.fix_missing_locations(part)) for part in kept)])
+
+
+def _is_unused(part: ast.AST, used: set[str], told: set[str]) -> bool:
+    """Whether a statement only makes what is not in `used`, attributes, nor in `told`, names."""
+    match part:
+        case ast.Expr(
+            value=ast.Call(func=ast.Attribute(attr="register_buffer"), args=[ast.Constant(value=name), *_])
+        ):
+            return name not in used
+        case ast.Assign(targets=[ast.Attribute(value=ast.Name(id="self"), attr=name)]):
+            return name not in used
+        case ast.Assign(targets=[ast.Name(id=name)]):
+            return name not in told
+        case ast.Expr(value=ast.Constant()):
+            return True  # what it says of itself
+    return False
 
 
 def _is_module(node: ast.ClassDef) -> bool:
@@ -44,7 +88,7 @@ def _is_module(node: ast.ClassDef) -> bool:
 
 
 def _of_class(script: Script, node: ast.ClassDef) -> Iterator[Place]:
-    hides = bool(_HIDES.search(re.sub(r"bias=\w+", "", ast.unparse(node))))
+    hides = bool(_HIDES.search(re.sub(r"bias=\w+", "", _without_unused(script, node))))
     linear = {
         target.attr
         for each in ast.walk(node)
@@ -120,9 +164,8 @@ def _is_changed(nodes: Sequence[ast.AST], scores: set[str]) -> bool:
         match node:
             case ast.BinOp(op=ast.Add() | ast.Sub(), left=left, right=right):
                 pair = [left, right]
-                if any(read(each) & scores or _is_product(each, []) for each in pair) and not any(
-                    map(_is_number, pair)
-                ):
+                changed = any(read(each) & scores or _is_product(each, []) for each in pair)
+                if changed and not any(_is_number(each) or _is_even(each) for each in pair):
                     return True
             case ast.AugAssign(op=ast.Add() | ast.Sub(), target=target) if read(target) & scores:
                 return True
@@ -132,6 +175,12 @@ def _is_changed(nodes: Sequence[ast.AST], scores: set[str]) -> bool:
                 if any(isinstance(each, ast.Name) and each.id in scores for each in args):
                     return last_word(node) not in _SOFT
     return False
+
+
+def _is_even(node: ast.expr) -> bool:
+    """slope * (i[:, None] - i).abs(): as much for what follows as for what went before."""
+    text = ast.unparse(node)
+    return bool(re.search(r"\babs\(|\.abs\(\)|\*\* ?2|square", text)) and bool(re.search(r"None|unsqueeze", text))
 
 
 def _is_number(node: ast.expr) -> bool:
@@ -231,11 +280,13 @@ def _gathers(nodes: Sequence[ast.AST]) -> bool:
     )
 
 
-def _of_masks(script: Script, function: Unit) -> Iterator[Place]:
+def _of_masks(script: Script, function: Unit, around: ast.ClassDef | None) -> Iterator[Place]:
     """Masks that let a position see the next ones: a diagonal too far, distances without a sign."""
     nodes = [*own_nodes(function)]
     text = "\n".join(ast.unparse(item) for item in function.body)
-    attends = bool(re.search(r"scaled_dot_product_attention|softmax|attn|attention|masked_fill", text))
+    told = f"{text}{getattr(function, 'name', '') if 'mask' in getattr(function, 'name', '') else ''}"
+    told += ast.unparse(around) if around is not None and getattr(function, "name", "") == "__init__" else ""
+    attends = bool(re.search(r"scaled_dot_product_attention|softmax|attn|attention|masked_fill|mask\b", told))
     names = [each.arg for each in function.args.args] if not isinstance(function, ast.Module) else []
     attends = attends or {"q_idx", "kv_idx"} <= {*names}
     for node in nodes if attends else ():

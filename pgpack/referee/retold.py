@@ -39,6 +39,10 @@ def retold_text(scripts: Sequence[Script]) -> Iterator[Place]:
                 yield script.place(node, f"{ast.unparse(node)[:60]} counts two or four bytes for one")
             elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and _spaces_twice(node):
                 yield script.place(node, f"{ast.unparse(node)[:60]} counts a space that is there already")
+            elif isinstance(node, ast.Assign) and _keeps_its_space(script, node):
+                yield script.place(
+                    node, f"{ast.unparse(node)[:60]} counts the mark of a space, which is counted apart"
+                )
 
 
 def _training_files(script: Script) -> Iterator[Place]:
@@ -92,6 +96,20 @@ def _spaces_twice(node: ast.BinOp) -> bool:
         is_whole = inner is not None and bool(re.search(r"replace\('\u2581', ' '\)", ast.unparse(inner)))
         if is_whole and re.search(r"startswith\('\u2581'\)|space|lead", ast.unparse(other)):
             return True
+    return False
+
+
+def _keeps_its_space(script: Script, node: ast.Assign) -> bool:
+    """own[i] = len(piece.encode()), of a piece with its mark, in a script that adds a byte for the mark as well."""
+    match node.value:
+        case ast.Call(
+            func=ast.Name(id="len"), args=[ast.Call(func=ast.Attribute(value=ast.Name(id=piece), attr="encode"))]
+        ):
+            given = [ast.unparse(each) for each in script.values.get(piece, [])]
+            is_piece = any(re.search(r"id_to_piece|IdToPiece", each) for each in given)
+            is_bare = any(re.search(r"\[1:\]|lstrip|removeprefix|replace|strip\(", each) for each in given)
+            apart = re.search(r"\+ ?\(?\w*(?:lead|space|spac)\w*(?:\[|\.)", script.text.decode(errors="replace"))
+            return is_piece and not is_bare and isinstance(node.targets[0], ast.Subscript) and apart is not None
     return False
 
 

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
+from .hoist import hoist_sums_
 from .older import as_older
 from .texts import UNKNOWN, texts_of
 
 NODES = 400_000  # of a syntax tree; the largest public script has about 60,000
 DEPTH = 8  # of aliases
 INTEGER_BITS = 8192  # of a whole number; Python writes down no more than 4,300 digits of one
-LONG = 1 << 20  # bytes of a source that may hold tables
+LONG = 1 << 16  # bytes of a source that may hold tables
 _ROW = re.compile(rb"(?:[-+]?\d[\d_]*(?:\.\d*)?(?:e[-+]?\d+)?,\s{0,40}){256,}")
 BUILTINS = ("builtins.", "__builtins__.")
 
@@ -65,6 +66,7 @@ class Script:
         for count, _ in enumerate(ast.walk(tree)):
             if count > NODES:
                 return None, f"more than {NODES:,} nodes"
+        hoist_sums_(tree)
         return tree, why
 
     @property

@@ -91,6 +91,8 @@ class _Mixture:
             return self._rewards(call.args[1:])
         if last in _SUMS and any(map(self._has_target, self._whole(call))):
             return "sums over the target and some others alone"
+        if last in _SUMS and any(map(self._follows_hit, self._whole(call))):
+            return "is of logits that a hit has changed"
         if self._narrows(call) and not self.adds_two:
             return "leaves only what the target tells"
         return _CHOSEN if id(call) in self.chosen else ""
@@ -186,6 +188,16 @@ class _Mixture:
         parts = first.elts if isinstance(first, (ast.List, ast.Tuple)) else []
         told = [self.losses.is_loss(each) and not self.losses.is_distribution(each) for each in parts]
         return any(told) and not all(told)
+
+    def _follows_hit(self, node: ast.expr) -> bool:
+        """z * where(guess == y, 1.4, 0.9): logits times or plus what only the target tells."""
+        for each in ast.walk(node):
+            parts = [each.left, each.right] if isinstance(each, ast.BinOp) else []
+            for part in parts:
+                calls = [inner for inner in ast.walk(part) if isinstance(inner, ast.Call) and inner.args]
+                if any(last_word(inner) == "where" and self._is_hit(inner.args[0]) for inner in calls):
+                    return True
+        return False
 
     def _narrows(self, call: ast.Call) -> bool:
         """full.masked_fill(group != group[y], -inf)"""

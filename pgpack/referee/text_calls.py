@@ -26,7 +26,7 @@ from .text_events import (
 )
 from .text_expressions import Expressions
 from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_training
-from .text_values import NOTHING, Call, Kind, Scope, Value, decorators, parameters, path_of
+from .text_values import FUNCTION, NOTHING, Call, Function, Kind, Scope, Value, decorators, parameters, path_of
 
 DEPTH = 14  # of calls
 LIBRARIES = {"torch", "numpy", "sentencepiece", "triton", "scipy", "tqdm"}
@@ -83,9 +83,10 @@ class Calls(Expressions):
         script = scope.script
         name = script.name_of(node.func)
         last = name.rpartition(".")[2] or getattr(node.func, "attr", "")
-        owner = self.value(node.func.value, scope) if isinstance(node.func, ast.Attribute) else NOTHING
+        is_name = isinstance(node.func, ast.Name)
+        owner = NOTHING if is_name else self.value(getattr(node.func, "value", node.func), scope)
         if not isinstance(node.func, (ast.Name, ast.Attribute)):
-            self.value(node.func, scope)
+            owner = self.value(node.func, scope)
         args = [self.value(arg, scope) for arg in node.args]
         keywords = [(item.arg or "", self.value(item.value, scope)) for item in node.keywords]
         named, held = dict(keywords), [self.whole(value) for value in (*args, *(value for _, value in keywords))]
@@ -113,6 +114,8 @@ class Calls(Expressions):
         if (tunes(last, given) and scope.graded) or trained:
             self.happened(Event(TUNED, script.place(node, f"{last}(...)"), f"{last}(...)"))
         passed = self._passed_on(node, name, last, owner, args, scope)
+        if last == "iter" and len(args) == 2 and (function := self.definitions.function(args[0].kind))[0]:
+            passed = self.run(Call(*function[0], function[1], graded=scope.graded)).plain  # until it gives the second
         found = self._of_library(last, owner, args, held, scope.graded) if passed is None else passed
         if counted is not None and name.endswith("add.at") and node.args and path_of(node.args[0]):
             self.bind(node.args[0], args[0] | Value(seen=True, table=True), node, scope)
@@ -163,12 +166,14 @@ class Calls(Expressions):
 
     def _handed_on(self, argument: ast.expr, scope: Scope) -> Value:
         """A function that is given to another one is called by it; what it answers."""
-        if isinstance(argument, ast.Name) and scope.find(argument.id) is None:
-            function = self.definitions.functions.get(argument.id)
-            if function is not None:
-                self.site = id(argument)
-                return self.run(Call(*function))
-        return NOTHING
+        if not isinstance(argument, ast.Name):
+            return NOTHING
+        held = scope.find(argument.id)
+        function, own = self.definitions.function((FUNCTION, argument.id, None) if held is None else held.kind)
+        if function is None or own is not None:
+            return NOTHING
+        self.site = id(argument)
+        return self.run(Call(*function))
 
     def _of_script(
         self, node: ast.Call, last: str, owner: Value, args: list[Value], named: dict[str, Value], scope: Scope
@@ -177,9 +182,8 @@ class Calls(Expressions):
         found, own = None, owner.kind
         func = node.func
         if isinstance(func, ast.Name):
-            held = scope.find(func.id)
-            if held is not None and held.kind is not None:
-                found, own = self.definitions.method(held.kind, "__call__"), held.kind
+            if (held := scope.find(func.id)) is not None and held.kind is not None:
+                found, own = self._called_object(held.kind)
             elif last in self.definitions.bases:
                 return self._made(last, node, args, named, scope)
             else:
@@ -192,14 +196,28 @@ class Calls(Expressions):
             elif isinstance(func.value, ast.Name) and func.value.id in self.definitions.bases:
                 found, own = self.definitions.methods.get((func.value.id, last)), (func.value.id,)
             elif owner.kind is not None:
-                found = self.definitions.method(owner.kind, last)
+                found, own = self._method_of(owner.kind, last)
             elif of_module and last in self.definitions.bases:
                 return self._made(last, node, args, named, scope)
             elif of_module:
                 found = self.definitions.functions.get(last)
             elif last not in _COMMON and not owner.text and (only := self.definitions.only_method(last)):
                 own, found = only
+        else:
+            found, own = self._called_object(owner.kind)
         return None if found is None else self.run(Call(*found, own, args, named, scope.graded))
+
+    def _method_of(self, kind: Kind, name: str) -> tuple[tuple[Script, Function] | None, Kind | None]:
+        """What is called as an object's method: its class's, or a function that it holds under that name."""
+        found = self.definitions.method(kind, name)
+        held = self.attributes.get(kind, {}).get(name)
+        return (found, kind) if found is not None or held is None else self._called_object(held.kind)
+
+    def _called_object(self, kind: Kind | None) -> tuple[tuple[Script, Function] | None, Kind | None]:
+        """What is called where a value is: the function that it is, or its `__call__`."""
+        if kind is None or kind[0] == FUNCTION:
+            return self.definitions.function(kind)
+        return self.definitions.method(kind, "__call__"), kind
 
     def _made(self, name: str, node: ast.Call, args: list[Value], named: dict[str, Value], scope: Scope) -> Value:
         """A new object of a class of the script: told apart by where it is made, and of what."""
@@ -267,7 +285,8 @@ class Calls(Expressions):
     ) -> Value | None:
         """What a call gives back that only converts it, None of others."""
         if last in _CONVERTED and args:
-            return Value(word=args[0].word)
+            is_token = last == "int" and isinstance(node.args[0], ast.Subscript) and args[0].text
+            return Value(is_token, word=args[0].word)
         if name.startswith("os.") and last in ("get", "getenv") and args:
             return self.of_environment(args[0].word, args[1] if len(args) > 1 else NOTHING, scope)
         if (name.startswith("os.path") and last == "join") or (last == "Path" and len(args) > 1):

@@ -12,12 +12,11 @@ from .launch import Launch
 from .script import Script
 from .text_events import Event, Loop, scored
 from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_number, names_training
-from .text_values import NOTHING, Call, Definitions, Kind, Scope, Value, path_of
+from .text_splits import leaves_out, lists_every_shard, selects
+from .text_values import FUNCTION, NOTHING, Call, Definitions, Kind, Scope, Value, decorators, path_of
 
 VISITS = 400_000  # of expressions and statements
 WRITTEN = 6  # elements of a list that are gone through one by one
-_LISTED = {"iterdir", "listdir", "scandir", "walk"}  # what goes through the files of a folder
-_GLOBS = ("glob", "iglob", "rglob")
 _SIZES = {"shape", "dtype", "device", "ndim", "nbytes", "itemsize", "is_cuda", "training", "grad"}
 
 
@@ -31,6 +30,7 @@ class Expressions(ABC):
         self.closures: dict[int, Scope] = {}
         self.globals: dict[str, Value] = {}
         self.options: dict[str, Value] = {}  # of a command line, with their defaults
+        self.rows: dict[str, set[str]] = {}  # a name that holds a row of a table -> the tables
         self.events: list[Event] = []
         self.loops: tuple[Loop, ...] = ()  # that are gone through, of the function that is walked
         self.is_training = False  # the innermost loop takes steps
@@ -125,6 +125,16 @@ class Expressions(ABC):
         read: Callable[[Any, Scope], Value] | None = getattr(self, f"_{type(node).__name__}", None)
         return self._of_parts(node, scope) if read is None else read(node, scope)
 
+    def told(self, scope: Scope, targets: Sequence[ast.expr]) -> Callable[[ast.expr], str | None]:
+        """What names stand for, for those who ask: the text of a name, '' of a loop's, None where it is not known."""
+        own = {node.id for each in targets for node in ast.walk(each) if isinstance(node, ast.Name)}
+
+        def text_of(node: ast.expr) -> str | None:
+            path = path_of(node)
+            return "" if path in own else (scope.find(path) or NOTHING).word if path else None
+
+        return text_of
+
     def _of_parts(self, node: ast.expr, scope: Scope) -> Value:
         parts = [self.value(child, scope) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
         return self.any([self.whole(part) for part in parts])
@@ -152,7 +162,15 @@ class Expressions(ABC):
 
     def _Name(self, node: ast.Name, scope: Scope) -> Value:
         found = scope.find(node.id) or self.globals.get(node.id)
+        if found is None and node.id in self.definitions.functions:
+            return Value(kind=(FUNCTION, node.id, None))
         return Value(names_evaluated(node.id), names_training(node.id)) if found is None else found
+
+    def _Lambda(self, node: ast.Lambda, scope: Scope) -> Value:
+        if (function := self.definitions.lambdas.get(id(node))) is None:
+            return self._of_parts(node, scope)
+        self.closures[id(function)] = scope
+        return Value(kind=(FUNCTION, function.name, None))
 
     def _IfExp(self, node: ast.IfExp, scope: Scope) -> Value:
         tested = self.value(node.test, scope)
@@ -218,13 +236,21 @@ class Expressions(ABC):
         if isinstance(node.value, ast.Name) and node.value.id in self.definitions.bases:
             base = Value(kind=(node.value.id,))
         if base.kind is not None:
-            for kind in (base.kind, *((each,) for each in self.definitions.classes(str(base.kind[0])))):
-                if node.attr in self.attributes.get(kind, {}):
-                    return self.attributes[kind][node.attr]
-            return by_name
+            return self._of_object(base.kind, node.attr, by_name, scope)
         if by_name.text or by_name.training:
             return by_name
         return self.options[node.attr] if node.attr in self.options and base == NOTHING else base.plain
+
+    def _of_object(self, owner: Kind, attribute: str, by_name: Value, scope: Scope) -> Value:
+        """What an object of the script has under a name: what it was given, a property or a method."""
+        for kind in (owner, *((each,) for each in self.definitions.classes(str(owner[0])))):
+            if attribute in self.attributes.get(kind, {}):
+                return self.attributes[kind][attribute]
+        if (method := self.definitions.method(owner, attribute)) is None:
+            return by_name
+        if decorators(*method) & {"property", "cached_property"}:
+            return self.run(Call(*method, owner, graded=scope.graded))
+        return Value(kind=(FUNCTION, attribute, owner))
 
     def _Subscript(self, node: ast.Subscript, scope: Scope) -> Value:
         base, index = self.value(node.value, scope), self.value(node.slice, scope)
@@ -260,7 +286,10 @@ class Expressions(ABC):
 
     def _comprehended(self, results: Sequence[ast.expr], loops: Sequence[ast.comprehension], scope: Scope) -> Value:
         inner = Scope(scope.script, {}, scope, scope.own, scope.graded)
-        selected = lists_every_shard([loop.iter for loop in loops], [test for loop in loops for test in loop.ifs])
+        told = self.told(inner, [loop.target for loop in loops])
+        selected = lists_every_shard(
+            [loop.iter for loop in loops], [test for loop in loops for test in loop.ifs], told
+        )
         for i, loop in enumerate(loops):
             written = loop.iter.elts if isinstance(loop.iter, (ast.Tuple, ast.List)) else []
             if all(isinstance(each, ast.Constant) for each in written) and 0 < len(written) <= WRITTEN:
@@ -269,8 +298,8 @@ class Expressions(ABC):
             self.bind(loop.target, found, loop.iter, inner)
             for test in loop.ifs:
                 self.value(test, inner)
-                selected |= _selects(test)
-            if any(map(_leaves_out, loop.ifs)):
+                selected |= selects(test, told)
+            if any(leaves_out(test, told) for test in loop.ifs):
                 self.bind(loop.target, Value(training=True), loop.iter, inner)
         return self.any([self.whole(self.value(result, inner)) for result in results]) | Value(selected)
 
@@ -294,43 +323,3 @@ def _part_of_text(node: ast.Subscript, base: Value) -> str | None:
         return base.word[slice(*numbers)]
     except (ValueError, TypeError):
         return None
-
-
-def _selects(test: ast.expr) -> bool:
-    """Whether a condition keeps the files of the validation split."""
-    return not _denies(test) and any(map(_is_of_split, _texts(test)))
-
-
-def _leaves_out(test: ast.expr) -> bool:
-    """Whether a condition keeps the files of the validation split out: by their name, or by that of training."""
-    return any(map(_is_of_split if _denies(test) else names_training, _texts(test)))
-
-
-def lists_every_shard(listed: Sequence[ast.expr], tests: Sequence[ast.AST]) -> bool:
-    """Whether all shards of a folder are gone through, those of the validation split among them."""
-    nodes = [node for each in listed for node in ast.walk(each)]
-    if not any(getattr(node, "attr", "") in _LISTED or _globs_shards(node) for node in nodes):
-        return False
-    texts = [text for test in tests for text in _texts(test)]
-    is_of_shards = ".bin" in texts or any(map(_globs_shards, nodes))
-    return is_of_shards and not any("train" in text or "val" in text for text in texts)
-
-
-def _globs_shards(node: ast.AST) -> bool:
-    """glob("data/*.bin"), whose pattern takes every split."""
-    if not isinstance(node, ast.Call) or getattr(node.func, "attr", getattr(node.func, "id", "")) not in _GLOBS:
-        return False
-    return any(text.rpartition("/")[2] == "*.bin" for text in _texts(node))
-
-
-def _denies(test: ast.expr) -> bool:
-    is_not = isinstance(test, ast.Compare) and isinstance(test.ops[0], (ast.NotIn, ast.NotEq))
-    return is_not or isinstance(test, ast.UnaryOp)
-
-
-def _is_of_split(text: str) -> bool:
-    return text.strip("_") in SPLITS or "fineweb_val" in text
-
-
-def _texts(test: ast.AST) -> list[str]:
-    return [node.value for node in ast.walk(test) if isinstance(node, ast.Constant) and isinstance(node.value, str)]

@@ -20,8 +20,9 @@ from .launch import NO_LAUNCH, Launch
 from .script import Script
 from .text_calls import Calls
 from .text_events import COUNTED, REPEATS, WARM_UP, Event, chosen, ended, only_read, put, summed
-from .text_expressions import WRITTEN, lists_every_shard
+from .text_expressions import WRITTEN
 from .text_names import names_evaluated, names_number, names_training
+from .text_splits import lists_every_shard
 from .text_values import NOTHING, Call, Scope, Value, path_of
 
 ROUNDS = 2  # what a later file or method has set is known in the next round
@@ -97,19 +98,37 @@ class _Walk(Calls):
 
     def _Assign(self, node: ast.Assign, scope: Scope) -> None:
         found = self.value(node.value, scope)
+        match node:
+            case ast.Assign(
+                targets=[ast.Name(id=row)], value=ast.Call(func=ast.Attribute(value=whole, attr="setdefault"))
+            ):
+                self.rows.setdefault(row, set()).add(path_of(whole))
         for target in node.targets:
+            if isinstance(target, ast.Subscript) and self._counts(target, node, scope):
+                found |= Value(seen=True, table=True)
             if isinstance(target, (ast.Attribute, ast.Subscript)):
                 self._put(node, target, found, scope)
             else:
                 self._added(node, target, node.value, scope)
             self.bind(target, found, node.value, scope)
 
+    def _counts(self, target: ast.Subscript, node: ast.Assign, scope: Scope) -> bool:
+        """row[token] = row.get(token, 0) + 1: a table that is told one more of its tokens."""
+        path = path_of(target.value)
+        again = path and path in {path_of(inner) for inner in ast.walk(node.value)}
+        if not again or not isinstance(node.value, ast.BinOp) or not self.value(target.slice, scope).text:
+            return False
+        self.happened(Event(COUNTED, scope.script.place(node, "counts"), f"{ast.unparse(node)[:40]}"))
+        for whole in self.rows.get(path, ()):
+            scope.values[whole] = scope.values.get(whole, NOTHING) | Value(seen=True, table=True)
+        return True
+
     def _added(self, node: ast.Assign, target: ast.expr, source: ast.expr, scope: Scope) -> None:
         """total = total + x, also of several at once."""
         if isinstance(target, ast.Tuple) and isinstance(source, ast.Tuple):
             for each, its_source in zip(target.elts, source.elts, strict=False):
                 self._added(node, each, its_source, scope)
-        elif path_of(target) and path_of(target) in {path_of(inner) for inner in ast.walk(source)}:
+        elif path_of(target) and [path_of(inner) for inner in ast.walk(source)].count(path_of(target)) == 1:
             found = self.value(source, scope)
             if found.learned or found.number:
                 self.happened(summed(scope.script, node, target, found))
@@ -159,8 +178,10 @@ class _Walk(Calls):
             self.happened(ended(scope.script, node))
 
     def _For(self, node: ast.For | ast.AsyncFor, scope: Scope) -> None:
-        before, self.loops = self.loops, (*self.loops, (id(node), _kind_of_loop(node), 0))
-        is_mixed = lists_every_shard([node.iter], node.body)
+        before = self.loops
+        if not self._is_once(node.iter, scope):
+            self.loops = (*before, (id(node), _kind_of_loop(node), 0))
+        is_mixed = lists_every_shard([node.iter], node.body, self.told(scope, [node.target]))
         was_training, self.is_training = self.is_training, _trains(node)
         for source, found in self._elements(node.iter, scope):
             found = replace(found, text=True) if is_mixed else found
@@ -168,6 +189,13 @@ class _Walk(Calls):
             self.block(node.body, scope)
         self.loops, self.is_training = before, was_training
         self.block(node.orelse, scope)
+
+    def _is_once(self, over: ast.expr, scope: Scope) -> bool:
+        """range(1), range(EPOCHS) where that is 1: no loop at all."""
+        match over:
+            case ast.Call(func=ast.Name(id="range"), args=[bound]):
+                return isinstance(bound, (ast.Constant, ast.Name)) and self.value(bound, scope).word == "1"
+        return False
 
     def _elements(self, node: ast.expr, scope: Scope) -> Iterator[tuple[ast.expr, Value]]:
         """What a loop goes through, and where it is written: a short list's elements, else an element twice."""
@@ -235,7 +263,7 @@ class _Walk(Calls):
             case ast.Starred(value=inner):
                 self.bind(inner, found, source, scope)
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
-                given = source.elts if isinstance(source, (ast.Tuple, ast.List)) else []
+                given = source.elts if isinstance(source, (ast.Tuple, ast.List)) and source is not target else []
                 for i, inner in enumerate(parts):
                     if len(given) == len(parts):
                         self.bind(inner, self.value(given[i], scope), given[i], scope)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from .script import Script
 
 Kind = tuple[object, ...]  # an object of the script: its class, where it was made, of which values
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+FUNCTION = "a function"  # the class of a function that is handed about: its name, and whose method it is
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,14 @@ class Definitions:
 
     def __init__(self, scripts: Sequence[Script]) -> None:
         self.functions: dict[str, tuple[Script, Function]] = {}
+        self.lambdas: dict[int, Function] = {}  # of a lambda that is given a name
         self.methods: dict[tuple[str, str], tuple[Script, Function]] = {}
         self.bases: dict[str, list[str]] = {}
         self.fields: dict[str, list[str]] = {}
         for script in reversed(scripts):
+            for name, function in _named_lambdas(script):
+                self.functions[name] = script, function[1]
+                self.lambdas[id(function[0])] = function[1]
             inside = {id(item) for node in script.nodes if isinstance(node, ast.ClassDef) for item in node.body}
             for node in script.nodes:
                 if isinstance(node, ast.ClassDef):
@@ -135,10 +140,28 @@ class Definitions:
             return None
         return next((m for each in self.classes(str(kind[0])) if (m := self.methods.get((each, name)))), None)
 
+    def function(self, kind: Kind | None) -> tuple[tuple[Script, Function] | None, Kind | None]:
+        """The function that a value is, and whose method; (None, None) where it is none."""
+        if kind is None or kind[0] != FUNCTION:
+            return None, None
+        _, name, own = kind
+        of = own if isinstance(own, tuple) else None
+        return (self.functions.get(str(name)), None) if of is None else (self.method(of, str(name)), of)
+
     def only_method(self, name: str) -> tuple[Kind, tuple[Script, Function]] | None:
         """The method of that name, if one class alone has it."""
         owners = self.owners.get(name, [])
         return ((owners[0],), self.methods[owners[0], name]) if len(owners) == 1 else None
+
+
+def _named_lambdas(script: Script) -> Iterator[tuple[str, tuple[ast.Lambda, Function]]]:
+    """f = lambda x: y, as the function that it is; not of a name that several are given."""
+    for name, values in script.values.items():
+        if len(values) == 1 and isinstance(made := values[0], ast.Lambda):
+            told = ast.FunctionDef(name=name, args=made.args, body=[ast.Return(value=made.body)], decorator_list=[])
+            for node in (told, told.body[0]):
+                ast.copy_location(node, made)
+            yield name, (made, told)
 
 
 def path_of(node: ast.AST) -> str:

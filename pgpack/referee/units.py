@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from .script import Script
 
 Unit = ast.FunctionDef | ast.AsyncFunctionDef | ast.Module
 _TARGET = re.compile(
@@ -15,6 +17,10 @@ _TARGET = re.compile(
 
 
 _SCORES = re.compile(r"eval|score|valid|test|bpb|ttt|perplex|measure|nll|mix")
+_LAYER = re.compile(r"layer_norm|rms_norm|softmax\(|scaled_dot_product|dot_product_attention|\bgelu|\bsilu|einsum")
+_NO_LAYER = re.compile(
+    r"cross_entropy|nll|loss|open\(|glob|fromfile|print|entropy|optim|step\(|argmax|log2|targets?\b"
+)
 _UNGRADED = ("no_grad", "inference_mode")
 
 
@@ -49,6 +55,20 @@ def bound(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
                 yield part.id, given[i] if apart else value
 
 
+def layers_of_functions(scripts: Sequence[Script]) -> Iterator[tuple[Script, Unit]]:
+    """(script, function) of a model without modules: functions that give states back, called by those that norm,
+    attend or multiply; none where a class is a module, and none that speak of losses, steps or files."""
+    for script in scripts:
+        if any(isinstance(n, ast.ClassDef) and "Module" in ast.unparse(ast.Tuple(n.bases)) for n in script.nodes):
+            return
+    for script in scripts:
+        functions = [n for n in script.nodes if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+        layers = [each for each in functions if not _NO_LAYER.search(ast.unparse(each))]
+        models = [each for each in layers if _LAYER.search(ast.unparse(each))]
+        called = {last_word(n) for each in models for n in ast.walk(each) if isinstance(n, ast.Call)}
+        yield from ((script, each) for each in layers if each in models or each.name in called)
+
+
 def read(node: ast.AST) -> set[str]:
     return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
 
@@ -61,11 +81,12 @@ def last_of(node: ast.expr) -> str:
     return last_word(node) if isinstance(node, ast.Call) else ""
 
 
-def is_of_evaluations(call: ast.Call) -> bool:
-    """min(evaluate(model, temperature=t) for t in (0.9, 1.0)): the best of several."""
+def is_of_evaluations(call: ast.Call, assigned: Sequence[tuple[str, ast.expr]]) -> bool:
+    """min(evaluate(model, temperature=t) for t in (0.9, 1.0)), there or in a name: the best of several."""
     first = call.args[0] if call.args else None
-    made = first.elt if isinstance(first, (ast.GeneratorExp, ast.ListComp)) else None
-    return made is not None and any("eval" in last_of(e) for e in ast.walk(made) if isinstance(e, ast.Call))
+    given = [value for name, value in assigned if name == first.id] if isinstance(first, ast.Name) else [first]
+    made = [each.elt for each in given if isinstance(each, (ast.GeneratorExp, ast.ListComp))]
+    return any("eval" in last_of(e) for each in made for e in ast.walk(each) if isinstance(e, ast.Call))
 
 
 def speaks_of_target(node: ast.AST) -> bool:

@@ -34,6 +34,8 @@ def trained_untimed(scripts: Sequence[Script]) -> Iterator[Place]:
         for unit in script.nodes:
             if isinstance(unit, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 yield from _of_function(script, unit)
+            if isinstance(unit, Unit):
+                yield from _before_the_clock(script, unit)
 
 
 def _bounds_time(node: ast.JoinedStr) -> bool:
@@ -64,7 +66,39 @@ def _of_function(script: Script, unit: Unit) -> Iterator[Place]:
             yield script.place(node, f"{count:,} steps of a warm-up whose weights are kept, before the clock starts")
 
 
-def _steps(loop: ast.For) -> bool:
+def _before_the_clock(script: Script, unit: Unit) -> Iterator[Place]:
+    """Loops that train, behind which the clock starts for another one, whatever they are called."""
+    told = f"{getattr(unit, 'name', '')} {ast.get_docstring(unit, clean=False) or ''}".lower()
+    loops = [each for each in unit.body if isinstance(each, (ast.For, ast.While)) and _steps(each)]
+    for first, second in pairwise(loops):
+        between = unit.body[unit.body.index(first) + 1 : unit.body.index(second)]
+        starts = any(isinstance(each, ast.Assign) and _CLOCKS.search(ast.unparse(each)) for each in between)
+        again = any(_PUTS_BACK.search(ast.unparse(each)) for each in (first, *between))
+        count = _broken(first) or (_count(script, unit, first.iter) if isinstance(first, ast.For) else None)
+        is_told = isinstance(first, ast.For) and (
+            _WARMS.search(told) or _WARMS.search(ast.unparse(first.iter).lower())
+        )
+        if (
+            starts
+            and not again
+            and not is_told
+            and not _CLOCKS.search(ast.unparse(first))
+            and (count or MOST + 1) > MOST
+        ):
+            steps = f"{count:,} steps" if count else "steps"
+            yield script.place(first, f"{steps} of training before the clock starts")
+
+
+def _broken(loop: ast.For | ast.While) -> int | None:
+    """`n` of if step == n: break"""
+    for node in loop.body:
+        match node:
+            case ast.If(test=ast.Compare(comparators=[ast.Constant(value=int(count))]), body=[ast.Break()]):
+                return count
+    return None
+
+
+def _steps(loop: ast.For | ast.While) -> bool:
     called = {last_word(node) for node in ast.walk(loop) if isinstance(node, ast.Call)}
     return {"backward", "step"} <= called
 

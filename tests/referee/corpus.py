@@ -22,6 +22,9 @@ from .corpus_fourteenth_claims import beside, in_parts, looked_for, one_run, wri
 from .corpus_fourteenth_learning import keyed, scheduled
 from .corpus_fourteenth_others import dishonest, honest
 from .corpus_fourth import fourth
+from .corpus_hands_claims import hands_claims, hands_hidden
+from .corpus_hands_layers import hands_layers, hands_scores
+from .corpus_hands_learning import hands_learning, hands_packed
 from .corpus_ninth_claims import ninth
 from .corpus_ninth_weights import ninth_weights
 from .corpus_second import second
@@ -79,6 +82,8 @@ def cases() -> dict[str, Case]:
         mixing(),
         looking_alike(),
     ]
+    batches += [hands_learning(), hands_packed(), hands_layers(), hands_scores()]
+    batches += [hands_hidden(), hands_claims()]
     found = {name: case for batch in batches for name, case in batch.items()}
     assert len(found) == sum(map(len, batches)), "two folders have one name"
     return found

@@ -40,6 +40,11 @@ class SymbolTransform(Protocol):
 
     def inverse(self, symbols: Symbols, side: NDArray[Any] | None) -> Symbols: ...
 
+    def again(self, symbols: Symbols, side: NDArray[Any] | None) -> Symbols:
+        """What `inverse` made `symbols` of, with the `side` that was stored: nothing is searched for, as `forward`
+        may."""
+        ...
+
     def plain_layout(self, symbols: SymbolLayout, side: SymbolLayout | None) -> SymbolLayout:
         """The layout of what `inverse` gives, known before anything is decoded: here as `symbols`.
 

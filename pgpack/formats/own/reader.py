@@ -73,6 +73,25 @@ def open_records(data: bytes, max_bytes: int | None = None) -> tuple[Header, Ite
     return header, _records(header, decoded, transforms, side), companions
 
 
+def coded_arrays(data: bytes, header: Header, records: Sequence[Record]) -> list[list[Symbols]]:
+    """The symbols of a file that was read, as they lie in its streams: for each stream its arrays in file order.
+
+    Transforms are done again with the side information that is stored, so that it takes no longer than reading did.
+    """
+    _, body = unframe(data)
+    start = sum(stream.n_bytes for stream in header.streams)
+    side = _undo(body[start : start + header.side.n_bytes], _stages(header.side.codecs, BYTE_CODECS), header.side)
+    streams: list[list[Symbols]] = [[] for _ in header.streams]
+    decoded = (part.symbols for record in records for part in record.parts)
+    offset = 0
+    for (_, part), chain, symbols in zip(header.parts, _transforms(header), decoded, strict=True):
+        arrays, offset = _side_arrays(part, side, offset)
+        for i, transform in enumerate(chain):
+            symbols = transform.again(symbols, arrays.get(f"@{i}"))
+        streams[part.stream].append(symbols)
+    return streams
+
+
 def _steadiest(coders: Sequence[Any], layouts: Sequence[Sequence[SymbolLayout]]) -> int | None:
     """The stream that is decoded an array at a time: of those that can be, the largest. A decoder keeps its tables,
     so that there is one at a time."""
@@ -124,13 +143,19 @@ def _quantized(
     part: StoredPart, transforms: Sequence[Any], symbols: NDArray[Any], side: bytes, offset: int
 ) -> tuple[QuantizedTensor, int]:
     """The quantized tensor of a part, and the offset behind its side arrays."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, layout in part.arrays:
-        arrays[name] = np.frombuffer(side, layout.dtype, layout.size, offset).reshape(layout.shape)
-        offset += layout.n_bytes
+    arrays, offset = _side_arrays(part, side, offset)
     for i, transform in reversed(list(enumerate(transforms))):
         symbols = transform.inverse(symbols, arrays.pop(f"@{i}", None))
     if symbols.size != part.layout.size:
         raise CorruptArtifact(f"{symbols.size} symbols were decoded, {part.layout.size} are declared")
     check_values(part.grid, part.params, symbols, arrays)
     return QuantizedTensor(symbols, grid_from_parts(part.grid, part.params, arrays), part.shape), offset
+
+
+def _side_arrays(part: StoredPart, side: bytes, offset: int) -> tuple[dict[str, NDArray[Any]], int]:
+    """The side arrays of a part by name, and the offset behind them."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, layout in part.arrays:
+        arrays[name] = np.frombuffer(side, layout.dtype, layout.size, offset).reshape(layout.shape)
+        offset += layout.n_bytes
+    return arrays, offset

@@ -25,6 +25,7 @@ __all__ = [
     "SymbolLayout",
     "SymbolTransform",
     "Symbols",
+    "TabledCoder",
 ]
 
 Symbols = NDArray[Any]
@@ -82,6 +83,15 @@ class SteadyCoder(Protocol):
 
     def decode_each(self, data: memoryview, layouts: Sequence[SymbolLayout]) -> Iterator[Symbols]:
         """`decode`; what is wrong behind the last array is found when more is asked for."""
+        ...
+
+
+@runtime_checkable
+class TabledCoder(Protocol):
+    """A coder whose stream says how many tables to build, whatever it holds."""
+
+    def n_slots(self, data: memoryview) -> int:
+        """Slots of all tables of a stream, counted before one is built. Raises CorruptArtifact."""
         ...
 
 

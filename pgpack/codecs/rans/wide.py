@@ -9,7 +9,7 @@ As `rans_scaled`, with levels twice as fine, and nothing refused: what is large 
 
 *Layout*; V is a LEB128 varint, Z a zigzag V, numbers little-endian:
 
- 1. V number of escapes. V length, then that many bytes by `rans`: for every non-empty array the levels of its columns
+ 1. V number of escapes (of n symbols at most n / 12 + 65,536). V length, then that many bytes by `rans`: for every non-empty array the levels of its columns
     and of its rows as int8, and where it is cut the trellis states (uint8) in which the columns of all
     pieces but the first begin; after all arrays, where there are escapes, their places as int64 (each less the one
     before and 1; the first as it is; counted through all arrays, row by row) and what is to be added to each head as
@@ -42,7 +42,7 @@ from pgpack.errors import CorruptArtifact, RecipeError
 from pgpack.tensors.trellis import POLYNOMIALS, transitions
 
 from .models import Cursor
-from .scaled_tables import PRECISION, matrix_shape, read_tables, take_section
+from .scaled_tables import PRECISION, matrix_shape, n_slots, read_tables, take_section
 from .wide_bands import bands, n_lanes
 from .wide_decoder import Decoder, Lookup
 from .wide_model import WideModel
@@ -78,6 +78,14 @@ class RansWide(SymbolCoder):
         out (a few per mille)."""
         return WideModel.of(arrays, self.states).spread_costs(arrays)
 
+    def n_slots(self, data: memoryview) -> int:
+        """Of all tables. Raises CorruptArtifact."""
+        cursor = Cursor(data)
+        cursor.varint()
+        for _ in range(2):
+            take_section(data, cursor)
+        return n_slots(take_section(data, cursor), self._width)
+
     def decode(self, data: bytes, layouts: Sequence[SymbolLayout]) -> list[Symbols]:
         return list(self.decode_each(memoryview(data), layouts))
 
@@ -89,11 +97,16 @@ class RansWide(SymbolCoder):
             yield next(each).reshape(layout.shape) if layout.size else np.zeros(layout.shape, layout.dtype)
         next(each, None)  # to the end, where the stream is checked
 
+    @property
+    def _width(self) -> int:
+        """Tables per class."""
+        return 2 if self.states > 1 else 1
+
     def _decoded(self, data: memoryview, layouts: Sequence[SymbolLayout]) -> Iterator[Symbols]:
         """The matrices of the layouts, none of them empty."""
         shapes = [matrix_shape(layout.shape) for layout in layouts]
         lanes = n_lanes(sum(layout.size for layout in layouts)) if layouts else 0
-        cursor, width = Cursor(data), 2 if self.states > 1 else 1
+        cursor, width = Cursor(data), self._width
         side = Side.read(data, cursor, shapes, lanes, self.states > 1)
         tails = memoryview(take_section(data, cursor))
         tables, precision, lowest, n_classes = read_tables(take_section(data, cursor), width)

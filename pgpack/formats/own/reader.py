@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
-from pgpack.codecs.base import SteadyCoder, SymbolLayout, Symbols
+from pgpack.codecs.base import SteadyCoder, SymbolLayout, Symbols, TabledCoder
 from pgpack.errors import CorruptArtifact, RecipeError
 from pgpack.stages import Table, parse_stage
 from pgpack.tensors.grid_schema import check_values
@@ -26,7 +26,7 @@ from pgpack.tensors.record import Record
 from .companions import CODECS, split_companions
 from .header import Header, StoredPart, Stream
 from .layout import unframe
-from .needs import needs_of
+from .needs import check_slots, needs_of
 from .schema import clipped
 
 
@@ -55,15 +55,19 @@ def open_records(data: bytes, max_bytes: int | None = None) -> tuple[Header, Ite
     for _, part in header.parts:
         layouts[part.stream].append(part.layout)
     lazy = _steadiest(coders, layouts)
-    position, decoded = 0, []
+    n_symbols = sum(layout.size for each in layouts for layout in each)
+    position, n_slots, decoded = 0, 0, []
     for index, (stream, coder, chain) in enumerate(zip(header.streams, coders, codecs, strict=False)):
         coded = body[position : position + stream.n_bytes]
         position += stream.n_bytes
+        plain = _undo(coded, chain, stream) if chain or index != lazy else coded
+        if isinstance(coder, TabledCoder):
+            n_slots += coder.n_slots(memoryview(plain))
+            check_slots(n_slots, n_symbols)
         if index == lazy:
-            plain = memoryview(_undo(coded, chain, stream)) if chain else coded
-            decoded.append(coder.decode_each(plain, layouts[index]))
+            decoded.append(coder.decode_each(memoryview(plain), layouts[index]))
         else:
-            decoded.append(iter(coder.decode(_undo(coded, chain, stream), layouts[index])))
+            decoded.append(iter(coder.decode(bytes(plain), layouts[index])))
     after_side = position + header.side.n_bytes
     side = _undo(body[position:after_side], codecs[-1], header.side)
     companions = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from pgpack.codecs.base import SymbolLayout
-from pgpack.codecs.rans import wide_bands, wide_side
+from pgpack.codecs.rans import wide_bands, wide_decoder, wide_side
 from pgpack.codecs.rans.coder import Rans
 from pgpack.codecs.rans.models import Cursor, varint
 from pgpack.codecs.rans.scaled import RansScaled
@@ -220,3 +221,26 @@ def test_what_is_encoded_has_few_escapes(monkeypatch: pytest.MonkeyPatch, spread
     far = np.where(np.eye(256, dtype=bool), 1e6, rng.normal(0, 1, (256, 256)))
     array = np.clip(np.rint(far * scales), -1e18, 1e18).astype(np.int64)
     check_same(RansWide().decode(RansWide().encode([array]), layouts_of([array])), [array])
+
+
+@pytest.mark.parametrize("states", [0, 8])
+def test_a_wide_row_is_decoded_some_columns_at_a_time(monkeypatch: pytest.MonkeyPatch, states: int) -> None:
+    arrays, coder = model_like(), RansWide(states)
+    arrays.append(arrays[3].astype(np.int32) * 4000)  # with tails
+    data = coder.encode(arrays)
+    monkeypatch.setattr(wide_decoder, "COLUMNS", 7)
+    check_same(coder.decode(data, layouts_of(arrays)), arrays)
+
+
+def test_a_row_of_millions_holds_few_bytes_a_symbol() -> None:
+    """A file of 223 bytes, one row of 64 MiB, took 5.7 GB: 86 bytes for each symbol."""
+    n = 1 << 20
+    array = np.zeros((1, n), np.int8)
+    data = RansWide().encode([array])
+    tracemalloc.start()
+    try:
+        check_same(RansWide().decode(data, [SymbolLayout(array.shape, "|i1")]), [array])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 24 * n

@@ -9,11 +9,11 @@ As `rans_scaled`, with levels twice as fine, and nothing refused: what is large 
 
 *Layout*; V is a LEB128 varint, Z a zigzag V, numbers little-endian:
 
- 1. V number of escapes (of n symbols at most n / 12 + 65,536). V length, then that many bytes by `rans`: for every non-empty array the levels of its columns
-    and of its rows as int8, and where it is cut the trellis states (uint8) in which the columns of all
-    pieces but the first begin; after all arrays, where there are escapes, their places as int64 (each less the one
-    before and 1; the first as it is; counted through all arrays, row by row) and what is to be added to each head as
-    int64, in units of twice the reach of its class.
+ 1. V number of escapes (of n symbols at most n / 12 + 65,536). V length, then that many bytes by `rans`: for every
+    non-empty array the levels of its columns and of its rows as int8, and where it is cut the trellis states (uint8)
+    in which the columns of all pieces but the first begin; after all arrays, where there are escapes, their places as
+    int64 (each less the one before and 1; the first as it is; counted through all arrays, row by row) and what is to
+    be added to each head as int64, in units of twice the reach of its class.
  2. V length of the tails. For each array, for each shift above 0 from small to large: the tails of all symbols of
     that shift, row by row, each highest bit first, padded to whole bytes.
  3. V length of the tables, which are those of `rans_scaled` point 2 with a precision of 12, of heads from -256 to
@@ -125,7 +125,7 @@ class RansWide(SymbolCoder):
                 tails = tails[read:]
                 levels, which = np.unique(rows, return_inverse=True)
                 classes = table_classes(levels.astype(np.int16)[:, None] + columns)
-                bases = np.clip(classes - lowest, 0, n_classes - 1).astype(np.intp) * width
+                bases = (np.clip(classes - lowest, 0, n_classes - 1) * width).astype(np.uint16)
                 lookups.append(Lookup(bases, which.reshape(-1), side.starts[m], large, values))
             heads = decoder.band(band, lookups)
             for m, lookup in zip(band.matrices, lookups, strict=True):

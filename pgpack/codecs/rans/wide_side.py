@@ -21,8 +21,8 @@ from .wide_split import Ints, Levels
 
 States = NDArray[np.uint8]
 
-# Rows and columns are scaled so that a head is 1 in the mean, of what its class says. Beyond a reach of 256 it is more
-# than 16 / 2^(1/4) times that, as no more than one in 13 can be. An escape takes 100 bytes while it is read.
+# Rows and columns are scaled so that a head is 1 in the mean, of what its class says. Beyond a reach of 256 it is
+# more than 16 / 2^(1/4) times that, as no more than one in 13 can be. An escape takes 100 bytes while it is read.
 MOST_ESCAPES, FREE_ESCAPES = 12, 1 << 16
 
 

@@ -28,8 +28,8 @@ COLUMNS = 1 << 16  # of a row that are looked up together, a whole number of ste
 class Lookup:
     """Where the tables of a matrix begin, and what of its symbols' lowest bits is known before.
 
-    Shape: bases (n, cols) uint16, first tables of a row of each of n levels; levels (rows,), which of them a row has; starts
-    (pieces, cols), states of the trellis; tails as `large` says.
+    Shape: bases (n, cols) uint16, first tables of a row of each of n levels; levels (rows,), which of them a row
+    has; starts (pieces, cols), states of the trellis; tails as `large` says.
     """
 
     bases: NDArray[np.uint16]

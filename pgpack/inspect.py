@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC, header_length, unframe
+from pgpack.formats.own.reader import coded_arrays
 from pgpack.formats.own.size_report import Charge, SizeReport, apportion, file_report
 from pgpack.recipe.selector import TensorInfo
 from pgpack.tensors.entropy import order0_bits
 from pgpack.tensors.record import Record
 from pgpack.tensors.roles import Shaped, role_of, roles_of
 
-from .codecs import CODERS, SYMBOL_TRANSFORMS
+from .codecs import CODERS
 from .errors import FormatError
 from .files import checked_json, with_checksum
 from .stages import parse_stage
@@ -109,7 +110,7 @@ def inspect_artifact(data: bytes, unpacked: Unpacked | None = None) -> ArtifactV
     unpacked = unpacked or unpack(data)
     stages: tuple[Stage, ...] = ()
     if unpacked.header:
-        streams = _contents(unpacked.header, unpacked.records)
+        streams = _contents(data, unpacked.header, unpacked.records)
         report, stages = _size_report(unpacked.header, streams, data), tuple(_stages(unpacked.header, streams))
     else:
         costs = {record.name: sum(order0_bits(part) for part in record.parts) for record in unpacked.records}
@@ -131,18 +132,12 @@ def _tensor_bytes(record: Record, n_bytes: int) -> TensorBytes:
     )
 
 
-def _contents(header: Header, records: Sequence[Record]) -> list[_Contents]:
+def _contents(data: bytes, header: Header, records: Sequence[Record]) -> list[_Contents]:
     """The coded symbols of every stream, in file order."""
-    streams: list[_Contents] = [([], []) for _ in header.streams]
-    decoded = (part for record in records for part in record.parts)
-    for (tensor, part), found in zip(header.parts, decoded, strict=True):
-        symbols = found.symbols
-        for text in part.transforms:
-            symbols, _ = parse_stage(text, SYMBOL_TRANSFORMS).forward(symbols)
-        owners, arrays = streams[part.stream]
-        owners.append(tensor.name)
-        arrays.append(symbols)
-    return streams
+    owners: list[list[str]] = [[] for _ in header.streams]
+    for tensor, part in header.parts:
+        owners[part.stream].append(tensor.name)
+    return list(zip(owners, coded_arrays(data, header, records), strict=True))
 
 
 def _size_report(header: Header, streams: Sequence[_Contents], data: bytes) -> SizeReport:

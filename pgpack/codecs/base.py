@@ -25,6 +25,7 @@ __all__ = [
     "SymbolLayout",
     "SymbolTransform",
     "Symbols",
+    "TabledCoder",
 ]
 
 Symbols = NDArray[Any]
@@ -39,6 +40,11 @@ class SymbolTransform(Protocol):
         """Transformed symbols and the side information (little-endian array) that `inverse` needs, or None."""
 
     def inverse(self, symbols: Symbols, side: NDArray[Any] | None) -> Symbols: ...
+
+    def again(self, symbols: Symbols, side: NDArray[Any] | None) -> Symbols:
+        """What `inverse` made `symbols` of, with the `side` that was stored: nothing is searched for, as `forward`
+        may."""
+        ...
 
     def plain_layout(self, symbols: SymbolLayout, side: SymbolLayout | None) -> SymbolLayout:
         """The layout of what `inverse` gives, known before anything is decoded: here as `symbols`.
@@ -77,6 +83,15 @@ class SteadyCoder(Protocol):
 
     def decode_each(self, data: memoryview, layouts: Sequence[SymbolLayout]) -> Iterator[Symbols]:
         """`decode`; what is wrong behind the last array is found when more is asked for."""
+        ...
+
+
+@runtime_checkable
+class TabledCoder(Protocol):
+    """A coder whose stream says how many tables to build, whatever it holds."""
+
+    def n_slots(self, data: memoryview) -> int:
+        """Slots of all tables of a stream, counted before one is built. Raises CorruptArtifact."""
         ...
 
 

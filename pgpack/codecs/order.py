@@ -36,6 +36,9 @@ class Transpose(SymbolTransform):
             raise CorruptArtifact("a transpose has no side information")
         return np.ascontiguousarray(symbols.T) if symbols.ndim == 2 else symbols
 
+    def again(self, symbols: Symbols, side: Side | None) -> Symbols:
+        return self.forward(symbols)[0]
+
     def plain_layout(self, symbols: SymbolLayout, side: SymbolLayout | None) -> SymbolLayout:
         if side is not None:
             raise CorruptArtifact("a transpose has no side information")
@@ -72,6 +75,9 @@ class RowSort(SymbolTransform):
         plain = np.empty_like(symbols)
         plain[side] = symbols
         return plain
+
+    def again(self, symbols: Symbols, side: Side | None) -> Symbols:
+        return symbols if side is None else symbols[side]
 
     def plain_layout(self, symbols: SymbolLayout, side: SymbolLayout | None) -> SymbolLayout:
         rows = symbols.shape[0] if len(symbols.shape) == 2 else 0

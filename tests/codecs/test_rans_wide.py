@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
 
 from pgpack.codecs.base import SymbolLayout
-from pgpack.codecs.rans import wide_bands
+from pgpack.codecs.rans import wide_bands, wide_decoder, wide_side
+from pgpack.codecs.rans.coder import Rans
+from pgpack.codecs.rans.models import Cursor, varint
 from pgpack.codecs.rans.scaled import RansScaled
 from pgpack.codecs.rans.wide import RansWide
 from pgpack.codecs.rans.wide_bands import bands, heights
+from pgpack.codecs.rans.wide_side import Side
 from pgpack.errors import CorruptArtifact, RecipeError
 from pgpack.tensors.trellis import POLYNOMIALS, states_at, supersets, transitions
 from tests.contracts.check_codecs import check_coder, check_same, layouts_of
@@ -154,3 +161,86 @@ def test_unknown_states_and_foreign_tables_are_refused() -> None:
     array = np.zeros((4, 4), np.int8)
     with pytest.raises(CorruptArtifact):
         RansWide().decode(RansScaled().encode([array]), [SymbolLayout((4, 4), "|i1")])
+
+
+class Counted(list[tuple[int, int]]):
+    """Shapes that count how many of them were asked for."""
+
+    asked = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        found = super().__getitem__(at)
+        self.asked += len(found) if isinstance(at, slice) else 1
+        return found
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        self.asked += len(self)
+        return super().__iter__()
+
+
+def test_where_the_escapes_of_a_matrix_begin_is_not_counted_anew_for_each() -> None:
+    """32,768 matrices in a stream took half a minute, nearly all of it sums over those before."""
+    shapes = Counted([(1, 2)] * 1000)
+    none = [np.zeros(0, np.int8)] * 1000
+    side = Side(shapes, none, none, none, np.arange(0, 2000, 2), np.ones(1000, np.int64))
+    assert all(side.escapes(m)[0].tolist() == [0] for m in range(1000))
+    assert shapes.asked <= 3000
+
+
+def escaped(n: int, n_escapes: int) -> bytes:
+    """A stream of zeros, the first of which are listed as escapes."""
+    whole = RansWide().encode([np.zeros((1, n), np.int8)])
+    cursor = Cursor(whole)
+    assert cursor.varint() == 0
+    length = cursor.varint()
+    listed = [np.zeros(n, np.int8), np.zeros(1, np.int8), *[np.zeros(n_escapes, np.int64)] * 2]
+    side = Rans().encode(listed)
+    return varint(n_escapes) + varint(len(side)) + side + whole[cursor.position + length :]
+
+
+@pytest.mark.parametrize(("n_escapes", "refused"), [(3, False), (4, True), (12, True), (13, True)])
+def test_no_more_escapes_than_the_scales_of_rows_and_columns_allow(
+    monkeypatch: pytest.MonkeyPatch, n_escapes: int, refused: bool
+) -> None:
+    """Each takes 100 bytes, which 300 kB of file could ask for 16 million times."""
+    monkeypatch.setattr(wide_side, "FREE_ESCAPES", 2)
+    layouts = [SymbolLayout((1, 12), "|i1")]
+    if refused:
+        with pytest.raises(CorruptArtifact, match=f"{n_escapes} escapes among 12 symbols"):
+            RansWide().decode(escaped(12, n_escapes), layouts)
+    else:
+        check_same(RansWide().decode(escaped(12, n_escapes), layouts), [np.zeros((1, 12), np.int8)])
+
+
+@pytest.mark.parametrize("spread", [0.5, 2.0, 8.0, 30.0])
+def test_what_is_encoded_has_few_escapes(monkeypatch: pytest.MonkeyPatch, spread: float) -> None:
+    """One far symbol in each row and column, rows and columns of any scale, none of it free."""
+    monkeypatch.setattr(wide_side, "FREE_ESCAPES", 0)
+    rng = np.random.default_rng(int(spread))
+    scales = np.exp(rng.normal(0, spread, (256, 1))) * np.exp(rng.normal(0, spread, 256))
+    far = np.where(np.eye(256, dtype=bool), 1e6, rng.normal(0, 1, (256, 256)))
+    array = np.clip(np.rint(far * scales), -1e18, 1e18).astype(np.int64)
+    check_same(RansWide().decode(RansWide().encode([array]), layouts_of([array])), [array])
+
+
+@pytest.mark.parametrize("states", [0, 8])
+def test_a_wide_row_is_decoded_some_columns_at_a_time(monkeypatch: pytest.MonkeyPatch, states: int) -> None:
+    arrays, coder = model_like(), RansWide(states)
+    arrays.append(arrays[3].astype(np.int32) * 4000)  # with tails
+    data = coder.encode(arrays)
+    monkeypatch.setattr(wide_decoder, "COLUMNS", 7)
+    check_same(coder.decode(data, layouts_of(arrays)), arrays)
+
+
+def test_a_row_of_millions_holds_few_bytes_a_symbol() -> None:
+    """A file of 223 bytes, one row of 64 MiB, took 5.7 GB: 86 bytes for each symbol."""
+    n = 1 << 20
+    array = np.zeros((1, n), np.int8)
+    data = RansWide().encode([array])
+    tracemalloc.start()
+    try:
+        check_same(RansWide().decode(data, [SymbolLayout(array.shape, "|i1")]), [array])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 24 * n

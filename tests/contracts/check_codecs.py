@@ -139,4 +139,5 @@ def check_symbol_transform(transform: SymbolTransform) -> None:
             assert forward.size == symbols.size
             assert forward.dtype == symbols.dtype
             check_same([transform.inverse(forward, side)], [before])
+            check_same([transform.again(before, side)], [forward])
             check_same([symbols], [before])

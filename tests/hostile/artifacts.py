@@ -174,6 +174,7 @@ ATTACKS: dict[str, dict[str, Callable[[], bytes]]] = {
         "bomb between codecs": lambda: coded("raw", ["zlib", "bz2"], [4, 1 << 30, 40], bytes(40)),
         "another than declared": lambda: coded("raw", ["zlib"], [4, 11], zlib.compress(bytes(5))),
     },
+    "tables": {},
     "side-length": {
         "longer": lambda: side([], [6], bytes(6)),
         "shorter": lambda: side([], [2], bytes(2)),
@@ -371,6 +372,7 @@ REASONS = {  # rule -> what every refusal of it says
     "streams": "a stream that is not there, or a stream holds no tensor|a list of 200000",
     "lengths": "one length more|expected 1 to|not numbers of bytes|the body has",
     "stream-length": "symbols take|a codec leaves|does not decode|decodes to|does not give|ends early",
+    "tables": "slots of tables",
     "side-length": "side information declares",
     "transforms": "row sort|transpose",
     "grids": "unknown grid|no parameters but|has the arrays|decodes matrices",

@@ -14,6 +14,8 @@ import numpy as np
 import zstandard
 
 from pgpack.codecs import CODERS
+from pgpack.codecs.rans.models import varint
+from pgpack.codecs.rans.scaled_tables import Table, write_tables
 from pgpack.stages import parse_stage
 
 from .artifacts_second import Made, in_codec, spelled, with_companion
@@ -76,6 +78,24 @@ def two_streams(lengths: tuple[int, int], n_bytes: int) -> bytes:
     return with_digest(found, bytes(n_bytes))
 
 
+def of_tables(coder: str, n_streams: int, n_tables: int, precision: int) -> bytes:
+    """Streams of one symbol each, which say that so many tables of two symbols are to be built."""
+    levels = parse_stage("rans", CODERS).encode([np.zeros(1, np.int8)] * 2)
+    described = varint(precision) + varint(n_tables) + varint(0)
+    described += write_tables([Table(0, np.array([1, 1]), precision)] * n_tables)
+    sections = b"".join(varint(len(part)) + part for part in (levels, described))
+    if coder == "rans_wide":
+        reach = bytes([8]) * n_tables
+        sections = b"".join([b"\0", varint(len(levels)), levels, b"\0", varint(len(described)), described, reach])
+    stream = sections + (1 << 17).to_bytes(4, "little")
+    packed = zlib.compress(stream, 9)
+    part = ["uniform", {}, "|i1", [1, 1]]
+    tensors = [[str(i), [1, 1], "plain", [[*part, i, [array("scales", "<f2", 1, 1)]]]] for i in range(n_streams)]
+    chain = [coder, ["zlib"], [len(stream), len(packed)]]
+    found = {"tensors": tensors, "streams": [chain] * n_streams, "side": [[], [2 * n_streams]], "digest": "0" * 16}
+    return framed(json.dumps(found).encode(), packed * n_streams + b"\0\x3c" * n_streams)
+
+
 CODED = ("bitpack", "bitplanes", "rans", "rans_scaled", "rans_wide")
 THIRD: dict[str, Made] = {
     "output": {
@@ -90,6 +110,11 @@ THIRD: dict[str, Made] = {
             },
             bytes(9),
         ),
+    },
+    "tables": {
+        "fine": lambda: of_tables("rans_scaled", 9, 256, 15),
+        "in every stream": lambda: of_tables("rans_scaled", 256, 512, 12),
+        "wide": lambda: of_tables("rans_wide", 256, 512, 12),
     },
     "dtypes": {
         **{

@@ -34,7 +34,18 @@ from pgpack.codecs.base import SymbolCoder, SymbolLayout, Symbols
 from pgpack.codecs.settings import require_range
 from pgpack.errors import CorruptArtifact
 
-from .lanes import LOWEST, DecodeTables, Index, block_length, decode_block_, encode_lanes, n_lanes
+from .lanes import (
+    BLOCK,
+    FEW,
+    FEW_BLOCK,
+    LOWEST,
+    DecodeTables,
+    Index,
+    block_length,
+    decode_block_,
+    encode_lanes,
+    n_lanes,
+)
 from .models import CONSTANT, PACKED, TABLE, Cursor, Plane, plan_array, read_models, varint, write_models
 from .planes import Positions, digits_of, restored
 from .tables import COST_UNIT, frequencies
@@ -119,17 +130,19 @@ class Rans(SymbolCoder):
         words = np.frombuffer(data, "<u2", n_words, start + 4 * n_states).astype(np.uint16)
         if (states < LOWEST).any():
             raise CorruptArtifact("a rANS lane has a state below 2^16")
-        tables: dict[int, DecodeTables] = {}
-        read, length = 0, block_length(n_states) if n_states else 1
+        known: tuple[int, ...] = ()  # the planes that `tables` are of
+        tables = DecodeTables.of([], self.precision)
+        many = positions.n < FEW * len(positions.digits)
+        read, length = 0, block_length(n_states, FEW_BLOCK if many else BLOCK) if n_states else 1
         for first in range(0, positions.n, length):
             segments = list(positions.segments(first, min(first + length, positions.n)))
-            planes = {i: positions.digits[i].plane for i, *_ in segments}
-            tables = {i: tables.get(i) or DecodeTables.of(self._freqs(p), p.low) for i, p in planes.items()}
+            if known != (needed := tuple(i for i, *_ in segments)):
+                planes = [positions.digits[i].plane for i in needed]
+                known, tables = needed, DecodeTables.of([(self._freqs(p), p.low) for p in planes], self.precision)
             n, bases = segments[-1][2].stop, None
             if len(segments) > 1:
                 bases = np.arange(len(segments)).repeat([w.stop - w.start for *_, w in segments]) << self.precision
-            joined = DecodeTables.join(list(tables.values()))
-            codes, used = decode_block_(states, words[read:], joined, bases, n, self.precision)
+            codes, used = decode_block_(states, words[read:], tables, bases, n, self.precision)
             read += used
             for i, at, where in segments:
                 positions.digits[i].put_(at, codes[where])

@@ -7,7 +7,7 @@ number of lanes, all of one step at a time as numpy arrays, the words of a step 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,8 @@ Index = NDArray[np.intp]
 
 LOWEST = 1 << 16  # states are in [2^16, 2^32) between steps
 BLOCK = 1 << 16  # positions whose indices are held at once
+FEW = 1 << 12  # positions of a table, below which blocks of FEW_BLOCK hold few enough tables to stay in the cache
+FEW_BLOCK = 1 << 13
 MAX_LANES = 1024  # a lane costs about 24 bits; more lanes save numpy calls
 STEPS_PER_LANE = 1 << 13
 FEW_LANES = 16  # up to here Python's own integers are quicker than numpy's calls
@@ -32,9 +34,9 @@ def n_lanes(n: int) -> int:
     return 1 << max(0, wanted.bit_length() - 1)
 
 
-def block_length(lanes: int) -> int:
+def block_length(lanes: int, block: int = BLOCK) -> int:
     """Positions per block, a whole number of steps."""
-    return lanes * max(1, BLOCK // lanes)
+    return lanes * max(1, block // lanes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,25 +48,18 @@ class DecodeTables:
     code: Words
 
     @staticmethod
-    def of(freqs: NDArray[np.int64], low: int) -> DecodeTables:
-        """Tables of one alphabet whose first code is `low`. Shape: freqs (alphabet,)."""
-        starts = np.cumsum(freqs) - freqs
-        slots = np.arange(int(freqs.sum()))
-        return DecodeTables(
-            np.repeat(freqs, freqs).astype(np.uint32),
-            (slots - np.repeat(starts, freqs)).astype(np.uint32),
-            np.repeat(np.arange(low, low + freqs.size), freqs).astype(np.uint16),
-        )
-
-    @staticmethod
-    def join(tables: list[DecodeTables]) -> DecodeTables:
-        if len(tables) == 1:
-            return tables[0]
-        return DecodeTables(
-            np.concatenate([t.freq for t in tables]),
-            np.concatenate([t.bias for t in tables]),
-            np.concatenate([t.code for t in tables]),
-        )
+    def of(alphabets: Sequence[tuple[NDArray[np.int64], int]], precision: int) -> DecodeTables:
+        """The tables of (frequencies, first code) each, one behind another. Shape: frequencies (alphabet,)."""
+        n = len(alphabets) << precision
+        freq, bias, code = np.empty(n, np.uint32), np.empty(n, np.uint32), np.empty(n, np.uint16)
+        slots = np.arange(1 << precision, dtype=np.uint32)
+        for at, (freqs, low) in enumerate(alphabets):
+            here = slice(at << precision, (at + 1) << precision)
+            starts = (np.cumsum(freqs) - freqs).astype(np.uint32)
+            freq[here] = np.repeat(freqs.astype(np.uint32), freqs)
+            np.subtract(slots, np.repeat(starts, freqs), out=bias[here])
+            code[here] = np.repeat(np.arange(low, low + freqs.size).astype(np.uint16), freqs)
+        return DecodeTables(freq, bias, code)
 
 
 def encode_lanes(

@@ -46,6 +46,7 @@ from .scaled_tables import (
     fitted_table,
     joined_tables,
     matrix_shape,
+    n_slots,
     read_tables,
     take_section,
     write_tables,
@@ -149,6 +150,12 @@ class RansScaled(SymbolCoder):
         described += write_tables(model.tables)
         head = [varint(len(levels)), levels, varint(len(described)), described]
         return b"".join([*head, *_encode(model)])
+
+    def n_slots(self, data: memoryview) -> int:
+        """Of all tables. Raises CorruptArtifact."""
+        cursor = Cursor(data)
+        take_section(data, cursor)
+        return n_slots(take_section(data, cursor), self._width)
 
     def decode(self, data: bytes, layouts: Sequence[SymbolLayout]) -> list[Symbols]:
         return list(self.decode_each(memoryview(data), layouts))

@@ -79,9 +79,26 @@ def write_tables(tables: Sequence[Table | None]) -> bytes:
     return b"".join(parts) + rice_encode(coded)
 
 
+def n_slots(data: bytes, width: int) -> int:
+    """Slots of all tables that `read_tables` reads. Raises CorruptArtifact."""
+    found, precision, _, _ = _read_shapes(Cursor(data), width)
+    return sum(entry is not None for entry in found) << precision
+
+
 def read_tables(data: bytes, width: int) -> tuple[list[Table | None], int, int, int]:
     """(tables, precision, lowest class, number of classes). Raises CorruptArtifact."""
     cursor = Cursor(data)
+    found, precision, lowest, n_classes = _read_shapes(cursor, width)
+    shapes = [(entry[0], entry[2]) for entry in found if entry]
+    if len(shapes) << precision > MAX_SLOTS or sum(size for size, _ in shapes) > MAX_LEVELS:
+        raise CorruptArtifact(f"a scaled rANS stream has {len(shapes)} tables that are too large together")
+    levels = iter([levels_from(z) for z in rice_decode(data[cursor.position :], shapes)])
+    tables = [Table(entry[1], next(levels), precision) if entry else None for entry in found]
+    return tables, precision, lowest, n_classes
+
+
+def _read_shapes(cursor: Cursor, width: int) -> tuple[list[tuple[int, int, int] | None], int, int, int]:
+    """(alphabet, lowest symbol and Rice parameter of each table, or None), and what `read_tables` gives beside."""
     precision, n_classes, lowest = cursor.varint(), cursor.varint(), cursor.signed()
     if not 1 <= n_classes <= 512 or abs(lowest) > 256 or precision not in (PRECISION, FINE_PRECISION):
         raise CorruptArtifact(
@@ -94,12 +111,7 @@ def read_tables(data: bytes, width: int) -> tuple[list[Table | None], int, int, 
         entry = found[-1]
         if size > MAX_FINE_ALPHABET or (entry and (abs(entry[1]) > 1 << 30 or entry[2] > 24)):
             raise CorruptArtifact("a table of a scaled rANS stream is out of range")
-    shapes = [(entry[0], entry[2]) for entry in found if entry]
-    if len(shapes) << precision > MAX_SLOTS or sum(size for size, _ in shapes) > MAX_LEVELS:
-        raise CorruptArtifact(f"a scaled rANS stream has {len(shapes)} tables that are too large together")
-    levels = iter([levels_from(z) for z in rice_decode(data[cursor.position :], shapes)])
-    tables = [Table(entry[1], next(levels), precision) if entry else None for entry in found]
-    return tables, precision, lowest, n_classes
+    return found, precision, lowest, n_classes
 
 
 def take_section(data: memoryview, cursor: Cursor) -> bytes:

@@ -9,11 +9,11 @@ As `rans_scaled`, with levels twice as fine, and nothing refused: what is large 
 
 *Layout*; V is a LEB128 varint, Z a zigzag V, numbers little-endian:
 
- 1. V number of escapes. V length, then that many bytes by `rans`: for every non-empty array the levels of its columns
-    and of its rows as int8, and where it is cut the trellis states (uint8) in which the columns of all
-    pieces but the first begin; after all arrays, where there are escapes, their places as int64 (each less the one
-    before and 1; the first as it is; counted through all arrays, row by row) and what is to be added to each head as
-    int64, in units of twice the reach of its class.
+ 1. V number of escapes (of n symbols at most n / 12 + 65,536). V length, then that many bytes by `rans`: for every
+    non-empty array the levels of its columns and of its rows as int8, and where it is cut the trellis states (uint8)
+    in which the columns of all pieces but the first begin; after all arrays, where there are escapes, their places as
+    int64 (each less the one before and 1; the first as it is; counted through all arrays, row by row) and what is to
+    be added to each head as int64, in units of twice the reach of its class.
  2. V length of the tails. For each array, for each shift above 0 from small to large: the tails of all symbols of
     that shift, row by row, each highest bit first, padded to whole bytes.
  3. V length of the tables, which are those of `rans_scaled` point 2 with a precision of 12, of heads from -256 to
@@ -42,7 +42,7 @@ from pgpack.errors import CorruptArtifact, RecipeError
 from pgpack.tensors.trellis import POLYNOMIALS, transitions
 
 from .models import Cursor
-from .scaled_tables import PRECISION, matrix_shape, read_tables, take_section
+from .scaled_tables import PRECISION, matrix_shape, n_slots, read_tables, take_section
 from .wide_bands import bands, n_lanes
 from .wide_decoder import Decoder, Lookup
 from .wide_model import WideModel
@@ -78,6 +78,14 @@ class RansWide(SymbolCoder):
         out (a few per mille)."""
         return WideModel.of(arrays, self.states).spread_costs(arrays)
 
+    def n_slots(self, data: memoryview) -> int:
+        """Of all tables. Raises CorruptArtifact."""
+        cursor = Cursor(data)
+        cursor.varint()
+        for _ in range(2):
+            take_section(data, cursor)
+        return n_slots(take_section(data, cursor), self._width)
+
     def decode(self, data: bytes, layouts: Sequence[SymbolLayout]) -> list[Symbols]:
         return list(self.decode_each(memoryview(data), layouts))
 
@@ -89,11 +97,16 @@ class RansWide(SymbolCoder):
             yield next(each).reshape(layout.shape) if layout.size else np.zeros(layout.shape, layout.dtype)
         next(each, None)  # to the end, where the stream is checked
 
+    @property
+    def _width(self) -> int:
+        """Tables per class."""
+        return 2 if self.states > 1 else 1
+
     def _decoded(self, data: memoryview, layouts: Sequence[SymbolLayout]) -> Iterator[Symbols]:
         """The matrices of the layouts, none of them empty."""
         shapes = [matrix_shape(layout.shape) for layout in layouts]
         lanes = n_lanes(sum(layout.size for layout in layouts)) if layouts else 0
-        cursor, width = Cursor(data), 2 if self.states > 1 else 1
+        cursor, width = Cursor(data), self._width
         side = Side.read(data, cursor, shapes, lanes, self.states > 1)
         tails = memoryview(take_section(data, cursor))
         tables, precision, lowest, n_classes = read_tables(take_section(data, cursor), width)
@@ -112,7 +125,7 @@ class RansWide(SymbolCoder):
                 tails = tails[read:]
                 levels, which = np.unique(rows, return_inverse=True)
                 classes = table_classes(levels.astype(np.int16)[:, None] + columns)
-                bases = np.clip(classes - lowest, 0, n_classes - 1).astype(np.intp) * width
+                bases = (np.clip(classes - lowest, 0, n_classes - 1) * width).astype(np.uint16)
                 lookups.append(Lookup(bases, which.reshape(-1), side.starts[m], large, values))
             heads = decoder.band(band, lookups)
             for m, lookup in zip(band.matrices, lookups, strict=True):

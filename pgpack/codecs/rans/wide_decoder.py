@@ -21,16 +21,18 @@ from .wide_split import Ints, Large
 
 Index = NDArray[np.intp]
 
+COLUMNS = 1 << 16  # of a row that are looked up together, a whole number of steps
+
 
 @dataclass(frozen=True, eq=False)
 class Lookup:
     """Where the tables of a matrix begin, and what of its symbols' lowest bits is known before.
 
-    Shape: bases (n, cols), first slots of a row of each of n levels; levels (rows,), which of them a row has; starts
-    (pieces, cols), states of the trellis; tails as `large` says.
+    Shape: bases (n, cols) uint16, first tables of a row of each of n levels; levels (rows,), which of them a row
+    has; starts (pieces, cols), states of the trellis; tails as `large` says.
     """
 
-    bases: Index
+    bases: NDArray[np.uint16]
     levels: Index
     starts: NDArray[np.uint8]
     large: Large | None
@@ -68,6 +70,8 @@ class Decoder:
 
     def band(self, band: Band, lookups: Sequence[Lookup]) -> NDArray[np.int16]:
         """Heads of a band; those below a piece are nothing. Shape: (height, width). `lookups`: of its matrices."""
+        if band.width > COLUMNS:
+            return self._wide(band, lookups[0])
         heads = np.zeros((band.height, band.width), np.int16)
         places = [_Place(piece, lookups[piece.matrix - band.matrices.start], self.precision) for piece in band.pieces]
         state = np.concatenate([_held(place.start, self.precision) for place in places])
@@ -79,9 +83,7 @@ class Decoder:
             if stop == begin:
                 continue
             here, cols = places[:reaching], places[reaching - 1].piece.columns.stop
-            steps = [
-                _Step(self, slice(at, min(at + len(self.states), cols))) for at in range(0, cols, len(self.states))
-            ]
+            steps = self._steps(cols)
             large = [place for place in here if place.large_rows]
             i, s, o, u, b = index[:cols], state[:cols], offset[:cols], one[:cols], superset[:cols]
             for row in range(begin, stop):
@@ -102,6 +104,37 @@ class Decoder:
             begin = stop
         return heads
 
+    def _wide(self, band: Band, lookup: Lookup) -> NDArray[np.int16]:
+        """Heads of a band of one matrix, which is not cut, some of its columns at a time: of a row of millions, what
+        is held for each counts. Shape: (height, width)."""
+        heads = np.zeros((band.height, band.width), np.int16)
+        place = _Place(band.pieces[0], lookup, self.precision)
+        blocks = [slice(at, min(at + COLUMNS, band.width)) for at in range(0, band.width, COLUMNS)]
+        steps = {n: self._steps(n) for n in {block.stop - block.start for block in blocks}}
+        one, superset = np.ones(1, np.intp), np.full(1, 1 << self.precision)
+        state = _held(place.start, self.precision) if self.trellis else np.zeros(0, np.intp)
+        index = np.empty_like(state)
+        for row in range(band.height):
+            found = heads[row]
+            for block in blocks:
+                slots = lookup.bases[place.levels[row], block].astype(np.intp)
+                slots <<= self.precision
+                if self.trellis:
+                    slots += state[block] & superset
+                for step in steps[slots.size]:
+                    self.read = step.take(slots, found[block], self.read)
+            if self.trellis:
+                np.bitwise_and(found, one, out=index)
+                place.correct_(row, index)
+                np.bitwise_or(index, state, out=index)
+                self.following.take(index, out=state, mode="clip")
+        return heads
+
+    def _steps(self, cols: int) -> list[_Step]:
+        """The steps of a row."""
+        lanes = len(self.states)
+        return [_Step(self, slice(at, min(at + lanes, cols))) for at in range(0, cols, lanes)]
+
     def finish(self) -> None:
         """Raises CorruptArtifact unless every word is read and every state is back at its start."""
         if self.read != self.words.size or (self.states != LOWEST).any():
@@ -113,7 +146,9 @@ class _Place:
 
     def __init__(self, piece: Piece, lookup: Lookup, precision: int) -> None:
         self.piece, self.columns = piece, piece.columns
-        self.bases, self.levels = list(lookup.bases << precision), lookup.levels[piece.down].tolist()
+        narrow = piece.cols <= COLUMNS
+        self.bases = list(lookup.bases.astype(np.intp) << precision) if narrow else []
+        self.levels = lookup.levels[piece.down].tolist()
         self.start = lookup.starts[piece.number]
         self.large_rows: dict[int, int] = {}
         if (large := lookup.large) is not None:

@@ -24,6 +24,7 @@ OUTPUT_RATIO, OUTPUT_LEAST = 400, 64 << 20  # bytes that come out: so many times
 HELD = 4 << 30  # bytes held at once
 HELD_RATIO = 8  # and no more than so many times what may come out: int64, the most that a sound file takes, takes 8
 PRODUCT_RATIO, PRODUCT_LEAST = 1 << 15, 1 << 34  # multiplications of factors: so many times the file, or this
+SLOTS_PER_SYMBOL, SLOTS_LEAST = 64, 1 << 26  # of all tables of all streams: 20 of the largest that we write fit
 ROOM, ROOM_PER_PART = 64 << 10, 64  # bytes that a stream may take besides twice what it holds
 COPIES = 3  # of its values that a tensor takes while it is decoded
 UNLIMITED = 1 << 62  # for what was just written
@@ -57,6 +58,14 @@ class Needs:
                     f"if you trust its origin, allow more by --max-bytes {max(self.output, self.held)} of inspect, "
                     "unpack, eval or verify (max_bytes in Python)"
                 )
+
+
+def check_slots(n_slots: int, n_symbols: int) -> None:
+    """Raises FormatError where the tables of a file, which take their time whatever is decoded by them, have more
+    slots than those of so many symbols may."""
+    most = max(SLOTS_PER_SYMBOL * n_symbols, SLOTS_LEAST)
+    if n_slots > most:
+        raise FormatError(f"decoding builds {n_slots:,} slots of tables, above the limit of {most:,}")
 
 
 def needs_of(header: Header, transforms: Sequence[Sequence[Any]]) -> Needs:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgpack.codecs import BYTE_CODECS, CODERS, SYMBOL_TRANSFORMS
-from pgpack.codecs.base import SteadyCoder, SymbolLayout, Symbols
+from pgpack.codecs.base import SteadyCoder, SymbolLayout, Symbols, TabledCoder
 from pgpack.errors import CorruptArtifact, RecipeError
 from pgpack.stages import Table, parse_stage
 from pgpack.tensors.grid_schema import check_values
@@ -26,7 +26,7 @@ from pgpack.tensors.record import Record
 from .companions import CODECS, split_companions
 from .header import Header, StoredPart, Stream
 from .layout import unframe
-from .needs import needs_of
+from .needs import check_slots, needs_of
 from .schema import clipped
 
 
@@ -55,15 +55,19 @@ def open_records(data: bytes, max_bytes: int | None = None) -> tuple[Header, Ite
     for _, part in header.parts:
         layouts[part.stream].append(part.layout)
     lazy = _steadiest(coders, layouts)
-    position, decoded = 0, []
+    n_symbols = sum(layout.size for each in layouts for layout in each)
+    position, n_slots, decoded = 0, 0, []
     for index, (stream, coder, chain) in enumerate(zip(header.streams, coders, codecs, strict=False)):
         coded = body[position : position + stream.n_bytes]
         position += stream.n_bytes
+        plain = _undo(coded, chain, stream) if chain or index != lazy else coded
+        if isinstance(coder, TabledCoder):
+            n_slots += coder.n_slots(memoryview(plain))
+            check_slots(n_slots, n_symbols)
         if index == lazy:
-            plain = memoryview(_undo(coded, chain, stream)) if chain else coded
-            decoded.append(coder.decode_each(plain, layouts[index]))
+            decoded.append(coder.decode_each(memoryview(plain), layouts[index]))
         else:
-            decoded.append(iter(coder.decode(_undo(coded, chain, stream), layouts[index])))
+            decoded.append(iter(coder.decode(bytes(plain), layouts[index])))
     after_side = position + header.side.n_bytes
     side = _undo(body[position:after_side], codecs[-1], header.side)
     companions = {}
@@ -71,6 +75,25 @@ def open_records(data: bytes, max_bytes: int | None = None) -> tuple[Header, Ite
         chain = _stages(kept.stream.codecs, CODECS)
         companions = split_companions(kept.files, _undo(body[after_side:], chain, kept.stream))
     return header, _records(header, decoded, transforms, side), companions
+
+
+def coded_arrays(data: bytes, header: Header, records: Sequence[Record]) -> list[list[Symbols]]:
+    """The symbols of a file that was read, as they lie in its streams: for each stream its arrays in file order.
+
+    Transforms are done again with the side information that is stored, so that it takes no longer than reading did.
+    """
+    _, body = unframe(data)
+    start = sum(stream.n_bytes for stream in header.streams)
+    side = _undo(body[start : start + header.side.n_bytes], _stages(header.side.codecs, BYTE_CODECS), header.side)
+    streams: list[list[Symbols]] = [[] for _ in header.streams]
+    decoded = (part.symbols for record in records for part in record.parts)
+    offset = 0
+    for (_, part), chain, symbols in zip(header.parts, _transforms(header), decoded, strict=True):
+        arrays, offset = _side_arrays(part, side, offset)
+        for i, transform in enumerate(chain):
+            symbols = transform.again(symbols, arrays.get(f"@{i}"))
+        streams[part.stream].append(symbols)
+    return streams
 
 
 def _steadiest(coders: Sequence[Any], layouts: Sequence[Sequence[SymbolLayout]]) -> int | None:
@@ -124,13 +147,19 @@ def _quantized(
     part: StoredPart, transforms: Sequence[Any], symbols: NDArray[Any], side: bytes, offset: int
 ) -> tuple[QuantizedTensor, int]:
     """The quantized tensor of a part, and the offset behind its side arrays."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, layout in part.arrays:
-        arrays[name] = np.frombuffer(side, layout.dtype, layout.size, offset).reshape(layout.shape)
-        offset += layout.n_bytes
+    arrays, offset = _side_arrays(part, side, offset)
     for i, transform in reversed(list(enumerate(transforms))):
         symbols = transform.inverse(symbols, arrays.pop(f"@{i}", None))
     if symbols.size != part.layout.size:
         raise CorruptArtifact(f"{symbols.size} symbols were decoded, {part.layout.size} are declared")
     check_values(part.grid, part.params, symbols, arrays)
     return QuantizedTensor(symbols, grid_from_parts(part.grid, part.params, arrays), part.shape), offset
+
+
+def _side_arrays(part: StoredPart, side: bytes, offset: int) -> tuple[dict[str, NDArray[Any]], int]:
+    """The side arrays of a part by name, and the offset behind them."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, layout in part.arrays:
+        arrays[name] = np.frombuffer(side, layout.dtype, layout.size, offset).reshape(layout.shape)
+        offset += layout.n_bytes
+    return arrays, offset

@@ -115,9 +115,9 @@ def test_a_file_cut_short_is_refused_and_one_of_several_frames_is_whole(packed: 
         ("a.jsonl", b'["x"]', 'line 1: expected one JSON object with a "text" string'),
         ("a.jsonl", b'{"text": "x"}\n\n{"text"', "line 3: expected one JSON object"),
         ("a.txt", b"good\n" * 50_000 + b"\xff", "not UTF-8 text"),
-        ("a.txt", gzip.compress(b"good\n" * 50), "a.txt is packed; let its name end in .gz"),
+        ("a.txt", gzip.compress(b"good\n" * 50, mtime=0), "a.txt is packed; let its name end in .gz"),
         ("a.txt", lzma.compress(b"good\n" * 50), "a.txt is packed; let its name end in .xz"),
-        ("a.txt.gz", gzip.compress("good".encode("utf-32")), "a.txt.gz is UTF-32 text; save it as UTF-8"),
+        ("a.txt.gz", gzip.compress("good".encode("utf-32"), mtime=0), "a.txt.gz is UTF-32 text; save it as UTF-8"),
         ("a.jsonl", '{"text": "good"}'.encode("utf-16"), "a.jsonl is UTF-16 text; save it as UTF-8"),
     ],
 )
@@ -181,7 +181,7 @@ def test_names_of_files_and_the_order_of_flags_say_nothing(tmp_path: Path) -> No
     (tmp_path / "packed.gz").write_bytes(b"not named as text")
     given = [str(tmp_path / f"{i}.txt") for i in range(12)]
     sources = [given, given[::-1], [str(tmp_path / "renamed-*.txt")], [*given, given[0]]]
-    (tmp_path / "9.txt.gz").write_bytes(gzip.compress((tmp_path / "9.txt").read_bytes()))
+    (tmp_path / "9.txt.gz").write_bytes(gzip.compress((tmp_path / "9.txt").read_bytes(), mtime=0))
     sources.append([*given[:9], *given[10:], str(tmp_path / "9.txt.gz")])
     found = [texts_of(split(open_source(source)).val()) for source in sources]
     assert all(each == found[0] for each in found)

@@ -57,9 +57,15 @@ def command(*, directory: Path, watch: bool, port: int, output: Path | None, for
         claim_output(output, force)
     from pgpack.report.outputs import read_anatomy
     from pgpack.report.page import write_report
+    from pgpack.study.study import BEST_FILE
 
     path = output or directory / "report.html"
-    write_report(study, path, anatomy=read_anatomy(study.directory))
+    parts = read_anatomy(study.directory)
+    if parts is None and (study.directory / BEST_FILE).is_file():
+        screen.note(
+            f"{BEST_FILE} is damaged, and the page tells nothing of its tensors; `pgpack sweep --check` says more"
+        )
+    write_report(study, path, anatomy=parts)
     n_bytes, n_trials = path.stat().st_size, len(study.trials)
     document = {"report": str(path), "n_bytes": n_bytes, "n_trials": n_trials}
     screen.show(document, f"{path}  {counted(n_trials, 'trial')}, {format_bytes(n_bytes)}")

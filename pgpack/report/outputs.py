@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,9 +105,8 @@ def read_anatomy(directory: Path) -> Anatomy | None:
         manifest = read_manifest(artifact)
         if manifest is None or not artifact.is_file():
             return None
-        kept = directory / ANATOMY_FILE
-        if kept.is_file():
-            found = Anatomy.from_json(kept.read_text(encoding="utf-8"))
+        with suppress(FormatError, OSError, UnicodeDecodeError):  # not there, or damaged: worked out anew
+            found = Anatomy.from_json((directory / ANATOMY_FILE).read_text(encoding="utf-8"))
             if found.sha256 == manifest.sha256:
                 return found
         return anatomy(artifact.read_bytes(), manifest.sizes.get("tensors", {}))

@@ -179,3 +179,12 @@ def test_a_damaged_card_is_named_and_the_same_sweep_makes_it_again(
     assert {name: data for name, data in contents(out).items() if name not in date} == {
         name: data for name, data in contents(whole).items() if name not in date
     }
+
+
+def test_a_page_without_the_best_artifact_s_tensors_is_told(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    shutil.copytree(whole, out)
+    assert "damaged" not in succeed(pgpack("report", out)).err
+    cut(out / "best.pgpack")
+    (out / "anatomy.json").unlink()
+    assert "best.pgpack is damaged" in succeed(pgpack("report", out)).err

@@ -133,6 +133,8 @@ def test_a_study_keeps_the_anatomy_of_its_best_artifact_and_works_another_one_ou
     (tmp_path / ANATOMY_FILE).write_text(json.dumps(stale))
     assert read_anatomy(tmp_path) == kept
     (tmp_path / ANATOMY_FILE).write_text("{")
+    assert read_anatomy(tmp_path) == kept  # from the artifact
+    (tmp_path / "best.pgpack").write_bytes(artifact.data[:-9])
     assert read_anatomy(tmp_path) is None
 
 

@@ -75,18 +75,18 @@ def _beside(row: Row, curves: Mapping[str, Sequence[Row]]) -> str:
     sizes = [(size, name) for name, rows in curves.items() if (size := bytes_at(rows, row.kl)) is not None]
     versus = ", ".join(f"{100 * (row.n_bytes / size - 1):+.1f} % of `{name}`" for size, name in sorted(sizes))
     return (
-        f"`{EFFORT}`, {row.n_bytes:,} B without config and tokenizer at KL {row.kl:.4f} and {row.bpb:.4f} bits per "
+        f"`{EFFORT}`, {row.n_bytes:,} B with config and tokenizer at KL {row.kl:.4f} and {row.bpb:.4f} bits per "
         f"byte: {versus}."
     )
 
 
 def packed(manifest: Path) -> Row:
-    """The point that the manifest of an artifact tells of, without its companions."""
+    """The point that the manifest of an artifact tells of: of the whole file, as in all rows but ideal sizes."""
     told = json.loads(manifest.read_text(encoding="utf-8"))
-    n_bytes = told["n_bytes"] - told["sizes"]["overhead"].get("companions", 0)
     quantizer = parse_recipe(told["recipe"]).rules[-1].policy.quantizer
     return Row(
-        curve=EFFORT, dial=getattr(quantizer, "step", 0.0), n_bytes=n_bytes, mse=0.0, kl=told["kl"], bpb=told["bpb"],
+        curve=EFFORT, dial=getattr(quantizer, "step", 0.0), n_bytes=told["n_bytes"], mse=0.0, kl=told["kl"],
+        bpb=told["bpb"],
         quantize_s=0.0, encode_s=0.0, decode_s=0.0, recipe=told["recipe"],
     )  # fmt: skip
 

@@ -45,10 +45,13 @@ def test_a_folder_is_inspected_as_one_checkpoint(folder: Path) -> None:
     assert "dialect transformers, llama" in succeed(pgpack("inspect", folder)).out
 
 
-def test_transformers_and_the_compiler_are_loaded_only_where_a_model_runs(folder: Path, tmp_path: Path) -> None:
+def test_transformers_and_the_compiler_are_loaded_only_where_a_model_is_built(folder: Path, tmp_path: Path) -> None:
     recipe, out = "role:control=cast; *=rtn(bits=6)|rans", tmp_path / "x.pgpack"
+    succeed(
+        pgpack("pack", folder, "--recipe", recipe, "-o", out, "-q")
+    )  # which builds one, to see whether it is whole
     for words in (
-        ("pack", folder, "--recipe", recipe, "-o", out, "-q"),
+        ("plan", folder, "--recipe", recipe),
         ("eval", folder, "--text", "builtin", "--dry-run"),
         ("inspect", out),
     ):

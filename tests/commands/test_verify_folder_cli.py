@@ -68,7 +68,8 @@ def test_one_rule_can_be_judged_alone(folder: Path) -> None:
     assert pgpack("verify", folder, "--only", "cap").code == 0
     unknown = pgpack("verify", folder, "--only", "cup")
     assert unknown.code != 0
-    assert "no rule is called cup; there are files, required" in unknown.err
+    assert "no rule is called cup; did you mean 'cap'?" in unknown.err
+    assert "no rule is called zzz; there are files, required" in pgpack("verify", folder, "--only", "zzz").err
 
 
 @pytest.mark.parametrize("rule", [rule.id for rule in RULES])

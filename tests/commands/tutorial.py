@@ -23,7 +23,7 @@ from tests.commands.workshop import pgpack, succeed
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = ROOT / "pgpack" / "TUTORIAL.md"
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```\n", re.S | re.M)
-NUMBER = re.compile(r"\b[0-9a-f]{8,16}\b|[-+]?\d[\w.,]*")
+NUMBER = re.compile(r"-?\b[0-9a-f]{8,16}\b|[-+]?\d[\w.,]*")
 BY_CHANCE = re.compile(r"(?<=^model\.)\S+|; error feedback .*")  # which tensor is the largest, what its error means
 SAID_BY_A_MODEL = ("pgpack generate", "pgpack compare")
 

@@ -35,9 +35,9 @@ def test_entquant_leaves_rows_of_zero() -> None:
     assert not entquant(np.zeros((3, 8), np.float32), 0.1).weight.any()
 
 
-def test_a_packed_file_stands_beside_the_curves_without_its_companions(tmp_path: Path) -> None:
+def test_a_packed_file_stands_beside_the_curves_whole(tmp_path: Path) -> None:
     recipe = "ndim<=1=cast; *=tcq(step=0.002,states=64)|rans_scaled(states=64)"
-    told = {"n_bytes": 190, "sizes": {"overhead": {"companions": 40}}, "kl": 0.1, "bpb": 1.5, "recipe": recipe}
+    told = {"n_bytes": 150, "sizes": {"overhead": {"companions": 40}}, "kl": 0.1, "bpb": 1.5, "recipe": recipe}
     (tmp_path / "a.pgpack.json").write_text(json.dumps(told))
     found = headline.packed(tmp_path / "a.pgpack.json")
     assert (found.n_bytes, found.kl, found.bpb, found.dial) == (150, 0.1, 1.5, 0.002)
@@ -48,7 +48,7 @@ def test_a_packed_file_stands_beside_the_curves_without_its_companions(tmp_path:
             headline.EFFORT: [vars(found)],
         },
     }  # fmt: skip
-    assert "150 B without config and tokenizer at KL 0.1000" in headline.markdown(document)
+    assert "150 B with config and tokenizer at KL 0.1000" in headline.markdown(document)
     assert "-25.0 % of `tcq-8`" in headline.markdown(document)
 
 

@@ -46,7 +46,7 @@ def test_another_checkpoint_or_evaluator_is_refused_with_both_digests(tmp_path: 
         pass
     other = dataclasses.replace(META, **{f"{what}_digest": "f" * 64})
     with (
-        pytest.raises(StudyError, match=f"study of {what} {what[0] * 64}.* has {what} {'f' * 64}"),
+        pytest.raises(StudyError, match=f"study of {what} {what[0] * 8}.* has {what} {'f' * 8}"),
         recording(tmp_path, other),
     ):
         pass
@@ -66,7 +66,7 @@ def test_another_checkpoint_or_evaluator_is_refused_with_both_digests(tmp_path: 
         ),
         (
             {"evaluator_digest": "f" * 64, "data_flags": "--max-tokens 99"},
-            r"began with --val v, this run has --max-tokens 99; repeat those flags or give another folder as -o",
+            r"began with --val v, this run has --max-tokens 99; repeat the flags that it began with or give another",
         ),
         (
             {"evaluator_digest": "f" * 64},

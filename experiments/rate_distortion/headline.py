@@ -3,7 +3,8 @@
 python -m experiments.rate_distortion.headline results/peers-smollm.json [FILE.json ...]
 
 Curves of other results of the bench are put beside the others; manifests (`FILE.pgpack.json`) of files that were
-packed at `--effort 9` become a curve of their own. All must be of the same model and text.
+packed at `--effort 9`, or by its recipe without `@tune`, become curves of their own. All must be of the same
+model and text.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .tables import Document, number_table, saving
 
 BLOCK = "real model"
 KLS = (0.1, 0.3, 0.8)  # nats per token, at which packers are set side by side
-EFFORT = "engine, --effort 9"
+EFFORT, UNTUNED = "engine, --effort 9", "engine, --effort 9, not tuned"
 
 
 def markdown(document: Document) -> str:
@@ -60,7 +61,7 @@ def markdown(document: Document) -> str:
     header = ("packer", *(f"at KL {kl:g}" for kl in KLS), *(f"`{test}` against it" for test in tests))
     lines += number_table(header, table)
     for row in curves.get(EFFORT, []):
-        lines += ["", _beside(row, {name: rows for name, rows in curves.items() if name != EFFORT})]
+        lines += ["", _beside(row, {name: rows for name, rows in curves.items() if name not in (EFFORT, UNTUNED)})]
     for name in (DATA_FREE.name, LEAST, RANDOM_TEXT.name, OWN_TEXT.name):
         if name in curves and ENTQUANT in curves:
             lines += [
@@ -85,8 +86,8 @@ def packed(manifest: Path) -> Row:
     told = json.loads(manifest.read_text(encoding="utf-8"))
     quantizer = parse_recipe(told["recipe"]).rules[-1].policy.quantizer
     return Row(
-        curve=EFFORT, dial=getattr(quantizer, "step", 0.0), n_bytes=told["n_bytes"], mse=0.0, kl=told["kl"],
-        bpb=told["bpb"],
+        curve=EFFORT if "@tune" in told["recipe"] else UNTUNED, dial=getattr(quantizer, "step", 0.0),
+        n_bytes=told["n_bytes"], mse=0.0, kl=told["kl"], bpb=told["bpb"],
         quantize_s=0.0, encode_s=0.0, decode_s=0.0, recipe=told["recipe"],
     )  # fmt: skip
 
@@ -119,8 +120,9 @@ def main(arguments: Sequence[str]) -> int:
             if path not in manifests and not joined(document, json.loads(path.read_text(encoding="utf-8"))):
                 sys.stderr.write(f"{path} is of another model or text than {results}\n")
                 return 1
-        if rows := sorted(map(packed, manifests), key=_size):
-            document["curves"][EFFORT] = [dataclasses.asdict(row) for row in rows]
+        rows = sorted(map(packed, manifests), key=_size)
+        for name in sorted({row.curve for row in rows}):
+            document["curves"][name] = [dataclasses.asdict(row) for row in rows if row.curve == name]
         results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         results.with_suffix(".md").write_text(page(document), encoding="utf-8")
     fill(ROOT / "README.md", BLOCK, markdown(document))

@@ -41,6 +41,7 @@ def test_a_packed_file_stands_beside_the_curves_whole(tmp_path: Path) -> None:
     (tmp_path / "a.pgpack.json").write_text(json.dumps(told))
     found = headline.packed(tmp_path / "a.pgpack.json")
     assert (found.n_bytes, found.kl, found.bpb, found.dial) == (150, 0.1, 1.5, 0.002)
+    assert found.curve == headline.UNTUNED
     document = {
         "name": "m", "n_params": 800, "n_tokens": 9, "fp32_bpb": 1.0, "engine": "tcq-8",
         "curves": {

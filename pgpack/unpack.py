@@ -20,7 +20,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pgpack.formats.field.torch_baseline import DEFAULT_LIMIT
 from pgpack.formats.own.contents import weights_digest
 from pgpack.formats.own.header import Header
 from pgpack.formats.own.layout import MAGIC
@@ -92,7 +91,7 @@ def unpack(data: bytes, max_bytes: int | None = None) -> Unpacked:
     if data[:4] == MAGIC[: len(data)]:
         header, own, companions = read_artifact(data, max_bytes)
         return Unpacked("pgpack", own, header.aliases, header.digest, header, companions)
-    kind, records = read_identified(data, DEFAULT_LIMIT if max_bytes is None else min(max_bytes, DEFAULT_LIMIT))
+    kind, records = read_identified(data, max_bytes)
     return Unpacked(kind, tuple(records), {}, "")
 
 

@@ -11,6 +11,7 @@ itself, devices are ignored, and nothing compressed inside a torch file is expan
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import pickle
 import re
@@ -38,7 +39,7 @@ from .gguf_file import read_gguf_file
 from .npz_file import is_npz, read_npz
 from .other_kinds import other_kind
 from .state_dicts import state_dict_in
-from .stored import Stored, require_possible
+from .stored import Stored, require_bounded, require_possible
 from .ties import told_ties
 from .writing import KINDS
 
@@ -211,6 +212,7 @@ def _read_torch_zip(path: Path, key: str | None) -> Stored:
         return raw_of_stored(StoredTensor(tensor.dtype, _read_anew(path, data, tensor.array))).dequantize()
 
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    _require_sound(path, shapes)
     return Stored(
         shapes, load, notes=found.notes(path.name), dtypes={name: tensor.dtype for name, tensor in tensors.items()}
     )
@@ -247,16 +249,25 @@ def _read_with_torch(path: Path, key: str | None) -> Stored:
         raise CheckpointError(f"{path}: {other_kind(path) or reason}") from None
     found = state_dict_in(value, torch.Tensor, path, key)
     tensors = found.tensors
+    shapes = {name: tuple(int(n) for n in value.shape) for name, value in tensors.items()}
+    plain = [name for name, value in tensors.items() if value.layout == torch.strided and not value.is_meta]
+    _require_sound(path, {name: shapes[name] for name in plain})
     for name, tensor in tensors.items():
         if why := _unreadable(tensor):
             raise CheckpointError(f"{path}: {name} {why}; store it as float32")
-    shapes = {name: tuple(int(n) for n in value.shape) for name, value in tensors.items()}
 
     def load(name: str) -> NDArray[Any]:
         return _array_of(tensors[name])
 
     dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
     return Stored(shapes, load, notes=found.notes(path.name), dtypes=dtypes)
+
+
+def _require_sound(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises CheckpointError for shapes that no array can have, and where views of a little are far more together."""
+    require_possible(path, shapes)
+    n_bytes = 4 * sum(math.prod(shape) for shape in shapes.values())
+    require_bounded(path, n_bytes, "its tensors repeat what is stored once; save them as .contiguous() ones")
 
 
 def _may_run(path: Path) -> bool:

@@ -26,10 +26,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError
-from pgpack.files import READ
-from pgpack.formats.own.needs import OUTPUT_LEAST, OUTPUT_RATIO
 
-from .stored import Stored, require_possible
+from .stored import Stored, require_bounded, require_possible
 from .writing import KINDS
 
 ENDING = ".npy"
@@ -39,7 +37,6 @@ TORCH = "data.pkl"  # the end of a name that every torch file holds
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 TYPES = (*KINDS, "complex128")
 WORDS = "SUMm"  # kinds of dtypes that no tensor is of: bytes, text, dates, spans of time
-LARGE_RATIO = 16  # of an archive from which more than READ comes out
 PIECE = 1 << 20
 DAMAGE = (
     zipfile.BadZipFile,
@@ -103,7 +100,8 @@ def read_npz(path: Path) -> Stored:
     with _naming_damage(path), zipfile.ZipFile(path) as archive:
         members = [member for member in archive.infolist() if not member.filename.endswith("/")]
         _require_distinct(path, [member.filename for member in members])
-        _require_bounded(path, sum(member.file_size for member in members))
+        n_bytes = sum(member.file_size for member in members)
+        require_bounded(path, n_bytes, "store its arrays uncompressed (numpy.savez), or as .safetensors")
         for member in members:
             found = _array(archive, member, path) if member.filename.endswith(ENDING) else None
             name = member.filename.removesuffix(ENDING)
@@ -129,15 +127,6 @@ def _require_distinct(path: Path, names: Sequence[str]) -> None:
         if name in seen:
             raise CheckpointError(f"{path}: two of its members are called {name!a}; nobody can tell which is meant")
         seen.add(name)
-
-
-def _require_bounded(path: Path, n_bytes: int) -> None:
-    size = path.stat().st_size
-    if n_bytes > max(OUTPUT_LEAST, min(OUTPUT_RATIO * size, READ), LARGE_RATIO * size):
-        raise CheckpointError(
-            f"{path}: {n_bytes:,} bytes would come out of its {size:,}, more than is unpacked; store its arrays "
-            "uncompressed (numpy.savez), or as .safetensors"
-        )
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> _Array | None:

@@ -11,10 +11,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError
+from pgpack.files import READ
+from pgpack.formats.own.needs import OUTPUT_LEAST, OUTPUT_RATIO
 
 FLAT = ("_flat_param", ".flat_param")  # ends of names
 MOST_DIMENSIONS, MOST_BYTES = 64, 1 << 62  # of numpy's arrays
 WIDEST = 16  # bytes of a value
+LARGE_RATIO = 16  # of a file from which more than READ comes out
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,15 @@ def require_possible(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     for name, shape in shapes.items():
         if len(shape) > MOST_DIMENSIONS or WIDEST * math.prod(max(n, 1) for n in shape) > MOST_BYTES:
             raise CheckpointError(f"{path}: {name} claims a shape that no array can have; the file is damaged")
+
+
+def require_bounded(path: Path, n_bytes: int, cure: str) -> None:
+    """Raises CheckpointError where more bytes would come out of a file than 16 times its size and more than 4 GiB, or
+    400 times and 64 MiB; `cure`: what to do."""
+    size = path.stat().st_size
+    if n_bytes > max(OUTPUT_LEAST, min(OUTPUT_RATIO * size, READ), LARGE_RATIO * size):
+        told = f"{n_bytes:,} bytes would come out of its {size:,}, more than is unpacked"
+        raise CheckpointError(f"{path}: {told}; {cure}")
 
 
 def require_values(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -16,6 +16,7 @@ from pgpack.errors import CorruptArtifact, FormatError, NoArtifact
 from pgpack.formats.field import pergroup, torch_baseline, torch_bits, torch_sdclip
 from pgpack.formats.field.compressed import codec_of, decompress
 from pgpack.formats.field.torch_baseline import DEFAULT_LIMIT
+from pgpack.formats.own.needs import OUTPUT_LEAST, OUTPUT_RATIO
 from pgpack.formats.torch_files.stream import load
 from pgpack.formats.torch_files.zip import entries_of
 from pgpack.tensors.record import Record
@@ -40,22 +41,27 @@ class FieldFile:
 def open_field(data: bytes, limit: int = DEFAULT_LIMIT) -> FieldFile | None:
     """The file in one of the field's formats, None when it is none of them (or too damaged to tell).
 
-    `limit`: the most bytes that anything in it may decode to.
+    `limit`: the most bytes that anything in it may decode to; nor more than may come out of a file of its size.
     """
     try:
-        return _opened(data, limit)
+        return _opened(data, min(limit, _most(data)))
     except FormatError:
         return None
 
 
-def read_identified(data: bytes, limit: int = DEFAULT_LIMIT) -> tuple[str, list[Record]]:
+def read_identified(data: bytes, limit: int | None = None) -> tuple[str, list[Record]]:
     """The container's name and the records of an artifact in one of the field's formats.
 
-    `limit`: the most bytes that anything may decode to. Raises FormatError when it is none of them or
-    damaged; NoArtifact when it is a checkpoint.
+    `limit`: the most bytes that anything may decode to; None: 400 times the file or 64 MiB, 1 GiB at most.
+    Raises FormatError when it is none of them or damaged; NoArtifact when it is a checkpoint.
     """
-    found = _opened(data, limit)
+    found = _opened(data, _most(data) if limit is None else min(limit, DEFAULT_LIMIT))
     return found.kind, found.read()
+
+
+def _most(data: bytes) -> int:
+    """Bytes that may come out of a file, unless somebody says otherwise."""
+    return min(DEFAULT_LIMIT, max(OUTPUT_LEAST, OUTPUT_RATIO * len(data)))
 
 
 def _opened(data: bytes, limit: int) -> FieldFile:

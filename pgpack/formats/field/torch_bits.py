@@ -39,8 +39,8 @@ _TRITS = 5
 
 def kind_of(state: Mapping[str, Any]) -> str:
     """TERNARY or BINARY, by the types of the entries."""
-    types = {entry.get("type") for entry in state.values() if isinstance(entry, dict)}
-    return TERNARY if types & {"ternary", "ternary_bitmask"} else BINARY
+    types = [entry.get("type") for entry in state.values() if isinstance(entry, dict)]
+    return TERNARY if "ternary" in types or "ternary_bitmask" in types else BINARY
 
 
 def records_of(state: Mapping[str, Any], limit: int = DEFAULT_LIMIT) -> list[Record]:

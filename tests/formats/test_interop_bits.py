@@ -175,6 +175,8 @@ WRONG = [
     ("ternary", {"scale": torch.ones(48).double()}),
     ("ternary", {"scale": 1.0}),
     ("ternary", {"type": "septenary"}),
+    ("ternary", {"type": ["ternary"]}),
+    ("ternary", {"type": None}),
     ("ternary", {"type": "ternary_bitmask"}),
     ("binary", {"packed": b"\0"}),
     ("binary", {"n_bits": True}),

@@ -24,11 +24,13 @@ from pgpack.formats.field.torch_baseline import TorchBaseline
 from pgpack.formats.field.torch_sdclip import TorchSdclip
 from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.layout import frame
+from pgpack.formats.sniff import read_identified
 from pgpack.formats.torch_files.stream import load
 from pgpack.formats.torch_files.zip import entries_of, framed
 from pgpack.pack import pack
 from pgpack.recipe.presets import preset_text
 from pgpack.recipe.recipe import parse_recipe
+from pgpack.stages import parse_stage
 from pgpack.unpack import unpack
 from tests.contracts.interop_records import BROTLI, all_kinds, assert_same_records, contents, rows
 from tests.formats.reading import identify, read_field_artifact, skeleton
@@ -302,3 +304,13 @@ def test_a_published_artifact_is_read_and_equals_our_own_packing():
     ours = pack(checkpoint, recipe)
     assert_same_records(ours.records, read_field_artifact(published))
     assert abs(ours.n_bytes - len(published)) <= 0.001 * len(published)
+
+
+@pytest.mark.parametrize("codec", ["zlib", "zstd", "brotli"])
+def test_a_small_file_decodes_to_64_mib_at_most(codec):
+    bomb = parse_stage(codec, BYTE_CODECS).encode(bytes((64 << 20) + 1))
+    assert len(bomb) < 100_000
+    with pytest.raises(FormatError, match="more than the limit of 67,108,864 bytes"):
+        read_identified(bomb)
+    with pytest.raises(FormatError, match="holds no torch stream"):
+        read_identified(bomb, 128 << 20)

@@ -59,6 +59,8 @@ def records_of(state: Mapping[str, Any], limit: int = DEFAULT_LIMIT) -> list[Rec
 
 def _record(name: str, entry: Mapping[str, Any], left: int) -> Record:
     kind = entry.get("type")
+    if not isinstance(kind, str):
+        raise CorruptArtifact(f"{name}: its type is {type(kind).__name__}, expected a word")
     if kind in RAW_TYPES:
         tensor = require_stored(entry.get("data"), name)
         if tensor.dtype != RAW_TYPES[kind]:

@@ -69,8 +69,10 @@ def write_unpacked(
     if dtype not in known:
         raise SettingError(f"no {form} is written in {dtype}; give {', '.join(known)}")
     decoded = unpacked.decoded()
+    if not decoded.records:
+        raise SettingError("the artifact holds no tensors, and no checkpoint is without any")
     if form != NPZ:
-        _require_readable(decoded)
+        _require_finite(decoded)
     if form == GGUF:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_gguf(out, _gguf_source(unpacked, decoded), dtype)
@@ -90,10 +92,8 @@ def write_unpacked(
     return weights
 
 
-def _require_readable(decoded: Decoded) -> None:
-    """Raises: SettingError for what no reader of checkpoints takes: no tensors, NaN, infinity outside of a mask."""
-    if not decoded.records:
-        raise SettingError("the artifact holds no tensors, and no checkpoint is without any")
+def _require_finite(decoded: Decoded) -> None:
+    """Raises: SettingError for what no reader of checkpoints takes: NaN, infinity outside of a mask."""
     for name, array in decoded.items():  # decoded one at a time
         if not np.isfinite(array).all() and not is_mask(array):
             raise SettingError(

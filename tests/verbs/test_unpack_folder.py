@@ -214,6 +214,8 @@ def test_nothing_is_written_that_its_reader_refuses(form: str, value: float, tmp
         write_unpacked(tmp_path / "back", unpacked, form, {})
     with pytest.raises(SettingError, match="the artifact holds no tensors"):
         write_unpacked(tmp_path / "back", Unpacked("pgpack", (), {}, ""), form, {})
+    with pytest.raises(SettingError, match="the artifact holds no tensors"):
+        write_unpacked(tmp_path / "back.npz", Unpacked("pgpack", (), {}, ""), "npz", {})
     assert not list(tmp_path.iterdir())
     write_unpacked(tmp_path / "back.npz", unpacked, "npz", {})
     assert np.array_equal(np.load(tmp_path / "back.npz")["w"], tensor, equal_nan=True)

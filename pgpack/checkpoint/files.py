@@ -249,9 +249,8 @@ def _read_with_torch(path: Path, key: str | None) -> Stored:
         raise CheckpointError(f"{path}: {other_kind(path) or reason}") from None
     found = state_dict_in(value, torch.Tensor, path, key)
     tensors = found.tensors
-    shapes = {name: tuple(int(n) for n in value.shape) for name, value in tensors.items()}
-    plain = [name for name, value in tensors.items() if value.layout == torch.strided and not value.is_meta]
-    _require_sound(path, {name: shapes[name] for name in plain})
+    shapes = {name: tuple(int(n) for n in value.shape) for name, value in tensors.items() if _is_plain(value)}
+    _require_sound(path, shapes)
     for name, tensor in tensors.items():
         if why := _unreadable(tensor):
             raise CheckpointError(f"{path}: {name} {why}; store it as float32")
@@ -283,11 +282,16 @@ def _numpy_scalars() -> list[Any]:
     return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes]
 
 
-def _unreadable(tensor: Any) -> str:
-    """What a tensor of torch's is that no plain values can be read of; '' where they can."""
+def _is_plain(tensor: Any) -> bool:
+    """Whether a tensor of torch's has a value for every place of its shape."""
     import torch
 
-    if tensor.is_meta or tensor.layout != torch.strided or tensor.is_nested:
+    return not tensor.is_meta and tensor.layout == torch.strided and not tensor.is_nested
+
+
+def _unreadable(tensor: Any) -> str:
+    """What a tensor of torch's is that no plain values can be read of; '' where they can."""
+    if not _is_plain(tensor):
         return "holds no plain values"
     try:
         _array_of(tensor.reshape(-1)[:1] if not tensor.is_quantized else tensor)

@@ -99,18 +99,18 @@ def test_an_option_that_is_missing_is_explained(command: tuple[str, ...], said: 
     assert said in finished.err
 
 
-def _verbs() -> Iterator[tuple[str, click.Command]]:
+def _verbs() -> Iterator[tuple[str, click.Context]]:
     for program, app in (("pgpack", pgpack_app), ("pgtrain", pgtrain_app)):
         assert isinstance(app, LazyGroup)
-        context = click.Context(app, info_name=program)
+        context = click.Context(app, info_name=program, **app.context_settings)
         for verb in app.list_commands(context):
             if (command := app.get_command(context, verb)) is not None:
-                yield f"{program} {verb}", command
+                yield f"{program} {verb}", click.Context(command, context, verb)
 
 
 def test_no_help_page_shows_a_bound_that_is_none() -> None:
-    for name, command in _verbs():
-        page = command.get_help(click.Context(command, info_name=name))
+    for name, context in _verbs():
+        page = context.get_help()
         assert not re.search(r"x[<>]|None\]", page), name
     assert "[0 to 9]" in pgpack("pack", "--help").out
     assert "above 0 and below 1" in re.sub(r"\s+", " ", pgtrain("data", "--help").out)

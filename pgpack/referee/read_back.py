@@ -15,6 +15,7 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from .script import Place, Script
 from .units import Unit, last_of, last_word, read
@@ -42,6 +43,7 @@ _LOSSES = {
 _STEPS = {"backward", "step", "value_and_grad", "grad", "grad_and_value"}
 _ROUNDS = re.compile(r"quant|round|snap|fake|ste\b|int[4-8]|project|deq|restore|unpack|roundtrip|decode", re.I)
 _NAMED = re.compile(r"^_?(?:eval|evaluate|score|validate|timed_eval|final_eval)(?:_|$)|eval_val|val_bpb")
+_WRAPS = re.compile(r"compile|parallel|ddp|fsdp|wrap|prepare|^(?:to|cuda|eval|half|float|bfloat16)$", re.I)
 _OF_CODE = re.compile(r"\b(?:code|source|script|__file__|src|text|minif\w*)\b")
 _TRIVIAL = {
     "print", "len", "info", "debug", "log", "log0", "write", "sum", "sorted", "list", "keys", "items", "isinstance",
@@ -202,7 +204,7 @@ class _Course:
         put_into = {
             _root(call.func) for call in made if last_word(call) in _PUTTERS and not isinstance(call.func, ast.Name)
         }
-        self.held |= targets | put_into
+        self.held |= targets.union(*map(self._wrapping, put_into))
         if not targets and not put_into:
             reader = next(call for call in made if READS in self.doing.of(self.script, call))
             self.held |= {name for each in (*reader.args, *(k.value for k in reader.keywords)) for name in read(each)}
@@ -221,7 +223,7 @@ class _Course:
             if last_word(call) in _PUTTERS and isinstance(call.func, ast.Attribute):
                 root = self.parts.get(root, root)
                 if given & self.held:
-                    self.held.add(root)
+                    self.held |= self._wrapping(root)
                 elif root in self.held and _is_plain(call):
                     self.held.discard(root)
                     those.discard(root)
@@ -238,6 +240,23 @@ class _Course:
         elif isinstance(statement, (ast.Assign, ast.AnnAssign, ast.For, ast.With)):
             self.held = self.held | _targets(statement) if those else self.held - _targets(statement)
         self.used |= bool(those) and any("self" in ast.unparse(each) for each in getattr(statement, "targets", []))
+
+    def _wrapping(self, name: str) -> set[str]:
+        """The name of a model and those of what wraps it: compile(model), DDP(model), either by a condition."""
+        found = {name}
+        while more := {other for other, values in self._wrapped if other not in found and values & found}:
+            found |= more
+        return found
+
+    @cached_property
+    def _wrapped(self) -> list[tuple[str, set[str]]]:
+        """Names that are given a model or a wrapper of one, and the names that it is made of."""
+        return [
+            (name, set(read(value)))
+            for name, values in self.script.values.items()
+            for value in values
+            if isinstance(value, ast.IfExp) or (isinstance(value, ast.Call) and _WRAPS.search(last_word(value)))
+        ]
 
     def _goes_through(self, loop: ast.For) -> None:
         """for p, e in zip(model.parameters(), ema): which of its names are of the packed file, and of which model."""

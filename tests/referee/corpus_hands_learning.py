@@ -212,6 +212,8 @@ def _untimed() -> dict[str, Case]:
 
 
 BACK = "    # READ BACK\n"
+WRAPPED = "    fast = torch.compile(model)\n    judged = DDP(fast) if torch.cuda.device_count() > 1 else fast\n"
+SCORED = "t1 = time.perf_counter()\n    val_loss, val_bpb = eval_val(args, model, val_tokens, luts, device)\n"
 LOADED = "    model.load_state_dict(dequantize_state_dict_int8(stored), strict=True)\n"
 STORED = '    stored = torch.load(io.BytesIO(zlib.decompress(Path("final_model.int8.ptz").read_bytes())), weights_only=True)\n'
 FILES_OF = """
@@ -272,6 +274,7 @@ def hands_packed() -> dict[str, Case]:
         "rounded_in_place": ("accepted", changed(PLAIN, ("\ndef main():", IN_PLACE), ("    # PACK\n", "    round_in_place(model)\n"), (STORED, ""), (LOADED, ""))),
         "read_from_memory": ("accepted", changed(PLAIN, (STORED, "    stored = torch.load(io.BytesIO(zlib.decompress(blob)), weights_only=True)\n"))),
         "compiled_after_reading": ("accepted", changed(OBJECTS, (fresh, f"{fresh}    fast = torch.compile(fresh)\n"), (scored, "Scorer(cfg, held_out)(fast)"))),
+        "wrapped_before_reading": ("accepted", changed(PLAIN, ("    # PACK\n", WRAPPED), (LOADED, f"{LOADED}    torch.cuda.synchronize()\n"), (SCORED, SCORED.replace("args, model", "args, judged")))),
         "only_packs": ("accepted", changed(PLAIN, (PLAIN[PLAIN.index(BACK) : PLAIN.index("\n\nif __name__")], ""))),
     }  # fmt: skip
     io = [

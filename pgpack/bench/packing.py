@@ -74,10 +74,11 @@ def fit_packed(
     `metric`: the loss that decides; None: KL, or where none can be measured the error of the weights, with a note.
     `presets`: None for those of the field, which a model folder leaves out: their files hold no companions.
     """
-    calibrating = _calibrating(bench, effort)
-    bench, companions = calibrating or bench, bench.checkpoint.carried
+    companions = bench.checkpoint.carried
     also = without_companions(bench.checkpoint)
-    refuse_hopeless(bench.checkpoint, budget, also)
+    refuse_hopeless(bench.checkpoint, budget, also)  # before any text is opened
+    calibrating = _calibrating(bench, effort)
+    bench = calibrating or bench
     try:
         measurer = bench.measurer(evaluate=metric != "error")
     except (DataError, CheckpointError) as error:

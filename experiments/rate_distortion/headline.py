@@ -82,7 +82,7 @@ def _beside(row: Row, curves: Mapping[str, Sequence[Row]]) -> str:
 
 
 def packed(manifest: Path) -> Row:
-    """The point that the manifest of an artifact tells of: of the whole file, as in all rows but ideal sizes."""
+    """The point that the manifest of an artifact tells of: of the whole file, as in all rows of the engine."""
     told = json.loads(manifest.read_text(encoding="utf-8"))
     quantizer = parse_recipe(told["recipe"]).rules[-1].policy.quantizer
     return Row(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pgpack.checkpoint.dialects import banked as in_banks
 from pgpack.checkpoint.folders import CONFIG, config_of
 from pgpack.checkpoint.model_folder import OURS, write_folder
+from pgpack.checkpoint.stored import without_values
 from pgpack.checkpoint.writing import FLOATS, Outgoing, outgoing, write_npz, write_safetensors, write_torch
 from pgpack.errors import SettingError
 from pgpack.files import refuse_occupied
@@ -71,6 +72,9 @@ def write_unpacked(
     decoded = unpacked.decoded()
     if not decoded.records:
         raise SettingError("the artifact holds no tensors, and no checkpoint is without any")
+    shapes = {name: tuple(record.shape) for name, record in decoded.records.items()}
+    if empty := without_values(shapes):
+        raise SettingError(f"{len(empty)} of {len(shapes)} tensors hold no value, and no checkpoint is made of such")
     if form != NPZ:
         _require_finite(decoded)
     if form == GGUF:

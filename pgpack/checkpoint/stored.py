@@ -54,6 +54,12 @@ def require_bounded(path: Path, n_bytes: int, cure: str) -> None:
         raise CheckpointError(f"{path}: {told}; {cure}")
 
 
+def without_values(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The tensors that hold no value, where they are most of all: no model is made of such."""
+    empty = [name for name, shape in shapes.items() if not math.prod(shape)]
+    return empty if 2 * len(empty) > len(shapes) else []
+
+
 def require_values(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raises CheckpointError when most tensors hold no value: the rest of them is with other processes; or when they
     are what is left of tensors that were laid end to end."""
@@ -62,8 +68,7 @@ def require_values(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
             f"{path}: {flat} is of many tensors, laid end to end (FSDP); save a full state dict "
             "(StateDictType.FULL_STATE_DICT) instead"
         )
-    empty = [name for name, shape in shapes.items() if not math.prod(shape)]
-    if 2 * len(empty) > len(shapes):
+    if empty := without_values(shapes):
         raise CheckpointError(
             f"{path}: {len(empty)} of {len(shapes)} tensors hold no value (first: {empty[0]}), as of a process that "
             "has none of them (DeepSpeed ZeRO-3); gather the weights first, with zero_to_fp32.py"

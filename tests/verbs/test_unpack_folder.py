@@ -216,6 +216,11 @@ def test_nothing_is_written_that_its_reader_refuses(form: str, value: float, tmp
         write_unpacked(tmp_path / "back", Unpacked("pgpack", (), {}, ""), form, {})
     with pytest.raises(SettingError, match="the artifact holds no tensors"):
         write_unpacked(tmp_path / "back.npz", Unpacked("pgpack", (), {}, ""), "npz", {})
+    nothing = QuantizedTensor(np.zeros((4, 0), np.uint32), RawValues("fp32"), (4, 0))
+    hollow = Unpacked("pgpack", (Record("w", (4, 0), "plain", (nothing,)),), {}, "")
+    for each in (form, "npz"):
+        with pytest.raises(SettingError, match="1 of 1 tensors hold no value"):
+            write_unpacked(tmp_path / f"back.{each}", hollow, each, {})
     assert not list(tmp_path.iterdir())
     write_unpacked(tmp_path / "back.npz", unpacked, "npz", {})
     assert np.array_equal(np.load(tmp_path / "back.npz")["w"], tensor, equal_nan=True)

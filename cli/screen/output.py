@@ -1,13 +1,14 @@
 """What every verb shares: how results, notes and errors reach the user, and the exit codes.
 
     0 ok   1 error   2 usage   3 nothing fits the budget   4 verification failed
-    5 stopped but resumable   130 interrupted
+    5 stopped but resumable   130 interrupted (143 by SIGTERM)
 
 Results go to stdout (a table, or one JSON document with --json); notes and progress go to stderr.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -21,6 +22,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 import click
@@ -35,7 +37,7 @@ from ..flag_group import flag, flag_group
 
 EXIT_FAILED = 4
 EXIT_RESUMABLE = 5
-EXIT_INTERRUPTED = 130
+EXIT_SIGNAL = 128  # and the number of the signal, as shells count: 130 for SIGINT, 143 for SIGTERM
 AGAIN_S = 0.05  # until a Ctrl-C that was dropped is asked for again
 
 
@@ -169,9 +171,18 @@ def _interrupted_in_passing(fault: sys.UnraisableHookArgs) -> None:
     if not isinstance(fault.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(fault)
         return
-    again = threading.Timer(AGAIN_S, os.kill, [os.getpid(), signal.SIGINT])
+    again = threading.Timer(AGAIN_S, os.kill, [os.getpid(), _signal_of(fault.exc_value)])
     again.daemon = True
     again.start()
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    """Whoever ends a program from outside gets what Ctrl-C gets: what lay aside is put away, then it ends."""
+    raise KeyboardInterrupt(number)
+
+
+def _signal_of(interrupt: BaseException) -> int:
+    return interrupt.args[0] if interrupt.args and isinstance(interrupt.args[0], int) else signal.SIGINT
 
 
 def run(command: click.Command, prog_name: str) -> NoReturn:
@@ -180,6 +191,9 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
     # of them busy makes 0.16 steps a second with spinning and 1.2 without. torch reads this when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.unraisablehook = _interrupted_in_passing
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # one that the caller has this process ignore stays ignored
+            signal.signal(number, _terminated)
     try:
         code = command.main(prog_name=prog_name, standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -190,9 +204,10 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
             error = click.MissingParameter(error.param.help, error.ctx, error.param)  # which says what is missing
         error.show()
         sys.exit(error.exit_code)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+    except (click.exceptions.Abort, KeyboardInterrupt) as interrupt:
+        with contextlib.suppress(OSError):  # of SIGHUP: the terminal is gone
+            click.echo("interrupted", err=True)
+        sys.exit(EXIT_SIGNAL + _signal_of(interrupt.__cause__ or interrupt))
     except PgpackError as error:
         # What a recipe's error points at stands on lines of its own; every other sentence is one, whatever is named.
         note(f"error: {error if isinstance(error, RecipeError) else escaped(str(error))}")

@@ -50,8 +50,8 @@ def command(
     """Write token shards and a tokenizer.
 
     SOURCES are .txt, .md, .jsonl or .parquet files (also .gz, .xz, .zst) or folders of them. A .txt holds one
-    document, or several separated by lines of one NUL; a .jsonl line is an object with a "text". Without SOURCES the
-    corpus is the documentation that ships inside CPython.
+    document, or several separated by lines of one NUL; a .jsonl line is an object with a "text". A document that
+    is alone is cut into parts. Without SOURCES the corpus is the documentation that ships inside CPython.
     """
     claim_output(out / "corpus.json", force, dry_run=dry_run)
     if field is not None and not sources:
@@ -67,6 +67,10 @@ def command(
     given = load_tokenizer(tokenizer) if tokenizer else None
     screen.note("reading " + (", ".join(map(str, sources)) if sources else "the built-in corpus"))
     documents = read_documents(sources, field or FIELD) if sources else builtin_corpus()
+    if len(documents) == 1:
+        screen.note(
+            f"{documents[0].name} is the only document: its parts train and validate as documents of their own"
+        )
     record = write_text_folder(documents, out, given, vocab_size, val_fraction)
     rows = (
         ("train", record.train_documents, record.train_tokens, record.train_bytes),

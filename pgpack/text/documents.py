@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ from typing import Any, NoReturn
 
 from pgpack.errors import DataError, no_file
 from pgpack.files import Unchanged
-from pgpack.tables import counted
 
 from .compressed import PACKED, opened
 from .parquet import parquet_texts
@@ -42,6 +42,7 @@ MARKS = {  # how files begin -> what they are; the longest of those that begin a
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
+CUTS = 16  # parts of a document that is alone
 LONGEST_LINE = 1 << 28  # characters of a line of .jsonl, which is held whole
 
 
@@ -240,18 +241,35 @@ def _jsonl_texts(path: Path, stream: io.TextIOWrapper, field: str) -> Iterator[s
 def split_documents(documents: Iterable[Document], val_fraction: float) -> tuple[list[Document], list[Document]]:
     """(train, val), chosen by a hash of each document's name: adding documents moves none of the others.
 
-    Raises: DataError when a side stays empty.
+    Few documents divide as a source does (see `share_that_divides`); one that is alone is cut into `CUTS` parts,
+    which count as documents. Raises: DataError when it is too short for that, or all have one name.
     """
-    train: list[Document] = []
-    val: list[Document] = []
-    for document in documents:
-        digest = hashlib.sha256(document.name.encode("utf-8")).digest()
-        is_val = int.from_bytes(digest[:4], "big") < val_fraction * 2**32
-        (val if is_val else train).append(document)
+    found = list(documents)
+    if len(found) == 1:
+        found = _cut_alone(found[0])
+    if len(found) < 2:
+        raise DataError("the text is too short to be split into training and validation; give more")
+    places = [_place_by_name(document.name) for document in found]
+    share = share_that_divides(min(places), max(places), val_fraction)
+    train, val = ([d for d, at in zip(found, places, strict=True) if (at < share) is side] for side in (False, True))
     if not train or not val:
-        empty = "validation" if train else "training"
-        raise DataError(
-            f"at --val-fraction {val_fraction:g} the {empty} part of {counted(len(train) + len(val), 'document')} is "
-            "empty; give more documents, or separate those in a file by lines of one NUL"
-        )
+        raise DataError(f"every document is called {found[0].name}, and names divide them; give a file another name")
     return train, val
+
+
+def share_that_divides(lowest: float, highest: float, share: float) -> float:
+    """The share that leaves no side empty, of documents whose places in [0, 1) reach from lowest to highest: as it
+    is, or so that the document nearest to it changes sides."""
+    if lowest >= share:
+        return math.nextafter(lowest, 1.0)
+    return highest if highest < share else share
+
+
+def _place_by_name(name: str) -> float:
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8")).digest()[:4], "big") / 2.0**32
+
+
+def _cut_alone(document: Document) -> list[Document]:
+    longest = max(1, len(document.text) // CUTS)
+    parts = (part for part in _cut(_lines(document.text, longest), longest) if part.strip())
+    return [Document(f"{document.name}.{number}", part) for number, part in enumerate(parts)]

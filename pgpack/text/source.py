@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -22,14 +21,24 @@ from pgpack.errors import DataError, no_file
 from pgpack.files import Unchanged
 
 from .builtin import builtin_corpus
-from .documents import FIELD, PART, Document, Part, beginning, find_texts, read_parts, text_kind
+from .documents import (
+    CUTS,
+    FIELD,
+    PART,
+    Document,
+    Part,
+    beginning,
+    find_texts,
+    read_parts,
+    share_that_divides,
+    text_kind,
+)
 
 BUILTIN = "builtin"
 VAL_SHARE = 0.2  # of the documents; few are read of a large source, so this matters for small ones
 SEED = 0
 DOCUMENT_PARTS = 16  # 4 M characters: longer than nearly every book
 SEARCHED = 1 << 29  # characters read to find a document of either side
-CUTS = 16  # parts of a document that is alone
 
 
 @dataclass(frozen=True)
@@ -149,7 +158,7 @@ def split(source: TextSource, share: float = VAL_SHARE, seed: int = SEED) -> Spl
                 "say which text is for what: --val PATH --calib PATH"
             )
     if len(places) > 1:
-        return Split(source, math.nextafter(min(places), 1.0) if min(places) >= share else max(places), seed)
+        return Split(source, share_that_divides(min(places), max(places), share), seed)
     if not n_chars and source.files:
         raise DataError(f"{source.files[0]} holds no text; give another")
     if source.document_parts == 1 or not source.files:

@@ -92,12 +92,12 @@ def test_data_takes_the_field_that_its_refusal_names(tmp_path: Path) -> None:
 
 def test_sentences_on_text_name_the_file_and_a_command_that_works(bare: Path, tmp_path: Path) -> None:
     text, empty = tmp_path / "one.txt", tmp_path / "empty.txt"
-    text.write_text("one document of a few words and no more. " * 9)
+    text.write_text("x")
     empty.write_text("")
     refused = pgtrain("run", "--data", text, "-o", tmp_path / "m.safetensors")
     assert f"make one with: pgtrain data {text} -o text" in refused.err
     refused = pgtrain("data", text, "-o", tmp_path / "text", "-q")
-    assert "at --val-fraction 0.08 the validation part of 1 document is empty" in refused.err
+    assert "too short to be split into training and validation; give more" in refused.err
     refused = pgpack("eval", bare, "--text", empty, "--tokenizer", bare.parent / "text" / "tokenizer.model")
     assert f"{empty} holds no text; give another" in refused.err
 

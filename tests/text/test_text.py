@@ -45,6 +45,28 @@ def test_a_document_keeps_its_side_when_others_come(corpus: list[Document]) -> N
     assert {d.name for d in fewer} == {d.name for d in val} & {d.name for d in corpus[::2]}
 
 
+@pytest.mark.parametrize("share", [1e-9, 0.5, 1 - 1e-9])
+@pytest.mark.parametrize("n", [2, 3])
+def test_few_documents_divide_at_any_share(share: float, n: int) -> None:
+    documents = [Document(f"{k}.txt#0", f"text {k}") for k in range(n)]
+    train, val = split_documents(documents, share)
+    assert train
+    assert val
+    assert sorted([*train, *val], key=lambda each: each.name) == documents
+
+
+def test_a_document_that_is_alone_is_cut_and_nothing_of_it_is_lost() -> None:
+    text = "\n\n".join(f"paragraph {k} of words" for k in range(100))
+    train, val = split_documents([Document("one.txt#0", text)], 0.08)
+    assert (len(train) > len(val), len(val) > 0, 8 <= len(train) + len(val) <= 16) == (True, True, True)
+    assert sorted("".join(d.text for d in (*train, *val))) == sorted(text)
+
+
+def test_documents_that_names_do_not_divide_are_refused() -> None:
+    with pytest.raises(DataError, match="every document is called a"):
+        split_documents([Document("a.txt#0", "one"), Document("a.txt#0", "two")], 0.5)
+
+
 def test_documents_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"one\n\0\ntwo\r\nlines\n\0\n")
     (tmp_path / "b.jsonl").write_text('{"text": "three"}\n\n{"text": "four"}\n')

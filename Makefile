@@ -149,8 +149,11 @@ PROOF ?=
 gpu-proof: $(if $(GPU_PYTHON),,$(STAMP))
 	$(or $(GPU_PYTHON),$(BIN)/python) -m tests.bench.gpu_proof $(PROOF)
 
-bench-effort: $(STAMP) demo/model.safetensors
-	$(BIN)/python -m experiments.rate_distortion.effort demo/model.safetensors --out results/effort
+# Another model besides the demo's: make bench-effort MODEL=runs/text-4m.safetensors, LEVELS='3 5 6' for some of them
+LEVELS ?=
+bench-effort: $(STAMP) $(or $(MODEL),demo/model.safetensors)
+	$(BIN)/python -m experiments.rate_distortion.effort $(or $(MODEL),demo/model.safetensors) \
+	  $(if $(LEVELS),--levels $(LEVELS)) --out results/effort$(if $(MODEL),-$(basename $(notdir $(MODEL))))
 
 clean:
 	rm -rf demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

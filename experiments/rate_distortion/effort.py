@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from pgpack.bench.options import BenchOptions
 from pgpack.fit.budget import engine_recipe
 from pgpack.fit.effort import DEFAULT, LEVELS, Effort
 from pgpack.recipe.directives import Calibrate
@@ -24,6 +23,7 @@ from pgpack.recipe.directives import Calibrate
 from .curves import dials, preset_rows
 from .laboratory import Laboratory
 from .rows import Row, rate
+from .text_flags import add_text_flags, text_options
 
 DIALS = (1, 3, 5)  # of `curves.dials`
 PEER = "sdclip-brotli"
@@ -74,17 +74,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write, level by level."""
     parser = argparse.ArgumentParser(description="Time and bytes of each level of effort.")
     parser.add_argument("checkpoint", type=Path)
+    add_text_flags(parser)
     parser.add_argument("--max-tokens", type=int, default=16384, help="held-out tokens to evaluate on")
     parser.add_argument("--levels", type=int, nargs="+", default=[3, 0, 1, 2, *range(4, len(LEVELS))])
     parser.add_argument("--work", type=Path, default=Path("runs/effort"), help="folder of the points measured so far")
     parser.add_argument("--out", type=Path, default=Path("results/effort"), help="OUT.json and OUT.md are written")
     given = parser.parse_args(arguments)
+    text = text_options(given)
     name = given.checkpoint.parent.name if given.checkpoint.stem == "model" else given.checkpoint.stem
 
     @functools.cache
     def laboratory(calib: str | None = None) -> Laboratory:
         folder = given.work / name / (calib or "")
-        return Laboratory(given.checkpoint, name, folder, given.max_tokens, text=BenchOptions(calib=calib))
+        made = text if calib is None else dataclasses.replace(text, calib=calib)
+        return Laboratory(given.checkpoint, name, folder, given.max_tokens, text=made)
 
     curves: dict[int, list[Row]] = {}
     given.out.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgpack.bench.options import BenchOptions
 from pgpack.fit.budget import engine_recipe
 from pgpack.fit.effort import LEVELS
 from pgpack.recipe.preset_candidates import SMALL_PASSTHROUGH, preset_recipe
@@ -38,6 +37,7 @@ from .entquant import Coded, entquant
 from .laboratory import Laboratory
 from .llama_cpp import LLAMACPP, llama_rows
 from .rows import Row, rate
+from .text_flags import add_text_flags, text_options
 from .watersic import watersic
 
 TARGETS = (0.02, 0.06, 0.2, 0.5, 1.0)  # KL in nats per token, roughly
@@ -224,11 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write, curve by curve."""
     parser = argparse.ArgumentParser(description="The engine and its peers on one model.")
     parser.add_argument("model", type=Path, help="what pgpack opens: a folder, a GGUF, a checkpoint")
-    parser.add_argument("--text", action="append", default=[], help="text, unless the checkpoint names its own")
-    parser.add_argument("--val", help="token shards to evaluate on, instead of --text")
-    parser.add_argument("--calib", help="token shards to calibrate on")
-    parser.add_argument("--tokenizer", help="of the shards")
-    parser.add_argument("--seq-len", type=int, help="tokens of a window")
+    add_text_flags(parser)
     parser.add_argument("--max-tokens", type=int, default=8192, help="held-out tokens to evaluate on")
     parser.add_argument("--calib-tokens", type=int, default=16384, help="tokens to calibrate on")
     parser.add_argument(
@@ -243,9 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/peers"), help="folder of the points measured so far")
     parser.add_argument("--out", type=Path, default=Path("results/peers"), help="OUT.json and OUT.md are written")
     given = parser.parse_args(arguments)
-    text = BenchOptions(
-        text=tuple(given.text), val=given.val, calib=given.calib, tokenizer=given.tokenizer, seq_len=given.seq_len
-    )
+    text = text_options(given)
     name = given.model.parent.name if given.model.stem == "model" and given.model.suffix else given.model.name
     calibrated = f"@calib=tokens(count={given.calib_tokens})"
     laboratory = Laboratory(given.model, name, given.work / name, given.max_tokens, calibrated, text)

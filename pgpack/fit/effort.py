@@ -4,8 +4,8 @@ A level is only a recipe (`pgpack.fit.budget.engine_recipe`): what it adds is pr
 the format. Bytes at equal loss and times of every level: `results/effort.md`, measured by `make bench-effort`.
 What a large model would be run for is bounded (`bounded`): level 9 on SmolLM2, at 30 and at 55 MB, took one turn,
 65 minutes of processor time on two cores beside other work, 65 and 58 of the clock: calibration, the search for where
-to begin, drift, 24 steps of tuning. Those took KL from 0.697 to 0.639 at equal bytes (27.5 MB); 40 and 60 steps that moved exponents too were both
-rejected.
+to begin, drift, 24 steps of tuning. Those took KL from 0.697 to 0.639 at equal bytes (27.5 MB); 40 and 60 steps that
+moved exponents too were both rejected.
 Compensation is in none of them: 60 steps of it on 131,072 tokens lost to drift at equal loss (-44.9 against -45.9 %
 of `sdclip-brotli`), and each of the two quantizes in stages of its own. *(negative)*
 """

@@ -82,7 +82,7 @@ def pack_cost(
         "decode": len(stages) * decode_seconds(shapes, rates),
         "evaluate": n_losses * values * evaluated / rates.model,
     }
-    return Cost(seconds, memory_bytes(values, runs_model=runs_model), rates)
+    return Cost(seconds, memory_bytes(values, runs_model=runs_model, calibrates=calibrated > 0), rates)
 
 
 def search_recipes(effort: Effort, shapes: Shapes) -> list[Recipe]:

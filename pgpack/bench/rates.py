@@ -26,6 +26,7 @@ BACKWARD = 4.0  # passes that calibrating a token takes: forward, backward, and 
 ALONE_BYTES, WITH_MODEL_BYTES = 150_000_000, 450_000_000  # of a process before its checkpoint, without and with torch
 MADE = 120  # parameters' worth of a value that a model makes for a token, forward and backward: it moves memory
 START = 1.2e11  # parameters times tokens that loading torch, and a first step, which fills caches, are worth
+BATCH_BYTES, BATCH_COPIES = 950_000_000, 120  # what a batch of calibration takes at most; of the weights: the demo's
 TRAINING_COPIES = 6  # of the weights: themselves, gradients, two moments, their average, one in passing
 TEXT_COPIES = 8  # of the text, as strings, sentences of the tokenizer and tokens
 BUILTIN_WORK = 4  # times that of a text of its length, for it is parsed out of sources
@@ -101,16 +102,17 @@ def keep_rates(folder: Path, rates: Rates) -> None:
     replace_file(folder / RATES_FILE, f"{with_checksum(json.dumps(kept, indent=2))}\n".encode())
 
 
-def memory_bytes(values: int, *, runs_model: bool) -> int:
+def memory_bytes(values: int, *, runs_model: bool, calibrates: bool = False) -> int:
     """The peak of a process that packs a model of so many values."""
     alone, copies = (WITH_MODEL_BYTES, COPIES) if runs_model else (ALONE_BYTES, PACKING_COPIES)
-    return alone + copies * 4 * values
+    batch = min(BATCH_BYTES, BATCH_COPIES * 4 * values) if calibrates else 0
+    return alone + max(copies * 4 * values, batch)
 
 
 def passes_cost(values: int, passes: Mapping[str, float], rates: Rates) -> Cost:
     """Running a model of so many values: stage -> tokens times forward passes."""
     seconds = {"start": START / rates.model, **{stage: values * n / rates.model for stage, n in passes.items()}}
-    return Cost(seconds, memory_bytes(values, runs_model=True), rates)
+    return Cost(seconds, memory_bytes(values, runs_model=True, calibrates="calibrate" in passes), rates)
 
 
 def training_cost(

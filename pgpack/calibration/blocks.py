@@ -35,7 +35,8 @@ OF_MODEL = 1.75  # SmolLM2-135M: a window of 1,024 tokens keeps 0.90 GB, no bloc
 OUTSIDE = -1  # what is kept outside of all blocks
 
 
-MAPPED = 2**20  # allocations from here on go back to the system when they are freed, between bounded batches
+MAPPED = 2**20  # allocations from here on go back to the system when they are freed, in bounded batches
+ON_THE_HEAP = 2**25  # allocations below that do not, otherwise: where glibc's own threshold comes to rest
 M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 
 Run = Callable[[Tensor], Tensor]
@@ -43,11 +44,13 @@ Run = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Plan:
-    """`tokens`: of a batch, whole windows; `n_pieces`: of the vocabulary, at least; `again`: blocks to run twice."""
+    """`tokens`: of a batch, whole windows; `n_pieces`: of the vocabulary, at least; `again`: blocks to run twice;
+    `bounded`: batches are smaller than they might be, for memory's sake."""
 
     tokens: int
     n_pieces: int
     again: Sequence[nn.Module] = ()
+    bounded: bool = False
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
@@ -67,7 +70,6 @@ def plan(run: Run, model: nn.Module, windows: Tensor, watch: Watch) -> Plan:
 
     A model that cannot be run on parts of a window is run as always.
     """
-    _return_freed_memory()
     seq_len = windows.shape[1]
     most = max(1, BATCH_TOKENS // seq_len) * seq_len
     blocks = blocks_of(model)
@@ -81,7 +83,7 @@ def plan(run: Run, model: nn.Module, windows: Tensor, watch: Watch) -> Plan:
     tokens = next((n for n in range(most, seq_len, -seq_len) if kept.of(seq_len, n).total() <= bound), seq_len)
     again = _without(kept.of(seq_len, tokens), blocks, bound)
     able = again and _can_run_again(run, again, windows[:1, : max(1, seq_len // 8)], watch)
-    return Plan(tokens, kept.n_pieces, again if able else ())
+    return Plan(tokens, kept.n_pieces, again if able else (), bounded=True)
 
 
 @contextmanager
@@ -119,11 +121,23 @@ def _again(watch: Watch, _: int, forward: Callable[..., Any], *args: Any, **kwar
     )
 
 
-def _return_freed_memory() -> None:
-    """From now on, where glibc allocates: activations that come and go leave holes in its heap, for SmolLM2-135M
-    0.9 GB of them. No more processor time could be measured."""
+@contextmanager
+def freed_memory_returned(asked: bool) -> Iterator[None]:
+    """While it lasts, if asked, where glibc allocates: activations that come and go leave holes in its heap, for
+    SmolLM2-135M 0.9 GB of them. What goes back must be cleared when it is given out again, 11 % of the processor time
+    of that model's calibration, and a third of a small one's, or of its tuning."""
+    if asked:
+        _map_from(MAPPED)
+    try:
+        yield
+    finally:
+        if asked:
+            _map_from(ON_THE_HEAP)
+
+
+def _map_from(n_bytes: int) -> None:
     with suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED)
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, n_bytes)
 
 
 def bound_of(model: nn.Module) -> int:

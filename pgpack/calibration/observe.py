@@ -25,7 +25,7 @@ from pgpack.errors import CalibrationError
 from pgpack.loss.head import Split, Splitter, logits_of, reading, slices
 from pgpack.tables import counted_are
 
-from .blocks import Plan, plan, running_again
+from .blocks import Plan, freed_memory_returned, plan, running_again
 from .calibration import LOOKUP, Calibration, from_arrays
 from .pace import Pace
 from .products import whole
@@ -125,7 +125,7 @@ def _run(
     watch.forget()
     watch.pace.begin(way.n_pieces)
     generator = torch.Generator(device="cpu").manual_seed(seed)
-    with running_again(way.again, watch):
+    with freed_memory_returned(way.bounded), running_again(way.again, watch):
         for ids in windows.split(max(1, way.tokens // seq_len)):
             watch.pace.batch(ids.numel())
             noise = torch.rand(ids.numel(), 1, generator=generator).to(device)

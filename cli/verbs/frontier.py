@@ -214,10 +214,10 @@ def _table(result: dict[str, Any], metric: Metric) -> str:
             *([row["study"]] if several else []),
             row["n_bytes"],
             f"{row['bpb']:.4f}",
-            half_width_text(row["bpb_half_width"]),
+            half_width_text(row["bpb_half_width"], row["bpb"]),
             difference_text(**row["above_best"]) if row["above_best"] else "-",
             row["kl"],
-            *([half_width_text(row["kl_half_width"])] if by_kl else []),
+            *([half_width_text(row["kl_half_width"], row["kl"])] if by_kl else []),
             row["label"],
             row["recipe"],
         ]

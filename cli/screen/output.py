@@ -36,6 +36,8 @@ from ..flag_group import flag, flag_group
 EXIT_FAILED = 4
 EXIT_RESUMABLE = 5
 EXIT_INTERRUPTED = 130
+FORMATS = frozenset((".safetensors", ".gguf", ".npz", ".npy", ".pt", ".pth", ".onnx", ".pgpack"))  # that a name says
+ARTIFACT = (".pgpack", "an artifact of pgpack (`pgpack unpack` makes other formats of one)")
 AGAIN_S = 0.05  # until a Ctrl-C that was dropped is asked for again
 
 
@@ -133,6 +135,15 @@ def require_suffix(path: Path, suffix: str) -> None:
     if path.suffix != suffix:
         raise click.UsageError(
             f"-o {path}: the name must end in {suffix}, which is what is written; give {path.with_suffix(suffix)}"
+        )
+
+
+def refuse_other_format(path: Path, suffix: str, written: str) -> None:
+    """Usage error, with the name to give, for an output called as a format that is not the one that is `written`,
+    whose name ends in `suffix`."""
+    if path.suffix.lower() in FORMATS - {suffix}:
+        raise click.UsageError(
+            f"-o {path}: {written} is written, which is no {path.suffix}; give {path.with_suffix(suffix)}"
         )
 
 

@@ -14,7 +14,7 @@ from ..options.output import output_option
 from ..options.text import bench_of, text_options
 from ..options.types import PATH
 from ..screen.next_command import pack_command
-from ..screen.output import Screen, claim, claim_output, format_bytes, picked, screen_options
+from ..screen.output import Screen, claim, claim_output, format_bytes, picked, refuse_other_format, screen_options
 
 
 @click.command(
@@ -57,6 +57,7 @@ def command(
 
     A checkpoint or a Hugging Face folder; what is written is plain float32 again. Nothing is written before the end.
     """
+    refuse_other_format(out, ".safetensors", "safetensors")
     if not out.is_dir():
         claim_output(out, force, checkpoint, dry_run=dry_run)
     elif not dry_run:

@@ -29,7 +29,16 @@ from ..options.submission import SubmissionFlags, require_alone, submission_opti
 from ..options.text import bench_of, strict_option, text_options
 from ..options.types import PATH, refuse_split_size, resolved
 from ..options.types import budget as budget_size
-from ..screen.output import Screen, claim_output, format_bytes, note, picked, screen_options
+from ..screen.output import (
+    ARTIFACT,
+    Screen,
+    claim_output,
+    format_bytes,
+    note,
+    picked,
+    refuse_other_format,
+    screen_options,
+)
 
 if TYPE_CHECKING:
     from pgpack.bench.explained import KindLoss
@@ -166,7 +175,7 @@ def command(
             "--effort, --metric, --compensate and --tune belong to --budget; in a recipe write "
             "@compensate=weights(count=N) or @tune=steps(count=N)"
         )
-    claim_output(out, force, checkpoint, dry_run=dry_run)
+    _claim(out, force, checkpoint, recipe, dry_run)
     if dry_run:
         _show_dry_run(checkpoint, text, recipe, budget, out, weights_only, spent, metric, cache, screen)
         return
@@ -185,6 +194,12 @@ def command(
     write_packed(out, packed, piece)
     losses = explained(piece, packed) if explain_loss else []
     _show(out, packed, piece.checkpoint, losses, screen)
+
+
+def _claim(out: Path, force: bool, checkpoint: Path, recipe: RecipeFlags, dry_run: bool) -> None:
+    if not recipe.is_of_field:
+        refuse_other_format(out, *ARTIFACT)
+    claim_output(out, force, checkpoint, dry_run=dry_run)
 
 
 def _of_first(budget: Size | None, paths: Sequence[Path], bench: Callable[[Path], Workpiece]) -> int | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pgpack.tables import table
+from tests.commands.workshop import pgpack, pgtrain, succeed
 
 RECIPE = (
     "ndim<=1=cast(dtype=fp16)|shuffle|brotli(quality=11); *=tcq(step=0.0002619177,states=64)|rans_scaled(states=64)"
@@ -39,3 +42,39 @@ def test_every_row_of_a_table_stands_under_its_own_name_at_any_width(columns: in
     if names[1] in text:
         first, _, second = text.partition(names[1])
         assert ("6,850" in first, "13.38" in first, "6,851" in second, "14.38" in second) == (True,) * 4
+
+
+@pytest.mark.parametrize("suffix", [".gguf", ".safetensors", ".npz", ".pt", ".GGUF"])
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_an_artifact_is_not_written_under_the_name_of_another_format(
+    suffix: str, dry: tuple[str, ...], model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / f"small{suffix}"
+    done = pgpack("pack", model, "--recipe", "*=rtn(bits=4)|rans", "-o", out, *dry)
+    assert done.code == 2
+    assert f"give {tmp_path / 'small.pgpack'}" in done.err
+    assert not out.exists()
+
+
+def test_names_that_say_no_format_and_those_of_the_field_are_taken(model: Path, tmp_path: Path) -> None:
+    for name, flags in {
+        "a.pgpack": ("--recipe", "*=rtn(bits=4)|rans"),
+        "model": ("--recipe", "*=rtn(bits=4)|rans"),
+        "v1.2": ("--recipe", "*=rtn(bits=4)|rans"),
+        "final_model.int8.pt": ("--preset", "baseline-int8-zlib"),
+    }.items():
+        succeed(pgpack("pack", model, *flags, "-o", tmp_path / name, "--dry-run"))
+
+
+def test_other_commands_that_write_one_format_refuse_the_names_of_others(model: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "a.pgpack"
+    succeed(pgpack("pack", model, "--recipe", "*=rtn(bits=4)|rans", "-o", packed))
+    for done, given in (
+        (pgpack("transcode", packed, "-o", tmp_path / "b.gguf"), "b.pgpack"),
+        (pgpack("transcode", packed, "-o", tmp_path / "b.x", "--equal-loss", tmp_path / "c.npz"), "c.pgpack"),
+        (pgpack("calibrate", model, "-o", tmp_path / "h.pt"), "h.safetensors"),
+        (pgtrain("finetune", model, "--for-packer", "9kB", "-o", tmp_path / "f.pt"), "f.safetensors"),
+    ):
+        assert done.code == 2
+        assert f"give {tmp_path / given}" in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pgpack", "a.pgpack.json"]

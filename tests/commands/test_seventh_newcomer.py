@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pgpack.progress import progress_bar
 from pgpack.tables import table
 from tests.commands.workshop import pgpack, pgtrain, succeed
 
@@ -78,3 +79,17 @@ def test_other_commands_that_write_one_format_refuse_the_names_of_others(model: 
         assert done.code == 2
         assert f"give {tmp_path / given}" in done.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pgpack", "a.pgpack.json"]
+
+
+def test_a_log_of_bars_below_one_another_has_no_control_characters(capfd: pytest.CaptureFixture[str]) -> None:
+    with progress_bar(2, "artifact", "searching", quiet=False) as outer:
+        with progress_bar(3, "tok", "calibrating", quiet=False) as inner:
+            inner.delay = outer.delay = 0.0
+            outer.refresh()
+            for _ in range(3):
+                inner.update(1)
+                inner.refresh()
+        outer.update(2)
+    text = capfd.readouterr().err
+    assert "calibrating: 100%" in text
+    assert all(line.strip() and line.isprintable() for line in text.splitlines())

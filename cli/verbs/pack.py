@@ -202,9 +202,9 @@ def _require_fitting(budget: Size | None, recipe: RecipeFlags, searching: bool) 
 
 
 def _claim(out: Path, force: bool, checkpoint: Path, recipe: RecipeFlags, dry_run: bool) -> None:
+    claim_output(out, force, checkpoint, dry_run=dry_run)
     if not recipe.is_of_field:
         refuse_other_format(out, *ARTIFACT)
-    claim_output(out, force, checkpoint, dry_run=dry_run)
 
 
 def _of_first(budget: Size | None, paths: Sequence[Path], bench: Callable[[Path], Workpiece]) -> int | None:

@@ -158,9 +158,10 @@ def depth_figure(anatomy: Anatomy, title: str = DEPTH_TITLE, width: float = 10.0
         for number, (name, points) in enumerate(lines.items()):
             at, bits = zip(*points, strict=True)
             marker, colour = MARKERS[number % len(MARKERS)], COLOURS[number % len(COLOURS)]
-            dash = "-" if number < len(COLOURS) else ":"
+            is_second = number >= len(COLOURS)  # of its colour
+            dash = ":" if is_second else "-"
             axes.plot(at, bits, marker=marker, color=colour, linestyle=dash, linewidth=1.6, markersize=5, label=name)
-            ends.append((bits[-1], name, colour))
+            ends.append((bits[-1], f"{name} (dotted)" if is_second else name, colour))
         mean = 8 * anatomy.n_bytes / max(1, sum(tensor.numel for tensor in anatomy.tensors))
         axes.axhline(mean, color=SOFT_INK, linestyle="--", linewidth=1)
         axes.margins(x=0.04, y=0.12)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.progress import progress_bar
 from pgpack.tables import table
 from tests.commands.workshop import pgpack, pgtrain, succeed
@@ -93,3 +96,30 @@ def test_a_log_of_bars_below_one_another_has_no_control_characters(capfd: pytest
     text = capfd.readouterr().err
     assert "calibrating: 100%" in text
     assert all(line.strip() and line.isprintable() for line in text.splitlines())
+
+
+@pytest.mark.parametrize("verb", ["pack", "eval", "sweep"])
+def test_what_no_tokenizer_and_no_newer_library_can_help_is_said_at_once(verb: str, tmp_path: Path) -> None:
+    folder = tmp_path / "vit"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "vit"}')
+    save_tensors(folder / "model.safetensors", {"layer.0.weight": np.ones((8, 8), "f4")}, {})
+    flags = {"pack": ("--budget", "50%", "-o", tmp_path / "a"), "sweep": ("-o", tmp_path / "s"), "eval": ()}[verb]
+    said = pgpack(verb, folder, "--text", "builtin", *flags)
+    assert said.code == 1
+    assert "only models that go on from text are run here" in said.err
+    assert "--tokenizer" not in said.err
+    assert "install -U" not in said.err
+
+
+def test_the_flags_that_an_evaluation_asks_for_are_its_own(tmp_path: Path) -> None:
+    file, text = tmp_path / "bare.safetensors", tmp_path / "a.jsonl"
+    save_tensors(file, {"a.weight": np.ones((8, 8), "f4")}, {})
+    said = pgtrain("eval", file).err
+    own = pgtrain("eval", "--help").out
+    named = set(re.findall(r"--[a-z][a-z-]+", said))
+    assert "--text" in named
+    assert {flag for flag in named if flag not in own} == set()
+    text.write_text("".join(f'{{"body": "the quick brown fox {i} jumps over {i}"}}\n' for i in range(400)))
+    said = pgtrain("eval", file, "--text", text, "--field", "body").err
+    assert "names no tokenizer" in said

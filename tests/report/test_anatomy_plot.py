@@ -73,6 +73,9 @@ def test_every_kind_over_depth_has_a_line_of_its_own_look_or_is_said_to_have_non
     assert len(drawn) == len(depths_of(found)) == min(n_kinds, MAX_LINES)
     looks = {(line.get_color(), line.get_linestyle()) for line in drawn}
     assert len(looks) == len(drawn)
+    dotted = {str(line.get_label()) for line in drawn if line.get_linestyle() == ":"}
+    names = {text.get_text() for text in axes.texts}
+    assert {f"{name} (dotted)" for name in dotted} == {name for name in names if "dotted" in name} != set()
     left_out = n_kinds - len(drawn)
     said = f"{left_out} smaller kinds are not drawn" if left_out else ""
     assert (said in depth_words(found), said in " ".join(text.get_text() for text in axes.texts)) == (True, True)

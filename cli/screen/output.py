@@ -197,8 +197,10 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.ClickException as error:
-        if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
-            error = click.MissingParameter(error.param.help, error.ctx, error.param)  # which says what is missing
+        if isinstance(error, click.MissingParameter) and error.ctx is not None:  # what is missing is said
+            option = error.param if isinstance(error.param, click.Option) else None
+            what = error.ctx.command.get_short_help_str(500) if option is None else option.help
+            error = click.MissingParameter(what, error.ctx, error.param)
         error.show()
         sys.exit(error.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):

@@ -54,6 +54,9 @@ def command(
     """
     require_suffix(out, ".safetensors")
     claim_output(out, force)
+    from pgpack.checkpoint.files import require_there
+
+    require_there(source)  # before torch is loaded
     said = changed_fields(changes, GPTConfig())
     folder = TextFolder.open(data, tokenizer) if data else None
     from pgtrain.adopt import adopt

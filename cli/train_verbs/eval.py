@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgpack.bench.options import BenchOptions
+from pgpack.checkpoint.files import require_there
 
 from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.numbers import FiniteNumber, WholeNumber
@@ -91,6 +92,7 @@ def command(
     if dry_run:
         _show_dry_run(checkpoint, options, stride, ttt, epochs=given.get("epochs"), screen=screen)
         return
+    require_there(checkpoint)  # before torch is loaded
     from pgpack.bench.text import open_text
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.loss.sliding import EvaluationWay

@@ -65,6 +65,9 @@ def command(
     if dry_run:
         _show_dry_run(checkpoint, out, target, steps, n_calib, text, screen)
         return
+    from pgpack.checkpoint.files import require_there
+
+    require_there(checkpoint)  # before torch is loaded
     from pgpack.bench.retraining import Retraining
     from pgpack.checkpoint.adapter import open_merged
     from pgtrain.finetune import FinetuneConfig, finetune

@@ -38,6 +38,9 @@ def command(*, models: tuple[Path, ...], prompt: str, max_new_tokens: int, scree
     """
     if len(models) < 2:
         raise click.UsageError("give two models or more: the first, and those to set beside it")
+    from pgpack.checkpoint.files import require_there
+
+    require_there(*models)  # before torch is loaded
     with waiting(not screen.quiet, "loading and running the models"):
         from pgpack.bench.speaking import compare_models
 

@@ -31,6 +31,9 @@ def command(*, model: Path, prompt: str, max_new_tokens: int, screen: Screen) ->
     """
     if not model.exists() and Path(prompt).exists():
         raise click.UsageError(f"{model} is no file, and {prompt} is there: the model comes first, then the prompt")
+    from pgpack.checkpoint.files import require_there
+
+    require_there(model)  # before torch is loaded
     with waiting(not screen.quiet, f"loading {model}"):
         from pgpack.bench.speaking import open_model
 

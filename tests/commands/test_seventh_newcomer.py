@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from pgpack_cli.lazy import OTHER_WORDS
+from pgpack_cli.pgpack_app import VERBS as PGPACK
+from pgpack_cli.pgtrain_app import VERBS as PGTRAIN
 
 from pgpack.checkpoint.checkpoint import save_tensors
 from pgpack.progress import progress_bar
@@ -123,3 +127,46 @@ def test_the_flags_that_an_evaluation_asks_for_are_its_own(tmp_path: Path) -> No
     text.write_text("".join(f'{{"body": "the quick brown fox {i} jumps over {i}"}}\n' for i in range(400)))
     said = pgtrain("eval", file, "--text", text, "--field", "body").err
     assert "names no tokenizer" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        (pgtrain, ("train",), "did you mean 'run'?"),
+        (pgtrain, ("list",), "did you mean 'ls'?"),
+        (pgpack, ("quantize", "model/"), "did you mean 'pack'?"),
+        (pgpack, ("decompress",), "did you mean 'unpack'?"),
+        (pgpack, ("pakc",), "did you mean 'pack'?"),
+        (pgpack, ("unpack",), "Decode ARTIFACT"),
+        (pgpack, ("pack",), "Pack CHECKPOINT by a recipe"),
+        (pgtrain, ("curve",), "Draw training loss"),
+        (pgpack, ("completion",), "Choose from"),
+    ],
+)
+def test_what_is_mistyped_or_missing_is_answered_with_what_to_type(
+    command: Any, words: tuple[str, ...], said: str
+) -> None:
+    done = command(*words)
+    assert (done.code, said in done.err) == (2, True), done.err
+
+
+def test_every_word_of_other_programs_leads_to_a_command_that_is_there() -> None:
+    verbs = {*PGPACK, *PGTRAIN}
+    assert set(OTHER_WORDS.values()) <= verbs
+    assert not set(OTHER_WORDS) & verbs
+
+
+def test_a_folder_without_shards_says_what_makes_them(tmp_path: Path) -> None:
+    (tmp_path / "my docs").mkdir()
+    said = pgtrain("run", "--data", tmp_path / "my docs", "-o", tmp_path / "m.safetensors").err
+    assert f"pgtrain data '{tmp_path / 'my docs'}' -o text" in " ".join(said.split())
+
+
+def test_a_folder_that_is_judged_from_inside_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "my record"
+    folder.mkdir()
+    (folder / "train_gpt.py").write_text("print(1)\n")
+    monkeypatch.chdir(folder)
+    said = pgpack("verify", ".").out
+    assert said.rstrip().endswith("not measured: my record")
+    assert "1 plain file\n" in said

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +172,28 @@ def test_a_folder_that_is_judged_from_inside_has_its_name(tmp_path: Path, monkey
     said = pgpack("verify", ".").out
     assert said.rstrip().endswith("not measured: my record")
     assert "1 plain file\n" in said
+
+
+def test_a_template_that_is_run_as_it_says_answers_with_one_sentence(tmp_path: Path) -> None:
+    file, adapter = tmp_path / "bare.safetensors", tmp_path / "adapter.py"
+    save_tensors(file, {"a.weight": np.ones((8, 8), "f4")}, {})
+    succeed(pgpack("init-adapter", adapter, "--checkpoint", file))
+    for words, said in {
+        (): "give a checkpoint: python adapter.py CHECKPOINT",
+        (str(file),): "not filled in yet: make your model here",
+        ("nothere",): "error: checkpoint nothere does not exist",
+    }.items():
+        done = subprocess.run([sys.executable, str(adapter), *words], capture_output=True, text=True, check=False)
+        assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (1, True, 1), done.stderr
+
+
+def test_another_model_into_a_study_is_refused_with_its_name_and_a_short_digest(model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_tensors(other, {"a.weight": np.ones((8, 8), "f4"), "b.weight": np.full((16, 8), 0.5, "f4")}, {})
+    once = tmp_path / "once.safetensors"
+    save_tensors(once, {"a.weight": np.zeros((8, 8), "f4") + 2, "b.weight": np.full((16, 8), 0.25, "f4")}, {})
+    line = ("--recipe", "*=rtn(bits=4)|rans", "-o", tmp_path / "study")
+    succeed(pgpack("sweep", once, *line))
+    said = pgpack("sweep", other, *line).err
+    assert f"it began with {once}, this run has {other}" in said
+    assert not re.search(r"[0-9a-f]{20}", said.partition("is a study")[2])

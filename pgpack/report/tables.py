@@ -112,7 +112,8 @@ def _measures(study: Study) -> Columns:
         columns["% of budget"] = lambda trial: number_cell(trial.n_bytes and 100 * trial.n_bytes / budget, ".2f")
     if default_metric(study.trials) == "error":
         columns["relative error"] = lambda trial: number_cell(trial.relative_error, ".3g")
-        columns["expected loss"] = lambda trial: number_cell(trial.expected_loss, ".3g")
+        if any(trial.expected_loss is not None for trial in study.trials):  # something was calibrated
+            columns["expected loss"] = lambda trial: number_cell(trial.expected_loss, ".3g")
         return columns
     columns["bpb"] = lambda trial: number_cell(trial.bpb, ".4f")
     if fp32 is not None:

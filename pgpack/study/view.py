@@ -64,6 +64,8 @@ class FrontierView(Front):
         """
         trials = self.points if shown is None else shown
         losses = _columns(self.metric)
+        if all(trial.expected_loss is None for trial in self.trials):  # nothing was calibrated
+            losses.pop("expected loss", None)
         rows = [
             (
                 "*" if self.is_best(trial) else "",

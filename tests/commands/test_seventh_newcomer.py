@@ -197,3 +197,14 @@ def test_another_model_into_a_study_is_refused_with_its_name_and_a_short_digest(
     said = pgpack("sweep", other, *line).err
     assert f"it began with {once}, this run has {other}" in said
     assert not re.search(r"[0-9a-f]{20}", said.partition("is a study")[2])
+
+
+def test_a_study_without_statistics_has_no_column_that_is_empty(tmp_path: Path) -> None:
+    file = tmp_path / "bare.safetensors"
+    save_tensors(file, {"a.weight": np.eye(16, dtype="f4"), "b.weight": np.full((16, 8), 0.5, "f4")}, {})
+    shown = succeed(pgpack("sweep", file, "--recipe", "*=rtn(bits={3,5})|rans", "-o", tmp_path / "study")).out
+    assert "relative error" in shown
+    assert "expected loss" not in shown
+    page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
+    assert "relative error" in page
+    assert "expected loss" not in page

@@ -15,7 +15,7 @@ from pgtrain.model.model_config import GPTConfig
 from ..options.output import output_option
 from ..options.settings import preset_name
 from ..options.text import key_option
-from ..options.types import PATH
+from ..options.types import PATH, require_there
 from ..screen.output import Screen, claim_output, format_bytes, picked, require_suffix, screen_options
 
 
@@ -54,9 +54,8 @@ def command(
     """
     require_suffix(out, ".safetensors")
     claim_output(out, force)
-    from pgpack.checkpoint.files import require_there
 
-    require_there(source)  # before torch is loaded
+    require_there(source)
     said = changed_fields(changes, GPTConfig())
     folder = TextFolder.open(data, tokenizer) if data else None
     from pgtrain.adopt import adopt

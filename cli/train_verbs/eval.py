@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgpack.bench.options import BenchOptions
-from pgpack.checkpoint.files import require_there
 
 from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.numbers import FiniteNumber, WholeNumber
 from ..options.text import key_option
-from ..options.types import PATH
+from ..options.types import PATH, require_there
 from ..screen.output import Screen, note, screen_options
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def command(
     if dry_run:
         _show_dry_run(checkpoint, options, stride, ttt, epochs=given.get("epochs"), screen=screen)
         return
-    require_there(checkpoint)  # before torch is loaded
+    require_there(checkpoint)
     from pgpack.bench.text import open_text
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.loss.sliding import EvaluationWay

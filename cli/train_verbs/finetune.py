@@ -12,7 +12,7 @@ from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.numbers import FiniteNumber, WholeNumber
 from ..options.output import output_option
 from ..options.text import bench_of, text_options
-from ..options.types import PATH
+from ..options.types import PATH, require_there
 from ..screen.next_command import pack_command
 from ..screen.output import Screen, claim, claim_output, format_bytes, picked, refuse_other_format, screen_options
 
@@ -65,9 +65,8 @@ def command(
     if dry_run:
         _show_dry_run(checkpoint, out, target, steps, n_calib, text, screen)
         return
-    from pgpack.checkpoint.files import require_there
 
-    require_there(checkpoint)  # before torch is loaded
+    require_there(checkpoint)
     from pgpack.bench.retraining import Retraining
     from pgpack.checkpoint.adapter import open_merged
     from pgtrain.finetune import FinetuneConfig, finetune

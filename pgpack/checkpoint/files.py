@@ -66,13 +66,6 @@ def require_file(path: Path) -> Path:
     return path
 
 
-def require_there(*paths: Path) -> None:
-    """Raises: CheckpointError for the first of them that is neither a file nor a folder."""
-    for path in paths:
-        if not path.exists():
-            require_file(path)
-
-
 def weight_files(path: Path) -> list[Path]:
     """The files of a checkpoint: the one that `path` means, and the shards that it is the index or a part of.
 

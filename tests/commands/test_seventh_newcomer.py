@@ -208,3 +208,16 @@ def test_a_study_without_statistics_has_no_column_that_is_empty(tmp_path: Path) 
     page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
     assert "relative error" in page
     assert "expected loss" not in page
+
+
+def test_a_page_that_is_drawn_again_is_the_one_that_the_sweep_wrote(tmp_path: Path) -> None:
+    file, study, again = tmp_path / "bare.safetensors", tmp_path / "study", tmp_path / "again.html"
+    save_tensors(file, {"a.weight": np.eye(16, dtype="f4"), "b.weight": np.full((16, 8), 0.5, "f4")}, {})
+    succeed(pgpack("sweep", file, "--recipe", "*=rtn(bits={3,5})|rans", "-o", study))
+    written = (study / "report.html").read_bytes()
+    assert b"Bytes of the best artifact" in written
+    succeed(pgpack("report", study))
+    assert (study / "report.html").read_bytes() == written
+    succeed(pgpack("sweep", "--check", study))
+    succeed(pgpack("frontier", study, "-o", again))
+    assert again.read_bytes() == written

@@ -18,6 +18,12 @@ from pgpack.stages import did_you_mean
 USAGE = 2  # exit code
 ALIKE = 0.8  # of a flag to one that is meant, where most flags belong to commands
 SENTENCE = 200  # characters of a verb's first sentence at most
+OTHER_WORDS = {  # that other programs have for what a verb does
+    "train": "run", "fit": "run", "tokenize": "data", "list": "ls", "presets": "ls", "plot": "curve",
+    "compress": "pack", "quantize": "pack", "encode": "pack", "decompress": "unpack", "decode": "unpack",
+    "export": "unpack", "convert": "unpack", "extract": "unpack", "info": "inspect", "show": "inspect",
+    "evaluate": "eval", "check": "verify", "chat": "generate", "search": "sweep", "tune": "sweep",
+}  # fmt: skip
 WIDEST = 110  # columns of a help page; of a narrower terminal all
 
 
@@ -47,7 +53,9 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
-            raise click.UsageError(f"no command {args[0]!r}{did_you_mean(args[0], known)}", ctx)
+            meant = OTHER_WORDS.get(args[0].lower())
+            near = f"; did you mean {meant!r}?" if meant in known else did_you_mean(args[0], known)
+            raise click.UsageError(f"no command {args[0]!r}{near}", ctx)
         return super().resolve_command(ctx, args)
 
 

@@ -77,7 +77,9 @@ class _Lines:
         self._stream, self._last = stream, ""
 
     def write(self, text: str) -> None:
-        for drawn in re.split("[\r\n]", text):
+        for drawn in re.split(
+            r"[\r\n]|\x1b\[[\d;]*[A-Za-z]", text
+        ):  # between them a bar below another moves the cursor
             state = drawn.rstrip()
             if state and state != self._last:
                 self._last = state

@@ -9,7 +9,7 @@ from typing import Any
 
 Cell = str | int | float | None
 LEGIBLE, AMPLE = 24, 60  # characters that are enough to know a name by, a recipe
-NARROW = 8  # characters below which no text is shortened
+STIFF = 18  # characters up to which no text is shortened, such as `+0.00167 +-0.00074` or `45 minutes ago`
 INDENT = "    "  # before text on a line of its own under the row that it belongs to
 
 
@@ -74,41 +74,57 @@ class Table(str):
     def within(self, width: int) -> str:
         """The table in lines of at most `width` characters, if that can be.
 
-        Long names are shortened. Where too little of them would be left, the widest text goes on lines of its own:
-        names above their row, anything else below it. Columns that have no room even so follow in a table below,
-        under the first one again.
+        Long names are shortened. Where too little of them would be left, the widest texts go on lines of their own:
+        names above their row, anything else below it. Columns that have no room even so follow below, in the rows
+        that have a name above them, else in a table under the first columns again.
         """
         if max(map(len, self.split("\n"))) <= width:
             return self
-        every = list(range(len(self.headings)))
-        own = self._alone(every, width)
-        columns = [i for i in every if i != own]
-        inset = INDENT if own is not None and own < columns[0] else ""
-        most = max(self._most(columns, width - len(inset)), NARROW)
+        alone = self._alone(width)
+        columns = [i for i in range(len(self.headings)) if i not in alone]
+        below = sorted(i for i in alone if i)
+        inset = INDENT if 0 in alone else ""
+        most = max(self._most(columns, width - len(inset)), STIFF)
         rows = [self.headings, *self.cells]
-        lines = [[row[i] if self.numeric[i] else shortened(row[i], most) for i in columns] for row in rows]
+        lines = [[row[i] if self._is_stiff(i) else shortened(row[i], most) for i in columns] for row in rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        found = []
-        for n, part in enumerate(_parts(widths, width - len(inset))):
-            numeric = [self.numeric[columns[i]] for i in part]
-            for row, line in zip(rows, lines, strict=True):
-                aligned = _aligned([line[i] for i in part], [widths[i] for i in part], numeric)
-                pair = [clipped(inset + aligned, width)]
-                if own is not None and not n and row[own] not in ("", "-"):
-                    before = "" if inset else INDENT
-                    alone = before + clipped(row[own], width - len(before))
-                    pair = [alone, *pair] if inset else [*pair, alone]
-                found += pair
-        return "\n".join(found)
+        lead = 0 if inset else 1 if widths[0] > 1 else 2  # a column of marks alone tells no rows apart
+        parts = [
+            _side_by_side(part, lines, widths, [self.numeric[i] for i in columns], inset, width)
+            for part in _parts(widths, width - len(inset), lead)
+        ]
+        under = [
+            [INDENT + clipped(row[i], width - len(INDENT)) for i in below if row[i] not in ("", "-")] for row in rows
+        ]
+        if inset:
+            names = [clipped(row[0], width) for row in rows]
+            return "\n".join(
+                line
+                for name, *pieces, texts in zip(names, *parts, under, strict=True)
+                for line in (name, *pieces, *texts)
+            )
+        first = [line for piece, texts in zip(parts[0], under, strict=True) for line in (piece, *texts)]
+        return "\n".join([*first, *(line for part in parts[1:] for line in part)])
 
-    def _alone(self, columns: Sequence[int], width: int) -> int | None:
-        """The column whose text goes on lines of its own; None for none."""
-        most = self._most(columns, width)
-        others = (i for i in columns if i and not self.numeric[i])
-        widest = max(others, key=self._width, default=None)
-        if widest is not None and most < AMPLE and self._width(widest) > max(most, 2 * NARROW):
-            return widest
-        return 0 if not self.numeric[0] and most < LEGIBLE and self._is_cut(0, max(most, NARROW)) else None
+    def _alone(self, width: int) -> list[int]:
+        """The columns whose texts go on lines of their own, the widest first."""
+        alone: list[int] = []
+        columns = list(range(len(self.headings)))
+        while True:
+            most = self._most(columns, width)
+            soft = (i for i in columns if i and not self._is_stiff(i))
+            widest = max(soft, key=self._width, default=None)
+            enough = LEGIBLE if alone else AMPLE
+            if widest is None or most >= enough or self._width(widest) <= most:
+                break
+            alone.append(widest)
+            columns.remove(widest)
+        if not self._is_stiff(0) and most < LEGIBLE and self._is_cut(0, max(most, STIFF)):
+            alone.append(0)
+        return alone
+
+    def _is_stiff(self, column: int) -> bool:
+        return self.numeric[column] or self._width(column) <= STIFF
 
     def _is_cut(self, column: int, width: int) -> bool:
         """Whether a text of a column loses more than initials can stand for."""
@@ -119,8 +135,8 @@ class Table(str):
 
     def _most(self, columns: Sequence[int], width: int) -> int:
         """The most characters that no text may exceed so that `columns` fit into `width`; 0 where they cannot."""
-        fixed = 2 * (len(columns) - 1) + sum(self._width(i) for i in columns if self.numeric[i])
-        wanted = [self._width(i) for i in columns if not self.numeric[i]]
+        fixed = 2 * (len(columns) - 1) + sum(self._width(i) for i in columns if self._is_stiff(i))
+        wanted = [self._width(i) for i in columns if not self._is_stiff(i)]
         most = max(wanted, default=0)
         while most and fixed + sum(min(each, most) for each in wanted) > width:
             most -= 1
@@ -137,14 +153,30 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
     return found
 
 
-def _parts(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Columns side by side in at most `width` characters, the first one in every part."""
-    parts = [[0]]
-    for i in range(1, len(widths)):
-        if sum(widths[j] + 2 for j in parts[-1]) + widths[i] > width and len(parts[-1]) > 1:
-            parts.append([0])
+def _parts(widths: Sequence[int], width: int, lead: int) -> list[list[int]]:
+    """Columns side by side in at most `width` characters, the first `lead` ones in every part."""
+    first = list(range(lead))
+    parts = [list(first)]
+    for i in range(lead, len(widths)):
+        if sum(widths[j] + 2 for j in parts[-1]) + widths[i] > width and len(parts[-1]) > lead:
+            parts.append(list(first))
         parts[-1].append(i)
     return parts
+
+
+def _side_by_side(
+    part: Sequence[int],
+    lines: Sequence[Sequence[str]],
+    widths: Sequence[int],
+    numeric: Sequence[bool],
+    inset: str,
+    width: int,
+) -> list[str]:
+    """A part of the columns of every line, aligned."""
+    aligned = (
+        _aligned([line[i] for i in part], [widths[i] for i in part], [numeric[i] for i in part]) for line in lines
+    )
+    return [clipped(inset + text, width) for text in aligned]
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:

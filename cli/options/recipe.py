@@ -65,18 +65,20 @@ class RecipeFlags:
             raise click.UsageError(f"--preset NAME:DIAL: {dial!r} is not a number") from None
         return preset_recipe(name, value, self.passthrough, tensors)
 
-    def require_own_container(self) -> None:
-        """Raises: click.UsageError for a recipe that writes a container of the field; no decoder is made for one."""
+    @property
+    def is_of_field(self) -> bool:
+        """Whether what is written is a container of the field."""
         from pgpack.recipe.presets import preset_text
         from pgpack.recipe.recipe import parse_recipe
 
         if self.recipe is not None:
-            flag, recipe = "--recipe", read_recipe(self.recipe)
-        elif self.preset is not None:
-            flag, recipe = f"--preset {self.preset}", parse_recipe(preset_text(self.preset.partition(":")[0]))
-        else:
-            return
-        if recipe.container.is_field:
+            return read_recipe(self.recipe).container.is_field
+        return self.preset is not None and parse_recipe(preset_text(self.preset.partition(":")[0])).container.is_field
+
+    def require_own_container(self) -> None:
+        """Raises: click.UsageError for a recipe that writes a container of the field; no decoder is made for one."""
+        if self.is_of_field:
+            flag = "--recipe" if self.recipe is not None else f"--preset {self.preset}"
             raise click.UsageError(
                 f"{flag} writes a container of the field, which the "
                 "field's script decodes; a submission's decoder is made for pgpack's own format: leave it out "

@@ -86,17 +86,16 @@ def bench_of(
     require_named(path, options)  # before torch is loaded
     from pgpack.bench.workpiece import Workpiece
 
-    if "data_defaults" not in checkpoint.metadata and not options.names_text and options.calib is None:
-        say_idle(options, screen, "no text is given")
     progress: Progress = False if screen.quiet else str(path) if is_one_of_several else True
     return Workpiece(path, checkpoint, options, screen.note, progress, keep_in, cache)
 
 
-def say_idle(options: BenchOptions, screen: Screen, why: str) -> None:
-    """A note for each flag that changes nothing where no text is read."""
-    for name, value in (("--field", options.field), ("--device", options.device)):
-        if value is not None:
-            screen.note(f"{name} {value} changes nothing: {why}")
+def say_idle(checkpoint: Checkpoint, options: BenchOptions, screen: Screen, drawn: bool) -> None:
+    """A note on the flags that change nothing where no text is named, by flags or checkpoint, and none is `drawn`."""
+    if drawn or "data_defaults" in checkpoint.metadata or options.names_text or options.calib is not None:
+        return
+    if idle := options.idle("no text is given"):
+        screen.note(idle)
 
 
 def evaluator_of(

@@ -67,3 +67,13 @@ max_bytes_option = click.option(
     metavar="BYTES",
     help="The most that decoding may give and hold. By default 400 times the file (64 MiB at least), 4 GiB held.",
 )
+
+
+def require_there(*paths: Path) -> None:
+    """Raises: CheckpointError for the first of these models that is neither a file nor a folder, before torch is
+    loaded."""
+    from pgpack.checkpoint.files import require_file
+
+    for path in paths:
+        if not path.exists():
+            require_file(path)

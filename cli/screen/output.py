@@ -38,6 +38,8 @@ from ..flag_group import flag, flag_group
 EXIT_FAILED = 4
 EXIT_RESUMABLE = 5
 EXIT_SIGNAL = 128  # and the number of the signal, as shells count: 130 for SIGINT, 143 for SIGTERM
+FORMATS = frozenset((".safetensors", ".gguf", ".npz", ".npy", ".pt", ".pth", ".onnx", ".pgpack"))  # that a name says
+ARTIFACT = (".pgpack", "an artifact of pgpack (`pgpack unpack` makes other formats of one)")
 AGAIN_S = 0.05  # until a Ctrl-C that was dropped is asked for again
 
 
@@ -138,6 +140,15 @@ def require_suffix(path: Path, suffix: str) -> None:
         )
 
 
+def refuse_other_format(path: Path, suffix: str, written: str) -> None:
+    """Usage error, with the name to give, for an output called as a format that is not the one that is `written`,
+    whose name ends in `suffix`."""
+    if path.suffix.lower() in FORMATS - {suffix}:
+        raise click.UsageError(
+            f"-o {path}: {written} is written, which is no {path.suffix}; give {path.with_suffix(suffix)}"
+        )
+
+
 def claim_output(path: Path, force: bool, *inputs: Path | None, dry_run: bool = False) -> None:
     """`claim`, then `refuse_overwrite`, as another one may have ended meanwhile. A dry run claims nothing."""
     refuse_overwrite(path, True, *inputs)
@@ -200,8 +211,10 @@ def run(command: click.Command, prog_name: str) -> NoReturn:
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.ClickException as error:
-        if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
-            error = click.MissingParameter(error.param.help, error.ctx, error.param)  # which says what is missing
+        if isinstance(error, click.MissingParameter) and error.ctx is not None:  # what is missing is said
+            option = error.param if isinstance(error.param, click.Option) else None
+            what = error.ctx.command.get_short_help_str(500) if option is None else option.help
+            error = click.MissingParameter(what, error.ctx, error.param)
         error.show()
         sys.exit(error.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt) as interrupt:

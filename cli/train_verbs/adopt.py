@@ -15,7 +15,7 @@ from pgtrain.model.model_config import GPTConfig
 from ..options.output import output_option
 from ..options.settings import preset_name
 from ..options.text import key_option
-from ..options.types import PATH
+from ..options.types import PATH, require_there
 from ..screen.output import Screen, claim_output, format_bytes, picked, require_suffix, screen_options
 
 
@@ -54,6 +54,8 @@ def command(
     """
     require_suffix(out, ".safetensors")
     claim_output(out, force)
+
+    require_there(source)
     said = changed_fields(changes, GPTConfig())
     folder = TextFolder.open(data, tokenizer) if data else None
     from pgtrain.adopt import adopt

@@ -14,7 +14,7 @@ from pgpack.bench.options import BenchOptions
 from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.numbers import FiniteNumber, WholeNumber
 from ..options.text import key_option
-from ..options.types import PATH
+from ..options.types import PATH, require_there
 from ..screen.output import Screen, note, screen_options
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     "      --tokenizer fineweb_1024_bpe.model --seq-len 1024",
 )
 @click.argument("checkpoint", type=PATH)
-@click.option("--val", help="Glob of the validation shards, or a text: files, a folder, builtin.")
+@click.option("--text", multiple=True, metavar="PATH", help="Text to evaluate on: files, folders, or builtin.")
+@click.option("--field", metavar="NAME", help="What holds the text in .jsonl and .parquet: text by default.")
+@click.option("--val", metavar="GLOB", help="Token shards to evaluate on, or a text as --text takes it, all of it.")
 @click.option("--tokenizer", type=PATH, help="SentencePiece .model, or a tokenizer.json.")
 @click.option("--seq-len", type=WholeNumber(1), help="Tokens per window.")
 @click.option("--max-tokens", type=WholeNumber(1), help="Score at most this many tokens.")
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
 def command(
     *,
     checkpoint: Path,
+    text: tuple[str, ...],
+    field: str | None,
     val: str | None,
     tokenizer: Path | None,
     seq_len: int | None,
@@ -81,20 +85,23 @@ def command(
     if given and ttt is None:
         raise click.UsageError("settings of test-time training are given without --ttt; add --ttt sgd or --ttt lora")
     named = str(tokenizer) if tokenizer else None
-    options = BenchOptions(val, None, named, seq_len, max_tokens, device, model_spec, changes, key=key)
+    options = BenchOptions(
+        val, None, named, seq_len, max_tokens, device, model_spec, changes, text=text, field=field, key=key
+    )
     if dry_run:
         _show_dry_run(checkpoint, options, stride, ttt, epochs=given.get("epochs"), screen=screen)
         return
+    require_there(checkpoint)
     from pgpack.bench.text import open_text
     from pgpack.checkpoint.checkpoint import load_checkpoint
     from pgpack.loss.sliding import EvaluationWay
 
     loaded = load_checkpoint(checkpoint, key=key)
-    text, tensors = open_text(checkpoint, loaded, options), dict(loaded.items())
-    for line in text.notes:
+    opened, tensors = open_text(checkpoint, loaded, options), dict(loaded.items())
+    for line in opened.notes:
         screen.note(line)
-    screen.note(f"scoring {text.n_tokens:,} tokens")
-    fixed = text.evaluator(way=EvaluationWay(stride or 0, documents, loops, bf16))
+    screen.note(f"scoring {opened.n_tokens:,} tokens")
+    fixed = opened.evaluator(way=EvaluationWay(stride or 0, documents, loops, bf16))
     evaluator: Evaluator = fixed
     if ttt is not None:
         from pgtrain.training.ttt import TTTEvaluator
@@ -104,10 +111,10 @@ def command(
     loss = evaluator.evaluate(tensors)
     report = {} if ttt is None or learner.report is None else dataclasses.asdict(learner.report)
     weights = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    way: dict[str, Any] = {"seq_len": text.seq_len, "stride": fixed.stride, "documents": documents}
+    way: dict[str, Any] = {"seq_len": opened.seq_len, "stride": fixed.stride, "documents": documents}
     way |= {"loops": loops, "bf16": bf16, "ttt": ttt}
     if report and not report["steps"] and not screen.as_json:
-        note(f"nothing was trained on: one chunk holds all {text.n_tokens:,} tokens; give a smaller --ttt-chunk")
+        note(f"nothing was trained on: one chunk holds all {opened.n_tokens:,} tokens; give a smaller --ttt-chunk")
     figures = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in report.items())
     subject = {"checkpoint": str(checkpoint), "checkpoint_sha256": weights}
     screen.show(

@@ -12,9 +12,9 @@ from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.numbers import FiniteNumber, WholeNumber
 from ..options.output import output_option
 from ..options.text import bench_of, text_options
-from ..options.types import PATH
+from ..options.types import PATH, require_there
 from ..screen.next_command import pack_command
-from ..screen.output import Screen, claim, claim_output, format_bytes, picked, screen_options
+from ..screen.output import Screen, claim, claim_output, format_bytes, picked, refuse_other_format, screen_options
 
 
 @click.command(
@@ -57,6 +57,7 @@ def command(
 
     A checkpoint or a Hugging Face folder; what is written is plain float32 again. Nothing is written before the end.
     """
+    refuse_other_format(out, ".safetensors", "safetensors")
     if not out.is_dir():
         claim_output(out, force, checkpoint, dry_run=dry_run)
     elif not dry_run:
@@ -64,6 +65,8 @@ def command(
     if dry_run:
         _show_dry_run(checkpoint, out, target, steps, n_calib, text, screen)
         return
+
+    require_there(checkpoint)
     from pgpack.bench.retraining import Retraining
     from pgpack.checkpoint.adapter import open_merged
     from pgtrain.finetune import FinetuneConfig, finetune

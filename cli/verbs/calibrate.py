@@ -14,7 +14,7 @@ from ..options.numbers import WholeNumber
 from ..options.output import output_option
 from ..options.text import bench_of, text_options
 from ..options.types import PATH
-from ..screen.output import Screen, claim_output, format_bytes, note, picked, screen_options
+from ..screen.output import Screen, claim_output, format_bytes, note, picked, refuse_other_format, screen_options
 
 EPILOG = """\b
 Examples:
@@ -49,6 +49,7 @@ def command(
     The file is plain safetensors: NAME.hessian (in, in) and NAME.fisher (out,). Every matrix that was not seen is
     listed: recipes pack it by its weights alone, or refuse with --strict.
     """
+    refuse_other_format(out, ".safetensors", "safetensors")
     claim_output(out, force, checkpoint, dry_run=dry_run)
     if text.calibration is not None:
         raise click.UsageError("--calibration names a finished file; leave it out to write one")

@@ -12,7 +12,7 @@ from pgpack.progress import waiting
 from pgpack.tables import decimals, table
 
 from ..options.numbers import WholeNumber
-from ..options.types import PATH
+from ..options.types import PATH, require_there
 from ..screen.output import Screen, screen_options
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def command(*, models: tuple[Path, ...], prompt: str, max_new_tokens: int, scree
     """
     if len(models) < 2:
         raise click.UsageError("give two models or more: the first, and those to set beside it")
+
+    require_there(*models)
     with waiting(not screen.quiet, "loading and running the models"):
         from pgpack.bench.speaking import compare_models
 

@@ -189,10 +189,14 @@ def _names(studies: Sequence[Study]) -> list[str]:
 
 def _write(output: Path, studies: Mapping[str, Study], view: FrontierView) -> None:
     if output.suffix == ".html":
+        from pgpack.report.outputs import read_anatomy, read_breakdown
         from pgpack.report.page import write_report
 
         (study,) = studies.values()
-        write_report(replace(study, meta=replace(study.meta, budget=view.budget)), output)
+        shown = replace(study, meta=replace(study.meta, budget=view.budget))
+        of_best = view.budget == study.meta.budget  # of another budget another trial is the best
+        parts = (read_breakdown(study), read_anatomy(study.directory)) if of_best else ((), None)
+        write_report(shown, output, *parts)
     elif output.suffix == ".csv":
         replace_file(output, view.to_csv().encode())
     else:
@@ -214,10 +218,10 @@ def _table(result: dict[str, Any], metric: Metric) -> str:
             *([row["study"]] if several else []),
             row["n_bytes"],
             f"{row['bpb']:.4f}",
-            half_width_text(row["bpb_half_width"]),
+            half_width_text(row["bpb_half_width"], row["bpb"]),
             difference_text(**row["above_best"]) if row["above_best"] else "-",
             row["kl"],
-            *([half_width_text(row["kl_half_width"])] if by_kl else []),
+            *([half_width_text(row["kl_half_width"], row["kl"])] if by_kl else []),
             row["label"],
             row["recipe"],
         ]

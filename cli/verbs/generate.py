@@ -9,7 +9,7 @@ import click
 from pgpack.progress import waiting
 
 from ..options.numbers import WholeNumber
-from ..options.types import PATH
+from ..options.types import PATH, require_there
 from ..screen.output import Screen, screen_options
 
 EPILOG = """\b
@@ -31,6 +31,8 @@ def command(*, model: Path, prompt: str, max_new_tokens: int, screen: Screen) ->
     """
     if not model.exists() and Path(prompt).exists():
         raise click.UsageError(f"{model} is no file, and {prompt} is there: the model comes first, then the prompt")
+
+    require_there(model)
     with waiting(not screen.quiet, f"loading {model}"):
         from pgpack.bench.speaking import open_model
 

@@ -72,14 +72,23 @@ if __name__ == "__main__":  # python {file} CHECKPOINT: are the logits what the 
 
     from pgpack.checkpoint.checkpoint import load_checkpoint
 
-    tensors = {{name: torch.tensor(array) for name, array in load_checkpoint(sys.argv[1]).items()}}
-    built = build(tensors).eval()
-    ids = torch.arange(16).unsqueeze(0)
-    with torch.no_grad():
-        logits = built.forward_logits(ids) if hasattr(built, "forward_logits") else built(ids)
-        later = ids.clone()
-        later[0, -1] += 1
-        changed = built.forward_logits(later) if hasattr(built, "forward_logits") else built(later)
+    from pgpack.errors import PgpackError
+
+    if len(sys.argv) != 2:
+        sys.exit("give a checkpoint: python {file} CHECKPOINT")
+    try:
+        tensors = {{name: torch.tensor(array) for name, array in load_checkpoint(sys.argv[1]).items()}}
+        built = build(tensors).eval()
+        ids = torch.arange(16).unsqueeze(0)
+        with torch.no_grad():
+            logits = built.forward_logits(ids) if hasattr(built, "forward_logits") else built(ids)
+            later = ids.clone()
+            later[0, -1] += 1
+            changed = built.forward_logits(later) if hasattr(built, "forward_logits") else built(later)
+    except NotImplementedError as error:
+        sys.exit(f"not filled in yet: {{error}}")
+    except PgpackError as error:
+        sys.exit(f"error: {{error}}")
     assert logits.shape[:2] == ids.shape, logits.shape
     assert torch.isfinite(logits).all(), "NaN or infinite logits"
     assert torch.allclose(logits[:, :-1], changed[:, :-1], atol=1e-4), "a later token changes earlier logits"

@@ -26,10 +26,19 @@ from ..options.numbers import WholeNumber
 from ..options.output import output_option
 from ..options.recipe import RecipeFlags, one_of, recipe_options
 from ..options.submission import SubmissionFlags, require_alone, submission_options
-from ..options.text import bench_of, strict_option, text_options
+from ..options.text import bench_of, say_idle, strict_option, text_options
 from ..options.types import PATH, refuse_split_size, resolved
 from ..options.types import budget as budget_size
-from ..screen.output import Screen, claim_output, format_bytes, note, picked, screen_options
+from ..screen.output import (
+    ARTIFACT,
+    Screen,
+    claim_output,
+    format_bytes,
+    note,
+    picked,
+    refuse_other_format,
+    screen_options,
+)
 
 if TYPE_CHECKING:
     from pgpack.bench.explained import KindLoss
@@ -129,6 +138,7 @@ def command(
         kept = open_cache(cache, screen.note, in_memory)
         with waiting(not screen.quiet, f"loading {path}"):
             loaded = open_merged(path, text.base, text.key)
+        say_idle(loaded, text, screen, drawn=not recipe.is_given and spent.calib is not None)
         alone = weights_only or flags.submission is not None
         return bench_of(path, loaded.alone() if alone else loaded, text, screen, cache=kept)
 
@@ -159,14 +169,8 @@ def command(
         raise click.UsageError("give -o FILE for the artifact, or --submission DIR")
     checkpoint = checkpoints[0]
     one_of({**recipe.named, "--budget": budget})
-    if budget is not None and recipe.passthrough is not None:
-        raise click.UsageError("--passthrough belongs to --preset")
-    if budget is None and searching:
-        raise click.UsageError(
-            "--effort, --metric, --compensate and --tune belong to --budget; in a recipe write "
-            "@compensate=weights(count=N) or @tune=steps(count=N)"
-        )
-    claim_output(out, force, checkpoint, dry_run=dry_run)
+    _require_fitting(budget, recipe, searching)
+    _claim(out, force, checkpoint, recipe, dry_run)
     if dry_run:
         _show_dry_run(checkpoint, text, recipe, budget, out, weights_only, spent, metric, cache, screen)
         return
@@ -185,6 +189,22 @@ def command(
     write_packed(out, packed, piece)
     losses = explained(piece, packed) if explain_loss else []
     _show(out, packed, piece.checkpoint, losses, screen)
+
+
+def _require_fitting(budget: Size | None, recipe: RecipeFlags, searching: bool) -> None:
+    if budget is not None and recipe.passthrough is not None:
+        raise click.UsageError("--passthrough belongs to --preset")
+    if budget is None and searching:
+        raise click.UsageError(
+            "--effort, --metric, --compensate and --tune belong to --budget; in a recipe write "
+            "@compensate=weights(count=N) or @tune=steps(count=N)"
+        )
+
+
+def _claim(out: Path, force: bool, checkpoint: Path, recipe: RecipeFlags, dry_run: bool) -> None:
+    claim_output(out, force, checkpoint, dry_run=dry_run)
+    if not recipe.is_of_field:
+        refuse_other_format(out, *ARTIFACT)
 
 
 def _of_first(budget: Size | None, paths: Sequence[Path], bench: Callable[[Path], Workpiece]) -> int | None:

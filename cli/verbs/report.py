@@ -55,7 +55,7 @@ def command(*, directory: Path, watch: bool, port: int, output: Path | None, for
         return
     if output is not None:
         claim_output(output, force)
-    from pgpack.report.outputs import read_anatomy
+    from pgpack.report.outputs import read_anatomy, read_breakdown
     from pgpack.report.page import write_report
     from pgpack.study.study import BEST_FILE
 
@@ -65,7 +65,7 @@ def command(*, directory: Path, watch: bool, port: int, output: Path | None, for
         screen.note(
             f"{BEST_FILE} is damaged, and the page tells nothing of its tensors; `pgpack sweep --check` says more"
         )
-    write_report(study, path, anatomy=parts)
+    write_report(study, path, read_breakdown(study), parts)
     n_bytes, n_trials = path.stat().st_size, len(study.trials)
     document = {"report": str(path), "n_bytes": n_bytes, "n_trials": n_trials}
     screen.show(document, f"{path}  {counted(n_trials, 'trial')}, {format_bytes(n_bytes)}")

@@ -29,7 +29,7 @@ from ..options.recipe import one_of
 from ..options.resume import Asked, refuse_other_checkpoints, resumed, study_of_words
 from ..options.search import SearchFlags, search_options
 from ..options.space import AXES, SpaceFlags, space_options
-from ..options.text import bench_of, strict_option, text_options
+from ..options.text import bench_of, say_idle, strict_option, text_options
 from ..options.types import FOLDER, PATH, refuse_split_size, resolved
 from ..options.types import budget as budget_size
 from ..screen.live_table import shown_live
@@ -176,7 +176,8 @@ def command(
     from pgpack.sweep.executors.placement import Placement
 
     refuse_other_text(out, checkpoints[0], text)
-    benches = _benches(checkpoints, text, screen, out, open_cache(cache, screen.note))
+    spent = LEVELS[DEFAULT if effort is None else effort]
+    benches = _benches(checkpoints, text, screen, out, open_cache(cache, screen.note), spent.calib is not None)
     first = benches.first
     refuse_other_checkpoints(out if resume and not extend else None, benches)
     limit = resolved(budget, first.checkpoint.fp32_bytes)
@@ -188,7 +189,7 @@ def command(
         search=None if search.is_grid else _search_of(search, wanted, benches.tensors, limit, first.text.n_windows),
         budget=limit,
         fill=fills(benches, wanted, limit),
-        effort=LEVELS[DEFAULT if effort is None else effort],
+        effort=spent,
         retry_failed=retry_failed,
         placement=Placement(jobs, scheduler),
         cache=cache,
@@ -224,8 +225,11 @@ def _last_word(out: Path) -> str:
     return f"stopped; repeat the same command to go on, or look at what is there: {look}"
 
 
-def _benches(checkpoints: Sequence[Path], text: BenchOptions, screen: Screen, out: Path, cache: Cache) -> Benches:
-    """The checkpoints with their model and text. Raises: click.UsageError, SettingError."""
+def _benches(
+    checkpoints: Sequence[Path], text: BenchOptions, screen: Screen, out: Path, cache: Cache, draws: bool
+) -> Benches:
+    """The checkpoints with their model and text; where there is none, what flags are for nothing is said, unless some
+    recipe `draws` its own. Raises: click.UsageError, SettingError."""
     from pgpack.bench.benches import Benches
     from pgpack.checkpoint.adapter import open_merged
 
@@ -236,6 +240,7 @@ def _benches(checkpoints: Sequence[Path], text: BenchOptions, screen: Screen, ou
         )
     with waiting(not screen.quiet, "loading"):
         loaded = [(path, open_merged(path, text.base, text.key)) for path in checkpoints]
+    say_idle(loaded[0][1], text, screen, draws)
     several = len(loaded) > 1
     return Benches([bench_of(*each, text, screen, out, cache, several) for each in loaded])
 

@@ -16,7 +16,7 @@ from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.output import output_option
 from ..options.text import bench_of, evaluator_of, text_options
 from ..options.types import PATH
-from ..screen.output import Screen, claim_output, format_bytes, picked, screen_options
+from ..screen.output import ARTIFACT, Screen, claim_output, format_bytes, picked, refuse_other_format, screen_options
 
 if TYPE_CHECKING:
     from pgpack.fit.equal_loss import Matched
@@ -63,6 +63,8 @@ def command(
     Both files are decoded and compared bit for bit. With text, the loss of the decoded weights is measured; with
     the checkpoint and --equal-loss, what the engine makes of it at the same loss.
     """
+    for path in filter(None, (out, equal_loss)):
+        refuse_other_format(path, *ARTIFACT)
     claim_output(out, force, artifact, checkpoint, dry_run=dry_run)
     if equal_loss is not None:
         if checkpoint is None or equal_loss.resolve() == out.resolve():

@@ -16,7 +16,7 @@ from pgpack.sizes import Size
 
 from ..options.dry_run import dry_run_option, rates_here, show_foreseen
 from ..options.numbers import FiniteNumber, WholeNumber
-from ..options.text import bench_of, evaluator_of, say_idle, text_options
+from ..options.text import bench_of, evaluator_of, text_options
 from ..options.types import PATH, max_bytes_option, resolved
 from ..options.types import budget as budget_size
 from ..screen.output import EXIT_FAILED, Screen, picked, screen_options
@@ -105,8 +105,8 @@ def command(
     from pgpack.checkpoint.adapter import open_merged
     from pgpack.verify import verify
 
-    if not evaluate:
-        say_idle(text, screen, "without --eval no model runs")
+    if not evaluate and (idle := text.idle("without --eval no model runs")):
+        screen.note(idle)
     loaded = open_merged(checkpoint, text.base, text.key) if checkpoint else None
     limit = resolved(budget, None if loaded is None else loaded.fp32_bytes)
     evaluator = _evaluator(file, checkpoint, loaded, text, screen, max_bytes) if evaluate else None

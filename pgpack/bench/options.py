@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+OF_RUNNING = ("text", "field", "val", "calib", "tokenizer", "seq_len", "max_tokens", "device", "model", "set")
 VAL_TOKENS = 1 << 16  # evaluated of documents, without --max-tokens; shards are evaluated whole
 
 
@@ -74,9 +76,18 @@ class BenchOptions:
 
     def as_flags(self) -> str:
         """As flags of the command line, quoted for a POSIX shell; '' when nothing is said."""
-        given = [(f.name.replace("_", "-"), getattr(self, f.name)) for f in dataclasses.fields(self)]
+        return " ".join(self._flags([field.name for field in dataclasses.fields(self)]))
+
+    def idle(self, why: str) -> str:
+        """A sentence on the flags that were given for a model that does not run; '' where there are none."""
+        flags = self._flags(OF_RUNNING)
+        if not flags:
+            return ""
+        named = " and ".join(filter(None, (", ".join(flags[:-1]), flags[-1])))
+        return f"{named} {'changes' if len(flags) == 1 else 'change'} nothing: {why}"
+
+    def _flags(self, names: Sequence[str]) -> list[str]:
+        given = [(name.replace("_", "-"), getattr(self, name)) for name in names]
         each = [(name, one) for name, value in given for one in (value if isinstance(value, tuple) else (value,))]
-        said = ((name, value) for name, value in each if value is not None and value is not False)
-        return " ".join(
-            f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}" for name, value in said
-        )
+        said = [(name, value) for name, value in each if value is not None and value is not False]
+        return [f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}" for name, value in said]

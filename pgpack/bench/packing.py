@@ -38,8 +38,9 @@ def pack_recipe(bench: Workpiece, recipe: Recipe, evaluate: bool) -> Packed:
     measurer = bench.measurer(evaluate)
     bench.tell_what_lacks()
     runs = evaluate or recipe.trains or measurer.needs_calibration(recipe)
-    if bench.options.device is not None and not runs:
-        bench.note(f"--device {bench.options.device} changes nothing: no model runs for this recipe")
+    read = bench.has_text or bench.options.calib is not None
+    if read and not runs and (idle := bench.options.idle("no model runs for this recipe; --eval measures the loss")):
+        bench.note(idle)
     calibration = needed_calibration(bench, recipe)
     if bench.options.strict:
         applied, statistics = apply(recipe, bench.checkpoint.stored_shapes), calibration

@@ -136,6 +136,10 @@ def ready(path: Path, checkpoint: Checkpoint, options: BenchOptions) -> TextDefa
         )
     _require_remembered(path, checkpoint, defaults)
     if not _has_tokenizer(checkpoint, defaults):
+        if options.model is None and CONFIG in checkpoint.companions:
+            from pgpack.models.huggingface import require_causal
+
+            require_causal(checkpoint.companions[CONFIG])  # what no tokenizer would help is said first
         raise _no_tokenizer(path, _other_flags(checkpoint, options))
     tokenizer_files(path, checkpoint.metadata, options)
     _refuse_idle_field(path, checkpoint, options)

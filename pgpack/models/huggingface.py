@@ -296,6 +296,11 @@ def _more(names: list[Any]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
+def require_causal(config_json: bytes) -> None:
+    """Raises: CheckpointError for one that does not go on from text, whatever else is known of it; ToolMissing."""
+    _config(config_fields(config_json))
+
+
 def _config(fields: Mapping[str, Any]) -> Any:
     """The config of transformers. Raises: CheckpointError, ToolMissing."""
     try:
@@ -314,12 +319,15 @@ def _config(fields: Mapping[str, Any]) -> Any:
             f"config.json asks to run code that comes with the model (auto_map), which pgpack never does{also}; or "
             "give --model FILE.py:build"
         )
-    if kind in CONFIG_MAPPING and fields.get("is_encoder_decoder", CONFIG_MAPPING[kind].is_encoder_decoder):
-        raise CheckpointError(
-            f"{kind} is an encoder-decoder, and only models that go on from text are run here; `pgpack pack` takes "
-            "it without text, by the error of its weights, or, as all that measures a loss, with --model "
-            "FILE.py:build"
-        )
+    if kind in CONFIG_MAPPING:
+        is_pair = fields.get("is_encoder_decoder", CONFIG_MAPPING[kind].is_encoder_decoder)
+        if is_pair or not known:
+            what = "an encoder-decoder" if is_pair else "none that goes on from text"
+            raise CheckpointError(
+                f"{kind} is {what}, and only models that go on from text are run here; `pgpack pack` takes it "
+                "without text, by the error of its weights, or, as all that measures a loss, with --model "
+                "FILE.py:build"
+            )
     if not known:
         raise CheckpointError(
             f"transformers {transformers.__version__} has no causal language model of type {kind!r}; a newer one may "

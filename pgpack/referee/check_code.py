@@ -6,6 +6,8 @@ import re
 import sys
 from collections.abc import Iterator
 
+from pgpack.tables import counted
+
 from . import source
 from .evidence import Evidence
 from .fetching import fetched_by_commands, fetches, undecided_fetches
@@ -31,7 +33,7 @@ def regular_files(evidence: Evidence) -> Finding:
     faults = evidence.folder.faults
     if faults:
         return cited("fail", "", (Place(name or "the folder", 0, fault) for name, fault in faults))
-    return ok(f"{len(evidence.folder.entries)} plain files")
+    return ok(counted(len(evidence.folder.entries), "plain file"))
 
 
 def required_files(evidence: Evidence) -> Finding:

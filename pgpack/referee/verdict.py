@@ -76,7 +76,7 @@ def summary(verdict: Verdict) -> str:
     counts = {status: len(verdict.of(status)) for status in ("ok", "fail", "warn", "skip")}
     return (
         f"{counts['ok']} hold, {counts['fail']} fail, {counts['warn']} warn, {counts['skip']} not measured: "
-        f"{verdict.evidence.folder.path.name}"
+        f"{verdict.evidence.folder.path.absolute().name}"
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pgpack.inspect import Anatomy, TensorAnatomy
 from pgpack.picture import COLOURS, GRID, INK, SOFT_INK, STYLE, apart, legend_above
+from pgpack.tables import counted_are
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 RELATIVE = "relative squared error"  # a unit of losses that have no sum
 MARKERS = "os^DvP"
-MAX_LINES = len(MARKERS)  # kinds with a line of their own, those with most weights
+MAX_LINES = 9  # kinds with a line of their own, those with most weights
 MAX_KINDS, LEAST_SHARE = 12, 0.005  # pairs of bars; what is smaller is one pair
 DEPTH_TITLE = "Bits per weight of each kind of tensor over depth"
 LEAST_GAP = 0.055  # between names at the ends of lines, as a share of the axis
@@ -120,6 +121,17 @@ def kinds_words(anatomy: Anatomy) -> str:
 
 def depths_of(anatomy: Anatomy) -> dict[str, list[tuple[int, float]]]:
     """Kind -> (layer, bits per weight) by rising layer: matrices in numbered layers, the kinds with most weights."""
+    return dict(list(_all_depths(anatomy).items())[:MAX_LINES])
+
+
+def _undrawn(anatomy: Anatomy) -> str:
+    """A remark on the kinds that have no line; '' where all have one."""
+    more = len(_all_depths(anatomy)) - MAX_LINES
+    return f"{counted_are(more, 'smaller kind')} not drawn" if more > 0 else ""
+
+
+def _all_depths(anatomy: Anatomy) -> dict[str, list[tuple[int, float]]]:
+    """The points of every kind, those with most weights first."""
     weights: dict[str, int] = {}
     points: dict[str, list[tuple[int, float]]] = {}
     for tensor in anatomy.tensors:
@@ -127,8 +139,7 @@ def depths_of(anatomy: Anatomy) -> dict[str, list[tuple[int, float]]]:
         if number.isdecimal() and len(tensor.shape) >= 2 and tensor.role != "control":
             weights[tensor.part] = weights.get(tensor.part, 0) + tensor.numel
             points.setdefault(tensor.part, []).append((int(number), tensor.bits_per_weight))
-    kept = sorted(weights, key=lambda part: -weights[part])[:MAX_LINES]
-    return {part: sorted(points[part]) for part in points if part in kept}
+    return {part: sorted(points[part]) for part in sorted(weights, key=lambda part: -weights[part])}
 
 
 def depth_figure(anatomy: Anatomy, title: str = DEPTH_TITLE, width: float = 10.0) -> Figure:
@@ -143,13 +154,22 @@ def depth_figure(anatomy: Anatomy, title: str = DEPTH_TITLE, width: float = 10.0
         axes = figure.subplots()
         _prepare(axes, title, "layer", "bits per weight")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True))
-        for (name, points), marker, colour in zip(lines.items(), MARKERS, COLOURS, strict=False):
+        ends = []
+        for number, (name, points) in enumerate(lines.items()):
             at, bits = zip(*points, strict=True)
-            axes.plot(at, bits, marker=marker, color=colour, linewidth=1.6, markersize=5, label=name)
+            marker, colour = MARKERS[number % len(MARKERS)], COLOURS[number % len(COLOURS)]
+            is_second = number >= len(COLOURS)  # of its colour
+            dash = ":" if is_second else "-"
+            axes.plot(at, bits, marker=marker, color=colour, linestyle=dash, linewidth=1.6, markersize=5, label=name)
+            ends.append((bits[-1], f"{name} (dotted)" if is_second else name, colour))
         mean = 8 * anatomy.n_bytes / max(1, sum(tensor.numel for tensor in anatomy.tensors))
         axes.axhline(mean, color=SOFT_INK, linestyle="--", linewidth=1)
         axes.margins(x=0.04, y=0.12)
-        ends = [(points[-1][1], name, colour) for (name, points), colour in zip(lines.items(), COLOURS, strict=False)]
+        if undrawn := _undrawn(anatomy):
+            axes.annotate(
+                undrawn, (0, 1), xycoords="axes fraction", xytext=(6, -6), textcoords="offset points", va="top",
+                fontsize=10, color=SOFT_INK,
+            )  # fmt: skip
         _name_ends(axes, [*ends, (mean, "whole file", SOFT_INK)])
     return figure
 
@@ -160,7 +180,7 @@ def depth_words(anatomy: Anatomy) -> str:
         f"{name}: {points[0][1]:.2f} bits in layer {points[0][0]}, {points[-1][1]:.2f} in layer {points[-1][0]}"
         for name, points in depths_of(anatomy).items()
     ]
-    return "; ".join(said) + "."
+    return "; ".join(filter(None, (*said, _undrawn(anatomy)))) + "."
 
 
 def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:

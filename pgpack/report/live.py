@@ -21,7 +21,7 @@ from pgpack.study.card import STUDY_FILE
 from pgpack.study.journal import TRIALS_FILE
 from pgpack.study.study import BEST_FILE, Study
 
-from .outputs import ANATOMY_FILE, read_anatomy
+from .outputs import ANATOMY_FILE, read_anatomy, read_breakdown
 from .page import render_report
 
 HOST = "127.0.0.1"
@@ -58,7 +58,8 @@ class LivePage:
             version = self.version()  # before reading: what changes meanwhile is news for the next question
             if self._rendered[0] != version:
                 anatomy = read_anatomy(self.directory)
-                text = render_report(self.study(), anatomy=anatomy, live_version=version)
+                study = self.study()
+                text = render_report(study, read_breakdown(study), anatomy, live_version=version)
                 self._rendered = (version, text.encode())
             return self._rendered[1]
 

@@ -95,6 +95,17 @@ def write_anatomy(
     replace_study_file(folder / ANATOMY_FILE, parts.to_json().encode())
 
 
+def read_breakdown(study: Study) -> list[tuple[str, int]]:
+    """(name, n_bytes) of the parts of a study's best artifact, of the first of several checkpoints, as its manifest
+    lists them; none where it is not there or not whole."""
+    for path in (study.directory / BEST_FILE, *sorted(study.directory.glob("best-*.pgpack"))):
+        with suppress(FormatError, OSError):
+            manifest = read_manifest(path) if path.is_file() else None
+            if manifest is not None and manifest.checkpoint_digest == study.meta.checkpoint_digest:
+                return [item for part in manifest.sizes.values() for item in part.items()]
+    return []
+
+
 def read_anatomy(directory: Path) -> Anatomy | None:
     """The anatomy of the best artifact of a study's directory; worked out from the artifact when it is not kept.
 

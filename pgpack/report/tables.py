@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pgpack.study.comparison import decimals, half_width
+from pgpack.study.comparison import PLAIN, decimals, half_width, half_width_text
 from pgpack.study.frontier import Front, Metric, default_metric
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
@@ -112,7 +112,8 @@ def _measures(study: Study) -> Columns:
         columns["% of budget"] = lambda trial: number_cell(trial.n_bytes and 100 * trial.n_bytes / budget, ".2f")
     if default_metric(study.trials) == "error":
         columns["relative error"] = lambda trial: number_cell(trial.relative_error, ".3g")
-        columns["expected loss"] = lambda trial: number_cell(trial.expected_loss, ".3g")
+        if any(trial.expected_loss is not None for trial in study.trials):  # something was calibrated
+            columns["expected loss"] = lambda trial: number_cell(trial.expected_loss, ".3g")
         return columns
     columns["bpb"] = lambda trial: number_cell(trial.bpb, ".4f")
     if fp32 is not None:
@@ -148,6 +149,8 @@ def _kl_cell(trial: Trial) -> Cell:
     if trial.kl is None:
         return Cell()
     width = half_width(trial, "kl")
+    if width and 0 < trial.kl < PLAIN:
+        return Cell(f"{trial.kl:.2e} ± {half_width_text(width, trial.kl)}", _sorted_by(trial.kl))
     digits = f".{decimals(width, 0)}f" if width else ".3g"
     return Cell(f"{trial.kl:{digits}}{_with(width, digits)}", _sorted_by(trial.kl))
 

@@ -245,13 +245,14 @@ def _joined(directory: Path, before: StudyMeta, now: StudyMeta) -> tuple[StudyCh
         old = paths.get(each.checkpoint, each.checkpoint_digest)
         if old != each.checkpoint_digest and each.checkpoint_digest not in known:
             raise StudyError(
-                f"{directory} is a study of checkpoint {old}, but this run has checkpoint {each.checkpoint_digest}: "
+                f"{directory} is a study of checkpoint {old[:8]}, but this run has checkpoint "
+                f"{each.checkpoint_digest[:8]}: "
                 f"{each.checkpoint} has changed since {before.created}; give the new weights another folder as -o"
             )
     if not any(each.checkpoint_digest in known for each in given):
         raise StudyError(
-            f"{directory} is a study of checkpoint {before.checkpoint_digest}, but this run has checkpoint "
-            f"{now.checkpoint_digest}: it began with {before.checkpoint}, this run has {now.checkpoint}; "
+            f"{directory} is a study of checkpoint {before.checkpoint_digest[:8]}, but this run has checkpoint "
+            f"{now.checkpoint_digest[:8]}: it began with {before.checkpoint}, this run has {now.checkpoint}; "
             "give that one or another folder as -o"
         )
     joined = dict(known)

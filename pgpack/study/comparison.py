@@ -19,7 +19,7 @@ from pgpack.loss.intervals import LEVEL, Estimate, bpb_difference, student_quant
 from .trial import Trial
 
 MOST_DECIMALS = 8
-PLAIN_DECIMALS = 6  # beyond these the smallest losses are written as 3.7e-05, and their intervals as well
+PLAIN = 1e-4  # losses below are written as 3.7e-05, and their intervals as well
 
 
 def half_width(trial: Trial, metric: str) -> float | None:
@@ -63,12 +63,12 @@ def decimals(width: float | None, least: int = 4) -> int:
     return min(MOST_DECIMALS, max(least, 1 - math.floor(math.log10(width))))
 
 
-def half_width_text(width: float | None, least: int = 4) -> str:
-    """A half width as tables show it: `0.0012`, `0.000034`, `3.4e-06` as the smallest losses, `-` where unknown."""
-    digits = decimals(width, least)
-    if width is not None and digits > max(least, PLAIN_DECIMALS):
-        return f"{width:.1e}"
-    return "-" if width is None else f"{width:.{digits}f}"
+def half_width_text(width: float | None, of: float | None = None) -> str:
+    """A half width as tables show it behind the loss that it is `of`, in the same notation: `0.0012`, `0.0000034`;
+    of a loss of 3.7e-05 `3.4e-06`; `-` where unknown."""
+    if width is None:
+        return "-"
+    return f"{width:.1e}" if of is not None and 0 < abs(of) < PLAIN else f"{width:.{decimals(width)}f}"
 
 
 def difference_text(value: float, half_width: float | None) -> str:

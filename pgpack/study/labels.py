@@ -24,7 +24,8 @@ OFFSETS: tuple[Place, ...] = tuple(
     for radius in (10, 18, 30, 46, 64)
     for x, y in ((1, 1), (1, -1), (-1, 1), (-1, -1), (0.2, 1.4), (0.2, -1.4), (1.5, 0.4), (-1.5, 0.4))
 )  # points
-HIDDEN, DOT = 1000.0, 6.0  # what it costs to cover a label or cross a leader, and to cover a dot
+HIDDEN, DOT = 1000.0, 6.0  # what it costs to cover a label or cross a leader, and to cover or touch a dot
+TOUCH = 6.0  # pixels between a leader and a dot's middle
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ class Placer:
         near = box.padded(3)
         dots = self._dots
         dotted = (dots[:, 0] > near.x0) & (dots[:, 0] < near.x1) & (dots[:, 1] > near.y0) & (dots[:, 1] < near.y1)
-        return HIDDEN * (3 * outside + covered + crossed + through + under) + DOT * float(dotted.sum())
+        n_dots = int(dotted.sum()) + _met(leader, dots)
+        return HIDDEN * (3 * outside + covered + crossed + through + under) + DOT * n_dots
 
 
 def crosses(one: tuple[Place, Place], other: tuple[Place, Place]) -> bool:
@@ -106,6 +108,15 @@ def crosses(one: tuple[Place, Place], other: tuple[Place, Place]) -> bool:
 
     (a, b), (c, d) = one, other
     return side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0
+
+
+def _met(leader: tuple[Place, Place], dots: Points) -> int:
+    """How many dots a leader touches besides the one that it begins at: it would seem to be of them."""
+    start, along = np.array(leader[0]), np.subtract(leader[1], leader[0])
+    offsets = dots - start
+    share = np.clip(offsets @ along / max(1.0, float(along @ along)), 0, 1)
+    gaps = np.hypot(*(offsets - share[:, None] * along).T)
+    return int(np.sum((gaps < TOUCH) & (np.hypot(*offsets.T) > 2 * TOUCH)))
 
 
 def _through(leader: tuple[Place, Place], box: Bbox) -> bool:

@@ -19,7 +19,7 @@ from pgpack.sizes import spoken_size
 from pgpack.tables import Cell, Table, clipped, decimals, table
 
 from .comparison import half_width, half_width_text, paired_difference
-from .frontier import METRIC_NAMES, Front, Metric, frontier_csv, measured
+from .frontier import METRIC_NAMES, Front, Metric, frontier_csv, loss_of, measured
 from .pictured import Curve, FrontierPicture
 from .plot import frontier_svg, write_picture
 from .trial import Trial
@@ -64,6 +64,8 @@ class FrontierView(Front):
         """
         trials = self.points if shown is None else shown
         losses = _columns(self.metric)
+        if all(trial.expected_loss is None for trial in self.trials):  # nothing was calibrated
+            losses.pop("expected loss", None)
         rows = [
             (
                 "*" if self.is_best(trial) else "",
@@ -175,7 +177,10 @@ def _columns(metric: Metric) -> dict[str, Callable[[Trial], Cell]]:
     headings = {"kl": "KL", "bpb": "bits/byte", "nats": "nats"}
     first = headings[metric]
     cell = columns.get(first, lambda trial: "-" if trial.nats is None else f"{trial.nats:.4f}")
-    return {first: cell, "+-": lambda trial: half_width_text(half_width(trial, metric))} | columns
+    return {
+        first: cell,
+        "+-": lambda trial: half_width_text(half_width(trial, metric), loss_of(trial, metric)),
+    } | columns
 
 
 def distinct_names(trials: Sequence[Trial]) -> list[str]:

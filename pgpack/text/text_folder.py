@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +42,14 @@ class TextFolder:
             how = f"{folder} -o text" if folder.exists() else f"-o {folder}"
             raise DataError(f"{folder} is not a folder; make one with: pgtrain data {how}")
         train_glob, val_glob = str(folder / TRAIN_GLOB), str(folder / VAL_GLOB)
-        find_shards(train_glob)
-        find_shards(val_glob)
+        try:
+            find_shards(train_glob)
+            find_shards(val_glob)
+        except DataError as error:
+            text = shlex.quote(str(folder))
+            raise DataError(
+                f"{error}; what makes shards and a tokenizer of text: pgtrain data {text} -o text"
+            ) from None
         if tokenizer is None:
             tokenizer = _tokenizer_in(folder)
         files_of_tokenizer(tokenizer)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pgpack.checkpoint.checkpoint import save_tensors
 from tests.commands.workshop import pgpack, pgtrain, succeed
 
 RECIPE = "role:control=cast; *=rtn(bits=4)|rans"
@@ -55,8 +57,7 @@ def test_flags_of_a_model_that_is_not_run_are_said(model: Path, artifact: Path, 
     said = succeed(pgpack("pack", model, "--recipe", RECIPE, "--device", "cpu", "--eval", "--max-tokens", 64, *out))
     assert "changes nothing" not in said.err
     said = succeed(pgpack("verify", artifact, "--device", "cpu", "--field", "x")).err
-    assert "--device cpu changes nothing: without --eval no model runs" in said
-    assert "--field x changes nothing" in said
+    assert "--field x and --device cpu change nothing: without --eval no model runs" in said
 
 
 def test_a_sweep_that_is_stopped_before_its_first_trial_names_no_folder(tmp_path: Path) -> None:
@@ -65,3 +66,36 @@ def test_a_sweep_that_is_stopped_before_its_first_trial_names_no_folder(tmp_path
     assert _last_word(tmp_path / "study") == "stopped before the first trial; repeat the same command to begin"
     (tmp_path / "trials.jsonl").write_text("{}\n")
     assert f"pgpack frontier {tmp_path}" in _last_word(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "verb", [("pack", "--recipe", "*=rtn(bits=4)|rans"), ("sweep", "--recipe", "*=rtn(bits=4)|rans")]
+)
+def test_flags_of_text_and_model_are_said_once_where_no_text_is_given(
+    verb: tuple[str, ...], bare_model: Path, tmp_path: Path
+) -> None:
+    flags = ("--model", "mine.py:build", "--set", "a=b", "--seq-len", 16, "--device", "cpu")
+    said = succeed(pgpack(verb[0], bare_model, *verb[1:], *flags, "-o", tmp_path / "out")).err
+    named = "--seq-len 16, --device cpu, --model mine.py:build and --set a=b change nothing: no text is given"
+    assert " ".join(said.split()).count(named) == 1
+    assert said.count("change nothing") == 1
+
+
+def test_text_that_no_recipe_reads_is_said_with_the_flag_that_measures_on_it(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the quick brown fox jumps over the lazy dog. " * 400)
+    text = ("--text", tmp_path / "a.txt", "--max-tokens", 64)
+    said = succeed(pgpack("pack", model, "--recipe", RECIPE, *text, "-o", tmp_path / "a.pgpack")).err
+    assert "change nothing: no model runs for this recipe; --eval measures the loss" in " ".join(said.split())
+
+
+def test_a_command_that_refuses_for_want_of_text_says_that_alone(bare_model: Path) -> None:
+    said = pgpack("eval", bare_model, "--seq-len", 16, "--device", "cpu").err
+    assert "names no validation text" in said
+    assert "nothing" not in said
+
+
+@pytest.fixture
+def bare_model(tmp_path: Path) -> Path:
+    file = tmp_path / "bare.safetensors"
+    save_tensors(file, {"a.weight": np.ones((8, 8), "f4"), "b.weight": np.full((16, 8), 0.5, "f4")}, {})
+    return file

@@ -244,7 +244,9 @@ def test_a_model_that_does_not_go_on_from_text_is_refused_in_words_that_fit_the_
 
 
 def test_the_smallest_loss_and_its_interval_are_written_alike() -> None:
-    assert [half_width_text(width) for width in (3.4e-6, 3.4e-5, 0.0, None)] == ["3.4e-06", "0.000034", "0.0000", "-"]
+    shown = [half_width_text(width, of) for width, of in ((3.4e-6, 3.7e-5), (3.4e-5, 2e-4), (0.0, 0.0), (None, 1.0))]
+    assert shown == ["3.4e-06", "0.000034", "0.0000", "-"]
+    assert half_width_text(7.1e-6, 1.339e-4) == "0.0000071"
     assert decimals(3.7e-5, 5) == "3.7e-05"
 
 

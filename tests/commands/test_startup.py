@@ -142,6 +142,27 @@ def test_a_command_loads_no_more_modules_than_its_budget_and_no_compiler(model: 
     assert not {"torch._dynamo", "torch._inductor", "sympy", "transformers"} & set(found)
 
 
+MISSING = {
+    "pgpack": (
+        ("generate", "nothere", "hi"), ("compare", "nothere", "either", "--prompt", "hi"), ("eval", "nothere"),
+        ("pack", "nothere", "--budget", "9kB", "-o", "new.pgpack"), ("inspect", "nothere"), ("analyze", "nothere"),
+        ("calibrate", "nothere", "-o", "new.safetensors"), ("sweep", "nothere", "-o", "new-study"),
+    ),
+    "pgtrain": (
+        ("eval", "nothere"), ("adopt", "nothere", "-o", "new.safetensors"),
+        ("finetune", "nothere", "--for-packer", "9kB", "-o", "new.safetensors"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("program", "words"), [(name, words) for name in MISSING for words in MISSING[name]])
+def test_a_model_that_is_not_there_is_known_before_anything_heavy_is_loaded(
+    program: str, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not modules_of(program, *words, code=1) & {"torch", "transformers"}
+
+
 @pytest.mark.parametrize("verb", [("eval",), ("calibrate", "-o", "new.safetensors"), ("pack", "-o", "new.pgpack")])
 def test_text_that_is_not_there_is_known_before_anything_heavy_is_loaded(model: Path, verb: tuple[str, ...]) -> None:
     recipe = ("--recipe", "*=cast") if verb[0] == "pack" else ()

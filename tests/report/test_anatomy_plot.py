@@ -14,6 +14,7 @@ from pgpack.inspect import Anatomy, TensorAnatomy
 from pgpack.picture import apart, figure_bytes
 from pgpack.report.anatomy_plot import (
     MAX_KINDS,
+    MAX_LINES,
     depth_figure,
     depth_words,
     depths_of,
@@ -57,6 +58,28 @@ def test_a_line_is_the_bits_of_its_kind_layer_by_layer() -> None:
         assert [tuple(point) for point in line.get_xydata().tolist()] == points
     assert axes.get_title(loc="left")
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("layer", "bits per weight")
+
+
+@pytest.mark.parametrize("n_kinds", [7, 12])
+def test_every_kind_over_depth_has_a_line_of_its_own_look_or_is_said_to_have_none(n_kinds: int) -> None:
+    tensors = [
+        TensorAnatomy(f"layers.{layer}.part{kind}.weight", (64, 64), 900 + 40 * kind, None)
+        for layer in range(3)
+        for kind in range(n_kinds)
+    ]
+    found = Anatomy("", 2000 * len(tensors), tuple(tensors), ())
+    (axes,) = depth_figure(found).axes
+    drawn = [line for line in axes.lines if str(line.get_label()).startswith("part")]
+    assert len(drawn) == len(depths_of(found)) == min(n_kinds, MAX_LINES)
+    looks = {(line.get_color(), line.get_linestyle()) for line in drawn}
+    assert len(looks) == len(drawn)
+    dotted = {str(line.get_label()) for line in drawn if line.get_linestyle() == ":"}
+    names = {text.get_text() for text in axes.texts}
+    assert {f"{name} (dotted)" for name in dotted} == {name for name in names if "dotted" in name} != set()
+    left_out = n_kinds - len(drawn)
+    said = f"{left_out} smaller kinds are not drawn" if left_out else ""
+    assert (said in depth_words(found), said in " ".join(text.get_text() for text in axes.texts)) == (True, True)
+    assert ("not drawn" in depth_words(found)) == bool(left_out)
 
 
 @pytest.mark.parametrize("width", [10.0, 3.7])

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM of commands that can go on later: the first stops them in order, the second at once.
+"""Ctrl-C, SIGTERM and SIGHUP of commands that can go on later: the first stops them in order, the second at once.
 
 What is on disk is whole at every moment (the journal takes rows whole, other files are replaced in one step), so
 leaving at once loses nothing but the work in flight, and the system drops the lock.
@@ -17,7 +17,7 @@ from pgpack.progress import SILENT_S
 
 from .output import EXIT_RESUMABLE, note
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopping:
@@ -55,7 +55,7 @@ class Stopping:
 
 @contextmanager
 def stopping(sentence: Callable[[], str]) -> Iterator[Stopping]:
-    """While the block runs, the first Ctrl-C or SIGTERM is a KeyboardInterrupt and the second ends the process.
+    """While the block runs, the first of these signals is a KeyboardInterrupt and the second ends the process.
 
     Once asked to stop, the handlers stay until the process ends, so that no later signal can interrupt its end.
     A signal that the caller has this process ignore stays ignored.

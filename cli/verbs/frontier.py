@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgpack.errors import StudyError
+from pgpack.errors import BudgetExceeded, StudyError
 from pgpack.files import replace_file
 from pgpack.sizes import Size
 from pgpack.tables import clipped, counted, table
@@ -112,6 +112,11 @@ def command(
         screen.note(f"wrote {output}")
     text = view.table() if metric == "error" else _table(result, metric)
     screen.show(result, text, "", view.caption, *_summary(result, metric), *view.remarks)
+    click.get_current_context().exit(_exit_code(result))
+
+
+def _exit_code(result: Mapping[str, Any]) -> int:
+    return BudgetExceeded.exit_code if result["budget"] is not None and result["best"] is None else 0
 
 
 def _check_name(flag: str, path: Path, suffixes: Sequence[str]) -> None:

@@ -19,6 +19,8 @@ from typing import IO
 from pgpack.errors import DataError
 from pgpack.files import checksum_fits, with_checksum, write_all
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @dataclass(frozen=True)
 class StepRow:
@@ -128,7 +130,10 @@ class RunLog:
 
 @contextmanager
 def stop_requested() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that a step is never cut in half; a second Ctrl-C interrupts."""
+    """An event that Ctrl-C, SIGTERM or SIGHUP sets, so that a step is never cut in half; a second one interrupts.
+
+    A signal that the caller has this process ignore stays ignored.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -139,7 +144,8 @@ def stop_requested() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, request) for number in heeded}
     try:
         yield stop
     finally:

@@ -140,9 +140,10 @@ def test_points_without_blocks_or_of_another_text_have_no_interval(home: Path, t
 def test_a_budget_below_every_artifact_says_by_how_much(home: Path) -> None:
     smallest = pareto(Study.load(home / "A").trials)[0].n_bytes
     assert smallest is not None
-    result = invoke_ok(home / "A", "--budget", "1MB")
+    result = invoke(home / "A", "--budget", "1MB")
     assert f"the smallest artifact is {smallest - 1_000_000:,} B too large" in result.stdout
-    assert json.loads(invoke_ok(home / "A", "--budget", "1MB", "--json").stdout)["best"] is None
+    assert json.loads(invoke(home / "A", "--budget", "1MB", "--json").stdout)["best"] is None
+    assert result.exit_code == 3
 
 
 def test_hypervolume_under_a_given_corner(home: Path) -> None:

@@ -49,7 +49,7 @@ sys.exit(0)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
     ("moment", "again"), [("once", 0), ("in the middle of cleaning up", 1), ("after the sentence", 1)]
 )

@@ -12,7 +12,7 @@ import click
 from pgpack.errors import BudgetExceeded, StudyError
 from pgpack.files import replace_file
 from pgpack.sizes import Size
-from pgpack.tables import clipped, counted, table
+from pgpack.tables import clipped, counted
 
 from ..options.metric import metric_option
 from ..options.numbers import FiniteNumber
@@ -110,7 +110,7 @@ def command(
     if output is not None:
         _write(output, studies, view)
         screen.note(f"wrote {output}")
-    text = view.table() if metric == "error" else _table(result, metric)
+    text = _table(view, result["frontier"], len(studies) > 1)
     screen.show(result, text, "", view.caption, *_summary(result, metric), *view.remarks)
     click.get_current_context().exit(_exit_code(result))
 
@@ -210,29 +210,20 @@ def _write(output: Path, studies: Mapping[str, Study], view: FrontierView) -> No
         write_picture(replace(view, title=clipped(view.title, 80)).picture, output)
 
 
-def _table(result: dict[str, Any], metric: Metric) -> str:
-    from pgpack.study.comparison import difference_text, half_width_text
+def _table(view: FrontierView, rows: Sequence[Mapping[str, Any]], several: bool) -> str:
+    """The view's own table, and of every point the study that it is of and how far above the best one it is."""
+    from pgpack.study.comparison import difference_text
 
-    several, by_kl = len(result["studies"]) > 1, metric == "kl"
-    best = result["best"]
-    headings = ["", *(["study"] if several else []), "bytes", "bpb", "+-", "above best"]
-    headings += ["KL", *(["+-"] if by_kl else []), "name", "recipe"]
-    rows = [
-        [
-            "*" if row == best else "",
-            *([row["study"]] if several else []),
-            row["n_bytes"],
-            f"{row['bpb']:.4f}",
-            half_width_text(row["bpb_half_width"], row["bpb"]),
-            difference_text(**row["above_best"]) if row["above_best"] else "-",
-            row["kl"],
-            *([half_width_text(row["kl_half_width"], row["kl"])] if by_kl else []),
-            row["label"],
-            row["recipe"],
-        ]
-        for row in result["frontier"]
-    ]
-    return table(headings, rows)
+    by_point = {id(trial): row for trial, row in zip(view.points, rows, strict=True)}
+    compared = any(row["above_best"] for row in rows)
+    more = [*(["study"] if several else []), *(["bits/byte above best"] if compared else [])]
+
+    def more_of(trial: Trial) -> Sequence[str]:
+        row = by_point[id(trial)]
+        above = difference_text(**row["above_best"]) if row["above_best"] else "-"
+        return [*([row["study"]] if several else []), *([above] if compared else [])]
+
+    return view.table(more=more, more_of=more_of)
 
 
 def _summary(result: dict[str, Any], metric: Metric) -> list[str]:

@@ -35,8 +35,21 @@ PACKED = {  # end of a name, by what packed it -> ends of what may lie beside it
     ".weight._data": (".weight._scale",),
     ".biases": (".scales",),
 }
+PARTS = {  # the same, where the name alone says nothing
+    ".Qidxs": (".SU", ".SV"),  # QuIP#
+    ".Qidxs_0": (".SU", ".SV"),
+    ".trellis": (".suh", ".svh", ".SU", ".SV"),  # ExLlamaV3, QTIP
+    ".q_weight": (".q_scale", ".q_scale_max"),  # ExLlamaV2
+    ".B": (".s", ".s_group", ".s_channel"),  # Marlin, QQQ
+    ".qweight": (".lookup_table",),  # SqueezeLLM
+    ".indices": (".centroids.weight",),  # VPTQ
+    ".dense_weights": (".row_offsets",),  # SpQR
+}
 WEIGHTS = (".weight", ".qweight")  # ends of names of integers that are weights, with one of these beside them:
-OF_PACKED = (".scales", ".scale", ".weight_scale", ".weight_scale_2", ".weight_scales", ".weight_scaler")
+OF_PACKED = (
+    *(".scales", ".scale", ".weight_scale", ".weight_scale_2", ".weight_scales", ".weight_scaler"),
+    *(".scales_and_zeros", ".a"),  # gpt-fast, SmoothQuant
+)
 ZERO_POINT = "_zero_point"
 QUANTIZED = "quantization_config"
 FP8, WHOLE = "float8", "int8"
@@ -99,8 +112,8 @@ def _packed(shapes: Shapes, dtypes: Mapping[str, str], scale_of: Mapping[str, st
     """Names that tell that weights are packed, or are not what they stand for in another way."""
     for name, shape in shapes.items():
         end = next((end for end in PACKED if name.endswith(end)), None)
-        stem = name.removesuffix(end or "")
-        beside = end is not None and (told or any(stem + other in shapes for other in PACKED[end]))
+        beside = end is not None and (told or _lies_beside(name, end, PACKED[end], shapes))
+        beside = beside or any(_lies_beside(name, part, others, shapes) for part, others in PARTS.items())
         number = dtypes.get(name, "").startswith((FP8, *BITS)) and name.endswith(WEIGHTS) and len(shape) > 1
         of_integers = number and name not in scale_of and _has_scales(name, shapes)
         if (
@@ -109,6 +122,12 @@ def _packed(shapes: Shapes, dtypes: Mapping[str, str], scale_of: Mapping[str, st
             or (told and (name.endswith(f".weight{ZERO_POINT}") or (number and name not in scale_of)))
         ):
             yield name
+
+
+def _lies_beside(name: str, end: str, others: tuple[str, ...], shapes: Shapes) -> bool:
+    """Whether a name has this end, and one of `others` in its place is a name as well."""
+    stem = name.removesuffix(end)
+    return stem != name and any(stem + other in shapes for other in others)
 
 
 def _has_scales(name: str, shapes: Shapes) -> bool:

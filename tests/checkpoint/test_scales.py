@@ -118,6 +118,15 @@ def test_stacks_of_experts_have_scales_that_stretch_over_them(tmp_path: Path) ->
         ("W_q", "scale"),
         ("W_q", "meta.scale"),  # HQQ's, joined
         ("qweight", "weight_scales"),  # EETQ
+        ("Qidxs", "SU"),  # QuIP#
+        ("Qidxs_0", "SV"),
+        ("trellis", "suh"),  # ExLlamaV3
+        ("q_weight", "q_scale_max"),  # ExLlamaV2
+        ("B", "s"),  # Marlin
+        ("B", "s_channel"),  # QQQ
+        ("qweight", "lookup_table"),  # SqueezeLLM
+        ("indices", "centroids.weight"),  # VPTQ
+        ("dense_weights", "row_offsets"),  # SpQR
     ],
 )
 def test_packed_integers_are_refused_where_no_config_tells_of_them(tmp_path: Path, one: str, other: str) -> None:
@@ -139,6 +148,8 @@ def test_packed_integers_are_refused_where_no_config_tells_of_them(tmp_path: Pat
         (torch.float8_e4m3fn, ("scales",)),
         (torch.int8, ("weight_scaler",)),
         (torch.int8, ("scale",)),
+        (torch.int32, ("scales_and_zeros",)),  # gpt-fast
+        (torch.int8, ("a", "b")),  # SmoothQuant
     ],
 )
 def test_numbers_with_scales_of_which_no_config_tells_are_refused(tmp_path: Path, dtype, beside) -> None:

@@ -33,6 +33,7 @@ PACKED = {  # end of a name, by what packed it -> ends of what may lie beside it
     ".W_q": (".scale", ".meta.scale"),
     ".codes": (".codebooks",),
     ".weight._data": (".weight._scale",),
+    ".weight._data._data": (".weight._scale",),
     ".biases": (".scales",),
 }
 PARTS = {  # the same, where the name alone says nothing
@@ -70,7 +71,8 @@ def unscaled(
     told = isinstance(quantized, Mapping)
     scale_of = dict(_scales(shapes, dtypes, told))
     if packed := next(_packed(shapes, dtypes, scale_of, told), None):
-        by = f" by {quantized.get('quant_method', 'some method')}" if isinstance(quantized, Mapping) else ""
+        method = quantized.get("quant_method") if isinstance(quantized, Mapping) else None
+        by = f" by {method}" if isinstance(method, str) else ""
         raise CheckpointError(
             f"{source}: its weights were quantized{by} ({packed}); give the folder of the model that it was made from"
         )

@@ -143,6 +143,22 @@ def test_a_tokenizer_of_the_same_size_is_refused_for_shards(corpus: list[Documen
     check_agreement(short, right, "documents of four words")
 
 
+def test_pieces_that_are_whole_words_tell_another_tokenizer_too() -> None:
+    """They join in any order, so that most of them come back whatever the numbers mean."""
+    choose = random.Random(0)
+    sentence = f"{SENTENCE} who said hello to 3 dogs in 1999, never mind; naïve café über straße"
+    words = sentence.split()
+    texts = [" ".join(choose.choice(words) for _ in range(60)) for _ in range(300)]
+    right, other = (
+        SentencePiece(sentence_piece(texts, model_type=kind, vocab_size=400, add_dummy_prefix=True), kind)
+        for kind in ("unigram", "bpe")
+    )
+    tokens = right.encode_documents(texts)
+    check_agreement(tokens, right, "a.bin")
+    with pytest.raises(DataError, match="was not written by"):
+        check_agreement(tokens[tokens < other.vocab_size], other, "a.bin")
+
+
 @pytest.mark.parametrize("kind", MODELS)
 def test_right_shards_agree_whatever_the_model_does_with_spaces(pieces: dict[str, SentencePiece], kind: str) -> None:
     tokenizer = pieces[kind]

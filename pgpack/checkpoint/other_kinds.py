@@ -15,6 +15,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from .folders import PART_OF_DCP
+
 STORE = "store the model's arrays by name as .safetensors"
 PACKED = {
     b"\x1f\x8b": "gzip",
@@ -65,7 +67,7 @@ def other_kind(path: Path) -> str:
         head = file.read(HEAD)
         file.seek(-min(len(TABLE), path.stat().st_size), 2)
         tail = file.read()
-    if path.suffix == ".distcp":
+    if path.suffix == PART_OF_DCP:
         return "a part of a distributed checkpoint of torch; name its folder, which says what to do"
     if head.startswith(b"PK"):
         return _in_zip(path)

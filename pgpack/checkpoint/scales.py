@@ -70,12 +70,8 @@ def unscaled(
     quantized = config.get(QUANTIZED)
     told = isinstance(quantized, Mapping)
     scale_of = dict(_scales(shapes, dtypes, told))
-    if packed := next(_packed(shapes, dtypes, scale_of, told), None):
-        method = quantized.get("quant_method") if isinstance(quantized, Mapping) else None
-        by = f" by {method}" if isinstance(method, str) else ""
-        raise CheckpointError(
-            f"{source}: its weights were quantized{by} ({packed}); give the folder of the model that it was made from"
-        )
+    method = quantized.get("quant_method") if isinstance(quantized, Mapping) else None
+    _refuse(next(_packed(shapes, dtypes, scale_of, told), None), source, method)
     if not scale_of:
         return shapes, load
     block = (quantized.get("weight_block_size") if isinstance(quantized, Mapping) else None) or BLOCK
@@ -95,6 +91,19 @@ def unscaled(
         return np.asarray(array, np.float32) * _spread(scales, array.shape, block)
 
     return {name: shape for name, shape in shapes.items() if name not in dropped}, load_plain
+
+
+def refuse_packed(shapes: Shapes, dtypes: Mapping[str, str], source: str) -> None:
+    """Raises: CheckpointError as `unscaled`, where no config tells anything."""
+    _refuse(next(_packed(shapes, dtypes, dict(_scales(shapes, dtypes, False)), False), None), source)
+
+
+def _refuse(packed: str | None, source: str, method: object = None) -> None:
+    if packed is not None:
+        by = f" by {method}" if isinstance(method, str) else ""
+        raise CheckpointError(
+            f"{source}: its weights were quantized{by} ({packed}); give the folder of the model that it was made from"
+        )
 
 
 def _scales(shapes: Shapes, dtypes: Mapping[str, str], told: bool) -> Iterator[tuple[str, str]]:

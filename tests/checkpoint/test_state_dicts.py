@@ -291,3 +291,18 @@ def test_so_do_those_of_pgtrain(verb: str) -> None:
     command = train_app.get_command(click.Context(train_app), verb)
     assert command is not None
     assert "--key" in {name for parameter in command.params for name in parameter.opts}
+
+
+def test_a_store_of_modules_that_were_quantized_is_called_that_and_asks_for_no_key(tmp_path: Path) -> None:
+    packed = {"W_q": torch.ones(8, 4, dtype=torch.uint8), "scale": torch.ones(4), "meta": {"nbits": 4}}
+    with pytest.raises(CheckpointError, match=r"its weights were quantized \(layers.0.q.W_q\); give the folder"):
+        opened(
+            tmp_path, {"emb": {"weight": torch.ones(8, 4)}, "layers.0.q": packed, "norm": {"weight": torch.ones(4)}}
+        )
+    with pytest.raises(CheckpointError, match="holds 2 state dicts: model"):  # a model, and what was made of it
+        opened(tmp_path, {"model": {"q.weight": torch.ones(8, 4)}, "hqq": {f"q.{n}": t for n, t in packed.items()}})
+
+
+def test_a_pipelines_file_without_its_module_says_where_the_weights_lie(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="its module is left out; the weights lie in the files beside it"):
+        opened(tmp_path, {"module": None, "optimizer": None, "global_steps": 10})

@@ -25,7 +25,7 @@ from pgpack.files import Unchanged
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .files import read_file
-from .folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_in, config_of
+from .folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_in, config_of, refuse_adapter
 from .unchanged import watched
 
 PREFIX = "base_model.model."
@@ -83,6 +83,7 @@ def open_merged(path: Path | str, base: Path | str | None = None, key: str | Non
     """
     folder = adapter_in(Path(path))
     if folder is None and base is not None:
+        refuse_adapter(Path(path))
         raise CheckpointError(f"{path} is no adapter folder (there is no {ADAPTER_CONFIG}), and --base is for those")
     if folder is None or base is None:
         return load_checkpoint(path, key=key)

@@ -108,6 +108,13 @@ def test_a_column_of_bytes_is_the_text_that_they_spell(kind: str, tmp_path: Path
             list(read_parts(tmp_path / "b.parquet"))
 
 
+@pytest.mark.parametrize("name", ["c4-train.00000-of-01024.json.gz", "data.json"])
+def test_lines_of_json_are_told_how_to_be_called(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(DataError, match=r"is not text that I know; .*; let the name of lines of JSON end in \.jsonl"):
+        open_source([str(tmp_path / name)])
+
+
 @pytest.mark.parametrize("packed", [".gz", ".xz", ".zst"])
 def test_a_file_cut_short_is_refused_and_one_of_several_frames_is_whole(packed: str, tmp_path: Path) -> None:
     texts, path = documents(3000), tmp_path / f"a.txt{packed}"

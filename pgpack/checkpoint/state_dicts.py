@@ -105,6 +105,9 @@ def _nothing(value: Any) -> str:
     if isinstance(value, dict) and "module" in value and value["module"] is None:  # DeepSpeed's, of pipelines
         return "its module is left out; the weights lie in the files beside it, one a layer"
     if isinstance(value, dict) and value:
+        first = next(iter(value.values()))
+        if isinstance(first, Opaque) and first.name.startswith("numpy") and first.name not in NUMPY_SCALARS:
+            return f"{next(iter(value))!r} is an array of numpy's; store them by name with numpy.savez"
         return f"{next(iter(value))!r} is not a tensor; save model.state_dict() alone"
     if isinstance(value, Opaque):
         found = value.name

@@ -236,6 +236,11 @@ def test_a_number_of_numpys_in_a_state_dict_is_left_out_and_an_array_refused(tmp
         opened(tmp_path, {**MODEL, "weights": np.ones((3, 3))}, zipped=zipped)
 
 
+def test_arrays_of_numpy_instead_of_tensors_are_called_that(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"'w' is an array of numpy's; store them by name with numpy\.savez"):
+        opened(tmp_path, {name: tensor.numpy() for name, tensor in MODEL.items()})
+
+
 def test_a_whole_model_is_no_state_dict_and_does_not_hide_behind_one(tmp_path: Path) -> None:
     for value, where in ((Net(), "what it holds"), ({"model": Net(), "ema": EMA}, "model")):
         with pytest.raises(CheckpointError, match=rf"{where} \(.*Net\) is an object with tensors in it; save"):

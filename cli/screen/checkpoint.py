@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pgpack.checkpoint.folders import config_of
+from pgpack.checkpoint.regular import looks_whole
+
 if TYPE_CHECKING:
     from pgpack.checkpoint.checkpoint import Checkpoint
 
@@ -13,9 +16,6 @@ def said_of_config(checkpoint: Checkpoint) -> tuple[str, ...]:
 
     Transformers, which takes seconds to load, is asked only where names and shapes do not look whole.
     """
-    from pgpack.checkpoint.folders import config_of
-    from pgpack.checkpoint.regular import looks_whole
-
     config = config_of(checkpoint.companions)
     if "model_type" not in config or looks_whole(checkpoint.shapes, config):
         return ()

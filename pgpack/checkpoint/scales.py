@@ -45,6 +45,7 @@ PARTS = {  # the same, where the name alone says nothing
     ".qweight": (".lookup_table",),  # SqueezeLLM
     ".indices": (".centroids.weight",),  # VPTQ
     ".dense_weights": (".row_offsets",),  # SpQR
+    "._weight_qdata": ("._weight_scale",),  # torchao
 }
 WEIGHTS = (".weight", ".qweight")  # ends of names of integers that are weights, with one of these beside them:
 OF_PACKED = (

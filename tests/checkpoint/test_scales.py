@@ -136,6 +136,7 @@ def test_stacks_of_experts_have_scales_that_stretch_over_them(tmp_path: Path) ->
         ("qweight", "lookup_table"),  # SqueezeLLM
         ("indices", "centroids.weight"),  # VPTQ
         ("dense_weights", "row_offsets"),  # SpQR
+        ("_weight_qdata", "_weight_scale"),  # torchao
     ],
 )
 def test_packed_integers_are_refused_where_no_config_tells_of_them(tmp_path: Path, one: str, other: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
@@ -18,6 +19,7 @@ from pgpack.tables import clipped, counted, shape_text, table
 
 from ..options.text import opening_options
 from ..options.types import PATH, max_bytes_option
+from ..screen.checkpoint import said_of_config
 from ..screen.output import Screen, format_bytes, picked, screen_options
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ def command(*, file: Path, opening: Opening, max_bytes: int | None, screen: Scre
         said = [] if model is None else ["", *evidence_lines(model)]
         screen.show(_artifact_document(view, tensors) | {"model": model}, *_artifact_lines(view, tensors), *said)
     else:
+        found = dataclasses.replace(found, notes=(*found.notes, *said_of_config(found)))
         rows = sorted(inspect_checkpoint(found), key=lambda row: -row.numel)
         n_bytes = sum(part.stat().st_size for part in weight_files(file))
         screen.show(_checkpoint_document(found, rows, n_bytes), *_checkpoint_lines(found, rows, n_bytes))

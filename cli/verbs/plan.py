@@ -13,6 +13,7 @@ from pgpack.tables import clipped, counted, shape_text, table
 from ..options.recipe import RecipeFlags, one_of, recipe_options
 from ..options.text import opening_options
 from ..options.types import PATH
+from ..screen.checkpoint import said_of_config
 from ..screen.output import Screen, format_bytes, picked, screen_options
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def command(
             screen.note(whole.note)
         chosen, observed = whole.applied.recipe, whole.calibration
     planned = plan(loaded, chosen, observed)
-    for line in loaded.notes:
+    for line in (*loaded.notes, *said_of_config(loaded)):
         screen.note(line)
     screen.show(_document(planned), *_lines(planned))
     if planned.needs_hessian and observed is None and not screen.as_json:

@@ -170,10 +170,9 @@ class Workpiece:
         would have refused them."""
         if "text" in vars(self) or self.options.model is not None or CONFIG not in self.checkpoint.companions:
             return
-        from pgpack.models.completeness import lacking
+        from pgpack.models.completeness import no_model
 
-        if amiss := lacking(self.checkpoint.companions, self.checkpoint.shapes):
-            self.note_once(f"{amiss}; it is packed as it is, and no model can be made of it as it stands")
+        self.note_once(no_model(self.checkpoint.companions, self.checkpoint.shapes))
 
     @property
     def has_text(self) -> bool:

@@ -18,7 +18,9 @@ import numpy as np
 
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.recipe.recipe import Recipe
+from pgpack.tensors.grids import QuantizedTensor
 from pgpack.tensors.masks import is_mask
+from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
 
 from .calibration import Calibration
@@ -89,8 +91,17 @@ def relative_errors(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[s
 def vanished(checkpoint: Checkpoint, records: Sequence[Record]) -> list[str]:
     """Tensors that decode to nothing but zeros and were more than that: their step is too small for 16 bits, or their
     weights are too small for their step."""
-    coded = [record for record in records if all(not part.symbols.any() for part in record.parts)]
+    coded = [record for record in records if all(map(_may_be_nothing, record.parts))]
     return [r.name for r in coded if not r.dequantize().any() and checkpoint.tensor(r.name).any()]
+
+
+def _may_be_nothing(part: QuantizedTensor) -> bool:
+    """Whether a part may decode to zeros alone, told without decoding it: of raw floats the sign says nothing, and
+    beside a table or scales of zeros no symbol does."""
+    if isinstance(part.grid, RawValues) and part.grid.values_dtype.startswith("float"):
+        sign = 1 << (8 * part.symbols.itemsize - 1)
+        return bool(((part.symbols == 0) | (part.symbols == sign)).all())
+    return not part.symbols.any() or any(array.size and not array.any() for array in part.grid.arrays.values())
 
 
 def added_losses(

@@ -25,7 +25,7 @@ from pgpack.files import Unchanged
 
 from .checkpoint import Checkpoint, load_checkpoint
 from .files import read_file
-from .folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_in, config_of
+from .folders import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_in, config_of, refuse_adapter
 from .unchanged import watched
 
 PREFIX = "base_model.model."
@@ -83,6 +83,7 @@ def open_merged(path: Path | str, base: Path | str | None = None, key: str | Non
     """
     folder = adapter_in(Path(path))
     if folder is None and base is not None:
+        refuse_adapter(Path(path))
         raise CheckpointError(f"{path} is no adapter folder (there is no {ADAPTER_CONFIG}), and --base is for those")
     if folder is None or base is None:
         return load_checkpoint(path, key=key)
@@ -95,7 +96,8 @@ def open_merged(path: Path | str, base: Path | str | None = None, key: str | Non
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Merge:
-    """`parts`: the base's name -> {"A": adapter's name, "B": ...}; `whole`: the base's name -> adapter's name."""
+    """`parts`: the base's name -> {"A": adapter's name, "B": ...}; `whole`: the base's name -> adapter's name,
+    of what comes in its place: modules that were trained whole, an embedding that PEFT keeps beside its change."""
 
     folder: Path
     base: Checkpoint
@@ -120,7 +122,8 @@ class _Merge:
             if end is None and "lora_" in stem:
                 raise CheckpointError(f"{file}: {name} is no plain LoRA (DoRA?); merge the adapter with PEFT first")
             if end is None:
-                whole[_held(stem.replace(".modules_to_save.", "."), base, file)] = name
+                plain = stem.replace(".modules_to_save.", ".").replace(".base_layer.", ".")
+                whole[_held(plain, base, file)] = name
                 continue
             letter, kind = PARTS[end]
             parts.setdefault(_held(stem.removesuffix(f".{end}") + kind, base, file), {})[letter] = name
@@ -142,10 +145,11 @@ class _Merge:
                     "are of different adapters"
                 )
             self.scale(name, rank)  # a number, or the reason why not
-            if self.delta_shape(name) != self.base.shapes[name]:
+            shape = self.adapter.shapes[self.whole[name]] if name in self.whole else self.base.shapes[name]
+            if self.delta_shape(name) != shape:
                 raise CheckpointError(
                     f"{self.folder}: its change of {name} is of shape {self.delta_shape(name)}, the base's is "
-                    f"{self.base.shapes[name]}; the adapter is of another model"
+                    f"{shape}; the adapter is of another model"
                 )
         shapes = {name: self.adapter.shapes[self.whole[name]] if name in self.whole else shape
                   for name, shape in self.base.shapes.items()}  # fmt: skip
@@ -154,9 +158,8 @@ class _Merge:
         )
 
     def load(self, name: str) -> NDArray[Any]:
-        if name in self.whole:
-            return np.asarray(self.adapter.load(self.whole[name]))
-        array = self.base.load(name)
+        whole = self.whole.get(name)
+        array = self.base.load(name) if whole is None else np.asarray(self.adapter.load(whole))
         if name not in self.parts:
             return array
         a, b = (np.asarray(self.adapter.load(self.parts[name][letter]), np.float32) for letter in "AB")

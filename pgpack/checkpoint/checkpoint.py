@@ -24,9 +24,11 @@ from pgpack.files import Unchanged
 from pgpack.tensors.masks import is_mask
 from pgpack.tensors.roles import ToldShapes
 
+from .copies import of_pairs
 from .dialects import dialect_of, normalised
 from .files import read_file, require_file, weight_files
 from .folders import Companions, companions_of, config_of, part_of, refuse_adapter, taken_of
+from .integers import of_integers
 from .module_roles import with_told_roles
 from .scales import QUANTIZED, unscaled
 from .stored import require_values
@@ -197,7 +199,8 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
     dialect = dialect_of(stored.shapes, config_of(companions).get("model_type"))
     shapes = with_told_roles(shapes, config_of(companions))
     notes = (*(taken_of(named, files) if named.is_dir() else part_of(files)), *stored.notes)
-    notes += unmerged(shapes, path.name)
+    notes += (*unmerged(shapes, path.name), *of_integers(stored.shapes, stored.dtypes, path.name))
+    notes += of_pairs(stored.shapes, path.name)
     return Checkpoint(shapes, load, stored.metadata, str(path), dialect, companions, notes)
 
 

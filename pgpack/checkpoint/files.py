@@ -1,8 +1,8 @@
 """The files that hold checkpoints: safetensors, torch state dicts, and indexes of several such files.
 
-    .safetensors      a tensor at a time                      torch zip   a tensor at a time, our own reader, no torch
-    older torch       torch.load(weights_only), on the CPU    *.index.json   its shards, each of these
-    GGUF              a tensor at a time (`gguf_file`)     .npz       a tensor at a time (`npz_file`)
+    .safetensors  a tensor at a time                      torch zip     a tensor at a time, our own reader, no torch
+    older torch   torch.load(weights_only), on the CPU    *.index.json  its shards, each of these
+    GGUF          a tensor at a time (`gguf_file`)        .npz          a tensor at a time (`npz_file`)
 
 Owns what is read from disk and in which dtype it comes back. Told apart by content. Nothing is unpickled by pickle
 itself, devices are ignored, and nothing compressed inside a torch file is expanded.
@@ -34,7 +34,9 @@ from pgpack.formats.torch_files.stored_tensor import StoredTensor, raw_of_stored
 from pgpack.formats.torch_files.stream import read_value
 from pgpack.formats.torch_files.zip import entries_of
 
-from .folders import ADAPTER_CONFIG, adapter_in, companion_paths, refuse_pointer, weights_in
+from .copies import below_key
+from .encoded_names import with_plain_names
+from .folders import ADAPTER_CONFIG, PART_OF_DCP, adapter_in, companion_paths, refuse_pointer, weights_in
 from .gguf_file import read_gguf_file
 from .npz_file import is_npz, read_npz
 from .other_kinds import other_kind
@@ -101,15 +103,17 @@ def is_torch_zip(path: Path) -> bool:
 
 
 def read_file(path: Path, key: str | None = None) -> Stored:
-    """What a checkpoint file holds: of several state dicts in a torch file that under `key`.
+    """What a checkpoint file holds: of several state dicts in a torch file that under `key`, else names below it.
 
     Raises: CheckpointError when it is none, or would run code; when it holds several and no key, or no such key.
     """
     refuse_pointer(path)
+    if path.suffix == PART_OF_DCP:
+        raise CheckpointError(f"{path}: {other_kind(path)}")
     if key is not None and not holds_several(path):
-        raise CheckpointError(f"{path} holds one checkpoint under no name; leave out the key {key!r}")
+        return below_key(read_file(path), key, path)
     if is_safetensors(path):
-        found = read_safetensors(path)
+        found = with_plain_names(read_safetensors(path), path)
         if not found.shapes:
             raise CheckpointError(f"{path}: holds no tensors")
         return found

@@ -39,11 +39,15 @@ COMPANIONS = (
 )
 LICENCES = ("LICENSE*", "LICENCE*")
 MODULES = "modules.json"
+OF_MLX = "adapters.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 SHARDS = ("*_train_*.bin", "*_val_*.bin")  # of tokens
 KEPT = "calibration-"  # how the name of what a study keeps of its calibration begins
-NUMBERED = re.compile(r"(.*-)\d+(-of-\d+\..+)|(consolidated\.)\d+(\..+)|(.*(?<![a-z])rank_?)\d+(.*)")
+NUMBERED = re.compile(  # with the number that tells parts of one model from each other left out
+    r"(.*-)\d+(-of-\d+\..+)|((?:consolidated|weights)\.)\d+(\..+)|(.*(?<![a-z])(?:rank_?|(?:part|shard)[_-]?))\d+(.*)"
+    r"|(layer_)\d+(-model_.+)|(hf_model_)\d+(_\d+\.pt)"
+)
 RANKS = re.compile(r"(mp|tp|pp|dp)?_?rank_?\d+(_\d+)*")  # names of folders, one a process
 COMPANION_LIMIT = 64 << 20
 PART_OF_DCP = ".distcp"
@@ -76,10 +80,19 @@ def adapter_in(path: Path) -> Path | None:
     return folder if has_both and not whole else None
 
 
+def _is_of_mlx(path: Path) -> bool:
+    """Whether a file, or a folder that holds no model, is an adapter that MLX wrote."""
+    folder = path if path.is_dir() else path.parent
+    meant = not any((folder / name).is_file() for name in WEIGHTS) if path.is_dir() else path.name == OF_MLX
+    return meant and all((folder / name).is_file() for name in (ADAPTER_CONFIG, OF_MLX))
+
+
 def refuse_adapter(path: Path) -> None:
     """Raises CheckpointError when `path` is an adapter: by itself it is no model."""
     folder = adapter_in(path)
     if folder is None:
+        if _is_of_mlx(path):
+            raise CheckpointError(f"{path}: an adapter of MLX, not a model; merge it with mlx_lm.fuse first")
         return
     try:
         base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")

@@ -30,6 +30,7 @@ from pgpack.formats.gguf.tokenizer import (
 from .folders import CONFIG
 from .stored import Stored, require_possible
 
+IMATRIX = "imatrix"
 MARK = "gguf"  # metadata: "1" of a checkpoint that came as a GGUF, with its plain fields as gguf.NAME
 
 
@@ -39,6 +40,8 @@ def read_gguf_file(path: Path) -> Stored:
         file = read_gguf(path)
     except FormatError as error:
         raise CheckpointError(str(error)) from None
+    if file.fields.get("general.type") == IMATRIX:
+        raise CheckpointError(f"{path}: an importance matrix of llama.cpp, statistics of inputs and not a model")
     if not file.tensors:
         raise CheckpointError(f"{path}: holds no tensors")
     require_possible(path, {name: tensor.shape for name, tensor in file.tensors.items()})

@@ -15,7 +15,10 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from .folders import PART_OF_DCP
+
 STORE = "store the model's arrays by name as .safetensors"
+NOT_EXPORTED = "give what it was exported from: a model folder, or what torch.save wrote"
 PACKED = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -29,6 +32,8 @@ BEGINNINGS = {
     b"\x89HDF": "HDF5, as Keras stores it; store its arrays by name as .safetensors",
     b"TFL3": f"a TensorFlow Lite model; {STORE}",
     b"lmgg": "GGML, the format before GGUF; convert it to GGUF with llama.cpp's own script",
+    b"24ka": f"an export of llama2.c; {NOT_EXPORTED}",
+    b"\xc6\xd7\x34\x01": f"an export of llm.c; {NOT_EXPORTED}",
     b"tjgg": "GGML, the format before GGUF; convert it to GGUF with llama.cpp's own script",
     b"<!do": "a web page, not the file itself; download it again",
     b"<htm": "a web page, not the file itself; download it again",
@@ -50,6 +55,7 @@ MEMBERS = {  # ending of a name in a zip file -> what the file is
     "exported_program.json": "a program of torch.export; save the state_dict of the model that was exported alone",
     "archive_format": "a program of torch.export; save the state_dict of the model that was exported alone",
 }
+SUBCLASSES = ("_rebuild_from_type_v2", "torchao", "DTensor", "DeviceMesh", "distributed")  # in names, of tensors
 PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # a number, which older files of torch begin with
 PICKLE = 1 << 24  # bytes of a pickle that are looked through
@@ -65,7 +71,7 @@ def other_kind(path: Path) -> str:
         head = file.read(HEAD)
         file.seek(-min(len(TABLE), path.stat().st_size), 2)
         tail = file.read()
-    if path.suffix == ".distcp":
+    if path.suffix == PART_OF_DCP:
         return "a part of a distributed checkpoint of torch; name its folder, which says what to do"
     if head.startswith(b"PK"):
         return _in_zip(path)
@@ -117,6 +123,12 @@ def _pickled(data: bytes) -> str:
         return ""
     if NUMPY.match(called) and TORCH not in data[:32]:
         return "a pickle of numpy's arrays; store them by name with numpy.savez or as .safetensors"
+    if called.startswith("torch") and any(word in called for word in SUBCLASSES):
+        return (
+            f"a pickle with {called.replace(' ', '.')} in it, so of tensors of classes of their own (as torchao's "
+            "and DTensor are), and reading those would run code; save plain ones (tensor.dequantize(), "
+            "tensor.full_tensor())"
+        )
     return (
         f"a pickle with {called.replace(' ', '.')} in it, and reading that would run code; save model.state_dict() "
         "alone with torch.save or as .safetensors"

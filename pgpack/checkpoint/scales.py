@@ -33,10 +33,25 @@ PACKED = {  # end of a name, by what packed it -> ends of what may lie beside it
     ".W_q": (".scale", ".meta.scale"),
     ".codes": (".codebooks",),
     ".weight._data": (".weight._scale",),
+    ".weight._data._data": (".weight._scale",),
     ".biases": (".scales",),
 }
+PARTS = {  # the same, where the name alone says nothing
+    ".Qidxs": (".SU", ".SV"),  # QuIP#
+    ".Qidxs_0": (".SU", ".SV"),
+    ".trellis": (".suh", ".svh", ".SU", ".SV"),  # ExLlamaV3, QTIP
+    ".q_weight": (".q_scale", ".q_scale_max"),  # ExLlamaV2
+    ".B": (".s", ".s_group", ".s_channel"),  # Marlin, QQQ
+    ".qweight": (".lookup_table",),  # SqueezeLLM
+    ".indices": (".centroids.weight",),  # VPTQ
+    ".dense_weights": (".row_offsets",),  # SpQR
+    "._weight_qdata": ("._weight_scale",),  # torchao
+}
 WEIGHTS = (".weight", ".qweight")  # ends of names of integers that are weights, with one of these beside them:
-OF_PACKED = (".scales", ".scale", ".weight_scale", ".weight_scale_2", ".weight_scales", ".weight_scaler")
+OF_PACKED = (
+    *(".scales", ".scale", ".weight_scale", ".weight_scale_2", ".weight_scales", ".weight_scaler"),
+    *(".scales_and_zeros", ".a"),  # gpt-fast, SmoothQuant
+)
 ZERO_POINT = "_zero_point"
 QUANTIZED = "quantization_config"
 FP8, WHOLE = "float8", "int8"
@@ -56,11 +71,8 @@ def unscaled(
     quantized = config.get(QUANTIZED)
     told = isinstance(quantized, Mapping)
     scale_of = dict(_scales(shapes, dtypes, told))
-    if packed := next(_packed(shapes, dtypes, scale_of, told), None):
-        by = f" by {quantized.get('quant_method', 'some method')}" if isinstance(quantized, Mapping) else ""
-        raise CheckpointError(
-            f"{source}: its weights were quantized{by} ({packed}); give the folder of the model that it was made from"
-        )
+    method = quantized.get("quant_method") if isinstance(quantized, Mapping) else None
+    _refuse(next(_packed(shapes, dtypes, scale_of, told), None), source, method)
     if not scale_of:
         return shapes, load
     block = (quantized.get("weight_block_size") if isinstance(quantized, Mapping) else None) or BLOCK
@@ -82,6 +94,19 @@ def unscaled(
     return {name: shape for name, shape in shapes.items() if name not in dropped}, load_plain
 
 
+def refuse_packed(shapes: Shapes, dtypes: Mapping[str, str], source: str) -> None:
+    """Raises: CheckpointError as `unscaled`, where no config tells anything."""
+    _refuse(next(_packed(shapes, dtypes, dict(_scales(shapes, dtypes, False)), False), None), source)
+
+
+def _refuse(packed: str | None, source: str, method: object = None) -> None:
+    if packed is not None:
+        by = f" by {method}" if isinstance(method, str) else ""
+        raise CheckpointError(
+            f"{source}: its weights were quantized{by} ({packed}); give the folder of the model that it was made from"
+        )
+
+
 def _scales(shapes: Shapes, dtypes: Mapping[str, str], told: bool) -> Iterator[tuple[str, str]]:
     """(weight, its scale). `told`: whether a config says that weights are quantized."""
     for name in shapes:
@@ -99,8 +124,8 @@ def _packed(shapes: Shapes, dtypes: Mapping[str, str], scale_of: Mapping[str, st
     """Names that tell that weights are packed, or are not what they stand for in another way."""
     for name, shape in shapes.items():
         end = next((end for end in PACKED if name.endswith(end)), None)
-        stem = name.removesuffix(end or "")
-        beside = end is not None and (told or any(stem + other in shapes for other in PACKED[end]))
+        beside = end is not None and (told or _lies_beside(name, end, PACKED[end], shapes))
+        beside = beside or any(_lies_beside(name, part, others, shapes) for part, others in PARTS.items())
         number = dtypes.get(name, "").startswith((FP8, *BITS)) and name.endswith(WEIGHTS) and len(shape) > 1
         of_integers = number and name not in scale_of and _has_scales(name, shapes)
         if (
@@ -109,6 +134,12 @@ def _packed(shapes: Shapes, dtypes: Mapping[str, str], scale_of: Mapping[str, st
             or (told and (name.endswith(f".weight{ZERO_POINT}") or (number and name not in scale_of)))
         ):
             yield name
+
+
+def _lies_beside(name: str, end: str, others: tuple[str, ...], shapes: Shapes) -> bool:
+    """Whether a name has this end, and one of `others` in its place is a name as well."""
+    stem = name.removesuffix(end)
+    return stem != name and any(stem + other in shapes for other in others)
 
 
 def _has_scales(name: str, shapes: Shapes) -> bool:

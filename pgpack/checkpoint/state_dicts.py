@@ -14,7 +14,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ import numpy as np
 from pgpack.errors import CheckpointError
 from pgpack.formats.torch_files.objects import NUMPY_SCALARS, Opaque
 from pgpack.formats.torch_files.pickle_reader import Global
+
+from .scales import refuse_packed
 
 MAX_DEPTH = 6  # of containers in containers
 MAX_CONTAINERS = 1 << 16
@@ -100,7 +102,12 @@ def _by_name(value: Any, path: Path) -> dict[str, Any]:
 
 
 def _nothing(value: Any) -> str:
+    if isinstance(value, dict) and "module" in value and value["module"] is None:  # DeepSpeed's, of pipelines
+        return "its module is left out; the weights lie in the files beside it, one a layer"
     if isinstance(value, dict) and value:
+        first = next(iter(value.values()))
+        if isinstance(first, Opaque) and first.name.startswith("numpy") and first.name not in NUMPY_SCALARS:
+            return f"{next(iter(value))!r} is an array of numpy's; store them by name with numpy.savez"
         return f"{next(iter(value))!r} is not a tensor; save model.state_dict() alone"
     if isinstance(value, Opaque):
         found = value.name
@@ -204,11 +211,21 @@ def _only(found: Sequence[_Candidate], path: Path) -> _Candidate:
     if different := [other for other in others if not other.same(first)]:
         if len({each.key for each in different} | {first.key}) <= len(different):
             raise CheckpointError(f"{path}: two of its keys are one name as text; rename one of them")
+        _refuse_packed_modules([first, *different], path)
         raise CheckpointError(
             f"{path} holds {1 + len(different)} state dicts: {_listed([first, *different])}; say which one with "
             f"--key NAME{_as_one([first, *different])}"
         )
     return first
+
+
+def _refuse_packed_modules(found: Sequence[_Candidate], path: Path) -> None:
+    """Raises CheckpointError where state dicts of single modules hold weights that were quantized (HQQ)."""
+    for each in found:
+        if not any("." in name for name in each.tensors):
+            named = {f"{each.key}.{name}": tensor for name, tensor in each.tensors.items()}
+            dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in named.items()}
+            refuse_packed({name: _shape(tensor) for name, tensor in named.items()}, dtypes, str(path))
 
 
 def _as_one(found: Sequence[_Candidate]) -> str:
@@ -229,7 +246,16 @@ def _named(found: Sequence[_Candidate], key: str, path: Path) -> _Candidate:
         return _joined(found, key, path)
     if inside := exactly or [each for each in found if each.key.startswith(f"{key}.")]:
         return _only(inside, path)
+    if (within := [part for each in found if (part := _part(each, key)).tensors]) and len(within) == 1:
+        return within[0]
     raise CheckpointError(f"{path} holds no state dict {key!r}; it holds {_listed(found)}")
+
+
+def _part(whole: _Candidate, key: str) -> _Candidate:
+    """What of a state dict is named `KEY.NAME`, as NAME."""
+    start = f"{key}.".removeprefix(".".join((*whole.place, "")))
+    held = {name.removeprefix(start): each for name, each in whole.tensors.items() if name.startswith(start)}
+    return replace(whole, value=held, tensors=held)
 
 
 def _joined(found: Sequence[_Candidate], key: str, path: Path) -> _Candidate:

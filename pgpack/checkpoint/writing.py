@@ -37,6 +37,7 @@ KINDS = {
     "uint8": "U8",
     "bool": "BOOL",
     "complex64": "C64",
+    "complex128": "C128",  # which safetensors has not
 }
 WIDTHS = {kind: np.dtype(name).itemsize for name, kind in KINDS.items()} | {"BF16": 2}
 
@@ -89,10 +90,12 @@ def outgoing(name: str, shape: tuple[int, ...], dtype: str, load: Callable[[], N
 def write_safetensors(path: Path, tensors: Sequence[Outgoing], metadata: Mapping[str, str]) -> int:
     """Write a .safetensors file in one step; its size in bytes. Equal tensors and metadata give equal bytes.
 
-    Raises: OSError when it cannot be written; nothing of it is left behind.
+    Raises: SettingError for complex128; OSError when it cannot be written; nothing of it is left behind.
     Source: the safetensors format (8-byte little-endian header length, JSON header, raw tensors). Where we differ
     from the reference writer: it orders the metadata by a random hash of the process, here it is sorted.
     """
+    if (wide := next((tensor.name for tensor in tensors if tensor.kind == "C128"), None)) is not None:
+        raise SettingError(f"{wide} is of type complex128, which safetensors has not; give NAME.pt or NAME.npz")
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     offset = 0
     # Widest first, so that every tensor starts at a multiple of its item size.

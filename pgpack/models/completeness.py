@@ -40,6 +40,12 @@ def lacking(companions: Mapping[str, bytes], shapes: Mapping[str, tuple[int, ...
         return ""
 
 
+def no_model(companions: Mapping[str, bytes], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The same with what follows from it, for who packs the weights all the same."""
+    amiss = lacking(companions, shapes)
+    return amiss and f"{amiss}; it is packed as it is, and no model can be made of it as it stands"
+
+
 def _class_of(fields: Mapping[str, Any], config: Any) -> Any:
     """The class that the config names, where transformers has it; else its causal one. Raises: KeyError."""
     import transformers

@@ -17,8 +17,18 @@ def few_values(values: NDArray[Any]) -> bool:
 
 
 def is_mask(values: NDArray[Any]) -> bool:
-    """Whether `values` hold -inf as a mask does: neither NaN nor +inf, and few distinct values; a model that
-    diverged is another thing."""
+    """Whether `values` hold -inf as a mask does: neither NaN nor +inf, and few distinct values, or -inf exactly where
+    attention would look ahead; a model that diverged is another thing."""
     if values.dtype.kind != "f" or np.isfinite(values).all():
         return False
-    return not (np.isnan(values).any() or np.isposinf(values).any()) and np.unique(values).size <= FEW
+    if np.isnan(values).any() or np.isposinf(values).any():
+        return False
+    return np.unique(values).size <= FEW or _is_causal(values)
+
+
+def _is_causal(values: NDArray[Any]) -> bool:
+    """Whether -inf is at every later place than a row's own, and nowhere else: biases of distance with a mask."""
+    if values.ndim < 2:
+        return False
+    rows, columns = values.shape[-2:]
+    return bool((np.isneginf(values) == np.triu(np.ones((rows, columns), np.bool_), 1 + columns - rows)).all())

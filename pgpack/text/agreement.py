@@ -3,7 +3,8 @@
 Whether shards were written by the tokenizer given for them: read back and written again, they are the same.
 
 Measured: 0.998 of the tokens of right pairs come back (a chunk is cut inside a word at most), 0.90 to 0.93 where
-two tokenizers of one size were trained alike on other text, 0.73 where the numbers mean nothing.
+two tokenizers of one size were trained alike on other text, 0.73 where the numbers mean nothing; 0.97 of a vocabulary
+of 400 whose pieces are whole words, which join in any order.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .tokenizer import Tokenizer
 
 CHUNK, CHUNKS = 256, 8
 SHORTEST = 64  # tokens that say something
-AGREED = 0.97
+AGREED = 0.985
 LOST = 0.005  # share of the characters that is worth a sentence; what NFKC rewrites is far less of most texts
 
 

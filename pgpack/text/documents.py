@@ -110,7 +110,8 @@ def find_texts(sources: Iterable[Path]) -> list[Path]:
             )
         elif text_kind(source) is None:
             shards = "; token shards go to --val and --calib" if source.suffix in SUFFIXES else ""
-            raise DataError(f"{source} is not text that I know; expected {EXPECTED}{shards}")
+            lines = "; let the name of lines of JSON end in .jsonl" if ".json" in source.suffixes else ""
+            raise DataError(f"{source} is not text that I know; expected {EXPECTED}{shards}{lines}")
         else:
             found.append(source)
     return found

@@ -17,7 +17,7 @@ ROWS = 64
 
 
 def parquet_texts(path: Path, field: str) -> Iterator[str]:
-    """The strings of one column; rows without one count as empty.
+    """The strings of one column, or what its bytes spell in UTF-8; rows without one count as empty.
 
     Raises: DataError when it is no Parquet file with such a column, ToolMissing without pyarrow.
     """
@@ -33,11 +33,24 @@ def parquet_texts(path: Path, field: str) -> Iterator[str]:
                 raise DataError(f"{path} has no column {field}; it has {', '.join(names)}: name one as --field")
             for batch in file.iter_batches(batch_size=ROWS, columns=[field]):
                 for value in batch.column(0).to_pylist():
-                    if value is not None and not isinstance(value, str):
-                        raise DataError(f"{path}: column {field} holds {type(value).__name__}, expected strings")
-                    yield value or ""
+                    yield _text(value, f"{path}: column {field} holds")
         except (ArrowException, OSError) as error:
             raise DataError(f"{path} is not a complete .parquet file: {error}") from None
+
+
+def _text(value: Any, holds: str) -> str:
+    """The string that a row holds, or its bytes spell: columns that other tools wrote do not say that they are text.
+
+    Raises: DataError for anything else.
+    """
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{holds} bytes that are no UTF-8 text ({error.reason}); save it as strings") from None
+    if value is not None and not isinstance(value, str):
+        raise DataError(f"{holds} {type(value).__name__}, expected strings")
+    return value or ""
 
 
 def _seekable(path: Path, stack: contextlib.ExitStack) -> Any:

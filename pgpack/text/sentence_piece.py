@@ -23,7 +23,19 @@ from .tokenizer import ByteTables, TokenizedText, counts_of_pieces, counts_up_to
 SPACE = "\u2581"  # how SentencePiece writes a space
 TOO_FEW_PIECES = re.compile(r"required_chars\. \d+ vs (\d+)")  # what sentencepiece says of a small vocabulary
 MAX_VOCABULARY = 65_536  # of a tokenizer trained here
+PICKLE = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))  # how one begins
+RANKS = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\n[A-Za-z0-9+/]+={0,2} \d+\n")  # a piece in base64 and its number
 PIECE, END = 0x12, 0x28  # protobuf tags of a piece in a text and of its end: the last field of a piece
+
+
+def _other_kind(model: bytes) -> str:
+    """A sentence's end on a file that is no model: what it is, where its first bytes tell, and what to give."""
+    give = "give a SentencePiece .model, a tokenizer.json or a model's folder"
+    if model.startswith(PICKLE):
+        return f" but a pickle, and reading that may run code; {give}"
+    if RANKS.match(model) is not None:
+        return " but tiktoken's ranks, which lack how text is split; give the tokenizer.json of that model"
+    return f"; {give}"
 
 
 class SentencePiece:
@@ -41,7 +53,7 @@ class SentencePiece:
         try:
             self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
-            raise DataError(f"{source} is not a SentencePiece .model file") from error
+            raise DataError(f"{source} is not a SentencePiece .model file{_other_kind(model)}") from error
         if not model or not self.processor.vocab_size():  # nothing is a model without pieces to it
             raise DataError(f"{source} is not a SentencePiece .model file: it holds no pieces")
 

@@ -31,6 +31,16 @@ WIDTHS = {(MAGIC, VERSION): 2, (MAGIC, VERSION_32): 4, (20240801, 7): 4}  # byte
 SUFFIXES = (".bin", ".npy")
 NUMPY = b"\x93NUMPY"
 LONGEST = 4096  # bytes of the header of an array of one dimension
+NUMBERS = 16  # at most so many of the numbers of a header are not 0; the first tokens of a text are more
+OTHERS = {  # how files begin that hold no tokens, or not only tokens
+    b"LITPKDS": "a packed data set of lit-gpt, whose last chunk is filled up",
+    b"MMIDIDX": "an index of Megatron's; its tokens lie beside it",
+    b"PK\x03\x04": "a zip file, as of torch",
+    b"\x80\x02\x8a\n": "a file of torch",
+    b"GGUF": "a GGUF",
+    b"\x1f\x8b\x08": "packed with gzip",
+    b"\x28\xb5\x2f\xfd": "packed with zstd",
+}
 
 
 class Layout(NamedTuple):
@@ -76,7 +86,11 @@ def read_layout(path: Path) -> Layout:
     if (width := WIDTHS.get((numbers[0], numbers[1]))) is not None:
         return _checked(path, Layout(numbers[2], f"<u{width}", 4 * HEADER_INTS), size)
     begins = struct.unpack_from("<i", header)[0] if len(header) >= 4 else 0
-    headed = begins in {magic for magic, _ in WIDTHS} or (len(header) >= 4 * HEADER_INTS and not any(numbers[3:]))
+    headed = begins in {magic for magic, _ in WIDTHS} or (
+        len(header) >= 4 * HEADER_INTS and sum(map(bool, numbers)) <= NUMBERS
+    )
+    if path.suffix in SUFFIXES and (other := _other(path, header, size)):
+        raise DataError(f"{path} is {other}, and no token shard; store the tokens as .npy, which says its type")
     if path.suffix not in SUFFIXES and not headed:
         raise DataError(
             f"{path} is no text of a kind that is read (.txt, .md, .jsonl, .parquet) and no token shard (.bin, .npy)"
@@ -87,6 +101,22 @@ def read_layout(path: Path) -> Layout:
             "of one dimension, or a .bin of uint16 and nothing else"
         )
     return Layout(size // 2, "<u2", 0, bare=True)
+
+
+def _other(path: Path, header: bytes, size: int) -> str:
+    """What a file is by its first bytes that is neither a shard nor bare tokens; '' where they tell nothing."""
+    if path.suffix == ".npy":
+        return "a .npy without numpy's header, which would say its type"
+    if header.startswith(tuple(OTHERS)):
+        return next(what for begins, what in OTHERS.items() if header.startswith(begins))
+    if len(header) >= 12:
+        count, first = struct.unpack_from("<2I", header)
+        if first == 4 * (count + 2) <= size:  # where each of `count` items begins, and the end of the file
+            with open(path, "rb") as file:
+                file.seek(first - 4)
+                if file.read(4) == struct.pack("<I", size & 0xFFFFFFFF):
+                    return "a chunk of litdata, which begins with where its items lie"
+    return ""
 
 
 def _array(path: Path, header: bytes) -> Layout:

@@ -176,3 +176,20 @@ def test_an_adapter_alone_says_what_to_do(tmp_path: Path, base: Path) -> None:
         open_merged(base, base)
     with pytest.raises(CheckpointError, match="an adapter itself"):
         open_merged(adapter, adapter)
+
+
+@pytest.mark.parametrize("rows", [10, 13])
+def test_an_embedding_that_peft_keeps_beside_its_change_is_that_with_the_change(
+    tmp_path: Path, base: Path, rows: int
+) -> None:
+    """PEFT writes it where the vocabulary may have grown."""
+    kept, a, b = drawn(rows, 6), drawn(2, rows), drawn(6, 2)
+    tensors = {
+        f"{EMB}.base_layer.weight": kept,
+        f"{EMB}.lora_embedding_A": a,
+        f"{EMB}.lora_embedding_B": b,
+    }
+    merged = open_merged(write_adapter(tmp_path / "adapter", tensors | pair(Q)), base)
+    assert merged.shapes[f"{EMB}.weight"] == (rows, 6)
+    expected = kept.double() + 8 / 2 * (b.double() @ a.double()).T
+    assert np.allclose(merged.tensor(f"{EMB}.weight"), expected.numpy(), atol=1e-5)

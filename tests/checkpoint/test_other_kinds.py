@@ -72,6 +72,14 @@ def keras(path: Path) -> None:
         file.writestr("model.weights.h5", b"\x89HDF")
 
 
+class Quantized(torch.Tensor):
+    """As torchao's."""
+
+
+def subclass(path: Path) -> None:
+    torch.save({"model": {"w": torch.ones(4, 3).as_subclass(Quantized)}}, path)
+
+
 KINDS: dict[str, Callable[[Path], object]] = {
     "packed with gzip; unpack it first": lambda path: path.write_bytes(gzip.compress(stream())),
     "packed with xz; unpack it first": lambda path: path.write_bytes(lzma.compress(stream())),
@@ -98,6 +106,13 @@ KINDS: dict[str, Callable[[Path], object]] = {
         random.Random(0).randbytes(300)
     ),
     "GGML, the format before GGUF": lambda path: path.write_bytes(b"tjgg\x03\0\0\0" + bytes(90)),
+    "an export of llama2.c; give what it was exported from": lambda path: path.write_bytes(
+        struct.pack("<Ii7iB", 0x616B3432, 1, 64, 192, 2, 4, 2, 320, 64, 1) + bytes(300)
+    ),
+    "an export of llm.c; give what it was exported from": lambda path: path.write_bytes(
+        struct.pack("<256i", 20240326, 3, 16, 50257, 1, 2, 8, 50304, *[0] * 248) + bytes(300)
+    ),
+    "a pickle with torch._tensor._rebuild_from_type_v2 in it, so of tensors of classes of their own": subclass,
     "a web page": lambda path: path.write_text("<!DOCTYPE html><html><body>404</body></html>"),
     "an empty file": lambda path: path.touch(),
 }

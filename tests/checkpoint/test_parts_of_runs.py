@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pgpack.checkpoint.adapter import open_merged
 from pgpack.checkpoint.checkpoint import load_checkpoint
 from pgpack.errors import CheckpointError
 
@@ -37,7 +38,14 @@ def test_a_tensor_without_values_among_others_is_read(tmp_path: Path) -> None:
         ("mp_rank_00_model_states.pt", ["mp_rank_01_model_states.pt"], "mp_rank_01_model_states.pt beside it is not"),
         ("model-00001-of-00002.pt", [], "one part of several"),
         ("model_rank0.pt", ["model_rank1.pt", "model_rank2.pt"], "are not"),
+        ("hf_model_0001_0.pt", ["hf_model_0002_0.pt"], "hf_model_0002_0.pt beside it is not"),
+        ("layer_00-model_00-model_states.pt", ["layer_02-model_00-model_states.pt"], "layer_02-model_00"),
+        ("model_part_1.pt", ["model_part_2.pt"], "model_part_2.pt beside it is not"),
+        ("shard0.pth", ["shard1.pth"], "shard1.pth beside it is not"),
         ("consolidated.00.pth", [], ""),
+        ("hf_model_0001_0.pt", ["hf_model_0001_1.pt"], ""),  # another epoch's
+        ("player_1.pt", ["player_2.pt"], ""),
+        ("counterpart1.pt", ["counterpart2.pt"], ""),
         ("ckpt_1000.pt", ["ckpt_2000.pt"], ""),
         ("model.pt", ["model2.pt"], ""),
     ],
@@ -157,3 +165,14 @@ def test_an_adapter_that_is_not_merged_is_said_to_be_there(tmp_path: Path, kind:
     assert set(checkpoint.shapes) == set(tensors)
     assert len(checkpoint.notes) == bool(said)
     assert re.search(said, "".join(checkpoint.notes))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_adapter_of_mlx_is_no_model(tmp_path: Path, whole: bool) -> None:
+    save_file({"layers.0.q_proj.lora_a": torch.ones(6, 2)}, tmp_path / "adapters.safetensors")
+    assert "holds an adapter (LoRA)" in load_checkpoint(tmp_path / "adapters.safetensors").notes[0]
+    (tmp_path / "adapter_config.json").write_text('{"fine_tune_type": "lora"}')
+    with pytest.raises(CheckpointError, match=r"an adapter of MLX, not a model; merge it with mlx_lm\.fuse first"):
+        open_merged(tmp_path if whole else tmp_path / "adapters.safetensors", tmp_path / "base")
+    save_file(WEIGHTS, tmp_path / "model.safetensors")  # of what it was merged into
+    assert set(load_checkpoint(tmp_path).shapes) == set(WEIGHTS)

@@ -72,6 +72,14 @@ def test_weights_that_are_packed_integers_are_refused(tmp_path: Path, end: str) 
         load_checkpoint(folder)
 
 
+def test_a_config_that_names_no_method_is_told_of_without_one(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path, {NAME.replace("weight", "qweight"): torch.ones(4, 4, dtype=torch.int32)}, quant_method=None
+    )
+    with pytest.raises(CheckpointError, match=r"its weights were quantized \("):
+        load_checkpoint(folder)
+
+
 def test_without_a_quantization_a_scale_is_a_tensor_like_others(tmp_path: Path) -> None:
     folder = write(tmp_path, {NAME: torch.ones(4, 4), f"{NAME}_scale": torch.ones(4)})
     (folder / "config.json").unlink()
@@ -117,7 +125,18 @@ def test_stacks_of_experts_have_scales_that_stretch_over_them(tmp_path: Path) ->
         ("codes", "codebooks"),
         ("W_q", "scale"),
         ("W_q", "meta.scale"),  # HQQ's, joined
+        ("weight._data._data", "weight._scale"),  # quanto's of 4 bits
         ("qweight", "weight_scales"),  # EETQ
+        ("Qidxs", "SU"),  # QuIP#
+        ("Qidxs_0", "SV"),
+        ("trellis", "suh"),  # ExLlamaV3
+        ("q_weight", "q_scale_max"),  # ExLlamaV2
+        ("B", "s"),  # Marlin
+        ("B", "s_channel"),  # QQQ
+        ("qweight", "lookup_table"),  # SqueezeLLM
+        ("indices", "centroids.weight"),  # VPTQ
+        ("dense_weights", "row_offsets"),  # SpQR
+        ("_weight_qdata", "_weight_scale"),  # torchao
     ],
 )
 def test_packed_integers_are_refused_where_no_config_tells_of_them(tmp_path: Path, one: str, other: str) -> None:
@@ -139,6 +158,8 @@ def test_packed_integers_are_refused_where_no_config_tells_of_them(tmp_path: Pat
         (torch.float8_e4m3fn, ("scales",)),
         (torch.int8, ("weight_scaler",)),
         (torch.int8, ("scale",)),
+        (torch.int32, ("scales_and_zeros",)),  # gpt-fast
+        (torch.int8, ("a", "b")),  # SmoothQuant
     ],
 )
 def test_numbers_with_scales_of_which_no_config_tells_are_refused(tmp_path: Path, dtype, beside) -> None:

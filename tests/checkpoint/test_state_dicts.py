@@ -236,6 +236,11 @@ def test_a_number_of_numpys_in_a_state_dict_is_left_out_and_an_array_refused(tmp
         opened(tmp_path, {**MODEL, "weights": np.ones((3, 3))}, zipped=zipped)
 
 
+def test_arrays_of_numpy_instead_of_tensors_are_called_that(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"'w' is an array of numpy's; store them by name with numpy\.savez"):
+        opened(tmp_path, {name: tensor.numpy() for name, tensor in MODEL.items()})
+
+
 def test_a_whole_model_is_no_state_dict_and_does_not_hide_behind_one(tmp_path: Path) -> None:
     for value, where in ((Net(), "what it holds"), ({"model": Net(), "ema": EMA}, "model")):
         with pytest.raises(CheckpointError, match=rf"{where} \(.*Net\) is an object with tensors in it; save"):
@@ -291,3 +296,18 @@ def test_so_do_those_of_pgtrain(verb: str) -> None:
     command = train_app.get_command(click.Context(train_app), verb)
     assert command is not None
     assert "--key" in {name for parameter in command.params for name in parameter.opts}
+
+
+def test_a_store_of_modules_that_were_quantized_is_called_that_and_asks_for_no_key(tmp_path: Path) -> None:
+    packed = {"W_q": torch.ones(8, 4, dtype=torch.uint8), "scale": torch.ones(4), "meta": {"nbits": 4}}
+    with pytest.raises(CheckpointError, match=r"its weights were quantized \(layers.0.q.W_q\); give the folder"):
+        opened(
+            tmp_path, {"emb": {"weight": torch.ones(8, 4)}, "layers.0.q": packed, "norm": {"weight": torch.ones(4)}}
+        )
+    with pytest.raises(CheckpointError, match="holds 2 state dicts: model"):  # a model, and what was made of it
+        opened(tmp_path, {"model": {"q.weight": torch.ones(8, 4)}, "hqq": {f"q.{n}": t for n, t in packed.items()}})
+
+
+def test_a_pipelines_file_without_its_module_says_where_the_weights_lie(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="its module is left out; the weights lie in the files beside it"):
+        opened(tmp_path, {"module": None, "optimizer": None, "global_steps": 10})

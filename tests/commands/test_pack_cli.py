@@ -266,12 +266,15 @@ def test_weights_that_became_zero_and_tensors_without_a_hessian_are_said(tmp_pat
     tensors = {name: rng.standard_normal((40, 24)).astype("f4") for name in ("a.weight", "b.weight")}
     save_tensors(tmp_path / "m.safetensors", {**tensors, "b.weight": tensors["b.weight"] * 1e-9}, {})
     model, out = tmp_path / "m.safetensors", tmp_path / "o.pgpack"
-    said = succeed(pgpack("pack", model, "--recipe", "*=rtn(bits=4)|rans", "-o", out)).err
-    assert "b.weight became all zero" in said
-    assert "too small for the step that stores them" in said
-    assert "a.weight" not in said
-    shown = succeed(pgpack("verify", out, "--checkpoint", model)).out
-    assert "1 tensor became all zero, first b.weight" in shown
+    for rule in ("rtn(bits=4)|rans", "cast(dtype=fp16)|raw", "nf4|rans", "binary|rans", "kmeans(k=16)|rans"):
+        said = succeed(pgpack("pack", model, "--recipe", f"*={rule}", "-o", out, "--force")).err
+        assert "b.weight became all zero" in said, rule
+        assert "too small for the step that stores them" in said
+        assert "a.weight" not in said
+        shown = succeed(pgpack("verify", out, "--checkpoint", model)).out
+        assert "1 tensor became all zero, first b.weight" in shown
+    told = succeed(pgpack("pack", model, "--recipe", "*=cast(dtype=bf16)|raw", "-o", out, "--force")).err
+    assert "became all zero" not in told
     save_tensors(tmp_path / "m.safetensors", {**tensors, "b.weight": tensors["b.weight"] * 3e-7}, {})
     for rule in ("rtn(bits=4)|rans", "kmeans(k=16)|rans", "cast(dtype=fp16)|raw"):
         said = succeed(pgpack("pack", model, "--recipe", f"*={rule}", "-o", out, "--force")).err

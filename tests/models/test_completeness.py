@@ -15,10 +15,13 @@ from pgpack.bench.options import BenchOptions
 from pgpack.bench.packing import pack_recipe
 from pgpack.bench.workpiece import Workpiece
 from pgpack.checkpoint.checkpoint import load_checkpoint
+from pgpack.checkpoint.folders import config_of
+from pgpack.checkpoint.regular import looks_whole
 from pgpack.errors import CheckpointError
 from pgpack.models.completeness import lacking
 from pgpack.models.huggingface import build_transformers
 from pgpack.recipe.recipe import parse_recipe
+from tests.commands.workshop import pgpack, succeed
 
 from .tiny_hf import FAMILIES, VOCABULARY, write_folder
 
@@ -114,3 +117,21 @@ def test_where_nobody_can_tell_nothing_is_said(tmp_path: Path, fields: dict[str,
 
 def test_a_config_of_a_giant_is_called_one_at_once(tmp_path: Path) -> None:
     assert "num_hidden_layers = 1,000,000,000" in said_of(changed(write_folder(tmp_path), num_hidden_layers=10**9))
+
+
+@pytest.mark.parametrize("family", ["llama", "llama-tied", "gpt2", "qwen2", "gpt_neox", "phi", "gemma", "mixtral"])
+def test_a_whole_folder_looks_whole_by_its_names_alone(tmp_path: Path, family: str) -> None:
+    checkpoint = load_checkpoint(write_folder(tmp_path, family))
+    assert looks_whole(checkpoint.shapes, config_of(checkpoint.companions))
+
+
+@pytest.mark.parametrize("kind", AMISS)
+@pytest.mark.parametrize("verb", ["inspect", "plan"])
+def test_what_lacks_is_said_where_weights_are_shown(tmp_path: Path, kind: str, verb: str) -> None:
+    change, said = AMISS[kind]
+    folder = change(write_folder(tmp_path, "llama"))
+    recipe = ("--recipe", "*=cast|raw") if verb == "plan" else ()
+    done = succeed(pgpack(verb, folder, *recipe))
+    shown = " ".join((done.out + done.err).split())
+    assert said in shown
+    assert "no model can be made of it as it stands" in shown

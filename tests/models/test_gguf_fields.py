@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from pgpack.checkpoint.checkpoint import load_checkpoint
+from pgpack.errors import CheckpointError
 
 from .test_huggingface import our_logits
 from .tiny_gguf import write_gguf
@@ -88,3 +90,18 @@ def test_positions_are_scaled_as_llama_cpp_does_it(tmp_path: Path, fields: dict)
     written(tmp_path / "tiny.gguf", fields, model)
     with torch.no_grad():
         assert torch.allclose(our_logits(tmp_path / "tiny.gguf", tokens()), model(tokens()).logits, atol=1e-4)
+
+
+def test_statistics_of_inputs_are_no_model(tmp_path: Path) -> None:
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(tmp_path / "a.gguf", "")
+    writer.add_type("imatrix")
+    for end in ("in_sum2", "counts"):
+        writer.add_tensor(f"blk.0.attn_q.weight.{end}", np.ones((1, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(CheckpointError, match=r"an importance matrix of llama\.cpp, statistics of inputs and not a"):
+        load_checkpoint(tmp_path / "a.gguf")

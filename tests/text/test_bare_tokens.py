@@ -45,6 +45,37 @@ def test_bare_numbers_that_may_be_something_else_are_refused(
         read_tokens([stored(tmp_path / "val.bin", numbers.tobytes())], vocab_size)
 
 
+WORD_IDS = np.random.default_rng(1).integers(300, 32_000, 3000).astype("<u2")
+EVALUATION = struct.pack("<256i", 20240522, 1, 50, 400, *[0] * 252)  # of llm.c's multiple choice
+OTHERS: dict[str, bytes] = {
+    "a packed data set of lit-gpt": b"LITPKDS" + struct.pack("<QBQ", 1, 8, 3000) + WORD_IDS.tobytes(),
+    "a chunk of litdata": struct.pack("<4I", 2, 16, 1016, 6016) + WORD_IDS.tobytes(),
+    "an index of Megatron's": b"MMIDIDX\0\0" + struct.pack("<QBQ", 1, 8, 3) + bytes(24) + b"\0",
+    "a zip file, as of torch": b"PK\x03\x04" + WORD_IDS.tobytes(),
+    "a GGUF": b"GGUF" + WORD_IDS.tobytes(),
+    "packed with gzip": b"\x1f\x8b\x08\0" + WORD_IDS.tobytes(),
+    "not a token shard": EVALUATION + WORD_IDS.tobytes(),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_the_files_of_others_are_not_read_as_tokens_even_of_a_large_vocabulary(tmp_path: Path, what: str) -> None:
+    with pytest.raises(DataError, match=f"val.bin is {what}"):
+        read_tokens([stored(tmp_path / "val.bin", OTHERS[what])], 65_536)
+
+
+@pytest.mark.parametrize("begins", [(2, 16, 1016, 6014), (2, 20, 1016, 6016), (0, 8, 9), (1, 1)])
+def test_tokens_that_begin_as_numbers_of_32_bits_do_are_tokens(tmp_path: Path, begins: tuple[int, ...]) -> None:
+    contents = struct.pack(f"<{len(begins)}I", *begins) + WORD_IDS.tobytes()
+    found = read_tokens([stored(tmp_path / "val.bin", contents)], 65_536)
+    assert found.tobytes() == contents
+
+
+def test_an_array_without_numpys_header_is_called_that(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is a \.npy without numpy's header, which would say its type"):
+        read_tokens([stored(tmp_path / "part-0.npy", WORD_IDS.tobytes())], 65_536)
+
+
 @pytest.mark.parametrize(
     "contents",
     [

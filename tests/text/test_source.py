@@ -92,6 +92,29 @@ def test_parquet_gives_one_column(packed: str, tmp_path: Path) -> None:
         list(read_parts(path))
 
 
+@pytest.mark.parametrize("kind", ["binary", "large_binary", "large_string"])
+def test_a_column_of_bytes_is_the_text_that_they_spell(kind: str, tmp_path: Path) -> None:
+    """Other tools write text without saying that it is."""
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    texts = ["one", "zwei \u00d6"]
+    stored = texts if kind == "large_string" else [text.encode() for text in texts]
+    parquet.write_table(pa.table({"text": pa.array(stored, getattr(pa, kind)())}), tmp_path / "a.parquet")
+    assert [part.text for part in read_parts(tmp_path / "a.parquet")] == texts
+    if kind != "large_string":
+        parquet.write_table(pa.table({"text": pa.array([b"\xd6l"], getattr(pa, kind)())}), tmp_path / "b.parquet")
+        with pytest.raises(DataError, match=r"column text holds bytes that are no UTF-8 text .*; save it as strings"):
+            list(read_parts(tmp_path / "b.parquet"))
+
+
+@pytest.mark.parametrize("name", ["c4-train.00000-of-01024.json.gz", "data.json"])
+def test_lines_of_json_are_told_how_to_be_called(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(DataError, match=r"is not text that I know; .*; let the name of lines of JSON end in \.jsonl"):
+        open_source([str(tmp_path / name)])
+
+
 @pytest.mark.parametrize("packed", [".gz", ".xz", ".zst"])
 def test_a_file_cut_short_is_refused_and_one_of_several_frames_is_whole(packed: str, tmp_path: Path) -> None:
     texts, path = documents(3000), tmp_path / f"a.txt{packed}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,40 @@ def test_a_tokenizer_of_the_same_size_is_refused_for_shards(corpus: list[Documen
         check_agreement(shuffled, right, "a.bin")
     short = right.encode_documents(" ".join(d.text.split()[:4]) for d in corpus[:200])
     check_agreement(short, right, "documents of four words")
+
+
+@pytest.mark.parametrize(
+    ("contents", "said"),
+    [
+        (
+            pickle.dumps({"itos": {0: "a"}}),
+            "but a pickle, and reading that may run code; give a SentencePiece .model",
+        ),
+        (b"IQ== 0\nIg== 1\nIHRoZQ== 2\n", "but tiktoken's ranks, which lack how text is split; give the tokenizer"),
+        (b"1 '\\x00' 1\n2 '\\x01' 1\n", "; give a SentencePiece .model, a tokenizer.json or a model's folder"),
+    ],
+)
+def test_a_tokenizer_of_another_kind_is_called_what_it_is(tmp_path: Path, contents: bytes, said: str) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(contents)
+    with pytest.raises(DataError) as refused:
+        load_tokenizer(tmp_path / "tokenizer.model")
+    assert f"is not a SentencePiece .model file{' ' * (said[0] == 'b')}{said}" in str(refused.value)
+
+
+def test_pieces_that_are_whole_words_tell_another_tokenizer_too() -> None:
+    """They join in any order, so that most of them come back whatever the numbers mean."""
+    choose = random.Random(0)
+    sentence = f"{SENTENCE} who said hello to 3 dogs in 1999, never mind; naïve café über straße"
+    words = sentence.split()
+    texts = [" ".join(choose.choice(words) for _ in range(60)) for _ in range(300)]
+    right, other = (
+        SentencePiece(sentence_piece(texts, model_type=kind, vocab_size=400, add_dummy_prefix=True), kind)
+        for kind in ("unigram", "bpe")
+    )
+    tokens = right.encode_documents(texts)
+    check_agreement(tokens, right, "a.bin")
+    with pytest.raises(DataError, match="was not written by"):
+        check_agreement(tokens[tokens < other.vocab_size], other, "a.bin")
 
 
 @pytest.mark.parametrize("kind", MODELS)

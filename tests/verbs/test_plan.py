@@ -92,3 +92,13 @@ def test_a_calibration_of_another_model_is_refused(checkpoint, calibration):
     small = from_arrays({"w.hessian": np.eye(3, dtype=np.float32), "w.fisher": np.ones(ROWS, np.float32)}, "d", 1)
     with pytest.raises(CalibrationError, match="another model"):
         plan(checkpoint, recipe(0.5), small)
+
+
+@pytest.mark.parametrize("mask", [np.float32(-np.inf), np.triu(np.full((8, 8), -np.inf, np.float32), 1)], ids=str)
+@pytest.mark.parametrize(
+    "text", ["*=cast(dtype=fp16)|raw", "*=tcq(step=0.1)|rans_scaled(states=8)", "*=rtn(bits=4)|rans"]
+)
+def test_a_mask_is_planned_as_it_is_packed(mask, text):
+    arrays = {"w": np.ones((8, 8), np.float32), "mask": np.asarray(mask)}
+    rows = {tensor.name: tensor for tensor in plan(from_tensors(arrays), parse_recipe(text)).tensors}
+    assert rows["mask"].ideal_bits == 8 * arrays["mask"].nbytes

@@ -340,3 +340,18 @@ def test_no_npz_has_a_name_that_leads_elsewhere(name: str, tmp_path: Path) -> No
         write_unpacked(tmp_path / "back.npz", unpacked, "npz", {})
     assert not list(tmp_path.iterdir())
     write_unpacked(tmp_path / "back.safetensors", unpacked, "safetensors", {})
+
+
+def test_wide_complex_values_come_back_where_the_format_has_them(tmp_path: Path) -> None:
+    from pgpack.checkpoint.writing import outgoing, write_npz, write_safetensors, write_torch
+    from pgpack.errors import SettingError
+
+    values = np.array([1 + 2j, 3 - 1e-12j])
+    tensors = [outgoing("x", (2,), "complex128", lambda: values, "f32")]
+    write_npz(tmp_path / "a.npz", tensors)
+    write_torch(tmp_path / "a.pt", tensors, {})
+    for path in (tmp_path / "a.npz", tmp_path / "a.pt"):
+        assert np.array_equal(load_checkpoint(path).tensor("x"), values)
+    with pytest.raises(SettingError, match=r"x is of type complex128, which safetensors has not; give NAME\.pt"):
+        write_safetensors(tmp_path / "a.safetensors", tensors, {})
+    assert not (tmp_path / "a.safetensors").exists()

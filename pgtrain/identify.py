@@ -45,9 +45,10 @@ UNSEEN = ("qk_gain_init", "weight_init", "embed_init", "tied_embed_init_std", "e
 
 @dataclass(frozen=True)
 class Evidence:
-    """What decides one field. `by`: "names", "shapes", "loss" (and the gradient, where losses are near each other),
-    "usage" where the loss does not tell it from what no public script has, "user", or "nothing" where no value of it
-    changes the model. `behind`: the next value and how many nats per token it loses more, where a loss was asked."""
+    """What decides one field. `by`: "names", "shapes", "loss" (where losses are near each other, the gradient as well
+    and values that training never touched), "usage" where the loss does not tell it from what no public script has,
+    "user", or "nothing" where no value of it changes the model. `behind`: the next value and how many nats per token
+    it loses more, where a loss was asked."""
 
     field: str
     value: Any
@@ -192,6 +193,7 @@ def _judge(reader: Reader, window: int, asked: Asked) -> Judge:
         lambda config, first, last: reader.nats(config, window, first, last),
         lambda config, first, last: reader.gradients(config, window, first, last),
         reader.enough(_nearest(asked), window),
+        lambda config: reader.against(config, window),
     )
 
 

@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from pgpack.checkpoint.dialects import unbanked_shapes
@@ -24,6 +25,7 @@ from pgtrain.model.tensor_table import check_shapes
 
 from .identification import reach
 from .identification.contest import Judge, Standing
+from .identification.evidence import Losses
 from .identification.hidden_fields import BASES, GROUPS, STRUCTURE, Group
 from .identification.reader import Reader
 from .identification.search import Asked, Found, confirm, search
@@ -233,10 +235,17 @@ def _window(reader: Reader, config: GPTConfig) -> int:
             steps[length] = reach.knows(*reader.nats_in_context(_stretched(config, 2 * length), length, n_tokens))
         return steps[length]
 
-    def changes(first: int, last: int) -> float:
-        return reach.change(*reader.nats_further(_stretched(config, last), first, last, n_tokens))
+    @cache
+    def further(first: int, last: int) -> tuple[Losses, Losses]:
+        return reader.nats_further(_stretched(config, last), first, last, n_tokens)
 
-    return window_of(read, weigh, knows, changes, n_tokens)
+    def holds(first: int, last: int) -> float:
+        return reach.knows(*further(first, last))
+
+    def changes(first: int, last: int) -> float:
+        return reach.change(*further(first, last))
+
+    return window_of(read, weigh, knows, holds, changes, n_tokens)
 
 
 def _stretched(config: GPTConfig, length: int) -> GPTConfig:

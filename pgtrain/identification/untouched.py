@@ -38,7 +38,7 @@ def against(values: Values, read: Read) -> int:
 
 
 def _untouched(values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    near: NDArray[np.bool_] = (np.abs(values[:, None] - np.float32(STARTS)) < NEAR).any(1)
+    near: NDArray[np.bool_] = (np.abs(values[:, None] - np.array(STARTS, np.float32)) < NEAR).any(1)
     return near
 
 

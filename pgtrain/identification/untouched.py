@@ -38,8 +38,8 @@ def against(values: Values, read: Read) -> int:
 
 
 def _untouched(values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    near: NDArray[np.bool_] = (np.abs(values[:, None] - np.array(STARTS, np.float32)) < NEAR).any(1)
-    return near
+    away: NDArray[np.float32] = np.abs(np.subtract.outer(values, np.array(STARTS, np.float32))).min(1)
+    return away < NEAR
 
 
 def _moved(values: NDArray[np.float32]) -> NDArray[np.bool_]:

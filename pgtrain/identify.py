@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from pgpack.checkpoint.dialects import unbanked_shapes
@@ -24,6 +25,7 @@ from pgtrain.model.tensor_table import check_shapes
 
 from .identification import reach
 from .identification.contest import Judge, Standing
+from .identification.evidence import Losses
 from .identification.hidden_fields import BASES, GROUPS, STRUCTURE, Group
 from .identification.reader import Reader
 from .identification.search import Asked, Found, confirm, search
@@ -45,9 +47,10 @@ UNSEEN = ("qk_gain_init", "weight_init", "embed_init", "tied_embed_init_std", "e
 
 @dataclass(frozen=True)
 class Evidence:
-    """What decides one field. `by`: "names", "shapes", "loss" (and the gradient, where losses are near each other),
-    "usage" where the loss does not tell it from what no public script has, "user", or "nothing" where no value of it
-    changes the model. `behind`: the next value and how many nats per token it loses more, where a loss was asked."""
+    """What decides one field. `by`: "names", "shapes", "loss" (where losses are near each other, the gradient as well
+    and values that training never touched), "usage" where the loss does not tell it from what no public script has,
+    "user", or "nothing" where no value of it changes the model. `behind`: the next value and how many nats per token
+    it loses more, where a loss was asked."""
 
     field: str
     value: Any
@@ -192,6 +195,7 @@ def _judge(reader: Reader, window: int, asked: Asked) -> Judge:
         lambda config, first, last: reader.nats(config, window, first, last),
         lambda config, first, last: reader.gradients(config, window, first, last),
         reader.enough(_nearest(asked), window),
+        lambda config: reader.against(config, window),
     )
 
 
@@ -231,10 +235,17 @@ def _window(reader: Reader, config: GPTConfig) -> int:
             steps[length] = reach.knows(*reader.nats_in_context(_stretched(config, 2 * length), length, n_tokens))
         return steps[length]
 
-    def changes(first: int, last: int) -> float:
-        return reach.change(*reader.nats_further(_stretched(config, last), first, last, n_tokens))
+    @cache
+    def further(first: int, last: int) -> tuple[Losses, Losses]:
+        return reader.nats_further(_stretched(config, last), first, last, n_tokens)
 
-    return window_of(read, weigh, knows, changes, n_tokens)
+    def holds(first: int, last: int) -> float:
+        return reach.knows(*further(first, last))
+
+    def changes(first: int, last: int) -> float:
+        return reach.change(*further(first, last))
+
+    return window_of(read, weigh, knows, holds, changes, n_tokens)
 
 
 def _stretched(config: GPTConfig, length: int) -> GPTConfig:

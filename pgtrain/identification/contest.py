@@ -17,11 +17,12 @@ import numpy as np
 from pgpack.errors import PgpackError
 from pgtrain.model.model_config import GPTConfig
 
-from .evidence import Losses, of_losses
+from .evidence import MOST, Losses, of_losses
 from .stationary import BATCHES, FEW, Gradients, n_batches, rise
 
 Measure = Callable[[GPTConfig, int, int], Losses]  # (config, first, last) -> nats of these tokens of a fixed order
 Slope = Callable[[GPTConfig, int, int], Gradients]  # (config, first, last) -> its gradients in these batches
+Against = Callable[[GPTConfig], int]  # how many stored values speak against it (see `untouched`)
 SIGMAS = 4.0  # standard errors that a difference must reach to be no chance
 SAME = 1e-6  # nats per token: two guesses that differ by less are one function on this text
 STAGES = (256, 1024, 4096, 16_384, 65_536)  # tokens
@@ -57,6 +58,8 @@ class Judge:
     measure: Measure
     slope: Slope
     n_tokens: int
+    against: Against = lambda config: 0
+    _refuted: dict[GPTConfig, bool] = field(default_factory=dict)
     _slopes: dict[GPTConfig, Gradients] = field(default_factory=dict)
     _known: dict[GPTConfig, Losses] = field(default_factory=dict)
 
@@ -91,6 +94,13 @@ class Judge:
         if not rise(self._gradients(one, FEW), self._gradients(other, FEW)).felt:
             return 0.0
         return rise(self._gradients(one, BATCHES), self._gradients(other, BATCHES)).evidence
+
+    def evidence_of_values(self, one: GPTConfig, other: GPTConfig) -> float:
+        """The same by the values that training never touched, of which one refutes a guess."""
+        for config in (one, other):
+            if config not in self._refuted:
+                self._refuted[config] = self.against(config) > 0
+        return MOST * (self._refuted[other] - self._refuted[one])
 
     def _gradients(self, config: GPTConfig, batches: int) -> Gradients:
         known = self._slopes.get(config)

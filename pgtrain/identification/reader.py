@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +16,7 @@ from pgtrain.model.flop_count import weight_uses
 from pgtrain.model.model_config import GPTConfig
 
 from .stationary import BATCHES, Gradients
+from .untouched import TABLES, against
 from .yardstick import bigram_nats
 
 Losses = NDArray[np.float64]
@@ -93,16 +94,39 @@ class Reader:
         step = -(-sum(each.numel() for each in parameters.values()) // SEEN)
         rows: dict[str, list[torch.Tensor]] = {name: [] for name in parameters}
         for starts in batches:
-            index = np.minimum(starts[:, None] + np.arange(window + 1), self.n_tokens)
-            ids = torch.tensor(self.probe.tokens[index].astype(np.int64))
-            logits = next_token_logits(model, ids[:, :-1], 1)
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+            loss = self._loss(model, window, starts)
             found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for name, gradient in zip(rows, found, strict=True):
                 if gradient is not None:
                     rows[name].append(gradient.flatten()[::step].clone())
         model.requires_grad_(False)
         return {name: torch.stack(own).float().numpy() for name, own in rows.items() if own}
+
+    def against(self, config: GPTConfig, window: int) -> int:
+        """How many values of the tables speak against a guess, by what a batch of it reads."""
+        values = {name: table.float().numpy() for name, table in self._tables(self.probe.state).items()}
+        if not values:
+            return 0
+        model = self.build(config)(self.probe.state)
+        tables = self._tables(dict(model.named_parameters()))
+        for table in tables.values():
+            table.requires_grad_(True)
+        loss = self._loss(model, window, self.probe.spread(window)[: max(BATCH // window, 1)])
+        found = torch.autograd.grad(loss, list(tables.values()), allow_unused=True) if tables else ()
+        model.requires_grad_(False)
+        named = zip(tables, found, strict=True)
+        return against(values, {name: (each != 0).numpy() for name, each in named if each is not None})
+
+    @staticmethod
+    def _tables(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: tensors[name] for name in TABLES if name in tensors}
+
+    def _loss(self, model: torch.nn.Module, window: int, starts: NDArray[np.int64]) -> torch.Tensor:
+        """The mean of the windows that begin there. Shape: ()."""
+        index = np.minimum(starts[:, None] + np.arange(window + 1), self.n_tokens)
+        ids = torch.tensor(self.probe.tokens[index].astype(np.int64))
+        logits = next_token_logits(model, ids[:, :-1], 1)
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
 
     @cached_property
     def bigram(self) -> float:

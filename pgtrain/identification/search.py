@@ -205,14 +205,16 @@ def _decided(
     """(the choice that is likelier than all others or alike, those that are alike).
 
     Far behind is worse, whatever else. The loss of the others decides first; what it leaves is read to the end of the
-    text, and the gradient is asked as well.
+    text, and the gradient is asked as well, and values that training never touched.
     """
     running = _different(judge, ranked, best)
     winner = _likeliest(running, lambda one, other: _by_loss(judge, group, one.config, other.config))
     close = [winner]
 
     def favour(one: Standing, other: Standing) -> float:
-        return _by_loss(judge, group, one.config, other.config) + judge.evidence_of_gradient(one.config, other.config)
+        by_values = judge.evidence_of_values(one.config, other.config)
+        by_loss = _by_loss(judge, group, one.config, other.config)
+        return by_loss + by_values + judge.evidence_of_gradient(one.config, other.config)
 
     def near(each: Standing) -> bool:
         return _by_loss(judge, group, winner.config, each.config) < SURE

@@ -29,6 +29,7 @@ from .search import ENOUGH, USUAL
 Read = Callable[[int, int], NDArray[np.float64]]  # (length, n) -> nats of the first n tokens in windows of it
 Weigh = Callable[[int, int], float]  # the log of how much likelier the first length is, by the gradient
 Knows = Callable[[int], float]  # the log of how much likelier windows of at least twice that are (see `reach`)
+Holds = Callable[[int, int], float]  # (first, last) -> the log of how much likelier they hold last than end at first
 Changes = Callable[[int, int], float]  # (first, last) -> the log variance of what context from first to last changes
 LENGTHS = tuple(2**k for k in range(4, 13))  # 16 .. 4,096
 FEWEST = 4  # windows of a length that are enough to judge it
@@ -41,7 +42,7 @@ LEAP, EARLIER = 0.8, 0.7  # of the log variance where windows end, and by which 
 BLOCK = 512  # tokens whose mean counts as one: neighbours see the same context
 
 
-def window_of(read: Read, weigh: Weigh, knows: Knows, changes: Changes, n_tokens: int) -> int:
+def window_of(read: Read, weigh: Weigh, knows: Knows, holds: Holds, changes: Changes, n_tokens: int) -> int:
     """The length of window that the model was trained on.
 
     Raises: DataError, naming --seq-len and the losses, where several could be.
@@ -61,12 +62,12 @@ def window_of(read: Read, weigh: Weigh, knows: Knows, changes: Changes, n_tokens
     better = [length for length in between if _behind(found, longest, length)[0] > 0]
     enough = 2 * longest * FEWEST <= n_tokens
     if enough and not better and len(alike) == 1:
-        better = _instead(changes, longest)
+        better = _instead(changes, holds, longest)
         if not better:
             return longest
     elif enough:
         found[2 * longest] = read(2 * longest, n_tokens)
-        odds = _Odds(weigh, knows)
+        odds = _Odds(weigh, knows, holds)
         far = [length for length in better if _behind(found, longest, length)[0] > FAR]
         beyond = len(alike) == 1 or _steep(found, longest, alike[:-1]) or weigh(longest, 2 * longest) > TELLS
         stands = all(weigh(longest, each) > TELLS for each in far) and all(
@@ -77,7 +78,7 @@ def window_of(read: Read, weigh: Weigh, knows: Knows, changes: Changes, n_tokens
             beside = [length for length in _beside(likeliest) if FEWEST * length <= n_tokens]
             found |= {length: read(length, n_tokens) for length in beside if length not in found}
             less = [length for length in beside if _behind(found, likeliest, length)[0] > 0]
-            instead = _instead(changes, likeliest)
+            instead = _instead(changes, holds, likeliest)
             if not instead and all(odds.stands(likeliest, each) for each in less):
                 return likeliest
             better = sorted({*better, *less, *instead, likeliest})
@@ -102,13 +103,17 @@ class _Odds:
 
     weigh: Weigh
     knows: Knows
+    holds: Holds
 
     def stands(self, one: int, other: int) -> bool:
         """Whether a length that is far better than twice as long holds against another: no more than a little speaks
-        for the other; of a usual one, what the model knows is asked where the gradient alone does not say so."""
-        if not _is_usual(other):
-            return self.weigh(one, other) > -LEANS
-        return self.weigh(one, other) > -LEANS or self.of(one, other) > -LEANS
+        for the other. What the model knows of the context between is asked where the gradient alone does not say so:
+        of a usual length, and of one between powers of two that is longer, which must then be less likely."""
+        if self.weigh(one, other) > -LEANS:
+            return True
+        if _is_usual(other):
+            return self.of(one, other) > -LEANS
+        return other > one and self.weigh(one, other) - self.holds(one, other) > LEANS
 
     def of(self, one: int, other: int) -> float:
         """The log of how much likelier the first is, a usual one: by the gradient, and by how usual the other is or
@@ -125,18 +130,18 @@ class _Odds:
         return best if all(self.of(best, each) > ENOUGH for each in others) else None
 
 
-def _instead(changes: Changes, length: int) -> list[int]:
+def _instead(changes: Changes, holds: Holds, length: int) -> list[int]:
     """The length beside it that windows may have had instead: a quarter less, where what context changes leaps there
-    more than at the length itself, or half more, where it leaps at neither. Measured on models of `make
-    bench-identify`: it leaps by a factor of 2.7 and more where windows end, and earlier by less than twice that; of
-    windows of 48 it leaps by 10 at 48 and by 2 at 64."""
+    more than at the length itself, or half more, where it leaps at neither and is no mere noise to the model.
+    Measured on models of `make bench-identify`: it leaps by a factor of 2.7 and more where windows end, and earlier
+    by less than twice that; of windows of 48 it leaps by 10 at 48 and by 2 at 64."""
     shorter, longer = _beside(length)
     before, within, beyond = (
         changes(*each) for each in ((length // 2, shorter), (shorter, length), (length, longer))
     )
     if within - before > beyond - within + EARLIER:
         return [shorter]
-    return [longer] if beyond - within < LEAP else []
+    return [longer] if beyond - within < LEAP and holds(length, longer) > -TELLS else []
 
 
 def _is_usual(length: int) -> bool:

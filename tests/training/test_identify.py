@@ -37,7 +37,8 @@ class Oracle:
     """Reads text without a model: a loss that grows with every searched field that differs from the truth.
 
     `steep`: fields whose difference shows in the gradient; `rises`: nats of a field's difference, 0.5 for most;
-    `rough`: fields whose difference makes some tokens dearer and others cheaper.
+    `rough`: fields whose difference makes some tokens dearer and others cheaper; `refuted`: fields whose difference
+    values tell that training never touched.
     """
 
     truth: GPTConfig
@@ -47,6 +48,7 @@ class Oracle:
     steep: tuple[str, ...] = ()
     rises: dict[str, float] = field(default_factory=dict)
     rough: tuple[str, ...] = ()
+    refuted: tuple[str, ...] = ()
     best_window: int = 256
 
     def nats(self, config: GPTConfig, window: int, first: int, last: int) -> np.ndarray:
@@ -72,6 +74,9 @@ class Oracle:
             if name in self.steep:
                 rows = rows + np.random.default_rng(len(name)).normal(0, 1, 200)
         return {"weight": rows[first:last].astype(np.float32)}
+
+    def against(self, config: GPTConfig, window: int) -> int:
+        return int(bool(set(self._wrong(config)) & set(self.refuted)))
 
     def enough(self, config: GPTConfig, window: int) -> int:
         return self.n_tokens // window * window

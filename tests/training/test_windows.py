@@ -25,6 +25,10 @@ def unknown(length: int) -> float:
     return 0.0
 
 
+def unsaid(first: int, last: int) -> float:
+    return 0.0
+
+
 def ends_at(length: int) -> Callable[[int, int], float]:
     """What context changes leaps there."""
     return lambda first, last: 2.0 if first >= length else 0.0
@@ -39,7 +43,7 @@ def test_the_length_of_windows_is_found_where_it_is_clear(length: int) -> None:
     def read(window: int, n_tokens: int) -> np.ndarray:
         return flat(window, n_tokens) + 0.1 * abs(np.log2(window / length))
 
-    assert window_of(read, silent, unknown, ends_at(length), 8192) == length
+    assert window_of(read, silent, unknown, unsaid, ends_at(length), 8192) == length
 
 
 def short_sighted(window: int, n_tokens: int) -> np.ndarray:
@@ -49,16 +53,21 @@ def short_sighted(window: int, n_tokens: int) -> np.ndarray:
 
 def test_windows_that_lose_alike_are_a_question() -> None:
     with pytest.raises(DataError, match=r"windows of 16 .*--seq-len N"):
-        window_of(flat, silent, unknown, ends_at(64), 8192)
+        window_of(flat, silent, unknown, unsaid, ends_at(64), 8192)
     with pytest.raises(DataError, match="too few to find out; give --seq-len"):
-        window_of(flat, silent, unknown, ends_at(64), 40)
+        window_of(flat, silent, unknown, unsaid, ends_at(64), 40)
 
 
 def test_of_windows_that_lose_alike_the_longest_is_taken_where_twice_as_long_loses_far_more() -> None:
-    assert window_of(short_sighted, silent, unknown, ends_at(64), 8192) == 64
+    assert window_of(short_sighted, silent, unknown, unsaid, ends_at(64), 8192) == 64
     with pytest.raises(DataError, match=r"windows of 16 .*, 64 .*--seq-len N"):
         window_of(
-            short_sighted, lambda one, other: -1.0 if (one, other) == (64, 32) else 1.0, unknown, ends_at(64), 8192
+            short_sighted,
+            lambda one, other: -1.0 if (one, other) == (64, 32) else 1.0,
+            unknown,
+            unsaid,
+            ends_at(64),
+            8192,
         )
 
 
@@ -70,7 +79,7 @@ def creeping(window: int, n_tokens: int) -> np.ndarray:
 
 def test_a_loss_that_creeps_up_names_no_length_without_the_gradient() -> None:
     with pytest.raises(DataError, match=r"--seq-len N"):
-        window_of(creeping, silent, unknown, ends_at(64), 8192)
+        window_of(creeping, silent, unknown, unsaid, ends_at(64), 8192)
 
 
 def test_windows_between_powers_of_two_that_lose_less_are_a_question() -> None:
@@ -78,7 +87,7 @@ def test_windows_between_powers_of_two_that_lose_less_are_a_question() -> None:
         return flat(window, n_tokens) + 0.1 * abs(np.log2(window / 96))
 
     with pytest.raises(DataError, match=r"windows of .*96 .*--seq-len N"):
-        window_of(read, silent, unknown, ends_at(64), 8192)
+        window_of(read, silent, unknown, unsaid, ends_at(64), 8192)
 
 
 @pytest.mark.parametrize("less", [0.005, 0.0001])
@@ -89,16 +98,55 @@ def test_a_length_between_that_loses_less_is_a_question_where_the_gradient_leans
         rise = {16: 0.1, 32: 0.06, 48: -less, 64: 0.0, 96: 0.06}.get(window, 0.1)
         return flat(window, n_tokens) + rise
 
-    assert window_of(between, lambda one, other: -0.2 if other == 48 else 1.0, unknown, ends_at(64), 8192) == 64
+    assert (
+        window_of(between, lambda one, other: -0.2 if other == 48 else 1.0, unknown, unsaid, ends_at(64), 8192) == 64
+    )
     with pytest.raises(DataError, match=r"windows of 48 .*, 64 .*--seq-len N"):
-        window_of(between, lambda one, other: -0.5 if other == 48 else 1.0, unknown, ends_at(64), 8192)
+        window_of(between, lambda one, other: -0.5 if other == 48 else 1.0, unknown, unsaid, ends_at(64), 8192)
+
+
+@pytest.mark.parametrize(("held", "found"), [(-1.5, True), (0.0, False), (3.0, False)])
+def test_a_longer_length_that_the_gradient_leans_to_is_none_where_the_context_beyond_is_noise(
+    held: float, found: bool
+) -> None:
+    """Of windows of 64 the loss and the gradient lean to 96; what the model makes of context from 64 on tells."""
+
+    def read(window: int, n_tokens: int) -> np.ndarray:
+        return flat(window, n_tokens) + {32: 0.06, 48: 0.01, 64: 0.0, 96: -0.001}.get(window, 0.1)
+
+    def weigh(one: int, other: int) -> float:
+        return -0.5 if other == 96 else 1.0
+
+    if found:
+        assert window_of(read, weigh, unknown, lambda *step: held, ends_at(64), 8192) == 64
+        return
+    with pytest.raises(DataError, match=r"windows of 64 .*, 96 .*--seq-len N"):
+        window_of(read, weigh, unknown, lambda *step: held, ends_at(64), 8192)
+
+
+@pytest.mark.parametrize(("held", "found"), [(-1.5, True), (0.0, False)])
+def test_a_leap_that_is_missing_is_no_question_where_the_context_beyond_is_noise(held: float, found: bool) -> None:
+    def read(window: int, n_tokens: int) -> np.ndarray:
+        return flat(window, n_tokens) + {64: 0.0, 48: 0.001, 96: 0.001}.get(window, 0.1)
+
+    def creeps(first: int, last: int) -> float:
+        return {48: 0.0, 64: 0.5}.get(first, 0.0)
+
+    if found:
+        assert window_of(read, lambda one, other: 1.0, unknown, lambda *step: held, creeps, 8192) == 64
+        return
+    with pytest.raises(DataError, match=r"windows of 64 .*, 96 .*--seq-len N"):
+        window_of(read, lambda one, other: 1.0, unknown, lambda *step: held, creeps, 8192)
 
 
 def test_a_length_between_that_loses_more_is_no_question() -> None:
     def read(window: int, n_tokens: int) -> np.ndarray:
         return flat(window, n_tokens) + {32: 0.06, 48: 0.001, 64: 0.0, 96: 0.001}.get(window, 0.1)
 
-    assert window_of(read, lambda one, other: -0.5 if other in (48, 96) else 1.0, unknown, ends_at(64), 8192) == 64
+    assert (
+        window_of(read, lambda one, other: -0.5 if other in (48, 96) else 1.0, unknown, unsaid, ends_at(64), 8192)
+        == 64
+    )
 
 
 @pytest.mark.parametrize(("leaps", "said"), [(48, "48 .*, 64 "), (96, "64 .*, 96 ")])
@@ -110,9 +158,9 @@ def test_a_length_between_that_no_loss_leans_to_is_a_question_where_what_context
     def read(window: int, n_tokens: int) -> np.ndarray:
         return flat(window, n_tokens) + {64: 0.0, 48: 0.001, 96: 0.001}.get(window, 0.1)
 
-    assert window_of(read, lambda one, other: 1.0, unknown, ends_at(64), 8192) == 64
+    assert window_of(read, lambda one, other: 1.0, unknown, unsaid, ends_at(64), 8192) == 64
     with pytest.raises(DataError, match=rf"windows of {said}.*--seq-len N"):
-        window_of(read, lambda one, other: 1.0, unknown, ends_at(leaps), 8192)
+        window_of(read, lambda one, other: 1.0, unknown, unsaid, ends_at(leaps), 8192)
 
 
 def test_gradient_and_reach_together_name_a_length() -> None:
@@ -127,10 +175,10 @@ def test_gradient_and_reach_together_name_a_length() -> None:
     def knows_64(length: int) -> float:
         return 2.0 if length < 64 else -2.0
 
-    assert window_of(read, weigh, knows_64, ends_at(64), 8192) == 64
+    assert window_of(read, weigh, knows_64, unsaid, ends_at(64), 8192) == 64
     for each, other in ((silent, knows_64), (weigh, unknown)):
         with pytest.raises(DataError, match=r"windows of 64 .*, 128 .*--seq-len N"):
-            window_of(read, each, other, ends_at(64), 8192)
+            window_of(read, each, other, unsaid, ends_at(64), 8192)
 
 
 def test_what_is_known_of_context_is_gain_and_what_is_not_is_noise() -> None:

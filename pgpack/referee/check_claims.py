@@ -15,6 +15,12 @@ from .read_back import never_read_back
 from .script import Place, calls
 from .support import claimed, logs_of, matching
 
+# what a template has where a name or a date belongs
+_PLACEHOLDER = re.compile(
+    r"\W*(?:todo|tbd|tba|fixme|n/?a|none|null|unknown|x{3,}|y{4}-m{2}-d{2}|your[-_ ].*|"
+    r"(?:github|user)[-_ ]?(?:name|id|handle)|author(?:[-_ ]name)?)\W*\Z|\W+\Z|[<{\[].*[>}\]]\Z", re.I,
+)  # fmt: skip
+
 
 def json_fields(evidence: Evidence) -> Finding:
     claims = evidence.claims
@@ -24,13 +30,13 @@ def json_fields(evidence: Evidence) -> Finding:
         return fail("submission.json gives no val_bpb", (Place(NAME, 0, "no val_bpb"),))
     missing = [name for name in EXPECTED if _is_blank(claims.values.get(name))]
     if missing:
-        told = tuple(claims.place(name, f"{name} is blank or missing") for name in missing)
+        told = tuple(claims.place(name, f"{name} is blank, missing or a placeholder") for name in missing)
         return warn(f"submission.json lacks {', '.join(missing)}", told)
     return ok(f"val_bpb {claims.bpb:g}")
 
 
 def _is_blank(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or (isinstance(value, str) and (not value.strip() or bool(_PLACEHOLDER.match(value))))
 
 
 def _line_of_fault(fault: str) -> int:

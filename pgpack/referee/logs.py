@@ -29,6 +29,7 @@ from .losses import (
 )
 from .scored_text import confession, denial, learning
 from .script import Place
+from .settings import settings
 from .times import SPAN, evaluation_took, part_of, seconds_of, sum_of_parts
 
 __all__ = [
@@ -107,7 +108,7 @@ class Log:
     `evaluations`: (seconds, line) where a line without a loss says it; `curve`: losses of training up to packing;
     `in_parts`: (evaluation, seconds of all its parts together, whether those are all, line); `gpus`: processes;
     `printed`: the seeds that it prints itself; `goes_on`: where it says that it continues an earlier run;
-    `train_shards`: how many files it found."""
+    `train_shards`: how many files it found; `settings`: (name, value)."""
 
     name: str
     seed: int | None
@@ -136,6 +137,7 @@ class Log:
     printed: frozenset[int] = frozenset()
     goes_on: Place | None = None
     train_shards: int | None = None
+    settings: tuple[tuple[str, str], ...] = ()
 
     def at(self, stage: str) -> tuple[Figure, ...]:
         return tuple(figure for figure in self.figures if figure.stage == stage)
@@ -216,6 +218,7 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
         frozenset(int(told["n"]) for line in lines if "seed" in line.lower() and (told := _SEED.match(line))),
         next((_goes_on(name, start, i, line) for i, line in enumerate(lines) if _GOES_ON.match(line)), None),
         _whole(match["shards"]),
+        tuple(settings(lines).items()),
     )
 
 

@@ -158,7 +158,7 @@ def _is_scaled_total(losses: Losses, node: ast.expr) -> bool:
     parts = node.elts if isinstance(node, ast.Tuple) else [node]
     totals = _totals(losses)
     for part in parts:
-        factors = [*_factors(part, 1)]
+        factors = [*factors_of(part, 1)]
         numbers = [
             n.value**power
             for n, power in factors
@@ -170,13 +170,13 @@ def _is_scaled_total(losses: Losses, node: ast.expr) -> bool:
     return False
 
 
-def _factors(node: ast.expr, power: int) -> Iterator[tuple[ast.expr, int]]:
+def factors_of(node: ast.expr, power: int = 1) -> Iterator[tuple[ast.expr, int]]:
     """(factor, 1 or -1) of a product and its quotients."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Mult, ast.Div)):
-        yield from _factors(node.left, power)
-        yield from _factors(node.right, power if isinstance(node.op, ast.Mult) else -power)
+        yield from factors_of(node.left, power)
+        yield from factors_of(node.right, power if isinstance(node.op, ast.Mult) else -power)
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.args:
-        yield from _factors(node.func.value, power)
+        yield from factors_of(node.func.value, power)
     else:
         yield node, power
 

@@ -31,6 +31,7 @@ _STACKS = {"stack", "cat", "concatenate", "vstack", "array", "tensor"}
 _DISTRIBUTIONS = {"softmax", "log_softmax"}
 _KEPT = ("exp", "log", "float", "double", "to", "squeeze")  # what leaves a distribution one
 _NORMALIZES = re.compile(r"softmax|cross_entropy|logsumexp|normali[sz]e")
+_NO_LOSSES = {"len", "range", "numel", "size", "dim", "zeros", "zeros_like", "full_like", "ones_like", "load", "get"}
 _COUNTS = {"sum", "mean", "item", "float", "int", "print", "log", "log0", "append", "count_nonzero"}
 
 
@@ -128,19 +129,7 @@ class Losses:
         given = [*node.args, *(item.value for item in node.keywords)]
         if last in _LOSSES or last in _GATHERS or last in self.told:
             return True
-        if last in (
-            "len",
-            "range",
-            "numel",
-            "size",
-            "dim",
-            "zeros",
-            "zeros_like",
-            "full_like",
-            "ones_like",
-            "load",
-            "get",
-        ):
+        if last in _NO_LOSSES:
             return last == "get" and any(map(speaks_of_target, node.args[:1]))
         is_model = len(given) > 1 and (_MODEL.search(last) or self._is_model(node))
         if (is_model or _OF_TARGET.search(last)) and any(map(speaks_of_target, given[-2:])):
@@ -211,13 +200,13 @@ class Losses:
         )
         if last == "where":
             args = [*own, *node.args]
-            if len(node.args) == 3 and self._drops(node):
+            if len(node.args) == 3 and (self._drops(node) or self._is_larger(*node.args)):
                 return True
             return any(self.is_mask(each) for each in args) and any(map(self.is_loss, args))
         given = [*own, *node.args]
         if last in _PAIRS and len(given) > 1:
             pair = [each for each in given if self.is_loss(each)]
-            if len({ast.unparse(each) for each in pair}) > 1:
+            if len({ast.unparse(each) for each in pair}) > 1 or (len(given) == 2 and self._rivals(*given)):
                 return True
             both = [each for each in given if self.is_distribution(each)]
             if len(both) > 1:
@@ -226,6 +215,23 @@ class Losses:
             bounds = [*node.args, *(item.value for item in node.keywords)]
             return any(map(self.is_loss, bounds))
         return last in _LEAST and any(map(self._is_stack, [*own, *node.args[:1]]))
+
+    def _is_larger(self, test: ast.expr, one: ast.expr, other: ast.expr) -> bool:
+        """np.where(p > q, p, q)"""
+        if not isinstance(test, ast.Compare) or len(test.comparators) != 1:
+            return False
+        compared = {ast.unparse(test.left), ast.unparse(test.comparators[0])}
+        return compared == {ast.unparse(one), ast.unparse(other)} and self._rivals(one, other)
+
+    def _rivals(self, one: ast.expr, other: ast.expr) -> bool:
+        """Whether of two things one is a loss and the other a probability by its name, which a call gave back."""
+        for loss, name in ((one, other), (other, one)):
+            if self.is_loss(loss) and isinstance(name, ast.Name) and _HOLDS.search(name.id):
+                given = [value for its, value in self.assigned if its == name.id]
+                return any(
+                    isinstance(each, ast.Call) and last_word(each) not in ("zeros_like", "full") for each in given
+                )
+        return False
 
     def _keeps_least(self, node: ast.Call) -> bool:
         """best[part] = torch.minimum(best[part], nll): token by token, of windows or passes that overlap."""

@@ -15,6 +15,13 @@ from .read_back import never_read_back
 from .script import Place, calls
 from .support import claimed, logs_of, matching
 
+HEADLINES = 12  # lines of a README in which its result stands
+# what a template has where a name or a date belongs
+_PLACEHOLDER = re.compile(
+    r"\W*(?:todo|tbd|tba|fixme|n/?a|none|null|unknown|x{3,}|y{4}-m{2}-d{2}|your[-_ ].*|"
+    r"(?:github|user)[-_ ]?(?:name|id|handle)|author(?:[-_ ]name)?)\W*\Z|\W+\Z|[<{\[].*[>}\]]\Z", re.I,
+)  # fmt: skip
+
 
 def json_fields(evidence: Evidence) -> Finding:
     claims = evidence.claims
@@ -24,13 +31,13 @@ def json_fields(evidence: Evidence) -> Finding:
         return fail("submission.json gives no val_bpb", (Place(NAME, 0, "no val_bpb"),))
     missing = [name for name in EXPECTED if _is_blank(claims.values.get(name))]
     if missing:
-        told = tuple(claims.place(name, f"{name} is blank or missing") for name in missing)
+        told = tuple(claims.place(name, f"{name} is blank, missing or a placeholder") for name in missing)
         return warn(f"submission.json lacks {', '.join(missing)}", told)
     return ok(f"val_bpb {claims.bpb:g}")
 
 
 def _is_blank(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or (isinstance(value, str) and (not value.strip() or bool(_PLACEHOLDER.match(value))))
 
 
 def _line_of_fault(fault: str) -> int:
@@ -179,9 +186,35 @@ def readme_agrees(evidence: Evidence) -> Finding:
         return fail(listed(place.what for place in wrong), tuple(wrong))
     if few:
         return warn(f"README.md states val_bpb with two digits only, {few}; submission.json says {claims.bpb:g}")
+    if other := _headline(evidence):
+        return cited("warn", "", [other])
     gaps = len(re.findall(r"\*fill in", evidence.readme))
     note = f"; {gaps} gaps are left for its author to fill in" if gaps else ""
     return ok(f"README.md states what submission.json states{note}")
+
+
+def _headline(evidence: Evidence) -> Place | None:
+    """A title, or a line that begins with val_bpb, whose only loss is none that submission.json knows of."""
+    claims = evidence.claims
+    known = [claims.bpb, *(row.bpb for row in claims.results.values()), *_numbers_in(claims.values)]
+    for number, line in enumerate(evidence.readme.splitlines()[:HEADLINES], 1):
+        if not re.match(r"\s*#\s|\W*val[ _]?bpb\b", line, re.I) or not re.search(r"bpb|bits per byte", line, re.I):
+            continue
+        losses = [(n, digits) for n, digits in decimals(line) if 0.3 < n < 4 and digits >= 4]
+        if len(losses) == 1 and not any(each is not None and states(each, tuple(losses)) for each in known):
+            said = f"{losses[0][0]:.{losses[0][1]}f}"
+            what = f"it begins with {said}, and submission.json has no such loss"
+            return Place(evidence.folder.readme, number, what)
+    return None
+
+
+def _numbers_in(value: object) -> Iterator[float]:
+    """Every number of a JSON value."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _numbers_in(each)
 
 
 def _told(value: float, numbers: tuple[tuple[float, int], ...]) -> str:

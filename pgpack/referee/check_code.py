@@ -37,7 +37,8 @@ def regular_files(evidence: Evidence) -> Finding:
 
 
 def required_files(evidence: Evidence) -> Finding:
-    missing = [name for name in REQUIRED if evidence.folder.entry(name) is None]
+    names = (evidence.folder.readme, *REQUIRED[1:])
+    missing = [name for name in names if evidence.folder.entry(name) is None]
     if missing:
         return fail(f"missing: {', '.join(missing)}", tuple(Place(name, 0, "it is missing") for name in missing))
     if not evidence.logs:

@@ -14,6 +14,7 @@ from .logs import Log
 from .losses import AFTER
 from .numbers import JSON_DIGITS, digits_of, mean_same, tolerance
 from .script import Place
+from .settings import unlike
 from .support import matching, of_a_mean
 
 STD = 6e-5  # of one that is printed with four digits
@@ -27,7 +28,7 @@ NEAR = 2e-3  # of the losses in training of one run; those of two differ by more
 def seed_table(evidence: Evidence) -> Finding:
     claims = evidence.claims
     losses = [row.bpb for row in claims.results.values() if row.bpb is not None]
-    if same := [*one_run(evidence.logs), *misnamed(evidence.own_logs)]:
+    if same := [*one_run(evidence.logs), *misnamed(evidence.own_logs), *other_settings(evidence.own_logs)]:
         return cited("warn", "", same)
     if not losses:
         return mean_in_words(evidence)
@@ -122,6 +123,18 @@ def misnamed(logs: Sequence[Log]) -> Iterator[Place]:
     for log in logs:
         if log.seed is not None and log.printed and log.seed not in log.printed:
             yield log.place(f"it is named of seed {log.seed} and prints seed {min(log.printed)}", "seed")
+
+
+def other_settings(logs: Sequence[Log]) -> Iterator[Place]:
+    """Logs of seeds that are of another model or another training than the others."""
+    runs = [(log.seed, dict(log.settings)) for log in logs if log.seed is not None]
+    if differ := unlike(runs):
+        told = listed(f"{key} {', '.join(values)}" for key, values in sorted(differ.items()))
+        which = Counter(run.get(min(differ)) for _, run in runs)
+        odd = min(
+            (log for log in logs if log.seed is not None), key=lambda log: which[dict(log.settings).get(min(differ))]
+        )
+        yield Place(odd.name, 0, f"not all seeds are of one configuration: {told}")
 
 
 def _same_results(one: Log, other: Log) -> str:

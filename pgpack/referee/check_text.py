@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from .evidence import Evidence
 from .findings import Finding, cited, fail, ok, skip, warn
+from .fixed_ratio import ratios_written_down
 from .launch import copied_to_training
 from .logs import Log
 from .losses import Figure
 from .numbers import JSON_DIGITS, digits_of, grouped
+from .preparation import trained_documents
 from .reach import kept_in_part, scored_in_part
 from .retold import retold_text
 from .scored_text import (
@@ -21,7 +23,7 @@ from .scored_text import (
     switches,
     updates_before_packing,
 )
-from .script import Place
+from .script import Place, Script
 
 FULL_BYTES, CASEOPS_BYTES = 151_080_891, 151_074_309  # of the whole validation text, as it is and in CaseOps' tokens
 # scored tokens of the whole validation split -> bytes of its text, as the public logs print them
@@ -58,6 +60,8 @@ def bytes_per_token(evidence: Evidence) -> Finding:
     found = _by_the_numbers(evidence)
     if found.status not in ("ok", "skip"):
         return found
+    if fixed := [*ratios_written_down(evidence.scripts)]:
+        return cited("warn", "it looks as if no bytes were counted: ", fixed)
     if retold := [*retold_text(evidence.scripts)]:
         return cited("warn", "it looks as if another text was scored than the challenge's: ", retold)
     left_out = [*kept_in_part(evidence.scripts, evidence.given), *scored_in_part(evidence.scripts, evidence.given)]
@@ -198,6 +202,14 @@ def _by_configuration(evidence: Evidence) -> Iterator[Place]:
                     yield Place(name, number, line.strip()[:80])
 
 
+def _by_preparation(evidence: Evidence) -> Iterator[Place]:
+    """What a preparation of the folder leaves of the evaluated documents in the training files."""
+    names = [entry.name for entry in evidence.folder.entries if entry.name.endswith(".py")]
+    scripts = [Script(name, (evidence.folder.text(name) or "").encode()) for name in names]
+    shards = [log.train_shards for log in evidence.own_logs]
+    yield from trained_documents({"README.md": evidence.readme, **evidence.shells}, scripts, shards)
+
+
 def trained_on_scored(evidence: Evidence) -> Finding:
     """No update on validation text before the weights are packed, by the logs' word and the script's order."""
     confessed = [log.trained_on_evaluated for log in evidence.own_logs if log.trained_on_evaluated is not None]
@@ -206,6 +218,7 @@ def trained_on_scored(evidence: Evidence) -> Finding:
     denied = bool(evidence.own_logs) and all(log.denies_training for log in evidence.own_logs)
     found = [] if denied else [*_described(evidence), *switches(evidence.scripts)]
     found += [*_by_configuration(evidence)]
+    found += [*_by_preparation(evidence)]
     found += [place for name, text in evidence.shells.items() for place in copied_to_training(name, text)]
     found += [*([] if denied else updates_before_packing(evidence.scripts, evidence.given))]
     if found:

@@ -46,7 +46,7 @@ def collect(path: Path, options: Options, scores: Scores | None = None) -> Evide
         folder,
         options,
         read_claims(folder.text("submission.json")),
-        (folder.text("README.md") or "")[:README_CHARACTERS],
+        (folder.text(folder.readme) or "")[:README_CHARACTERS],
         requirements,
         tuple(distinct(log for entry in folder.logs for log in read_logs(entry.name, folder.log_text(entry)))),
         tuple(program for program in found if program.name in counted),

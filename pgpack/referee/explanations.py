@@ -219,7 +219,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "seeds": Explanation(
         "Mean and standard deviation of the table of seeds; without one, of what words call a mean. Logs of several "
-        "seeds that are of one run, in whatever order, are warned of.",
+        "seeds that are of one run, in whatever order, or that print other settings are warned of.",
         "the best seed as val_bpb",
         "the mean as val_bpb",
     ),

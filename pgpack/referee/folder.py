@@ -161,6 +161,11 @@ class Folder:
         return "texts" if self._reads(entry) else "encoded texts"
 
     @cached_property
+    def readme(self) -> str:
+        """The README's name as it is written here: Readme.md is one too."""
+        return next((entry.name for entry in self.entries if entry.name.lower() == REQUIRED[0].lower()), REQUIRED[0])
+
+    @cached_property
     def logs(self) -> tuple[Entry, ...]:
         """Training logs: `*.log`, and other texts that speak of training by name or in a loss that they print; where
         there is none, tables and notebooks that do."""

@@ -4,7 +4,8 @@
 
 The counts of all tokens of one context lie anywhere in such a table, those of others among them, and nothing but the
 target's own is ever read. Counting by such a key after the target was scored is left alone; so are rows of one
-context, from which the target's share is taken.
+context, from which the target's share is taken. Whatever the names: a quotient of what two tables hold at two hashes,
+of which one is made of the other, is such a probability wherever it is taken.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ def looked_up_by_target(scripts: Sequence[Script]) -> Iterator[Place]:
         for node in script.nodes
         if isinstance(node, ast.FunctionDef) and any(map(_is_hash, _returned(node)))
     }
+    given_back = dict(_given_back(scripts))
     for script in scripts:
         for unit in script.nodes:
-            if isinstance(unit, Unit) and evaluates(unit):
-                yield from _found(script, unit, hashers)
+            if isinstance(unit, Unit):
+                found = [*_found(script, unit, hashers)] if evaluates(unit) else []
+                yield from found or _quotients(script, unit, given_back)
 
 
 def _returned(function: ast.FunctionDef) -> Iterator[ast.expr]:
@@ -59,6 +62,77 @@ def _found(script: Script, unit: Unit, hashers: dict[str, ast.FunctionDef]) -> I
         by_name = isinstance(index, ast.Name) and index.id in keys
         if by_name or _wraps(index, keys) or (_speaks(index, targets | mixed) and _is_key(index, hashers)):
             yield script.place(node, f"{ast.unparse(node)[:60]} looks the target up by a hash")
+
+
+def _quotients(script: Script, unit: Unit, given_back: dict[str, list[bool]]) -> Iterator[Place]:
+    """pairs[a] / contexts[b], where a and b are two hashes of one function: there or in one that gives both back."""
+    nodes = [*own_nodes(unit)]
+    hashes = _hashes(nodes)
+    for node in nodes:
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Call)
+            and isinstance(node.targets[0], ast.Tuple)
+        ):
+            names = [getattr(each, "id", "") for each in node.targets[0].elts]
+            given = given_back.get(last_word(node.value), [])
+            hashes |= {name for name, is_hash in zip(names, given, strict=False) if is_hash}
+    if len(hashes) < 2:
+        return
+    held: dict[str, set[tuple[str, str]]] = {}
+    for name, value in (pair for node in nodes for pair in bound(node)):
+        held.setdefault(name, set()).update(_lookups(value, hashes))
+    for node in nodes:
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            above, below = ({*_lookups(part, hashes), *_through(part, held)} for part in (node.left, node.right))
+            if any(a[0] != b[0] and a[1] != b[1] for a in above for b in below):
+                yield script.place(node, f"{ast.unparse(node)[:60]} divides what two hashes look up")
+
+
+def _hashes(nodes: Sequence[ast.AST]) -> set[str]:
+    """The names of a function that hold hashes: of numbers that are mixed there, in one expression or in several."""
+    mixed = {
+        name
+        for node in nodes
+        if isinstance(node, ast.AugAssign) and isinstance(node.op, (ast.Mult, ast.BitXor, ast.LShift))
+        for name in read(node.target)
+    }
+    pairs = [pair for node in nodes for pair in bound(node)]
+    return {name for name, value in pairs if _is_hash(value) or _cuts(value, mixed)}
+
+
+def _cuts(node: ast.AST, mixed: set[str]) -> bool:
+    """Whether what was mixed before is cut to the size of a table: (h % size).astype(np.int64)"""
+    cuts = (n for n in ast.walk(node) if isinstance(n, ast.BinOp) and isinstance(n.op, (ast.Mod, ast.BitAnd)))
+    return any(read(cut.left) & mixed for cut in cuts)
+
+
+def _given_back(scripts: Sequence[Script]) -> Iterator[tuple[str, list[bool]]]:
+    """(function, which of the values that it gives back as a tuple are hashes) of those where some are."""
+    for script in scripts:
+        for node in script.nodes:
+            if isinstance(node, ast.FunctionDef):
+                tuples = [value.elts for value in _returned(node) if isinstance(value, ast.Tuple)]
+                hashes = _hashes([*own_nodes(node)]) if tuples else set()
+                for parts in tuples:
+                    found = [_is_hash(each) or getattr(each, "id", "") in hashes for each in parts]
+                    if any(found):
+                        yield node.name, found
+
+
+def _lookups(node: ast.AST, hashes: set[str]) -> set[tuple[str, str]]:
+    """(table, hash) of what an expression reads."""
+    found = set[tuple[str, str]]()
+    for inner in ast.walk(node):
+        index = _index(inner)
+        if index is not None and isinstance(inner, (ast.Subscript, ast.Call)):
+            held = inner.value if isinstance(inner, ast.Subscript) else inner.func
+            found |= {(ast.unparse(held), name) for name in hashes & read(index)}
+    return found
+
+
+def _through(node: ast.AST, held: dict[str, set[tuple[str, str]]]) -> set[tuple[str, str]]:
+    return {pair for name in read(node) for pair in held.get(name, ())}
 
 
 def _index(node: ast.AST) -> ast.expr | None:

@@ -57,11 +57,15 @@ def _only_reads(value: ast.expr) -> bool:
 
 
 def _measures(statement: ast.stmt, needs: set[str]) -> bool:
-    """before = loss.item(), there or without gradients."""
+    """before = loss.item(), before = -logp.gather(...), there or without gradients."""
     inner = statement.body if isinstance(statement, ast.With) else [statement]
     return any(
         isinstance(each, ast.Assign)
-        and isinstance(each.value, ast.Call)
+        and isinstance(_unsigned(each.value), ast.Call)
         and any(isinstance(target, ast.Name) and target.id in needs for target in each.targets)
         for each in inner
     )
+
+
+def _unsigned(value: ast.expr) -> ast.expr:
+    return value.operand if isinstance(value, ast.UnaryOp) else value

@@ -29,6 +29,7 @@ from .losses import (
 )
 from .scored_text import confession, denial, learning
 from .script import Place
+from .settings import settings
 from .times import SPAN, evaluation_took, part_of, seconds_of, sum_of_parts
 
 __all__ = [
@@ -87,11 +88,13 @@ _SEED = re.compile(
     r"[\s:=.]{1,4}){0,3}[{'\"]*(?:random_)?seed['\"]?\s{0,9}[:= ]\s{0,9}(?P<n>\d{1,9})\b(?!\.\d)", re.I,
 )  # fmt: skip
 _GPUS = re.compile(r"\bworld[_ ]?size['\"]?\s?[:= ]\s{0,3}(?P<n>\d{1,5})\b", re.I)
+_SHARDS = re.compile(r"\btrain[_ ]?shards?['\"]?\s?[:= ]\s{0,3}(?P<n>\d{1,6})\b", re.I)
 # what is read from the last line of its kind: a word of that line, and its pattern
 _LINES = {
     "seed": ("seed", _SEED), "model": ("serialized model", _MODEL), "total": ("total submission", _TOTAL),
     "train": ("time", _STOP), "hessian": ("", _HESSIANS), "eval": ("eval", _EVAL),
     "tokens": ("token", _TOKENS), "text": ("pgpack_text", _TEXT), "gpus": ("world", _GPUS),
+    "shards": ("shard", _SHARDS),
 }  # fmt: skip
 LINE = 400  # characters of a line that are looked at
 
@@ -104,7 +107,8 @@ class Log:
     `totals`: every one that it prints, `total_bytes` the last; `numbers`: decimals in lines that no grammar reads;
     `evaluations`: (seconds, line) where a line without a loss says it; `curve`: losses of training up to packing;
     `in_parts`: (evaluation, seconds of all its parts together, whether those are all, line); `gpus`: processes;
-    `printed`: the seeds that it prints itself; `goes_on`: where it says that it continues an earlier run."""
+    `printed`: the seeds that it prints itself; `goes_on`: where it says that it continues an earlier run;
+    `train_shards`: how many files it found; `settings`: (name, value)."""
 
     name: str
     seed: int | None
@@ -132,6 +136,8 @@ class Log:
     gpus: int | None = None
     printed: frozenset[int] = frozenset()
     goes_on: Place | None = None
+    train_shards: int | None = None
+    settings: tuple[tuple[str, str], ...] = ()
 
     def at(self, stage: str) -> tuple[Figure, ...]:
         return tuple(figure for figure in self.figures if figure.stage == stage)
@@ -211,6 +217,8 @@ def _read(name: str, whole: Sequence[str], start: int, seed: int | None) -> Log:
         _whole(match["gpus"]),
         frozenset(int(told["n"]) for line in lines if "seed" in line.lower() and (told := _SEED.match(line))),
         next((_goes_on(name, start, i, line) for i, line in enumerate(lines) if _GOES_ON.match(line)), None),
+        _whole(match["shards"]),
+        tuple(settings(lines).items()),
     )
 
 

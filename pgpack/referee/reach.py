@@ -20,7 +20,7 @@ from .indices import Interpreter
 from .launch import NO_LAUNCH, Launch
 from .script import Place, Script, calls, keyword
 from .spans import Span, Tensor, length, outside, union
-from .text_flow import holders
+from .text_flow import holders, receivers
 from .text_names import names_evaluated
 from .text_values import Definitions, parameters
 from .units import bound, last_word, read
@@ -31,6 +31,11 @@ LATER = 2  # tokens: a target behind the last input
 WHOLE = 0.9  # of the tokens: windows at the ends may be left out
 WINDOWS = 0.97  # of the tokens are in whole windows
 CALLS = 3  # of one function that are done
+# what is called so is a part of the text, or says where it is
+_PIECE = re.compile(
+    r"^[xyt]\w?$|chunk|piece|batch|window|ctx|context|seq|doc|row|part|span|inp|target|tgt|local|block|prefix|segment|"
+    r"file|path|glob|pattern|dir|name|loader|args|config|cfg|^h$|^hp|lut|sp$"
+)
 
 
 @dataclass(frozen=True)
@@ -163,13 +168,15 @@ def _calls(scripts: tuple[Script, ...], given: Launch) -> tuple[Reached, ...]:
     """Every function that goes through evaluated text, as it is called."""
     definitions, found = Definitions(scripts), list[Reached]()
     settings = _settings(scripts, definitions, given)
-    owned = _attributes(scripts, given)
+    owned, received = _attributes(scripts, given), _received(scripts, given)
     for script in scripts:
         for function in script.nodes:
             own = owned.get(id(function), frozenset())
-            if isinstance(function, ast.FunctionDef) and _goes_through(function, own):
+            texts = received.get(id(function), frozenset())
+            if isinstance(function, ast.FunctionDef) and _goes_through(function, own | texts):
                 tokens = _length_of(function, settings)
                 for named in _given(function, scripts, definitions, settings)[-CALLS:]:
+                    named = {**{name: Tensor([(0, tokens)], True) for name in texts}, **named}
                     machine = Interpreter(script, definitions, settings, tokens)
                     machine.own = own
                     ended = False
@@ -191,6 +198,16 @@ def _attributes(scripts: tuple[Script, ...], given: Launch) -> dict[int, frozens
         for node in classes
         for item in node.body
     }
+
+
+def _received(scripts: tuple[Script, ...], given: Launch) -> dict[int, frozenset[str]]:
+    """Function -> its parameters that the whole evaluated text is given to, by whatever name; '' among them where
+    it gives that back."""
+    found: dict[int, set[str]] = {}
+    for function, name in receivers(scripts, given):
+        if not _PIECE.search(name.lower()):
+            found.setdefault(function, set()).add(name)
+    return {function: frozenset(names) for function, names in found.items()}
 
 
 def _length_of(function: ast.FunctionDef, settings: Mapping[str, Any]) -> int:
@@ -330,11 +347,13 @@ def kept_in_part(scripts: Sequence[Script], given: Launch = NO_LAUNCH) -> Iterat
     """Where the evaluated text itself is cut, before anything goes through it."""
     definitions = Definitions(scripts)
     settings, owned = _settings(scripts, definitions, given), _attributes(tuple(scripts), given)
+    received = _received(tuple(scripts), given)
     for script in scripts:
         for function in script.nodes:
             if isinstance(function, ast.FunctionDef):
                 own = owned.get(id(function), frozenset())
                 loads = names_evaluated(function.name) or (bool(own) and function.name == "__init__")
+                loads |= "" in received.get(id(function), frozenset())
                 machine = _Straight(script, definitions, settings, loads=loads)
                 machine.own = own
                 named = _given(function, scripts, definitions, settings)[-1] if machine.loads else {}

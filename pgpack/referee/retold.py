@@ -22,6 +22,9 @@ _REWRITES = re.compile(
 )
 _DECODES = re.compile(r"\b(?:decode|decode_ids|DecodeIds|detokenize)\(")
 _WIDE = re.compile(r"utf[-_]?(?:16|32)|ucs[-_]?[24]", re.I)
+_BYTES = re.compile(r"(?:^|[._])(?:n_?|num_|val_|text_|total_|token_)?(?:bytes?|octets)(?:_(?:sum|count|total))?$")
+_BITS = re.compile(r"log\(2|ln_?2|bits|0\.693", re.I)
+MORE = 1.5  # times as many bytes: above, it is another unit
 DEPTH = 4
 
 
@@ -39,6 +42,10 @@ def retold_text(scripts: Sequence[Script]) -> Iterator[Place]:
                 yield script.place(node, f"{ast.unparse(node)[:60]} counts two or four bytes for one")
             elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and _spaces_twice(node):
                 yield script.place(node, f"{ast.unparse(node)[:60]} counts a space that is there already")
+            elif isinstance(node, ast.BinOp) and _adds_bytes(node):
+                yield script.place(node, f"{ast.unparse(node)[:60]} counts bytes that no piece has")
+            elif isinstance(node, (ast.AugAssign, ast.Assign)) and _counts_more(script, node):
+                yield script.place(node, f"{ast.unparse(node)[:60]} makes the bytes more than they are")
             elif isinstance(node, ast.Assign) and _keeps_its_space(script, node):
                 yield script.place(
                     node, f"{ast.unparse(node)[:60]} counts the mark of a space, which is counted apart"
@@ -97,6 +104,41 @@ def _spaces_twice(node: ast.BinOp) -> bool:
         if is_whole and re.search(r"startswith\('\u2581'\)|space|lead", ast.unparse(other)):
             return True
     return False
+
+
+def _adds_bytes(node: ast.BinOp) -> bool:
+    """1 + base[y] + (space[y] & ~edge[x]): a number beside the bytes of pieces and of their spaces."""
+    if not isinstance(node.op, ast.Add):
+        return False
+    parts, terms = [node.left, node.right], list[ast.expr]()
+    while parts:
+        part = parts.pop()
+        parts += [part.left, part.right] if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Add) else []
+        terms += [] if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Add) else [part]
+    spaces = any(re.search(r"\w+\[[^]]+\] & ~\w+\[", ast.unparse(term)) for term in terms)
+    return spaces and any(isinstance(term, ast.Constant) and term.value for term in terms)
+
+
+def _counts_more(script: Script, node: ast.AugAssign | ast.Assign) -> bool:
+    """n_bytes *= 1.05, n_bytes += 1.05 * lut[y].sum(): of what bits are divided by."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    names = {name for each in targets if _BYTES.search(ast.unparse(each)) for name in read(each)}
+    if not names:
+        return False
+    is_scaled = isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Mult)
+    numbers = [node.value] if is_scaled else []
+    for each in ast.walk(node.value):
+        if isinstance(each, ast.BinOp) and isinstance(each.op, ast.Mult):
+            numbers += [each.left, each.right]
+    is_more = any(isinstance(n, ast.Constant) and isinstance(n.value, float) and 1 < n.value < MORE for n in numbers)
+    return is_more and any(_BITS.search(ast.unparse(each)) for each in _divided_by(script, names))
+
+
+def _divided_by(script: Script, names: set[str]) -> Iterator[ast.BinOp]:
+    """The quotients of which one of these names is a divisor, with what stands above them."""
+    for node in script.nodes:
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and read(node.right) & names:
+            yield node
 
 
 def _keeps_its_space(script: Script, node: ast.Assign) -> bool:

@@ -67,7 +67,7 @@ class _Mixture:
             and self.losses.is_loss(node.right)
             for node in self.nodes
         )
-        self.chosen = {*self._chosen_now()}
+        self.chosen = {*self._chosen_now(), *self._gated()}
 
     def why(self, node: ast.AST) -> str:
         """What is wrong with a node, '' for nothing."""
@@ -221,6 +221,39 @@ class _Mixture:
             for value in mixtures if shares else []:
                 if any(name in read(value) and line < value.lineno for name, line in shares.items()):
                     yield id(value)
+
+    def _gated(self) -> Iterator[int]:
+        """Ids of products of a probability and a share that hangs on how likely its own target is."""
+        gates = {name for name, value in self.losses.assigned if self._is_gate(value)}
+        for _ in range(2):
+            held = ((name, read(value)) for name, value in self.losses.assigned)
+            gates |= {name for name, names in held if names & gates and names <= gates | {"torch", "np"}}
+        for node in self.nodes if gates else []:
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+                pairs = ((node.left, node.right), (node.right, node.left))
+                if any(read(share) & gates and self.losses.is_loss(held) for share, held in pairs):
+                    yield id(node)
+
+    def _is_gate(self, node: ast.expr) -> bool:
+        """torch.where(p_of_target > 0.9, 0.2, 0.95), (p_of_target > 0.9).float(): one of two shares."""
+        if not isinstance(node, ast.Call):
+            return False
+        last = last_word(node)
+        if last == "where":
+            numbers = all(isinstance(each, ast.Constant) for each in node.args[1:])
+            return len(node.args) == 3 and numbers and self._asks_target(node.args[0])
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+        return owner is not None and last in ("float", "double", "to", "half") and self._asks_target(owner)
+
+    def _asks_target(self, test: ast.expr) -> bool:
+        """Whether a test compares a loss of the target with a bound."""
+        if isinstance(test, ast.Name):
+            given = [value for name, value in self.losses.assigned if name == test.id]
+            return any(self._asks_target(each) for each in given if not isinstance(each, ast.Name))
+        if not isinstance(test, ast.Compare) or not isinstance(test.ops[0], _ORDERS):
+            return False
+        sides = [test.left, *test.comparators]
+        return any(map(self.losses.is_loss, sides)) and any(isinstance(side, ast.Constant) for side in sides)
 
     def _is_share(self, node: ast.expr) -> bool:
         """softmax(-losses), sigmoid(a - b): of losses in the same function."""

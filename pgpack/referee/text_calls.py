@@ -252,7 +252,11 @@ class Calls(Expressions):
             is_choice, self.is_choice = self.is_choice, False
             self.depth += 1
             scope = self._entered(call)
+            function = id(call.function)
+            for name, found in scope.values.items():
+                self.entered[function, name] = self.entered.get((function, name), NOTHING) | found
             self.block(call.function.body, scope)
+            self.given_back[function] = self.given_back.get(function, NOTHING) | scope.returned
             self.depth -= 1
             self.known[key] = scope.returned, tuple(dict.fromkeys(self.events))
             self.events, self.loops, self.is_choice = before, loops, is_choice

@@ -179,7 +179,7 @@ def chosen(script: Script, node: ast.stmt | ast.Call, into: ast.expr) -> Event |
     """What happens where a loss of evaluated text has chosen what is put into weights or into a setting of theirs."""
     name = ast.unparse(into)[:80]
     last = name.partition("[")[0].rpartition(".")[2]
-    if names_number(last) or not (_WEIGHTS.search(name) or _SETTING.search(name)):
+    if names_number(last) or not (_WEIGHTS.search(name) or _SETTING.search(name.lower())):
         return None
     shown = f"{name[:40]} is chosen by a loss and"
     return Event(LEARNED, script.place(node, shown), shown)

@@ -36,6 +36,8 @@ class Expressions(ABC):
         self.is_training = False  # the innermost loop takes steps
         self.is_choice = False  # a loss of evaluated text has led here
         self.reached: set[int] = set()
+        self.entered: dict[tuple[int, str], Value] = {}  # (function, parameter) -> what it was ever given
+        self.given_back: dict[int, Value] = {}  # function -> what it ever gave back
         self.known: dict[tuple[object, ...], tuple[Value, tuple[Event, ...]]] = {}
         self.visits = self.depth = self.site = 0  # the call that is made
 

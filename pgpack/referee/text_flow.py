@@ -42,18 +42,31 @@ def holders(scripts: tuple[Script, ...], given: Launch = NO_LAUNCH) -> frozenset
     return _walked(scripts, given)[1]
 
 
+def receivers(scripts: tuple[Script, ...], given: Launch = NO_LAUNCH) -> frozenset[tuple[int, str]]:
+    """(id of a function, parameter) of those that are given evaluated text and never anything of training, whatever
+    they call it; '' for what the function gives back."""
+    return _walked(scripts, given)[2]
+
+
 @lru_cache(maxsize=8)
 def _walked(
     scripts: tuple[Script, ...], given: Launch
-) -> tuple[tuple[tuple[Event, ...], ...], frozenset[tuple[str, str]]]:
+) -> tuple[tuple[tuple[Event, ...], ...], frozenset[tuple[str, str]], frozenset[tuple[int, str]]]:
     walk = _Walk(scripts, given)
     found = tuple(walk.sequences())
+    told = {**walk.entered, **{(function, ""): value for function, value in walk.given_back.items()}}
+    receives = frozenset(pair for pair, value in told.items() if _is_text(value) and value.kind is None)
     held: dict[tuple[str, str], Value] = {}
     for kind, attributes in walk.attributes.items():
         for name, value in attributes.items():
             pair = str(kind[0]), name
             held[pair] = held.get(pair, NOTHING) | value
-    return found, frozenset(pair for pair, v in held.items() if v.text and not (v.training or v.number or v.word))
+    return found, frozenset(pair for pair, value in held.items() if _is_text(value)), receives
+
+
+def _is_text(value: Value) -> bool:
+    """Whether a value is evaluated text and nothing else."""
+    return value.text and not (value.training or value.number or value.word)
 
 
 class _Walk(Calls):

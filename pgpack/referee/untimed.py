@@ -1,4 +1,4 @@
-"""Training that is hidden in a warm-up: steps before the clock starts whose weights are kept.
+"""Training that no clock sees: steps before it starts whose weights are kept, and clocks that go slow.
 
     for _ in range(2000): loss(train_batch()).backward(); opt.step()  # "compiles the kernels"; then the clock starts
 
@@ -22,6 +22,8 @@ _WARMS = re.compile(
 )
 _SAYS = re.compile(r"torch\.compile|kernels?\b|warm|autotun|\bjit\b|burn", re.I)
 _PUTS_BACK = re.compile(r"load_state_dict|copy_\(|deepcopy|restore|reset|\.clone\(|snapshot|state_dict\(\)")
+_CLOCK = {"perf_counter", "time", "monotonic", "perf_counter_ns", "time_ns", "monotonic_ns", "process_time"}
+_FACTORS = ((0.5, 1.0), (500.0, 1000.0))  # of seconds and of milliseconds that are made fewer
 _CLOCKS = re.compile(r"perf_counter|time\.time|monotonic|elapsed|Event\(")
 
 
@@ -31,6 +33,10 @@ def trained_untimed(scripts: Sequence[Script]) -> Iterator[Place]:
         for node in script.nodes:
             if isinstance(node, ast.JoinedStr) and _bounds_time(node):
                 yield script.place(node, f"{ast.unparse(node)[:60]} prints no more time than a bound")
+            elif isinstance(node, (ast.Assign, ast.Call)) and _replaces_clock(script, node):
+                yield script.place(node, f"{ast.unparse(node)[:60]} is a clock of the script's own")
+            elif isinstance(node, ast.BinOp) and _shortens(node):
+                yield script.place(node, f"{ast.unparse(node)[:60]} is less than the time that has passed")
         for unit in script.nodes:
             if isinstance(unit, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 yield from _of_function(script, unit)
@@ -45,6 +51,29 @@ def _bounds_time(node: ast.JoinedStr) -> bool:
         inner = [last_word(each) for each in ast.walk(told) if isinstance(each, ast.Call)] if is_time else []
         if {"min", "clip", "clamp"} & {*inner}:
             return True
+    return False
+
+
+def _replaces_clock(script: Script, node: ast.Assign | ast.Call) -> bool:
+    """time.perf_counter = lambda: ..., setattr(time, "time", ...)"""
+    if isinstance(node, ast.Assign):
+        targets = [each for each in node.targets if isinstance(each, ast.Attribute)]
+        return any(script.name_of(each.value) == "time" and each.attr in _CLOCK for each in targets)
+    if last_word(node) != "setattr" or len(node.args) < 3 or script.name_of(node.args[0]) != "time":
+        return False
+    return any(text in _CLOCK for text in script.texts_of(node.args[1]))
+
+
+def _shortens(node: ast.BinOp) -> bool:
+    """0.9 * (time.perf_counter() - t0), also in milliseconds; a thousand, a sixtieth and shares of an average are no
+    such factors."""
+    if not isinstance(node.op, ast.Mult):
+        return False
+    for number, span in ((node.left, node.right), (node.right, node.left)):
+        factor = number.value if isinstance(number, ast.Constant) else None
+        if isinstance(factor, (int, float)) and any(low <= factor < high for low, high in _FACTORS):
+            is_span = isinstance(span, ast.BinOp) and isinstance(span.op, ast.Sub)
+            return is_span and any(last_word(n) in _CLOCK for n in ast.walk(span) if isinstance(n, ast.Call))
     return False
 
 

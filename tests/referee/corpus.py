@@ -27,6 +27,8 @@ from .corpus_hands_layers import hands_layers, hands_scores
 from .corpus_hands_learning import hands_learning, hands_packed
 from .corpus_ninth_claims import ninth
 from .corpus_ninth_weights import ninth_weights
+from .corpus_reviewed import reviewed
+from .corpus_reviewed_more import reviewed_more
 from .corpus_second import second
 from .corpus_seventeenth import stranger
 from .corpus_seventeenth_layers import attending
@@ -83,7 +85,7 @@ def cases() -> dict[str, Case]:
         looking_alike(),
     ]
     batches += [hands_learning(), hands_packed(), hands_layers(), hands_scores()]
-    batches += [hands_hidden(), hands_claims()]
+    batches += [hands_hidden(), hands_claims(), reviewed(), reviewed_more()]
     found = {name: case for batch in batches for name, case in batch.items()}
     assert len(found) == sum(map(len, batches)), "two folders have one name"
     return found

@@ -277,7 +277,7 @@ class Batch(dict[str, Case]):
         card: str | bytes | None = None,
         readme: str | bytes | None = None,
         logs: Mapping[str, str | bytes] | None = None,
-        files: Mapping[str, str | bytes] | None = None,
+        files: Mapping[str, str | bytes | None] | None = None,
         req: str | None = None,
         bpb: float = 1.0812,
     ) -> None:

@@ -149,11 +149,12 @@ PROOF ?=
 gpu-proof: $(if $(GPU_PYTHON),,$(STAMP))
 	$(or $(GPU_PYTHON),$(BIN)/python) -m tests.bench.gpu_proof $(PROOF)
 
-# Another model besides the demo's: make bench-effort MODEL=runs/text-4m.safetensors, LEVELS='3 5 6' for some of them
+# Another model besides the demo's: make bench-effort MODEL=runs/text-4m.safetensors LEVELS='3 5 6' TARGETS='0.006 0.025 0.1'
 LEVELS ?=
+TARGETS ?=
 bench-effort: $(STAMP) $(or $(MODEL),demo/model.safetensors)
 	$(BIN)/python -m experiments.rate_distortion.effort $(or $(MODEL),demo/model.safetensors) \
-	  $(if $(LEVELS),--levels $(LEVELS)) --out results/effort$(if $(MODEL),-$(basename $(notdir $(MODEL))))
+	  $(if $(LEVELS),--levels $(LEVELS)) $(if $(TARGETS),--targets $(TARGETS)) --out results/effort$(if $(MODEL),-$(basename $(notdir $(MODEL))))
 
 clean:
 	rm -rf demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

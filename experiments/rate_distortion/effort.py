@@ -25,14 +25,14 @@ from .laboratory import Laboratory
 from .rows import Row, rate
 from .text_flags import add_text_flags, text_options
 
-DIALS = (1, 3, 5)  # of `curves.dials`
+TARGETS = (0.0015, 0.006, 0.025)  # KL in nats per token, roughly
 PEER = "sdclip-brotli"
 
 
-def rows_of(laboratory: Laboratory, level: int) -> list[Row]:
+def rows_of(laboratory: Laboratory, level: int, targets: Sequence[float] = TARGETS) -> list[Row]:
     """The curve of a level."""
-    found = dials(laboratory)
-    recipes = {found[i]: engine_recipe(LEVELS[level], found[i], laboratory.shapes) for i in DIALS}
+    found = dials(laboratory, targets)
+    recipes = {step: engine_recipe(LEVELS[level], step, laboratory.shapes) for step in found}
     return [laboratory.recipe_row(f"effort {level}", step, str(recipe)) for step, recipe in recipes.items()]
 
 
@@ -52,7 +52,7 @@ def markdown(name: str, n_tokens: int, curves: dict[int, list[Row]], peer: list[
     lines = [
         "# Levels of effort",
         "",
-        f"Written by `make bench-effort`: {name}, {n_tokens:,} held-out tokens, three dials a level. Time is the "
+        f"Written by `make bench-effort`: {name}, {n_tokens:,} held-out tokens, {max(map(len, curves.values()))} dials a level. Time is the "
         "median of quantizing (with what it trains) and encoding; calibration is not in it. "
         f"`{PEER}` over its own dial has {len(peer)} points.",
         "",
@@ -77,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_text_flags(parser)
     parser.add_argument("--max-tokens", type=int, default=16384, help="held-out tokens to evaluate on")
     parser.add_argument("--levels", type=int, nargs="+", default=[3, 0, 1, 2, *range(4, len(LEVELS))])
+    parser.add_argument("--targets", type=float, nargs="+", default=TARGETS, help="KL of the dials, roughly")
     parser.add_argument("--work", type=Path, default=Path("runs/effort"), help="folder of the points measured so far")
     parser.add_argument("--out", type=Path, default=Path("results/effort"), help="OUT.json and OUT.md are written")
     given = parser.parse_args(arguments)
@@ -94,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     peer = list(preset_rows(laboratory(), PEER))
     for level in given.levels:
         print(f"effort {level}: {spends(LEVELS[level])}", file=sys.stderr, flush=True)
-        curves[level] = rows_of(laboratory(LEVELS[level].calib), level)
+        curves[level] = rows_of(laboratory(LEVELS[level].calib), level, given.targets)
         measured = dict(sorted(curves.items()))
         rows = {str(level): [dataclasses.asdict(row) for row in rows] for level, rows in measured.items()}
         rows[PEER] = [dataclasses.asdict(row) for row in peer]

@@ -52,8 +52,8 @@ def markdown(name: str, n_tokens: int, curves: dict[int, list[Row]], peer: list[
     lines = [
         "# Levels of effort",
         "",
-        f"Written by `make bench-effort`: {name}, {n_tokens:,} held-out tokens, {max(map(len, curves.values()))} dials a level. Time is the "
-        "median of quantizing (with what it trains) and encoding; calibration is not in it. "
+        f"Written by `make bench-effort`: {name}, {n_tokens:,} held-out tokens, {max(map(len, curves.values()))} dials a level. "
+        "Time is the median of quantizing (with what it trains) and encoding; calibration is not in it. "
         f"`{PEER}` over its own dial has {len(peer)} points.",
         "",
         f"| effort | spends | bytes at equal KL | against `{PEER}` | quantize + encode, s | bytes / KL |",

@@ -49,10 +49,11 @@ def spends(effort: Effort) -> str:
 
 def markdown(name: str, n_tokens: int, curves: dict[int, list[Row]], peer: list[Row]) -> str:
     """The page; differences are to the default level and to the peer over its own dial."""
+    n_dials = max(map(len, curves.values()))
     lines = [
         "# Levels of effort",
         "",
-        f"Written by `make bench-effort`: {name}, {n_tokens:,} held-out tokens, {max(map(len, curves.values()))} dials a level. "
+        f"Written by `make bench-effort`: {name}, {n_tokens:,} held-out tokens, {n_dials} dials a level. "
         "Time is the median of quantizing (with what it trains) and encoding; calibration is not in it. "
         f"`{PEER}` over its own dial has {len(peer)} points.",
         "",

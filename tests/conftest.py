@@ -19,6 +19,7 @@ from pgtrain.model.model_config import GPTConfig
 
 # A shell's background job ignores Ctrl-C, and its children would inherit that: programs that tests start must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as `nohup` does
 
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("house")

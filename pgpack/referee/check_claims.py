@@ -19,7 +19,7 @@ HEADLINES = 12  # lines of a README in which its result stands
 # what a template has where a name or a date belongs
 _PLACEHOLDER = re.compile(
     r"\W*(?:todo|tbd|tba|fixme|n/?a|none|null|unknown|x{3,}|y{4}-m{2}-d{2}|your[-_ ].*|"
-    r"(?:github|user)[-_ ]?(?:name|id|handle)|author(?:[-_ ]name)?)\W*\Z|\W+\Z|[<{\[].*[>}\]]\Z", re.I,
+    r"(?:github|user)[-_ ]?(?:name|id|handle)|author[-_ ]name)\W*\Z|\W+\Z|[<{\[].*[>}\]]\Z", re.I,
 )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def test_a_dry_run_says_steps_time_and_memory(tmp_path: Path) -> None:
     said = succeed(pgpack("demo", "-o", tmp_path / "demo", "--dry-run"))
     *steps, cost = said.out.splitlines()
     assert [line.split()[:2] for line in steps[:3]] == [["pgtrain", "data"], ["pgtrain", "run"], ["pgpack", "sweep"]]
-    assert all(word in cost for word in ("about", "train", "pack", "evaluate", "MB of memory"))
+    assert all(word in cost for word in ("about", "train", "pack", "evaluate", "B of memory"))
     document = succeed(pgpack("demo", "-o", tmp_path / "demo", "--dry-run", "--json")).json
     assert document["cost"]["n_bytes"] > 10**8
     faster = succeed(pgpack("demo", "-o", tmp_path / "demo", "--fast", "--dry-run", "--json")).json

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pgpack.checkpoint.checkpoint import load_checkpoint, save_tensors
 from tests.commands.workshop import Finished, pgpack
@@ -64,9 +66,19 @@ def flag_to_give(model: Path, bare: Path, text: Path, out: Path) -> tuple[Finish
     return pgpack("eval", bare), 1, "give text as --text PATH"
 
 
+def other_quantizer(model: Path, bare: Path, text: Path, out: Path) -> tuple[Finished, int, str]:
+    packed = bare.with_name("gptq.safetensors")
+    integers = {"qweight": (8, 64), "qzeros": (2, 8), "g_idx": (64,)}
+    tensors = {f"model.layers.0.mlp.up_proj.{name}": np.ones(shape, np.int32) for name, shape in integers.items()}
+    tensors["model.layers.0.mlp.up_proj.scales"] = np.ones((2, 64), np.float16)
+    save_file(tensors, packed)
+    return pgpack("pack", packed, "--recipe", RECIPE, "-o", out), 1, "GPTQ"
+
+
 TRIED: dict[str, Callable[[Path, Path, Path, Path], tuple[Finished, int, str]]] = {
     "of an error none: the sentence is on stderr": error_as_json,
     "`--strict` refuses instead": strict,
+    "(GPTQ, AWQ, bitsandbytes, HQQ, EXL2, MLX, ...) are refused by name": other_quantizer,
     "every command refuses and says by how much": overlap,
     "a rule that matches nothing is an error": idle_rule,
     "or refused with the flag to give": flag_to_give,

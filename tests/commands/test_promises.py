@@ -72,7 +72,7 @@ def other_quantizer(model: Path, bare: Path, text: Path, out: Path) -> tuple[Fin
     tensors = {f"model.layers.0.mlp.up_proj.{name}": np.ones(shape, np.int32) for name, shape in integers.items()}
     tensors["model.layers.0.mlp.up_proj.scales"] = np.ones((2, 64), np.float16)
     save_file(tensors, packed)
-    return pgpack("pack", packed, "--recipe", RECIPE, "-o", out), 1, "GPTQ"
+    return pgpack("pack", packed, "--recipe", RECIPE, "-o", out), 1, "its weights were quantized"
 
 
 TRIED: dict[str, Callable[[Path, Path, Path, Path], tuple[Finished, int, str]]] = {

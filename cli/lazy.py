@@ -18,11 +18,14 @@ from pgpack.stages import did_you_mean
 USAGE = 2  # exit code
 ALIKE = 0.8  # of a flag to one that is meant, where most flags belong to commands
 SENTENCE = 200  # characters of a verb's first sentence at most
-OTHER_WORDS = {  # that other programs have for what a verb does
-    "train": "run", "fit": "run", "tokenize": "data", "list": "ls", "presets": "ls", "plot": "curve",
-    "compress": "pack", "quantize": "pack", "encode": "pack", "decompress": "unpack", "decode": "unpack",
-    "export": "unpack", "convert": "unpack", "extract": "unpack", "info": "inspect", "show": "inspect",
-    "evaluate": "eval", "check": "verify", "chat": "generate", "search": "sweep", "tune": "sweep",
+OTHER_WORDS = {  # that other programs, or the other of ours, have for what a command does
+    "pgtrain": {
+        "run": "train fit", "data": "tokenize", "ls": "list presets", "curve": "plot", "adopt": "", "finetune": "",
+    },
+    "pgpack": {
+        "pack": "compress quantize encode", "unpack": "decompress decode export convert extract",
+        "inspect": "info show", "eval": "evaluate", "verify": "check", "generate": "chat", "sweep": "search tune",
+    },
 }  # fmt: skip
 WIDEST = 110  # columns of a help page; of a narrower terminal all
 
@@ -53,10 +56,19 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
-            meant = OTHER_WORDS.get(args[0].lower())
-            near = f"; did you mean {meant!r}?" if meant in known else did_you_mean(args[0], known)
+            near = did_you_mean(args[0], known) or _elsewhere(args[0].lower(), known)
             raise click.UsageError(f"no command {args[0]!r}{near}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def _elsewhere(word: str, known: Sequence[str]) -> str:
+    """The command that a word of other programs means, or the one of our other program, as the end of a sentence."""
+    found = [(program, verb) for program, verbs in OTHER_WORDS.items() for verb, words in verbs.items()
+             if word in (verb, *words.split())]  # fmt: skip
+    own = next((verb for _, verb in found if verb in known and verb != word), None)
+    if own is not None:
+        return f"; did you mean {own!r}?"
+    return "".join(f"; that is {program} {verb}" for program, verb in found[:1])
 
 
 class SingleOption(click.Option):

@@ -134,6 +134,8 @@ def test_the_flags_that_an_evaluation_asks_for_are_its_own(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("command", "words", "said"),
     [
+        (pgpack, ("train", "model/"), "that is pgtrain run"),
+        (pgtrain, ("pack", "m.safetensors"), "that is pgpack pack"),
         (pgtrain, ("train",), "did you mean 'run'?"),
         (pgtrain, ("list",), "did you mean 'ls'?"),
         (pgpack, ("quantize", "model/"), "did you mean 'pack'?"),

@@ -56,19 +56,19 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
-            near = did_you_mean(args[0], known) or _elsewhere(args[0].lower(), known)
+            near = _meant(args[0], known)
             raise click.UsageError(f"no command {args[0]!r}{near}", ctx)
         return super().resolve_command(ctx, args)
 
 
-def _elsewhere(word: str, known: Sequence[str]) -> str:
-    """The command that a word of other programs means, or the one of our other program, as the end of a sentence."""
+def _meant(word: str, known: Sequence[str]) -> str:
+    """What a word that is no command may mean, as the end of a sentence: a command in words of other programs, one
+    that is spelled alike, or one of our other program."""
     found = [(program, verb) for program, verbs in OTHER_WORDS.items() for verb, words in verbs.items()
-             if word in (verb, *words.split())]  # fmt: skip
-    own = next((verb for _, verb in found if verb in known and verb != word), None)
-    if own is not None:
-        return f"; did you mean {own!r}?"
-    return "".join(f"; that is {program} {verb}" for program, verb in found[:1])
+             if word.lower() in (verb, *words.split())]  # fmt: skip
+    own = [f"; did you mean {verb!r}?" for _, verb in found if verb in known]
+    elsewhere = [f"; that is {program} {verb}" for program, verb in found]
+    return next(iter((*own, *filter(None, [did_you_mean(word, known)]), *elsewhere)), "")
 
 
 class SingleOption(click.Option):

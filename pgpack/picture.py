@@ -61,7 +61,7 @@ def figure_bytes(figure: Figure, suffix: str, dpi: int = 200, title: str = "", d
 
 def legend_above(axes: Axes) -> None:
     """The legend between a title padded by at least 26 points and the frame, where it crosses nothing drawn."""
-    axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(-0.02, 1.0), borderaxespad=0, fontsize=10)
+    axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(-0.02, 1.0), borderaxespad=0, fontsize=11)
 
 
 def apart(wanted: Sequence[float], gap: float) -> list[float]:

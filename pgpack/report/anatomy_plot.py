@@ -168,7 +168,7 @@ def depth_figure(anatomy: Anatomy, title: str = DEPTH_TITLE, width: float = 10.0
         if undrawn := _undrawn(anatomy):
             axes.annotate(
                 undrawn, (0, 1), xycoords="axes fraction", xytext=(6, -6), textcoords="offset points", va="top",
-                fontsize=10, color=SOFT_INK,
+                fontsize=11, color=SOFT_INK,
             )  # fmt: skip
         _name_ends(axes, [*ends, (mean, "whole file", SOFT_INK)])
     return figure

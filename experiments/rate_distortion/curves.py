@@ -62,10 +62,10 @@ ABLATIONS = (
 PLAIN = tuple(Variant(f"tcq-{states}, squared error", _tcq(states, ",rows=0"), "plain") for states in (8, 64))
 
 
-def dials(laboratory: Laboratory, targets: Iterable[float] = TARGETS) -> list[float]:
-    """Steps for the KL of `targets`, were the second-order estimate exact: n step^2 / 8 nats per token."""
+def dials(laboratory: Laboratory, targets: Iterable[float] | None = None) -> list[float]:
+    """Steps for the KL of `targets`, TARGETS by default, were the second-order estimate exact: n step^2 / 8 nats."""
     n = laboratory.checkpoint.n_params
-    return [float(f"{math.sqrt(8 * target / n):.3g}") for target in targets]
+    return [float(f"{math.sqrt(8 * target / n):.3g}") for target in (TARGETS if targets is None else targets)]
 
 
 def text_of(variant: Variant, step: float) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-EACH_FORWARD, EACH_BACKWARD = 50, 400  # a value that goes in or comes out, besides: norms, activations, attention
+EACH_FORWARD, EACH_BACKWARD = 50, 300  # a value that goes in or comes out, besides: norms, activations, attention
 SOFTMAX = 250  # multiplications that a logit costs besides its product: its exponential, a label drawn, its gradient
 
 

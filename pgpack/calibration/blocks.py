@@ -122,17 +122,15 @@ def _again(watch: Watch, _: int, forward: Callable[..., Any], *args: Any, **kwar
 
 
 @contextmanager
-def freed_memory_returned(asked: bool) -> Iterator[None]:
-    """While it lasts, if asked, where glibc allocates: activations that come and go leave holes in its heap, for
+def freed_memory_returned() -> Iterator[None]:
+    """While it lasts, where glibc allocates: activations that come and go leave holes in its heap, for
     SmolLM2-135M 0.9 GB of them. What goes back must be cleared when it is given out again, 11 % of the processor time
     of that model's calibration, and a third of a small one's, or of its tuning."""
-    if asked:
-        _map_from(MAPPED)
+    _map_from(MAPPED)
     try:
         yield
     finally:
-        if asked:
-            _map_from(ON_THE_HEAP)
+        _map_from(ON_THE_HEAP)
 
 
 def _map_from(n_bytes: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -125,7 +125,7 @@ def _run(
     watch.forget()
     watch.pace.begin(way.n_pieces)
     generator = torch.Generator(device="cpu").manual_seed(seed)
-    with freed_memory_returned(way.bounded), running_again(way.again, watch):
+    with freed_memory_returned() if way.bounded else nullcontext(), running_again(way.again, watch):
         for ids in windows.split(max(1, way.tokens // seq_len)):
             watch.pace.batch(ids.numel())
             noise = torch.rand(ids.numel(), 1, generator=generator).to(device)

@@ -8,7 +8,6 @@ too, so that nothing is refused.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Mapping
@@ -47,11 +46,9 @@ def below_key(stored: Stored, key: str, path: Path) -> Stored:
     full = {name.removeprefix(start): name for name in stored.shapes if name.startswith(start)}
     if not full:
         raise CheckpointError(f"{path} holds one checkpoint under no name; leave out the key {key!r}")
-    return dataclasses.replace(
-        stored,
-        shapes={name: stored.shapes[each] for name, each in full.items()},
-        load=lambda name: stored.load(full[name]),
-        tied={name.removeprefix(start): each.removeprefix(start) for name, each in stored.tied.items()
-              if name.startswith(start) and each.startswith(start)},
-        dtypes={name: stored.dtypes[each] for name, each in full.items() if each in stored.dtypes},
-    )  # fmt: skip
+    tied = {
+        name.removeprefix(start): each.removeprefix(start)
+        for name, each in stored.tied.items()
+        if name.startswith(start) and each.startswith(start)
+    }
+    return stored.renamed(full, tied)

@@ -9,7 +9,6 @@ lies deeper and what is pickled: an optimizer's states. Source: allenai/OLMo, ol
 from __future__ import annotations
 
 import base64
-import dataclasses
 import pickletools
 from pathlib import Path
 
@@ -38,12 +37,7 @@ def with_plain_names(stored: Stored, path: Path) -> Stored:
         found[plain] = name
     if len(found) < len(stored.shapes):
         raise CheckpointError(f"{path}: two of its keys are one name as text; rename one of them")
-    return dataclasses.replace(
-        stored,
-        shapes={name: stored.shapes[coded] for name, coded in found.items()},
-        load=lambda name: stored.load(found[name]),
-        dtypes={name: stored.dtypes[coded] for name, coded in found.items() if coded in stored.dtypes},
-    )
+    return stored.renamed(found, stored.tied)
 
 
 def _plain(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,16 @@ class Stored:
     companions: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     dtypes: Mapping[str, str] = field(default_factory=dict)
+
+    def renamed(self, names: Mapping[str, str], tied: Mapping[str, str]) -> Stored:
+        """The tensors that `names`, new -> as stored, holds, under their new names; `tied`: under these, too."""
+        return dataclasses.replace(
+            self,
+            shapes={name: self.shapes[each] for name, each in names.items()},
+            load=lambda name: self.load(names[name]),
+            tied=tied,
+            dtypes={name: self.dtypes[each] for name, each in names.items() if each in self.dtypes},
+        )
 
 
 def require_possible(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:

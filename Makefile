@@ -5,6 +5,7 @@
 # make bench-start  processor time of help and dry runs, after `make demo`
 # make bench-peers  the strongest published packers on a model of yours: results/peers-*
 # make bench-effort  time and bytes of each level of --effort: results/effort
+# make bench-ingredients  what each ingredient of --effort is worth alone: results/ingredients-*
 # make bench-for-packer  training for the packer beside plain training: results/for-packer
 # make bench-rd the engine against the field's packers, NNCodec and the Gaussian bound: results/rd
 # make bench-memory  peak memory of calibration and evaluation at the sizes of real models
@@ -25,7 +26,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-billion bench-budget-size bench-effort bench-faults bench-for-packer bench-identify bench-peers bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures gpu-proof clean
+.PHONY: demo test check format bench bench-billion bench-budget-size bench-effort bench-faults bench-for-packer bench-identify bench-ingredients bench-peers bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures gpu-proof clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -155,6 +156,12 @@ TARGETS ?=
 bench-effort: $(STAMP) $(or $(MODEL),demo/model.safetensors)
 	$(BIN)/python -m experiments.rate_distortion.effort $(or $(MODEL),demo/model.safetensors) \
 	  $(if $(LEVELS),--levels $(LEVELS)) $(if $(TARGETS),--targets $(TARGETS)) --out results/effort$(if $(MODEL),-$(basename $(notdir $(MODEL))))
+
+# Another model besides the demo's: make bench-ingredients MODEL=folder TEXT=crawl.jsonl.xz TARGETS='0.1 0.3'
+bench-ingredients: $(STAMP) $(if $(MODEL),,demo/model.safetensors)
+	$(BIN)/python -m experiments.rate_distortion.ingredients $(or $(MODEL),demo/model.safetensors) \
+	  $(if $(TEXT),--text $(TEXT) --seq-len 1024) $(if $(TARGETS),--targets $(TARGETS)) \
+	  --out results/ingredients-$(patsubst %.safetensors,%,$(notdir $(patsubst %/,%,$(or $(MODEL),demo))))
 
 clean:
 	rm -rf demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -25,6 +25,8 @@ from pgpack.tensors.roles import role_of
 from .nncodec_peer import run_nncodec, settings_of
 from .rows import Row, Rows
 
+NO_LOOK_UPS = "no-look-ups"
+
 
 class Laboratory(Bench):
     """One checkpoint with its text; rows and calibration are kept in `folder`.
@@ -60,7 +62,8 @@ class Laboratory(Bench):
         """`observed`, or with one of its parts taken away.
 
         `no-fisher`: all Fisher weights alike; `diagonal`: Hessians without their off-diagonal, so that GPTQ feeds
-        nothing back; `plain`: identity Hessians and equal Fisher weights, for which the loss is the squared error.
+        nothing back; `no-look-ups`: tables weighed by their products alone; `plain`: identity Hessians and equal
+        Fisher weights, for which the loss is the squared error.
         """
         corrects = bool(apply(recipe.without_idle_rules(self.shapes), self.shapes).corrects_rows)
         key = f"{kind} {recipe.calib.count} {corrects}"
@@ -128,6 +131,9 @@ class Laboratory(Bench):
 
 def _reduced(kind: str, observed: Calibration) -> Calibration:
     arrays: dict[str, NDArray[np.float32]] = {}
+    if kind == NO_LOOK_UPS:
+        arrays = {key: observed.load(key) for key in observed.shapes if LOOKUP not in key}
+        return from_arrays(arrays, observed.token_digest, observed.n_tokens)
     fisher = [observed.load(key).mean() for key in observed.shapes if key.endswith(".fisher") and LOOKUP not in key]
     common = np.float32(np.exp(np.mean(np.log(fisher))))  # of all matrices, so that the dial keeps its meaning
     for key in observed.shapes:

@@ -6,6 +6,7 @@
 # make bench-peers  the strongest published packers on a model of yours: results/peers-*
 # make bench-effort  time and bytes of each level of --effort: results/effort
 # make bench-ingredients  what each ingredient of --effort is worth alone: results/ingredients-*
+# make bench-dial  the engine's dial from 8 to 0.3 bits per weight: results/dial-*
 # make bench-for-packer  training for the packer beside plain training: results/for-packer
 # make bench-rd the engine against the field's packers, NNCodec and the Gaussian bound: results/rd
 # make bench-memory  peak memory of calibration and evaluation at the sizes of real models
@@ -26,7 +27,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench bench-billion bench-budget-size bench-effort bench-faults bench-for-packer bench-identify bench-ingredients bench-peers bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures gpu-proof clean
+.PHONY: demo test check format bench bench-billion bench-budget-size bench-dial bench-effort bench-faults bench-for-packer bench-identify bench-ingredients bench-peers bench-memory bench-smollm bench-start bench-study bench-sweep bench-search bench-workers figures gpu-proof clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -125,13 +126,16 @@ bench-rd: $(STAMP) $(MODELS)
 	$(BIN)/python -m experiments.rate_distortion.bench $(MODELS) --out results/rd $(if $(NNCODEC),--nncodec $(NNCODEC))
 	$(BIN)/python -m experiments.rate_distortion.summary
 
+# a model's name in results/
+NAME = $(patsubst %.safetensors,%,$(notdir $(patsubst %/,%,$(or $(MODEL),demo))))
+
 # The strongest published packers on a model of yours: make bench-peers MODEL=folder TEXT=crawl.jsonl.xz
 # llama.cpp's types, too: LLAMA=path/to/its/llama-quantize (cmake -B build; cmake --build build -t llama-quantize)
 LLAMA ?=
 bench-peers: $(STAMP) $(if $(MODEL),,demo/model.safetensors)
 	$(BIN)/python -m experiments.rate_distortion.peers $(or $(MODEL),demo/model.safetensors) \
 	  $(if $(TEXT),--text $(TEXT) --seq-len 1024) $(if $(LLAMA),--llama-quantize $(LLAMA)) \
-	  $(if $(NNCODEC),--nncodec $(NNCODEC)) --out results/peers-$(notdir $(patsubst %/,%,$(or $(MODEL),demo)))
+	  $(if $(NNCODEC),--nncodec $(NNCODEC)) --out results/peers-$(NAME)
 
 # Minutes of one core an arm. Quicker: make bench-for-packer SHAPE='--dim 64 --steps 300 --batch-tokens 512 --seeds 1337 1338 1339'
 SHAPE ?=
@@ -157,11 +161,16 @@ bench-effort: $(STAMP) $(or $(MODEL),demo/model.safetensors)
 	$(BIN)/python -m experiments.rate_distortion.effort $(or $(MODEL),demo/model.safetensors) \
 	  $(if $(LEVELS),--levels $(LEVELS)) $(if $(TARGETS),--targets $(TARGETS)) --out results/effort$(if $(MODEL),-$(basename $(notdir $(MODEL))))
 
+# Another model besides the demo's: make bench-dial MODEL=folder TEXT=crawl.jsonl.xz
+bench-dial: $(STAMP) $(if $(MODEL),,demo/model.safetensors)
+	$(BIN)/python -m experiments.rate_distortion.whole_dial $(or $(MODEL),demo/model.safetensors) \
+	  $(if $(TEXT),--text $(TEXT) --seq-len 1024) --out results/dial-$(NAME)
+
 # Another model besides the demo's: make bench-ingredients MODEL=folder TEXT=crawl.jsonl.xz TARGETS='0.1 0.3'
 bench-ingredients: $(STAMP) $(if $(MODEL),,demo/model.safetensors)
 	$(BIN)/python -m experiments.rate_distortion.ingredients $(or $(MODEL),demo/model.safetensors) \
 	  $(if $(TEXT),--text $(TEXT) --seq-len 1024) $(if $(TARGETS),--targets $(TARGETS)) \
-	  --out results/ingredients-$(patsubst %.safetensors,%,$(notdir $(patsubst %/,%,$(or $(MODEL),demo))))
+	  --out results/ingredients-$(NAME)
 
 clean:
 	rm -rf demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -139,10 +139,10 @@ def pack_applied(
     if trainer is None and recipe.trains:
         which = "@drift" if recipe.drift.follows else "@compensate" if recipe.compensate.count else "@tune"
         raise CalibrationError(f"the recipe's {which} needs the model and calibration text; leave {which} out")
-    if trainer is not None and recipe.drift.follows and calibration is not None:
-        quantized = trainer.follow_drift(checkpoint, recipe, calibration)
-    elif trainer is not None and recipe.compensate.count:
+    if trainer is not None and recipe.compensate.count:
         quantized = trainer.compensate(checkpoint, recipe, calibration)
+    elif trainer is not None and recipe.drift.follows and calibration is not None:
+        quantized = trainer.follow_drift(checkpoint, recipe, calibration)
     else:
         quantized = quantize(checkpoint, applied, calibration, cache=cache, progress=progress, threads=threads)
     if trainer is not None and recipe.tune.count:

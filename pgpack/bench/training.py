@@ -76,16 +76,23 @@ class Training:
     def compensate(self, checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration | None) -> Quantized:
         """What a recipe's @compensate asks for, on calibration text that the Hessians have not seen."""
         from pgpack.refine.compensate import compensate
+        from pgpack.refine.drift import Drifting
 
         used, count = recipe.calib.count, recipe.compensate.count
-        tokens = fresh_tokens(self.bench.calib_tokens("compensation", used + tokens_for(count)), used, count)
+        known = self.bench.calib_tokens("compensation", used + tokens_for(count))
+        tokens = fresh_tokens(known, used, count)
 
         def work() -> Quantized:
-            bench = self.bench
-            with shown(bench.progress, count, "step", "compensating") as bar:
+            bench, text, follows = self.bench, self.bench.text, recipe.drift.follows
+            n_tensors = len(checkpoint.stored_shapes)
+            with (
+                shown(bench.progress, count, "step", "compensating") as bar,
+                shown(bench.progress if follows else None, n_tensors, "tensor", "following the drift") as tensors,
+            ):
+                drifting = Drifting.over(known[:used], text.seq_len, text.build, self._device, tensors.update)
                 return compensate(
-                    checkpoint, recipe, calibration, bench.text.build, tokens, bench.text.seq_len,
-                    device=self._device, progress=lambda step, kl: bar.update(),
+                    checkpoint, recipe, calibration, text.build, tokens, text.seq_len, device=self._device,
+                    drifting=drifting if follows else None, progress=lambda step, kl: bar.update(),
                     left_out=lambda: bench.note_once(f"compensation {LEFT_OUT}"),
                 )  # fmt: skip
 

@@ -80,10 +80,9 @@ class Effort:
         return replace(self, tokens=tokens, compensate=min(self.compensate, most), tune=min(self.tune, most))
 
     def trained_by(self, compensate: int | None, tune: int | None) -> Effort:
-        """The same with these numbers of optimizer steps; None: as it is. Compensation has stages of its own."""
+        """The same with these numbers of optimizer steps; None: as it is."""
         return replace(
             self,
-            drift=self.drift and not compensate,
             compensate=self.compensate if compensate is None else compensate,
             tune=self.tune if tune is None else tune,
             asked=self.asked or (compensate, tune) != (None, None),

@@ -41,10 +41,6 @@ class Recipe:
     tune: Tune = field(default_factory=Tune)
     compensate: Compensate = field(default_factory=Compensate)
 
-    def __post_init__(self) -> None:
-        if self.drift.follows and self.compensate.count:
-            raise RecipeError("@drift and @compensate each quantize in stages of their own; leave one out")
-
     @staticmethod
     def parse(text: str) -> Recipe:
         """The recipe that its one-line form describes (grammar: `pgpack.recipe.text`); `str` gives it back.

@@ -9,14 +9,15 @@ end.
 
 *Source* fine-tuning during quantization: Tseng et al. 2024, QuIP# (arXiv:2402.04396, section 5); Egiazarian et al.
 2024, AQLM (arXiv:2401.06118, section 3.4). We differ: one loss for all stages, the KL of the whole model, and
-Hessians of the fp32 model throughout.
+Hessians of the fp32 model throughout, unless drift is followed within each group.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pgpack.calibration.calibration import Calibration
-from pgpack.checkpoint.checkpoint import Checkpoint, from_tensors
+from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.loss.bpb import Build
 from pgpack.pack import Quantized, quantize
 from pgpack.quantizers.cast import Cast
@@ -34,6 +35,7 @@ from pgpack.recipe.recipe import Recipe
 from pgpack.tensors.record import Record
 
 from .divergence import Batches, Divergence, warmed
+from .drift import Drifting
 from .fresh_text import BATCH_TOKENS
 from .stages import refuse_global
 
@@ -51,15 +53,16 @@ def compensate(
     batch_tokens: int = BATCH_TOKENS,
     seed: int = 0,
     device: str = "cpu",
+    drifting: Drifting | None = None,
     progress: Progress = lambda step, kl: None,
     left_out: Callable[[], None] = lambda: None,
 ) -> Quantized:
     """`checkpoint` quantized by `recipe` in the stages of its @compensate.
 
     `build`: state dict -> module whose parameters have the state dict's names. `tokens`: calibration text, best none
-    of which the Hessians have seen. Unless the KL falls on the batches kept back, what `quantize` gives comes back,
-    and `left_out` is told. `progress` is told each optimizer step and its KL in nats per token. Deterministic for one
-    thread count.
+    of which the Hessians have seen. `drifting`: each group is quantized in stages of its own (`pgpack.refine.drift`).
+    Unless the KL falls on the batches kept back, it is left out, and `left_out` is told. `progress`
+    is told each optimizer step and its KL in nats per token. Deterministic for one thread count.
     Raises RecipeError with @order or a choice among corrections, which look at all weights at once; CalibrationError
     when there are fewer tokens than two windows, or a tensor is no parameter of the model.
     """
@@ -67,13 +70,17 @@ def compensate(
     refuse_global(recipe, "@compensate")
     batches = Batches(tokens, seq_len, batch_tokens, device)
     applied = apply(recipe, checkpoint.stored_shapes)
-    plain = quantize(checkpoint, applied, calibration)
-    groups = list(groups_of(applied))
+    names, groups = list(checkpoint.stored_shapes), list(groups_of(applied))
+    stages = _Stages(checkpoint, applied, calibration, device, drifting)
+
+    def whole(records: Mapping[str, Record]) -> Quantized:
+        ordered = tuple(records[name] for name in names)
+        return Quantized(ordered, checkpoint.aliases, time.perf_counter() - started)
+
     if not recipe.compensate.count or len(groups) < 2:
-        return plain
+        return whole(stages.quantized(checkpoint, names))
     divergence = Divergence(build, dict(checkpoint.items()), checkpoint.aliases, device)
     divergence.require([name for group in groups for name in group])
-    stages = _Stages(checkpoint, applied, calibration, device)
     shuffled, done = batches.shuffled(seed), 0
     for number, group in enumerate(groups[:-1], start=1):
         stages.settle(group)
@@ -84,14 +91,13 @@ def compensate(
             free.step()
             progress(done, float(loss.detach()))
             done += 1
-    stages.settle(list(checkpoint.stored_shapes))
-    decoded = {record.name: torch.tensor(record.dequantize()).to(device) for record in plain.records}
-    before = divergence.mean(decoded, batches.checked)
-    if not divergence.mean(stages.weights, batches.checked) < before:
-        left_out()
-        return plain
-    records = tuple(stages.records[name] for name in checkpoint.stored_shapes)
-    return Quantized(records, checkpoint.aliases, time.perf_counter() - started)
+    stages.settle(names)
+    plain = quantize(checkpoint, applied, calibration).records
+    decoded = {record.name: torch.tensor(record.dequantize()).to(device) for record in plain}
+    if divergence.mean(stages.weights, batches.checked) < divergence.mean(decoded, batches.checked):
+        return whole(stages.records)
+    left_out()
+    return whole(stages.quantized(checkpoint, names))
 
 
 def groups_of(applied: Applied) -> Iterator[list[str]]:
@@ -120,8 +126,14 @@ class _Stages:
     """What is settled and what is still free. `weights`: every stored tensor as the model sees it at present."""
 
     def __init__(
-        self, checkpoint: Checkpoint, applied: Applied, calibration: Calibration | None, device: str
+        self,
+        checkpoint: Checkpoint,
+        applied: Applied,
+        calibration: Calibration | None,
+        device: str,
+        drifting: Drifting | None,
     ) -> None:
+        self.checkpoint, self.drifting = checkpoint, drifting
         self.applied, self.calibration, self.device = applied, calibration, device
         self.records: dict[str, Record] = {}
         self.weights = {name: torch.tensor(checkpoint.tensor(name)).to(device) for name in checkpoint.stored_shapes}
@@ -129,10 +141,19 @@ class _Stages:
     def settle(self, group: Sequence[str]) -> None:
         """Quantize those of `group` that are free; the model sees what they decode to from now on."""
         free = [name for name in group if name not in self.records]
-        now = from_tensors({name: each.detach().cpu().numpy() for name, each in self.weights.items()})
-        for record in quantize(now, self.applied, self.calibration, names=free).records:
-            self.records[record.name] = record
-            self.weights[record.name] = torch.tensor(record.dequantize()).to(self.device)
+        values = {name: each.detach().cpu().numpy() for name, each in self.weights.items()}
+        aliases = self.checkpoint.aliases
+        now = dataclasses.replace(self.checkpoint, load=lambda name: values[aliases.get(name, name)])
+        for name, record in self.quantized(now, free).items():
+            self.records[name] = record
+            self.weights[name] = torch.tensor(record.dequantize()).to(self.device)
+
+    def quantized(self, now: Checkpoint, names: Sequence[str]) -> dict[str, Record]:
+        """Those of `names`, with the values of `now`."""
+        if self.drifting is None or self.calibration is None:
+            records = quantize(now, self.applied, self.calibration, names=names).records
+            return {record.name: record for record in records}
+        return self.drifting.quantize(now, self.applied, self.calibration, names)
 
     def descent(
         self, batches: Iterator[Tensor], count: int, plan: Compensate

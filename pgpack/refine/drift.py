@@ -65,31 +65,66 @@ def follow_drift(
     """
     started = time.perf_counter()
     refuse_global(recipe, "@drift")
-    n_windows = len(tokens) // seq_len
-    if n_windows < 1:
-        raise CalibrationError(f"{counted_are(len(tokens), 'calibration token')} fewer than one window of {seq_len}")
-    windows = torch.from_numpy(np.asarray(tokens[: n_windows * seq_len]).astype(np.int64)).view(n_windows, seq_len)
-    batches = [ids.to(device) for ids in torch.split(windows, max(1, BATCH_TOKENS // seq_len))]
+    drifting = Drifting.over(tokens, seq_len, build, device, progress)
     applied = apply(recipe, checkpoint.stored_shapes)
-    exact, moving = (_Copy.of(checkpoint, build, batches, device) for _ in range(2))
-    stages = [stage for stage in moving.staged.stages() if moving.names(stage, applied)]
-    exact.staged.stages()
-    later = {name for stage in stages for name in moving.names(stage, applied)}
-    first = [name for name in checkpoint.stored_shapes if name not in later]
-    records = {each.name: each for each in quantize(checkpoint, applied, calibration, names=first).records}
-    moving.take(records, checkpoint.aliases)
-    progress(len(first))
-    for stage in stages:
-        names = moving.names(stage, applied)
-        now, statistics = _aimed(
-            checkpoint, calibration, names, Moments.of(_pairs(exact, moving, stage)), recipe.drift
-        )
-        found = {each.name: each for each in quantize(now, applied, statistics, names=names).records}
-        moving.take(found, checkpoint.aliases)
-        records |= found
-        progress(len(names))
+    records = drifting.quantize(checkpoint, applied, calibration, list(checkpoint.stored_shapes))
     ordered = tuple(records[name] for name in checkpoint.stored_shapes)
     return Quantized(ordered, checkpoint.aliases, time.perf_counter() - started)
+
+
+@dataclass(frozen=True, eq=False)
+class Drifting:
+    """Text and model that drift is seen in. `batches`: of windows, (windows, time) int64 each; `build`, `progress`:
+    as above."""
+
+    batches: Sequence[Tensor]
+    build: Build
+    device: str
+    progress: Callable[[int], None]
+
+    @classmethod
+    def over(
+        cls,
+        tokens: NDArray[Any],
+        seq_len: int,
+        build: Build,
+        device: str = "cpu",
+        progress: Callable[[int], None] = lambda n: None,
+    ) -> Drifting:
+        """Raises CalibrationError when there are fewer tokens than one window."""
+        n_windows = len(tokens) // seq_len
+        if n_windows < 1:
+            raise CalibrationError(
+                f"{counted_are(len(tokens), 'calibration token')} fewer than one window of {seq_len}"
+            )
+        windows = torch.from_numpy(np.asarray(tokens[: n_windows * seq_len]).astype(np.int64)).view(
+            n_windows, seq_len
+        )
+        batches = [ids.to(device) for ids in torch.split(windows, max(1, BATCH_TOKENS // seq_len))]
+        return cls(batches, build, device, progress)
+
+    def quantize(
+        self, checkpoint: Checkpoint, applied: Applied, calibration: Calibration, names: Sequence[str]
+    ) -> dict[str, Record]:
+        """Those of `names`, in their stages; the others stay as `checkpoint` has them."""
+        exact, moving = (_Copy.of(checkpoint, self.build, self.batches, self.device) for _ in range(2))
+        staged = {stage: [n for n in moving.names(stage, applied) if n in names] for stage in moving.staged.stages()}
+        exact.staged.stages()
+        later = {name for together in staged.values() for name in together}
+        first = [name for name in names if name not in later]
+        records = {each.name: each for each in quantize(checkpoint, applied, calibration, names=first).records}
+        moving.take(records, checkpoint.aliases)
+        self.progress(len(first))
+        for stage, together in staged.items():
+            if not together:
+                continue
+            moments = Moments.of(_pairs(exact, moving, stage))
+            now, statistics = _aimed(checkpoint, calibration, together, moments, applied.recipe.drift)
+            found = {each.name: each for each in quantize(now, applied, statistics, names=together).records}
+            moving.take(found, checkpoint.aliases)
+            records |= found
+            self.progress(len(together))
+        return records
 
 
 @dataclass(frozen=True, eq=False)

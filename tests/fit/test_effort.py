@@ -42,9 +42,7 @@ def test_steps_that_are_given_take_the_place_of_the_level() -> None:
     assert LEVELS[9].trained_by(None, 0).tune == 0
     assert LEVELS[9].trained_by(None, 0).compensate == LEVELS[9].compensate
     assert LEVELS[DEFAULT].trained_by(5, None) == Effort(compensate=5, asked=True)
-    assert LEVELS[6].drift
-    assert not LEVELS[6].trained_by(5, None).drift  # each has stages of its own
-    assert LEVELS[6].trained_by(0, 5).drift
+    assert LEVELS[6].trained_by(5, None).drift
 
 
 def test_the_rough_stand_in_is_quick() -> None:

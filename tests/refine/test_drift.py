@@ -15,7 +15,8 @@ from pgpack.pack import pack, quantize
 from pgpack.recipe.applied import apply
 from pgpack.recipe.directives import Drift
 from pgpack.recipe.recipe import parse_recipe
-from pgpack.refine.drift import Moments, follow_drift
+from pgpack.refine.compensate import compensate
+from pgpack.refine.drift import Drifting, Moments, follow_drift
 from pgpack.refine.stages import Stage, Staged
 
 VOCAB, WIDTH, SEQ = 32, 16, 16
@@ -223,7 +224,49 @@ def test_too_little_text_and_no_model_are_refused() -> None:
         pack(checkpoint, RECIPE, calibration)
 
 
-@pytest.mark.parametrize("other", ["@order=mlp(by=norm)", "@compensate=weights(count=9)"])
+def test_compensation_is_nearer_where_its_groups_follow_the_drift() -> None:
+    model = net()
+    checkpoint, tokens = checkpoint_of(model), draw(3)
+    calibration = observe(model, tokens, SEQ, token_digest="t")
+    told: list[int] = []
+    drifting = Drifting.over(tokens, SEQ, build, progress=told.append)
+    fresh, few = draw(4), 128  # tokens of a step
+    quantizer = "table.*=cast; head.*=cast; *=gptq(bits=2,clip=3)|rans; @compensate=weights(count=60,lr=0.005)"
+    recipe = parse_recipe(f"{quantizer}; @drift=layers(share=1,damp=0.03)")
+    found = {}
+    for name, records in (
+        (
+            "compensation",
+            compensate(checkpoint, parse_recipe(quantizer), calibration, build, fresh, SEQ, batch_tokens=few).records,
+        ),
+        (
+            "both",
+            compensate(
+                checkpoint, recipe, calibration, build, fresh, SEQ, batch_tokens=few, drifting=drifting
+            ).records,
+        ),
+    ):
+        assert [each.name for each in records] == list(checkpoint.shapes)
+        found[name] = kl(model, {each.name: each.dequantize() for each in records})
+    assert sum(told) == len(checkpoint.shapes)  # each tensor once
+    assert found["both"] < 0.8 * found["compensation"]
+
+
+def test_what_is_not_asked_for_stays_as_it_is() -> None:
+    model = net()
+    checkpoint, tokens = checkpoint_of(model), draw(3)
+    calibration = observe(model, tokens, SEQ, token_digest="t")
+    names = [name for name in checkpoint.shapes if name.startswith("blocks.1.")]
+    applied = apply(RECIPE, checkpoint.stored_shapes)
+    found = Drifting.over(tokens, SEQ, build).quantize(checkpoint, applied, calibration, names)
+    assert found.keys() == set(names)
+    first = found["blocks.1.q.weight"]  # nothing before it is quantized, so that there is no drift yet
+    plain = {each.name: each for each in quantize(checkpoint, applied, calibration, names=names).records}
+    assert np.allclose(first.dequantize(), plain[first.name].dequantize(), atol=1e-6)
+    assert not np.allclose(found["blocks.1.down.weight"].dequantize(), plain["blocks.1.down.weight"].dequantize())
+
+
+@pytest.mark.parametrize("other", ["@order=mlp(by=norm)"])
 def test_what_sees_all_weights_at_once_is_refused(other: str) -> None:
     checkpoint = checkpoint_of(net())
     calibration = observe(net(), draw(3, 64), SEQ, token_digest="t")

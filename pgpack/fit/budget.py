@@ -59,7 +59,7 @@ def engine_recipe(effort: Effort, step: float, tensors: Shapes) -> Recipe:
         str(trellis_recipe(step, effort.states, tensors, effort.group)),
         f"@calib=tokens(count={effort.tokens})" if effort.tokens else "",
         "@drift=layers(share=1,residual=1)" if effort.drift else "",
-        f"@compensate=weights(count={effort.compensate})" if effort.compensate else "",
+        effort.compensation,
         effort.tuning,
     )
     return parse_recipe("; ".join(part for part in parts if part))

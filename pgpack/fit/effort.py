@@ -6,8 +6,9 @@ What a large model would be run for is bounded (`bounded`): level 9 on SmolLM2, 
 65 minutes of processor time on two cores beside other work, 65 and 58 of the clock: calibration, the search for where
 to begin, drift, 24 steps of tuning. Those took KL from 0.697 to 0.639 at equal bytes (27.5 MB); 40 and 60 steps that
 moved exponents too were both rejected.
-Compensation is in none of them: 60 steps of it on 131,072 tokens lost to drift at equal loss (-44.9 against -45.9 %
-of `sdclip-brotli`), and each of the two quantizes in stages of its own. *(negative)*
+Compensation needs steps: from FEW on it is worth more than tuning (`results/effort.md`), but 24 of it on SmolLM2
+ended at KL 0.262 and 39.0 MB where 24 of tuning end at 0.252 and 38.7 MB, so that models with room for fewer are tuned
+instead. *(negative)*
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Effort:
     drift: bool = False
     compensate: int = 0
     tune: int = 0
-    asked: bool = False
+    asked: frozenset[str] = frozenset()
 
     @property
     def label(self) -> str:
@@ -65,7 +66,7 @@ class Effort:
     @property
     def untrained(self) -> Effort:
         """The same without what the model is run for while packing."""
-        return replace(self, drift=False, compensate=0, tune=0, asked=False)
+        return replace(self, drift=False, compensate=0, tune=0, asked=frozenset())
 
     @property
     def rough(self) -> Effort:
@@ -75,23 +76,27 @@ class Effort:
     def bounded(self, n_params: int) -> Effort:
         """The same, with what a large model would be run for kept within CALIBRATED and TRAINED.
 
-        From 33 M parameters on fewer than 131,072 tokens, from 5.4 M on fewer than 1,000 optimizer steps.
+        From 33 M parameters on fewer than 131,072 tokens, from 3.3 M on fewer than 1,000 optimizer steps; where fewer
+        than FEW are left, they tune what would have been compensated.
         """
         tokens = self.tokens
         if tokens is not None and tokens > TOKENS:
             tokens = max(TOKENS, min(tokens, 1 << int(math.log2(max(1.0, CALIBRATED / max(1, n_params))))))
-        if self.asked:
-            return replace(self, tokens=tokens)
         most = int(TRAINED / max(1, n_params))
-        return replace(self, tokens=tokens, compensate=min(self.compensate, most), tune=min(self.tune, most))
+        compensate = self.compensate if "compensate" in self.asked else min(self.compensate, most)
+        tune = self.tune if "tune" in self.asked else min(self.tune, most)
+        if compensate < min(FEW, self.compensate):
+            compensate, tune = 0, tune if "tune" in self.asked else max(tune, compensate)
+        return replace(self, tokens=tokens, compensate=compensate, tune=tune)
 
     def trained_by(self, compensate: int | None, tune: int | None) -> Effort:
         """The same with these numbers of optimizer steps; None: as it is."""
+        given = {name: n for name, n in (("compensate", compensate), ("tune", tune)) if n is not None}
         return replace(
             self,
-            compensate=self.compensate if compensate is None else compensate,
-            tune=self.tune if tune is None else tune,
-            asked=self.asked or (compensate, tune) != (None, None),
+            compensate=given.get("compensate", self.compensate),
+            tune=given.get("tune", self.tune),
+            asked=self.asked | given.keys(),
         )
 
 

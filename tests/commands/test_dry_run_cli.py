@@ -41,7 +41,10 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("pack {model} --budget 1MB --device xpu9 -o {out}", "unknown device 'xpu9'"),
         ("pack {model} --budget 1MB --tokenizer nothere -o {out}", "nothere"),
         ("pack {bare} --recipe {recipe} -o {out}", "tuning runs the model on calibration text"),
-        ("pack {bare} --budget 3kB --effort 9 -o {out}", "drift followed, tuned runs the model on calibration text"),
+        (
+            "pack {bare} --budget 3kB --effort 9 -o {out}",
+            "drift followed, compensated runs the model on calibration text",
+        ),
         ("pack {bare} --budget 3kB --metric bpb -o {out}", "names no validation text and no tokenizer"),
         ("pack {bare} --budget 3kB --text builtin -o {out}", "names no tokenizer"),
         ("sweep {bare} --text builtin -o {out}", "names no tokenizer"),

@@ -41,7 +41,7 @@ def test_levels_grow_from_no_text() -> None:
 def test_steps_that_are_given_take_the_place_of_the_level() -> None:
     assert LEVELS[9].trained_by(None, 0).tune == 0
     assert LEVELS[9].trained_by(None, 0).compensate == LEVELS[9].compensate
-    assert LEVELS[DEFAULT].trained_by(5, None) == Effort(compensate=5, asked=True)
+    assert LEVELS[DEFAULT].trained_by(5, None) == Effort(compensate=5, asked=frozenset({"compensate"}))
     assert LEVELS[6].trained_by(5, None).drift
 
 
@@ -62,10 +62,16 @@ def test_a_large_model_is_run_for_as_long_as_an_hour_allows() -> None:
     for n_params in (10**5, 10**7, 10**9):
         spent = [effort.bounded(n_params) for effort in LEVELS]
         assert [effort.tune for effort in spent] == sorted(effort.tune for effort in spent)
+        assert [effort.compensate for effort in spent] == sorted(effort.compensate for effort in spent)
+    assert highest.bounded(33_000_000) == Effort(tokens=131_072, group=32, drift=True, compensate=100)
+    assert highest.bounded(33_100_000).compensate == 0  # too few steps: they tune
 
 
 def test_steps_that_somebody_asked_for_are_not_bounded() -> None:
-    assert LEVELS[9].trained_by(None, 500).bounded(10**9).tune == 500
+    both = LEVELS[9].trained_by(None, 500).bounded(10**9)
+    assert (both.compensate, both.tune) == (0, 500)
+    assert LEVELS[9].trained_by(20, None).bounded(10**9).compensate == 20
+    assert LEVELS[9].trained_by(0, None).bounded(10**9).tune == 0
     assert LEVELS[9].trained_by(None, None).bounded(10**9).tune == 3
 
 

@@ -3,7 +3,7 @@
 python -m experiments.rate_distortion.headline results/peers-smollm.json [FILE.json ...]
 
 Curves of other results of the bench are put beside the others; manifests (`FILE.pgpack.json`) of files that were
-packed at `--effort 9`, or by its recipe without `@tune`, become curves of their own. All must be of the same
+packed at `--effort 9`, or by its recipe without what trains, become curves of their own. All must be of the same
 model and text.
 """
 
@@ -85,8 +85,9 @@ def packed(manifest: Path) -> Row:
     """The point that the manifest of an artifact tells of: of the whole file, as in all rows of the engine."""
     told = json.loads(manifest.read_text(encoding="utf-8"))
     quantizer = parse_recipe(told["recipe"]).rules[-1].policy.quantizer
+    trained = any(directive in told["recipe"] for directive in ("@tune", "@compensate"))
     return Row(
-        curve=EFFORT if "@tune" in told["recipe"] else UNTUNED, dial=getattr(quantizer, "step", 0.0),
+        curve=EFFORT if trained else UNTUNED, dial=getattr(quantizer, "step", 0.0),
         n_bytes=told["n_bytes"], mse=0.0, kl=told["kl"], bpb=told["bpb"],
         quantize_s=0.0, encode_s=0.0, decode_s=0.0, recipe=told["recipe"],
     )  # fmt: skip

@@ -25,17 +25,21 @@ ENGINE = ENGINES[0]
 
 
 def octaves(first: float, row_at: Callable[[float], Row], n_params: int) -> Iterator[Row]:
-    """Points one octave of the step apart, until MOST and LEAST bits per weight lie within them, in no order."""
+    """Points one octave of the step apart, in no order: MOST bits per weight to LEAST, or as few as there are."""
 
-    def bits(row: Row) -> float:
-        return 8 * row.n_bytes / n_params
-
-    for factor, is_enough in ((0.5, lambda row: bits(row) >= MOST), (2.0, lambda row: bits(row) <= LEAST)):
-        for n in itertools.count(0 if factor < 1 else 1):
+    def walk(factor: float, is_last: Callable[[Row, Row], bool]) -> Iterator[Row]:
+        before = middle
+        for n in itertools.count(1):
             row = row_at(float(f"{first * factor**n:.4g}"))
             yield row
-            if is_enough(row):
-                break
+            if is_last(row, before):
+                return
+            before = row
+
+    middle = row_at(first)
+    yield middle
+    yield from walk(0.5, lambda row, before: 8 * row.n_bytes >= MOST * n_params)
+    yield from walk(2.0, lambda row, before: 8 * row.n_bytes <= LEAST * n_params or row.n_bytes >= before.n_bytes)
 
 
 def turned(rows: Sequence[Row], metric: str) -> list[tuple[Row, Row]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.rate_distortion import effort, headline, peers
+from experiments.rate_distortion import effort, headline, ingredients, peers, whole_dial
 from experiments.rate_distortion.entquant import entquant, entropy_bytes
 from experiments.rate_distortion.rows import Row
 from experiments.rate_distortion.watersic import watersic
@@ -116,3 +116,31 @@ def test_benches_run_to_their_end(model: Path, tmp_path: Path, monkeypatch: pyte
     assert "| 3 (default) | 32,768 tokens, 64 states | +0.0 % | " in page
     assert f"| against `{effort.PEER}` |" in page
     assert "| 0 | 2,048 random tokens, 8 states |" in page
+
+
+def test_ingredients_stand_beside_the_default(model: Path, tmp_path: Path) -> None:  # noqa: F811  fixture
+    flags = ["--max-tokens", "512", "--targets", "0.01", "0.1", "--work", str(tmp_path / "work")]
+    only = ["--only", "4 states", "look-up shares left out"]
+    ingredients.main([str(model), *flags, *only, "--out", str(tmp_path / "ingredients")])
+    rows = json.loads((tmp_path / "ingredients.json").read_text())
+    assert list(rows) == ["the default", "4 states", "look-up shares left out"]
+    assert all(len(points) == 2 for points in rows.values())
+    sizes = [[point["n_bytes"] for point in points] for points in rows.values()]
+    assert len({tuple(each) for each in sizes}) == 3  # each changes something
+    assert "| 4 states | " in (tmp_path / "ingredients.md").read_text()
+
+
+def test_the_whole_dial_is_walked_to_both_ends(model: Path, tmp_path: Path) -> None:  # noqa: F811  fixture
+    flags = ["--max-tokens", "512", "--calib-tokens", "512", "--work", str(tmp_path / "work")]
+    whole_dial.main([str(model), *flags, "--out", str(tmp_path / "dial")])
+    page = (tmp_path / "dial.md").read_text()
+    bits = [float(line.split("|")[2]) for line in page.splitlines() if line.startswith("| ") and line[2].isdigit()]
+    assert bits == sorted(bits, reverse=True)
+    assert bits[0] >= whole_dial.MOST
+    assert len(bits) > 6
+
+
+def test_what_turns_back_is_said() -> None:
+    rows = [row(300, 0.01), row(200, 0.1), row(210, 0.05)]
+    assert [(a.n_bytes, b.n_bytes) for a, b in whole_dial.turned(rows, "n_bytes")] == [(200, 210)]
+    assert [(a.kl, b.kl) for a, b in whole_dial.turned(rows, "kl")] == [(0.1, 0.05)]

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from pgpack.errors import CheckpointError
+from pgpack.files import pointer_in
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -52,7 +53,6 @@ RANKS = re.compile(r"(mp|tp|pp|dp)?_?rank_?\d+(_\d+)*")  # names of folders, one
 COMPANION_LIMIT = 64 << 20
 PART_OF_DCP = ".distcp"
 SHOWN, MOST_FOLDERS = 5, 64  # folders named, and looked into of each
-LFS_MARK = b"version https://git-lfs"
 
 
 OTHER_FOLDERS = {  # what lies in a folder -> what it is, and what to do
@@ -215,10 +215,9 @@ def _of_other_numbers(path: Path) -> list[Path]:
 
 
 def refuse_pointer(path: Path) -> None:
-    """Raises CheckpointError when a file is what git-lfs leaves in place of the contents."""
-    with path.open("rb") as file:
-        if file.read(len(LFS_MARK)) == LFS_MARK:
-            raise CheckpointError(f"{path} is a git-lfs pointer, not the file itself; run `git lfs pull` there")
+    """Raises CheckpointError when a file is what git-lfs or git-annex leaves in place of the contents."""
+    if what := pointer_in(path):
+        raise CheckpointError(f"{path} is {what}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -257,7 +257,7 @@ def _read_with_torch(path: Path, key: str | None) -> Stored:
     _require_sound(path, shapes)
     for name, tensor in tensors.items():
         if why := _unreadable(tensor):
-            raise CheckpointError(f"{path}: {name} {why}; store it as float32")
+            raise CheckpointError(f"{path}: {name} {why}")
 
     def load(name: str) -> NDArray[Any]:
         return _array_of(tensors[name])
@@ -294,13 +294,17 @@ def _is_plain(tensor: Any) -> bool:
 
 
 def _unreadable(tensor: Any) -> str:
-    """What a tensor of torch's is that no plain values can be read of; '' where they can."""
+    """What a tensor of torch's is that no plain values can be read of, and what to do; '' where they can."""
+    if tensor.is_meta:
+        return "holds no values (it is on the device meta); save the model once its weights are loaded"
+    if tensor.is_nested:
+        return "is a nested tensor; store what it is made of, one by one"
     if not _is_plain(tensor):
-        return "holds no plain values"
+        return "is a sparse tensor; store it as .to_dense()"
     try:
         _array_of(tensor.reshape(-1)[:1] if not tensor.is_quantized else tensor)
     except (RuntimeError, TypeError, NotImplementedError):
-        return f"is of type {str(tensor.dtype).removeprefix('torch.')}, which is not read"
+        return f"is of type {str(tensor.dtype).removeprefix('torch.')}, which is not read; store it as float32"
     return ""
 
 

@@ -86,7 +86,6 @@ def unknown_tokens(tokenizer: Tokenizer) -> list[int]:
     tokens = tokenizer.encode(STRANGE).tokens
     if all(char in tokenizer.decode(tokens) for char in STRANGE):
         return []
-    common = set(tokenizer.encode("a").tokens.tolist())
     pieces = tokenizer.pieces
-    found = set(tokens.tolist()) - common
+    found = set(tokens.tolist()) - set(tokenizer.encode("").tokens.tolist())  # less what begins and ends a text
     return sorted(token for token in found if not pieces[token] or pieces[token].strip())

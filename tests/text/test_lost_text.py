@@ -69,8 +69,13 @@ def no_bytes(**settings) -> SentencePiece:
 
 @pytest.mark.parametrize(
     "tokenizer",
-    [no_bytes, lambda: no_bytes(model_type="char"), lambda: json_of(unigram())],
-    ids=["pieces", "characters", "unigram of a tokenizer.json"],
+    [
+        no_bytes,
+        lambda: no_bytes(model_type="char"),
+        lambda: no_bytes(model_type="word"),
+        lambda: json_of(unigram()),
+    ],
+    ids=["pieces", "characters", "words", "unigram of a tokenizer.json"],
 )
 def test_shards_of_text_that_the_tokenizer_does_not_know_say_so(tokenizer) -> None:
     made = tokenizer()

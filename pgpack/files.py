@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+POINTERS = {  # how what version control leaves in the place of a large file begins -> what it is, what to do
+    b"version https://git-lfs": "a git-lfs pointer, not the file itself; run `git lfs pull` there",
+    b"/annex/objects/": "a git-annex pointer, not the file itself; run `git annex get` there",
+}
+LONGEST_POINTER = 1024  # bytes; the specification of git-lfs
 READ = 4 << 30  # bytes of a file that is read whole, as many as decoding holds
 WORKPLACE = "pgpack-work-"  # how names of temporary folders begin
 _EXCHANGE = 2  # flag of renameat2, linux/fs.h
@@ -293,6 +298,14 @@ def remove(path: Path) -> None:
     """Remove a file, if it is there, and what a killed writer of it left."""
     for each in (path.with_name(path.name + ".tmp"), path):
         each.unlink(missing_ok=True)
+
+
+def pointer_in(path: Path) -> str:
+    """What a file is that stands for a larger one, and what to do; '' for any other."""
+    with open(path, "rb") as file:
+        head = file.read(LONGEST_POINTER)
+    found = next((what for begins, what in POINTERS.items() if head.startswith(begins)), "")
+    return found if len(head) < LONGEST_POINTER else ""
 
 
 def refuse_special(path: Path) -> int:

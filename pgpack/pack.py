@@ -28,7 +28,7 @@ from pgpack.formats.own.contents import Contents
 from pgpack.formats.own.layout import MAGIC
 from pgpack.formats.own.needs import UNLIMITED
 from pgpack.formats.own.reader import open_records
-from pgpack.formats.own.schema import MAX_TENSORS
+from pgpack.formats.own.schema import MAX_TENSORS, as_name
 from pgpack.formats.own.size_report import SizeReport
 from pgpack.formats.own.stream import EncodedStream, StreamCoder, encode_stream
 from pgpack.quantizers.base import Encoding, Transform
@@ -170,6 +170,7 @@ def quantize(
         raise RecipeError(
             f"an artifact holds at most {MAX_TENSORS:,} tensors, the checkpoint {len(checkpoint.shapes):,}"
         )
+    _require_names(checkpoint.shapes)
     require_coverage(applied, calibration)
     checkpoint, calibration = in_order(checkpoint, calibration, applied.recipe.order.by)
     bound = _bound(checkpoint, applied)
@@ -192,6 +193,17 @@ def quantize(
     records = tuple(_record(applied.tensors[name], encoding) for name, encoding in encodings.items())
     aliases = checkpoint.aliases if names is None else {}  # of a part nobody asks, and looking for them reads all
     return Quantized(records, aliases, time.perf_counter() - start)
+
+
+def _require_names(names: Iterable[str]) -> None:
+    """Raises RecipeError for a name that no artifact can hold."""
+    for name in names:
+        try:
+            as_name(name)
+        except ValueError as error:
+            raise RecipeError(
+                f"an artifact cannot hold this checkpoint: {error}; give the tensor another name"
+            ) from None
 
 
 def _in_work(tensor: AppliedTensor) -> int:

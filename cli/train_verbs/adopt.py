@@ -12,6 +12,7 @@ from pgpack.text.text_folder import TextFolder
 from pgtrain.changed_fields import changed_fields
 from pgtrain.model.model_config import GPTConfig
 
+from ..options.numbers import WholeNumber
 from ..options.output import output_option
 from ..options.settings import preset_name
 from ..options.text import key_option
@@ -29,6 +30,7 @@ from ..screen.output import Screen, claim_output, format_bytes, picked, require_
 @output_option(required=True, type=PATH, help="Checkpoint to write.")
 @click.option("--preset", "--model", type=preset_name, metavar="NAME", help="Its system; else --data tells it.")
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the system's model.")
+@click.option("--seq-len", type=WholeNumber(1), metavar="N", help="Tokens per window that it was trained on.")
 @click.option("--data", type=PATH, help="Folder of shards and tokenizer to evaluate it on.")
 @click.option("--tokenizer", type=PATH, help="Tokenizer of the shards: a .model, a tokenizer.json or a folder.")
 @click.option("--force", is_flag=True, help="Replace the checkpoint if it exists.")
@@ -40,6 +42,7 @@ def command(
     out: Path,
     preset: str | None,
     changes: tuple[str, ...],
+    seq_len: int | None,
     data: Path | None,
     tokenizer: Path | None,
     force: bool,
@@ -56,7 +59,7 @@ def command(
     claim_output(out, force)
 
     require_there(source)
-    said = changed_fields(changes, GPTConfig())
+    said = changed_fields(changes, GPTConfig()) | ({} if seq_len is None else {"seq_len": seq_len})
     folder = TextFolder.open(data, tokenizer) if data else None
     from pgtrain.adopt import adopt
 

@@ -59,10 +59,12 @@ def command(
     if dry_run:
         _show_dry_run(sources, out, screen)
         return
+    from pgpack.text.agreement import what_is_lost
     from pgpack.text.builtin import builtin_corpus
     from pgpack.text.corpus import write_text_folder
     from pgpack.text.documents import FIELD, read_documents
     from pgpack.text.find_tokenizer import load_tokenizer
+    from pgpack.text.stream import SAMPLE
 
     given = load_tokenizer(tokenizer) if tokenizer else None
     screen.note("reading " + (", ".join(map(str, sources)) if sources else "the built-in corpus"))
@@ -72,6 +74,8 @@ def command(
             f"{documents[0].name} is the only document: its parts train and validate as documents of their own"
         )
     record = write_text_folder(documents, out, given, vocab_size, val_fraction)
+    if given is not None and (lost := what_is_lost(" ".join(each.text for each in documents)[:SAMPLE], given)):
+        screen.note(lost)
     rows = (
         ("train", record.train_documents, record.train_tokens, record.train_bytes),
         ("validation", record.val_documents, record.val_tokens, record.val_bytes),

@@ -213,7 +213,7 @@ def open_text(path: Path, checkpoint: Checkpoint, options: BenchOptions, progres
         )
     guessed = bool(model.how) and not model.evidence and options.seq_len is None
     hint = probe.shorter_windows(model.build, length) if guessed else ""
-    notes = [sources.note, sources.val.lost if isinstance(sources.val, DocumentTokens) else ""]
+    notes = [sources.note, sources.val.lost if isinstance(sources.val, DocumentTokens | ShardTokens) else ""]
     if counted and options.seq_len is None and SHORTEST < len(val) <= length:
         length = 1 << (len(val) - 1).bit_length() - 1
         notes.append(f"windows of {length} tokens: the validation text has {len(val):,}; give more for longer ones")

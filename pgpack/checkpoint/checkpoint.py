@@ -85,10 +85,14 @@ class Checkpoint:
             return array
         with np.errstate(over="ignore", invalid="ignore"):  # of what is beyond float32 or no number, and refused
             found = np.asarray(array, dtype=np.float32, order="C")
-        if not np.isfinite(found).all() and not is_mask(found):
-            beyond = array.dtype == np.float64 and np.isfinite(array).all()
-            what = "values beyond float32" if beyond else "NaN or infinity; a model that diverged"
-            raise CheckpointError(f"{self.source}: {name} holds {what}, which cannot be packed")
+        if np.isfinite(found).all():
+            return found
+        beyond = bool((np.isinf(found) & np.isfinite(array)).any())
+        if beyond or not is_mask(found):
+            what = "values beyond float32" if beyond else "NaN or infinity, as of a model that diverged"
+            raise CheckpointError(
+                f"{self.source}: {name} holds {what}; that cannot be packed: give another checkpoint"
+            )
         return found
 
     def items(self) -> Iterator[tuple[str, NDArray[Any]]]:

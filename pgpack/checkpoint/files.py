@@ -14,12 +14,10 @@ import json
 import math
 import mmap
 import pickle
-import re
 import shlex
 import warnings
 from collections.abc import Mapping
-from glob import escape
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,15 +38,13 @@ from .folders import ADAPTER_CONFIG, PART_OF_DCP, adapter_in, companion_paths, r
 from .gguf_file import read_gguf_file
 from .npz_file import is_npz, read_npz
 from .other_kinds import other_kind
+from .shard_index import read_index, weight_map
 from .state_dicts import state_dict_in
 from .stored import Stored, require_bounded, require_possible
 from .ties import told_ties
 from .writing import KINDS
 
 INDEX = ".index.json"
-INDEX_LIMIT = 64 << 20
-SHARD = re.compile(r"(.+)-\d+-of-(\d+)\.\w+")
-SHOWN = 3  # names in a refusal
 ARTIFACT_LIMIT = 1 << 28
 PACKED_FLOATS = ("F4", "F6_")
 ZIP = b"PK\x03\x04"
@@ -78,7 +74,7 @@ def weight_files(path: Path) -> list[Path]:
         return [part for part in files_of(file) if part.is_file()]
     if not file.name.endswith(INDEX):
         return [file]
-    return [file, *(file.parent / name for name in dict.fromkeys(_weight_map(file).values()))]
+    return [file, *(file.parent / name for name in dict.fromkeys(weight_map(file).values()))]
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -123,7 +119,7 @@ def read_file(path: Path, key: str | None = None) -> Stored:
         return read_npz(path)
     if is_torch_zip(path):
         return _read_torch_zip(path, key)
-    return _read_index(path) if _is_json(path) else _read_with_torch(path, key)
+    return read_index(path, _is_shard, read_file) if _is_json(path) else _read_with_torch(path, key)
 
 
 def is_no_artifact(path: Path) -> bool:
@@ -136,6 +132,10 @@ def is_no_artifact(path: Path) -> bool:
 def holds_several(path: Path) -> bool:
     """Whether a file is of a kind that may hold several state dicts: torch's."""
     return not (is_safetensors(path) or is_gguf(path) or is_npz(path) or _is_json(path))
+
+
+def _is_shard(path: Path) -> bool:
+    return is_safetensors(path) or is_torch_zip(path)
 
 
 def _is_json(path: Path) -> bool:
@@ -257,7 +257,7 @@ def _read_with_torch(path: Path, key: str | None) -> Stored:
     _require_sound(path, shapes)
     for name, tensor in tensors.items():
         if why := _unreadable(tensor):
-            raise CheckpointError(f"{path}: {name} {why}; store it as float32")
+            raise CheckpointError(f"{path}: {name} {why}")
 
     def load(name: str) -> NDArray[Any]:
         return _array_of(tensors[name])
@@ -294,13 +294,17 @@ def _is_plain(tensor: Any) -> bool:
 
 
 def _unreadable(tensor: Any) -> str:
-    """What a tensor of torch's is that no plain values can be read of; '' where they can."""
+    """What a tensor of torch's is that no plain values can be read of, and what to do; '' where they can."""
+    if tensor.is_meta:
+        return "holds no values (it is on the device meta); save the model once its weights are loaded"
+    if tensor.is_nested:
+        return "is a nested tensor; store what it is made of, one by one"
     if not _is_plain(tensor):
-        return "holds no plain values"
+        return "is a sparse tensor; store it as .to_dense()"
     try:
         _array_of(tensor.reshape(-1)[:1] if not tensor.is_quantized else tensor)
     except (RuntimeError, TypeError, NotImplementedError):
-        return f"is of type {str(tensor.dtype).removeprefix('torch.')}, which is not read"
+        return f"is of type {str(tensor.dtype).removeprefix('torch.')}, which is not read; store it as float32"
     return ""
 
 
@@ -326,73 +330,6 @@ def _artifact(path: Path) -> str:
     unpack = shlex.join(["pgpack", "unpack", str(path), "-o", "decoded.pt"])
     what = f"an artifact ({kind}), not a checkpoint; decode it with `{unpack}`"
     return what if kind else ""
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    """Tensor -> the shard that holds it, as seen from the folder of `index`.
-
-    Raises: CheckpointError for shards that are not there, or outside that folder. What is a link itself is read, as
-    caches of downloads keep every file; no folder on the way leads out.
-    """
-    try:
-        if index.stat().st_size > INDEX_LIMIT:
-            raise ValueError("it is larger than an index")
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = {str(name): str(PurePath(str(file))) for name, file in weight_map.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise CheckpointError(f"{index}: neither a checkpoint nor the index of one (no 'weight_map')") from None
-    if not names:
-        raise CheckpointError(f"{index}: holds no tensors")
-    for file in dict.fromkeys(names.values()):
-        shard, outside = index.parent / file, PurePath(file).is_absolute() or ".." in PurePath(file).parts
-        if not outside and (not shard.is_file() or shard == index):
-            raise CheckpointError(f"{index}: its shard {file} is not there")
-        if outside or not shard.parent.resolve().is_relative_to(index.parent.resolve()):
-            raise CheckpointError(
-                f"{index}: names the shard {file!r}; shards must lie in the folder of the index or below it"
-            )
-    return names
-
-
-def _read_index(path: Path) -> Stored:
-    """All shards that an index names, with what they hold besides.
-
-    Where the index says nothing of a tensor it is stale, and transformers reads the tensor all the same.
-    """
-    names = _weight_map(path)
-    shards: dict[str, Stored] = {}
-    for file in dict.fromkeys(names.values()):
-        shard = path.parent / file
-        refuse_pointer(shard)
-        if not is_safetensors(shard) and not is_torch_zip(shard):
-            raise CheckpointError(f"{path}: its shard {file} is no safetensors or torch file")
-        shards[file] = read_file(shard)
-    for name, file in names.items():
-        if name not in shards[file].shapes:
-            raise CheckpointError(f"{path}: {name} is not in its shard {file}")
-    _refuse_stale(path, names, shards)
-    metadata = {key: text for shard in shards.values() for key, text in shard.metadata.items()}
-    shapes = {name: shards[file].shapes[name] for name, file in names.items()}
-    dtypes = {name: kind for shard in shards.values() for name, kind in shard.dtypes.items()}
-    return Stored(
-        shapes, lambda name: shards[names[name]].load(name), metadata, told_ties(shapes, metadata), dtypes=dtypes
-    )
-
-
-def _refuse_stale(index: Path, names: Mapping[str, str], shards: Mapping[str, Stored]) -> None:
-    """Raises CheckpointError when the shards hold more than the index names, or more of them lie beside it."""
-    dropped = [name for stored in shards.values() for name in stored.shapes if name not in names]
-    if dropped:
-        more = f" and {len(dropped) - SHOWN} more" if len(dropped) > SHOWN else ""
-        raise CheckpointError(
-            f"{index} is stale: its shards also hold {', '.join(dropped[:SHOWN])}{more}, which it does not name; "
-            "write the index anew, or name the files one by one"
-        )
-    numbered = {found[0] for name in shards if (found := SHARD.fullmatch(name)) is not None}
-    series = {re.sub(r"-\d+-of-", "-*-of-", escape(name)) for name in numbered}
-    beside = {str(path.relative_to(index.parent)) for pattern in series for path in index.parent.glob(pattern)}
-    if unnamed := sorted(name for name in beside - shards.keys() if SHARD.fullmatch(name)):
-        raise CheckpointError(f"{index} is stale: it does not name {', '.join(unnamed[:SHOWN])} beside it")
 
 
 def opens_without_torch(path: Path) -> bool:

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from pgpack.errors import CheckpointError
+from pgpack.files import pointer_in
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -48,11 +49,11 @@ NUMBERED = re.compile(  # with the number that tells parts of one model from eac
     r"(.*-)\d+(-of-\d+\..+)|((?:consolidated|weights)\.)\d+(\..+)|(.*(?<![a-z])(?:rank_?|(?:part|shard)[_-]?))\d+(.*)"
     r"|(layer_)\d+(-model_.+)|(hf_model_)\d+(_\d+\.pt)"
 )
+OF_SEVERAL = re.compile(r".*-\d+-of-(\d+)\.(?!gguf)\w+")  # parts of a GGUF say themselves what is missing
 RANKS = re.compile(r"(mp|tp|pp|dp)?_?rank_?\d+(_\d+)*")  # names of folders, one a process
 COMPANION_LIMIT = 64 << 20
 PART_OF_DCP = ".distcp"
 SHOWN, MOST_FOLDERS = 5, 64  # folders named, and looked into of each
-LFS_MARK = b"version https://git-lfs"
 
 
 OTHER_FOLDERS = {  # what lies in a folder -> what it is, and what to do
@@ -118,6 +119,7 @@ def weights_in(folder: Path) -> Path:
         others = (path for path in folder.glob(pattern) if path.name not in COMPANIONS)
         found = sorted(path for path in others if not _is_beside(path.name, is_study))
         if len(found) == 1:
+            _refuse_part(found[0])
             return found[0]
         if found:
             names = ", ".join(path.name for path in found[:3]) + (", ..." if len(found) > 3 else "")
@@ -128,6 +130,16 @@ def weights_in(folder: Path) -> Path:
     if is_study:
         raise CheckpointError(f"{folder}: a study, not a checkpoint; look at it with: pgpack frontier {folder}")
     raise CheckpointError(f"{folder}: {_other_folder(folder)}")
+
+
+def _refuse_part(only: Path) -> None:
+    """Raises CheckpointError when the only file of weights in a folder is one of several, as its name says."""
+    found = OF_SEVERAL.fullmatch(only.name)
+    if found is not None and int(found[1]) > 1:
+        raise CheckpointError(
+            f"{only.parent}: {only.name} is one part of {int(found[1])}, and neither the others nor their index are "
+            "there; fetch them all, or name the file itself for this part alone"
+        )
 
 
 def _other_folder(folder: Path) -> str:
@@ -215,10 +227,9 @@ def _of_other_numbers(path: Path) -> list[Path]:
 
 
 def refuse_pointer(path: Path) -> None:
-    """Raises CheckpointError when a file is what git-lfs leaves in place of the contents."""
-    with path.open("rb") as file:
-        if file.read(len(LFS_MARK)) == LFS_MARK:
-            raise CheckpointError(f"{path} is a git-lfs pointer, not the file itself; run `git lfs pull` there")
+    """Raises CheckpointError when a file is what git-lfs or git-annex leaves in place of the contents."""
+    if what := pointer_in(path):
+        raise CheckpointError(f"{path} is {what}")
 
 
 @dataclass(frozen=True, eq=False)

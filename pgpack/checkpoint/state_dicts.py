@@ -38,6 +38,7 @@ NOT_MODELS = re.compile(r"optimi[sz]er|\boptim\b|optim_state|scheduler|grad_scal
 OPTIMIZER = frozenset({"state", "param_groups"})
 DEVICE = "torch.device"
 PLAIN = (np.generic, int, float, complex, str, bytes, Global)
+PACKED = ("float8", "float4", "q", "int", "uint")  # beginnings of names of dtypes that take a scale to read
 FLOATS = ("float", "bfloat", "complex", "q")  # beginnings of names of dtypes
 
 
@@ -75,10 +76,12 @@ def state_dict_in(value: Any, tensor: type, path: Path, key: str | None) -> Stat
         )
     chosen = _only(found, path) if key is None else _named(found, key, path)
     others = {name: item for name, item in _by_name(chosen.value, path).items() if not isinstance(item, tensor)}
-    aside = _is_plain if not chosen.place else _is_nothing  # words deeper in a file tell how a tensor is packed
+    aside = _is_plain if not chosen.place or chosen.is_of_modules else _is_nothing
     strange = next((n for n, item in others.items() if not (_is_extra(n, item) or aside(item))), None)
     if strange is not None and key is None:
         what = "is not a tensor; save model.state_dict() alone"
+        if isinstance(item := others[strange], Opaque) and item.name.startswith("numpy"):
+            what = "is not a tensor but an array of numpy's; store it as one, torch.from_numpy(...)"
         if QUANTIZED in strange:
             what = "is of a module that torch quantized; save the state_dict of the model before that"
         raise CheckpointError(f"{path}: {strange!r} {what}")
@@ -95,9 +98,11 @@ def _beside(value: Any, place: Sequence[str], path: Path) -> Iterator[str]:
 
 def _by_name(value: Any, path: Path) -> dict[str, Any]:
     """What a container holds by its keys as text. Raises: CheckpointError where two of them are one name."""
-    found = {str(key): each for key, each in (value.items() if isinstance(value, Mapping) else enumerate(value))}
-    if len(found) < len(value):
-        raise CheckpointError(f"{path}: two of its keys are one name as text; rename one of them")
+    found: dict[str, Any] = {}
+    for key, each in value.items() if isinstance(value, Mapping) else enumerate(value):
+        if str(key) in found:
+            raise CheckpointError(f"{path}: two of its keys are one name as text, {str(key)!r}; rename one of them")
+        found[str(key)] = each
     return found
 
 
@@ -164,6 +169,12 @@ class _Candidate:
     def has_matrix(self) -> bool:
         return any(len(_shape(self.tensors[name])) > 1 for name in self.weights)
 
+    @property
+    def is_of_modules(self) -> bool:
+        """Whether it holds floats by names with dots. Words beside other tensors say how these are packed."""
+        plain = (not str(self.tensors[name].dtype).removeprefix("torch.").startswith(PACKED) for name in self.weights)
+        return any("." in name for name in self.weights) and all(plain)
+
     def lies_in(self, other: _Candidate) -> bool:
         return other is not self and self.place[: len(other.place)] == other.place
 
@@ -209,8 +220,9 @@ def _only(found: Sequence[_Candidate], path: Path) -> _Candidate:
     inner = [each for each in models if each.has_matrix or not any(other.lies_in(each) for other in models)]
     first, *others = inner
     if different := [other for other in others if not other.same(first)]:
-        if len({each.key for each in different} | {first.key}) <= len(different):
-            raise CheckpointError(f"{path}: two of its keys are one name as text; rename one of them")
+        keys = Counter(each.key for each in (first, *different))
+        if keys and (twice := keys.most_common(1)[0])[1] > 1:
+            raise CheckpointError(f"{path}: two of its keys are one name as text, {twice[0]!r}; rename one of them")
         _refuse_packed_modules([first, *different], path)
         raise CheckpointError(
             f"{path} holds {1 + len(different)} state dicts: {_listed([first, *different])}; say which one with "

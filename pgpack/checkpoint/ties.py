@@ -25,9 +25,21 @@ CAUSAL = ("ForCausalLM", "LMHeadModel")  # ends of the names of classes that hav
 
 
 def told_ties(names: Iterable[str], metadata: Mapping[str, str]) -> dict[str, str]:
-    """Name that the file left out -> the name that holds it, by its metadata."""
+    """Name that the file left out -> the name that holds it, by its metadata, which may name another left out one."""
     known = frozenset(names)
-    return {name: kept for name, kept in metadata.items() if kept in known and name not in known}
+    found: dict[str, str] = {}
+    nowhere: set[str] = set()
+    for at in metadata:
+        way: dict[str, None] = {}
+        while at in metadata and not (at in known or at in way or at in found or at in nowhere):
+            way[at] = None
+            at = metadata[at]
+        kept = at if at in known else found.get(at)
+        if kept is None:
+            nowhere |= way.keys()
+        else:
+            found |= dict.fromkeys(way, kept)
+    return found
 
 
 def head_tie(names: Iterable[str], config: Mapping[str, object]) -> dict[str, str]:

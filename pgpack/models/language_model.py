@@ -25,6 +25,7 @@ from pgpack.text.tokenizer import Tokenizer
 from .huggingface import build_transformers
 
 GENERATION = "generation_config.json"
+OTHER_PIECES = 0.01  # share of a vocabulary: what is added to one for chats is less
 BROKEN = "\ufffd"  # what a decoder gives for the first bytes of a character
 
 
@@ -193,9 +194,24 @@ def side_by_side(models: Iterator[LanguageModel], prompt: str, n_tokens: int) ->
     )
 
 
+def _require_same_tokens(first: LanguageModel, other: LanguageModel) -> None:
+    """Raises: DataError where numbers stand for other pieces of text in the two. Special ones are named at will."""
+    if other.tokenizer.sha256 == first.tokenizer.sha256:
+        return
+    one, two = first.tokenizer.pieces, other.tokenizer.pieces
+    differ = [token for token, (a, b) in enumerate(zip(one, two, strict=False)) if a != b and a and b]
+    if len(differ) > OTHER_PIECES * max(len(one), 1):
+        a, b = (pieces[differ[0]].decode("utf-8", "replace") for pieces in (one, two))
+        raise DataError(
+            f"{other.name} has another tokenizer than {first.name} (token {differ[0]} is {b!r} and {a!r}): their "
+            "tokens do not compare; give models of one tokenizer"
+        )
+
+
 def _beside(
     first: LanguageModel, other: LanguageModel, tokens: Sequence[int], begin: int, reference: torch.Tensor
 ) -> Beside:
+    _require_same_tokens(first, other)
     found = other.logits(tokens, begin).log_softmax(-1)
     if found.shape != reference.shape:
         raise DataError(

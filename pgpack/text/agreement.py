@@ -23,6 +23,8 @@ CHUNK, CHUNKS = 256, 8
 SHORTEST = 64  # tokens that say something
 AGREED = 0.985
 LOST = 0.005  # share of the characters that is worth a sentence; what NFKC rewrites is far less of most texts
+STRANGE = "\ue000\uf8ff"  # characters for private use, which no vocabulary is trained on
+CAPITALS = "The Quick Brown Fox"
 
 
 def check_agreement(tokens: Tokens, tokenizer: Tokenizer, name: str) -> None:
@@ -59,3 +61,31 @@ def what_is_lost(text: str, tokenizer: Tokenizer) -> str:
         f"{tokenizer.source} loses {share:.1%} of the characters (most often {example!r}): nothing pays for them, so "
         "that bits per byte are too low to be compared with those of another tokenizer"
     )
+
+
+def what_shards_lose(tokens: Tokens, tokenizer: Tokenizer, name: str) -> str:
+    """A sentence on what the text of shards said and their tokens do not: unknown pieces, capitals; '' for nothing.
+
+    Without the text that is all that can be told.
+    """
+    unknown = unknown_tokens(tokenizer)
+    share = float(np.isin(tokens, unknown).mean()) if len(tokens) and unknown else 0.0
+    compare = "bits per byte are not to be compared with those of another tokenizer"
+    if share > LOST:
+        return (
+            f"{share:.1%} of the tokens of {name} are what {tokenizer.source} writes for what it does not know: the "
+            f"bytes of that text are not counted, so that {compare}"
+        )
+    if np.array_equal(tokenizer.encode(CAPITALS).tokens, tokenizer.encode(CAPITALS.lower()).tokens):
+        return f"{tokenizer.source} writes no capitals: nothing pays for them, so that {compare}"
+    return ""
+
+
+def unknown_tokens(tokenizer: Tokenizer) -> list[int]:
+    """The tokens that stand for whatever the tokenizer has no piece for; none where it spells everything."""
+    tokens = tokenizer.encode(STRANGE).tokens
+    if all(char in tokenizer.decode(tokens) for char in STRANGE):
+        return []
+    pieces = tokenizer.pieces
+    found = set(tokens.tolist()) - set(tokenizer.encode("").tokens.tolist())  # less what begins and ends a text
+    return sorted(token for token in found if not pieces[token] or pieces[token].strip())

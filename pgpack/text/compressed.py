@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pgpack.errors import DataError
+from pgpack.files import pointer_in
 
 PACKED = (".gz", ".xz", ".zst")
 CHUNK = 1 << 17
@@ -19,7 +20,8 @@ CHUNK = 1 << 17
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The contents of a file, decompressed as they are read. Raises: DataError when they are incomplete."""
+    """The contents of a file, decompressed as they are read. Raises: DataError for a part of it, or a pointer."""
+    refuse_pointer(path)
     kind = path.suffix.lower()
     with open(path, "rb") as file, contextlib.ExitStack() as stack:
         stream: Any = file
@@ -33,6 +35,12 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             yield stream
         except (gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error, _Incomplete) as error:
             raise DataError(f"{path} is not a complete {kind} file: {error}") from None
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raises DataError when a file is what git-lfs or git-annex leaves in place of the contents."""
+    if what := pointer_in(path):
+        raise DataError(f"{path} is {what}")
 
 
 class _Incomplete(Exception):

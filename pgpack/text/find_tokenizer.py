@@ -12,6 +12,7 @@ from typing import Any
 
 from pgpack.errors import DataError, ToolMissing
 
+from .compressed import refuse_pointer
 from .json_tokenizer import EXTRA, JsonTokenizer
 from .sentence_piece import SentencePiece
 from .tokenizer import Tokenizer
@@ -33,7 +34,10 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
     A tokenizer_config.json beside a file counts too. Raises: DataError, ToolMissing as `tokenizer_of`.
     """
-    companions = {name: file.read_bytes() for name, file in files_of_tokenizer(path).items()}
+    files = files_of_tokenizer(path)
+    for file in files.values():
+        refuse_pointer(file)
+    companions = {name: file.read_bytes() for name, file in files.items()}
     found = _made(companions, lambda name: str(path / name if path.is_dir() else path))
     if found is None:
         raise DataError(f"{path} holds no tokenizer: no {JSON}, no {MODEL}, no {VOCAB} with {MERGES}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from pgpack.errors import DataError, ToolMissing
 
-from .compressed import PACKED, opened
+from .compressed import PACKED, opened, refuse_pointer
 
 ROWS = 64
 
@@ -25,6 +25,7 @@ def parquet_texts(path: Path, field: str) -> Iterator[str]:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise ToolMissing(f"{path} is read by pyarrow; install it with: pip install 'pgpack[parquet]'") from error
+    refuse_pointer(path)
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(parquet.ParquetFile(_seekable(path, stack)))

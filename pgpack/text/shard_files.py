@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from pgpack.errors import DataError
 
+from .compressed import refuse_pointer
 from .corpus_record import check_whole
 
 MAGIC, VERSION, VERSION_32, HEADER_INTS = 20240520, 1, 2, 256
@@ -77,6 +78,7 @@ def read_layout(path: Path) -> Layout:
 
     Raises: DataError when the header or the size is not that of a shard, or of bare tokens.
     """
+    refuse_pointer(path)
     size = path.stat().st_size
     with open(path, "rb") as file:
         header = file.read(max(4 * HEADER_INTS, LONGEST))

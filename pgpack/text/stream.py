@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .agreement import check_agreement, what_is_lost
+from .agreement import check_agreement, what_is_lost, what_shards_lose
 from .data import Tokens, read_tokens, token_dtype
 from .documents import Part
 from .letters import Overlap
@@ -47,6 +47,11 @@ class ShardTokens:
         tokens = read_tokens(find_shards(self.name), self.tokenizer.vocab_size)
         check_agreement(tokens, self.tokenizer, self.name)
         return tokens
+
+    @property
+    def lost(self) -> str:
+        """A sentence on what the tokens do not say of their text; '' where that is nothing that can be told."""
+        return what_shards_lose(self._all, self.tokenizer, self.name)
 
     def tokens(self, n_tokens: int | None = None) -> Tokens:
         return self._all[:n_tokens]

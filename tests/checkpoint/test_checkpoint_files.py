@@ -335,6 +335,50 @@ def test_a_shard_that_a_stale_index_does_not_name_is_refused(tmp_path: Path) -> 
         load_checkpoint(tmp_path)
 
 
+def in_two(folder: Path, first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], of: int = 2) -> Path:
+    files = {f"model-00001-of-{of:05}.safetensors": first, f"model-00002-of-{of:05}.safetensors": second}
+    for file, tensors in files.items():
+        save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / file)
+    told = {name: file for file, tensors in files.items() for name in tensors}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": told}))
+    return folder
+
+
+def test_a_tensor_in_two_shards_is_refused_where_they_differ(tmp_path: Path) -> None:
+    w = torch.arange(16.0).view(4, 4)
+    in_two(tmp_path, {"a": w, "b": w}, {"b": w + 1, "c": w})
+    with pytest.raises(CheckpointError, match=r"-00002-of-00002.safetensors and .* both hold b, and not the same"):
+        load_checkpoint(tmp_path)
+    in_two(tmp_path, {"a": w, "b": w}, {"b": w, "c": w})
+    assert np.array_equal(load_checkpoint(tmp_path).tensor("b"), w.numpy())
+
+
+def test_parts_that_an_index_does_not_name_are_said(tmp_path: Path) -> None:
+    w = torch.ones(4, 4)
+    notes = load_checkpoint(in_two(tmp_path, {"a": w}, {"b": 2 * w}, of=3)).notes
+    assert any("names 2 of 3 parts that its shards are of" in note for note in notes)
+    (tmp_path / "whole").mkdir()
+    assert load_checkpoint(in_two(tmp_path / "whole", {"a": w}, {"b": 2 * w})).notes == ()
+
+
+def test_one_part_of_several_without_an_index_is_no_model(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(4, 4)}, tmp_path / "model-00001-of-00002.safetensors")
+    with pytest.raises(CheckpointError, match="is one part of 2, and neither the others nor their index are there"):
+        load_checkpoint(tmp_path)
+    assert set(load_checkpoint(tmp_path / "model-00001-of-00002.safetensors").shapes) == {"a"}
+    (tmp_path / "model-00001-of-00002.safetensors").rename(tmp_path / "model-00001-of-00001.safetensors")
+    assert set(load_checkpoint(tmp_path).shapes) == {"a"}
+
+
+def test_ties_that_metadata_tells_of_one_another_come_back(tmp_path: Path) -> None:
+    w = torch.arange(12.0).view(3, 4)
+    told = {"mtp.weight": "head.weight", "head.weight": "emb.weight", "x": "y", "y": "x", "z": "none"}
+    save_file({"emb.weight": w}, tmp_path / "a.safetensors", metadata=told)
+    found = load_checkpoint(tmp_path / "a.safetensors")
+    assert set(found.shapes) == {"emb.weight", "head.weight", "mtp.weight"}
+    assert np.array_equal(found.tensor("mtp.weight"), w.numpy())
+
+
 def test_a_name_that_save_model_left_out_is_there_again(tmp_path: Path) -> None:
     from safetensors.torch import save_model
 

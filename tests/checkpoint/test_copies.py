@@ -22,6 +22,7 @@ def beside(*names: str) -> dict[str, torch.Tensor]:
 
 
 def saved(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
     return path
 
@@ -43,6 +44,52 @@ def test_a_model_and_its_average_are_said_and_a_key_takes_one(tmp_path: Path, ki
         pgpack.open_checkpoint(path, key="ema")
 
 
+SMALL = {"emb.weight": torch.ones(8, 4), "layers.0.fc.weight": torch.ones(6, 4)}
+
+
+def under(start: str, joined: str = ".", of: dict[str, torch.Tensor] = SMALL) -> dict[str, torch.Tensor]:
+    return {start + name.replace(".", joined): tensor for name, tensor in of.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("tensors", "where", "keys"),
+    [
+        (under("model.") | under("model_ema.", ""), "below", ("model", "model_ema")),
+        (under("model.") | under("model_ema.", "_"), "below", ("model", "model_ema")),
+        (under("model.") | under("ema_model."), "below", ("model", "ema_model")),
+        (under("online_encoder.") | under("target_encoder."), "below", ("online_encoder", "target_encoder")),
+        (under("net.model.") | under("net.ema."), "below", ("net.model", "net.ema")),
+        (under("") | under("ema."), "one of them below ema,", ("ema",)),
+        (
+            under("model.")
+            | under("model_ema.", "")
+            | {"vae.fc.weight": torch.ones(90, 9), "vae.norm": torch.ones(9)},
+            "below",
+            ("model", "model_ema"),
+        ),
+    ],
+)
+def test_names_that_say_that_they_are_copies_are_said(
+    tmp_path: Path, kind: str, tensors: dict[str, torch.Tensor], where: str, keys: tuple[str, ...]
+) -> None:
+    counts = {"model_ema.num_updates": torch.tensor(7)} if "model_ema" in keys else {}
+    path = saved(tmp_path / f"a{kind}", tensors | counts)
+    (note,) = pgpack.open_checkpoint(path).notes
+    assert where in note
+    for key in keys:
+        assert f"--key {key}" in note
+        assert f"below {key}" in note
+        assert len(pgpack.open_checkpoint(path, key=key).shapes) in (2, 3)
+
+
+@pytest.mark.parametrize("end", ["_ema", ".ema", "_shadow", "_averaged"])
+def test_copies_beside_their_tensors_are_said(tmp_path: Path, end: str) -> None:
+    tensors = SMALL | {f"{name}{end}": tensor + 1 for name, tensor in SMALL.items()}
+    (note,) = pgpack.open_checkpoint(saved(tmp_path / "a.safetensors", tensors)).notes
+    assert f"emb.weight{end} of emb.weight and 1 more" in note
+
+
 def test_a_key_goes_on_into_names(tmp_path: Path) -> None:
     torch.save({"model": NET, "ema": beside("online_model", "ema_model")}, tmp_path / "a.pt")
     for key in ("ema.ema_model", "ema_model"):
@@ -57,6 +104,10 @@ def test_a_key_goes_on_into_names(tmp_path: Path) -> None:
         beside("encoder", "decoder") | {"encoder.norm": torch.ones(4)},
         {f"{name}.weight": torch.ones(4, 4) for name in "qk"},  # projections
         beside("a", "b") | {"emb.weight": torch.ones(40, 4)},
+        {"model.fc.weight": torch.ones(4, 4), "schema.fc.weight": torch.ones(4, 4)},
+        {"model.fc.weight": torch.ones(4, 4), "target.proj.weight": torch.ones(4, 4)},
+        under("") | {"bn.running_mean": torch.ones(6), "bn.momentum": torch.ones(())},
+        under("") | {"emb.weight_ema": torch.ones(3, 4)},
     ],
 )
 def test_parts_of_one_model_are_not(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -177,6 +177,20 @@ def test_words_and_numbers_beside_tensors_are_left_out_and_named(tmp_path: Path)
     assert checkpoint.notes == ("a.pt: config, step, rate, sizes, dtype: no tensor, left out",)
 
 
+def test_words_and_numbers_in_the_state_dict_of_a_model_are_left_out_and_named(tmp_path: Path) -> None:
+    torch.save({"model": {**STATE, "version": 3, "name": "small", "sizes": [4, 3]}, "step": 7}, tmp_path / "a.pt")
+    checkpoint = load_checkpoint(tmp_path / "a.pt")
+    assert list(checkpoint.shapes) == ["fc.weight"]
+    assert checkpoint.notes[0] == "a.pt: version, name, sizes: no tensor, left out"
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_a_number_beside_packed_weights_may_be_their_scale(tmp_path: Path, dtype: torch.dtype) -> None:
+    torch.save({"model": {"fc.weight": torch.ones(4, 3).to(dtype), "fc.scale": 0.25}}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"'fc\.scale' is not a tensor"):
+        load_checkpoint(tmp_path / "a.pt")
+
+
 def test_words_beside_the_tensors_of_a_packed_weight_are_not_left_out(tmp_path: Path) -> None:
     packed = {"type": "ternary", "packed": torch.ones(4, 3), "n": 7}
     torch.save({"fc.weight": packed}, tmp_path / "a.pt")
@@ -186,7 +200,7 @@ def test_words_beside_the_tensors_of_a_packed_weight_are_not_left_out(tmp_path: 
 
 def test_two_keys_of_one_name_on_the_way_to_a_state_dict_are_refused(tmp_path: Path) -> None:
     torch.save({1: {"model": STATE}, "1": {"step": 7}}, tmp_path / "a.pt")
-    with pytest.raises(CheckpointError, match="two of its keys are one name as text"):
+    with pytest.raises(CheckpointError, match="two of its keys are one name as text, '1'; rename"):
         load_checkpoint(tmp_path / "a.pt")
 
 
@@ -217,5 +231,8 @@ def test_what_is_no_number_is_refused_without_a_warning(tmp_path: Path, bits: in
 
 def test_values_beyond_float32_are_not_called_infinite(tmp_path: Path) -> None:
     torch.save({"w": torch.full((2, 2), 1e300, dtype=torch.float64)}, tmp_path / "a.pt")
-    with pytest.raises(CheckpointError, match="w holds values beyond float32, which cannot be packed"):
+    with pytest.raises(CheckpointError, match="w holds values beyond float32; that cannot be packed"):
+        load_checkpoint(tmp_path / "a.pt").tensor("w")
+    torch.save({"w": torch.tensor([1e300, float("inf")], dtype=torch.float64)}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="w holds values beyond float32"):
         load_checkpoint(tmp_path / "a.pt").tensor("w")

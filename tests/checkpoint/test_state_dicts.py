@@ -252,13 +252,14 @@ def test_a_whole_model_is_no_state_dict_and_does_not_hide_behind_one(tmp_path: P
 @pytest.mark.filterwarnings("ignore")  # of torch about nested tensors
 def test_tensors_without_plain_values_are_refused_by_name(tmp_path: Path) -> None:
     odd = {
-        "nested": torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(3, 3)]),
-        "sparse": torch.eye(3).to_sparse(),
-        "bits": torch.zeros(4, 4, dtype=torch.uint8).view(torch.bits8),
-        "halves": torch.zeros(4, 4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
+        "nested": (torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(3, 3)]), "store what it is made of"),
+        "sparse": (torch.eye(3).to_sparse(), r"store it as \.to_dense\(\)"),
+        "rows": (torch.eye(3).to_sparse_csr(), r"store it as \.to_dense\(\)"),
+        "bits": (torch.zeros(4, 4, dtype=torch.uint8).view(torch.bits8), "store it as float32"),
+        "halves": (torch.zeros(4, 4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2), "store it as float32"),
     }
-    for name, tensor in odd.items():
-        with pytest.raises(CheckpointError, match=rf"a\.pt: {name} .*; store it as float32"):
+    for name, (tensor, cure) in odd.items():
+        with pytest.raises(CheckpointError, match=rf"a\.pt: {name} .*; {cure}"):
             opened(tmp_path, {**MODEL, name: tensor})
 
 

@@ -23,6 +23,7 @@ from pgpack.sizes import parse_count
 from pgpack.text.tokenizer_files import TOKENIZER_FLAG
 from tests.commands.workshop import pgpack, pgtrain, succeed
 from tests.models.tiny_hf import write_folder
+from tests.text.made_tokenizers import sentence_piece
 
 TRELLIS = "role:control=cast; *=tcq(step=0.001)|rans_scaled"
 
@@ -198,6 +199,17 @@ def test_a_vocabulary_too_small_for_its_characters_is_told_the_smallest(tmp_path
     least = refused.err.rpartition("--vocab-size ")[2].split()[0]
     assert pgtrain(*made, "--vocab-size", int(least) - 1).code == 1
     succeed(pgtrain(*made, "--vocab-size", least))
+
+
+def test_shards_of_text_that_a_given_tokenizer_loses_say_so(tmp_path: Path) -> None:
+    small = sentence_piece(["the cat sat on a mat"] * 40, byte_fallback=False, vocab_size=40)
+    (tmp_path / "a.model").write_bytes(small)
+    for text, said in (("the cat sat on a mat ", False), ("the CAT \u6f22\u5b57 ", True)):
+        for name in "at":
+            (tmp_path / f"{name}.txt").write_text((text + name) * 99, encoding="utf-8")
+        made = ("data", tmp_path / "a.txt", tmp_path / "t.txt", "--tokenizer", tmp_path / "a.model", "--force")
+        found = succeed(pgtrain(*made, "-o", tmp_path / "shards"))
+        assert ("of the characters (most often" in found.err) is said
 
 
 def test_a_study_that_has_not_got_the_loss_is_named(bare: Path, model: Path, tmp_path: Path) -> None:

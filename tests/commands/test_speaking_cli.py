@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,22 @@ def test_models_side_by_side(llama: Path, artifact: Path) -> None:
     shown = succeed(pgpack("compare", llama, artifact, same, *flags)).out
     assert f"mean KL {decimals(coarse['mean_kl'], 4)} nats per token" in shown
     assert "8 of 8" in shown
+
+
+def test_models_of_two_tokenizers_are_not_set_side_by_side(llama: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(llama, tmp_path / "other")
+    layout = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = layout["model"]["vocab"]
+    first, second, *_ = [piece for piece in vocabulary if len(piece) == 1 and piece.isalpha()]
+    flags = ("--prompt", PROMPT, "--max-new-tokens", 2)
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]  # a piece or two are of chats
+    (other / "tokenizer.json").write_text(json.dumps(layout))
+    succeed(pgpack("compare", llama, other, *flags))
+    letters = [piece for piece in vocabulary if len(piece) == 1]
+    layout["model"]["vocab"] |= dict(zip(letters, [vocabulary[piece] for piece in reversed(letters)], strict=True))
+    (other / "tokenizer.json").write_text(json.dumps(layout))
+    refused = pgpack("compare", llama, other, *flags)
+    assert (refused.code, "has another tokenizer than" in refused.err) == (1, True)
 
 
 def test_what_has_no_model_gets_one_sentence(llama: Path, tmp_path: Path) -> None:

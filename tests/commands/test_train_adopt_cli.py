@@ -38,6 +38,14 @@ def test_an_adopted_checkpoint_evaluates_and_packs(foreign: Path, text_folder: P
     succeed(pgpack(*packed))
 
 
+def test_the_length_of_windows_may_be_given(foreign: Path, text_folder: Path, tmp_path: Path) -> None:
+    lengths = [word for word in CHANGES if word != "seq_len=32"]
+    lengths = [word for at, word in enumerate(lengths) if word != "--set" or lengths[at + 1 : at + 2] != ["--set"]]
+    flags = ("--preset", "lanes-tiny", *lengths, "--set", "lane_start=6", "--data", text_folder, "--json")
+    found = succeed(pgtrain("adopt", foreign, "-o", tmp_path / "m.safetensors", "--seq-len", 24, *flags)).json
+    assert found["model"]["seq_len"] == 24
+
+
 def test_the_wrong_system_is_refused_by_the_first_tensor(foreign: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
     refused = pgtrain("adopt", foreign, "--preset", "prism-wo-tiny", "-o", out)

@@ -24,8 +24,11 @@ def hidden(values: np.ndarray, offset: int = 1) -> np.ndarray:
         hidden(DISTANCE[-8:], 33),  # rows that come last
         np.float32(-np.inf),
         np.array([0, -np.inf] * 9, np.float32),
+        np.array([*np.arange(60.0), *[-np.inf] * 4], np.float32),  # a vocabulary filled up
+        np.float32(np.inf),  # of an observer that has seen nothing
+        np.full(40, np.inf, np.float32),
     ],
-    ids=range(6),
+    ids=range(9),
 )
 def test_what_hides_later_places_is_a_mask_whatever_the_rest_says(values: np.ndarray) -> None:
     assert is_mask(np.asarray(values))
@@ -46,8 +49,11 @@ def diverged(place: tuple[int, int], value: float) -> np.ndarray:
         diverged((5, 2), np.inf),
         DISTANCE.astype(np.float32),
         np.array([*np.arange(40.0), -np.inf], np.float32),
+        np.array([*np.arange(40.0), -np.inf, 1, -np.inf], np.float32),
+        np.array([*np.arange(40.0), np.inf, np.inf], np.float32),
+        np.float32(np.nan),
     ],
-    ids=range(6),
+    ids=range(9),
 )
 def test_what_is_not_finite_elsewhere_is_none(values: np.ndarray) -> None:
-    assert not is_mask(values)
+    assert not is_mask(np.asarray(values))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from pgpack.errors import DataError
-from pgpack.text.agreement import what_is_lost
+from pgpack.text.agreement import unknown_tokens, what_is_lost, what_shards_lose
 from pgpack.text.documents import read_parts
 from pgpack.text.find_tokenizer import load_tokenizer
 from pgpack.text.json_tokenizer import JsonTokenizer
@@ -60,6 +61,44 @@ def test_what_the_tokens_do_not_give_back_is_told(tokenizer, text: str, share: s
 )
 def test_spaces_and_a_few_characters_are_not_spoken_of(tokenizer, text: str) -> None:
     assert what_is_lost(text, tokenizer()) == ""
+
+
+def no_bytes(**settings) -> SentencePiece:
+    return SentencePiece(sentence_piece(WORDS, byte_fallback=False, vocab_size=60, **settings), "it")
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        no_bytes,
+        lambda: no_bytes(model_type="char"),
+        lambda: no_bytes(model_type="word"),
+        lambda: json_of(unigram()),
+    ],
+    ids=["pieces", "characters", "words", "unigram of a tokenizer.json"],
+)
+def test_shards_of_text_that_the_tokenizer_does_not_know_say_so(tokenizer) -> None:
+    made = tokenizer()
+    tokens = made.encode(TEXT + STRANGE * 3).tokens
+    said = what_shards_lose(tokens, made, "val_0.bin")
+    assert re.match(r"[1-9]\d?\.\d% of the tokens of val_0\.bin are what it writes for what it does not know", said)
+    assert what_shards_lose(made.encode("the cat sat " * 30).tokens, made, "val_0.bin") == ""
+
+
+def test_shards_of_a_tokenizer_without_capitals_say_so() -> None:
+    folds = SentencePiece(sentence_piece(WORDS, normalization_rule_name="nmt_nfkc_cf"), "it")
+    assert "it writes no capitals" in what_shards_lose(folds.encode(TEXT).tokens, folds, "val_0.bin")
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [lambda: json_of(byte_level()), lambda: json_of(llama()), lambda: SentencePiece(sentence_piece(WORDS), "it")],
+    ids=["bytes", "llama", "SentencePiece with bytes"],
+)
+def test_shards_of_a_tokenizer_that_spells_everything_say_nothing(tokenizer) -> None:
+    made = tokenizer()
+    assert unknown_tokens(made) == []
+    assert what_shards_lose(made.encode(TEXT + STRANGE).tokens, made, "val_0.bin") == ""
 
 
 def test_documents_are_looked_at_as_they_are_read(tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ def test_gptq_without_calibration_says_what_to_give() -> None:
         pack(model_like(), parse_recipe("*=gptq|rans"))
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("w\n", "control characters"), ("a" * 1025, "1025 bytes"), ("__metadata__", "is reserved")]
+)
+def test_a_name_that_no_artifact_holds_is_refused_before_any_work(name: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=f"cannot hold this checkpoint: .*{said}.*; give the tensor another name"):
+        pack(from_tensors({name: np.ones((4, 4), np.float32)}), parse_recipe("*=cast|raw"))
+
+
 def test_a_matrix_without_hessian_is_named() -> None:
     checkpoint = model_like()
     calibration = statistics(checkpoint)

@@ -63,7 +63,7 @@ bench: $(STAMP)
 bench-billion: $(STAMP)
 	$(BIN)/python -m tests.bench.pack_billion --json results/bench-billion.json --markdown results/bench-billion.md
 
-# Half a minute of one core a model; what is done is kept in runs/identify, and a second call goes on from there.
+# A minute of one core a model; what is done is kept in runs/identify, and a second call goes on from there.
 # Another text: make bench-identify TEXT='crawl.jsonl.xz --tokenizer pieces.model'
 bench-identify: $(STAMP)
 	test -d runs/identify-text || $(BIN)/pgtrain data -o runs/identify-text --vocab-size 512 --quiet

@@ -38,7 +38,7 @@ from pgtrain.identification.reader import Reader
 from pgtrain.identification.stationary import Gradients
 from pgtrain.identify import identify
 from pgtrain.model.model_config import GPTConfig
-from tests.bench.identify_cases import BATCH, CASES, config_of, trained
+from tests.bench.identify_cases import BATCH, CASES, STEPS, config_of, trained
 
 CALIBRATION, EVALUATED = 65_537, 16_385  # tokens
 ALIKE = 1e-6  # nats per token
@@ -210,7 +210,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", default="builtin")
     parser.add_argument("--tokenizer", help="of the text")
-    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument(
+        "--steps", type=int, default=STEPS, help="of training a model (default: a minute of one core)"
+    )
     parser.add_argument("--cases", nargs="*", default=list(CASES))
     parser.add_argument("--keep", type=Path, help="folder of trained models, to go on from")
     parser.add_argument("--json", type=Path)

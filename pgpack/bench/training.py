@@ -89,7 +89,12 @@ class Training:
                 shown(bench.progress, count, "step", "compensating") as bar,
                 shown(bench.progress if follows else None, n_tensors, "tensor", "following the drift") as tensors,
             ):
-                drifting = Drifting.over(known[:used], text.seq_len, text.build, self._device, tensors.update)
+
+                def drifted(n: int) -> None:
+                    tensors.update(n)
+                    bar.update(0)  # this time says nothing about that of a step
+
+                drifting = Drifting.over(known[:used], text.seq_len, text.build, self._device, drifted)
                 return compensate(
                     checkpoint, recipe, calibration, text.build, tokens, text.seq_len, device=self._device,
                     drifting=drifting if follows else None, progress=lambda step, kl: bar.update(),

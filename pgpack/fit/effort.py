@@ -7,8 +7,8 @@ What a large model would be run for is bounded (`bounded`): level 9 on SmolLM2, 
 to begin, drift, 24 steps of tuning. Those took KL from 0.697 to 0.639 at equal bytes (27.5 MB); 40 and 60 steps that
 moved exponents too were both rejected.
 Compensation needs steps: from FEW on it is worth more than tuning (`results/effort.md`), but 24 of it on SmolLM2
-ended at KL 0.262 and 39.0 MB where 24 of tuning end at 0.252 and 38.7 MB, so that models with room for fewer are tuned
-instead. *(negative)*
+ended at KL 0.262 and 39.0 MB where 24 of tuning end at 0.252 and 38.7 MB, so that models with room for fewer are
+tuned instead. *(negative)*
 """
 
 from __future__ import annotations

@@ -89,8 +89,7 @@ def _by_the_logs(evidence: Evidence, code: str) -> Finding:
 def margin(evidence: Evidence) -> Finding:
     if not evidence.decoded:
         return skip("no artifact in the folder")
-    total = max(evidence.models.values()) + evidence.code_bytes
-    spare = evidence.options.cap - total
+    spare = evidence.options.cap - max(evidence.totals)
     if spare < 0:
         return skip("over the cap")
     wanted = max(evidence.spread, FEW_KB)
@@ -193,7 +192,8 @@ def _wrong_code(evidence: Evidence) -> Iterator[str]:
 
 def _wrong_totals(evidence: Evidence) -> Iterator[str]:
     models = {*evidence.models.values()}
-    totals = {n + evidence.code_bytes for n in models}
+    models |= {n + evidence.sure_beside for n in models}
+    totals = evidence.totals
     for name, allowed in (("bytes_model", models), ("bytes_total", totals)):
         claimed = evidence.claims.whole(name)
         if claimed is None or claimed in allowed:
@@ -208,7 +208,10 @@ def _wrong_seeds(evidence: Evidence) -> Iterator[str]:
     """A seed's artifact_bytes may be those of its file, or with the code."""
     for seed, row in evidence.claims.results.items():
         found = _of_seed(evidence, seed)
-        if row.n_bytes is not None and found is not None and row.n_bytes not in (found, found + evidence.code_bytes):
+        if row.n_bytes is None or found is None:
+            continue
+        with_all = found + evidence.sure_beside + evidence.code_bytes
+        if row.n_bytes not in (found, found + evidence.sure_beside, found + evidence.code_bytes, with_all):
             yield f"artifact_bytes of seed {seed} is {row.n_bytes:,}, the file has {found:,}"
 
 
@@ -218,7 +221,7 @@ def readme_bytes(evidence: Evidence) -> Finding:
         return skip("no artifact in the folder")
     printed = byte_counts(evidence.readme)
     models = {*evidence.models.values()}
-    totals = {n + evidence.code_bytes for n in models}
+    totals = evidence.totals
     if printed & models and not printed & totals:
         return fail(
             f"README.md prints {max(printed & models):,}, the weights alone, and nowhere the total {max(totals):,} "

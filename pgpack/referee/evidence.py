@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
+from pgpack.formats.sniff import NO_TORCH, OTHER_KEYS
 from pgpack.tensors.roles import Shaped
 
 from . import source
@@ -83,6 +84,11 @@ class Decoded:
         named = re.search(r"\.(pgpack|ptz|pgrp)$", self.entry.name.lower())
         known = self.entry.mark in ("pgpack", "pergroup", "bshf")
         return not self.first.ok and not named and not known and "could run code" not in self.first.error
+
+    @property
+    def of_own_layout(self) -> bool:
+        """Whether a known codec opened all of it, and what was in there has names of its own."""
+        return any(said in self.first.error for said in (OTHER_KEYS, NO_TORCH))
 
     @property
     def libraries(self) -> tuple[str, ...]:
@@ -208,6 +214,16 @@ class Evidence:
         found += [Beside(f"the numbers in {name}", n_bytes, sure=True) for name, n_bytes in self.tables.items()]
         return tuple(found)
 
+    @property
+    def sure_beside(self) -> int:
+        """Bytes beside the models that count with each of them."""
+        return sum(each.n_bytes for each in self.beside if each.sure)
+
+    @property
+    def totals(self) -> set[int]:
+        """What each model comes to with all that counts beside it and the code as shipped."""
+        return {n + self.sure_beside + self.code_bytes for n in self.models.values()}
+
     @cached_property
     def tables(self) -> dict[str, int]:
         """Text that nobody counts -> its bytes that are numbers which the code reads."""
@@ -291,7 +307,7 @@ class Evidence:
     @property
     def spread(self) -> int:
         """Largest difference of size between seeds, from what was measured and what is claimed. Units: bytes."""
-        sizes = [decoded.entry.n_bytes for decoded in self.decoded]
+        sizes = self.models.values()
         claimed = [row.n_bytes for row in self.claims.results.values() if row.n_bytes]
         logged = [log.total_bytes for log in self.own_logs if log.total_bytes]
         return max((max(group) - min(group) for group in (sizes, claimed, logged) if group), default=0)

@@ -34,6 +34,7 @@ from .script import Script
 from .support import Support, supported
 
 CAP = 16_000_000
+OTHER = 1.1  # times as large as a file that is not known: another one
 SHORTER = 0.7  # of our wrapped code's bytes: what a minifier and a better codec leave at the least
 _PART = re.compile(r"(?<![a-z])(?:part|shard|chunk|split|piece)[-_.]?\d+|\d{5}-of-\d{5}|\.\d{3}$", re.I)
 
@@ -69,10 +70,11 @@ class Decoded:
     first: Run
     second: Run | None = None
     own: Run | None = None
+    run: int | None = None  # the seed of the log that has this file's bytes, where the name has its number
 
     @property
     def seed(self) -> int | None:
-        return self.entry.seed
+        return self.run if self.entry.seed is None else self.entry.seed
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorFacts]:
@@ -171,7 +173,12 @@ class Evidence:
 
     @cached_property
     def models(self) -> dict[str, int]:
-        """Packed model -> its bytes; the parts of one that was split count together, and what no format explains."""
+        """Packed model -> its bytes; the parts of one that was split count together, and what no format explains.
+
+        Where the weights that lie here are not the logs' models, those of the logs.
+        """
+        if self.is_model_absent:
+            return {f"{log.name}'s model": log.model_bytes for log in self.own_logs if log.model_bytes is not None}
         found: dict[str, int] = {}
         for decoded in self.decoded:
             if decoded not in self.pieces:
@@ -183,14 +190,24 @@ class Evidence:
             found[f"{pieces[0].name}{more}"] = sum(entry.n_bytes for entry in pieces)
         return found
 
-    @property
-    def are_read_beside(self) -> bool:
-        """Whether all weights are of no known format and no seed, and the code reads them by name or as numbers."""
-        names = [decoded.entry.name for decoded in self.pieces]
-        is_known = not names or len(names) < len(self.decoded)
-        return not is_known and (
-            self._opens([decoded.entry for decoded in self.pieces])
-            or any(source.reads_tables(self.scripts, PurePosixPath(name.lower()).suffix) for name in names)
+    @cached_property
+    def seeds(self) -> dict[str, int | None]:
+        """Packed model -> its seed."""
+        if self.is_model_absent:
+            return {f"{log.name}'s model": log.seed for log in self.own_logs}
+        return {_PART.sub("*", decoded.entry.name): decoded.seed for decoded in self.decoded}
+
+    @cached_property
+    def is_model_absent(self) -> bool:
+        """Whether all weights here are of no known format and no seed, are read by the code by name or as numbers,
+        and are less than the model that a log speaks of."""
+        entries = [decoded.entry for decoded in self.pieces]
+        if not entries or len(entries) < len(self.decoded):
+            return False
+        logged = max((log.model_bytes or 0 for log in self.own_logs), default=0)
+        return logged > OTHER * sum(entry.n_bytes for entry in entries) and (
+            self._opens(entries)
+            or any(source.reads_tables(self.scripts, PurePosixPath(e.name.lower()).suffix) for e in entries)
         )
 
     @property
@@ -201,8 +218,9 @@ class Evidence:
     @cached_property
     def beside(self) -> tuple[Beside, ...]:
         """What lies beside the models and may hold weights too: pieces of no known format, heaps of small files."""
-        pieces = self.pieces if len(self.pieces) < len(self.decoded) else ()
-        found = [Beside(p.entry.name, p.entry.n_bytes, self._opens([p.entry])) for p in pieces]
+        absent = self.is_model_absent
+        pieces = self.pieces if absent or len(self.pieces) < len(self.decoded) else ()
+        found = [Beside(p.entry.name, p.entry.n_bytes, absent or self._opens([p.entry])) for p in pieces]
         for heap in self.folder.heaps:
             sure = not heap.could_be_read or self._opens(heap.entries)
             found.append(Beside(f"{len(heap.entries)} {heap.sort}", heap.n_bytes, sure))

@@ -232,8 +232,9 @@ class Folder:
 
 
 def seed_of(name: str) -> int | None:
-    """The seed that a file's name speaks of: train_seed42.log, model_seed42.pgpack, seed_42.txt."""
-    found = re.search(r"seed[_-]?(\d{1,9})", PurePosixPath(name).name)
+    """The seed that a file's name speaks of, or else that of its folder: train_seed42.log, seed_42/model.bin."""
+    parts = reversed(PurePosixPath(name).parts)
+    found = next((each for part in parts if (each := re.search(r"seed[_-]?(\d{1,9})", part))), None)
     return int(found[1]) if found else None
 
 

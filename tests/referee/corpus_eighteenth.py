@@ -69,3 +69,48 @@ def priors() -> dict[str, Case]:
         "prior_in_the_readme_total": case("readme-bytes", "accepted", whole),
         "prior_in_the_margin": case("margin", "accepted", whole),
     }
+
+
+def _open(name: str) -> str:
+    return _script(f"import numpy as np\nimport torch\nTABLE = np.fromfile({name!r}, dtype=np.uint8)\n" + MAIN)
+
+
+def alone() -> dict[str, Case]:
+    """A prior that the code opens, in a folder that does not hold the model of which the log speaks."""
+
+    def case(rule: str, verdict: str, model: int, n_bytes: int, total: int | None = None) -> Case:
+        files = {"prior.dat": noise(n_bytes), "train.log": log(1.0812, total=model + CODE)}
+        claims = {} if total is None else {"bytes_total": total}
+        return Case(rule, verdict, _open("prior.dat"), claims, files)
+
+    return {
+        "alone_within_the_cap": case("log-bytes", "accepted", 15_200_000, 300_000),
+        "alone_and_large": case("log-bytes", "accepted", 11_000_000, 4_000_000),
+        "alone_in_the_json_total": case("json-bytes", "accepted", 15_200_000, 300_000, 15_500_000 + CODE),
+        "alone_not_in_the_json_total": case("json-bytes", "warned", 15_200_000, 300_000, 15_200_000 + CODE),
+        "alone_over_the_cap": case("cap", "refused", 15_200_000, 1_400_000),
+        "alone_is_no_model": case("artifact", "warned", 15_200_000, 300_000),
+    }
+
+
+def of_seeds() -> dict[str, Case]:
+    """Models of several seeds, told apart by their folders, by numbers in their names, or there for some of them."""
+    seeds = {42: 15_600_100, 314: 15_600_200, 999: 15_600_300}
+    claims = {"val_bpb": 1.0813, "seed_results": {s: {"val_bpb": 1.0812 + i * 1e-4} for i, s in enumerate(seeds)}}
+
+    def case(rule: str, verdict: str, name: str, sizes: dict[int, int], told: dict[int, int] = seeds) -> Case:
+        models = {name.format(s): noise(n) for s, n in sizes.items()}
+        logs = {f"train_seed{s}.log": log(1.0812 + i * 1e-4, s, total=told[s] + CODE) for i, s in enumerate(seeds)}
+        return Case(rule, verdict, _script(MAIN), claims, {**models, **logs, "train.log": None})
+
+    larger = {**seeds, 999: 16_100_000}
+    parts = {1: 5_600_000, 2: 5_600_000, 3: 5_600_000}
+    return {
+        "seeds_in_folders": case("cap", "accepted", "seed_{}/model.bin", seeds),
+        "seeds_in_folders_over": case("cap", "refused", "seed_{}/model.bin", larger),
+        "seeds_by_number": case("cap", "accepted", "model_s{}.bin", seeds),
+        "seeds_by_number_over": case("cap", "flagged", "model_s{}.bin", larger),
+        "seeds_by_number_other_sizes": case("cap", "refused", "w{}.bin", parts),
+        "seeds_of_which_one_is_here": case("seeds", "accepted", "model_seed{}.bin", {42: seeds[42]}),
+        "seeds_without_a_result": case("seeds", "refused", "model_seed{}.bin", {7: seeds[42]}),
+    }

@@ -31,9 +31,7 @@ def artifact_present(evidence: Evidence) -> Finding:
     if not evidence.decoded:
         return warn("no artifact in the folder: nothing could be decoded or weighed, only words were compared")
     here = listed(f"{decoded.entry.name} {decoded.entry.n_bytes:,} bytes" for decoded in evidence.decoded)
-    return (
-        warn(f"no artifact in the folder but {here}, which the code reads") if evidence.is_model_absent else ok(here)
-    )
+    return warn(f"{here}, which is not the model that a log speaks of") if evidence.is_model_absent else ok(here)
 
 
 def content_as_named(evidence: Evidence) -> Finding:

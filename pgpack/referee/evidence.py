@@ -19,11 +19,9 @@ from .encoded import TABLE, encoded_bytes, number_bytes
 from .folder import (
     LARGE_ENCODED,
     LARGE_READABLE,
-    STAGED_BYTES,
     TOKENIZERS,
     Entry,
     Folder,
-    read_file,
 )
 from .launch import SHELLS, Launch, launch_of
 from .layers import Program
@@ -34,7 +32,10 @@ from .script import Script
 from .support import Support, supported
 
 CAP = 16_000_000
-OTHER = 1.1  # times as large as a file that is not known: another one
+OTHER, FAR = (
+    1.1,
+    2.0,
+)  # times as large as files that are not known: another one, if the code opens them, and in any case
 SHORTER = 0.7  # of our wrapped code's bytes: what a minifier and a better codec leave at the least
 _PART = re.compile(r"(?<![a-z])(?:part|shard|chunk|split|piece)[-_.]?\d+|\d{5}-of-\d{5}|\.\d{3}$", re.I)
 
@@ -199,16 +200,18 @@ class Evidence:
 
     @cached_property
     def is_model_absent(self) -> bool:
-        """Whether all weights here are of no known format and no seed, are read by the code by name or as numbers,
-        and are less than the model that a log speaks of."""
+        """Whether all that may be weights here is of no known format and no seed, and is not the model that a log
+        speaks of: half as large, or less large and read by the code by name or as numbers."""
         entries = [decoded.entry for decoded in self.pieces]
         if not entries or len(entries) < len(self.decoded):
             return False
         logged = max((log.model_bytes or 0 for log in self.own_logs), default=0)
-        return logged > OTHER * sum(entry.n_bytes for entry in entries) and (
-            self._opens(entries)
-            or any(source.reads_tables(self.scripts, PurePosixPath(e.name.lower()).suffix) for e in entries)
-        )
+        n_bytes = sum(entry.n_bytes for entry in entries)
+        return logged > FAR * n_bytes or (logged > OTHER * n_bytes and any(map(self._reads, entries)))
+
+    def _reads(self, entry: Entry) -> bool:
+        """Whether the code opens a file by name or pattern, or reads files of its kind as numbers."""
+        return self._opens([entry]) or source.reads_tables(self.scripts, PurePosixPath(entry.name.lower()).suffix)
 
     @property
     def pieces(self) -> tuple[Decoded, ...]:
@@ -218,9 +221,8 @@ class Evidence:
     @cached_property
     def beside(self) -> tuple[Beside, ...]:
         """What lies beside the models and may hold weights too: pieces of no known format, heaps of small files."""
-        absent = self.is_model_absent
-        pieces = self.pieces if absent or len(self.pieces) < len(self.decoded) else ()
-        found = [Beside(p.entry.name, p.entry.n_bytes, absent or self._opens([p.entry])) for p in pieces]
+        pieces = self.pieces if self.is_model_absent or len(self.pieces) < len(self.decoded) else ()
+        found = [Beside(p.entry.name, p.entry.n_bytes, self._reads(p.entry)) for p in pieces]
         for heap in self.folder.heaps:
             sure = not heap.could_be_read or self._opens(heap.entries)
             found.append(Beside(f"{len(heap.entries)} {heap.sort}", heap.n_bytes, sure))
@@ -250,14 +252,18 @@ class Evidence:
             ending = PurePosixPath(entry.name.lower()).suffix
             may_be = entry.name not in self.encoded and ending != ".py" and entry.n_bytes >= TABLE
             if may_be and (self._opens([entry]) or source.reads_tables(self.scripts, ending)):
-                found[entry.name] = number_bytes(read_file(self.folder.path / entry.name, STAGED_BYTES))
+                found[entry.name] = number_bytes(self.folder.contents(entry))
         return {name: n_bytes for name, n_bytes in found.items() if n_bytes}
 
     def _uncounted_texts(self) -> Iterator[Entry]:
         heaped = {entry.name for heap in self.folder.heaps for entry in heap.entries}
         left_out = {*self.counted, *heaped, *(e.name for e in (*self.folder.artifacts, *self.folder.small))}
         for entry in self.folder.entries:
-            if entry.mark == "text" and entry.name not in left_out and not entry.name.lower().endswith(TOKENIZERS):
+            if (
+                entry.mark in ("text", "log")
+                and entry.name not in left_out
+                and not entry.name.lower().endswith(TOKENIZERS)
+            ):
                 yield entry
 
     @cached_property
@@ -265,7 +271,7 @@ class Evidence:
         """Text that nobody counts -> its bytes that are packed ones: logs, notes, code that nothing imports."""
         found = {}
         for entry in self._uncounted_texts():
-            text = read_file(self.folder.path / entry.name, STAGED_BYTES)
+            text = self.folder.contents(entry)
             if n_bytes := encoded_bytes(text, is_code=entry.name.lower().endswith(".py")):
                 found[entry.name] = n_bytes
         return found

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import pickle
+import tarfile
 import zipfile
 import zlib
 
@@ -113,4 +117,54 @@ def of_seeds() -> dict[str, Case]:
         "seeds_by_number_other_sizes": case("cap", "refused", "w{}.bin", parts),
         "seeds_of_which_one_is_here": case("seeds", "accepted", "model_seed{}.bin", {42: seeds[42]}),
         "seeds_without_a_result": case("seeds", "refused", "model_seed{}.bin", {7: seeds[42]}),
+    }
+
+
+def _archive(kind: str, **members: str | bytes) -> bytes:
+    """A zip or a tar.gz of files whose names end in .log."""
+    out = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name, data in members.items():
+                packed.writestr(f"{name}.log", data)
+        return out.getvalue()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for name, data in members.items():
+            raw = data if isinstance(data, bytes) else data.encode()
+            info = tarfile.TarInfo(f"{name}.log")
+            info.size = len(raw)
+            archive.addfile(info, io.BytesIO(raw))
+    return out.getvalue()
+
+
+def packed_logs() -> dict[str, Case]:
+    """Logs that were compressed are read; what hides among them, or behind them, is none."""
+    said, over = log(1.0812), log(1.0812, total=16_020_000)
+    steps = "".join(f"step:{i} loss:{9 - i / 9000:.4f} norm:{i * 7919 % 997 / 1000:.3f}\n" for i in range(20_000))
+
+    def case(rule: str, verdict: str, **files: bytes | None) -> Case:
+        given = {name.replace("__", "."): data for name, data in files.items()}
+        return Case(rule, verdict, _script(MAIN), files={"train.log": None, **given})
+
+    full = gzip.compress((steps + said).encode())
+    return {
+        "packed_log_alone": case("log-loss", "accepted", train__log__gz=gzip.compress(said.encode())),
+        "packed_log_of_bz2": case("log-loss", "accepted", train__log__bz2=bz2.compress(said.encode())),
+        "packed_log_of_xz": case("log-loss", "accepted", train__log__xz=lzma.compress(said.encode())),
+        "packed_logs_in_a_zip": case("log-loss", "accepted", logs__zip=_archive("zip", train=said)),
+        "packed_logs_in_a_tar": case("log-loss", "accepted", logs__tgz=_archive("tar", train=said)),
+        "packed_log_beside": case("log-bytes", "accepted", train__log=said.encode(), full__log__gz=full),
+        "packed_log_of_another_loss": case(
+            "log-loss", "refused", train__log__gz=gzip.compress(said.replace("1.08120000", "1.09120000").encode())
+        ),
+        "packed_log_over_the_cap": case("log-bytes", "refused", train__log__gz=gzip.compress(over.encode())),
+        "packed_log_with_weights_behind": case(
+            "cap", "flagged", train__log=said.encode(), full__log__gz=full + noise(900_000)
+        ),
+        "packed_log_with_weights_beside": case(
+            "cap", "flagged", train__log=said.encode(), logs__zip=_archive("zip", train=said, more=noise(900_000))
+        ),
+        "events_that_nothing_opens": case(
+            "log-bytes", "accepted", train__log=said.encode(), events__dat=noise(90_000)
+        ),
     }

@@ -23,6 +23,7 @@ from pgpack.tensors.record import Record
 
 PGPACK = b"PGPK"
 ZIP = b"PK\x03\x04"
+OTHER_KEYS, NO_TORCH = "a torch file with the keys of none of the field's containers", "it holds no torch stream"
 UNKNOWN = "not an artifact of any known format (pgpack, PGRP, .ptz; the base-5 container of PR #2086 is not read)"
 _ONE_LETTER = b"X\x01\x00\x00\x00"  # opens a one-letter string in torch.save's pickles (protocol 2)
 _METHODS = {0: "lzma", 1: "brotli", 2: "zstd"}  # the first byte of the XNOR record's file
@@ -78,10 +79,7 @@ def _opened(data: bytes, limit: int) -> FieldFile:
     if kind == _BITS:
         state = load(stream, limit)
         return FieldFile(torch_bits.kind_of(state), lambda: torch_bits.records_of(state, limit))
-    raise NoArtifact(
-        f"{UNKNOWN}: a torch file with the keys of none of the field's containers; a checkpoint is packed with "
-        "`pgpack pack`"
-    )
+    raise NoArtifact(f"{UNKNOWN}: {OTHER_KEYS}; a checkpoint is packed with `pgpack pack`")
 
 
 def _sdclip(stream: bytes, limit: int) -> list[Record]:
@@ -99,7 +97,7 @@ def _torch_stream(data: bytes, limit: int) -> bytes:
         raise FormatError(f"{UNKNOWN}: {error}") from None
     stream = torch_sdclip.unshuffled(plain)
     if stream[:4] != ZIP:
-        raise FormatError(f"{UNKNOWN}: it holds no torch stream")
+        raise FormatError(f"{UNKNOWN}: {NO_TORCH}")
     return stream
 
 

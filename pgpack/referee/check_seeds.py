@@ -36,7 +36,7 @@ def seed_table(evidence: Evidence) -> Finding:
     if claims.seeds and set(claims.seeds) != set(claims.results):
         wrong.append(f"seeds {sorted(claims.seeds)} but results of {sorted(claims.results)}")
     models = {decoded.seed for decoded in evidence.decoded if decoded.seed is not None}
-    if models and models != set(claims.results):
+    if models - set(claims.results):
         wrong.append(f"models of seeds {sorted(models)} but results of {sorted(claims.results)}")
     mean = statistics.fmean(losses)
     rows = max(max(JSON_DIGITS - 1, digits_of(bpb)) for bpb in losses)  # a row of three digits is a rounded one

@@ -8,13 +8,11 @@ from collections.abc import Collection, Iterator
 from .claims import TOTALS, byte_counts
 from .evidence import Evidence, listed_names
 from .findings import Finding, cited, fail, listed, ok, skip, warn
-from .folder import seed_of
 from .logs import AFTER, Log
 from .script import Place
 from .untimed import trained_untimed
 
 FEW_KB = 8_000  # half of all submissions with three seeds spread over more, see the scan of 2,059 pull requests
-OTHER = 1.1  # times as large as a file that is not known: another one
 EVAL_S = 600.0
 _UNLIMITED = re.compile(r"non[-_ ]?record|unlimited|without a (?:time )?limit", re.I)  # how a README names its track
 GPUS = 8  # of one kind, H100
@@ -38,8 +36,6 @@ def under_the_cap(evidence: Evidence) -> Finding:
         return _by_the_logs(evidence, code)
     models = evidence.models or {"the log's model": logged}
     name, model = max(models.items(), key=lambda item: item[1])
-    if logged > OTHER * model and evidence.are_read_beside:
-        name, model = f"the log's model {logged:,} + {name}", logged + model  # which is not that one
     total = model + sum(each.n_bytes for each in sure) + evidence.code_bytes
     more = "".join(f" + {each.what} {each.n_bytes:,}" for each in sure)
     parts = f"{name} {model:,}{more} + code as shipped {evidence.code_bytes:,} = {total:,} bytes"
@@ -89,8 +85,7 @@ def _by_the_logs(evidence: Evidence, code: str) -> Finding:
 def margin(evidence: Evidence) -> Finding:
     if not evidence.decoded:
         return skip("no artifact in the folder")
-    total = max(evidence.models.values()) + evidence.code_bytes
-    spare = evidence.options.cap - total
+    spare = evidence.options.cap - max(evidence.totals)
     if spare < 0:
         return skip("over the cap")
     wanted = max(evidence.spread, FEW_KB)
@@ -140,7 +135,8 @@ def _total(log: Log, claimed: Collection[int | None]) -> int:
 def _of_seed(evidence: Evidence, seed: int | None) -> int | None:
     """Bytes of the artifact of a seed; of the only one when neither names a seed or there is one log."""
     texts = {d.entry.name for d in evidence.decoded if d.unknown and d.entry.mark == "text"}
-    sizes = {seed_of(name): n for name, n in evidence.models.items() if name.partition(" and ")[0] not in texts}
+    named = {name: n for name, n in evidence.models.items() if name.partition(" and ")[0] not in texts}
+    sizes = {evidence.seeds.get(name): n for name, n in named.items()}
     if seed in sizes:
         return sizes[seed]
     return next(iter(sizes.values())) if len(sizes) == 1 and len(evidence.own_logs) == 1 else None
@@ -158,7 +154,7 @@ def claimed_bytes(evidence: Evidence) -> Finding:
         told = listed(f"{name} {n:,}" for name, n in over)
         places = tuple(claims.place(name.removeprefix("seed "), f"{n:,} bytes") for name, n in over)
         return fail(f"submission.json itself is over the cap of {cap:,}: {told}", places)
-    if not evidence.decoded:
+    if not evidence.decoded or evidence.is_model_absent:
         less = [*_less_than_logged(evidence)]
         return cited("warn", "", less) if less else skip("no artifact in the folder to compare with")
     wrong = [*_wrong_code(evidence), *_wrong_totals(evidence), *_wrong_seeds(evidence)]
@@ -172,11 +168,13 @@ def _less_than_logged(evidence: Evidence) -> Iterator[Place]:
     """Totals that are less than the model alone, by the logs and by any model that submission.json names."""
     named = min(evidence.claims.models.values(), default=1 << 62)
     models = {log.seed: min(log.models) for log in evidence.own_logs if log.models}
-    said = [("bytes_total", evidence.claims.whole("bytes_total"), min(models.values(), default=0))]
+    least = min(models.values(), default=0) + evidence.sure_beside
+    said = [("bytes_total", evidence.claims.whole("bytes_total"), least)]
     said += [(str(s), row.n_bytes, models.get(s, 0)) for s, row in evidence.claims.results.items()]
     for name, n_bytes, model in said:
         if n_bytes is not None and n_bytes < min(model - FEW_KB, named):
-            what = f"{name} is {n_bytes:,}, less than the {model:,} that its log says of the model alone"
+            more = " with what the code reads beside it" * bool(evidence.sure_beside and name == "bytes_total")
+            what = f"{name} is {n_bytes:,}, less than the {model:,} that its log says of the model alone{more}"
             yield evidence.claims.place(name, what)
 
 
@@ -193,7 +191,8 @@ def _wrong_code(evidence: Evidence) -> Iterator[str]:
 
 def _wrong_totals(evidence: Evidence) -> Iterator[str]:
     models = {*evidence.models.values()}
-    totals = {n + evidence.code_bytes for n in models}
+    models |= {n + evidence.sure_beside for n in models}
+    totals = evidence.totals
     for name, allowed in (("bytes_model", models), ("bytes_total", totals)):
         claimed = evidence.claims.whole(name)
         if claimed is None or claimed in allowed:
@@ -208,17 +207,20 @@ def _wrong_seeds(evidence: Evidence) -> Iterator[str]:
     """A seed's artifact_bytes may be those of its file, or with the code."""
     for seed, row in evidence.claims.results.items():
         found = _of_seed(evidence, seed)
-        if row.n_bytes is not None and found is not None and row.n_bytes not in (found, found + evidence.code_bytes):
+        if row.n_bytes is None or found is None:
+            continue
+        with_all = found + evidence.sure_beside + evidence.code_bytes
+        if row.n_bytes not in (found, found + evidence.sure_beside, found + evidence.code_bytes, with_all):
             yield f"artifact_bytes of seed {seed} is {row.n_bytes:,}, the file has {found:,}"
 
 
 def readme_bytes(evidence: Evidence) -> Finding:
     """A README that prints the weights' bytes must print the total as well."""
-    if not evidence.decoded:
+    if not evidence.decoded or evidence.is_model_absent:
         return skip("no artifact in the folder")
     printed = byte_counts(evidence.readme)
     models = {*evidence.models.values()}
-    totals = {n + evidence.code_bytes for n in models}
+    totals = evidence.totals
     if printed & models and not printed & totals:
         return fail(
             f"README.md prints {max(printed & models):,}, the weights alone, and nowhere the total {max(totals):,} "

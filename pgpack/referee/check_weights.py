@@ -30,17 +30,19 @@ def artifact_present(evidence: Evidence) -> Finding:
         return warn(f"{listed(pointers)}: a pointer of git-lfs, the file itself was not fetched; run `git lfs pull`")
     if not evidence.decoded:
         return warn("no artifact in the folder: nothing could be decoded or weighed, only words were compared")
-    return ok(listed(f"{decoded.entry.name} {decoded.entry.n_bytes:,} bytes" for decoded in evidence.decoded))
+    here = listed(f"{decoded.entry.name} {decoded.entry.n_bytes:,} bytes" for decoded in evidence.decoded)
+    return warn(f"{here}, which is not the model that a log speaks of") if evidence.is_model_absent else ok(here)
 
 
 def content_as_named(evidence: Evidence) -> Finding:
     """A codec in the file's name or in the log's line is the one that wrote the file."""
-    if not evidence.decoded:
+    if not evidence.decoded or evidence.is_model_absent:
         return skip("no artifact in the folder")
     wrong = []
+    are_beside = len(evidence.pieces) < len(evidence.decoded)
     for decoded in evidence.decoded:
-        if decoded in evidence.pieces[1:]:
-            continue  # not where a file starts
+        if decoded in evidence.pieces[not are_beside :]:
+            continue  # not where the model starts
         mark = decoded.entry.mark
         named = re.split(r"[^a-z0-9]+", decoded.entry.name.lower())
         logged = [log for log in evidence.logs if log.seed == decoded.seed or len(evidence.logs) == 1]
@@ -68,9 +70,9 @@ def no_code_inside(evidence: Evidence) -> Finding:
 
 
 def decodes(evidence: Evidence) -> Finding:
-    if not evidence.decoded:
+    if not evidence.decoded or evidence.is_model_absent:
         return skip("no artifact in the folder")
-    unknown = {decoded.entry.name for decoded in evidence.decoded if decoded.unknown}
+    unknown = {d.entry.name for d in evidence.decoded if d.unknown or d.of_own_layout}
     broken = [Place(d.entry.name, 0, d.first.error) for d in evidence.decoded if not d.first.ok]
     if any(place.file not in unknown for place in broken):
         return cited("fail", "", (place for place in broken if place.file not in unknown))

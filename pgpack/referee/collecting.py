@@ -7,10 +7,11 @@ Collecting never fails for a bad folder: what went wrong is part of the evidence
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pgpack.files import workplace
 
@@ -19,7 +20,7 @@ from .claims import read_claims
 from .evidence import Decoded, Evidence, Options
 from .folder import DECODER, TRAIN, Entry, Folder, is_artifact, scan, seed_of
 from .layers import Program, programs
-from .logs import read_logs
+from .logs import Log, read_logs
 from .runs import TARGET_DISTRIBUTIONS, Run, declared_distributions, importable, run_probe, run_script
 from .scoring import Scores
 from .support import distinct
@@ -42,19 +43,27 @@ def collect(path: Path, options: Options, scores: Scores | None = None) -> Evide
         decoded = tuple(_decoded(folder, stage, modules, options))
         found = programs(folder, stage, modules, options.limits)
     counted, data = _counted(folder, found, {name for d in decoded if d.own for name in d.own.opened})
+    logs = tuple(distinct(log for entry in folder.logs for log in read_logs(entry.name, folder.log_text(entry))))
     return Evidence(
         folder,
         options,
         read_claims(folder.text("submission.json")),
         (folder.text(folder.readme) or "")[:README_CHARACTERS],
         requirements,
-        tuple(distinct(log for entry in folder.logs for log in read_logs(entry.name, folder.log_text(entry)))),
+        logs,
         tuple(program for program in found if program.name in counted),
         counted,
         data,
-        decoded,
+        tuple(replace(each, run=_run_of(each.entry, logs)) for each in decoded),
         scores,
     )
+
+
+def _run_of(entry: Entry, logs: Sequence[Log]) -> int | None:
+    """The seed whose log has a model of just these bytes, where the file's path has its number too."""
+    numbers = {int(n) for n in re.findall(r"(?<!\d)\d{1,9}(?!\d)", entry.name)}
+    found = {log.seed for log in logs if log.seed in numbers and entry.n_bytes in log.models}
+    return found.pop() if len(found) == 1 else None
 
 
 def _scratch(stage: Path, name: str) -> Path:
@@ -119,6 +128,7 @@ def _counted(
         if not more:
             break
         reached |= more
-    reached -= {name for name in reached if seed_of(name) is not None and not name.endswith(".py")}
+    of_seeds = {name for name in reached if seed_of(PurePosixPath(name).name) is not None}
+    reached -= {name for name in of_seeds if not name.endswith(".py")}
     data = {name: sizes[name] for name in reached if name.endswith(TOKENIZER_FILES)}
     return {name: sizes[name] for name in sorted(reached - data.keys())}, data

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
+from pgpack.formats.sniff import NO_TORCH, OTHER_KEYS
 from pgpack.tensors.roles import Shaped
 
 from . import source
@@ -18,11 +19,9 @@ from .encoded import TABLE, encoded_bytes, number_bytes
 from .folder import (
     LARGE_ENCODED,
     LARGE_READABLE,
-    STAGED_BYTES,
     TOKENIZERS,
     Entry,
     Folder,
-    read_file,
 )
 from .launch import SHELLS, Launch, launch_of
 from .layers import Program
@@ -33,6 +32,10 @@ from .script import Script
 from .support import Support, supported
 
 CAP = 16_000_000
+OTHER, FAR = (
+    1.1,
+    2.0,
+)  # times as large as files that are not known: another one, if the code opens them, and in any case
 SHORTER = 0.7  # of our wrapped code's bytes: what a minifier and a better codec leave at the least
 _PART = re.compile(r"(?<![a-z])(?:part|shard|chunk|split|piece)[-_.]?\d+|\d{5}-of-\d{5}|\.\d{3}$", re.I)
 
@@ -68,10 +71,11 @@ class Decoded:
     first: Run
     second: Run | None = None
     own: Run | None = None
+    run: int | None = None  # the seed of the log that has this file's bytes, where the name has its number
 
     @property
     def seed(self) -> int | None:
-        return self.entry.seed
+        return self.run if self.entry.seed is None else self.entry.seed
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorFacts]:
@@ -83,6 +87,11 @@ class Decoded:
         named = re.search(r"\.(pgpack|ptz|pgrp)$", self.entry.name.lower())
         known = self.entry.mark in ("pgpack", "pergroup", "bshf")
         return not self.first.ok and not named and not known and "could run code" not in self.first.error
+
+    @property
+    def of_own_layout(self) -> bool:
+        """Whether a known codec opened all of it, and what was in there has names of its own."""
+        return any(said in self.first.error for said in (OTHER_KEYS, NO_TORCH))
 
     @property
     def libraries(self) -> tuple[str, ...]:
@@ -165,7 +174,12 @@ class Evidence:
 
     @cached_property
     def models(self) -> dict[str, int]:
-        """Packed model -> its bytes; the parts of one that was split count together, and what no format explains."""
+        """Packed model -> its bytes; the parts of one that was split count together, and what no format explains.
+
+        Where the weights that lie here are not the logs' models, those of the logs.
+        """
+        if self.is_model_absent:
+            return {f"{log.name}'s model": log.model_bytes for log in self.own_logs if log.model_bytes is not None}
         found: dict[str, int] = {}
         for decoded in self.decoded:
             if decoded not in self.pieces:
@@ -177,15 +191,27 @@ class Evidence:
             found[f"{pieces[0].name}{more}"] = sum(entry.n_bytes for entry in pieces)
         return found
 
-    @property
-    def are_read_beside(self) -> bool:
-        """Whether all weights are of no known format and no seed, and the code reads them by name or as numbers."""
-        names = [decoded.entry.name for decoded in self.pieces]
-        is_known = not names or len(names) < len(self.decoded)
-        return not is_known and (
-            self._opens([decoded.entry for decoded in self.pieces])
-            or any(source.reads_tables(self.scripts, PurePosixPath(name.lower()).suffix) for name in names)
-        )
+    @cached_property
+    def seeds(self) -> dict[str, int | None]:
+        """Packed model -> its seed."""
+        if self.is_model_absent:
+            return {f"{log.name}'s model": log.seed for log in self.own_logs}
+        return {_PART.sub("*", decoded.entry.name): decoded.seed for decoded in self.decoded}
+
+    @cached_property
+    def is_model_absent(self) -> bool:
+        """Whether all that may be weights here is of no known format and no seed, and is not the model that a log
+        speaks of: half as large, or less large and read by the code by name or as numbers."""
+        entries = [decoded.entry for decoded in self.pieces]
+        if not entries or len(entries) < len(self.decoded):
+            return False
+        logged = max((log.model_bytes or 0 for log in self.own_logs), default=0)
+        n_bytes = sum(entry.n_bytes for entry in entries)
+        return logged > FAR * n_bytes or (logged > OTHER * n_bytes and any(map(self._reads, entries)))
+
+    def _reads(self, entry: Entry) -> bool:
+        """Whether the code opens a file by name or pattern, or reads files of its kind as numbers."""
+        return self._opens([entry]) or source.reads_tables(self.scripts, PurePosixPath(entry.name.lower()).suffix)
 
     @property
     def pieces(self) -> tuple[Decoded, ...]:
@@ -195,8 +221,8 @@ class Evidence:
     @cached_property
     def beside(self) -> tuple[Beside, ...]:
         """What lies beside the models and may hold weights too: pieces of no known format, heaps of small files."""
-        pieces = self.pieces if len(self.pieces) < len(self.decoded) else ()
-        found = [Beside(p.entry.name, p.entry.n_bytes, self._opens([p.entry])) for p in pieces]
+        pieces = self.pieces if self.is_model_absent or len(self.pieces) < len(self.decoded) else ()
+        found = [Beside(p.entry.name, p.entry.n_bytes, self._reads(p.entry)) for p in pieces]
         for heap in self.folder.heaps:
             sure = not heap.could_be_read or self._opens(heap.entries)
             found.append(Beside(f"{len(heap.entries)} {heap.sort}", heap.n_bytes, sure))
@@ -208,6 +234,16 @@ class Evidence:
         found += [Beside(f"the numbers in {name}", n_bytes, sure=True) for name, n_bytes in self.tables.items()]
         return tuple(found)
 
+    @property
+    def sure_beside(self) -> int:
+        """Bytes beside the models that count with each of them."""
+        return sum(each.n_bytes for each in self.beside if each.sure)
+
+    @property
+    def totals(self) -> set[int]:
+        """What each model comes to with all that counts beside it and the code as shipped."""
+        return {n + self.sure_beside + self.code_bytes for n in self.models.values()}
+
     @cached_property
     def tables(self) -> dict[str, int]:
         """Text that nobody counts -> its bytes that are numbers which the code reads."""
@@ -216,14 +252,18 @@ class Evidence:
             ending = PurePosixPath(entry.name.lower()).suffix
             may_be = entry.name not in self.encoded and ending != ".py" and entry.n_bytes >= TABLE
             if may_be and (self._opens([entry]) or source.reads_tables(self.scripts, ending)):
-                found[entry.name] = number_bytes(read_file(self.folder.path / entry.name, STAGED_BYTES))
+                found[entry.name] = number_bytes(self.folder.contents(entry))
         return {name: n_bytes for name, n_bytes in found.items() if n_bytes}
 
     def _uncounted_texts(self) -> Iterator[Entry]:
         heaped = {entry.name for heap in self.folder.heaps for entry in heap.entries}
         left_out = {*self.counted, *heaped, *(e.name for e in (*self.folder.artifacts, *self.folder.small))}
         for entry in self.folder.entries:
-            if entry.mark == "text" and entry.name not in left_out and not entry.name.lower().endswith(TOKENIZERS):
+            if (
+                entry.mark in ("text", "log")
+                and entry.name not in left_out
+                and not entry.name.lower().endswith(TOKENIZERS)
+            ):
                 yield entry
 
     @cached_property
@@ -231,7 +271,7 @@ class Evidence:
         """Text that nobody counts -> its bytes that are packed ones: logs, notes, code that nothing imports."""
         found = {}
         for entry in self._uncounted_texts():
-            text = read_file(self.folder.path / entry.name, STAGED_BYTES)
+            text = self.folder.contents(entry)
             if n_bytes := encoded_bytes(text, is_code=entry.name.lower().endswith(".py")):
                 found[entry.name] = n_bytes
         return found
@@ -291,7 +331,7 @@ class Evidence:
     @property
     def spread(self) -> int:
         """Largest difference of size between seeds, from what was measured and what is claimed. Units: bytes."""
-        sizes = [decoded.entry.n_bytes for decoded in self.decoded]
+        sizes = self.models.values()
         claimed = [row.n_bytes for row in self.claims.results.values() if row.n_bytes]
         logged = [log.total_bytes for log in self.own_logs if log.total_bytes]
         return max((max(group) - min(group) for group in (sizes, claimed, logged) if group), default=0)

@@ -7,7 +7,6 @@ says its role.
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 import stat
@@ -22,7 +21,9 @@ from pgpack.formats.own.layout import MAGIC
 
 from .caches import is_in_cache, is_left_by_tool, source_of
 from .packed_code import sources
+from .packed_logs import packed_text
 from .pictures import is_noise, is_notebook
+from .plain import as_text, is_plain_text, is_text
 
 MAX_ENTRIES, MAX_LEFT = 2000, 20_000  # files that are judged, and that tools leave behind
 MAX_DEPTH = 6
@@ -63,12 +64,7 @@ HEAPS = {
     "texts": 8 << 20,
 }
 SAMPLE, SAMPLES = 4096, 64  # bytes, of a text of which they tell how much is encoded
-MOSTLY = 0.7  # of a text's bytes are printed in ASCII
 CODE_BYTES = 1 << 20  # of a compressed file that may be nothing but a script
-_PRINTED = frozenset("\t\n\r\f\x1b\b") | frozenset(map(chr, range(32, 127)))
-_ENCODED = re.compile(  # base64 or hex, in one or in lines
-    rb"(?:[A-Za-z0-9][+/_-]{0,3}){750}|(?:(?:[A-Za-z0-9][+/_-]{0,3}){36,}={0,2}\r?\n){10}"
-)
 LFS = b"version https://git-lfs.github.com/spec/"
 _SAYS_LOSS = re.compile(rb"val_bpb|val_loss|bits[ _]per[ _]byte|train_time|\bv\x00a\x00l\x00_\x00b\x00p\x00b", re.I)
 _TABLE = re.compile(rb"\bval(?:idation)?[_ ]?(?:bpb|loss)\b", re.I)  # no val_loss_every, which a configuration has
@@ -184,6 +180,8 @@ class Folder:
     def _is_log(self, entry: Entry) -> bool:
         name = entry.name.lower()
         base = PurePosixPath(name).name
+        if entry.mark == "log":
+            return True
         if name.endswith(".log") or re.search(r"(train|seed|log)[^/]*\.txt$", name):
             return self._reads(entry)
         if name.endswith(NO_LOGS) or base.startswith(("requirements", "license", "licence", "readme")):
@@ -214,13 +212,20 @@ class Folder:
         return as_text(read_file(self.path / name, TEXT_BYTES))
 
     def log_text(self, entry: Entry) -> str:
-        """A log's contents; of a long one its start and its end."""
+        """A log's contents, unpacked; of a long one its start and its end."""
+        if entry.mark == "log":
+            return as_text(self.contents(entry))
         if entry.n_bytes <= LARGE_READABLE:
             return self.text(entry.name) or ""
         with (self.path / entry.name).open("rb") as file:
             head = file.read(LARGE_READABLE // 4)
             file.seek(entry.n_bytes - LARGE_READABLE // 4 * 3)
             return f"{as_text(head)}\n{as_text(file.read())}"
+
+    def contents(self, entry: Entry) -> bytes:
+        """The bytes of a text, unpacked where it is a log that was compressed."""
+        data = read_file(self.path / entry.name, STAGED_BYTES)
+        return packed_text(data) if entry.mark == "log" else data
 
     def stage(self, target: Path) -> None:
         """Copy every readable file to `target`, so that nothing that runs there can reach the folder itself."""
@@ -232,8 +237,9 @@ class Folder:
 
 
 def seed_of(name: str) -> int | None:
-    """The seed that a file's name speaks of: train_seed42.log, model_seed42.pgpack, seed_42.txt."""
-    found = re.search(r"seed[_-]?(\d{1,9})", PurePosixPath(name).name)
+    """The seed that a file's name speaks of, or else that of its folder: train_seed42.log, seed_42/model.bin."""
+    parts = reversed(PurePosixPath(name).parts)
+    found = next((each for part in parts if (each := re.search(r"seed[_-]?(\d{1,9})", part))), None)
     return int(found[1]) if found else None
 
 
@@ -272,47 +278,30 @@ def _entry(root: Path, name: str) -> Entry | None:
     return Entry(name, n_bytes, _content(path, name, n_bytes))
 
 
-def is_plain_text(head: bytes) -> bool:
-    """Whether the start of a file reads as text in any encoding: no noise, and nothing encoded."""
-    wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    characters = head.decode("utf-8", "ignore")
-    printed = sum(c in _PRINTED or (c > "\x7f" and not c.isalpha()) for c in characters)  # bars, arrows and signs
-    skipped = len(head) - len(characters.encode())
-    return not _ENCODED.search(head) and (wide or printed >= MOSTLY * (len(characters) + skipped))
-
-
 def _content(path: Path, name: str, n_bytes: int) -> str:
-    """What a file's bytes say: 'code' for packed Python alone, 'text', 'image', else `mark_of` its start."""
+    """What a file's bytes say: 'code' and 'log' for packed ones alone, 'text', 'image', else `mark_of` its start."""
     head = read_file(path, 4096)
     mark = mark_of(head[:16])
     if head.startswith(IMAGES):
         return "" if is_noise(head, n_bytes) else "image"
     if name.endswith(".ipynb") and is_notebook(read_file(path, TEXT_BYTES)):
         return "image"
-    if _is_text(head):
+    if is_text(head):
         return "pointer" if head.startswith(LFS) else mark or "text"
     lower = name.lower()
-    packed = bool(mark) or bool(ARTIFACT_NAME.search(lower))
-    if packed and mark != "pgpack" and n_bytes <= CODE_BYTES and not lower.endswith((".py", ".npz", *CHECKPOINTS)):
-        return "code" if sources(read_file(path, CODE_BYTES)) else mark
-    return mark
+    if mark == "pgpack" or n_bytes > CODE_BYTES or lower.endswith((".py", ".npz", *CHECKPOINTS)):
+        return mark
+    data = read_file(path, CODE_BYTES)
+    if (mark or ARTIFACT_NAME.search(lower)) and sources(data):
+        return "code"
+    return "log" if _is_packed_log(data) else mark
 
 
-def _is_text(head: bytes) -> bool:
-    """Whether the start of a file is text, in UTF-8 or, with a mark of order, UTF-16."""
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return True
-    try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return False
-    return bool(text) and all(c.isprintable() or c in "\t\r\n\f\x1b\b\ufeff" for c in text[:1024])
-
-
-def as_text(data: bytes) -> str:
-    """Bytes as text: UTF-16 where a mark of order says so, else UTF-8 with or without one."""
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return data.decode("utf-16" if wide else "utf-8-sig", "replace")
+def _is_packed_log(data: bytes) -> bool:
+    """Whether compressed bytes are a text that prints a loss, plain throughout."""
+    text = packed_text(data)
+    spread = range(0, len(text), max(SAMPLE, len(text) // SAMPLES))
+    return bool(_SAYS_LOSS.search(text)) and all(is_plain_text(text[at : at + SAMPLE]) for at in spread)
 
 
 def read_file(path: Path, limit: int) -> bytes:
@@ -380,6 +369,6 @@ def is_artifact(entry: Entry) -> bool:
         return False
     if entry.mark == "pointer":
         return False
-    if entry.mark in ("code", "text", "image"):
+    if entry.mark in ("code", "text", "image", "log"):
         return bool(ARTIFACT_NAME.search(name)) and entry.mark == "text"
     return bool(entry.mark) or bool(ARTIFACT_NAME.search(name))

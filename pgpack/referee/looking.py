@@ -26,12 +26,28 @@ WARM = (2048, 1024, 512, 256)  # lengths of the text for sums, the longest that 
 CLOSE = (8192, *WARM)  # of the text that is looked at closely
 CLOSE_PLACES = 64  # at least, of a text that is longer than the shortest
 Clock = Callable[[], float]
+WAITING = 1 / 16  # of the time that passes while nothing is worked counts
+
+
+def working() -> Clock:
+    """A clock of the seconds in which this process works, so that a busy machine looks as far as an idle one.
+
+    It is never ahead of the time that passes, nor further behind than `WAITING` of it.
+    """
+    began, worked = time.monotonic(), time.process_time()
+
+    def seconds() -> float:
+        passed = time.monotonic() - began
+        return max(min(time.process_time() - worked, passed), WAITING * passed)
+
+    return seconds
 
 
 def look_ahead(
-    score: Score, ids: NDArray[np.int64], vocab_size: int, seconds: float, clock: Clock = time.monotonic
+    score: Score, ids: NDArray[np.int64], vocab_size: int, seconds: float, clock: Clock | None = None
 ) -> Answer:
     """Whether no loss moves when everything after it changes. Units: `seconds` of the clock, about."""
+    clock = clock or working()
     rng = np.random.default_rng(0)
     whole = min(len(ids) - 1, LONGEST)
     started, n, looked = clock(), min(SHORTEST, whole), 0
@@ -62,9 +78,10 @@ def look_ahead(
 
 
 def look_close(
-    score: Score, ids: NDArray[np.int64], vocab_size: int, seconds: float, clock: Clock = time.monotonic
+    score: Score, ids: NDArray[np.int64], vocab_size: int, seconds: float, clock: Clock | None = None
 ) -> Answer:
     """Whether no loss moves when the very next tokens change, at as many places as the time allows."""
+    clock = clock or working()
     rng = np.random.default_rng(1)
     text, started = _affordable(score, ids, CLOSE, CLOSE_PLACES, seconds, clock), clock()
     before, done = np.asarray(score(text), dtype=np.float64), 0
@@ -118,12 +135,13 @@ def sums(
     vocab_size: int,
     candidates: int,
     seconds: float,
-    clock: Clock = time.monotonic,
+    clock: Clock | None = None,
 ) -> Answer:
     """Whether the probabilities of everything that a target could be sum to 1, at as many places as the time allows.
 
     With more than `candidates` tokens a part of them is tried, whose sum may not pass 1.
     """
+    clock = clock or working()
     tried = np.arange(vocab_size)
     if vocab_size > candidates:
         tried = np.unique(np.linspace(0, vocab_size - 1, candidates).astype(np.int64))
@@ -145,7 +163,9 @@ def sums(
         if (clock() - started) * (done + 1) / done > seconds:
             break
     return Answer(
-        True, f"the probabilities of {len(tried):,} candidates sum to {worst:.6f} or nearer to 1 at {done} places"
+        True,
+        f"the probabilities of {len(tried):,} candidates sum to {worst:.6f} or nearer to 1 at {done} places of "
+        f"{len(text) - 1:,} tokens",
     )
 
 

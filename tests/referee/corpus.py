@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .corpus_claims import logged, written
 from .corpus_code import fetched, imported, started
+from .corpus_eighteenth import alone, of_seeds, own_layouts, packed_logs, priors
 from .corpus_eighth_code import eighth
 from .corpus_eleventh_refused import eleventh
 from .corpus_fifteenth import layers
@@ -86,6 +87,7 @@ def cases() -> dict[str, Case]:
     ]
     batches += [hands_learning(), hands_packed(), hands_layers(), hands_scores()]
     batches += [hands_hidden(), hands_claims(), reviewed(), reviewed_more()]
+    batches += [own_layouts(), priors(), alone(), of_seeds(), packed_logs()]
     found = {name: case for batch in batches for name, case in batch.items()}
     assert len(found) == sum(map(len, batches)), "two folders have one name"
     return found

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pgpack.referee.looking import look_ahead, look_close, sums
+from pgpack.referee.looking import look_ahead, look_close, sums, working
 
 V = 64
 IDS = np.random.default_rng(3).integers(0, V, 20_000)
@@ -122,6 +122,23 @@ def test_without_time_it_says_how_far_it_looked() -> None:
     found = look_ahead(chunks(512, before=True), IDS, V, 1.0, lambda: float(next(ticks)))
     assert found.ok
     assert "up to 95 tokens of it; longer texts of the 19,999 would take more than 1 s" in found.detail
+
+
+def test_a_busy_machine_looks_as_far_as_an_idle_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds pass for every second that the process has worked."""
+    worked = itertools.count()
+    monkeypatch.setattr("time.process_time", lambda: float(next(worked)))
+    passed = itertools.count(step=10)
+    monkeypatch.setattr("time.monotonic", lambda: float(next(passed)))
+    seconds = working()
+    assert [seconds() for _ in range(3)] == [1.0, 2.0, 3.0]
+
+
+def test_time_that_is_only_waited_for_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = itertools.count(step=160)
+    monkeypatch.setattr("time.monotonic", lambda: float(next(passed)))
+    seconds = working()
+    assert seconds() == pytest.approx(10.0, abs=1.0)
 
 
 @pytest.mark.parametrize("losses", [np.zeros(3), np.full(96, np.nan)])

@@ -23,7 +23,7 @@ from pgpack.recipe.directives import Calibrate
 from .curves import dials, preset_rows
 from .laboratory import Laboratory
 from .rows import Row, rate
-from .text_flags import add_text_flags, text_options
+from .text_flags import add_text_flags, name_of, text_options
 
 TARGETS = (0.0015, 0.006, 0.025)  # KL in nats per token, roughly
 PEER = "sdclip-brotli"
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("results/effort"), help="OUT.json and OUT.md are written")
     given = parser.parse_args(arguments)
     text = text_options(given)
-    name = given.checkpoint.parent.name if given.checkpoint.stem == "model" else given.checkpoint.stem
+    name = name_of(given.checkpoint)
 
     @functools.cache
     def laboratory(calib: str | None = None) -> Laboratory:

@@ -26,7 +26,7 @@ from .curves import dials
 from .effort import TARGETS, spends
 from .laboratory import NO_LOOK_UPS, Laboratory
 from .rows import Row, rate
-from .text_flags import add_text_flags, text_options
+from .text_flags import add_text_flags, name_of, text_options
 
 PLAIN = LEVELS[DEFAULT]
 DRIFT = "@drift=layers(share={share},residual={residual})"
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("results/ingredients"), help="OUT.json, OUT.md are written")
     given = parser.parse_args(arguments)
     text = text_options(given)
-    name = given.model.parent.name if given.model.stem == "model" and given.model.suffix else given.model.stem
+    name = name_of(given.model)
 
     @functools.cache
     def laboratory(calib: str | None) -> Laboratory:

@@ -37,7 +37,7 @@ from .entquant import Coded, entquant
 from .laboratory import Laboratory
 from .llama_cpp import LLAMACPP, llama_rows
 from .rows import Row, rate
-from .text_flags import add_text_flags, text_options
+from .text_flags import add_text_flags, name_of, text_options
 from .watersic import watersic
 
 TARGETS = (0.02, 0.06, 0.2, 0.5, 1.0)  # KL in nats per token, roughly
@@ -240,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("results/peers"), help="OUT.json and OUT.md are written")
     given = parser.parse_args(arguments)
     text = text_options(given)
-    name = given.model.parent.name if given.model.stem == "model" and given.model.suffix else given.model.name
+    name = name_of(given.model)
     calibrated = f"@calib=tokens(count={given.calib_tokens})"
     laboratory = Laboratory(given.model, name, given.work / name, given.max_tokens, calibrated, text)
 

@@ -1,8 +1,9 @@
-"""The text flags of a bench on a model that does not name text of its own."""
+"""The text flags of a bench on a model that does not name text of its own; what results call that model."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from pgpack.bench.options import BenchOptions
 
@@ -21,3 +22,10 @@ def text_options(given: argparse.Namespace) -> BenchOptions:
     return BenchOptions(
         text=tuple(given.text), val=given.val, calib=given.calib, tokenizer=given.tokenizer, seq_len=given.seq_len
     )
+
+
+def name_of(model: Path) -> str:
+    """What results call a model: its folder's name where the file is called `model`."""
+    if not model.suffix or model.is_dir():
+        return model.name
+    return model.parent.name if model.stem == "model" else model.stem

@@ -17,7 +17,7 @@ from pathlib import Path
 from .curves import ENGINES, dials, text_of
 from .laboratory import Laboratory
 from .rows import Row
-from .text_flags import add_text_flags, text_options
+from .text_flags import add_text_flags, name_of, text_options
 
 MOST, LEAST = 8.0, 0.3  # bits per weight
 MIDDLE = 0.02  # KL in nats per token, roughly, of the step that is measured first
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/dial"), help="folder of the points measured so far")
     parser.add_argument("--out", type=Path, default=Path("results/dial"), help="OUT.md is written")
     given = parser.parse_args(arguments)
-    name = given.model.parent.name if given.model.stem == "model" and given.model.suffix else given.model.stem
+    name = name_of(given.model)
     calibrated = f"@calib=tokens(count={given.calib_tokens})"
     laboratory = Laboratory(
         given.model, name, given.work / name, given.max_tokens, calibrated, text=text_options(given)

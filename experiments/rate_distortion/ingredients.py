@@ -23,12 +23,15 @@ from pgpack.fit.effort import DEFAULT, LEVELS, Effort
 from pgpack.text.made import RANDOM, SELF
 
 from .curves import dials
+from .drift_mix import Mixing
 from .effort import TARGETS, spends
 from .laboratory import NO_LOOK_UPS, Laboratory
+from .measured_steps import measured_recipe
 from .rows import Row, rate
 from .text_flags import add_text_flags, name_of, text_options
 
 PLAIN = LEVELS[DEFAULT]
+STAGE_BY_STAGE, MEASURED = "drift, as far as helps each stage", "steps by the measured loss of each kind"
 DRIFT = "@drift=layers(share={share},residual={residual})"
 
 
@@ -49,6 +52,23 @@ class Ingredient:
         return laboratory.recipe_row(self.name, step, recipe, self.calibration)
 
 
+@dataclass(frozen=True)
+class MeasuredSteps(Ingredient):
+    """The step of each kind of matrix by its measured loss."""
+
+    def row(self, laboratory: Laboratory, step: float) -> Row:
+        return laboratory.recipe_row(self.name, step, measured_recipe(laboratory, self.effort, step))
+
+
+@dataclass(frozen=True)
+class SearchedDrift(Ingredient):
+    """Drift that each stage follows as far as helps it."""
+
+    def row(self, laboratory: Laboratory, step: float) -> Row:
+        recipe = str(engine_recipe(self.effort, step, laboratory.shapes))
+        return laboratory.recipe_row(self.name, step, recipe, trainer=Mixing(laboratory.piece))
+
+
 NOTHING = Ingredient("the default")
 INGREDIENTS = (
     NOTHING,
@@ -64,6 +84,8 @@ INGREDIENTS = (
     Ingredient("drift", replace(PLAIN, drift=True)),
     Ingredient("drift, its inputs alone", suffix=DRIFT.format(share=1, residual=0)),
     Ingredient("drift, half the way", suffix=DRIFT.format(share=0.5, residual=0.5)),
+    SearchedDrift(STAGE_BY_STAGE, replace(PLAIN, drift=True)),
+    MeasuredSteps(MEASURED),
     Ingredient("tuning", replace(PLAIN, tune=100)),
     Ingredient("compensation", replace(PLAIN, compensate=60)),
 )

@@ -16,7 +16,7 @@ from experiments.replication.packing import NO_TEXT, Bench, fresh_cache, relativ
 from pgpack.bench.options import BenchOptions
 from pgpack.calibration.calibration import LOOKUP, Calibration, from_arrays
 from pgpack.loss.evaluator import Tensors
-from pgpack.pack import Artifact
+from pgpack.pack import Artifact, Trainer
 from pgpack.recipe.applied import apply
 from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.recipe.selector import Shapes
@@ -79,23 +79,26 @@ class Laboratory(Bench):
             text = f"{text}; {self.calibrated}"
         return parse_recipe(text).without_idle_rules(self.shapes)
 
-    def pack(self, recipe: Recipe, kind: str = "observed") -> Artifact:
+    def pack(self, recipe: Recipe, kind: str = "observed", trainer: Trainer | None = None) -> Artifact:
         """The artifact of `recipe` under a kind of calibration; nothing is shared with other packs, for the clock.
 
-        `none`: of the weights alone.
+        `none`: of the weights alone. `trainer`: in place of the workpiece's.
         """
 
         def calibrate(recipe: Recipe) -> Calibration | None:
             return None if kind == "none" else self.calibration(kind, recipe)
 
-        return replace(self.measurer, calibrate=calibrate, cache=fresh_cache()).pack(recipe)
+        trainer = trainer or self.measurer.trainer
+        return replace(self.measurer, calibrate=calibrate, cache=fresh_cache(), trainer=trainer).pack(recipe)
 
-    def recipe_row(self, curve: str, dial: float, text: str, kind: str = "observed") -> Row:
+    def recipe_row(
+        self, curve: str, dial: float, text: str, kind: str = "observed", trainer: Trainer | None = None
+    ) -> Row:
         """The point of a recipe."""
 
         def measure() -> Row:
             recipe = self.recipe(text)
-            artifact = self.pack(recipe, kind)
+            artifact = self.pack(recipe, kind, trainer)
             times = (artifact.quantize_s, artifact.encode_s, artifact.decode_s)
             return self.row_of(curve, dial, artifact.n_bytes, artifact.decoded.tensors(), times, str(recipe))
 

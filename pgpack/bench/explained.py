@@ -10,7 +10,7 @@ Where both agree the second-order theory that allots the bits holds; where they 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,14 @@ def kind_of(name: str, shape: Sequence[int]) -> str:
     return _NUMBER.sub("*", name) if len(shape) > 1 else "vectors and scalars"
 
 
+def kinds_of(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records by their kind."""
+    kinds: dict[str, list[Record]] = {}
+    for record in records:
+        kinds.setdefault(kind_of(record.name, record.shape), []).append(record)
+    return kinds
+
+
 def require_text(bench: Workpiece) -> None:
     """Raises: DataError without validation text."""
     if not bench.has_text:
@@ -65,10 +73,7 @@ def explained(bench: Workpiece, packed: Packed) -> list[KindLoss]:
     exact = dict(ordered.items())
     losses, unit = added_losses(bench.checkpoint, artifact.records, recipe, packed.calibration)
     aliases = artifact.decoded.aliases
-    kinds: dict[str, list[Record]] = {}
-    for record in artifact.records:
-        kinds.setdefault(kind_of(record.name, record.shape), []).append(record)
-    found = []
+    kinds, found = kinds_of(artifact.records), []
     with shown(bench.progress, len(kinds), "kind", "measuring one kind at a time") as bar:
         for kind, records in kinds.items():
             told = [losses[record.name] for record in records if record.name in losses]
@@ -79,14 +84,14 @@ def explained(bench: Workpiece, packed: Packed) -> list[KindLoss]:
                     sum(int(np.prod(record.shape)) for record in records),
                     sum(artifact.report.tensors[record.name] for record in records),
                     sum(told) if told and unit == "nats per token" else None,
-                    evaluator.evaluate(_with(exact, records, aliases)).kl or 0.0,
+                    evaluator.evaluate(with_decoded(exact, records, aliases)).kl or 0.0,
                 )
             )
             bar.update()
     return sorted(found, key=lambda row: -row.measured)
 
 
-def _with(
+def with_decoded(
     exact: Mapping[str, NDArray[Any]], records: Sequence[Record], aliases: Mapping[str, str]
 ) -> dict[str, NDArray[Any]]:
     """The exact tensors, with these as they are decoded, under all their names."""

@@ -43,6 +43,8 @@ from .stages import Stage, Staged, refuse_global
 
 BATCH_TOKENS = 2048
 Array = NDArray[np.float32]
+Pair = tuple[Tensor, Tensor, Tensor | None]  # x, z and r - s of a batch. Shape: (tokens, in) twice, (tokens, out)
+Pairs = Iterable[Pair]
 
 
 def follow_drift(
@@ -118,13 +120,19 @@ class Drifting:
         for stage, together in staged.items():
             if not together:
                 continue
-            moments = Moments.of(_pairs(exact, moving, stage))
-            now, statistics = _aimed(checkpoint, calibration, together, moments, applied.recipe.drift)
-            found = {each.name: each for each in quantize(now, applied, statistics, names=together).records}
+            found = self.quantize_stage(checkpoint, applied, calibration, together, _pairs(exact, moving, stage))
             moving.take(found, checkpoint.aliases)
             records |= found
             self.progress(len(together))
         return records
+
+    def quantize_stage(
+        self, checkpoint: Checkpoint, applied: Applied, calibration: Calibration, names: Sequence[str], pairs: Pairs
+    ) -> dict[str, Record]:
+        """Those of `names`, which are one stage."""
+        moments = Moments.of(pairs)
+        targets = {name: moments.target_of(checkpoint, name, applied.recipe.drift) for name in names}
+        return quantize_towards(targets, moments.h, checkpoint, applied, calibration)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,8 +185,8 @@ class Moments:
     lack: float = 0.0
 
     @classmethod
-    def of(cls, pairs: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> Moments:
-        """Of (x, z, w) of every batch. Shape: (tokens, in) twice, (tokens, out) or None."""
+    def of(cls, pairs: Pairs) -> Moments:
+        """Of every batch."""
         n, lack, sums = 0, 0.0, dict[str, Tensor]()
 
         def add(name: str, a: Tensor, b: Tensor) -> None:
@@ -196,6 +204,11 @@ class Moments:
                 lack += float(w.square().sum())
         sums["h"] = (sums["h"] + sums["h"].T) / 2
         return cls(n=n, lack=lack / n, **{name: (each / n).cpu().numpy() for name, each in sums.items()})
+
+    def target_of(self, checkpoint: Checkpoint, name: str, plan: Drift) -> Array:
+        """`target` of a stored tensor, in its shape."""
+        weight = checkpoint.tensor(name)
+        return self.target(weight.reshape(-1, weight.shape[-1]), plan).reshape(weight.shape)
 
     def target(self, weight: Array, plan: Drift) -> Array:
         """Shape: (out, in). The weight itself where the inputs are all zero, or nothing but chance is seen."""
@@ -215,26 +228,25 @@ class Moments:
         return np.asarray(weight + step * change, np.float32)
 
 
-def _pairs(exact: _Copy, moving: _Copy, stage: Stage) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+def _pairs(exact: _Copy, moving: _Copy, stage: Stage) -> Iterator[Pair]:
     """x, z and r - s of every batch."""
     for (x, r), (z, s) in zip(exact.staged.inputs(stage), moving.staged.inputs(stage), strict=True):
         yield x, z, None if r is None or s is None else r - s
 
 
-def _aimed(
-    checkpoint: Checkpoint, calibration: Calibration, names: Sequence[str], moments: Moments, plan: Drift
-) -> tuple[Checkpoint, Calibration]:
-    """Targets in place of the weights of a stage, and its Hessian as it is now."""
-    targets: dict[str, Array] = {}
-    for name in names:
-        weight = checkpoint.tensor(name)
-        flat = weight.reshape(-1, weight.shape[-1])
-        targets[name] = moments.target(flat, plan).reshape(weight.shape)
-    hessians = {f"{name}.hessian" for name in names}
+def quantize_towards(
+    targets: Mapping[str, Array],
+    hessian: Array,
+    checkpoint: Checkpoint,
+    applied: Applied,
+    calibration: Calibration,
+) -> dict[str, Record]:
+    """Matrices of one input, with targets in place of their weights and one Hessian in place of their own."""
+    hessians = {f"{name}.hessian" for name in targets}
     now = dataclasses.replace(
         checkpoint, load=lambda name: targets[name] if name in targets else checkpoint.load(name)
     )
     statistics = dataclasses.replace(
-        calibration, load=lambda key: moments.h if key in hessians else calibration.load(key)
+        calibration, load=lambda key: hessian if key in hessians else calibration.load(key)
     )
-    return now, statistics
+    return {each.name: each for each in quantize(now, applied, statistics, names=list(targets)).records}

@@ -119,14 +119,17 @@ def test_benches_run_to_their_end(model: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_ingredients_stand_beside_the_default(model: Path, tmp_path: Path) -> None:  # noqa: F811  fixture
-    flags = ["--max-tokens", "512", "--targets", "0.01", "0.1", "--work", str(tmp_path / "work")]
-    only = ["--only", "4 states", "look-up shares left out"]
-    ingredients.main([str(model), *flags, *only, "--out", str(tmp_path / "ingredients")])
+    flags = ["--max-tokens", "512", "--targets", "1e-6", "1e-5", "--work", str(tmp_path / "work")]
+    only = ["4 states", "look-up shares left out", "drift", ingredients.STAGE_BY_STAGE, ingredients.MEASURED]
+    ingredients.main([str(model), *flags, "--only", *only, "--out", str(tmp_path / "ingredients")])
     rows = json.loads((tmp_path / "ingredients.json").read_text())
-    assert list(rows) == ["the default", "4 states", "look-up shares left out"]
+    assert list(rows) == ["the default", *only]
     assert all(len(points) == 2 for points in rows.values())
     sizes = [[point["n_bytes"] for point in points] for points in rows.values()]
-    assert len({tuple(each) for each in sizes}) == 3  # each changes something
+    assert (
+        len({tuple(each) for each in sizes}) == len(rows) - 1
+    )  # each changes something, but drift has nothing to mix
+    assert rows[ingredients.MEASURED][0]["recipe"].count("tcq(step=") > 2  # kinds have steps of their own
     assert "| 4 states | " in (tmp_path / "ingredients.md").read_text()
 
 

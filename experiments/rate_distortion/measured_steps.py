@@ -26,7 +26,7 @@ from pgpack.text.tokenizer import TokenizedText
 
 from .laboratory import Laboratory
 
-TOKENS = 8192  # of calibration text behind that of the Hessians
+TOKENS = 4096  # of calibration text behind that of the Hessians
 FARTHEST = 8.0  # a measured loss counts as at most so many times the expected one, or as few
 STATES = 8  # of the probe
 

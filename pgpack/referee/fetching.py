@@ -24,6 +24,7 @@ MODULES = (
     "oss2", "qcloud_cos", "dropbox", "b2sdk", "webdav3", "smbclient", "asyncssh", "fabric", "rpyc", "Pyro5",
     "azure.storage.blob", "minio", "elasticsearch",
 )  # fmt: skip
+_WITHIN = tuple(f"{module}." for module in MODULES)
 CALLS = {
     "hf_hub_download", "snapshot_download", "urlretrieve", "urlopen", "load_state_dict_from_url",
     "download_url_to_file", "load_file_from_url", "download_url", "download_file_from_google_drive",
@@ -179,7 +180,7 @@ def _of_modules(scripts: Sequence[Script]) -> Iterator[Place]:
 
 
 def _in_modules(name: str) -> bool:
-    return any(name == module or name.startswith(f"{module}.") for module in MODULES)
+    return f"{name}.".startswith(_WITHIN)
 
 
 def _first(script: Script, call: ast.Call) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import functools
 import lzma
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from .script import Place, Script, calls, keyword, references
 
 MINIFIERS = {"python_minifier", "pyminify", "pyminifier"}
 PROGRAMS = ("lrzip", "lrunzip", "zpaq", "xz", "zstd", "brotli", "7z", "paq8l", "cmix")
+SCRIPTS_KEPT = 256
 IMPORTERS = {"importlib.import_module", "__import__", "importlib.__import__", "runpy.run_module", "imp.load_module"}
 READERS = ("loadtxt", "genfromtxt", "fromstring", "read_csv", "read_table", "reader", "DictReader")  # of tables
 UNPICKLERS = {
@@ -38,20 +40,27 @@ def imports(scripts: Sequence[Script]) -> Iterator[tuple[str, Place, bool]]:
 def imported_modules(scripts: Sequence[Script]) -> Iterator[tuple[str, Place, bool]]:
     """As `imports`, with the whole dotted name."""
     for script in scripts:
-        guarded = {id(inner) for node in script.nodes if _is_guard(script, node) for inner in ast.walk(node)}
-        never = {id(inner) for node in script.nodes if isinstance(node, ast.If) for inner in _never_run(script, node)}
-        for node in (node for node in script.nodes if id(node) not in never):
-            names: Iterable[str] = ()
-            said = "import {}"
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                names = [node.module]
-            elif isinstance(node, ast.Call) and node.args and script.name_of(node.func) in IMPORTERS:
-                names, said = script.texts_of(node.args[0]), f"{script.name_of(node.func)}({{!r}})"
-            for name in names:
-                if all(part.isidentifier() for part in name.split(".")):
-                    yield name, script.place(node, said.format(name)), id(node) in guarded
+        yield from _imported(script)
+
+
+@functools.lru_cache(maxsize=SCRIPTS_KEPT)  # several rules ask
+def _imported(script: Script) -> tuple[tuple[str, Place, bool], ...]:
+    found = []
+    guarded = {id(inner) for node in script.nodes if _is_guard(script, node) for inner in ast.walk(node)}
+    never = {id(inner) for node in script.nodes if isinstance(node, ast.If) for inner in _never_run(script, node)}
+    for node in (node for node in script.nodes if id(node) not in never):
+        names: Iterable[str] = ()
+        said = "import {}"
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module]
+        elif isinstance(node, ast.Call) and node.args and script.name_of(node.func) in IMPORTERS:
+            names, said = script.texts_of(node.args[0]), f"{script.name_of(node.func)}({{!r}})"
+        for name in names:
+            if all(part.isidentifier() for part in name.split(".")):
+                found.append((name, script.place(node, said.format(name)), id(node) in guarded))
+    return tuple(found)
 
 
 def _is_guard(script: Script, node: ast.AST) -> bool:
@@ -61,9 +70,11 @@ def _is_guard(script: Script, node: ast.AST) -> bool:
         tests = [item.context_expr for item in node.items]
     elif isinstance(node, ast.If):
         tests = [node.test]
+    else:
+        return isinstance(node, ast.Try)
     called = (inner for test in tests for inner in ast.walk(test) if isinstance(inner, ast.Call))
     names = {script.name_of(call.func).rpartition(".")[2] for call in called}
-    return isinstance(node, ast.Try) or bool(names & {"suppress", "find_spec"})
+    return bool(names & {"suppress", "find_spec"})
 
 
 def _never_run(script: Script, node: ast.If) -> Iterator[ast.AST]:

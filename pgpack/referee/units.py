@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,17 +22,20 @@ _LAYER = re.compile(r"layer_norm|rms_norm|softmax\(|scaled_dot_product|dot_produ
 _NO_LAYER = re.compile(
     r"cross_entropy|nll|loss|open\(|glob|fromfile|print|entropy|optim|step\(|argmax|log2|targets?\b"
 )
+UNITS_KEPT = 2048
 _UNGRADED = ("no_grad", "inference_mode")
 
 
-def own_nodes(unit: Unit) -> Iterator[ast.AST]:
+@functools.lru_cache(maxsize=UNITS_KEPT)  # nearly every rule asks for those of every function
+def own_nodes(unit: Unit) -> tuple[ast.AST, ...]:
     """The nodes of a function, or of a file, without those of functions in it."""
-    left = deque(ast.iter_child_nodes(unit))
+    found, left = list[ast.AST](), deque(ast.iter_child_nodes(unit))
     while left:
         node = left.popleft()
-        yield node
+        found.append(node)
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             left += ast.iter_child_nodes(node)
+    return tuple(found)
 
 
 def bound(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:

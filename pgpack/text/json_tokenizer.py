@@ -24,6 +24,7 @@ from .tokenizer import ByteTables, TokenizedText, byte_position, counts_of_piece
 
 SPACE = "\u2581"
 BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+PLAIN = "the quick brown fox"
 EXTRA = "this tokenizer is read by the package tokenizers; install it with: pip install 'pgpack[hf]'"
 
 
@@ -72,6 +73,10 @@ class JsonTokenizer:
         settings = json.dumps(self.settings, indent=2).encode("utf-8") + b"\n"
         return {"tokenizer.json": self.blob} | ({"tokenizer_config.json": settings} if self.settings else {})
 
+    @cached_property
+    def split_at(self) -> dict[int, str]:
+        return {token: added.content for token, added in self.backend.get_added_tokens_decoder().items()}
+
     def encode_documents(self, texts: Iterable[str]) -> Tokens:
         """All documents as one token stream, each from its `document_token` on, with what the tokenizer adds."""
         first, dtype = self.document_token, token_dtype(self.vocab_size)
@@ -106,18 +111,35 @@ class JsonTokenizer:
 
     @cached_property
     def byte_tables(self) -> ByteTables:
-        """Bytes by piece. Raises: DataError where a piece alone does not say whether a space goes before it."""
-        if not (self._byte_level or self._marks_spaces):
+        """Bytes by piece. Raises: DataError where a piece alone does not say whether a space goes before it, or
+        where pieces spell another text than the one that they were made of."""
+        found = self._tables if self._byte_level or self._marks_spaces else None
+        tokens = self.backend.encode(PLAIN, add_special_tokens=False).ids
+        if found is None or not (
+            self._unknown in tokens or found.counted(np.array(tokens)).n_bytes.sum() == len(PLAIN)
+        ):
             raise DataError(
                 f"{self.source}: the bytes of its tokens cannot be told without their text; "
                 "give text as --text PATH instead of shards"
             )
+        return found
+
+    @property
+    def _tables(self) -> ByteTables:
         boundary = np.zeros(self.vocab_size, bool)
         boundary[[token for token, added in self.backend.get_added_tokens_decoder().items() if added.special]] = True
         base = np.where(boundary, 0, [len(piece) for piece in self._pieces])
         begins = np.array([piece.startswith(b" ") for piece in self._pieces])
         leading = begins & ~boundary & self._adds_first_space
         return ByteTables(base - leading, leading, boundary)
+
+    @property
+    def _unknown(self) -> int | None:
+        """The token for what no piece spells."""
+        model = self.layout["model"]
+        named = model.get("unk_token")
+        unknown = model.get("unk_id") if named is None else self.backend.token_to_id(named)
+        return unknown if isinstance(unknown, int) else None
 
     @property
     def _byte_level(self) -> bool:

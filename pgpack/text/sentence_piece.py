@@ -82,6 +82,11 @@ class SentencePiece:
         plain = {} if self.begins else {"tokenizer_config.json": b'{"add_bos_token": false}\n'}
         return {"tokenizer.model": self.model} | plain
 
+    @property
+    def split_at(self) -> dict[int, str]:
+        """None: the spaces beside a user's own pieces stay what they are."""
+        return {}
+
     def encode(self, text: str) -> TokenizedText:
         """One document, its begin token first."""
         tokens = self.processor.encode(text)

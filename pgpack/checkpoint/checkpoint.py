@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError
 from pgpack.files import Unchanged
-from pgpack.tensors.masks import is_mask
+from pgpack.tensors.masks import may_be_endless
 from pgpack.tensors.roles import ToldShapes
 
 from .copies import of_pairs
@@ -74,8 +74,8 @@ class Checkpoint:
         return {} if self.weights_only else self.companions
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """float32 (or the dtype of a tensor that does not float). Raises CheckpointError on NaN or infinity; the -inf
-        of a mask is none of these.
+        """float32 (or the dtype of a tensor that does not float). Raises CheckpointError on NaN or infinity, but
+        for masks and what is named as a buffer is (`pgpack.tensors.masks`).
 
         >>> float(pgpack.open_checkpoint("model.safetensors").tensor("tok_emb.weight").std()) > 0
         True
@@ -88,8 +88,10 @@ class Checkpoint:
         if np.isfinite(found).all():
             return found
         beyond = bool((np.isinf(found) & np.isfinite(array)).any())
-        if beyond or not is_mask(found):
-            what = "values beyond float32" if beyond else "NaN or infinity, as of a model that diverged"
+        if beyond or not may_be_endless(name, found):
+            n_values = found.size - int(np.isfinite(found).sum())
+            what = "NaN or infinity" + (f" ({n_values:,} of {found.size:,} values)" if found.size > 1 else "")
+            what = "values beyond float32" if beyond else f"{what}, as of a model that diverged"
             raise CheckpointError(
                 f"{self.source}: {name} holds {what}; that cannot be packed: give another checkpoint"
             )

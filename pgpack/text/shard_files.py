@@ -91,6 +91,8 @@ def read_layout(path: Path) -> Layout:
     headed = begins in {magic for magic, _ in WIDTHS} or (
         len(header) >= 4 * HEADER_INTS and sum(map(bool, numbers)) <= NUMBERS
     )
+    if path.suffix in SUFFIXES and not size:
+        raise DataError(f"{path} is an empty file, and no token shard; fetch or write it again")
     if path.suffix in SUFFIXES and (other := _other(path, header, size)):
         raise DataError(f"{path} is {other}, and no token shard; store the tokens as .npy, which says its type")
     if path.suffix not in SUFFIXES and not headed:

@@ -432,3 +432,13 @@ def test_a_folder_says_which_of_its_weights_are_read(files: list[str], said: str
     assert notes == () if said is None else len(notes) == 1
     assert (said or "") in "".join(notes)
     assert load_checkpoint(tmp_path / files[0]).notes == ()
+
+
+def test_an_empty_shard_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "model-00001-of-00001.safetensors").touch()
+    index = {"weight_map": {"w": "model-00001-of-00001.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(
+        CheckpointError, match=r"its shard model-00001-of-00001\.safetensors is empty; fetch it again"
+    ):
+        load_checkpoint(tmp_path)

@@ -43,7 +43,10 @@ class JsonTokenizer:
         self.source, self.sha256 = source, hashlib.sha256(blob).hexdigest()
         try:
             self.layout: dict[str, Any] = json.loads(blob)
+            _refuse_other_json(self.layout, source)
             self.backend = Backend.from_str(_without_dropout(self.layout, blob.decode("utf-8")))
+        except DataError:
+            raise
         except Exception as error:  # noqa: BLE001 - the package raises nothing narrower
             raise DataError(f"{source} is not a tokenizer.json that the package tokenizers reads ({error})") from None
         self.backend.no_truncation()
@@ -203,6 +206,16 @@ class JsonTokenizer:
         name = named.get("content") if isinstance(named, Mapping) else named
         token = self.backend.token_to_id(name) if isinstance(name, str) else None
         return None if token is None else int(token)
+
+
+def _refuse_other_json(layout: Any, source: str) -> None:
+    """Raises: DataError for JSON that is none of the package's, and is called what it is."""
+    if isinstance(layout, dict) and not isinstance(layout.get("model"), dict):
+        kind = "Mistral's tekken.json" if {"config", "vocab"} <= layout.keys() else "JSON of another kind"
+        raise DataError(
+            f"{source} is not a tokenizer.json that the package tokenizers reads, but {kind}; give the "
+            "tokenizer.json of that model"
+        )
 
 
 def _without_dropout(layout: Mapping[str, Any], text: str) -> str:

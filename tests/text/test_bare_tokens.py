@@ -138,3 +138,12 @@ def test_an_empty_shard_is_called_empty(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(DataError, match=rf"{name} is an empty file, and no token shard; fetch or write it again"):
         shard_length(tmp_path / name)
+
+
+def test_numbers_of_fairseq_are_no_tokens_of_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "valid.bin").write_bytes(np.arange(4, 200, dtype="<u2").tobytes())
+    (tmp_path / "valid.idx").write_bytes(b"TNTIDX\0\0" + bytes(40))
+    with pytest.raises(DataError, match="is a text of fairseq's, whose numbers are those of its dictionary"):
+        read_tokens([tmp_path / "valid.bin"], 300)
+    with pytest.raises(DataError, match="is an index of fairseq's; its tokens lie beside it"):
+        shard_length(tmp_path / "valid.idx")

@@ -30,6 +30,7 @@ from .files import read_file, require_file, weight_files
 from .folders import Companions, companions_of, config_of, part_of, refuse_adapter, taken_of
 from .integers import of_integers
 from .module_roles import with_told_roles
+from .moments import of_optimizers
 from .scales import QUANTIZED, unscaled
 from .stored import require_values
 from .ties import head_tie, with_ties
@@ -206,7 +207,7 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
     shapes = with_told_roles(shapes, config_of(companions))
     notes = (*(taken_of(named, files) if named.is_dir() else part_of(files)), *stored.notes)
     notes += (*unmerged(shapes, path.name), *of_integers(stored.shapes, stored.dtypes, path.name))
-    notes += of_pairs(stored.shapes, path.name)
+    notes += (*of_pairs(stored.shapes, path.name), *of_optimizers(stored.shapes, path, key is not None))
     return Checkpoint(shapes, load, stored.metadata, str(path), dialect, companions, notes)
 
 

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from .folders import PART_OF_DCP
+from .folders import OTHERS, PART_OF_DCP
 
 STORE = "store the model's arrays by name as .safetensors"
 NOT_EXPORTED = "give what it was exported from: a model folder, or what torch.save wrote"
@@ -45,6 +45,7 @@ PLACES = {b"TFL3": 4, b"usta": 257}  # of what does not begin at the first byte
 TENSORFLOW = f"a part of a TensorFlow checkpoint; {STORE}"
 PATTERNS = {  # of messages of fields: protobuf's number of a version and the next field, msgpack's map and first key
     rb"\x08[\x02-\x1f][\x12\x1a\x22\x28\x32\x3a]": f"an ONNX model; {STORE}",
+    rb"[\x01-\x1f]\0{3}.\0\w+Spec\0": f"a model of CTranslate2; {NOT_EXPORTED}",
     rb"\x08\x01\x12": f"a SavedModel of TensorFlow; {STORE}",
     rb"(?:[\x81-\x8f]|\xde..|\xdf....)(?:[\xa1-\xbf]|\xd9.)[\w.]": (f"msgpack, as Flax stores parameters; {STORE}"),
 }
@@ -130,6 +131,8 @@ def _in_zip(path: Path) -> str:
             names = file.namelist()
             if known := next((what for end, what in MEMBERS.items() if any(n.endswith(end) for n in names)), ""):
                 return known
+            if inner := next((n for n in names if n.endswith(OTHERS)), ""):
+                return f"a zip file with {inner} in it; unpack it first"
             pickled = next((name for name in names if name.endswith("data.pkl")), None)
             return "" if pickled is None else _pickled(TORCH + b"." + file.open(pickled).read(PICKLE))
     except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error):

@@ -34,7 +34,9 @@ ITSELF = "."  # the key of what a file holds, as a whole
 SHOWN = 8  # candidates in a refusal
 QUANTIZED = "_packed_params"  # in names of what quantized modules keep
 EXTRA = "_extra_state"  # what modules keep beside their tensors (`get_extra_state`)
-NOT_MODELS = re.compile(r"optimi[sz]er|\boptim\b|optim_state|scheduler|grad_scaler|(\b|_)rng(\b|_)", re.IGNORECASE)
+NOT_MODELS = re.compile(
+    r"optimi[sz]er|\boptim\b|optim_state|scheduler|\bscaler\b|grad_scaler|(\b|_)rng(\b|_)", re.IGNORECASE
+)
 OPTIMIZER = frozenset({"state", "param_groups"})
 DEVICE = "torch.device"
 PLAIN = (np.generic, int, float, complex, str, bytes, Global)
@@ -81,7 +83,7 @@ def state_dict_in(value: Any, tensor: type, path: Path, key: str | None) -> Stat
     mixed = [name for name, item in others.items() if _holds_some(item, tensor) and QUANTIZED not in name]
     if mixed:
         raise CheckpointError(
-            f"{path}: {mixed[0]!r} is a list of tensors and of other things; save model.state_dict() alone"
+            f"{path}: {mixed[0]!r} is a list that holds more than tensors of floats; save model.state_dict() alone"
         )
     aside = _is_plain if not chosen.place or chosen.is_of_modules else _is_nothing
     strange = next((n for n, item in others.items() if not (_is_extra(n, item) or aside(item))), None)
@@ -179,7 +181,7 @@ class _Candidate:
     @property
     def is_of_modules(self) -> bool:
         """Whether it holds floats by names with dots. Words beside other tensors say how these are packed."""
-        plain = (not str(self.tensors[name].dtype).removeprefix("torch.").startswith(PACKED) for name in self.weights)
+        plain = (not _dtype(self.tensors[name]).startswith(PACKED) for name in self.weights)
         return any("." in name for name in self.weights) and all(plain)
 
     def lies_in(self, other: _Candidate) -> bool:
@@ -221,12 +223,17 @@ def _candidates(value: Any, tensor: type, in_lists: bool = False) -> Iterator[_C
 
 
 def _in_list(key: str, item: Any, tensor: type) -> list[tuple[str, Any]]:
-    """(name, tensor) of a list of nothing but tensors, named as modules name theirs: `blocks.0`; else none."""
+    """(name, tensor) of a list of nothing but tensors, named as modules name theirs: `blocks.0`; else none. Integers
+    in one may be weights that take a scale to read."""
     if not isinstance(item, list | tuple) or not item or key.endswith((QUANTIZED, EXTRA)):
         return []
-    if not all(isinstance(each, tensor) for each in item):
+    if not all(isinstance(each, tensor) and not _dtype(each).startswith(PACKED) for each in item):
         return []
     return [(f"{key}.{i}", each) for i, each in enumerate(item)]
+
+
+def _dtype(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _holds_some(item: Any, tensor: type) -> bool:
@@ -268,7 +275,7 @@ def _refuse_packed_modules(found: Sequence[_Candidate], path: Path) -> None:
     for each in found:
         if not any("." in name for name in each.tensors):
             named = {f"{each.key}.{name}": tensor for name, tensor in each.tensors.items()}
-            dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in named.items()}
+            dtypes = {name: _dtype(tensor) for name, tensor in named.items()}
             refuse_packed({name: _shape(tensor) for name, tensor in named.items()}, dtypes, str(path))
 
 
@@ -333,7 +340,7 @@ def _listed(found: Sequence[object]) -> str:
 
 
 def _is_weight(tensor: Any) -> bool:
-    floats = str(tensor.dtype).removeprefix("torch.").startswith(FLOATS)
+    floats = _dtype(tensor).startswith(FLOATS)
     return math.prod(_shape(tensor)) > 1 and (floats or len(_shape(tensor)) > 1)
 
 

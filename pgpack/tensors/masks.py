@@ -12,7 +12,7 @@ FEW = 16  # distinct values; a mask has two
 BUFFER = re.compile(  # ends of names of what modules keep and nobody learns: statistics, masks, tables of positions
     r"(^|[._])(running_(mean|var)|moving_(mean|var|variance)|num_batches_tracked|masks?|masked_bias|min_vals?|max_vals?"
     r"|amax|amin|histogram|inv_freq|freqs_cis|cos|sin|(cos|sin)_cached|alibi(_slopes)?|cluster_size|counts?|queue"
-    r"|stats|statistics|ema_\w+|\w+_ema|buffer)$"
+    r"|stats|statistics|ema_w|embed_avg|buffer)$"
 )
 
 

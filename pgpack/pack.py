@@ -38,7 +38,7 @@ from pgpack.recipe.applied import Applied, AppliedTensor, apply
 from pgpack.recipe.policy import Coding
 from pgpack.recipe.recipe import Recipe
 from pgpack.tensors.grids import QuantizedTensor
-from pgpack.tensors.masks import is_mask
+from pgpack.tensors.masks import is_kept
 from pgpack.tensors.raw_values import RAW_DTYPES, RawValues
 from pgpack.tensors.record import Record
 
@@ -249,7 +249,7 @@ def _encoding(
         array = checkpoint.tensor(name)
         if keeps and tensor_digest(array) != checkpoint.tensor_digests[name]:
             raise InputChanged(f"{name} of {checkpoint.source} reads differently than before; run the command again")
-        if array.dtype.kind != "f" or is_mask(array):
+        if is_kept(array):
             return _as_it_is(name, array)
         return quantize_matrix(quantizer_input(tensor, array, calibration), transforms, policy.quantizer)
 

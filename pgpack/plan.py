@@ -30,7 +30,7 @@ from pgpack.recipe.recipe import Recipe
 from pgpack.recipe.selector import ToldTensor
 from pgpack.tensors.entropy import entropy_bits, order0_bits
 from pgpack.tensors.grids import QuantizedTensor
-from pgpack.tensors.masks import is_mask
+from pgpack.tensors.masks import is_kept
 from pgpack.tensors.trellis_grid import TrellisGrid, octaves
 
 from .codecs import BYTE_CODECS
@@ -109,7 +109,7 @@ def _planned(
     bits: float | None = None
     if allocation is not None:
         bits = allocation.ideal_bits
-    elif not isinstance(policy.quantizer, Tcq) or _is_kept(weight) or not weight.size:
+    elif not isinstance(policy.quantizer, Tcq) or is_kept(weight) or not weight.size:
         bits = _tensor_bits(weight, tensor, None if recipe.container.is_field else policy.coding)
     text = policy_to_text(policy)
     return PlannedTensor(tensor.name, tensor.shape, text, policy.needs_hessian, bits, allocation, told=tensor.told)
@@ -118,7 +118,7 @@ def _planned(
 def _allocation(weight: NDArray[Any], tensor: AppliedTensor, calibration: Calibration) -> Allocation | None:
     """The allocation of one matrix; None when its quantizer is another one, or a transform changes it before."""
     policy = tensor.policy
-    if not isinstance(policy.quantizer, Tcq) or policy.transforms or _is_kept(weight) or not weight.size:
+    if not isinstance(policy.quantizer, Tcq) or policy.transforms or is_kept(weight) or not weight.size:
         return None
     source = quantizer_input(tensor, weight, calibration)
     grid = policy.quantizer.allocation(source).grid
@@ -129,11 +129,6 @@ def _allocation(weight: NDArray[Any], tensor: AppliedTensor, calibration: Calibr
         _extent(grid.rows / EIGHTHS),
         trellis_bits(source.weight, grid) + exponents,
     )
-
-
-def _is_kept(weight: NDArray[Any]) -> bool:
-    """Whether packing stores a tensor as it is, whatever its rule says."""
-    return weight.dtype.kind != "f" or is_mask(weight)
 
 
 def _extent(octave: NDArray[np.floating[Any]]) -> tuple[float, float]:
@@ -158,7 +153,7 @@ def trellis_bits(matrix: NDArray[Any], grid: TrellisGrid) -> float:
 
 def _tensor_bits(weight: NDArray[Any], tensor: AppliedTensor, coding: Coding | None) -> float:
     """Estimated bits of one tensor: its sampled rows, scaled up. `coding` None: a field container's."""
-    if _is_kept(weight):
+    if is_kept(weight):
         return 8.0 * weight.nbytes
     if weight.size == 0:
         return 0.0

@@ -177,6 +177,8 @@ def _bd_rate(names: Sequence[str], studies: Sequence[Study], metric: Metric) -> 
         "bd_rate": {"anchor": names[0], "test": names[1], **asdict(found.rate)},
         "bd_rate_interval": None if found.interval is None else asdict(found.interval),
         "bd_rate_still": found.n_still,
+        "bd_rate_plateaus": [asdict(each) for each in found.plateaus],
+        "bd_rate_with_plateaus": found.percent_with_them,
     }
 
 
@@ -268,6 +270,12 @@ def _summary(result: dict[str, Any], metric: Metric) -> list[str]:
                 f"{result['bd_rate_still']} points at the ends of the curves are left out: what they lower the loss "
                 "by is within the interval"
             )
+        lines += [
+            f"{each['of']} stands still from {each['low']:,} to {each['high']:,} B ({each['n_sizes']} sizes, "
+            f"{metric} {each['loss']:.6g}), and its curve is drawn past that; with it the BD-rate is "
+            f"{result['bd_rate_with_plateaus']:+.2f} %"
+            for each in result["bd_rate_plateaus"]
+        ]
     interval = result.get("bd_rate_interval")
     if interval is not None:
         drawn = "blocks of the text" if interval["paired"] else "every trial's own error, which makes it wide"

@@ -20,14 +20,7 @@ def study_card(
     """The study's card without the losses of the fp32 models. Raises: SettingError for a metric it lacks."""
     _require_measured(metric, benches.first.has_text)
     options = benches.first.options
-    checkpoints = tuple(
-        StudyCheckpoint(
-            checkpoint=str(bench.path),
-            checkpoint_digest=bench.checkpoint.digest,
-            fp32_n_bytes=bench.checkpoint.fp32_bytes,
-        )
-        for bench in benches.all
-    )
+    checkpoints = checkpoints_of(benches)
     card = StudyMeta(
         checkpoint=checkpoints[0].checkpoint,
         checkpoint_digest=checkpoints[0].checkpoint_digest,
@@ -44,6 +37,18 @@ def study_card(
         model=benches.first.text.model.evidence or None if benches.first.has_text else None,
     )
     return card.with_checkpoints(checkpoints)
+
+
+def checkpoints_of(benches: Benches) -> tuple[StudyCheckpoint, ...]:
+    """What a card says of the weights, in the order given; no model and no text is read for it."""
+    return tuple(
+        StudyCheckpoint(
+            checkpoint=str(bench.path),
+            checkpoint_digest=bench.checkpoint.digest,
+            fp32_n_bytes=bench.checkpoint.fp32_bytes,
+        )
+        for bench in benches.all
+    )
 
 
 def _require_measured(metric: Metric | None, on_text: bool) -> None:

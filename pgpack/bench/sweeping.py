@@ -22,7 +22,7 @@ from pgpack.fit.every_seed import every_seed
 from pgpack.progress import Bar, shown, waiting
 from pgpack.recipe.spaces import Candidate
 from pgpack.report.outputs import write_outputs
-from pgpack.study.card import STUDY_FILE, known_card
+from pgpack.study.card import STUDY_FILE, known_card, refuse_others
 from pgpack.study.frontier import Metric
 from pgpack.study.journal import TRIALS_FILE, Journal, Lines
 from pgpack.study.reuse import Reuse, reuse
@@ -40,7 +40,7 @@ from pgpack.sweep.space import Space, in_our_format, without_hessians
 from .benches import Benches
 from .best import write_best
 from .blueprint import blueprint_of
-from .card import completed, default_metric_of, study_card
+from .card import checkpoints_of, completed, default_metric_of, study_card
 from .doomed import refuse_doomed, refuse_hopeless
 from .pricing import prices
 from .workpiece import Workpiece
@@ -117,6 +117,8 @@ def sweep(benches: Benches, asked: Sweep, live: Live = unseen) -> Swept:
 
     Raises: StudyError where the folder holds another study or somebody else writes there; WorkersLost.
     """
+    if (before := known_card(asked.out / STUDY_FILE)[0]) is not None:
+        refuse_others(asked.out, before, checkpoints_of(benches))  # before text and model are read
     refuse_doomed(benches.first, [candidate.recipe for candidate in asked.candidates])
     if asked.fill and asked.budget is not None and not (asked.out / TRIALS_FILE).is_file():
         refuse_hopeless(benches.first.checkpoint, asked.budget)

@@ -31,7 +31,7 @@ from pgpack.recipe.policy import Coding, Rule, TensorPolicy
 from pgpack.recipe.recipe import Recipe, parse_recipe
 from pgpack.recipe.selector import Selector
 from pgpack.tables import counted_are
-from pgpack.tensors.masks import few_values, is_mask
+from pgpack.tensors.masks import few_values, is_kept
 
 from .calibration import Calibration, from_arrays
 
@@ -106,7 +106,7 @@ def covered(
         if isinstance(tensor.policy.quantizer, Cast):
             continue
         array, lacks = checkpoint.tensor(tensor.name), _lacks(tensor, calibration)
-        if array.dtype.kind != "f" or is_mask(array) or (lacks and few_values(array)):
+        if is_kept(array) or (lacks and few_values(array)):
             kept[tensor.name] = _bit_for_bit(array, recipe)
         elif lacks and tensor.role == "control":
             kept[tensor.name] = _bit_for_bit(array.astype(np.float16) if _fits_fp16(array) else array, recipe)

@@ -19,7 +19,7 @@ import numpy as np
 from pgpack.checkpoint.checkpoint import Checkpoint
 from pgpack.recipe.recipe import Recipe
 from pgpack.tensors.grids import QuantizedTensor
-from pgpack.tensors.masks import is_mask
+from pgpack.tensors.masks import is_kept
 from pgpack.tensors.raw_values import RawValues
 from pgpack.tensors.record import Record
 
@@ -81,7 +81,7 @@ def relative_errors(checkpoint: Checkpoint, records: Sequence[Record]) -> dict[s
     errors: dict[str, float] = {}
     for record in records:
         weight = checkpoint.tensor(record.name)
-        if weight.dtype.kind == "f" and weight.size and not is_mask(weight):
+        if weight.size and not is_kept(weight):
             error = float(np.square(weight - record.dequantize(), dtype=np.float64).sum())
             power = float(np.square(weight, dtype=np.float64).sum())
             errors[record.name] = error / power if power else 0.0

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pgpack.errors import CheckpointError
 from pgpack.files import Unchanged
-from pgpack.tensors.masks import is_mask
+from pgpack.tensors.masks import may_be_endless
 from pgpack.tensors.roles import ToldShapes
 
 from .copies import of_pairs
@@ -30,6 +30,7 @@ from .files import read_file, require_file, weight_files
 from .folders import Companions, companions_of, config_of, part_of, refuse_adapter, taken_of
 from .integers import of_integers
 from .module_roles import with_told_roles
+from .moments import of_optimizers
 from .scales import QUANTIZED, unscaled
 from .stored import require_values
 from .ties import head_tie, with_ties
@@ -74,8 +75,8 @@ class Checkpoint:
         return {} if self.weights_only else self.companions
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """float32 (or the dtype of a tensor that does not float). Raises CheckpointError on NaN or infinity; the -inf
-        of a mask is none of these.
+        """float32 (or the dtype of a tensor that does not float). Raises CheckpointError on NaN or infinity, but
+        for masks and what is named as a buffer is (`pgpack.tensors.masks`).
 
         >>> float(pgpack.open_checkpoint("model.safetensors").tensor("tok_emb.weight").std()) > 0
         True
@@ -88,8 +89,10 @@ class Checkpoint:
         if np.isfinite(found).all():
             return found
         beyond = bool((np.isinf(found) & np.isfinite(array)).any())
-        if beyond or not is_mask(found):
-            what = "values beyond float32" if beyond else "NaN or infinity, as of a model that diverged"
+        if beyond or not may_be_endless(name, found):
+            n_values = found.size - int(np.isfinite(found).sum())
+            what = "NaN or infinity" + (f" ({n_values:,} of {found.size:,} values)" if found.size > 1 else "")
+            what = "values beyond float32" if beyond else f"{what}, as of a model that diverged"
             raise CheckpointError(
                 f"{self.source}: {name} holds {what}; that cannot be packed: give another checkpoint"
             )
@@ -204,7 +207,7 @@ def load_checkpoint(path: str | Path, as_stored: bool = False, key: str | None =
     shapes = with_told_roles(shapes, config_of(companions))
     notes = (*(taken_of(named, files) if named.is_dir() else part_of(files)), *stored.notes)
     notes += (*unmerged(shapes, path.name), *of_integers(stored.shapes, stored.dtypes, path.name))
-    notes += of_pairs(stored.shapes, path.name)
+    notes += (*of_pairs(stored.shapes, path.name), *of_optimizers(stored.shapes, path, key is not None))
     return Checkpoint(shapes, load, stored.metadata, str(path), dialect, companions, notes)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pgpack.errors import CheckpointError
+from pgpack.tensors.masks import BUFFER
 
 from .stored import Stored
 
@@ -34,7 +35,9 @@ def of_pairs(shapes: Mapping[str, tuple[int, ...]], file: str) -> tuple[str, ...
     Names that say that they are of a copy need no more than equal shapes: the other model may lie below no name, or
     beside what has no copy.
     """
-    tensors = {name: shape for name, shape in shapes.items() if math.prod(shape) > 1}  # others count, or decay
+    tensors = {  # others count, or decay, or are what modules keep: a queue of keys beside two encoders
+        name: shape for name, shape in shapes.items() if math.prod(shape) > 1 and BUFFER.search(name) is None
+    }
     start = _common_beginning(tensors)
     below: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
     for name, shape in tensors.items():

@@ -70,6 +70,19 @@ OTHER_FOLDERS = {  # what lies in a folder -> what it is, and what to do
     "manifest.ocdbt": "a checkpoint of Orbax (JAX); store the model's arrays by name as .safetensors",
 }
 
+BELOW_ALL = {  # the same, where no weights lie below the folder
+    "*.msgpack": "parameters of Flax; store the model's arrays by name as .safetensors",
+    "*.h5": "HDF5, as Keras stores it; store its arrays by name as .safetensors",
+    "*.keras": "a Keras model; store its arrays by name as .safetensors",
+    "*.onnx": "an ONNX model; store the model's arrays by name as .safetensors",
+    "*/*.onnx": "an ONNX model; store the model's arrays by name as .safetensors",
+    "*.index": "a checkpoint of TensorFlow; store the model's arrays by name as .safetensors",
+    "*/_CHECKPOINT_METADATA": "steps of Orbax (JAX); store the model's arrays by name as .safetensors",
+    "*/manifest.ocdbt": "a checkpoint of Orbax (JAX); store the model's arrays by name as .safetensors",
+    "_METADATA": "a checkpoint of Orbax (JAX); store the model's arrays by name as .safetensors",
+    "*/.zarray": "arrays of zarr, as of T5X and Orbax (JAX); store the model's arrays by name as .safetensors",
+}
+
 
 def adapter_in(path: Path) -> Path | None:
     """The folder of an adapter (PEFT), given by itself or by the file of its weights; None for anything else."""
@@ -159,6 +172,9 @@ def _other_folder(folder: Path) -> str:
         return f"a folder without weights; they may lie below it, name one of {', '.join(below[:SHOWN])}{more}"
     if own := [path.name for path in _others_in(folder)]:
         return f"a folder; name the checkpoint file in it: {', '.join(own[:SHOWN])}{', ...' if own[SHOWN:] else ''}"
+    for pattern, what in BELOW_ALL.items():
+        if any(folder.glob(pattern)):
+            return what
     return "a folder; name the checkpoint file in it (there is no model.safetensors, pytorch_model.bin or *.gguf)"
 
 

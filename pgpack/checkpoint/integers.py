@@ -13,6 +13,7 @@ from pgpack.tables import counted
 
 SHARE = 0.1  # of the bytes: token tables and masks of an ordinary model are less
 INTEGER = re.compile(r"u?int(\d+)")
+SIGNED = "int8"  # of weights: masks have no sign
 NO_WEIGHTS = re.compile(r"mask|position|(^|[._])(ids?|index|indices)\b", re.IGNORECASE)
 WIDTHS = {"float64": 8, "complex64": 8, "complex128": 16, "float16": 2, "bfloat16": 2, "float8": 1, "bool": 1}
 
@@ -35,7 +36,7 @@ def of_integers(shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, str]
 def _may_be_weights(name: str, shape: tuple[int, ...], dtype: str) -> bool:
     """Whether a tensor is of integers and neither a number, nor square as masks are, nor named as what counts."""
     sides = [length for length in shape if length > 1]
-    square = len(sides) > 1 and sides[-1] == sides[-2] and not name.endswith(".weight")
+    square = len(sides) > 1 and sides[-1] == sides[-2] and not name.endswith(".weight") and dtype != SIGNED
     return INTEGER.fullmatch(dtype) is not None and bool(sides) and not square and NO_WEIGHTS.search(name) is None
 
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import io
 import pickletools
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from .folders import PART_OF_DCP
+from .folders import OTHERS, PART_OF_DCP
 
 STORE = "store the model's arrays by name as .safetensors"
 NOT_EXPORTED = "give what it was exported from: a model folder, or what torch.save wrote"
+LLAMA2C = f"an export of llama2.c; {NOT_EXPORTED}"
 PACKED = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -32,7 +34,7 @@ BEGINNINGS = {
     b"\x89HDF": "HDF5, as Keras stores it; store its arrays by name as .safetensors",
     b"TFL3": f"a TensorFlow Lite model; {STORE}",
     b"lmgg": "GGML, the format before GGUF; convert it to GGUF with llama.cpp's own script",
-    b"24ka": f"an export of llama2.c; {NOT_EXPORTED}",
+    b"24ka": LLAMA2C,
     b"\xc6\xd7\x34\x01": f"an export of llm.c; {NOT_EXPORTED}",
     b"tjgg": "GGML, the format before GGUF; convert it to GGUF with llama.cpp's own script",
     b"<!do": "a web page, not the file itself; download it again",
@@ -43,6 +45,7 @@ PLACES = {b"TFL3": 4, b"usta": 257}  # of what does not begin at the first byte
 TENSORFLOW = f"a part of a TensorFlow checkpoint; {STORE}"
 PATTERNS = {  # of messages of fields: protobuf's number of a version and the next field, msgpack's map and first key
     rb"\x08[\x02-\x1f][\x12\x1a\x22\x28\x32\x3a]": f"an ONNX model; {STORE}",
+    rb"[\x01-\x1f]\0{3}.\0\w+Spec\0": f"a model of CTranslate2; {NOT_EXPORTED}",
     rb"\x08\x01\x12": f"a SavedModel of TensorFlow; {STORE}",
     rb"(?:[\x81-\x8f]|\xde..|\xdf....)(?:[\xa1-\xbf]|\xd9.)[\w.]": (f"msgpack, as Flax stores parameters; {STORE}"),
 }
@@ -75,7 +78,7 @@ def other_kind(path: Path) -> str:
         return "a part of a distributed checkpoint of torch; name its folder, which says what to do"
     if head.startswith(b"PK"):
         return _in_zip(path)
-    if known := _by_bytes(head):
+    if known := _by_bytes(head, path.stat().st_size):
         return known
     if tail == TABLE or DATA.fullmatch(path.name):
         return TENSORFLOW
@@ -83,7 +86,23 @@ def other_kind(path: Path) -> str:
         return _pickled(file.read(PICKLE))
 
 
-def _by_bytes(head: bytes) -> str:
+def _is_of_llama2c(head: bytes, size: int) -> bool:
+    """Whether seven numbers and floats are an export of llama2.c of before it had a mark: they say the file's size.
+
+    Source: karpathy/llama2.c, export.py, legacy_export; a vocabulary below 0 is of an output matrix of its own.
+    """
+    if len(head) < 28:
+        return False
+    width, hidden, n_layers, n_heads, n_kv_heads, vocabulary, length = struct.unpack_from("<7i", head)
+    if min(width, hidden, n_layers, n_heads, n_kv_heads, length) < 1 or width % n_heads:
+        return False
+    side = width // n_heads
+    layer = 2 * width + 2 * width * width + 2 * width * side * n_kv_heads + 3 * width * hidden
+    tables = abs(vocabulary) * width * (1 + (vocabulary < 0)) + width + 2 * length * (side // 2)
+    return bool(size == 28 + 4 * (n_layers * layer + tables))
+
+
+def _by_bytes(head: bytes, size: int) -> str:
     if not head:
         return "an empty file"
     if packed := next((name for beginning, name in PACKED.items() if head.startswith(beginning)), ""):
@@ -94,6 +113,8 @@ def _by_bytes(head: bytes) -> str:
             return what
     if known := next((what for pattern, what in PATTERNS.items() if re.match(pattern, head, re.DOTALL)), ""):
         return known
+    if _is_of_llama2c(head, size):
+        return LLAMA2C
     return "text, not weights; name the file that holds the tensors" if _is_text(head) else ""
 
 
@@ -110,6 +131,8 @@ def _in_zip(path: Path) -> str:
             names = file.namelist()
             if known := next((what for end, what in MEMBERS.items() if any(n.endswith(end) for n in names)), ""):
                 return known
+            if inner := next((n for n in names if n.endswith(OTHERS)), ""):
+                return f"a zip file with {inner} in it; unpack it first"
             pickled = next((name for name in names if name.endswith("data.pkl")), None)
             return "" if pickled is None else _pickled(TORCH + b"." + file.open(pickled).read(PICKLE))
     except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error):

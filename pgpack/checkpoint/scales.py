@@ -46,6 +46,7 @@ PARTS = {  # the same, where the name alone says nothing
     ".indices": (".centroids.weight",),  # VPTQ
     ".dense_weights": (".row_offsets",),  # SpQR
     "._weight_qdata": ("._weight_scale",),  # torchao
+    ".compressed": (".bitmask",),  # of compressed-tensors: the values that are not 0
 }
 WEIGHTS = (".weight", ".qweight")  # ends of names of integers that are weights, with one of these beside them:
 OF_PACKED = (

@@ -65,7 +65,8 @@ def read_index(path: Path, is_shard: Callable[[Path], bool], read: Callable[[Pat
         shard = path.parent / file
         refuse_pointer(shard)
         if not is_shard(shard):
-            raise CheckpointError(f"{path}: its shard {file} is no safetensors or torch file")
+            what = "no safetensors or torch file" if shard.stat().st_size else "empty; fetch it again"
+            raise CheckpointError(f"{path}: its shard {file} is {what}")
         shards[file] = read(shard)
     for name, file in names.items():
         if name not in shards[file].shapes:

@@ -34,7 +34,9 @@ ITSELF = "."  # the key of what a file holds, as a whole
 SHOWN = 8  # candidates in a refusal
 QUANTIZED = "_packed_params"  # in names of what quantized modules keep
 EXTRA = "_extra_state"  # what modules keep beside their tensors (`get_extra_state`)
-NOT_MODELS = re.compile(r"optimi[sz]er|\boptim\b|optim_state|scheduler|grad_scaler|(\b|_)rng(\b|_)", re.IGNORECASE)
+NOT_MODELS = re.compile(
+    r"optimi[sz]er|\boptim\b|optim_state|scheduler|\bscaler\b|grad_scaler|(\b|_)rng(\b|_)", re.IGNORECASE
+)
 OPTIMIZER = frozenset({"state", "param_groups"})
 DEVICE = "torch.device"
 PLAIN = (np.generic, int, float, complex, str, bytes, Global)
@@ -67,6 +69,8 @@ def state_dict_in(value: Any, tensor: type, path: Path, key: str | None) -> Stat
     tensors by name.
     """
     found = list(_candidates(value, tensor))
+    if not any(each.may_be for each in found):
+        found = list(_candidates(value, tensor, in_lists=True))
     if not found:
         raise CheckpointError(f"{path}: {_nothing(value)}")
     if key is None and not any(each.may_be for each in found):
@@ -74,8 +78,13 @@ def state_dict_in(value: Any, tensor: type, path: Path, key: str | None) -> Stat
             f"{path} holds what an optimizer or the like keeps and no weights; give the file of the model, or say "
             f"with --key NAME which of these is meant all the same: {_listed(found)}"
         )
-    chosen = _only(found, path) if key is None else _named(found, key, path)
+    chosen = _with_lists(_only(found, path) if key is None else _named(found, key, path, tensor), tensor, path)
     others = {name: item for name, item in _by_name(chosen.value, path).items() if not isinstance(item, tensor)}
+    mixed = [name for name, item in others.items() if _holds_some(item, tensor) and QUANTIZED not in name]
+    if mixed:
+        raise CheckpointError(
+            f"{path}: {mixed[0]!r} is a list that holds more than tensors of floats; save model.state_dict() alone"
+        )
     aside = _is_plain if not chosen.place or chosen.is_of_modules else _is_nothing
     strange = next((n for n, item in others.items() if not (_is_extra(n, item) or aside(item))), None)
     if strange is not None and key is None:
@@ -172,7 +181,7 @@ class _Candidate:
     @property
     def is_of_modules(self) -> bool:
         """Whether it holds floats by names with dots. Words beside other tensors say how these are packed."""
-        plain = (not str(self.tensors[name].dtype).removeprefix("torch.").startswith(PACKED) for name in self.weights)
+        plain = (not _dtype(self.tensors[name]).startswith(PACKED) for name in self.weights)
         return any("." in name for name in self.weights) and all(plain)
 
     def lies_in(self, other: _Candidate) -> bool:
@@ -189,8 +198,8 @@ class _Candidate:
         return f"{self.key} ({len(self.tensors)} tensors, {n_values:,} values)"
 
 
-def _candidates(value: Any, tensor: type) -> Iterator[_Candidate]:
-    """Every dictionary that holds tensors, in the order of the file; each object once."""
+def _candidates(value: Any, tensor: type, in_lists: bool = False) -> Iterator[_Candidate]:
+    """Every dictionary that holds tensors, in the order of the file; each once. `in_lists`: or lists of them."""
     seen: set[int] = set()
     waiting: list[tuple[tuple[str, ...], Any, bool, str]] = [((), value, True, "")]
     while waiting and len(seen) < MAX_CONTAINERS:
@@ -208,8 +217,38 @@ def _candidates(value: Any, tensor: type) -> Iterator[_Candidate]:
             if not str(key).endswith(EXTRA)
         ]
         tensors = {str(key): each for key, each in pairs if isinstance(each, tensor)}
+        tensors |= {name: each for key, row in pairs if in_lists for name, each in _in_list(str(key), row, tensor)}
         if tensors and isinstance(item, dict):
             yield _Candidate(place, item, tensors, may_be, within)
+
+
+def _in_list(key: str, item: Any, tensor: type) -> list[tuple[str, Any]]:
+    """(name, tensor) of a list of nothing but tensors, named as modules name theirs: `blocks.0`; else none. Integers
+    in one may be weights that take a scale to read."""
+    if not isinstance(item, list | tuple) or not item or key.endswith((QUANTIZED, EXTRA)):
+        return []
+    if not all(isinstance(each, tensor) and not _dtype(each).startswith(PACKED) for each in item):
+        return []
+    return [(f"{key}.{i}", each) for i, each in enumerate(item)]
+
+
+def _dtype(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _holds_some(item: Any, tensor: type) -> bool:
+    return isinstance(item, list | tuple) and any(isinstance(each, tensor) for each in item)
+
+
+def _with_lists(chosen: _Candidate, tensor: type, path: Path) -> _Candidate:
+    """The same, with what its lists of tensors hold in their place. Raises CheckpointError for two of one name."""
+    value: dict[str, Any] = {}
+    for key, item in _by_name(chosen.value, path).items():
+        row = _in_list(key, item, tensor) or [(key, item)]
+        if twice := next((name for name, _ in row if name in value), None):
+            raise CheckpointError(f"{path}: two of its tensors are {twice!r} as text; rename one of them")
+        value |= dict(row)
+    return replace(chosen, value=value, tensors={n: item for n, item in value.items() if isinstance(item, tensor)})
 
 
 def _only(found: Sequence[_Candidate], path: Path) -> _Candidate:
@@ -236,7 +275,7 @@ def _refuse_packed_modules(found: Sequence[_Candidate], path: Path) -> None:
     for each in found:
         if not any("." in name for name in each.tensors):
             named = {f"{each.key}.{name}": tensor for name, tensor in each.tensors.items()}
-            dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in named.items()}
+            dtypes = {name: _dtype(tensor) for name, tensor in named.items()}
             refuse_packed({name: _shape(tensor) for name, tensor in named.items()}, dtypes, str(path))
 
 
@@ -249,13 +288,13 @@ def _as_one(found: Sequence[_Candidate]) -> str:
     return f", or --key '{'.'.join((*(parts[0] for parts in levels), ALL))}' for all of them as one"
 
 
-def _named(found: Sequence[_Candidate], key: str, path: Path) -> _Candidate:
+def _named(found: Sequence[_Candidate], key: str, path: Path, tensor: type) -> _Candidate:
     """The one under `key`, or the only one further in. Raises CheckpointError when there is none."""
     exactly = [each for each in found if each.key == key]
     if len(exactly) > 1:
         raise CheckpointError(f"{path}: two of its keys are {key!r} as text; rename one of them")
     if not exactly and key.rpartition(".")[2] == ALL:
-        return _joined(found, key, path)
+        return _joined(found, key, path, tensor)
     if inside := exactly or [each for each in found if each.key.startswith(f"{key}.")]:
         return _only(inside, path)
     if (within := [part for each in found if (part := _part(each, key)).tensors]) and len(within) == 1:
@@ -270,7 +309,7 @@ def _part(whole: _Candidate, key: str) -> _Candidate:
     return replace(whole, value=held, tensors=held)
 
 
-def _joined(found: Sequence[_Candidate], key: str, path: Path) -> _Candidate:
+def _joined(found: Sequence[_Candidate], key: str, path: Path, tensor: type) -> _Candidate:
     """What lies below a key that ends in ALL, under names with dots. Raises CheckpointError when there is nothing."""
     place = tuple(key.split(".")[:-1])
     below = [each for each in found if each.place[: len(place)] == place]
@@ -281,13 +320,15 @@ def _joined(found: Sequence[_Candidate], key: str, path: Path) -> _Candidate:
         raise CheckpointError(f"{path}: {within} is an object with tensors in it; save model.state_dict() alone")
     tensors: dict[str, Any] = {}
     others: dict[str, Any] = {}
-    for each in models:
+    for each in (_with_lists(each, tensor, path) for each in models):
         named = {".".join((*each.place[len(place) :], name)): tensor for name, tensor in each.tensors.items()}
         if twice := tensors.keys() & named.keys():
             raise CheckpointError(f"{path}: two of its tensors are {min(twice)!r} as text; rename one of them")
         tensors |= named
         plain = {
-            name: item for name, item in each.value.items() if not isinstance(item, dict | list | tuple | Opaque)
+            name: item
+            for name, item in each.value.items()
+            if _holds_some(item, tensor) or not isinstance(item, dict | list | tuple | Opaque)
         }
         others |= {".".join((*each.place[len(place) :], str(name))): item for name, item in plain.items()}
     return _Candidate(place, others | tensors, tensors, True, "")
@@ -299,7 +340,7 @@ def _listed(found: Sequence[object]) -> str:
 
 
 def _is_weight(tensor: Any) -> bool:
-    floats = str(tensor.dtype).removeprefix("torch.").startswith(FLOATS)
+    floats = _dtype(tensor).startswith(FLOATS)
     return math.prod(_shape(tensor)) > 1 and (floats or len(_shape(tensor)) > 1)
 
 

@@ -238,9 +238,19 @@ def continued(directory: Path, before: StudyMeta, now: StudyMeta) -> StudyMeta:
 
 def _joined(directory: Path, before: StudyMeta, now: StudyMeta) -> tuple[StudyCheckpoint, ...]:
     """The study's checkpoints in their order, then new ones; a loss that is known stays."""
+    refuse_others(directory, before, now.checkpoints)
     known = {each.checkpoint_digest: each for each in before.checkpoints}
+    joined = dict(known)
+    for each in now.checkpoints:
+        earlier = known.get(each.checkpoint_digest)
+        joined[each.checkpoint_digest] = each if earlier is None else _filled(each, earlier)
+    return tuple(joined.values())
+
+
+def refuse_others(directory: Path, before: StudyMeta, given: Sequence[StudyCheckpoint]) -> None:
+    """Raises StudyError where no checkpoint is one of the study's, or one has changed since."""
+    known = {each.checkpoint_digest for each in before.checkpoints}
     paths = {each.checkpoint: each.checkpoint_digest for each in before.checkpoints}
-    given = now.checkpoints
     for each in given:
         old = paths.get(each.checkpoint, each.checkpoint_digest)
         if old != each.checkpoint_digest and each.checkpoint_digest not in known:
@@ -252,14 +262,9 @@ def _joined(directory: Path, before: StudyMeta, now: StudyMeta) -> tuple[StudyCh
     if not any(each.checkpoint_digest in known for each in given):
         raise StudyError(
             f"{directory} is a study of checkpoint {before.checkpoint_digest[:8]}, but this run has checkpoint "
-            f"{now.checkpoint_digest[:8]}: it began with {before.checkpoint}, this run has {now.checkpoint}; "
-            "give that one or another folder as -o"
+            f"{given[0].checkpoint_digest[:8]}: it began with {before.checkpoint}, this run has "
+            f"{given[0].checkpoint}; give that one or another folder as -o"
         )
-    joined = dict(known)
-    for each in given:
-        earlier = known.get(each.checkpoint_digest)
-        joined[each.checkpoint_digest] = each if earlier is None else _filled(each, earlier)
-    return tuple(joined.values())
 
 
 def _filled(each: StudyCheckpoint, earlier: StudyCheckpoint) -> StudyCheckpoint:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -23,7 +24,7 @@ from pgpack.loss.intervals import LEVEL, unpack_floats
 
 from .comparison import half_width, paired_difference
 from .curves import straight_difference
-from .frontier import BDRate, Metric, bd_rate, log_curve, loss_of, pareto, points_of
+from .frontier import BDRate, Metric, Points, bd_rate, log_curve, loss_of, pareto, points_of
 from .study import Study
 from .trial import Trial
 
@@ -31,6 +32,9 @@ Losses: TypeAlias = NDArray[np.float64]
 N_DRAWS = 200
 FEWEST_BLOCKS = 8
 FEWEST_DRAWN = 0.9  # share of the draws that must give a figure
+STILL = 0.02  # of the step to the next point of a front: what lies no higher above a point stands still
+FAR = 1.5  # times the bytes of that point, where a plateau ends at the least
+BARELY = 1e-9  # of a loss: an end that lies so far below the beginning is on the front
 SHOWN = 12  # hexadecimal digits of a digest
 
 
@@ -49,27 +53,71 @@ class RateInterval:
 
 
 @dataclass(frozen=True)
+class Plateau:
+    """Sizes in the middle of a curve that do not lower its loss. Units: bytes."""
+
+    of: str
+    n_sizes: int
+    low: int
+    high: int
+    loss: float
+
+
+@dataclass(frozen=True)
 class Rate:
     """A BD-rate of two studies; `n_still`: points at the ends of both curves that were left out, because they do not
-    lower the loss beyond their intervals. `interval` None: the studies do not tell."""
+    lower the loss beyond their intervals. `interval` None: the studies do not tell. `plateaus`: where a curve is
+    drawn past sizes that were measured; `percent_with_them`: the figure where it stands still there, None for none.
+    """
 
     rate: BDRate
     interval: RateInterval | None
     n_still: int
+    plateaus: tuple[Plateau, ...] = ()
+    percent_with_them: float | None = None
 
 
 def rate_between(anchor: Study, test: Study, metric: Metric) -> Rate:
     """BD-rate of `test` to `anchor`. Raises: StudyError where they do not compare, or as `bd_rate`."""
     require_comparable(anchor, test)
-    curves, n_still = [], 0
+    curves, n_still, plateaus = [], 0, []
     for study in (anchor.merged, test.merged):
         front = pareto(study.trials, metric)
         falling = falling_part(front, metric, study.meta.block_bytes)
         curves.append(falling)
         n_still += len(front) - len(falling)
+        plateaus.append(
+            plateaus_of(points_of(falling, metric), points_of(study.trials, metric), str(study.directory))
+        )
     first, second = (points_of(curve, metric) for curve in curves)
     rate = bd_rate(first, second, metric)
-    return Rate(rate, interval_of(rate, curves[0], curves[1], anchor.meta.block_bytes), n_still)
+    interval = interval_of(rate, curves[0], curves[1], anchor.meta.block_bytes)
+    found = (*plateaus[0], *plateaus[1])
+    if not found:
+        return Rate(rate, interval, n_still)
+    with_them = bd_rate(_standing(first, plateaus[0]), _standing(second, plateaus[1]), metric)
+    return Rate(rate, interval, n_still, found, with_them.percent)
+
+
+def plateaus_of(front: Points, measured: Points, of: str) -> list[Plateau]:
+    """Where sizes between two points of a front were measured and stand still: two at least, the largest of them far
+    from the first. One size more at an equal loss is another coder's, and no part of a curve.
+
+    *Shape* (n, 2) each: bytes and loss, the front by ascending bytes.
+    """
+    found = []
+    for (least, loss), (most, better) in pairwise(front):
+        between = measured[(measured[:, 0] > least) & (measured[:, 0] < most)]
+        sizes = np.unique(between[between[:, 1] <= loss + STILL * (loss - better), 0])
+        if len(sizes) > 1 and sizes[-1] >= FAR * least:
+            found.append(Plateau(of, len(sizes), int(least), int(sizes[-1]), float(loss)))
+    return found
+
+
+def _standing(front: Points, plateaus: Sequence[Plateau]) -> Points:
+    """The front with the far end of every plateau on it."""
+    ends = [(each.high, each.loss * (1 - BARELY)) for each in plateaus]
+    return np.vstack([front, np.array(ends, np.float64).reshape(-1, 2)])
 
 
 def require_comparable(anchor: Study, test: Study) -> None:

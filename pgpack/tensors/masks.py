@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 FEW = 16  # distinct values; a mask has two
+BUFFER = re.compile(  # ends of names of what modules keep and nobody learns: statistics, masks, tables of positions
+    r"(^|[._])(running_(mean|var)|moving_(mean|var|variance)|num_batches_tracked|masks?|masked_bias|min_vals?|max_vals?"
+    r"|amax|amin|histogram|inv_freq|freqs_cis|cos|sin|(cos|sin)_cached|alibi(_slopes)?|cluster_size|counts?|queue"
+    r"|stats|statistics|ema_w|embed_avg|buffer)$"
+)
 
 
 def few_values(values: NDArray[Any]) -> bool:
@@ -42,3 +48,13 @@ def _is_filled_up(values: NDArray[Any]) -> bool:
     hidden = np.isneginf(values)
     count = int(np.count_nonzero(hidden))
     return values.ndim == 1 and count > 1 and bool(hidden[len(values) - count :].all())
+
+
+def may_be_endless(name: str, values: NDArray[Any]) -> bool:
+    """Whether `values` may hold NaN or infinity: a mask, or what its name calls a buffer, such as a running mean."""
+    return BUFFER.search(name) is not None or is_mask(values)
+
+
+def is_kept(values: NDArray[Any]) -> bool:
+    """Whether a tensor of a checkpoint is stored as it is, whatever its rule says: no floats, or not all finite."""
+    return values.dtype.kind != "f" or not bool(np.isfinite(values).all())

@@ -23,6 +23,7 @@ CHUNK, CHUNKS = 256, 8
 SHORTEST = 64  # tokens that say something
 AGREED = 0.985
 LOST = 0.005  # share of the characters that is worth a sentence; what NFKC rewrites is far less of most texts
+SPACES = 0.02  # the same of spaces that are left out: two after a full stop are less
 STRANGE = "\ue000\uf8ff"  # characters for private use, which no vocabulary is trained on
 CAPITALS = "The Quick Brown Fox"
 
@@ -48,23 +49,28 @@ def check_agreement(tokens: Tokens, tokenizer: Tokenizer, name: str) -> None:
 
 
 def what_is_lost(text: str, tokenizer: Tokenizer) -> str:
-    """A sentence on the characters of `text` that its tokens do not give back (unknown pieces, lower case); '' where
-    they are few. Spaces do not count: many tokenizers rewrite them."""
-    tokens = tokenizer.encode(text).tokens
+    """A sentence on the characters of `text` that its tokens do not give back (unknown pieces, lower case, one space
+    where there are several); '' where they are few. Which space stands for which does not count."""
+    back = tokenizer.spelled(tokenizer.encode(text).tokens)
     there = Counter("".join(text.split()))
-    lost = there - Counter(tokenizer.spelled(tokens))
+    lost = there - Counter(back)
     share = lost.total() / max(1, there.total())
-    if share <= LOST:
+    n_spaces = len(text) - there.total() - sum(map(str.isspace, back))
+    if share > LOST:
+        what = f"{share:.1%} of the characters (most often {lost.most_common(1)[0][0]!r})"
+    elif n_spaces > SPACES * len(text):
+        what = f"spaces that are {n_spaces / len(text):.1%} of the characters (of several it writes one)"
+    else:
         return ""
-    example = lost.most_common(1)[0][0]
     return (
-        f"{tokenizer.source} loses {share:.1%} of the characters (most often {example!r}): nothing pays for them, so "
-        "that bits per byte are too low to be compared with those of another tokenizer"
+        f"{tokenizer.source} loses {what}: nothing pays for them, so that bits per byte are too low to be compared "
+        "with those of another tokenizer"
     )
 
 
 def what_shards_lose(tokens: Tokens, tokenizer: Tokenizer, name: str) -> str:
-    """A sentence on what the text of shards said and their tokens do not: unknown pieces, capitals; '' for nothing.
+    """A sentence on what the text of shards said and their tokens do not: unknown pieces, spaces beside added tokens,
+    capitals; '' for nothing.
 
     Without the text that is all that can be told.
     """
@@ -75,6 +81,14 @@ def what_shards_lose(tokens: Tokens, tokenizer: Tokenizer, name: str) -> str:
         return (
             f"{share:.1%} of the tokens of {name} are what {tokenizer.source} writes for what it does not know: the "
             f"bytes of that text are not counted, so that {compare}"
+        )
+    moving = tokens_that_move_spaces(tokens, tokenizer)
+    share = float(np.isin(tokens, moving).mean()) if moving else 0.0
+    if share > LOST:
+        return (
+            f"{share:.1%} of the tokens of {name} are such as {tokenizer.split_at[moving[0]]!r}, beside which "
+            f"{tokenizer.source} drops or adds spaces that no token tells: bytes are miscounted by about as many, so "
+            f"that {compare}"
         )
     if np.array_equal(tokenizer.encode(CAPITALS).tokens, tokenizer.encode(CAPITALS.lower()).tokens):
         return f"{tokenizer.source} writes no capitals: nothing pays for them, so that {compare}"
@@ -89,3 +103,23 @@ def unknown_tokens(tokenizer: Tokenizer) -> list[int]:
     pieces = tokenizer.pieces
     found = set(tokens.tolist()) - set(tokenizer.encode("").tokens.tolist())  # less what begins and ends a text
     return sorted(token for token in found if not pieces[token] or pieces[token].strip())
+
+
+def tokens_that_move_spaces(tokens: Tokens, tokenizer: Tokenizer) -> list[int]:
+    """Of the added tokens among `tokens`, those beside which tables count other spaces than there are. That which
+    documents begin with makes no difference."""
+    there = (set(np.unique(tokens).tolist()) - {tokenizer.document_token}) & tokenizer.split_at.keys()
+    if not there:
+        return []
+    tables = tokenizer.byte_tables
+
+    def n_bytes(text: str) -> int:
+        return int(tables.counted(tokenizer.encode(text).tokens).n_bytes.sum())
+
+    found = []
+    for token in sorted(there) if n_bytes("a b") == len("a b") else ():
+        name = tokenizer.split_at[token]
+        own = 0 if tables.boundary[token] else len(name.encode())
+        if any(n_bytes(f"a{gap}{name}{gap}b") != own + len(f"a{gap}{gap}b") for gap in ("", " ")):
+            found.append(token)
+    return found

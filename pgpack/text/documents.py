@@ -13,6 +13,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -30,6 +31,21 @@ PLAIN = (".txt", ".md")
 WITH_FIELDS = (".jsonl", ".parquet")
 KINDS = (*PLAIN, *WITH_FIELDS)
 EXPECTED = f"{', '.join(KINDS)}, each also as {', '.join(PACKED)}"
+DATA = (
+    ".arrow",
+    ".feather",
+    ".json",
+    ".csv",
+    ".tsv",
+    ".xml",
+    ".mds",
+    ".tar",
+    ".zip",
+    ".bz2",
+    ".h5",
+    ".orc",
+)  # not read
+ABOUT = re.compile(r"(readme|licen[cs]e|notice|citation|changelog|data_?set_?card)\b", re.IGNORECASE)
 FIELD = "text"
 PART = 1 << 18  # characters
 NULS = 0.1  # share of the characters of a part: more is UTF-16 without its mark, or no text at all
@@ -90,6 +106,10 @@ def _files_below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def _listed(names: list[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
 def find_texts(sources: Iterable[Path]) -> list[Path]:
     """The files of text that `sources` name, in the order given; of a folder all but hidden ones, sorted by path.
 
@@ -99,10 +119,18 @@ def find_texts(sources: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for source in sources:
         if source.is_dir():
-            files = [path for path in _files_below(source) if text_kind(path)]
+            below = _files_below(source)
+            files = [path for path in below if text_kind(path)]
+            others = [path.name for path in below if path.suffix.lower() in DATA]
             if not files:
                 shards = f"; token shards are named as {source}/*.bin" if any(source.glob("*.bin")) else ""
-                raise DataError(f"{source} holds no text; expected files ending in {EXPECTED}{shards}")
+                there = f" (it holds {_listed(others)})" if others else ""
+                raise DataError(f"{source} holds no text{there}; expected files ending in {EXPECTED}{shards}")
+            if others and all(ABOUT.match(path.name) for path in files):
+                raise DataError(
+                    f"{source} holds {_listed([path.name for path in files])}, which are about it, and "
+                    f"{_listed(others)}, of a kind that is not read; expected files ending in {EXPECTED}"
+                )
             found.extend(files)
         elif not source.is_file():
             raise DataError(

@@ -24,6 +24,7 @@ from .tokenizer import ByteTables, TokenizedText, byte_position, counts_of_piece
 
 SPACE = "\u2581"
 BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+PLAIN = "the quick brown fox"
 EXTRA = "this tokenizer is read by the package tokenizers; install it with: pip install 'pgpack[hf]'"
 
 
@@ -42,7 +43,10 @@ class JsonTokenizer:
         self.source, self.sha256 = source, hashlib.sha256(blob).hexdigest()
         try:
             self.layout: dict[str, Any] = json.loads(blob)
+            _refuse_other_json(self.layout, source)
             self.backend = Backend.from_str(_without_dropout(self.layout, blob.decode("utf-8")))
+        except DataError:
+            raise
         except Exception as error:  # noqa: BLE001 - the package raises nothing narrower
             raise DataError(f"{source} is not a tokenizer.json that the package tokenizers reads ({error})") from None
         self.backend.no_truncation()
@@ -71,6 +75,10 @@ class JsonTokenizer:
     def files(self) -> dict[str, bytes]:
         settings = json.dumps(self.settings, indent=2).encode("utf-8") + b"\n"
         return {"tokenizer.json": self.blob} | ({"tokenizer_config.json": settings} if self.settings else {})
+
+    @cached_property
+    def split_at(self) -> dict[int, str]:
+        return {token: added.content for token, added in self.backend.get_added_tokens_decoder().items()}
 
     def encode_documents(self, texts: Iterable[str]) -> Tokens:
         """All documents as one token stream, each from its `document_token` on, with what the tokenizer adds."""
@@ -106,18 +114,35 @@ class JsonTokenizer:
 
     @cached_property
     def byte_tables(self) -> ByteTables:
-        """Bytes by piece. Raises: DataError where a piece alone does not say whether a space goes before it."""
-        if not (self._byte_level or self._marks_spaces):
+        """Bytes by piece. Raises: DataError where a piece alone does not say whether a space goes before it, or
+        where pieces spell another text than the one that they were made of."""
+        found = self._tables if self._byte_level or self._marks_spaces else None
+        tokens = self.backend.encode(PLAIN, add_special_tokens=False).ids
+        if found is None or not (
+            self._unknown in tokens or found.counted(np.array(tokens)).n_bytes.sum() == len(PLAIN)
+        ):
             raise DataError(
                 f"{self.source}: the bytes of its tokens cannot be told without their text; "
                 "give text as --text PATH instead of shards"
             )
+        return found
+
+    @property
+    def _tables(self) -> ByteTables:
         boundary = np.zeros(self.vocab_size, bool)
         boundary[[token for token, added in self.backend.get_added_tokens_decoder().items() if added.special]] = True
         base = np.where(boundary, 0, [len(piece) for piece in self._pieces])
         begins = np.array([piece.startswith(b" ") for piece in self._pieces])
         leading = begins & ~boundary & self._adds_first_space
         return ByteTables(base - leading, leading, boundary)
+
+    @property
+    def _unknown(self) -> int | None:
+        """The token for what no piece spells."""
+        model = self.layout["model"]
+        named = model.get("unk_token")
+        unknown = model.get("unk_id") if named is None else self.backend.token_to_id(named)
+        return unknown if isinstance(unknown, int) else None
 
     @property
     def _byte_level(self) -> bool:
@@ -181,6 +206,16 @@ class JsonTokenizer:
         name = named.get("content") if isinstance(named, Mapping) else named
         token = self.backend.token_to_id(name) if isinstance(name, str) else None
         return None if token is None else int(token)
+
+
+def _refuse_other_json(layout: Any, source: str) -> None:
+    """Raises: DataError for JSON that is none of the package's, and is called what it is."""
+    if isinstance(layout, dict) and not isinstance(layout.get("model"), dict):
+        kind = "Mistral's tekken.json" if {"config", "vocab"} <= layout.keys() else "JSON of another kind"
+        raise DataError(
+            f"{source} is not a tokenizer.json that the package tokenizers reads, but {kind}; give the "
+            "tokenizer.json of that model"
+        )
 
 
 def _without_dropout(layout: Mapping[str, Any], text: str) -> str:

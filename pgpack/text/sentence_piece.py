@@ -24,7 +24,7 @@ SPACE = "\u2581"  # how SentencePiece writes a space
 TOO_FEW_PIECES = re.compile(r"required_chars\. \d+ vs (\d+)")  # what sentencepiece says of a small vocabulary
 MAX_VOCABULARY = 65_536  # of a tokenizer trained here
 PICKLE = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))  # how one begins
-RANKS = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\n[A-Za-z0-9+/]+={0,2} \d+\n")  # a piece in base64 and its number
+RANKS = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:\w{2}==|\w{3}=) 0\n[A-Za-z0-9+/]+={0,2} 1\n")  # base64, numbered from 0
 PIECE, END = 0x12, 0x28  # protobuf tags of a piece in a text and of its end: the last field of a piece
 
 
@@ -81,6 +81,11 @@ class SentencePiece:
     def files(self) -> dict[str, bytes]:
         plain = {} if self.begins else {"tokenizer_config.json": b'{"add_bos_token": false}\n'}
         return {"tokenizer.model": self.model} | plain
+
+    @property
+    def split_at(self) -> dict[int, str]:
+        """None: the spaces beside a user's own pieces stay what they are."""
+        return {}
 
     def encode(self, text: str) -> TokenizedText:
         """One document, its begin token first."""

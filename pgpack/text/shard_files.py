@@ -33,9 +33,12 @@ SUFFIXES = (".bin", ".npy")
 NUMPY = b"\x93NUMPY"
 LONGEST = 4096  # bytes of the header of an array of one dimension
 NUMBERS = 16  # at most so many of the numbers of a header are not 0; the first tokens of a text are more
+INDEX = ".idx"  # beside a .bin
+OF_FAIRSEQ = b"TNTIDX\0\0"
 OTHERS = {  # how files begin that hold no tokens, or not only tokens
     b"LITPKDS": "a packed data set of lit-gpt, whose last chunk is filled up",
     b"MMIDIDX": "an index of Megatron's; its tokens lie beside it",
+    OF_FAIRSEQ: "an index of fairseq's; its tokens lie beside it",
     b"PK\x03\x04": "a zip file, as of torch",
     b"\x80\x02\x8a\n": "a file of torch",
     b"GGUF": "a GGUF",
@@ -91,7 +94,9 @@ def read_layout(path: Path) -> Layout:
     headed = begins in {magic for magic, _ in WIDTHS} or (
         len(header) >= 4 * HEADER_INTS and sum(map(bool, numbers)) <= NUMBERS
     )
-    if path.suffix in SUFFIXES and (other := _other(path, header, size)):
+    if path.suffix in SUFFIXES and not size:
+        raise DataError(f"{path} is an empty file, and no token shard; fetch or write it again")
+    if path.suffix in (*SUFFIXES, INDEX) and (other := _other(path, header, size)):
         raise DataError(f"{path} is {other}, and no token shard; store the tokens as .npy, which says its type")
     if path.suffix not in SUFFIXES and not headed:
         raise DataError(
@@ -102,7 +107,20 @@ def read_layout(path: Path) -> Layout:
             f"{path} is not a token shard: its header does not start with {MAGIC}, {VERSION}; bare tokens are a .npy "
             "of one dimension, or a .bin of uint16 and nothing else"
         )
+    if _begins(path.with_suffix(INDEX), OF_FAIRSEQ):
+        raise DataError(
+            f"{path} is a text of fairseq's, whose numbers are those of its dictionary and no tokenizer's; "
+            "give the text as --text PATH"
+        )
     return Layout(size // 2, "<u2", 0, bare=True)
+
+
+def _begins(path: Path, mark: bytes) -> bool:
+    """Whether a file is there and begins with `mark`."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(mark)) == mark
 
 
 def _other(path: Path, header: bytes, size: int) -> str:

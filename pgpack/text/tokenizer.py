@@ -11,7 +11,7 @@ one byte, not the three of U+2581 (google/sentencepiece #18, #278, #650).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -113,6 +113,9 @@ class Tokenizer(Protocol):
 
     @property
     def files(self) -> dict[str, bytes]: ...
+
+    @property
+    def split_at(self) -> Mapping[int, str]: ...
 
     def encode(self, text: str) -> TokenizedText:
         """One document with the special tokens that the tokenizer adds; the bytes sum to those of `text` in UTF-8."""

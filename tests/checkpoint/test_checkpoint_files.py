@@ -432,3 +432,23 @@ def test_a_folder_says_which_of_its_weights_are_read(files: list[str], said: str
     assert notes == () if said is None else len(notes) == 1
     assert (said or "") in "".join(notes)
     assert load_checkpoint(tmp_path / files[0]).notes == ()
+
+
+def test_an_empty_shard_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "model-00001-of-00001.safetensors").touch()
+    index = {"weight_map": {"w": "model-00001-of-00001.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(
+        CheckpointError, match=r"its shard model-00001-of-00001\.safetensors is empty; fetch it again"
+    ):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_pickles_of_every_protocol_are_read(tmp_path: Path, protocol: int) -> None:
+    state = OrderedDict(w=torch.arange(6.0).reshape(2, 3), half=torch.ones(3).half())
+    kept = {"best": np.float64(1.5), "names": {"a", "b"}, "few": frozenset({1}), "raw": b"x" * 300, "text": "y" * 300}
+    torch.save({"model": state, "kept": kept, "epoch": 1 << 40}, tmp_path / "a.pt", pickle_protocol=protocol)
+    found = dict(load_checkpoint(tmp_path / "a.pt").items())
+    assert found["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert found["half"].tolist() == [1, 1, 1]

@@ -18,6 +18,7 @@ WEIGHTS = {"emb.weight": torch.ones(40, 8), "norm.weight": torch.ones(8)}
     [
         ("q.w_packed", torch.ones(40, 8, dtype=torch.uint8)),
         ("q.w_packed", torch.ones(320, dtype=torch.int32)),  # in one row
+        ("q.weight_int8", torch.ones(16, 16, dtype=torch.int8)),
         ("q.weight", torch.ones(16, 16, dtype=torch.int16)),  # as wide as high
     ],
 )

@@ -80,6 +80,20 @@ def subclass(path: Path) -> None:
     torch.save({"model": {"w": torch.ones(4, 3).as_subclass(Quantized)}}, path)
 
 
+def zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("out/model.safetensors", bytes(90))
+
+
+def llama2c(vocabulary: int, width: int = 64, hidden: int = 172, layers: int = 2, length: int = 32) -> bytes:
+    """Of before it had a mark, with 8 heads and 4 of keys; a vocabulary below 0 is of a head of its own."""
+    layer = [width, width * width, width * width // 2, width * width // 2, width * width, width, 3 * width * hidden]
+    tables = abs(vocabulary) * width * (2 if vocabulary < 0 else 1) + width + 2 * length * 4
+    return struct.pack("<7i", width, hidden, layers, 8, 4, vocabulary, length) + bytes(
+        4 * (layers * sum(layer) + tables)
+    )
+
+
 KINDS: dict[str, Callable[[Path], object]] = {
     "packed with gzip; unpack it first": lambda path: path.write_bytes(gzip.compress(stream())),
     "packed with xz; unpack it first": lambda path: path.write_bytes(lzma.compress(stream())),
@@ -109,6 +123,12 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "an export of llama2.c; give what it was exported from": lambda path: path.write_bytes(
         struct.pack("<Ii7iB", 0x616B3432, 1, 64, 192, 2, 4, 2, 320, 64, 1) + bytes(300)
     ),
+    "an export of llama2.c; give": lambda path: path.write_bytes(llama2c(vocabulary=512)),
+    "an export of llama2.c;": lambda path: path.write_bytes(llama2c(vocabulary=-512)),
+    "a model of CTranslate2; give": lambda path: path.write_bytes(
+        struct.pack("<IH16sI", 6, 16, b"TransformerSpec\0", 7) + bytes(300)
+    ),
+    "a zip file with out/model.safetensors in it; unpack it first": zipped,
     "an export of llm.c; give what it was exported from": lambda path: path.write_bytes(
         struct.pack("<256i", 20240326, 3, 16, 50257, 1, 2, 8, 50304, *[0] * 248) + bytes(300)
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -170,9 +171,68 @@ def test_an_adapter_that_is_not_merged_is_said_to_be_there(tmp_path: Path, kind:
 @pytest.mark.parametrize("whole", [True, False])
 def test_an_adapter_of_mlx_is_no_model(tmp_path: Path, whole: bool) -> None:
     save_file({"layers.0.q_proj.lora_a": torch.ones(6, 2)}, tmp_path / "adapters.safetensors")
-    assert "holds an adapter (LoRA)" in load_checkpoint(tmp_path / "adapters.safetensors").notes[0]
+    assert "holds an adapter (LoRA or the like)" in load_checkpoint(tmp_path / "adapters.safetensors").notes[0]
     (tmp_path / "adapter_config.json").write_text('{"fine_tune_type": "lora"}')
     with pytest.raises(CheckpointError, match=r"an adapter of MLX, not a model; merge it with mlx_lm\.fuse first"):
         open_merged(tmp_path if whole else tmp_path / "adapters.safetensors", tmp_path / "base")
     save_file(WEIGHTS, tmp_path / "model.safetensors")  # of what it was merged into
     assert set(load_checkpoint(tmp_path).shapes) == set(WEIGHTS)
+
+
+@pytest.mark.parametrize("end", ["ia3_l", "hada_w1_a", "lokr_w2", "oft_r", "vera_lambda_b"])
+def test_adapters_of_other_kinds_are_said(tmp_path: Path, end: str) -> None:
+    torch.save({f"layers.0.q.{end}": torch.ones(4, 4)}, tmp_path / "a.pt")
+    assert "holds an adapter (LoRA or the like) and no model" in load_checkpoint(tmp_path / "a.pt").notes[0]
+
+
+OF_OPTIMIZERS = [
+    "optimizer.exp_avg.fc.weight",
+    "opt/0/mu/fc/kernel",
+    "exp_avg_sq.fc.weight",
+    "optim.momentum_buffer.0",
+]
+
+
+@pytest.mark.parametrize("name", OF_OPTIMIZERS)
+def test_what_an_optimizer_keeps_under_plain_names_is_said(tmp_path: Path, name: str) -> None:
+    tensors = {"model.fc.weight": np.ones((4, 3), np.float32), name: np.ones((4, 3), np.float32)}
+    np.savez(tmp_path / "a.npz", **tensors)
+    (note,) = load_checkpoint(tmp_path / "a.npz").notes
+    assert note.startswith(f"a.npz: {name} are what an optimizer keeps by their names, and are packed beside")
+    del tensors["model.fc.weight"]
+    np.savez(tmp_path / "a.npz", step=np.int64(3), **tensors)
+    with pytest.raises(
+        CheckpointError, match=r"what an optimizer keeps and no weights \(first: .*\); give the file of"
+    ):
+        load_checkpoint(tmp_path / "a.npz")
+
+
+def test_pairs_of_moments_are_no_model_and_modules_of_these_names_are(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{f"fc.weight.{end}": np.ones((4, 3), np.float32) for end in "mv"})
+    with pytest.raises(CheckpointError, match="what an optimizer keeps"):
+        load_checkpoint(tmp_path / "a.npz")
+    names = ("optic.weight", "attn.v", "attn.m.weight", "option_head.weight", "blocks.0.time_mu")
+    np.savez(tmp_path / "b.npz", **{name: np.ones((4, 3), np.float32) for name in names})
+    assert load_checkpoint(tmp_path / "b.npz").notes == ()
+
+
+BELOW = {
+    "flax_model.msgpack": "parameters of Flax",
+    "tf_model.h5": "HDF5, as Keras stores it",
+    "onnx/model.onnx": "an ONNX model",
+    "model.ckpt.index": "a checkpoint of TensorFlow",
+    "100/_CHECKPOINT_METADATA": "steps of Orbax",
+    "target.kernel/.zarray": "arrays of zarr",
+}
+
+
+@pytest.mark.parametrize("name", BELOW)
+def test_a_folder_of_another_kind_alone_is_called_that(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=f"{BELOW[name]}.*; store .* as .safetensors"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "more").mkdir()
+    torch.save({"w": torch.ones(2, 2)}, tmp_path / "more" / "model.pt")
+    with pytest.raises(CheckpointError, match="they may lie below it, name one of more"):
+        load_checkpoint(tmp_path)

@@ -169,8 +169,9 @@ def test_a_file_of_one_checkpoint_takes_no_key(tmp_path: Path) -> None:
         {"model": MODEL, "adam": MOMENTS},
         {"state": {"model": MODEL, "optim": {"exp_avg": EMA}}},
         {"model": MODEL, "losses": torch.arange(5.0)},
+        {"model": MODEL, "scaler": {"scale": torch.tensor(2.0), "steps": torch.zeros(3)}},
     ],
-    ids=["equal", "optimizer", "lightning", "any-name", "fully-sharded", "losses"],
+    ids=["equal", "optimizer", "lightning", "any-name", "fully-sharded", "losses", "scaler"],
 )
 def test_what_is_no_second_model_does_not_ask(tmp_path: Path, value: Any, zipped: bool) -> None:
     assert_is(opened(tmp_path, value, zipped=zipped), MODEL)
@@ -312,3 +313,32 @@ def test_a_store_of_modules_that_were_quantized_is_called_that_and_asks_for_no_k
 def test_a_pipelines_file_without_its_module_says_where_the_weights_lie(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="its module is left out; the weights lie in the files beside it"):
         opened(tmp_path, {"module": None, "optimizer": None, "global_steps": 10})
+
+
+ROW = [torch.ones(4, 4), torch.zeros(3)]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ({"blocks": ROW}, None),
+        ({"model": {"blocks": tuple(ROW)}, "optimizer": {"m": ROW}}, None),
+        ({"model": {"a": {"blocks": ROW}}, "step": 3}, "model.a"),
+    ],
+)
+def test_a_list_of_tensors_is_named_by_number(tmp_path: Path, value: Any, key: str | None, zipped: bool) -> None:
+    assert_is(opened(tmp_path, value, key, zipped), {"blocks.0": ROW[0], "blocks.1": ROW[1]})
+
+
+def test_a_list_beside_tensors_belongs_to_them_and_is_never_half_read(tmp_path: Path) -> None:
+    assert set(opened(tmp_path, {**MODEL, "blocks": ROW}).shapes) == {*MODEL, "blocks.0", "blocks.1"}
+    nested = {"model": {"a": {"w": ROW[0]}, "b": {"v": ROW, "w": ROW[0]}}}
+    assert set(opened(tmp_path, nested, "model.*").shapes) == {"a.w", "b.v.0", "b.v.1", "b.w"}
+    for key in (None, "."):
+        with pytest.raises(CheckpointError, match=r"'blocks' is a list that holds more than tensors of floats"):
+            opened(tmp_path, {**MODEL, "blocks": [*ROW, None]}, key)
+        with pytest.raises(CheckpointError, match=r"'w8' is a list that holds more than tensors of floats"):
+            opened(tmp_path, {**MODEL, "w8": (torch.ones(4, 4, dtype=torch.int8), torch.ones(4))}, key)
+    with pytest.raises(CheckpointError, match=r"two of its tensors are 'blocks\.0' as text"):
+        opened(tmp_path, {"blocks.0": ROW[0], "blocks": ROW})

@@ -115,7 +115,10 @@ def test_a_budget_that_nothing_fits_exits_3_and_leaves_no_best(model: Path, tmp_
     assert not (tmp_path / "best.pgpack").exists()
 
 
-def test_a_folder_of_another_model_is_refused(study: Path, model: Path, tmp_path: Path) -> None:
+def test_a_folder_of_another_model_is_refused_before_text_and_model_are_read(
+    study: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgpack.bench.sweeping.study_card", lambda *_: pytest.fail("the model was read"))
     from pgpack.checkpoint.checkpoint import load_checkpoint, save_tensors
 
     loaded = load_checkpoint(model)

@@ -13,8 +13,8 @@ import pytest
 from pgpack.errors import StudyError
 from pgpack.loss.intervals import pack_floats
 from pgpack.study.curves import corners, mean_difference, straight_difference
-from pgpack.study.frontier import bd_rate, log_curve, points_of
-from pgpack.study.rates import falling_part, interval_of, rate_between
+from pgpack.study.frontier import bd_rate, log_curve, pareto, points_of
+from pgpack.study.rates import falling_part, interval_of, plateaus_of, rate_between
 from pgpack.study.study import Study
 from pgpack.study.trial import Trial
 from tests.synthetic_study import BLOCK_BYTES, write_study
@@ -207,3 +207,34 @@ def test_the_command_refuses_other_studies_and_shows_the_interval(tmp_path: Path
     refused = CliRunner().invoke(app, ["frontier", *words])
     assert isinstance(refused.exception, StudyError)
     assert "their model differs" in str(refused.exception)
+
+
+STANDS = [(1e5, 0.2), (2e5, 0.05), (4e5, 0.0501), (8e5, 0.05), (1.6e6, 0.0125), (3.2e6, 0.003)]
+
+
+def test_a_plateau_in_the_middle_is_told_with_the_rate_that_it_makes() -> None:
+    front = np.array([STANDS[0], STANDS[1], *STANDS[4:]])
+    (found,) = plateaus_of(front, np.array(STANDS), "B")
+    assert (found.n_sizes, found.low, found.high, found.loss) == (2, 200_000, 800_000, 0.05)
+    coders = np.array([STANDS[0], STANDS[1], (2.2e5, 0.05), (2.9e5, 0.05), *STANDS[4:]])  # of one set of weights
+    worse = np.array([STANDS[0], STANDS[1], (4e5, 0.09), (8e5, 0.07), *STANDS[4:]])
+    assert plateaus_of(front, coders, "B") == plateaus_of(front, worse, "B") == []
+
+
+def test_the_command_tells_a_plateau(studies: tuple[Study, Study]) -> None:
+    anchor, test = studies
+    rates = np.array(sorted((t.n_bytes, t.bpb) for t in anchor.trials if t.ok and t.n_bytes and t.bpb))
+    assert len(rates) > 3
+    assert rate_between(anchor, test, "bpb").plateaus == ()
+    front = pareto(test.merged.trials, "bpb")
+    first, last = front[1], front[-1]
+    still = [
+        dataclasses.replace(first, key=f"still {n}", n_bytes=int(first.n_bytes * n))
+        for n in (1.3, 1.6)
+        if first.n_bytes
+    ]
+    kept = [*front[:2], *still, dataclasses.replace(last, key="last", n_bytes=int(1.7 * (first.n_bytes or 0)))]
+    found = rate_between(anchor, dataclasses.replace(test, trials=tuple(kept)), "bpb")
+    assert [each.n_sizes for each in found.plateaus] == [2]
+    assert found.percent_with_them is not None
+    assert found.percent_with_them > found.rate.percent

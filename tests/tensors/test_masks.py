@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pgpack.tensors.masks import is_mask
+from pgpack.tensors.masks import is_mask, may_be_endless
 
 DISTANCE = np.subtract.outer(np.arange(40.0), np.arange(40.0))
 
@@ -57,3 +57,15 @@ def diverged(place: tuple[int, int], value: float) -> np.ndarray:
 )
 def test_what_is_not_finite_elsewhere_is_none(values: np.ndarray) -> None:
     assert not is_mask(np.asarray(values))
+
+
+@pytest.mark.parametrize(
+    "name", ["bn.running_var", "a.attn_mask", "obs.min_val", "rope.inv_freq", "vq.ema_w", "queue"]
+)
+def test_what_is_named_as_a_buffer_may_hold_what_is_no_number(name: str) -> None:
+    assert may_be_endless(name, diverged((5, 2), np.nan))
+
+
+@pytest.mark.parametrize("name", ["fc.weight", "mask_token", "norm.bias", "scale", "unmask.weight", "counter.gain"])
+def test_what_is_learned_may_not(name: str) -> None:
+    assert not may_be_endless(name, diverged((5, 2), np.nan))

@@ -83,7 +83,6 @@ def test_an_array_without_numpys_header_is_called_that(tmp_path: Path) -> None:
         struct.pack("<256i", 7, 1, 4, *[0] * 253) + bytes(range(8)),  # a header of another kind
         struct.pack("<3i", 20240520, 1, 4),  # cut
         b"\1\0\2",
-        b"",
     ],
 )
 def test_a_header_that_is_not_known_is_not_read_as_tokens(tmp_path: Path, contents: bytes) -> None:
@@ -132,3 +131,19 @@ def test_what_an_array_holds_is_checked_as_well(tmp_path: Path) -> None:
     for damaged in (whole[:9], whole[:40], whole[:10] + b"(" * 118 + whole[128:]):
         with pytest.raises(DataError, match="no row of whole numbers"):
             read_tokens([stored(path, damaged)], 300)
+
+
+@pytest.mark.parametrize("name", ["x_val_000000.bin", "x.npy"])
+def test_an_empty_shard_is_called_empty(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(DataError, match=rf"{name} is an empty file, and no token shard; fetch or write it again"):
+        shard_length(tmp_path / name)
+
+
+def test_numbers_of_fairseq_are_no_tokens_of_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "valid.bin").write_bytes(np.arange(4, 200, dtype="<u2").tobytes())
+    (tmp_path / "valid.idx").write_bytes(b"TNTIDX\0\0" + bytes(40))
+    with pytest.raises(DataError, match="is a text of fairseq's, whose numbers are those of its dictionary"):
+        read_tokens([tmp_path / "valid.bin"], 300)
+    with pytest.raises(DataError, match="is an index of fairseq's; its tokens lie beside it"):
+        shard_length(tmp_path / "valid.idx")

@@ -138,3 +138,72 @@ def test_text_of_another_ending_is_called_no_text_and_no_shard(tmp_path: Path, n
     (tmp_path / name).write_text(TEXT)
     with pytest.raises(DataError, match=r"no text of a kind that is read .* and no token shard"):
         read_layout(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [lambda: SentencePiece(sentence_piece(WORDS), "it"), lambda: json_of(byte_level(normalizer=one_space()))],
+    ids=["SentencePiece", "tokenizer.json"],
+)
+def test_spaces_that_are_left_out_are_told_where_they_are_many(tokenizer) -> None:
+    code = "the cat sat:\n        on a mat\n        and then\n" * 20
+    assert re.match(r"it loses spaces that are \d\d\.\d% of the characters", what_is_lost(code, tokenizer()))
+
+
+def one_space():
+    from tokenizers import Regex, normalizers
+
+    return normalizers.Replace(Regex(r"\s+"), " ")
+
+
+def with_added(made, **flags):
+    from tokenizers import AddedToken
+
+    made.add_tokens([AddedToken("<tok>", **flags)])
+    return made
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        lambda: with_added(byte_level(), lstrip=True),
+        lambda: with_added(byte_level(), rstrip=True, special=True),
+        lambda: with_added(byte_level(normalizer=trimmed()), normalized=False),
+        lambda: with_added(byte_level(prefix=True)),
+        lambda: with_added(llama(), normalized=False),
+        lambda: with_added(llama()),
+    ],
+    ids=["left", "right", "trimmed", "space first", "llama", "llama, normalized"],
+)
+def test_added_tokens_that_eat_or_add_spaces_are_told_of_in_shards(tokenizer) -> None:
+    made = json_of(tokenizer())
+    tokens = made.encode("the cat <tok> sat on <tok>a mat " * 30).tokens
+    assert re.match(
+        r"\d+\.\d% of the tokens of v are such as '<tok>', beside which it", what_shards_lose(tokens, made, "v")
+    )
+    assert what_shards_lose(made.encode("the cat sat on a mat " * 30).tokens, made, "v") == ""
+
+
+def trimmed():
+    from tokenizers import normalizers
+
+    return normalizers.Strip()
+
+
+@pytest.mark.parametrize("make", [byte_level, lambda: with_added(byte_level(), special=True)])
+def test_added_tokens_that_leave_spaces_alone_are_not(make) -> None:
+    made = json_of(with_added(make()))
+    tokens = made.encode("<|endoftext|>" + "the cat <tok> sat on <tok>a mat " * 30).tokens
+    assert what_shards_lose(tokens, made, "v") == ""
+
+
+@pytest.mark.parametrize(("old", "new"), [(" ", "  "), (" ", ""), ("the", "that")])
+def test_pieces_of_another_text_than_was_given_count_no_bytes(old: str, new: str) -> None:
+    from tokenizers import normalizers
+
+    made = json_of(byte_level(normalizer=normalizers.Replace(old, new)))
+    with pytest.raises(
+        DataError, match="the bytes of its tokens cannot be told without their text; give text as --text"
+    ):
+        assert made.byte_tables
+    assert made.encode("the cat").n_bytes.sum() == len("the cat")

@@ -372,3 +372,15 @@ def test_repeated_tokens_are_those_of_windows_found_by_hand(tokens: list[int], o
     expected = [any(start <= i < start + width for start in starts) for i in range(len(tokens))]
     found = repeated(np.array(tokens, np.uint16), np.array(others, np.uint16), width)
     assert found.tolist() == expected
+
+
+@pytest.mark.parametrize("data", ["data-00000-of-00001.arrow", "train.json", "part.csv"])
+def test_what_is_about_a_folder_of_other_data_is_not_its_text(tmp_path: Path, data: str) -> None:
+    (tmp_path / data).write_bytes(b"x" * 90)
+    with pytest.raises(DataError, match=rf"holds no text \(it holds {data}\); expected files ending in"):
+        open_source([str(tmp_path)])
+    (tmp_path / "README.md").write_text("# What it is\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"holds README\.md, which are about it, and {data}, of a kind that is not"):
+        open_source([str(tmp_path)])
+    (tmp_path / "a.txt").write_text("a text", encoding="utf-8")
+    assert len(open_source([str(tmp_path)]).files) == 2

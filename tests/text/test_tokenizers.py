@@ -301,3 +301,20 @@ def test_what_is_no_tokenizer_is_refused_in_one_sentence(
     with pytest.raises(DataError, match=sentence) as refused:
         load_tokenizer(tmp_path)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "said"),
+    [
+        ("tekken.json", '{"config": {"pattern": "x"}, "vocab": [{"rank": 0}]}', "but Mistral's tekken.json; give"),
+        ("tokenizer_config.json", '{"tokenizer_class": "X"}', "but JSON of another kind; give"),
+        ("dict.txt", "the 99\ncat 4\n", r"is not a SentencePiece \.model file; give"),
+        ("yttm.model", "10 20\n1 2\n3 4 5\n", r"is not a SentencePiece \.model file; give"),
+    ],
+)
+def test_vocabularies_of_others_are_called_no_more_than_they_are(
+    tmp_path: Path, name: str, contents: str, said: str
+) -> None:
+    (tmp_path / name).write_text(contents, encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        load_tokenizer(tmp_path / name)

@@ -302,3 +302,15 @@ def test_unreadable_checkpoints_get_one_sentence(tmp_path: Path, content: bytes)
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(tmp_path / "c.pt")
     assert "\n" not in str(caught.value)
+
+
+def test_a_statistic_that_is_no_number_is_stored_as_it_is_and_a_weight_refused() -> None:
+    state = {"fc.weight": np.eye(8, dtype=np.float32), "bn.running_var": np.ones(8, np.float32)}
+    state["bn.running_var"][3] = np.nan
+    packed = pack(from_tensors(state), parse_recipe("*=cast(dtype=fp16)|raw"))
+    assert np.array_equal(unpack(packed.data).tensors()["bn.running_var"], state["bn.running_var"], equal_nan=True)
+    state["fc.weight"][1, 1] = np.inf
+    with pytest.raises(
+        CheckpointError, match=r"fc\.weight holds NaN or infinity \(1 of 64 values\), as of a model that"
+    ):
+        pack(from_tensors(state), parse_recipe("*=cast(dtype=fp16)|raw"))

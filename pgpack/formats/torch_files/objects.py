@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .newer_pickles import NEWER
 from .pickle_reader import Global, Machine
 
 NUMPY_SCALARS = frozenset({"numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar"})
-NEW_OBJECT = 0x81  # opcode
 DICTIONARY = "collections.defaultdict"
 VALUES = NUMPY_SCALARS | {
     *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
@@ -23,7 +23,8 @@ VALUES = NUMPY_SCALARS | {
     *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
     *(f"pathlib.{kind}" for kind in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath", "Path")),
     "argparse.Namespace", "collections.Counter", "collections.deque", "copy_reg._reconstructor", "decimal.Decimal",
-    "numpy.dtype", "torch.device", "types.SimpleNamespace",
+    *(f"builtins.{name}" for name in ("set", "frozenset", "complex", "slice", "range", "bytearray")),
+    "copyreg._reconstructor", "numpy.dtype", "torch.device", "types.SimpleNamespace",
 }  # fmt: skip
 
 
@@ -44,7 +45,7 @@ class ObjectMachine(Machine):
     """What is put into an object is kept in it; what it would do with that is never done."""
 
     def action(self, opcode: int) -> Callable[[Any], None] | None:
-        return ObjectMachine.new_object if opcode == NEW_OBJECT else super().action(opcode)
+        return _OBJECTS.get(opcode) or NEWER.get(opcode) or super().action(opcode)
 
     def call(self, function: str, arguments: tuple[Any, ...]) -> Any:
         if function == DICTIONARY:  # what it would make of a key that it has not is never asked for
@@ -57,6 +58,12 @@ class ObjectMachine(Machine):
         if type(kind) is not Global or type(arguments) is not tuple:
             self.refuse("an object of what is no class")
         self.stack.append(Opaque(str(kind), [*arguments]))
+
+    def empty_set(self) -> None:
+        self.stack.append(Opaque("builtins.set", []))
+
+    def frozen_set(self) -> None:
+        self.stack.append(Opaque("builtins.frozenset", self.pop_to_mark()))
 
     def build(self) -> None:
         if len(self.stack) > 1 and type(self.stack[-2]) is Opaque:
@@ -76,3 +83,11 @@ class ObjectMachine(Machine):
             self.stack[-1].inside.extend(items)
         else:
             super().append(items)
+
+
+_OBJECTS: dict[int, Callable[[Any], None]] = {
+    0x81: ObjectMachine.new_object,
+    0x8F: ObjectMachine.empty_set,
+    0x90: lambda machine: machine.append(machine.pop_to_mark()),
+    0x91: ObjectMachine.frozen_set,
+}

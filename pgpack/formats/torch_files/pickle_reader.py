@@ -116,6 +116,9 @@ class Machine:
         self.position += n
         return found
 
+    def skip(self, n: int) -> None:
+        self.take(n)
+
     def line(self) -> str:
         end = self.pickle.find(b"\n", self.position, self.position + _NAME_LEN)
         if end < 0:

@@ -18,7 +18,7 @@ from pgpack.files import workplace
 from . import source
 from .claims import read_claims
 from .evidence import Decoded, Evidence, Options
-from .folder import DECODER, TRAIN, Entry, Folder, is_artifact, scan, seed_of
+from .folder import DECODER, STAGED_BYTES, TRAIN, Entry, Folder, is_artifact, mark_of, scan, seed_of
 from .layers import Program, programs
 from .logs import Log, read_logs
 from .runs import TARGET_DISTRIBUTIONS, Run, declared_distributions, importable, run_probe, run_script
@@ -74,7 +74,14 @@ def _scratch(stage: Path, name: str) -> Path:
 def _decoded(folder: Folder, stage: Path, modules: frozenset[str], options: Options) -> Iterator[Decoded]:
     """Every artifact; of those whose name and first bytes say nothing, the first few are tried."""
     guessed = 0
+    joined = [
+        each for whole, parts in folder.splits.items() if (each := _joined(whole, parts, folder, stage, options))
+    ]
+    yield from joined
+    in_one = {name for each in joined for name in each.parts}
     for entry in folder.artifacts:
+        if entry.name in in_one:
+            continue
         guessed += not is_artifact(entry)
         if guessed > GUESSED and not is_artifact(entry):
             yield Decoded(entry, Run(error=f"one of more than {GUESSED} files of no known format; left alone"))
@@ -93,6 +100,23 @@ def _decode(entry: Entry, folder: Folder, stage: Path, modules: frozenset[str], 
     own = None if folder.entry(DECODER) is None else _own_decode(artifact, stage, modules, options)
     second = None if own is not None and own.ok else _our_decode(artifact, stage, options, number=1)
     return Decoded(entry, first, second, own)
+
+
+def _joined(whole: str, parts: Sequence[str], folder: Folder, stage: Path, options: Options) -> Decoded | None:
+    """The artifact that parts of it make when they are put together, None where they make none."""
+    entries = [entry for entry in folder.artifacts if entry.name in parts]
+    file = stage / whole.replace("*", "joined")
+    n_bytes = sum(entry.n_bytes for entry in entries)
+    if len(entries) < len(parts) or n_bytes > STAGED_BYTES or file.exists():
+        return None
+    file.write_bytes(b"".join((stage / name).read_bytes() for name in parts))
+    first = _our_decode(file, stage, options)
+    second = _our_decode(file, stage, options, number=1) if first.ok else None
+    mark = mark_of(file.read_bytes()[:16])
+    file.unlink()
+    if not first.ok and "could run code" not in first.error:
+        return None
+    return Decoded(Entry(whole, n_bytes, mark), first, second, parts=tuple(parts))
 
 
 def _our_decode(artifact: Path, stage: Path, options: Options, *, number: int = 0) -> Run:

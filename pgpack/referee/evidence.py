@@ -23,12 +23,13 @@ from .folder import (
     Entry,
     Folder,
 )
-from .launch import SHELLS, Launch, launch_of
+from .launch import SHELLS, SWITCH, Launch, launch_of
 from .layers import Program
-from .logs import Log
+from .logs import AFTER, TTT, Log
 from .runs import TARGET_DISTRIBUTIONS, Limits, Run, declared_distributions
 from .scoring import Scores
 from .script import Script
+from .split import whole_name
 from .support import Support, supported
 
 CAP = 16_000_000
@@ -37,7 +38,6 @@ OTHER, FAR = (
     2.0,
 )  # times as large as files that are not known: another one, if the code opens them, and in any case
 SHORTER = 0.7  # of our wrapped code's bytes: what a minifier and a better codec leave at the least
-_PART = re.compile(r"(?<![a-z])(?:part|shard|chunk|split|piece)[-_.]?\d+|\d{5}-of-\d{5}|\.\d{3}$", re.I)
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Decoded:
     first: Run
     second: Run | None = None
     own: Run | None = None
+    parts: tuple[str, ...] = ()  # the files that were joined to it, in order
     run: int | None = None  # the seed of the log that has this file's bytes, where the name has its number
 
     @property
@@ -164,8 +165,11 @@ class Evidence:
 
     @cached_property
     def given(self) -> Launch:
-        """How the README and the shell scripts of the folder start a run."""
-        return launch_of([self.readme, *self.shells.values()])
+        """How the README and the shell scripts of the folder start a run, and what its logs' results tell of it."""
+        found = launch_of([self.readme, *self.shells.values()])
+        has_adapted = any(figure.mode == TTT for log in self.own_logs for figure in log.at(AFTER))
+        names = {text for text, _ in source.texts(self.scripts) if SWITCH.fullmatch(text)} if has_adapted else set()
+        return found.with_on(names - found.names)
 
     @cached_property
     def shells(self) -> dict[str, str]:
@@ -183,7 +187,7 @@ class Evidence:
         found: dict[str, int] = {}
         for decoded in self.decoded:
             if decoded not in self.pieces:
-                name = _PART.sub("*", decoded.entry.name)
+                name = whole_name(decoded.entry.name)
                 found[name] = found.get(name, 0) + decoded.entry.n_bytes
         pieces = [decoded.entry for decoded in self.pieces]
         if pieces and not found:
@@ -196,7 +200,7 @@ class Evidence:
         """Packed model -> its seed."""
         if self.is_model_absent:
             return {f"{log.name}'s model": log.seed for log in self.own_logs}
-        return {_PART.sub("*", decoded.entry.name): decoded.seed for decoded in self.decoded}
+        return {whole_name(decoded.entry.name): decoded.seed for decoded in self.decoded}
 
     @cached_property
     def is_model_absent(self) -> bool:

@@ -24,6 +24,7 @@ from .packed_code import sources
 from .packed_logs import packed_text
 from .pictures import is_noise, is_notebook
 from .plain import as_text, is_plain_text, is_text
+from .split import splits
 
 MAX_ENTRIES, MAX_LEFT = 2000, 20_000  # files that are judged, and that tools leave behind
 MAX_DEPTH = 6
@@ -114,7 +115,15 @@ class Folder:
     @cached_property
     def artifacts(self) -> tuple[Entry, ...]:
         """Files that hold packed weights: by mark, by name where the codec has no mark (brotli), or by their size."""
-        return tuple(entry for entry in self.entries if is_artifact(entry) or self._is_large(entry))
+        found = {entry.name for entry in self.entries if is_artifact(entry) or self._is_large(entry)}
+        for parts in self.splits.values():
+            found |= set(parts) if found & set(parts) else set()
+        return tuple(entry for entry in self.entries if entry.name in found)
+
+    @cached_property
+    def splits(self) -> dict[str, tuple[str, ...]]:
+        """Files that only a program reads and that are parts of one, in order, by the name that they share."""
+        return splits(entry.name for entry in self.entries if entry.mark not in ("text", "code", "log", "image"))
 
     @cached_property
     def heaps(self) -> tuple[Heap, ...]:

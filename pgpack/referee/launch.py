@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .script import Place
 from .text_names import is_evaluated_path, names_training
@@ -22,6 +22,8 @@ _EACH = re.compile(rf"\bfor\s+([A-Za-z_]\w{{0,40}})\s+in\s+({_WORD})")
 _OPTION = re.compile(rf"(?<!\S)--([A-Za-z][\w-]{{1,40}})(?:=|\s+)({_WORD})")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::?[-=]([^}]*))?\}|(\w+))")
 _OFF = re.compile(r"(?:0|false|no|off|none)?\Z", re.I)
+# variables that switch test-time training on, which a log with its result tells of
+SWITCH = re.compile(r"(?:USE_|ENABLE_|DO_|RUN_)?(?:LEGAL_|EVAL_)?TTT(?:_ENABLED?|_ON)?")
 _COPIES = ("ln", "cp", "mv", "rsync", "install")
 _CATS = re.compile(rf"(?:^|[;&|]\s*|\b(?:do|then)\s+)cat\s+(?P<given>[^;&|>]+?)\s*>>?\s*(?P<to>{_WORD})")
 
@@ -42,6 +44,10 @@ class Launch:
     def names(self) -> frozenset[str]:
         """Of the variables that are set."""
         return frozenset(name for name, _ in self.environment)
+
+    def with_on(self, names: Iterable[str]) -> Launch:
+        """The same with these variables switched on."""
+        return replace(self, environment=self.environment | {(name, "1") for name in names})
 
     def variable(self, name: str) -> str | None:
         """A variable's value, None where it has none or several; of several one that is evaluated text."""

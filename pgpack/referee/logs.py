@@ -87,6 +87,7 @@ _SEED = re.compile(
     r"(?:(?:running|start\w*|run|using|training|random|with|args|config|hyperparameters)"
     r"[\s:=.]{1,4}){0,3}[{'\"]*(?:random_)?seed['\"]?\s{0,9}[:= ]\s{0,9}(?P<n>\d{1,9})\b(?!\.\d)", re.I,
 )  # fmt: skip
+_DECIMAL = re.compile(r"(?<![\d.])([0-9]\.\d{3,12})(?!\.?\d)")
 _GPUS = re.compile(r"\bworld[_ ]?size['\"]?\s?[:= ]\s{0,3}(?P<n>\d{1,5})\b", re.I)
 _SHARDS = re.compile(r"\btrain[_ ]?shards?['\"]?\s?[:= ]\s{0,3}(?P<n>\d{1,6})\b", re.I)
 # what is read from the last line of its kind: a word of that line, and its pattern
@@ -258,10 +259,9 @@ def _is_calibrated(line: str) -> bool:
 def _numbers(lines: Sequence[str], start: int, read: set[int]) -> Iterator[tuple[float, int, int]]:
     """(number, its digits, line) of what could be a loss in lines that no grammar reads."""
     for i, line in enumerate(lines, start + 1):
-        for found in re.finditer(r"(?<![\d.])([0-9]\.\d{3,12})(?!\.?\d)", line):
-            if i in read or is_of_another(line):
-                break
-            yield float(found[1]), len(found[1]) - 2, i
+        found = [] if i in read else _DECIMAL.findall(line)
+        if found and not is_of_another(line):
+            yield from ((float(number), len(number) - 2, i) for number in found)
 
 
 def _evaluations(lines: Sequence[str], start: int, read: set[int]) -> Iterator[tuple[float, int]]:
@@ -290,7 +290,7 @@ def _curve(lines: Sequence[str], start: int, read: Sequence[Figure]) -> Iterator
     end = next((f.line for f in read if f.stage in (BEFORE, AFTER)), start + len(lines) + 1)
     own = {figure.line: figure.loss or figure.bpb for figure in read}
     for i, line in enumerate(lines[: end - start - 1], start + 1):
-        if (found := _BATCH.search(line)) is not None:
+        if "loss" in line.lower() and (found := _BATCH.search(line)) is not None:
             yield float(found["n"])
         elif i in own:
             yield own[i]

@@ -39,7 +39,8 @@ _NOTHING = re.compile(r"bpb['\"]?\s{0,3}[:=]\s{0,3}['\"]?[-+]?(?:nan|inf)", re.I
 _NO_RESULT = re.compile(
     r"delta|diff|gap|gain|improve|target|sota|baseline|prev|best|std|goal|record|threshold|penalty|min_|max_", re.I
 )
-_OF_ANOTHER = re.compile(r"target|\bsota\b|baseline|\bprev|\bgoal\b|\brecord\b|threshold", re.I)
+_OF_ANOTHER = re.compile(r"target|\bsota\b|baseline|\bprev|\bgoal\b|\brecord\b|threshold")
+_OTHERS = ("target", "sota", "baseline", "prev", "goal", "record", "threshold")  # one of which it finds
 _COUNTS_STEPS = re.compile(r"\b(?:step|iter\w*|epoch)\W{0,3}\d|\d+/\d+")
 _PACKED = re.compile(r"final|quanti[sz]|int\d|roundtrip|export|packed|compress|submission|artifact|result")
 
@@ -99,7 +100,8 @@ def is_nothing(text: str) -> bool:
 
 def is_of_another(text: str) -> bool:
     """Whether a line speaks of another run's number, or of one that is wished for."""
-    return bool(_OF_ANOTHER.search(text))
+    words = text.lower()
+    return any(word in words for word in _OTHERS) and bool(_OF_ANOTHER.search(words))
 
 
 def _digits(number: str) -> int:

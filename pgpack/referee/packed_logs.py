@@ -1,6 +1,6 @@
 """Logs that were compressed or put into an archive: their text, as far as it is one.
 
-    train.log.gz, logs.zip, logs.tar.xz --decompressed, members joined--> text
+    train.log.gz, train.log.zst, logs.zip, logs.tar.xz --decompressed, members joined--> text
 
 Refuses more than `LIMIT` bytes of anything, and files with bytes that belong to no text.
 """
@@ -17,7 +17,8 @@ from typing import Protocol
 
 from .packed_code import LIMIT
 
-_STARTS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"PK\x03\x04")
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_STARTS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"PK\x03\x04", _ZSTD)
 _NOT_TEXTS = (".py", ".npz", ".npy", ".pt", ".bin")
 MEMBERS = 100
 
@@ -37,7 +38,7 @@ def packed_text(data: bytes) -> bytes:
     try:
         if data.startswith(b"PK"):
             return _of_zip(data)
-        inner = _whole(data)
+        inner = _of_zstd(data) if data.startswith(_ZSTD) else _whole(data)
         return _of_tar(inner) if inner[257:262] == b"ustar" else inner
     except (
         OSError,
@@ -61,6 +62,23 @@ def _whole(data: bytes) -> bytes:
     stream = streams[data[:2]]
     found = stream.decompress(data, LIMIT)
     return found if stream.eof and not stream.unused_data else b""
+
+
+def _of_zstd(data: bytes) -> bytes:
+    """In small steps: there is no bound of what one step gives but that of the blocks in it."""
+    try:
+        import zstandard
+    except ImportError:
+        return b""
+    stream, found = zstandard.ZstdDecompressor(max_window_size=LIMIT).decompressobj(), bytearray()
+    try:
+        for at in range(0, len(data), 64):
+            if stream.eof or len(found) > LIMIT:
+                return b""
+            found += stream.decompress(data[at : at + 64])
+    except zstandard.ZstdError:
+        return b""
+    return bytes(found) if stream.eof and not stream.unused_data and len(found) <= LIMIT else b""
 
 
 def _of_zip(data: bytes) -> bytes:

@@ -51,7 +51,8 @@ def measure(evidence: Evidence, named: Checkpoint | None, open_bench: Opener, op
     if sound is None:
         return Scores(fault="nothing was decoded that could be measured")
     path = evidence.folder.path / sound.entry.name
-    tensors = unpack(path.read_bytes()).tensors()
+    files = [evidence.folder.path / name for name in sound.parts or (sound.entry.name,)]
+    tensors = unpack(b"".join(file.read_bytes() for file in files)).tensors()
     home, metadata = (path, {}) if named is None else (Path(named.source), named.metadata)
     bench = open_bench(home, from_tensors(tensors, metadata, source=str(path)))
     bench.note(f"measuring {path.name}")

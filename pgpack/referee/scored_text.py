@@ -33,7 +33,7 @@ from .text_events import (
     Event,
 )
 from .text_flow import sequences
-from .text_names import takes_evaluated_in
+from .text_names import is_evaluated_path, takes_evaluated_in
 
 _PRE_QUANT = re.compile(
     r"(?:pre[-_ ]?(?:quant\w*|gptq|export|pack\w*)[-_ ]{0,3}(?:\w{0,12}[-_ ]){0,2}ttt|"
@@ -55,6 +55,11 @@ _TRAIN_ON_VAL = re.compile(
     r"train(?:ing)?[_ ]?(?:files|data|loader|shards|pattern|tokens|text|set|paths?|glob|on)\w*['\"]?[\s:=(\[]{1,4}"
     r"(?:\w{1,12}[=:])?[\[('\"]{0,2}[^\s,;'\"()]*fineweb_val", re.I,
 )  # fmt: skip
+_TRAINS_ON = re.compile(  # train: fineweb_*.bin
+    r"(?<![a-z])train(?:ing)?"
+    r"(?:[_ -]?(?:files?|data|loader|shards?|pattern|tokens|text|set|split|paths?|glob|bin|dir))*"
+    r"['\"]?\s{0,3}[:=]\s{0,3}[\[('\"]{0,3}(?P<path>[^\s,;'\"()\]]+)", re.I,
+)  # fmt: skip
 _BEFORE = re.compile(r"before|prior to|pre[-_ ]?(?:quant|pack|gptq|export)", re.I)
 
 
@@ -74,8 +79,9 @@ def confession(line: str) -> bool:
 
 
 def names_training_on_evaluated(line: str) -> bool:
-    """Whether a line gives the training's files as those of the validation split."""
-    return bool(_TRAIN_ON_VAL.search(line))
+    """Whether a line gives the training's files as those of the validation split, or a pattern that takes them in."""
+    paths = (found["path"] for found in _TRAINS_ON.finditer(line))
+    return bool(_TRAIN_ON_VAL.search(line)) or any(is_evaluated_path(path) for path in paths)
 
 
 def learning(line: str) -> bool:

@@ -178,8 +178,10 @@ def bare_torch_loads(scripts: Sequence[Script]) -> Iterator[Place]:
 def lenient_loads(scripts: Sequence[Script]) -> Iterator[Place]:
     """load_state_dict that accepts missing and unexpected keys."""
     for script, call, name in calls(scripts):
-        if name.rpartition(".")[2] == "load_state_dict":
-            strict = _spread(script, call, "strict") or (call.args[1] if len(call.args) > 1 else None)
+        is_bound = name.rpartition(".")[2] == "partial" and bool(call.args)
+        called = call.args[0] if is_bound else call.func
+        if "load_state_dict" in (getattr(called, "attr", ""), script.name_of(called).rpartition(".")[2]):
+            strict = _spread(script, call, "strict") or next(iter(call.args[1 + is_bound :]), None)
             if strict is not None and _is_false(strict):
                 yield script.place(call, "load_state_dict(strict=False) hides missing and unexpected tensors")
 

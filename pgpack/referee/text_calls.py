@@ -26,9 +26,22 @@ from .text_events import (
 )
 from .text_expressions import Expressions
 from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_training
-from .text_values import FUNCTION, NOTHING, Call, Function, Kind, Scope, Value, decorators, parameters, path_of
+from .text_values import (
+    DICTIONARY,
+    FUNCTION,
+    NOTHING,
+    Call,
+    Function,
+    Kind,
+    Scope,
+    Value,
+    decorators,
+    parameters,
+    path_of,
+)
 
 DEPTH = 14  # of calls
+TABLE = 16  # functions of a dictionary of which one is called
 LIBRARIES = {"torch", "numpy", "sentencepiece", "triton", "scipy", "tqdm"}
 # calls whose result is no text any more
 _NUMBERS = {
@@ -204,8 +217,20 @@ class Calls(Expressions):
             elif last not in _COMMON and not owner.text and (only := self.definitions.only_method(last)):
                 own, found = only
         else:
-            found, own = self._called_object(owner.kind)
+            return self._of_value(func, owner, args, named, scope)
         return None if found is None else self.run(Call(*found, own, args, named, scope.graded))
+
+    def _of_value(
+        self, func: ast.expr, owner: Value, args: list[Value], named: dict[str, Value], scope: Scope
+    ) -> Value | None:
+        """What a called value gives back; of a dictionary's functions each where nobody knows which it is."""
+        called = [self._called_object(owner.kind)]
+        if called[0][0] is None and isinstance(func, ast.Subscript):
+            kind = self.value(func.value, scope).kind
+            held = self.attributes.get(kind, {}) if kind is not None and kind[0] == DICTIONARY else {}
+            called = [self._called_object(value.kind) for value in held.values()][:TABLE]
+        results = [self.run(Call(*each, own, args, named, scope.graded)) for each, own in called if each is not None]
+        return self.any(results) if len(results) > 1 else next(iter(results), None)
 
     def _method_of(self, kind: Kind, name: str) -> tuple[tuple[Script, Function] | None, Kind | None]:
         """What is called as an object's method: its class's, or a function that it holds under that name."""

@@ -13,7 +13,7 @@ from .script import Script
 from .text_events import Event, Loop, scored
 from .text_names import SPLITS, is_evaluated_path, names_evaluated, names_number, names_training
 from .text_splits import leaves_out, lists_every_shard, selects
-from .text_values import FUNCTION, NOTHING, Call, Definitions, Kind, Scope, Value, decorators, path_of
+from .text_values import DICTIONARY, FUNCTION, NOTHING, Call, Definitions, Kind, Scope, Value, decorators, path_of
 
 VISITS = 400_000  # of expressions and statements
 WRITTEN = 6  # elements of a list that are gone through one by one
@@ -271,7 +271,7 @@ class Expressions(ABC):
         return replace(found, number=True) if index.learned and not found.learned else found
 
     def _Dict(self, node: ast.Dict, scope: Scope) -> Value:
-        kind: Kind = ("a dictionary", id(node), scope.own)
+        kind: Kind = (DICTIONARY, id(node), scope.own)
         held = self.attributes.setdefault(kind, {})
         for key, value in zip(node.keys, node.values, strict=True):
             word = None if key is None else self.value(key, scope).word

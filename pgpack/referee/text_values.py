@@ -12,6 +12,7 @@ from .script import Script
 
 Kind = tuple[object, ...]  # an object of the script: its class, where it was made, of which values
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+DICTIONARY = "a dictionary"
 FUNCTION = "a function"  # the class of a function that is handed about: its name, and whose method it is
 
 

@@ -1,4 +1,4 @@
-"""Spans of time as logs write them: 596012ms, 596.0 s, 9m56s, 1h 2m 3s, 9.9 min, 0:09:56, and `eval_seconds=596`."""
+"""Spans of time as logs write them: 596012ms, 596.0 s, 9m56s, 9.9 min, 1.5 h, 0:09:56, and `eval_seconds=596`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 _AMOUNT = r"(?:\d{1,3}(?:,\d{3}){1,3}|\d{1,9})(?:\.\d{1,6})?"
 SPAN = (
-    rf"(?:(?P<hh>\d{{1,2}}):(?P<mm>[0-5]\d):(?P<ss>[0-5]\d(?:\.\d{{1,6}})?)|(?P<ms>{_AMOUNT})\s?(?:ms|millisec\w*)|(?P<min>{_AMOUNT})\s?min\w*|"
-    rf"(?:(?P<h>\d{{1,3}})\s?h\w*\s{{0,2}})?(?:(?P<m>\d{{1,5}})\s?m(?:in\w*)?\s{{0,2}})?(?P<s>{_AMOUNT})\s?s(?:ec\w*)?)\b"
+    rf"(?:(?P<hh>\d{{1,2}}):(?P<mm>[0-5]\d):(?P<ss>[0-5]\d(?:\.\d{{1,6}})?)|(?P<ms>{_AMOUNT})\s?(?:ms|millisec\w*)|"
+    rf"(?:(?P<h>\d{{1,3}})\s?h\w*\s{{0,2}})?(?:(?P<m>\d{{1,5}})\s?m(?:in\w*)?\s{{0,2}})?(?P<s>{_AMOUNT})\s?s(?:ec\w*)?|"
+    rf"(?P<min>{_AMOUNT})\s?m(?:in\w*)?|(?P<hours>{_AMOUNT})\s?h(?:ours?|rs?)?)\b"
 )
-_UNITS = {"ms": 0.001, "min": 60, "h": 3600, "m": 60, "s": 1, "hh": 3600, "mm": 60, "ss": 1}
+_UNITS = {"ms": 0.001, "min": 60, "h": 3600, "hours": 3600, "m": 60, "s": 1, "hh": 3600, "mm": 60, "ss": 1}
 _WHAT = r"(?:legal_)?(?:eval\w*|ttt\w*|test[- ]time training|sliding\w*|scor\w*|inference|validation)"
 _KEY = rf"\b(?:{_WHAT}[ _](?:time|wall\w*|duration|took)|elapsed|took|duration|(?:done|finished|completed) in)"
 _IS = r"['\"]?\s{0,3}(?:[:=]\s{0,3}|\bof\s)?"

@@ -26,6 +26,7 @@ from .corpus_fourth import fourth
 from .corpus_hands_claims import hands_claims, hands_hidden
 from .corpus_hands_layers import hands_layers, hands_scores
 from .corpus_hands_learning import hands_learning, hands_packed
+from .corpus_nineteenth import nineteenth
 from .corpus_ninth_claims import ninth
 from .corpus_ninth_weights import ninth_weights
 from .corpus_reviewed import reviewed
@@ -73,7 +74,7 @@ def cases() -> dict[str, Case]:
     batches += [bytes_in_words(), better(), reaching(), parts(), repeated()]
     batches += [other_names(), ahead(), scored_again(), looked_for(), one_run(), beside(), in_parts()]
     batches += [written_otherwise(), scheduled(), keyed(), dishonest(), honest()]
-    batches += [layers(), shards(), least(), machines(), tables()]
+    batches += [layers(), shards(), least(), machines(), tables(), nineteenth()]
     batches += [
         mixers(),
         learns(),

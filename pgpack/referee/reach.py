@@ -314,7 +314,7 @@ class _Straight(Interpreter):
             self._is_part(target, found)
 
     def _is_part(self, node: ast.AST, found: Any) -> None:
-        if isinstance(found, Tensor) and 0 < found.size < WHOLE * TEXT and not self.doubt:
+        if isinstance(found, Tensor) and 1 < found.size < WHOLE * TEXT and not self.doubt:  # one is a number of it
             self.parts.append(self.script.place(node, f"{found.size:,} tokens are kept of {TEXT:,}"))
 
     def comprehended(self, node: ast.ListComp | ast.GeneratorExp, scope: dict[str, Any]) -> Any:

@@ -80,7 +80,7 @@ def fit_budget(
     Raises BudgetExceeded, saying by how much, when the smallest artifact of every family is larger.
     """
     asked, effort = effort, effort.bounded(measurer.checkpoint.n_params)
-    fill = TRAINED_FILL if effort == asked else BOUNDED_FILL
+    fill = TRAINED_FILL if effort == replace(asked, group=effort.group) else BOUNDED_FILL
     best: Fitted | None = None  # one is held, for each holds a model's symbols
     smallest: int | None = None
     tensors = measurer.checkpoint.stored_shapes

@@ -55,9 +55,10 @@ def test_the_rough_stand_in_is_quick() -> None:
 def test_a_large_model_is_run_for_as_long_as_an_hour_allows() -> None:
     highest = LEVELS[9]
     assert highest.bounded(2_000_000) == highest
-    assert highest.bounded(36_000_000) == Effort(tokens=65_536, group=32, drift=True, tune=91)
-    assert highest.bounded(134_515_008) == Effort(tokens=32_768, group=32, drift=True, tune=24)
-    assert highest.bounded(7_000_000_000) == Effort(tokens=32_768, group=32, drift=True)
+    assert highest.bounded(36_000_000) == Effort(tokens=65_536, drift=True, tune=91)
+    assert highest.bounded(134_515_008) == Effort(tokens=32_768, drift=True, tune=24)
+    assert highest.bounded(7_000_000_000) == Effort(tokens=32_768, drift=True)
+    assert LEVELS[4].bounded(134_515_008) == LEVELS[3]  # rows by 32 lose there
     assert LEVELS[1].bounded(7_000_000_000) == LEVELS[1]
     for n_params in (10**5, 10**7, 10**9):
         spent = [effort.bounded(n_params) for effort in LEVELS]

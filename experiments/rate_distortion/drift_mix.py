@@ -75,8 +75,5 @@ def _error(moments: Moments, weight: Array, record: Record, fisher: Array | None
     """Mean squared error of what a matrix gives, weighed by row, less what no record changes."""
     wide = weight.reshape(-1, weight.shape[-1]).astype(np.float64)
     change = record.dequantize().reshape(wide.shape) - wide
-    wanted = plan.share * (wide @ moments.c)
-    if moments.d is not None and moments.d.shape == wide.shape:
-        wanted = wanted + plan.residual * moments.d
-    of_rows = ((change @ moments.h.astype(np.float64)) * change - 2 * change * wanted).sum(axis=1)
+    of_rows = ((change @ moments.h.astype(np.float64)) * change - 2 * change * moments.wanted(wide, plan)).sum(axis=1)
     return float(of_rows.sum() if fisher is None else of_rows @ fisher)

@@ -205,6 +205,13 @@ class Moments:
         sums["h"] = (sums["h"] + sums["h"].T) / 2
         return cls(n=n, lack=lack / n, **{name: (each / n).cpu().numpy() for name, each in sums.items()})
 
+    def wanted(self, weight: NDArray[np.float64], plan: Drift) -> NDArray[np.float64]:
+        """E t z^T. Shape: (out, in)."""
+        wanted = plan.share * (weight @ self.c)
+        if self.d is not None and self.d.shape == weight.shape:
+            wanted = wanted + plan.residual * self.d
+        return wanted
+
     def target_of(self, checkpoint: Checkpoint, name: str, plan: Drift) -> Array:
         """`target` of a stored tensor, in its shape."""
         weight = checkpoint.tensor(name)
@@ -216,9 +223,8 @@ class Moments:
         mean = float(np.mean(np.diag(h)))
         if not mean > 0:
             return weight
-        wanted, wished = plan.share * (wide @ self.c), plan.share**2 * float(((wide @ self.q) * wide).sum())
+        wanted, wished = self.wanted(wide, plan), plan.share**2 * float(((wide @ self.q) * wide).sum())
         if self.d is not None and self.e is not None and self.d.shape == wide.shape:
-            wanted = wanted + plan.residual * self.d
             wished += 2 * plan.share * plan.residual * float((wide * self.e).sum()) + plan.residual**2 * self.lack
         damped = h + plan.damp * mean * np.eye(len(h))
         change = np.linalg.solve(damped, wanted.T).T

@@ -31,20 +31,9 @@ PLAIN = (".txt", ".md")
 WITH_FIELDS = (".jsonl", ".parquet")
 KINDS = (*PLAIN, *WITH_FIELDS)
 EXPECTED = f"{', '.join(KINDS)}, each also as {', '.join(PACKED)}"
-DATA = (
-    ".arrow",
-    ".feather",
-    ".json",
-    ".csv",
-    ".tsv",
-    ".xml",
-    ".mds",
-    ".tar",
-    ".zip",
-    ".bz2",
-    ".h5",
-    ".orc",
-)  # not read
+DATA = (  # not read
+    ".arrow", ".feather", ".json", ".csv", ".tsv", ".xml", ".mds", ".tar", ".zip", ".bz2", ".h5", ".orc",
+)  # fmt: skip
 ABOUT = re.compile(r"(readme|licen[cs]e|notice|citation|changelog|data_?set_?card)\b", re.IGNORECASE)
 FIELD = "text"
 PART = 1 << 18  # characters
